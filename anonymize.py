@@ -1,0 +1,178 @@
+"""Replace annotators' names by pseudonyms, and refuse to write anything that still holds one.
+
+Reads   annotations_raw/<subset>/{annotations,users[,flags]}.csv, _anon_map.csv
+Writes  annotations/<subset>/{annotations,users[,flags]}.csv, summary.json
+        annotations_raw/<subset>/_anon_map.csv, readable by you alone
+
+  uv run anonymize.py
+  uv run anonymize.py --k-min 2 --band-age 10 --drop degree languages
+  uv run anonymize.py --coarsen-times day
+
+A pseudonym stays an account's for good. All files of a run appear together or not at all.
+"""
+
+import sys
+from argparse import ArgumentParser, Namespace
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+
+from earmark import script
+from earmark.annotation import pseudonyms
+from earmark.annotation.pseudonyms import Anonymity
+from earmark.annotation.subsets import Subset, subsets
+from earmark.annotation.tables import OPTIONAL, TABLES, RawTables, read_tables, required_columns, table_path
+from earmark.errors import DataError, EarmarkError, Fault, MissingError, shown_path
+from earmark.report.files import write_together
+from earmark.report.provenance import provenance, signature
+from earmark.report.summaries import AnonymizeSummary, to_json
+from earmark.report.tables import to_csv
+
+PRIVATE = 0o600
+INTERCHANGEABLE = (
+    "Nothing was written. Edit those cells in annotations_raw/, or leave a column of users.csv out with --drop."
+)
+
+
+@dataclass(frozen=True)
+class Release:
+    """One subset, ready to be written: its tables, its map, and how many people are in it."""
+
+    raw: RawTables
+    names: dict[str, str]
+    new: int
+    tables: dict[str, pd.DataFrame]
+    anonymity: Anonymity
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    return script.run(tell, argument_parser(), argv)
+
+
+def argument_parser() -> ArgumentParser:
+    parser = script.argument_parser(__doc__ or "")
+    parser.add_argument(
+        "--subset", choices=[*subsets(), "all"], default="all", help="which subset (default: all there are)"
+    )
+    parser.add_argument(
+        "--k-min", type=script.positive_int, metavar="N", help="refuse when fewer than N people are alike"
+    )
+    parser.add_argument("--drop", nargs="+", default=[], metavar="COLUMN", help="leave these columns of users.csv out")
+    parser.add_argument("--band-age", type=script.positive_int, metavar="YEARS", help="ages as bands of so many years")
+    parser.add_argument("--coarsen-times", choices=["day", "month"], help="cut created_at to the day or the month")
+    parser.add_argument("--raw-root", type=Path, default=Path("annotations_raw"))
+    parser.add_argument("--output-dir", type=Path, default=Path("annotations"))
+    return parser
+
+
+def tell(arguments: Namespace) -> int:
+    chosen = [s for s in script.chosen(subsets(), arguments.subset) if (arguments.raw_root / s.name).is_dir()]
+    if not chosen:
+        known = ", ".join(subsets())
+        raise MissingError(
+            f"{shown_path(arguments.raw_root)}/ holds no subset. Put tables into a folder named {known} there."
+        )
+    releases, failures = [], []
+    for subset in chosen:
+        try:
+            releases.append(prepare(subset, arguments))
+        except DataError as error:
+            failures.append(error)
+    if failures:
+        raise DataError.merged(failures)
+    for release in releases:
+        require_k(release, arguments)
+    write(releases, arguments)
+    for release in releases:
+        columns = [column for column in pseudonyms.DEMOGRAPHICS if column in release.tables["users"]]
+        script.show(
+            f"{release.raw.subset.name}: {len(release.names)} people ({release.new} new), "
+            f"{len(release.tables['annotations']):,} ratings; {pseudonyms.describe(release.anonymity, columns)}"
+        )
+    return script.COMPLETE
+
+
+def prepare(subset: Subset, arguments: Namespace) -> Release:
+    """One subset read, checked, pseudonymised and scanned; DataError lists what stands in the way."""
+    raw = read_tables(arguments.raw_root / subset.name, subset)
+    users = raw.tables["users"]
+    usernames = list(users["username"]) if "username" in users else []
+    known = pseudonyms.read_map(raw.folder / pseudonyms.MAP_NAME)
+    names = pseudonyms.assign_pseudonyms(usernames, known)
+    faults: dict[str, list[Fault]] = {shown_path(raw.path(name)): [] for name in raw.tables}
+    users_file = shown_path(raw.path("users"))
+    faults[users_file] += [
+        Fault(int(line), "username", "looks like a pseudonym; tables that are anonymous already belong in annotations/")
+        for line, name in zip(users.index, usernames, strict=True)
+        if pseudonyms.looks_like_pseudonym(name)
+    ]
+    undroppable = [c for c in arguments.drop if c in required_columns(subset)["users"]]
+    if undroppable:
+        raise MissingError(f"--drop {undroppable[0]}: that column is needed")
+    tables = pseudonyms.pseudonymised(raw.tables, names)
+    tables["users"] = tables["users"].drop(columns=arguments.drop, errors="ignore")
+    if arguments.band_age:
+        tables["users"], wrong_ages = pseudonyms.band_ages(tables["users"], arguments.band_age)
+        faults[users_file] += wrong_ages
+    for name, table in tables.items():
+        faults[shown_path(raw.path(name))] += pseudonyms.find_leaks(table, names, pseudonyms.checked_columns(subset))
+    if any(faults.values()):
+        raise DataError(faults, INTERCHANGEABLE)
+    if arguments.coarsen_times:
+        tables = {name: pseudonyms.coarsen_times(table, arguments.coarsen_times) for name, table in tables.items()}
+    return Release(raw, names, len(names) - len(known), tables, pseudonyms.anonymity(tables["users"]))
+
+
+def require_k(release: Release, arguments: Namespace) -> None:
+    """EarmarkError when people are easier to tell apart than --k-min allows."""
+    found, columns = release.anonymity, [c for c in pseudonyms.DEMOGRAPHICS if c in release.tables["users"]]
+    if arguments.k_min and 0 < found.k < arguments.k_min:
+        raise EarmarkError(
+            f"{release.raw.subset.name}: {pseudonyms.describe(found, columns)}; --k-min asks for {arguments.k_min}. "
+            "Nothing was written. --band-age 10 and --drop COLUMN make people more alike."
+        )
+
+
+def write(releases: Sequence[Release], arguments: Namespace) -> None:
+    """All tables and maps at once; an optional table that is gone from the raw folder goes from the outputs too."""
+    contents: dict[Path, str | bytes | None] = {}
+    modes: dict[Path, int] = {}
+    for release in releases:
+        map_path = release.raw.folder / pseudonyms.MAP_NAME
+        pairs = pd.DataFrame(list(release.names.items()), columns=list(pseudonyms.MAP_COLUMNS))
+        contents[map_path], modes[map_path] = to_csv(pairs), PRIVATE
+        folder = arguments.output_dir / release.raw.subset.name
+        for name in TABLES:
+            if name in release.tables:
+                contents[table_path(folder, name)] = to_csv(release.tables[name])
+            elif name in OPTIONAL:
+                contents[table_path(folder, name)] = None
+        contents[folder / "summary.json"] = to_json(AnonymizeSummary, summarise(release, arguments))
+    write_together(contents, modes=modes)
+
+
+def summarise(release: Release, arguments: Namespace) -> dict[str, object]:
+    """summary.json, without the hashes of raw tables, which would let anyone confirm a guess at a name."""
+    found = release.anonymity
+    return {
+        **provenance(
+            script=Path(__file__),
+            argv=arguments.argv,
+            seed=arguments.seed,
+            inputs={},
+            parameters={key: getattr(arguments, key) for key in ("k_min", "drop", "band_age", "coarsen_times")},
+            signature=signature(suite=release.raw.subset.name, protocol="earmark", metric="k-anonymity"),
+        ),
+        "subset": release.raw.subset.name,
+        "people": found.people,
+        "new_people": release.new,
+        "k": found.k,
+        "unique_people": found.unique,
+        "unique_by": found.unique_by,
+    }
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,1 @@
+"""Human annotations: tables in, pseudonyms, labels, agreement, and the questions a model is asked."""

@@ -1,0 +1,164 @@
+"""A subset's annotations → everything that analysis.py writes about it: labels, slices, agreement, ceilings."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from earmark.annotation.labels import Ties, clip_of, majority_labels
+from earmark.annotation.pseudonyms import DEMOGRAPHICS
+from earmark.annotation.reliability import (
+    Votes,
+    agreement,
+    emolia_bench_figures,
+    human_ceiling,
+    pair_kappas,
+)
+from earmark.annotation.subsets import Subset
+from earmark.annotation.tables import Annotations
+from earmark.metrics.resampling import Bootstrap, Estimate
+
+
+@dataclass(frozen=True)
+class Analysis:
+    """What was found: tables to write as they are, and the numbers of summary.json but for its provenance."""
+
+    labels: pd.DataFrame
+    tables: dict[str, pd.DataFrame]
+    numbers: dict[str, Any]
+    exclusions: list[dict[str, Any]]
+
+
+def analyse(
+    annotations: Annotations, *, ties: Ties, required: int, replicates: int, rng: np.random.Generator
+) -> Analysis:
+    """Labels, summaries and agreement of one subset. required: raters that make an item complete."""
+    subset = annotations.subset
+    labels = majority_labels(annotations, ties)
+    votes = Votes.of(annotations)
+    bootstrap = Bootstrap.of(clip_of(labels, subset), replicates, rng)
+    enough = (votes.raters_per_item >= 2).astype(bool)
+    prior_votes = votes.with_prior()
+    kappa_means, pairs = pair_kappas(votes, bootstrap)
+    estimates = agreement(votes, bootstrap, required)
+    numbers = {
+        "subset": subset.name,
+        "rating_scale": list(subset.scale),
+        **_counts(annotations, labels, bootstrap.n_units, required),
+        "annotators": votes.raters,
+        "demographics": demographics(annotations),
+        "majority_present_rate": _mean(labels["majority_present"], bootstrap),
+        "preselection_confirm_rate": _mean(labels[subset.names["matches_expected"]], bootstrap),
+        "human_upper_bound_binary": estimates["percent_binary"],
+        "agreement": {**estimates, **kappa_means, "pairs": pairs},
+        "human_ceiling": human_ceiling(votes, bootstrap),
+        "human_ceiling_with_prior": human_ceiling(prior_votes, bootstrap.take(enough)),
+        "emolia_bench": {
+            **emolia_bench_figures(votes, required),
+            **_tie_counted_as_absent(annotations),
+        },
+    }
+    slices = {name: slice_summary(labels, subset, name) for name in subset.summaries}
+    numbers["slices"] = {
+        name: table.astype(object).where(table.notna(), None).to_dict("records") for name, table in slices.items()
+    }
+    tables = {
+        "benchmark_labels": labels[list(subset.labels)],
+        **slices,
+        "incomplete_items": incomplete_items(labels, subset, required),
+    }
+    repeats = annotations.rows_raw - len(annotations.ratings)
+    return Analysis(
+        labels, tables, numbers, [{"reason": "older rating of an item by the same person", "count": repeats}]
+    )
+
+
+def _counts(annotations: Annotations, labels: pd.DataFrame, n_clips: int, required: int) -> dict[str, Any]:
+    coverage = labels["n_raters"].value_counts().sort_index()
+    complete = int((labels["n_raters"] >= required).sum())
+    return {
+        "rows_raw": annotations.rows_raw,
+        "rows_deduplicated": len(annotations.ratings),
+        "clips_total": n_clips,
+        "items_total": len(labels),
+        "items_complete": complete,
+        "items_incomplete": len(labels) - complete,
+        "items_flagged": int(labels["flagged"].sum()),
+        "items_tied": int(labels["majority_present_tie"].sum()),
+        "rater_coverage": {str(n): int(count) for n, count in coverage.items()},
+    }
+
+
+def _mean(column: pd.Series, bootstrap: Bootstrap) -> Estimate:
+    """The mean of what is not missing, with its interval over clips."""
+    known = column.notna().to_numpy(dtype=bool)
+    values = column.astype("Float64").fillna(0).to_numpy(dtype=float)
+    return bootstrap.estimate(
+        np.stack([values, known], axis=1).astype(float),
+        lambda sums: np.divide(
+            sums[..., 0], sums[..., 1], out=np.full(sums.shape[:-1], np.nan), where=sums[..., 1] > 0
+        ),
+        n=int(known.sum()),
+        why="no item has a majority",
+    )
+
+
+def _tie_counted_as_absent(annotations: Annotations) -> dict[str, float | None]:
+    subset = annotations.subset
+    published = majority_labels(annotations, "absent")
+    matches = published[subset.names["matches_expected"]].astype(float)
+    if not len(published):
+        return {"majority_present_rate": None, "preselection_confirm_rate": None}
+    return {
+        "majority_present_rate": float(published["majority_present"].mean()),
+        "preselection_confirm_rate": float(matches.mean()),
+    }
+
+
+def demographics(annotations: Annotations) -> dict[str, dict[str, int]]:
+    """How many of those who rated gave each answer, for every demographic column present; "" is left out.
+
+    `languages` is a list: everybody counts once for each language.
+    """
+    rated = (
+        annotations.users["username"].isin(annotations.ratings["username"]) if "username" in annotations.users else []
+    )
+    users = annotations.users[rated] if len(annotations.users) else annotations.users
+    counted: dict[str, dict[str, int]] = {}
+    for column in (column for column in DEMOGRAPHICS if column in users):
+        answers = users[column].str.split(",").explode().str.strip() if column == "languages" else users[column]
+        counts = answers[answers != ""].value_counts()
+        counted[column] = {str(answer): int(counts[answer]) for answer in sorted(counts.index)}
+    return counted
+
+
+MEASURES = {
+    "items": lambda rows, subset: len(rows),
+    "expected_rate": lambda rows, subset: int(rows[subset.names["expected"]].iloc[0]),
+    "present_rate": lambda rows, subset: _rate(rows["majority_present"]),
+    "confirm_rate": lambda rows, subset: _rate(rows[subset.names["matches_expected"]]),
+    "unanimous_binary_rate": lambda rows, subset: _rate(rows["all_agree_binary"][rows["n_raters"] > 1]),
+    "unanimous_ordinal_rate": lambda rows, subset: _rate(rows["all_agree_ordinal"][rows["n_raters"] > 1]),
+}
+
+
+def _rate(column: pd.Series) -> float | None:
+    known = column.dropna()
+    return float(known.astype(float).mean()) if len(known) else None
+
+
+def slice_summary(labels: pd.DataFrame, subset: Subset, name: str) -> pd.DataFrame:
+    """One of the subset's summary tables. Rates of majorities skip ties, rates of unanimity skip single ratings."""
+    description = subset.summaries[name]
+    rows = [
+        [value, *(MEASURES[measure](of_slice, subset) for measure in description.columns.values())]  # type: ignore[no-untyped-call]
+        for value, of_slice in labels.groupby(description.slice, sort=True)
+    ]
+    return pd.DataFrame(rows, columns=[description.slice, *description.columns])
+
+
+def incomplete_items(labels: pd.DataFrame, subset: Subset, required: int) -> pd.DataFrame:
+    """Items that fewer than `required` people rated, and who did."""
+    rows = labels[labels["n_raters"] < required]
+    return rows[[*subset.key, "n_raters", "usernames"]].rename(columns={"n_raters": "ratings_observed"})

@@ -1,0 +1,102 @@
+"""Answers against labels: everything that benchmark.py reports about a scorer."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from earmark.annotation.questions import Questions
+from earmark.metrics.classification import cross_fitted_thresholds, decision_contributions, decision_metrics, evaluate
+from earmark.metrics.resampling import Bootstrap, Estimate
+from earmark.models.scorers import Answer
+
+BANDS = (("Bad", 0.0), ("Weak", 0.55), ("Medium", 0.65), ("Good", 0.75), ("Excellent", 0.85))
+SLICE_METRICS = ("accuracy", "balanced_accuracy", "f1", "roc_auc", "average_precision")
+NO_THRESHOLD = "some fold's other clips hold one class only, so no threshold could be chosen on them"
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What was found: one row per question, tables by slice, and the numbers of summary.json."""
+
+    predictions: pd.DataFrame
+    slices: dict[str, pd.DataFrame]
+    numbers: dict[str, Any]
+
+
+def evaluate_answers(
+    questions: Questions, answers: list[Answer], *, threshold: float, replicates: int, rng: np.random.Generator
+) -> Evaluation:
+    """Hold answers against the majority's labels. answers: one per question, in order.
+
+    An answer with an error is reported and enters no metric. A question is called present from the threshold up.
+    """
+    table = questions.table.assign(
+        similarity=pd.array([answer.similarity for answer in answers], dtype="Float64"),
+        ok=[not answer.error for answer in answers],
+        error=[answer.error for answer in answers],
+    )
+    table["pred_present"] = (table["similarity"] >= threshold).astype("Int64")
+    good = table[table["ok"]].reset_index(drop=True)
+    bootstrap = Bootstrap.of(good["clip"], replicates, rng)
+    unanimous = good["benchmark_bucket"].str.startswith("unanimous_").to_numpy(dtype=bool)
+    cross_fitted = _cross_fitted(good, bootstrap, rng)
+    overall = _metrics(good, bootstrap)
+    positive = good["majority_present"].mean() if len(good) else None
+    numbers = {
+        "rows_total": len(table),
+        "rows_evaluated_ok": len(good),
+        "majority_baseline": None if positive is None else float(max(positive, 1 - positive)),
+        "quality_band": quality_band(overall["balanced_accuracy"]),
+        "quality_band_cross_fitted": quality_band(cross_fitted["balanced_accuracy"]),
+        "overall": overall,
+        "unanimous_subset": _metrics(good[unanimous], bootstrap.take(unanimous)),
+        "cross_fitted_threshold": cross_fitted,
+    }
+    columns = [*questions.subset.key, "benchmark_bucket", "n_raters", "majority_present"]
+    predictions = table[[*columns, "audio_path", "prompt", "similarity", "pred_present", "ok", "error"]]
+    return Evaluation(predictions, {key: _by(good, key, bootstrap) for key in questions.subset.slices}, numbers)
+
+
+def _metrics(rows: pd.DataFrame, bootstrap: Bootstrap) -> dict[str, Any]:
+    labels, said = rows["majority_present"].to_numpy(dtype=bool), rows["pred_present"].to_numpy(dtype=bool)
+    tp, fp, tn, fn = decision_contributions(said, labels).sum(axis=0).astype(int)
+    estimates = evaluate(rows["similarity"].to_numpy(dtype=float), said, labels, bootstrap)
+    return {**estimates, "tp": tp, "fp": fp, "tn": tn, "fn": fn}
+
+
+def _cross_fitted(rows: pd.DataFrame, bootstrap: Bootstrap, rng: np.random.Generator) -> dict[str, Any]:
+    scores, labels = rows["similarity"].to_numpy(dtype=float), rows["majority_present"].to_numpy(dtype=bool)
+    each, chosen = cross_fitted_thresholds(scores, labels, rows["clip"].to_numpy(), rng)
+    if not len(chosen):
+        return {"threshold": None, "thresholds": [], "balanced_accuracy": Estimate(None, n=len(rows), why=NO_THRESHOLD)}
+    balanced = bootstrap.estimate(
+        decision_contributions(scores >= each, labels), lambda sums: decision_metrics(sums)[..., 0], n=len(rows)
+    )
+    return {"threshold": float(np.median(chosen)), "thresholds": chosen.tolist(), "balanced_accuracy": balanced}
+
+
+def _by(rows: pd.DataFrame, key: str, bootstrap: Bootstrap) -> pd.DataFrame:
+    """The metrics of each value of a column; what does not exist (a class is missing) is an empty cell."""
+    records = []
+    for value, of_slice in rows.groupby(key, sort=True):
+        metrics = _metrics(of_slice, bootstrap.take(of_slice.index.to_numpy()))
+        records.append(
+            {
+                key: value,
+                "n": len(of_slice),
+                "n_positive": int(of_slice["majority_present"].sum()),
+                **{name: metrics[name].value for name in SLICE_METRICS},
+                "balanced_accuracy_low": metrics["balanced_accuracy"].low,
+                "balanced_accuracy_high": metrics["balanced_accuracy"].high,
+            }
+        )
+    columns = [key, "n", "n_positive", *SLICE_METRICS, "balanced_accuracy_low", "balanced_accuracy_high"]
+    return pd.DataFrame(records, columns=columns)
+
+
+def quality_band(balanced_accuracy: Estimate) -> str | None:
+    """The word for a balanced accuracy: the last band whose lower edge it reaches; None where it does not exist."""
+    value = balanced_accuracy.value
+    return None if value is None else [name for name, low in BANDS if value >= low][-1]

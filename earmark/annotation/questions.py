@@ -1,0 +1,200 @@
+"""Labels + clips + sentences → the questions a model is asked."""
+
+import json
+import re
+from collections import Counter
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from earmark.annotation.labels import clip_of
+from earmark.annotation.subsets import Subset
+from earmark.annotation.tables import read_csv
+from earmark.audio.decode import SUFFIXES
+from earmark.errors import DataError, Fault, MissingError, shown_path
+
+NEEDED = ("majority_present", "benchmark_bucket", "n_raters")
+
+
+@dataclass(frozen=True)
+class Questions:
+    """What a model is asked: one row per item, in the order of the labels.
+
+    table: the subset's key, benchmark_bucket, n_raters (int), majority_present (0 or 1), flagged, `clip` (what is
+    resampled together), `audio_path` (below dataset_root), `prompt`.
+    excluded: {reason: items left out}.
+    """
+
+    subset: Subset
+    dataset_root: Path
+    table: pd.DataFrame
+    excluded: dict[str, int]
+
+    def select(self, keep: Callable[[pd.DataFrame], pd.Series], reason: str) -> "Questions":
+        """The questions for which `keep` is true; how many went is noted under the reason."""
+        kept = keep(self.table).astype(bool)
+        table = self.table[kept].reset_index(drop=True)
+        return replace(self, table=table, excluded={**self.excluded, reason: int((~kept).sum())})
+
+    def first(self, limit: int) -> "Questions":
+        """The first so many questions."""
+        kept = self.table.head(limit)
+        return replace(self, table=kept, excluded={**self.excluded, "beyond --limit": len(self.table) - len(kept)})
+
+    def said_seconds(self, audio_path: str) -> float | None:
+        """How long the clip's own JSON file says that it is, where there is one that says so."""
+        description = (self.dataset_root / audio_path).with_suffix(".json")
+        try:
+            seconds = json.loads(description.read_text(encoding="utf-8")).get("duration")
+        except (OSError, ValueError, AttributeError):
+            return None
+        return float(seconds) if isinstance(seconds, int | float) and seconds > 0 else None
+
+
+def load_questions(subset: Subset, analysis_root: Path, dataset_root: Path) -> Questions:
+    """Every labelled item of a subset as a question.
+
+    Raises MissingError where the labels or the rubric are not there, DataError with all faults of the labels.
+    A clip that is not there is no error here: its path is where it should be.
+    """
+    path = labels_path(analysis_root, subset)
+    if not path.is_file():
+        raise MissingError(f"{shown_path(path)} is not there. Run `uv run analysis.py` to make it.")
+    labels, faults = read_csv(path)
+    if len(labels.columns):
+        faults += _label_faults(labels, subset)
+    if not faults and len(labels):
+        prompts, faults = _prompts(labels, subset, dataset_root)
+    if faults:
+        raise DataError(
+            {shown_path(path): faults}, "Nothing was written. Run `uv run analysis.py` to make the labels again."
+        )
+    labels = labels.reindex(columns=[*subset.key, *subset.carried, *NEEDED, "flagged"]).astype(str)
+    clips = ClipIndex(dataset_root / subset.name, subset)
+    table = labels.reset_index(drop=True).assign(
+        n_raters=pd.to_numeric(labels["n_raters"]).to_numpy(dtype=int),
+        flagged=(labels["flagged"].str.lower() == "true").to_numpy(),
+        clip=clip_of(labels, subset).to_numpy(),
+        audio_path=[f"{subset.name}/{clips.path_of(row)}" for row in labels.to_dict("records")],
+        prompt=list(prompts) if len(labels) else [],
+    )
+    tied = table["majority_present"] == ""
+    untied = table[~tied].assign(majority_present=pd.to_numeric(table["majority_present"][~tied]).astype(int))
+    excluded = {"tied between present and absent": int(tied.sum())}
+    return Questions(subset, dataset_root, untied.reset_index(drop=True), excluded)
+
+
+def labels_path(analysis_root: Path, subset: Subset) -> Path:
+    """Where analysis.py leaves a subset's labels."""
+    return analysis_root / subset.name / "benchmark_labels.csv"
+
+
+def _label_faults(labels: pd.DataFrame, subset: Subset) -> list[Fault]:
+    missing = [column for column in (*subset.key, *subset.carried, *NEEDED) if column not in labels]
+    if missing:
+        return [Fault(1, column, "is missing") for column in missing]
+    wrong_label = labels["majority_present"][~labels["majority_present"].isin(["0", "1", ""])]
+    wrong_count = labels["n_raters"][~labels["n_raters"].str.fullmatch(r"\d+")]
+    repeated = labels.index[labels.duplicated(list(subset.key))]
+    return [
+        *(Fault(int(line), "majority_present", f"'{v}' is not 0, 1 or empty") for line, v in wrong_label.items()),
+        *(Fault(int(line), "n_raters", f"'{v}' is not a number of people") for line, v in wrong_count.items()),
+        *(Fault(int(line), subset.key[0], "the same item stands on a line above") for line in repeated),
+    ]
+
+
+# --- sentences ----------------------------------------------------------------------------------------------
+
+
+def _prompts(labels: pd.DataFrame, subset: Subset, dataset_root: Path) -> tuple[list[str], list[Fault]]:
+    if "rubric" not in subset.prompt:
+        return [sentence_of(label, subset) for label in labels[subset.prompt["label"]]], []
+    path = dataset_root / subset.name / subset.prompt["rubric"]
+    rubric = read_rubric(path)
+    texts: list[str] = []
+    faults: list[Fault] = []
+    dimension, level = subset.prompt["dimension"], subset.prompt["level"]
+    for line, row in zip(labels.index, labels[[dimension, level]].itertuples(index=False), strict=True):
+        text = rubric.get(row[0], {}).get(row[1])
+        texts.append(text or "")
+        if not text:
+            faults.append(Fault(int(line), level, f"{shown_path(path)} has no rubric for {row[0]} level '{row[1]}'"))
+    return texts, faults
+
+
+def sentence_of(label: str, subset: Subset) -> str:
+    """The sentence that asks about a label: `___` reads " / ", `_` reads as a space."""
+    return subset.prompt["sentence"].format(label=label.replace("___", " / ").replace("_", " ").strip())
+
+
+def read_rubric(path: Path) -> dict[str, dict[str, str]]:
+    """{dimension: {level: text}} of a rubric file. MissingError without the file, DataError if it is no rubric."""
+    if not path.is_file():
+        raise MissingError(f"{shown_path(path)} is not there; it holds the sentence for every dimension and level.")
+    try:
+        dimensions: Mapping[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        return {
+            str(name): {str(level): str(text) for level, text in d["levels"].items()} for name, d in dimensions.items()
+        }
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        fault = Fault(
+            getattr(error, "lineno", 1), "", f"is no rubric {{dimension: {{levels: {{level: text}}}}}} ({error})"
+        )
+        raise DataError({shown_path(path): [fault]}, "Nothing was written.") from error
+
+
+# --- clips --------------------------------------------------------------------------------------------------
+
+
+class ClipIndex:
+    """Finds a subset's clips below a folder.
+
+    By the path that the subset describes; else by the same path with folder names compared by letters and digits
+    alone (`Jealousy___Envy` is `Jealousy_&_Envy`); else, where file names are unique, by the name alone.
+    """
+
+    def __init__(self, folder: Path, subset: Subset) -> None:
+        self.folder = folder
+        self.subset = subset
+
+    def path_of(self, row: Mapping[str, str]) -> str:
+        """Path of an item's clip below the folder; where there is none, where it should be."""
+        for carried in zip(*(row[column].split("|") for column in self.subset.carried), strict=False) or [()]:
+            fields = {**row, **dict(zip(self.subset.carried, carried, strict=True))}
+            wanted = self.subset.clip.format(**fields)
+            if (self.folder / wanted).is_file():
+                return wanted
+            if found := self._by_folder.get(_loose(wanted)):
+                return found
+        fields = {key: value.split("|")[0] for key, value in row.items()}
+        wanted = self.subset.clip.format(**fields)
+        if self.subset.clip_columns == ("file_name",):
+            return self._by_name.get(Path(wanted).stem, wanted)
+        return wanted
+
+    @cached_property
+    def _files(self) -> list[str]:
+        found = (path for path in self.folder.rglob("*") if path.suffix.lower() in SUFFIXES and path.is_file())
+        return sorted(path.relative_to(self.folder).as_posix() for path in found)
+
+    @cached_property
+    def _by_folder(self) -> dict[str, str]:
+        return {_loose(path): path for path in reversed(self._files)}
+
+    @cached_property
+    def _by_name(self) -> dict[str, str]:
+        return {Path(path).stem: path for path in reversed(self._files)}
+
+
+def _loose(path: str) -> str:
+    folders, _, name = path.rpartition("/")
+    return "/".join([*(re.sub(r"[\W_]+", "", part).casefold() for part in folders.split("/")), Path(name).stem])
+
+
+def count_by_reason(reasons: Mapping[str, int]) -> list[dict[str, Any]]:
+    """Exclusions as summary.json lists them; what excluded nothing is left out."""
+    return [{"reason": reason, "count": count} for reason, count in Counter(reasons).items() if count]

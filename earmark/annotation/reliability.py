@@ -1,0 +1,264 @@
+"""How far raters agree, and how well a person would do at the model's task.
+
+Every figure is a formula on sums over items, with an interval over clips (`metrics.resampling`).
+"""
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from scipy import sparse
+
+from earmark.annotation.labels import item_counts
+from earmark.annotation.subsets import Subset
+from earmark.annotation.tables import Annotations
+from earmark.metrics import agreement as coefficients
+from earmark.metrics.agreement import AgreementSums, RaterPairs
+from earmark.metrics.resampling import Bootstrap, Estimate
+
+IntArray = NDArray[np.int64]
+
+NO_PAIRS = "no item was rated by two raters"
+ONE_CATEGORY = "only one category was used, so there was nothing to agree about"
+NO_LEAVE_ONE_OUT = "no rating faces two others that are not tied"
+TOO_MANY_PAIRS = "more pairs of raters than can be held in memory; the figures that do not name raters stand"
+MAX_PAIR_ENTRIES = 20_000_000
+
+
+@dataclass(frozen=True)
+class Votes:
+    """The ratings of a subset as arrays.
+
+    items: keys, one row per item. counts: {"binary": (items, 2), "ordinal": (items, scale)}.
+    item, rater, rating: (ratings,) codes. raters: pseudonyms by code.
+    """
+
+    subset: Subset
+    items: pd.DataFrame
+    counts: dict[str, IntArray]
+    item: IntArray
+    rater: IntArray
+    rating: IntArray
+    raters: list[str]
+
+    @classmethod
+    def of(cls, annotations: Annotations) -> "Votes":
+        """The votes behind a subset's checked tables."""
+        subset, ratings = annotations.subset, annotations.ratings
+        items, counts, item = item_counts(annotations)
+        binary = np.stack([counts[:, : subset.first_present].sum(1), counts[:, subset.first_present :].sum(1)], axis=1)
+        raters = sorted(ratings["username"].unique(), key=lambda name: (len(name), name))  # user_9 before user_10
+        rater = ratings["username"].map({name: code for code, name in enumerate(raters)}).to_numpy(dtype=np.int64)
+        scales = {"binary": binary, "ordinal": counts} if subset.is_ordinal else {"binary": binary}
+        return cls(subset, items, scales, item, rater, ratings["rating"].to_numpy(dtype=np.int64), raters)
+
+    @property
+    def raters_per_item(self) -> IntArray:
+        """How many people rated each item."""
+        return self.counts["binary"].sum(axis=1)
+
+    def codes(self, scale: str) -> IntArray:
+        """The ratings on a scale: (ratings,) positions on the subset's scale, or 0 absent, 1 present."""
+        return self.rating if scale == "ordinal" else (self.rating >= self.subset.first_present).astype(np.int64)
+
+    def with_prior(self) -> "Votes":
+        """The binary votes on items with at least two humans, and what the sampling expected as one more rater."""
+        kept = self.raters_per_item >= 2
+        new_code = np.cumsum(kept) - 1
+        mine = kept[self.item]
+        items = self.items[kept].reset_index(drop=True)
+        expected = (items[self.subset.prior.column] == self.subset.prior.value).to_numpy(dtype=np.int64)
+        item = np.concatenate([new_code[self.item[mine]], np.arange(len(items))])
+        rater = np.concatenate([self.rater[mine], np.full(len(items), len(self.raters))])
+        present = np.concatenate([self.codes("binary")[mine], expected])
+        counts = {"binary": self.counts["binary"][kept] + np.eye(2, dtype=np.int64)[expected]}
+        # Present and absent sit at the ends of the scale, so that the subset still tells them apart.
+        rating = present * (len(self.subset.scale) - 1)
+        return Votes(self.subset, items, counts, item, rater, rating, [*self.raters, "prior"])
+
+
+def agreement(votes: Votes, bootstrap: Bootstrap, required: int) -> dict[str, Estimate]:
+    """The estimates under `agreement` of summary.json: shares of agreement, kappas, alphas.
+
+    bootstrap: replicates of the clips of votes.items. required: raters an item needs to be complete.
+    """
+    found: dict[str, Estimate] = {}
+    n_pairable = int((votes.raters_per_item > 1).sum())
+    for scale, counts in votes.counts.items():
+        contributions = coefficients.item_contributions(counts)
+        formulas = _formulas(scale)
+        why = ONE_CATEGORY if n_pairable else NO_PAIRS
+        estimates = bootstrap.estimates(
+            contributions,
+            lambda sums, formulas=formulas: np.stack(
+                [f(AgreementSums.split(sums)) for f in formulas.values()], axis=-1
+            ),  # type: ignore[misc]
+            n=[n_pairable] * len(formulas),
+            why=[why] * len(formulas),
+        )
+        found |= {
+            f"exact_all_{scale}": _exact_all(counts, bootstrap, required),
+            **dict(zip(formulas, estimates, strict=True)),
+        }
+        alpha = f"krippendorff_alpha_{scale}"
+        if found[alpha].value is not None:
+            level: Any = "nominal" if scale == "binary" else "ordinal"
+            found[alpha] = replace(found[alpha], value=coefficients.krippendorff_alpha(counts, level))
+    return found
+
+
+def _formulas(scale: str) -> dict[str, Any]:
+    gwet = {"binary": ("gwet_ac1_binary", "unweighted"), "ordinal": ("gwet_ac2_ordinal", "quadratic")}[scale]
+    level: Any = {"binary": "nominal", "ordinal": "ordinal"}[scale]
+    return {
+        f"percent_{scale}": coefficients.percent_agreement,
+        f"fleiss_kappa_{scale}": coefficients.fleiss_kappa,
+        f"krippendorff_alpha_{scale}": lambda sums: coefficients.alpha_from_sums(sums, level),
+        gwet[0]: lambda sums: coefficients.gwet_ac(sums, gwet[1]),  # type: ignore[arg-type]
+    }
+
+
+def _exact_all(counts: IntArray, bootstrap: Bootstrap, required: int) -> Estimate:
+    raters = counts.sum(axis=1)
+    complete = (raters >= required) & (raters > 1)
+    contributions = np.stack([complete & (counts.max(axis=1, initial=0) == raters), complete], axis=1).astype(float)
+    return bootstrap.estimate(
+        contributions, _share, n=int(complete.sum()), why=f"no item was rated by {required} raters"
+    )
+
+
+def _share(sums: NDArray[np.float64]) -> NDArray[np.float64]:
+    return np.divide(sums[..., 0], sums[..., 1], out=np.full(sums.shape[:-1], np.nan), where=sums[..., 1] > 0)
+
+
+# --- pairs of raters ----------------------------------------------------------------------------------------
+
+
+def co_ratings(votes: Votes, scale: str = "binary") -> RaterPairs | None:
+    """Every two ratings of the same item; None where there are too many to hold."""
+    raters = votes.raters_per_item
+    if (raters * (raters - 1) // 2).sum() > MAX_PAIR_ENTRIES:
+        return None
+    return coefficients.rater_pairs(votes.item, votes.rater, votes.codes(scale))
+
+
+def confusion_contributions(pairs: RaterPairs, n_categories: int) -> sparse.csr_array:
+    """Each co-rating's place in the confusion matrices of all pairs of raters: (entries, pairs · q²), one 1 a row."""
+    n = len(pairs.pair)
+    shape = (n, len(pairs.first) * n_categories**2)
+    return sparse.csr_array((np.ones(n), (np.arange(n), pairs.cells(n_categories))), shape=shape)
+
+
+def pair_kappas(votes: Votes, bootstrap: Bootstrap) -> tuple[dict[str, Estimate], dict[str, dict[str, Any]]]:
+    """Cohen's kappa of every pair of raters with common items, and its mean over pairs.
+
+    Returns the estimates `cohen_kappa_*_mean`, and {"user_0__user_1": {"n": items, "cohen_kappa_binary": …}}.
+    Ordinal scales also get the quadratically weighted kappa.
+    """
+    means: dict[str, Estimate] = {}
+    listed: dict[str, dict[str, Any]] = {}
+    for scale, counts in votes.counts.items():
+        q = counts.shape[1]
+        pairs = co_ratings(votes, scale)
+        weightings = {"": "unweighted"} if scale == "binary" else {"": "unweighted", "_quadratic": "quadratic"}
+        for suffix, weighting in weightings.items():
+            name = f"cohen_kappa_{scale}{suffix}"
+            if pairs is None or not len(pairs.first):
+                means[f"{name}_mean"] = Estimate(None, why=NO_PAIRS if pairs is not None else TOO_MANY_PAIRS)
+                continue
+
+            def kappas(sums: NDArray[np.float64], q: int = q, weighting: Any = weighting) -> NDArray[np.float64]:
+                per_pair = coefficients.cohen_kappa(sums.reshape(*sums.shape[:-1], -1, q, q), weighting)
+                return np.concatenate([coefficients.mean_defined(per_pair)[..., None], per_pair], axis=-1)
+
+            shared = np.bincount(pairs.pair, minlength=len(pairs.first)).tolist()
+            mean, *each = bootstrap.take(pairs.item).estimates(
+                confusion_contributions(pairs, q),
+                kappas,
+                n=[len(shared), *shared],
+                why=[
+                    "no pair of raters has a defined kappa",
+                    *["both raters gave one and the same rating"] * len(shared),
+                ],
+            )
+            means[f"{name}_mean"] = mean
+            for first, second, n, estimate in zip(pairs.first, pairs.second, shared, each, strict=True):
+                pair = listed.setdefault(f"{votes.raters[first]}__{votes.raters[second]}", {"n": n})
+                pair[name] = estimate
+    return means, listed
+
+
+# --- the human ceiling --------------------------------------------------------------------------------------
+
+
+def human_ceiling(votes: Votes, bootstrap: Bootstrap) -> dict[str, Estimate | int]:
+    """What a person scores at the model's task: against another person, and against the majority of the others.
+
+    pairwise_*: mean over pairs of raters; *_weighted: pairs weigh the items they share.
+    loo_*: each rating against the majority of at least two others, where they are not tied.
+    """
+    pairs = co_ratings(votes)
+    names = ["accuracy", "balanced_accuracy", "accuracy_weighted", "balanced_accuracy_weighted"]
+    if pairs is None or not len(pairs.first):
+        pairwise_figures = [Estimate(None, why=TOO_MANY_PAIRS if pairs is None else NO_PAIRS)] * 4
+    else:
+        pairwise_figures = bootstrap.take(pairs.item).estimates(
+            confusion_contributions(pairs, 2),
+            lambda sums: coefficients.pairwise_accuracies(sums.reshape(*sums.shape[:-1], -1, 2, 2)),
+            n=[len(pairs.item)] * 4,
+            why=["no rater of any pair used both classes"] * 4,
+        )
+    held_out = coefficients.leave_one_out(votes.counts["binary"])
+    n = int(held_out.sum())
+    loo = bootstrap.estimates(
+        held_out,
+        _accuracies,
+        n=[n, n],
+        why=[NO_LEAVE_ONE_OUT, NO_LEAVE_ONE_OUT if not n else "the majorities are all of one class"],
+    )
+    return {
+        **{f"pairwise_{name}": figure for name, figure in zip(names, pairwise_figures, strict=True)},
+        "loo_accuracy": loo[0],
+        "loo_balanced_accuracy": loo[1],
+        "loo_n_annotations": n,
+    }
+
+
+def _accuracies(sums: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Accuracy and balanced accuracy from true positives, false negatives, true negatives, false positives."""
+    accuracy = _share(np.stack([sums[..., 0] + sums[..., 2], sums.sum(axis=-1)], axis=-1))
+    sensitivity = _share(np.stack([sums[..., 0], sums[..., 0] + sums[..., 1]], axis=-1))
+    specificity = _share(np.stack([sums[..., 2], sums[..., 2] + sums[..., 3]], axis=-1))
+    return np.stack([accuracy, (sensitivity + specificity) / 2], axis=-1)
+
+
+# --- what emolia-bench printed ------------------------------------------------------------------------------
+
+
+def emolia_bench_figures(votes: Votes, required: int) -> dict[str, float | int | None]:
+    """The figures of emolia-bench where they differ from ours, computed as it computed them.
+
+    On items with exactly `required` ratings. pairwise_exact_*: the mean over all pairs of raters of the share
+    of items with equal ratings, where an item that either of them never saw counts as unequal.
+    """
+    exactly = np.flatnonzero(votes.raters_per_item == required)
+    figures: dict[str, float | int | None] = {"items_complete": len(exactly)}
+    seen = np.isin(votes.item, exactly)
+    n_raters = len(np.unique(votes.rater[seen]))
+    for scale, counts in votes.counts.items():
+        complete = counts[exactly]
+        contributions = coefficients.item_contributions(complete)
+        sums = AgreementSums.split(contributions.sum(axis=0))
+        comparisons = n_raters * (n_raters - 1) * len(exactly)
+        figures |= {
+            f"exact_3way_{scale}": _number((complete.max(axis=1) == required).mean()) if len(exactly) else None,
+            f"pairwise_exact_{scale}": float(sums.agreeing) / comparisons if comparisons else None,
+            f"fleiss_{scale}_kappa": _number(coefficients.fleiss_kappa(sums)),
+        }
+    return figures
+
+
+def _number(value: Any) -> float | None:
+    return float(value) if np.isfinite(value) else None

@@ -1,0 +1,90 @@
+"""The annotated subsets, read from subsets.toml: what identifies an item, how it is rated, how it is asked about."""
+
+import tomllib
+from dataclasses import dataclass
+from functools import cache
+from importlib.resources import files
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Prior:
+    """What the sampling expected of an item: present exactly where `column` holds `value`."""
+
+    column: str
+    value: str
+
+
+@dataclass(frozen=True)
+class Slice:
+    """A summary file: the column that slices, and the measure behind each column to write."""
+
+    slice: str
+    columns: dict[str, str]
+
+
+@dataclass(frozen=True)
+class Subset:
+    """One annotated subset; the comment on top of subsets.toml says what each field means."""
+
+    name: str
+    scale: tuple[str, ...]
+    present_from: str
+    key: tuple[str, ...]
+    choices: dict[str, tuple[str, ...]]
+    carried: tuple[str, ...]
+    prior: Prior
+    words: dict[str, str]
+    clip: str
+    sham_stem: str
+    prompt: dict[str, str]
+    slices: tuple[str, ...]
+    difficulty: dict[str, str]
+    names: dict[str, str]
+    labels: tuple[str, ...]
+    summaries: dict[str, Slice]
+
+    @property
+    def is_ordinal(self) -> bool:
+        """Whether the scale has more than two levels, so that ordinal figures exist beside the binary ones."""
+        return len(self.scale) > 2
+
+    @property
+    def first_present(self) -> int:
+        """Position on the scale from which a rating counts as present."""
+        return self.scale.index(self.present_from)
+
+    @property
+    def clip_columns(self) -> tuple[str, ...]:
+        """The key columns that tell clips apart: the file name, or all that its path is made of where names repeat."""
+        if self.sham_stem == "stem":
+            return ("file_name",)
+        return tuple(column for column in self.key if f"{{{column}}}" in self.clip)
+
+    @property
+    def scales(self) -> tuple[str, ...]:
+        """The scales on which agreement is reported."""
+        return ("binary", "ordinal") if self.is_ordinal else ("binary",)
+
+
+@cache
+def subsets() -> dict[str, Subset]:
+    """Every subset by name, in the order of subsets.toml.
+
+    >>> list(subsets())
+    ['emolia-emo', 'emolia-dim']
+    """
+    described = tomllib.loads(files(__package__).joinpath("subsets.toml").read_text(encoding="utf-8"))
+    return {name: _subset(name, fields) for name, fields in described.items()}
+
+
+def _subset(name: str, fields: dict[str, Any]) -> Subset:
+    made: dict[str, Any] = {
+        "prior": Prior(**fields.pop("prior")),
+        "summaries": {file: Slice(**columns) for file, columns in fields.pop("summaries").items()},
+        "choices": {column: tuple(values) for column, values in fields.pop("choices").items()},
+    }
+    plain: dict[str, Any] = {
+        field: tuple(value) if isinstance(value, list) else value for field, value in fields.items()
+    }
+    return Subset(name=name, **made, **plain)

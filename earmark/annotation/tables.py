@@ -1,0 +1,227 @@
+"""Annotation tables: read as they come out of a spreadsheet, checked to the last cell, every fault listed.
+
+Header names are fixed and columns are read by name, in any order. Accepted as they are: a UTF-8 byte order
+mark, Windows line ends, commas, semicolons or tabs as separators, blank lines, spaces around a value, more
+columns than needed. An empty file or a header alone is a table without rows.
+"""
+
+import csv
+import io
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from earmark.annotation.subsets import Subset
+from earmark.errors import DataError, Fault, MissingError, shown_path
+
+TABLES = ("annotations", "users", "flags")
+OPTIONAL = ("flags",)
+SEPARATORS = ",;\t"
+
+Rule = tuple[Callable[[pd.Series], pd.Series], str]
+
+
+@dataclass(frozen=True)
+class RawTables:
+    """The tables of one subset as text, indexed by line; `flags` is missing from `tables` where there is no file."""
+
+    subset: Subset
+    folder: Path
+    tables: dict[str, pd.DataFrame]
+
+    def path(self, table: str) -> Path:
+        """The file that a table was read from."""
+        return table_path(self.folder, table)
+
+
+@dataclass(frozen=True)
+class Annotations:
+    """One subset's ratings, checked and typed.
+
+    ratings: the subset's key, `username`, the carried columns, `rating` (position on the scale),
+    `reaction_time_ms`, `sample_time_ms` (float, NaN where empty), `created_at` (UTC); one row per rating,
+    repeats removed. users: as text. flagged: the keys someone flagged, one row each.
+    rows: {file: rows read}. rows_raw: ratings before repeats were removed.
+    """
+
+    subset: Subset
+    ratings: pd.DataFrame
+    users: pd.DataFrame
+    flags: pd.DataFrame
+    rows: dict[Path, int]
+    rows_raw: int
+
+
+def table_path(folder: Path, table: str) -> Path:
+    """Where a table of a subset's folder lies."""
+    return folder / f"{table}.csv"
+
+
+def read_tables(folder: Path, subset: Subset) -> RawTables:
+    """Read and check every table of a subset's folder.
+
+    Raises DataError with every fault of every table, MissingError when a table that must exist does not.
+    """
+    tables: dict[str, pd.DataFrame] = {}
+    faults: dict[str, list[Fault]] = {}
+    for name in TABLES:
+        path = table_path(folder, name)
+        if not path.is_file():
+            if name in OPTIONAL:
+                continue
+            raise MissingError(
+                f"{shown_path(path)} is not there. Put the {subset.name} tables in {shown_path(folder)}/."
+            )
+        tables[name], faults[shown_path(path)] = read_csv(path)
+    usernames = tables["users"]["username"] if "username" in tables["users"] else pd.Series(dtype=str)
+    for name, table in tables.items():
+        faults[shown_path(table_path(folder, name))] += check(table, name, subset, usernames)
+    if any(faults.values()):
+        raise DataError(faults, _remedy(folder, subset))
+    return RawTables(subset, folder, tables)
+
+
+def _remedy(folder: Path, subset: Subset) -> str:
+    return (
+        f"Nothing was written. Fix the rows in annotations_raw/{subset.name}/ and run `uv run anonymize.py`"
+        f"{'' if folder.parent.name == 'annotations_raw' else ', then this command again'}."
+    )
+
+
+def required_columns(subset: Subset) -> dict[str, tuple[str, ...]]:
+    """The columns that each table of a subset must have."""
+    timing = ("reaction_time_ms", "sample_time_ms", "created_at")
+    return {
+        "annotations": ("annotation_id", "username", *subset.carried, *subset.key, "rating", *timing),
+        "users": ("username",),
+        "flags": ("flag_id", "username", *subset.key, "reason", "created_at"),
+    }
+
+
+def read_csv(path: Path) -> tuple[pd.DataFrame, list[Fault]]:
+    """A table as text, with the line of each row as index, and what is wrong with its shape."""
+    content = path.read_bytes()
+    try:
+        text = content.decode("utf-16" if content[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = content[: error.start].count(b"\n") + 1
+        return _no_rows(), [
+            Fault(line, "", f"byte 0x{content[error.start]:02x} is not UTF-8; save the file as CSV UTF-8")
+        ]
+    header_line = text.partition("\n")[0]
+    separator = max(SEPARATORS, key=header_line.count)
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator)
+    header: list[str] = []
+    lines: list[int] = []
+    rows: list[list[str]] = []
+    faults: list[Fault] = []
+    line = 1
+    try:
+        for row in reader:
+            first, line = line, reader.line_num + 1
+            cells = [cell.strip() for cell in row]
+            if not any(cells):
+                continue
+            if not header:
+                header = cells
+                faults += [Fault(first, name, "the header names it twice") for name in _repeated(filter(None, header))]
+            elif len(cells) < len(header) or any(cells[len(header) :]):
+                faults.append(Fault(first, "", f"has {len(cells)} values where the header has {len(header)} columns"))
+            else:
+                lines.append(first)
+                rows.append(cells[: len(header)])
+    except csv.Error as error:
+        faults.append(Fault(reader.line_num, "", f"cannot be read as CSV: {error}"))
+    table = pd.DataFrame(rows, columns=header, index=pd.Index(lines, name="line", dtype=int), dtype=str)
+    return table.loc[:, [bool(name) for name in header] if header else []].loc[
+        :, lambda t: ~t.columns.duplicated()
+    ], faults
+
+
+def _no_rows(columns: Sequence[str] = ()) -> pd.DataFrame:
+    return pd.DataFrame(index=pd.Index([], name="line", dtype=int), columns=list(columns), dtype=str)
+
+
+def _repeated(names: Iterable[str]) -> list[str]:
+    seen: set[str] = set()
+    return [name for name in names if name in seen or seen.add(name)]  # type: ignore[func-returns-value]
+
+
+def check(table: pd.DataFrame, name: str, subset: Subset, usernames: pd.Series) -> list[Fault]:
+    """What is wrong with the cells of one table; an empty file, which has no columns at all, has no faults."""
+    if not len(table.columns):
+        return []
+    required = required_columns(subset)[name]
+    faults = [
+        Fault(1, column, f"is missing; the header has {', '.join(table.columns)}")
+        for column in required
+        if column not in table.columns
+    ]
+    for column, (is_wrong, problem) in _rules(name, subset, usernames).items():
+        if column in required and column in table.columns:
+            wrong = table[column][is_wrong(table[column])]
+            faults += [
+                Fault(int(line), column, f"'{cell}' {problem}") for line, cell in zip(wrong.index, wrong, strict=True)
+            ]
+    return faults
+
+
+def _rules(name: str, subset: Subset, usernames: pd.Series) -> dict[str, Rule]:
+    """What makes a cell wrong, column by column, and how to say so."""
+    choices = {**subset.choices, "rating": subset.scale}
+    unique: Rule = (lambda cells: (cells == "") | cells.duplicated(), "is empty or already used by a line above")
+    milliseconds: Rule = (
+        lambda cells: (cells != "") & pd.to_numeric(cells, errors="coerce").isna(),
+        "is not a time in milliseconds",
+    )
+    return {
+        **{column: (lambda cells: cells == "", "is empty, so the item cannot be told") for column in subset.key},
+        **{column: _one_of(values) for column, values in choices.items()},
+        "annotation_id": unique,
+        "flag_id": unique,
+        "username": unique if name == "users" else (lambda cells: ~cells.isin(usernames), "is not in users.csv"),
+        "reaction_time_ms": milliseconds,
+        "sample_time_ms": milliseconds,
+        "created_at": (lambda cells: parse_times(cells).isna(), "is not an ISO 8601 time such as 2026-05-09 17:38:09"),
+    }
+
+
+def _one_of(values: tuple[str, ...]) -> Rule:
+    return (lambda cells: ~cells.isin(values), f"is not one of {', '.join(values)}")
+
+
+def parse_times(cells: pd.Series) -> pd.Series:
+    """ISO 8601 times as UTC; a time without zone is taken as UTC, what cannot be read is NaT."""
+    return pd.to_datetime(cells, format="ISO8601", utc=True, errors="coerce")
+
+
+def load_annotations(folder: Path, subset: Subset) -> Annotations:
+    """Read, check and type a subset's ratings, and keep the newest where a person rated an item twice.
+
+    Equal times: the later line counts. Raises as `read_tables`.
+    """
+    raw = read_tables(folder, subset)
+    required = required_columns(subset)
+    given = {
+        name: raw.tables[name] if len(raw.tables.get(name, ())) else _no_rows(required[name])
+        for name in ("annotations", "flags")
+    }
+    table = given["annotations"]
+    ratings = table[[*subset.key, "username", *subset.carried]].assign(
+        rating=table["rating"].map({name: code for code, name in enumerate(subset.scale)}).astype(np.int64),
+        reaction_time_ms=pd.to_numeric(table["reaction_time_ms"]).astype(float),
+        sample_time_ms=pd.to_numeric(table["sample_time_ms"]).astype(float),
+        created_at=parse_times(table["created_at"]),
+    )
+    newest = ratings.sort_values("created_at", kind="stable").drop_duplicates([*subset.key, "username"], keep="last")
+    return Annotations(
+        subset=subset,
+        ratings=newest.sort_values([*subset.key, "username"], ignore_index=True),
+        users=raw.tables["users"],
+        flags=given["flags"].reset_index(drop=True),
+        rows={raw.path(name): len(rows) for name, rows in raw.tables.items()},
+        rows_raw=len(ratings),
+    )

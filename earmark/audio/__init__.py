@@ -1,0 +1,1 @@
+"""Audio files as every other part of the library takes them."""

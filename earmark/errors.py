@@ -1,0 +1,85 @@
+"""The errors a user is expected to meet, each with the exit code it ends a script with."""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+SHOWN_PER_COLUMN = 200
+
+
+class EarmarkError(Exception):
+    """An expected failure whose message says what was wrong, where, and what to do next. Exit code 1."""
+
+    exit_code = 1
+
+
+class MissingError(EarmarkError):
+    """Something needed is not there: a folder, an extra, a program. The message names what supplies it. Exit code 2."""
+
+    exit_code = 2
+
+
+@dataclass(frozen=True, order=True)
+class Fault:
+    """One wrong cell of a table: its line (1-based, as an editor counts), column, and what is wrong with it."""
+
+    line: int
+    column: str
+    problem: str
+
+    def __str__(self) -> str:
+        return (
+            f"  line {self.line}, column {self.column}: {self.problem}"
+            if self.column
+            else f"  line {self.line}: {self.problem}"
+        )
+
+
+class DataError(EarmarkError):
+    """Bad data in one or more files: every fault of every file, then what to do.
+
+    faults: {file as the user knows it: its faults}. remedy: the sentence that ends the message.
+    """
+
+    def __init__(self, faults: Mapping[str, Sequence[Fault]], remedy: str) -> None:
+        self.faults = {name: sorted(found) for name, found in faults.items() if found}
+        self.remedy = remedy
+        super().__init__("\n".join([*(_block(name, found) for name, found in self.faults.items()), remedy]))
+
+    @classmethod
+    def merged(cls, errors: Sequence["DataError"]) -> "DataError":
+        """One error for several; the remedy is the last one's."""
+        return cls({name: found for error in errors for name, found in error.faults.items()}, errors[-1].remedy)
+
+
+def _block(name: str, faults: Sequence[Fault]) -> str:
+    """The faults of a file; a column that is wrong throughout is shown up to SHOWN_PER_COLUMN and then counted."""
+    shown: list[str] = []
+    seen: Counter[str] = Counter()
+    for fault in faults:
+        seen[fault.column] += 1
+        if seen[fault.column] <= SHOWN_PER_COLUMN:
+            shown.append(str(fault))
+    more = [
+        f"  column {column}: {count - SHOWN_PER_COLUMN:,} more"
+        for column, count in seen.items()
+        if count > SHOWN_PER_COLUMN
+    ]
+    return "\n".join([f"{name}: {_count(len(faults), 'fault')}", *shown, *more])
+
+
+def _count(n: int, noun: str) -> str:
+    return f"{n} {noun}" if n == 1 else f"{n:,} {noun}s"
+
+
+def shown_path(path: Path) -> str:
+    """A path as outputs and messages may show it: relative to the working folder, or only its name elsewhere.
+
+    >>> shown_path(Path("annotations/emolia-emo/users.csv"))
+    'annotations/emolia-emo/users.csv'
+    """
+    try:
+        return path.resolve().relative_to(Path.cwd().resolve()).as_posix()
+    except ValueError:
+        return path.name

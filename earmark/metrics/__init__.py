@@ -1,0 +1,1 @@
+"""Pure functions on arrays: agreement, classification, resampling. No files, no printing, nothing else of ours."""

@@ -1,0 +1,65 @@
+"""Files that appear whole or not at all, one by one or all together."""
+
+import os
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+
+
+def write_together(contents: Mapping[Path, str | bytes | None], *, modes: Mapping[Path, int] | None = None) -> None:
+    """Replace all these files, or none of them.
+
+    contents: {path: its new text or bytes, or None to remove it}. Folders are made as needed. Everything is
+    first written and flushed beside its target, so a full disk or a crash while writing leaves the old files
+    whole; the renames come last, and one that fails undoes those before it.
+    modes: {path: permission bits}, for files that only their owner may read; they never exist with wider ones.
+    Raises OSError as the operating system gives it.
+    """
+    staged: dict[Path, Path | None] = {}
+    try:
+        for path, content in contents.items():
+            staged[path] = None if content is None else _stage(path, content, (modes or {}).get(path))
+        _rename(staged)
+    finally:
+        for temporary in staged.values():
+            if temporary is not None:
+                temporary.unlink(missing_ok=True)
+
+
+def _stage(path: Path, content: str | bytes, mode: int | None) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(content.encode() if isinstance(content, str) else content)
+            file.flush()
+            os.fsync(file.fileno())
+        Path(name).chmod(mode if mode is not None else 0o666 & ~_umask())
+    except BaseException:
+        Path(name).unlink()
+        raise
+    return Path(name)
+
+
+def _rename(staged: Mapping[Path, Path | None]) -> None:
+    previous: dict[Path, bytes | None] = {}
+    try:
+        for path, temporary in staged.items():
+            previous[path] = path.read_bytes() if path.exists() else None
+            if temporary is None:
+                path.unlink(missing_ok=True)
+            else:
+                temporary.replace(path)
+    except BaseException:
+        for path, content in previous.items():
+            if content is None:
+                path.unlink(missing_ok=True)
+            else:
+                path.write_bytes(content)
+        raise
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask

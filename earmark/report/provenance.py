@@ -1,0 +1,115 @@
+"""Where a number came from: versions, inputs, parameters, and the one line that pins it."""
+
+import platform
+import re
+import subprocess
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from hashlib import sha256
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit, urlunsplit
+
+from earmark import __version__
+from earmark.errors import shown_path
+
+SCHEMA_VERSION = 1
+PACKAGES = ("numpy", "pandas", "scipy", "krippendorff", "soundfile", "soxr", "requests", "torch", "transformers")
+CODE = ("*.py", "*.toml", "*.j2")  # what makes a number; outputs and documents do not
+
+
+def provenance(
+    *,
+    script: Path,
+    argv: Sequence[str],
+    seed: int,
+    inputs: Mapping[Path, int],
+    parameters: Mapping[str, Any],
+    exclusions: Sequence[Mapping[str, Any]] = (),
+    signature: str,
+    device: str = "cpu",
+) -> dict[str, Any]:
+    """The keys that every summary.json begins with.
+
+    inputs: {file: rows read from it}. parameters: what the flags amounted to. exclusions: [{reason, count}].
+    """
+    return {
+        "schema_version": SCHEMA_VERSION,
+        "script": script.name,
+        "argv": [shown_argument(argument) for argument in argv],
+        "created_utc": datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
+        "git": git_state(script.resolve().parent),
+        "python": platform.python_version(),
+        "packages": {name: found for name in PACKAGES if (found := _installed(name))},
+        "device": device,
+        "seed": seed,
+        "signature": signature,
+        "inputs": [
+            {"path": shown_path(path), "sha256": file_hash(path), "rows": rows} for path, rows in inputs.items()
+        ],
+        "parameters": dict(parameters),
+        "exclusions": [dict(exclusion) for exclusion in exclusions],
+    }
+
+
+def signature(**parts: object) -> str:
+    """The line that pins a number: earmark:<version>|suite:…|protocol:…|metric:…, in the order given.
+
+    >>> signature(suite="emolia-emo", metric="percent_binary").split("|")[1:]
+    ['suite:emolia-emo', 'metric:percent_binary']
+    """
+    return "|".join([f"earmark:{__version__}", *(f"{key.replace('_', '-')}:{value}" for key, value in parts.items())])
+
+
+def data_hash(paths: Sequence[Path]) -> str:
+    """Eight hexadecimal digits that change when any of the files changes, whatever they are called."""
+    return sha256("".join(file_hash(path) for path in paths).encode()).hexdigest()[:8]
+
+
+def file_hash(path: Path) -> str:
+    """sha256 of a file's bytes, as hexadecimal digits."""
+    return sha256(path.read_bytes()).hexdigest()
+
+
+def git_state(folder: Path) -> dict[str, Any]:
+    """{"commit", "dirty"} of the code in a folder; commit is None outside a git checkout.
+
+    dirty: code differs from the commit. Outputs that a run has just rewritten do not count.
+    """
+
+    def git(*words: str) -> str | None:
+        try:
+            done = subprocess.run(["git", "-C", str(folder), *words], capture_output=True, text=True, check=False)
+        except OSError:
+            return None
+        return done.stdout.strip() if done.returncode == 0 else None
+
+    return {"commit": git("rev-parse", "HEAD"), "dirty": bool(git("status", "--porcelain", "--", *CODE))}
+
+
+def shown_argument(argument: str) -> str:
+    """An argument fit for an output: paths relative, addresses without user, password or query.
+
+    >>> shown_argument("https://me:secret@host/v1?key=1")
+    'https://host/v1'
+    """
+    name, equals, value = argument.rpartition("=") if argument.startswith("--") else ("", "", argument)
+    if re.match(r"https?://", value):
+        value = shown_url(value)
+    elif Path(value).is_absolute():
+        value = shown_path(Path(value))
+    return f"{name}{equals}{value}"
+
+
+def shown_url(url: str) -> str:
+    """An address without what may be secret in it: user, password, query and fragment."""
+    parts = urlsplit(url)
+    return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))
+
+
+def _installed(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None

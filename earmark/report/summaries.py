@@ -1,0 +1,194 @@
+"""What each summary.json holds, as models that write and read it.
+
+A file of an earlier release must still load: fields are added with a default, and never change their meaning.
+"""
+
+import json
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from earmark.errors import EarmarkError, shown_path
+
+
+class Strict(BaseModel):
+    """A model that knows all its keys and admits neither NaN nor infinity."""
+
+    model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
+
+
+class Estimate(Strict):
+    """A number with its 95 % interval and n; null with `why` where it does not exist."""
+
+    value: float | None
+    low: float | None
+    high: float | None
+    n: int
+    why: str | None = None
+
+
+class Input(Strict):
+    """A file that was read."""
+
+    path: str
+    sha256: str
+    rows: int
+
+
+class Exclusion(Strict):
+    """Something left out, and how much of it."""
+
+    reason: str
+    count: int
+
+
+class Common(Strict):
+    """What every summary begins with."""
+
+    schema_version: int
+    script: str
+    argv: list[str]
+    created_utc: str
+    git: dict[str, str | bool | None]
+    python: str
+    packages: dict[str, str]
+    device: str
+    seed: int
+    signature: str
+    inputs: list[Input]
+    parameters: dict[str, Any]
+    exclusions: list[Exclusion]
+
+
+class AnonymizeSummary(Common):
+    """annotations/<subset>/summary.json"""
+
+    subset: str
+    people: int
+    new_people: int
+    k: int
+    unique_people: int
+    unique_by: dict[str, int]
+
+
+class Ceiling(Strict):
+    """What a person scores at the model's task."""
+
+    pairwise_accuracy: Estimate
+    pairwise_balanced_accuracy: Estimate
+    pairwise_accuracy_weighted: Estimate
+    pairwise_balanced_accuracy_weighted: Estimate
+    loo_accuracy: Estimate
+    loo_balanced_accuracy: Estimate
+    loo_n_annotations: int
+
+
+class Agreement(BaseModel):
+    """Estimates by name, and pairs of raters: {"user_0__user_1": {"n": …, "cohen_kappa_binary": …}}."""
+
+    model_config = ConfigDict(extra="allow", allow_inf_nan=False)
+    __pydantic_extra__: dict[str, Estimate]
+    pairs: dict[str, dict[str, Estimate | int]]
+
+
+class AnalysisSummary(Common):
+    """analysis_outputs/<subset>/summary.json"""
+
+    subset: str
+    rating_scale: list[str]
+    rows_raw: int
+    rows_deduplicated: int
+    clips_total: int
+    items_total: int
+    items_complete: int
+    items_incomplete: int
+    items_flagged: int
+    items_tied: int
+    rater_coverage: dict[str, int]
+    annotators: list[str]
+    demographics: dict[str, dict[str, int]]
+    majority_present_rate: Estimate
+    preselection_confirm_rate: Estimate
+    human_upper_bound_binary: Estimate
+    agreement: Agreement
+    human_ceiling: Ceiling
+    human_ceiling_with_prior: Ceiling
+    emolia_bench: dict[str, float | int | None]
+    slices: dict[str, list[dict[str, Any]]]
+
+
+class Metrics(Strict):
+    """A scorer against labels."""
+
+    balanced_accuracy: Estimate
+    accuracy: Estimate
+    f1: Estimate
+    precision: Estimate
+    recall: Estimate
+    roc_auc: Estimate
+    average_precision: Estimate
+    tp: int
+    fp: int
+    tn: int
+    fn: int
+
+
+class CrossFitted(Strict):
+    """Balanced accuracy at thresholds chosen on other clips."""
+
+    threshold: float | None
+    thresholds: list[float]
+    balanced_accuracy: Estimate
+
+
+class BenchmarkSummary(Common):
+    """benchmark_outputs/<subset>/summary.json"""
+
+    subset: str
+    mode: str
+    endpoint: str | None
+    threshold: float
+    filters: dict[str, Any]
+    rows_total: int
+    rows_evaluated_ok: int
+    missing_audio: int
+    evaluation_errors: int
+    items_tied_excluded: int
+    majority_baseline: float | None
+    quality_band: str | None
+    quality_band_cross_fitted: str | None
+    overall: Metrics
+    unanimous_subset: Metrics
+    cross_fitted_threshold: CrossFitted
+    human_ceiling: Ceiling | None
+    human_ceiling_with_prior: Ceiling | None
+    scorer: dict[str, Any] = Field(default_factory=dict)
+
+
+Summary = TypeVar("Summary", bound=Common)
+
+
+def to_json(model: type[Summary], data: dict[str, Any]) -> str:
+    """The data as JSON text, after the model has found it whole and finite; keys keep their order."""
+    text = json.dumps(data, indent=2, ensure_ascii=False, allow_nan=False, default=_plain)
+    model.model_validate_json(text)
+    return text + "\n"
+
+
+def read_summary(model: type[Summary], path: Path) -> Summary:
+    """A summary that some run wrote, of this release or an earlier one. EarmarkError names what is wrong with it."""
+    try:
+        return model.model_validate_json(path.read_text(encoding="utf-8"))
+    except (ValidationError, UnicodeDecodeError) as error:
+        first = str(error).splitlines()[:3]
+        raise EarmarkError(f"{shown_path(path)} is no {model.__doc__}: {' '.join(first)}; make it again.") from error
+
+
+def _plain(value: object) -> object:
+    if isinstance(value, np.generic):
+        return value.item()
+    if hasattr(value, "as_dict"):
+        return value.as_dict()
+    raise TypeError(f"{type(value).__name__} does not belong in a summary")

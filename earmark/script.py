@@ -1,0 +1,99 @@
+"""What every script does alike: flags, progress, exit codes, errors in one line.
+
+The only module of the library that speaks to a terminal; nothing but the scripts imports it.
+"""
+
+import argparse
+import os
+import sys
+import traceback
+from collections.abc import Callable, Iterable, Sequence
+from typing import TypeVar
+
+import numpy as np
+from tqdm import tqdm
+
+from earmark import __version__
+from earmark.errors import EarmarkError
+
+COMPLETE, FAILED, USAGE, INTERRUPTED = 0, 1, 2, 130
+
+Item = TypeVar("Item")
+
+
+def argument_parser(documentation: str) -> argparse.ArgumentParser:
+    """A parser whose help is the script's docstring, with the flags that every script has."""
+    parser = argparse.ArgumentParser(
+        description=documentation, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
+    )
+    parser.add_argument("--version", action="version", version=f"earmark {__version__}")
+    parser.add_argument("--seed", type=int, default=0, help="seed of everything random (default 0)")
+    parser.add_argument("--quiet", action="store_true", help="no progress and no warnings on stderr")
+    parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
+    return parser
+
+
+def run(story: Callable[[argparse.Namespace], int], parser: argparse.ArgumentParser, argv: Sequence[str] | None) -> int:
+    """Parse argv, tell the story, and turn what goes wrong into one line on stderr and an exit code.
+
+    0 complete; 1 bad data or a failed item; 2 wrong usage or something missing; 130 interrupted.
+    """
+    arguments = parser.parse_args(argv)
+    arguments.argv = list(sys.argv[1:] if argv is None else argv)
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(encoding="utf-8")
+    try:
+        return story(arguments)
+    except KeyboardInterrupt:
+        sys.stderr.write("\nInterrupted. What was finished is kept; the same command continues.\n")
+        return INTERRUPTED
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return COMPLETE
+    except EarmarkError as error:
+        return _report(error, error.exit_code, arguments.debug)
+    except OSError as error:
+        return _report(error, FAILED, arguments.debug)
+
+
+def _report(error: Exception, exit_code: int, debug: bool) -> int:
+    if debug:
+        traceback.print_exc()
+    sys.stderr.write(f"{error}\n")
+    return exit_code
+
+
+def show(text: str) -> None:
+    """A result, on stdout."""
+    sys.stdout.write(text.rstrip("\n") + "\n")
+
+
+def warn(text: str, arguments: argparse.Namespace) -> None:
+    """Something the user should know, on stderr unless --quiet."""
+    if not arguments.quiet:
+        tqdm.write(text, file=sys.stderr)
+
+
+def progress(items: Iterable[Item], arguments: argparse.Namespace, *, total: int, what: str, unit: str) -> "tqdm[Item]":
+    """The items, with a bar on stderr that stays away when stderr is no terminal."""
+    silent = True if arguments.quiet else None  # None: tqdm looks whether stderr is a terminal
+    return tqdm(items, total=total, desc=what, unit=unit, disable=silent, file=sys.stderr)
+
+
+def generator(arguments: argparse.Namespace) -> np.random.Generator:
+    """The generator that --seed asks for."""
+    return np.random.default_rng(arguments.seed)
+
+
+def positive_int(text: str) -> int:
+    """An argparse type: a whole number of at least 1."""
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"{text} is not at least 1")
+    return value
+
+
+def chosen(known: dict[str, Item], name: str) -> list[Item]:
+    """What a flag such as --subset asks for: the one of that name, or all of them."""
+    return [known[name]] if name in known else list(known.values())

@@ -1,0 +1,317 @@
+"""Answer like a similarity server, without a model: to try a client, its retries and its speed.
+
+Reads   nothing; no audio is ever decoded
+Writes  one line on stdout: the URL to score against
+
+POST /v1/embeddings returns unit vectors in the OpenAI shape, POST to any other path under /v1/ the similarity that
+the in-process sham scorer gives; GET /health says ok. Faults strike POST requests under /v1/ only; which ones depends
+on --seed and the order of arrival. A request that is not dropped may meet an error, one that meets none garbage.
+
+  uv run sham_server.py --port 8765
+  uv run sham_server.py --latency-ms 200:50 --error-rate 0.2 --status 429 503 --retry-after 1
+  uv run sham_server.py --port 0 --drop-rate 0.05 --garbage-rate 0.05 --seed 7 --verbose
+"""
+
+import json
+import math
+import random
+import socket
+import sys
+import threading
+import time
+from argparse import ArgumentParser, ArgumentTypeError, Namespace
+from base64 import b64decode, b64encode
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from hashlib import sha256
+from http import HTTPStatus
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from itertools import cycle
+from pathlib import PurePosixPath
+from typing import Any, Literal, TypeVar
+
+import numpy as np
+from pydantic import BaseModel, Field, ValidationError, field_validator, model_validator
+
+from earmark import script
+from earmark.annotation.clips import sham_stem
+from earmark.errors import EarmarkError
+from earmark.models.scorers.sham import sham_similarity
+
+DIMENSION, MAX_BODY, LINGER_SECONDS = 64, 32 * 2**20, 2.0
+Number = TypeVar("Number", int, float)
+
+
+@dataclass(frozen=True)
+class Faults:
+    """What goes wrong, and how often: latency as a mean and a spread around it, rates in [0, 1]."""
+
+    latency_ms: tuple[float, float] = (0.0, 0.0)
+    error_rate: float = 0.0
+    status: tuple[int, ...] = (503,)
+    retry_after: int | None = None
+    garbage_rate: float = 0.0
+    drop_rate: float = 0.0
+    seed: int = 0
+
+
+class SimilarityRequest(BaseModel):
+    """A sentence and a clip, which at least one of three fields names."""
+
+    text: str
+    audio_relpath: str | None = None
+    audio_stem: str | None = None
+    audio_filename: str | None = None
+    audio_base64: str | None = None
+
+    @model_validator(mode="after")
+    def _check(self) -> "SimilarityRequest":
+        if not (self.audio_relpath or self.audio_stem or self.audio_filename):
+            raise ValueError("one of audio_relpath, audio_stem and audio_filename is needed")
+        try:
+            b64decode(self.audio_base64 or "", validate=True)
+        except ValueError as error:
+            raise ValueError(f"audio_base64: not valid base64 ({error})") from None
+        return self
+
+    def answer(self, factor: float, dimension: int) -> dict[str, Any]:
+        named = self.audio_stem or PurePosixPath(self.audio_filename or "").stem
+        stem = sham_stem(self.audio_relpath) if self.audio_relpath else named
+        return {"similarity": factor * sham_similarity(stem, self.text)}
+
+
+class EmbeddingsRequest(BaseModel):
+    """Sentences, or clips as data URIs, in the shape of OpenAI with the modality of infinity."""
+
+    input: list[str] = Field(min_length=1)
+    model: str = "sham"
+    modality: Literal["audio", "text"] = "text"
+    encoding_format: Literal["float", "base64"] = "float"
+
+    @field_validator("input", mode="before")
+    @classmethod
+    def _one_is_a_list_of_one(cls, value: object) -> object:
+        return [value] if isinstance(value, str) else value
+
+    def answer(self, factor: float, dimension: int) -> dict[str, Any]:
+        vectors = [self._vector(text, factor, dimension) for text in self.input]
+        data = [{"object": "embedding", "index": index, "embedding": vector} for index, vector in enumerate(vectors)]
+        return {"object": "list", "data": data, "model": self.model}
+
+    def _vector(self, text: str, factor: float, dimension: int) -> list[float] | str:
+        rng = np.random.default_rng(int.from_bytes(sha256(text.encode()).digest(), "big"))
+        direction = rng.standard_normal(dimension)
+        vector = (factor * direction / np.linalg.norm(direction)).astype("<f4")
+        return b64encode(vector.tobytes()).decode() if self.encoding_format == "base64" else vector.tolist()
+
+
+class ShamServer(ThreadingHTTPServer):
+    """A thread for each connection; none of them keeps the process alive."""
+
+    request_queue_size = 256  # connections that may wait to be accepted: many clients start at once
+
+    def __init__(self, host: str, port: int, faults: Faults, max_body: int, dimension: int, verbose: bool) -> None:
+        self.max_body, self.dimension, self.verbose = max_body, dimension, verbose
+        self.faults, self._random, self._lock = faults, random.Random(faults.seed), threading.Lock()
+        self._statuses, self._garbage = cycle(faults.status), cycle(["bad JSON", "NaN", "missing key"])
+        super().__init__((host, port), Handler)
+        self.url = f"http://{host}:{self.server_port}/v1/similarity"
+
+    def next_fault(self) -> tuple[float, str | int | None]:
+        """Seconds the next request waits, and its fault: "drop", an error's status, a kind of garbage, or none."""
+        mean, spread = self.faults.latency_ms
+        with self._lock:
+            # Four draws each time, used or not: changing one fault leaves the draws of the others where they were.
+            latency, drop, error, garbage = (self._random.random() for _ in range(4))
+            seconds = max(0.0, mean + spread * (2 * latency - 1)) / 1000
+            if drop < self.faults.drop_rate:
+                return seconds, "drop"
+            if error < self.faults.error_rate:
+                return seconds, next(self._statuses)
+            return seconds, next(self._garbage) if garbage < self.faults.garbage_rate else None
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """A client that goes away is no error."""
+        if not isinstance(sys.exception(), ConnectionError):
+            super().handle_error(request, client_address)
+
+
+def failure(message: str) -> bytes:
+    """The body of every error."""
+    return json.dumps({"error": message}).encode()
+
+
+class Handler(BaseHTTPRequestHandler):
+    """One connection and the requests that come over it."""
+
+    server: ShamServer
+    protocol_version, server_version, sys_version = "HTTP/1.1", "earmark-sham", ""
+    disable_nagle_algorithm = True
+    wbufsize = 2**16  # buffered, so that headers and body leave in one write
+
+    def do_GET(self) -> None:
+        path = self.path.partition("?")[0]
+        if path == "/health":
+            self.reply(200, b'{"status": "ok"}')
+        elif path.startswith("/v1/"):
+            self.send_error(405, f"{path} takes POST")
+        else:
+            self.send_error(404, f"no {path} here: POST under /v1/, or GET /health")
+
+    def do_POST(self) -> None:
+        path = self.path.partition("?")[0]
+        if not path.startswith("/v1/"):
+            self.send_error(405 if path == "/health" else 404, f"no POST to {path}: POST under /v1/")
+            return
+        seconds, fault = self.server.next_fault()
+        body = self.read_body()
+        if body is None:
+            return
+        time.sleep(seconds)
+        if fault == "drop":
+            self.log_message('"%s" dropped', self.requestline)
+            self.close_connection = True
+        elif isinstance(fault, int):
+            self.reply(fault, failure("an injected fault"), self.server.faults.retry_after)
+        else:
+            self.answer(EmbeddingsRequest if path == "/v1/embeddings" else SimilarityRequest, body, fault)
+
+    def answer(self, form: type[SimilarityRequest | EmbeddingsRequest], body: bytes, garbage: str | None) -> None:
+        """What the body asks for, or every fault of the body."""
+        try:
+            request = form.model_validate_json(body)
+        except ValidationError as error:
+            faults = [[*map(str, e["loc"]), e["msg"].removeprefix("Value error, ")] for e in error.errors()]
+            self.reply(400, failure("; ".join(": ".join(fault) for fault in faults)))
+            return
+        content = json.dumps(request.answer(math.nan if garbage == "NaN" else 1.0, self.server.dimension)).encode()
+        self.reply(200, {"bad JSON": content[:-1], "missing key": b"{}"}.get(garbage or "", content))
+
+    def read_body(self) -> bytes | None:
+        """The body, or None once a request whose body cannot be read has been refused."""
+        length, limit = self.headers.get("Content-Length"), self.server.max_body
+        if length is None:
+            self.send_error(411, "Content-Length is missing")
+        elif not (length.isascii() and length.isdigit()):
+            self.send_error(400, f"Content-Length: {length!r} is not a number of bytes")
+        elif len(length) > 18 or int(length) > limit:
+            self.send_error(413, f"the body has {length} bytes; at most {limit} are taken")
+        else:
+            body = self.rfile.read(int(length))
+            if len(body) == int(length):
+                return body
+            self.send_error(400, f"the body ends after {len(body)} of {length} bytes")
+        return None
+
+    def reply(self, status: int, content: bytes, retry_after: int | None = None) -> None:
+        """A whole reply with its headers."""
+        self.send_response(status)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(content)))
+        if retry_after is not None:
+            self.send_header("Retry-After", str(retry_after))
+        if status == 405:
+            self.send_header("Allow", "GET" if self.command == "POST" else "POST")
+        if self.close_connection:
+            self.send_header("Connection", "close")
+        self.end_headers()
+        self.wfile.write(content)
+
+    def send_error(self, code: int, message: str | None = None, explain: str | None = None) -> None:
+        """Refuse a request, and with it the connection: its body was not read."""
+        self.close_connection = True
+        self.reply(code, failure(message or HTTPStatus(code).phrase))
+        self.wfile.flush()
+        # Closing on unread bytes would reset the connection, and a client that still sends would miss the reply.
+        deadline = time.monotonic() + LINGER_SECONDS
+        with suppress(OSError):
+            self.connection.shutdown(socket.SHUT_WR)
+            self.connection.settimeout(LINGER_SECONDS)
+            while time.monotonic() < deadline and self.connection.recv(2**16):
+                pass
+
+    def handle_expect_100(self) -> bool:
+        """Leave to send the body goes out at once, not with the reply."""
+        super().handle_expect_100()
+        self.wfile.flush()
+        return True
+
+    def log_message(self, format: str, *args: Any) -> None:  # noqa: A002
+        if self.server.verbose:
+            super().log_message(format, *args)
+
+
+def make_server(
+    host: str = "127.0.0.1",
+    port: int = 0,
+    faults: Faults = Faults(),
+    *,
+    max_body: int = MAX_BODY,
+    dimension: int = DIMENSION,
+    verbose: bool = False,
+) -> ShamServer:
+    """A server bound to a port (0: a free one, see its url) that answers once serve_forever is called."""
+    return ShamServer(host, port, faults, max_body, dimension, verbose)
+
+
+def number(kind: Callable[[str], Number], low: float, high: float) -> Callable[[str], Number]:
+    """An argparse type: a number from low to high."""
+
+    def parse(text: str) -> Number:
+        with suppress(ValueError):
+            if low <= kind(text) <= high:
+                return kind(text)
+        raise ArgumentTypeError(f"{text!r} is not a number from {low:g} to {high:g}")
+
+    return parse
+
+
+def latency(text: str) -> tuple[float, float]:
+    """An argparse type: MEAN or MEAN:SPREAD."""
+    mean, _, spread = text.partition(":")
+    milliseconds = number(float, 0, 600_000)
+    return milliseconds(mean), milliseconds(spread or "0")
+
+
+def arguments() -> ArgumentParser:
+    """The flags of the server."""
+    parser = script.argument_parser(__doc__ or "")
+    add, size, rate = parser.add_argument, script.positive_int, number(float, 0, 1)
+    add("--host", default="127.0.0.1", help="address to listen on (default 127.0.0.1: this machine only)")
+    add("--port", type=number(int, 0, 65535), default=8765, help="port to listen on, 0 for a free one (default 8765)")
+    add("--dimension", type=size, default=DIMENSION, metavar="N", help="size of an embedding (default 64)")
+    add("--max-body", type=size, default=MAX_BODY, metavar="BYTES", help="largest body taken (default 32 MiB)")
+    add("--verbose", action="store_true", help="log each request on stderr")
+    add("--latency-ms", type=latency, default=(0, 0), metavar="MEAN[:SPREAD]", help="wait MEAN ± SPREAD, uniformly")
+    add("--error-rate", type=rate, default=0.0, metavar="P", help="share of requests answered with an error")
+    add("--status", type=number(int, 400, 599), nargs="+", default=[503], metavar="CODE", help="in turn (default 503)")
+    add("--retry-after", type=number(int, 0, 86_400), metavar="S", help="Retry-After of those errors, in seconds")
+    add("--garbage-rate", type=rate, default=0.0, metavar="P", help="share of bad JSON, NaN and missing keys, in turn")
+    add("--drop-rate", type=rate, default=0.0, metavar="P", help="share of connections closed without a reply")
+    return parser
+
+
+def serve(args: Namespace) -> int:
+    """Listen, say where, and answer until interrupted."""
+    rates = {"error_rate": args.error_rate, "garbage_rate": args.garbage_rate, "drop_rate": args.drop_rate}
+    faults = Faults(args.latency_ms, status=tuple(args.status), retry_after=args.retry_after, seed=args.seed, **rates)
+    options = {"max_body": args.max_body, "dimension": args.dimension, "verbose": args.verbose}
+    try:
+        server = make_server(args.host, args.port, faults, **options)
+    except OSError as error:
+        raise EarmarkError(f"{args.host}:{args.port}: {error.strerror}. Give a --port that is free, or 0.") from None
+    with server:
+        script.show(server.url)
+        sys.stdout.flush()
+        server.serve_forever()
+    return script.COMPLETE
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the server from the command line."""
+    return script.run(serve, arguments(), argv)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
