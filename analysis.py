@@ -2,11 +2,11 @@
 
 Reads   annotations/<subset>/{annotations,users[,flags]}.csv
 Writes  analysis_outputs/<subset>/{benchmark_labels,per_*_summary,incomplete_items}.csv, summary.json
-        analysis_outputs/report.md
+        analysis_outputs/{report.md, report.tex}
 
   uv run analysis.py
   uv run analysis.py --subset emolia-dim --required-raters 2
-  uv run analysis.py --ties absent --output-dir analysis_published
+  uv run analysis.py --exclude-rater user_1 --min-reaction-ms 300 --output-dir analysis_strict
 
 --ties absent counts a tie as absent, which is what emolia-bench published.
 """
@@ -20,13 +20,13 @@ from earmark import script
 from earmark.annotation.analysis import Analysis, analyse
 from earmark.annotation.labels import TIES
 from earmark.annotation.subsets import Subset, subsets
-from earmark.annotation.tables import Annotations, load_annotations
-from earmark.errors import DataError
+from earmark.annotation.tables import Annotations, leave_out, load_annotations
+from earmark.errors import DataError, MissingError, shown_path
 from earmark.report.documents import render
 from earmark.report.files import write_together
-from earmark.report.provenance import data_hash, provenance, signature
+from earmark.report.provenance import data_hash, exclusions, provenance, signature
 from earmark.report.summaries import AnalysisSummary, to_json
-from earmark.report.tables import to_csv
+from earmark.report.tables import to_csv, to_tex
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -35,12 +35,18 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def argument_parser() -> ArgumentParser:
     parser = script.argument_parser(__doc__ or "")
-    parser.add_argument("--subset", choices=[*subsets(), "all"], default="all", help="which subset (default all)")
+    parser.add_argument(
+        "--subset", choices=[*subsets(), "all"], default="all", help="which subset (default: all there are)"
+    )
     parser.add_argument("--required-raters", type=script.positive_int, default=3, help="raters of a complete item (3)")
     parser.add_argument(
         "--ties", choices=TIES, default="exclude", help="what a tied item is labelled (exclude: nothing)"
     )
-    parser.add_argument("--bootstrap", type=int, default=1000, metavar="N", help="replicates per interval (1000)")
+    parser.add_argument("--exclude-rater", nargs="+", default=[], metavar="NAME", help="leave these people out")
+    parser.add_argument("--min-reaction-ms", type=float, metavar="MS", help="leave faster ratings out")
+    parser.add_argument(
+        "--bootstrap", type=script.natural_int, default=1000, metavar="N", help="replicates per interval (1000)"
+    )
     parser.add_argument("--annotations-root", type=Path, default=Path("annotations"))
     parser.add_argument("--output-dir", type=Path, default=Path("analysis_outputs"))
     return parser
@@ -48,7 +54,12 @@ def argument_parser() -> ArgumentParser:
 
 def tell(arguments: Namespace) -> int:
     chosen = script.chosen(subsets(), arguments.subset)
-    loaded = load_all(chosen, arguments.annotations_root)
+    if arguments.subset == "all":
+        chosen = [subset for subset in chosen if (arguments.annotations_root / subset.name).is_dir()]
+    if not chosen:
+        root = shown_path(arguments.annotations_root)
+        raise MissingError(f"{root}/ holds no subset. Run `uv run anonymize.py` to fill it from annotations_raw/.")
+    loaded = restricted(load_all(chosen, arguments.annotations_root), arguments)
     contents: dict[Path, str | bytes | None] = {}
     summaries = []
     for annotations in loaded:
@@ -66,8 +77,8 @@ def tell(arguments: Namespace) -> int:
         folder = arguments.output_dir / name
         contents |= {folder / f"{table}.csv": to_csv(rows) for table, rows in found.tables.items()}
         contents[folder / "summary.json"] = summary
-    report = render("analysis.md.j2", summaries=summaries, subsets=subsets())
-    contents[arguments.output_dir / "report.md"] = report
+    report, tables = render("analysis.md.j2", summaries=summaries, subsets=subsets())
+    contents |= {arguments.output_dir / "report.md": report, arguments.output_dir / "report.tex": to_tex(tables)}
     write_together(contents)
     script.show(report)
     return script.COMPLETE
@@ -86,6 +97,16 @@ def load_all(chosen: Sequence[Subset], root: Path) -> list[Annotations]:
     return loaded
 
 
+def restricted(loaded: list[Annotations], arguments: Namespace) -> list[Annotations]:
+    """Without the people and the hasty ratings that the flags leave out."""
+    known = {name for annotations in loaded for name in annotations.ratings["username"]}
+    if unknown := sorted(set(arguments.exclude_rater) - known):
+        raise MissingError(
+            f"--exclude-rater {unknown[0]}: rated nothing here. Those who did: {', '.join(sorted(known))}"
+        )
+    return [leave_out(annotations, arguments.exclude_rater, arguments.min_reaction_ms) for annotations in loaded]
+
+
 def summarise(annotations: Annotations, found: Analysis, arguments: Namespace) -> dict[str, object]:
     """summary.json: where the numbers came from, then the numbers."""
     return {
@@ -98,8 +119,10 @@ def summarise(annotations: Annotations, found: Analysis, arguments: Namespace) -
                 "required_raters": arguments.required_raters,
                 "ties": arguments.ties,
                 "bootstrap": arguments.bootstrap,
+                "exclude_rater": arguments.exclude_rater,
+                "min_reaction_ms": arguments.min_reaction_ms,
             },
-            exclusions=found.exclusions,
+            exclusions=exclusions(annotations.left_out),
             signature=signature(
                 suite=annotations.subset.name,
                 protocol="earmark",

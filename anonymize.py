@@ -23,7 +23,7 @@ from earmark import script
 from earmark.annotation import pseudonyms
 from earmark.annotation.pseudonyms import Anonymity
 from earmark.annotation.subsets import Subset, subsets
-from earmark.annotation.tables import OPTIONAL, TABLES, RawTables, read_tables, required_columns, table_path
+from earmark.annotation.tables import OPTIONAL, TABLES, RawTables, read_csv, read_tables, required_columns, table_path
 from earmark.errors import DataError, EarmarkError, Fault, MissingError, shown_path
 from earmark.report.files import write_together
 from earmark.report.provenance import provenance, signature
@@ -31,9 +31,7 @@ from earmark.report.summaries import AnonymizeSummary, to_json
 from earmark.report.tables import to_csv
 
 PRIVATE = 0o600
-INTERCHANGEABLE = (
-    "Nothing was written. Edit those cells in annotations_raw/, or leave a column of users.csv out with --drop."
-)
+LEAKS = "Nothing was written. Edit those cells in annotations_raw/, or leave a column of users.csv out with --drop."
 
 
 @dataclass(frozen=True)
@@ -74,6 +72,7 @@ def tell(arguments: Namespace) -> int:
         raise MissingError(
             f"{shown_path(arguments.raw_root)}/ holds no subset. Put tables into a folder named {known} there."
         )
+    require_sense(chosen, arguments)
     releases, failures = [], []
     for subset in chosen:
         try:
@@ -94,9 +93,25 @@ def tell(arguments: Namespace) -> int:
     return script.COMPLETE
 
 
+def require_sense(chosen: Sequence[Subset], arguments: Namespace) -> None:
+    """MissingError for flags that would overwrite raw tables, or drop what is not there or must stay."""
+    raw, out = arguments.raw_root.resolve(), arguments.output_dir.resolve()
+    if out == raw or raw in out.parents:
+        raise MissingError(f"--output-dir lies in {shown_path(raw)}/, among the raw tables; choose a folder outside.")
+    columns = {
+        column for s in chosen for column in read_csv(table_path(arguments.raw_root / s.name, "users"))[0].columns
+    }
+    for column in arguments.drop:
+        if any(column in required_columns(subset)["users"] for subset in chosen):
+            raise MissingError(f"--drop {column}: that column is needed")
+        if column not in columns:
+            raise MissingError(f"--drop {column}: users.csv has no such column, only {', '.join(sorted(columns))}")
+
+
 def prepare(subset: Subset, arguments: Namespace) -> Release:
     """One subset read, checked, pseudonymised and scanned; DataError lists what stands in the way."""
-    raw = read_tables(arguments.raw_root / subset.name, subset)
+    folder = arguments.raw_root / subset.name
+    raw = read_tables(folder, subset, f"Fix the rows in {shown_path(folder)}/ and run this again.")
     users = raw.tables["users"]
     usernames = list(users["username"]) if "username" in users else []
     known = pseudonyms.read_map(raw.folder / pseudonyms.MAP_NAME)
@@ -108,9 +123,6 @@ def prepare(subset: Subset, arguments: Namespace) -> Release:
         for line, name in zip(users.index, usernames, strict=True)
         if pseudonyms.looks_like_pseudonym(name)
     ]
-    undroppable = [c for c in arguments.drop if c in required_columns(subset)["users"]]
-    if undroppable:
-        raise MissingError(f"--drop {undroppable[0]}: that column is needed")
     tables = pseudonyms.pseudonymised(raw.tables, names)
     tables["users"] = tables["users"].drop(columns=arguments.drop, errors="ignore")
     if arguments.band_age:
@@ -119,7 +131,7 @@ def prepare(subset: Subset, arguments: Namespace) -> Release:
     for name, table in tables.items():
         faults[shown_path(raw.path(name))] += pseudonyms.find_leaks(table, names, pseudonyms.checked_columns(subset))
     if any(faults.values()):
-        raise DataError(faults, INTERCHANGEABLE)
+        raise DataError(faults, LEAKS)
     if arguments.coarsen_times:
         tables = {name: pseudonyms.coarsen_times(table, arguments.coarsen_times) for name, table in tables.items()}
     return Release(raw, names, len(names) - len(known), tables, pseudonyms.anonymity(tables["users"]))

@@ -1,39 +1,53 @@
 """Score clips against sentences and compare with what people heard.
 
 Reads   analysis_outputs/<subset>/{benchmark_labels.csv, summary.json}, dataset/<subset>/
-Writes  benchmark_outputs/<subset>/{predictions.csv, metrics_by_*.csv, summary.json, report.md}
+Writes  benchmark_outputs/<subset>/{predictions.csv, metrics_by_*.csv, summary.json, report.md, report.tex}
 
   uv run benchmark.py
   uv run benchmark.py --endpoint http://127.0.0.1:8765/v1/similarity --concurrency 32
-  uv run benchmark.py --subset emolia-dim --require-3-raters --limit 100
+  uv run benchmark.py --embeddings-endpoint http://127.0.0.1:7997/embeddings --model my-clap
+  uv run --extra clap benchmark.py --clap-model laion/clap-htsat-unfused --device cuda
+  uv run --extra clap benchmark.py --model voiceclap-small --subset emolia-dim --require-3-raters
+  uv run benchmark.py --by language speaker --limit 100
 
-Without a scorer, the sham scorer answers: numbers from a hash, which try everything but a model.
+Without a scorer, the sham scorer answers: numbers from a hash, which try everything but a model. A run against a
+server that was interrupted continues where it stopped; --fresh asks everything again. A bearer token is read from
+the environment variable EARMARK_API_KEY.
 """
 
 import os
 import sys
 from argparse import ArgumentParser, Namespace
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from earmark import script
-from earmark.annotation.clips import sham_stem
 from earmark.annotation.evaluation import BANDS, Evaluation, evaluate_answers
-from earmark.annotation.questions import Questions, count_by_reason, labels_path, load_questions
+from earmark.annotation.questions import SHARES, TIED, Questions, labels_path, load_questions
 from earmark.annotation.subsets import subsets
-from earmark.audio.decode import AudioError, check_audio
-from earmark.models.scorers import Answer, Question, Scorer
-from earmark.models.scorers.endpoint import EndpointScorer
-from earmark.models.scorers.sham import score_sham
+from earmark.errors import EarmarkError, MissingError, shown_path
+from earmark.models.http import MAX_REPLY, TOKEN_VARIABLE, Client, StoppedError
+from earmark.models.journal import Journal
+from earmark.models.scorers import Answer
+from earmark.models.scorers.choose import (
+    MAX_EMBEDDINGS_REPLY,
+    Model,
+    embeddings_model,
+    endpoint_model,
+    in_process_model,
+    sham_model,
+)
 from earmark.report.documents import render
-from earmark.report.files import write_together
-from earmark.report.provenance import data_hash, provenance, shown_url, signature
+from earmark.report.files import locked, write_together
+from earmark.report.provenance import data_hash, exclusions, provenance, shown_url, signature
 from earmark.report.summaries import AnalysisSummary, BenchmarkSummary, read_summary, to_json
-from earmark.report.tables import to_csv
+from earmark.report.tables import to_csv, to_tex
 
-TOKEN_VARIABLE = "EARMARK_API_KEY"
+JOURNAL = "journal.jsonl"
+FILTERS = ("min_raters", "require_3_raters", "exclude_flagged", "unanimous_only", "limit")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -42,25 +56,50 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def argument_parser() -> ArgumentParser:
     parser = script.argument_parser(__doc__ or "")
-    parser.add_argument("--subset", choices=[*subsets(), "both"], default="both", help="which subset (default both)")
-    scorer = parser.add_argument_group("scorer")
-    scorer.add_argument("--endpoint", metavar="URL", help=f"a similarity server; a token is read from {TOKEN_VARIABLE}")
-    scorer.add_argument("--no-audio-send", action="store_true", help="send the clip's name but not its audio")
-    scorer.add_argument(
+    parser.add_argument(
+        "--subset", choices=[*subsets(), "both"], default="both", help="which subset (default: all with labels)"
+    )
+    model = parser.add_argument_group("model")
+    which = model.add_mutually_exclusive_group()
+    which.add_argument("--endpoint", metavar="URL", type=address, help="a server that scores a clip and a sentence")
+    which.add_argument("--embeddings-endpoint", metavar="URL", type=address, help="a server that embeds either")
+    which.add_argument("--clap-model", metavar="PATH_OR_ID", help="a ClapModel, from a folder or the hub")
+    model.add_argument(
+        "--model", metavar="NAME", help="voiceclap-small, voiceclap-large, any sentence-transformers model"
+    )
+    model.add_argument("--device", default="auto", help="cpu, cuda, … (default: a GPU where there is one)")
+    model.add_argument("--dtype", choices=["float32", "bfloat16", "float16"], default="float32")
+    model.add_argument("--batch-size", type=script.positive_int, default=16, metavar="N", help="clips at a time (16)")
+    model.add_argument("--max-seconds", type=float, metavar="S", help="longest piece that the model hears at once")
+    server = parser.add_argument_group("server")
+    server.add_argument("--no-audio-send", action="store_true", help="send the clip's name but not its audio")
+    server.add_argument("--sample-rate", type=script.positive_int, metavar="HZ", help="resample clips before sending")
+    server.add_argument(
         "--concurrency", type=script.positive_int, default=8, metavar="N", help="requests at a time (8)"
     )
-    scorer.add_argument("--timeout", type=float, default=60.0, metavar="S", help="seconds for one reply (60)")
-    scorer.add_argument("--retries", type=int, default=5, metavar="N", help="further tries of a request (5)")
-    which = parser.add_argument_group("which questions")
-    which.add_argument(
-        "--min-raters", type=script.positive_int, default=1, metavar="N", help="rated by at least N people"
+    server.add_argument("--timeout", type=float, default=60.0, metavar="S", help="seconds for one reply (60)")
+    server.add_argument(
+        "--retries", type=script.natural_int, default=5, metavar="N", help="further tries of a request (5)"
     )
-    which.add_argument("--require-3-raters", action="store_true", help="the same as --min-raters 3")
-    which.add_argument("--exclude-flagged", action="store_true", help="leave flagged items out")
-    which.add_argument("--unanimous-only", action="store_true", help="items on which at least two people all agree")
-    which.add_argument("--limit", type=script.positive_int, metavar="N", help="the first N questions")
+    server.add_argument("--max-wait", type=float, default=300.0, metavar="S", help="seconds for all tries (300)")
+    server.add_argument("--max-consecutive-failures", type=script.positive_int, default=20, metavar="N")
+    server.add_argument("--fresh", action="store_true", help="forget what an interrupted run has found")
+    items = parser.add_argument_group("which questions")
+    items.add_argument(
+        "--min-raters", type=script.positive_int, default=1, metavar="N", help="rated by N people or more"
+    )
+    items.add_argument("--require-3-raters", action="store_true", help="the same as --min-raters 3")
+    items.add_argument("--exclude-flagged", action="store_true", help="leave flagged items out")
+    items.add_argument("--unanimous-only", action="store_true", help="items on which at least two people all agree")
+    items.add_argument("--limit", type=script.positive_int, metavar="N", help="the first N questions")
+    parser.add_argument("--labels", choices=list(SHARES), default="majority", help="what to hold scores against")
     parser.add_argument("--threshold", type=float, default=0.0, help="present from this similarity up (0.0)")
-    parser.add_argument("--bootstrap", type=int, default=1000, metavar="N", help="replicates per interval (1000)")
+    parser.add_argument(
+        "--by", nargs="+", default=[], metavar="KEY", help="slice by these keys of the clips' JSON files"
+    )
+    parser.add_argument(
+        "--bootstrap", type=script.natural_int, default=1000, metavar="N", help="replicates per interval (1000)"
+    )
     parser.add_argument("--allow-missing", action="store_true", help="exit 0 although clips are missing")
     parser.add_argument("--analysis-root", type=Path, default=Path("analysis_outputs"))
     parser.add_argument("--dataset-root", type=Path, default=Path("dataset"))
@@ -68,31 +107,48 @@ def argument_parser() -> ArgumentParser:
     return parser
 
 
+def address(text: str) -> str:
+    """An argparse type: an address that can be posted to."""
+    if not text.startswith(("http://", "https://")):
+        raise ValueError(text)
+    return text
+
+
 def tell(arguments: Namespace) -> int:
-    failed = False
+    chosen = script.chosen(subsets(), arguments.subset)
+    if arguments.subset == "both":
+        chosen = [subset for subset in chosen if labels_path(arguments.analysis_root, subset).is_file()] or chosen
     every = [
-        filtered(load_questions(subset, arguments.analysis_root, arguments.dataset_root), arguments)
-        for subset in script.chosen(subsets(), arguments.subset)
+        filtered(load_questions(subset, arguments.analysis_root, arguments.dataset_root, arguments.labels), arguments)
+        for subset in chosen
     ]
-    for questions in every:
-        answers, missing = answer(questions, choose_scorer(arguments), arguments)
-        result = evaluate_answers(
-            questions,
-            answers,
-            threshold=arguments.threshold,
-            replicates=arguments.bootstrap,
-            rng=script.generator(arguments),
-        )
-        errors = sum(bool(a.error) for a in answers) - missing
-        failed |= bool(errors) or bool(missing and not arguments.allow_missing)
-        report = write(questions, result, missing, errors, arguments)
-        script.show(report)
-        if errors or missing:
-            script.warn(
-                f"{questions.subset.name}: {missing} clips missing, {errors} errors; predictions.csv says why",
-                arguments,
-            )
-    return script.FAILED if failed else script.COMPLETE
+    folders = [arguments.output_dir / questions.subset.name for questions in every]
+    with locked(folders):
+        complete = [judge(questions, folder, arguments) for questions, folder in zip(every, folders, strict=True)]
+        if all(complete):
+            for folder in folders:  # only now: a second subset that fails must not cost the first its answers
+                (folder / JOURNAL).unlink(missing_ok=True)
+    return script.COMPLETE if all(complete) else script.FAILED
+
+
+def judge(questions: Questions, folder: Path, arguments: Namespace) -> bool:
+    """Ask, evaluate, write and show one subset; returns whether every question was answered."""
+    with chosen_model(folder, arguments) as model:
+        answers, missing = answer(questions, model, arguments)
+    result = evaluate_answers(
+        questions,
+        answers,
+        threshold=arguments.threshold,
+        replicates=arguments.bootstrap,
+        rng=script.generator(arguments),
+        by=arguments.by,
+    )
+    errors = sum(bool(a.error) for a in answers) - missing
+    script.show(write(questions, result, model, (missing, errors), folder, arguments))
+    if errors or missing:
+        name = questions.subset.name
+        script.warn(f"{name}: {missing} clips missing, {errors} errors; predictions.csv says why", arguments)
+    return not errors and (not missing or arguments.allow_missing)
 
 
 def filtered(questions: Questions, arguments: Namespace) -> Questions:
@@ -106,113 +162,129 @@ def filtered(questions: Questions, arguments: Namespace) -> Questions:
     return questions.first(arguments.limit) if arguments.limit else questions
 
 
-def choose_scorer(arguments: Namespace) -> Scorer:
-    """What the flags ask to score with."""
-    if arguments.endpoint:
-        return EndpointScorer(
-            arguments.endpoint,
-            concurrency=arguments.concurrency,
-            send_audio=not arguments.no_audio_send,
-            timeout=arguments.timeout,
-            retries=arguments.retries,
-            token=os.environ.get(TOKEN_VARIABLE),
-        )
-    return score_sham
+@contextmanager
+def chosen_model(folder: Path, arguments: Namespace) -> Iterator[Model]:
+    """What the flags ask to score with; answers of a server go through a journal in the folder."""
+    if arguments.model and (arguments.endpoint or arguments.clap_model):
+        raise MissingError("--model is a model of its own, or what an --embeddings-endpoint calls its model.")
+    if arguments.endpoint or arguments.embeddings_endpoint:
+        with served_model(folder / JOURNAL, arguments) as model:
+            yield model
+    elif name := arguments.clap_model or arguments.model:
+        settings = {key: getattr(arguments, key) for key in ("device", "dtype", "max_seconds", "batch_size")}
+        yield in_process_model(name, clap=bool(arguments.clap_model), **settings)
+    else:
+        yield sham_model()
 
 
-def answer(questions: Questions, scorer: Scorer, arguments: Namespace) -> tuple[list[Answer], int]:
+@contextmanager
+def served_model(journal_path: Path, arguments: Namespace) -> Iterator[Model]:
+    """A model behind an address, continuing from the journal unless --fresh."""
+    if arguments.fresh:
+        journal_path.unlink(missing_ok=True)
+    client = Client(
+        arguments.endpoint or arguments.embeddings_endpoint,
+        arguments.timeout,
+        arguments.retries,
+        arguments.max_wait,
+        token=os.environ.get(TOKEN_VARIABLE),
+        max_reply=MAX_EMBEDDINGS_REPLY if arguments.embeddings_endpoint else MAX_REPLY,
+    )
+    pace = {key: getattr(arguments, key) for key in ("concurrency", "max_consecutive_failures")}
+    with Journal(journal_path) as journal:
+        if len(journal):
+            script.warn(f"Continuing with {len(journal):,} answers from before; --fresh starts over.", arguments)
+        try:
+            if arguments.endpoint:
+                yield endpoint_model(client, journal, send_audio=not arguments.no_audio_send, **pace)
+            else:
+                batches = {key: getattr(arguments, key) for key in ("batch_size", "sample_rate")}
+                yield embeddings_model(client, journal, model=arguments.model or "default", **batches, **pace)
+        except StoppedError as error:
+            kept = f"{len(journal):,} answers are kept in {shown_path(journal.path)}; the same command continues there."
+            raise EarmarkError(f"{error}\n{kept}") from error
+
+
+def answer(questions: Questions, model: Model, arguments: Namespace) -> tuple[list[Answer], int]:
     """An answer to every question, in order, and how many of them lack their clip.
 
     A clip that cannot be used is never sent to the scorer; its questions say why.
     """
-    name = questions.subset.name
-    paths = questions.table["audio_path"].unique()
+    name, paths = questions.subset.name, questions.clips
     with ThreadPoolExecutor() as pool:
-        verdicts = pool.map(lambda path: clip_fault(questions, path), paths)
-        bar = script.progress(verdicts, arguments, total=len(paths), what=f"{name}: clips", unit="clip")
-        faults = dict(zip(paths, bar, strict=True))
+        verdicts = pool.map(questions.clip_fault, paths)
+        checked = script.progress(verdicts, arguments, total=len(paths), what=f"{name}: clips", unit="clip")
+        faults = dict(zip(paths, checked, strict=True))
     answers = [Answer(None, faults[path]) for path in questions.table["audio_path"]]
     usable = [i for i, known in enumerate(answers) if not known.error]
-    asked = [ask(questions, i) for i in usable]
-    for i, found in script.progress(scorer(asked), arguments, total=len(asked), what=f"{name}: questions", unit="q"):
+    asked = [questions.ask(i) for i in usable]
+    bar = script.progress(model.scorer(asked), arguments, total=len(asked), what=f"{name}: questions", unit="q")
+    for i, found in bar:
         answers[usable[i]] = found
+        if model.traffic:
+            bar.set_postfix(retries=model.traffic.retries, errors=model.traffic.errors, refresh=False)
     missing = {path for path, fault in faults.items() if fault.endswith(": is not there")}
     return answers, int(questions.table["audio_path"].isin(missing).sum())
 
 
-def clip_fault(questions: Questions, path: str) -> str:
-    """What is wrong with a clip; empty when nothing is."""
-    try:
-        check_audio(questions.dataset_root / path, questions.said_seconds(path))
-    except AudioError as error:
-        return str(error)
-    return ""
-
-
-def ask(questions: Questions, i: int) -> Question:
-    """The i-th row as a scorer takes it."""
-    path, prompt = questions.table.at[i, "audio_path"], questions.table.at[i, "prompt"]
-    return Question(questions.dataset_root / path, path, sham_stem(path), prompt)
-
-
-def write(questions: Questions, result: Evaluation, missing: int, errors: int, arguments: Namespace) -> str:
+def write(
+    questions: Questions, result: Evaluation, model: Model, lost: tuple[int, int], folder: Path, arguments: Namespace
+) -> str:
     """All files of a subset at once; returns the report."""
-    folder = arguments.output_dir / questions.subset.name
-    summary = summarise(questions, result, missing, errors, arguments)
-    text = to_json(BenchmarkSummary, summary)
-    report = render(
-        "benchmark.md.j2", s=BenchmarkSummary.model_validate_json(text).model_dump(), slices=result.slices, bands=BANDS
-    )
+    text = to_json(BenchmarkSummary, summarise(questions, result, model, lost, arguments))
+    summary = BenchmarkSummary.model_validate_json(text).model_dump()
+    report, report_tables = render("benchmark.md.j2", s=summary, slices=result.slices, bands=BANDS)
     tables = {"predictions": result.predictions} | {f"metrics_by_{key}": rows for key, rows in result.slices.items()}
     contents: dict[Path, str | bytes | None] = {folder / f"{name}.csv": to_csv(rows) for name, rows in tables.items()}
-    write_together({**contents, folder / "summary.json": text, folder / "report.md": report})
+    contents |= {folder / "summary.json": text, folder / "report.md": report}
+    write_together({**contents, folder / "report.tex": to_tex(report_tables)})
     return report
 
 
 def summarise(
-    questions: Questions, result: Evaluation, missing: int, errors: int, arguments: Namespace
+    questions: Questions, result: Evaluation, model: Model, lost: tuple[int, int], arguments: Namespace
 ) -> dict[str, Any]:
     """summary.json: where the numbers came from, then the numbers, then what people do at the same task."""
-    name, mode = questions.subset.name, "endpoint" if arguments.endpoint else "sham"
+    name = questions.subset.name
     analysis_path = arguments.analysis_root / name / "summary.json"
     people = read_summary(AnalysisSummary, analysis_path) if analysis_path.is_file() else None
     labels = labels_path(arguments.analysis_root, questions.subset)
     filters = {key: getattr(arguments, key) for key in FILTERS}
-    excluded = dict(questions.excluded)
     return {
         **provenance(
             script=Path(__file__),
             argv=arguments.argv,
             seed=arguments.seed,
-            inputs={labels: sum(excluded.values()) + len(questions.table)},
+            inputs={labels: sum(questions.excluded.values()) + len(questions.table)},
             parameters={"threshold": arguments.threshold, "bootstrap": arguments.bootstrap, **filters},
-            exclusions=count_by_reason(excluded),
+            exclusions=exclusions(questions.excluded),
             signature=signature(
                 suite=name,
                 protocol="earmark",
                 metric="balanced_accuracy",
+                labels=arguments.labels,
                 ties=people.parameters.get("ties", "unknown") if people else "unknown",
                 ci=f"clip-bootstrap-{arguments.bootstrap}",
                 seed=arguments.seed,
                 data=data_hash([labels]),
-                model=mode,
+                model=model.identity,
             ),
+            device=model.description.get("device", "cpu"),
         ),
         "subset": name,
-        "mode": mode,
-        "endpoint": shown_url(arguments.endpoint) if arguments.endpoint else None,
+        "mode": model.mode,
+        "endpoint": shown_url(url) if (url := arguments.endpoint or arguments.embeddings_endpoint) else None,
+        "labels": arguments.labels,
         "threshold": arguments.threshold,
         "filters": filters,
-        "missing_audio": missing,
-        "evaluation_errors": errors,
-        "items_tied_excluded": excluded["tied between present and absent"],
+        "missing_audio": lost[0],
+        "evaluation_errors": lost[1],
+        "items_tied_excluded": questions.excluded.get(TIED, 0),
         **result.numbers,
         "human_ceiling": people.human_ceiling.model_dump() if people else None,
         "human_ceiling_with_prior": people.human_ceiling_with_prior.model_dump() if people else None,
+        "scorer": {**model.description, **(model.traffic.as_dict() if model.traffic else {})},
     }
-
-
-FILTERS = ("min_raters", "require_3_raters", "exclude_flagged", "unanimous_only", "limit")
 
 
 if __name__ == "__main__":

@@ -49,8 +49,12 @@ class DataError(EarmarkError):
 
     @classmethod
     def merged(cls, errors: Sequence["DataError"]) -> "DataError":
-        """One error for several; the remedy is the last one's."""
-        return cls({name: found for error in errors for name, found in error.faults.items()}, errors[-1].remedy)
+        """One error for several, with all their faults and remedies."""
+        faults: dict[str, list[Fault]] = {}
+        for error in errors:
+            for name, found in error.faults.items():
+                faults.setdefault(name, []).extend(found)
+        return cls(faults, "\n".join(dict.fromkeys(error.remedy for error in errors)))
 
 
 def _block(name: str, faults: Sequence[Fault]) -> str:
@@ -74,7 +78,7 @@ def _count(n: int, noun: str) -> str:
 
 
 def shown_path(path: Path) -> str:
-    """A path as outputs and messages may show it: relative to the working folder, or only its name elsewhere.
+    """A path as messages show it: relative to the working folder where it lies below, else as it is.
 
     >>> shown_path(Path("annotations/emolia-emo/users.csv"))
     'annotations/emolia-emo/users.csv'
@@ -82,4 +86,4 @@ def shown_path(path: Path) -> str:
     try:
         return path.resolve().relative_to(Path.cwd().resolve()).as_posix()
     except ValueError:
-        return path.name
+        return str(path)

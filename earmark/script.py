@@ -27,7 +27,7 @@ def argument_parser(documentation: str) -> argparse.ArgumentParser:
         description=documentation, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
     )
     parser.add_argument("--version", action="version", version=f"earmark {__version__}")
-    parser.add_argument("--seed", type=int, default=0, help="seed of everything random (default 0)")
+    parser.add_argument("--seed", type=natural_int, default=0, help="seed of everything random (default 0)")
     parser.add_argument("--quiet", action="store_true", help="no progress and no warnings on stderr")
     parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
     return parser
@@ -84,6 +84,14 @@ def progress(items: Iterable[Item], arguments: argparse.Namespace, *, total: int
 def generator(arguments: argparse.Namespace) -> np.random.Generator:
     """The generator that --seed asks for."""
     return np.random.default_rng(arguments.seed)
+
+
+def natural_int(text: str) -> int:
+    """An argparse type: a whole number of at least 0."""
+    value = int(text)
+    if value < 0:
+        raise argparse.ArgumentTypeError(f"{text} is less than 0")
+    return value
 
 
 def positive_int(text: str) -> int:

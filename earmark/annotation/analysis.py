@@ -8,6 +8,7 @@ import pandas as pd
 
 from earmark.annotation.labels import Ties, clip_of, majority_labels
 from earmark.annotation.pseudonyms import DEMOGRAPHICS
+from earmark.annotation.raters import fit_dawid_skene, per_rater, who_stands_out
 from earmark.annotation.reliability import (
     Votes,
     agreement,
@@ -16,7 +17,7 @@ from earmark.annotation.reliability import (
     pair_kappas,
 )
 from earmark.annotation.subsets import Subset
-from earmark.annotation.tables import Annotations
+from earmark.annotation.tables import REPEATED, Annotations
 from earmark.metrics.resampling import Bootstrap, Estimate
 
 
@@ -24,10 +25,8 @@ from earmark.metrics.resampling import Bootstrap, Estimate
 class Analysis:
     """What was found: tables to write as they are, and the numbers of summary.json but for its provenance."""
 
-    labels: pd.DataFrame
     tables: dict[str, pd.DataFrame]
     numbers: dict[str, Any]
-    exclusions: list[dict[str, Any]]
 
 
 def analyse(
@@ -37,11 +36,10 @@ def analyse(
     subset = annotations.subset
     labels = majority_labels(annotations, ties)
     votes = Votes.of(annotations)
+    fit = fit_dawid_skene(votes)
+    labels["ds_present_probability"] = fit.posterior
     bootstrap = Bootstrap.of(clip_of(labels, subset), replicates, rng)
-    enough = (votes.raters_per_item >= 2).astype(bool)
-    prior_votes = votes.with_prior()
-    kappa_means, pairs = pair_kappas(votes, bootstrap)
-    estimates = agreement(votes, bootstrap, required)
+    raters = per_rater(annotations, votes, fit, bootstrap)
     numbers = {
         "subset": subset.name,
         "rating_scale": list(subset.scale),
@@ -50,28 +48,40 @@ def analyse(
         "demographics": demographics(annotations),
         "majority_present_rate": _mean(labels["majority_present"], bootstrap),
         "preselection_confirm_rate": _mean(labels[subset.names["matches_expected"]], bootstrap),
-        "human_upper_bound_binary": estimates["percent_binary"],
-        "agreement": {**estimates, **kappa_means, "pairs": pairs},
-        "human_ceiling": human_ceiling(votes, bootstrap),
-        "human_ceiling_with_prior": human_ceiling(prior_votes, bootstrap.take(enough)),
+        **estimates(votes, bootstrap, required),
         "emolia_bench": {
             **emolia_bench_figures(votes, required),
             **_tie_counted_as_absent(annotations),
         },
     }
     slices = {name: slice_summary(labels, subset, name) for name in subset.summaries}
-    numbers["slices"] = {
-        name: table.astype(object).where(table.notna(), None).to_dict("records") for name, table in slices.items()
-    }
+    numbers["slices"] = {name: _records(table) for name, table in slices.items()}
+    numbers["raters"] = _records(raters)
+    numbers["raters_who_stand_out"] = who_stands_out(raters)
     tables = {
         "benchmark_labels": labels[list(subset.labels)],
+        "per_rater_summary": raters.drop(columns="kappa_why"),
         **slices,
         "incomplete_items": incomplete_items(labels, subset, required),
     }
-    repeats = annotations.rows_raw - len(annotations.ratings)
-    return Analysis(
-        labels, tables, numbers, [{"reason": "older rating of an item by the same person", "count": repeats}]
-    )
+    return Analysis(tables, numbers)
+
+
+def estimates(votes: Votes, bootstrap: Bootstrap, required: int) -> dict[str, Any]:
+    """Agreement, pairs of raters, and what a person scores at the model's task, without and with the prior."""
+    found = agreement(votes, bootstrap, required)
+    kappa_means, pairs = pair_kappas(votes, bootstrap)
+    return {
+        "human_upper_bound_binary": found["percent_binary"],
+        "agreement": {**found, **kappa_means, "pairs": pairs},
+        "human_ceiling": human_ceiling(votes, bootstrap),
+        "human_ceiling_with_prior": human_ceiling(votes.with_prior(), bootstrap.take(votes.raters_per_item >= 2)),
+    }
+
+
+def _records(table: pd.DataFrame) -> list[dict[str, Any]]:
+    """Rows as plain data, None where something is missing."""
+    return table.astype(object).where(table.notna(), None).to_dict("records")
 
 
 def _counts(annotations: Annotations, labels: pd.DataFrame, n_clips: int, required: int) -> dict[str, Any]:
@@ -79,7 +89,8 @@ def _counts(annotations: Annotations, labels: pd.DataFrame, n_clips: int, requir
     complete = int((labels["n_raters"] >= required).sum())
     return {
         "rows_raw": annotations.rows_raw,
-        "rows_deduplicated": len(annotations.ratings),
+        "rows_deduplicated": annotations.rows_raw - annotations.left_out[REPEATED],
+        "ratings_used": len(annotations.ratings),
         "clips_total": n_clips,
         "items_total": len(labels),
         "items_complete": complete,

@@ -1,5 +1,6 @@
 """Answers against labels: everything that benchmark.py reports about a scorer."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,6 +14,7 @@ from earmark.models.scorers import Answer
 
 BANDS = (("Bad", 0.0), ("Weak", 0.55), ("Medium", 0.65), ("Good", 0.75), ("Excellent", 0.85))
 SLICE_METRICS = ("accuracy", "balanced_accuracy", "f1", "roc_auc", "average_precision")
+NOT_SAID = "(not said)"
 NO_THRESHOLD = "some fold's other clips hold one class only, so no threshold could be chosen on them"
 
 
@@ -26,24 +28,35 @@ class Evaluation:
 
 
 def evaluate_answers(
-    questions: Questions, answers: list[Answer], *, threshold: float, replicates: int, rng: np.random.Generator
+    questions: Questions,
+    answers: list[Answer],
+    *,
+    threshold: float,
+    replicates: int,
+    rng: np.random.Generator,
+    by: Sequence[str] = (),
 ) -> Evaluation:
-    """Hold answers against the majority's labels. answers: one per question, in order.
+    """Hold answers against the labels. answers: one per question, in order.
 
     An answer with an error is reported and enters no metric. A question is called present from the threshold up.
+    by: keys of the clips' own JSON files to slice by, beside the columns that the subset lists; a clip whose file
+    does not have the key is in the slice "(not said)".
     """
     table = questions.table.assign(
         similarity=pd.array([answer.similarity for answer in answers], dtype="Float64"),
         ok=[not answer.error for answer in answers],
         error=[answer.error for answer in answers],
     )
+    for key in by:
+        said = {path: questions.described(path).get(key) for path in questions.clips}
+        table[key] = [NOT_SAID if said[path] is None else str(said[path]) for path in table["audio_path"]]
     table["pred_present"] = (table["similarity"] >= threshold).astype("Int64")
     good = table[table["ok"]].reset_index(drop=True)
     bootstrap = Bootstrap.of(good["clip"], replicates, rng)
     unanimous = good["benchmark_bucket"].str.startswith("unanimous_").to_numpy(dtype=bool)
     cross_fitted = _cross_fitted(good, bootstrap, rng)
     overall = _metrics(good, bootstrap)
-    positive = good["majority_present"].mean() if len(good) else None
+    positive = good["label"].mean() if len(good) else None
     numbers = {
         "rows_total": len(table),
         "rows_evaluated_ok": len(good),
@@ -54,20 +67,26 @@ def evaluate_answers(
         "unanimous_subset": _metrics(good[unanimous], bootstrap.take(unanimous)),
         "cross_fitted_threshold": cross_fitted,
     }
-    columns = [*questions.subset.key, "benchmark_bucket", "n_raters", "majority_present"]
+    other_truth = ["label"] if questions.truth != "majority" else []
+    columns = [*questions.subset.key, "benchmark_bucket", "n_raters", "majority_present", *other_truth]
     predictions = table[[*columns, "audio_path", "prompt", "similarity", "pred_present", "ok", "error"]]
-    return Evaluation(predictions, {key: _by(good, key, bootstrap) for key in questions.subset.slices}, numbers)
+    return Evaluation(predictions, {key: _by(good, key, bootstrap) for key in [*questions.subset.slices, *by]}, numbers)
 
 
 def _metrics(rows: pd.DataFrame, bootstrap: Bootstrap) -> dict[str, Any]:
-    labels, said = rows["majority_present"].to_numpy(dtype=bool), rows["pred_present"].to_numpy(dtype=bool)
-    tp, fp, tn, fn = decision_contributions(said, labels).sum(axis=0).astype(int)
+    labels, said = rows["label"].to_numpy(dtype=float), rows["pred_present"].to_numpy(dtype=bool)
+    tp, fp, tn, fn = (_whole(count) for count in decision_contributions(said, labels).sum(axis=0))
     estimates = evaluate(rows["similarity"].to_numpy(dtype=float), said, labels, bootstrap)
     return {**estimates, "tp": tp, "fp": fp, "tn": tn, "fn": fn}
 
 
+def _whole(count: float) -> int | float:
+    """A count as a whole number, where it is one; soft labels count in shares."""
+    return int(count) if float(count).is_integer() else float(count)
+
+
 def _cross_fitted(rows: pd.DataFrame, bootstrap: Bootstrap, rng: np.random.Generator) -> dict[str, Any]:
-    scores, labels = rows["similarity"].to_numpy(dtype=float), rows["majority_present"].to_numpy(dtype=bool)
+    scores, labels = rows["similarity"].to_numpy(dtype=float), rows["label"].to_numpy(dtype=float)
     each, chosen = cross_fitted_thresholds(scores, labels, rows["clip"].to_numpy(), rng)
     if not len(chosen):
         return {"threshold": None, "thresholds": [], "balanced_accuracy": Estimate(None, n=len(rows), why=NO_THRESHOLD)}
@@ -86,7 +105,7 @@ def _by(rows: pd.DataFrame, key: str, bootstrap: Bootstrap) -> pd.DataFrame:
             {
                 key: value,
                 "n": len(of_slice),
-                "n_positive": int(of_slice["majority_present"].sum()),
+                "n_positive": _whole(of_slice["label"].sum()),
                 **{name: metrics[name].value for name in SLICE_METRICS},
                 "balanced_accuracy_low": metrics["balanced_accuracy"].low,
                 "balanced_accuracy_high": metrics["balanced_accuracy"].high,
@@ -99,4 +118,4 @@ def _by(rows: pd.DataFrame, key: str, bootstrap: Bootstrap) -> pd.DataFrame:
 def quality_band(balanced_accuracy: Estimate) -> str | None:
     """The word for a balanced accuracy: the last band whose lower edge it reaches; None where it does not exist."""
     value = balanced_accuracy.value
-    return None if value is None else [name for name, low in BANDS if value >= low][-1]
+    return None if value is None else [name for name, low in BANDS if round(value, 12) >= low][-1]

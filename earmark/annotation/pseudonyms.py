@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
 from earmark.annotation.subsets import Subset
@@ -40,6 +41,7 @@ def read_map(path: Path) -> dict[str, str]:
                 Fault(int(line), column, "stands on a line above too")
                 for line in table.index[table[column].duplicated()]
             ]
+        faults += [Fault(int(line), "raw_username", "is empty") for line in table.index[table["raw_username"] == ""]]
         strange = table.index[~table["anon_username"].str.fullmatch(PSEUDONYM)]
         faults += [Fault(int(line), "anon_username", "is not of the form user_N") for line in strange]
     if faults:
@@ -80,14 +82,14 @@ def find_leaks(table: pd.DataFrame, usernames: Iterable[str], checked: Iterable[
     """Every cell that still holds a raw username, an e-mail address or a path to somebody's home folder.
 
     Names are found as whole words, whatever the case, the accents' encoding, or the punctuation between their
-    parts ("Anna.S" in "as anna_s said"). checked: columns whose cells were already held against a closed set of
-    values or a number format. The message names line and column but not the name.
+    parts ("Anna.S" in "as anna_s said"). `username` holds pseudonyms by now. checked: columns whose cells were
+    already held against a closed set of values or a number format. The message names line and column but not the name.
     """
     names = {words for name in usernames if (words := _words(name))}
     wordless = {name.casefold() for name in usernames if not _words(name)}
     longest = max(map(len, names), default=0)
     faults: list[Fault] = []
-    for column in table.columns.difference(list(checked), sort=False):
+    for column in table.columns.difference(["username", *checked], sort=False):
         verdicts = {cell: _leak(cell, names, wordless, longest) for cell in table[column].unique()}
         faults += [
             Fault(int(line), column, f"still holds {verdicts[cell]}")
@@ -114,8 +116,8 @@ def _words(text: str) -> tuple[str, ...]:
 
 
 def checked_columns(subset: Subset) -> tuple[str, ...]:
-    """Columns that `tables.check` holds against a closed set of values or a number format."""
-    return ("rating", *subset.choices, "reaction_time_ms", "sample_time_ms")
+    """Columns that cannot hold a name: `tables.check` holds them against a format or a set of values."""
+    return ("rating", *subset.choices, "reaction_time_ms", "sample_time_ms", "created_at")
 
 
 # --- who can be told apart ----------------------------------------------------------------------------------
@@ -152,7 +154,7 @@ def band_ages(users: pd.DataFrame, years: int) -> tuple[pd.DataFrame, list[Fault
     """Ages as bands of so many years ("25-29"), and the ages that are no whole number."""
     if "age" not in users:
         return users, []
-    ages = pd.to_numeric(users["age"], errors="coerce")
+    ages = pd.to_numeric(users["age"], errors="coerce").astype(float).replace([np.inf, -np.inf], np.nan)
     wrong = users["age"][ages.isna() & (users["age"] != "")]
     low = (ages // years * years).astype("Int64")
     bands = (low.astype(str) + "-" + (low + years - 1).astype(str)).where(ages.notna(), "")

@@ -2,37 +2,49 @@
 
 import json
 import re
-from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pandas as pd
 
+from earmark.annotation.clips import sham_stem
 from earmark.annotation.labels import clip_of
 from earmark.annotation.subsets import Subset
 from earmark.annotation.tables import read_csv
-from earmark.audio.decode import SUFFIXES
+from earmark.audio.decode import SUFFIXES, AudioError, check_audio
 from earmark.errors import DataError, Fault, MissingError, shown_path
+from earmark.models.scorers import Question
 
 NEEDED = ("majority_present", "benchmark_bucket", "n_raters")
+TIED = "tied between present and absent"
+
+Truth = Literal["majority", "dawid-skene", "soft"]
+# What a scorer is held against: the column of the labels that holds each kind of truth, as a share in [0, 1].
+SHARES: dict[Truth, str] = {
+    "majority": "majority_present",
+    "dawid-skene": "ds_present_probability",
+    "soft": "soft_present",
+}
 
 
 @dataclass(frozen=True)
 class Questions:
     """What a model is asked: one row per item, in the order of the labels.
 
-    table: the subset's key, benchmark_bucket, n_raters (int), majority_present (0 or 1), flagged, `clip` (what is
-    resampled together), `audio_path` (below dataset_root), `prompt`.
-    excluded: {reason: items left out}.
+    table: the subset's key, benchmark_bucket, n_raters (int), majority_present (0, 1 or NA), flagged, `clip` (what is
+    resampled together), `audio_path` (below dataset_root), `prompt`, `label` (what the scorer is held against: 0 or 1,
+    or for soft labels the share of raters who said present).
+    excluded: {reason: items left out}. truth: what `label` means.
     """
 
     subset: Subset
     dataset_root: Path
     table: pd.DataFrame
     excluded: dict[str, int]
+    truth: Truth = "majority"
 
     def select(self, keep: Callable[[pd.DataFrame], pd.Series], reason: str) -> "Questions":
         """The questions for which `keep` is true; how many went is noted under the reason."""
@@ -45,19 +57,40 @@ class Questions:
         kept = self.table.head(limit)
         return replace(self, table=kept, excluded={**self.excluded, "beyond --limit": len(self.table) - len(kept)})
 
-    def said_seconds(self, audio_path: str) -> float | None:
-        """How long the clip's own JSON file says that it is, where there is one that says so."""
-        description = (self.dataset_root / audio_path).with_suffix(".json")
+    @property
+    def clips(self) -> list[str]:
+        """The clips that are asked about, each once: paths below dataset_root."""
+        return list(self.table["audio_path"].unique())
+
+    def clip_fault(self, audio_path: str) -> str:
+        """What is wrong with a clip; empty when nothing is."""
+        seconds = self.described(audio_path).get("duration")
+        said = float(seconds) if isinstance(seconds, int | float) and seconds > 0 else None
         try:
-            seconds = json.loads(description.read_text(encoding="utf-8")).get("duration")
-        except (OSError, ValueError, AttributeError):
-            return None
-        return float(seconds) if isinstance(seconds, int | float) and seconds > 0 else None
+            check_audio(self.dataset_root / audio_path, said)
+        except AudioError as error:
+            return str(error)
+        return ""
+
+    def described(self, audio_path: str) -> dict[str, Any]:
+        """What the clip's own JSON file says about it; nothing where there is no such file."""
+        try:
+            said = json.loads((self.dataset_root / audio_path).with_suffix(".json").read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            return {}
+        return said if isinstance(said, dict) else {}
+
+    def ask(self, i: int) -> Question:
+        """The i-th question as a scorer takes it."""
+        path, prompt = self.table.at[i, "audio_path"], self.table.at[i, "prompt"]
+        return Question(self.dataset_root / path, path, sham_stem(path), prompt)
 
 
-def load_questions(subset: Subset, analysis_root: Path, dataset_root: Path) -> Questions:
+def load_questions(subset: Subset, analysis_root: Path, dataset_root: Path, truth: Truth = "majority") -> Questions:
     """Every labelled item of a subset as a question.
 
+    truth: majority, which leaves ties out; dawid-skene, present where the posterior is above one half; soft, the
+    share of raters, which leaves nothing out.
     Raises MissingError where the labels or the rubric are not there, DataError with all faults of the labels.
     A clip that is not there is no error here: its path is where it should be.
     """
@@ -65,27 +98,32 @@ def load_questions(subset: Subset, analysis_root: Path, dataset_root: Path) -> Q
     if not path.is_file():
         raise MissingError(f"{shown_path(path)} is not there. Run `uv run analysis.py` to make it.")
     labels, faults = read_csv(path)
+    prompts: list[str] = []
     if len(labels.columns):
-        faults += _label_faults(labels, subset)
+        faults += _label_faults(labels, subset, SHARES[truth])
     if not faults and len(labels):
         prompts, faults = _prompts(labels, subset, dataset_root)
     if faults:
         raise DataError(
             {shown_path(path): faults}, "Nothing was written. Run `uv run analysis.py` to make the labels again."
         )
-    labels = labels.reindex(columns=[*subset.key, *subset.carried, *NEEDED, "flagged"]).astype(str)
+    columns = dict.fromkeys([*subset.key, *subset.carried, *NEEDED, "flagged", SHARES[truth]])
+    labels = labels.reindex(columns=list(columns)).astype(object).fillna("").astype(str)
     clips = ClipIndex(dataset_root / subset.name, subset)
     table = labels.reset_index(drop=True).assign(
         n_raters=pd.to_numeric(labels["n_raters"]).to_numpy(dtype=int),
+        majority_present=pd.to_numeric(labels["majority_present"]).astype("Int64").to_numpy(),
         flagged=(labels["flagged"].str.lower() == "true").to_numpy(),
         clip=clip_of(labels, subset).to_numpy(),
         audio_path=[f"{subset.name}/{clips.path_of(row)}" for row in labels.to_dict("records")],
-        prompt=list(prompts) if len(labels) else [],
+        prompt=prompts,
+        label=pd.to_numeric(labels[SHARES[truth]]).to_numpy(dtype=float),
     )
-    tied = table["majority_present"] == ""
-    untied = table[~tied].assign(majority_present=pd.to_numeric(table["majority_present"][~tied]).astype(int))
-    excluded = {"tied between present and absent": int(tied.sum())}
-    return Questions(subset, dataset_root, untied.reset_index(drop=True), excluded)
+    questions = Questions(subset, dataset_root, table, {}, truth)
+    if truth == "soft":
+        return questions
+    decided = questions.select(lambda t: t["label"].notna() & (t["label"] != 0.5), TIED)
+    return replace(decided, table=decided.table.assign(label=(decided.table["label"] > 0.5).astype(float)))
 
 
 def labels_path(analysis_root: Path, subset: Subset) -> Path:
@@ -93,15 +131,20 @@ def labels_path(analysis_root: Path, subset: Subset) -> Path:
     return analysis_root / subset.name / "benchmark_labels.csv"
 
 
-def _label_faults(labels: pd.DataFrame, subset: Subset) -> list[Fault]:
-    missing = [column for column in (*subset.key, *subset.carried, *NEEDED) if column not in labels]
+def _label_faults(labels: pd.DataFrame, subset: Subset, share: str) -> list[Fault]:
+    missing = [column for column in (*subset.key, *subset.carried, *NEEDED, share) if column not in labels]
     if missing:
         return [Fault(1, column, "is missing") for column in missing]
     wrong_label = labels["majority_present"][~labels["majority_present"].isin(["0", "1", ""])]
+    shares = pd.to_numeric(labels[share], errors="coerce")
+    wrong_share = (
+        labels[share][~shares.between(0, 1) & (labels[share] != "")] if share not in NEEDED else wrong_label[:0]
+    )
     wrong_count = labels["n_raters"][~labels["n_raters"].str.fullmatch(r"\d+")]
     repeated = labels.index[labels.duplicated(list(subset.key))]
     return [
         *(Fault(int(line), "majority_present", f"'{v}' is not 0, 1 or empty") for line, v in wrong_label.items()),
+        *(Fault(int(line), share, f"'{v}' is no share in 0 … 1") for line, v in wrong_share.items()),
         *(Fault(int(line), "n_raters", f"'{v}' is not a number of people") for line, v in wrong_count.items()),
         *(Fault(int(line), subset.key[0], "the same item stands on a line above") for line in repeated),
     ]
@@ -138,7 +181,10 @@ def read_rubric(path: Path) -> dict[str, dict[str, str]]:
     try:
         dimensions: Mapping[str, Any] = json.loads(path.read_text(encoding="utf-8"))
         return {
-            str(name): {str(level): str(text) for level, text in d["levels"].items()} for name, d in dimensions.items()
+            str(name): {
+                str(level): text.strip() for level, text in dimension["levels"].items() if isinstance(text, str)
+            }
+            for name, dimension in dimensions.items()
         }
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         fault = Fault(
@@ -193,8 +239,3 @@ class ClipIndex:
 def _loose(path: str) -> str:
     folders, _, name = path.rpartition("/")
     return "/".join([*(re.sub(r"[\W_]+", "", part).casefold() for part in folders.split("/")), Path(name).stem])
-
-
-def count_by_reason(reasons: Mapping[str, int]) -> list[dict[str, Any]]:
-    """Exclusions as summary.json lists them; what excluded nothing is left out."""
-    return [{"reason": reason, "count": count} for reason, count in Counter(reasons).items() if count]

@@ -8,7 +8,7 @@ columns than needed. An empty file or a header alone is a table without rows.
 import csv
 import io
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +20,7 @@ from earmark.errors import DataError, Fault, MissingError, shown_path
 TABLES = ("annotations", "users", "flags")
 OPTIONAL = ("flags",)
 SEPARATORS = ",;\t"
+REPEATED = "older rating of an item by the same person"
 
 Rule = tuple[Callable[[pd.Series], pd.Series], str]
 
@@ -44,7 +45,8 @@ class Annotations:
     ratings: the subset's key, `username`, the carried columns, `rating` (position on the scale),
     `reaction_time_ms`, `sample_time_ms` (float, NaN where empty), `created_at` (UTC); one row per rating,
     repeats removed. users: as text. flagged: the keys someone flagged, one row each.
-    rows: {file: rows read}. rows_raw: ratings before repeats were removed.
+    rows: {file: rows read}. rows_raw: ratings in the file.
+    left_out: {reason: ratings that are not in `ratings`}.
     """
 
     subset: Subset
@@ -53,6 +55,7 @@ class Annotations:
     flags: pd.DataFrame
     rows: dict[Path, int]
     rows_raw: int
+    left_out: dict[str, int]
 
 
 def table_path(folder: Path, table: str) -> Path:
@@ -60,9 +63,10 @@ def table_path(folder: Path, table: str) -> Path:
     return folder / f"{table}.csv"
 
 
-def read_tables(folder: Path, subset: Subset) -> RawTables:
+def read_tables(folder: Path, subset: Subset, remedy: str = "") -> RawTables:
     """Read and check every table of a subset's folder.
 
+    remedy: what the user should do about faults, for the end of the message; by default, mend the raw tables.
     Raises DataError with every fault of every table, MissingError when a table that must exist does not.
     """
     tables: dict[str, pd.DataFrame] = {}
@@ -80,15 +84,9 @@ def read_tables(folder: Path, subset: Subset) -> RawTables:
     for name, table in tables.items():
         faults[shown_path(table_path(folder, name))] += check(table, name, subset, usernames)
     if any(faults.values()):
-        raise DataError(faults, _remedy(folder, subset))
+        mend = f"Fix the rows in annotations_raw/{subset.name}/ and run `uv run anonymize.py`, then this command again."
+        raise DataError(faults, f"Nothing was written. {remedy or mend}")
     return RawTables(subset, folder, tables)
-
-
-def _remedy(folder: Path, subset: Subset) -> str:
-    return (
-        f"Nothing was written. Fix the rows in annotations_raw/{subset.name}/ and run `uv run anonymize.py`"
-        f"{'' if folder.parent.name == 'annotations_raw' else ', then this command again'}."
-    )
 
 
 def required_columns(subset: Subset) -> dict[str, tuple[str, ...]]:
@@ -161,7 +159,7 @@ def check(table: pd.DataFrame, name: str, subset: Subset, usernames: pd.Series) 
         if column not in table.columns
     ]
     for column, (is_wrong, problem) in _rules(name, subset, usernames).items():
-        if column in required and column in table.columns:
+        if column in table.columns and (column in required or column == "created_at"):
             wrong = table[column][is_wrong(table[column])]
             faults += [
                 Fault(int(line), column, f"'{cell}' {problem}") for line, cell in zip(wrong.index, wrong, strict=True)
@@ -174,7 +172,7 @@ def _rules(name: str, subset: Subset, usernames: pd.Series) -> dict[str, Rule]:
     choices = {**subset.choices, "rating": subset.scale}
     unique: Rule = (lambda cells: (cells == "") | cells.duplicated(), "is empty or already used by a line above")
     milliseconds: Rule = (
-        lambda cells: (cells != "") & pd.to_numeric(cells, errors="coerce").isna(),
+        lambda cells: (cells != "") & ~np.isfinite(pd.to_numeric(cells, errors="coerce").astype(float)),
         "is not a time in milliseconds",
     )
     return {
@@ -195,7 +193,28 @@ def _one_of(values: tuple[str, ...]) -> Rule:
 
 def parse_times(cells: pd.Series) -> pd.Series:
     """ISO 8601 times as UTC; a time without zone is taken as UTC, what cannot be read is NaT."""
-    return pd.to_datetime(cells, format="ISO8601", utc=True, errors="coerce")
+    dated = cells.where(cells.str.match(r"\d{4}-\d\d"), "")  # pandas would read "now" as the time of day
+    return pd.to_datetime(dated, format="ISO8601", utc=True, errors="coerce")
+
+
+def leave_out(
+    annotations: Annotations, raters: Sequence[str] = (), min_reaction_ms: float | None = None
+) -> Annotations:
+    """The annotations without some people, or without hasty ratings.
+
+    Repeats are resolved first: leaving a hasty newer rating out does not bring the older one back. A rating
+    without a reaction time stays.
+    """
+    ratings, left_out = annotations.ratings, dict(annotations.left_out)
+    for name in raters:
+        theirs = ratings["username"] == name
+        left_out[f"rated by {name} (--exclude-rater)"] = int(theirs.sum())
+        ratings = ratings[~theirs]
+    if min_reaction_ms is not None:
+        hasty = ratings["reaction_time_ms"] < min_reaction_ms
+        left_out[f"reaction under {min_reaction_ms:g} ms (--min-reaction-ms)"] = int(hasty.sum())
+        ratings = ratings[~hasty]
+    return replace(annotations, ratings=ratings.reset_index(drop=True), left_out=left_out)
 
 
 def load_annotations(folder: Path, subset: Subset) -> Annotations:
@@ -224,4 +243,5 @@ def load_annotations(folder: Path, subset: Subset) -> Annotations:
         flags=given["flags"].reset_index(drop=True),
         rows={raw.path(name): len(rows) for name, rows in raw.tables.items()},
         rows_raw=len(ratings),
+        left_out={REPEATED: len(ratings) - len(newest)},
     )

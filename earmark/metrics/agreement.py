@@ -104,7 +104,7 @@ def item_contributions(counts: ArrayLike) -> FloatArray:
         (raters > 1)[:, None],
         (raters > 0)[:, None],
         _ratio(n, raters[:, None], empty=0.0),
-        coincidences.reshape(len(n), -1),
+        coincidences.reshape(len(n), n.shape[1] ** 2),
     ]
     return np.concatenate(columns, axis=1)
 
@@ -153,7 +153,7 @@ def brennan_prediger(sums: AgreementSums, weighting: Weighting = "unweighted") -
     One category used: NaN, as everywhere here.
     """
     q = sums.shares.shape[-1]
-    chance = np.full(sums.pairable.shape, category_weights(q, weighting).sum() / q**2)
+    chance = np.full(sums.pairable.shape, category_weights(q, weighting).sum() / max(q**2, 1))
     return np.where(_one_category(sums), np.nan, _beyond_chance(_observed(sums, weighting), chance))
 
 
@@ -197,7 +197,8 @@ def _squared_distances(totals: FloatArray, level: Level, values: ArrayLike | Non
     if level == "nominal":
         return 1 - np.eye(q)
     if level == "interval":
-        return np.subtract.outer(v, v) ** 2
+        unit = (np.ptp(v) if len(v) else 0.0) or 1.0  # alpha does not depend on it; tiny distances would
+        return (np.subtract.outer(v, v) / unit) ** 2
     if level == "ratio":
         return _ratio(np.subtract.outer(v, v), np.add.outer(v, v), empty=0.0) ** 2
     # Ordinal: everything between the two ranks counts, the ends by half.

@@ -125,7 +125,10 @@ def best_threshold(scores: ArrayLike, labels: ArrayLike) -> float:
     missed = np.concatenate([[0.0], np.cumsum(y)])[first]
     rejected = np.concatenate([[0.0], np.cumsum(1 - y)])[first]
     balanced = (1 - missed / positives + rejected / negatives) / 2
-    candidates = np.where(first > 0, (s[first] + s[np.maximum(first - 1, 0)]) / 2, s[first])
+    below = s[np.maximum(first - 1, 0)]
+    middle = (s[first] + below) / 2
+    # Between neighbours that differ in the last bit there is no middle; the upper one does.
+    candidates = np.where((first > 0) & (middle > below), middle, s[first])
     best = np.flatnonzero(balanced >= balanced.max() - 1e-12)
     return float(candidates[best[len(best) // 2]])
 

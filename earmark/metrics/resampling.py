@@ -45,7 +45,7 @@ class Bootstrap:
     """Replicates of a sample of units.
 
     unit: (n,) the unit of each item, 0 … n_units − 1. weights: (replicates, n_units) how often each replicate
-    drew each unit; each row sums to n_units. No replicates: estimates have no interval.
+    drew each unit. No replicates: estimates have no interval.
     """
 
     unit: NDArray[np.int64]
@@ -68,8 +68,12 @@ class Bootstrap:
         return self.weights.shape[1]
 
     def take(self, items: NDArray[Any]) -> "Bootstrap":
-        """The same replicates for other rows: a mask or indices of the items that the new rows belong to."""
-        return Bootstrap(self.unit[items], self.weights)
+        """The same replicates for other rows: a mask or indices of the items that the new rows belong to.
+
+        Units that none of the rows belong to are dropped; they would contribute nothing.
+        """
+        used, unit = np.unique(self.unit[items], return_inverse=True)
+        return Bootstrap(unit.astype(np.int64).ravel(), self.weights[:, used])
 
     def estimate(self, contributions: Contributions, formula: Formula, *, n: int, why: str = "") -> Estimate:
         """The formula on the sums of the contributions, with its percentile interval.

@@ -1,13 +1,15 @@
 """Reports from templates, and the sentence that defines each number."""
 
+import re
 import tomllib
+from collections.abc import Sequence
 from functools import cache
 from importlib.resources import files
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from earmark.report.tables import cell, to_markdown
+from earmark.report.tables import Table, cell, to_markdown
 
 
 @cache
@@ -16,9 +18,19 @@ def definitions() -> dict[str, dict[str, str]]:
     return tomllib.loads(files(__package__).joinpath("definitions.toml").read_text(encoding="utf-8"))
 
 
-def render(template: str, **values: Any) -> str:
-    """A report. In templates, `value | cell` prints a value and `table(headers, rows)` a Markdown table."""
-    return _environment().get_template(template).render(define=definitions(), **values).rstrip() + "\n"
+def render(template: str, **values: Any) -> tuple[str, list[Table]]:
+    """A report as Markdown, and its tables in order, for other formats.
+
+    In templates, `value | cell` prints a value, `table(headers, rows, caption)` a table, `define` the definitions.
+    """
+    tables: list[Table] = []
+
+    def table(headers: Sequence[str], rows: Sequence[Sequence[Any]], caption: str = "") -> str:
+        tables.append(Table(caption, headers, rows))
+        return to_markdown(headers, rows)
+
+    text = _environment().get_template(template).render(define=definitions(), table=table, **values)
+    return re.sub(r"\n{3,}", "\n\n", text).rstrip() + "\n", tables
 
 
 @cache
@@ -31,5 +43,4 @@ def _environment() -> Environment:
         autoescape=False,  # Markdown and LaTeX, not HTML
     )
     environment.filters["cell"] = cell
-    environment.globals["table"] = to_markdown
     return environment

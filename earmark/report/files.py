@@ -2,8 +2,30 @@
 
 import os
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from earmark.errors import EarmarkError, shown_path
+
+LOCK = ".lock"
+
+
+@contextmanager
+def locked(folders: Sequence[Path]) -> Iterator[None]:
+    """Keep other runs out of these folders. EarmarkError when one is in there; a killed run leaves no lock behind."""
+    with ExitStack() as stack:
+        for folder in folders:
+            folder.mkdir(parents=True, exist_ok=True)
+            try:
+                stack.enter_context(FileLock(folder / LOCK, timeout=0))
+            except Timeout as error:
+                raise EarmarkError(
+                    f"Another run is writing to {shown_path(folder)}/. Wait for it, or choose another --output-dir."
+                ) from error
+        yield
 
 
 def write_together(contents: Mapping[Path, str | bytes | None], *, modes: Mapping[Path, int] | None = None) -> None:
@@ -42,20 +64,22 @@ def _stage(path: Path, content: str | bytes, mode: int | None) -> Path:
 
 
 def _rename(staged: Mapping[Path, Path | None]) -> None:
-    previous: dict[Path, bytes | None] = {}
+    previous: dict[Path, tuple[bytes, int] | None] = {}
     try:
         for path, temporary in staged.items():
-            previous[path] = path.read_bytes() if path.exists() else None
+            previous[path] = (path.read_bytes(), path.stat().st_mode) if path.exists() else None
             if temporary is None:
                 path.unlink(missing_ok=True)
             else:
                 temporary.replace(path)
     except BaseException:
-        for path, content in previous.items():
-            if content is None:
+        for path, before in previous.items():
+            if before is None:
                 path.unlink(missing_ok=True)
             else:
-                path.write_bytes(content)
+                path.touch(mode=0o600)
+                path.write_bytes(before[0])
+                path.chmod(before[1])
         raise
 
 

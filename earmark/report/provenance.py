@@ -46,11 +46,16 @@ def provenance(
         "seed": seed,
         "signature": signature,
         "inputs": [
-            {"path": shown_path(path), "sha256": file_hash(path), "rows": rows} for path, rows in inputs.items()
+            {"path": output_path(path), "sha256": file_hash(path), "rows": rows} for path, rows in inputs.items()
         ],
         "parameters": dict(parameters),
         "exclusions": [dict(exclusion) for exclusion in exclusions],
     }
+
+
+def exclusions(counts: Mapping[str, int]) -> list[dict[str, Any]]:
+    """{reason: count} as summaries list it; what excluded nothing is left out."""
+    return [{"reason": reason, "count": count} for reason, count in counts.items() if count]
 
 
 def signature(**parts: object) -> str:
@@ -94,12 +99,17 @@ def shown_argument(argument: str) -> str:
     >>> shown_argument("https://me:secret@host/v1?key=1")
     'https://host/v1'
     """
-    name, equals, value = argument.rpartition("=") if argument.startswith("--") else ("", "", argument)
-    if re.match(r"https?://", value):
+    name, equals, value = argument.partition("=") if argument.startswith("--") else ("", "", argument)
+    if re.match(r"https?://", value, re.IGNORECASE):
         value = shown_url(value)
     elif Path(value).is_absolute():
-        value = shown_path(Path(value))
+        value = output_path(Path(value))
     return f"{name}{equals}{value}"
+
+
+def output_path(path: Path) -> str:
+    """A path as an output may hold it: relative to the working folder where it lies below, else its name alone."""
+    return path.name if Path(shown_path(path)).is_absolute() else shown_path(path)
 
 
 def shown_url(url: str) -> str:

@@ -100,6 +100,7 @@ class AnalysisSummary(Common):
     rating_scale: list[str]
     rows_raw: int
     rows_deduplicated: int
+    ratings_used: int
     clips_total: int
     items_total: int
     items_complete: int
@@ -117,6 +118,8 @@ class AnalysisSummary(Common):
     human_ceiling_with_prior: Ceiling
     emolia_bench: dict[str, float | int | None]
     slices: dict[str, list[dict[str, Any]]]
+    raters: list[dict[str, Any]] = Field(default_factory=list)
+    raters_who_stand_out: dict[str, list[str]] = Field(default_factory=dict)
 
 
 class Metrics(Strict):
@@ -129,10 +132,10 @@ class Metrics(Strict):
     recall: Estimate
     roc_auc: Estimate
     average_precision: Estimate
-    tp: int
-    fp: int
-    tn: int
-    fn: int
+    tp: int | float  # shares of items under soft labels
+    fp: int | float
+    tn: int | float
+    fn: int | float
 
 
 class CrossFitted(Strict):
@@ -149,6 +152,7 @@ class BenchmarkSummary(Common):
     subset: str
     mode: str
     endpoint: str | None
+    labels: str = "majority"
     threshold: float
     filters: dict[str, Any]
     rows_total: int

@@ -1,11 +1,31 @@
 """Tables as people paste them: CSV for machines, Markdown for reports; numbers to three decimals."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import pandas as pd
 
 UNDEFINED = "–"
+LONG_TEXT = 40
+TEX_CHARACTERS = {
+    **{character: f"\\{character}" for character in "&%$#_{}"},
+    "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}",
+    "\\": r"\textbackslash{}",
+    "<": r"\textless{}",
+    ">": r"\textgreater{}",
+    "–": "--",
+}
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table of a report, whatever it will be printed as. A table without caption is for the eye alone."""
+
+    caption: str
+    headers: Sequence[str]
+    rows: Sequence[Sequence[Any]]
 
 
 def to_csv(table: pd.DataFrame) -> str:
@@ -28,6 +48,52 @@ def to_markdown(headers: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
         *(_line([cell(value) for value in row]) for row in rows),
     ]
     return "\n".join(lines)
+
+
+def to_tex(tables: Sequence[Table]) -> str:
+    """The captioned tables as LaTeX, ready for \\input; the document needs \\usepackage{booktabs}.
+
+    Intervals stay beside their values; long texts wrap. Labels count up: tab:earmark-1, tab:earmark-2, …
+    """
+    captioned = [table for table in tables if table.caption and table.rows]
+    return (
+        "\n\n".join(
+            ["% Needs \\usepackage{booktabs}.", *(_tex_table(table, i) for i, table in enumerate(captioned, 1))]
+        )
+        + "\n"
+    )
+
+
+def _tex_table(table: Table, number: int) -> str:
+    columns = list(zip(*table.rows, strict=True))
+    alignment = "".join(_tex_alignment(column) for column in columns)
+    lines = [" & ".join(_tex(cell(value)) for value in row) + r" \\" for row in table.rows]
+    return "\n".join(
+        [
+            r"\begin{table}[ht]",
+            r"\centering\small",
+            rf"\caption{{{_tex(table.caption)}}}",
+            rf"\label{{tab:earmark-{number}}}",
+            rf"\begin{{tabular}}{{{alignment}}}",
+            r"\toprule",
+            " & ".join(_tex(header) for header in table.headers) + r" \\",
+            r"\midrule",
+            *lines,
+            r"\bottomrule",
+            r"\end{tabular}",
+            r"\end{table}",
+        ]
+    )
+
+
+def _tex_alignment(column: Sequence[Any]) -> str:
+    if not any(isinstance(value, str) for value in column):
+        return "r"
+    return "p{6cm}" if max(len(cell(value)) for value in column) > LONG_TEXT else "l"
+
+
+def _tex(text: str) -> str:
+    return "".join(TEX_CHARACTERS.get(character, character) for character in text)
 
 
 def _line(cells: Sequence[str]) -> str:

@@ -1,0 +1,118 @@
+"""Raters one by one: how much they rated, how well they agree with the others, how fast they were."""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from scipy import sparse
+
+from earmark.annotation.reliability import Votes
+from earmark.annotation.tables import Annotations
+from earmark.metrics.agreement import cohen_kappa
+from earmark.metrics.dawid_skene import DawidSkene, dawid_skene
+from earmark.metrics.resampling import Bootstrap, Estimate
+
+TOO_FAST_MS = 300
+ENOUGH_RATINGS = 20
+NOBODY_ELSE = "no item of theirs has others who are not tied"
+ALL_ALIKE = "they and the others gave one and the same answer throughout"
+
+# What makes a rater stand out: how to tell from a row of the table, and how to say so.
+STANDS_OUT: list[tuple[Callable[[Any], bool], str]] = [
+    (
+        lambda r: r.share_under_300_ms >= 0.1,
+        "{share_under_300_ms:.0%} of reactions are under 300 ms, faster than anyone can judge a clip",
+    ),
+    (
+        lambda r: r.kappa_high < 0.2,
+        "agrees with the majority of the others hardly beyond chance (kappa {kappa:.2f}, at most {kappa_high:.2f})",
+    ),
+    (
+        lambda r: r.ratings >= ENOUGH_RATINGS and not 0.02 <= r.positive_rate <= 0.98,
+        "gave almost always the same answer ({positive_rate:.0%} present)",
+    ),
+    (
+        lambda r: r.ratings >= ENOUGH_RATINGS and r.ds_sensitivity + r.ds_specificity < 1.1,
+        "their answers tell almost nothing about the item"
+        " (sensitivity {ds_sensitivity:.2f}, specificity {ds_specificity:.2f})",
+    ),
+]
+
+
+def fit_dawid_skene(votes: Votes) -> DawidSkene:
+    """Dawid and Skene's model of the present/absent votes."""
+    return dawid_skene(
+        votes.item, votes.rater, votes.codes("binary"), n_items=len(votes.items), n_raters=len(votes.raters)
+    )
+
+
+def per_rater(annotations: Annotations, votes: Votes, fit: DawidSkene, bootstrap: Bootstrap) -> pd.DataFrame:
+    """One row per rater, with the columns of per_rater_summary.csv; what does not exist is missing.
+
+    Agreement and kappa are with the majority of the others on the same item: at least one other, not tied.
+    Their intervals are over clips. kappa_why says why there is no kappa.
+    """
+    n_raters = len(votes.raters)
+    ratings = np.bincount(votes.rater, minlength=n_raters)
+    present = np.bincount(votes.rater, votes.codes("binary"), n_raters)
+    agreement, kappa = _with_the_others(votes, bootstrap)
+    reaction = annotations.ratings["reaction_time_ms"].groupby(votes.rater)
+    known = annotations.ratings["reaction_time_ms"].notna()
+    fast = (annotations.ratings["reaction_time_ms"] < TOO_FAST_MS)[known].groupby(votes.rater[known]).mean()
+    return pd.DataFrame(
+        {
+            "username": votes.raters,
+            "ratings": ratings,
+            "positive_rate": present / np.maximum(ratings, 1),
+            "compared": [e.n for e in agreement],
+            **_columns("agreement", agreement),
+            **_columns("kappa", kappa),
+            "kappa_why": [e.why if e.value is None else "" for e in kappa],
+            "reaction_time_ms_median": reaction.median().reindex(range(n_raters)).to_numpy(),
+            "share_under_300_ms": fast.reindex(range(n_raters)).to_numpy(dtype=float),
+            "ds_sensitivity": fit.sensitivity,
+            "ds_specificity": fit.specificity,
+        }
+    )
+
+
+def _columns(name: str, estimates: list[Estimate]) -> dict[str, list[float]]:
+    def numbers(field: str) -> list[float]:
+        return [np.nan if getattr(e, field) is None else getattr(e, field) for e in estimates]
+
+    return {name: numbers("value"), f"{name}_low": numbers("low"), f"{name}_high": numbers("high")}
+
+
+def _with_the_others(votes: Votes, bootstrap: Bootstrap) -> tuple[list[Estimate], list[Estimate]]:
+    vote, counts = votes.codes("binary"), votes.counts["binary"][votes.item]
+    others = counts - np.eye(2, dtype=np.int64)[vote]
+    compared = np.flatnonzero(others[:, 0] != others[:, 1])
+    truth = (others[:, 1] > others[:, 0]).astype(np.int64)
+    cells = (votes.rater * 2 + truth) * 2 + vote
+    n_raters = len(votes.raters)
+    shape = (len(compared), n_raters * 4)
+    contributions = sparse.csr_array((np.ones(len(compared)), (np.arange(len(compared)), cells[compared])), shape=shape)
+    n = np.bincount(votes.rater[compared], minlength=n_raters).tolist()
+
+    def figures(sums: NDArray[np.float64]) -> NDArray[np.float64]:
+        tables = sums.reshape(*sums.shape[:-1], n_raters, 2, 2)
+        total = tables.sum(axis=(-2, -1))
+        right = tables[..., 0, 0] + tables[..., 1, 1]
+        agreement = np.divide(right, total, out=np.full(total.shape, np.nan), where=total > 0)
+        return np.concatenate([agreement, cohen_kappa(tables)], axis=-1)
+
+    why = [NOBODY_ELSE if not size else "" for size in n] + [ALL_ALIKE if size else NOBODY_ELSE for size in n]
+    found = bootstrap.take(votes.item[compared]).estimates(contributions, figures, n=n * 2, why=why)
+    return found[:n_raters], found[n_raters:]
+
+
+def who_stands_out(table: pd.DataFrame) -> dict[str, list[str]]:
+    """{rater: the reasons} for those whom a reader should look at before trusting the labels."""
+    found: dict[str, list[str]] = {}
+    for row in table.itertuples(index=False):
+        reasons = [text.format(**row._asdict()) for test, text in STANDS_OUT if test(row)]
+        if reasons:
+            found[str(row.username)] = reasons
+    return found

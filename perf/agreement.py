@@ -1,0 +1,132 @@
+"""How long an annotation set of the published size takes, intervals included, and what the sums are worth.
+
+Reads   nothing: 34,097 ratings of 18,632 items by 8 raters are generated, spread as in the published emolia-dim
+Prints  the time and peak memory of `analysis.py` as a whole process with 1,000 replicates on every estimate, and
+        that of recomputing every estimate from resampled ratings, replicate by replicate (timed on a few, scaled)
+
+  uv run perf/agreement.py
+  uv run perf/agreement.py --replicates 200 --baseline-replicates 5
+"""
+
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from argparse import ArgumentParser, Namespace
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from earmark import script
+from earmark.annotation.analysis import estimates
+from earmark.annotation.labels import clip_of
+from earmark.annotation.reliability import Votes
+from earmark.annotation.subsets import subsets
+from earmark.annotation.tables import Annotations, load_annotations
+from earmark.metrics.resampling import Bootstrap
+
+ROOT = Path(__file__).resolve().parents[1]
+COVERAGE = {1: 4647, 2: 12562, 3: 1366, 4: 57}  # items by number of raters, as published
+RATERS, REQUIRED = 8, 3
+SUBSET = "emolia-dim"
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    return script.run(tell, argument_parser(), argv)
+
+
+def argument_parser() -> ArgumentParser:
+    parser = script.argument_parser(__doc__ or "")
+    parser.add_argument("--replicates", type=script.positive_int, default=1000, help="replicates per interval (1000)")
+    parser.add_argument("--baseline-replicates", type=script.positive_int, default=3, help="replicates to time (3)")
+    return parser
+
+
+def tell(arguments: Namespace) -> int:
+    with tempfile.TemporaryDirectory() as folder:
+        write_annotations(Path(folder) / SUBSET, script.generator(arguments))
+        seconds, megabytes = time_script(Path(folder), arguments.replicates)
+        annotations = load_annotations(Path(folder) / SUBSET, subsets()[SUBSET])
+        with_sums = time_intervals(annotations, arguments.replicates)
+        recomputed = time_recomputing(annotations, arguments)
+    script.show(f"analysis.py, whole process: {seconds:.1f} s, peak {megabytes:,.0f} MB")
+    script.show(f"intervals of every estimate, {arguments.replicates:,} replicates")
+    script.show(f"  recomputing each estimate per replicate: {recomputed:,.0f} s")
+    script.show(f"  on sums:                                 {with_sums:.1f} s")
+    script.show(f"  ratio: {recomputed / with_sums:,.0f}")
+    return script.COMPLETE
+
+
+def write_annotations(folder: Path, rng: np.random.Generator) -> None:
+    """A subset's tables: raters who agree somewhat, on items that 1 to 4 of them rated."""
+    raters_of = rng.permutation(np.repeat(list(COVERAGE), list(COVERAGE.values())))
+    item = np.repeat(np.arange(len(raters_of)), raters_of)
+    rater = np.concatenate([rng.choice(RATERS, size=n, replace=False) for n in raters_of])
+    truth = rng.random(len(raters_of)) < 0.3
+    yes = rng.random(len(item)) < np.where(truth[item], 0.6, 0.3) + rng.normal(0, 0.05, RATERS)[rater]
+    polarity = np.where(rng.random(len(raters_of)) < 0.5, "positive", "negative")
+    table = pd.DataFrame(
+        {
+            "annotation_id": [f"a{i}" for i in range(len(item))],
+            "username": [f"user_{i}" for i in rater],
+            "dimension": [f"DIM{i % 58:02d}" for i in item],
+            "level": [str(i // 58 % 7) for i in item],
+            "polarity": polarity[item],
+            "file_name": [f"sample_{i // 406:02d}.mp3" for i in item],
+            "rating": np.where(yes, "yes", "no"),
+            "reaction_time_ms": rng.lognormal(9, 0.7, len(item)).astype(int),
+            "sample_time_ms": rng.integers(2000, 30000, len(item)),
+            "created_at": pd.Timestamp("2026-05-01") + pd.to_timedelta(np.arange(len(item)), unit="s"),
+        }
+    )
+    folder.mkdir(parents=True)
+    table.to_csv(folder / "annotations.csv", index=False)
+    pd.DataFrame({"username": [f"user_{i}" for i in range(RATERS)]}).to_csv(folder / "users.csv", index=False)
+
+
+def time_script(annotations_root: Path, replicates: int) -> tuple[float, float]:
+    """Seconds and peak megabytes of the script as its own process."""
+    flags = ["--subset", SUBSET, "--bootstrap", str(replicates), "--quiet"]
+    folders = ["--annotations-root", str(annotations_root), "--output-dir", str(annotations_root / "out")]
+    started = time.perf_counter()
+    subprocess.run([sys.executable, ROOT / "analysis.py", *flags, *folders], check=True, stdout=subprocess.DEVNULL)
+    seconds = time.perf_counter() - started
+    return seconds, resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024
+
+
+def time_intervals(annotations: Annotations, replicates: int) -> float:
+    """Seconds that all estimates take with their intervals."""
+    started = time.perf_counter()
+    votes = Votes.of(annotations)
+    clips = clip_of(votes.items, annotations.subset)
+    estimates(votes, Bootstrap.of(clips, replicates, np.random.default_rng(0)), REQUIRED)
+    return time.perf_counter() - started
+
+
+def time_recomputing(annotations: Annotations, arguments: Namespace) -> float:
+    """Seconds of the plain way: draw clips, gather their ratings anew, compute every estimate from them."""
+    rng = script.generator(arguments)
+    ratings = annotations.ratings
+    clip = pd.factorize(clip_of(ratings, annotations.subset))[0]
+    order = np.argsort(clip, kind="stable")
+    rows_of = np.split(order, np.flatnonzero(np.diff(clip[order])) + 1)
+    seconds = 0.0
+    for _ in range(arguments.baseline_replicates):
+        drawn = rng.integers(0, len(rows_of), len(rows_of))
+        rows = np.concatenate([rows_of[i] for i in drawn])
+        copy = np.repeat(np.arange(len(drawn)), [len(rows_of[i]) for i in drawn])
+        # A clip drawn twice is two clips.
+        names = ratings["file_name"].to_numpy()[rows] + "#" + copy.astype(str)
+        resampled = replace(annotations, ratings=ratings.iloc[rows].reset_index(drop=True).assign(file_name=names))
+        seconds += time_intervals(resampled, 0)
+    return seconds / arguments.baseline_replicates * arguments.replicates
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,112 @@
+"""How much of the model's time the in-process scorer keeps, with decoding and features in threads ahead of it.
+
+Reads   nothing: clips are generated and saved as MP3, the model is a CLAP of HTSAT-tiny's size with random weights
+Prints  the time of the model alone on pieces that were prepared before, of the whole scorer from files to answers,
+        and of the serial way, which decodes a batch, embeds it, and goes on to the next; the best of some rounds
+
+  uv run --extra clap perf/in_process.py
+  uv run --extra clap perf/in_process.py --device cuda --dtype bfloat16 --clips 512 --rounds 5
+"""
+
+import sys
+import tempfile
+import time
+from argparse import ArgumentParser, Namespace
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+import soundfile
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from earmark import script
+from earmark.models.audio_text import DTYPES, AudioTextModel, load_clap, windows
+from earmark.models.scorers import Question
+from earmark.models.scorers.in_process import InProcessScorer, heard
+from tests.models import tiny
+
+RATE = 24_000  # of the published clips
+TEXTS = tuple(f"a voice that conveys feeling number {i}" for i in range(8))
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    return script.run(tell, argument_parser(), argv)
+
+
+def argument_parser() -> ArgumentParser:
+    parser = script.argument_parser(__doc__ or "")
+    parser.add_argument("--clips", type=script.positive_int, default=32, help="clips (32)")
+    parser.add_argument("--seconds", type=float, default=9.0, help="length of a clip (9)")
+    parser.add_argument("--rounds", type=script.positive_int, default=3, help="times that each way is timed (3)")
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda (auto)")
+    parser.add_argument("--dtype", choices=DTYPES, default="float32")
+    parser.add_argument("--batch-size", type=script.positive_int, default=8)
+    parser.add_argument("--decoders", type=script.positive_int, default=4)
+    return parser
+
+
+def tell(arguments: Namespace) -> int:
+    with tempfile.TemporaryDirectory() as folder:
+        clips = write_clips(Path(folder) / "clips", arguments, script.generator(arguments))
+        checkpoint = tiny.clap(Path(folder) / "model", seconds=10, wide=96, depths=(2, 2, 6, 2))
+        model = load_clap(str(checkpoint), arguments.device, arguments.dtype)
+        pieces = [model.prepare(piece) for clip in clips for piece in cut(model, clip)]
+        scorer = InProcessScorer(model, arguments.batch_size, arguments.decoders)
+        ways: dict[str, Callable[[], object]] = {
+            "model alone": lambda: embed(model, pieces, arguments.batch_size),
+            "scorer": lambda: list(scorer([Question(c, c.name, c.stem, text) for c in clips for text in TEXTS])),
+            "serial": lambda: serially(model, clips, arguments.batch_size),
+        }
+        seconds = best(ways, arguments.rounds)
+    known = model.description
+    script.show(f"{len(clips)} clips of {arguments.seconds:g} s, {known['dtype']} on {known['device']}")
+    for name, taken in seconds.items():
+        script.show(f"  {name + ':':13} {taken:6.2f} s, {len(clips) / taken:6.1f} clips/s")
+    script.show(f"  model alone / scorer: {seconds['model alone'] / seconds['scorer']:.2f} (goal 0.90)")
+    script.show(f"  model alone / serial: {seconds['model alone'] / seconds['serial']:.2f}")
+    return script.COMPLETE
+
+
+def write_clips(folder: Path, arguments: Namespace, rng: np.random.Generator) -> list[Path]:
+    """Rising hums with noise, as MP3."""
+    folder.mkdir()
+    t = np.arange(int(arguments.seconds * RATE)) / RATE
+    for i, pitch in enumerate(rng.uniform(80, 400, arguments.clips)):
+        sound = 0.3 * np.sin(2 * np.pi * pitch * t * (1 + t / 20)) + rng.normal(scale=0.02, size=len(t))
+        soundfile.write(folder / f"{i:05d}.mp3", sound, RATE)
+    return sorted(folder.iterdir())
+
+
+def cut(model: AudioTextModel, clip: Path) -> list[np.ndarray]:
+    """The pieces of a clip that a model hears."""
+    return windows(heard(clip, model.sample_rate), model.sample_rate, model.window_seconds)
+
+
+def embed(model: AudioTextModel, pieces: Sequence[object], batch_size: int) -> None:
+    """The clips' and the sentences' embeddings, from prepared pieces."""
+    for i in range(0, len(pieces), batch_size):
+        model.embed_audio(pieces[i : i + batch_size])
+    model.embed_texts(TEXTS)
+
+
+def serially(model: AudioTextModel, clips: Sequence[Path], batch_size: int) -> None:
+    """The plain way: decode a batch, embed it, decode the next."""
+    for i in range(0, len(clips), batch_size):
+        model.embed_audio([model.prepare(piece) for clip in clips[i : i + batch_size] for piece in cut(model, clip)])
+    model.embed_texts(TEXTS)
+
+
+def best(ways: dict[str, Callable[[], object]], rounds: int) -> dict[str, float]:
+    """The least seconds of each way over rounds in which all take turns, after one that warms up."""
+    taken: dict[str, list[float]] = {name: [] for name in ways}
+    for _ in range(rounds + 1):
+        for name, way in ways.items():
+            started = time.perf_counter()
+            way()
+            taken[name].append(time.perf_counter() - started)
+    return {name: min(seconds[1:]) for name, seconds in taken.items()}
+
+
+if __name__ == "__main__":
+    sys.exit(main())

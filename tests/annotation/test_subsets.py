@@ -1,0 +1,95 @@
+"""The described subsets say what the specification says, and a further one needs no code."""
+
+from dataclasses import replace
+
+import pandas as pd
+import pytest
+
+from earmark.annotation.analysis import slice_summary
+from earmark.annotation.labels import clip_of, majority_labels
+from earmark.annotation.subsets import Slice, subsets
+from tests.conftest import DIM, EMO, annotated
+
+EMO_LABELS = """file_name, queried_emotion, task_type, source_emotion, usernames, reaction_time_ms_mean,
+reaction_time_ms_median, sample_time_ms_mean, majority_rating_int, majority_rating_votes, majority_rating_tie,
+majority_present, majority_present_votes, majority_present_tie, strongly_present_votes, weakly_present_votes,
+not_present_votes, majority_rating, all_agree_binary, all_agree_ordinal, intended_present, matches_intended_label,
+benchmark_bucket, n_raters, flagged, soft_present, ds_present_probability"""
+DIM_LABELS = """file_name, dimension, level, polarity, usernames, reaction_time_ms_mean, reaction_time_ms_median,
+sample_time_ms_mean, majority_present, majority_present_votes, majority_present_tie, yes_votes, no_votes,
+all_agree_binary, matches_intended_polarity, benchmark_bucket, n_raters, flagged, soft_present,
+ds_present_probability"""
+SUMMARIES = {
+    ("emolia-emo", "per_task_type_summary"): "task_type, items, intended_present, majority_present_rate, "
+    "preselection_confirm_rate, unanimous_binary_rate, unanimous_ordinal_rate",
+    ("emolia-emo", "per_emotion_summary"): "queried_emotion, items, majority_present_rate, unanimous_binary_rate, "
+    "unanimous_ordinal_rate",
+    ("emolia-dim", "per_dimension_summary"): "dimension, items, majority_yes_rate, unanimous_rate, polarity_match_rate",
+    ("emolia-dim", "per_polarity_summary"): "polarity, items, majority_yes_rate, unanimous_rate",
+}
+
+
+@pytest.mark.parametrize(("subset", "columns"), [(EMO, EMO_LABELS), (DIM, DIM_LABELS)], ids=["emo", "dim"])
+def test_label_columns_stand_in_the_specified_order(subset, columns):
+    assert list(subset.labels) == columns.replace("\n", " ").split(", ")
+
+
+@pytest.mark.parametrize(("subset", "name"), SUMMARIES)
+def test_summary_tables_have_the_specified_columns(tmp_path, subset, name):
+    described = subsets()[subset]
+    labels = majority_labels(annotated(tmp_path, described, {"a.mp3": {"ann": 1, "ben": 1}}))
+    assert list(slice_summary(labels, described, name).columns) == SUMMARIES[subset, name].split(", ")
+
+
+def test_each_subset_has_only_the_specified_summary_tables():
+    assert {(name, table) for name, subset in subsets().items() for table in subset.summaries} == set(SUMMARIES)
+
+
+def test_a_weakly_heard_emotion_is_present():
+    assert EMO.scale[EMO.first_present :] == ("weakly_present", "strongly_present")
+    assert DIM.scale[DIM.first_present :] == ("yes",)
+
+
+def test_only_a_scale_of_three_levels_is_ordinal():
+    assert EMO.scales == ("binary", "ordinal")
+    assert DIM.scales == ("binary",)
+
+
+def test_two_questions_about_one_file_are_about_one_emo_clip():
+    items = pd.DataFrame(
+        [("a.mp3", "Joy", "affirmative"), ("a.mp3", "Fear", "ultimate"), ("b.mp3", "Joy", "affirmative")],
+        columns=list(EMO.key),
+    )
+    clips = clip_of(items, EMO)
+    assert clips[0] == clips[1] != clips[2]
+
+
+def test_equal_file_names_of_dim_are_different_clips_in_different_folders():
+    items = pd.DataFrame(
+        [("sample_00.mp3", "TEMP", "0", "positive"), ("sample_00.mp3", "TEMP", "0", "negative")], columns=list(DIM.key)
+    )
+    assert clip_of(items, DIM).nunique() == 2
+
+
+def test_a_third_subset_needs_a_description_and_no_code(tmp_path):
+    quality = replace(
+        DIM,
+        name="quality",
+        scale=("bad", "fair", "good", "excellent"),
+        present_from="good",
+        key=("file_name", "polarity"),
+        clip="data/{polarity}/{file_name}",
+        words={"present": "fine", "absent": "poor"},
+        labels=("file_name", "majority_rating", "fair_votes", "benchmark_bucket"),
+        summaries={"by_polarity": Slice("polarity", {"items": "items", "fine_rate": "present_rate"})},
+    )
+    votes = {("a.wav", "positive"): {"ann": 2, "ben": 3, "cat": 1}, ("b.wav", "negative"): {"ann": 0, "ben": 1}}
+    labels = majority_labels(annotated(tmp_path, quality, votes))
+    assert labels[list(quality.labels)].to_numpy().tolist() == [
+        ["a.wav", "good", 1, "majority_fine"],
+        ["b.wav", "bad", 1, "unanimous_poor"],
+    ]
+    assert slice_summary(labels, quality, "by_polarity").to_numpy().tolist() == [
+        ["negative", 1, 0.0],
+        ["positive", 1, 1.0],
+    ]

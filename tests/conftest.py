@@ -1,0 +1,95 @@
+"""Small annotation tables, written to disk as a user would drop them in."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import pandas as pd
+
+from earmark.annotation.subsets import Subset, subsets
+from earmark.annotation.tables import Annotations, load_annotations
+
+ROOT = Path(__file__).resolve().parent.parent
+EMO, DIM = subsets()["emolia-emo"], subsets()["emolia-dim"]
+REST_OF_KEY = {"emolia-emo": ("Joy", "affirmative"), "emolia-dim": ("TEMP", "05", "positive")}
+
+Votes = Mapping[str | tuple[str, ...], Mapping[str, int]]
+
+
+def ratings_table(subset: Subset, votes: Votes) -> pd.DataFrame:
+    """annotations.csv as text, one row per vote and one minute apart.
+
+    votes: {item: {rater: position on the scale}}; an item is a whole key, or a file name with REST_OF_KEY.
+    """
+    rows = []
+    for item, by_rater in votes.items():
+        key = (item, *REST_OF_KEY[subset.name]) if isinstance(item, str) else item
+        for rater, code in by_rater.items():
+            n = len(rows)
+            rows.append(
+                {
+                    "annotation_id": f"id-{n}",
+                    "username": rater,
+                    **dict.fromkeys(subset.carried, "Sadness"),
+                    **dict(zip(subset.key, key, strict=True)),
+                    "rating": subset.scale[code],
+                    "reaction_time_ms": str(1000 + n),
+                    "sample_time_ms": "2000",
+                    "created_at": f"2026-05-09 {12 + n // 60:02}:{n % 60:02}:00",
+                }
+            )
+    return pd.DataFrame(rows, dtype=str)
+
+
+def users_table(*names: str, **columns: Sequence[str]) -> pd.DataFrame:
+    """users.csv as text; columns: further columns, one value per name."""
+    return pd.DataFrame({"username": names, **columns}, dtype=str)
+
+
+def flags_table(subset: Subset, *flags: tuple[str | tuple[str, ...], str, str]) -> pd.DataFrame:
+    """flags.csv as text, from (item, rater, reason)."""
+    rows = []
+    for n, (item, rater, reason) in enumerate(flags):
+        key = (item, *REST_OF_KEY[subset.name]) if isinstance(item, str) else item
+        known = dict(zip(subset.key, key, strict=True))
+        rows.append(
+            {"flag_id": f"f-{n}", "username": rater, **known, "reason": reason, "created_at": "2026-05-09 18:00:00"}
+        )
+    return pd.DataFrame(rows, dtype=str)
+
+
+def write_tables(
+    folder: Path, annotations: pd.DataFrame, users: pd.DataFrame | None = None, flags: pd.DataFrame | None = None
+) -> Path:
+    """The tables of a subset's folder; without users, those who rated."""
+    folder.mkdir(parents=True, exist_ok=True)
+    people = users_table(*sorted(set(annotations["username"]))) if users is None else users
+    for name, table in {"annotations": annotations, "users": people, "flags": flags}.items():
+        if table is not None:
+            table.to_csv(folder / f"{name}.csv", index=False)
+    return folder
+
+
+def annotated(folder: Path, subset: Subset, votes: Votes, flags: pd.DataFrame | None = None) -> Annotations:
+    """These votes, after a trip over the disk and through the reader."""
+    return load_annotations(write_tables(folder / subset.name, ratings_table(subset, votes), flags=flags), subset)
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    """Every file below a folder: {path: bytes}."""
+    return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
+
+
+def run_script(script: str, *arguments: str | Path) -> subprocess.CompletedProcess[str]:
+    """A script as a user starts it, in the repository's root."""
+    return subprocess.run(
+        [sys.executable, script, *map(str, arguments)],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+        env={**os.environ, "PYTHONWARNINGS": "error::RuntimeWarning"},
+    )

@@ -1,0 +1,77 @@
+"""A server that does what the test says, over real sockets."""
+
+import json
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+
+@dataclass
+class Reply:
+    """What to send; body as bytes, or anything else as JSON. drop: close without a word. body_parts: sent in turn."""
+
+    body: Any = None
+    status: int = 200
+    headers: dict[str, str] = field(default_factory=dict)
+    drop: bool = False
+    parts: Iterator[bytes] | None = None
+
+
+@dataclass
+class Hostile:
+    """url: where to post. requests: what came in, as (headers, JSON body)."""
+
+    url: str
+    requests: list[tuple[dict[str, str], Any]]
+
+
+@contextmanager
+def hostile_server(behave: Callable[[int, Any], Reply], port: int = 0) -> Iterator[Hostile]:
+    """behave(n, body): the reply to the n-th request, counted from 0."""
+    received: list[tuple[dict[str, str], Any]] = []
+    lock = threading.Lock()
+
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def do_POST(self) -> None:
+            body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+            with lock:
+                n = len(received)
+                received.append((dict(self.headers), body))
+            reply = behave(n, body)
+            if reply.drop:
+                self.close_connection = True
+                return
+            self.send_response(reply.status)
+            for name, value in reply.headers.items():
+                self.send_header(name, value)
+            if reply.parts is not None:
+                self.send_header("Connection", "close")
+                self.end_headers()
+                self.close_connection = True
+                try:
+                    for part in reply.parts:
+                        self.wfile.write(part)
+                except OSError:
+                    pass  # the client has seen enough
+                return
+            content = reply.body if isinstance(reply.body, bytes) else json.dumps(reply.body).encode()
+            self.send_header("Content-Length", str(len(content)))
+            self.end_headers()
+            self.wfile.write(content)
+
+        def log_message(self, format: str, *args: Any) -> None:  # noqa: A002
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", port), Handler)
+    server.daemon_threads = True
+    threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
+    try:
+        yield Hostile(f"http://127.0.0.1:{server.server_address[1]}/v1/similarity", received)
+    finally:
+        server.shutdown()
+        server.server_close()

@@ -1,0 +1,74 @@
+"""Freeze what irrCAC (Gwet's coefficients in Python) says about random ratings with gaps.
+
+irrCAC is not a dependency: its values are stored next to the ratings, and test_agreement.py recomputes ours.
+
+Writes  tests/metrics/irrcac_values.json
+
+  uv run --no-project --with irrCAC python tests/metrics/make_irrcac_values.py
+"""
+
+import json
+from importlib.metadata import version
+from pathlib import Path
+
+import numpy as np
+
+TARGET = Path(__file__).with_name("irrcac_values.json")
+
+# (items, raters, categories, share missing, share of ratings that are noise)
+SHAPES = [
+    (12, 4, 3, 0.0, 0.4),
+    (20, 3, 2, 0.15, 0.3),
+    (30, 5, 4, 0.3, 0.5),
+    (40, 7, 5, 0.55, 0.4),
+    (60, 6, 3, 0.4, 0.8),
+    (100, 10, 6, 0.7, 0.2),
+]
+WEIGHTS = {"unweighted": "identity", "linear": "linear", "quadratic": "quadratic"}
+COEFFICIENTS = ("gwet", "fleiss", "conger", "bp")
+
+
+def random_ratings(items, raters, categories, missing, noise, rng):
+    """Noisy copies of a skewed truth, (items, raters) codes from 0 with NaN; every category is used by someone."""
+    while True:
+        truth = rng.binomial(categories - 1, 0.35, items)[:, None]
+        guess = rng.integers(0, categories, (items, raters))
+        ratings = np.where(rng.random((items, raters)) < noise, guess, truth).astype(float)
+        ratings[rng.random((items, raters)) < missing] = np.nan
+        if len(np.unique(ratings[~np.isnan(ratings)])) == categories:
+            return ratings
+
+
+def irrcac_values(ratings, categories):
+    """{coefficient: {weighting: value}} for one matrix; irrCAC wants raters in columns."""
+    import pandas as pd
+    from irrCAC.raw import CAC
+
+    found = {name: {} for name in COEFFICIENTS}
+    for ours, theirs in WEIGHTS.items():
+        cac = CAC(pd.DataFrame(ratings), weights=theirs, categories=list(range(categories)), digits=12)
+        for name in COEFFICIENTS:
+            found[name][ours] = float(getattr(cac, name)()["est"]["coefficient_value"])
+    return found
+
+
+def main():
+    """Draw the matrices, ask irrCAC, write the answers."""
+    rng = np.random.default_rng(20240611)
+    cases = []
+    for shape in SHAPES:
+        ratings = random_ratings(*shape, rng)
+        cases.append(
+            {
+                "categories": shape[2],
+                "ratings": [[None if np.isnan(x) else int(x) for x in rater] for rater in ratings.T],
+                "values": irrcac_values(ratings, shape[2]),
+            }
+        )
+    head = json.dumps({"package": f"irrCAC {version('irrCAC')}", "digits": 12})[:-1]
+    body = ",\n".join(json.dumps(case) for case in cases)
+    TARGET.write_text(f'{head}, "cases": [\n{body}\n]}}\n', encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,647 @@
+"""Agreement: published values, other packages on random data, properties, data on which nothing is defined."""
+
+import json
+from itertools import combinations
+from pathlib import Path
+
+import krippendorff
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+from numpy.testing import assert_allclose
+from sklearn.metrics import cohen_kappa_score
+from statsmodels.stats.inter_rater import cohens_kappa as statsmodels_cohen
+from statsmodels.stats.inter_rater import fleiss_kappa as statsmodels_fleiss
+
+from earmark.metrics.agreement import (
+    AgreementSums,
+    RaterPairs,
+    alpha_from_sums,
+    brennan_prediger,
+    category_weights,
+    cohen_kappa,
+    cohen_kappa_standard_error,
+    conger_kappa,
+    fleiss_kappa,
+    gwet_ac,
+    item_contributions,
+    krippendorff_alpha,
+    leave_one_out,
+    mean_defined,
+    pairwise_accuracies,
+    percent_agreement,
+    rater_pairs,
+    rating_counts,
+)
+
+_ = np.nan
+# Krippendorff (2011), Computing Krippendorff's Alpha-Reliability: 4 raters, 12 items, values 1 … 5.
+TWELVE_ITEMS = np.array(
+    [
+        [1, 2, 3, 3, 2, 1, 4, 1, 2, _, _, _],
+        [1, 2, 3, 3, 2, 2, 4, 1, 2, 5, _, 3],
+        [_, 3, 3, 3, 2, 3, 4, 2, 2, 5, 1, _],
+        [1, 2, 3, 3, 2, 4, 4, 1, 2, 5, 1, _],
+    ]
+)
+VALUES = np.arange(1, 6)
+# Fleiss (1971): 14 psychiatrists, 10 patients, 5 diagnoses.
+PSYCHIATRISTS = [
+    [0, 0, 0, 0, 14],
+    [0, 2, 6, 4, 2],
+    [0, 0, 3, 5, 6],
+    [0, 3, 9, 2, 0],
+    [2, 2, 8, 1, 1],
+    [7, 7, 0, 0, 0],
+    [3, 2, 6, 3, 0],
+    [2, 5, 3, 2, 2],
+    [6, 5, 2, 1, 0],
+    [0, 2, 2, 3, 7],
+]
+PARADOX = [[118, 5], [2, 0]]
+IRRCAC = json.loads(Path(__file__).with_name("irrcac_values.json").read_text(encoding="utf-8"))
+LEVELS = ("nominal", "ordinal", "interval", "ratio")
+WEIGHTINGS = ("unweighted", "linear", "quadratic")
+SHAPES = [(5, 2, 2), (12, 3, 3), (30, 4, 5), (80, 8, 4), (200, 12, 7)]  # items, raters, categories
+
+
+def sums_of(ratings, q=None):
+    return AgreementSums.split(item_contributions(rating_counts(ratings, q)).sum(axis=0))
+
+
+def counted(counts):
+    return AgreementSums.split(item_contributions(counts).sum(axis=0))
+
+
+def two_raters(confusion):
+    """The ratings (2, items) behind a confusion matrix."""
+    table = np.asarray(confusion)
+    return np.repeat(np.indices(table.shape).reshape(2, -1), table.ravel(), axis=1).astype(float)
+
+
+def random_ratings(items, raters, q, seed, missing=0.3, noise=0.5):
+    """Noisy copies of a truth with gaps, (raters, items); every category is used in a pair."""
+    rng = np.random.default_rng(seed)
+    while True:
+        truth = rng.binomial(q - 1, 0.4, items)
+        ratings = np.where(rng.random((raters, items)) < noise, rng.integers(0, q, (raters, items)), truth[None])
+        ratings = np.where(rng.random((raters, items)) < missing, np.nan, ratings)
+        paired = ratings[:, (~np.isnan(ratings)).sum(axis=0) > 1]
+        if len(np.unique(paired[~np.isnan(paired)])) == q:
+            return ratings
+
+
+def random_confusion(q, seed):
+    return np.random.default_rng(seed).integers(0, 12, (q, q)) + 5 * np.eye(q, dtype=int)
+
+
+def all_coefficients(ratings, q):
+    """Every coefficient of a matrix, {name: value}."""
+    counts, sums = rating_counts(ratings, q), sums_of(ratings, q)
+    found = {
+        "percent": percent_agreement(sums),
+        "percent_ratings": percent_agreement(sums, "ratings"),
+        "fleiss": fleiss_kappa(sums),
+    }
+    for weighting in WEIGHTINGS:
+        found[f"gwet_{weighting}"] = gwet_ac(sums, weighting)
+        found[f"brennan_prediger_{weighting}"] = brennan_prediger(sums, weighting)
+        found[f"conger_{weighting}"] = conger_kappa(ratings, weighting)
+    for level in LEVELS:
+        found[f"alpha_{level}"] = krippendorff_alpha(counts, level, np.arange(1, q + 1))
+        found[f"alpha_sums_{level}"] = alpha_from_sums(sums, level, np.arange(1, q + 1))
+    return {name: float(value) for name, value in found.items()}
+
+
+def assert_same(one, other, names=None):
+    for name in names or one:
+        assert one[name] == pytest.approx(other[name], abs=1e-9, nan_ok=True), name
+
+
+# --- by value -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("level", "value"), [("nominal", 0.743421), ("ordinal", 0.815388), ("interval", 0.849107), ("ratio", 0.797403)]
+)
+def test_krippendorffs_twelve_items_give_his_alphas(level, value):
+    counts = rating_counts(TWELVE_ITEMS - 1, 5)
+    assert krippendorff_alpha(counts, level, VALUES) == pytest.approx(value, abs=5e-7)
+    assert alpha_from_sums(counted(counts), level, VALUES) == pytest.approx(value, abs=5e-7)
+
+
+@pytest.mark.parametrize("trap", [0.789, 0.83364])  # an old bug of a package; Gwet's "ordinal" weights
+def test_ordinal_alpha_is_none_of_its_known_confusions(trap):
+    counts = rating_counts(TWELVE_ITEMS - 1, 5)
+    assert abs(krippendorff_alpha(counts, "ordinal") - trap) > 0.01
+    assert abs(alpha_from_sums(counted(counts), "ordinal") - trap) > 0.01
+
+
+def test_krippendorffs_twelve_items_give_gwets_coefficients():
+    sums = sums_of(TWELVE_ITEMS - 1, 5)
+    assert gwet_ac(sums) == pytest.approx(0.77544, abs=5e-6)
+    assert gwet_ac(sums, "quadratic") == pytest.approx(0.914, abs=5e-4)
+    assert brennan_prediger(sums) == pytest.approx(0.77273, abs=5e-6)
+    assert fleiss_kappa(sums) == pytest.approx(0.76117, abs=5e-6)
+
+
+def test_krippendorffs_twelve_items_give_congers_kappa():
+    # statistics.md prints .76282; the formula gives .76207, and irrCAC 0.4.4 agrees with the formula.
+    assert conger_kappa(TWELVE_ITEMS - 1) == pytest.approx(0.76207, abs=5e-6)
+
+
+def test_percent_agreement_of_the_twelve_items_by_pencil():
+    # Agreeing pairs of the 12 items: 3 3 6 6 6 0 6 3 6 3 1 0, of 3 6 6 6 6 6 6 6 6 3 1 0.
+    sums = sums_of(TWELVE_ITEMS - 1, 5)
+    assert percent_agreement(sums) == pytest.approx(43 / 55)
+    # Shares 1 ½ 1 1 1 0 1 ½ 1 1 1, weighed by ratings 3 4 4 4 4 4 4 4 4 3 2; the last item has no pair.
+    assert percent_agreement(sums, "ratings") == pytest.approx((3 + 2 + 4 + 4 + 4 + 0 + 4 + 2 + 4 + 3 + 2) / 40)
+
+
+def test_kappa_paradox_leaves_kappa_negative_and_ac1_high():
+    assert cohen_kappa(PARADOX) == pytest.approx(-0.0234, abs=5e-5)
+    assert gwet_ac(sums_of(two_raters(PARADOX))) == pytest.approx(0.9408, abs=5e-5)
+
+
+def test_cohens_kappa_of_the_textbook_table_is_point_four():
+    assert cohen_kappa([[20, 5], [10, 15]]) == pytest.approx(0.4)
+
+
+def test_fleiss_kappa_of_the_fourteen_psychiatrists():
+    assert fleiss_kappa(counted(PSYCHIATRISTS)) == pytest.approx(0.210, abs=5e-4)
+
+
+def test_category_weights_fall_from_one_to_nothing():
+    assert category_weights(3, "unweighted").tolist() == [[1, 0, 0], [0, 1, 0], [0, 0, 1]]
+    assert category_weights(3, "linear").tolist() == [[1, 0.5, 0], [0.5, 1, 0.5], [0, 0.5, 1]]
+    assert category_weights(3, "quadratic").tolist() == [[1, 0.75, 0], [0.75, 1, 0.75], [0, 0.75, 1]]
+
+
+def test_counts_of_ratings_by_pencil():
+    assert rating_counts([[0, 2, _], [0, 1, _]], 4).tolist() == [[2, 0, 0, 0], [0, 1, 1, 0], [0, 0, 0, 0]]
+
+
+@pytest.mark.parametrize("fault", [-1, 0.5, 3, np.inf])
+def test_a_rating_that_is_no_code_is_refused(fault):
+    with pytest.raises(ValueError, match=r"codes 0 … 2 or NaN"):
+        rating_counts([[0, 1], [2, fault]], 3)
+
+
+# --- against other packages ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("level", LEVELS)
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("seed", [0, 1])
+def test_alphas_equal_the_krippendorff_package(shape, seed, level):
+    items, raters, q = shape
+    ratings, values = random_ratings(items, raters, q, seed), np.array([1, 2, 4, 7, 11, 16, 22])[:q]
+    as_values = np.where(np.isnan(ratings), np.nan, values[np.nan_to_num(ratings).astype(int)])
+    expected = krippendorff.alpha(reliability_data=as_values, level_of_measurement=level)
+    assert krippendorff_alpha(rating_counts(ratings, q), level, values) == pytest.approx(expected, abs=1e-10)
+    assert alpha_from_sums(sums_of(ratings, q), level, values) == pytest.approx(expected, abs=1e-10)
+
+
+@pytest.mark.parametrize("level", LEVELS)
+def test_alphas_follow_krippendorffs_definition_over_pairs_of_values(level):
+    ratings, values = random_ratings(15, 4, 4, seed=3), np.array([1.0, 2.0, 4.0, 7.0])
+    pairable = [r[~np.isnan(r)].astype(int) for r in ratings.T if (~np.isnan(r)).sum() > 1]
+    everything = np.concatenate(pairable)
+    used = np.bincount(everything, minlength=4)
+
+    def distance(c, k):
+        low, high = min(c, k), max(c, k)
+        return {
+            "nominal": float(c != k),
+            "ordinal": (used[low : high + 1].sum() - (used[low] + used[high]) / 2) ** 2,
+            "interval": (values[c] - values[k]) ** 2,
+            "ratio": ((values[c] - values[k]) / (values[c] + values[k])) ** 2,
+        }[level]
+
+    within = sum(2 * distance(a, b) / (len(item) - 1) for item in pairable for a, b in combinations(item, 2))
+    among = sum(2 * distance(a, b) for a, b in combinations(everything, 2))
+    expected = 1 - (within / len(everything)) / (among / (len(everything) * (len(everything) - 1)))
+    assert krippendorff_alpha(rating_counts(ratings), level, values) == pytest.approx(expected)
+    assert alpha_from_sums(sums_of(ratings), level, values) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("level", LEVELS)
+def test_a_scale_that_starts_at_zero_is_the_default(level):
+    ratings = random_ratings(25, 4, 4, seed=11)
+    expected = krippendorff.alpha(reliability_data=ratings, level_of_measurement=level)
+    assert krippendorff_alpha(rating_counts(ratings), level) == pytest.approx(expected, abs=1e-10)
+    assert alpha_from_sums(sums_of(ratings), level) == pytest.approx(expected, abs=1e-10)
+
+
+@pytest.mark.parametrize("case", IRRCAC["cases"], ids=lambda case: f"{len(case['ratings'])}x{len(case['ratings'][0])}")
+def test_coefficients_equal_what_irrcac_said(case):
+    ratings, q = np.array(case["ratings"], dtype=float), case["categories"]
+    sums = sums_of(ratings, q)
+    assert fleiss_kappa(sums) == pytest.approx(case["values"]["fleiss"]["unweighted"], abs=1e-11)
+    for weighting in WEIGHTINGS:
+        ours = {
+            "gwet": gwet_ac(sums, weighting),
+            "bp": brennan_prediger(sums, weighting),
+            "conger": conger_kappa(ratings, weighting),
+        }
+        for name, value in ours.items():
+            assert value == pytest.approx(case["values"][name][weighting], abs=1e-11), (name, weighting)
+
+
+def test_the_frozen_values_cover_gaps_and_lone_ratings():
+    shares_missing, lone = [], 0
+    for case in IRRCAC["cases"]:
+        rated = ~np.isnan(np.array(case["ratings"], dtype=float))
+        shares_missing.append(1 - rated.mean())
+        lone += int((rated.sum(axis=0) == 1).sum())
+    assert len(IRRCAC["cases"]) >= 6
+    assert max(shares_missing) > 0.5 and min(shares_missing) == 0
+    assert lone > 10
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_fleiss_kappa_equals_statsmodels_when_items_have_equal_numbers(seed):
+    rng = np.random.default_rng(seed)
+    table = rng.multinomial(6, rng.dirichlet([1, 1, 1, 1]), 40)
+    assert fleiss_kappa(counted(table)) == pytest.approx(statsmodels_fleiss(table, method="fleiss"))
+
+
+@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("q", [2, 3, 6])
+@pytest.mark.parametrize("weighting", WEIGHTINGS)
+def test_cohens_kappa_and_its_error_equal_statsmodels(weighting, q, seed):
+    table = random_confusion(q, seed)
+    theirs = statsmodels_cohen(table, wt=None if weighting == "unweighted" else weighting)
+    assert cohen_kappa(table, weighting) == pytest.approx(theirs.kappa)
+    assert cohen_kappa_standard_error(table, weighting) == pytest.approx(theirs.std_kappa)
+
+
+@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("weighting", WEIGHTINGS)
+def test_cohens_kappa_equals_scikit_learn(weighting, seed):
+    table = random_confusion(4, seed)
+    first, second = two_raters(table).astype(int)
+    expected = cohen_kappa_score(first, second, weights=None if weighting == "unweighted" else weighting)
+    assert cohen_kappa(table, weighting) == pytest.approx(expected)
+
+
+def test_cohens_kappa_takes_many_tables_at_once():
+    tables = np.stack([[random_confusion(3, 2 * i + j) for j in range(2)] for i in range(3)])
+    together = cohen_kappa(tables, "linear")
+    assert together.shape == (3, 2)
+    assert_allclose(together, [[cohen_kappa(t, "linear") for t in row] for row in tables])
+
+
+@pytest.mark.parametrize("weighting", WEIGHTINGS)
+def test_conger_is_cohen_when_two_raters_rated_everything(weighting):
+    table = random_confusion(4, seed=9)
+    assert conger_kappa(two_raters(table), weighting) == pytest.approx(float(cohen_kappa(table, weighting)))
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_percent_agreement_equals_a_loop_over_pairs_of_raters(shape):
+    items, raters, q = shape
+    ratings = random_ratings(items, raters, q, seed=5)
+    agreeing, pairs, weighed, ratings_in_pairs = 0, 0, 0.0, 0
+    for item in ratings.T:
+        votes = item[~np.isnan(item)]
+        equal = [a == b for a, b in combinations(votes, 2)]
+        agreeing, pairs = agreeing + sum(equal), pairs + len(equal)
+        if equal:
+            weighed += len(votes) * sum(equal) / len(equal)
+            ratings_in_pairs += len(votes)
+    sums = sums_of(ratings, q)
+    assert percent_agreement(sums) == pytest.approx(agreeing / pairs)
+    assert percent_agreement(sums, "ratings") == pytest.approx(weighed / ratings_in_pairs)
+
+
+def test_sums_keep_leading_axes():
+    matrices = [random_ratings(20, 4, 3, seed) for seed in range(4)]
+    stacked = np.stack([item_contributions(rating_counts(r, 3)).sum(axis=0) for r in matrices]).reshape(2, 2, -1)
+    sums = AgreementSums.split(stacked)
+    for formula in (
+        percent_agreement,
+        fleiss_kappa,
+        gwet_ac,
+        brennan_prediger,
+        lambda s: alpha_from_sums(s, "ordinal"),
+    ):
+        assert_allclose(formula(sums).ravel(), [float(formula(sums_of(r, 3))) for r in matrices])
+
+
+# --- raters, two by two -------------------------------------------------------------------------------------
+
+
+def long_form(ratings):
+    """(item, rater, rating) codes of a matrix, in shuffled order."""
+    rater, item = np.nonzero(~np.isnan(ratings))
+    order = np.random.default_rng(0).permutation(len(item))
+    return item[order], rater[order], ratings[rater, item].astype(int)[order]
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_pairs_of_raters_are_those_of_a_double_loop(shape):
+    items, raters, q = shape
+    ratings = random_ratings(items, raters, q, seed=8)
+    found = rater_pairs(*long_form(ratings))
+    entries = sorted(
+        zip(found.first[found.pair], found.second[found.pair], found.item, found.left, found.right, strict=True)
+    )
+    expected = [
+        (a, b, i, ratings[a, i], ratings[b, i])
+        for a, b in combinations(range(raters), 2)
+        for i in range(items)
+        if not np.isnan(ratings[[a, b], i]).any()
+    ]
+    assert entries == expected
+
+
+def test_the_first_raters_ratings_are_the_rows_of_the_confusion_matrices():
+    # Rater 0 says 0, 0, 1; rater 1 says 1, 1, 1; rater 2 rates the last item only.
+    found = rater_pairs(
+        np.array([0, 0, 1, 1, 2, 2, 2]), np.array([1, 0, 0, 1, 2, 0, 1]), np.array([1, 0, 0, 1, 0, 1, 1])
+    )
+    tables = np.bincount(found.cells(2), minlength=12).reshape(3, 2, 2)
+    assert list(zip(found.first, found.second, strict=True)) == [(0, 1), (0, 2), (1, 2)]
+    assert tables.tolist() == [[[0, 2], [0, 1]], [[0, 0], [1, 0]], [[0, 0], [1, 0]]]
+
+
+def test_each_pair_of_raters_meets_once_an_item_and_every_pair_has_an_item():
+    found = rater_pairs(*long_form(random_ratings(60, 9, 3, seed=2, missing=0.7)))
+    assert (found.first < found.second).all()
+    assert len(set(zip(found.first, found.second, strict=True))) == len(found.first)
+    assert len(set(zip(found.pair, found.item, strict=True))) == len(found.pair)
+    assert set(found.pair) == set(range(len(found.first)))
+
+
+@pytest.mark.parametrize("weighting", WEIGHTINGS)
+def test_cohens_kappa_of_every_pair_equals_scikit_learn_on_their_common_items(weighting):
+    q, ratings = 4, random_ratings(80, 6, 4, seed=4)
+    found = rater_pairs(*long_form(ratings))
+    tables = np.bincount(found.cells(q), minlength=len(found.first) * q * q).reshape(-1, q, q)
+    kappas = cohen_kappa(tables, weighting)
+    assert len(kappas) == 15
+    for a, b, kappa in zip(found.first, found.second, kappas, strict=True):
+        both = ~np.isnan(ratings[[a, b]]).any(axis=0)
+        expected = cohen_kappa_score(
+            ratings[a, both],
+            ratings[b, both],
+            labels=range(q),
+            weights=None if weighting == "unweighted" else weighting,
+        )
+        assert kappa == pytest.approx(expected)
+
+
+def test_no_rating_makes_no_pair():
+    none = np.empty(0, dtype=np.int64)
+    found = rater_pairs(none, none, none)
+    assert isinstance(found, RaterPairs)
+    assert [len(x) for x in (found.first, found.second, found.pair, found.item, found.left, found.right)] == [0] * 6
+
+
+def test_lone_ratings_make_no_pair():
+    found = rater_pairs(np.array([0, 1, 2]), np.array([0, 1, 0]), np.array([1, 1, 0]))
+    assert len(found.first) == len(found.pair) == 0
+
+
+def direct_pairwise_accuracies(tables):
+    rows = []
+    for table in tables:
+        n = table.sum()
+        directions = [
+            (truth[0, 0] / truth[0].sum() + truth[1, 1] / truth[1].sum()) / 2
+            for truth in (table, table.T)
+            if (truth.sum(axis=1) > 0).all()
+        ]
+        accuracy = np.trace(table) / n if n else np.nan
+        rows.append((n, accuracy, np.mean(directions) if directions else np.nan))
+    n, accuracy, balanced = np.array(rows, dtype=float).T
+    there = ~np.isnan(balanced)
+    return [
+        np.nanmean(accuracy),
+        np.nanmean(balanced),
+        np.nansum(n * accuracy) / n[n > 0].sum(),
+        (n * balanced)[there].sum() / n[there].sum(),
+    ]
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_pairwise_accuracies_equal_a_loop_over_pairs(seed):
+    rng = np.random.default_rng(seed)
+    tables = rng.integers(0, 6, (8, 2, 2)) * rng.integers(0, 2, (8, 2, 2))  # many empty cells, rows, tables
+    tables[0] = [[4, 1], [2, 3]]
+    assert_allclose(pairwise_accuracies(tables.astype(float)), direct_pairwise_accuracies(tables))
+
+
+def test_pairwise_accuracies_by_pencil():
+    # One pair, 10 items: accuracy 7/10. First as truth: (4/5 + 3/5) / 2; second as truth: (4/6 + 3/4) / 2.
+    found = pairwise_accuracies(np.array([[[4.0, 1.0], [2.0, 3.0]]]))
+    assert_allclose(found, [0.7, (0.7 + 17 / 24) / 2, 0.7, (0.7 + 17 / 24) / 2])
+
+
+def test_a_direction_without_both_classes_is_left_out_of_balanced_accuracy():
+    # The first rater said only 1: as the truth it has one class. The second as truth: (0 + 1) / 2.
+    assert pairwise_accuracies(np.array([[[0.0, 0.0], [2.0, 6.0]]]))[1] == pytest.approx(0.5)
+
+
+def test_the_mean_of_what_is_defined_leaves_the_rest_out():
+    assert mean_defined(np.array([1.0, np.nan, 4.0])) == 2.5
+    assert mean_defined(np.array([1.0, np.nan, 4.0]), [3, 100, 1]) == 1.75
+    assert_allclose(mean_defined(np.array([[np.nan, np.nan], [2.0, np.nan], [0.0, 1.0]])), [np.nan, 2.0, 0.5])
+
+
+def direct_leave_one_out(ratings):
+    """Rows (items, 4), rating by rating, from a matrix of 0, 1 and NaN."""
+    table = np.zeros((ratings.shape[1], 4))
+    for i, item in enumerate(ratings.T):
+        votes = item[~np.isnan(item)]
+        for j, vote in enumerate(votes):
+            others = np.delete(votes, j)
+            if len(others) < 2 or others.mean() == 0.5:
+                continue
+            truth = others.mean() > 0.5
+            table[i, {(True, 1): 0, (True, 0): 1, (False, 0): 2, (False, 1): 3}[truth, int(vote)]] += 1
+    return table
+
+
+@pytest.mark.parametrize(("raters", "missing"), [(2, 0.2), (3, 0.0), (4, 0.2), (7, 0.5)])
+def test_leaving_one_rater_out_equals_a_loop_over_ratings(raters, missing):
+    ratings = random_ratings(120, raters, 2, seed=raters, missing=missing)
+    assert leave_one_out(rating_counts(ratings, 2)).tolist() == direct_leave_one_out(ratings).tolist()
+
+
+# --- where nothing is defined -------------------------------------------------------------------------------
+
+NO_PAIR = np.array([[0, _, 1, _], [_, 1, _, _]])
+ONE_RATER = np.array([[0.0, 1.0, 0.0, 1.0]])
+ONE_CATEGORY = np.zeros((3, 5))
+DEFINED_ON_ONE_CATEGORY = {"percent", "percent_ratings"}
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize(
+    ("ratings", "q"),
+    [(NO_PAIR, 2), (ONE_RATER, 2), (np.full((3, 4), np.nan), 2), (np.empty((0, 5)), 2), (np.empty((3, 0)), 2)],
+    ids=["no item with two ratings", "one rater", "nothing rated", "no rater", "no item"],
+)
+def test_no_coefficient_exists_without_a_pair(ratings, q):
+    assert {name for name, value in all_coefficients(ratings, q).items() if not np.isnan(value)} == set()
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("q", [1, 2, 5])
+def test_no_coefficient_beyond_chance_exists_when_one_category_was_used(q):
+    found = all_coefficients(ONE_CATEGORY, q)
+    assert {name for name, value in found.items() if not np.isnan(value)} == DEFINED_ON_ONE_CATEGORY
+    assert found["percent"] == found["percent_ratings"] == 1
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("ratings", [np.empty((0, 0)), np.empty((0, 4)), np.full((3, 4), np.nan)])
+def test_a_scale_without_categories_leaves_everything_undefined(ratings):
+    assert np.isnan(list(all_coefficients(ratings, 0).values())).all()
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("level", LEVELS)
+def test_a_second_category_in_a_lone_rating_does_not_define_alpha(level):
+    ratings = np.array([[0, 0, 1], [0, 0, _]])
+    assert np.isnan(krippendorff_alpha(rating_counts(ratings), level))
+    assert np.isnan(alpha_from_sums(sums_of(ratings), level))
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("table", [np.zeros((2, 2)), [[7, 0], [0, 0]], [[0, 0], [0, 3]]])
+@pytest.mark.parametrize("weighting", WEIGHTINGS)
+def test_cohens_kappa_does_not_exist_for_constant_and_equal_raters(table, weighting):
+    assert np.isnan(cohen_kappa(table, weighting))
+    assert np.isnan(cohen_kappa_standard_error(table, weighting))
+
+
+@pytest.mark.filterwarnings("error")
+def test_one_constant_rater_has_a_kappa_of_zero():
+    assert cohen_kappa([[6, 0], [4, 0]]) == pytest.approx(0)
+
+
+@pytest.mark.filterwarnings("error")
+def test_accuracies_of_no_pair_are_undefined():
+    assert np.isnan(pairwise_accuracies(np.zeros((0, 2, 2)))).all()
+    assert np.isnan(pairwise_accuracies(np.zeros((3, 2, 2)))).all()
+    assert np.isnan(mean_defined(np.empty(0)))
+
+
+@pytest.mark.filterwarnings("error")
+def test_leaving_one_out_needs_two_others_who_are_not_tied():
+    assert leave_one_out([[0, 0], [1, 0], [1, 1], [0, 2]]).tolist() == [[0] * 4] * 4
+    assert leave_one_out(np.empty((0, 2))).shape == (0, 4)
+    assert leave_one_out([[0, 3], [3, 0], [2, 2]]).tolist() == [[3, 0, 0, 0], [0, 0, 3, 0], [0, 2, 0, 2]]
+
+
+# --- properties ---------------------------------------------------------------------------------------------
+
+
+@st.composite
+def rating_matrices(draw, q=3):
+    """(raters, items) with codes 0 … q − 1 and NaN."""
+    shape = draw(st.tuples(st.integers(1, 5), st.integers(1, 8)))
+    codes = draw(arrays(np.int64, shape, elements=st.integers(-1, q - 1)))
+    return np.where(codes < 0, np.nan, codes)
+
+
+def is_symmetric(name):
+    """Whether renaming categories leaves the coefficient alone."""
+    return name.startswith(("percent", "fleiss")) or name.endswith(("unweighted", "nominal"))
+
+
+@settings(deadline=None)
+@given(rating_matrices(), st.randoms(use_true_random=False))
+def test_the_order_of_items_and_raters_changes_nothing(ratings, random):
+    raters, items = ratings.shape
+    shuffled = ratings[random.sample(range(raters), raters)][:, random.sample(range(items), items)]
+    assert_same(all_coefficients(ratings, 3), all_coefficients(shuffled, 3))
+
+
+@settings(deadline=None)
+@given(rating_matrices(), st.permutations([0, 1, 2]))
+def test_nominal_coefficients_ignore_the_names_of_categories(ratings, names):
+    renamed = np.where(np.isnan(ratings), np.nan, np.array(names)[np.nan_to_num(ratings).astype(int)])
+    before = all_coefficients(ratings, 3)
+    assert_same(before, all_coefficients(renamed, 3), [name for name in before if is_symmetric(name)])
+
+
+@settings(deadline=None)
+@given(rating_matrices(q=4))
+def test_turning_the_scale_around_leaves_all_but_ratio_alone(ratings):
+    before = all_coefficients(ratings, 4)
+    names = [name for name in before if not name.endswith("ratio")]
+    assert_same(before, all_coefficients(3 - ratings, 4), names)
+
+
+@settings(deadline=None)
+@given(rating_matrices())
+def test_items_nobody_rated_and_raters_who_rated_nothing_change_nothing(ratings):
+    padded = np.pad(ratings, 1, constant_values=np.nan)
+    assert_same(all_coefficients(ratings, 3), all_coefficients(padded, 3))
+
+
+@settings(deadline=None)
+@given(rating_matrices())
+def test_an_unused_category_matters_only_where_the_scale_enters_chance_or_credit(ratings):
+    before = all_coefficients(ratings, 3)
+    names = [n for n in before if n.startswith(("percent", "fleiss", "alpha", "conger"))]
+    assert_same(before, all_coefficients(ratings, 4), names)
+
+
+def test_an_unused_category_lowers_chance_agreement_of_brennan_and_prediger():
+    ratings = random_ratings(30, 3, 3, seed=0)
+    assert brennan_prediger(sums_of(ratings, 4)) > brennan_prediger(sums_of(ratings, 3))
+
+
+@settings(deadline=None)
+@given(rating_matrices())
+def test_alpha_from_sums_is_krippendorffs_alpha(ratings):
+    found = all_coefficients(ratings, 3)
+    for level in LEVELS:
+        assert found[f"alpha_sums_{level}"] == pytest.approx(found[f"alpha_{level}"], abs=1e-9, nan_ok=True)
+
+
+@settings(deadline=None)
+@given(rating_matrices())
+def test_no_coefficient_exceeds_one_and_only_perfect_agreement_reaches_it(ratings):
+    found = all_coefficients(ratings, 3)
+    perfect = found["percent"] == 1
+    for name, value in found.items():
+        if not np.isnan(value):
+            assert value <= 1 + 1e-12, name
+            assert (value > 1 - 1e-9) == perfect, name
+
+
+@settings(deadline=None)
+@given(st.lists(st.tuples(st.integers(0, 9), st.integers(0, 9)), min_size=1, max_size=6))
+def test_leaving_one_out_mirrors_when_present_and_absent_are_exchanged(counts):
+    mirrored = leave_one_out([(present, absent) for absent, present in counts])
+    assert mirrored[:, [2, 3, 0, 1]].tolist() == leave_one_out(counts).tolist()
+
+
+@settings(deadline=None)
+@given(arrays(np.int64, (3, 3), elements=st.integers(0, 9)))
+def test_cohens_kappa_does_not_know_who_came_first(table):
+    for weighting in WEIGHTINGS:
+        assert cohen_kappa(table, weighting) == pytest.approx(cohen_kappa(table.T, weighting), abs=1e-9, nan_ok=True)
+
+
+@pytest.mark.parametrize("scale", [1e-9, 1e-3, 1e6])
+@pytest.mark.parametrize("level", ["interval", "ratio"])
+def test_the_unit_of_the_values_changes_no_alpha(level, scale):
+    counts = rating_counts(TWELVE_ITEMS - 1, 5)
+    expected = krippendorff_alpha(counts, level, VALUES)
+    assert krippendorff_alpha(counts, level, VALUES * scale) == pytest.approx(expected)
+    assert alpha_from_sums(counted(counts), level, VALUES * scale) == pytest.approx(expected)
+
+
+def test_interval_alpha_ignores_where_zero_is_and_ratio_alpha_does_not():
+    sums = sums_of(TWELVE_ITEMS - 1, 5)
+    assert alpha_from_sums(sums, "interval", VALUES + 10) == pytest.approx(alpha_from_sums(sums, "interval", VALUES))
+    assert alpha_from_sums(sums, "ratio", VALUES + 10) != pytest.approx(alpha_from_sums(sums, "ratio", VALUES))

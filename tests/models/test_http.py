@@ -1,0 +1,235 @@
+"""The HTTP client against servers that are slow, broken or hostile."""
+
+import socket
+import threading
+import time
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
+
+import pytest
+
+from earmark.errors import MissingError
+from earmark.models.http import Client, PassingError, RefusedError
+from tests.hostile import Reply, hostile_server
+
+BODY = b'{"text": "x"}'
+FINE = Reply({"similarity": 0.5})
+
+
+def first_then_fine(*first):
+    return lambda n, body: first[n] if n < len(first) else FINE
+
+
+def test_a_reply_is_plain_data():
+    with hostile_server(lambda n, body: Reply({"seen": body})) as server:
+        assert Client(server.url).post(BODY) == {"seen": {"text": "x"}}
+
+
+@pytest.mark.parametrize("status", [408, 425, 429, 500, 502, 503, 504])
+def test_what_can_pass_is_tried_again(status):
+    with hostile_server(first_then_fine(Reply({"error": "busy"}, status))) as server:
+        client = Client(server.url)
+        assert client.post(BODY) == {"similarity": 0.5}
+        assert (len(server.requests), client.traffic.retries) == (2, 1)
+
+
+@pytest.mark.parametrize("status", [400, 404, 405, 413, 422])
+def test_what_cannot_pass_is_asked_once_and_the_server_is_quoted(status):
+    with hostile_server(lambda n, body: Reply({"error": "no such thing"}, status)) as server:
+        with pytest.raises(RefusedError, match=rf"HTTP {status}: .*no such thing"):
+            Client(server.url).post(BODY)
+        assert len(server.requests) == 1
+
+
+def test_a_413_with_retry_after_is_still_refused_at_once():
+    with hostile_server(lambda n, body: Reply({"error": "too large"}, 413, {"Retry-After": "0"})) as server:
+        with pytest.raises(RefusedError, match="413"):
+            Client(server.url).post(BODY)
+        assert len(server.requests) == 1
+
+
+def test_retry_after_in_seconds_is_waited_out():
+    with hostile_server(first_then_fine(Reply({}, 429, {"Retry-After": "2"}))) as server:
+        started = time.monotonic()
+        Client(server.url).post(BODY)
+        assert time.monotonic() - started >= 2
+
+
+def test_retry_after_as_a_date_is_waited_out():
+    def behave(n, body):
+        date = format_datetime(datetime.now(UTC) + timedelta(seconds=4), usegmt=True)
+        return Reply({}, 503, {"Retry-After": date}) if n == 0 else FINE
+
+    with hostile_server(behave) as server:
+        started = time.monotonic()
+        Client(server.url).post(BODY)
+        assert time.monotonic() - started >= 2.5  # a date has whole seconds
+
+
+def test_a_retry_after_beyond_the_bound_ends_the_request_at_once():
+    with hostile_server(lambda n, body: Reply({"error": "tomorrow"}, 503, {"Retry-After": "86400"})) as server:
+        started = time.monotonic()
+        with pytest.raises(PassingError, match="tomorrow"):
+            Client(server.url, max_wait=5).post(BODY)
+        assert time.monotonic() - started < 2
+
+
+def test_a_server_that_fails_for_ten_seconds_is_outlasted():
+    born = time.monotonic()
+    with hostile_server(lambda n, body: Reply({}, 500) if time.monotonic() - born < 10 else FINE) as server:
+        client = Client(server.url)
+        assert client.post(BODY) == {"similarity": 0.5}
+        assert client.traffic.retries >= 3
+
+
+def test_retries_are_counted_and_bounded():
+    with hostile_server(lambda n, body: Reply({}, 500)) as server:
+        client = Client(server.url, retries=2)
+        with pytest.raises(PassingError, match="HTTP 500"):
+            client.post(BODY)
+        assert (len(server.requests), client.traffic.retries) == (3, 2)
+
+
+def test_a_dropped_connection_is_tried_again():
+    with hostile_server(first_then_fine(Reply(drop=True))) as server:
+        assert Client(server.url).post(BODY) == {"similarity": 0.5}
+
+
+def test_a_server_that_starts_late_is_waited_for():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    ready, done = threading.Event(), threading.Event()
+
+    def start_late():
+        ready.wait()
+        time.sleep(1.5)
+        with hostile_server(lambda n, body: FINE, port):
+            done.wait(20)
+
+    thread = threading.Thread(target=start_late)
+    thread.start()
+    try:
+        ready.set()
+        assert Client(f"http://127.0.0.1:{port}/v1/x").post(BODY) == {"similarity": 0.5}
+    finally:
+        done.set()
+        thread.join()
+
+
+def test_nobody_there_is_said_in_the_systems_words():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        url = f"http://127.0.0.1:{probe.getsockname()[1]}/"
+    with pytest.raises(PassingError, match=r"no connection.*refused"):
+        Client(url, retries=0).post(BODY)
+
+
+def dripping():
+    while True:
+        time.sleep(0.05)
+        yield b" "
+
+
+def test_a_reply_that_never_ends_is_cut_off_in_time():
+    with hostile_server(lambda n, body: Reply(parts=dripping())) as server:
+        started = time.monotonic()
+        with pytest.raises(PassingError, match=r"no complete reply within 0\.5 s"):
+            Client(server.url, timeout=0.5, retries=0).post(BODY)
+        assert time.monotonic() - started < 3
+
+
+def test_a_server_that_says_nothing_is_given_up_on_in_time():
+    with hostile_server(lambda n, body: time.sleep(3) or FINE) as server:
+        started = time.monotonic()
+        with pytest.raises(PassingError, match=r"within 0\.5 s"):
+            Client(server.url, timeout=0.5, retries=0).post(BODY)
+        assert time.monotonic() - started < 2
+
+
+def test_a_reply_of_100_megabytes_is_not_read_to_its_end():
+    sent = []
+
+    def hundred_megabytes():
+        for _ in range(100):
+            sent.append(1)
+            yield b"x" * 1_000_000
+
+    with hostile_server(lambda n, body: Reply(parts=hundred_megabytes())) as server:
+        with pytest.raises(RefusedError, match="longer than 1,048,576 bytes"):
+            Client(server.url).post(BODY)
+        assert len(sent) < 50
+
+
+@pytest.mark.parametrize(
+    ("body", "message"),
+    [
+        (b'{"similarity": 0.', "no JSON"),
+        (b"<html><h1>Bad Gateway</h1></html>", "no JSON: <html>"),
+        (b"", "empty reply"),
+    ],
+)
+def test_what_is_no_json_is_quoted_and_not_tried_again(body, message):
+    with hostile_server(lambda n, b: Reply(body)) as server:
+        with pytest.raises(RefusedError, match=message):
+            Client(server.url).post(BODY)
+        assert len(server.requests) == 1
+
+
+def test_deeply_nested_json_is_an_error_not_a_crash():
+    with hostile_server(lambda n, body: Reply(b"[" * 200_000)) as server, pytest.raises(RefusedError, match="no JSON"):
+        Client(server.url).post(BODY)
+
+
+def test_only_the_first_500_characters_of_a_message_are_kept():
+    with hostile_server(lambda n, body: Reply(b"y" * 5000, 400)) as server:
+        with pytest.raises(RefusedError) as caught:
+            Client(server.url).post(BODY)
+        assert str(caught.value).count("y") == 500
+
+
+@pytest.mark.parametrize("status", [401, 403])
+def test_a_server_that_wants_a_token_stops_everything_and_the_variable_is_named(status):
+    with hostile_server(lambda n, body: Reply({"error": "who are you"}, status)) as server:
+        with pytest.raises(MissingError, match="EARMARK_API_KEY"):
+            Client(server.url).post(BODY)
+        assert len(server.requests) == 1
+
+
+def test_the_token_goes_along_and_into_no_text():
+    with hostile_server(lambda n, body: Reply({"error": "no"}, 400)) as server:
+        client = Client(server.url, token="s3cret-token")
+        with pytest.raises(RefusedError) as caught:
+            client.post(BODY)
+        assert server.requests[0][0]["Authorization"] == "Bearer s3cret-token"
+        assert "s3cret" not in f"{caught.value} {client!r} {client.traffic!r}"
+
+
+def test_a_redirect_to_another_host_is_not_followed():
+    with (
+        hostile_server(lambda n, body: FINE) as elsewhere,
+        hostile_server(lambda n, body: Reply({}, 307, {"Location": elsewhere.url})) as server,
+    ):
+        with pytest.raises(RefusedError, match="redirects elsewhere"):
+            Client(server.url, token="s3cret-token").post(BODY)
+        assert elsewhere.requests == []
+
+
+def test_closing_ends_the_wait_for_another_try():
+    with hostile_server(lambda n, body: Reply({}, 503, {"Retry-After": "30"})) as server:
+        client = Client(server.url)
+        threading.Timer(0.3, client.close).start()
+        started = time.monotonic()
+        with pytest.raises(RefusedError, match="ending"):
+            client.post(BODY)
+        assert time.monotonic() - started < 5
+
+
+def test_latencies_are_percentiles_in_milliseconds():
+    client = Client("http://127.0.0.1:1/")
+    for milliseconds in range(1, 101):
+        client.traffic.replied(milliseconds / 1000)
+    found = client.traffic.as_dict()
+    assert found["latency_ms"] == {"p50": 50.5, "p95": 95.0, "p99": 99.0}
+    assert found["replies"] == 100
+    assert Client("http://127.0.0.1:1/").traffic.as_dict()["latency_ms"]["p50"] is None

@@ -1,0 +1,135 @@
+"""Where a number came from, without what must not be told."""
+
+import re
+import subprocess
+from hashlib import sha256
+from pathlib import Path
+
+import pytest
+
+from earmark import __version__
+from earmark.report.provenance import (
+    data_hash,
+    file_hash,
+    git_state,
+    provenance,
+    shown_argument,
+    shown_url,
+    signature,
+)
+
+
+@pytest.mark.parametrize(
+    ("argument", "shown"),
+    [
+        ("https://me:secret@host:8765/v1/similarity", "https://host:8765/v1/similarity"),
+        ("https://host/v1?key=secret#secret", "https://host/v1"),
+        ("--endpoint=https://me:secret@host/v1", "--endpoint=https://host/v1"),
+        ("--endpoint=https://me:secret@host/v1?key=secret&user=me", "--endpoint=https://host/v1"),
+        ("HTTPS://me:secret@host/v1", "https://host/v1"),
+        ("/elsewhere/secret/out", "out"),
+        ("--output-dir=/elsewhere/secret/out", "--output-dir=out"),
+        ("--output-dir=/elsewhere/secret/a=b", "--output-dir=a=b"),
+        ("--ties", "--ties"),
+        ("--ties=absent", "--ties=absent"),
+        ("emolia-emo", "emolia-emo"),
+        ("a=b", "a=b"),
+    ],
+)
+def test_an_argument_is_shown_without_secrets_and_absolute_paths(argument, shown):
+    assert shown_argument(argument) == shown
+    assert "secret" not in shown_argument(argument)
+
+
+def test_a_path_below_the_working_folder_is_shown_whole(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert shown_argument(str(tmp_path / "annotations" / "emolia-emo")) == "annotations/emolia-emo"
+
+
+def test_an_address_loses_user_password_query_and_fragment():
+    assert shown_url("http://u:p@127.0.0.1:80/v1;x?q=1#f") == "http://127.0.0.1:80/v1;x"
+    assert shown_url("http://u:p%40@[::1]:80/v1") == "http://[::1]:80/v1"
+
+
+def test_a_signature_names_its_parts_in_order():
+    line = signature(suite="emolia-dim", ties="exclude", n_raters=3)
+    assert line == f"earmark:{__version__}|suite:emolia-dim|ties:exclude|n-raters:3"
+
+
+def test_the_hash_of_the_data_is_that_of_the_bytes_not_of_the_names(tmp_path):
+    for name, text in {"a": "one", "b": "one", "c": "two"}.items():
+        (tmp_path / name).write_text(text)
+    a, b, c = (tmp_path / name for name in "abc")
+    assert file_hash(a) == sha256(b"one").hexdigest()
+    assert data_hash([a]) == data_hash([b]) != data_hash([c])
+    assert data_hash([a, c]) != data_hash([c, a])
+    assert re.fullmatch("[0-9a-f]{8}", data_hash([a, c]))
+
+
+@pytest.fixture
+def checkout(tmp_path):
+    def git(*words):
+        subprocess.run(
+            ["git", "-c", "user.name=t", "-c", "user.email=t@t.invalid", "-C", tmp_path, *words],
+            check=True,
+            capture_output=True,
+        )
+
+    (tmp_path / "script.py").write_text("one")
+    (tmp_path / "report.md").write_text("one")
+    git("init", "-q")
+    git("add", ".")
+    git("commit", "-q", "-m", "first")
+    return tmp_path
+
+
+def test_a_clean_checkout_is_its_commit(checkout):
+    state = git_state(checkout)
+    assert re.fullmatch("[0-9a-f]{40}", state["commit"])
+    assert state["dirty"] is False
+
+
+@pytest.mark.parametrize(("changed", "dirty"), [("script.py", True), ("new.toml", True), ("report.md", False)])
+def test_changed_code_makes_a_checkout_dirty_and_changed_outputs_do_not(checkout, changed, dirty):
+    (checkout / changed).write_text("two")
+    assert git_state(checkout)["dirty"] is dirty
+
+
+def test_outside_a_checkout_there_is_no_commit(tmp_path):
+    assert git_state(tmp_path) == {"commit": None, "dirty": False}
+
+
+def test_provenance_names_inputs_by_relative_path_hash_and_rows(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("users.csv").write_text("username\nann\n")
+    found = provenance(
+        script=Path("/somewhere/analysis.py"),
+        argv=["--seed", "3", "--annotations-root", "/private/annotations"],
+        seed=3,
+        inputs={tmp_path / "users.csv": 1},
+        parameters={"ties": "exclude"},
+        exclusions=[{"reason": "older", "count": 2}],
+        signature="s",
+    )
+    assert list(found) == [
+        "schema_version",
+        "script",
+        "argv",
+        "created_utc",
+        "git",
+        "python",
+        "packages",
+        "device",
+        "seed",
+        "signature",
+        "inputs",
+        "parameters",
+        "exclusions",
+    ]
+    assert found["script"] == "analysis.py"
+    assert found["argv"] == ["--seed", "3", "--annotations-root", "annotations"]
+    assert found["inputs"] == [
+        {"path": "users.csv", "sha256": sha256(b"username\nann\n").hexdigest(), "rows": 1},
+    ]
+    assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", found["created_utc"])
+    assert {"numpy", "pandas"} <= set(found["packages"])

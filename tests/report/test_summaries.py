@@ -1,0 +1,106 @@
+"""summary.json: what it must hold, what it must not."""
+
+import json
+
+import numpy as np
+import pytest
+from pydantic import ValidationError
+
+from earmark.errors import EarmarkError
+from earmark.metrics.resampling import Estimate
+from earmark.report.summaries import AnalysisSummary, AnonymizeSummary, BenchmarkSummary, read_summary, to_json
+from tests.conftest import ROOT
+
+GOOD = {
+    "schema_version": 1,
+    "script": "anonymize.py",
+    "argv": [],
+    "created_utc": "2026-05-09T12:00:00Z",
+    "git": {"commit": None, "dirty": False},
+    "python": "3.11.7",
+    "packages": {"numpy": "2.4.0"},
+    "device": "cpu",
+    "seed": 0,
+    "signature": "earmark:0",
+    "inputs": [{"path": "a.csv", "sha256": "0" * 64, "rows": 3}],
+    "parameters": {"drop": [], "band_age": None},
+    "exclusions": [{"reason": "x", "count": 1}],
+    "subset": "emolia-emo",
+    "people": 4,
+    "new_people": 0,
+    "k": 1,
+    "unique_people": 2,
+    "unique_by": {"age": 2},
+}
+
+
+def test_a_summary_comes_back_as_it_was_written(tmp_path):
+    path = tmp_path / "summary.json"
+    path.write_text(to_json(AnonymizeSummary, GOOD))
+    assert read_summary(AnonymizeSummary, path).model_dump() == GOOD
+
+
+def test_keys_keep_their_order_and_the_file_ends_in_a_line_end():
+    text = to_json(AnonymizeSummary, GOOD)
+    assert list(json.loads(text)) == list(GOOD)
+    assert text.endswith("}\n")
+
+
+@pytest.mark.parametrize("number", [float("nan"), float("inf"), np.float64("nan")])
+def test_nan_and_infinity_are_refused_wherever_they_hide(number):
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        to_json(AnonymizeSummary, GOOD | {"parameters": {"deep": [number]}})
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        GOOD | {"surprise": 1},
+        {key: value for key, value in GOOD.items() if key != "k"},
+        GOOD | {"k": "many"},
+        GOOD | {"inputs": [{"path": "a.csv", "rows": 3}]},
+    ],
+    ids=["unknown key", "missing key", "wrong type", "missing key inside"],
+)
+def test_a_summary_with_wrong_keys_is_refused(data):
+    with pytest.raises(ValidationError):
+        to_json(AnonymizeSummary, data)
+
+
+def test_numpy_numbers_and_estimates_become_plain():
+    text = to_json(
+        AnonymizeSummary,
+        GOOD | {"k": np.int64(3), "parameters": {"e": Estimate(0.5, 0.25, 0.75, 9), "n": Estimate(None, why="no")}},
+    )
+    found = json.loads(text)
+    assert found["k"] == 3
+    assert found["parameters"]["e"] == {"value": 0.5, "low": 0.25, "high": 0.75, "n": 9}
+    assert found["parameters"]["n"] == {"value": None, "low": None, "high": None, "n": 0, "why": "no"}
+
+
+def test_what_is_no_plain_data_is_refused():
+    with pytest.raises(TypeError, match="set does not belong in a summary"):
+        to_json(AnonymizeSummary, GOOD | {"argv": {1, 2}})
+
+
+@pytest.mark.parametrize("subset", ["emolia-emo", "emolia-dim"])
+def test_the_committed_summaries_load(subset):
+    analysis = read_summary(AnalysisSummary, ROOT / "analysis_outputs" / subset / "summary.json")
+    release = read_summary(AnonymizeSummary, ROOT / "annotations" / subset / "summary.json")
+    assert analysis.subset == release.subset == subset
+    assert analysis.human_upper_bound_binary == analysis.agreement.percent_binary
+    assert release.people >= len(analysis.annotators)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b"{}", b"", b"[]", b"\xff\xfe", b'{"schema_version": NaN}'],
+    ids=["no keys", "empty", "list", "bytes", "NaN"],
+)
+def test_a_file_that_is_no_summary_is_named(tmp_path, monkeypatch, content):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "summary.json").write_bytes(content)
+    with pytest.raises(
+        EarmarkError, match=r"^summary\.json is no benchmark_outputs/<subset>/summary\.json: .*make it again"
+    ):
+        read_summary(BenchmarkSummary, tmp_path / "summary.json")

@@ -1,0 +1,516 @@
+"""analysis.py as a user runs it: files, report, exit codes, and numbers small enough to check by hand."""
+
+import json
+import re
+import shutil
+
+import pandas as pd
+import pytest
+
+import analysis
+from earmark.report.summaries import AnalysisSummary, read_summary
+from tests.conftest import (
+    DIM,
+    EMO,
+    ROOT,
+    contents,
+    flags_table,
+    ratings_table,
+    run_script,
+    users_table,
+    write_tables,
+)
+
+PEOPLE = ("user_0", "user_1", "user_2")
+
+
+def votes(*by_rater):
+    return dict(zip(PEOPLE, by_rater, strict=False))
+
+
+EMOTIONS = {
+    ("a.mp3", "Joy", "affirmative"): votes(2, 1, 0),  # present
+    ("b.mp3", "Joy", "affirmative"): votes(2, 2),  # present, unanimous
+    ("c.mp3", "Fear", "affirmative"): votes(0),  # one person: absent
+    ("a.mp3", "Fear", "ultimate"): votes(1, 0),  # tie
+    ("b.mp3", "Fear", "ultimate"): votes(0, 0, 0),  # absent, unanimous
+    ("c.mp3", "Joy", "ultimate"): votes(1, 2, 2),  # present, unanimous but for how strongly
+}
+DIMENSIONS = {
+    ("1.mp3", "TEMP", "05", "positive"): votes(1, 1, 1),
+    ("2.mp3", "TEMP", "05", "positive"): votes(1, 1, 0),
+    ("3.mp3", "ACCT", "European", "negative"): votes(0, 0),
+    ("4.mp3", "ACCT", "European", "positive"): votes(1),
+    ("5.mp3", "TEMP", "10", "positive"): votes(0, 0, 0),
+}
+FAST = ["--bootstrap", "20", "--quiet"]
+
+
+@pytest.fixture
+def here(tmp_path, monkeypatch):
+    """A working folder with both subsets under annotations/; user_0 changed their mind about the first item."""
+    monkeypatch.chdir(tmp_path)
+    older = ratings_table(EMO, {("a.mp3", "Joy", "affirmative"): votes(0)})
+    older = older.assign(annotation_id="old", created_at="2026-01-01 00:00:00")
+    people = users_table(
+        *PEOPLE, "user_3", age=["29", "29", "", "50"], languages=["English, French", "English", "", ""]
+    )
+    flags = flags_table(EMO, (("b.mp3", "Fear", "ultimate"), "user_1", "noise, mostly"))
+    write_tables(
+        tmp_path / "annotations" / "emolia-emo", pd.concat([ratings_table(EMO, EMOTIONS), older]), people, flags
+    )
+    write_tables(tmp_path / "annotations" / "emolia-dim", ratings_table(DIM, DIMENSIONS))
+    return tmp_path
+
+
+def both(here, emotions, dimensions):
+    """Both subsets with these votes."""
+    shutil.rmtree(here / "annotations")
+    write_tables(here / "annotations" / "emolia-emo", ratings_table(EMO, emotions))
+    write_tables(here / "annotations" / "emolia-dim", ratings_table(DIM, dimensions))
+
+
+def refuse(constant):
+    raise AssertionError(f"{constant} in a JSON file")
+
+
+def summary(here, subset, folder="analysis_outputs"):
+    """summary.json, which must be JSON without NaN and what its model says."""
+    path = here / folder / subset / "summary.json"
+    read_summary(AnalysisSummary, path)
+    return json.loads(path.read_text(encoding="utf-8"), parse_constant=refuse)
+
+
+def estimates(found):
+    """Every estimate of a summary, wherever it is."""
+    if isinstance(found, dict) and {"value", "low", "high", "n"} <= set(found):
+        yield found
+    elif isinstance(found, dict):
+        for part in found.values():
+            yield from estimates(part)
+
+
+def rows(here, subset, name):
+    table = pd.read_csv(here / "analysis_outputs" / subset / f"{name}.csv", dtype=str, keep_default_na=False)
+    return table.to_numpy().tolist()
+
+
+def numbers(here, subset, name):
+    """A table of a name and numbers."""
+    return [[first, *map(float, rest)] for first, *rest in rows(here, subset, name)]
+
+
+def approximately(table):
+    return [[first, *(pytest.approx(number) for number in rest)] for first, *rest in table]
+
+
+# --- numbers by hand ----------------------------------------------------------------------------------------
+
+
+def test_every_specified_file_is_written(here):
+    assert analysis.main(FAST) == 0
+    emo = ["benchmark_labels", "incomplete_items", "per_emotion_summary", "per_task_type_summary"]
+    dim = ["benchmark_labels", "incomplete_items", "per_dimension_summary", "per_polarity_summary"]
+    expected = {f"emolia-emo/{name}.csv" for name in emo} | {f"emolia-dim/{name}.csv" for name in dim}
+    expected |= {"emolia-emo/summary.json", "emolia-dim/summary.json", "report.md"}
+    assert expected <= set(contents(here / "analysis_outputs"))
+
+
+@pytest.mark.parametrize("subset", [EMO, DIM], ids=["emo", "dim"])
+def test_label_files_have_the_columns_in_order_and_rows_sorted_by_key(here, subset):
+    assert analysis.main(FAST) == 0
+    labels = pd.read_csv(here / "analysis_outputs" / subset.name / "benchmark_labels.csv", dtype=str)
+    assert list(labels.columns) == list(subset.labels)
+    keys = labels[list(subset.key)].to_numpy().tolist()
+    assert keys == sorted(map(list, EMOTIONS if subset is EMO else DIMENSIONS))
+
+
+A_TIE = """file_name a.mp3, queried_emotion Fear, task_type ultimate, source_emotion Sadness, usernames user_0|user_1,
+majority_rating_int , majority_rating_votes 1, majority_rating_tie True, majority_present , majority_present_votes 1,
+majority_present_tie True, strongly_present_votes 0, weakly_present_votes 1, not_present_votes 1, majority_rating ,
+all_agree_binary False, all_agree_ordinal False, intended_present 0, matches_intended_label , benchmark_bucket tie,
+n_raters 2, flagged False, soft_present 0.5"""
+A_MAJORITY = """queried_emotion Joy, task_type affirmative, usernames user_0|user_1|user_2,
+reaction_time_ms_mean 1001.0, reaction_time_ms_median 1001.0, sample_time_ms_mean 2000.0,
+majority_rating_int 1, majority_rating_votes 1, majority_rating_tie True, majority_present 1,
+majority_present_votes 2, majority_present_tie False,
+strongly_present_votes 1, weakly_present_votes 1, not_present_votes 1, majority_rating weakly_present,
+all_agree_binary False, intended_present 1, matches_intended_label True, benchmark_bucket majority_present,
+n_raters 3, flagged False"""
+A_FLAGGED = """queried_emotion Fear, task_type ultimate, majority_rating not_present, majority_rating_tie False,
+all_agree_binary True, all_agree_ordinal True, benchmark_bucket unanimous_absent, flagged True, soft_present 0.0"""
+
+
+@pytest.mark.parametrize(
+    ("row", "cells"), [(0, A_TIE), (1, A_MAJORITY), (2, A_FLAGGED)], ids=["tie", "majority", "flagged"]
+)
+def test_a_label_is_written_as_the_format_says(here, row, cells):
+    assert analysis.main(FAST) == 0
+    path = here / "analysis_outputs" / "emolia-emo" / "benchmark_labels.csv"
+    written = pd.read_csv(path, dtype=str, keep_default_na=False).loc[row]
+    expected = dict(cell.split(" ", 1) for cell in cells.replace("\n", " ").split(", "))
+    assert {column: written[column] for column in expected} == expected
+
+
+def test_levels_are_text_in_every_table(here):
+    assert analysis.main(FAST) == 0
+    assert [row[2] for row in rows(here, "emolia-dim", "benchmark_labels")] == [
+        "05",
+        "05",
+        "European",
+        "European",
+        "10",
+    ]
+    assert rows(here, "emolia-dim", "incomplete_items") == [
+        ["3.mp3", "ACCT", "European", "negative", "2", "user_0|user_1"],
+        ["4.mp3", "ACCT", "European", "positive", "1", "user_0"],
+    ]
+
+
+def test_incomplete_items_depend_on_the_required_raters(here):
+    assert analysis.main([*FAST, "--required-raters", "2"]) == 0
+    assert [row[0] for row in rows(here, "emolia-dim", "incomplete_items")] == ["4.mp3"]
+    assert summary(here, "emolia-dim")["items_complete"] == 4
+
+
+def test_slices_of_an_emotion(here):
+    """Ties are in no rate of majorities; single ratings are in no rate of unanimity."""
+    assert analysis.main(FAST) == 0
+    # task_type: items, intended, present, confirmed, unanimous binary, unanimous ordinal
+    assert numbers(here, "emolia-emo", "per_task_type_summary") == approximately(
+        [["affirmative", 3, 1, 2 / 3, 2 / 3, 1 / 2, 1 / 2], ["ultimate", 3, 0, 1 / 2, 1 / 2, 2 / 3, 1 / 3]]
+    )
+    assert numbers(here, "emolia-emo", "per_emotion_summary") == approximately(
+        [["Fear", 3, 0, 1 / 2, 1 / 2], ["Joy", 3, 1, 2 / 3, 1 / 3]]
+    )
+
+
+def test_slices_of_a_dimension(here):
+    assert analysis.main(FAST) == 0
+    assert numbers(here, "emolia-dim", "per_dimension_summary") == approximately(
+        [["ACCT", 2, 1 / 2, 1, 1], ["TEMP", 3, 2 / 3, 2 / 3, 2 / 3]]
+    )
+    assert numbers(here, "emolia-dim", "per_polarity_summary") == approximately(
+        [["negative", 1, 0, 1], ["positive", 4, 3 / 4, 2 / 3]]
+    )
+
+
+def test_the_summary_counts(here):
+    assert analysis.main(FAST) == 0
+    found = summary(here, "emolia-emo")
+    counted = {
+        "rating_scale": ["not_present", "weakly_present", "strongly_present"],
+        "rows_raw": 15,
+        "rows_deduplicated": 14,
+        "clips_total": 3,
+        "items_total": 6,
+        "items_complete": 3,
+        "items_incomplete": 3,
+        "items_flagged": 1,
+        "items_tied": 1,
+        "rater_coverage": {"1": 1, "2": 2, "3": 3},
+        "annotators": list(PEOPLE),
+        "exclusions": [{"reason": "older rating of an item by the same person", "count": 1}],
+    }
+    assert {key: found[key] for key in counted} == counted
+    assert [(item["path"], item["rows"]) for item in found["inputs"]] == [
+        ("annotations/emolia-emo/annotations.csv", 15),
+        ("annotations/emolia-emo/users.csv", 4),
+        ("annotations/emolia-emo/flags.csv", 1),
+    ]
+
+
+def test_demographics_are_of_those_who_rated(here):
+    """user_3 rated nothing; user_2 said nothing about themselves; who speaks two languages counts for both."""
+    assert analysis.main(FAST) == 0
+    assert summary(here, "emolia-emo")["demographics"] == {"age": {"29": 2}, "languages": {"English": 2, "French": 1}}
+    assert summary(here, "emolia-dim")["demographics"] == {}
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "n"),
+    [
+        ("percent_binary", 8 / 11, 5),  # 1 of 3, 1 of 1, 0 of 1, 3 of 3, 3 of 3
+        ("percent_ordinal", 5 / 11, 5),  # 0 of 3, 1 of 1, 0 of 1, 3 of 3, 1 of 3
+        ("exact_all_binary", 2 / 3, 3),
+        ("exact_all_ordinal", 1 / 3, 3),
+    ],
+)
+def test_the_summary_holds_the_agreement(here, name, value, n):
+    assert analysis.main(FAST) == 0
+    estimate = summary(here, "emolia-emo")["agreement"][name]
+    assert (estimate["value"], estimate["n"]) == (pytest.approx(value), n)
+    assert estimate["low"] <= estimate["value"] <= estimate["high"]
+
+
+def test_rates_of_majorities_skip_ties(here):
+    assert analysis.main(FAST) == 0
+    found = summary(here, "emolia-emo")
+    for name in ("majority_present_rate", "preselection_confirm_rate"):
+        assert (found[name]["value"], found[name]["n"]) == (pytest.approx(3 / 5), 5)
+    assert found["emolia_bench"]["majority_present_rate"] == pytest.approx(3 / 6)
+    assert found["emolia_bench"]["preselection_confirm_rate"] == pytest.approx(4 / 6)
+
+
+def test_the_human_upper_bound_is_the_percent_agreement(here):
+    assert analysis.main(FAST) == 0
+    for subset in ("emolia-emo", "emolia-dim"):
+        found = summary(here, subset)
+        assert found["human_upper_bound_binary"] == found["agreement"]["percent_binary"]
+    assert summary(here, "emolia-dim")["human_upper_bound_binary"]["value"] == pytest.approx(0.8)
+
+
+def test_a_binary_subset_has_no_ordinal_keys(here):
+    assert analysis.main(FAST) == 0
+    assert "ordinal" not in json.dumps(summary(here, "emolia-dim")["agreement"])
+    assert set(summary(here, "emolia-dim")["agreement"]["pairs"]) == {
+        "user_0__user_1",
+        "user_0__user_2",
+        "user_1__user_2",
+    }
+
+
+def test_ties_absent_gives_the_published_labels_and_is_said(here):
+    assert analysis.main([*FAST, "--ties", "absent"]) == 0
+    found = summary(here, "emolia-emo")
+    assert rows(here, "emolia-emo", "benchmark_labels")[0][24] != "tie"
+    assert found["items_tied"] == 1
+    assert found["majority_present_rate"]["value"] == pytest.approx(3 / 6)
+    assert found["parameters"]["ties"] == "absent"
+    assert "|ties:absent|" in found["signature"]
+    assert "counted as absent" in (here / "analysis_outputs" / "report.md").read_text(encoding="utf-8")
+
+
+# --- report -------------------------------------------------------------------------------------------------
+
+
+def test_stdout_is_the_report_and_stderr_the_progress(here, capsys):
+    assert analysis.main(["--bootstrap", "20"]) == 0
+    said = capsys.readouterr()
+    assert said.out == (here / "analysis_outputs" / "report.md").read_text(encoding="utf-8")
+    assert said.err == "emolia-emo: 14 ratings\nemolia-dim: 12 ratings\n"
+
+
+def test_the_report_gives_numbers_to_three_decimals_with_intervals(here):
+    assert analysis.main(FAST) == 0
+    report = (here / "analysis_outputs" / "report.md").read_text(encoding="utf-8")
+    percent = summary(here, "emolia-dim")["agreement"]["percent_binary"]
+    assert f"| 0.800 [{percent['low']:.3f}, {percent['high']:.3f}] |" in report
+    assert "1 of 6 items are tied" in report
+    assert not re.search(r"\d\.\d{4,}", report.replace(f"earmark:{analysis.script.__version__}", ""))
+
+
+def test_every_fraction_in_the_report_is_in_a_summary(here):
+    assert analysis.main(FAST) == 0
+    report = (here / "analysis_outputs" / "report.md").read_text(encoding="utf-8")
+    texts = [(here / "analysis_outputs" / name / "summary.json").read_text() for name in ("emolia-emo", "emolia-dim")]
+    known = {f"{float(number):.3f}" for text in texts for number in re.findall(r"-?\d+\.\d+(?:e-?\d+)?|-?\b\d\b", text)}
+    printed = set(re.findall(r"(?<![\d.])-?\d+\.\d{3}(?![\d.])", report))
+    assert len(printed) > 20
+    assert printed <= known
+
+
+# --- inputs that leave little to say ------------------------------------------------------------------------
+
+ONE_CATEGORY = {"a.mp3": votes(1, 1, 1), "b.mp3": votes(1, 1, 1)}
+LITTLE = {
+    "one rater only": {"a.mp3": votes(1), "b.mp3": votes(0)},
+    "no item with two raters": {"a.mp3": {"user_0": 1}, "b.mp3": {"user_1": 0}},
+    "one category only": ONE_CATEGORY,
+    "one rating": {"a.mp3": votes(1)},
+    "ties only": {"a.mp3": votes(1, 0), "b.mp3": votes(0, 1)},
+    "two raters at most": {"a.mp3": votes(1, 1), "b.mp3": votes(0, 1), "c.mp3": votes(0)},
+    "four raters each": {f"{i}.mp3": {f"user_{r}": (i + r) % 2 for r in range(4)} for i in range(3)},
+}
+
+
+@pytest.mark.parametrize("few", LITTLE.values(), ids=LITTLE)
+def test_little_data_gives_null_with_a_reason_and_never_nan(here, few):
+    both(here, few, few)
+    assert analysis.main(FAST) == 0
+    for subset in ("emolia-emo", "emolia-dim"):
+        found = list(estimates(summary(here, subset)))
+        assert len(found) > 15
+        assert all(estimate["why"] for estimate in found if estimate["value"] is None)
+    assert "nan" not in (here / "analysis_outputs" / "report.md").read_text(encoding="utf-8").casefold().split()
+
+
+def test_one_category_agrees_fully_and_has_no_kappa(here):
+    both(here, ONE_CATEGORY, ONE_CATEGORY)
+    assert analysis.main(FAST) == 0
+    found = summary(here, "emolia-dim")["agreement"]
+    assert found["percent_binary"]["value"] == 1
+    assert found["fleiss_kappa_binary"]["value"] is None
+    assert found["fleiss_kappa_binary"]["why"].startswith("only one category was used")
+
+
+@pytest.mark.parametrize("content", ["", "\ufeff", "header"], ids=["zero bytes", "byte order mark", "header only"])
+def test_empty_tables_give_empty_outputs_and_exit_0(here, content):
+    for path in (here / "annotations").rglob("*.csv"):
+        header = path.read_text(encoding="utf-8").split("\n")[0] + "\n"
+        path.write_text(header if content == "header" else content, encoding="utf-8")
+    assert analysis.main(FAST) == 0
+    for subset in (EMO, DIM):
+        found = summary(here, subset.name)
+        assert (found["rows_raw"], found["items_total"], found["annotators"]) == (0, 0, [])
+        everything = list(estimates(found))
+        assert everything
+        assert all(estimate["value"] is None and estimate["why"] for estimate in everything)
+        labels = (here / "analysis_outputs" / subset.name / "benchmark_labels.csv").read_text()
+        assert labels == ",".join(subset.labels) + "\n"
+
+
+def test_a_byte_order_mark_windows_lines_and_another_column_order_change_nothing(here):
+    assert analysis.main(FAST) == 0
+    before = contents(here / "analysis_outputs")
+    for path in (here / "annotations").rglob("*.csv"):
+        table = pd.read_csv(path, dtype=str, keep_default_na=False)
+        path.write_bytes(table[sorted(table.columns)].to_csv(index=False, lineterminator="\r\n").encode("utf-8-sig"))
+    assert analysis.main(FAST) == 0
+    after = contents(here / "analysis_outputs")
+    for name in before:
+        if name.endswith(".csv"):
+            assert after[name] == before[name], name
+
+
+# --- what changes nothing -----------------------------------------------------------------------------------
+
+
+def test_the_same_tables_and_seed_twice_give_the_same_bytes_but_for_the_time(here):
+    def files():
+        assert analysis.main([*FAST, "--seed", "7"]) == 0
+        return {
+            name: re.sub(rb'"created_utc": "[^"]*"', b"", data)
+            for name, data in contents(here / "analysis_outputs").items()
+        }
+
+    assert files() == files()
+
+
+def test_row_order_and_older_repeats_change_no_file_but_where_it_came_from(here):
+    def found():
+        assert analysis.main(FAST) == 0
+        tables = {name: data for name, data in contents(here / "analysis_outputs").items() if name.endswith(".csv")}
+        numbers = [summary(here, subset) for subset in ("emolia-emo", "emolia-dim")]
+        came_from = ("created_utc", "signature", "inputs", "exclusions", "rows_raw")
+        return tables, [{key: value for key, value in part.items() if key not in came_from} for part in numbers]
+
+    before = found()
+    for subset in (EMO, DIM):
+        path = here / "annotations" / subset.name / "annotations.csv"
+        table = pd.read_csv(path, dtype=str, keep_default_na=False)
+        older = table.assign(annotation_id="again-" + table["annotation_id"], created_at="2025-12-31")
+        pd.concat([older, table]).sample(frac=1, random_state=3).to_csv(path, index=False)
+    assert found() == before
+
+
+def test_another_seed_moves_intervals_and_no_value(here):
+    found = []
+    for seed in ("1", "2"):
+        assert analysis.main([*FAST, "--seed", seed]) == 0
+        found.append(list(estimates(summary(here, "emolia-emo"))))
+    assert [e["value"] for e in found[0]] == [e["value"] for e in found[1]]
+    assert [e["low"] for e in found[0]] != [e["low"] for e in found[1]]
+
+
+def test_without_replicates_there_are_values_and_no_intervals(here):
+    assert analysis.main(["--bootstrap", "0", "--quiet"]) == 0
+    percent = summary(here, "emolia-dim")["agreement"]["percent_binary"]
+    assert percent == {"value": pytest.approx(0.8), "low": None, "high": None, "n": 4}
+
+
+# --- failures -----------------------------------------------------------------------------------------------
+
+
+def test_faults_of_both_subsets_are_told_and_old_outputs_stay(here, capsys):
+    assert analysis.main(FAST) == 0
+    for subset, cell in (("emolia-emo", "maybe"), ("emolia-dim", "perhaps")):
+        path = here / "annotations" / subset / "annotations.csv"
+        table = pd.read_csv(path, dtype=str, keep_default_na=False)
+        table.loc[1, "rating"] = cell
+        table.to_csv(path, index=False)
+    before = contents(here)
+    capsys.readouterr()
+    assert analysis.main(FAST) == 1
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert "annotations/emolia-emo/annotations.csv: 1 fault\n  line 3, column rating: 'maybe'" in said.err
+    assert "annotations/emolia-dim/annotations.csv: 1 fault\n  line 3, column rating: 'perhaps'" in said.err
+    assert contents(here) == before
+
+
+def test_one_subset_can_be_analysed_beside_a_faulty_one(here):
+    (here / "annotations" / "emolia-emo" / "annotations.csv").write_text("not,a,table\n1,2,3\n")
+    assert analysis.main([*FAST, "--subset", "emolia-dim"]) == 0
+    assert not (here / "analysis_outputs" / "emolia-emo").exists()
+
+
+def test_an_output_that_cannot_be_replaced_leaves_all_old_ones(here, capsys):
+    assert analysis.main(FAST) == 0
+    (here / "analysis_outputs" / "report.md").unlink()
+    (here / "analysis_outputs" / "report.md").mkdir()
+    before = contents(here)
+    assert analysis.main([*FAST, "--ties", "absent", "--seed", "5"]) == 1
+    assert "report.md" in capsys.readouterr().err
+    assert contents(here) == before
+
+
+def test_missing_tables_are_named_with_exit_code_2(here, capsys):
+    shutil.rmtree(here / "annotations" / "emolia-dim")
+    assert analysis.main([*FAST, "--subset", "emolia-dim"]) == 2
+    assert capsys.readouterr().err.startswith("annotations/emolia-dim/annotations.csv is not there.")
+    assert not (here / "analysis_outputs").exists()
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["--no-such-flag"],
+        ["--ties", "present"],
+        ["--required-raters", "0"],
+        ["--boot", "5"],
+        ["--bootstrap", "-1"],
+        ["--seed", "-1"],
+        ["--seed", "x"],
+        ["--subset", "emolia"],
+        ["surplus"],
+    ],
+    ids=" ".join,
+)
+def test_wrong_usage_ends_with_2(here, capsys, arguments):
+    with pytest.raises(SystemExit) as ended:
+        analysis.main(arguments)
+    assert ended.value.code == 2
+    assert "usage: " in capsys.readouterr().err
+
+
+# --- as a process, on the committed data --------------------------------------------------------------------
+
+
+def test_as_a_process_on_the_committed_annotations_it_gives_the_committed_labels(tmp_path, monkeypatch):
+    monkeypatch.setenv("HF_TOKEN", "hf_verysecret")
+    monkeypatch.setenv("API_KEY", "hf_verysecret")
+    done = run_script(
+        "analysis.py", "--annotations-root", ROOT / "annotations", "--output-dir", tmp_path, "--bootstrap", "20"
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == (tmp_path / "report.md").read_text(encoding="utf-8")
+    assert re.fullmatch(r"emolia-emo: \d+ ratings\nemolia-dim: \d+ ratings\n", done.stderr)
+    written = contents(tmp_path)
+    for name, data in written.items():
+        text = data.decode()
+        assert str(tmp_path) not in text
+        assert str(ROOT) not in text
+        assert "hf_verysecret" not in text
+        if name.endswith("benchmark_labels.csv"):
+            labels = pd.read_csv(tmp_path / name, dtype={"level": str})
+            committed = pd.read_csv(ROOT / "analysis_outputs" / name, dtype={"level": str})
+            pd.testing.assert_frame_equal(labels, committed)
+
+
+def test_the_help_is_the_docstring(capsys):
+    with pytest.raises(SystemExit) as ended:
+        analysis.main(["--help"])
+    assert ended.value.code == 0
+    assert analysis.__doc__ is not None
+    assert analysis.__doc__.strip() in capsys.readouterr().out

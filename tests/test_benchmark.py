@@ -1,0 +1,927 @@
+"""benchmark.py as people run it: on the demo, on broken clips, against good servers and hostile ones."""
+
+import base64
+import json
+import os
+import re
+import shutil
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import soundfile
+
+from benchmark import main
+from earmark.models.scorers.sham import sham_similarity
+from sham_server import Faults, ShamServer, make_server
+
+ROOT = Path(__file__).resolve().parent.parent
+SUBSETS = ("emolia-emo", "emolia-dim")
+KEYS = {
+    "emolia-emo": ["file_name", "queried_emotion", "task_type"],
+    "emolia-dim": ["file_name", "dimension", "level", "polarity"],
+}
+SLICES = {
+    "emolia-emo": ["task_type", "benchmark_bucket", "queried_emotion"],
+    "emolia-dim": ["polarity", "benchmark_bucket", "dimension"],
+}
+AFTER_KEY = [
+    "benchmark_bucket",
+    "n_raters",
+    "majority_present",
+    "audio_path",
+    "prompt",
+    "similarity",
+    "pred_present",
+    "ok",
+    "error",
+]
+SLICE_METRICS = ["n", "n_positive", "accuracy", "balanced_accuracy", "f1", "roc_auc", "average_precision"]
+NO_FAULTS = Faults()
+SENTENCE = "Speech audio in which the speaker expresses or conveys {}."
+
+# Eight labels on four clips: two ties, six questions, which each filter leaves a known part of.
+LABELS = """\
+file_name,queried_emotion,task_type,source_emotion,majority_present,benchmark_bucket,n_raters,flagged
+a.wav,Joy,affirmative,Joy,1,unanimous_present,3,False
+a.wav,Fear,contrastive_1,Joy,0,majority_absent,3,False
+b.wav,Joy,affirmative,Joy,,tie,2,False
+b.wav,Anger,ultimate,Joy,0,single_rater_absent,1,False
+c.wav,Jealousy___Envy,affirmative,Jealousy___Envy,1,unanimous_present,2,True
+c.wav,Joy,contrastive_2,Jealousy___Envy,0,unanimous_absent,3,False
+d.wav,Fear,affirmative,Fear,1,majority_present,3,True
+d.wav,Joy,penultimate,Fear,,tie,4,False
+"""
+ASKED = ["a Joy", "a Fear", "b Anger", "c Jealousy___Envy", "c Joy", "d Fear"]
+
+
+# --- what is run ------------------------------------------------------------------------------------------------
+
+
+def run(root: Path, out: Path, *flags: str) -> int:
+    """benchmark.py in this process on a project's folders."""
+    places = ["--analysis-root", f"{root}/analysis_outputs", "--dataset-root", f"{root}/dataset"]
+    return main([*places, "--output-dir", str(out), "--bootstrap", "20", *flags])
+
+
+def run_apart(out: Path, *flags: str, root: Path = ROOT, **environment: str) -> subprocess.CompletedProcess[str]:
+    """benchmark.py as a process of its own, in a project's folder."""
+    command = [sys.executable, str(ROOT / "benchmark.py"), "--output-dir", str(out), *flags]
+    env = {**os.environ, "PYTHONPATH": str(ROOT), **environment}
+    return subprocess.run(command, cwd=root, env=env, capture_output=True, text=True, check=False, timeout=120)
+
+
+def cells(path: Path) -> pd.DataFrame:
+    return pd.read_csv(path, dtype=str, keep_default_na=False)
+
+
+def predictions(out: Path, subset: str = "emolia-emo") -> pd.DataFrame:
+    return cells(out / subset / "predictions.csv")
+
+
+def summary(out: Path, subset: str = "emolia-emo") -> dict[str, Any]:
+    def refuse(constant: str) -> None:
+        raise AssertionError(f"{constant} is no JSON")
+
+    return json.loads((out / subset / "summary.json").read_text(encoding="utf-8"), parse_constant=refuse)
+
+
+def excluded(out: Path) -> dict[str, int]:
+    return {exclusion["reason"]: exclusion["count"] for exclusion in summary(out)["exclusions"]}
+
+
+def contents(out: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(out)): path.read_bytes() for path in sorted(out.rglob("*")) if path.is_file()}
+
+
+def asked(out: Path) -> list[str]:
+    """The rows of predictions.csv as `a Joy`."""
+    table = predictions(out)
+    return [
+        f"{Path(f).stem} {emotion}" for f, emotion in zip(table["file_name"], table["queried_emotion"], strict=True)
+    ]
+
+
+@pytest.fixture
+def small(tmp_path: Path) -> Path:
+    """A project of the eight labels above, with real audio."""
+    labels = tmp_path / "small/analysis_outputs/emolia-emo/benchmark_labels.csv"
+    labels.parent.mkdir(parents=True)
+    labels.write_text(LABELS)
+    clips = {"a": "Joy", "b": "Joy", "c": "Jealousy_&_Envy", "d": "Fear"}
+    for i, (name, emotion) in enumerate(clips.items()):
+        folder = tmp_path / f"small/dataset/emolia-emo/data/{emotion}_best"
+        folder.mkdir(parents=True, exist_ok=True)
+        tone = 0.3 * np.sin(2 * np.pi * 200 * (i + 1) * np.arange(8000) / 16000)
+        soundfile.write(folder / f"{name}.wav", tone, 16000)
+    return tmp_path / "small"
+
+
+@pytest.fixture
+def demo(tmp_path: Path) -> Path:
+    """A copy of the demo that a test may break."""
+    for folder in ("dataset", "analysis_outputs"):
+        shutil.copytree(ROOT / folder, tmp_path / "demo" / folder)
+    return tmp_path / "demo"
+
+
+@pytest.fixture(scope="module")
+def demo_run(tmp_path_factory: pytest.TempPathFactory) -> tuple[subprocess.CompletedProcess[str], Path]:
+    """What `uv run benchmark.py` does in a fresh clone."""
+    out = tmp_path_factory.mktemp("run") / "out"
+    return run_apart(out), out
+
+
+# --- servers ----------------------------------------------------------------------------------------------------
+
+
+@contextmanager
+def serving(server: ThreadingHTTPServer) -> Iterator[ThreadingHTTPServer]:
+    with server:
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        try:
+            yield server
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+@contextmanager
+def sham(faults: Faults = NO_FAULTS) -> Iterator[ShamServer]:
+    with serving(make_server("127.0.0.1", 0, faults)) as server:
+        assert isinstance(server, ShamServer)
+        yield server
+
+
+@dataclass
+class Seen:
+    """One request as it reached a server."""
+
+    path: str
+    headers: dict[str, str]
+    body: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def question(self) -> str:
+        label = self.body["text"].removeprefix(SENTENCE.partition("{")[0]).removesuffix(".").replace(" / ", "___")
+        return f"{Path(self.body['audio_filename']).stem} {label}"
+
+
+Reply = tuple[int, bytes, dict[str, str]]
+
+
+def ok(body: object) -> Reply:
+    return 200, body if isinstance(body, bytes) else json.dumps(body).encode(), {}
+
+
+def sham_reply(request: Seen) -> Reply:
+    stem = Path(request.body["audio_relpath"]).stem
+    return ok({"similarity": sham_similarity(stem, request.body["text"])})
+
+
+class OwnServer(ThreadingHTTPServer):
+    """Answers what a function says, and remembers every request."""
+
+    request_queue_size = 64
+
+    def __init__(self, answer: Callable[[Seen], Reply]) -> None:
+        self.answer, self.seen, self.lock = answer, list[Seen](), threading.Lock()
+        super().__init__(("127.0.0.1", 0), OwnHandler)
+        self.url = f"http://127.0.0.1:{self.server_port}/v1/similarity"
+
+
+class OwnHandler(BaseHTTPRequestHandler):
+    server: OwnServer
+    protocol_version = "HTTP/1.1"
+    wbufsize = 2**16
+
+    def do_POST(self) -> None:
+        content = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+        request = Seen(self.path, dict(self.headers), json.loads(content or b"{}"))
+        with self.server.lock:
+            self.server.seen.append(request)
+        status, body, headers = self.server.answer(request)
+        self.send_response(status)
+        for name, value in {"Content-Length": str(len(body)), **headers}.items():
+            self.send_header(name, value)
+        self.end_headers()
+        self.wfile.write(body)
+
+    do_GET = do_POST  # noqa: N815
+
+    def log_message(self, format: str, *args: Any) -> None:  # noqa: A002
+        pass
+
+
+@contextmanager
+def own(answer: Callable[[Seen], Reply]) -> Iterator[OwnServer]:
+    with serving(OwnServer(answer)) as server:
+        assert isinstance(server, OwnServer)
+        yield server
+
+
+@pytest.fixture
+def closed_port() -> int:
+    """A port on which nothing listens."""
+    with socket.socket() as holder:
+        holder.bind(("127.0.0.1", 0))
+        return int(holder.getsockname()[1])
+
+
+# --- the demo ---------------------------------------------------------------------------------------------------
+
+
+def test_a_fresh_clone_scores_both_subsets_and_shows_a_report(demo_run):
+    done, out = demo_run
+    assert done.returncode == 0, done.stderr
+    for subset in SUBSETS:
+        assert (out / subset / "report.md").read_text(encoding="utf-8") in done.stdout
+        assert f"# {subset}: sham" in done.stdout
+    assert done.stdout.index("# emolia-emo") < done.stdout.index("# emolia-dim")
+    assert "\r" not in done.stderr  # no bar where stderr is no terminal
+
+
+@pytest.mark.parametrize("subset", SUBSETS)
+def test_every_file_of_the_format_is_there_and_nothing_half_written(demo_run, subset: str):
+    names = {path.name for path in (demo_run[1] / subset).iterdir()}
+    tables = {"predictions.csv", *(f"metrics_by_{key}.csv" for key in SLICES[subset])}
+    assert {name for name in names if name.endswith(".csv")} == tables
+    assert {"summary.json", "report.md"} <= names
+    assert not [name for name in names if name.endswith((".tmp", ".jsonl"))]
+
+
+@pytest.mark.parametrize("subset", SUBSETS)
+def test_predictions_have_exactly_the_columns_of_the_format(demo_run, subset: str):
+    assert list(predictions(demo_run[1], subset)) == [*KEYS[subset], *AFTER_KEY]
+
+
+@pytest.mark.parametrize(("subset", "key"), [(subset, key) for subset in SUBSETS for key in SLICES[subset]])
+def test_slice_metrics_have_exactly_the_columns_of_the_format(demo_run, subset: str, key: str):
+    assert list(cells(demo_run[1] / subset / f"metrics_by_{key}.csv")) == [key, *SLICE_METRICS]
+
+
+@pytest.mark.parametrize("subset", SUBSETS)
+def test_the_summary_has_the_keys_of_the_format(demo_run, subset: str):
+    found = summary(demo_run[1], subset)
+    common = "schema_version script argv created_utc git python packages device seed signature inputs parameters"
+    own_keys = (
+        "exclusions subset mode endpoint threshold filters rows_total rows_evaluated_ok missing_audio "
+        "evaluation_errors items_tied_excluded majority_baseline overall unanimous_subset cross_fitted_threshold "
+        "quality_band human_ceiling"
+    )
+    assert set(f"{common} {own_keys}".split(" ")) <= set(found)
+    estimates = ["balanced_accuracy", "accuracy", "f1", "precision", "recall", "roc_auc", "average_precision"]
+    for part in ("overall", "unanimous_subset"):
+        assert set(found[part]) == {*estimates, "tp", "fp", "tn", "fn"}
+        assert set(found[part]["accuracy"]) == {"value", "low", "high", "n"}
+    assert (found["subset"], found["mode"], found["endpoint"], found["threshold"]) == (subset, "sham", None, 0.0)
+    assert found["inputs"][0]["path"] == f"analysis_outputs/{subset}/benchmark_labels.csv"
+    assert found["inputs"][0]["rows"] == len(cells(ROOT / found["inputs"][0]["path"]))
+
+
+@pytest.mark.parametrize("subset", SUBSETS)
+def test_the_human_ceiling_is_copied_from_the_analysis_and_stands_beside_the_model(demo_run, subset: str):
+    people = json.loads((ROOT / "analysis_outputs" / subset / "summary.json").read_text())["human_ceiling"]
+    copied = summary(demo_run[1], subset)["human_ceiling"]
+    for key in ("pairwise_balanced_accuracy", "loo_balanced_accuracy", "loo_accuracy"):
+        assert copied[key]["value"] == people[key]["value"]
+    report = (demo_run[1] / subset / "report.md").read_text()
+    model = summary(demo_run[1], subset)["overall"]["balanced_accuracy"]["value"]
+    section = report.partition("people at the same task")[2].partition("## ")[0]
+    assert f"{people['loo_balanced_accuracy']['value']:.3f}" in section
+    assert f"{model:.3f}" in section
+
+
+@pytest.mark.parametrize("subset", SUBSETS)
+def test_a_report_opens_and_closes_with_the_band_table(demo_run, subset: str):
+    report = (demo_run[1] / subset / "report.md").read_text()
+    [first, last] = [m.start() for m in re.finditer(r"\| Bad \| below 0\.55 \|.*\n\| Weak \|", report)]
+    assert report[:first].count("\n## ") == 0
+    assert report[last:].count("\n## ") == 0
+
+
+@pytest.mark.parametrize("subset", SUBSETS)
+def test_rows_are_the_untied_labels_in_their_order(demo_run, subset: str):
+    labels = cells(ROOT / "analysis_outputs" / subset / "benchmark_labels.csv")
+    untied = labels[labels["majority_present"] != ""]
+    columns = [*KEYS[subset], "benchmark_bucket", "n_raters", "majority_present"]
+    assert predictions(demo_run[1], subset)[columns].to_numpy().tolist() == untied[columns].to_numpy().tolist()
+    assert summary(demo_run[1], subset)["items_tied_excluded"] == len(labels) - len(untied) > 0
+
+
+@pytest.mark.parametrize("subset", SUBSETS)
+def test_similarities_are_the_sham_values_of_clip_and_sentence(demo_run, subset: str):
+    for row in predictions(demo_run[1], subset).to_dict("records"):
+        path = Path(row["audio_path"])
+        assert (ROOT / "dataset" / path).is_file()
+        stem = path.stem if subset == "emolia-emo" else str(path.with_suffix(""))
+        assert float(row["similarity"]) == sham_similarity(stem, row["prompt"])
+        assert row["pred_present"] == str(int(float(row["similarity"]) >= 0))
+        assert (row["ok"], row["error"]) == ("True", "")
+
+
+def test_sentences_are_the_emotion_in_words_or_the_rubric_of_the_level(demo_run):
+    emo = predictions(demo_run[1], "emolia-emo").set_index("queried_emotion")["prompt"]
+    assert set(emo["Jealousy___Envy"]) == {SENTENCE.format("Jealousy / Envy")}
+    assert set(emo["Affection"]) == {SENTENCE.format("Affection")}
+    rubric = json.loads((ROOT / "dataset/emolia-dim/variables.json").read_text())
+    for row in predictions(demo_run[1], "emolia-dim").to_dict("records"):
+        assert row["prompt"] == rubric[row["dimension"]]["levels"][row["level"]]
+
+
+def test_counts_in_the_summary_are_those_of_the_predictions(demo_run):
+    table, found = predictions(demo_run[1]), summary(demo_run[1])
+    said, truth = (pd.to_numeric(table[column]) == 1 for column in ("pred_present", "majority_present"))
+    by_hand = [int((said & truth).sum()), int((said & ~truth).sum()), int((~said & ~truth).sum())]
+    overall = found["overall"]
+    assert [overall["tp"], overall["fp"], overall["tn"]] == by_hand
+    assert overall["tp"] + overall["fp"] + overall["tn"] + overall["fn"] == len(table) == found["rows_total"]
+    assert overall["accuracy"]["value"] == pytest.approx((by_hand[0] + by_hand[2]) / len(table))
+
+
+def test_a_function_call_and_a_process_write_the_same_bytes(demo_run, tmp_path: Path, monkeypatch, capsys):
+    monkeypatch.chdir(ROOT)
+    out = tmp_path / "out"
+    assert main(["--output-dir", str(out)]) == 0
+    assert capsys.readouterr().out == demo_run[0].stdout
+    here, there = contents(out), contents(demo_run[1])
+    assert list(here) == list(there)
+    stamp = re.compile(rb'"created_utc": "[^"]+"')
+    for name in here:
+        assert stamp.sub(b"", here[name]) == stamp.sub(b"", there[name]), name
+    assert len(stamp.findall(here["emolia-emo/summary.json"])) == 1
+
+
+def test_no_output_holds_an_absolute_path(demo_run):
+    for name, content in contents(demo_run[1]).items():
+        assert str(ROOT).encode() not in content, name
+        assert str(demo_run[1].parent).encode() not in content, name
+
+
+def test_quiet_leaves_stderr_empty_and_the_report_on_stdout(small: Path, tmp_path: Path, capfd):
+    next((small / "dataset").rglob("a.wav")).unlink()
+    assert run(small, tmp_path / "out", "--subset", "emolia-emo") == 1
+    assert "2" in capfd.readouterr().err  # there is something to be quiet about
+    assert run(small, tmp_path / "out", "--subset", "emolia-emo", "--quiet") == 1
+    printed = capfd.readouterr()
+    assert printed.err == ""
+    assert printed.out.startswith("# emolia-emo: sham")
+
+
+def test_one_subset_alone_leaves_the_other_alone(demo_run, tmp_path: Path):
+    assert run(ROOT, tmp_path / "out", "--subset", "emolia-dim") == 0
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["emolia-dim"]
+    assert (
+        contents(tmp_path / "out")["emolia-dim/predictions.csv"] == contents(demo_run[1])["emolia-dim/predictions.csv"]
+    )
+
+
+# --- an endpoint ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "flags",
+    [("--concurrency", "1"), ("--concurrency", "32"), ("--no-audio-send",), ("--concurrency", "32", "--no-audio-send")],
+    ids=" ".join,
+)
+def test_an_endpoint_gives_the_predictions_of_the_sham_run_to_the_last_byte(demo_run, tmp_path: Path, flags):
+    with sham() as server:
+        assert run(ROOT, tmp_path / "out", "--endpoint", server.url, *flags) == 0
+    for subset in SUBSETS:
+        name = f"{subset}/predictions.csv"
+        assert (tmp_path / "out" / name).read_bytes() == (demo_run[1] / name).read_bytes()
+        found = summary(tmp_path / "out", subset)
+        assert (found["mode"], found["endpoint"]) == ("endpoint", server.url)
+
+
+def test_replies_out_of_order_leave_the_rows_in_order(demo_run, tmp_path: Path):
+    with sham(Faults(latency_ms=(20, 20))) as server:
+        assert run(ROOT, tmp_path / "out", "--endpoint", server.url, "--concurrency", "32") == 0
+    for subset in SUBSETS:
+        name = f"{subset}/predictions.csv"
+        assert (tmp_path / "out" / name).read_bytes() == (demo_run[1] / name).read_bytes()
+
+
+def test_labels_in_another_order_give_rows_in_that_order(small: Path, tmp_path: Path):
+    labels = small / "analysis_outputs/emolia-emo/benchmark_labels.csv"
+    header, *rows = LABELS.splitlines()
+    labels.write_text("\n".join([header, *reversed(rows)]))
+    with own(sham_reply) as server:
+        assert run(small, tmp_path / "out", "--subset", "emolia-emo", "--endpoint", server.url) == 0
+    assert asked(tmp_path / "out") == ASKED[::-1]
+
+
+def test_every_question_is_asked_once_with_its_clip_and_a_tie_never(small: Path, tmp_path: Path):
+    with own(sham_reply) as server:
+        assert run(small, tmp_path / "out", "--subset", "emolia-emo", "--endpoint", server.url) == 0
+    assert sorted(request.question for request in server.seen) == sorted(ASKED)
+    for request in server.seen:
+        clip = small / "dataset" / request.body["audio_relpath"]
+        assert base64.b64decode(request.body["audio_base64"]) == clip.read_bytes()
+        assert request.body["audio_filename"] == clip.name
+        assert set(request.body) == {"text", "audio_filename", "audio_relpath", "audio_base64"}
+        assert request.headers["Content-Type"] == "application/json"
+        assert "Authorization" not in request.headers
+
+
+def test_without_audio_a_stem_is_sent_in_its_place(small: Path, tmp_path: Path):
+    flags = ("--subset", "emolia-emo", "--no-audio-send")
+    with own(sham_reply) as server:
+        assert run(small, tmp_path / "out", *flags, "--endpoint", server.url) == 0
+    assert len(server.seen) == 6
+    for request in server.seen:
+        assert set(request.body) == {"text", "audio_filename", "audio_relpath", "audio_stem"}
+        assert request.body["audio_stem"] == Path(request.body["audio_filename"]).stem
+
+
+@pytest.mark.parametrize("key", ["similarity", "score", "logit"])
+@pytest.mark.parametrize("value", [0.25, -3, 0])
+def test_a_number_under_any_of_three_names_is_a_similarity(small: Path, tmp_path: Path, key: str, value: float):
+    with own(lambda _: ok({key: value, "model": "m"})) as server:
+        assert run(small, tmp_path / "out", "--subset", "emolia-emo", "--endpoint", server.url) == 0
+    assert {float(cell) for cell in predictions(tmp_path / "out")["similarity"]} == {float(value)}
+    assert set(predictions(tmp_path / "out")["pred_present"]) == {"1" if value >= 0 else "0"}
+
+
+def test_a_passing_fault_is_tried_again(small: Path, tmp_path: Path):
+    once = set[str]()
+
+    def first_503(request: Seen) -> Reply:
+        if request.question == "c Joy" and not once:
+            once.add(request.question)
+            return 503, b'{"error": "starting"}', {"Retry-After": "0"}
+        return sham_reply(request)
+
+    with own(first_503) as server:
+        assert run(small, tmp_path / "out", "--subset", "emolia-emo", "--endpoint", server.url) == 0
+    assert len(server.seen) == 7
+    assert set(predictions(tmp_path / "out")["ok"]) == {"True"}
+
+
+# --- filters ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("flags", "left", "counts"),
+    [
+        ([], ASKED, []),
+        (["--min-raters", "2"], ["a Joy", "a Fear", "c Jealousy___Envy", "c Joy", "d Fear"], [1]),
+        (["--min-raters", "3"], ["a Joy", "a Fear", "c Joy", "d Fear"], [2]),
+        (["--require-3-raters"], ["a Joy", "a Fear", "c Joy", "d Fear"], [2]),
+        (["--require-3-raters", "--min-raters", "2"], ["a Joy", "a Fear", "c Joy", "d Fear"], [2]),
+        (["--exclude-flagged"], ["a Joy", "a Fear", "b Anger", "c Joy"], [2]),
+        (["--unanimous-only"], ["a Joy", "c Jealousy___Envy", "c Joy"], [3]),
+        (["--limit", "2"], ["a Joy", "a Fear"], [4]),
+        (["--limit", "60"], ASKED, []),
+        (["--unanimous-only", "--limit", "2"], ["a Joy", "c Jealousy___Envy"], [1, 3]),
+        (["--require-3-raters", "--exclude-flagged", "--unanimous-only", "--limit", "1"], ["a Joy"], [1, 1, 1, 2]),
+    ],
+    ids=lambda value: " ".join(value) if value and str(value[0]).startswith("--") else "",
+)
+def test_a_filter_leaves_what_it_says_and_counts_the_rest(small: Path, tmp_path: Path, flags, left, counts):
+    assert run(small, tmp_path / "out", "--subset", "emolia-emo", *flags) == 0
+    assert asked(tmp_path / "out") == left
+    found = summary(tmp_path / "out")
+    assert found["items_tied_excluded"] == 2
+    assert found["rows_total"] == found["rows_evaluated_ok"] == len(left)
+    assert sorted(excluded(tmp_path / "out").values()) == sorted([*counts, 2])
+    assert sum(excluded(tmp_path / "out").values()) + len(left) == 8 == found["inputs"][0]["rows"]
+
+
+def test_filters_are_recorded(small: Path, tmp_path: Path):
+    flags = ["--min-raters", "2", "--exclude-flagged", "--limit", "3", "--threshold", "0.1"]
+    assert run(small, tmp_path / "out", "--subset", "emolia-emo", *flags) == 0
+    assert summary(tmp_path / "out")["filters"] == {
+        "min_raters": 2,
+        "require_3_raters": False,
+        "exclude_flagged": True,
+        "unanimous_only": False,
+        "limit": 3,
+    }
+    assert summary(tmp_path / "out")["threshold"] == 0.1
+
+
+def test_a_filter_that_leaves_nothing_is_said_plainly(small: Path, tmp_path: Path, capsys):
+    assert run(small, tmp_path / "out", "--subset", "emolia-emo", "--min-raters", "9") == 0
+    found = summary(tmp_path / "out")
+    assert (found["rows_total"], found["overall"]["accuracy"]["value"]) == (0, None)
+    assert found["overall"]["accuracy"]["why"]
+    assert list(predictions(tmp_path / "out")) == [*KEYS["emolia-emo"], *AFTER_KEY]
+    assert "0 of 0 questions were answered" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(("threshold", "said"), [("0.25", "1"), ("0.2500001", "0"), ("-1", "1"), ("1", "0")])
+def test_a_question_is_called_present_from_the_threshold_up(small: Path, tmp_path: Path, threshold: str, said: str):
+    with own(lambda _: ok({"similarity": 0.25})) as server:
+        flags = ["--subset", "emolia-emo", "--endpoint", server.url, f"--threshold={threshold}"]
+        assert run(small, tmp_path / "out", *flags) == 0
+    assert set(predictions(tmp_path / "out")["pred_present"]) == {said}
+    overall = summary(tmp_path / "out")["overall"]
+    assert [overall[key] for key in ("tp", "fp", "tn", "fn")] == ([3, 3, 0, 0] if said == "1" else [0, 0, 3, 3])
+    assert summary(tmp_path / "out")["quality_band"] == "Bad"
+
+
+# --- clips ------------------------------------------------------------------------------------------------------
+
+CLIP = "DE_demo_00003.mp3"  # two questions of the demo are about it
+
+
+def spoil(path: Path, how: str) -> None:
+    if how == "truncated":
+        path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    elif how == "zero bytes":
+        path.write_bytes(b"")
+    elif how == "text":
+        path.write_text("A sentence, not a sound.\n" * 200)
+    else:
+        path.unlink()
+        if how == "directory":
+            path.mkdir()
+
+
+TROUBLES = {
+    "missing": r"is not there",
+    "zero bytes": r"is empty \(0 bytes\)",
+    "truncated": r"ends after [01]\.\d s of [23]\.\d s",
+    "text": r"is not audio",
+    "directory": r"is a folder, not a file",
+}
+
+
+@pytest.mark.parametrize("how", TROUBLES)
+def test_a_clip_that_cannot_be_used_fails_its_rows_alone_and_they_say_why(demo: Path, tmp_path: Path, how: str, capsys):
+    [clip] = (demo / "dataset/emolia-emo").rglob(CLIP)
+    spoil(clip, how)
+    out = tmp_path / "out"
+    assert run(demo, out, "--subset", "emolia-emo") == 1
+    table = predictions(out)
+    bad = table["file_name"] == CLIP
+    labels = cells(demo / "analysis_outputs/emolia-emo/benchmark_labels.csv")
+    n_bad = int(((labels["file_name"] == CLIP) & (labels["majority_present"] != "")).sum())
+    assert bad.sum() == n_bad > 1
+    for row in table[bad].to_dict("records"):
+        assert re.search(rf"^{re.escape(CLIP)}: {TROUBLES[how]}", row["error"])
+        assert (row["ok"], row["similarity"], row["pred_present"]) == ("False", "", "")
+        assert row["audio_path"].endswith(CLIP)
+    for row in table[~bad].to_dict("records"):
+        assert float(row["similarity"]) == sham_similarity(Path(row["file_name"]).stem, row["prompt"])
+        assert (row["ok"], row["error"]) == ("True", "")
+    found = summary(out)
+    assert (found["rows_total"], found["rows_evaluated_ok"]) == (len(table), len(table) - n_bad)
+    assert found["missing_audio"] == (n_bad if how == "missing" else 0)
+    assert found["evaluation_errors"] == (0 if how == "missing" else n_bad)
+    assert sum(found["overall"][key] for key in ("tp", "fp", "tn", "fn")) == len(table) - n_bad
+    printed = capsys.readouterr()
+    assert "predictions.csv" in printed.err
+    assert "Traceback" not in printed.err
+    for name, content in contents(out).items():
+        assert str(tmp_path).encode() not in content, f"{name} holds an absolute path"
+
+
+def test_a_clip_that_cannot_be_used_is_never_sent(small: Path, tmp_path: Path):
+    spoil(next((small / "dataset").rglob("a.wav")), "truncated")
+    spoil(next((small / "dataset").rglob("b.wav")), "missing")
+    with own(sham_reply) as server:
+        assert run(small, tmp_path / "out", "--subset", "emolia-emo", "--endpoint", server.url) == 1
+    assert sorted(request.question for request in server.seen) == sorted(ASKED[3:])
+    assert predictions(tmp_path / "out")["ok"].tolist() == ["False"] * 3 + ["True"] * 3
+
+
+def test_missing_clips_alone_may_be_allowed(small: Path, tmp_path: Path):
+    spoil(next((small / "dataset").rglob("a.wav")), "missing")
+    assert run(small, tmp_path / "out", "--subset", "emolia-emo", "--allow-missing") == 0
+    assert summary(tmp_path / "out")["missing_audio"] == 2
+    spoil(next((small / "dataset").rglob("d.wav")), "zero bytes")
+    assert run(small, tmp_path / "out", "--subset", "emolia-emo", "--allow-missing") == 1
+    found = summary(tmp_path / "out")
+    assert (found["missing_audio"], found["evaluation_errors"], found["rows_evaluated_ok"]) == (2, 1, 3)
+
+
+def test_allowing_missing_clips_does_not_allow_a_scorer_that_fails(small: Path, tmp_path: Path):
+    spoil(next((small / "dataset").rglob("a.wav")), "missing")
+    with own(lambda request: ok({}) if request.question == "d Fear" else sham_reply(request)) as server:
+        flags = ["--subset", "emolia-emo", "--allow-missing", "--endpoint", server.url]
+        assert run(small, tmp_path / "out", *flags) == 1
+
+
+def test_without_any_audio_every_row_is_missing(small: Path, tmp_path: Path):
+    shutil.rmtree(small / "dataset")
+    assert run(small, tmp_path / "out", "--subset", "emolia-emo") == 1
+    found = summary(tmp_path / "out")
+    assert (found["missing_audio"], found["rows_evaluated_ok"]) == (6, 0)
+    assert found["overall"]["balanced_accuracy"]["value"] is None
+
+
+def test_a_clip_shorter_than_its_own_description_is_truncated(small: Path, tmp_path: Path):
+    next((small / "dataset").rglob("a.wav")).with_suffix(".json").write_text('{"duration": 2.1}')  # it lasts 0.5 s
+    next((small / "dataset").rglob("b.wav")).with_suffix(".json").write_text('{"duration": 0.5}')
+    assert run(small, tmp_path / "out", "--subset", "emolia-emo") == 1
+    errors = predictions(tmp_path / "out")["error"].tolist()
+    assert errors == ["a.wav: ends after 0.5 s of 2.1 s"] * 2 + [""] * 4
+
+
+@pytest.mark.parametrize(
+    "said", ["0.5", "0.45", '"2.1"', "0", "-1", "NaN", "Infinity", "1e999", "true", "null", "[2.1]"]
+)
+def test_a_description_that_says_no_length_or_the_right_one_faults_no_clip(small: Path, tmp_path: Path, said: str):
+    next((small / "dataset").rglob("a.wav")).with_suffix(".json").write_text(f'{{"duration": {said}}}')
+    assert run(small, tmp_path / "out", "--subset", "emolia-emo") == 0
+    assert set(predictions(tmp_path / "out")["error"]) == {""}
+
+
+@pytest.mark.parametrize("text", ["{", "[0.5]", "", '"long"', "5", "\x00"])
+def test_a_description_that_is_none_faults_no_clip(small: Path, tmp_path: Path, text: str):
+    next((small / "dataset").rglob("a.wav")).with_suffix(".json").write_text(text)
+    assert run(small, tmp_path / "out", "--subset", "emolia-emo") == 0
+
+
+def test_a_clip_of_a_folder_spelt_with_an_ampersand_is_found(small: Path, tmp_path: Path):
+    assert run(small, tmp_path / "out", "--subset", "emolia-emo") == 0
+    paths = predictions(tmp_path / "out")["audio_path"].tolist()
+    assert paths[3] == paths[4] == "emolia-emo/data/Jealousy_&_Envy_best/c.wav"
+
+
+# --- a scorer that misbehaves -----------------------------------------------------------------------------------
+
+HOSTILE: dict[str, tuple[Reply, str]] = {
+    "NaN": (ok(b'{"similarity": NaN}'), r"not finite"),
+    "Infinity": (ok(b'{"similarity": Infinity}'), r"not finite"),
+    "-Infinity": (ok(b'{"similarity": -Infinity}'), r"not finite"),
+    "1e999": (ok(b'{"similarity": 1e999}'), r"not finite"),
+    "an integer beyond floats": (ok(b'{"similarity": 1' + b"0" * 400 + b"}"), r"not finite"),
+    "a string": (ok({"similarity": "0.9"}), r"no number.*0\.9"),
+    "a boolean": (ok({"similarity": True}), r"no number"),
+    "a list": (ok({"similarity": [0.9]}), r"no number"),
+    "null": (ok({"similarity": None}), r"similarity"),
+    "a missing key": (ok({"result": 0.9}), r"similarity, score, logit.*result"),
+    "a bare number": (ok(b"0.9"), r"similarity, score, logit"),
+    "an HTML page": (ok(b'<html>\n<body>Welcome, "friend"</body>'), r"no JSON.*<html> <body>Welcome"),
+    "nothing": (ok(b""), r"no JSON"),
+    "deep nesting": (ok(b"[" * 200_000), r"no JSON"),
+    "bytes that are no text": (ok(b"\xff\xfe\x00"), r"no JSON"),
+    "404 with a message": ((404, b'{"error": "no such model: clap"}', {}), r"404.*no such model: clap"),
+    "400 with a long message": ((400, b"x" * 5000, {}), r"400.*x{400}"),
+    "503 that stays": ((503, b'{"error": "overloaded"}', {}), r"503.*overloaded"),
+}
+
+
+@pytest.mark.parametrize("kind", HOSTILE)
+def test_a_reply_that_is_no_similarity_fails_its_row_alone(small: Path, tmp_path: Path, kind: str, capsys):
+    reply, why = HOSTILE[kind]
+    out = tmp_path / "out"
+    with own(lambda request: reply if request.question == "c Joy" else ok({"similarity": 0.5})) as server:
+        flags = ["--subset", "emolia-emo", "--retries", "0", "--endpoint", server.url]
+        assert run(small, out, *flags) == 1
+    table = predictions(out)
+    assert table["ok"].tolist() == ["True"] * 4 + ["False", "True"]
+    row = table.iloc[4]
+    assert (row["similarity"], row["pred_present"]) == ("", "")
+    assert re.search(why, row["error"])
+    assert len(row["error"]) < 700
+    assert "\n" not in row["error"]
+    found = summary(out)
+    assert (found["rows_evaluated_ok"], found["evaluation_errors"], found["missing_audio"]) == (5, 1, 0)
+    assert [found["overall"][key] for key in ("tp", "fp", "tn", "fn")] == [3, 2, 0, 0]  # no negative prediction
+    assert "Traceback" not in capsys.readouterr().err
+
+
+def test_a_scorer_that_always_fails_leaves_null_numbers_that_say_why(small: Path, tmp_path: Path, capsys):
+    with own(lambda _: ok(b'{"similarity": NaN}')) as server:
+        flags = ["--subset", "emolia-emo", "--endpoint", server.url, "--retries", "0"]
+        assert run(small, tmp_path / "out", *flags) == 1
+    found = summary(tmp_path / "out")  # which refuses NaN
+    assert found["evaluation_errors"] == 6
+    assert found["overall"]["roc_auc"]["value"] is None
+    assert found["overall"]["roc_auc"]["why"]
+    assert found["quality_band"] is None
+    for key in SLICES["emolia-emo"]:
+        assert len(cells(tmp_path / f"out/emolia-emo/metrics_by_{key}.csv")) == 0
+    assert not re.search(r"\bnan\b", capsys.readouterr().out, re.IGNORECASE)
+
+
+@pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
+def test_a_redirect_is_not_followed(small: Path, tmp_path: Path, status: int):
+    with own(lambda _: ok({"similarity": 0.5})) as elsewhere:
+        there = elsewhere.url.replace("127.0.0.1", "localhost")
+        with own(lambda _: (status, b"", {"Location": there})) as server:
+            flags = ["--subset", "emolia-emo", "--endpoint", server.url, "--retries", "0"]
+            assert run(small, tmp_path / "out", *flags) == 1
+        assert elsewhere.seen == []
+    assert len(server.seen) == 6
+    assert all(re.search(rf"{status}.*redirect", error) for error in predictions(tmp_path / "out")["error"])
+
+
+def test_a_server_that_is_not_running_is_an_error_of_every_row(small: Path, tmp_path: Path, closed_port: int, capsys):
+    url = f"http://127.0.0.1:{closed_port}/v1/similarity"
+    flags = ["--subset", "emolia-emo", "--endpoint", url, "--retries", "0"]
+    assert run(small, tmp_path / "out", *flags) == 1
+    table = predictions(tmp_path / "out")
+    assert set(table["ok"]) == {"False"}
+    assert all(re.search(r"(?i)connection", error) for error in table["error"])
+    assert "Traceback" not in capsys.readouterr().err
+
+
+# --- secrets ----------------------------------------------------------------------------------------------------
+
+TOKEN, PASSWORD, KEY = "tok-5f1c0ffee", "hunter2-pass", "k3y-in-query"
+
+
+def check_nobody_tells(printed: str, out: Path, *secrets: str) -> None:
+    files = contents(out)
+    assert "emolia-emo/summary.json" in files
+    assert "emolia-emo" in printed
+    for secret in secrets:
+        assert secret not in printed
+        assert [name for name, content in files.items() if secret.encode() in content] == []
+
+
+def test_a_token_of_the_environment_reaches_the_server_and_nothing_else(small: Path, tmp_path: Path):
+    with own(sham_reply) as server:
+        flags = ["--subset", "emolia-emo", "--bootstrap", "20", "--endpoint", server.url]
+        done = run_apart(tmp_path / "out", *flags, root=small, EARMARK_API_KEY=TOKEN)
+    assert done.returncode == 0, done.stderr
+    assert [request.headers.get("Authorization") for request in server.seen] == [f"Bearer {TOKEN}"] * 6
+    check_nobody_tells(done.stdout + done.stderr, tmp_path / "out", TOKEN)
+
+
+@pytest.mark.parametrize(("status", "code"), [(400, 1), (401, 2)])
+def test_a_token_that_the_server_sends_back_in_its_error_is_not_repeated(
+    small: Path, tmp_path: Path, status: int, code: int
+):
+    def refuse(request: Seen) -> Reply:
+        return status, json.dumps({"error": f"bad credentials: {request.headers['Authorization']}"}).encode(), {}
+
+    with own(refuse) as server:
+        flags = ["--subset", "emolia-emo", "--bootstrap", "20", "--endpoint", server.url, "--retries", "0"]
+        done = run_apart(tmp_path / "out", *flags, root=small, EARMARK_API_KEY=TOKEN)
+    assert done.returncode == code
+    written = contents(tmp_path / "out")
+    said = done.stdout + done.stderr + "".join(content.decode() for content in written.values())
+    assert "bad credentials" in said  # the server's own words, in a row of predictions.csv or on stderr
+    assert TOKEN not in said
+
+
+@pytest.mark.parametrize("form", ["--endpoint URL", "--endpoint=URL"])
+def test_an_address_is_stored_without_what_is_secret_in_it(small: Path, tmp_path: Path, form: str, capfd):
+    with own(sham_reply) as server:
+        url = server.url.replace("://", f"://me:{PASSWORD}@") + f"?key={KEY}"
+        flags = [f"--endpoint={url}"] if "=" in form else ["--endpoint", url]
+        assert run(small, tmp_path / "out", "--subset", "emolia-emo", *flags) == 0
+    assert {request.path for request in server.seen} == {f"/v1/similarity?key={KEY}"}
+    check_nobody_tells("".join(capfd.readouterr()), tmp_path / "out", PASSWORD, KEY)
+    assert summary(tmp_path / "out")["endpoint"] == server.url
+
+
+def test_a_user_and_password_in_the_address_reach_the_server(small: Path, tmp_path: Path):
+    with own(sham_reply) as server:
+        url = server.url.replace("://", f"://me:{PASSWORD}@")
+        assert run(small, tmp_path / "out", "--subset", "emolia-emo", "--endpoint", url) == 0
+    basic = base64.b64encode(f"me:{PASSWORD}".encode()).decode()
+    assert {request.headers.get("Authorization") for request in server.seen} == {f"Basic {basic}"}
+
+
+def test_an_address_in_capitals_is_used_or_refused_and_tells_nothing_either_way(small: Path, tmp_path: Path, capfd):
+    out = tmp_path / "out"
+    with own(sham_reply) as server:
+        url = server.url.replace("http://", f"HTTP://me:{PASSWORD}@")
+        try:
+            code = run(small, out, "--subset", "emolia-emo", "--endpoint", url)
+        except SystemExit as ended:
+            code = int(ended.code or 0)
+    assert code in (0, 2)
+    assert PASSWORD not in "".join(capfd.readouterr())
+    assert not [name for name, content in contents(out).items() if PASSWORD.encode() in content]
+
+
+def test_an_address_that_cannot_be_reached_keeps_its_secrets(small: Path, tmp_path: Path, closed_port: int):
+    url = f"http://me:{PASSWORD}@127.0.0.1:{closed_port}/v1/similarity?key={KEY}"
+    flags = ["--subset", "emolia-emo", "--bootstrap", "20", "--endpoint", url, "--retries", "0"]
+    done = run_apart(tmp_path / "out", *flags, root=small, EARMARK_API_KEY=TOKEN)
+    assert done.returncode == 1
+    check_nobody_tells(done.stdout + done.stderr, tmp_path / "out", PASSWORD, KEY, TOKEN)
+
+
+# --- labels, rubric and usage -----------------------------------------------------------------------------------
+
+
+def test_a_missing_rubric_level_names_everything_and_leaves_the_old_outputs_whole(demo: Path, tmp_path: Path, capsys):
+    out = tmp_path / "out"
+    assert run(demo, out) == 0
+    before = contents(out)
+    variables = demo / "dataset/emolia-dim/variables.json"
+    rubric = json.loads(variables.read_text())
+    del rubric["ACCT"]["levels"]["British"]
+    variables.write_text(json.dumps(rubric))
+    capsys.readouterr()
+    assert run(demo, out) == 1
+    said = capsys.readouterr()
+    labels = (demo / "analysis_outputs/emolia-dim/benchmark_labels.csv").read_text().splitlines()
+    lines = [i for i, text in enumerate(labels, 1) if ",ACCT,British," in text]
+    assert len(lines) > 1
+    for line in lines:
+        assert f"line {line}, column level: variables.json has no rubric for ACCT level 'British'" in said.err
+    assert f"benchmark_labels.csv: {len(lines)} faults" in said.err
+    assert said.out == ""
+    assert contents(out) == before
+
+
+def test_a_missing_rubric_file_is_something_missing(demo: Path, tmp_path: Path, capsys):
+    (demo / "dataset/emolia-dim/variables.json").unlink()
+    assert run(demo, tmp_path / "out") == 2
+    assert "variables.json is not there" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+def test_missing_labels_name_the_command_that_makes_them(tmp_path: Path, capsys):
+    assert run(tmp_path, tmp_path / "out") == 2
+    said = capsys.readouterr().err
+    assert re.fullmatch(r"\S*benchmark_labels\.csv is not there.*`uv run analysis\.py`.*\n", said)
+    assert not (tmp_path / "out").exists()
+
+
+def test_faulty_labels_are_all_listed_and_the_old_outputs_stay(small: Path, tmp_path: Path, capsys):
+    out = tmp_path / "out"
+    assert run(small, out, "--subset", "emolia-emo") == 0
+    before = contents(out)
+    labels = small / "analysis_outputs/emolia-emo/benchmark_labels.csv"
+    rows = LABELS.splitlines()
+    rows[1] = rows[1].replace(",1,unanimous", ",2,unanimous")
+    rows[2] = rows[2].replace(",3,False", ",x,False")
+    labels.write_text("\n".join([*rows, rows[4]]))
+    assert run(small, out, "--subset", "emolia-emo") == 1
+    said = capsys.readouterr().err
+    assert "benchmark_labels.csv: 3 faults" in said
+    assert "line 2, column majority_present: '2'" in said
+    assert "line 3, column n_raters: 'x'" in said
+    assert "line 10, column file_name: the same item" in said
+    assert "uv run analysis.py" in said
+    assert "Traceback" not in said
+    assert contents(out) == before
+
+
+@pytest.mark.parametrize("text", [LABELS.splitlines()[0] + "\n", ""], ids=["header only", "empty file"])
+def test_labels_without_rows_are_no_crash(small: Path, tmp_path: Path, text: str):
+    (small / "analysis_outputs/emolia-emo/benchmark_labels.csv").write_text(text)
+    assert run(small, tmp_path / "out", "--subset", "emolia-emo") == 0
+    assert summary(tmp_path / "out")["rows_total"] == 0
+
+
+def test_a_byte_order_mark_and_windows_line_ends_change_nothing(small: Path, tmp_path: Path):
+    assert run(small, tmp_path / "plain", "--subset", "emolia-emo") == 0
+    labels = small / "analysis_outputs/emolia-emo/benchmark_labels.csv"
+    labels.write_bytes(b"\xef\xbb\xbf" + LABELS.replace("\n", "\r\n").encode())
+    assert run(small, tmp_path / "windows", "--subset", "emolia-emo") == 0
+    name = "emolia-emo/predictions.csv"
+    assert (tmp_path / "windows" / name).read_bytes() == (tmp_path / "plain" / name).read_bytes()
+
+
+@pytest.mark.parametrize(
+    "flags",
+    [
+        ["--subset", "emolia"],
+        ["--sub", "emolia-emo"],
+        ["--limit", "0"],
+        ["--min-raters", "0"],
+        ["--concurrency", "0"],
+        ["--threshold", "high"],
+        ["--threshold", "nan"],
+        ["--threshold", "inf"],
+        ["--bootstrap", "-1"],
+        ["--retries", "-1"],
+        ["--timeout", "0"],
+        ["--timeout", "nan"],
+        ["--endpoint", ""],
+        ["--endpoint", f"me:{PASSWORD}@127.0.0.1:9/v1/similarity"],
+        ["--endpoint", "ftp://127.0.0.1/v1/similarity"],
+    ],
+    ids=" ".join,
+)
+def test_wrong_usage_ends_with_2_before_anything_is_written(small: Path, tmp_path: Path, flags: list[str], capsys):
+    timeouts = "--timeout" in flags or "--retries" in flags
+    where = ["--endpoint", "http://127.0.0.1:9/v1/similarity"] if timeouts else []
+    with pytest.raises(SystemExit) as ended:
+        run(small, tmp_path / "out", "--subset", "emolia-emo", *where, *flags)
+    assert ended.value.code == 2
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert flags[0] in said.err
+    assert PASSWORD not in said.err
+    assert not (tmp_path / "out").exists()
+
+
+def test_the_help_holds_commands_to_copy(capsys):
+    with pytest.raises(SystemExit) as ended:
+        main(["--help"])
+    assert ended.value.code == 0
+    assert capsys.readouterr().out.count("uv run benchmark.py") >= 3

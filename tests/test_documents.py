@@ -1,0 +1,66 @@
+"""Documents say what the program does: names, figures and commands are held against the real thing."""
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+from earmark.report.documents import definitions
+
+ROOT = Path(__file__).resolve().parents[1]
+METRICS = (ROOT / "METRICS.md").read_text(encoding="utf-8")
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def summary(subset):
+    return json.loads((ROOT / "analysis_outputs" / subset / "summary.json").read_text(encoding="utf-8"))
+
+
+@pytest.mark.parametrize("name", definitions())
+def test_every_defined_number_is_explained(name):
+    assert f"`{name}`" in METRICS
+
+
+@pytest.mark.parametrize("subset", ["emolia-emo", "emolia-dim"])
+def test_every_estimate_of_the_analysis_is_defined(subset):
+    found = summary(subset)
+    names = {*found["agreement"], *found["human_ceiling"]} - {"pairs", "loo_n_annotations"}
+    names |= {name for name, value in found.items() if isinstance(value, dict) and "low" in value}
+    assert names <= set(definitions())
+
+
+def test_the_demo_values_in_metrics_are_those_of_the_committed_analysis():
+    ours = {
+        "pairwise_exact_binary": lambda s: s["agreement"]["percent_binary"]["value"],
+        "fleiss_binary_kappa": lambda s: s["agreement"]["fleiss_kappa_binary"]["value"],
+        "majority_present_rate": lambda s: s["majority_present_rate"]["value"],
+        "preselection_confirm_rate": lambda s: s["preselection_confirm_rate"]["value"],
+    }
+    both = [summary("emolia-emo"), summary("emolia-dim")]
+    for name, value in ours.items():
+        figures = " | ".join(f"{s['emolia_bench'][name]:.3f} | {value(s):.3f}" for s in both)
+        assert f"| `{name}` | {figures} |" in METRICS
+
+
+def test_the_readme_shows_what_benchmark_prints(tmp_path, capsys):
+    import benchmark
+
+    assert benchmark.main(["--subset", "emolia-emo", "--quiet", "--output-dir", str(tmp_path)]) == 0
+    printed = capsys.readouterr().out
+    shown = [line for line in README.splitlines() if line.startswith(("| model", "| a person"))]
+    assert len(shown) == 4
+    assert [line for line in shown if line not in printed] == []
+
+
+def test_files_in_the_readme_exist():
+    tree = README.split("## The tree")[1].split("```")[1]
+    listed = re.findall(r"^(?:  )?([\w./]+\.(?:py|toml|md))", tree, flags=re.MULTILINE)
+    assert len(listed) > 15
+    assert [name for name in listed if not ((ROOT / name).exists() or (ROOT / "earmark" / name).exists())] == []
+
+
+def test_no_document_or_code_names_this_machine_or_a_download_host():
+    hosts = re.compile(r"pypi\.org|pythonhosted|registry\.npmjs|deb\.debian|/home/\w+/\w+/|/root/")
+    texts = [*ROOT.glob("*.md"), *ROOT.glob("*.py"), *(ROOT / "earmark").rglob("*.py"), ROOT / "pyproject.toml"]
+    assert [path.name for path in texts if hosts.search(path.read_text(encoding="utf-8"))] == []
