@@ -43,7 +43,7 @@ def argument_parser() -> ArgumentParser:
         "--ties", choices=TIES, default="exclude", help="what a tied item is labelled (exclude: nothing)"
     )
     parser.add_argument("--exclude-rater", nargs="+", default=[], metavar="NAME", help="leave these people out")
-    parser.add_argument("--min-reaction-ms", type=float, metavar="MS", help="leave faster ratings out")
+    parser.add_argument("--min-reaction-ms", type=script.positive_float, metavar="MS", help="leave faster ratings out")
     parser.add_argument(
         "--bootstrap", type=script.natural_int, default=1000, metavar="N", help="replicates per interval (1000)"
     )

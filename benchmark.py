@@ -17,7 +17,7 @@ the environment variable EARMARK_API_KEY.
 
 import os
 import sys
-from argparse import ArgumentParser, Namespace
+from argparse import ArgumentParser, ArgumentTypeError, Namespace
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -70,18 +70,24 @@ def argument_parser() -> ArgumentParser:
     model.add_argument("--device", default="auto", help="cpu, cuda, … (default: a GPU where there is one)")
     model.add_argument("--dtype", choices=["float32", "bfloat16", "float16"], default="float32")
     model.add_argument("--batch-size", type=script.positive_int, default=16, metavar="N", help="clips at a time (16)")
-    model.add_argument("--max-seconds", type=float, metavar="S", help="longest piece that the model hears at once")
+    model.add_argument(
+        "--max-seconds", type=script.positive_float, metavar="S", help="longest piece that the model hears at once"
+    )
     server = parser.add_argument_group("server")
     server.add_argument("--no-audio-send", action="store_true", help="send the clip's name but not its audio")
     server.add_argument("--sample-rate", type=script.positive_int, metavar="HZ", help="resample clips before sending")
     server.add_argument(
         "--concurrency", type=script.positive_int, default=8, metavar="N", help="requests at a time (8)"
     )
-    server.add_argument("--timeout", type=float, default=60.0, metavar="S", help="seconds for one reply (60)")
+    server.add_argument(
+        "--timeout", type=script.positive_float, default=60.0, metavar="S", help="seconds for one reply (60)"
+    )
     server.add_argument(
         "--retries", type=script.natural_int, default=5, metavar="N", help="further tries of a request (5)"
     )
-    server.add_argument("--max-wait", type=float, default=300.0, metavar="S", help="seconds for all tries (300)")
+    server.add_argument(
+        "--max-wait", type=script.positive_float, default=300.0, metavar="S", help="seconds for all tries (300)"
+    )
     server.add_argument("--max-consecutive-failures", type=script.positive_int, default=20, metavar="N")
     server.add_argument("--fresh", action="store_true", help="forget what an interrupted run has found")
     items = parser.add_argument_group("which questions")
@@ -93,7 +99,9 @@ def argument_parser() -> ArgumentParser:
     items.add_argument("--unanimous-only", action="store_true", help="items on which at least two people all agree")
     items.add_argument("--limit", type=script.positive_int, metavar="N", help="the first N questions")
     parser.add_argument("--labels", choices=list(SHARES), default="majority", help="what to hold scores against")
-    parser.add_argument("--threshold", type=float, default=0.0, help="present from this similarity up (0.0)")
+    parser.add_argument(
+        "--threshold", type=script.finite_float, default=0.0, help="present from this similarity up (0.0)"
+    )
     parser.add_argument(
         "--by", nargs="+", default=[], metavar="KEY", help="slice by these keys of the clips' JSON files"
     )
@@ -109,8 +117,8 @@ def argument_parser() -> ArgumentParser:
 
 def address(text: str) -> str:
     """An argparse type: an address that can be posted to."""
-    if not text.startswith(("http://", "https://")):
-        raise ValueError(text)
+    if not text.lower().startswith(("http://", "https://")):
+        raise ArgumentTypeError("an address begins with http:// or https://")  # the value may hold a password
     return text
 
 
@@ -233,7 +241,7 @@ def write(
     """All files of a subset at once; returns the report."""
     text = to_json(BenchmarkSummary, summarise(questions, result, model, lost, arguments))
     summary = BenchmarkSummary.model_validate_json(text).model_dump()
-    report, report_tables = render("benchmark.md.j2", s=summary, slices=result.slices, bands=BANDS)
+    report, report_tables = render("benchmark.md.j2", s=summary, bands=BANDS)
     tables = {"predictions": result.predictions} | {f"metrics_by_{key}": rows for key, rows in result.slices.items()}
     contents: dict[Path, str | bytes | None] = {folder / f"{name}.csv": to_csv(rows) for name, rows in tables.items()}
     contents |= {folder / "summary.json": text, folder / "report.md": report}

@@ -86,6 +86,22 @@ def generator(arguments: argparse.Namespace) -> np.random.Generator:
     return np.random.default_rng(arguments.seed)
 
 
+def finite_float(text: str) -> float:
+    """An argparse type: a number that is neither NaN nor infinite."""
+    value = float(text)
+    if not np.isfinite(value):
+        raise argparse.ArgumentTypeError(f"{text} is not finite")
+    return value
+
+
+def positive_float(text: str) -> float:
+    """An argparse type: a finite number above 0."""
+    value = finite_float(text)
+    if value <= 0:
+        raise argparse.ArgumentTypeError(f"{text} is not above 0")
+    return value
+
+
 def natural_int(text: str) -> int:
     """An argparse type: a whole number of at least 0."""
     value = int(text)

@@ -4,10 +4,13 @@ Reads   nothing: clips are generated and saved as MP3, the model is a CLAP of HT
 Prints  the time of the model alone on pieces that were prepared before, of the whole scorer from files to answers,
         and of the serial way, which decodes a batch, embeds it, and goes on to the next; the best of some rounds
 
+On a CPU the model and the decoders want the same cores. Overlap shows where a core is left for the decoders.
+
   uv run --extra clap perf/in_process.py
   uv run --extra clap perf/in_process.py --device cuda --dtype bfloat16 --clips 512 --rounds 5
 """
 
+import os
 import sys
 import tempfile
 import time
@@ -17,6 +20,7 @@ from pathlib import Path
 
 import numpy as np
 import soundfile
+import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
@@ -39,6 +43,7 @@ def argument_parser() -> ArgumentParser:
     parser.add_argument("--clips", type=script.positive_int, default=32, help="clips (32)")
     parser.add_argument("--seconds", type=float, default=9.0, help="length of a clip (9)")
     parser.add_argument("--rounds", type=script.positive_int, default=3, help="times that each way is timed (3)")
+    parser.add_argument("--threads", type=script.positive_int, help="of torch (all cores but one, for the decoders)")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda (auto)")
     parser.add_argument("--dtype", choices=DTYPES, default="float32")
     parser.add_argument("--batch-size", type=script.positive_int, default=8)
@@ -47,6 +52,7 @@ def argument_parser() -> ArgumentParser:
 
 
 def tell(arguments: Namespace) -> int:
+    torch.set_num_threads(arguments.threads or max(1, (os.cpu_count() or 2) - 1))
     with tempfile.TemporaryDirectory() as folder:
         clips = write_clips(Path(folder) / "clips", arguments, script.generator(arguments))
         checkpoint = tiny.clap(Path(folder) / "model", seconds=10, wide=96, depths=(2, 2, 6, 2))
@@ -60,7 +66,10 @@ def tell(arguments: Namespace) -> int:
         }
         seconds = best(ways, arguments.rounds)
     known = model.description
-    script.show(f"{len(clips)} clips of {arguments.seconds:g} s, {known['dtype']} on {known['device']}")
+    script.show(
+        f"{len(clips)} clips of {arguments.seconds:g} s, {known['dtype']} on {known['device']}, "
+        f"{torch.get_num_threads()} of {os.cpu_count()} cores for torch"
+    )
     for name, taken in seconds.items():
         script.show(f"  {name + ':':13} {taken:6.2f} s, {len(clips) / taken:6.1f} clips/s")
     script.show(f"  model alone / scorer: {seconds['model alone'] / seconds['scorer']:.2f} (goal 0.90)")

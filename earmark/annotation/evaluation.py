@@ -51,7 +51,7 @@ def evaluate_answers(
         said = {path: questions.described(path).get(key) for path in questions.clips}
         table[key] = [NOT_SAID if said[path] is None else str(said[path]) for path in table["audio_path"]]
     table["pred_present"] = (table["similarity"] >= threshold).astype("Int64")
-    good = table[table["ok"]].reset_index(drop=True)
+    good = table[table["ok"].astype(bool)].reset_index(drop=True)
     bootstrap = Bootstrap.of(good["clip"], replicates, rng)
     unanimous = good["benchmark_bucket"].str.startswith("unanimous_").to_numpy(dtype=bool)
     cross_fitted = _cross_fitted(good, bootstrap, rng)
@@ -70,7 +70,9 @@ def evaluate_answers(
     other_truth = ["label"] if questions.truth != "majority" else []
     columns = [*questions.subset.key, "benchmark_bucket", "n_raters", "majority_present", *other_truth]
     predictions = table[[*columns, "audio_path", "prompt", "similarity", "pred_present", "ok", "error"]]
-    return Evaluation(predictions, {key: _by(good, key, bootstrap) for key in [*questions.subset.slices, *by]}, numbers)
+    slices = {key: _by(good, key, bootstrap) for key in [*questions.subset.slices, *by]}
+    tables = {key: slice_table(key, records) for key, records in slices.items()}
+    return Evaluation(predictions, tables, {**numbers, "slices": slices})
 
 
 def _metrics(rows: pd.DataFrame, bootstrap: Bootstrap) -> dict[str, Any]:
@@ -96,23 +98,20 @@ def _cross_fitted(rows: pd.DataFrame, bootstrap: Bootstrap, rng: np.random.Gener
     return {"threshold": float(np.median(chosen)), "thresholds": chosen.tolist(), "balanced_accuracy": balanced}
 
 
-def _by(rows: pd.DataFrame, key: str, bootstrap: Bootstrap) -> pd.DataFrame:
-    """The metrics of each value of a column; what does not exist (a class is missing) is an empty cell."""
+def _by(rows: pd.DataFrame, key: str, bootstrap: Bootstrap) -> list[dict[str, Any]]:
+    """The metrics of each value of a column."""
     records = []
     for value, of_slice in rows.groupby(key, sort=True):
         metrics = _metrics(of_slice, bootstrap.take(of_slice.index.to_numpy()))
-        records.append(
-            {
-                key: value,
-                "n": len(of_slice),
-                "n_positive": _whole(of_slice["label"].sum()),
-                **{name: metrics[name].value for name in SLICE_METRICS},
-                "balanced_accuracy_low": metrics["balanced_accuracy"].low,
-                "balanced_accuracy_high": metrics["balanced_accuracy"].high,
-            }
-        )
-    columns = [key, "n", "n_positive", *SLICE_METRICS, "balanced_accuracy_low", "balanced_accuracy_high"]
-    return pd.DataFrame(records, columns=columns)
+        counts = {"value": value, "n": len(of_slice), "n_positive": _whole(of_slice["label"].sum())}
+        records.append({**counts, **{name: metrics[name] for name in SLICE_METRICS}})
+    return records
+
+
+def slice_table(key: str, records: Sequence[dict[str, Any]]) -> pd.DataFrame:
+    """A slice as metrics_by_<key>.csv: values alone, empty cells for what does not exist (a class is missing)."""
+    rows = [[r["value"], r["n"], r["n_positive"], *(r[name].value for name in SLICE_METRICS)] for r in records]
+    return pd.DataFrame(rows, columns=[key, "n", "n_positive", *SLICE_METRICS])
 
 
 def quality_band(balanced_accuracy: Estimate) -> str | None:

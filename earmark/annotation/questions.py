@@ -1,6 +1,7 @@
 """Labels + clips + sentences → the questions a model is asked."""
 
 import json
+import math
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
@@ -64,8 +65,9 @@ class Questions:
 
     def clip_fault(self, audio_path: str) -> str:
         """What is wrong with a clip; empty when nothing is."""
-        seconds = self.described(audio_path).get("duration")
-        said = float(seconds) if isinstance(seconds, int | float) and seconds > 0 else None
+        seconds: Any = self.described(audio_path).get("duration")
+        is_number = isinstance(seconds, int | float) and not isinstance(seconds, bool)
+        said = float(seconds) if is_number and 0 < seconds < math.inf else None
         try:
             check_audio(self.dataset_root / audio_path, said)
         except AudioError as error:
@@ -108,16 +110,16 @@ def load_questions(subset: Subset, analysis_root: Path, dataset_root: Path, trut
             {shown_path(path): faults}, "Nothing was written. Run `uv run analysis.py` to make the labels again."
         )
     columns = dict.fromkeys([*subset.key, *subset.carried, *NEEDED, "flagged", SHARES[truth]])
-    labels = labels.reindex(columns=list(columns)).astype(object).fillna("").astype(str)
+    labels = labels.reindex(columns=list(columns)).reset_index(drop=True).astype(object).fillna("").astype(str)
     clips = ClipIndex(dataset_root / subset.name, subset)
-    table = labels.reset_index(drop=True).assign(
-        n_raters=pd.to_numeric(labels["n_raters"]).to_numpy(dtype=int),
-        majority_present=pd.to_numeric(labels["majority_present"]).astype("Int64").to_numpy(),
-        flagged=(labels["flagged"].str.lower() == "true").to_numpy(),
-        clip=clip_of(labels, subset).to_numpy(),
+    table = labels.assign(
+        n_raters=pd.to_numeric(labels["n_raters"]).astype(int),
+        majority_present=pd.to_numeric(labels["majority_present"]).astype("Int64"),
+        flagged=labels["flagged"].str.lower() == "true",
+        clip=clip_of(labels, subset),
         audio_path=[f"{subset.name}/{clips.path_of(row)}" for row in labels.to_dict("records")],
         prompt=prompts,
-        label=pd.to_numeric(labels[SHARES[truth]]).to_numpy(dtype=float),
+        label=pd.to_numeric(labels[SHARES[truth]]).astype(float),
     )
     questions = Questions(subset, dataset_root, table, {}, truth)
     if truth == "soft":
@@ -165,7 +167,7 @@ def _prompts(labels: pd.DataFrame, subset: Subset, dataset_root: Path) -> tuple[
         text = rubric.get(row[0], {}).get(row[1])
         texts.append(text or "")
         if not text:
-            faults.append(Fault(int(line), level, f"{shown_path(path)} has no rubric for {row[0]} level '{row[1]}'"))
+            faults.append(Fault(int(line), level, f"{path.name} has no rubric for {row[0]} level '{row[1]}'"))
     return texts, faults
 
 

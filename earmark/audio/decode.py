@@ -34,7 +34,7 @@ def read_audio(path: Path, rate: int | None = None) -> NDArray[np.float32]:
         try:
             samples = file.read(dtype="float32", always_2d=True)
         except soundfile.LibsndfileError as error:
-            raise AudioError(f"{path.name}: cannot be decoded ({error})") from error
+            raise AudioError(f"{path.name}: cannot be decoded ({error.error_string})") from error
     _require_length(path, len(samples), declared, native)
     mono = samples.mean(axis=1, dtype=np.float32)
     return mono if rate in (None, native) else soxr.resample(mono, native, rate).astype(np.float32)
@@ -49,9 +49,11 @@ def check_audio(path: Path, seconds: float | None = None) -> None:
     with _open(path) as file:
         declared, rate = file.frames, file.samplerate
         try:
-            got = sum(len(block) for block in file.blocks(BLOCK, dtype="float32"))
+            got = 0
+            while block := len(file.read(BLOCK, dtype="float32")):  # blocks() would fill up what is missing
+                got += block
         except soundfile.LibsndfileError as error:
-            raise AudioError(f"{path.name}: cannot be decoded ({error})") from error
+            raise AudioError(f"{path.name}: cannot be decoded ({error.error_string})") from error
     _require_length(path, got, declared, rate)
     if seconds is not None and got / rate < min(0.9 * seconds, seconds - 0.25):
         _require_length(path, got, int(seconds * rate), rate)
@@ -67,7 +69,8 @@ def _open(path: Path) -> soundfile.SoundFile:
     try:
         file = soundfile.SoundFile(path)
     except (soundfile.LibsndfileError, TypeError) as error:  # TypeError: no known audio suffix, such as .raw
-        raise AudioError(f"{path.name}: is not audio, or cut short before the first sample ({error})") from error
+        reason = getattr(error, "error_string", "no known audio suffix")  # str(error) holds the whole path
+        raise AudioError(f"{path.name}: is not audio, or cut short before the first sample ({reason})") from error
     if promised := SHORT_WAV.search(file.extra_info):
         seconds = file.frames / file.samplerate
         file.close()

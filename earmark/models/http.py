@@ -138,7 +138,15 @@ class Client:
         except requests.RequestException as error:
             raise RefusedError(f"the request cannot be made: {_innermost(error)}") from error
         self.traffic.replied(time.monotonic() - started)
-        return _data(reply, content)
+        try:
+            return _data(reply, content)
+        except (PassingError, RefusedError, UnauthorisedError) as error:
+            error.args = (self._without_token(str(error)),)
+            raise
+
+    def _without_token(self, text: str) -> str:
+        """A server may send back what it was sent."""
+        return text.replace(self.token, "(the token)") if self.token else text
 
     def _read(self, reply: requests.Response, deadline: float) -> bytes:
         content = bytearray()
@@ -163,7 +171,9 @@ class Client:
 
 
 class _Bearer(requests.auth.AuthBase):
-    """The token, held where neither a log nor an error message would print it; also keeps ~/.netrc out."""
+    """The token, held where neither a log nor an error message would print it; without one, user and password of
+    the address. Also keeps ~/.netrc out.
+    """
 
     def __init__(self, token: str | None) -> None:
         self._token = token
@@ -171,7 +181,9 @@ class _Bearer(requests.auth.AuthBase):
     def __call__(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
         if self._token:
             request.headers["Authorization"] = f"Bearer {self._token}"
-        return request
+            return request
+        user, password = requests.utils.get_auth_from_url(request.url or "")
+        return requests.auth.HTTPBasicAuth(user, password)(request) if user or password else request
 
 
 def shown(data: object) -> str:

@@ -146,6 +146,19 @@ class CrossFitted(Strict):
     balanced_accuracy: Estimate
 
 
+class SliceMetrics(Strict):
+    """The questions of one slice."""
+
+    value: str
+    n: int
+    n_positive: int | float
+    accuracy: Estimate
+    balanced_accuracy: Estimate
+    f1: Estimate
+    roc_auc: Estimate
+    average_precision: Estimate
+
+
 class BenchmarkSummary(Common):
     """benchmark_outputs/<subset>/summary.json"""
 
@@ -166,6 +179,7 @@ class BenchmarkSummary(Common):
     overall: Metrics
     unanimous_subset: Metrics
     cross_fitted_threshold: CrossFitted
+    slices: dict[str, list[SliceMetrics]] = Field(default_factory=dict)
     human_ceiling: Ceiling | None
     human_ceiling_with_prior: Ceiling | None
     scorer: dict[str, Any] = Field(default_factory=dict)

@@ -89,7 +89,7 @@ def test_levels_without_a_rubric_are_all_named_with_file_line_dimension_and_leve
     with pytest.raises(DataError) as caught:
         loaded(root, "emolia-dim")
     assert str(caught.value).splitlines()[:-1] == [
-        "benchmark_labels.csv: 2 faults",
+        f"{root}/analysis_outputs/emolia-dim/benchmark_labels.csv: 2 faults",
         "  line 2, column level: variables.json has no rubric for TEMP level '6'",
         "  line 4, column level: variables.json has no rubric for VOLU level 'European'",
     ]
@@ -162,7 +162,7 @@ def test_every_fault_of_the_labels_is_listed_at_once(tmp_path: Path):
     with pytest.raises(DataError) as caught:
         loaded(root, "emolia-emo")
     said = str(caught.value).splitlines()
-    assert said[0] == "benchmark_labels.csv: 5 faults"
+    assert said[0] == f"{root}/analysis_outputs/emolia-emo/benchmark_labels.csv: 5 faults"
     assert "  line 2, column majority_present: '2' is not 0, 1 or empty" in said
     assert "  line 3, column n_raters: 'x' is not a number of people" in said
     assert "  line 5, column file_name: the same item stands on a line above" in said

@@ -1,4 +1,4 @@
-"""The in-process scorer with real (tiny, random) models: every clip once, alone or in company, long, broken or silent."""
+"""The in-process scorer with real (tiny, random) models: clips alone and in company, long, broken, silent."""
 
 import threading
 import time
