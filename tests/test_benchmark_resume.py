@@ -1,0 +1,195 @@
+"""benchmark.py against a server, killed and given again; two runs at a time; a server that is gone."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+import benchmark
+from earmark.annotation.clips import sham_stem
+from earmark.models.scorers.sham import sham_similarity
+from tests.hostile import Reply, hostile_server
+
+ROOT = Path(__file__).resolve().parents[1]
+DURATIONS = ("created_utc", "scorer", "argv")
+
+
+def sham(n, body, seconds=0.0):
+    time.sleep(seconds)
+    return Reply({"similarity": sham_similarity(sham_stem(body["audio_relpath"]), body["text"])})
+
+
+def command(url, out, *flags):
+    return [sys.executable, "benchmark.py", "--endpoint", url, "--output-dir", str(out), "--quiet", *flags]
+
+
+def environment(**variables):
+    return {**os.environ, "NO_PROXY": "127.0.0.1", **variables}
+
+
+def contents(out):
+    """Every file of a run, without what may differ between two runs of the same command."""
+    found = {}
+    for path in sorted(out.rglob("*")):
+        if not path.is_file() or path.name == ".lock":
+            continue
+        text = path.read_text(encoding="utf-8")
+        if path.name == "summary.json":
+            data = json.loads(text)
+            text = json.dumps({key: value for key, value in data.items() if key not in DURATIONS})
+        found[path.relative_to(out).as_posix()] = text
+    return found
+
+
+def pairs(requests):
+    return [(body["audio_relpath"], body["text"]) for _, body in requests]
+
+
+def wait_for_answers(journal, n):
+    deadline = time.monotonic() + 60
+    while not (journal.exists() and journal.read_bytes().count(b"\n") >= n):
+        assert time.monotonic() < deadline, "the run never got so far"
+        time.sleep(0.01)
+
+
+@pytest.mark.parametrize(("subset", "answers"), [("emolia-emo", 10), ("emolia-dim", 20)])
+def test_a_run_killed_at_any_moment_continues_where_it_stopped(tmp_path, subset, answers):
+    """Killed in the first subset, or in the second with the first complete: nothing finished is asked again."""
+    with hostile_server(lambda n, body: sham(n, body, 0.02)) as server:
+        with subprocess.Popen(command(server.url, tmp_path / "killed", "--concurrency", "2"), cwd=ROOT) as run:
+            wait_for_answers(tmp_path / "killed" / subset / "journal.jsonl", answers)
+            run.send_signal(signal.SIGKILL)
+        asked = len(server.requests)
+        done = subprocess.run(
+            command(server.url, tmp_path / "killed", "--concurrency", "2"), cwd=ROOT, capture_output=True, check=False
+        )
+        assert done.returncode == 0
+        first, second = pairs(server.requests[:asked]), pairs(server.requests[asked:])
+        # The two that were in flight are the only ones that may be asked for a second time.
+        assert len(set(first) & set(second)) <= 2
+        assert len(set(first) | set(second)) == 83 + 45
+
+        subprocess.run(command(server.url, tmp_path / "undisturbed"), cwd=ROOT, capture_output=True, check=True)
+    assert contents(tmp_path / "killed") == contents(tmp_path / "undisturbed")
+
+
+def test_a_complete_run_leaves_no_journal_so_that_a_retrained_model_is_asked_anew(tmp_path):
+    with hostile_server(sham) as server:
+        for _ in range(2):
+            assert benchmark.main([*command(server.url, tmp_path)[2:], "--subset", "emolia-dim"]) == 0
+        assert len(server.requests) == 2 * 45
+    assert not list(tmp_path.rglob("journal.jsonl"))
+
+
+def test_failed_rows_alone_are_asked_again(tmp_path):
+    flags = ["--subset", "emolia-dim", "--retries", "0"]
+    with hostile_server(lambda n, body: Reply({}, 404) if n % 5 == 0 else sham(n, body)) as server:
+        assert benchmark.main([*command(server.url, tmp_path)[2:], *flags]) == 1
+        port = int(server.url.split(":")[2].split("/")[0])
+    with hostile_server(sham, port) as server:
+        assert benchmark.main([*command(server.url, tmp_path)[2:], *flags]) == 0
+        assert len(server.requests) == 9
+
+
+def test_fresh_starts_over(tmp_path):
+    flags = ["--subset", "emolia-dim", "--retries", "0"]
+    with hostile_server(lambda n, body: Reply({}, 404) if n == 0 else sham(n, body)) as server:
+        assert benchmark.main([*command(server.url, tmp_path)[2:], *flags]) == 1
+        assert benchmark.main([*command(server.url, tmp_path)[2:], *flags, "--fresh"]) == 0
+        assert len(server.requests) == 2 * 45
+
+
+def test_a_server_that_is_gone_stops_the_run_which_says_how_to_continue(tmp_path, capsys):
+    out = tmp_path / "out"
+    assert benchmark.main(["--subset", "emolia-dim", "--output-dir", str(out), "--quiet"]) == 0
+    before = contents(out)
+    flags = ["--subset", "emolia-dim", "--retries", "0", "--max-consecutive-failures", "4", "--concurrency", "2"]
+    with hostile_server(lambda n, body: sham(n, body) if n < 12 else Reply({"error": "gone"}, 503)) as server:
+        assert benchmark.main([*command(server.url, out)[2:], *flags]) == 1
+        assert len(server.requests) < 25
+    said = capsys.readouterr().err
+    assert "4 requests in a row failed; the last one: HTTP 503" in said
+    assert "12 answers are kept in" in said
+    assert "the same command continues" in said
+    after = contents(out)
+    assert after.pop("emolia-dim/journal.jsonl").count("\n") == 12
+    assert after == before
+
+
+def test_the_second_of_two_runs_on_the_same_folder_refuses(tmp_path):
+    with hostile_server(lambda n, body: sham(n, body, 0.05)) as server:
+        with subprocess.Popen(command(server.url, tmp_path, "--concurrency", "1"), cwd=ROOT) as first:
+            wait_for_answers(tmp_path / "emolia-emo" / "journal.jsonl", 1)
+            second = subprocess.run(
+                command(server.url, tmp_path), cwd=ROOT, capture_output=True, text=True, check=False
+            )
+            first.kill()
+        assert second.returncode == 1
+        assert "Another run is writing to" in second.stderr
+        # The lock of a run that was killed holds nobody back.
+        third = subprocess.run(command(server.url, tmp_path), cwd=ROOT, capture_output=True, text=True, check=False)
+        assert third.returncode == 0
+
+
+def test_ctrl_c_ends_with_130_and_keeps_the_answers(tmp_path):
+    with hostile_server(lambda n, body: sham(n, body, 0.05)) as server:
+        with subprocess.Popen(command(server.url, tmp_path, "--concurrency", "1"), cwd=ROOT) as run:
+            wait_for_answers(tmp_path / "emolia-emo" / "journal.jsonl", 5)
+            run.send_signal(signal.SIGINT)
+        assert run.returncode == 130
+        kept = (tmp_path / "emolia-emo" / "journal.jsonl").read_bytes().count(b"\n")
+        asked = len(server.requests)
+        assert kept >= 5
+        assert benchmark.main([*command(server.url, tmp_path)[2:], "--subset", "emolia-emo"]) == 0
+        assert len(server.requests) - asked == 83 - kept
+
+
+SMALL_DISK = """
+import resource, sys
+import benchmark
+resource.setrlimit(resource.RLIMIT_FSIZE, (2000, 2000))
+sys.exit(benchmark.main(sys.argv[1:]))
+"""
+
+
+@pytest.mark.skipif(os.name != "posix", reason="file size limits are a POSIX matter")
+def test_a_disk_full_while_journalling_is_one_clear_line_and_nothing_is_corrupt(tmp_path):
+    with hostile_server(sham) as server:
+        flags = command(server.url, tmp_path)[2:]
+        full = subprocess.run(
+            [sys.executable, "-c", SMALL_DISK, *flags], cwd=ROOT, capture_output=True, text=True, check=False
+        )
+        assert full.returncode == 1
+        assert "cannot be written" in full.stderr
+        assert "Traceback" not in full.stderr
+        journal = tmp_path / "emolia-emo" / "journal.jsonl"
+        kept = [json.loads(line) for line in journal.read_text().splitlines()]
+        asked = len(server.requests)
+        assert benchmark.main(flags) == 0
+        assert len(server.requests) - asked == 83 + 45 - len(kept)
+
+
+def test_slices_by_any_key_of_the_clips_json(tmp_path):
+    assert benchmark.main(["--by", "language", "nonsense", "--output-dir", str(tmp_path), "--quiet"]) == 0
+    rows = (tmp_path / "emolia-emo" / "metrics_by_language.csv").read_text().splitlines()
+    assert rows[0].split(",")[:3] == ["language", "n", "n_positive"]
+    assert [row.split(",")[0] for row in rows[1:]] == ["de", "en", "es", "fr"]
+    assert (
+        (tmp_path / "emolia-emo" / "metrics_by_nonsense.csv").read_text().splitlines()[1].startswith("(not said),83,")
+    )
+
+
+def test_what_was_scored_and_how_fast_is_in_the_summary(tmp_path):
+    with hostile_server(lambda n, body: Reply({}, 503) if n == 0 else sham(n, body)) as server:
+        assert benchmark.main([*command(server.url, tmp_path)[2:], "--subset", "emolia-dim"]) == 0
+    summary = json.loads((tmp_path / "emolia-dim" / "summary.json").read_text())
+    assert summary["mode"] == "endpoint"
+    assert summary["scorer"]["retries"] == 1
+    assert summary["scorer"]["replies"] == 46
+    assert summary["scorer"]["latency_ms"]["p50"] > 0
+    assert "|model:endpoint-" in summary["signature"]
