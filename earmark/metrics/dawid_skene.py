@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from scipy import special
 
 FloatArray = NDArray[np.float64]
 
@@ -55,7 +56,7 @@ def dawid_skene(item: ArrayLike, rater: ArrayLike, vote: ArrayLike, *, n_items: 
         for_positive = np.where(v > 0, np.log(sensitivity)[r], np.log1p(-sensitivity)[r])
         for_negative = np.where(v > 0, np.log1p(-specificity)[r], np.log(specificity)[r])
         evidence = np.bincount(i, for_positive - for_negative, n_items) + np.log(prevalence / (1 - prevalence))
-        updated = 1 / (1 + np.exp(-evidence))
+        updated = special.expit(evidence)
         moved, posterior = np.abs(updated - posterior).max(), updated
         if moved < TOLERANCE:
             break

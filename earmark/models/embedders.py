@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.sparse import csr_array
 
 from earmark.errors import MissingError
 
@@ -166,11 +167,12 @@ def log_mel(extractor: Any, waveform: Array, mel_filters: NDArray[np.float64]) -
     hann = library("transformers.audio_utils").window_function(length, "hann")
     padded = np.pad(waveform, length // 2, mode="reflect").astype(np.float64)
     frames = np.lib.stride_tricks.sliding_window_view(padded, length)[:: extractor.hop_length]
-    power = np.empty((len(frames), length // 2 + 1))
+    filters = csr_array(mel_filters.T)  # hardly any of it is not zero, and BLAS would wake threads of its own
+    mel = np.empty((len(frames), len(mel_filters.T)))
     for start in range(0, len(frames), FRAMES):
         spectrum = np.fft.rfft(frames[start : start + FRAMES] * hann).astype(np.complex64)
-        power[start : start + FRAMES] = np.abs(spectrum, dtype=np.float64) ** 2
-    return (10 * np.log10(np.maximum(1e-10, power @ mel_filters))).astype(np.float32)
+        mel[start : start + FRAMES] = (filters @ (np.abs(spectrum, dtype=np.float64) ** 2).T).T
+    return (10 * np.log10(np.maximum(1e-10, mel))).astype(np.float32)
 
 
 def settle(module: Any, arguments: tuple[Any, ...]) -> None:

@@ -111,15 +111,19 @@ def cell(value: Any) -> str:
     if isinstance(value, int):
         return f"{value:,}"
     if isinstance(value, float):
-        return f"{value:.3f}"
+        return _decimal(value)
     return str(value)
 
 
 def _estimate(estimate: Mapping[str, Any]) -> str:
     if _missing(estimate["value"]):
         return UNDEFINED
-    interval = "" if _missing(estimate["low"]) else f" [{estimate['low']:.3f}, {estimate['high']:.3f}]"
-    return f"{estimate['value']:.3f}{interval}"
+    interval = "" if _missing(estimate["low"]) else f" [{_decimal(estimate['low'])}, {_decimal(estimate['high'])}]"
+    return _decimal(estimate["value"]) + interval
+
+
+def _decimal(value: float) -> str:
+    return f"{value:z.3f}"  # z: a tiny negative number is 0.000, not -0.000
 
 
 def _missing(value: Any) -> bool:
