@@ -179,7 +179,6 @@ def summarise(release: Release, arguments: Namespace) -> dict[str, object]:
         ),
         "subset": release.raw.subset.name,
         "people": found.people,
-        "new_people": release.new,
         "k": found.k,
         "unique_people": found.unique,
         "unique_by": found.unique_by,

@@ -37,7 +37,7 @@ def analyse(
     labels = majority_labels(annotations, ties)
     votes = Votes.of(annotations)
     fit = fit_dawid_skene(votes)
-    labels["ds_present_probability"] = fit.posterior
+    labels["ds_present_probability"] = fit.posterior.round(6)  # the digits that hold on any machine
     bootstrap = Bootstrap.of(clip_of(labels, subset), replicates, rng)
     raters = per_rater(annotations, votes, fit, bootstrap)
     numbers = {

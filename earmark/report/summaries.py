@@ -67,7 +67,6 @@ class AnonymizeSummary(Common):
 
     subset: str
     people: int
-    new_people: int
     k: int
     unique_people: int
     unique_by: dict[str, int]
