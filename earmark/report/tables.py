@@ -71,7 +71,7 @@ def _tex_table(table: Table, number: int) -> str:
     return "\n".join(
         [
             r"\begin{table}[ht]",
-            r"\centering\small",
+            r"\centering\footnotesize\setlength{\tabcolsep}{4pt}",
             rf"\caption{{{_tex(table.caption)}}}",
             rf"\label{{tab:earmark-{number}}}",
             rf"\begin{{tabular}}{{{alignment}}}",
@@ -89,7 +89,7 @@ def _tex_table(table: Table, number: int) -> str:
 def _tex_alignment(column: Sequence[Any]) -> str:
     if not any(isinstance(value, str) for value in column):
         return "r"
-    return "p{6cm}" if max(len(cell(value)) for value in column) > LONG_TEXT else "l"
+    return "p{4cm}" if max(len(cell(value)) for value in column) > LONG_TEXT else "l"
 
 
 def _tex(text: str) -> str:

@@ -27,7 +27,6 @@ GOOD = {
     "exclusions": [{"reason": "x", "count": 1}],
     "subset": "emolia-emo",
     "people": 4,
-    "new_people": 0,
     "k": 1,
     "unique_people": 2,
     "unique_by": {"age": 2},
@@ -104,3 +103,13 @@ def test_a_file_that_is_no_summary_is_named(tmp_path, monkeypatch, content):
         EarmarkError, match=r"^summary\.json is no benchmark_outputs/<subset>/summary\.json: .*make it again"
     ):
         read_summary(BenchmarkSummary, tmp_path / "summary.json")
+
+
+MODELS = {"anonymize": AnonymizeSummary, "analysis": AnalysisSummary, "benchmark": BenchmarkSummary}
+RELEASED = sorted((ROOT / "tests" / "report" / "summaries").glob("*/*.json"))
+
+
+@pytest.mark.parametrize("path", RELEASED, ids=lambda path: f"{path.parent.name}-{path.stem}")
+def test_the_files_of_every_release_still_load(path):
+    loaded = read_summary(MODELS[path.stem], path)
+    assert loaded.script == f"{path.stem}.py"

@@ -1,10 +1,13 @@
 """Tables as they are pasted."""
 
+import re
+
 import numpy as np
 import pandas as pd
 import pytest
 
-from earmark.report.tables import cell, to_csv, to_markdown
+from earmark.report.tables import Table, cell, to_csv, to_markdown, to_tex
+from tests.conftest import ROOT
 
 
 def test_csv_has_unix_line_ends_and_empty_cells_for_what_is_missing():
@@ -53,3 +56,63 @@ def test_markdown_without_rows_is_a_header():
 )
 def test_a_cell_is_printed_as_people_read_it(value, text):
     assert cell(value) == text
+
+
+TABLE = Table(
+    "Rates of 50 % & more, by task_type",
+    ["task_type", "rate [95 % interval]", "definition"],
+    [
+        [
+            "ultimate",
+            {"value": 0.5, "low": 0.4, "high": 0.6},
+            "Share of items, in words long enough that they must be wrapped.",
+        ],
+        ["a<b", {"value": None, "low": None, "high": None}, "short"],
+    ],
+)
+
+
+def test_latex_tables_are_booktabs_with_values_beside_their_intervals():
+    lines = to_tex([TABLE]).splitlines()
+    assert lines[0] == r"% Needs \usepackage{booktabs}."
+    assert r"\caption{Rates of 50 \% \& more, by task\_type}" in lines
+    assert r"\begin{tabular}{lrp{4cm}}" in lines
+    assert r"task\_type & rate [95 \% interval] & definition \\" in lines
+    assert r"a\textless{}b & -- & short \\" in lines
+    assert any(line.startswith(r"ultimate & 0.500 [0.400, 0.600] & Share") for line in lines)
+    assert [line for line in lines if "rule" in line] == [r"\toprule", r"\midrule", r"\bottomrule"]
+
+
+def test_latex_leaves_tables_without_caption_or_rows_out_and_numbers_the_rest():
+    tables = [
+        Table("", ["a"], [[1]]),
+        Table("empty", ["a"], []),
+        Table("one", ["a"], [[1]]),
+        Table("two", ["a"], [[1]]),
+    ]
+    text = to_tex(tables)
+    assert [line for line in text.splitlines() if "label" in line] == [
+        r"\label{tab:earmark-1}",
+        r"\label{tab:earmark-2}",
+    ]
+
+
+def test_every_row_of_the_committed_latex_has_as_many_cells_as_its_table_has_columns():
+    text = (ROOT / "analysis_outputs" / "report.tex").read_text(encoding="utf-8")
+    columns = 0
+    rows = 0
+    for line in text.splitlines():
+        if line.startswith(r"\begin{tabular}"):
+            columns = len(re.sub(r"p\{\w+\}", "p", line.removeprefix(r"\begin{tabular}{")[:-1]))
+        elif line.endswith(r"\\"):
+            rows += 1
+            assert len(re.findall(r"(?<!\\)&", line)) == columns - 1
+    assert rows > 50
+
+
+def test_the_committed_latex_holds_the_numbers_of_the_report():
+    report = (ROOT / "analysis_outputs" / "report.md").read_text(encoding="utf-8")
+    text = (ROOT / "analysis_outputs" / "report.tex").read_text(encoding="utf-8")
+    numbers = re.findall(r"\d\.\d{3} \[\d\.\d{3}, \d\.\d{3}\]", report)
+    assert len(numbers) > 40
+    assert [number for number in numbers if number not in text] == []
