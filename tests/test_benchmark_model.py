@@ -1,0 +1,83 @@
+"""benchmark.py with models in this process: tiny checkpoints with random weights, saved and loaded like real ones."""
+
+import csv
+import json
+
+import numpy as np
+import pytest
+
+import benchmark
+
+pytest.importorskip("transformers", reason="needs `--extra clap`")
+from tests.models import tiny
+
+
+@pytest.fixture(scope="module")
+def clap(tmp_path_factory):
+    return tiny.clap(tmp_path_factory.mktemp("models") / "tiny-clap")
+
+
+def run(out, *flags):
+    code = benchmark.main(["--subset", "emolia-dim", "--quiet", "--output-dir", str(out), *map(str, flags)])
+    return code, json.loads((out / "emolia-dim" / "summary.json").read_text())
+
+
+def similarities(out):
+    with (out / "emolia-dim" / "predictions.csv").open(encoding="utf-8") as file:
+        return np.array([float(row["similarity"]) for row in csv.DictReader(file)])
+
+
+def test_a_clap_model_scores_every_question_and_the_summary_says_what_was_scored(clap, tmp_path):
+    code, summary = run(tmp_path, "--clap-model", clap)
+    assert (code, summary["mode"], summary["rows_evaluated_ok"]) == (0, "in-process", 45)
+    scorer = summary["scorer"]
+    assert scorer["model"] == "tiny-clap"
+    assert len(scorer["weights_sha256"]) == 16
+    assert (scorer["dtype"], scorer["device"]) == ("float32", summary["device"])
+    assert scorer["transformers"]
+    assert summary["signature"].endswith(f"|model:tiny-clap-{scorer['weights_sha256'][:8]}")
+    assert np.abs(similarities(tmp_path)).max() <= 1
+    assert str(clap.parent) not in json.dumps(summary)
+
+
+def test_scores_do_not_depend_on_the_batch_size(clap, tmp_path):
+    run(tmp_path / "1", "--clap-model", clap, "--batch-size", 1)
+    run(tmp_path / "7", "--clap-model", clap, "--batch-size", 7)
+    np.testing.assert_allclose(similarities(tmp_path / "1"), similarities(tmp_path / "7"), atol=1e-5)
+
+
+def test_the_same_command_twice_gives_the_same_bytes(clap, tmp_path):
+    for name in ("first", "second"):
+        run(tmp_path / name, "--clap-model", clap)
+    first, second = (tmp_path / name / "emolia-dim" / "predictions.csv" for name in ("first", "second"))
+    assert first.read_bytes() == second.read_bytes()
+
+
+def test_lower_precision_is_recorded_and_close(clap, tmp_path):
+    run(tmp_path / "32", "--clap-model", clap)
+    _, summary = run(tmp_path / "16", "--clap-model", clap, "--dtype", "bfloat16")
+    assert summary["scorer"]["dtype"] == "bfloat16"
+    difference = np.abs(similarities(tmp_path / "32") - similarities(tmp_path / "16")).max()
+    assert 0 < difference < 0.1
+
+
+def test_a_sentence_transformers_model_is_named_by_model(tmp_path):
+    folder = tiny.sentence_transformer(tmp_path / "st")
+    code, summary = run(tmp_path / "out", "--model", folder)
+    assert (code, summary["scorer"]["kind"]) == (0, "sentence-transformers")
+
+
+@pytest.mark.parametrize("flags", [["--clap-model", "./nowhere"], ["--model", "./nowhere/at/all"]])
+def test_a_model_that_is_not_there_is_one_line_and_exit_code_2(flags, tmp_path, capsys):
+    assert benchmark.main([*flags, "--output-dir", str(tmp_path), "--quiet"]) == 2
+    said = capsys.readouterr().err.strip()
+    assert "no such folder" in said
+    assert "\n" not in said
+
+
+def test_two_models_at_once_are_refused(clap, capsys):
+    with pytest.raises(SystemExit) as ended:
+        benchmark.main(["--clap-model", str(clap), "--endpoint", "http://127.0.0.1:9/"])
+    assert ended.value.code == 2
+    assert benchmark.main(["--clap-model", str(clap), "--model", "other"]) == 2
+    assert "--model" in capsys.readouterr().err
