@@ -26,18 +26,22 @@ class Hostile:
 
     url: str
     requests: list[tuple[dict[str, str], Any]]
+    stop: Callable[[], None]
 
 
 @contextmanager
 def hostile_server(behave: Callable[[int, Any], Reply], port: int = 0) -> Iterator[Hostile]:
     """behave(n, body): the reply to the n-th request, counted from 0."""
     received: list[tuple[dict[str, str], Any]] = []
-    lock = threading.Lock()
+    lock, stopped = threading.Lock(), threading.Event()
 
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
 
         def do_POST(self) -> None:
+            if stopped.is_set():
+                self.close_connection = True
+                return
             body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
             with lock:
                 n = len(received)
@@ -70,8 +74,15 @@ def hostile_server(behave: Callable[[int, Any], Reply], port: int = 0) -> Iterat
     server = ThreadingHTTPServer(("127.0.0.1", port), Handler)
     server.daemon_threads = True
     threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
+
+    def stop() -> None:
+        """Refuse new connections, and drop those that are open at their next request."""
+        if not stopped.is_set():
+            stopped.set()
+            server.shutdown()
+            server.server_close()
+
     try:
-        yield Hostile(f"http://127.0.0.1:{server.server_address[1]}/v1/similarity", received)
+        yield Hostile(f"http://127.0.0.1:{server.server_address[1]}/v1/similarity", received, stop)
     finally:
-        server.shutdown()
-        server.server_close()
+        stop()

@@ -1,5 +1,6 @@
 """A subset's annotations → everything that analysis.py writes about it: labels, slices, agreement, ceilings."""
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,7 +17,7 @@ from earmark.annotation.reliability import (
     human_ceiling,
     pair_kappas,
 )
-from earmark.annotation.subsets import Subset
+from earmark.annotation.subsets import Slice, Subset
 from earmark.annotation.tables import REPEATED, Annotations
 from earmark.metrics.resampling import Bootstrap, Estimate
 
@@ -54,14 +55,13 @@ def analyse(
             **_tie_counted_as_absent(annotations),
         },
     }
-    slices = {name: slice_summary(labels, subset, name) for name in subset.summaries}
-    numbers["slices"] = {name: _records(table) for name, table in slices.items()}
+    numbers["slices"] = {name: slice_summary(labels, subset, name, bootstrap) for name in subset.summaries}
     numbers["raters"] = _records(raters)
     numbers["raters_who_stand_out"] = who_stands_out(raters)
     tables = {
         "benchmark_labels": labels[list(subset.labels)],
         "per_rater_summary": raters.drop(columns="kappa_why"),
-        **slices,
+        **{name: slice_table(numbers["slices"][name], subset.summaries[name]) for name in subset.summaries},
         "incomplete_items": incomplete_items(labels, subset, required),
     }
     return Analysis(tables, numbers)
@@ -111,7 +111,7 @@ def _mean(column: pd.Series, bootstrap: Bootstrap) -> Estimate:
             sums[..., 0], sums[..., 1], out=np.full(sums.shape[:-1], np.nan), where=sums[..., 1] > 0
         ),
         n=int(known.sum()),
-        why="no item has a majority",
+        why="no item to take the mean over",
     )
 
 
@@ -144,28 +144,45 @@ def demographics(annotations: Annotations) -> dict[str, dict[str, int]]:
     return counted
 
 
-MEASURES = {
+# What the columns of summary tables hold: a number of a slice's rows, or the column of the labels that is averaged.
+COUNTS: dict[str, Callable[[pd.DataFrame, Subset], int]] = {
     "items": lambda rows, subset: len(rows),
     "expected_rate": lambda rows, subset: int(rows[subset.names["expected"]].iloc[0]),
-    "present_rate": lambda rows, subset: _rate(rows["majority_present"]),
-    "confirm_rate": lambda rows, subset: _rate(rows[subset.names["matches_expected"]]),
-    "unanimous_binary_rate": lambda rows, subset: _rate(rows["all_agree_binary"][rows["n_raters"] > 1]),
-    "unanimous_ordinal_rate": lambda rows, subset: _rate(rows["all_agree_ordinal"][rows["n_raters"] > 1]),
+}
+RATES: dict[str, Callable[[pd.DataFrame, Subset], pd.Series]] = {
+    "present_rate": lambda rows, subset: rows["majority_present"],
+    "confirm_rate": lambda rows, subset: rows[subset.names["matches_expected"]],
+    "unanimous_binary_rate": lambda rows, subset: (
+        rows["all_agree_binary"].astype("boolean").where(rows["n_raters"] > 1)
+    ),
+    "unanimous_ordinal_rate": lambda rows, subset: (
+        rows["all_agree_ordinal"].astype("boolean").where(rows["n_raters"] > 1)
+    ),
 }
 
 
-def _rate(column: pd.Series) -> float | None:
-    known = column.dropna()
-    return float(known.astype(float).mean()) if len(known) else None
+def slice_summary(labels: pd.DataFrame, subset: Subset, name: str, bootstrap: Bootstrap) -> list[dict[str, Any]]:
+    """The rows of one of the subset's summary tables: counts, and rates as estimates.
 
-
-def slice_summary(labels: pd.DataFrame, subset: Subset, name: str) -> pd.DataFrame:
-    """One of the subset's summary tables. Rates of majorities skip ties, rates of unanimity skip single ratings."""
+    Rates of majorities skip ties, rates of unanimity skip single ratings.
+    """
     description = subset.summaries[name]
-    rows = [
-        [value, *(MEASURES[measure](of_slice, subset) for measure in description.columns.values())]  # type: ignore[no-untyped-call]
-        for value, of_slice in labels.groupby(description.slice, sort=True)
-    ]
+    records = []
+    for value, rows in labels.groupby(description.slice, sort=True):
+        replicates = bootstrap.take(rows.index.to_numpy())
+        record: dict[str, Any] = {description.slice: value}
+        for column, measure in description.columns.items():
+            if measure in COUNTS:
+                record[column] = COUNTS[measure](rows, subset)
+            else:
+                record[column] = _mean(RATES[measure](rows, subset), replicates)
+        records.append(record)
+    return records
+
+
+def slice_table(records: Sequence[dict[str, Any]], description: Slice) -> pd.DataFrame:
+    """A summary table as its CSV file has it: the values alone, empty where one does not exist."""
+    rows = [[cell.value if isinstance(cell, Estimate) else cell for cell in record.values()] for record in records]
     return pd.DataFrame(rows, columns=[description.slice, *description.columns])
 
 

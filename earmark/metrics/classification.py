@@ -95,10 +95,15 @@ def evaluate(scores: ArrayLike, decisions: ArrayLike, labels: ArrayLike, bootstr
         n=[n] * len(DECISION_METRICS),
         why=[WHY.get(name, ONE_CLASS) for name in DECISION_METRICS],
     )
-    values = ranking_metrics(scores, y)
-    replicates = np.concatenate([np.empty((0, 2)), *(ranking_metrics(scores, y, w) for w in _item_weights(bootstrap))])
+    values, replicates = ranking_metrics(scores, y), ranking_replicates(scores, y, bootstrap)
     ranked = [summarise(v, r, n=n, why=ONE_CLASS) for v, r in zip(values, replicates.T, strict=True)]
     return dict(zip(names, [*decided, *ranked], strict=True))
+
+
+def ranking_replicates(scores: ArrayLike, labels: ArrayLike, bootstrap: Bootstrap) -> FloatArray:
+    """Area under the ROC and average precision of every replicate, (replicates, 2), from scores sorted once."""
+    swept = [ranking_metrics(scores, labels, weights) for weights in _item_weights(bootstrap)]
+    return np.concatenate([np.empty((0, 2)), *swept])
 
 
 def _item_weights(bootstrap: Bootstrap) -> Iterator[NDArray[np.uint8]]:

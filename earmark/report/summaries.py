@@ -116,7 +116,7 @@ class AnalysisSummary(Common):
     human_ceiling: Ceiling
     human_ceiling_with_prior: Ceiling
     emolia_bench: dict[str, float | int | None]
-    slices: dict[str, list[dict[str, Any]]]
+    slices: dict[str, list[dict[str, str | int | float | Estimate]]]
     raters: list[dict[str, Any]] = Field(default_factory=list)
     raters_who_stand_out: dict[str, list[str]] = Field(default_factory=dict)
 

@@ -34,7 +34,7 @@ from earmark.metrics.classification import (
     evaluate,
     ranking_metrics,
 )
-from earmark.metrics.resampling import Bootstrap, Estimate, mcnemar_exact, multiplicities, summarise
+from earmark.metrics.resampling import Bootstrap, Estimate, mcnemar_exact, multiplicities, paired_difference, summarise
 
 N_CLIPS, Q = 15, 4
 
@@ -463,3 +463,48 @@ def test_intervals_of_balanced_accuracy_and_auc_cover_the_truth_when_items_share
             kept.append(found[name])
     shares = {name: covered(kept, truth[name]) for name, kept in estimates.items()}
     assert all(0.92 <= share <= 0.98 for share in shares.values()), shares
+
+
+def paired(first, second, rng, replicates=2000):
+    """The difference of two means over the same units, and its p-value."""
+    bootstrap = Bootstrap.of(np.arange(len(first)), replicates, rng)
+    columns = np.stack([first, second, np.ones(len(first))], axis=1)
+    both = bootstrap.replicates(columns, lambda sums: sums[..., :2] / sums[..., 2:], 2)
+    return paired_difference(np.mean(first), np.mean(second), both[:, 0], both[:, 1], n=len(first))
+
+
+def test_what_is_hard_for_both_systems_cancels_in_a_paired_difference():
+    rng = np.random.default_rng(0)
+    hard = rng.normal(size=200)
+    first, second = hard + 0.1 + 0.1 * rng.normal(size=200), hard + 0.1 * rng.normal(size=200)
+    difference, p = paired(first, second, rng)
+    assert difference.low < 0.1 < difference.high
+    assert difference.high - difference.low < 0.06  # unpaired means are known to about 0.28
+    assert p <= 0.001
+
+
+def test_a_system_compared_with_itself_does_not_differ():
+    values = np.random.default_rng(1).normal(size=50)
+    difference, p = paired(values, values, np.random.default_rng(2))
+    assert (difference.value, difference.low, difference.high, p) == (0.0, 0.0, 0.0, 1.0)
+
+
+def test_paired_p_values_are_uniform_enough_when_nothing_differs():
+    rng = np.random.default_rng(3)
+    small = sum(paired(*rng.normal(size=(2, 80)), rng, replicates=400)[1] < 0.05 for _ in range(200))
+    assert 2 <= small <= 22  # 10 expected; outside with probability below 0.002
+
+
+def test_swapping_the_systems_turns_the_sign_and_keeps_the_p_value():
+    rng = np.random.default_rng(4)
+    first, second = rng.normal(size=(2, 60))
+    one, p = paired(first, second, np.random.default_rng(5))
+    other, q = paired(second, first, np.random.default_rng(5))
+    assert (one.value, one.low, one.high) == pytest.approx((-other.value, -other.high, -other.low))
+    assert p == pytest.approx(q)
+
+
+def test_without_replicates_a_difference_has_neither_interval_nor_p_value():
+    difference, p = paired_difference(0.6, 0.5, np.empty(0), np.empty(0), n=3)
+    assert (round(difference.value, 3), difference.low, p) == (0.1, None, None)
+    assert paired_difference(np.nan, 0.5, np.empty(0), np.empty(0), n=3)[0].value is None

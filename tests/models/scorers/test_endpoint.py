@@ -3,13 +3,17 @@
 import base64
 import threading
 import time
+from contextlib import ExitStack
 
 import pytest
 
+from earmark.annotation.clips import sham_stem
 from earmark.models.http import Client, StoppedError, UnauthorisedError
 from earmark.models.journal import Journal
 from earmark.models.scorers import Question
 from earmark.models.scorers.endpoint import EndpointScorer
+from earmark.models.scorers.sham import sham_similarity
+from sham_server import Faults, make_server
 from tests.hostile import Reply, hostile_server
 
 
@@ -80,7 +84,7 @@ def test_each_name_of_the_number_is_read(tmp_path, key):
 def test_what_is_no_finite_number_is_an_error_of_its_row(tmp_path, reply, message):
     with hostile_server(lambda n, body: Reply(reply) if body["text"].endswith("1") else by_text(n, body)) as server:
         answers = scored(server, tmp_path, questions(tmp_path))
-    assert [i for i, answer in answers.items() if answer.error] == sorted(i for i in range(12) if i % 4 == 1)
+    assert sorted(i for i, answer in answers.items() if answer.error) == [1, 5, 9]
     assert all(message in answers[i].error and answers[i].similarity is None for i in (1, 5, 9))
 
 
@@ -178,3 +182,56 @@ def test_stopping_early_leaves_no_thread_waiting(tmp_path):
             answers.close()
         assert time.monotonic() - started < 5
     assert not [t for t in threading.enumerate() if t.name.startswith("ThreadPoolExecutor") and t.is_alive()]
+
+
+def test_a_server_that_goes_away_in_the_middle_and_comes_back_costs_nothing(tmp_path):
+    asked = questions(tmp_path, 5, 20)
+
+    def slow(n, body):
+        time.sleep(0.02)
+        return by_text(n, body)
+
+    with hostile_server(slow) as first:
+        url, port = first.url, int(first.url.split(":")[2].split("/")[0])
+        with Journal(tmp_path / "journal.jsonl") as journal:
+            answers = EndpointScorer(Client(url), journal, 2)(asked)
+            found = dict(next(answers) for _ in range(20))
+            first.stop()
+            back = threading.Timer(2, lambda: stack.enter_context(hostile_server(by_text, port)))
+            with ExitStack() as stack:
+                back.start()
+                found |= dict(answers)
+                back.join()
+    assert [found[i].similarity for i in range(100)] == [
+        float(q.text.split()[1]) % 10 + int(q.clip.name[5]) / 10 for q in asked
+    ]
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+def test_a_flaky_sham_server_gives_the_same_numbers_as_the_sham_scorer(tmp_path, seed):
+    faults = Faults(error_rate=0.2, status=(429, 500, 503), retry_after=0, drop_rate=0.1, latency_ms=(5, 5), seed=seed)
+    asked = questions(tmp_path, 5, 6)
+    with make_server("127.0.0.1", 0, faults) as server:
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        with Journal(tmp_path / "journal.jsonl") as journal:
+            client = Client(server.url, retries=8)
+            found = dict(EndpointScorer(client, journal, 8)(asked))
+        server.shutdown()
+        thread.join()
+    expected = [sham_similarity(sham_stem(q.relative_path), q.text) for q in asked]
+    assert [found[i].similarity for i in range(30)] == expected
+    assert client.traffic.retries > 0
+
+
+def test_garbage_from_a_sham_server_is_an_error_of_single_rows(tmp_path):
+    asked = questions(tmp_path, 5, 10)
+    with make_server("127.0.0.1", 0, Faults(garbage_rate=0.3)) as server:
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        answers = scored(server, tmp_path, asked)
+        server.shutdown()
+        thread.join()
+    wrong = [answer for answer in answers.values() if answer.error]
+    assert 5 < len(wrong) < 30
+    assert {answer.similarity for answer in wrong} == {None}
