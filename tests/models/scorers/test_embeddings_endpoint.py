@@ -99,7 +99,7 @@ def test_clips_are_resampled_before_they_are_sent(tmp_path):
     [
         (lambda data: data[:-1], "indices"),
         (lambda data: [*data, data[0]], "indices"),
-        (lambda data: [{**d, "index": 0} for d in data], "indices"),
+        (lambda data: [{**d, "index": 7} for d in data], "indices"),
         (lambda data: [{**d, "index": "one"} for d in data], "indices"),
         (lambda data: [{"index": d["index"]} for d in data], "no list `data`"),
         (lambda data: "nothing", "no list `data`"),
