@@ -1,0 +1,392 @@
+"""Error rates of a detector: scores of target and non-target trials, higher meaning more likely a target.
+
+A trial is accepted at a threshold when its score is at least the threshold. Equal scores are accepted together, so
+they are one point of the ROC and nothing depends on the order of the input. Rates are shares in [0, 1].
+
+scores: (n,) finite numbers. labels: (n,) True for target trials. A metric without a single target or non-target
+trial does not exist: ValueError.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy.optimize import isotonic_regression
+from scipy.special import logit, ndtri
+
+FloatArray = NDArray[np.float64]
+
+P_TARGET, C_MISS, C_FALSE_ALARM = 0.01, 1.0, 1.0
+METRICS = ("eer", "eer_interpolated", "eer_case", "min_dcf", "act_dcf", "cllr", "min_cllr")
+CHUNK_VALUES = 4_000_000  # trial weights held at once
+
+
+@dataclass(frozen=True)
+class OperatingPoint:
+    """An error rate or a cost, and the threshold on the score axis at which it is met."""
+
+    rate: float
+    threshold: float
+
+
+@dataclass(frozen=True)
+class Roc:
+    """Operating points by rising threshold, from accepting everything to accepting nothing; straight in between.
+
+    thresholds, misses (false rejection rate, rising), false_alarms (false acceptance rate, falling): (k,).
+    """
+
+    thresholds: FloatArray
+    misses: FloatArray
+    false_alarms: FloatArray
+
+
+def roc(scores: ArrayLike, labels: ArrayLike) -> Roc:
+    """The corners of the ROC: every point where it turns, and a few between.
+
+    The rarer class is walked through and its scores looked up among the other's, so the cost is that of sorting.
+    Source: Fawcett (2006), Pattern Recognition Letters 27:861.
+    """
+    targets, others = _split(scores, labels)
+    targets.sort()
+    others.sort()
+    rare, common = (targets, others) if len(targets) <= len(others) else (others, targets)
+    score = rare[np.flatnonzero(np.diff(rare, prepend=-np.inf))]
+    # Two points for each distinct score: accepting it, and just not accepting it any more.
+    rare_below = np.stack([np.searchsorted(rare, score, "left"), np.searchsorted(rare, score, "right")], axis=1).ravel()
+    below = np.stack([np.searchsorted(common, score, "left"), np.searchsorted(common, score, "right")], axis=1).ravel()
+    rejected_rare, rejected_common = rare_below / len(rare), below / len(common)
+    misses, rejections = (rejected_rare, rejected_common) if rare is targets else (rejected_common, rejected_rare)
+    between = np.stack([score, np.nextafter(score, np.inf)], axis=1).ravel()
+    lowest, highest = min(targets[0], others[0]), max(targets[-1], others[-1])
+    return Roc(
+        np.concatenate([[lowest], between, [np.nextafter(highest, np.inf)]]),
+        np.concatenate([[0.0], misses, [1.0]]),
+        np.concatenate([[1.0], 1 - rejections, [0.0]]),
+    )
+
+
+# --- equal error rate, in three definitions -----------------------------------------------------------------
+
+
+def equal_error_rate(curve: Roc) -> OperatingPoint:
+    """Error rate at which false acceptances and false rejections balance, on the ROC convex hull.
+
+    The hull makes the value independent of how ties are ordered and never larger than what a threshold on these
+    scores can reach (randomising between two thresholds where needed). All scores equal: 0.5.
+    Source: Brümmer (2010), Measuring, refining and calibrating speaker and language information.
+
+    >>> equal_error_rate(roc([.9, .8, .4, .7, .3, .2, .1], np.arange(7) < 3)).rate
+    0.14285714285714285
+    """
+    misses, false_alarms = curve.misses, curve.false_alarms
+    left, right = 0, len(misses) - 1
+    while True:
+        # The hull's edge across the diagonal: look for a point beyond the line through the two ends known so far.
+        across = misses[right] - misses[left], false_alarms[left] - false_alarms[right]
+        cost = across[0] * false_alarms + across[1] * misses
+        beyond = int(cost.argmin())
+        if cost[beyond] >= cost[left] - 1e-15:
+            return _crossing(curve, left, right)
+        if misses[beyond] >= false_alarms[beyond]:
+            right = beyond
+        else:
+            left = beyond
+
+
+def interpolated_equal_error_rate(curve: Roc) -> OperatingPoint:
+    """Error rate at which the ROC itself, straight between its points, meets the diagonal.
+
+    >>> interpolated_equal_error_rate(roc([.9, .8, .4, .7, .3, .2, .1], np.arange(7) < 3)).rate
+    0.25
+    """
+    right = int(np.argmax(curve.misses >= curve.false_alarms))
+    return _crossing(curve, right - 1, right)
+
+
+def case_equal_error_rate(scores: ArrayLike, labels: ArrayLike) -> OperatingPoint:
+    """Equal error rate as the CASE benchmark computes it, for published numbers.
+
+    Of the points of the ROC that scikit-learn's `roc_curve` keeps, i is the one where the two rates are closest.
+    At an end: its false alarm rate. Else the root of FNR(x) − x between points i − 1 and i + 1, where FNR is linear
+    between points and takes the lower value at a step; without a change of sign there, the mean of both rates at i.
+    Source: CASE benchmark, metrics module (2025).
+    """
+    thresholds, false_alarms, misses = _kept_by_roc_curve(*_split(scores, labels))
+    i = int(np.argmin(np.abs(false_alarms - misses)))
+    if i in (0, len(misses) - 1):
+        return OperatingPoint(float(false_alarms[i]), float(thresholds[i]))
+    x, first = np.unique(false_alarms, return_index=True)
+    upper, lower = misses[first], misses[np.append(first[1:], len(misses)) - 1]
+    a, b = np.searchsorted(x, false_alarms[[i - 1, i + 1]])
+    gaps = lower - x
+    if gaps[a] * gaps[b] > 0:
+        return OperatingPoint(float(false_alarms[i] + misses[i]) / 2, float(thresholds[i]))
+    k = a + int(np.argmax(gaps[a : b + 1] <= 0))  # the first of these points that lies on or below the diagonal
+    before = upper[k] - x[k]  # the gap just before the step at k
+    if gaps[k] == 0 or k == a or before >= 0:
+        root = x[k]
+    else:
+        root = x[k - 1] + (x[k] - x[k - 1]) * gaps[k - 1] / (gaps[k - 1] - before)
+    return OperatingPoint(float(root), float(thresholds[i]))
+
+
+def _crossing(curve: Roc, left: int, right: int) -> OperatingPoint:
+    """Where the line between two points, on either side of the diagonal, meets it."""
+    below = curve.false_alarms[left] - curve.misses[left]
+    above = curve.misses[right] - curve.false_alarms[right]
+    share = below / (below + above) if below + above > 0 else 0.0
+    rate = curve.misses[left] + share * (curve.misses[right] - curve.misses[left])
+    threshold = curve.thresholds[left] + share * (curve.thresholds[right] - curve.thresholds[left])
+    return OperatingPoint(float(rate), float(threshold))
+
+
+def _kept_by_roc_curve(targets: FloatArray, others: FloatArray) -> tuple[FloatArray, FloatArray, FloatArray]:
+    """Thresholds, false alarm and miss rates of scikit-learn's roc_curve with drop_intermediate, thresholds falling."""
+    pooled = np.concatenate([targets, others])
+    order = np.argsort(-pooled, kind="stable")
+    pooled, is_target = pooled[order], (order < len(targets))
+    last = np.flatnonzero(np.diff(pooled, append=-np.inf))
+    hits = np.cumsum(is_target)[last]
+    alarms = 1 + last - hits
+    if len(last) > 2:
+        turns = (np.diff(alarms, 2) != 0) | (np.diff(hits, 2) != 0)
+        kept = np.concatenate([[True], turns, [True]])
+        last, hits, alarms = last[kept], hits[kept], alarms[kept]
+    thresholds = np.concatenate([[np.inf], pooled[last]])
+    return thresholds, np.concatenate([[0], alarms]) / len(others), 1 - np.concatenate([[0], hits]) / len(targets)
+
+
+# --- costs --------------------------------------------------------------------------------------------------
+
+
+def min_dcf(
+    curve: Roc, p_target: float = P_TARGET, c_miss: float = C_MISS, c_false_alarm: float = C_FALSE_ALARM
+) -> OperatingPoint:
+    """Lowest normalised detection cost that any threshold reaches; 1 is what no scores at all would cost.
+
+    Source: NIST Speaker Recognition Evaluation plans; normalised by the better of accepting all and none.
+
+    >>> round(min_dcf(roc([.9, .8, .4, .7, .3, .2, .1], np.arange(7) < 3)).rate, 4)
+    0.3333
+    """
+    cost = detection_cost(curve.misses, curve.false_alarms, p_target, c_miss, c_false_alarm)
+    best = int(cost.argmin())
+    return OperatingPoint(float(cost[best]), float(curve.thresholds[best]))
+
+
+def actual_dcf(
+    scores: ArrayLike,
+    labels: ArrayLike,
+    p_target: float = P_TARGET,
+    c_miss: float = C_MISS,
+    c_false_alarm: float = C_FALSE_ALARM,
+) -> OperatingPoint:
+    """Normalised detection cost at the threshold that is right for scores that are log-likelihood ratios.
+
+    The threshold is −logit(p_target) for equal costs. Scores that are no log-likelihood ratios (cosines, say) have
+    an actual cost too, and it is high.
+    """
+    targets, others = _split(scores, labels)
+    threshold = bayes_threshold(p_target, c_miss, c_false_alarm)
+    misses, false_alarms = np.asarray((targets < threshold).mean()), np.asarray((others >= threshold).mean())
+    return OperatingPoint(float(detection_cost(misses, false_alarms, p_target, c_miss, c_false_alarm)), threshold)
+
+
+def bayes_threshold(p_target: float = P_TARGET, c_miss: float = C_MISS, c_false_alarm: float = C_FALSE_ALARM) -> float:
+    """Where a log-likelihood ratio should be cut: −logit(p_target) − log(c_miss / c_false_alarm)."""
+    return float(-logit(p_target) - np.log(c_miss / c_false_alarm))
+
+
+def detection_cost(
+    misses: FloatArray,
+    false_alarms: FloatArray,
+    p_target: float = P_TARGET,
+    c_miss: float = C_MISS,
+    c_false_alarm: float = C_FALSE_ALARM,
+) -> FloatArray:
+    """Normalised detection cost of operating points, any shape."""
+    worth = min(c_miss * p_target, c_false_alarm * (1 - p_target))
+    return (c_miss * p_target * misses + c_false_alarm * (1 - p_target) * false_alarms) / worth
+
+
+def cllr(scores: ArrayLike, labels: ArrayLike) -> float:
+    """Cost of log-likelihood ratios in bits: ½ [mean log2(1 + e^−t) + mean log2(1 + e^n)]; 1 for useless scores.
+
+    Source: Brümmer and du Preez (2006), Computer Speech and Language 20:230.
+
+    >>> round(cllr([.9, .8, .4, .7, .3, .2, .1], np.arange(7) < 3), 6)
+    0.925808
+    """
+    targets, others = _split(scores, labels)
+    return float((np.logaddexp(0, -targets).mean() + np.logaddexp(0, others).mean()) / (2 * np.log(2)))
+
+
+def min_cllr(scores: ArrayLike, labels: ArrayLike) -> float:
+    """Cllr after the best increasing recalibration of the scores (pool adjacent violators); ties stay tied.
+
+    >>> round(min_cllr([.9, .8, .4, .7, .3, .2, .1], np.arange(7) < 3), 6)
+    0.287358
+    """
+    trials = SortedTrials.of(scores, labels)
+    return trials.pooled(*trials.counts()).min_cllr
+
+
+# --- intervals ----------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Pooled:
+    """The blocks of scores that pool adjacent violators forms: targets and non-targets in each, by rising score."""
+
+    targets: FloatArray
+    others: FloatArray
+
+    @property
+    def min_cllr(self) -> float:
+        """Cllr of the log-likelihood ratios that the blocks' shares of targets amount to."""
+        odds = self.targets.sum() / self.others.sum()
+        with np.errstate(divide="ignore"):
+            ratio = np.log(self.targets) - np.log(self.others) - np.log(odds)
+        for_targets = _weighted_sum(self.targets, np.logaddexp(0, -ratio)) / self.targets.sum()
+        for_others = _weighted_sum(self.others, np.logaddexp(0, ratio)) / self.others.sum()
+        return float((for_targets + for_others) / (2 * np.log(2)))
+
+    @property
+    def eer(self) -> float:
+        """Equal error rate on the convex hull, whose corners are the blocks' edges."""
+        misses = np.concatenate([[0.0], np.cumsum(self.targets)]) / self.targets.sum()
+        false_alarms = 1 - np.concatenate([[0.0], np.cumsum(self.others)]) / self.others.sum()
+        right = int(np.argmax(misses >= false_alarms))
+        below = false_alarms[right - 1] - misses[right - 1]
+        above = misses[right] - false_alarms[right]
+        return float(misses[right - 1] + below / (below + above) * (misses[right] - misses[right - 1]))
+
+
+@dataclass(frozen=True)
+class SortedTrials:
+    """Trials sorted once, for any number of reweightings.
+
+    order: (n,) trials by rising score. scores: (k,) the distinct scores. first: (k,) where each begins in order.
+    is_target: (n,) in that order.
+    """
+
+    order: NDArray[np.int64]
+    scores: FloatArray
+    first: NDArray[np.int64]
+    is_target: NDArray[np.bool_]
+
+    @classmethod
+    def of(cls, scores: ArrayLike, labels: ArrayLike) -> "SortedTrials":
+        """Sort and group trials."""
+        s, y = _checked(scores, labels)
+        order = np.argsort(s, kind="stable")
+        ordered = s[order]
+        first = np.flatnonzero(np.diff(ordered, prepend=-np.inf))
+        return cls(order, ordered[first], first, y[order])
+
+    def counts(self, weights: ArrayLike | None = None) -> tuple[FloatArray, FloatArray]:
+        """Targets and non-targets at each distinct score, (…, k). weights: (…, n) in the trials' own order."""
+        w = np.ones(len(self.order)) if weights is None else np.asarray(weights, dtype=float)[..., self.order]
+        targets = np.add.reduceat(w * self.is_target, self.first, axis=-1)
+        return targets, np.add.reduceat(w, self.first, axis=-1) - targets
+
+    def pooled(self, targets: FloatArray, others: FloatArray) -> Pooled:
+        """Pool adjacent violators: the blocks in which the share of targets rises with the score."""
+        total = targets + others
+        there = total > 0
+        targets, others, total = targets[there], others[there], total[there]
+        edges = isotonic_regression(targets / total, weights=total).blocks[:-1]
+        return Pooled(np.add.reduceat(targets, edges), np.add.reduceat(others, edges))
+
+    def replicates(self, weights: Iterator[FloatArray], p_target: float = P_TARGET) -> FloatArray:
+        """EER on the hull, EER interpolated, minDCF, actual DCF, Cllr and minCllr of every replicate: (replicates, 6).
+
+        weights: chunks (rows, n) of trial weights. A replicate without a target or non-target is NaN.
+        """
+        found = [self._metrics(chunk, p_target) for chunk in weights]
+        return np.concatenate([np.empty((0, 6)), *found])
+
+    def _metrics(self, weights: FloatArray, p_target: float) -> FloatArray:
+        targets, others = self.counts(weights)
+        n_targets, n_others = targets.sum(axis=-1), others.sum(axis=-1)
+        known = (n_targets > 0) & (n_others > 0)
+        metrics = np.full((len(weights), 6), np.nan)
+        targets, others = targets[known], others[known]
+        n_targets, n_others = n_targets[known, None], n_others[known, None]
+        zero = np.zeros_like(n_targets)
+        misses = np.concatenate([zero, np.cumsum(targets, axis=-1) / n_targets], axis=-1)
+        false_alarms = 1 - np.concatenate([zero, np.cumsum(others, axis=-1) / n_others], axis=-1)
+        hulls = [self.pooled(t, o) for t, o in zip(targets, others, strict=True)]
+        accepted = int(np.searchsorted(self.scores, bayes_threshold(p_target)))
+        costs = detection_cost(misses, false_alarms, p_target)
+        bits = (targets @ np.logaddexp(0, -self.scores) / n_targets[:, 0]) + (
+            others @ np.logaddexp(0, self.scores) / n_others[:, 0]
+        )
+        metrics[known] = np.stack(
+            [
+                np.array([hull.eer for hull in hulls]),
+                _interpolated(misses, false_alarms),
+                costs.min(axis=-1, initial=np.inf),
+                costs[:, accepted],
+                bits / (2 * np.log(2)),
+                np.array([hull.min_cllr for hull in hulls]),
+            ],
+            axis=-1,
+        )
+        return metrics
+
+
+def pair_weights(
+    multiplicities: NDArray[np.uint8], first: NDArray[np.int64], second: NDArray[np.int64]
+) -> Iterator[FloatArray]:
+    """How often each trial counts when speakers are drawn anew: the product of its two speakers' multiplicities.
+
+    multiplicities: (replicates, speakers). first, second: (n,) speaker codes of each trial's sides.
+    """
+    rows = max(1, CHUNK_VALUES // max(len(first), 1))
+    for i in range(0, len(multiplicities), rows):
+        drawn = multiplicities[i : i + rows].astype(float)
+        yield drawn[:, first] * drawn[:, second]
+
+
+def det_curve(curve: Roc) -> tuple[FloatArray, FloatArray]:
+    """False alarm and miss rates on probit axes, for a DET plot; rates of 0 and 1 are left out.
+
+    Source: Martin et al. (1997), The DET curve in assessment of detection task performance, Eurospeech.
+    """
+    inside = (curve.misses > 0) & (curve.misses < 1) & (curve.false_alarms > 0) & (curve.false_alarms < 1)
+    return ndtri(curve.false_alarms[inside]), ndtri(curve.misses[inside])
+
+
+def _interpolated(misses: FloatArray, false_alarms: FloatArray) -> FloatArray:
+    right = np.argmax(misses >= false_alarms, axis=-1)
+    rows = np.arange(len(misses))
+    below = false_alarms[rows, right - 1] - misses[rows, right - 1]
+    above = misses[rows, right] - false_alarms[rows, right]
+    return misses[rows, right - 1] + below / (below + above) * (misses[rows, right] - misses[rows, right - 1])
+
+
+def _weighted_sum(weights: FloatArray, values: FloatArray) -> float:
+    return float((weights[weights > 0] * values[weights > 0]).sum())
+
+
+def _split(scores: ArrayLike, labels: ArrayLike) -> tuple[FloatArray, FloatArray]:
+    s, y = _checked(scores, labels)
+    return s[y], s[~y]
+
+
+def _checked(scores: ArrayLike, labels: ArrayLike) -> tuple[FloatArray, NDArray[np.bool_]]:
+    s, y = np.asarray(scores, dtype=float), np.asarray(labels)
+    if s.shape != y.shape or s.ndim != 1:
+        raise ValueError(f"scores {s.shape} and labels {y.shape} must be two lists of the same length")
+    if y.dtype != bool:
+        if not np.isin(y, (0, 1)).all():
+            raise ValueError("labels must be True or False; did you pass scores and labels the wrong way round?")
+        y = y.astype(bool)
+    if not np.isfinite(s).all():
+        raise ValueError("scores must be finite")
+    if not y.any() or y.all():
+        raise ValueError(f"{'no' if not y.any() else 'only'} target trials: an error rate needs both kinds")
+    return s, y

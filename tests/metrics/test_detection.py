@@ -1,0 +1,271 @@
+"""Error rates of detectors: pencil values, other tools' numbers, and what must not matter."""
+
+import warnings
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.interpolate import interp1d
+from scipy.optimize import brentq
+from sklearn.metrics import roc_curve
+
+from earmark.metrics.detection import (
+    SortedTrials,
+    actual_dcf,
+    bayes_threshold,
+    case_equal_error_rate,
+    cllr,
+    det_curve,
+    equal_error_rate,
+    interpolated_equal_error_rate,
+    min_cllr,
+    min_dcf,
+    pair_weights,
+    roc,
+)
+from earmark.metrics.resampling import multiplicities
+
+SEVEN = [0.9, 0.8, 0.4, 0.7, 0.3, 0.2, 0.1], np.arange(7) < 3
+EIGHT = [1, 2, 3, 4, 0, 1, 2, 3], np.arange(8) < 4
+
+
+def test_worked_example_without_ties():
+    curve = roc(*SEVEN)
+    assert equal_error_rate(curve).rate == pytest.approx(1 / 7)
+    assert interpolated_equal_error_rate(curve).rate == pytest.approx(0.25)
+    assert min_dcf(curve).rate == pytest.approx(1 / 3)
+    assert cllr(*SEVEN) == pytest.approx(0.925808, abs=1e-6)
+    assert min_cllr(*SEVEN) == pytest.approx(0.287358, abs=1e-6)
+
+
+def test_worked_example_with_ties():
+    assert equal_error_rate(roc(*EIGHT)).rate == pytest.approx(0.375)
+    assert min_dcf(roc(*EIGHT)).rate == pytest.approx(0.75)
+    assert min_cllr(*EIGHT) == pytest.approx(0.75)
+
+
+def test_equal_scores_say_nothing():
+    scores, labels = [1.0] * 6, [1, 0, 0, 1, 0, 0]
+    assert equal_error_rate(roc(scores, labels)).rate == 0.5
+    assert interpolated_equal_error_rate(roc(scores, labels)).rate == 0.5
+    assert min_dcf(roc(scores, labels)).rate == 1.0
+    assert min_cllr(scores, labels) == pytest.approx(1.0)
+
+
+def test_separated_scores_leave_no_error():
+    scores, labels = [3, 2, 1, 0], [1, 1, 0, 0]
+    curve = roc(scores, labels)
+    assert (equal_error_rate(curve).rate, min_dcf(curve).rate, min_cllr(scores, labels)) == (0.0, 0.0, 0.0)
+    assert case_equal_error_rate(scores, labels).rate == 0.0
+    assert 1 < min_dcf(curve).threshold <= 2
+
+
+def test_a_threshold_is_met_where_it_says():
+    scores, labels = np.array(SEVEN[0]), SEVEN[1]
+    best = min_dcf(roc(scores, labels))
+    said = scores >= best.threshold
+    misses, false_alarms = (~said)[labels].mean(), said[~labels].mean()
+    assert (0.01 * misses + 0.99 * false_alarms) / 0.01 == pytest.approx(best.rate)
+
+
+def test_costs_follow_the_prior():
+    assert bayes_threshold(0.01) == pytest.approx(np.log(99))
+    assert bayes_threshold(0.5, c_miss=2.0) == pytest.approx(-np.log(2))
+    scores, labels = [6.0, 4.0, -1.0, 5.0], [1, 1, 0, 0]
+    assert actual_dcf(scores, labels).rate == pytest.approx((0.01 * 0.5 + 0.99 * 0.5) / 0.01)
+
+
+@pytest.mark.parametrize(
+    ("scores", "labels", "message"),
+    [
+        ([1, 2], [1, 1], "only target trials"),
+        ([1, 2], [0, 0], "no target trials"),
+        ([], [], "no target trials"),
+        ([1, 2, 3], [1, 0], "same length"),
+        ([1, np.nan], [1, 0], "finite"),
+        ([1, 0], [0.3, 0.9], "wrong way round"),
+    ],
+)
+def test_what_has_no_error_rate_is_refused(scores, labels, message):
+    with pytest.raises(ValueError, match=message):
+        roc(scores, labels)
+
+
+# --- another tool's numbers ---------------------------------------------------------------------------------
+
+
+def case_tool(scores, labels):
+    """The same definition through scikit-learn and scipy."""
+    false_alarms, hits, _ = roc_curve(labels, scores, pos_label=1)
+    misses = 1 - hits
+    i = np.argmin(np.abs(false_alarms - misses))
+    if i in (0, len(misses) - 1):
+        return false_alarms[i]
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            line = interp1d(false_alarms, misses)
+            return brentq(lambda x: line(x) - x, false_alarms[i - 1], false_alarms[i + 1])
+    except ValueError:
+        return (false_alarms[i] + misses[i]) / 2
+
+
+@pytest.mark.parametrize("decimals", [None, 2, 1, 0])
+def test_the_case_definition_gives_the_case_tools_number(decimals):
+    rng = np.random.default_rng(7)
+    compared = 0
+    for _ in range(400):
+        labels = rng.random(rng.integers(4, 80)) < rng.uniform(0.1, 0.9)
+        if labels.all() or not labels.any():
+            continue
+        scores = rng.normal(size=len(labels)) + rng.uniform(0, 3) * labels
+        scores = scores if decimals is None else scores.round(decimals)
+        assert case_equal_error_rate(scores, labels).rate == pytest.approx(case_tool(scores, labels), abs=1e-9)
+        compared += 1
+    assert compared > 300
+
+
+def test_the_roc_runs_through_every_point_of_scikit_learns():
+    rng = np.random.default_rng(8)
+    labels = rng.random(500) < 0.3
+    scores = (rng.normal(size=500) + labels).round(1)
+    curve = roc(scores, labels)
+    false_alarms, hits, _ = roc_curve(labels, scores, drop_intermediate=False)
+    along = curve.misses - curve.false_alarms  # rises from -1 to 1 along the curve
+    there = (1 - hits) - false_alarms
+    np.testing.assert_allclose(np.interp(there, along, curve.misses), 1 - hits, atol=1e-12)
+    np.testing.assert_allclose(np.interp(there, along, curve.false_alarms), false_alarms, atol=1e-12)
+
+
+# --- what must not matter -----------------------------------------------------------------------------------
+
+
+@st.composite
+def trials(draw):
+    n = draw(st.integers(2, 40))
+    labels = draw(st.lists(st.booleans(), min_size=n, max_size=n).filter(lambda y: any(y) and not all(y)))
+    scores = draw(st.lists(st.integers(-5, 5), min_size=n, max_size=n))
+    return np.array(scores, dtype=float), np.array(labels)
+
+
+def every_rate(scores, labels):
+    curve = roc(scores, labels)
+    return [
+        equal_error_rate(curve).rate,
+        interpolated_equal_error_rate(curve).rate,
+        case_equal_error_rate(scores, labels).rate,
+        min_dcf(curve).rate,
+        min_cllr(scores, labels),
+    ]
+
+
+@settings(max_examples=200, deadline=None)
+@given(trials(), st.randoms(use_true_random=False))
+def test_the_order_of_trials_does_not_matter(found, random):
+    scores, labels = found
+    order = list(range(len(scores)))
+    random.shuffle(order)
+    assert every_rate(scores[order], labels[order]) == pytest.approx(every_rate(scores, labels), abs=1e-12)
+
+
+@settings(max_examples=200, deadline=None)
+@given(trials())
+def test_increasing_transforms_leave_error_rates_alone(found):
+    scores, labels = found
+    assert every_rate(np.exp(scores / 2) * 100 - 7, labels) == pytest.approx(every_rate(scores, labels), abs=1e-12)
+
+
+@settings(max_examples=200, deadline=None)
+@given(trials())
+def test_swapping_the_classes_and_the_sign_leaves_the_eer_alone(found):
+    scores, labels = found
+    swapped, straight = roc(-scores, ~labels), roc(scores, labels)
+    assert equal_error_rate(swapped).rate == pytest.approx(equal_error_rate(straight).rate, abs=1e-12)
+    assert interpolated_equal_error_rate(swapped).rate == pytest.approx(
+        interpolated_equal_error_rate(straight).rate, abs=1e-12
+    )
+
+
+@settings(max_examples=200, deadline=None)
+@given(trials())
+def test_the_hull_is_never_worse_than_the_roc_and_the_eer_never_above_a_half_on_it(found):
+    curve = roc(*found)
+    assert equal_error_rate(curve).rate <= interpolated_equal_error_rate(curve).rate + 1e-12
+    assert equal_error_rate(curve).rate <= 0.5 + 1e-12
+
+
+# --- replicates ---------------------------------------------------------------------------------------------
+
+
+@settings(max_examples=60, deadline=None)
+@given(trials(), st.integers(0, 100))
+def test_a_weighted_replicate_is_the_metric_of_the_repeated_trials(found, seed):
+    scores, labels = found
+    weights = np.random.default_rng(seed).integers(0, 4, size=(3, len(scores)))
+    replicates = SortedTrials.of(scores, labels).replicates(iter([weights.astype(float)]))
+    for row, w in zip(replicates, weights, strict=True):
+        s, y = np.repeat(scores, w), np.repeat(labels, w)
+        if not y.any() or y.all():
+            assert np.isnan(row).all()
+            continue
+        curve = roc(s, y)
+        expected = [
+            equal_error_rate(curve).rate,
+            interpolated_equal_error_rate(curve).rate,
+            min_dcf(curve).rate,
+            actual_dcf(s, y).rate,
+            cllr(s, y),
+            min_cllr(s, y),
+        ]
+        assert row == pytest.approx(expected, abs=1e-9)
+
+
+def test_a_trial_counts_as_often_as_its_two_speakers_were_drawn():
+    drawn = np.array([[2, 0, 1]], dtype=np.uint8)
+    first, second = np.array([0, 0, 1, 2]), np.array([0, 2, 2, 2])
+    assert next(pair_weights(drawn, first, second)).tolist() == [[4.0, 2.0, 0.0, 1.0]]
+
+
+@pytest.mark.slow
+def test_speaker_intervals_cover_the_true_rate_and_intervals_over_trials_do_not():
+    """40 speakers, each with an offset of their own: trials of a speaker are not independent."""
+    rng = np.random.default_rng(0)
+    n_speakers, per_speaker = 40, 30
+    covered = {"speakers": 0, "trials": 0}
+    true = simulated_rate(rng, 4000, 10)
+    runs = 200
+    for _ in range(runs):
+        scores, labels, first, second = simulated(rng, n_speakers, per_speaker)
+        sorted_trials = SortedTrials.of(scores, labels)
+        ways = {
+            "speakers": pair_weights(multiplicities(n_speakers, 200, rng), first, second),
+            "trials": iter([multiplicities(len(scores), 200, rng).astype(float)]),
+        }
+        for name, weights in ways.items():
+            low, high = np.nanquantile(sorted_trials.replicates(weights)[:, 1], [0.025, 0.975])
+            covered[name] += low <= true <= high
+    assert covered["speakers"] / runs > 0.89
+    assert covered["trials"] / runs < 0.8
+
+
+def simulated(rng, n_speakers, per_speaker):
+    ease = rng.normal(0, 1.0, n_speakers)
+    first = np.repeat(np.arange(n_speakers), 2 * per_speaker)
+    labels = np.tile(np.arange(2 * per_speaker) < per_speaker, n_speakers)
+    other = (first + rng.integers(1, n_speakers, len(first))) % n_speakers
+    second = np.where(labels, first, other)
+    scores = rng.normal(size=len(first)) + np.where(labels, 2 + ease[first], 0.5 * (ease[first] + ease[second]))
+    return scores, labels, first, second
+
+
+def simulated_rate(rng, n_speakers, per_speaker):
+    scores, labels, _, _ = simulated(rng, n_speakers, per_speaker)
+    return interpolated_equal_error_rate(roc(scores, labels)).rate
+
+
+def test_det_points_lie_on_probit_axes():
+    x, y = det_curve(roc([1, 2, 3, 4, 0, 1, 2, 3], EIGHT[1]))
+    assert np.isfinite(x).all()
+    assert np.isfinite(y).all()
+    assert 0.0 in y.round(12)  # half of the targets missed
