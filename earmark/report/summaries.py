@@ -184,6 +184,20 @@ class BenchmarkSummary(Common):
     scorer: dict[str, Any] = Field(default_factory=dict)
 
 
+class SpeakerSummary(Common):
+    """benchmark_outputs/speaker/trials/summary.json"""
+
+    n_trials: int
+    n_target: int
+    n_nontarget: int
+    n_speakers: int
+    n_self_trials: int
+    n_repeated_trials: int
+    resampled: str
+    threshold: float
+    metrics: dict[str, Estimate]
+
+
 Summary = TypeVar("Summary", bound=Common)
 
 

@@ -1,0 +1,1 @@
+"""What a published benchmark prescribes: facts as data, beside small modules that read them."""

@@ -1,0 +1,135 @@
+"""The CASE benchmark: how far speaker verification suffers from the carrier, from clean audio to playback.
+
+Twenty-four protocols in six categories; every aggregate follows from the protocols' equal error rates.
+"""
+
+import json
+import math
+import tomllib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from earmark.errors import EarmarkError, shown_path
+
+CLEAN = "clean_clean"
+COLUMNS = (
+    "rank",
+    "model_name",
+    "clean_eer",
+    "absolute_eer",
+    "degradation_factor",
+    "case_score_v1",
+    "rank_degradation",
+    "rank_clean",
+    "source",
+)
+
+
+@cache
+def facts() -> dict[str, Any]:
+    """The published facts: `hub`, `categories`, `protocols`, and the `published` models."""
+    return tomllib.loads(files(__package__).joinpath("case.toml").read_text(encoding="utf-8"))
+
+
+def protocols() -> list[str]:
+    """The 24 protocols, clean first.
+
+    >>> len(protocols()), protocols()[0]
+    (24, 'clean_clean')
+    """
+    return list(facts()["protocols"])
+
+
+def category(protocol: str) -> str:
+    """The category of a protocol: the second word of its name.
+
+    >>> category("clean_codec_opus_6k")
+    'codec'
+    """
+    return protocol.split("_")[1]
+
+
+@dataclass(frozen=True)
+class Aggregates:
+    """What CASE makes of its protocols. Rates are shares in [0, 1]; lower is better everywhere."""
+
+    clean_eer: float
+    absolute_eer: float
+    degradation_factor: float
+    case_score_v1: float
+    category_breakdown: dict[str, float]
+
+
+def aggregates(eers: Mapping[str, float]) -> Aggregates:
+    """The aggregates of {protocol: equal error rate}, of all 24 protocols.
+
+    absolute_eer: mean of the six categories' means. degradation_factor: that less clean_eer. case_score_v1: mean
+    over categories of mean / clean_eer, where the clean category enters with its raw rate, as in the published
+    tool; the ratio flatters models that are poor on clean audio. A clean_eer of 0 has no such ratio: infinity.
+    ValueError names protocols that are missing, unknown or not finite.
+    """
+    wrong = [f"{p} is missing" for p in protocols() if p not in eers]
+    wrong += [f"{p} is no protocol of CASE" for p in eers if p not in protocols()]
+    wrong += [f"{p} has the equal error rate {e}" for p, e in eers.items() if not 0 <= e <= 1]
+    if wrong:
+        raise ValueError("; ".join(wrong))
+    means = {
+        name: float(np.mean([eers[p] for p in protocols() if category(p) == name])) for name in facts()["categories"]
+    }
+    return _aggregates(means)
+
+
+def _aggregates(means: Mapping[str, float]) -> Aggregates:
+    clean = means["clean"]
+    ratios = [mean if name == "clean" else (mean / clean if clean else math.inf) for name, mean in means.items()]
+    absolute = float(np.mean(list(means.values())))
+    return Aggregates(clean, absolute, absolute - clean, float(np.mean(ratios)), dict(means))
+
+
+def read_results(path: Path) -> tuple[str, dict[str, float]]:
+    """A model's name and {protocol: equal error rate} from a results file of any shape in circulation.
+
+    `protocol_results` holds numbers or tables with `eer`; aggregates in the file are ignored, since they follow.
+    """
+    try:
+        said = json.loads(path.read_text(encoding="utf-8"))
+        results = said["protocol_results"]
+        eers = {str(name): float(r["eer"] if isinstance(r, dict) else r) for name, r in results.items()}
+        return str(said.get("model_name") or path.stem), eers
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise EarmarkError(f"{shown_path(path)} is no results file: {type(error).__name__}: {error}") from error
+
+
+def leaderboard(results: Sequence[tuple[str, Mapping[str, float]]]) -> pd.DataFrame:
+    """Models beside the six published ones, best absolute EER first, with the ranks by degradation and clean EER.
+
+    results: (model name, {protocol: equal error rate}). Equal figures share a rank.
+    """
+    rows = [(name, aggregates(eers), "yours") for name, eers in results]
+    rows += [(m["model_name"], _aggregates(m["category_breakdown"]), "published") for m in facts()["published"]]
+    table = pd.DataFrame(
+        [
+            {
+                "model_name": name,
+                **{key: getattr(found, key) for key in COLUMNS[2:6]},
+                **{f"eer_{key}": value for key, value in found.category_breakdown.items()},
+                "source": source,
+            }
+            for name, found, source in rows
+        ]
+    )
+    for rank, key in (
+        ("rank", "absolute_eer"),
+        ("rank_degradation", "degradation_factor"),
+        ("rank_clean", "clean_eer"),
+    ):
+        table[rank] = table[key].round(12).rank(method="min").astype(int)
+    by_category = [f"eer_{name}" for name in facts()["categories"]]
+    return table.sort_values(["rank", "model_name"], ignore_index=True)[[*COLUMNS[:-1], *by_category, "source"]]

@@ -1,0 +1,155 @@
+"""evaluate_speaker.py: trial lists with scores or embeddings, and leaderboards of CASE results."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import evaluate_speaker
+from earmark.suites.case import facts, protocols
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture
+def trials(tmp_path):
+    """Ten speakers of four utterances; the score is high for a pair of one speaker."""
+    rng = np.random.default_rng(0)
+    utterances = [f"spk{s}/{u}.wav" for s in range(10) for u in range(4)]
+    vectors = {u: rng.normal(size=16) + 2 * np.eye(16)[int(u[3])] for u in utterances}
+    pairs = [tuple(rng.choice(utterances, 2)) for _ in range(400)]
+    pairs += [(f"spk{s}/0.wav", f"spk{s}/{u}.wav") for s in range(10) for u in range(4)]  # some against themselves
+    labels = [int(a.split("/")[0] == b.split("/")[0]) for a, b in pairs]
+    cosine = [
+        float(vectors[a] @ vectors[b] / np.linalg.norm(vectors[a]) / np.linalg.norm(vectors[b])) for a, b in pairs
+    ]
+    (tmp_path / "trials.txt").write_text("".join(f"{y} {a} {b}\n" for (a, b), y in zip(pairs, labels, strict=True)))
+    (tmp_path / "scores.txt").write_text("".join(f"{a} {b} {s!r}\n" for (a, b), s in zip(pairs, cosine, strict=True)))
+    np.savez(tmp_path / "embeddings.npz", **vectors)
+    return tmp_path
+
+
+def run(folder, *flags):
+    out = folder / "out"
+    code = evaluate_speaker.main(
+        ["--quiet", "trials", "--trials", str(folder / "trials.txt"), "--output-dir", str(out), *map(str, flags)]
+    )
+    path = out / "summary.json"
+    return code, json.loads(path.read_text()) if path.exists() else None
+
+
+def test_scores_and_embeddings_of_the_same_system_give_the_same_numbers(trials, capsys):
+    code, by_scores = run(trials, "--scores", trials / "scores.txt", "--bootstrap", 100)
+    assert code == 0
+    _, by_vectors = run(trials, "--embeddings", trials / "embeddings.npz", "--bootstrap", 100)
+    for name, estimate in by_scores["metrics"].items():
+        assert by_vectors["metrics"][name] == pytest.approx(estimate)
+    assert by_scores["n_trials"] == 440
+    assert by_scores["n_speakers"] == 10
+    assert by_scores["n_self_trials"] >= 10
+    assert by_scores["resampled"] == "speakers"
+    assert "Equal error rate" in capsys.readouterr().out
+
+
+def test_the_same_command_twice_gives_the_same_bytes(trials):
+    _, first = run(trials, "--scores", trials / "scores.txt")
+    _, second = run(trials, "--scores", trials / "scores.txt")
+    first.pop("created_utc")
+    second.pop("created_utc")
+    assert first == second
+
+
+def test_self_trials_can_be_left_out_and_are_counted(trials):
+    _, kept = run(trials, "--scores", trials / "scores.txt")
+    _, without = run(trials, "--scores", trials / "scores.txt", "--no-self-trials")
+    assert without["n_self_trials"] == 0
+    assert without["exclusions"] == [{"reason": "of a file against itself", "count": kept["n_self_trials"]}]
+    assert without["metrics"]["eer"]["value"] >= kept["metrics"]["eer"]["value"]
+
+
+def test_what_is_missing_stops_the_run_with_the_list_of_it(trials, capsys):
+    lines = (trials / "scores.txt").read_text().splitlines(keepends=True)
+    (trials / "fewer.txt").write_text("".join(lines[3:]))
+    code, summary = run(trials, "--scores", trials / "fewer.txt")
+    assert (code, summary) == (1, None)
+    said = capsys.readouterr().err
+    assert "3 are missing" in said
+    assert lines[0].rsplit(" ", 1)[0] in said
+    code, summary = run(trials, "--scores", trials / "fewer.txt", "--allow-missing")
+    assert code == 0
+    assert summary["exclusions"] == [{"reason": "without a score", "count": 3}]
+
+
+def test_speakers_may_come_from_a_map_or_not_be_known(trials):
+    flat = (trials / "trials.txt").read_text().replace("/", "_")
+    (trials / "trials.txt").write_text(flat)
+    (trials / "flat.txt").write_text((trials / "scores.txt").read_text().replace("/", "_"))
+    _, unknown = run(trials, "--scores", trials / "flat.txt")
+    assert (unknown["resampled"], unknown["n_speakers"]) == ("utterances", 0)
+    names = {name for line in flat.splitlines() for name in line.split()[1:]}
+    (trials / "map").write_text("".join(f"{name} {name.split('_')[0]}\n" for name in sorted(names)))
+    _, known = run(trials, "--scores", trials / "flat.txt", "--speakers", trials / "map")
+    assert (known["resampled"], known["n_speakers"]) == ("speakers", 10)
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [("2 a/1 a/2", "column label: '2' is not one of"), ("1 a/1", "has 2 values"), ("", "has 0 values")],
+)
+def test_a_wrong_line_is_named_and_nothing_is_written(trials, line, message, capsys):
+    (trials / "trials.txt").write_text((trials / "trials.txt").read_text() + line + "\n0 a/1 b/1\n")
+    code, summary = run(trials, "--scores", trials / "scores.txt")
+    assert (code, summary) == (1, None)
+    said = capsys.readouterr().err
+    assert f"line 441{',' if 'column' in message else ':'} {message}" in said
+
+
+def test_a_list_of_targets_alone_has_no_error_rate(trials, capsys):
+    (trials / "trials.txt").write_text("1 spk0/0.wav spk0/1.wav 0.3\n".replace(" 0.3", ""))
+    (trials / "one.txt").write_text("spk0/0.wav spk0/1.wav 0.3\n")
+    code, _ = run(trials, "--scores", trials / "one.txt")
+    assert code == 1
+    assert "only target trials" in capsys.readouterr().err
+
+
+def test_without_scores_the_flags_that_supply_them_are_named(trials, capsys):
+    code, _ = run(trials)
+    assert code == 2
+    assert "--scores FILE or --embeddings NPZ" in capsys.readouterr().err
+
+
+def results_file(folder, name, eer):
+    path = folder / f"{name}.json"
+    path.write_text(json.dumps({"model_name": name, "protocol_results": {p: {"eer": eer} for p in protocols()}}))
+    return path
+
+
+def test_a_leaderboard_holds_the_published_models_and_yours(tmp_path):
+    files = [results_file(tmp_path, "Great", 0.001), results_file(tmp_path, "Poor", 0.4)]
+    done = subprocess.run(
+        [sys.executable, "evaluate_speaker.py", "leaderboard", *files, "--output-dir", tmp_path / "out"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    rows = json.loads((tmp_path / "out" / "leaderboard.json").read_text())
+    assert [row["model_name"] for row in rows][:1] == ["Great"]
+    assert rows[-1]["model_name"] == "Poor"
+    assert {m["model_name"] for m in facts()["published"]} < {row["model_name"] for row in rows}
+    header = (tmp_path / "out" / "leaderboard.csv").read_text().splitlines()[0]
+    assert header.startswith("rank,model_name,clean_eer,absolute_eer,degradation_factor,case_score_v1,")
+    assert "| 1 | Great |" in done.stdout
+
+
+def test_results_without_all_protocols_are_refused_by_name(tmp_path, capsys):
+    path = results_file(tmp_path, "Half", 0.1)
+    said = json.loads(path.read_text())
+    del said["protocol_results"]["clean_reverb"]
+    path.write_text(json.dumps(said))
+    assert evaluate_speaker.main(["leaderboard", str(path), "--output-dir", str(tmp_path / "out")]) == 1
+    assert "clean_reverb is missing" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
