@@ -1,7 +1,7 @@
 """Speaker verification: how often a system takes two people for one, or one for two.
 
 Reads   a trial list, and scores, or embeddings by utterance; or results files of the CASE benchmark
-Writes  benchmark_outputs/speaker/trials/{summary.json, scores.csv, report.md}
+Writes  benchmark_outputs/speaker/trials/{summary.json, report.md, report.tex}, scores.csv of embeddings
         leaderboard.{csv,json,md}
 
   uv run evaluate_speaker.py trials --trials trials.txt --scores scores.txt
@@ -143,17 +143,17 @@ def write(trials: Trials, found: Verification, left_out: dict[str, int], argumen
     text = to_json(SpeakerSummary, summarise(found, left_out, arguments))
     summary = SpeakerSummary.model_validate_json(text).model_dump()
     report, tables = render("trials.md.j2", s=summary)
-    sides = {"enrol": trials.names[trials.enrolment], "test": trials.names[trials.test]}
-    scores = pd.DataFrame({**sides, "score": trials.scores, "label": np.asarray(trials.labels).astype(int)})
     folder = arguments.output_dir
-    write_together(
-        {
-            folder / "scores.csv": to_csv(scores),
-            folder / "summary.json": text,
-            folder / "report.md": report,
-            folder / "report.tex": to_tex(tables),
-        }
-    )
+    contents: dict[Path, str | bytes | None] = {
+        folder / "summary.json": text,
+        folder / "report.md": report,
+        folder / "report.tex": to_tex(tables),
+    }
+    if arguments.embeddings:  # scores that came from a file are there already
+        sides = {"enrol": trials.names[trials.enrolment], "test": trials.names[trials.test]}
+        scores = pd.DataFrame({**sides, "score": trials.scores, "label": np.asarray(trials.labels).astype(int)})
+        contents[folder / "scores.csv"] = to_csv(scores)
+    write_together(contents)
     return report
 
 

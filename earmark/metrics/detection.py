@@ -19,7 +19,7 @@ FloatArray = NDArray[np.float64]
 
 P_TARGET, C_MISS, C_FALSE_ALARM = 0.01, 1.0, 1.0
 METRICS = ("eer", "eer_interpolated", "eer_case", "min_dcf", "act_dcf", "cllr", "min_cllr")
-CHUNK_VALUES = 4_000_000  # trial weights held at once
+CHUNK_VALUES = 200_000  # trial weights worked on at once: as many as a core's cache holds
 
 
 @dataclass(frozen=True)
@@ -288,9 +288,12 @@ class SortedTrials:
 
     def counts(self, weights: ArrayLike | None = None) -> tuple[FloatArray, FloatArray]:
         """Targets and non-targets at each distinct score, (…, k). weights: (…, n) in the trials' own order."""
-        w = np.ones(len(self.order)) if weights is None else np.asarray(weights, dtype=float)[..., self.order]
-        targets = np.add.reduceat(w * self.is_target, self.first, axis=-1)
-        return targets, np.add.reduceat(w, self.first, axis=-1) - targets
+        w = np.ones(len(self.order)) if weights is None else np.take(np.asarray(weights, float), self.order, axis=-1)
+        targets = w * self.is_target
+        others = w - targets
+        if len(self.first) == len(self.order):  # no two scores are equal
+            return targets, others
+        return np.add.reduceat(targets, self.first, axis=-1), np.add.reduceat(others, self.first, axis=-1)
 
     def pooled(self, targets: FloatArray, others: FloatArray) -> Pooled:
         """Pool adjacent violators: the blocks in which the share of targets rises with the score."""
@@ -315,9 +318,7 @@ class SortedTrials:
         metrics = np.full((len(weights), 6), np.nan)
         targets, others = targets[known], others[known]
         n_targets, n_others = n_targets[known, None], n_others[known, None]
-        zero = np.zeros_like(n_targets)
-        misses = np.concatenate([zero, np.cumsum(targets, axis=-1) / n_targets], axis=-1)
-        false_alarms = 1 - np.concatenate([zero, np.cumsum(others, axis=-1) / n_others], axis=-1)
+        misses, false_alarms = _rising(targets, n_targets), 1 - _rising(others, n_others)
         hulls = [self.pooled(t, o) for t, o in zip(targets, others, strict=True)]
         accepted = int(np.searchsorted(self.scores, bayes_threshold(p_target)))
         costs = detection_cost(misses, false_alarms, p_target)
@@ -348,7 +349,7 @@ def pair_weights(
     rows = max(1, CHUNK_VALUES // max(len(first), 1))
     for i in range(0, len(multiplicities), rows):
         drawn = multiplicities[i : i + rows].astype(float)
-        yield drawn[:, first] * drawn[:, second]
+        yield np.take(drawn, first, axis=1) * np.take(drawn, second, axis=1)
 
 
 def det_curve(curve: Roc) -> tuple[FloatArray, FloatArray]:
@@ -358,6 +359,14 @@ def det_curve(curve: Roc) -> tuple[FloatArray, FloatArray]:
     """
     inside = (curve.misses > 0) & (curve.misses < 1) & (curve.false_alarms > 0) & (curve.false_alarms < 1)
     return ndtri(curve.false_alarms[inside]), ndtri(curve.misses[inside])
+
+
+def _rising(counts: FloatArray, totals: FloatArray) -> FloatArray:
+    """Shares of the totals below each score and above the last, from counts at each score: (rows, k + 1)."""
+    shares = np.zeros((len(counts), counts.shape[-1] + 1))
+    np.cumsum(counts, axis=-1, out=shares[:, 1:])
+    shares /= totals
+    return shares
 
 
 def _interpolated(misses: FloatArray, false_alarms: FloatArray) -> FloatArray:

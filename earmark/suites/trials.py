@@ -85,7 +85,7 @@ def read_trials(path: Path) -> Trials:
             sep=r"\s+",
             header=None,
             names=columns,
-            dtype=str,
+            dtype={name: float if name == "score" else object for name in columns},
             quoting=csv.QUOTE_NONE,
             na_filter=False,
             skip_blank_lines=False,
@@ -151,7 +151,7 @@ class _Reading:
 
     def _typed(self, column: str, cells: pd.Series) -> NDArray[Any]:
         if column == "score":
-            scores = pd.to_numeric(cells).to_numpy(dtype=float)
+            scores = cells.to_numpy(dtype=float)
             if not np.isfinite(scores).all():
                 raise ValueError("a score is not finite")
             return scores

@@ -1,0 +1,102 @@
+"""How long verification metrics take at the sizes of the published benchmarks.
+
+Reads   nothing: trials and scores are made up
+Prints  a score file of 12 million trials (TidyVoice's development list) through `evaluate_speaker.py trials` without
+        intervals, as a whole process; the equal error rate against numpy.sort of the same scores; and 24 protocols
+        of 10,000 trials with 1,000 replicates over speakers
+
+  uv run perf/speaker.py
+  uv run perf/speaker.py --trials 1000000
+"""
+
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from argparse import ArgumentParser, Namespace
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from earmark import script
+from earmark.metrics.detection import equal_error_rate, roc
+from earmark.suites.trials import Trials, evaluate, speakers_of
+
+ROOT = Path(__file__).resolve().parents[1]
+SPEAKERS, UTTERANCES = 1000, 40
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    return script.run(tell, argument_parser(), argv)
+
+
+def argument_parser() -> ArgumentParser:
+    parser = script.argument_parser(__doc__ or "")
+    parser.add_argument("--trials", type=script.positive_int, default=12_000_000, help="lines of the file (12 million)")
+    parser.add_argument("--protocols", type=script.positive_int, default=24, help="lists with intervals (24)")
+    return parser
+
+
+def tell(arguments: Namespace) -> int:
+    rng = script.generator(arguments)
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "scores.txt"
+        sorting, eer = time_many(arguments.trials, path, rng)
+        command = [sys.executable, str(ROOT / "evaluate_speaker.py"), "trials", "--trials", str(path)]
+        flags = ["--bootstrap", "0", "--output-dir", folder]
+        whole = seconds(lambda: subprocess.run([*command, *flags], check=True, stdout=subprocess.DEVNULL))
+        megabytes = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024
+    lists = [make_trials(10_000, 40, rng) for _ in range(arguments.protocols)]
+    intervals = seconds(lambda: [evaluate(t, speakers_of(t.names), replicates=1000, rng=rng) for t in lists])
+    script.show(f"{arguments.trials:,} trials from a file, all metrics: {whole:.1f} s, peak {megabytes:,.0f} MB")
+    script.show(f"equal error rate of {arguments.trials:,} scores: {eer:.2f} s, {eer / sorting:.2f} times numpy.sort")
+    script.show(f"{arguments.protocols} lists of 10,000 trials, 1,000 replicates over speakers: {intervals:.1f} s")
+    return script.COMPLETE
+
+
+def time_many(n: int, path: Path, rng: np.random.Generator) -> tuple[float, float]:
+    """Seconds of numpy.sort and of the equal error rate on the same scores, which are left in a file."""
+    trials = make_trials(n, SPEAKERS, rng)
+    assert trials.scores is not None
+    assert trials.labels is not None
+    scores, labels = trials.scores, trials.labels
+    write_scores(trials, path)
+    return seconds(lambda: np.sort(scores)), seconds(lambda: equal_error_rate(roc(scores, labels)))
+
+
+def make_trials(n: int, speakers: int, rng: np.random.Generator) -> Trials:
+    """Trials of which a twentieth are target trials (half in small lists), with scores that tell them apart."""
+    names = np.array([f"id{s:05d}/{u:03d}.wav" for s in range(speakers) for u in range(UTTERANCES)], dtype=object)
+    enrolment = rng.integers(0, len(names), n)
+    target = rng.random(n) < (0.05 if n > 100_000 else 0.5)
+    same = enrolment // UTTERANCES * UTTERANCES + rng.integers(0, UTTERANCES, n)
+    test = np.where(target, same, rng.integers(0, len(names), n))
+    labels = enrolment // UTTERANCES == test // UTTERANCES
+    return Trials(names, enrolment, test, labels, rng.normal(size=n) + 2.5 * labels)
+
+
+def write_scores(trials: Trials, path: Path) -> None:
+    """A score file with labels, a million lines at a time."""
+    assert trials.scores is not None
+    assert trials.labels is not None
+    with path.open("w", encoding="utf-8") as file:
+        for start in range(0, len(trials), 1_000_000):
+            part = slice(start, start + 1_000_000)
+            sides = trials.names[trials.enrolment[part]], trials.names[trials.test[part]]
+            rows = zip(*sides, trials.scores[part].tolist(), trials.labels[part].tolist(), strict=True)
+            file.writelines(f"{enrol} {test} {score:.6f} {int(label)}\n" for enrol, test, score, label in rows)
+
+
+def seconds(work: Callable[[], object]) -> float:
+    """How long the work takes."""
+    started = time.perf_counter()
+    work()
+    return time.perf_counter() - started
+
+
+if __name__ == "__main__":
+    sys.exit(main())
