@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
+from itertools import product
 from pathlib import Path
 from typing import Any, Literal
 
@@ -201,8 +202,8 @@ def read_rubric(path: Path) -> dict[str, dict[str, str]]:
 class ClipIndex:
     """Finds a subset's clips below a folder.
 
-    By the path that the subset describes; else by the same path with folder names compared by letters and digits
-    alone (`Jealousy___Envy` is `Jealousy_&_Envy`); else, where file names are unique, by the name alone.
+    By the path that the subset describes. Where file names are unique, also by the same path with folder names
+    compared by letters and digits alone (`Jealousy___Envy` is `Jealousy_&_Envy`), and at last by the name alone.
     """
 
     def __init__(self, folder: Path, subset: Subset) -> None:
@@ -211,18 +212,15 @@ class ClipIndex:
 
     def path_of(self, row: Mapping[str, str]) -> str:
         """Path of an item's clip below the folder; where there is none, where it should be."""
-        for carried in zip(*(row[column].split("|") for column in self.subset.carried), strict=False) or [()]:
-            fields = {**row, **dict(zip(self.subset.carried, carried, strict=True))}
-            wanted = self.subset.clip.format(**fields)
-            if (self.folder / wanted).is_file():
-                return wanted
-            if found := self._by_folder.get(_loose(wanted)):
-                return found
-        fields = {key: value.split("|")[0] for key, value in row.items()}
-        wanted = self.subset.clip.format(**fields)
-        if self.subset.clip_columns == ("file_name",):
-            return self._by_name.get(Path(wanted).stem, wanted)
-        return wanted
+        carried = self.subset.carried
+        spellings = product(*(row[column].split("|") for column in carried))
+        wanted = [self.subset.clip.format(**{**row, **dict(zip(carried, s, strict=True))}) for s in spellings]
+        if exact := next((path for path in wanted if (self.folder / path).is_file()), None):
+            return exact
+        if self.subset.clip_columns != ("file_name",):
+            return wanted[0]
+        found = next((self._by_folder[_loose(path)] for path in wanted if _loose(path) in self._by_folder), None)
+        return found or self._by_name.get(Path(wanted[0]).stem, wanted[0])
 
     @cached_property
     def _files(self) -> list[str]:
