@@ -24,7 +24,7 @@ from earmark.annotation.tables import Annotations, leave_out, load_annotations
 from earmark.errors import DataError, MissingError, shown_path
 from earmark.report.documents import render
 from earmark.report.files import write_together
-from earmark.report.provenance import data_hash, exclusions, provenance, signature
+from earmark.report.provenance import data_hash, exclusions, parameters_hash, provenance, signature
 from earmark.report.summaries import AnalysisSummary, to_json
 from earmark.report.tables import to_csv, to_tex
 
@@ -64,7 +64,10 @@ def tell(arguments: Namespace) -> int:
     summaries = []
     for annotations in loaded:
         name = annotations.subset.name
-        script.warn(f"{name}: {len(annotations.ratings):,} ratings", arguments)
+        script.warn(
+            f"{name}: {len(annotations.ratings):,} ratings" if len(annotations.ratings) else f"{name}: NO RATINGS",
+            arguments,
+        )
         found = analyse(
             annotations,
             ties=arguments.ties,
@@ -109,19 +112,15 @@ def restricted(loaded: list[Annotations], arguments: Namespace) -> list[Annotati
 
 def summarise(annotations: Annotations, found: Analysis, arguments: Namespace) -> dict[str, object]:
     """summary.json: where the numbers came from, then the numbers."""
+    names = ("required_raters", "ties", "bootstrap", "exclude_rater", "min_reaction_ms")
+    parameters = {name: getattr(arguments, name) for name in names}
     return {
         **provenance(
             script=Path(__file__),
             argv=arguments.argv,
             seed=arguments.seed,
             inputs=annotations.rows,
-            parameters={
-                "required_raters": arguments.required_raters,
-                "ties": arguments.ties,
-                "bootstrap": arguments.bootstrap,
-                "exclude_rater": arguments.exclude_rater,
-                "min_reaction_ms": arguments.min_reaction_ms,
-            },
+            parameters=parameters,
             exclusions=exclusions(annotations.left_out),
             signature=signature(
                 suite=annotations.subset.name,
@@ -130,6 +129,7 @@ def summarise(annotations: Annotations, found: Analysis, arguments: Namespace) -
                 ties=arguments.ties,
                 ci=f"clip-bootstrap-{arguments.bootstrap}",
                 seed=arguments.seed,
+                parameters=parameters_hash(parameters),
                 data=data_hash(list(annotations.rows)),
             ),
         ),

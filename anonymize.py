@@ -42,6 +42,7 @@ class Release:
     names: dict[str, str]
     new: int
     tables: dict[str, pd.DataFrame]
+    left_out: list[str]
     anonymity: Anonymity
 
 
@@ -58,6 +59,7 @@ def argument_parser() -> ArgumentParser:
         "--k-min", type=script.positive_int, metavar="N", help="refuse when fewer than N people are alike"
     )
     parser.add_argument("--drop", nargs="+", default=[], metavar="COLUMN", help="leave these columns of users.csv out")
+    parser.add_argument("--keep", nargs="+", default=[], metavar="COLUMN", help="publish these columns too")
     parser.add_argument("--band-age", type=script.positive_int, metavar="YEARS", help="ages as bands of so many years")
     parser.add_argument("--coarsen-times", choices=["day", "month"], help="cut created_at to the day or the month")
     parser.add_argument("--raw-root", type=Path, default=Path("annotations_raw"))
@@ -85,11 +87,14 @@ def tell(arguments: Namespace) -> int:
         require_k(release, arguments)
     write(releases, arguments)
     for release in releases:
-        columns = [column for column in pseudonyms.DEMOGRAPHICS if column in release.tables["users"]]
+        columns = pseudonyms.demographic_columns(release.tables["users"], arguments.keep)
         script.show(
             f"{release.raw.subset.name}: {len(release.names)} people ({release.new} new), "
             f"{len(release.tables['annotations']):,} ratings; {pseudonyms.describe(release.anonymity, columns)}"
         )
+        if release.left_out:
+            columns_left_out = ", ".join(release.left_out)
+            script.show(f"  not published, since nobody has said what they hold (--keep COLUMN): {columns_left_out}")
     return script.COMPLETE
 
 
@@ -98,9 +103,8 @@ def require_sense(chosen: Sequence[Subset], arguments: Namespace) -> None:
     raw, out = arguments.raw_root.resolve(), arguments.output_dir.resolve()
     if out == raw or raw in out.parents:
         raise MissingError(f"--output-dir lies in {shown_path(raw)}/, among the raw tables; choose a folder outside.")
-    columns = {
-        column for s in chosen for column in read_csv(table_path(arguments.raw_root / s.name, "users"))[0].columns
-    }
+    users = [path for s in chosen if (path := table_path(arguments.raw_root / s.name, "users")).is_file()]
+    columns = {column for path in users for column in read_csv(path)[0].columns}
     for column in arguments.drop:
         if any(column in required_columns(subset)["users"] for subset in chosen):
             raise MissingError(f"--drop {column}: that column is needed")
@@ -124,7 +128,11 @@ def prepare(subset: Subset, arguments: Namespace) -> Release:
         if pseudonyms.looks_like_pseudonym(name)
     ]
     tables = pseudonyms.pseudonymised(raw.tables, names)
-    tables["users"] = tables["users"].drop(columns=arguments.drop, errors="ignore")
+    left_out: list[str] = []
+    for name, columns in known_columns(subset, arguments).items():
+        if name in tables:
+            tables[name], others = pseudonyms.published(tables[name], columns)
+            left_out += [f"{name}.csv: {column}" for column in others if column not in arguments.drop]
     if arguments.band_age:
         tables["users"], wrong_ages = pseudonyms.band_ages(tables["users"], arguments.band_age)
         faults[users_file] += wrong_ages
@@ -134,12 +142,21 @@ def prepare(subset: Subset, arguments: Namespace) -> Release:
         raise DataError(faults, LEAKS)
     if arguments.coarsen_times:
         tables = {name: pseudonyms.coarsen_times(table, arguments.coarsen_times) for name, table in tables.items()}
-    return Release(raw, names, len(names) - len(known), tables, pseudonyms.anonymity(tables["users"]))
+    return Release(
+        raw, names, len(names) - len(known), tables, left_out, pseudonyms.anonymity(tables["users"], arguments.keep)
+    )
+
+
+def known_columns(subset: Subset, arguments: Namespace) -> dict[str, list[str]]:
+    """The columns of each table that are published; any other may hold anything."""
+    known = {name: [*columns, *arguments.keep] for name, columns in required_columns(subset).items()}
+    users = [*known["users"], *pseudonyms.ACCOUNT, *pseudonyms.DEMOGRAPHICS]
+    return {**known, "users": [column for column in users if column not in arguments.drop]}
 
 
 def require_k(release: Release, arguments: Namespace) -> None:
     """EarmarkError when people are easier to tell apart than --k-min allows."""
-    found, columns = release.anonymity, [c for c in pseudonyms.DEMOGRAPHICS if c in release.tables["users"]]
+    found, columns = release.anonymity, pseudonyms.demographic_columns(release.tables["users"], arguments.keep)
     if arguments.k_min and 0 < found.k < arguments.k_min:
         raise EarmarkError(
             f"{release.raw.subset.name}: {pseudonyms.describe(found, columns)}; --k-min asks for {arguments.k_min}. "
@@ -174,7 +191,7 @@ def summarise(release: Release, arguments: Namespace) -> dict[str, object]:
             argv=arguments.argv,
             seed=arguments.seed,
             inputs={},
-            parameters={key: getattr(arguments, key) for key in ("k_min", "drop", "band_age", "coarsen_times")},
+            parameters={key: getattr(arguments, key) for key in ("k_min", "drop", "keep", "band_age", "coarsen_times")},
             signature=signature(suite=release.raw.subset.name, protocol="earmark", metric="k-anonymity"),
         ),
         "subset": release.raw.subset.name,

@@ -42,7 +42,7 @@ from earmark.models.scorers.choose import (
 )
 from earmark.report.documents import render
 from earmark.report.files import locked, write_together
-from earmark.report.provenance import data_hash, exclusions, provenance, shown_url, signature
+from earmark.report.provenance import data_hash, exclusions, parameters_hash, provenance, shown_url, signature
 from earmark.report.summaries import AnalysisSummary, BenchmarkSummary, read_summary, to_json
 from earmark.report.tables import to_csv, to_tex
 
@@ -131,12 +131,22 @@ def tell(arguments: Namespace) -> int:
         for subset in chosen
     ]
     folders = [arguments.output_dir / questions.subset.name for questions in every]
+    require_keys(every, arguments.by)
     with locked(folders):
         complete = [judge(questions, folder, arguments) for questions, folder in zip(every, folders, strict=True)]
         if all(complete):
             for folder in folders:  # only now: a second subset that fails must not cost the first its answers
                 (folder / JOURNAL).unlink(missing_ok=True)
     return script.COMPLETE if all(complete) else script.FAILED
+
+
+def require_keys(every: Sequence[Questions], keys: Sequence[str]) -> None:
+    """MissingError for a key of --by that no clip's JSON file has."""
+    known = (
+        {key for questions in every for path in questions.clips for key in questions.described(path)} if keys else set()
+    )
+    if unknown := [key for key in keys if key not in known]:
+        raise MissingError(f"--by {unknown[0]}: no clip's JSON file has that key, only {', '.join(sorted(known))}")
 
 
 def judge(questions: Questions, folder: Path, arguments: Namespace) -> bool:
@@ -155,7 +165,11 @@ def judge(questions: Questions, folder: Path, arguments: Namespace) -> bool:
     script.show(write(questions, result, model, (missing, errors), folder, arguments))
     if errors or missing:
         name = questions.subset.name
-        script.warn(f"{name}: {missing} clips missing, {errors} errors; predictions.csv says why", arguments)
+        script.warn(
+            f"{name}: {missing} questions lack their clip, {errors} failed; predictions.csv says why", arguments
+        )
+    if not len(questions.table):
+        script.warn(f"{questions.subset.name}: NO QUESTIONS are left to ask", arguments)
     return not errors and (not missing or arguments.allow_missing)
 
 
@@ -244,6 +258,7 @@ def write(
     report, report_tables = render("benchmark.md.j2", s=summary, bands=BANDS)
     tables = {"predictions": result.predictions} | {f"metrics_by_{key}": rows for key, rows in result.slices.items()}
     contents: dict[Path, str | bytes | None] = {folder / f"{name}.csv": to_csv(rows) for name, rows in tables.items()}
+    contents = {**dict.fromkeys(folder.glob("metrics_by_*.csv")), **contents}  # an earlier run's slices go
     contents |= {folder / "summary.json": text, folder / "report.md": report}
     write_together({**contents, folder / "report.tex": to_tex(report_tables)})
     return report
@@ -258,22 +273,26 @@ def summarise(
     people = read_summary(AnalysisSummary, analysis_path) if analysis_path.is_file() else None
     labels = labels_path(arguments.analysis_root, questions.subset)
     filters = {key: getattr(arguments, key) for key in FILTERS}
+    parameters = {"threshold": arguments.threshold, "bootstrap": arguments.bootstrap, **filters}
     return {
         **provenance(
             script=Path(__file__),
             argv=arguments.argv,
             seed=arguments.seed,
             inputs={labels: sum(questions.excluded.values()) + len(questions.table)},
-            parameters={"threshold": arguments.threshold, "bootstrap": arguments.bootstrap, **filters},
+            parameters=parameters,
             exclusions=exclusions(questions.excluded),
             signature=signature(
                 suite=name,
                 protocol="earmark",
                 metric="balanced_accuracy",
                 labels=arguments.labels,
-                ties=people.parameters.get("ties", "unknown") if people else "unknown",
+                ties=(people.parameters.get("ties", "unknown") if people else "unknown")
+                if arguments.labels == "majority"
+                else "none",
                 ci=f"clip-bootstrap-{arguments.bootstrap}",
                 seed=arguments.seed,
+                parameters=parameters_hash(parameters),
                 data=data_hash([labels]),
                 model=model.identity,
             ),

@@ -175,13 +175,36 @@ def test_a_disk_full_while_journalling_is_one_clear_line_and_nothing_is_corrupt(
 
 
 def test_slices_by_any_key_of_the_clips_json(tmp_path):
-    assert benchmark.main(["--by", "language", "nonsense", "--output-dir", str(tmp_path), "--quiet"]) == 0
+    assert benchmark.main(["--by", "language", "--output-dir", str(tmp_path), "--quiet"]) == 0
     rows = (tmp_path / "emolia-emo" / "metrics_by_language.csv").read_text().splitlines()
     assert rows[0].split(",")[:3] == ["language", "n", "n_positive"]
     assert [row.split(",")[0] for row in rows[1:]] == ["de", "en", "es", "fr"]
-    assert (
-        (tmp_path / "emolia-emo" / "metrics_by_nonsense.csv").read_text().splitlines()[1].startswith("(not said),83,")
-    )
+    assert benchmark.main(["--limit", "3", "--output-dir", str(tmp_path), "--quiet"]) == 0
+    assert not (tmp_path / "emolia-emo" / "metrics_by_language.csv").exists()  # no slice of another run stays behind
+
+
+def test_a_key_that_no_clip_has_is_refused_by_name(tmp_path, capsys):
+    assert benchmark.main(["--by", "langage", "--output-dir", str(tmp_path), "--quiet"]) == 2
+    assert "--by langage: no clip's JSON file has that key, only" in capsys.readouterr().err
+
+
+def test_signatures_differ_when_the_items_or_the_threshold_do(tmp_path):
+    signatures = set()
+    for i, flags in enumerate([[], ["--limit", "5"], ["--unanimous-only"], ["--threshold", "0.5"]]):
+        out = tmp_path / str(i)
+        assert benchmark.main(["--subset", "emolia-dim", "--output-dir", str(out), "--quiet", *flags]) == 0
+        signatures.add(json.loads((out / "emolia-dim" / "summary.json").read_text())["signature"])
+    assert len(signatures) == 4
+
+
+def test_the_cross_fitted_number_does_not_depend_on_the_number_of_replicates(tmp_path):
+    found = set()
+    for replicates in ("0", "50"):
+        out = tmp_path / replicates
+        assert benchmark.main(["--output-dir", str(out), "--quiet", "--bootstrap", replicates]) == 0
+        summary = json.loads((out / "emolia-emo" / "summary.json").read_text())
+        found.add(summary["cross_fitted_threshold"]["balanced_accuracy"]["value"])
+    assert len(found) == 1
 
 
 def test_what_was_scored_and_how_fast_is_in_the_summary(tmp_path):

@@ -52,9 +52,10 @@ def evaluate_answers(
         table[key] = [NOT_SAID if said[path] is None else str(said[path]) for path in table["audio_path"]]
     table["pred_present"] = (table["similarity"] >= threshold).astype("Int64")
     good = table[table["ok"].astype(bool)].reset_index(drop=True)
-    bootstrap = Bootstrap.of(good["clip"], replicates, rng)
+    resampling, dealing = rng.spawn(2)  # the folds must not depend on how many replicates are drawn
+    bootstrap = Bootstrap.of(good["clip"], replicates, resampling)
     unanimous = good["benchmark_bucket"].str.startswith("unanimous_").to_numpy(dtype=bool)
-    cross_fitted = _cross_fitted(good, bootstrap, rng)
+    cross_fitted = _cross_fitted(good, bootstrap, dealing)
     overall = _metrics(good, bootstrap)
     positive = good["label"].mean() if len(good) else None
     numbers = {

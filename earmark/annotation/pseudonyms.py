@@ -18,6 +18,7 @@ from earmark.annotation.tables import parse_times, read_csv
 from earmark.errors import DataError, Fault, shown_path
 
 DEMOGRAPHICS = ("age", "gender", "languages", "listening_setup", "degree", "expertise")
+ACCOUNT = ("username", "is_active", "is_admin", "onboarded", "annotation_count", "created_at", "consent")
 MAP_NAME = "_anon_map.csv"
 MAP_COLUMNS = ("raw_username", "anon_username")
 PSEUDONYM = re.compile(r"user_(\d+)")
@@ -73,6 +74,12 @@ def pseudonymised(tables: Mapping[str, pd.DataFrame], pseudonyms: Mapping[str, s
         name: table.assign(username=table["username"].map(pseudonyms)) if "username" in table else table
         for name, table in tables.items()
     }
+
+
+def published(table: pd.DataFrame, known: Iterable[str]) -> tuple[pd.DataFrame, list[str]]:
+    """The table with the known columns only, and the names of the others: nobody has looked at what they hold."""
+    others = [column for column in table.columns if column not in set(known)]
+    return table.drop(columns=others), others
 
 
 # --- leaks --------------------------------------------------------------------------------------------------
@@ -137,12 +144,17 @@ class Anonymity:
     unique_by: dict[str, int]
 
 
-def anonymity(users: pd.DataFrame) -> Anonymity:
+def demographic_columns(users: pd.DataFrame, more: Iterable[str] = ()) -> list[str]:
+    """The columns of users.csv that say something about a person. more: columns that are published on request."""
+    return [column for column in (*DEMOGRAPHICS, *more) if column in users]
+
+
+def anonymity(users: pd.DataFrame, more: Iterable[str] = ()) -> Anonymity:
     """k-anonymity of the users table over the demographic columns that it has; without any, k = everyone.
 
     Source: Sweeney (2002), International Journal of Uncertainty, Fuzziness and Knowledge-Based Systems 10:557.
     """
-    columns = [column for column in DEMOGRAPHICS if column in users]
+    columns = demographic_columns(users, more)
     if not columns or users.empty:
         return Anonymity(len(users), len(users), 0, {})
     sizes = users.groupby(columns).size()

@@ -1,6 +1,7 @@
 """Raters one by one: how much they rated, how well they agree with the others, how fast they were."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -43,9 +44,14 @@ STANDS_OUT: list[tuple[Callable[[Any], bool], str]] = [
 
 def fit_dawid_skene(votes: Votes) -> DawidSkene:
     """Dawid and Skene's model of the present/absent votes."""
-    return dawid_skene(
+    fit = dawid_skene(
         votes.item, votes.rater, votes.codes("binary"), n_items=len(votes.items), n_raters=len(votes.raters)
     )
+    if len(votes.raters) > 1 and len(np.unique(votes.codes("binary"))) > 1:
+        return fit
+    # One rater, or one answer throughout, says nothing of how reliable anybody is: only what was credited is left.
+    nothing = np.full(len(votes.raters), np.nan)
+    return replace(fit, sensitivity=nothing, specificity=nothing)
 
 
 def per_rater(annotations: Annotations, votes: Votes, fit: DawidSkene, bootstrap: Bootstrap) -> pd.DataFrame:

@@ -1,10 +1,13 @@
 """The annotated subsets, read from subsets.toml: what identifies an item, how it is rated, how it is asked about."""
 
+import dataclasses
 import tomllib
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
 from typing import Any
+
+from earmark.errors import MissingError
 
 
 @dataclass(frozen=True)
@@ -79,6 +82,16 @@ def subsets() -> dict[str, Subset]:
 
 
 def _subset(name: str, fields: dict[str, Any]) -> Subset:
+    fields = {"choices": {}, "carried": [], "summaries": {}, **fields}
+    known = {field.name for field in dataclasses.fields(Subset)} - {"name"}
+    wrong = [f"lacks {field}" for field in sorted(known - set(fields))]
+    wrong += [f"has the unknown field {field}" for field in sorted(set(fields) - known)]
+    if not wrong and fields["present_from"] not in fields["scale"]:
+        wrong = [f"has present_from = {fields['present_from']!r}, which is not on its scale"]
+    if not wrong and not {"n_raters", "benchmark_bucket", "majority_present", *fields["key"]} <= set(fields["labels"]):
+        wrong = ["has labels without its key, benchmark_bucket, majority_present or n_raters"]
+    if wrong:
+        raise MissingError(f"subsets.toml: [{name}] {'; '.join(wrong)}. The comment on top says what each field means.")
     made: dict[str, Any] = {
         "prior": Prior(**fields.pop("prior")),
         "summaries": {file: Slice(**columns) for file, columns in fields.pop("summaries").items()},

@@ -20,6 +20,7 @@ from earmark.errors import DataError, Fault, MissingError, shown_path
 TABLES = ("annotations", "users", "flags")
 OPTIONAL = ("flags",)
 SEPARATORS = ",;\t"
+MAX_MILLISECONDS = 1e12  # some thirty years: an infinite time is no time
 REPEATED = "older rating of an item by the same person"
 
 Rule = tuple[Callable[[pd.Series], pd.Series], str]
@@ -172,7 +173,7 @@ def _rules(name: str, subset: Subset, usernames: pd.Series) -> dict[str, Rule]:
     choices = {**subset.choices, "rating": subset.scale}
     unique: Rule = (lambda cells: (cells == "") | cells.duplicated(), "is empty or already used by a line above")
     milliseconds: Rule = (
-        lambda cells: (cells != "") & ~np.isfinite(pd.to_numeric(cells, errors="coerce").astype(float)),
+        lambda cells: (cells != "") & ~pd.to_numeric(cells, errors="coerce").astype(float).between(0, MAX_MILLISECONDS),
         "is not a time in milliseconds",
     )
     return {

@@ -17,7 +17,7 @@ FloatArray = NDArray[np.float64]
 DECISION_METRICS = ("balanced_accuracy", "accuracy", "f1", "precision", "recall")
 RANKING_METRICS = ("roc_auc", "average_precision")
 ONE_CLASS = "the labels hold one class only"
-WHY = {"f1": "no positive label and no positive prediction", "precision": "no positive prediction"}
+WHY = {"f1": "no label is positive", "precision": "no label or no prediction is positive"}
 
 
 def decision_contributions(decisions: ArrayLike, labels: ArrayLike) -> FloatArray:
@@ -33,7 +33,7 @@ def decision_metrics(sums: FloatArray) -> FloatArray:
     """Balanced accuracy, accuracy, F1, precision, recall: (…, 4) sums → (…, 5), in the order of DECISION_METRICS.
 
     Balanced accuracy is the mean of recall and specificity. F1 = 2 tp / (2 tp + fp + fn): 0, not undefined,
-    where nothing was called positive though something is.
+    where nothing was called positive though something is. Without a positive label neither F1 nor precision exists.
     """
     tp, fp, tn, fn = np.moveaxis(sums, -1, 0)
     recall, specificity = _ratio(tp, tp + fn), _ratio(tn, tn + fp)
@@ -41,8 +41,8 @@ def decision_metrics(sums: FloatArray) -> FloatArray:
         [
             (recall + specificity) / 2,
             _ratio(tp + tn, tp + fp + tn + fn),
-            _ratio(2 * tp, 2 * tp + fp + fn),
-            _ratio(tp, tp + fp),
+            np.where(tp + fn > 0, _ratio(2 * tp, 2 * tp + fp + fn), np.nan),
+            np.where(tp + fn > 0, _ratio(tp, tp + fp), np.nan),
             recall,
         ],
         axis=-1,

@@ -1,5 +1,6 @@
 """Where a number came from: versions, inputs, parameters, and the one line that pins it."""
 
+import json
 import platform
 import re
 import subprocess
@@ -65,6 +66,11 @@ def signature(**parts: object) -> str:
     ['suite:emolia-emo', 'metric:percent_binary']
     """
     return "|".join([f"earmark:{__version__}", *(f"{key.replace('_', '-')}:{value}" for key, value in parts.items())])
+
+
+def parameters_hash(parameters: Mapping[str, Any]) -> str:
+    """Eight hexadecimal digits that change when any parameter does."""
+    return sha256(json.dumps(parameters, sort_keys=True, default=str).encode()).hexdigest()[:8]
 
 
 def data_hash(paths: Sequence[Path]) -> str:

@@ -8,7 +8,8 @@ import pytest
 
 from earmark.annotation.analysis import slice_summary, slice_table
 from earmark.annotation.labels import clip_of, majority_labels
-from earmark.annotation.subsets import Slice, subsets
+from earmark.annotation.subsets import Slice, _subset, subsets
+from earmark.errors import MissingError
 from earmark.metrics.resampling import Bootstrap
 from tests.conftest import DIM, EMO, annotated
 
@@ -100,3 +101,39 @@ def test_a_third_subset_needs_a_description_and_no_code(tmp_path):
         ["negative", 1, 0.0],
         ["positive", 1, 1.0],
     ]
+
+
+FIELDS = {
+    "scale": ["a", "b"],
+    "present_from": "b",
+    "key": ["file_name"],
+    "prior": {"column": "file_name", "value": "x"},
+    "words": {"present": "b", "absent": "a"},
+    "clip": "{file_name}",
+    "sham_stem": "stem",
+    "prompt": {"sentence": "{label}", "label": "file_name"},
+    "slices": [],
+    "difficulty": {"column": "file_name", "noun": "file"},
+    "names": {"expected": "e", "matches_expected": "m"},
+    "labels": ["file_name", "majority_present", "benchmark_bucket", "n_raters"],
+}
+
+
+def test_what_a_subset_may_leave_out_is_empty():
+    described = _subset("mine", FIELDS)
+    assert (described.choices, described.carried, described.summaries) == ({}, (), {})
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"prior": None, "words": None}, r"\[mine\] lacks prior; lacks words"),
+        ({"colour": 1}, r"\[mine\] has the unknown field colour"),
+        ({"present_from": "c"}, r"\[mine\] has present_from = 'c', which is not on its scale"),
+        ({"labels": ["file_name"]}, r"\[mine\] has labels without"),
+    ],
+)
+def test_a_subset_that_is_described_wrongly_is_named_with_the_field(change, message):
+    fields = {key: value for key, value in {**FIELDS, **change}.items() if value is not None}
+    with pytest.raises(MissingError, match=message):
+        _subset("mine", fields)

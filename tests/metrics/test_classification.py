@@ -234,7 +234,7 @@ def test_evaluate_of_nothing_says_so():
 @pytest.mark.parametrize(
     ("label", "undefined"),
     [
-        (False, {"balanced_accuracy", "recall", "roc_auc", "average_precision"}),
+        (False, {"balanced_accuracy", "f1", "precision", "recall", "roc_auc", "average_precision"}),
         (True, {"balanced_accuracy", "roc_auc"}),
     ],
 )
@@ -242,15 +242,15 @@ def test_evaluate_of_one_class_names_what_does_not_exist_and_why(label, undefine
     scores = np.linspace(0, 1, 10)
     found = evaluate(scores, scores > 0.5, np.full(10, label), bootstrap_of(10))
     assert {name for name, e in found.items() if e.value is None} == undefined
-    assert {found[name].why for name in undefined} == {"the labels hold one class only"}
+    assert {found[name].why for name in undefined - {"f1", "precision"}} == {"the labels hold one class only"}
     json.dumps({name: e.as_dict() for name, e in found.items()}, allow_nan=False)
 
 
 @pytest.mark.filterwarnings("error")
 def test_evaluate_without_a_positive_anywhere_says_why_f1_and_precision_are_missing():
     found = evaluate([0.1, 0.2], [False, False], [False, False], bootstrap_of(2))
-    assert found["f1"].why == "no positive label and no positive prediction"
-    assert found["precision"].why == "no positive prediction"
+    assert found["f1"].why == "no label is positive"
+    assert found["precision"].why == "no label or no prediction is positive"
     assert found["accuracy"].value == 1
 
 
