@@ -82,11 +82,11 @@ def load_clap(
     name: str, device: str = "auto", dtype: str = "float32", max_seconds: float | None = None
 ) -> AudioTextModel:
     """A ClapModel from a folder or the hub. max_seconds: a window shorter than the model's own."""
-    device = _device(device, dtype)
+    device = usable_device(device, dtype)
     with _loading(name, "a CLAP model"):
         transformers = library("transformers")
         processor = transformers.ClapProcessor.from_pretrained(name)
-        network = _complete(transformers.ClapModel, name, **_precision(dtype)).to(device).eval()
+        network = complete_model(transformers.ClapModel, name, **precision(dtype)).to(device).eval()
     extractor = processor.feature_extractor
     extractor._np_extract_fbank_features = partial(log_mel, extractor)
     rate = int(extractor.sampling_rate)
@@ -99,11 +99,11 @@ def load_sentence_transformer(
     name: str, device: str = "auto", dtype: str = "float32", max_seconds: float | None = None
 ) -> AudioTextModel:
     """An audio-text model of sentence-transformers from a folder or the hub. max_seconds as in `load_clap`."""
-    device = _device(device, dtype)
+    device = usable_device(device, dtype)
     with _loading(name, "a sentence-transformers model"):
         network = (
             library("sentence_transformers")
-            .SentenceTransformer(name, device=device, trust_remote_code=_trusted(name), model_kwargs=_precision(dtype))
+            .SentenceTransformer(name, device=device, trust_remote_code=_trusted(name), model_kwargs=precision(dtype))
             .eval()
         )
         extractor = _extractor(network)
@@ -121,12 +121,12 @@ def load_voiceclap_small(
     name: str = "laion/voiceclap-small", device: str = "auto", dtype: str = "float32", max_seconds: float | None = None
 ) -> AudioTextModel:
     """A model of VoiceCLAP's kind, which runs code that comes with it. max_seconds as in `load_clap`."""
-    device = _device(device, dtype)
+    device = usable_device(device, dtype)
     with _loading(name, "a VoiceCLAP model"):
         transformers = library("transformers")
         trusted = {"trust_remote_code": _trusted(name)}
         tokenizer = transformers.AutoTokenizer.from_pretrained(name, **trusted)
-        network = _complete(transformers.AutoModel, name, **_precision("float32"), **trusted).to(device).eval()
+        network = complete_model(transformers.AutoModel, name, **precision("float32"), **trusted).to(device).eval()
         for method in ("encode_waveform", "encode_text"):
             if not hasattr(network, method):
                 raise ValueError(f"it has no method {method}")
@@ -152,7 +152,7 @@ def _loader(name: str) -> Loader:
     return load_voiceclap_small if "auto_map" in config else load_sentence_transformer
 
 
-def _device(device: str, dtype: str) -> str:
+def usable_device(device: str, dtype: str) -> str:
     """The device that `auto` stands for; MissingError for one that is not there or a dtype that is not known."""
     torch = library("torch")
     if dtype not in DTYPES:
@@ -175,7 +175,7 @@ def _loading(name: str, what: str) -> Iterator[None]:
     if not folder and (name.startswith((".", "/", "~")) or name.count("/") > 1 or "\\" in name):
         raise MissingError(f"{name}: no such folder; give the folder of {what}, or a name on the Hugging Face hub.")
     try:
-        with contextlib.redirect_stdout(sys.stderr), _quiet():
+        with contextlib.redirect_stdout(sys.stderr), quiet_transformers():
             yield
     except MissingError:
         raise
@@ -190,7 +190,7 @@ def _loading(name: str, what: str) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _quiet() -> Iterator[None]:
+def quiet_transformers() -> Iterator[None]:
     """transformers without progress bars and warnings, for a while."""
     logging = library("transformers").utils.logging
     verbosity, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
@@ -204,7 +204,7 @@ def _quiet() -> Iterator[None]:
             logging.enable_progress_bar()
 
 
-def _complete(kind: Any, name: str, **options: Any) -> Any:
+def complete_model(kind: Any, name: str, **options: Any) -> Any:
     """A transformers model all of whose parameters are in the checkpoint: absent ones would be drawn at random."""
     network, loaded = kind.from_pretrained(name, output_loading_info=True, **options)
     absent = sorted({parameter for parameter, _ in network.named_parameters()} & set(loaded["missing_keys"]))
@@ -213,7 +213,7 @@ def _complete(kind: Any, name: str, **options: Any) -> Any:
     return network
 
 
-def _precision(dtype: str) -> dict[str, Any]:
+def precision(dtype: str) -> dict[str, Any]:
     """The option that loads weights in a precision; transformers 5 renamed it."""
     version = int(library("transformers").__version__.split(".")[0])
     return {"dtype" if version >= 5 else "torch_dtype": getattr(library("torch"), dtype)}

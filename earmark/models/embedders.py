@@ -78,7 +78,7 @@ class Clap(_Model):
         """Sentences of as many tokens together, so that none is padded to the length of another."""
         most = min(self.tokenizer.model_max_length, self.network.config.text_config.max_position_embeddings - 2)
         tokens = [self.tokenizer(text, truncation=True, max_length=most)["input_ids"] for text in texts]
-        return _by_length(tokens, len, self._embed_tokens)
+        return by_length(tokens, len, self._embed_tokens)
 
     def _embed_tokens(self, tokens: Sequence[list[int]]) -> Array:
         torch = library("torch")
@@ -93,13 +93,13 @@ class SentenceTransformerModel(_Model):
 
     def embed_audio(self, pieces: Sequence[Prepared]) -> Array:
         """Pieces of as many samples together, so that none is padded to the length of another."""
-        return _by_length(pieces, len, self._encode_audio)
+        return by_length(pieces, len, self._encode_audio)
 
     def embed_texts(self, texts: Sequence[str]) -> Array:
         """Sentences of as many tokens together."""
         # A sentence that looks like a file or an address would be opened as audio, were it not marked as text.
         inputs = [{"text": text} if LOOKS_LIKE_A_FILE.search(text) else text for text in texts]
-        return _by_length(inputs, self._tokens, self._encode)
+        return by_length(inputs, self._tokens, self._encode)
 
     def _encode_audio(self, pieces: Sequence[Prepared]) -> Array:
         return self._encode([{"array": piece, "sampling_rate": self.sample_rate} for piece in pieces])
@@ -135,7 +135,7 @@ class VoiceClap(_Model):
         """Sentences of as many tokens together where `encode_text` takes tokens; else one after the other."""
         if "id" not in next(iter(inspect.signature(self.network.encode_text).parameters)):
             return np.concatenate([self._embed([text]) for text in texts])
-        return _by_length(
+        return by_length(
             [self.tokenizer(text, truncation=True)["input_ids"] for text in texts], len, self._embed_tokens
         )
 
@@ -203,7 +203,7 @@ def release_memory() -> None:
         torch.cuda.empty_cache()
 
 
-def _by_length(items: Sequence[Item], length: Callable[[Item], int], embed: Callable[[Sequence[Item]], Array]) -> Array:
+def by_length(items: Sequence[Item], length: Callable[[Item], int], embed: Callable[[Sequence[Item]], Array]) -> Array:
     """Embeddings in the order of the items, where only items of one length are embedded together."""
     groups: dict[int, list[int]] = {}
     for i, item in enumerate(items):

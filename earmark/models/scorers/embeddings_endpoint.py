@@ -124,7 +124,7 @@ class EmbeddingsEndpointScorer:
             "encoding_format": self.encoding_format,
         }
         try:
-            vectors = _vectors(self.client.post(json.dumps(body).encode()), len(inputs))
+            vectors = vectors_in(self.client.post(json.dumps(body).encode()), len(inputs))
         except PassingError as error:
             errors.update(dict.fromkeys(inputs, str(error)))
         except RefusedError as error:
@@ -138,7 +138,7 @@ class EmbeddingsEndpointScorer:
             yield from zip(inputs, vectors, strict=True)
 
 
-def _vectors(reply: Any, n: int) -> list[Vector]:
+def vectors_in(reply: Any, n: int) -> list[Vector]:
     """The reply's embeddings in the order of the request, whatever order they came in."""
     data = reply.get("data") if isinstance(reply, dict) else None
     if not isinstance(data, list) or not all(isinstance(entry, dict) and "embedding" in entry for entry in data):

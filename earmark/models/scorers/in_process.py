@@ -41,13 +41,13 @@ class InProcessScorer:
 
     def _texts(self, texts: Sequence[str]) -> dict[str, Embedding]:
         ordered = sorted(texts, key=len)  # sentences of one length can share a batch
-        embed = _Careful(self.model.embed_texts, self.batch_size)
+        embed = Careful(self.model.embed_texts, self.batch_size)
         batches = (ordered[i : i + self.batch_size] for i in range(0, len(ordered), self.batch_size))
         return dict(zip(ordered, (found for batch in batches for found in embed(batch)), strict=True))
 
     def _heard(self, ahead: "_Ahead") -> Iterator["_Clip"]:
         """The clips in order, once the model has heard all of them that can be heard."""
-        embed = _Careful(self.model.embed_audio, self.batch_size)
+        embed = Careful(self.model.embed_audio, self.batch_size)
         waiting = deque(ahead.clips)
         for batch in ahead.batches():
             for (clip, _), found in zip(batch, embed([piece for _, piece in batch]), strict=True):
@@ -208,11 +208,16 @@ class _Ahead:
             self._changed.notify_all()
 
 
-class _Careful:
+class Careful:
     """Embeds batches; one that the accelerator has no memory for is halved, and so are all after it."""
 
-    def __init__(self, embed: Callable[[Sequence[Any]], Array], size: int) -> None:
-        self._embed, self._size = embed, size
+    def __init__(
+        self,
+        embed: Callable[[Sequence[Any]], Array],
+        size: int,
+        check: Callable[[Array], Embedding] = lambda vector: checked(vector, None),
+    ) -> None:
+        self._embed, self._size, self._check = embed, size, check
 
     def __call__(self, items: Sequence[Any]) -> list[Embedding]:
         """One embedding or error for each item; a batch that the model fails on is halved until it is clear on what."""
@@ -222,7 +227,7 @@ class _Careful:
             part = items[len(found) : len(found) + min(size, self._size)]
             vectors, full, cause = self._attempt(part)
             if vectors is not None:
-                found += [checked(vector, None) for vector in vectors]
+                found += [self._check(vector) for vector in vectors]
                 continue
             size = max(1, len(part) // 2)
             if full:

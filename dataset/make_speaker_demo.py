@@ -1,0 +1,209 @@
+"""Make the demo speech for speaker verification: 24 synthetic voices, each in four languages.
+
+A voice is a variant of espeak-ng with a pitch of its own, the same in every language; two utterances of a voice differ
+in sentence, and a little in pitch and speed. The data shows what the tools do. It says nothing about people or models.
+
+Reads   nothing; needs the program espeak-ng (apt-get install espeak-ng)
+Writes  dataset/speaker-demo/<voice>/<language>/<NN>.mp3, dataset/speaker-demo/speakers.csv (path, speaker, gender,
+        language), dataset/speaker-demo/trials_crosslingual.txt (`1|0 enrolment test`, non-targets of the same gender)
+
+  uv run dataset/make_speaker_demo.py
+
+The same version of espeak-ng and of the libraries writes the same bytes each time (the committed clips: 1.51).
+"""
+
+import argparse
+import csv
+import io
+import itertools
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import soundfile
+import soxr
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # the script lives one folder below the library
+
+from earmark.errors import EarmarkError, MissingError
+from earmark.script import argument_parser, generator, run, show
+
+DEMO = Path(__file__).resolve().parent / "speaker-demo"
+FloatArray = npt.NDArray[np.float32]
+
+RATE = 16_000
+SHORTEST, LONGEST = 2 * RATE, 3 * RATE  # samples
+PEAK = 0.7  # of every clip: the variants differ in loudness, and MP3 overshoots
+COMPRESSION = 0.7  # VBR quality, 0 best to 1 smallest: about 10 kB a clip
+UTTERANCES = 2  # a voice and language
+SPEED, PITCH_WANDERS = (165, 190), 4  # words per minute; steps of espeak-ng's pitch, 0 to 99
+NON_TARGETS = 1000  # of the same language, and of different ones
+
+# variant of espeak-ng: pitch. The variants differ in formants, breath and roughness too.
+VOICES = {
+    "m": {
+        "m1": 50, "m2": 62, "m3": 38, "m5": 70, "m7": 44, "m8": 55,
+        "croak": 30, "Andy": 64, "Denis": 34, "Hugo": 58, "Mario": 46, "paul": 66,
+    },
+    "f": {
+        "f1": 40, "f2": 56, "f3": 34, "f4": 66, "f5": 48, "Alicia": 38,
+        "Andrea": 52, "Annie": 62, "anika": 44, "aunty": 36, "belinda": 60, "steph": 54,
+    },
+}  # fmt: skip
+
+# language: sentences, of which a clip takes the first in random order that lasts two to three seconds
+SENTENCES = {
+    "en": (
+        "Please remember to water the plants on Sunday.",
+        "The last train to the coast leaves at nine.",
+        "We found the old map under a pile of books.",
+        "My neighbour paints his fence every other spring.",
+        "A cold wind was blowing over the empty market.",
+        "There is fresh bread on the table in the kitchen.",
+        "She walked along the river until it got dark.",
+        "He forgot his umbrella at the office again.",
+    ),
+    "de": (
+        "Bitte vergiss nicht, am Sonntag die Blumen zu gießen.",
+        "Der letzte Zug an die Küste fährt um neun.",
+        "Wir fanden die alte Karte unter den Büchern.",
+        "Mein Nachbar streicht jedes Jahr seinen Zaun.",
+        "Ein kalter Wind wehte über den leeren Markt.",
+        "Auf dem Tisch in der Küche liegt frisches Brot.",
+        "Sie ging am Fluss entlang, bis es dunkel wurde.",
+        "Er hat seinen Schirm wieder im Büro vergessen.",
+    ),
+    "fr": (
+        "N'oublie pas d'arroser les plantes dimanche matin.",
+        "Le dernier train pour la côte part à neuf heures.",
+        "Nous avons trouvé la vieille carte sous les livres.",
+        "Mon voisin repeint sa clôture tous les deux ans.",
+        "Un vent froid soufflait sur le marché désert.",
+        "Il y a du pain frais sur la table de la cuisine.",
+        "Elle a longé la rivière jusqu'à la tombée du jour.",
+        "Il a encore oublié son parapluie au bureau.",
+    ),
+    "es": (
+        "Por favor, no olvides regar las plantas el domingo.",
+        "El último tren a la costa sale a las nueve.",
+        "Encontramos el viejo mapa debajo de los libros.",
+        "Mi vecino pinta la valla cada primavera.",
+        "Un viento frío soplaba sobre el mercado vacío.",
+        "Hay pan recién hecho en la mesa de la cocina.",
+        "Ella caminó junto al río hasta que se hizo de noche.",
+        "Otra vez ha olvidado su paraguas en la oficina.",
+    ),
+}
+
+
+@dataclass(frozen=True)
+class Clip:
+    """One utterance; its path is its row's, below DEMO."""
+
+    path: str
+    speaker: str
+    gender: str
+    language: str
+    samples: FloatArray
+
+    @property
+    def row(self) -> tuple[str, str, str, str]:
+        return self.path, self.speaker, self.gender, self.language
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    return run(make, argument_parser(__doc__ or ""), argv)
+
+
+def make(arguments: argparse.Namespace) -> int:
+    """Everything, from nothing."""
+    if shutil.which("espeak-ng") is None:
+        raise MissingError("espeak-ng: not found. Install it with `apt-get install espeak-ng` and run this again.")
+    rng = generator(arguments)
+    clips = list(spoken(rng))
+    trials = list(trial_lines(clips, rng))
+    refuse_other_data(clips)
+    shutil.rmtree(DEMO, ignore_errors=True)
+    size = sum(map(write_clip, clips))
+    with (DEMO / "speakers.csv").open("w", encoding="utf-8", newline="") as file:
+        table = csv.writer(file, lineterminator="\n")
+        table.writerow(("path", "speaker", "gender", "language"))
+        table.writerows(clip.row for clip in clips)
+    (DEMO / "trials_crosslingual.txt").write_text("".join(trials), encoding="utf-8", newline="\n")
+    voices = len({clip.speaker for clip in clips})
+    show(f"speaker-demo: {voices} voices, {len(clips)} clips, {size / 1e6:.2f} MB, {len(trials):,} trials")
+    return 0
+
+
+def spoken(rng: np.random.Generator) -> Iterator[Clip]:
+    """Every voice in every language, no sentence twice from one voice."""
+    for gender, voices in VOICES.items():
+        for (variant, pitch), (language, sentences) in itertools.product(voices.items(), SENTENCES.items()):
+            texts = iter(map(str, rng.permutation(sentences)))
+            for number in range(UTTERANCES):
+                path = f"{variant.lower()}/{language}/{number:02d}.mp3"
+                setting = int(rng.integers(pitch - PITCH_WANDERS, pitch + PITCH_WANDERS + 1))
+                samples = fitting(texts, f"{language}+{variant}", int(rng.integers(*SPEED)), setting)
+                if samples is None:
+                    raise EarmarkError(f"{path}: no sentence left that lasts 2 to 3 s.")
+                yield Clip(path, variant.lower(), gender, language, samples)
+
+
+def fitting(texts: Iterator[str], voice: str, speed: int, pitch: int) -> FloatArray | None:
+    """The first of the sentences that this voice says within two to three seconds."""
+    candidates = (speak(text, voice, speed, pitch) for text in texts)
+    return next((samples for samples in candidates if SHORTEST <= len(samples) <= LONGEST), None)
+
+
+def speak(text: str, voice: str, speed: int, pitch: int) -> FloatArray:
+    """The sentence as espeak-ng says it, at 16 kHz, as long as it takes."""
+    command = ["espeak-ng", "-v", voice, "-s", str(speed), "-p", str(pitch), "--stdout", text]
+    spoken = subprocess.run(command, capture_output=True, check=False)
+    if spoken.returncode:
+        raise EarmarkError(f"espeak-ng could not speak as {voice}: {spoken.stderr.decode().strip()}")
+    samples, rate = soundfile.read(io.BytesIO(spoken.stdout), dtype="float32")
+    resampled: FloatArray = soxr.resample(samples, rate, RATE)
+    return resampled * np.float32(PEAK / np.abs(resampled).max())
+
+
+def trial_lines(clips: Sequence[Clip], rng: np.random.Generator) -> Iterator[str]:
+    """All target pairs, then NON_TARGETS pairs of the same language and as many of different ones."""
+    pairs = list(itertools.combinations(clips, 2))
+    for one, other in pairs:
+        if one.speaker == other.speaker:
+            yield f"1 {one.path} {other.path}\n"
+    for same_language in (True, False):
+        matching = [
+            (one, other)
+            for one, other in pairs
+            if one.speaker != other.speaker
+            and one.gender == other.gender
+            and (one.language == other.language) == same_language
+        ]
+        for chosen in sorted(rng.choice(len(matching), NON_TARGETS, replace=False)):
+            one, other = matching[chosen]
+            yield f"0 {one.path} {other.path}\n"
+
+
+def refuse_other_data(clips: Sequence[Clip]) -> None:
+    """The demo may replace itself but never somebody's own files."""
+    own = {DEMO / clip.path for clip in clips} | {DEMO / "speakers.csv", DEMO / "trials_crosslingual.txt"}
+    if not own.issuperset(path for path in DEMO.rglob("*") if path.is_file()):
+        raise EarmarkError("dataset/speaker-demo: holds files that are not the demo's. Move the folder away first.")
+
+
+def write_clip(clip: Clip) -> int:
+    """The MP3; returns its bytes."""
+    target = DEMO / clip.path
+    target.parent.mkdir(parents=True, exist_ok=True)
+    soundfile.write(target, clip.samples, RATE, format="MP3", compression_level=COMPRESSION)
+    return target.stat().st_size
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,1 @@
+"""Embeddings on disk: made once for an encoder and a clip's content, read ever after."""

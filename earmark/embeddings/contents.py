@@ -1,0 +1,95 @@
+"""The sha256 of files, remembered for as long as a file is not touched."""
+
+import os
+import sqlite3
+import time
+from hashlib import sha256
+from pathlib import Path
+from threading import Lock
+
+SETTLED = 2.0  # seconds since a file's last change: until then, another change might leave the same time stamp
+WRITTEN_TOGETHER = 512
+
+
+class ContentHashes:
+    """Hashes of files' contents, kept in a small database that threads and processes share.
+
+    A file counts as untouched while size, inode, and times of modification and of change are the same; the last
+    cannot be set back by hand. The database only saves time: where it cannot be used, files are read.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._lock = Lock()
+        self._new: dict[bytes, tuple[str, bytes]] = {}
+        self._database: sqlite3.Connection | None = None
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            self._database = sqlite3.connect(path, timeout=10, check_same_thread=False)
+            self._database.execute(
+                "CREATE TABLE IF NOT EXISTS contents (path BLOB PRIMARY KEY, stamp TEXT, hash BLOB) WITHOUT ROWID"
+            )
+        except (sqlite3.Error, OSError):
+            self._give_up()
+
+    def of(self, path: Path) -> str:
+        """The sha256 of a file, in hexadecimal. Raises OSError where it cannot be read."""
+        name = sha256(os.fsencode(path.absolute())).digest()[:16]
+        stamp, changed = _stamp(path)
+        with self._lock:
+            known = self._new.get(name) or self._known(name)
+        if known is not None and known[0] == stamp:
+            return known[1].hex()
+        digest = _read(path)
+        if changed < time.time() - SETTLED and _stamp(path)[0] == stamp:
+            with self._lock:
+                self._new[name] = (stamp, digest)
+                if len(self._new) >= WRITTEN_TOGETHER:
+                    self._write()
+        return digest.hex()
+
+    def close(self) -> None:
+        """Keep what was found for the next time."""
+        with self._lock:
+            self._write()
+            self._give_up()
+
+    def _known(self, name: bytes) -> tuple[str, bytes] | None:
+        if self._database is None:
+            return None
+        try:
+            row = self._database.execute("SELECT stamp, hash FROM contents WHERE path = ?", (name,)).fetchone()
+        except sqlite3.Error:
+            self._give_up()
+            return None
+        return (str(row[0]), bytes(row[1])) if row else None
+
+    def _write(self) -> None:
+        rows = [(name, stamp, digest) for name, (stamp, digest) in self._new.items()]
+        self._new.clear()
+        if self._database is None or not rows:
+            return
+        try:
+            with self._database:
+                self._database.executemany("INSERT OR REPLACE INTO contents VALUES (?, ?, ?)", rows)
+        except sqlite3.Error:
+            self._give_up()
+
+    def _give_up(self) -> None:
+        if self._database is not None:
+            self._database.close()
+            self._database = None
+
+
+def _stamp(path: Path) -> tuple[str, float]:
+    """What changes when a file does, and when it last did."""
+    found = path.stat()
+    stamp = f"{found.st_size} {found.st_ino} {found.st_mtime_ns} {found.st_ctime_ns}"
+    return stamp, max(found.st_mtime, found.st_ctime)
+
+
+def _read(path: Path) -> bytes:
+    digest = sha256()
+    with path.open("rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.digest()

@@ -1,0 +1,129 @@
+"""Speech encoders of transformers: wav2vec 2.0, HuBERT, WavLM, data2vec, w2v-BERT, Whisper's encoder."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from earmark.errors import MissingError
+from earmark.models.audio_text import complete_model, precision, quiet_transformers, windows
+from earmark.models.embedders import by_length
+from earmark.models.encoders import Array, Encoder, identity
+from earmark.models.encoders.networks import loading, toolkit, torch_and_device, weights_of
+
+OPTIONS = "--extra clap"
+
+
+@dataclass
+class Piece:
+    """A window of a clip as the feature extractor made it. real: the share of it that is audio and not padding."""
+
+    inputs: dict[str, Any]
+    real: float
+    samples: int
+
+    @property
+    def shape(self) -> str:
+        """What pieces that share a batch have in common."""
+        return str([value.shape for value in self.inputs.values()]) + str(self.real)
+
+
+@dataclass
+class HuggingFaceEncoder(Encoder):
+    """The mean over real frames of the last hidden state.
+
+    window_seconds: what the model hears at once, None for any length. A longer clip is cut into the fewest windows,
+    whose means are weighted by their length. Only pieces of one length share a batch.
+    """
+
+    network: Any
+    extractor: Any
+    device: str
+    window_seconds: float | None
+
+    def prepare(self, waveform: Array) -> list[Piece]:
+        """Each window through the feature extractor, alone."""
+        return [self._piece(piece) for piece in windows(waveform, self.sample_rate, self.window_seconds)]
+
+    def _piece(self, waveform: Array) -> Piece:
+        found = self.extractor(np.asarray(waveform), sampling_rate=self.sample_rate, return_tensors="np")
+        real = 1.0
+        if self.window_seconds:
+            real = min(1.0, len(waveform) / (self.window_seconds * self.sample_rate))
+        return Piece({name: np.asarray(value) for name, value in found.items()}, real, len(waveform))
+
+    def embed_prepared(self, prepared: Sequence[list[Piece]]) -> Array:
+        """All pieces, those of one length together, then the mean of each clip's."""
+        pieces = [piece for clip in prepared for piece in clip]
+        vectors = iter(by_length(pieces, lambda piece: piece.shape, self._batch))  # type: ignore[arg-type,return-value]
+        found = []
+        for clip in prepared:
+            own = np.stack([next(vectors) for _ in clip]).astype(np.float64)
+            found.append(np.average(own, axis=0, weights=[piece.samples for piece in clip]))
+        return np.stack(found).astype(np.float32)
+
+    def _batch(self, pieces: Sequence[Piece]) -> Array:
+        torch = toolkit("torch", OPTIONS)
+        inputs = {name: torch.from_numpy(np.concatenate([p.inputs[name] for p in pieces])) for name in pieces[0].inputs}
+        inputs = {
+            name: value.to(self.device, self.network.dtype) if value.is_floating_point() else value.to(self.device)
+            for name, value in inputs.items()
+        }
+        with torch.inference_mode():
+            frames = self.network(**inputs).last_hidden_state.float()
+        real = max(1, int(np.ceil(frames.shape[1] * pieces[0].real)))
+        return np.asarray(frames[:, :real].mean(dim=1).cpu().numpy(), dtype=np.float32)
+
+
+def load(name: str, device: str = "auto", dtype: str = "float32") -> HuggingFaceEncoder:
+    """The encoder of a folder or a name on the hub. Raises MissingError with the reason where it cannot be loaded."""
+    _, device = torch_and_device(device, dtype, OPTIONS)
+    transformers = toolkit("transformers", OPTIONS)
+    if not Path(name).exists() and (name.startswith((".", "/", "~")) or name.count("/") > 1):
+        raise MissingError(f"{name}: no such folder; give the folder of a model, or a name on the Hugging Face hub.")
+    with loading(name, "a speech encoder of transformers"), quiet_transformers():
+        extractor = transformers.AutoFeatureExtractor.from_pretrained(name)
+        network = complete_model(transformers.AutoModel, name, **precision(dtype))
+        if network.config.is_encoder_decoder:
+            network = network.get_encoder()
+        network.to(device).eval()
+        rate = int(extractor.sampling_rate)
+    seconds = extractor.n_samples / rate if hasattr(extractor, "n_samples") else None
+    readable = Path(name).resolve().name if Path(name).is_dir() else name
+    parts = {
+        "weights_sha256": weights_of(network),
+        "config": {k: v for k, v in network.config.to_dict().items() if k not in ("_name_or_path", "dtype")},
+        "extractor": extractor.to_dict(),
+        "dtype": dtype,
+        "transformers": transformers.__version__,
+    }
+    described = {
+        "model": readable,
+        "kind": network.config.model_type,
+        "weights_sha256": parts["weights_sha256"],
+        "dtype": dtype,
+        "device": device,
+        "sample_rate": rate,
+        "window_seconds": seconds,
+        "transformers": transformers.__version__,
+    }
+    found = HuggingFaceEncoder(
+        readable, rate, identity(f"hf-{readable}", **parts), described, None, network, extractor, device, seconds
+    )
+    _require_free_length(found, name)
+    return found
+
+
+def _require_free_length(encoder: HuggingFaceEncoder, name: str) -> None:
+    """Make sure that padding is known: an extractor that pads to one length without saying so would dilute clips."""
+    with loading(name, "a speech encoder of transformers"):
+        noise = np.random.default_rng(0).normal(0, 0.1, 2 * encoder.sample_rate).astype(np.float32)
+        short, long = encoder.prepare(noise[: encoder.sample_rate])[0], encoder.prepare(noise)[0]
+        encoder.require_shape(encoder.embed_prepared([[long]]), 1)
+    if encoder.window_seconds is None and short.shape == long.shape:
+        raise MissingError(
+            f"{name}: its feature extractor pads every clip to one length, which this adapter knows only of Whisper; "
+            "wrap the model into a Python file (FILE.py) instead."
+        )

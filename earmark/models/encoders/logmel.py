@@ -1,0 +1,78 @@
+"""The built-in encoder: log-mel spectrum, its mean and its deviation over time. No model; the floor to beat."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+import earmark.models.encoders as encoders
+from earmark.audio.decode import AudioError
+from earmark.models.encoders import Array, Encoder
+
+RATE = 16_000
+WINDOW, HOP, FFT = 400, 160, 512  # 25 ms, 10 ms
+BANDS, LOWEST, HIGHEST = 40, 20.0, 7_600.0
+FLOOR = 1e-10  # of band power: −100 dB below a full-scale square
+VERSION = 1
+FRAMES = 4096  # of a spectrum at once
+
+
+class LogMel(Encoder):
+    """Mean and population standard deviation over frames of 40 log-mel bands: 80 numbers.
+
+    Frames of 25 ms (Hann) every 10 ms, no padding; power in triangular mel bands from 20 to 7,600 Hz, natural
+    logarithm, floored at 1e-10. A clip shorter than one frame, or in which every band of every frame is at the
+    floor (silence), is an AudioError: its embedding would say nothing.
+    """
+
+    def __init__(self) -> None:
+        settings = {"version": VERSION, "bands": BANDS, "window": WINDOW, "hop": HOP, "fft": FFT, "floor": FLOOR}
+        settings |= {"lowest_hz": LOWEST, "highest_hz": HIGHEST}
+        super().__init__("logmel", RATE, encoders.identity("logmel", **settings), settings, 2 * BANDS)
+
+    def prepare(self, waveform: Array) -> Array:
+        """The embedding itself: there is no model to keep busy, so that all is done in the threads that decode."""
+        bands = log_mel(waveform)
+        if (bands <= np.log(FLOOR)).all():
+            raise AudioError("is silent: no sound in any band")
+        return np.concatenate([bands.mean(axis=0), bands.std(axis=0)]).astype(np.float32)
+
+    def embed_prepared(self, prepared: Sequence[Array]) -> Array:
+        """The prepared embeddings, one under the other."""
+        return np.stack(prepared)
+
+
+def log_mel(waveform: Array) -> NDArray[np.float64]:
+    """(frames, 40) natural logarithms of band power. Raises AudioError for less than one frame of 25 ms."""
+    if len(waveform) < WINDOW:
+        raise AudioError(f"is too short: {1000 * len(waveform) / RATE:.0f} ms, where logmel needs 25 ms")
+    frames = np.lib.stride_tricks.sliding_window_view(waveform, WINDOW)[::HOP]
+    hann = np.hanning(WINDOW + 1)[:-1]
+    filters = mel_filters().T
+    found = np.empty((len(frames), BANDS))
+    for start in range(0, len(frames), FRAMES):
+        power = np.abs(np.fft.rfft(frames[start : start + FRAMES] * hann, FFT)) ** 2
+        found[start : start + FRAMES] = np.log(np.maximum(power @ filters, FLOOR))
+    return found
+
+
+def mel_filters() -> NDArray[np.float64]:
+    """(40, 257) triangles, evenly spaced on the mel scale 1127 ln(1 + f / 700), each 1 at its centre.
+
+    >>> mel_filters().shape
+    (40, 257)
+    """
+    edges = 700 * np.expm1(np.linspace(_mel(LOWEST), _mel(HIGHEST), BANDS + 2) / 1127)
+    frequencies = np.fft.rfftfreq(FFT, 1 / RATE)
+    left, centre, right = edges[:-2, None], edges[1:-1, None], edges[2:, None]
+    rising, falling = (frequencies - left) / (centre - left), (right - frequencies) / (right - centre)
+    return np.maximum(0, np.minimum(rising, falling))
+
+
+def _mel(frequency: float) -> float:
+    return float(1127 * np.log1p(frequency / 700))
+
+
+def load(_: str, device: str = "auto", dtype: str = "float32") -> LogMel:
+    """The encoder; it runs on the CPU in float64 whatever is asked."""
+    return LogMel()

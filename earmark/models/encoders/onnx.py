@@ -1,0 +1,73 @@
+"""An ONNX file that takes waveforms: (1, T) or (B, T) → (B, D) or frames (B, T', D)."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from earmark.errors import MissingError, shown_path
+from earmark.models.embedders import by_length
+from earmark.models.encoders import Array, Encoder, identity
+from earmark.models.encoders.networks import files_hash, joined, loading, pooled, toolkit
+
+RATE = 16_000  # unless the file's metadata say `sample_rate`
+OPTIONS = "--with onnxruntime"
+
+
+class OnnxEncoder(Encoder):
+    """A session of onnxruntime. Clips of one length share a batch where the file allows batches."""
+
+    def __init__(self, file: Path, session: Any, version: str) -> None:
+        self._session = session
+        self._name = session.get_inputs()[0].name
+        batch, self._samples = session.get_inputs()[0].shape
+        self._one_at_a_time = isinstance(batch, int)
+        properties = session.get_modelmeta().custom_metadata_map
+        rate = int(properties.get("sample_rate", RATE))
+        folder = file.resolve().parent
+        outside = [path for path in folder.glob(f"{file.name}*") if path.is_file()]  # x.onnx, x.onnx.data, x.onnx_data
+        parts = {"weights_sha256": files_hash(outside, folder), "sample_rate": rate, "onnxruntime": version}
+        described = {"file": file.name, **parts, "providers": session.get_providers()}
+        last = session.get_outputs()[0].shape[-1] if session.get_outputs()[0].shape else None
+        dimension = last if isinstance(last, int) else None
+        super().__init__(file.stem, rate, identity(f"onnx-{file.stem}", **parts), described, dimension)
+
+    def embed_prepared(self, prepared: Sequence[Array]) -> Array:
+        """The first output, averaged over frames where it has them."""
+        if self._one_at_a_time:
+            return joined([self._batch([clip]) for clip in prepared])
+        return by_length(prepared, len, self._batch)
+
+    def _batch(self, clips: Sequence[Array]) -> Array:
+        if isinstance(self._samples, int) and len(clips[0]) != self._samples:
+            raise ValueError(f"the model takes exactly {self._samples} samples; the clip has {len(clips[0])}")
+        try:
+            outputs = self._session.run(None, {self._name: np.stack(clips)})
+        except Exception as error:  # onnxruntime's errors share no base but Exception
+            raise RuntimeError(str(error)) from error
+        return pooled(outputs[0], len(clips))
+
+
+def load(name: str, device: str = "auto", dtype: str = "float32") -> OnnxEncoder:
+    """The encoder of a file. The device is a GPU where onnxruntime has one, unless it is to be cpu."""
+    file = Path(name)
+    if not file.is_file():
+        raise MissingError(f"{shown_path(file)}: no such file; an encoder is onnx:FILE.")
+    onnxruntime = toolkit("onnxruntime", OPTIONS)
+    providers = ["CPUExecutionProvider"]
+    gpu = "CUDAExecutionProvider" in onnxruntime.get_available_providers()
+    if device.startswith("cuda") and not gpu:
+        raise MissingError(f"device {device!r} needs `uv run --with onnxruntime-gpu …`; --device cpu works here.")
+    if gpu and device != "cpu":
+        providers.insert(0, "CUDAExecutionProvider")
+    with loading(shown_path(file), "an ONNX file"):
+        session = onnxruntime.InferenceSession(str(file), providers=providers)
+    inputs = session.get_inputs()
+    if len(inputs) != 1 or len(inputs[0].shape) != 2 or inputs[0].type != "tensor(float)":
+        seen = ", ".join(f"{one.name} {one.type} {one.shape}" for one in inputs)
+        raise MissingError(
+            f"{shown_path(file)}: takes {seen}; a waveform as float (batch, samples) is what can be given. "
+            "Put the features into the exported graph, or wrap the model into a Python file (FILE.py)."
+        )
+    return OnnxEncoder(file, session, onnxruntime.__version__)

@@ -1,0 +1,94 @@
+"""The encoder behind an address, over real sockets."""
+
+import base64
+import io
+import re
+
+import numpy as np
+import pytest
+import soundfile
+
+from earmark.embeddings.store import EmbeddingStore
+from earmark.models.encoders import load_encoder
+from earmark.models.http import Client, StoppedError, UnauthorisedError
+from tests.hostile import Reply, hostile_server
+from tests.models.encoders.sources import clips, noises
+
+
+def spectrum(samples: np.ndarray) -> list[float]:
+    return [float(part.sum()) for part in np.array_split(np.abs(np.fft.rfft(samples)), 4)]
+
+
+def embed(n: int, body: dict) -> Reply:
+    data = []
+    for index, uri in enumerate(body["input"]):
+        samples, rate = soundfile.read(io.BytesIO(base64.b64decode(uri.partition(",")[2])))
+        assert rate == 16_000
+        data.append({"index": index, "embedding": spectrum(samples)})
+    return Reply({"data": data[::-1]})
+
+
+def client(url: str, **options) -> Client:
+    return Client(url, **{"retries": 0, "timeout": 10, **options})
+
+
+def test_each_clip_gets_its_own_embedding_whatever_the_order_of_the_reply():
+    waveforms = [np.round(waveform * 32768).astype(np.float32) / 32768 for waveform in noises(20)]
+    with hostile_server(embed) as server:
+        encoder = load_encoder(server.url, client=client(server.url), model="tiny")
+        found = encoder.embed(waveforms)
+        assert [len(body["input"]) for _, body in sorted(server.requests, key=lambda r: -len(r[1]["input"]))] == [
+            8,
+            8,
+            4,
+        ]
+        assert server.requests[0][1]["model"] == "tiny"
+    np.testing.assert_allclose(found, [spectrum(waveform) for waveform in waveforms], rtol=1e-4)
+
+
+def test_the_identity_names_address_and_model_and_no_password():
+    one, other = (load_encoder("https://user:secret@host/v1", model=model) for model in ("a", "b"))
+    assert one.identity != other.identity
+    assert one.identity == load_encoder("https://host/v1", model="a").identity
+    assert "secret" not in f"{one}{one.description}{one.identity}{one.name}"
+
+
+def test_a_clip_that_the_server_refuses_does_not_take_its_neighbours_along(tmp_path):
+    paths = clips(tmp_path / "audio", 6)
+
+    def choosy(n: int, body: dict) -> Reply:
+        wavs = [base64.b64decode(uri.partition(",")[2]) for uri in body["input"]]
+        lengths = [soundfile.info(io.BytesIO(wav)).frames for wav in wavs]
+        return Reply({"error": "too strange"}, status=422) if 8000 + 4 * 37 in lengths else embed(n, body)
+
+    with hostile_server(choosy) as server:
+        encoder = load_encoder(server.url, client=client(server.url))
+        found = dict(EmbeddingStore(tmp_path / "store").embed(encoder, paths))
+    assert [path for path in paths if found[path].error] == [paths[4]]
+    assert "too strange" in found[paths[4]].error
+
+
+@pytest.mark.parametrize(("status", "error"), [(401, UnauthorisedError), (503, StoppedError)])
+def test_a_server_that_never_answers_ends_the_run(tmp_path, status, error):
+    with hostile_server(lambda n, body: Reply({}, status=status)) as server:
+        encoder = load_encoder(server.url, client=client(server.url))
+        with pytest.raises(error):
+            list(EmbeddingStore(tmp_path / "store").embed(encoder, clips(tmp_path / "audio", 6)))
+
+
+@pytest.mark.parametrize(
+    ("reply", "message"),
+    [
+        ({"data": [{"index": 0, "embedding": [1, 2, None]}]}, "not finite|no list of numbers"),
+        ({"data": [{"index": 0, "embedding": [2, 2, 2]}]}, "the embedding is constant"),
+        ({"data": []}, "has the indices"),
+        ([], "no list `data`"),
+    ],
+)
+def test_a_reply_that_is_no_embedding_is_an_error_of_its_clip(tmp_path, reply, message):
+    paths = clips(tmp_path / "audio", 1)
+    with hostile_server(lambda n, body: Reply(reply)) as server:
+        encoder = load_encoder(server.url, client=client(server.url))
+        ((path, found),) = EmbeddingStore(tmp_path / "store").embed(encoder, paths)
+    assert found.vector is None and path == paths[0]
+    assert re.search(message, found.error)

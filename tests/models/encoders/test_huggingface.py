@@ -1,0 +1,107 @@
+"""Tiny checkpoints of transformers, saved and loaded as published ones are."""
+
+import numpy as np
+import pytest
+
+pytest.importorskip("torch", reason="the extra `clap` is not installed")
+pytest.importorskip("transformers", reason="the extra `clap` is not installed")
+
+import torch
+import transformers
+
+from earmark.errors import MissingError
+from earmark.models.encoders import load_encoder
+from tests.models.encoders.sources import noises
+
+SMALL = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 32}
+CONVOLUTIONS = {"conv_dim": (16, 16), "conv_stride": (20, 16), "conv_kernel": (25, 16), "num_feat_extract_layers": 2}
+POSITIONS = {"num_conv_pos_embeddings": 16, "num_conv_pos_embedding_groups": 4}
+
+
+def saved(folder, kind: str, seed: int = 0):
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        if kind == "whisper":
+            model = transformers.WhisperModel(
+                transformers.WhisperConfig(
+                    d_model=16,
+                    encoder_layers=1,
+                    decoder_layers=1,
+                    encoder_attention_heads=2,
+                    decoder_attention_heads=2,
+                    encoder_ffn_dim=32,
+                    decoder_ffn_dim=32,
+                    max_source_positions=100,
+                    num_mel_bins=80,
+                    vocab_size=16,
+                    pad_token_id=0,
+                    bos_token_id=1,
+                    eos_token_id=2,
+                    decoder_start_token_id=1,
+                )
+            )
+            extractor = transformers.WhisperFeatureExtractor(chunk_length=2)
+        else:
+            config = {"wav2vec2": transformers.Wav2Vec2Config, "wavlm": transformers.WavLMConfig}[kind]
+            model = transformers.AutoModel.from_config(config(**SMALL, **CONVOLUTIONS, **POSITIONS))
+            extractor = transformers.Wav2Vec2FeatureExtractor()
+    model.save_pretrained(folder)
+    extractor.save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="module", params=["wav2vec2", "wavlm", "whisper"])
+def encoder(request, tmp_path_factory):
+    return load_encoder(f"hf:{saved(tmp_path_factory.mktemp('models') / request.param, request.param)}", device="cpu")
+
+
+def test_no_embedding_depends_on_its_neighbours(encoder):
+    waveforms = noises(5)
+    together = encoder.embed(waveforms)
+    alone = np.concatenate([encoder.embed([waveform]) for waveform in waveforms])
+    assert together.shape == (5, 16) and encoder.dimension == 16
+    np.testing.assert_allclose(together, alone, rtol=1e-4, atol=1e-5)
+
+
+def test_wav2vec2_is_the_mean_of_its_last_hidden_state(tmp_path):
+    folder = saved(tmp_path / "model", "wav2vec2")
+    waveform = noises(1)[0]
+    inputs = transformers.AutoFeatureExtractor.from_pretrained(folder)(
+        waveform, sampling_rate=16_000, return_tensors="pt"
+    )
+    with torch.no_grad():
+        frames = transformers.AutoModel.from_pretrained(folder).eval()(inputs.input_values).last_hidden_state[0]
+    found = load_encoder(f"hf:{folder}", device="cpu").embed([waveform])[0]
+    np.testing.assert_allclose(found, frames.mean(dim=0).numpy(), rtol=1e-4, atol=1e-5)
+
+
+def test_whisper_counts_the_frames_that_hold_audio_and_cuts_what_is_longer_than_its_window(tmp_path):
+    folder = saved(tmp_path / "model", "whisper")
+    encoder = load_encoder(f"hf:{folder}", device="cpu")
+    waveform = noises(1, seconds=1.0)[0]
+    features = transformers.AutoFeatureExtractor.from_pretrained(folder)(
+        waveform, sampling_rate=16_000, return_tensors="pt"
+    )
+    with torch.no_grad():
+        frames = transformers.AutoModel.from_pretrained(folder).eval().get_encoder()(**features).last_hidden_state[0]
+    assert frames.shape == (100, 16)  # two seconds, the second of which is padding
+    np.testing.assert_allclose(encoder.embed([waveform])[0], frames[:50].mean(dim=0).numpy(), rtol=1e-4, atol=1e-5)
+    halves = noises(2, seconds=2.0)[0], noises(2, seconds=2.0, seed=1)[0]
+    whole = encoder.embed([np.concatenate(halves)])[0]
+    np.testing.assert_allclose(whole, encoder.embed(halves).mean(axis=0), rtol=1e-4, atol=1e-5)
+
+
+def test_the_identity_changes_with_weights_and_precision_and_not_with_the_place(tmp_path):
+    found = [
+        load_encoder(f"hf:{saved(tmp_path / place / 'model', 'wav2vec2', seed)}", device="cpu").identity
+        for place, seed in (("a", 0), ("b", 0), ("c", 1))
+    ]
+    assert found[0] == found[1] != found[2]
+    assert load_encoder(f"hf:{tmp_path}/a/model", device="cpu", dtype="bfloat16").identity not in found
+
+
+def test_what_cannot_be_loaded(tmp_path):
+    with pytest.raises(MissingError, match="no such folder"):
+        load_encoder(f"hf:{tmp_path}/absent", device="cpu")
+    with pytest.raises(MissingError, match="cannot be loaded as a speech encoder"):
+        load_encoder(f"hf:{tmp_path}", device="cpu")

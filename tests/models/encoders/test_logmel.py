@@ -1,0 +1,56 @@
+"""The built-in encoder on signals whose spectrum is known."""
+
+import math
+
+import numpy as np
+import pytest
+
+from earmark.audio.decode import AudioError
+from earmark.models.encoders import load_encoder
+from earmark.models.encoders.logmel import BANDS, FLOOR, log_mel, mel_filters
+from tests.models.encoders.sources import noises
+
+TONE = np.sin(2 * np.pi * 1000 * np.arange(8000) / 16_000).astype(np.float32)
+
+
+def test_a_tone_of_1000_hz_is_loudest_in_the_band_around_1000_mel_and_does_not_vary():
+    # 1127 ln(1 + 1000 / 700) = 1000; the 42 edges go from 31.7 to 2787 mel in steps of 67.2, and 14.4 of them up lies
+    # nearest the centre of the fourteenth band, number 13. Ten periods fit a hop: all frames are alike.
+    (found,) = load_encoder("logmel").embed([TONE])
+    assert found.shape == (80,) and found.dtype == np.float32
+    assert found[:BANDS].argmax() == 13
+    assert np.abs(found[BANDS + 10 : BANDS + 18]).max() < 1e-3
+
+
+def test_a_band_holds_the_power_that_a_plain_sum_finds():
+    power = 0.0
+    for k, weight in enumerate(mel_filters()[13]):
+        terms = [
+            TONE[t] * (0.5 - 0.5 * math.cos(2 * math.pi * t / 400)) * np.exp(-2j * math.pi * k * t / 512)
+            for t in range(400)
+        ]
+        power += weight * abs(sum(terms)) ** 2
+    assert log_mel(TONE)[0, 13] == pytest.approx(math.log(power), abs=1e-6)
+
+
+def test_half_the_amplitude_lowers_every_mean_by_ln_4_and_leaves_the_deviations():
+    encoder, waveform = load_encoder("logmel"), noises(1)[0]
+    loud, soft = encoder.embed([waveform, waveform / 2])
+    np.testing.assert_allclose(loud[:BANDS] - soft[:BANDS], math.log(4), atol=1e-4)
+    np.testing.assert_allclose(loud[BANDS:], soft[BANDS:], atol=1e-4)
+
+
+def test_silence_and_less_than_a_frame_have_no_embedding():
+    encoder = load_encoder("logmel")
+    for silence in (np.zeros(16_000), np.full(16_000, FLOOR)):
+        with pytest.raises(AudioError, match="is silent"):
+            encoder.embed([silence.astype(np.float32)])
+    with pytest.raises(AudioError, match="is too short: 10 ms, where logmel needs 25 ms"):
+        encoder.embed([TONE[:160]])
+    assert encoder.embed([TONE[:400]]).shape == (1, 80)
+
+
+def test_the_identity_is_a_file_name_and_stays():
+    one, other = load_encoder("logmel"), load_encoder("logmel")
+    assert one.identity == other.identity
+    assert one.identity.startswith("logmel-") and "/" not in one.identity
