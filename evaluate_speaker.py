@@ -1,11 +1,13 @@
 """Speaker verification: how often a system takes two people for one, or one for two.
 
-Reads   a trial list, and scores, or embeddings by utterance; or results files of the CASE benchmark
+Reads   a trial list, and audio, embeddings by utterance, or scores; or clean speech; or CASE results files
 Writes  benchmark_outputs/speaker/trials/{summary.json, report.md, report.tex}, scores.csv of embeddings
-        leaderboard.{csv,json,md}
+        carriers: audio/, trials/, manifest.csv; leaderboard.{csv,json,md}
 
+  uv run evaluate_speaker.py trials --trials dataset/speaker-demo/trials_crosslingual.txt --encoder logmel
   uv run evaluate_speaker.py trials --trials trials.txt --scores scores.txt
   uv run evaluate_speaker.py trials --trials trials.txt --embeddings embeddings.npz --speakers utt2spk
+  uv run evaluate_speaker.py carriers dataset/speaker-demo/speakers.csv --output-dir carriers --processes 2
   uv run evaluate_speaker.py leaderboard results.json other_results.json --output-dir leaderboard
 
 Lists are `1|0 enrol test`, `enrol test target|nontarget` or `enrol test score [label]`, told apart by content. The
@@ -23,10 +25,14 @@ import numpy as np
 import pandas as pd
 
 from earmark import script
+from earmark.audio.carriers import build
+from earmark.embeddings.store import EmbeddingStore
 from earmark.errors import DataError, EarmarkError, Fault, MissingError, shown_path
+from earmark.models.encoders import Encoder, load_encoder
+from earmark.models.encoders.given import GivenEmbeddings
 from earmark.report.documents import render
 from earmark.report.files import locked, write_together
-from earmark.report.provenance import data_hash, exclusions, provenance, signature
+from earmark.report.provenance import data_hash, exclusions, parameters_hash, provenance, signature
 from earmark.report.summaries import SpeakerSummary, to_json
 from earmark.report.tables import to_csv, to_markdown, to_tex
 from earmark.suites import case
@@ -53,6 +59,16 @@ def argument_parser() -> ArgumentParser:
     source = trials.add_mutually_exclusive_group()
     source.add_argument("--scores", type=Path, metavar="FILE", help="`enrol test score` lines for the list's trials")
     source.add_argument("--embeddings", type=Path, metavar="NPZ", help="{utterance: vector}, scored by cosine")
+    source.add_argument("--encoder", metavar="SPEC", help="logmel, FILE.py, onnx:FILE, hf:ID, resemblyzer, …")
+    trials.add_argument(
+        "--audio-root", type=Path, metavar="DIR", help="what the list's paths are below (its own folder)"
+    )
+    trials.add_argument("--device", default="auto", help="cpu, cuda, … (default: a GPU where there is one)")
+    trials.add_argument("--dtype", choices=["float32", "bfloat16", "float16"], default="float32")
+    trials.add_argument("--batch-size", type=script.positive_int, default=16, metavar="N", help="clips at a time (16)")
+    trials.add_argument(
+        "--store", type=Path, default=Path("benchmark_outputs/embeddings"), help="embeddings made so far"
+    )
     trials.add_argument("--speakers", type=Path, metavar="FILE", help="`utterance speaker` lines")
     trials.add_argument("--p-target", type=script.positive_float, default=0.01, help="prior of the costs (0.01)")
     trials.add_argument("--no-self-trials", action="store_true", help="leave trials of a file against itself out")
@@ -60,6 +76,15 @@ def argument_parser() -> ArgumentParser:
     trials.add_argument("--bootstrap", type=script.natural_int, default=1000, metavar="N", help="replicates (1000)")
     trials.add_argument("--output-dir", type=Path, default=Path("benchmark_outputs/speaker/trials"))
     trials.set_defaults(tell=tell_trials)
+    made = commands.add_parser("carriers", help="a CASE-shaped benchmark from clean speech", allow_abbrev=False)
+    made.add_argument("clean", type=Path, help="a folder spk/…/file, or a CSV of path, speaker and perhaps gender")
+    made.add_argument("--output-dir", type=Path, required=True)
+    made.add_argument("--protocols", nargs="+", default=[], metavar="NAME", help="some of the 24 (all)")
+    made.add_argument("--processes", type=script.positive_int, default=1, metavar="N")
+    made.add_argument("--noises", type=Path, metavar="DIR", help="recordings of noise instead of the built-in noise")
+    made.add_argument("--rooms", type=Path, metavar="DIR", help="impulse responses instead of the built-in rooms")
+    made.add_argument("--trials", nargs=2, type=script.positive_int, default=[5000, 5000], metavar=("TARGET", "OTHER"))
+    made.set_defaults(tell=tell_carriers)
     board = commands.add_parser("leaderboard", help="CASE results beside the published models", allow_abbrev=False)
     board.add_argument("results", type=Path, nargs="*", metavar="FILE", help="results.json files")
     board.add_argument("--output-dir", type=Path, default=Path("benchmark_outputs/speaker/case"))
@@ -71,7 +96,10 @@ def argument_parser() -> ArgumentParser:
 
 
 def tell_trials(arguments: Namespace) -> int:
-    trials = scored(read_trials(arguments.trials), arguments)
+    encoder = None
+    if arguments.encoder:
+        encoder = load_encoder(arguments.encoder, device=arguments.device, dtype=arguments.dtype)
+    trials = scored(read_trials(arguments.trials), encoder, arguments)
     left_out = {"without a score": int(np.isnan(trials.scores).sum())} if trials.scores is not None else {}
     trials = trials.take(~np.isnan(trials.scores)) if trials.scores is not None else trials
     if arguments.no_self_trials:
@@ -89,22 +117,24 @@ def tell_trials(arguments: Namespace) -> int:
     except ValueError as error:
         raise EarmarkError(f"{shown_path(arguments.trials)}: {error}") from error
     with locked([arguments.output_dir]):
-        script.show(write(trials, found, left_out, arguments))
+        script.show(write(trials, found, encoder, left_out, arguments))
     return script.COMPLETE
 
 
-def scored(trials: Trials, arguments: Namespace) -> Trials:
+def scored(trials: Trials, encoder: Encoder | GivenEmbeddings | None, arguments: Namespace) -> Trials:
     """The list with a score for every trial; without one, an error that lists what is missing, or NaN."""
     if trials.labels is None:
         raise EarmarkError(f"{shown_path(arguments.trials)}: has no labels, so no error rate can be computed")
-    if arguments.embeddings:
+    if encoder is not None:
+        scores, missing = scores_of_audio(trials, encoder, arguments)
+    elif arguments.embeddings:
         scores, missing = scores_of_embeddings(trials, arguments.embeddings)
     elif arguments.scores:
         scores, missing = scores_of_file(trials, arguments.scores)
     elif trials.scores is not None:
         return trials
     else:
-        raise MissingError("--scores FILE or --embeddings NPZ: the list holds no scores of its own")
+        raise MissingError("--encoder SPEC, --scores FILE or --embeddings NPZ: the list holds no scores of its own")
     if missing and not arguments.allow_missing:
         shown = "\n".join(f"  {name}" for name in missing[:20])
         more = f"\n  and {len(missing) - 20:,} more" if len(missing) > 20 else ""
@@ -112,6 +142,23 @@ def scored(trials: Trials, arguments: Namespace) -> Trials:
             f"{len(missing):,} are missing:\n{shown}{more}\n--allow-missing leaves their trials out and counts them."
         )
     return Trials(trials.names, trials.enrolment, trials.test, trials.labels, scores)
+
+
+def scores_of_audio(
+    trials: Trials, encoder: Encoder | GivenEmbeddings, arguments: Namespace
+) -> tuple[np.ndarray[Any, Any], list[str]]:
+    """Cosines of an encoder's embeddings, which the store keeps; and the utterances without one, and why."""
+    root = arguments.audio_root or arguments.trials.parent
+    names = {root / name: str(name) for name in trials.names}
+    made = EmbeddingStore(arguments.store).embed(encoder, list(names), batch_size=arguments.batch_size, audio_root=root)
+    bar = script.progress(made, arguments, total=len(names), what=encoder.name, unit="clip")
+    found = {names[path]: embedding for path, embedding in bar}
+    vectors = {name: e.vector.astype(float) for name, e in found.items() if e.vector is not None}
+    try:
+        scores, _ = cosine_scores(trials, vectors)
+    except ValueError as error:
+        raise EarmarkError(f"{arguments.encoder}: {error}") from error
+    return scores, [f"{name} ({e.error})" for name, e in found.items() if e.vector is None]
 
 
 def scores_of_embeddings(trials: Trials, path: Path) -> tuple[np.ndarray[Any, Any], list[str]]:
@@ -138,9 +185,15 @@ def scores_of_file(trials: Trials, path: Path) -> tuple[np.ndarray[Any, Any], li
     return scores, [f"{enrol} {test}" for enrol, test in absent]
 
 
-def write(trials: Trials, found: Verification, left_out: dict[str, int], arguments: Namespace) -> str:
+def write(
+    trials: Trials,
+    found: Verification,
+    encoder: Encoder | GivenEmbeddings | None,
+    left_out: dict[str, int],
+    arguments: Namespace,
+) -> str:
     """All files at once; returns the report."""
-    text = to_json(SpeakerSummary, summarise(found, left_out, arguments))
+    text = to_json(SpeakerSummary, summarise(found, encoder, left_out, arguments))
     summary = SpeakerSummary.model_validate_json(text).model_dump()
     report, tables = render("trials.md.j2", s=summary)
     folder = arguments.output_dir
@@ -149,7 +202,7 @@ def write(trials: Trials, found: Verification, left_out: dict[str, int], argumen
         folder / "report.md": report,
         folder / "report.tex": to_tex(tables),
     }
-    if arguments.embeddings:  # scores that came from a file are there already
+    if arguments.embeddings or arguments.encoder:  # scores that came from a file are there already
         sides = {"enrol": trials.names[trials.enrolment], "test": trials.names[trials.test]}
         scores = pd.DataFrame({**sides, "score": trials.scores, "label": np.asarray(trials.labels).astype(int)})
         contents[folder / "scores.csv"] = to_csv(scores)
@@ -157,17 +210,20 @@ def write(trials: Trials, found: Verification, left_out: dict[str, int], argumen
     return report
 
 
-def summarise(found: Verification, left_out: dict[str, int], arguments: Namespace) -> dict[str, Any]:
+def summarise(
+    found: Verification, encoder: Encoder | GivenEmbeddings | None, left_out: dict[str, int], arguments: Namespace
+) -> dict[str, Any]:
     """summary.json: where the numbers came from, then the numbers."""
     sources = [path for path in (arguments.trials, arguments.scores, arguments.embeddings) if path]
     rows = found.counts["n_trials"] + sum(left_out.values())
+    parameters = {key: getattr(arguments, key) for key in ("p_target", "bootstrap", "no_self_trials", "allow_missing")}
     return {
         **provenance(
             script=Path(__file__),
             argv=arguments.argv,
             seed=arguments.seed,
             inputs=dict.fromkeys(sources, rows),
-            parameters={"p_target": arguments.p_target, "bootstrap": arguments.bootstrap},
+            parameters=parameters,
             exclusions=exclusions(left_out),
             signature=signature(
                 suite="trials",
@@ -175,14 +231,41 @@ def summarise(found: Verification, left_out: dict[str, int], arguments: Namespac
                 metric="eer",
                 ci=f"{found.resampled[:-1]}-bootstrap-{arguments.bootstrap}",
                 seed=arguments.seed,
+                parameters=parameters_hash(parameters),
                 data=data_hash(sources),
+                **({"model": encoder.identity} if encoder is not None else {}),
             ),
         ),
         **found.counts,
         "resampled": found.resampled,
         "threshold": found.threshold,
         "metrics": found.metrics,
+        "encoder": encoder.description if encoder is not None else {},
     }
+
+
+# --- carriers -----------------------------------------------------------------------------------------------
+
+
+def tell_carriers(arguments: Namespace) -> int:
+    with locked([arguments.output_dir]):
+        building = build(
+            arguments.clean,
+            arguments.output_dir,
+            seed=arguments.seed,
+            protocols=arguments.protocols,
+            processes=arguments.processes,
+            noises=arguments.noises,
+            rooms=arguments.rooms,
+            trials_per_protocol=tuple(arguments.trials),
+        )
+        bar = script.progress(building, arguments, total=len(building), what="carriers", unit="file")
+        fresh = sum(made.fresh for made in bar)
+    script.show(
+        f"{len(building):,} files, {fresh:,} of them new, in {shown_path(arguments.output_dir)}/. These carriers are "
+        "made here, from your speech: results on them are not official CASE results."
+    )
+    return script.COMPLETE
 
 
 # --- leaderboard --------------------------------------------------------------------------------------------

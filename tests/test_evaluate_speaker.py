@@ -118,7 +118,7 @@ def test_a_list_of_targets_alone_has_no_error_rate(trials, capsys):
 def test_without_scores_the_flags_that_supply_them_are_named(trials, capsys):
     code, _ = run(trials)
     assert code == 2
-    assert "--scores FILE or --embeddings NPZ" in capsys.readouterr().err
+    assert "--encoder SPEC, --scores FILE or --embeddings NPZ" in capsys.readouterr().err
 
 
 def results_file(folder, name, eer):
@@ -153,3 +153,82 @@ def test_results_without_all_protocols_are_refused_by_name(tmp_path, capsys):
     assert evaluate_speaker.main(["leaderboard", str(path), "--output-dir", str(tmp_path / "out")]) == 1
     assert "clean_reverb is missing" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
+
+
+# --- audio --------------------------------------------------------------------------------------------------
+
+DEMO = ROOT / "dataset" / "speaker-demo"
+
+
+def small_list(folder, voices=4):
+    """Trials of a few of the demo's voices."""
+    kept = [f"{sex}{i}" for sex in "mf" for i in range(1, voices // 2 + 1)]
+    lines = (DEMO / "trials_crosslingual.txt").read_text().splitlines()
+    lines = [line for line in lines if all(name.split("/")[0] in kept for name in line.split()[1:])]
+    path = folder / "small.txt"
+    path.write_text("\n".join(lines) + "\n")
+    return path, len(lines)
+
+
+def run_audio(folder, path, *flags):
+    out = folder / "out"
+    code = evaluate_speaker.main(
+        [
+            "--quiet",
+            "trials",
+            "--trials",
+            str(path),
+            "--audio-root",
+            str(DEMO),
+            "--store",
+            str(folder / "store"),
+            "--output-dir",
+            str(out),
+            "--bootstrap",
+            "50",
+            *map(str, flags),
+        ]
+    )
+    return code, json.loads((out / "summary.json").read_text()) if code == 0 else None
+
+
+def test_an_encoder_hears_the_demo_and_tells_voices_apart(tmp_path):
+    path, n = small_list(tmp_path)
+    code, summary = run_audio(tmp_path, path, "--encoder", "logmel")
+    assert (code, summary["n_trials"], summary["n_speakers"]) == (0, n, 4)
+    assert summary["metrics"]["eer"]["value"] < 0.4
+    assert "|model:logmel" in summary["signature"]
+    assert str(tmp_path) not in json.dumps(summary)
+    scores = (tmp_path / "out" / "scores.csv").read_text().splitlines()
+    assert len(scores) == n + 1
+    _, again = run_audio(tmp_path, path, "--encoder", "logmel")
+    assert again["metrics"] == summary["metrics"]
+
+
+def test_a_clip_that_is_not_there_stops_the_run_by_name(tmp_path, capsys):
+    path, n = small_list(tmp_path)
+    path.write_text(path.read_text() + "0 m1/en/00.mp3 m9/xx/77.mp3\n")
+    assert run_audio(tmp_path, path, "--encoder", "logmel")[0] == 1
+    assert "m9/xx/77.mp3 (77.mp3: is not there)" in capsys.readouterr().err
+    code, summary = run_audio(tmp_path, path, "--encoder", "logmel", "--allow-missing")
+    assert (code, summary["n_trials"], summary["exclusions"]) == (0, n, [{"reason": "without a score", "count": 1}])
+
+
+def test_an_encoder_that_nobody_knows_is_wrong_usage(tmp_path, capsys):
+    path, _ = small_list(tmp_path)
+    assert run_audio(tmp_path, path, "--encoder", "magic")[0] == 2
+    assert "names no encoder" in capsys.readouterr().err
+
+
+def test_carriers_are_made_from_clean_speech_and_verified_on(tmp_path, capsys):
+    rows = (DEMO / "speakers.csv").read_text().splitlines()
+    some = [row for row in rows[1:] if row.split(",")[1] in ("m1", "m2", "f1") and row.split(",")[3] == "en"]
+    listed = [f"{DEMO}/{row}" for row in some]
+    (tmp_path / "clean.csv").write_text("\n".join([rows[0], *listed]) + "\n")
+    out = tmp_path / "carriers"
+    command = ["--quiet", "carriers", str(tmp_path / "clean.csv"), "--output-dir", str(out)]
+    assert evaluate_speaker.main([*command, "--protocols", "clean_codec_gsm"]) == 0
+    assert "not official CASE results" in capsys.readouterr().out
+    assert {path.stem for path in (out / "trials").glob("*.txt")} >= {"clean_codec_gsm"}
+    code, _ = run_audio(tmp_path, out / "trials" / "clean_codec_gsm.txt", "--encoder", "logmel", "--audio-root", out)
+    assert code == 0

@@ -196,6 +196,7 @@ class SpeakerSummary(Common):
     resampled: str
     threshold: float
     metrics: dict[str, Estimate]
+    encoder: dict[str, Any] = Field(default_factory=dict)
 
 
 Summary = TypeVar("Summary", bound=Common)
