@@ -394,3 +394,37 @@ def test_the_outputs_go_where_they_are_told(here):
     assert anonymize.main(["--output-dir", "release/2026"]) == 0
     assert (here / "release" / "2026" / "emolia-dim" / "users.csv").is_file()
     assert not Path("annotations").exists()
+
+
+# --- columns that nobody has described ----------------------------------------------------------------------
+
+
+def with_column(path, column, cells):
+    table = read(path)
+    table[column] = [cells[i % len(cells)] for i in range(len(table))]
+    table.to_csv(path, index=False)
+
+
+def test_a_column_that_is_not_of_the_format_is_not_published_and_that_is_said(here, capsys):
+    raw = here / "annotations_raw" / "emolia-emo"
+    with_column(raw / "annotations.csv", "real_name", ["A. K. Schmidt"])
+    with_column(raw / "users.csv", "nationality", ["x", "y", "z"])
+    assert anonymize.main([]) == 0
+    said = capsys.readouterr().out
+    assert "annotations.csv: real_name" in said
+    assert "users.csv: nationality" in said
+    written = b"".join(contents(here / "annotations").values())
+    assert b"Schmidt" not in written
+    assert b"nationality" not in written
+
+
+def test_a_column_that_is_kept_is_published_scanned_and_counted_in_k(here, capsys):
+    users = here / "annotations_raw" / "emolia-emo" / "users.csv"
+    with_column(users, "nationality", ["x", "y", "z"])
+    assert anonymize.main(["--keep", "nationality", "--drop", "age", "gender", "languages"]) == 0
+    folder = here / "annotations" / "emolia-emo"
+    assert read(folder / "users.csv")["nationality"].tolist() == ["x", "y", "z"]
+    assert json.loads((folder / "summary.json").read_text())["unique_by"] == {"nationality": 3}
+    with_column(users, "nationality", ["call ann.smith"])
+    capsys.readouterr()
+    assert "column nationality: still holds a raw username" in fails(["--keep", "nationality"], capsys)
