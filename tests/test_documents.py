@@ -22,6 +22,11 @@ def test_every_defined_number_is_explained(name):
     assert f"`{name}`" in METRICS
 
 
+@pytest.mark.parametrize("name", definitions())
+def test_a_definition_stands_alone(name):
+    assert not definitions()[name]["sentence"].startswith("The same")
+
+
 @pytest.mark.parametrize("subset", ["emolia-emo", "emolia-dim"])
 def test_every_estimate_of_the_analysis_is_defined(subset):
     found = summary(subset)
