@@ -5,7 +5,8 @@ in sentence, and a little in pitch and speed. The data shows what the tools do. 
 
 Reads   nothing; needs the program espeak-ng (apt-get install espeak-ng)
 Writes  dataset/speaker-demo/<voice>/<language>/<NN>.mp3, dataset/speaker-demo/speakers.csv (path, speaker, gender,
-        language), dataset/speaker-demo/trials_crosslingual.txt (`1|0 enrolment test`, non-targets of the same gender)
+        language), dataset/speaker-demo/case.csv (the clips that the CASE demo degrades),
+        dataset/speaker-demo/trials_crosslingual.txt (`1|0 enrolment test`, non-targets of the same gender)
 
   uv run dataset/make_speaker_demo.py
 
@@ -43,6 +44,8 @@ COMPRESSION = 0.7  # VBR quality, 0 best to 1 smallest: about 10 kB a clip
 UTTERANCES = 2  # a voice and language
 SPEED, PITCH_WANDERS = (165, 190), 4  # words per minute; steps of espeak-ng's pitch, 0 to 99
 NON_TARGETS = 1000  # of the same language, and of different ones
+CASE_LANGUAGES = ("en", "de")  # half of the clips: their 24 carriers are made in a minute
+TABLES = ("speakers.csv", "case.csv", "trials_crosslingual.txt")
 
 # variant of espeak-ng: pitch. The variants differ in formants, breath and roughness too.
 VOICES = {
@@ -130,14 +133,19 @@ def make(arguments: argparse.Namespace) -> int:
     refuse_other_data(clips)
     shutil.rmtree(DEMO, ignore_errors=True)
     size = sum(map(write_clip, clips))
-    with (DEMO / "speakers.csv").open("w", encoding="utf-8", newline="") as file:
-        table = csv.writer(file, lineterminator="\n")
-        table.writerow(("path", "speaker", "gender", "language"))
-        table.writerows(clip.row for clip in clips)
+    write_table("speakers.csv", clips)
+    write_table("case.csv", [clip for clip in clips if clip.language in CASE_LANGUAGES])
     (DEMO / "trials_crosslingual.txt").write_text("".join(trials), encoding="utf-8", newline="\n")
     voices = len({clip.speaker for clip in clips})
     show(f"speaker-demo: {voices} voices, {len(clips)} clips, {size / 1e6:.2f} MB, {len(trials):,} trials")
     return 0
+
+
+def write_table(name: str, clips: Sequence[Clip]) -> None:
+    with (DEMO / name).open("w", encoding="utf-8", newline="") as file:
+        table = csv.writer(file, lineterminator="\n")
+        table.writerow(("path", "speaker", "gender", "language"))
+        table.writerows(clip.row for clip in clips)
 
 
 def spoken(rng: np.random.Generator) -> Iterator[Clip]:
@@ -192,7 +200,7 @@ def trial_lines(clips: Sequence[Clip], rng: np.random.Generator) -> Iterator[str
 
 def refuse_other_data(clips: Sequence[Clip]) -> None:
     """The demo may replace itself but never somebody's own files."""
-    own = {DEMO / clip.path for clip in clips} | {DEMO / "speakers.csv", DEMO / "trials_crosslingual.txt"}
+    own = {DEMO / clip.path for clip in clips} | {DEMO / name for name in TABLES}
     if not own.issuperset(path for path in DEMO.rglob("*") if path.is_file()):
         raise EarmarkError("dataset/speaker-demo: holds files that are not the demo's. Move the folder away first.")
 

@@ -8,7 +8,7 @@ import os
 import sys
 import traceback
 from collections.abc import Callable, Iterable, Sequence
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 from tqdm import tqdm
@@ -19,6 +19,7 @@ from earmark.errors import EarmarkError
 COMPLETE, FAILED, USAGE, INTERRUPTED = 0, 1, 2, 130
 
 Item = TypeVar("Item")
+Story = Callable[[argparse.Namespace], int]
 
 
 def argument_parser(documentation: str) -> argparse.ArgumentParser:
@@ -27,13 +28,28 @@ def argument_parser(documentation: str) -> argparse.ArgumentParser:
         description=documentation, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
     )
     parser.add_argument("--version", action="version", version=f"earmark {__version__}")
-    parser.add_argument("--seed", type=natural_int, default=0, help="seed of everything random (default 0)")
-    parser.add_argument("--quiet", action="store_true", help="no progress and no warnings on stderr")
-    parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
+    _add_common(parser, seed=0, switch=False)
     return parser
 
 
-def run(story: Callable[[argparse.Namespace], int], parser: argparse.ArgumentParser, argv: Sequence[str] | None) -> int:
+def subcommand(
+    commands: "argparse._SubParsersAction[argparse.ArgumentParser]", name: str, story: Story, summary: str
+) -> argparse.ArgumentParser:
+    """A command of a script that has several; it takes the common flags too, before its name or after it."""
+    described = f"{summary[0].upper()}{summary[1:]}."
+    parser = commands.add_parser(name, help=summary, description=described, allow_abbrev=False)
+    _add_common(parser, seed=argparse.SUPPRESS, switch=argparse.SUPPRESS)
+    parser.set_defaults(tell=story)
+    return parser
+
+
+def _add_common(parser: argparse.ArgumentParser, seed: object, switch: object) -> None:
+    parser.add_argument("--seed", type=natural_int, default=seed, help="seed of everything random (default 0)")
+    parser.add_argument("--quiet", action="store_true", default=switch, help="no progress and no warnings on stderr")
+    parser.add_argument("--debug", action="store_true", default=switch, help="show the traceback of an error")
+
+
+def run(story: Story, parser: argparse.ArgumentParser, argv: Sequence[str] | None) -> int:
     """Parse argv, tell the story, and turn what goes wrong into one line on stderr and an exit code.
 
     0 complete; 1 bad data or a failed item; 2 wrong usage or something missing; 130 interrupted.
@@ -79,6 +95,12 @@ def progress(items: Iterable[Item], arguments: argparse.Namespace, *, total: int
     """The items, with a bar on stderr that stays away when stderr is no terminal."""
     silent = True if arguments.quiet else None  # None: tqdm looks whether stderr is a terminal
     return tqdm(items, total=total, desc=what, unit=unit, disable=silent, file=sys.stderr)
+
+
+def bytes_bar(arguments: argparse.Namespace, *, total: int, what: str) -> "tqdm[Any]":
+    """A bar that counts bytes; `update(n)` moves it on."""
+    silent = True if arguments.quiet else None
+    return tqdm(total=total, desc=what, unit="B", unit_scale=True, disable=silent, file=sys.stderr)
 
 
 def generator(arguments: argparse.Namespace) -> np.random.Generator:

@@ -24,7 +24,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from earmark import script
 from earmark.metrics.detection import equal_error_rate, roc
-from earmark.suites.trials import Trials, evaluate, speakers_of
+from earmark.suites.trials import Trials, speakers_of
+from earmark.suites.verification import evaluate
 
 ROOT = Path(__file__).resolve().parents[1]
 SPEAKERS, UTTERANCES = 1000, 40

@@ -14,11 +14,14 @@ ALLOWED = {
     "audio": {"errors"},
     "models": {"errors", "audio", "metrics"},
     "embeddings": {"errors", "audio", "metrics", "models"},
+    "probes": {"errors", "metrics"},
     "annotation": {"errors", "audio", "metrics", "models"},
-    "suites": {"errors", "audio", "metrics", "models", "embeddings"},
+    "suites": {"errors", "audio", "metrics", "models", "embeddings", "download"},
     "report": {"errors"},
     "errors": set(),
+    "download": {"errors"},
     "script": {"errors"},
+    "commands": {"errors", "audio", "metrics", "models", "embeddings", "download", "suites", "report", "script"},
 }
 
 

@@ -1,4 +1,4 @@
-"""The sha256 of files, remembered for as long as a file is not touched."""
+"""The sha256 of clips, remembered for as long as their file is not touched."""
 
 import os
 import sqlite3
@@ -7,12 +7,14 @@ from hashlib import sha256
 from pathlib import Path
 from threading import Lock
 
+from earmark.audio.clips import Clip, TarMember
+
 SETTLED = 2.0  # seconds since a file's last change: until then, another change might leave the same time stamp
 WRITTEN_TOGETHER = 512
 
 
 class ContentHashes:
-    """Hashes of files' contents, kept in a small database that threads and processes share.
+    """Hashes of the contents of clips, kept in a small database that threads and processes share.
 
     A file counts as untouched while size, inode, and times of modification and of change are the same; the last
     cannot be set back by hand. The database only saves time: where it cannot be used, files are read.
@@ -31,15 +33,20 @@ class ContentHashes:
         except (sqlite3.Error, OSError):
             self._give_up()
 
-    def of(self, path: Path) -> str:
-        """The sha256 of a file, in hexadecimal. Raises OSError where it cannot be read."""
-        name = sha256(os.fsencode(path.absolute())).digest()[:16]
+    def of(self, clip: Clip) -> str:
+        """The sha256 of a clip's bytes, in hexadecimal: the same for a file and for a copy of it inside a tar file.
+
+        Raises OSError where it cannot be read, AudioError where a tar file ends before its member does.
+        """
+        path = clip.tar if isinstance(clip, TarMember) else clip
+        part = f"\0{clip.offset} {clip.size}" if isinstance(clip, TarMember) else ""
+        name = sha256(os.fsencode(path.absolute()) + part.encode()).digest()[:16]
         stamp, changed = _stamp(path)
         with self._lock:
             known = self._new.get(name) or self._known(name)
         if known is not None and known[0] == stamp:
             return known[1].hex()
-        digest = _read(path)
+        digest = sha256(clip.read()).digest() if isinstance(clip, TarMember) else _read(path)
         if changed < time.time() - SETTLED and _stamp(path)[0] == stamp:
             with self._lock:
                 self._new[name] = (stamp, digest)

@@ -1,18 +1,20 @@
-"""Vectors by key on disk, in append-only shards.
+"""Arrays by key on disk, in append-only shards.
 
 A shard is three files of one name:
   NAME.json   what the shard is: dimension, encoder; written first
-  NAME.npy    (n, d) float32, an ordinary array that `numpy.load` reads at any time
-  NAME.ids    a line for each row: the key (sha256 in hexadecimal) and the CRC-32 of the row's bytes
-Each process that adds vectors appends to a shard of its own, first the rows, then their ids: a row without its id, or
+  NAME.npy    (n, d) numbers, an ordinary array that `numpy.load` reads at any time
+  NAME.ids    a line for each array: the key (sha256 in hexadecimal) and the CRC-32 of its bytes; in a ragged shard,
+              whose arrays have any number of rows, also the first row and how many there are, in hexadecimal
+Each process that adds arrays appends to a shard of its own, first the rows, then their ids: a row without its id, or
 whose bytes do not have its checksum, does not exist. So nothing a process leaves behind when it is killed is taken
-for a vector, and every vector whose `add` returned is kept.
+for an array, and every array whose `add` returned is kept.
 """
 
 import errno
 import io
 import json
 import os
+import re
 import uuid
 import zlib
 from array import array
@@ -22,7 +24,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from threading import Lock
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,26 +33,64 @@ from earmark.errors import EarmarkError, shown_path
 
 Array = NDArray[np.float32]
 SCHEMA_VERSION = 1
-LINE = 64 + 1 + 8 + 1  # bytes of a line of ids
-ROWS = 40  # bits of a place that say the row
+ENTRY = 40  # bits of a place that say which of a shard's arrays
 OPEN = 64  # shards whose files are open for reading at once
+
+
+@dataclass(frozen=True)
+class Layout:
+    """How arrays are laid out. ragged: each is (rows, d) and not (d,). dtype: in which they are stored."""
+
+    ragged: bool = False
+    dtype: Literal["<f4", "<f2"] = "<f4"
+
+    @property
+    def line(self) -> re.Pattern[bytes]:
+        """A line of ids, always of one length."""
+        return re.compile(rb"([0-9a-f]{64}) ([0-9a-f]{8})" + rb"( [0-9a-f]{12} [0-9a-f]{8})" * self.ragged + rb"\n")
+
+    @property
+    def line_bytes(self) -> int:
+        """How long it is."""
+        return 64 + 1 + 8 + (1 + 12 + 1 + 8 if self.ragged else 0) + 1
+
+    def header(self, rows: int, dimension: int) -> bytes:
+        """What stands before the numbers; numpy leaves room for more rows, so that its length never changes."""
+        header = io.BytesIO()
+        described = {"descr": self.dtype, "fortran_order": False, "shape": (rows, dimension)}
+        np.lib.format.write_array_header_1_0(header, described)
+        return header.getvalue()
+
+    def row_bytes(self, dimension: int) -> int:
+        """The size of a row."""
+        return np.dtype(self.dtype).itemsize * dimension
 
 
 @dataclass
 class _Shard:
-    """A shard as far as it was read. start: where the rows begin in the .npy. checksums: of the rows."""
+    """A shard as far as it was read. first, count: each array's rows. checksums: of their bytes. rows: of all."""
 
     path: Path
     dimension: int
-    start: int
-    checksums: "array[int]" = field(default_factory=lambda: array("L"))
+    rows: int = 0
+    first: "array[int]" = field(default_factory=lambda: array("Q"))
+    count: "array[int]" = field(default_factory=lambda: array("I"))
+    checksums: "array[int]" = field(default_factory=lambda: array("I"))
+
+    def note(self, first: int, count: int, checksum: int) -> None:
+        """Take in one more array."""
+        self.first.append(first)
+        self.count.append(count)
+        self.checksums.append(checksum)
+        self.rows = max(self.rows, first + count)
 
 
 class Shelf:
-    """The vectors of one encoder. Threads may share a shelf; processes may share its folder."""
+    """The arrays of one encoder and view. Threads may share a shelf; processes may share its folder."""
 
-    def __init__(self, folder: Path, description: dict[str, Any]) -> None:
+    def __init__(self, folder: Path, description: dict[str, Any], layout: Layout | None = None) -> None:
         self.folder = folder
+        self.layout = layout or Layout()
         self._description = description
         self._shards: list[_Shard] = []
         self._places: dict[bytes, int] = {}
@@ -78,7 +118,10 @@ class Shelf:
         return next((shard.dimension for shard in self._shards if shard.checksums), None)
 
     def get(self, key: str) -> Array | None:
-        """The vector of a key, or None; one whose bytes have changed since it was written counts as absent."""
+        """The array of a key in float32, (d,) or where the layout is ragged (rows, d).
+
+        None where there is none; one whose bytes have changed since it was written counts as absent.
+        """
         name = bytes.fromhex(key)
         with self._lock:
             while (place := self._places.get(name)) is not None:
@@ -91,35 +134,37 @@ class Shelf:
             return None
 
     def _at(self, place: int) -> Array | None:
-        number, row = place >> ROWS, place & ((1 << ROWS) - 1)
+        number, entry = place >> ENTRY, place & ((1 << ENTRY) - 1)
         shard = self._shards[number]
-        size = 4 * shard.dimension
+        row_bytes, start = self.layout.row_bytes(shard.dimension), len(self.layout.header(0, shard.dimension))
+        size = shard.count[entry] * row_bytes
         try:
-            content = os.pread(self._file(number), size, shard.start + row * size)
+            content = _read(self._file(number), size, start + shard.first[entry] * row_bytes)
         except OSError:
             return None
-        if len(content) < size or zlib.crc32(content) != shard.checksums[row]:
+        if len(content) < size or zlib.crc32(content) != shard.checksums[entry]:
             return None
-        return np.frombuffer(content, dtype="<f4")
+        found = np.frombuffer(content, dtype=self.layout.dtype).astype(np.float32, copy=False)
+        return found.reshape(-1, shard.dimension) if self.layout.ragged else found
 
-    def add(self, keys: Sequence[str], vectors: Array) -> None:
-        """Write vectors down, (n, d) for n keys. EarmarkError when the disk will not take them."""
-        rows = np.ascontiguousarray(vectors, dtype="<f4")
+    def add(self, keys: Sequence[str], arrays: Sequence[Array] | Array) -> None:
+        """Write arrays down, one for each key. EarmarkError when the disk will not take them."""
+        blocks = [np.ascontiguousarray(np.atleast_2d(one), dtype=self.layout.dtype) for one in arrays]
         with self._lock:
             try:
                 if self._own is None:
-                    self._own = _Writer.create(self.folder, rows.shape[1], self._description)
+                    self._own = _Writer.create(self.folder, blocks[0].shape[1], self._description, self.layout)
                     self._shards.append(self._own.shard)
                 first = len(self._own.shard.checksums)
-                self._own.append(keys, rows)
+                self._own.append(keys, blocks)
             except OSError as error:
                 raise EarmarkError(
                     f"{shown_path(self.folder)} cannot be written: {error.strerror}. Its {len(self):,} embeddings are "
                     "safe; make room on the disk and give the same command again."
                 ) from error
             number = self._shards.index(self._own.shard)
-            for row, key in enumerate(keys, first):
-                self._places[bytes.fromhex(key)] = number << ROWS | row
+            for entry, key in enumerate(keys, first):
+                self._places[bytes.fromhex(key)] = number << ENTRY | entry
 
     def close(self) -> None:
         """Close all files; nothing is left to write."""
@@ -145,25 +190,25 @@ class Shelf:
             dimension = int(json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))["dimension"])
             ids = path.with_suffix(".ids").read_bytes()
             with path.open("rb") as file:
-                start = len(_header(0, dimension))
                 magic = file.read(len(np.lib.format.MAGIC_PREFIX))
         except (OSError, ValueError, KeyError, TypeError):
             return
         if magic != np.lib.format.MAGIC_PREFIX or (self.dimension or dimension) != dimension:
             return
-        shard = _Shard(path, dimension, start)
-        number = len(self._shards)
-        for row in range(len(ids) // LINE):
-            line = ids[row * LINE : (row + 1) * LINE]
-            try:
-                key, checksum = bytes.fromhex(line[:64].decode()), int(line[65:73], 16)
-            except ValueError:
-                key, checksum = b"", 0
-            shard.checksums.append(checksum)
+        shard = _Shard(path, dimension)
+        number, size, line = len(self._shards), self.layout.line_bytes, self.layout.line
+        for entry in range(len(ids) // size):
+            parts = line.fullmatch(ids, entry * size, (entry + 1) * size)
+            if parts is None:
+                shard.note(0, 0, 0)
+                continue
+            place = parts[3].split() if self.layout.ragged else (b"%x" % entry, b"1")
+            shard.note(int(place[0], 16), int(place[1], 16), int(parts[2], 16))
+            key = bytes.fromhex(parts[1].decode())
             if key in self._places:
-                self._others.setdefault(key, []).append(number << ROWS | row)
-            elif key:
-                self._places[key] = number << ROWS | row
+                self._others.setdefault(key, []).append(number << ENTRY | entry)
+            else:
+                self._places[key] = number << ENTRY | entry
         self._shards.append(shard)
 
     def _file(self, number: int) -> int:
@@ -180,33 +225,40 @@ class _Writer:
     """The shard that this process appends to."""
 
     shard: _Shard
+    layout: Layout
     rows: int
     ids: int
 
     @classmethod
-    def create(cls, folder: Path, dimension: int, description: dict[str, Any]) -> Self:
+    def create(cls, folder: Path, dimension: int, description: dict[str, Any], layout: Layout) -> Self:
         path = folder / f"{uuid.uuid4().hex}.npy"
-        write_json(
-            path.with_suffix(".json"),
-            {"schema_version": SCHEMA_VERSION, "dimension": dimension, "dtype": "<f4", **description},
-        )
+        sidecar = {"schema_version": SCHEMA_VERSION, "dimension": dimension, "dtype": layout.dtype, **description}
+        write_json(path.with_suffix(".json"), sidecar | ({"ragged": True} if layout.ragged else {}))
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL
         writer = cls(
-            _Shard(path, dimension, len(_header(0, dimension))),
+            _Shard(path, dimension),
+            layout,
             os.open(path, flags, 0o644),
             os.open(path.with_suffix(".ids"), flags, 0o644),
         )
-        _write(writer.rows, _header(0, dimension), 0)
+        _write(writer.rows, layout.header(0, dimension), 0)
         return writer
 
-    def append(self, keys: Sequence[str], rows: Array) -> None:
-        shard, n = self.shard, len(self.shard.checksums)
-        checksums = [zlib.crc32(row.tobytes()) for row in rows]
-        lines = "".join(f"{key} {checksum:08x}\n" for key, checksum in zip(keys, checksums, strict=True))
-        _write(self.rows, rows.tobytes(), shard.start + n * 4 * shard.dimension)
-        _write(self.rows, _header(n + len(rows), shard.dimension), 0)
-        _write(self.ids, lines.encode(), n * LINE)
-        shard.checksums.extend(checksums)
+    def append(self, keys: Sequence[str], blocks: Sequence[NDArray[Any]]) -> None:
+        shard, layout = self.shard, self.layout
+        first = shard.rows + np.cumsum([0, *(len(block) for block in blocks)])
+        checksums = [zlib.crc32(block.data) for block in blocks]
+        lines = [f"{key} {checksum:08x}" for key, checksum in zip(keys, checksums, strict=True)]
+        if layout.ragged:
+            lines = [
+                f"{line} {row:012x} {len(block):08x}" for line, row, block in zip(lines, first, blocks, strict=False)
+            ]
+        start = len(layout.header(0, shard.dimension)) + shard.rows * layout.row_bytes(shard.dimension)
+        _write(self.rows, np.concatenate(blocks).data.cast("B"), start)
+        _write(self.rows, layout.header(int(first[-1]), shard.dimension), 0)
+        _write(self.ids, "".join(f"{line}\n" for line in lines).encode(), len(shard.checksums) * layout.line_bytes)
+        for row, block, checksum in zip(first, blocks, checksums, strict=False):
+            shard.note(int(row), len(block), checksum)
 
     def close(self) -> None:
         os.close(self.rows)
@@ -220,14 +272,15 @@ def write_json(path: Path, data: Any) -> None:
     temporary.replace(path)
 
 
-def _header(rows: int, dimension: int) -> bytes:
-    """What stands before the numbers; numpy leaves room for more rows, so that its length never changes."""
-    header = io.BytesIO()
-    np.lib.format.write_array_header_1_0(header, {"descr": "<f4", "fortran_order": False, "shape": (rows, dimension)})
-    return header.getvalue()
+def _read(file: int, size: int, offset: int) -> bytes:
+    """As much of it as there is."""
+    content = os.pread(file, size, offset)
+    while len(content) < size and (more := os.pread(file, size - len(content), offset + len(content))):
+        content += more  # a system call moves 2 GiB at most
+    return content
 
 
-def _write(file: int, content: bytes, offset: int) -> None:
+def _write(file: int, content: bytes | memoryview, offset: int) -> None:
     """All of it, or OSError."""
     done = 0
     while done < len(content):

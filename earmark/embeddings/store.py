@@ -7,25 +7,28 @@ from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from threading import Lock
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import numpy as np
 
-from earmark.audio.decode import AudioError
+from earmark.audio.clips import AudioError, Clip, TarMember, shown_clip
+from earmark.audio.decode import heard
 from earmark.embeddings.contents import ContentHashes
-from earmark.embeddings.shards import Array, Shelf
+from earmark.embeddings.shards import Array, Layout, Shelf
 from earmark.errors import EarmarkError
 from earmark.models.embedders import shown_cause
 from earmark.models.encoders import EmbeddingError, Encoder, same, wrong
 from earmark.models.encoders.given import GivenEmbeddings
+from earmark.models.encoders.views import PLAIN, View
 from earmark.models.scorers.cosine import Embedding
-from earmark.models.scorers.in_process import Careful, heard
+from earmark.models.scorers.in_process import Careful
 
 PREPROCESSING = 1  # raise it whenever decoding, mixing down or resampling changes what an encoder hears
+C = TypeVar("C", bound=Clip)
 
 
 class EmbeddingStore:
-    """Embeddings below a folder, by encoder identity, sha256 of the audio file, and PREPROCESSING.
+    """Embeddings below a folder, by encoder identity, sha256 of the audio, PREPROCESSING, and what was asked for.
 
     Several processes may use the folder at the same time; each finds what was finished before it began. A process
     that is killed leaves every batch behind that it had finished.
@@ -37,70 +40,96 @@ class EmbeddingStore:
     def embed(
         self,
         encoder: Encoder | GivenEmbeddings,
-        paths: Sequence[Path],
+        paths: Sequence[C],
         *,
+        view: View = PLAIN,
         batch_size: int = 16,
         decoders: int = 4,
         audio_root: Path | None = None,
-    ) -> Iterator[tuple[Path, Embedding]]:
-        """Each path with its vector (as the encoder gave it) or what is wrong, as soon as it is known, in any order.
+    ) -> Iterator[tuple[C, Embedding]]:
+        """Each clip with its numbers (as the encoder gave them) or what is wrong, as soon as it is known, in any order.
 
-        Files of the same content are embedded once. batch_size: clips that the encoder hears at once; halved for
-        good when the accelerator's memory does not suffice. decoders: threads that hash, decode and prepare ahead of
-        the encoder. audio_root: what the ids of embeddings made elsewhere are relative to.
-        Raises EmbeddingError at the end where an encoder gives two or more different clips one and the same vector,
-        and passes on what ends a run: no permission, a server that stays away, a full disk.
+        paths: files, or members of tar files. view: what is wanted of each. `Embedding.vector` is (d,), and where a
+        clip has as many rows as its length gives, frames or crops, (rows, d): always float32, and what is on the disk
+        to the last bit, the first time too. Clips of the same content are embedded once. batch_size: clips, or crops,
+        that the encoder hears at once; halved for good when the accelerator's memory does not suffice. decoders:
+        threads that hash, decode and prepare ahead of the encoder. At most decoders + 3 · batch_size clips are held
+        at a time. audio_root: what the ids of embeddings made elsewhere are relative to.
+        Raises EarmarkError for a view that the encoder cannot give, EmbeddingError at the end where an encoder gives
+        two or more different clips one and the same vector, and passes on what ends a run: no permission, a server
+        that stays away, a full disk.
         """
         if isinstance(encoder, GivenEmbeddings):
-            yield from encoder.embed_paths(paths, audio_root)
+            yield from _given(encoder, paths, view, audio_root)
             return
+        encoder.require_view(view)
         contents = ContentHashes(self.root / "contents.sqlite")
+        layout = Layout(view.ragged, "<f2" if view.dtype == "float16" else "<f4")
         try:
-            with Shelf(self.folder(encoder), _described(encoder)) as shelf:
-                yield from _Run(encoder, shelf, contents, batch_size).all(paths, decoders)
+            with Shelf(self.folder(encoder, view), _described(encoder, view), layout) as shelf:
+                yield from _Run[C](encoder, view, shelf, contents, batch_size).all(paths, decoders)
         finally:
             contents.close()
 
-    def folder(self, encoder: Encoder) -> Path:
-        """Where an encoder's embeddings are."""
-        return self.root / f"{encoder.identity}-p{PREPROCESSING}"
+    def folder(self, encoder: Encoder, view: View = PLAIN) -> Path:
+        """Where what was asked of an encoder is."""
+        return self.root / "-".join(filter(None, [encoder.identity, f"p{PREPROCESSING}", view.name]))
 
 
-def _described(encoder: Encoder) -> dict[str, Any]:
-    return {
+def _given(
+    encoder: GivenEmbeddings, clips: Sequence[C], view: View, root: Path | None
+) -> Iterator[tuple[C, Embedding]]:
+    """Vectors made elsewhere; those of a tar file's member by its name."""
+    if view != PLAIN:
+        raise EarmarkError(
+            f"{encoder.name}: holds one vector for a clip; {view.name} need an encoder that hears the audio."
+        )
+    ids = [Path(clip.name) if isinstance(clip, TarMember) else clip for clip in clips]
+    yield from ((clip, found) for clip, (_, found) in zip(clips, encoder.embed_paths(ids, root), strict=True))
+
+
+def _described(encoder: Encoder, view: View) -> dict[str, Any]:
+    described = {
         "name": encoder.name,
         "identity": encoder.identity,
         "preprocessing": PREPROCESSING,
         "sample_rate": encoder.sample_rate,
         "encoder": encoder.description,
     }
+    if view == PLAIN:
+        return described
+    return {**described, "view": view.description, "hop_seconds": encoder.hop_seconds if view.frames else None}
 
 
 @dataclass
-class _Job:
-    """A clip on its way. prepared: set for the first clip of a content that is new. vector: set for a known one."""
+class _Job(Generic[C]):
+    """A clip on its way. prepared: its pieces, set for the first clip of a content that is new. vector: set for a
+    known one.
+    """
 
-    path: Path
+    path: C
     content: str = ""
-    prepared: Any = None
+    prepared: list[Any] | None = None
     vector: Array | None = None
     error: str = ""
 
 
-class _Run:
+class _Run(Generic[C]):
     """One pass over clips. Threads hash, decode and prepare; the caller's thread runs the encoder and writes."""
 
-    def __init__(self, encoder: Encoder, shelf: Shelf, contents: ContentHashes, batch_size: int) -> None:
-        self._encoder, self._shelf, self._contents, self._batch_size = encoder, shelf, contents, batch_size
-        self._careful = Careful(self._vectors, batch_size, self._checked)
+    def __init__(self, encoder: Encoder, view: View, shelf: Shelf, contents: ContentHashes, batch_size: int) -> None:
+        self._encoder, self._view, self._shelf = encoder, view, shelf
+        self._contents, self._batch_size = contents, batch_size
+        self._careful = Careful(self._rows, batch_size, self._checked)
+        self._width = shelf.dimension
         self._claimed: set[str] = set()
         self._claims = Lock()
         self._failed: dict[str, str] = {}  # content → what is wrong with it
-        self._waiting: dict[str, list[Path]] = {}  # content on its way → further files of it
+        self._waiting: dict[str, list[C]] = {}  # content on its way → further files of it
         self._variety = _Variety(encoder.name)
 
-    def all(self, paths: Sequence[Path], decoders: int) -> Iterator[tuple[Path, Embedding]]:
-        batch: list[_Job] = []
+    def all(self, paths: Sequence[C], decoders: int) -> Iterator[tuple[C, Embedding]]:
+        batch: list[_Job[C]] = []
         pool = ThreadPoolExecutor(decoders, thread_name_prefix="decoder")
         try:
             for job in _ahead(pool, self._prepare, paths, decoders + 2 * self._batch_size):
@@ -117,18 +146,19 @@ class _Run:
             pool.shutdown(cancel_futures=True)
         self._variety.require()
 
-    def _prepare(self, path: Path) -> _Job:
+    def _prepare(self, path: C) -> _Job[C]:
         """In a thread: everything but the encoder."""
         job = _Job(path)
+        file = path.tar if isinstance(path, TarMember) else path
         try:
-            if not path.is_file():
+            if not file.is_file():
                 heard(path, self._encoder.sample_rate)  # says what is wrong
             job.content = self._contents.of(path)
             job.vector = self._shelf.get(job.content)
             if job.vector is None and self._claim(job.content):
-                job.prepared = self._encoder.prepare(heard(path, self._encoder.sample_rate))
+                job.prepared = self._encoder.prepare_view(heard(path, self._encoder.sample_rate), self._view)
         except AudioError as error:
-            job.error = str(error).removeprefix(f"{path.name}: ")
+            job.error = str(error).removeprefix(f"{shown_clip(path)}: ")
         except OSError as error:
             job.error = f"cannot be read ({error.strerror or type(error).__name__})"
         except EarmarkError:
@@ -144,7 +174,7 @@ class _Run:
             self._claimed.add(content)
             return first
 
-    def _settle(self, job: _Job) -> Iterator[tuple[Path, Embedding]]:
+    def _settle(self, job: _Job[C]) -> Iterator[tuple[C, Embedding]]:
         """A clip that the encoder need not hear: known, broken, or of the same content as one on its way."""
         if job.error:
             if job.content:
@@ -160,12 +190,13 @@ class _Run:
         else:
             self._waiting.setdefault(job.content, []).append(job.path)
 
-    def _embed(self, batch: Sequence[_Job]) -> Iterator[tuple[Path, Embedding]]:
+    def _embed(self, batch: Sequence[_Job[C]]) -> Iterator[tuple[C, Embedding]]:
         """Through the encoder, onto the disk, and only then to the caller."""
-        found = self._careful([job.prepared for job in batch])
+        heard_pieces = iter(self._careful([piece for job in batch for piece in job.prepared or []]))
+        found = [self._joined([next(heard_pieces) for _ in job.prepared or []]) for job in batch]
         good = [(job.content, one.vector) for job, one in zip(batch, found, strict=True) if one.vector is not None]
         if good:
-            self._shelf.add([content for content, _ in good], np.stack([vector for _, vector in good]))
+            self._shelf.add([content for content, _ in good], [rows for _, rows in good])
         for job, one in zip(batch, found, strict=True):
             if one.vector is None:
                 self._failed[job.content] = one.error
@@ -173,23 +204,41 @@ class _Run:
                 self._variety.note(job.content, one.vector)
             yield from self._answers(job, one)
 
-    def _answers(self, job: _Job, found: Embedding) -> Iterator[tuple[Path, Embedding]]:
+    def _joined(self, pieces: Sequence[Embedding]) -> Embedding:
+        """A clip's rows, one for each crop; without crops the one piece is all there is."""
+        if self._view.crop_seconds is None:
+            return pieces[0]
+        rows = [piece.vector for piece in pieces if piece.vector is not None]
+        if len(rows) == len(pieces):
+            return Embedding(np.stack(rows))
+        number, error = next((i, piece.error) for i, piece in enumerate(pieces, 1) if piece.error)
+        return Embedding(None, f"crop {number} of {len(pieces)}: {error}")
+
+    def _answers(self, job: _Job[C], found: Embedding) -> Iterator[tuple[C, Embedding]]:
         for path in (job.path, *self._waiting.pop(job.content, [])):
             yield path, _named(path, found)
 
-    def _vectors(self, prepared: Sequence[Any]) -> Array:
+    def _rows(self, prepared: Sequence[Any]) -> Any:
+        """An array for each piece; Careful asks for nothing but that they can be counted through."""
         try:
-            found = self._encoder.embed_prepared(prepared)
+            return self._encoder.view_prepared(prepared, self._view)
         except (EarmarkError, RuntimeError, ValueError, MemoryError):
             raise
         except Exception as error:  # a user's model may raise anything; the clip is at fault until all are
             raise RuntimeError(f"{type(error).__name__}: {shown_cause(error)}") from error
-        self._encoder.require_shape(found, len(prepared))
-        return found
 
-    def _checked(self, vector: Array) -> Embedding:
-        fault = wrong(vector, self._shelf.dimension or self._encoder.dimension)
-        return Embedding(None, fault) if fault else Embedding(vector.astype(np.float32))
+    def _checked(self, found: Array) -> Embedding:
+        """As it will be read from the disk, or what is wrong with it."""
+        if fault := wrong(found, self._width or self._encoder.width(self._view)):
+            return Embedding(None, fault)
+        rows = found.astype(np.float32)
+        if self._view.dtype == "float16":
+            with np.errstate(over="ignore"):
+                rows = rows.astype(np.float16).astype(np.float32)
+            if not np.isfinite(rows).all():
+                return Embedding(None, "the frames are beyond what float16 holds (65,504); store them in float32")
+        self._width = rows.shape[-1]
+        return Embedding(rows)
 
 
 class _Variety:
@@ -201,10 +250,14 @@ class _Variety:
         self._alike: set[str] = set()
         self._varied = False
 
-    def note(self, content: str, vector: Array) -> None:
+    def note(self, content: str, found: Array) -> None:
+        """Clips of different lengths have different numbers of rows; what counts is their mean."""
+        if self._varied or (self._first is not None and content == self._first[0]):
+            return
+        vector = found.mean(axis=0) if found.ndim == 2 else found
         if self._first is None:
             self._first = (content, vector)
-        elif not self._varied and content != self._first[0]:
+        else:
             self._varied = not same(self._first[1], vector)
             self._alike.add(content)
 
@@ -216,14 +269,14 @@ class _Variety:
             )
 
 
-def _named(path: Path, found: Embedding) -> Embedding:
-    return Embedding(None, f"{path.name}: {found.error}") if found.error else found
+def _named(path: Clip, found: Embedding) -> Embedding:
+    return Embedding(None, f"{shown_clip(path)}: {found.error}") if found.error else found
 
 
-def _ahead(pool: ThreadPoolExecutor, work: Callable[[Path], _Job], paths: Sequence[Path], most: int) -> Iterator[_Job]:
+def _ahead(pool: ThreadPoolExecutor, work: Callable[[C], _Job[C]], paths: Sequence[C], most: int) -> Iterator[_Job[C]]:
     """The work on each path in order, at most so many of them begun and not taken."""
     remaining = iter(paths)
-    begun: deque[Future[_Job]] = deque(pool.submit(work, path) for path in islice(remaining, most))
+    begun: deque[Future[_Job[C]]] = deque(pool.submit(work, path) for path in islice(remaining, most))
     while begun:
         job = begun.popleft().result()
         begun.extend(pool.submit(work, path) for path in islice(remaining, 1))

@@ -118,6 +118,15 @@ def output_path(path: Path) -> str:
     return path.name if Path(shown_path(path)).is_absolute() else shown_path(path)
 
 
+def file_name(name: str) -> str:
+    """A name as a file or folder may have it.
+
+    >>> file_name("wespeaker/ResNet34 (LM)")
+    'wespeaker-ResNet34-LM'
+    """
+    return re.sub(r"[^\w.]+", "-", name).strip("-.") or "model"
+
+
 def shown_url(url: str) -> str:
     """An address without what may be secret in it: user, password, query and fragment."""
     parts = urlsplit(url)

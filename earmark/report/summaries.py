@@ -184,8 +184,26 @@ class BenchmarkSummary(Common):
     scorer: dict[str, Any] = Field(default_factory=dict)
 
 
+class Against(Strict):
+    """A second system on the same trials: differences (this one less the other) and two-sided p-values."""
+
+    name: str
+    metrics: dict[str, Estimate]
+    differences: dict[str, Estimate]
+    p_values: dict[str, float | None]
+
+
+class Languages(Strict):
+    """TidyVoice's breakdown: groups of trials, and the same- and cross-language lists; baseline: as published."""
+
+    why: str
+    groups: list[dict[str, str | int | float | None]]
+    conditions: list[dict[str, str | int | Estimate]]
+    baseline: dict[str, Any]
+
+
 class SpeakerSummary(Common):
-    """benchmark_outputs/speaker/trials/summary.json"""
+    """benchmark_outputs/speaker/{trials,tidyvoice}/summary.json"""
 
     n_trials: int
     n_target: int
@@ -196,6 +214,42 @@ class SpeakerSummary(Common):
     resampled: str
     threshold: float
     metrics: dict[str, Estimate]
+    encoder: dict[str, Any] = Field(default_factory=dict)
+    back_end: dict[str, Any] = Field(default_factory=dict)
+    against: Against | None = None
+    languages: Languages | None = None
+
+
+class ProtocolFigures(Strict):
+    """One protocol of CASE by one definition."""
+
+    n_trials: int
+    n_target: int
+    eer: Estimate
+    min_dcf: Estimate
+    threshold: float
+
+
+class CaseProtocol(Strict):
+    """One protocol of CASE: what its list holds, and its figures as published and strictly."""
+
+    protocol: str
+    category: str
+    n_self_trials: int
+    n_repeated_trials: int
+    n_missing: int
+    published: ProtocolFigures | None
+    strict: ProtocolFigures | None
+
+
+class CaseSummary(Common):
+    """benchmark_outputs/speaker/case/<model>/summary.json; aggregates: {published or strict: {name: estimate}}"""
+
+    model_name: str
+    self_made: bool
+    n_speakers: int
+    protocols: list[CaseProtocol]
+    aggregates: dict[str, dict[str, Estimate]]
     encoder: dict[str, Any] = Field(default_factory=dict)
 
 

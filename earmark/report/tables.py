@@ -1,6 +1,8 @@
 """Tables as people paste them: CSV for machines, Markdown for reports; numbers to three decimals."""
 
-from collections.abc import Mapping, Sequence
+import gzip
+import io
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -31,6 +33,15 @@ class Table:
 def to_csv(table: pd.DataFrame) -> str:
     """A table as CSV text: no index, Unix line ends, empty cells for what is missing."""
     return str(table.to_csv(index=False, lineterminator="\n"))
+
+
+def to_csv_gz(parts: Iterable[pd.DataFrame]) -> bytes:
+    """Tables one below the other as one CSV, compressed; the same bytes for the same numbers."""
+    buffer = io.BytesIO()
+    with gzip.GzipFile(fileobj=buffer, mode="wb", mtime=0, filename="", compresslevel=4) as file:
+        for number, part in enumerate(parts):
+            file.write(part.to_csv(index=False, header=not number, lineterminator="\n").encode())
+    return buffer.getvalue()
 
 
 def to_markdown(headers: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:

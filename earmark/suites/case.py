@@ -4,7 +4,6 @@ Twenty-four protocols in six categories; every aggregate follows from the protoc
 """
 
 import json
-import math
 import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -15,9 +14,11 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from numpy.typing import ArrayLike, NDArray
 
 from earmark.errors import EarmarkError, shown_path
 
+FloatArray = NDArray[np.float64]
 CLEAN = "clean_clean"
 COLUMNS = (
     "rank",
@@ -80,23 +81,44 @@ def aggregates(eers: Mapping[str, float]) -> Aggregates:
     wrong += [f"{p} has the equal error rate {e}" for p, e in eers.items() if not 0 <= e <= 1]
     if wrong:
         raise ValueError("; ".join(wrong))
-    means = {
-        name: float(np.mean([eers[p] for p in protocols() if category(p) == name])) for name in facts()["categories"]
+    return _of_categories({name: float(mean) for name, mean in category_means(eers).items()})
+
+
+def category_means(eers: Mapping[str, ArrayLike]) -> dict[str, FloatArray]:
+    """Mean over the protocols of each category, of numbers or of arrays of replicates."""
+    return {
+        name: np.mean([np.asarray(eers[p], dtype=float) for p in protocols() if category(p) == name], axis=0)
+        for name in facts()["categories"]
     }
-    return _aggregates(means)
 
 
-def _aggregates(means: Mapping[str, float]) -> Aggregates:
-    clean = means["clean"]
-    ratios = [mean if name == "clean" else (mean / clean if clean else math.inf) for name, mean in means.items()]
-    absolute = float(np.mean(list(means.values())))
-    return Aggregates(clean, absolute, absolute - clean, float(np.mean(ratios)), dict(means))
+def headline(means: Mapping[str, ArrayLike]) -> dict[str, FloatArray]:
+    """The four aggregates, from the categories' means; the ratio is infinite where clean speech has no errors."""
+    arrays = {name: np.asarray(mean, dtype=float) for name, mean in means.items()}
+    clean = arrays["clean"]
+    without_errors = clean == 0
+    ratios = [
+        mean if name == "clean" else np.where(without_errors, np.inf, mean / np.where(without_errors, 1, clean))
+        for name, mean in arrays.items()
+    ]
+    absolute = np.mean(list(arrays.values()), axis=0)
+    return {
+        "clean_eer": clean,
+        "absolute_eer": absolute,
+        "degradation_factor": absolute - clean,
+        "case_score_v1": np.mean(ratios, axis=0),
+    }
+
+
+def _of_categories(means: Mapping[str, float]) -> Aggregates:
+    return Aggregates(**{name: float(value) for name, value in headline(means).items()}, category_breakdown=dict(means))
 
 
 def read_results(path: Path) -> tuple[str, dict[str, float]]:
     """A model's name and {protocol: equal error rate} from a results file of any shape in circulation.
 
-    `protocol_results` holds numbers or tables with `eer`; aggregates in the file are ignored, since they follow.
+    `protocol_results` holds numbers or tables with `eer`, in every shape: the submission's, the published files' (with
+    `contributions` and `case_score_v2`), the tool's own (with `category_summary`). Aggregates are not read.
     """
     try:
         said = json.loads(path.read_text(encoding="utf-8"))
@@ -113,7 +135,7 @@ def leaderboard(results: Sequence[tuple[str, Mapping[str, float]]]) -> pd.DataFr
     results: (model name, {protocol: equal error rate}). Equal figures share a rank.
     """
     rows = [(name, aggregates(eers), "yours") for name, eers in results]
-    rows += [(m["model_name"], _aggregates(m["category_breakdown"]), "published") for m in facts()["published"]]
+    rows += [(m["model_name"], _of_categories(m["category_breakdown"]), "published") for m in facts()["published"]]
     table = pd.DataFrame(
         [
             {

@@ -1,4 +1,4 @@
-"""Speaker verification trials: lists in every shape in circulation, scores, and what they amount to.
+"""Speaker verification trials: lists and score files in every shape in circulation.
 
 A trial is a pair of utterances, enrolment and test; a target trial has one speaker on both sides. Lists are told
 apart by their content:
@@ -12,7 +12,8 @@ A line that fits none of them is an error with its number, never skipped.
 """
 
 import csv
-from collections.abc import Iterable, Mapping
+import gzip
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,14 +23,11 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from earmark.errors import DataError, Fault, shown_path
-from earmark.metrics import detection
-from earmark.metrics.resampling import Bootstrap, Estimate, multiplicities, summarise
 
 FloatArray = NDArray[np.float64]
 LABELS = {"1": True, "0": False, "target": True, "nontarget": False, "imposter": False, "impostor": False}
 SNIFFED_LINES = 1000
 CHUNK_LINES = 1_000_000
-NO_INTERVAL = "one speaker or utterance cannot be resampled"
 
 
 @dataclass(frozen=True)
@@ -68,6 +66,24 @@ class Trials:
             None if self.scores is None else self.scores[kept],
         )
 
+    def with_scores(self, scores: FloatArray) -> "Trials":
+        """The same list with these scores."""
+        return Trials(self.names, self.enrolment, self.test, self.labels, scores)
+
+    def tables(self) -> Iterator[pd.DataFrame]:
+        """The list as tables of at most CHUNK_LINES rows: enrol, test, then score and label where it has them."""
+        for start in range(0, max(len(self), 1), CHUNK_LINES):
+            part = slice(start, start + CHUNK_LINES)
+            columns: dict[str, Any] = {
+                "enrol": self.names[self.enrolment[part]],
+                "test": self.names[self.test[part]],
+            }
+            if self.scores is not None:
+                columns["score"] = self.scores[part]
+            if self.labels is not None:
+                columns["label"] = self.labels[part].astype(int)
+            yield pd.DataFrame(columns)
+
 
 # --- reading ------------------------------------------------------------------------------------------------
 
@@ -75,8 +91,11 @@ class Trials:
 def read_trials(path: Path) -> Trials:
     """A trial list or score file. DataError with every wrong line.
 
-    Twelve million lines take about a gigabyte: utterance names are held once.
+    Twelve million lines take about a gigabyte: utterance names are held once. A .csv or .csv.gz with a header, such as
+    the scores that Earmark writes, is read by the names of its columns: enrol, test, score, label.
     """
+    if path.name.endswith((".csv", ".csv.gz")):
+        return _read_table(path)
     columns = _columns(path)
     reading = _Reading()
     try:
@@ -169,6 +188,32 @@ class _Reading:
         return Trials(names, whole["enrol"], whole["test"], whole.get("label"), whole.get("score"))
 
 
+def _read_table(path: Path) -> Trials:
+    remedy = "Nothing was written. The columns are enrol, test and, where they are known, score and label (1 or 0)."
+    reading = _Reading()
+    try:
+        with pd.read_csv(path, dtype=object, na_filter=False, encoding="utf-8-sig", chunksize=CHUNK_LINES) as chunks:
+            for chunk in chunks:
+                if missing := [name for name in ("enrol", "test") if name not in chunk]:
+                    raise DataError({shown_path(path): [Fault(1, name, "is missing") for name in missing]}, remedy)
+                known = chunk[[name for name in ("enrol", "test", "score", "label") if name in chunk]].copy()
+                if "score" in known:
+                    known["score"] = _numbers(known["score"], path, remedy)
+                reading.add(known)
+    except (ValueError, pd.errors.ParserError, UnicodeDecodeError, EOFError, gzip.BadGzipFile) as error:
+        raise DataError({shown_path(path): [Fault(1, "", str(error))]}, remedy) from error
+    return reading.trials()
+
+
+def _numbers(column: "pd.Series[Any]", path: Path, remedy: str) -> "pd.Series[Any]":
+    numbers = pd.to_numeric(column, errors="coerce")
+    wrong = column[~np.isfinite(numbers)]
+    if len(wrong):
+        faults = [Fault(int(row) + 2, "score", f"'{cell}' is not a finite number") for row, cell in wrong[:20].items()]
+        raise DataError({shown_path(path): faults}, remedy)
+    return numbers
+
+
 def _label(name: str) -> bool:
     if name not in LABELS:
         raise ValueError(f"'{name}' is no label")
@@ -207,6 +252,32 @@ def read_speakers(path: Path) -> dict[str, str]:
     return pairs
 
 
+def read_enrolments(path: Path) -> dict[str, list[str]]:
+    """{model: its utterances} of a Kaldi map for enrolment from several utterances.
+
+    A line is `model utterance utterance …` (spk2utt); a model may go on on another line, so one pair on each line is
+    read too. DataError with every line that is too short or repeats an utterance of its model.
+    """
+    models: dict[str, list[str]] = {}
+    faults = []
+    with path.open(encoding="utf-8-sig", errors="replace") as file:
+        for number, line in enumerate(file, 1):
+            model, *utterances = line.split() or [""]
+            if not utterances:
+                faults.append(Fault(number, "", "is not `model utterance utterance …`"))
+                continue
+            known = models.setdefault(model, [])
+            for utterance in utterances:
+                if utterance in known:
+                    faults.append(Fault(number, "", f"'{utterance}' is an utterance of '{model}' already"))
+                known.append(utterance)
+    if faults or not models:
+        raise DataError(
+            {shown_path(path): faults or [Fault(1, "", "the file holds no models")]}, "Nothing was written."
+        )
+    return models
+
+
 def speakers_of(names: Iterable[str], known: Mapping[str, str] | None = None) -> list[str] | None:
     """The speaker of every utterance: from a map, or the first folder of a path `spk/…`.
 
@@ -217,100 +288,3 @@ def speakers_of(names: Iterable[str], known: Mapping[str, str] | None = None) ->
     else:
         found = [name.split("/", 1)[0] if "/" in name else None for name in names]
     return None if any(speaker is None for speaker in found) else [str(speaker) for speaker in found]
-
-
-# --- scoring ------------------------------------------------------------------------------------------------
-
-
-def cosine_scores(trials: Trials, embeddings: Mapping[str, FloatArray]) -> tuple[FloatArray, list[str]]:
-    """The cosine of every trial, NaN where an utterance has no embedding; and those that have none.
-
-    embeddings: {utterance: (d,)}. ValueError for a wrong dimension, a value that is not finite, or vectors that are
-    all alike: a constant encoder separates nobody.
-    """
-    missing = [str(name) for name in trials.names if name not in embeddings]
-    known = [embeddings[name] for name in trials.names if name in embeddings]
-    if not known:
-        return np.full(len(trials), np.nan), missing
-    dimension = len(known[0])
-    matrix = np.full((len(trials.names), dimension), np.nan)
-    for row, name in enumerate(trials.names):
-        if name in embeddings:
-            vector = np.asarray(embeddings[name], dtype=float)
-            if vector.shape != (dimension,):
-                raise ValueError(f"{name}: the embedding has shape {vector.shape} where others have ({dimension},)")
-            if not np.isfinite(vector).all():
-                raise ValueError(f"{name}: the embedding is not finite")
-            matrix[row] = vector
-    lengths = np.linalg.norm(matrix, axis=1, keepdims=True)
-    if (lengths == 0).any():
-        raise ValueError(f"{trials.names[int(np.argmin(lengths))]}: the embedding is all zeros")
-    unit = matrix / lengths
-    spread = np.nanmax(unit, axis=0) - np.nanmin(unit, axis=0)
-    if len(known) > 1 and spread.max() < 1e-9:
-        raise ValueError("all embeddings are alike; such an encoder separates nobody")
-    scores = np.empty(len(trials))
-    for start in range(0, len(trials), 1 << 16):
-        part = slice(start, start + (1 << 16))
-        scores[part] = np.einsum("nd,nd->n", unit[trials.enrolment[part]], unit[trials.test[part]])
-    return scores, missing
-
-
-# --- metrics ------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Verification:
-    """What a labelled, scored list amounts to. metrics: estimates by name. threshold: at the EER on the hull."""
-
-    metrics: dict[str, Estimate]
-    counts: dict[str, int]
-    threshold: float
-    resampled: str
-
-
-def evaluate(
-    trials: Trials, speakers: list[str] | None, *, replicates: int, rng: np.random.Generator, p_target: float = 0.01
-) -> Verification:
-    """Every metric of `metrics.detection`, with intervals over speakers where they are known, else utterances.
-
-    trials: labelled and scored. speakers: of trials.names. Raises ValueError without targets or non-targets.
-    """
-    if trials.labels is None or trials.scores is None:
-        raise ValueError("metrics need labels and scores")
-    curve = detection.roc(trials.scores, trials.labels)
-    eer = detection.equal_error_rate(curve)
-    values = {
-        "eer": eer.rate,
-        "eer_interpolated": detection.interpolated_equal_error_rate(curve).rate,
-        "min_dcf": detection.min_dcf(curve, p_target).rate,
-        "act_dcf": detection.actual_dcf(trials.scores, trials.labels, p_target).rate,
-        "cllr": detection.cllr(trials.scores, trials.labels),
-        "min_cllr": detection.min_cllr(trials.scores, trials.labels),
-    }
-    units = speakers if speakers is not None else list(map(str, trials.names))
-    drawn = Bootstrap.of(units, 0, rng)
-    found = np.empty((0, len(values)))
-    if replicates and drawn.n_units > 1:
-        sides = drawn.unit[trials.enrolment], drawn.unit[trials.test]
-        weights = detection.pair_weights(multiplicities(drawn.n_units, replicates, rng), *sides)
-        found = detection.SortedTrials.of(trials.scores, trials.labels).replicates(weights, p_target)
-    metrics = {
-        name: summarise(value, column, n=len(trials))
-        for (name, value), column in zip(values.items(), found.T, strict=True)
-    }
-    metrics["eer_case"] = Estimate(detection.case_equal_error_rate(trials.scores, trials.labels).rate, n=len(trials))
-    ordered = {name: metrics[name] for name in detection.METRICS}
-    return Verification(ordered, _counts(trials, speakers), eer.threshold, "speakers" if speakers else "utterances")
-
-
-def _counts(trials: Trials, speakers: list[str] | None) -> dict[str, int]:
-    labels = trials.labels if trials.labels is not None else np.zeros(len(trials), dtype=bool)
-    return {
-        "n_trials": len(trials),
-        "n_target": int(labels.sum()),
-        "n_nontarget": int((~labels).sum()),
-        "n_speakers": len(set(speakers)) if speakers is not None else 0,
-        "n_self_trials": int(trials.is_self.sum()),
-        "n_repeated_trials": int(trials.is_repeated.sum()),
-    }

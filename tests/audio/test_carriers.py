@@ -16,7 +16,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from earmark.audio import carriers, codecs, rooms
-from earmark.audio.carriers import Source, build, clean_speech, degrade, protocols, trial_pairs
+from earmark.audio.carriers import build, degrade, protocols
+from earmark.audio.clean_speech import Source, clean_speech, trial_pairs
 from earmark.audio.decode import read_audio
 from earmark.errors import DataError, EarmarkError
 

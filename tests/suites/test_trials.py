@@ -1,12 +1,13 @@
 """Trial lists in every shape, what is wrong with the others, and the metrics of small ones."""
 
-import json
+import gzip
 
 import numpy as np
 import pytest
 
 from earmark.errors import DataError
-from earmark.suites.trials import Trials, cosine_scores, evaluate, read_speakers, read_trials, speakers_of
+from earmark.report.tables import to_csv_gz
+from earmark.suites.trials import Trials, read_speakers, read_trials, speakers_of
 
 PAIRS = [("a/1.wav", "a/2.wav"), ("a/1.wav", "b/1.wav"), ("b/1.wav", "b/1.wav")]
 LABELS = [True, False, True]
@@ -110,60 +111,29 @@ def test_speakers_come_from_paths_or_a_map(tmp_path):
         read_speakers(written(tmp_path, "1.wav ann x", name="bad"))
 
 
-def test_scores_are_cosines_and_missing_utterances_are_listed():
-    trials = Trials(np.array(["a", "b", "c"], dtype=object), np.array([0, 0, 1]), np.array([1, 2, 2]))
-    scores, missing = cosine_scores(trials, {"a": np.array([1.0, 0.0]), "b": np.array([1.0, 1.0])})
-    assert scores[0] == pytest.approx(np.sqrt(0.5))
-    assert np.isnan(scores[1:]).all()
-    assert missing == ["c"]
+def test_scores_that_earmark_wrote_are_read_again(tmp_path):
+    trials = Trials(
+        np.array(["a b", "c"], dtype=object), np.array([0, 1]), np.array([1, 1]), np.array([True, False]),
+        np.array([0.1, -1e-17]),
+    )  # fmt: skip
+    for name in ("scores.csv", "scores.csv.gz"):
+        (tmp_path / name).write_bytes(to_csv_gz(trials.tables()))
+        if name.endswith(".csv"):
+            (tmp_path / name).write_bytes(gzip.decompress((tmp_path / name).read_bytes()))
+        again = read_trials(tmp_path / name)
+        assert again.names[again.enrolment].tolist() == ["a b", "c"]
+        assert again.labels.tolist() == [True, False]
+        assert again.scores.tolist() == [0.1, -1e-17]
 
 
 @pytest.mark.parametrize(
-    ("vectors", "message"),
+    ("lines", "message"),
     [
-        ({"a": [1.0, 2.0], "b": [1.0]}, "b: the embedding has shape"),
-        ({"a": [1.0, 2.0], "b": [np.nan, 1.0]}, "b: the embedding is not finite"),
-        ({"a": [1.0, 2.0], "b": [0.0, 0.0]}, "b: the embedding is all zeros"),
-        ({"a": [1.0, 2.0], "b": [2.0, 4.0]}, "all embeddings are alike"),
+        (["enrol,score", "a,1"], "line 1, column test: is missing"),
+        (["enrol,test,score", "a,b,0.5", "a,c,nan"], "line 3, column score: 'nan' is not a finite number"),
+        (["enrol,test,label", "a,b,2"], "'2' is no label"),
     ],
 )
-def test_embeddings_that_cannot_be_right_are_errors(vectors, message):
-    trials = Trials(np.array(["a", "b"], dtype=object), np.array([0]), np.array([1]))
-    with pytest.raises(ValueError, match=message):
-        cosine_scores(trials, {name: np.array(v) for name, v in vectors.items()})
-
-
-def scored():
-    rng = np.random.default_rng(0)
-    names = np.array([f"spk{i // 5}/{i}.wav" for i in range(60)], dtype=object)
-    enrolment, test = rng.integers(0, 60, (2, 800))
-    test = np.where(rng.random(800) < 0.4, enrolment // 5 * 5 + rng.integers(0, 5, 800), test)
-    labels = enrolment // 5 == test // 5
-    return Trials(names, enrolment, test, labels, rng.normal(size=800) + 1.5 * labels)
-
-
-def test_every_metric_has_a_value_an_interval_and_counts_beside_it():
-    trials = scored()
-    found = evaluate(trials, speakers_of(trials.names), replicates=200, rng=np.random.default_rng(1))
-    assert list(found.metrics) == ["eer", "eer_interpolated", "eer_case", "min_dcf", "act_dcf", "cllr", "min_cllr"]
-    for name, estimate in found.metrics.items():
-        if name != "eer_case":
-            assert estimate.low <= estimate.value <= estimate.high, name
-    assert found.counts["n_trials"] == 800
-    assert found.counts["n_target"] + found.counts["n_nontarget"] == 800
-    assert found.counts["n_speakers"] == 12
-    assert found.resampled == "speakers"
-    json.dumps({name: e.as_dict() for name, e in found.metrics.items()}, allow_nan=False)
-
-
-def test_without_speakers_utterances_are_resampled_and_that_is_said():
-    found = evaluate(scored(), None, replicates=50, rng=np.random.default_rng(1))
-    assert (found.resampled, found.counts["n_speakers"]) == ("utterances", 0)
-
-
-def test_leaving_self_trials_out_keeps_the_rest_as_it_was():
-    trials = scored()
-    strict = trials.take(~trials.is_self)
-    assert len(strict) == 800 - trials.is_self.sum()
-    assert not strict.is_self.any()
-    assert len(strict.labels) == len(strict.scores) == len(strict)
+def test_wrong_tables_of_scores_are_named(tmp_path, lines, message):
+    with pytest.raises(DataError, match=message):
+        read_trials(written(tmp_path, *lines, name="scores.csv"))

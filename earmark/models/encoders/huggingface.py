@@ -1,7 +1,8 @@
 """Speech encoders of transformers: wav2vec 2.0, HuBERT, WavLM, data2vec, w2v-BERT, Whisper's encoder."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ from earmark.errors import MissingError
 from earmark.models.audio_text import complete_model, precision, quiet_transformers, windows
 from earmark.models.embedders import by_length
 from earmark.models.encoders import Array, Encoder, identity
-from earmark.models.encoders.networks import loading, toolkit, torch_and_device, weights_of
+from earmark.models.encoders.networks import each_by_length, loading, noise, toolkit, torch_and_device, weights_of
 
 OPTIONS = "--extra clap"
 
@@ -35,13 +36,35 @@ class HuggingFaceEncoder(Encoder):
     """The mean over real frames of the last hidden state.
 
     window_seconds: what the model hears at once, None for any length. A longer clip is cut into the fewest windows,
-    whose means are weighted by their length. Only pieces of one length share a batch.
+    whose means are weighted by their length and whose frames follow one another. Only pieces of one length share a
+    batch. Layers are the hidden states: what goes into the first transformer layer, then what comes out of each.
     """
 
     network: Any
     extractor: Any
     device: str
     window_seconds: float | None
+
+    @property
+    def gives_frames(self) -> bool:
+        """Always."""
+        return True
+
+    @cached_property
+    def hop_seconds(self) -> float | None:
+        """By how much five seconds more of noise make more frames: exact for hops of which 5 s is a multiple."""
+        if self.window_seconds:
+            (piece,) = self.prepare(noise(self.window_seconds, self.sample_rate))
+            return self.window_seconds / self._states([piece])[-1].shape[1]
+        short, long = (
+            self._states(self.prepare(noise(seconds, self.sample_rate)))[-1].shape[1] for seconds in (5.0, 10.0)
+        )
+        return 5.0 / (long - short) if long > short else None
+
+    @property
+    def layers(self) -> int:
+        """The transformer layers and their input."""
+        return int(self.network.config.num_hidden_layers) + 1
 
     def prepare(self, waveform: Array) -> list[Piece]:
         """Each window through the feature extractor, alone."""
@@ -56,8 +79,21 @@ class HuggingFaceEncoder(Encoder):
 
     def embed_prepared(self, prepared: Sequence[list[Piece]]) -> Array:
         """All pieces, those of one length together, then the mean of each clip's."""
+        return self._averaged(prepared, self._batch)
+
+    def layers_prepared(self, prepared: Sequence[list[Piece]]) -> Array:
+        """The same of all hidden states, side by side, of which the last is the embedding."""
+        return self._averaged(prepared, self._layers)
+
+    def frames_prepared(self, prepared: Sequence[list[Piece]]) -> list[Array]:
+        """The last hidden state's real frames of each piece of a clip, one after the other."""
         pieces = [piece for clip in prepared for piece in clip]
-        vectors = iter(by_length(pieces, lambda piece: piece.shape, self._batch))  # type: ignore[arg-type,return-value]
+        frames = iter(each_by_length(pieces, lambda piece: piece.shape, self._frames))
+        return [np.concatenate([next(frames) for _ in clip]) for clip in prepared]
+
+    def _averaged(self, prepared: Sequence[list[Piece]], embed: Callable[[Sequence[Piece]], Array]) -> Array:
+        pieces = [piece for clip in prepared for piece in clip]
+        vectors = iter(by_length(pieces, lambda piece: piece.shape, embed))  # type: ignore[arg-type,return-value]
         found = []
         for clip in prepared:
             own = np.stack([next(vectors) for _ in clip]).astype(np.float64)
@@ -65,6 +101,21 @@ class HuggingFaceEncoder(Encoder):
         return np.stack(found).astype(np.float32)
 
     def _batch(self, pieces: Sequence[Piece]) -> Array:
+        return self._mean(self._states(pieces)[-1], pieces)
+
+    def _layers(self, pieces: Sequence[Piece]) -> Array:
+        return np.concatenate([self._mean(state, pieces) for state in self._states(pieces, all_layers=True)], axis=1)
+
+    def _frames(self, pieces: Sequence[Piece]) -> list[Array]:
+        frames = self._states(pieces)[-1].float()
+        return list(np.asarray(frames[:, : _real(frames, pieces)].cpu().numpy(), dtype=np.float32))
+
+    def _mean(self, state: Any, pieces: Sequence[Piece]) -> Array:
+        frames = state.float()
+        return np.asarray(frames[:, : _real(frames, pieces)].mean(dim=1).cpu().numpy(), dtype=np.float32)
+
+    def _states(self, pieces: Sequence[Piece], all_layers: bool = False) -> list[Any]:
+        """(n, T', D) hidden states of pieces of one length: the last one, or all."""
         torch = toolkit("torch", OPTIONS)
         inputs = {name: torch.from_numpy(np.concatenate([p.inputs[name] for p in pieces])) for name in pieces[0].inputs}
         inputs = {
@@ -72,9 +123,14 @@ class HuggingFaceEncoder(Encoder):
             for name, value in inputs.items()
         }
         with torch.inference_mode():
-            frames = self.network(**inputs).last_hidden_state.float()
-        real = max(1, int(np.ceil(frames.shape[1] * pieces[0].real)))
-        return np.asarray(frames[:, :real].mean(dim=1).cpu().numpy(), dtype=np.float32)
+            found = self.network(**inputs, **({"output_hidden_states": True} if all_layers else {}))
+        # What follows the last layer in some models, a norm or an adapter, is part of the last state alone.
+        return [*(found.hidden_states[:-1] if all_layers else ()), found.last_hidden_state]
+
+
+def _real(frames: Any, pieces: Sequence[Piece]) -> int:
+    """How many frames of pieces that have one length are audio."""
+    return max(1, int(np.ceil(frames.shape[1] * pieces[0].real)))
 
 
 def load(name: str, device: str = "auto", dtype: str = "float32") -> HuggingFaceEncoder:
@@ -119,8 +175,8 @@ def load(name: str, device: str = "auto", dtype: str = "float32") -> HuggingFace
 def _require_free_length(encoder: HuggingFaceEncoder, name: str) -> None:
     """Make sure that padding is known: an extractor that pads to one length without saying so would dilute clips."""
     with loading(name, "a speech encoder of transformers"):
-        noise = np.random.default_rng(0).normal(0, 0.1, 2 * encoder.sample_rate).astype(np.float32)
-        short, long = encoder.prepare(noise[: encoder.sample_rate])[0], encoder.prepare(noise)[0]
+        sound = noise(2.0, encoder.sample_rate)
+        short, long = encoder.prepare(sound[: encoder.sample_rate])[0], encoder.prepare(sound)[0]
         encoder.require_shape(encoder.embed_prepared([[long]]), 1)
     if encoder.window_seconds is None and short.shape == long.shape:
         raise MissingError(

@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 import earmark.models.encoders as encoders
 from earmark.audio.decode import AudioError
 from earmark.models.encoders import Array, Encoder
+from earmark.models.encoders.views import PLAIN, View
 
 RATE = 16_000
 WINDOW, HOP, FFT = 400, 160, 512  # 25 ms, 10 ms
@@ -32,14 +33,37 @@ class LogMel(Encoder):
 
     def prepare(self, waveform: Array) -> Array:
         """The embedding itself: there is no model to keep busy, so that all is done in the threads that decode."""
+        bands = self.prepare_frames(waveform)
+        return np.concatenate([bands.mean(axis=0), bands.std(axis=0)]).astype(np.float32)
+
+    def prepare_frames(self, waveform: Array) -> NDArray[np.float64]:
+        """(frames, 40) log-mel bands."""
         bands = log_mel(waveform)
         if (bands <= np.log(FLOOR)).all():
             raise AudioError("is silent: no sound in any band")
-        return np.concatenate([bands.mean(axis=0), bands.std(axis=0)]).astype(np.float32)
+        return bands
 
     def embed_prepared(self, prepared: Sequence[Array]) -> Array:
         """The prepared embeddings, one under the other."""
         return np.stack(prepared)
+
+    def frames_prepared(self, prepared: Sequence[NDArray[np.float64]]) -> list[Array]:
+        """The prepared bands in float32."""
+        return [bands.astype(np.float32) for bands in prepared]
+
+    @property
+    def gives_frames(self) -> bool:
+        """Always."""
+        return True
+
+    @property
+    def hop_seconds(self) -> float:
+        """10 ms."""
+        return HOP / RATE
+
+    def width(self, view: View = PLAIN) -> int:
+        """80, of frames 40: a frame has no deviation over time."""
+        return BANDS if view.frames else 2 * BANDS
 
 
 def log_mel(waveform: Array) -> NDArray[np.float64]:

@@ -9,7 +9,7 @@ import numpy as np
 from earmark.errors import MissingError, shown_path
 from earmark.models.embedders import by_length
 from earmark.models.encoders import Array, Encoder, identity
-from earmark.models.encoders.networks import files_hash, joined, loading, pooled, toolkit
+from earmark.models.encoders.networks import each_by_length, files_hash, framed, joined, loading, pooled, toolkit
 
 RATE = 16_000  # unless the file's metadata say `sample_rate`
 OPTIONS = "--with onnxruntime"
@@ -29,6 +29,7 @@ class OnnxEncoder(Encoder):
         outside = [path for path in folder.glob(f"{file.name}*") if path.is_file()]  # x.onnx, x.onnx.data, x.onnx_data
         parts = {"weights_sha256": files_hash(outside, folder), "sample_rate": rate, "onnxruntime": version}
         described = {"file": file.name, **parts, "providers": session.get_providers()}
+        self._framed = len(session.get_outputs()[0].shape) == 3
         last = session.get_outputs()[0].shape[-1] if session.get_outputs()[0].shape else None
         dimension = last if isinstance(last, int) else None
         super().__init__(file.stem, rate, identity(f"onnx-{file.stem}", **parts), described, dimension)
@@ -39,14 +40,28 @@ class OnnxEncoder(Encoder):
             return joined([self._batch([clip]) for clip in prepared])
         return by_length(prepared, len, self._batch)
 
+    @property
+    def gives_frames(self) -> bool:
+        """Where the first output has three dimensions. What their hop is, no ONNX file says."""
+        return self._framed
+
+    def frames_prepared(self, prepared: Sequence[Array]) -> list[Array]:
+        """The first output as it is."""
+        if self._one_at_a_time:
+            return [framed(self._output([clip]), 1)[0] for clip in prepared]
+        return each_by_length(prepared, len, lambda clips: list(framed(self._output(clips), len(clips))))
+
     def _batch(self, clips: Sequence[Array]) -> Array:
+        return pooled(self._output(clips), len(clips))
+
+    def _output(self, clips: Sequence[Array]) -> Any:
         if isinstance(self._samples, int) and len(clips[0]) != self._samples:
             raise ValueError(f"the model takes exactly {self._samples} samples; the clip has {len(clips[0])}")
         try:
             outputs = self._session.run(None, {self._name: np.stack(clips)})
         except Exception as error:  # onnxruntime's errors share no base but Exception
             raise RuntimeError(str(error)) from error
-        return pooled(outputs[0], len(clips))
+        return outputs[0]
 
 
 def load(name: str, device: str = "auto", dtype: str = "float32") -> OnnxEncoder:

@@ -1,7 +1,7 @@
 """A user's Python file as an encoder, unmodified, by any of three contracts.
 
 X-ARES   an nn.Module whose class name ends in Encoder, with sampling_rate, output_dim, hop_size_in_ms; forward
-         (B, T) → (B, T', D), of which the mean over frames counts
+         (B, T) → (B, T', D), of which the mean over frames counts, or a list of such frames, one for each layer
 CASE     a class with load() and extract_embedding(path); it gets a temporary 16 kHz wav of the decoded audio
 HEAR     a module with load_model(), get_scene_embeddings(audio, model) and get_timestamp_embeddings(audio, model)
 """
@@ -26,7 +26,8 @@ from earmark.models.embedders import shown_cause
 from earmark.models.encoders import Array, Encoder, identity
 from earmark.models.encoders.networks import (
     SCRIPT,
-    NetworkEncoder,
+    HearEncoder,
+    XaresEncoder,
     files_hash,
     joined,
     pooled,
@@ -211,9 +212,14 @@ def _xares(kind: type, file: Path, device: str, dtype: str) -> Encoder:
     }
     parts |= {"dtype": dtype, "sample_rate": rate}
     described = {"file": file.name, **parts, "device": device, "torch": torch.__version__}
-    described["hop_size_in_ms"] = float(network.hop_size_in_ms)
+    hop = float(network.hop_size_in_ms)
+    if not 0 < hop < np.inf:
+        raise MissingError(f"{shown_path(file)}: {kind.__name__} has hop_size_in_ms {hop:g}; it is a time above 0.")
+    described["hop_size_in_ms"] = hop
     name = identity(f"{file.stem}-{kind.__name__}", **parts)
-    return NetworkEncoder(kind.__name__, rate, name, described, dimension, network, device, dtype, network=network)
+    return XaresEncoder(
+        kind.__name__, rate, name, described, dimension, network, device, dtype, network=network, hop=hop / 1000
+    )
 
 
 def _case(kind: type, file: Path, device: str, dtype: str) -> Encoder:
@@ -248,6 +254,22 @@ def _hear(module: ModuleType, file: Path, device: str, dtype: str) -> Encoder:
     def forward(waveforms: Any) -> Any:
         return module.get_scene_embeddings(waveforms, model)
 
+    def timestamps(waveforms: Any) -> Any:
+        return module.get_timestamp_embeddings(waveforms, model)
+
     name = identity(file.stem, **parts)
     dimension = int(size) if size is not None else None
-    return NetworkEncoder(file.stem, rate, name, described, dimension, forward, device, dtype, network=model)
+    frame_size = getattr(model, "timestamp_embedding_size", None)
+    return HearEncoder(
+        file.stem,
+        rate,
+        name,
+        described,
+        dimension,
+        forward,
+        device,
+        dtype,
+        network=model,
+        timestamps=timestamps,
+        frame_dimension=int(frame_size) if frame_size is not None else None,
+    )

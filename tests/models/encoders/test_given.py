@@ -1,11 +1,16 @@
 """Vectors made elsewhere, in every form they come in."""
 
+import sys
 from pathlib import Path
 
+import kaldiio
 import numpy as np
+import pandas as pd
+import pyarrow
+import pyarrow.parquet
 import pytest
 
-from earmark.errors import EarmarkError, MissingError
+from earmark.errors import DataError, EarmarkError, MissingError
 from earmark.models.encoders import load_encoder
 
 IDS = ["anna/1.wav", "anna/2.wav", "bela/1.wav"]
@@ -81,3 +86,205 @@ def test_what_is_not_there_or_damaged(tmp_path):
     whole.write_text("no array")
     with pytest.raises(EarmarkError, match=r"x\.npz: is no \.npz or \.npy file"):
         load_encoder(f"embeddings:{whole}")
+
+
+# --- Kaldi --------------------------------------------------------------------------------------------------
+
+
+def arks(folder: Path, vectors=None, **options) -> Path:
+    """x.ark and x.scp as another tool writes them."""
+    folder.mkdir(parents=True, exist_ok=True)
+    vectors = dict(zip(IDS, VECTORS, strict=True)) if vectors is None else vectors
+    kaldiio.save_ark(str(folder / "x.ark"), vectors, scp=str(folder / "x.scp"), **options)
+    return folder / "x.ark"
+
+
+def vectors_of(given):
+    return {key: given.vectors[row].tolist() for key, row in given.rows.items()}
+
+
+@pytest.mark.parametrize("suffix", [".ark", ".scp"])
+@pytest.mark.parametrize("text", [False, True])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_kaldi_files_text_and_binary(tmp_path, suffix, text, dtype):
+    vectors = {key: vector.astype(dtype) / 4 for key, vector in zip(IDS, VECTORS, strict=True)}
+    file = arks(tmp_path, vectors, text=text).with_suffix(suffix)
+    given = load_encoder(f"embeddings:{file}")
+    assert vectors_of(given) == {key: vector.tolist() for key, vector in vectors.items()}
+    assert (given.dimension, given.vectors.dtype) == (4, np.float32)
+    assert given.lookup(Path(IDS[2])).vector.tolist() == [2, 2.25, 2.5, 2.75]
+
+
+def test_a_text_vector_that_begins_with_a_whole_number_keeps_its_fractions(tmp_path):
+    (tmp_path / "x.ark").write_text("a  [ 0 0.5 1e-05 ]\nb  [ 1 2.5 -3 ]\n")
+    expected = {"a": [0, 0.5, pytest.approx(1e-5)], "b": [1, 2.5, -3]}
+    assert vectors_of(load_encoder(f"embeddings:{tmp_path}/x.ark")) == expected
+
+
+def test_matrices_of_one_row_are_vectors_and_others_are_not(tmp_path):
+    file = arks(tmp_path, {"a": VECTORS[:1], "b": VECTORS[1:2]})
+    assert vectors_of(load_encoder(f"embeddings:{file}")) == {"a": [0, 1, 2, 3], "b": [4, 5, 6, 7]}
+    file = arks(tmp_path, {"a": VECTORS[:1], "b": VECTORS})
+    with pytest.raises(EarmarkError, match=r"after the id 'a' \(a matrix of shape \(3, 4\), where one vector"):
+        load_encoder(f"embeddings:{file}")
+
+
+@pytest.mark.parametrize("method", [2, 3, 5])
+def test_compressed_matrices_are_read_as_kaldiio_reads_them(tmp_path, method):
+    file = arks(tmp_path, {"a": VECTORS[:1], "b": VECTORS[1:2]}, compression_method=method)
+    expected = {key: matrix[0].tolist() for key, matrix in kaldiio.load_ark(str(file))}
+    assert vectors_of(load_encoder(f"embeddings:{file}")) == expected
+    assert expected["b"] == pytest.approx([4, 5, 6, 7], abs=0.05)
+
+
+def test_an_scp_names_arks_beside_the_working_folder_or_beside_itself(tmp_path, monkeypatch):
+    arks(tmp_path / "here/exp")
+    arks(tmp_path / "lists/exp", {"a": VECTORS[0] + 1})
+    offset = len(IDS[0]) + 1
+    scp = tmp_path / "lists/x.scp"
+    scp.write_text(f"one exp/x.ark:{offset}\ntwo exp/x.ark:2\n")
+    monkeypatch.chdir(tmp_path / "here")
+    with pytest.raises(DataError, match=r"line 2: exp/x\.ark has no vector at 2"):
+        load_encoder(f"embeddings:{scp}")
+    scp.write_text(f"one exp/x.ark:{offset}\n")
+    assert vectors_of(load_encoder(f"embeddings:{scp}")) == {"one": [0, 1, 2, 3]}
+    monkeypatch.chdir(tmp_path)
+    scp.write_text("one exp/x.ark:2\n")
+    assert vectors_of(load_encoder(f"embeddings:{scp}")) == {"one": [1, 2, 3, 4]}
+
+
+def test_commands_in_an_scp_are_refused_and_not_run(tmp_path):
+    file = arks(tmp_path)
+    (tmp_path / "x.scp").write_text(
+        f"a touch {tmp_path}/run | \nb |touch {tmp_path}/run\nc {file}:14\nd\ne nowhere.ark:3\nf -\ng {file}:14[0:2]\n"
+    )
+    with pytest.raises(DataError) as caught:
+        load_encoder(f"embeddings:{tmp_path}/x.scp")
+    assert not (tmp_path / "run").exists()
+    assert [fault.line for fault in caught.value.faults[str(tmp_path / "x.scp")]] == [1, 2, 4, 5, 6, 7]
+    assert "line 1: is a command" in str(caught.value)
+    assert "line 4: is not `id FILE.ark:OFFSET`" in str(caught.value)
+    assert "line 5: nowhere.ark is not there, nor is it beside the .scp" in str(caught.value)
+
+
+class Touch:
+    """What a pickle would run."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self):
+        return (Path.touch, (self.path,))
+
+
+@pytest.mark.parametrize("suffix", [".ark", ".scp"])
+def test_pickles_in_an_ark_are_not_loaded(tmp_path, suffix):
+    arks(tmp_path, {"a": Touch(tmp_path / "run")}, write_function="pickle")
+    assert not (tmp_path / "run").exists()
+    with pytest.raises(EarmarkError, match="neither a binary vector nor one line"):
+        load_encoder(f"embeddings:{tmp_path}/x{suffix}")
+    assert not (tmp_path / "run").exists()
+    kaldiio.load_scp(str(tmp_path / "x.scp"))["a"]  # so the file is what it is meant to be
+    assert (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"", "holds no vectors"),
+        (b"only-an-id", "no ark of vectors"),
+        (b"a \0BFV \4\xff\xff\xff\x7f1234", "damaged"),
+        (b"a \0BFV \4\2\0\0\0" + bytes(4), "the file ends within a vector"),
+        (b"a \0BFV \4", "damaged"),
+        (b"a \0BXX 12345678", "damaged"),
+        (b"a [ 1 2\n", "neither a binary vector nor one line"),
+        (b"a [ 1 two ]\n", "could not convert"),
+        (b"a [ 1 2 ]\nb [ 1 ]\n", r"'b' has 1 dimensions where 'a' has 2"),
+        (b"a [ 1 2 ]\n [ 1 2 ]\n", "an id is empty|no ark"),
+        (b"a [ 1 2 ]\na [ 1 2 ]\n", "'a' is there more than once"),
+        (b"\xff\xfe [ 1 2 ]\n", "no ark of vectors"),
+    ],
+)
+def test_arks_that_are_none(tmp_path, content, message):
+    (tmp_path / "x.ark").write_bytes(content)
+    with pytest.raises(EarmarkError, match=message):
+        load_encoder(f"embeddings:{tmp_path}/x.ark")
+
+
+def test_every_form_of_the_same_vectors_has_one_identity(tmp_path):
+    files = [save(tmp_path, "arrays"), save(tmp_path, "npy"), arks(tmp_path), tmp_path / "x.scp", table(tmp_path)]
+    assert len({load_encoder(f"embeddings:{file}").identity for file in files}) == 1
+
+
+# --- parquet ------------------------------------------------------------------------------------------------
+
+
+def table(folder: Path, **columns) -> Path:
+    pd.DataFrame(columns or {"utterance": IDS, "embedding": list(VECTORS)}).to_parquet(folder / "x.parquet")
+    return folder / "x.parquet"
+
+
+NUMBERED = {f"x{i}": VECTORS[:, i] for i in (3, 1, 0, 2)}
+
+
+@pytest.mark.parametrize(
+    "columns",
+    [
+        {"utterance": IDS, "embedding": list(VECTORS)},
+        {"speaker": list("aab"), "tokens": [[1], [2, 3], []], "path": IDS, "vector": list(VECTORS.astype(float))},
+        {"id": IDS, "anything": [list(map(int, vector)) for vector in VECTORS]},
+        {"duration": [1.0, 2.0, 3.0], "utt": IDS, **NUMBERED},
+        {"key": pd.Categorical(IDS), **{f"{i}": VECTORS[:, i] for i in range(4)}},
+    ],
+)
+def test_parquet_of_lists_or_of_numbered_columns(tmp_path, columns):
+    given = load_encoder(f"embeddings:{table(tmp_path, **columns)}")
+    assert vectors_of(given) == {key: vector.tolist() for key, vector in zip(IDS, VECTORS, strict=True)}
+
+
+def test_numbered_columns_are_in_the_order_of_their_numbers(tmp_path):
+    wide = {f"x{i}": [float(i)] for i in sorted(range(12), key=str)}
+    given = load_encoder(f"embeddings:{table(tmp_path, id=['a'], **wide)}")
+    assert vectors_of(given) == {"a": list(range(12))}
+
+
+def test_fixed_lists_in_several_chunks(tmp_path):
+    kind = pyarrow.list_(pyarrow.float16(), 4)
+    rows = [VECTORS[:2].astype(np.float16), VECTORS[2:].astype(np.float16)]
+    chunks = pyarrow.chunked_array([pyarrow.array(list(part), type=kind) for part in rows])
+    parquet = tmp_path / "x.parquet"
+    pyarrow.parquet.write_table(pyarrow.table({"ids": IDS, "X": chunks}), parquet, row_group_size=2)
+    assert vectors_of(load_encoder(f"embeddings:{parquet}")) == dict(zip(IDS, VECTORS.tolist(), strict=True))
+
+
+@pytest.mark.parametrize(
+    ("columns", "message"),
+    [
+        ({"name": IDS, "embedding": list(VECTORS)}, "has no column of ids; it may be called ids, id, keys"),
+        ({"id": [*IDS[:2], None], "embedding": list(VECTORS)}, "column id has empty cells"),
+        ({"id": [*IDS[:2], IDS[0]], "embedding": list(VECTORS)}, "'anna/1.wav' is there more than once"),
+        ({"id": IDS, "embedding": [[1.0], [1.0, 2.0], [1.0]]}, "column embedding are not all of one length"),
+        ({"id": IDS, "embedding": [[1.0], None, [1.0]]}, "not all of one length"),
+        ({"id": IDS, "embedding": [["a"], ["b"], ["c"]]}, r"embeddings of shape \(3, 1\), object"),
+        ({"id": IDS, "a": list(VECTORS), "b": list(VECTORS)}, r"it has several \(a, b\)"),
+        ({"id": IDS, "a1": [1, 2, 3], "b1": [1, 2, 3]}, r"it has several \(a, b\)"),
+        ({"id": IDS, "duration": [1.0, 2.0, 3.0]}, "it has none"),
+    ],
+)
+def test_tables_that_hold_no_embeddings(tmp_path, columns, message):
+    with pytest.raises(EarmarkError, match=message):
+        load_encoder(f"embeddings:{table(tmp_path, **columns)}")
+
+
+def test_a_parquet_file_that_is_none(tmp_path):
+    (tmp_path / "x.parquet").write_text("no table")
+    with pytest.raises(EarmarkError, match=r"x\.parquet: is no parquet file, or damaged"):
+        load_encoder(f"embeddings:{tmp_path}/x.parquet")
+
+
+@pytest.mark.parametrize(("suffix", "package"), [(".ark", "kaldiio"), (".scp", "kaldiio"), (".parquet", "pyarrow")])
+def test_without_the_package_that_reads_it_the_command_is_named(tmp_path, monkeypatch, suffix, package):
+    arks(tmp_path), table(tmp_path)
+    monkeypatch.setitem(sys.modules, package, None)
+    with pytest.raises(MissingError, match=f"uv run --with {package} evaluate_speaker.py"):
+        load_encoder(f"embeddings:{tmp_path}/x{suffix}")

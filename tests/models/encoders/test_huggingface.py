@@ -11,6 +11,7 @@ import transformers
 
 from earmark.errors import MissingError
 from earmark.models.encoders import load_encoder
+from earmark.models.encoders.views import View
 from tests.models.encoders.sources import noises
 
 SMALL = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 32}
@@ -105,3 +106,53 @@ def test_what_cannot_be_loaded(tmp_path):
         load_encoder(f"hf:{tmp_path}/absent", device="cpu")
     with pytest.raises(MissingError, match="cannot be loaded as a speech encoder"):
         load_encoder(f"hf:{tmp_path}", device="cpu")
+
+
+def direct(folder, waveform, **options):
+    """What transformers itself gives for one waveform."""
+    inputs = transformers.AutoFeatureExtractor.from_pretrained(folder)(
+        waveform, sampling_rate=16_000, return_tensors="pt"
+    )
+    model = transformers.AutoModel.from_pretrained(folder).eval()
+    with torch.no_grad():
+        return (model.get_encoder() if model.config.is_encoder_decoder else model)(**inputs, **options)
+
+
+@pytest.mark.parametrize("kind", ["wav2vec2", "wavlm", "whisper"])
+def test_layers_are_the_means_of_the_hidden_states_and_the_last_is_the_embedding(tmp_path, kind):
+    folder = saved(tmp_path / "model", kind)
+    encoder = load_encoder(f"hf:{folder}", device="cpu")
+    waveforms = noises(4, seconds=1.0)
+    together = encoder.embed_view(waveforms, View(layers=True))
+    plain, layers = encoder.embed(waveforms), {"whisper": 2}.get(kind, 3)
+    assert encoder.layers == layers and encoder.width(View(layers=True)) == 16 * layers
+    for i, (waveform, found) in enumerate(zip(waveforms, together, strict=True)):
+        states = direct(folder, waveform, output_hidden_states=True).hidden_states
+        real = -(-100 * len(waveform) // 32_000) if kind == "whisper" else None
+        expected = np.concatenate([state[0, :real].mean(dim=0).numpy() for state in states])
+        np.testing.assert_allclose(found[0], expected, rtol=1e-4, atol=1e-5)
+        np.testing.assert_allclose(found[0, -16:], plain[i], rtol=1e-6)
+        alone = encoder.embed_view([waveform], View(layers=True))[0]
+        np.testing.assert_allclose(found, alone, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("kind", ["wav2vec2", "wavlm", "whisper"])
+def test_frames_are_the_real_ones_of_the_last_hidden_state_whatever_their_neighbours(tmp_path, kind):
+    folder = saved(tmp_path / "model", kind)
+    encoder = load_encoder(f"hf:{folder}", device="cpu")
+    waveforms = noises(4, seconds=1.0)
+    for waveform, found in zip(waveforms, encoder.embed_view(waveforms, View(frames=True)), strict=True):
+        frames = direct(folder, waveform).last_hidden_state[0].numpy()
+        real = -(-100 * len(waveform) // 32_000) if kind == "whisper" else len(frames)
+        np.testing.assert_allclose(found, frames[:real], rtol=1e-4, atol=1e-5)
+        np.testing.assert_allclose(found.mean(axis=0), encoder.embed([waveform])[0], rtol=1e-4, atol=1e-5)
+    assert encoder.hop_seconds == pytest.approx(0.02)
+
+
+def test_frames_of_windows_follow_one_another(tmp_path):
+    encoder = load_encoder(f"hf:{saved(tmp_path / 'model', 'whisper')}", device="cpu")
+    halves = [noises(1, seconds=1.5)[0], noises(1, seconds=1.5, seed=1)[0]]  # 3 s: two windows of 1.5 s, not 2 and 1
+    (found,) = encoder.embed_view([np.concatenate(halves)], View(frames=True))
+    expected = np.concatenate(encoder.embed_view(halves, View(frames=True)))
+    assert found.shape == (150, 16)
+    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)

@@ -8,6 +8,7 @@ import pytest
 from earmark.audio.decode import AudioError
 from earmark.models.encoders import load_encoder
 from earmark.models.encoders.logmel import BANDS, FLOOR, log_mel, mel_filters
+from earmark.models.encoders.views import View
 from tests.models.encoders.sources import noises
 
 TONE = np.sin(2 * np.pi * 1000 * np.arange(8000) / 16_000).astype(np.float32)
@@ -54,3 +55,14 @@ def test_the_identity_is_a_file_name_and_stays():
     one, other = load_encoder("logmel"), load_encoder("logmel")
     assert one.identity == other.identity
     assert one.identity.startswith("logmel-") and "/" not in one.identity
+
+
+def test_frames_are_the_bands_of_every_hop_and_their_mean_is_that_of_the_embedding():
+    encoder, waveforms = load_encoder("logmel"), noises(3, seconds=1.0)
+    for waveform, frames in zip(waveforms, encoder.embed_view(waveforms, View(frames=True)), strict=True):
+        # 1 s: the last of the windows of 400 samples that begin every 160 begins at 97 · 160 = 15,520.
+        assert frames.shape == (1 + (len(waveform) - 400) // 160, 40) and frames.dtype == np.float32
+        np.testing.assert_allclose(frames.mean(axis=0), encoder.embed([waveform])[0, :BANDS], rtol=1e-5)
+        np.testing.assert_array_equal(frames, log_mel(waveform).astype(np.float32))
+    assert len(encoder.embed_view([waveforms[0][:16_000]], View(frames=True))[0]) == 98
+    assert encoder.hop_seconds == 0.01 and encoder.width(View(frames=True)) == 40 and encoder.width() == 80

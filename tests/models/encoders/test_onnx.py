@@ -5,8 +5,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from earmark.errors import MissingError
+from earmark.errors import EarmarkError, MissingError
 from earmark.models.encoders import load_encoder
+from earmark.models.encoders.views import View
 from tests.models.encoders.sources import noises
 
 WEIGHTS = np.random.default_rng(0).normal(0, 0.1, (5, 1, 200)).astype(np.float32)
@@ -93,3 +94,16 @@ def test_a_model_that_wants_features_is_refused(tmp_path):
     onnx.save(model, tmp_path / "x.onnx")
     with pytest.raises(MissingError, match=r"takes fbank .*a waveform as float"):
         load_encoder(f"onnx:{tmp_path}/x.onnx", device="cpu")
+
+
+@pytest.mark.parametrize("batch", ["B", 1])
+def test_an_output_of_three_dimensions_is_frames(tmp_path, batch):
+    encoder = load_encoder(f"onnx:{saved(tmp_path / 'x.onnx', batch)}", device="cpu")
+    waveforms = noises(4)
+    for waveform, found in zip(waveforms, encoder.embed_view(waveforms, View(frames=True)), strict=True):
+        windows = np.lib.stride_tricks.sliding_window_view(waveform, 200)[::100]
+        np.testing.assert_allclose(found, np.abs(windows @ WEIGHTS[:, 0].T), rtol=1e-3, atol=1e-5)
+    assert encoder.hop_seconds is None
+    without = load_encoder(f"onnx:{saved(tmp_path / 'y.onnx', batch, frames=False)}", device="cpu")
+    with pytest.raises(EarmarkError, match="y: gives one embedding for a clip and no frames"):
+        without.embed_view(waveforms, View(frames=True))

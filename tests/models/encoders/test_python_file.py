@@ -7,6 +7,7 @@ import pytest
 
 from earmark.errors import MissingError
 from earmark.models.encoders import EmbeddingError, load_encoder
+from earmark.models.encoders.views import View
 from tests.models.encoders import sources
 from tests.models.encoders.sources import noises, save
 
@@ -146,3 +147,60 @@ def test_what_is_no_embedding_is_never_a_number(tmp_path, result, message):
     text = re.sub(r"return np\.array\(\[part.*", f"return {result}", sources.case())
     with pytest.raises(EmbeddingError, match=message):
         load_encoder(str(save(tmp_path, "mine.py", text))).embed(noises(1))
+
+
+def test_xares_frames_are_what_the_file_gives_and_its_hop_is_the_declared_one(tmp_path):
+    torch = pytest.importorskip("torch", reason="the extra `torch` is not installed")
+    encoder = load_encoder(str(save(tmp_path, "mine.py", sources.XARES)), device="cpu")
+    waveforms = noises(5)
+    for waveform, found in zip(waveforms, encoder.embed_view(waveforms, View(frames=True)), strict=True):
+        with torch.no_grad():
+            expected = encoder.network(torch.from_numpy(waveform)[None])[0].numpy()
+        assert found.shape == (1 + (len(waveform) - 400) // 160, 12)
+        np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)
+    assert (encoder.hop_seconds, encoder.layers) == (0.01, 1)
+
+
+def test_an_xares_file_that_gives_a_list_has_as_many_layers_and_embeds_with_the_last(tmp_path):
+    pytest.importorskip("torch", reason="the extra `torch` is not installed")
+    plain = load_encoder(str(save(tmp_path / "one", "mine.py", sources.XARES)), device="cpu")
+    encoder = load_encoder(str(save(tmp_path / "three", "mine.py", sources.layered())), device="cpu")
+    waveforms = noises(4)
+    found = np.concatenate(encoder.embed_view(waveforms, View(layers=True)))
+    assert encoder.layers == 3 and found.shape == (4, 36)
+    for row, frames in zip(found, plain.embed_view(waveforms, View(frames=True)), strict=True):
+        expected = [(frames**power).mean(axis=0) for power in (1, 2, 0.5)]
+        np.testing.assert_allclose(row, np.concatenate(expected), rtol=1e-5)
+    np.testing.assert_array_equal(found[:, 24:], encoder.embed(waveforms))
+    crops = encoder.embed_view([np.tile(waveforms[0], 3)], View(crop_seconds=0.5, layers=True))[0]
+    np.testing.assert_allclose(crops, np.tile(found[0], (3, 1)), rtol=1e-5)
+
+
+def test_hear_frames_are_timestamp_embeddings_and_the_hop_is_between_timestamps(tmp_path):
+    torch = pytest.importorskip("torch", reason="the extra `torch` is not installed")
+    encoder = load_encoder(str(save(tmp_path, "mine.py", sources.HEAR)), device="cpu")
+    (found,) = encoder.embed_view(noises(1, 22_050), View(frames=True))
+    bands = torch.fft.rfft(torch.from_numpy(noises(1, 22_050)[0]).unfold(0, 512, 256)).abs()[:, :255]
+    np.testing.assert_allclose(found, bands.reshape(-1, 5, 51).sum(-1).numpy(), rtol=1e-5)
+    assert encoder.hop_seconds == pytest.approx(256 / 22_050)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("hop_size_in_ms = 10", "hop_size_in_ms = 2", "gave 48 frames for 0.50 s, where its hop of 2 ms implies about"),
+        ("return self.frames(audio)", "return self.frames(audio).mean(1)", r"shape \(1, 12\) for 1 clips; frames are"),
+    ],
+)
+def test_frames_that_are_none_or_too_few(tmp_path, old, new, message):
+    pytest.importorskip("torch", reason="the extra `torch` is not installed")
+    encoder = load_encoder(str(save(tmp_path, "mine.py", sources.XARES.replace(old, new))), device="cpu")
+    with pytest.raises(ValueError, match=message):
+        encoder.embed_view(noises(1), View(frames=True))
+    assert encoder.embed(noises(1)).shape == (1, 12)  # the embedding needs no hop
+
+
+def test_a_hop_that_is_no_time_is_refused(tmp_path):
+    pytest.importorskip("torch", reason="the extra `torch` is not installed")
+    text = sources.XARES.replace("hop_size_in_ms = 10", "hop_size_in_ms = 0")
+    assert "has hop_size_in_ms 0; it is a time above 0" in refused(save(tmp_path, "mine.py", text), "")

@@ -1,0 +1,159 @@
+"""Clean speech to make a benchmark of: whose it is, where it is, and which pairs of files become trials."""
+
+import csv
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from earmark.audio.decode import SUFFIXES
+from earmark.errors import DataError, EarmarkError, Fault, shown_path
+
+TRIALS = (5000, 5000)  # target and non-target, as CASE has them
+GENDERS = {"": "", "f": "f", "female": "f", "m": "m", "male": "m"}
+
+Pairs = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Source:
+    """A clean file: where it is, what it is called below audio/<protocol>/, who speaks; line: in the CSV, or 0."""
+
+    path: Path
+    given: str
+    name: str
+    speaker: str
+    gender: str
+    line: int
+
+    @property
+    def recorded(self) -> str:
+        """How the manifest names it: as given, but never by an absolute path."""
+        return Path(self.given).name if Path(self.given).is_absolute() else self.given
+
+
+def clean_speech(clean: Path) -> list[Source]:
+    """The files of a folder `spk/…/file`, or of a CSV with columns path (relative to the CSV), speaker[, gender].
+
+    Gender is f, m, female, male or empty. White space in names becomes "_", for trial lists are split at it.
+    Raises DataError or EarmarkError with everything wrong with the list; the audio itself is not opened.
+    """
+    if not clean.exists():
+        raise EarmarkError(f"{shown_path(clean)}: is not there. Give a folder spk/…/file, or a CSV of path, speaker.")
+    rows = _listed(clean) if clean.is_file() else _found(clean)
+    seen: dict[str, str] = {}
+    faults: list[tuple[Source, str]] = []
+    genders: dict[str, str] = {}
+    for source in rows:
+        if not source.path.is_file():
+            faults.append((source, f"{source.given}: {'is a folder' if source.path.is_dir() else 'is not there'}"))
+        elif source.name in seen:
+            faults.append((source, f"{source.given}: would be written to the same file as {seen[source.name]}"))
+        seen[source.name] = source.given
+        if genders.setdefault(source.speaker, source.gender) != source.gender:
+            faults.append((source, f"{source.given}: another row of {source.speaker} gives another gender"))
+    if faults:
+        raise faulty(clean, faults, "Nothing was made.")
+    if not rows:
+        raise EarmarkError(f"{shown_path(clean)}: holds no audio ({', '.join(SUFFIXES)}) in folders of speakers.")
+    return sorted(rows, key=lambda source: source.name)
+
+
+def _found(folder: Path) -> list[Source]:
+    audio = (path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES)
+    paths = sorted(path for path in audio if not path.name.startswith("."))
+    given = [path.relative_to(folder) for path in paths]
+    if outside := [path.as_posix() for path in given if len(path.parts) == 1]:
+        raise EarmarkError(f"{shown_path(folder)}: {', '.join(outside)} not in any speaker's folder (spk/…/file).")
+    return [Source(folder / path, path.as_posix(), _name(path), _name(path).split("/")[0], "", 0) for path in given]
+
+
+def _listed(table: Path) -> list[Source]:
+    try:
+        text = table.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise EarmarkError(f"{shown_path(table)}: is not a CSV in UTF-8. Give a CSV of path, speaker.") from error
+    reader = csv.DictReader(io.StringIO(text, newline=""), restval="")
+    if missing := [column for column in ("path", "speaker") if column not in (reader.fieldnames or ())]:
+        raise DataError({shown_path(table): [Fault(1, name, "is missing") for name in missing]}, "Nothing was made.")
+    sources, faults = [], []
+    for row in reader:
+        line, given, speaker = reader.line_num, row["path"].strip(), row["speaker"].strip()
+        gender = (row.get("gender") or "").strip().lower()
+        if Path(given).name in ("", ".."):
+            faults.append(Fault(line, "path", f"{given!r} is not the path of a file"))
+        if not speaker or "/" in speaker or speaker.startswith("."):
+            faults.append(Fault(line, "speaker", f"{speaker!r} cannot be the name of a folder"))
+        if gender not in GENDERS:
+            faults.append(Fault(line, "gender", f"{gender!r} is not one of f, m, female, male"))
+        if not faults:
+            name = _name(_below(speaker, Path(given)))
+            sources.append(Source(table.parent / given, given, name, name.split("/")[0], GENDERS[gender], line))
+    if faults:
+        raise DataError({shown_path(table): faults}, "Nothing was made.")
+    return sources
+
+
+def _below(speaker: str, given: Path) -> Path:
+    """Where a listed file goes: as it is below its speaker's folder, or else put there."""
+    parts = [part for part in given.parts if part not in ("..", given.anchor)]
+    return Path(*parts) if parts[0] == speaker and len(parts) > 1 else Path(speaker, *parts)
+
+
+def _name(path: Path) -> str:
+    return "_".join(path.with_suffix(".wav").as_posix().split())
+
+
+def faulty(clean: Path, faults: Sequence[tuple[Source, str]], remedy: str) -> EarmarkError:
+    """One error for all of them: by line where there are lines."""
+    if clean.is_file():
+        return DataError({shown_path(clean): [Fault(source.line, "path", text) for source, text in faults]}, remedy)
+    return EarmarkError(
+        "\n".join([f"{shown_path(clean)}: {len(faults)} unusable", *(f"  {t}" for _, t in faults), remedy])
+    )
+
+
+# --- trials ---------------------------------------------------------------------------------------------------------
+
+
+def trial_pairs(
+    sources: Sequence[Source], rng: np.random.Generator, wanted: tuple[int, int] = TRIALS
+) -> tuple[Pairs, Pairs]:
+    """Target and non-target pairs of positions in `sources`, each (k, 2): enrolment, test.
+
+    No file is paired with itself and no two files are paired twice, not even the other way round. Non-targets whose
+    genders are both known have the same. As many as wanted, or all there are. EarmarkError where there is no pair.
+    """
+    key = [(source.gender, source.speaker) for source in sources]
+    order = np.array(sorted(range(len(key)), key=key.__getitem__))  # unknown gender first, so that it precedes all
+    speakers = [key[place] for place in order]
+    first: dict[tuple[str, str], int] = {}
+    after: dict[tuple[str, str] | str, int] = {}
+    for place, speaker in enumerate(speakers):
+        first.setdefault(speaker, place)
+        after[speaker] = after[speaker[0]] = place + 1
+    own_end = np.array([after[speaker] for speaker in speakers])
+    last = np.array([after[speaker[0]] if speaker[0] else len(speakers) for speaker in speakers])
+    targets = _drawn(np.arange(1, len(speakers) + 1), own_end, wanted[0], rng)
+    others = _drawn(own_end, last, wanted[1], rng)
+    if wanted[0] and not len(targets):
+        raise EarmarkError("Trials need a speaker with two files. Give more speech of each speaker.")
+    if wanted[1] and not len(others):
+        raise EarmarkError("Trials need two speakers (of the same gender, where it is known). Give more speakers.")
+    return order[targets], order[others]
+
+
+def _drawn(start: Pairs, end: Pairs, wanted: int, rng: np.random.Generator) -> Pairs:
+    """Pairs (i, j) with start[i] ≤ j < end[i], drawn without replacement, each turned round by a coin."""
+    partners = end - start
+    total = int(partners.sum())
+    flat = np.sort(rng.choice(total, min(wanted, total), replace=False)) if total else np.zeros(0, dtype=np.int64)
+    ends = np.cumsum(partners)
+    one = np.searchsorted(ends, flat, side="right")
+    pairs = np.stack([one, start[one] + flat - (ends - partners)[one]], axis=1)
+    turned = rng.random(len(pairs)) < 0.5
+    pairs[turned] = pairs[turned][:, ::-1]
+    return pairs

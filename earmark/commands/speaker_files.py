@@ -1,0 +1,104 @@
+"""The commands of `evaluate_speaker.py` that make, fetch, check and rank files."""
+
+import json
+from argparse import Namespace
+from collections.abc import Sequence
+from typing import Any
+
+from earmark import script
+from earmark.audio.carriers import build
+from earmark.download import RemoteFile
+from earmark.errors import EarmarkError, shown_path
+from earmark.report.files import locked, write_together
+from earmark.report.tables import to_csv, to_markdown
+from earmark.suites import case, case_files, case_submission, tidyvoice
+from earmark.suites.trials import read_trials
+
+
+def tell_carriers(arguments: Namespace) -> int:
+    with locked([arguments.output_dir]):
+        building = build(
+            arguments.clean,
+            arguments.output_dir,
+            seed=arguments.seed,
+            protocols=arguments.protocols,
+            processes=arguments.processes,
+            noises=arguments.noises,
+            rooms=arguments.rooms,
+            trials_per_protocol=tuple(arguments.trials),
+        )
+        bar = script.progress(building, arguments, total=len(building), what="carriers", unit="file")
+        fresh = sum(made.fresh for made in bar)
+    script.show(
+        f"{len(building):,} files, {fresh:,} of them new, in {shown_path(arguments.output_dir)}/. These carriers are "
+        "made here, from your speech: results on them are not official CASE results."
+    )
+    return script.COMPLETE
+
+
+def tell_download(arguments: Namespace) -> int:
+    wanted = case_files.wanted_files(**chosen_files(arguments))
+    total = sum(file.size or 0 for file in wanted)
+    with script.bytes_bar(arguments, total=total, what="CASE") as bar:
+
+        def advance(_: RemoteFile, n: int) -> None:
+            bar.update(n)
+
+        case_files.download(arguments.output_dir, **chosen_files(arguments), progress=advance)
+    script.show(f"{len(wanted):,} files, {total / 1e9:.2f} GB, in {shown_path(arguments.output_dir)}/.")
+    return script.COMPLETE
+
+
+def chosen_files(arguments: Namespace) -> dict[str, Any]:
+    """The part of the benchmark that is asked for."""
+    return {
+        "conditions": arguments.conditions or case_files.CONDITIONS,
+        "sets": arguments.sets or case_files.SETS,
+        "base": arguments.hub,
+        "token": arguments.hub_token,
+    }
+
+
+def tell_verify(arguments: Namespace) -> int:
+    problems = case_files.verify(arguments.benchmark)
+    return say(problems, f"{shown_path(arguments.benchmark)}: all 24 lists and their audio are there.")
+
+
+def tell_check(arguments: Namespace) -> int:
+    path = arguments.submission
+    if path.is_dir():
+        return say(case_submission.check(path), f"{shown_path(path)}: keeps the rules of the CASE leaderboard.")
+    given = {"A": arguments.eval_a, "U": arguments.eval_u}
+    lists = {name: len(read_trials(file)) for name, file in given.items() if file}
+    return say(tidyvoice.check_submission(path, lists), f"{shown_path(path)}: keeps the rules of TidyVoice.")
+
+
+def say(problems: Sequence[str], all_well: str) -> int:
+    """Every problem on a line of its own; 1 where there is one."""
+    script.show("\n".join(problems) if problems else all_well)
+    return script.FAILED if problems else script.COMPLETE
+
+
+def tell_leaderboard(arguments: Namespace) -> int:
+    results = []
+    for path in arguments.results:
+        name, eers = case.read_results(path)
+        try:
+            case.aggregates(eers)
+        except ValueError as error:
+            raise EarmarkError(f"{shown_path(path)}: {error}") from error
+        results.append((name, eers))
+    table = case.leaderboard(results)
+    columns = list(case.COLUMNS)
+    board = to_markdown(columns, table[columns].astype(object).to_numpy().tolist())
+    folder = arguments.output_dir
+    records = table.astype(object).to_dict("records")
+    write_together(
+        {
+            folder / "leaderboard.csv": to_csv(table),
+            folder / "leaderboard.json": json.dumps(records, indent=2, allow_nan=False) + "\n",
+            folder / "leaderboard.md": f"# CASE\n\n{board}\n",
+        }
+    )
+    script.show(board)
+    return script.COMPLETE

@@ -1,0 +1,77 @@
+"""The system that a user names by flags: an encoder, embeddings or scores, and what happens to them."""
+
+from argparse import Namespace
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from earmark import script
+from earmark.embeddings.store import EmbeddingStore
+from earmark.errors import EarmarkError, shown_path
+from earmark.metrics import calibration
+from earmark.models.encoders import load_encoder
+from earmark.models.http import Client
+from earmark.suites.systems import BackEnd, System
+from earmark.suites.trials import Trials, read_enrolments, read_speakers, read_trials
+
+
+def system_of(arguments: Namespace) -> System:
+    """What --encoder, --embeddings or --scores names, with its back end still empty."""
+    spec = f"embeddings:{arguments.embeddings}" if arguments.embeddings else arguments.encoder
+    if not spec:
+        return System(score_file=getattr(arguments, "scores", None))
+    client = Client(spec, token=arguments.token) if spec.startswith(("http://", "https://")) else None
+    encoder = load_encoder(spec, device=arguments.device, dtype=arguments.dtype, client=client)
+    return System(
+        encoder,
+        store=EmbeddingStore(arguments.store),
+        batch_size=arguments.batch_size,
+        watch=lambda made, n: script.progress(made, arguments, total=n, what=encoder.name, unit="clip"),
+    )
+
+
+def with_back_end(system: System, arguments: Namespace) -> System:
+    """The system with what --mean, --cohort, --enrolments and --calibrate ask for."""
+    models = read_enrolments(arguments.enrolments) if arguments.enrolments else {}
+    cohort = None
+    if arguments.cohort:
+        speakers = read_speakers(arguments.cohort)
+        vectors, missing = system.embeddings(speakers, arguments.audio_root or arguments.cohort.parent)
+        require_complete(missing, arguments)
+        cohort = (vectors, speakers)
+    system = replace(system, back_end=BackEnd.of(models, arguments.mean, cohort, arguments.top_n))
+    if arguments.calibrate:
+        trials = scored(arguments.calibrate, system, arguments)
+        found = calibration.fit(np.asarray(trials.scores), np.asarray(trials.labels))
+        if found.scale <= 0:
+            raise EarmarkError(f"{shown_path(arguments.calibrate)}: higher scores are not more likely targets there.")
+        system = replace(system, calibration=found)
+    return system
+
+
+def scored(path: Path, system: System, arguments: Namespace) -> Trials:
+    """A labelled list with the scores of all its trials that have one."""
+    trials = read_trials(path)
+    if trials.labels is None:
+        raise EarmarkError(f"{shown_path(path)}: has no labels, so no error rate can be computed")
+    if trials.scores is not None and path == arguments.calibrate:
+        system = replace(system, score_file=path)
+    scores, missing = system.scores(trials, arguments.audio_root or path.parent)
+    require_complete(missing, arguments)
+    return trials.with_scores(scores)
+
+
+def require_complete(missing: Sequence[str], arguments: Namespace) -> None:
+    """Stop with the list of what is missing, unless that is allowed."""
+    if missing and not arguments.allow_missing:
+        shown = "\n".join(f"  {name}" for name in missing[:20])
+        more = f"\n  and {len(missing) - 20:,} more" if len(missing) > 20 else ""
+        raise EarmarkError(
+            f"{len(missing):,} are missing:\n{shown}{more}\n--allow-missing leaves their trials out and counts them."
+        )
+
+
+def device_of(system: System) -> str:
+    return str(system.encoder.description.get("device", "cpu")) if system.encoder is not None else "cpu"

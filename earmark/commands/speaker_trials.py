@@ -1,0 +1,175 @@
+"""`evaluate_speaker.py trials` and `tidyvoice`: any trial list, and TidyVoice's breakdown and submission."""
+
+from argparse import Namespace
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from earmark import script
+from earmark.commands.speaker_systems import device_of, require_complete, scored, system_of, with_back_end
+from earmark.errors import EarmarkError, MissingError, shown_path
+from earmark.metrics.detection import det_curve, roc
+from earmark.report.documents import render
+from earmark.report.files import locked, write_together
+from earmark.report.plots import det_chart
+from earmark.report.provenance import data_hash, exclusions, file_name, parameters_hash, provenance, signature
+from earmark.report.summaries import SpeakerSummary, to_json
+from earmark.report.tables import to_csv_gz, to_tex
+from earmark.suites import tidyvoice
+from earmark.suites.backend import overlap
+from earmark.suites.systems import System, scores_of_file
+from earmark.suites.trials import Trials, read_speakers, read_trials, speakers_of
+from earmark.suites.verification import Draws, Verification, compared, evaluate
+
+
+def tell_trials(arguments: Namespace) -> int:
+    system = with_back_end(system_of(arguments), arguments)
+    with locked([arguments.output_dir]):
+        script.show(verified(system, arguments, arguments.output_dir))
+    return script.COMPLETE
+
+
+def tell_tidyvoice(arguments: Namespace) -> int:
+    lists = {name: path for name, path in (("A", arguments.eval_a), ("U", arguments.eval_u)) if path}
+    if len(lists) == 1 or not (lists or arguments.trials):
+        raise MissingError("--trials FILE (a labelled list), or both --eval-a FILE and --eval-u FILE for a submission")
+    if lists and not (arguments.encoder or arguments.embeddings):
+        raise MissingError("--encoder SPEC or --embeddings FILE: evaluation lists have no scores yet")
+    system = with_back_end(system_of(arguments), arguments)
+    name = system.encoder.name if system.encoder is not None else (arguments.scores or arguments.trials).stem
+    folder = arguments.output_dir / file_name(name)
+    with locked([folder]):
+        if arguments.trials:
+            script.show(verified(system, arguments, folder, by_language=True))
+        if lists:
+            script.show(submit(lists, system, arguments, folder / "submission.zip"))
+    return script.COMPLETE
+
+
+def submit(lists: Mapping[str, Path], system: System, arguments: Namespace, path: Path) -> str:
+    """The ZIP of both evaluation lists, checked after it is written."""
+    scores = {}
+    for name, file in lists.items():
+        trials = read_trials(file)
+        scores[name], missing = system.scores(trials, arguments.audio_root or file.parent)
+        require_complete(missing, Namespace(allow_missing=False))  # a submission has a score for every trial
+    write_together({path: tidyvoice.submission_bytes(scores)})
+    counts = {name: len(found) for name, found in scores.items()}
+    if broken := tidyvoice.check_submission(path, counts, scores):
+        raise EarmarkError("\n  ".join([f"{shown_path(path)} breaks the rules:", *broken]))
+    return f"{shown_path(path)}: {counts['A']:,} scores of eval A, {counts['U']:,} of eval U, checked."
+
+
+def verified(system: System, arguments: Namespace, folder: Path, by_language: bool = False) -> str:
+    """A labelled list, evaluated and written; returns the report."""
+    trials = scored(arguments.trials, system, arguments)
+    missing = np.isnan(np.asarray(trials.scores))
+    left_out = {"without a score": int(missing.sum())}
+    trials = trials.take(~missing)
+    if arguments.no_self_trials:
+        left_out["of a file against itself"] = int(trials.is_self.sum())
+        trials = trials.take(~trials.is_self)
+    speakers = speakers_of(trials.names, read_speakers(arguments.speakers) if arguments.speakers else None)
+    warn_of_overlap(speakers, arguments)
+    draws = Draws.of(speakers or map(str, trials.names), arguments.bootstrap, script.generator(arguments))
+    try:
+        found = evaluate(trials, speakers, draws=draws, p_target=arguments.p_target)
+        extra = {
+            "against": against(trials, speakers, found, draws, arguments),
+            "languages": languages(trials, speakers, draws, arguments) if by_language else None,
+        }
+    except ValueError as error:
+        raise EarmarkError(f"{shown_path(arguments.trials)}: {error}") from error
+    text = to_json(SpeakerSummary, summarise(found, system, left_out, arguments) | extra)
+    report, tables = render("trials.md.j2", s=SpeakerSummary.model_validate_json(text).model_dump())
+    curve = det_curve(roc(np.asarray(trials.scores), np.asarray(trials.labels)))
+    contents: dict[Path, str | bytes | None] = {
+        folder / "summary.json": text,
+        folder / "report.md": report,
+        folder / "report.tex": to_tex(tables),
+        folder / "det.svg": det_chart({"": [curve]}),
+    }
+    if system.encoder is not None:  # scores that came from a file are there already
+        contents[folder / "scores.csv.gz"] = to_csv_gz(trials.tables())
+    write_together(contents)
+    return report
+
+
+def warn_of_overlap(speakers: Sequence[str] | None, arguments: Namespace) -> None:
+    if speakers and arguments.cohort and (both := overlap(speakers, read_speakers(arguments.cohort).values())):
+        script.warn(
+            f"{len(both):,} speakers are in the cohort and in the trials ({', '.join(both[:3])}, …): their own scores "
+            "look ordinary against themselves, and error rates come out wrong.",
+            arguments,
+        )
+
+
+def against(
+    trials: Trials, speakers: list[str] | None, found: Verification, draws: Draws, arguments: Namespace
+) -> dict[str, Any] | None:
+    """The other system on the same trials and the same draws, and by how much this one differs."""
+    if not arguments.against:
+        return None
+    scores, missing = scores_of_file(trials, arguments.against)
+    require_complete(missing, Namespace(allow_missing=False))
+    other = evaluate(trials.with_scores(scores), speakers, draws=draws, p_target=arguments.p_target)
+    differences = compared(found, other)
+    return {
+        "name": arguments.against.name,
+        "metrics": other.metrics,
+        "differences": {name: difference for name, (difference, _) in differences.items()},
+        "p_values": {name: p for name, (_, p) in differences.items()},
+    }
+
+
+def languages(trials: Trials, speakers: list[str] | None, draws: Draws, arguments: Namespace) -> dict[str, Any]:
+    """TidyVoice's breakdown, and the published baseline."""
+    found = tidyvoice.breakdown(trials, speakers, draws, arguments.p_target)
+    groups = [{key: None if value != value else value for key, value in vars(group).items()} for group in found.groups]
+    return {
+        "why": found.why,
+        "groups": groups,
+        "conditions": [vars(condition) for condition in found.conditions],
+        "baseline": tidyvoice.facts()["baseline"],
+    }
+
+
+def summarise(found: Verification, system: System, left_out: Mapping[str, int], arguments: Namespace) -> dict[str, Any]:
+    """summary.json: where the numbers came from, then the numbers."""
+    files = [arguments.trials, arguments.scores, arguments.embeddings, arguments.against, arguments.calibrate]
+    sources = [path for path in files if path and Path(path).is_file()]
+    rows = found.counts["n_trials"] + sum(left_out.values())
+    names = ("p_target", "bootstrap", "no_self_trials", "allow_missing")
+    fitted = system.calibration and {"scale": system.calibration.scale, "offset": system.calibration.offset}
+    parameters = {key: getattr(arguments, key) for key in names}
+    described = system.back_end.description(arguments.mean) if system.encoder is not None else {"scores": "given"}
+    back_end = described | {"calibration": fitted}
+    return {
+        **provenance(
+            script=arguments.script,
+            argv=arguments.argv,
+            seed=arguments.seed,
+            device=device_of(system),
+            inputs={Path(path): rows for path in sources},
+            parameters=parameters,
+            exclusions=exclusions(left_out),
+            signature=signature(
+                suite="tidyvoice" if arguments.tell is tell_tidyvoice else "trials",
+                protocol="earmark",
+                metric="eer",
+                ci=f"{found.resampled[:-1]}-bootstrap-{arguments.bootstrap}",
+                seed=arguments.seed,
+                parameters=parameters_hash(parameters | back_end),
+                data=data_hash([Path(path) for path in sources]),
+                **({"model": system.encoder.identity} if system.encoder is not None else {}),
+            ),
+        ),
+        **found.counts,
+        "resampled": found.resampled,
+        "threshold": found.threshold,
+        "metrics": found.metrics,
+        "encoder": system.encoder.description if system.encoder is not None else {},
+        "back_end": back_end,
+    }

@@ -1,0 +1,1 @@
+"""Probes: what a simple model reads from frozen embeddings."""

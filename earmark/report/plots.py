@@ -1,0 +1,85 @@
+"""Charts as SVG text: small, sharp in print, and the same bytes for the same numbers."""
+
+import io
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from matplotlib import rc_context
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+from scipy.special import ndtri
+
+FloatArray = NDArray[np.float64]
+COLOURS = (
+    "#1b1b1b",
+    "#0072b2",
+    "#d55e00",
+    "#009e73",
+    "#cc79a7",
+    "#e69f00",
+    "#56b4e9",
+    "#7f7f7f",
+)  # safe for the colour-blind
+DET_TICKS = (0.001, 0.01, 0.02, 0.05, 0.1, 0.2, 0.4, 0.6)
+MOST_POINTS = 300  # of a curve: as many as a printed page can show
+
+
+def det_chart(curves: Mapping[str, Sequence[tuple[FloatArray, FloatArray]]]) -> str:
+    """False alarm against miss rates on probit axes, a colour for each group of curves, with the diagonal.
+
+    curves: {group: [(false alarms, misses), …]}, both on probit axes.
+    Source: Martin et al. (1997), The DET curve in assessment of detection task performance, Eurospeech.
+    """
+    figure = Figure(figsize=(5.2, 5.2), layout="constrained")
+    axes = figure.add_subplot()
+    ends = ndtri([DET_TICKS[0], DET_TICKS[-1]])
+    axes.plot(ends, ends, color="#bbbbbb", linewidth=0.8, linestyle="--")
+    for colour, (group, drawn) in zip(_colours(len(curves)), curves.items(), strict=True):
+        for number, (false_alarms, misses) in enumerate(drawn):
+            kept = _thinned(len(misses))
+            label = group if not number else None
+            axes.plot(false_alarms[kept], misses[kept], color=colour, linewidth=1.0, label=label)
+    ticks = ndtri(DET_TICKS)
+    axes.set(xlim=ends, ylim=ends, xlabel="false alarm rate", ylabel="miss rate", aspect="equal")
+    for axis in (axes.xaxis, axes.yaxis):
+        axis.set_ticks(ticks, [f"{100 * tick:g} %" for tick in DET_TICKS])
+    axes.grid(color="#eeeeee", linewidth=0.6)
+    if len(curves) > 1:
+        axes.legend(frameon=False)
+    return _svg(figure)
+
+
+def bar_chart(values: Mapping[str, Mapping[str, Any]], label: str) -> str:
+    """Estimates as bars with their intervals. values: {name: {"value", "low", "high"}}; undefined ones are left out."""
+    known = {name: estimate for name, estimate in values.items() if estimate["value"] is not None}
+    figure = Figure(figsize=(5.2, 0.6 + 0.42 * len(known)), layout="constrained")
+    axes = figure.add_subplot()
+    places = np.arange(len(known))
+    heights = [estimate["value"] for estimate in known.values()]
+    axes.barh(places, heights, color="#0072b2", height=0.6)
+    for place, estimate in zip(places, known.values(), strict=True):
+        if estimate["low"] is not None:
+            axes.plot([estimate["low"], estimate["high"]], [place, place], color="#1b1b1b", linewidth=1.2)
+    axes.set_yticks(places, list(known))
+    axes.invert_yaxis()
+    axes.set_xlabel(label)
+    axes.spines[["top", "right"]].set_visible(False)
+    return _svg(figure)
+
+
+def _colours(n: int) -> list[str]:
+    return [COLOURS[i % len(COLOURS)] for i in range(n)]
+
+
+def _thinned(n: int) -> NDArray[np.int64]:
+    """Positions of at most MOST_POINTS of n points, both ends among them."""
+    return np.unique(np.linspace(0, n - 1, min(n, MOST_POINTS)).astype(np.int64)) if n else np.empty(0, dtype=np.int64)
+
+
+def _svg(figure: Figure) -> str:
+    """The figure as text: letters stay letters, and nothing in it depends on the time or on chance."""
+    text = io.StringIO()
+    with rc_context({"svg.hashsalt": "earmark", "svg.fonttype": "none", "font.size": 9}):
+        figure.savefig(text, format="svg", metadata={"Date": None, "Creator": None})
+    return "\n".join(line.rstrip() for line in text.getvalue().splitlines()) + "\n"

@@ -1,0 +1,213 @@
+"""A CASE benchmark on disk, and what a system's scores on it amount to, as published and strictly.
+
+published  every line of the lists, equal error rates as the CASE tool computes them
+strict     without trials of a recording against itself and without repeats, equal error rates on the convex hull
+"""
+
+import csv
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from earmark.errors import EarmarkError, shown_path
+from earmark.metrics import detection
+from earmark.metrics.resampling import Estimate, summarise
+from earmark.suites import case
+from earmark.suites.case_files import trials_folder
+from earmark.suites.trials import Trials, read_trials
+from earmark.suites.verification import Draws, Verification, evaluate
+
+FloatArray = NDArray[np.float64]
+PUBLISHED, STRICT = "published", "strict"
+EER = {PUBLISHED: "eer_case", STRICT: "eer"}
+# The CASE definition has no replicates of its own; the interpolated rate, a step away at most, stands in for it.
+REPLICATES = {PUBLISHED: "eer_interpolated", STRICT: "eer"}
+
+
+@dataclass(frozen=True)
+class Benchmark:
+    """A folder in the shape of CASE. lists: {protocol: trials}. self_made: of carriers made here, not CASE's own."""
+
+    folder: Path
+    files: dict[str, Path]
+    lists: dict[str, Trials]
+    speakers: dict[str, str]
+    self_made: bool
+
+    @property
+    def names(self) -> list[str]:
+        """Every utterance of every list, once."""
+        return list(dict.fromkeys(str(name) for trials in self.lists.values() for name in trials.names))
+
+    def speakers_of(self, trials: Trials) -> list[str]:
+        """The speaker of each of the list's utterances."""
+        return [self.speakers[name] for name in trials.names]
+
+
+def read_benchmark(folder: Path, chosen: Sequence[str] = ()) -> Benchmark:
+    """The lists of all 24 protocols, or of the chosen ones. EarmarkError with all that are missing.
+
+    Speakers: of the manifest that `carriers` writes, else the folder that a file lies in, as CASE has it.
+    """
+    if unknown := [name for name in chosen if name not in case.protocols()]:
+        raise EarmarkError(f"{', '.join(unknown)}: not a protocol. Known: {', '.join(case.protocols())}.")
+    found = trials_folder(folder)
+    files = {name: found / f"{name}.txt" for name in case.protocols() if name in chosen or not chosen}
+    if missing := [shown_path(path) for path in files.values() if not path.is_file()]:
+        raise EarmarkError(
+            "\n  ".join([f"{len(missing)} trial lists are missing:", *missing])
+            + "\n`evaluate_speaker.py download` fetches the benchmark; --protocols NAME … runs some of it."
+        )
+    lists = {name: read_trials(path) for name, path in files.items()}
+    if unlabelled := [name for name, trials in lists.items() if trials.labels is None]:
+        raise EarmarkError(f"{shown_path(found)}: {', '.join(unlabelled)} without labels; a line is `1|0 enrol test`.")
+    manifest = folder / "manifest.csv"
+    known = _manifest(manifest) if manifest.is_file() else {}
+    names = {str(name) for trials in lists.values() for name in trials.names}
+    return Benchmark(folder, files, lists, {name: known.get(name) or speaker(name) for name in names}, bool(known))
+
+
+def _manifest(path: Path) -> dict[str, str]:
+    with path.open(encoding="utf-8", newline="") as file:
+        rows = csv.DictReader(file)
+        return {row["path"]: row["speaker"] for row in rows if row.get("path") and row.get("speaker")}
+
+
+def speaker(name: str) -> str:
+    """The speaker of an utterance of CASE: the folder that the file lies in.
+
+    >>> speaker("voxceleb1_o/codec/gsm/id10308/utt_0005.wav")
+    'id10308'
+    """
+    return Path(name).parent.name
+
+
+def recording(name: str) -> str:
+    """What an utterance is a version of: the same recording through another carrier has the same.
+
+    >>> recording("voxceleb1_o/codec/gsm/id10308/utt_0005.wav") == recording("voxceleb1_o/clean/id10308/utt_0005.wav")
+    True
+    >>> recording("audio/clean_codec_gsm/anna/de/00.wav")
+    'anna/de/00.wav'
+    """
+    parts = name.split("/")
+    return "/".join(parts[2:] if parts[0] == "audio" else [parts[0], *parts[1:][-2:]])
+
+
+def same_recording(trials: Trials) -> NDArray[np.bool_]:
+    """Trials of a recording against itself, through whatever carriers."""
+    codes: dict[str, int] = {}
+    code = np.array([codes.setdefault(recording(str(name)), len(codes)) for name in trials.names], dtype=np.int64)
+    return np.asarray(code[trials.enrolment] == code[trials.test])
+
+
+# --- evaluation ---------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """One protocol. trials: scored, complete ones. found: {published or strict: metrics}."""
+
+    protocol: str
+    trials: Trials
+    n_self: int
+    n_repeated: int
+    n_missing: int
+    found: dict[str, Verification]
+
+    def as_flat_row(self) -> dict[str, Any]:
+        """A row of a CSV: published_eer, published_eer_low, …"""
+        return dict(_flat(self.as_row()))
+
+    def as_row(self) -> dict[str, Any]:
+        """Plain data for summaries and tables."""
+        row: dict[str, Any] = {"protocol": self.protocol, "category": case.category(self.protocol)}
+        row |= {"n_self_trials": self.n_self, "n_repeated_trials": self.n_repeated, "n_missing": self.n_missing}
+        for protocol in EER:
+            found = self.found.get(protocol)
+            row[protocol] = found and {
+                "n_trials": found.counts["n_trials"],
+                "n_target": found.counts["n_target"],
+                "eer": eer_estimate(found, protocol),
+                "min_dcf": found.metrics["min_dcf"],
+                "threshold": found.threshold,
+            }
+        return row
+
+
+def _flat(row: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for key, value in row.items():
+        if isinstance(value, dict):
+            yield from _flat(value, f"{prefix}{key}_")
+        elif isinstance(value, Estimate):
+            yield f"{prefix}{key}", value.value
+            yield f"{prefix}{key}_low", value.low
+            yield f"{prefix}{key}_high", value.high
+        elif value is not None:
+            yield f"{prefix}{key}", value
+
+
+def det_curves(outcomes: Iterable[Outcome]) -> dict[str, list[tuple[FloatArray, FloatArray]]]:
+    """{category: [(false alarms, misses) of each of its protocols]} on probit axes, of all trials."""
+    curves: dict[str, list[tuple[FloatArray, FloatArray]]] = {}
+    for one in outcomes:
+        curve = detection.roc(np.asarray(one.trials.scores), np.asarray(one.trials.labels))
+        curves.setdefault(case.category(one.protocol), []).append(detection.det_curve(curve))
+    return curves
+
+
+def eer_estimate(found: Verification, protocol: str) -> Estimate:
+    """The equal error rate in the protocol's definition, with its interval."""
+    replicates = found.replicates.get(REPLICATES[protocol], np.empty(0))
+    estimate = found.metrics[EER[protocol]]
+    return summarise(float(estimate.value or 0.0), replicates, n=estimate.n)
+
+
+def evaluate_protocols(
+    benchmark: Benchmark,
+    scored: Mapping[str, Trials],
+    *,
+    versions: Iterable[str],
+    replicates: int,
+    rng: np.random.Generator,
+    p_target: float,
+) -> Iterator[Outcome]:
+    """Each protocol as soon as it is known. scored: {protocol: trials with scores, NaN where there is none}.
+
+    The same speakers are drawn for all protocols, so that aggregates have intervals too. ValueError names the
+    protocol that has no target or no non-target trials left.
+    """
+    draws = Draws.of(benchmark.speakers.values(), replicates, rng)
+    for name, trials in scored.items():
+        missing = np.isnan(np.asarray(trials.scores))
+        complete = trials.take(~missing)
+        itself, repeated = same_recording(complete), complete.is_repeated
+        kept = {PUBLISHED: complete, STRICT: complete.take(~itself & ~repeated)}
+        try:
+            found = {
+                version: evaluate(kept[version], benchmark.speakers_of(complete), draws=draws, p_target=p_target)
+                for version in versions
+            }
+        except ValueError as error:
+            raise ValueError(f"{name}: {error}") from error
+        yield Outcome(name, complete, int(itself.sum()), int(repeated.sum()), int(missing.sum()), found)
+
+
+def aggregate(outcomes: Sequence[Outcome], version: str) -> dict[str, Estimate]:
+    """The aggregates of CASE and the means of the categories, with intervals; of all 24 protocols.
+
+    n is the number of trials behind them.
+    """
+    found = {outcome.protocol: outcome.found[version] for outcome in outcomes}
+    rates = case.aggregates({name: float(one.metrics[EER[version]].value or 0.0) for name, one in found.items()})
+    values = {name: getattr(rates, name) for name in case.COLUMNS[2:6]} | rates.category_breakdown
+    n = sum(one.counts["n_trials"] for one in found.values())
+    drawn = {name: one.replicates.get(REPLICATES[version], np.empty(0)) for name, one in found.items()}
+    means = case.category_means(drawn)
+    replicates = case.headline(means) | means
+    why = "there are no errors on clean speech to divide by"
+    return {name: summarise(value, np.atleast_1d(replicates[name]), n=n, why=why) for name, value in values.items()}

@@ -1,0 +1,147 @@
+"""How fast the probes are, each against a plain way of doing the same in the same run.
+
+Reads   nothing: embeddings are made up; frame arrays for the plain way lie in a temporary folder (1.5 GB by default)
+Prints  a published-recipe head against a DataLoader over stored frame arrays, averaged anew in every epoch, with
+        nn.Module and torch.optim.Adam; the 15 heads of the strict protocol (3 seeds × 5 rates) against one; and
+        nearest neighbours against the bare matrix product and top k. The best of some rounds that take turns
+
+  uv run --extra torch perf/probe.py
+  uv run --extra torch perf/probe.py --clips 2000 --rounds 1
+"""
+
+import sys
+import tempfile
+import time
+from argparse import ArgumentParser, Namespace
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from earmark import script
+from earmark.probes.heads import Fold, Recipe, train_heads
+from earmark.probes.knn import CHOICES_OF_K, SIMILARITIES_AT_ONCE, nearest_classes
+from earmark.probes.selection import selection
+
+SEEDS, RATES = (0, 1, 2), (1e-4, 3e-4, 1e-3, 3e-3, 1e-2)
+Array = NDArray[Any]
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    return script.run(tell, argument_parser(), argv)
+
+
+def argument_parser() -> ArgumentParser:
+    parser = script.argument_parser(__doc__ or "")
+    sizes = {"clips": 20_000, "width": 768, "classes": 50, "frames": 25, "epochs": 10, "batch-size": 32, "rounds": 3}
+    for name, size in sizes.items():
+        parser.add_argument(f"--{name}", type=script.positive_int, default=size, help=f"({size:,})")
+    parser.add_argument(
+        "--plain-epochs", type=script.positive_int, default=1, help="epochs that the plain way runs, scaled up (1)"
+    )
+    return parser
+
+
+def tell(arguments: Namespace) -> int:
+    x, y = embeddings(arguments, script.generator(arguments))
+    items = script.generator(arguments).permutation(len(x))
+    fold = Fold(0, *np.split(items, [len(x) * 8 // 10, len(x) * 9 // 10]))
+    recipe = Recipe("cross_entropy", arguments.classes, arguments.epochs, arguments.batch_size)
+    score = selection("accuracy", y)
+    with tempfile.TemporaryDirectory() as folder:
+        stored = Path(folder) / "frames.npy"
+        write_frames(x, arguments.frames, stored)
+        taken = best(
+            {
+                "plain": lambda: plain_head(stored, y, fold, recipe, arguments.plain_epochs),
+                "one": lambda: train_heads(x, y, [fold], recipe, score),
+                "fifteen": lambda: train_heads(x, y, [fold], recipe, score, seeds=SEEDS, learning_rates=RATES),
+                "bare": lambda: bare_neighbours(x, max(CHOICES_OF_K)),
+                "nearest": lambda: nearest_classes(x, y, x, CHOICES_OF_K),
+            },
+            arguments.rounds,
+        )
+    taken["plain"] *= arguments.epochs / arguments.plain_epochs
+    script.show(f"{len(x):,} clips × {x.shape[1]} × {arguments.classes} classes, {torch.get_num_threads()} threads")
+    for name, seconds in taken.items():
+        script.show(f"  {name + ':':9} {seconds:7.2f} s")
+    script.show(f"  plain / one:     {taken['plain'] / taken['one']:6.1f} (goal at least 5)")
+    script.show(f"  fifteen / one:   {taken['fifteen'] / taken['one']:6.1f} (goal at most 4)")
+    script.show(f"  nearest / bare:  {taken['nearest'] / taken['bare']:6.2f} (goal at most 1.5)")
+    return script.COMPLETE
+
+
+def embeddings(arguments: Namespace, rng: np.random.Generator) -> tuple[Array, Array]:
+    """Classes that overlap, so that no head ends at a loss of 0."""
+    y = rng.integers(0, arguments.classes, arguments.clips)
+    centres = 0.15 * rng.normal(size=(arguments.classes, arguments.width))
+    return (centres[y] + rng.normal(size=(len(y), arguments.width))).astype(np.float32), y
+
+
+def write_frames(x: Array, frames: int, path: Path) -> None:
+    """Every clip as equal frames, clip after clip: (clips, frames, width)."""
+    array = np.lib.format.open_memmap(path, mode="w+", dtype=np.float32, shape=(len(x), frames, x.shape[1]))
+    for start in range(0, len(x), 1000):
+        array[start : start + 1000] = x[start : start + 1000, np.newaxis]
+
+
+class Stored(torch.utils.data.Dataset[tuple[torch.Tensor, int]]):
+    """Frames in a file, with their clips' classes."""
+
+    def __init__(self, path: Path, y: Array, items: Array) -> None:
+        self.frames, self.y, self.items = np.load(path, mmap_mode="r"), y, items
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+    def __getitem__(self, place: int) -> tuple[torch.Tensor, int]:
+        item = self.items[place]
+        return torch.from_numpy(np.array(self.frames[item])), int(self.y[item])
+
+
+def plain_head(path: Path, y: Array, fold: Fold, recipe: Recipe, epochs: int) -> float:
+    """The recipe as a tutorial would write it; returns the last validation accuracy."""
+    frames = Stored(path, y, fold.train)
+    width = frames.frames.shape[2]
+    model = torch.nn.Sequential(torch.nn.LayerNorm(width), torch.nn.Linear(width, recipe.n_outputs))
+    adam = torch.optim.Adam(model.parameters(), lr=1e-3)
+    loss = torch.nn.CrossEntropyLoss()
+    loader = torch.utils.data.DataLoader(frames, recipe.batch_size, shuffle=True)
+    held_out = torch.utils.data.DataLoader(Stored(path, y, fold.valid), recipe.batch_size)
+    right = 0
+    for _ in range(epochs):
+        for batch, classes in loader:
+            adam.zero_grad()
+            loss(model(batch.mean(dim=1)), classes).backward()
+            adam.step()
+        with torch.no_grad():
+            right = sum(int((model(b.mean(dim=1)).argmax(1) == c).sum()) for b, c in held_out)
+    return right / len(fold.valid)
+
+
+def bare_neighbours(x: Array, k: int) -> None:
+    """The product and NumPy's top k, block after block, and nothing else."""
+    size = max(1, SIMILARITIES_AT_ONCE // len(x))
+    for start in range(0, len(x), size):
+        block = x[start : start + size] @ x.T
+        np.take_along_axis(block, np.argpartition(block, -k, axis=1)[:, -k:], axis=1)
+
+
+def best(ways: dict[str, Callable[[], object]], rounds: int) -> dict[str, float]:
+    """The least seconds of each way, over rounds in which all take turns."""
+    taken: dict[str, list[float]] = {name: [] for name in ways}
+    for _ in range(rounds):
+        for name, way in ways.items():
+            started = time.perf_counter()
+            way()
+            taken[name].append(time.perf_counter() - started)
+    return {name: min(seconds) for name, seconds in taken.items()}
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,118 @@
+"""Members of tar files as Python's tarfile writes them, read where they lie, whole and broken."""
+
+import tarfile
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+from earmark.audio.clips import AudioError, TarMember, tar_members
+from earmark.audio.decode import check_audio, heard, read_audio
+from earmark.errors import EarmarkError, MissingError
+from tests.models.encoders.sources import clips
+
+
+def packed(tar: Path, files: list[Path], mode: str = "w", kind: int = tarfile.GNU_FORMAT) -> Path:
+    with tarfile.open(tar, mode, format=kind) as archive:
+        for file in files:
+            archive.add(file, f"anna/{file.name}")
+    return tar
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> list[Path]:
+    made = clips(tmp_path / "audio", 6)
+    for i, suffix in enumerate(("mp3", "flac", "ogg")):
+        samples, rate = soundfile.read(made[i])
+        soundfile.write(made[i].with_suffix(f".{suffix}"), samples, rate)
+        made.append(made[i].with_suffix(f".{suffix}"))
+    return made
+
+
+def test_members_are_where_the_format_puts_them(tmp_path: Path):
+    for name, content in (("a", b"12345"), ("b", b"x" * 600)):
+        (tmp_path / name).write_bytes(content)
+    tar = packed(tmp_path / "x.tar", [tmp_path / "a", tmp_path / "b"])
+    # A header of 512 bytes, the content filled up to 512; the second header is at 1024, its content at 1536.
+    assert tar_members(tar) == [TarMember(tar, "anna/a", 512, 5), TarMember(tar, "anna/b", 1536, 600)]
+    assert [member.read() for member in tar_members(tar)] == [b"12345", b"x" * 600]
+
+
+@pytest.mark.parametrize("kind", [tarfile.GNU_FORMAT, tarfile.PAX_FORMAT, tarfile.USTAR_FORMAT])
+def test_a_member_is_decoded_as_the_file_is(tmp_path: Path, files: list[Path], kind: int):
+    members = tar_members(packed(tmp_path / "train-0.tar", files, kind=kind))
+    assert [member.name for member in members] == [f"anna/{file.name}" for file in files]
+    for file, member in zip(files, members, strict=True):
+        assert member.read() == file.read_bytes()
+        np.testing.assert_array_equal(read_audio(member, 8000), read_audio(file, 8000))
+        np.testing.assert_array_equal(heard(member, 16_000), heard(file, 16_000))
+        check_audio(member, 0.5)
+
+
+def test_only_regular_files_are_members(tmp_path: Path, files: list[Path]):
+    with tarfile.open(tmp_path / "x.tar", "w") as archive:
+        archive.add(files[0].parent, "folder", recursive=False)
+        archive.add(files[0], "one.wav")
+        link = tarfile.TarInfo("link.wav")
+        link.type, link.linkname = tarfile.SYMTYPE, "one.wav"
+        archive.addfile(link)
+    assert [member.name for member in tar_members(tmp_path / "x.tar")] == ["one.wav"]
+
+
+def test_threads_read_at_once(tmp_path: Path, files: list[Path]):
+    members = tar_members(packed(tmp_path / "x.tar", files))
+    expected = {f"anna/{file.name}": file.read_bytes() for file in files}
+    order = np.random.default_rng(0).permutation(np.repeat(np.arange(len(members)), 200))
+    with ThreadPoolExecutor(16) as pool:
+        found = list(pool.map(lambda i: (members[i].name, members[i].read()), order))
+    assert len(found) == 200 * len(files) and all(expected[name] == content for name, content in found)
+
+
+@pytest.mark.parametrize("mode", ["gz", "bz2", "xz"])
+def test_a_compressed_tar_is_refused_with_the_remedy(tmp_path: Path, files: list[Path], mode: str):
+    program = {"gz": "gunzip", "bz2": "bunzip2", "xz": "unxz"}[mode]
+    packed(tmp_path / f"x.tar.{mode}", files, f"w:{mode}")
+    with pytest.raises(EarmarkError, match=rf"is compressed; .*`{program} x\.tar\.{mode}`"):
+        tar_members(tmp_path / f"x.tar.{mode}")
+
+
+@pytest.mark.parametrize("at", [0.3, 0.9, "in a header", "between members"])
+def test_a_truncated_tar_is_named_with_the_member(tmp_path: Path, files: list[Path], at: float | str):
+    tar = packed(tmp_path / "x.tar", files[:3])
+    members, content = tar_members(tar), tar.read_bytes()
+    third = members[2].offset - 512
+    end = {"in a header": third + 100, "between members": third}.get(str(at)) or int(members[2].offset * float(at))
+    tar.write_bytes(content[:end])
+    last = max(member.name for member in members if member.offset <= end)
+    with pytest.raises(EarmarkError, match=rf"x\.tar: is no whole tar file.*after its member {last} "):
+        tar_members(tar)
+
+
+def test_a_tar_cut_short_after_it_was_listed_names_tar_and_member(tmp_path: Path, files: list[Path]):
+    tar = packed(tmp_path / "x.tar", files[:2])
+    last = tar_members(tar)[1]
+    tar.write_bytes(tar.read_bytes()[: last.offset + 1000])
+    with pytest.raises(
+        AudioError, match=rf"^x\.tar:anna/0-001\.wav: the tar file ends after 1,000 of its {last.size:,}"
+    ):
+        read_audio(last)
+    tar.unlink()
+    with pytest.raises(AudioError, match=r"^x\.tar:anna/0-001\.wav: the tar file is not there"):
+        read_audio(last)
+
+
+def test_what_is_no_tar_and_what_is_no_audio(tmp_path: Path):
+    (tmp_path / "x.json").write_text('{"label": 3}')
+    (tmp_path / "empty.wav").write_bytes(b"")
+    tar = packed(tmp_path / "x.tar", [tmp_path / "x.json", tmp_path / "empty.wav"])
+    text, empty = tar_members(tar)
+    with pytest.raises(AudioError, match=r"^x\.tar:anna/x\.json: is not audio"):
+        read_audio(text)
+    with pytest.raises(AudioError, match=r"^x\.tar:anna/empty\.wav: is empty"):
+        check_audio(empty)
+    with pytest.raises(EarmarkError, match=r"is no whole tar file.*before its first member"):
+        tar_members(tmp_path / "x.json")
+    with pytest.raises(MissingError, match="no such tar file"):
+        tar_members(tmp_path / "absent.tar")

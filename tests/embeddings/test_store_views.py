@@ -1,0 +1,261 @@
+"""The store with frames, crops and layers, and with clips inside tar files."""
+
+import hashlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import tarfile
+import zlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+from earmark.audio.clips import tar_members
+from earmark.embeddings.contents import ContentHashes
+from earmark.embeddings.shards import Layout, Shelf
+from earmark.embeddings.store import EmbeddingStore
+from earmark.errors import EarmarkError
+from earmark.models.encoders import EmbeddingError, load_encoder
+from earmark.models.encoders.logmel import LogMel, log_mel
+from earmark.models.encoders.views import PLAIN, View
+from tests.models.encoders import sources
+from tests.models.encoders.sources import clips, noises, save
+
+ROOT = Path(__file__).resolve().parents[2]
+FRAMES, HALF, CROPS = View(frames=True), View(frames=True, dtype="float16"), View(crop_seconds=0.2)
+
+
+class Counting(LogMel):
+    """The real encoder, which counts what it hears. most: inputs that its accelerator has memory for."""
+
+    def __init__(self, most: int = 1000) -> None:
+        super().__init__()
+        self.batches: list[int] = []
+        self.most = most
+
+    def view_prepared(self, prepared, view):
+        self.batches.append(len(prepared))
+        if len(prepared) > self.most:
+            raise OutOfMemoryError("CUDA out of memory")
+        return super().view_prepared(prepared, view)
+
+
+class OutOfMemoryError(RuntimeError):
+    """Called as torch's own is, which is how it is known."""
+
+
+@pytest.fixture
+def store(tmp_path) -> EmbeddingStore:
+    return EmbeddingStore(tmp_path / "store")
+
+
+@pytest.fixture
+def paths(tmp_path) -> list[Path]:
+    return clips(tmp_path / "audio", 10)
+
+
+def arrays(found) -> dict:
+    found = dict(found)
+    assert not [one.error for one in found.values() if one.error]
+    return {path: one.vector for path, one in found.items()}
+
+
+def waveform(path: Path) -> np.ndarray:
+    return soundfile.read(path, dtype="float32")[0]
+
+
+@pytest.mark.parametrize("view", [FRAMES, HALF, CROPS, View(layers=True), View(crop_seconds=0.2, layers=True)])
+def test_the_second_run_reads_from_the_store_what_the_first_gave_to_the_last_bit(store, paths, view):
+    first, second = Counting(), Counting()
+    fresh = arrays(store.embed(first, paths, view=view, batch_size=4))
+    stored = arrays(store.embed(second, paths, view=view, batch_size=4))
+    assert sum(first.batches) == (10 if view.crop_seconds is None else 30) and not second.batches
+    expected = LogMel().embed_view([waveform(path) for path in paths], view)
+    for path, rows in zip(paths, expected, strict=True):
+        rows = rows.astype(np.float16).astype(np.float32) if view == HALF else rows
+        np.testing.assert_array_equal(fresh[path], rows if view.ragged else rows[0])
+        np.testing.assert_array_equal(stored[path], fresh[path])
+        assert stored[path].dtype == fresh[path].dtype == np.float32
+
+
+def test_views_of_one_encoder_do_not_collide_and_the_plain_one_stays_where_it_was(store, paths):
+    encoder = LogMel()
+    views = [PLAIN, FRAMES, HALF, CROPS, View(crop_seconds=0.3), View(layers=True)]
+    found = [arrays(store.embed(encoder, paths, view=view)) for view in views]
+    assert [one[paths[0]].shape for one in found] == [(80,), (48, 40), (48, 40), (3, 80), (2, 80), (80,)]
+    assert len({store.folder(encoder, view) for view in views}) == len(views)
+    assert store.folder(encoder) == store.root / f"{encoder.identity}-p1"
+    np.testing.assert_allclose(found[1][paths[0]].mean(axis=0), found[0][paths[0]][:40], rtol=1e-5)
+    (plain,), (half,) = (list(store.folder(encoder, view).glob("*.npy")) for view in (PLAIN, HALF))
+    assert set(json.loads(plain.with_suffix(".json").read_text())) == {
+        *("schema_version", "dimension", "dtype", "name", "identity", "preprocessing", "sample_rate", "encoder")
+    }
+    sidecar = json.loads(half.with_suffix(".json").read_text())
+    assert (sidecar["dtype"], sidecar["dimension"], sidecar["hop_seconds"]) == ("<f2", 40, 0.01)
+    assert sidecar["view"] == {"frames": True, "crop_seconds": None, "layers": False, "dtype": "float16"}
+
+
+def test_the_plain_shards_bytes_are_rows_of_float32_and_lines_of_key_and_checksum(store, paths):
+    encoder = LogMel()
+    list(store.embed(encoder, paths[:1]))
+    (shard,) = store.folder(encoder).glob("*.npy")
+    (row,) = encoder.embed([waveform(paths[0])])
+    assert shard.read_bytes()[128:] == row.astype("<f4").tobytes()
+    key = hashlib.sha256(paths[0].read_bytes()).hexdigest()
+    assert shard.with_suffix(".ids").read_text() == f"{key} {zlib.crc32(row.tobytes()):08x}\n"
+
+
+def test_full_memory_halves_batches_of_crops_for_good(store, paths):
+    encoder = Counting(most=3)
+    found = arrays(store.embed(encoder, paths, view=CROPS, batch_size=8))
+    assert encoder.batches[0] == 8 and max(encoder.batches[3:]) <= 2
+    np.testing.assert_array_equal(found[paths[0]], LogMel().embed_view([waveform(paths[0])], CROPS)[0])
+
+
+def test_xares_layers_of_crops_come_from_the_unmodified_file(store, paths, tmp_path):
+    pytest.importorskip("torch", reason="the extra `torch` is not installed")
+    encoder = load_encoder(str(save(tmp_path / "code", "mine.py", sources.layered())), device="cpu")
+    view = View(crop_seconds=0.2, layers=True)
+    found = arrays(store.embed(encoder, paths, view=view, batch_size=4))
+    for path in paths:
+        (alone,) = encoder.embed_view([waveform(path)], view)
+        assert alone.shape[1] == 36
+        np.testing.assert_allclose(found[path], alone, rtol=1e-5, atol=1e-6)
+
+
+FAULTY = {
+    "nan": ("x * float('nan')", FRAMES, "the frames are not finite"),
+    "width": ("x[..., :5]", FRAMES, "the frames have 5 dimensions where 12 are expected"),
+    "too few": ("x[:, ::2]", FRAMES, "the model fails on it (gave 32 frames for 0.65 s, where its hop of 10 ms"),
+    "none": ("x[:, :0]", FRAMES, "the model fails on it (the clip is too short for a single frame)"),
+    "constant": ("x * 0", FRAMES, "the frames are constant: all their 756 numbers are 0"),
+    "too large": ("x + 1e5", HALF, "the frames are beyond what float16 holds"),
+    "crops": ("x * float('nan')", View(crop_seconds=5.0), "crop 1 of 1: the embedding is not finite"),
+    "one layer": ("x[..., :5]", View(layers=True), "the embedding has 5 dimensions where 12 are expected"),
+}
+
+
+@pytest.mark.parametrize("fault", FAULTY)
+def test_what_is_wrong_with_a_clip_is_named_and_the_others_go_on(store, paths, tmp_path, fault):
+    pytest.importorskip("torch", reason="the extra `torch` is not installed")
+    result, view, message = FAULTY[fault]
+    odd = tmp_path / "odd.wav"
+    soundfile.write(odd, noises(1, seconds=0.65)[0], 16_000)
+    text = sources.XARES.replace(
+        "return self.frames(audio)",
+        f"x = self.frames(audio)\n        return {result} if audio.shape[1] == 10400 else x",
+    )
+    encoder = load_encoder(str(save(tmp_path / "code", "mine.py", text)), device="cpu")
+    for _ in range(2):
+        found = dict(store.embed(encoder, [*paths[:5], odd, *paths[5:]], view=view, batch_size=4))
+        assert [path for path, one in found.items() if one.error] == [odd]
+        assert found[odd].error.startswith(f"odd.wav: {message}")
+
+
+def test_frames_that_tell_no_clips_apart_are_an_error_though_clips_differ_in_length(store, paths, tmp_path):
+    pytest.importorskip("torch", reason="the extra `torch` is not installed")
+    text = sources.XARES.replace("self.frames(audio)", "self.frames(audio) * 0 + torch.arange(12.0)")
+    encoder = load_encoder(str(save(tmp_path / "code", "mine.py", text)), device="cpu")
+    with pytest.raises(EmbeddingError, match="one and the same embedding for all 10 different clips"):
+        list(store.embed(encoder, paths, view=FRAMES))
+
+
+def test_views_that_cannot_be_given(store, paths, tmp_path):
+    encoder = load_encoder(str(save(tmp_path / "code", "mine.py", sources.case())))
+    with pytest.raises(EarmarkError, match="bands: gives one embedding for a clip and no frames"):
+        list(store.embed(encoder, paths, view=FRAMES))
+    np.savez(tmp_path / "x.npz", **{"anna/1.wav": np.arange(3.0)})
+    given = load_encoder(f"embeddings:{tmp_path}/x.npz")
+    with pytest.raises(EarmarkError, match=r"x: holds one vector for a clip; crops-0\.2s need an encoder"):
+        list(store.embed(given, [Path("anna/1.wav")], view=CROPS))
+
+
+PROCESS = """
+import sys, time
+from pathlib import Path
+from earmark.audio.clips import tar_members
+from earmark.embeddings.store import EmbeddingStore
+from earmark.models.encoders.logmel import LogMel
+from earmark.models.encoders.views import View
+class Slow(LogMel):
+    def frames_prepared(self, prepared):
+        time.sleep(0.03)
+        return super().frames_prepared(prepared)
+store, tar = map(Path, sys.argv[1:])
+for member, found in EmbeddingStore(store).embed(Slow(), tar_members(tar), view=View(frames=True), batch_size=2):
+    print(member.name, found.error, flush=True)
+"""
+
+
+def test_killed_again_and_again_frames_of_a_tar_that_were_finished_are_kept(store, tmp_path):
+    tar = packed(tmp_path / "train.tar", clips(tmp_path / "many", 40))
+    members = {member.name: member for member in tar_members(tar)}
+    finished: set[str] = set()
+    for told in (1, 2, 3):  # each time further: what is stored is told first
+        process = subprocess.Popen(
+            [sys.executable, "-c", PROCESS, store.root, tar], stdout=subprocess.PIPE, text=True, cwd=ROOT
+        )
+        for n, line in enumerate(process.stdout):
+            finished.add(line.split()[0])
+            if n == 4 * told:
+                break
+        os.kill(process.pid, signal.SIGKILL)
+        process.wait()
+        hashes = ContentHashes(tmp_path / "hashes")
+        with Shelf(store.folder(LogMel(), FRAMES), {}, Layout(ragged=True)) as shelf:
+            kept = [shelf.get(hashes.of(members[name])) for name in finished]
+        assert all(rows is not None for rows in kept)
+    assert 0 < len(finished) < 40
+    encoder = Counting()
+    found = arrays(store.embed(encoder, list(members.values()), view=FRAMES))
+    assert sum(encoder.batches) <= 40 - len(finished)
+    for name, member in members.items():
+        expected = log_mel(waveform(tmp_path / "many" / name)).astype(np.float32)
+        np.testing.assert_array_equal(found[member], expected)
+
+
+def packed(tar: Path, files: list[Path]) -> Path:
+    with tarfile.open(tar, "w") as archive:
+        for file in files:
+            archive.add(file, file.name)
+    return tar
+
+
+def test_a_member_and_a_file_of_the_same_content_are_embedded_once(store, paths, tmp_path):
+    members = tar_members(packed(tmp_path / "x.tar", paths))
+    encoder = Counting()
+    found = arrays(store.embed(encoder, [*members, *paths], batch_size=4))
+    assert sum(encoder.batches) == 10 and len(found) == 20
+    for member, path in zip(members, paths, strict=True):
+        np.testing.assert_array_equal(found[member], found[path])
+        np.testing.assert_array_equal(found[path], encoder.embed([waveform(path)])[0])
+
+
+def test_what_is_wrong_with_a_member_names_tar_and_member(store, paths, tmp_path):
+    (tmp_path / "label.json").write_text("{}")
+    soundfile.write(tmp_path / "silent.wav", np.zeros(8000), 16_000)
+    members = tar_members(packed(tmp_path / "x.tar", [tmp_path / "label.json", tmp_path / "silent.wav", *paths]))
+    (tmp_path / "x.tar").write_bytes((tmp_path / "x.tar").read_bytes()[: members[-1].offset + 1000])
+    errors = {member.name: one.error for member, one in store.embed(LogMel(), members, view=FRAMES) if one.error}
+    assert set(errors) == {"label.json", "silent.wav", "0-009.wav"}
+    assert errors["label.json"].startswith("x.tar:label.json: is not audio")
+    assert errors["silent.wav"] == "x.tar:silent.wav: is silent, all its samples are zero"
+    assert errors["0-009.wav"].startswith("x.tar:0-009.wav: the tar file ends after 1,000 of its")
+    (tmp_path / "x.tar").unlink()
+    ((_, found),) = store.embed(LogMel(), members[3:4])
+    assert found.error == "x.tar:0-001.wav: the tar file is not there"
+
+
+def test_a_changed_tar_is_read_again(store, paths, tmp_path):
+    tar = packed(tmp_path / "x.tar", paths)
+    before = arrays(store.embed(LogMel(), tar_members(tar)))
+    content = bytearray(tar.read_bytes())
+    third = tar_members(tar)[3]
+    content[third.offset + 1000 : third.offset + 3000] = content[third.offset + 3000 : third.offset + 5000]
+    tar.write_bytes(content)
+    after = arrays(store.embed(LogMel(), tar_members(tar)))
+    assert [member for member in before if not np.array_equal(before[member], after[member])] == [third]
