@@ -9,8 +9,8 @@ from typing import Any
 import pandas as pd
 
 from earmark import script
-from earmark.commands.speaker_systems import device_of, require_complete, system_of
-from earmark.errors import MissingError
+from earmark.commands.speaker_systems import device_of, naming, require_complete, system_of
+from earmark.errors import MissingError, shown_path
 from earmark.report.documents import render
 from earmark.report.files import locked, write_together
 from earmark.report.plots import bar_chart, det_chart
@@ -46,7 +46,11 @@ def tell_case(arguments: Namespace) -> int:
     benchmark = read_benchmark(arguments.benchmark, arguments.protocols)
     vectors, missing = system.embeddings(benchmark.names, benchmark.folder)
     require_complete(missing, arguments)
-    lists = {name: trials.with_scores(BackEnd().scores(trials, vectors)[0]) for name, trials in benchmark.lists.items()}
+    with naming(system.encoder.name):
+        back_end = BackEnd()
+        lists = {
+            name: trials.with_scores(back_end.scores(trials, vectors)[0]) for name, trials in benchmark.lists.items()
+        }
     found = evaluate_protocols(
         benchmark,
         lists,
@@ -55,7 +59,8 @@ def tell_case(arguments: Namespace) -> int:
         rng=script.generator(arguments),
         p_target=arguments.p_target,
     )
-    outcomes = list(script.progress(found, arguments, total=len(lists), what="metrics", unit="protocol"))
+    with naming(shown_path(benchmark.folder)):
+        outcomes = list(script.progress(found, arguments, total=len(lists), what="metrics", unit="protocol"))
     name = arguments.name or system.encoder.name
     folder = arguments.output_dir / file_name(name)
     with locked([folder]):

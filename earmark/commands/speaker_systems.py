@@ -1,7 +1,8 @@
 """The system that a user names by flags: an encoder, embeddings or scores, and what happens to them."""
 
 from argparse import Namespace
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -41,10 +42,13 @@ def with_back_end(system: System, arguments: Namespace) -> System:
         vectors, missing = system.embeddings(speakers, arguments.audio_root or arguments.cohort.parent)
         require_complete(missing, arguments)
         cohort = (vectors, speakers)
-    system = replace(system, back_end=BackEnd.of(models, arguments.mean, cohort, arguments.top_n))
+    with naming(shown_path(arguments.cohort) if arguments.cohort else "--mean"):
+        system = replace(system, back_end=BackEnd.of(models, arguments.mean, cohort, arguments.top_n))
     if arguments.calibrate:
         trials = scored(arguments.calibrate, system, arguments)
-        found = calibration.fit(np.asarray(trials.scores), np.asarray(trials.labels))
+        with naming(shown_path(arguments.calibrate)):
+            complete = trials.take(~np.isnan(np.asarray(trials.scores)))
+            found = calibration.fit(np.asarray(complete.scores), np.asarray(complete.labels))
         if found.scale <= 0:
             raise EarmarkError(f"{shown_path(arguments.calibrate)}: higher scores are not more likely targets there.")
         system = replace(system, calibration=found)
@@ -58,9 +62,19 @@ def scored(path: Path, system: System, arguments: Namespace) -> Trials:
         raise EarmarkError(f"{shown_path(path)}: has no labels, so no error rate can be computed")
     if trials.scores is not None and path == arguments.calibrate:
         system = replace(system, score_file=path)
-    scores, missing = system.scores(trials, arguments.audio_root or path.parent)
+    with naming(shown_path(path)):
+        scores, missing = system.scores(trials, arguments.audio_root or path.parent)
     require_complete(missing, arguments)
     return trials.with_scores(scores)
+
+
+@contextmanager
+def naming(what: str) -> Iterator[None]:
+    """Data that some metric or back end cannot take becomes an error that names them."""
+    try:
+        yield
+    except ValueError as error:
+        raise EarmarkError(f"{what}: {error}") from error
 
 
 def require_complete(missing: Sequence[str], arguments: Namespace) -> None:

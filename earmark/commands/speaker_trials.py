@@ -8,7 +8,14 @@ from typing import Any
 import numpy as np
 
 from earmark import script
-from earmark.commands.speaker_systems import device_of, require_complete, scored, system_of, with_back_end
+from earmark.commands.speaker_systems import (
+    device_of,
+    naming,
+    require_complete,
+    scored,
+    system_of,
+    with_back_end,
+)
 from earmark.errors import EarmarkError, MissingError, shown_path
 from earmark.metrics.detection import det_curve, roc
 from earmark.report.documents import render
@@ -53,7 +60,8 @@ def submit(lists: Mapping[str, Path], system: System, arguments: Namespace, path
     scores = {}
     for name, file in lists.items():
         trials = read_trials(file)
-        scores[name], missing = system.scores(trials, arguments.audio_root or file.parent)
+        with naming(shown_path(file)):
+            scores[name], missing = system.scores(trials, arguments.audio_root or file.parent)
         require_complete(missing, Namespace(allow_missing=False))  # a submission has a score for every trial
     write_together({path: tidyvoice.submission_bytes(scores)})
     counts = {name: len(found) for name, found in scores.items()}
@@ -74,14 +82,12 @@ def verified(system: System, arguments: Namespace, folder: Path, by_language: bo
     speakers = speakers_of(trials.names, read_speakers(arguments.speakers) if arguments.speakers else None)
     warn_of_overlap(speakers, arguments)
     draws = Draws.of(speakers or map(str, trials.names), arguments.bootstrap, script.generator(arguments))
-    try:
+    with naming(shown_path(arguments.trials)):
         found = evaluate(trials, speakers, draws=draws, p_target=arguments.p_target)
         extra = {
             "against": against(trials, speakers, found, draws, arguments),
             "languages": languages(trials, speakers, draws, arguments) if by_language else None,
         }
-    except ValueError as error:
-        raise EarmarkError(f"{shown_path(arguments.trials)}: {error}") from error
     text = to_json(SpeakerSummary, summarise(found, system, left_out, arguments) | extra)
     report, tables = render("trials.md.j2", s=SpeakerSummary.model_validate_json(text).model_dump())
     curve = det_curve(roc(np.asarray(trials.scores), np.asarray(trials.labels)))

@@ -96,7 +96,7 @@ def check_results(said: Mapping[str, Any]) -> list[str]:
     config = said.get("config")
     if not isinstance(config, dict) or not {"benchmark_dir", "device"} <= set(config):
         problems.append("config lacks benchmark_dir or device")
-    elif config.get("carriers") == "self-made":
+    elif config.get("self_made_carriers"):
         problems.append("the carriers are self-made; only CASE's own benchmark counts")
     by_protocol = said.get("protocol_results")
     if not isinstance(by_protocol, dict):

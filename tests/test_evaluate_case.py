@@ -1,0 +1,308 @@
+"""evaluate_speaker.py case, check and verify: a benchmark in CASE's own layout, with vectors made up by speaker."""
+
+import gzip
+import json
+
+import numpy as np
+import pytest
+import soundfile
+
+import evaluate_speaker
+from earmark.metrics.detection import case_equal_error_rate, equal_error_rate, roc
+from earmark.suites.case import aggregates, category, facts, protocols, read_results
+from earmark.suites.case_submission import CARD, OPEN, RULES, check_card, check_results
+
+SPEAKERS, UTTERANCES, NOISE = (
+    8,
+    4,
+    {"clean": 0.8, "codec": 1.0, "mic": 0.9, "noise": 1.2, "reverb": 1.5, "playback": 2.0},
+)
+
+
+def condition(protocol):
+    return {"clean": "clean", "reverb": "reverb"}.get(
+        category(protocol), protocol.removeprefix("clean_").replace("_", "/", 1)
+    )
+
+
+def name(protocol, speaker, utterance):
+    return f"voxceleb1_o/{condition(protocol)}/id{speaker:02d}/utt_{utterance:04d}.wav"
+
+
+@pytest.fixture
+def benchmark(tmp_path):
+    """Lists with self-trials and repeats, and vectors that get noisier from category to category."""
+    rng = np.random.default_rng(0)
+    folder = tmp_path / "case"
+    (folder / "trials").mkdir(parents=True)
+    centres = rng.normal(size=(SPEAKERS, 16))
+    vectors = {}
+    for protocol in protocols():
+        for speaker in range(SPEAKERS):
+            for utterance in range(UTTERANCES):
+                noise = NOISE[category(protocol)] * rng.normal(size=16)
+                vectors.setdefault(name(protocol, speaker, utterance), centres[speaker] + noise)
+        lines = []
+        for _ in range(150):
+            first, second = rng.integers(0, SPEAKERS, 2)
+            one, other = rng.integers(0, UTTERANCES, 2)
+            second = first if rng.random() < 0.4 else second
+            lines.append(f"{int(first == second)} {name('clean_clean', first, one)} {name(protocol, second, other)}")
+        (folder / "trials" / f"{protocol}.txt").write_text("\n".join([*lines, *lines[:7]]) + "\n")
+    np.savez(tmp_path / "vectors.npz", **vectors)
+    return folder
+
+
+def run(benchmark, *flags, code=0):
+    out = benchmark.parent / "out"
+    flags = ["--embeddings", str(benchmark.parent / "vectors.npz"), "--bootstrap", "50", *map(str, flags)]
+    assert evaluate_speaker.main(["case", str(benchmark), "--quiet", "--output-dir", str(out), *flags]) == code
+    return out / "vectors"
+
+
+def scores_of(folder, protocol):
+    lines = gzip.decompress((folder / "scores" / f"{protocol}.csv.gz").read_bytes()).decode().splitlines()
+    rows = [line.split(",") for line in lines[1:]]
+    return rows, np.array([float(row[2]) for row in rows]), np.array([row[3] == "1" for row in rows])
+
+
+def test_published_and_strict_figures_follow_from_the_scores(benchmark):
+    folder = run(benchmark)
+    summary = json.loads((folder / "summary.json").read_text())
+    results = json.loads((folder / "results.json").read_text())
+    assert [p["protocol"] for p in summary["protocols"]] == protocols()
+    for row in summary["protocols"]:
+        rows, scores, labels = scores_of(folder, row["protocol"])
+        published = case_equal_error_rate(scores, labels).rate
+        assert row["published"]["eer"]["value"] == pytest.approx(published)
+        assert results["protocol_results"][row["protocol"]]["eer"] == pytest.approx(published)
+        itself = np.array([enrol.split("/")[-2:] == test.split("/")[-2:] for enrol, test, *_ in rows])
+        seen, repeated = set(), []
+        for enrol, test, *_ in rows:
+            repeated.append((enrol, test) in seen)
+            seen.add((enrol, test))
+        kept = ~itself & ~np.array(repeated)
+        assert (row["n_self_trials"], row["n_repeated_trials"]) == (itself.sum(), sum(repeated))
+        assert row["strict"]["n_trials"] == kept.sum() < row["published"]["n_trials"] == 157
+        assert row["strict"]["eer"]["value"] == pytest.approx(equal_error_rate(roc(scores[kept], labels[kept])).rate)
+        assert row["strict"]["eer"]["low"] <= row["strict"]["eer"]["value"] <= row["strict"]["eer"]["high"]
+    expected = aggregates({p: r["eer"] for p, r in results["protocol_results"].items()})
+    for key in ("clean_eer", "absolute_eer", "degradation_factor", "case_score_v1"):
+        assert results[key] == pytest.approx(getattr(expected, key))
+        estimate = summary["aggregates"]["published"][key]
+        assert estimate["value"] == pytest.approx(getattr(expected, key))
+        assert estimate["low"] < estimate["high"]
+    assert results["category_breakdown"] == pytest.approx(expected.category_breakdown)
+
+
+def test_every_file_that_a_submission_needs_is_written(benchmark):
+    folder = run(benchmark, "--name", "My model (v2)").parent / "My-model-v2"
+    files = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
+    assert files - {".lock"} == {
+        "results.json", "model_card.md", "summary.json", "protocols.csv", "report.md", "report.tex", "det.svg",
+        "categories.svg", *(f"scores/{p}.csv.gz" for p in protocols()),
+    }  # fmt: skip
+    report = (folder / "report.md").read_text()
+    assert "not official" not in report
+    assert "flatters models that are poor on clean speech" in report
+    assert "| 7 | My model (v2) |" in report or "My model (v2)" in report
+    table = (folder / "protocols.csv").read_text().splitlines()
+    assert len(table) == 25
+    assert "published_eer,published_eer_low,published_eer_high" in table[0]
+    assert read_results(folder / "results.json")[0] == "My model (v2)"
+    assert str(benchmark.parent) not in (folder / "summary.json").read_text() + (folder / "results.json").read_text()
+
+
+def test_the_same_command_gives_the_same_bytes(benchmark):
+    folder = run(benchmark)
+    first = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file() and path.name != "summary.json"}
+    run(benchmark)
+    assert {path: path.read_bytes() for path in first} == first
+
+
+def test_a_filled_in_card_stays(benchmark):
+    card = run(benchmark) / "model_card.md"
+    assert OPEN in card.read_text()
+    card.write_text("# mine\n")
+    run(benchmark)
+    assert card.read_text() == "# mine\n"
+
+
+@pytest.mark.parametrize(
+    ("protocol", "there", "gone"), [("published", "published", "strict"), ("strict", "strict", "published")]
+)
+def test_one_of_the_protocols_alone(benchmark, protocol, there, gone):
+    folder = run(benchmark, "--protocol", protocol)
+    summary = json.loads((folder / "summary.json").read_text())
+    assert summary["protocols"][0][gone] is None
+    assert set(summary["aggregates"]) == {there}
+    assert (folder / "results.json").exists() == (there == "published")
+
+
+def test_some_protocols_have_figures_but_no_aggregates(benchmark):
+    folder = run(benchmark, "--protocols", "clean_clean", "clean_reverb")
+    summary = json.loads((folder / "summary.json").read_text())
+    assert (len(summary["protocols"]), summary["aggregates"]) == (2, {})
+    assert not (folder / "results.json").exists()
+
+
+def test_the_second_layout_is_found(benchmark):
+    (benchmark / "benchmark").mkdir()
+    (benchmark / "trials").rename(benchmark / "benchmark" / "trials")
+    assert (run(benchmark) / "results.json").exists()
+
+
+def test_lists_that_are_missing_are_all_named(benchmark, capsys):
+    for protocol in ("clean_reverb", "clean_codec_gsm"):
+        (benchmark / "trials" / f"{protocol}.txt").unlink()
+    run(benchmark, code=1)
+    said = capsys.readouterr().err
+    assert "2 trial lists are missing" in said
+    assert "clean_reverb.txt" in said and "clean_codec_gsm.txt" in said
+    assert not (benchmark.parent / "out").exists()
+
+
+def test_utterances_without_a_vector_stop_the_run_or_are_counted(benchmark, capsys):
+    path = benchmark.parent / "vectors.npz"
+    with np.load(path) as vectors:
+        kept = {key: vectors[key] for key in vectors.files if key != name("clean_reverb", 3, 1)}
+    np.savez(path, **kept)
+    run(benchmark, code=1)
+    assert name("clean_reverb", 3, 1) in capsys.readouterr().err
+    summary = json.loads((run(benchmark, "--allow-missing") / "summary.json").read_text())
+    reverb = next(row for row in summary["protocols"] if row["protocol"] == "clean_reverb")
+    assert reverb["n_missing"] > 0
+    assert reverb["published"]["n_trials"] == 157 - reverb["n_missing"]
+    assert summary["exclusions"] == [{"reason": "without a score", "count": reverb["n_missing"]}]
+
+
+def test_a_protocol_without_targets_is_named(benchmark, capsys):
+    path = benchmark / "trials" / "clean_mic_phone.txt"
+    path.write_text("".join(line + "\n" for line in path.read_text().splitlines() if line.startswith("0")))
+    run(benchmark, code=1)
+    assert "clean_mic_phone: no target trials" in capsys.readouterr().err
+
+
+def test_a_constant_encoder_is_an_error_and_not_a_perfect_one(benchmark, capsys):
+    path = benchmark.parent / "vectors.npz"
+    with np.load(path) as vectors:
+        np.savez(path, **dict.fromkeys(vectors.files, np.arange(1.0, 5.0)))
+    run(benchmark, code=1)
+    assert "alike" in capsys.readouterr().err
+
+
+def test_a_file_instead_of_a_benchmark(tmp_path, capsys):
+    (tmp_path / "x").mkdir()
+    assert evaluate_speaker.main(["case", str(tmp_path / "x"), "--encoder", "logmel"]) == 2
+    assert "trials/" in capsys.readouterr().err
+
+
+# --- submission ---------------------------------------------------------------------------------------------
+
+
+def published_results():
+    """A results file that keeps every rule."""
+    eers = {p: 0.01 + 0.001 * i for i, p in enumerate(protocols())}
+    found = aggregates(eers)
+    keys = ("clean_eer", "absolute_eer", "degradation_factor", "case_score_v1", "category_breakdown")
+    return {
+        "model_name": "M",
+        **{key: getattr(found, key) for key in keys},
+        "config": {"benchmark_dir": "case", "device": "cuda"},
+        "protocol_results": {p: {"eer": e, "min_dcf": 0.1, "num_trials": facts()["trials"]} for p, e in eers.items()},
+    }
+
+
+def complete_card():
+    lines = ["# M"]
+    for section, entries in CARD.items():
+        lines.append(f"\n## {section}\n")
+        lines += [f"- {entry}: {RULES.get(entry, '16 kHz' if entry == 'Sample rate' else 'said')}" for entry in entries]
+    return "\n".join(lines) + "\n"
+
+
+def test_a_submission_that_keeps_the_rules(tmp_path, capsys):
+    (tmp_path / "results.json").write_text(json.dumps(published_results()))
+    (tmp_path / "model_card.md").write_text(complete_card())
+    assert evaluate_speaker.main(["check", str(tmp_path)]) == 0
+    assert "keeps the rules" in capsys.readouterr().out
+
+
+def broken(**changes):
+    def change(results):
+        for key, value in changes.items():
+            results[key] = value
+
+    return change
+
+
+@pytest.mark.parametrize(
+    ("change", "problem"),
+    [
+        (lambda r: r["protocol_results"].pop("clean_reverb"), "protocol clean_reverb is missing"),
+        (lambda r: r["protocol_results"]["clean_clean"].update(eer=float("nan")), "eer is nan"),
+        (lambda r: r["protocol_results"]["clean_clean"].update(min_dcf=None), "min_dcf is None"),
+        (
+            lambda r: r["protocol_results"]["clean_clean"].update(num_trials=157),
+            "num_trials is 157; CASE's list has 10,000",
+        ),
+        (lambda r: r["protocol_results"].update(my_own={"eer": 0.1}), "my_own is no protocol of CASE"),
+        (broken(absolute_eer=0.5), "absolute_eer is 0.5, but 0."),
+        (broken(case_score_v1=None), "case_score_v1 is None"),
+        (lambda r: r["category_breakdown"].update(codec=0.9), "category codec is 0.9"),
+        (broken(model_name=" "), "model_name is empty"),
+        (broken(config={}), "config lacks benchmark_dir or device"),
+        (broken(config={"benchmark_dir": "x", "device": "cpu", "self_made_carriers": True}), "carriers are self-made"),
+    ],
+)
+def test_every_rule_of_results_is_checked(change, problem):
+    results = published_results()
+    change(results)
+    assert [p for p in check_results(results) if problem in p], check_results(results)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "problem"),
+    [
+        ("- Loss: said", "", "Training / Loss is missing"),
+        ("- Loss: said", f"- Loss: {OPEN} (AAM)", "Training / Loss is still open"),
+        ("16 kHz", "8 kHz", "CASE asks for 16 kHz"),
+        ("- Single model: yes", "- Single model: no, three of them", "where the rules ask for 'yes'"),
+        ("in the training data: no", "in the training data: yes", "where the rules ask for 'no'"),
+    ],
+)
+def test_every_rule_of_the_card_is_checked(tmp_path, old, new, problem):
+    card = tmp_path / "model_card.md"
+    assert old in complete_card()
+    card.write_text(complete_card().replace(old, new))
+    assert [p for p in check_card(card) if problem in p]
+
+
+def test_all_broken_rules_are_said_at_once(benchmark, capsys):
+    assert evaluate_speaker.main(["check", str(run(benchmark))]) == 1
+    said = capsys.readouterr().out
+    assert said.count("num_trials is 157") == 24
+    assert "Training / Data is still open" in said
+    assert "Preprocessing / Sample rate" in said
+
+
+# --- on disk ------------------------------------------------------------------------------------------------
+
+
+def test_verify_names_every_file_that_is_missing(benchmark, capsys):
+    for path in benchmark.glob("trials/*.txt"):
+        for line in path.read_text().splitlines():
+            for utterance in line.split()[1:]:
+                target = benchmark / utterance
+                if not target.exists():
+                    target.parent.mkdir(parents=True, exist_ok=True)
+                    soundfile.write(target, np.full(1600, 0.1), 16_000)
+    assert evaluate_speaker.main(["verify", str(benchmark)]) == 0
+    lost = next(iter(sorted(benchmark.glob("voxceleb1_o/reverb/*/*.wav"))))
+    lost.unlink()
+    (benchmark / "trials" / "clean_noise_snr_5.txt").unlink()
+    capsys.readouterr()
+    assert evaluate_speaker.main(["verify", str(benchmark)]) == 1
+    said = capsys.readouterr().out
+    assert lost.relative_to(benchmark).as_posix() in said
+    assert "clean_noise_snr_5" in said

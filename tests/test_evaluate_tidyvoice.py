@@ -1,0 +1,210 @@
+"""evaluate_speaker.py tidyvoice, and what it shares with trials: means, cohorts, calibration, submission, comparison."""
+
+import json
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import evaluate_speaker
+from earmark.metrics.detection import cllr, equal_error_rate, min_cllr, roc
+from earmark.suites.trials import read_trials
+
+LANGUAGES, SPEAKERS = ("de", "fr"), 10
+
+
+@pytest.fixture
+def here(tmp_path, monkeypatch):
+    """A labelled list across languages, evaluation lists without labels, a cohort, and vectors of everybody."""
+    monkeypatch.chdir(tmp_path)
+    rng = np.random.default_rng(0)
+    offset = rng.normal(size=12)  # what all vectors share, and a mean takes off
+    languages = {language: 0.5 * rng.normal(size=12) for language in LANGUAGES}
+    vectors = {}
+    for group in ("spk", "other"):
+        for s in range(SPEAKERS):
+            centre = rng.normal(size=12)
+            for language in LANGUAGES:
+                for u in range(3):
+                    noise = 0.6 * rng.normal(size=12)
+                    vectors[f"{group}{s}/{language}/{u}.wav"] = centre + languages[language] + noise + 3 * offset
+    np.savez("vectors.npz", **vectors)
+    utterances = [name for name in vectors if name.startswith("spk")]
+    pairs = [(a, b) for a, b in rng.choice(utterances, (600, 2)) if a != b]
+    same = [a.split("/")[0] == b.split("/")[0] for a, b in pairs]
+    (tmp_path / "dev.txt").write_text("".join(f"{int(y)} {a} {b}\n" for (a, b), y in zip(pairs, same, strict=True)))
+    (tmp_path / "cal.txt").write_text("".join(f"{int(y)} {b} {a}\n" for (a, b), y in zip(pairs, same, strict=True)))
+    (tmp_path / "A.txt").write_text("".join(f"{a}\t{b}\n" for a, b in pairs[:50]))
+    (tmp_path / "U.txt").write_text("".join(f"{a} {b}\n" for a, b in pairs[50:80]))
+    cohort = [name for name in vectors if name.startswith("other")]
+    (tmp_path / "cohort").write_text("".join(f"{name} {name.split('/')[0]}\n" for name in cohort))
+    return tmp_path, vectors
+
+
+def run(*flags, command="tidyvoice", code=0, vectors="vectors.npz"):
+    flags = ["--embeddings", vectors, "--bootstrap", "50", "--output-dir", "out", *map(str, flags)]
+    assert evaluate_speaker.main([command, "--quiet", *flags]) == code
+    return None if code else json.loads(next(Path("out").rglob("summary.json")).read_text())
+
+
+def unit(rows):
+    return rows / np.linalg.norm(rows, axis=-1, keepdims=True)
+
+
+def test_languages_are_told_apart_and_the_baseline_stands_beside(here):
+    summary = run("--trials", "dev.txt")
+    languages = summary["languages"]
+    assert [row["name"] for row in languages["conditions"]] == ["all", "same language", "different languages"]
+    by_name = {row["name"]: row for row in languages["conditions"]}
+    assert by_name["all"]["eer"]["value"] == pytest.approx(summary["metrics"]["eer"]["value"])
+    assert by_name["different languages"]["eer"]["low"] is not None
+    assert sum(row["n"] for row in languages["groups"]) == summary["n_trials"]
+    assert languages["baseline"]["results"]["dev"] == {"eer": 0.0307, "min_dcf": 0.82}
+    report = (here[0] / "out" / "vectors" / "report.md").read_text()
+    assert "SimAM-ResNet34" in report
+    assert "| target, different languages |" in report
+
+
+def test_as_norm_is_that_of_a_direct_loop(here):
+    folder, vectors = here
+    summary = run("--trials", "dev.txt", "--mean", "cohort", "--cohort", "cohort", "--top-n", "5")
+    assert summary["back_end"] == {
+        "scores": "AS-norm of cosines", "mean": "cohort", "cohort_speakers": 10, "top_n": 5, "enrolment_models": 0,
+        "calibration": None,
+    }  # fmt: skip
+    names = [line.split()[0] for line in (folder / "cohort").read_text().splitlines()]
+    mean = np.mean([vectors[name].astype(np.float32) for name in names], axis=0, dtype=float)
+    speakers = sorted({name.split("/")[0] for name in names})
+    cohort = [
+        np.mean([unit(vectors[name].astype(np.float32) - mean) for name in names if name.startswith(f"{s}/")], axis=0)
+        for s in speakers
+    ]
+    trials = read_trials(folder / "out" / "vectors" / "scores.csv.gz")
+    for i in range(0, len(trials), 37):
+        sides = [trials.names[trials.enrolment[i]], trials.names[trials.test[i]]]
+        one, other = (unit(vectors[name].astype(np.float32) - mean) for name in sides)
+        expected = 0.0
+        for side in (one, other):
+            top = np.sort([side @ unit(speaker) for speaker in cohort])[-5:]
+            expected += ((one @ other) - top.mean()) / top.std() / 2
+        assert trials.scores[i] == pytest.approx(expected, abs=1e-4)
+
+
+def test_a_mean_that_all_share_is_worth_taking_off(here):
+    _, vectors = here
+    raw = run("--trials", "dev.txt")["metrics"]["eer"]["value"]
+    centred = run("--trials", "dev.txt", "--mean", "cohort", "--cohort", "cohort")
+    assert centred["metrics"]["eer"]["value"] < raw
+    np.save("mean.npy", np.mean(list(vectors.values()), axis=0))
+    from_file = run("--trials", "dev.txt", "--mean", "mean.npy")
+    assert from_file["back_end"]["mean"] == "mean.npy"
+    assert from_file["metrics"]["eer"]["value"] < raw
+
+
+def test_calibration_on_another_list_makes_likelihood_ratios_and_keeps_the_eer(here):
+    raw = run("--trials", "dev.txt")
+    found = run("--trials", "dev.txt", "--calibrate", "cal.txt")
+    assert found["metrics"]["eer"]["value"] == pytest.approx(raw["metrics"]["eer"]["value"])
+    assert found["metrics"]["cllr"]["value"] < raw["metrics"]["cllr"]["value"]
+    assert found["metrics"]["cllr"]["value"] - found["metrics"]["min_cllr"]["value"] < 0.15
+    assert found["back_end"]["calibration"]["scale"] > 0
+    trials = read_trials(here[0] / "out" / "vectors" / "scores.csv.gz")
+    assert cllr(trials.scores, trials.labels) == pytest.approx(found["metrics"]["cllr"]["value"])
+    assert min_cllr(trials.scores, trials.labels) == pytest.approx(found["metrics"]["min_cllr"]["value"])
+
+
+def test_models_of_several_utterances_are_averaged_after_length_normalisation(here):
+    folder, vectors = here
+    (folder / "spk2utt").write_text("".join(f"model{s} spk{s}/de/0.wav spk{s}/fr/0.wav\n" for s in range(SPEAKERS)))
+    lines = [f"{int(s == t)} model{s} spk{t}/de/2.wav\n" for s in range(SPEAKERS) for t in range(SPEAKERS)]
+    (folder / "models.txt").write_text("".join(lines))
+    (folder / "speakers").write_text(
+        "".join(f"model{s} {s}\n" for s in range(SPEAKERS)) + "".join(f"spk{s}/de/2.wav {s}\n" for s in range(SPEAKERS))
+    )
+    summary = run("--trials", "models.txt", "--enrolments", "spk2utt", "--speakers", "speakers", command="trials")
+    assert (summary["back_end"]["enrolment_models"], summary["n_speakers"]) == (10, 10)
+    trials = read_trials(folder / "out" / "scores.csv.gz")
+    for i in (0, 37, 99):
+        model, test = trials.names[trials.enrolment[i]], trials.names[trials.test[i]]
+        parts = [unit(vectors[f"spk{model[5:]}/{language}/0.wav"]) for language in LANGUAGES]
+        assert trials.scores[i] == pytest.approx(unit(np.mean(parts, axis=0)) @ unit(vectors[test]), abs=1e-6)
+
+
+def test_two_systems_are_compared_on_the_same_trials(here):
+    _, vectors = here
+    rng = np.random.default_rng(1)
+    np.savez("noisy.npz", **{name: vector + 2 * rng.normal(size=12) for name, vector in vectors.items()})
+    run("--trials", "dev.txt", vectors="noisy.npz")
+    other = here[0] / "out" / "noisy" / "scores.csv.gz"
+    assert evaluate_speaker.main(
+        ["tidyvoice", "--quiet", "--embeddings", "vectors.npz", "--trials", "dev.txt", "--against", str(other),
+         "--output-dir", "second", "--mean", "cohort", "--cohort", "cohort"]
+    ) == 0  # fmt: skip
+    summary = json.loads((here[0] / "second" / "vectors" / "summary.json").read_text())
+    scores = read_trials(other)
+    rate = equal_error_rate(roc(scores.scores, scores.labels)).rate
+    against = summary["against"]
+    assert against["metrics"]["eer"]["value"] == pytest.approx(rate)
+    assert against["differences"]["eer"]["value"] == pytest.approx(summary["metrics"]["eer"]["value"] - rate)
+    assert against["differences"]["eer"]["high"] < 0
+    assert against["p_values"]["eer"] < 0.05
+
+
+# --- submission ---------------------------------------------------------------------------------------------
+
+
+def test_both_evaluation_lists_become_one_checked_archive(here, capsys):
+    folder, vectors = here
+    assert evaluate_speaker.main(
+        ["tidyvoice", "--quiet", "--embeddings", "vectors.npz", "--eval-a", "A.txt", "--eval-u", "U.txt",
+         "--output-dir", "out"]
+    ) == 0  # fmt: skip
+    path = folder / "out" / "vectors" / "submission.zip"
+    with zipfile.ZipFile(path) as archive:
+        assert archive.namelist() == ["tv26_eval-A.txt", "tv26_eval-U.txt"]
+        numbers = [float(line) for line in archive.read("tv26_eval-A.txt").decode().splitlines()]
+    trials = read_trials(folder / "A.txt")
+    assert len(numbers) == 50
+    first, last = (unit(vectors[trials.names[side[-1]]]) for side in (trials.enrolment, trials.test))
+    assert numbers[-1] == pytest.approx(first @ last, abs=1e-6)
+    capsys.readouterr()
+    assert evaluate_speaker.main(["check", str(path), "--eval-a", "A.txt", "--eval-u", "U.txt"]) == 0
+    assert "keeps the rules" in capsys.readouterr().out
+    assert evaluate_speaker.main(["check", str(path)]) == 1  # against the published sizes
+    assert "has 50 lines where the list has 4,000,000" in capsys.readouterr().out
+
+
+def test_a_submission_needs_every_score(here, capsys):
+    folder, vectors = here
+    np.savez("few.npz", **{name: vector for name, vector in vectors.items() if not name.startswith("spk3/")})
+    flags = ["--eval-a", "A.txt", "--eval-u", "U.txt", "--output-dir", "out", "--allow-missing"]
+    assert evaluate_speaker.main(["tidyvoice", "--quiet", "--embeddings", "few.npz", *flags]) == 1
+    assert "spk3/" in capsys.readouterr().err
+    assert not list(folder.glob("out/**/submission.zip"))
+
+
+@pytest.mark.parametrize(
+    ("flags", "code", "message"),
+    [
+        (["--eval-a", "A.txt"], 2, "both --eval-a FILE and --eval-u FILE"),
+        ([], 2, "--trials FILE"),
+        (["--trials", "dev.txt", "--mean", "cohort"], 2, "--mean cohort needs --cohort"),
+        (["--trials", "dev.txt", "--mean", "nowhere.npy"], 2, "nowhere.npy is not there"),
+        (["--trials", "dev.txt", "--mean", "vectors.npz"], 1, "is no .npy file of one vector"),
+        (["--trials", "A.txt"], 1, "has no labels"),
+        (["--trials", "nowhere.txt"], 1, "nowhere.txt"),
+    ],
+)
+def test_wrong_usage_is_said(here, capsys, flags, code, message):
+    run(*flags, code=code)
+    assert message in capsys.readouterr().err
+
+
+def test_a_cohort_that_knows_the_speakers_is_warned_about(here, capsys):
+    folder, vectors = here
+    names = [name for name in vectors if name.startswith("spk")]
+    (folder / "own").write_text("".join(f"{name} {name.split('/')[0]}\n" for name in names))
+    flags = ["--trials", "dev.txt", "--cohort", "own", "--embeddings", "vectors.npz", "--bootstrap", "0"]
+    assert evaluate_speaker.main(["tidyvoice", *flags, "--output-dir", "out"]) == 0
+    assert "10 speakers are in the cohort and in the trials" in capsys.readouterr().err
