@@ -1,4 +1,4 @@
-"""Make the demo speech for speaker verification: 24 synthetic voices, each in four languages.
+"""Make the demo speech for speaker verification and probes: 24 synthetic voices, each in four languages.
 
 A voice is a variant of espeak-ng with a pitch of its own, the same in every language; two utterances of a voice differ
 in sentence, and a little in pitch and speed. The data shows what the tools do. It says nothing about people or models.
@@ -6,7 +6,9 @@ in sentence, and a little in pitch and speed. The data shows what the tools do. 
 Reads   nothing; needs the program espeak-ng (apt-get install espeak-ng)
 Writes  dataset/speaker-demo/<voice>/<language>/<NN>.mp3, dataset/speaker-demo/speakers.csv (path, speaker, gender,
         language), dataset/speaker-demo/case.csv (the clips that the CASE demo degrades),
-        dataset/speaker-demo/trials_crosslingual.txt (`1|0 enrolment test`, non-targets of the same gender)
+        dataset/speaker-demo/trials_crosslingual.txt (`1|0 enrolment test`, non-targets of the same gender),
+        dataset/speaker-demo/tasks/<task>.toml and .csv: probe tasks (voice across languages, language and tempo across
+        voices)
 
   uv run dataset/make_speaker_demo.py
 
@@ -45,7 +47,44 @@ UTTERANCES = 2  # a voice and language
 SPEED, PITCH_WANDERS = (165, 190), 4  # words per minute; steps of espeak-ng's pitch, 0 to 99
 NON_TARGETS = 1000  # of the same language, and of different ones
 CASE_LANGUAGES = ("en", "de")  # half of the clips: their 24 carriers are made in a minute
-TABLES = ("speakers.csv", "case.csv", "trials_crosslingual.txt")
+FOLDS = 4  # of the language task; every voice is in one
+SPLITS_OF_VOICES = ("train", "train", "valid", "test")  # of the tempo task, voices of a gender in turn
+SPLIT_OF_LANGUAGE = {"en": "train", "de": "train", "fr": "valid", "es": "test"}  # of the voice task
+
+# Probe tasks, beside a manifest of the same name.
+TASKS = {
+    "voice": """\
+# Whose voice: heard in English and German, to be told in Spanish.
+name = "voice"
+type = "clip"
+metric = "accuracy"
+data = "voice.csv"
+domain = "speech"
+""",
+    "language": """\
+# Which language, by voices that were not heard before.
+name = "language"
+type = "clip"
+metric = "accuracy"
+data = "language.csv"
+domain = "speech"
+""",
+    "tempo": """\
+# How fast, in words per minute as espeak-ng was told, by voices that were not heard before.
+name = "tempo"
+type = "regression"
+metric = "mse"
+data = "tempo.csv"
+domain = "speech"
+epochs = 25
+""",
+}
+TABLES = (
+    "speakers.csv",
+    "case.csv",
+    "trials_crosslingual.txt",
+    *(f"tasks/{name}.{suffix}" for name in TASKS for suffix in ("toml", "csv")),
+)
 
 # variant of espeak-ng: pitch. The variants differ in formants, breath and roughness too.
 VOICES = {
@@ -106,12 +145,13 @@ SENTENCES = {
 
 @dataclass(frozen=True)
 class Clip:
-    """One utterance; its path is its row's, below DEMO."""
+    """One utterance; its path is its row's, below DEMO. tempo: words per minute."""
 
     path: str
     speaker: str
     gender: str
     language: str
+    tempo: int
     samples: FloatArray
 
     @property
@@ -136,6 +176,7 @@ def make(arguments: argparse.Namespace) -> int:
     write_table("speakers.csv", clips)
     write_table("case.csv", [clip for clip in clips if clip.language in CASE_LANGUAGES])
     (DEMO / "trials_crosslingual.txt").write_text("".join(trials), encoding="utf-8", newline="\n")
+    write_tasks(clips)
     voices = len({clip.speaker for clip in clips})
     show(f"speaker-demo: {voices} voices, {len(clips)} clips, {size / 1e6:.2f} MB, {len(trials):,} trials")
     return 0
@@ -148,6 +189,27 @@ def write_table(name: str, clips: Sequence[Clip]) -> None:
         table.writerows(clip.row for clip in clips)
 
 
+def write_tasks(clips: Sequence[Clip]) -> None:
+    """The probe tasks, with manifests whose paths start from their own folder."""
+    folder = DEMO / "tasks"
+    folder.mkdir()
+    voices = {variant.lower(): turn for named in VOICES.values() for turn, variant in enumerate(named)}
+    rows: dict[str, list[tuple[object, ...]]] = {
+        "voice": [("path", "label", "split")],
+        "language": [("path", "label", "fold", "group")],
+        "tempo": [("path", "label", "split", "group")],
+    }
+    for clip in clips:
+        path, turn = f"../{clip.path}", voices[clip.speaker]
+        rows["voice"].append((path, clip.speaker, SPLIT_OF_LANGUAGE[clip.language]))
+        rows["language"].append((path, clip.language, turn % FOLDS + 1, clip.speaker))
+        rows["tempo"].append((path, clip.tempo, SPLITS_OF_VOICES[turn % len(SPLITS_OF_VOICES)], clip.speaker))
+    for name, text in TASKS.items():
+        (folder / f"{name}.toml").write_text(text, encoding="utf-8", newline="\n")
+        with (folder / f"{name}.csv").open("w", encoding="utf-8", newline="") as file:
+            csv.writer(file, lineterminator="\n").writerows(rows[name])
+
+
 def spoken(rng: np.random.Generator) -> Iterator[Clip]:
     """Every voice in every language, no sentence twice from one voice."""
     for gender, voices in VOICES.items():
@@ -156,10 +218,11 @@ def spoken(rng: np.random.Generator) -> Iterator[Clip]:
             for number in range(UTTERANCES):
                 path = f"{variant.lower()}/{language}/{number:02d}.mp3"
                 setting = int(rng.integers(pitch - PITCH_WANDERS, pitch + PITCH_WANDERS + 1))
-                samples = fitting(texts, f"{language}+{variant}", int(rng.integers(*SPEED)), setting)
+                tempo = int(rng.integers(*SPEED))
+                samples = fitting(texts, f"{language}+{variant}", tempo, setting)
                 if samples is None:
                     raise EarmarkError(f"{path}: no sentence left that lasts 2 to 3 s.")
-                yield Clip(path, variant.lower(), gender, language, samples)
+                yield Clip(path, variant.lower(), gender, language, tempo, samples)
 
 
 def fitting(texts: Iterator[str], voice: str, speed: int, pitch: int) -> FloatArray | None:

@@ -2,11 +2,13 @@
 
 Reads   nothing: trials and scores are made up
 Prints  a score file of 12 million trials (TidyVoice's development list) through `evaluate_speaker.py trials` without
-        intervals, as a whole process; the equal error rate against numpy.sort of the same scores; and 24 protocols
-        of 10,000 trials with 1,000 replicates over speakers
+        intervals, as a whole process; the equal error rate against numpy.sort of the same scores; 24 protocols of
+        10,000 trials with 1,000 replicates over speakers, the metrics alone and the whole `case` command from
+        embeddings; and Resemblyzer on the demo speech, a loop over files against the store (--resemblyzer)
 
   uv run perf/speaker.py
   uv run perf/speaker.py --trials 1000000
+  uv run --all-extras perf/speaker.py --resemblyzer
 """
 
 import resource
@@ -23,7 +25,10 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from earmark import script
+from earmark.embeddings.store import EmbeddingStore
 from earmark.metrics.detection import equal_error_rate, roc
+from earmark.models.encoders import load_encoder
+from earmark.suites.case import protocols
 from earmark.suites.trials import Trials, speakers_of
 from earmark.suites.verification import evaluate
 
@@ -38,11 +43,32 @@ def main(argv: Sequence[str] | None = None) -> int:
 def argument_parser() -> ArgumentParser:
     parser = script.argument_parser(__doc__ or "")
     parser.add_argument("--trials", type=script.positive_int, default=12_000_000, help="lines of the file (12 million)")
+    parser.add_argument("--resemblyzer", action="store_true", help="time Resemblyzer instead of metrics")
     parser.add_argument("--protocols", type=script.positive_int, default=24, help="lists with intervals (24)")
     return parser
 
 
 def tell(arguments: Namespace) -> int:
+    return tell_embedding() if arguments.resemblyzer else tell_metrics(arguments)
+
+
+def tell_embedding() -> int:
+    """Resemblyzer's own loop, decoding and all, against the store; then what the store reads again."""
+    import resemblyzer
+
+    files = sorted((ROOT / "dataset/speaker-demo").rglob("*.mp3"))
+    own = resemblyzer.VoiceEncoder("cpu", verbose=False)
+    own.embed_utterance(resemblyzer.preprocess_wav(files[0]))  # compiles what it compiles
+    loop = seconds(lambda: [own.embed_utterance(resemblyzer.preprocess_wav(path)) for path in files])
+    encoder = load_encoder("resemblyzer", device="cpu")
+    with tempfile.TemporaryDirectory() as folder:
+        first, second = (seconds(lambda: list(EmbeddingStore(Path(folder)).embed(encoder, files))) for _ in range(2))
+    script.show(f"Resemblyzer, {len(files)} clips: loop {loop:.1f} s, store {first:.1f} s, {loop / first:.2f} times")
+    script.show(f"the second time, from the store: {second:.2f} s")
+    return script.COMPLETE
+
+
+def tell_metrics(arguments: Namespace) -> int:
     rng = script.generator(arguments)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "scores.txt"
@@ -53,9 +79,15 @@ def tell(arguments: Namespace) -> int:
         megabytes = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024
     lists = [make_trials(10_000, 40, rng) for _ in range(arguments.protocols)]
     intervals = seconds(lambda: [evaluate(t, speakers_of(t.names), replicates=1000, rng=rng) for t in lists])
+    with tempfile.TemporaryDirectory() as folder:
+        write_case(Path(folder), rng)
+        flags = ["case", folder, "--embeddings", f"{folder}/vectors.npz", "--output-dir", folder]
+        case_command = [sys.executable, str(ROOT / "evaluate_speaker.py"), *flags, "--protocol", "published"]
+        whole_case = seconds(lambda: subprocess.run(case_command, check=True, stdout=subprocess.DEVNULL))
     script.show(f"{arguments.trials:,} trials from a file, all metrics: {whole:.1f} s, peak {megabytes:,.0f} MB")
     script.show(f"equal error rate of {arguments.trials:,} scores: {eer:.2f} s, {eer / sorting:.2f} times numpy.sort")
     script.show(f"{arguments.protocols} lists of 10,000 trials, 1,000 replicates over speakers: {intervals:.1f} s")
+    script.show(f"`case`, 24 protocols of 10,000 trials, from embeddings to the report: {whole_case:.1f} s")
     return script.COMPLETE
 
 
@@ -78,6 +110,24 @@ def make_trials(n: int, speakers: int, rng: np.random.Generator) -> Trials:
     test = np.where(target, same, rng.integers(0, len(names), n))
     labels = enrolment // UTTERANCES == test // UTTERANCES
     return Trials(names, enrolment, test, labels, rng.normal(size=n) + 2.5 * labels)
+
+
+def write_case(folder: Path, rng: np.random.Generator) -> None:
+    """A benchmark in the shape of CASE with an embedding for each of its files, noisier than the clean ones."""
+    (folder / "trials").mkdir()
+    centres, vectors = rng.normal(size=(40, 192)), {}
+    for protocol in protocols():
+        trials = make_trials(10_000, 40, rng)
+        assert trials.labels is not None
+        for name in trials.names:
+            for carrier in ("clean", protocol):
+                noise = rng.normal(size=192) * (1 if carrier == "clean" else 2)
+                vectors.setdefault(f"set/{carrier}/{name}", (centres[int(name[2:7])] + noise).astype(np.float32))
+        sides = trials.names[trials.enrolment], trials.names[trials.test]
+        rows = zip(*sides, trials.labels.tolist(), strict=True)
+        lines = (f"{int(label)} set/clean/{enrol} set/{protocol}/{test}\n" for enrol, test, label in rows)
+        (folder / "trials" / f"{protocol}.txt").write_text("".join(lines), encoding="utf-8")
+    np.savez(folder / "vectors.npz", ids=np.array(list(vectors)), embeddings=np.stack(list(vectors.values())))
 
 
 def write_scores(trials: Trials, path: Path) -> None:

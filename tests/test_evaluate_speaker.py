@@ -1,12 +1,14 @@
 """evaluate_speaker.py: trial lists with scores or embeddings, and leaderboards of CASE results."""
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
+import soundfile
 
 import evaluate_speaker
 from earmark.suites.case import facts, protocols
@@ -232,3 +234,123 @@ def test_carriers_are_made_from_clean_speech_and_verified_on(tmp_path, capsys):
     assert {path.stem for path in (out / "trials").glob("*.txt")} >= {"clean_codec_gsm"}
     code, _ = run_audio(tmp_path, out / "trials" / "clean_codec_gsm.txt", "--encoder", "logmel", "--audio-root", out)
     assert code == 0
+
+
+# --- audio that is not as it should be ----------------------------------------------------------------------
+
+
+def recording(seconds, rate=16_000, channels=1, level=0.1, seed=0):
+    noise = np.random.default_rng(seed).normal(0, level, (int(seconds * rate), channels))
+    return noise if channels > 1 else noise[:, 0]
+
+
+def lying_wav(path):
+    """A header that promises four times as many samples as there are."""
+    soundfile.write(path, recording(1.0), 16_000, subtype="PCM_16")
+    whole = bytearray(path.read_bytes())
+    at = whole.index(b"data") + 4
+    whole[at : at + 4] = (4 * 32_000).to_bytes(4, "little")
+    path.write_bytes(whole)
+
+
+def spoil(path, how):
+    path.unlink(missing_ok=True)
+    if how == "a directory":
+        path.mkdir()
+    elif how == "a lying header":
+        lying_wav(path)
+    elif how == "10 ms":
+        soundfile.write(path, recording(0.01), 16_000)
+    elif how == "silence":
+        soundfile.write(path, np.zeros(16_000), 16_000)
+    elif how == "text":
+        path.write_text("this is no audio\n" * 100)
+    elif how == "nothing in it":
+        path.write_bytes(b"")
+
+
+@pytest.fixture
+def recordings(tmp_path):
+    names = [f"spk{s}/{u}.wav" for s in range(3) for u in range(3)]
+    for number, name in enumerate(names):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        soundfile.write(tmp_path / name, recording(0.5, seed=number), 16_000)
+    pairs = [(a, b) for a in names for b in names if a < b]
+    (tmp_path / "trials.txt").write_text("".join(f"{int(a[3] == b[3])} {a} {b}\n" for a, b in pairs))
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("how", "message"),
+    [
+        ("a directory", "is a folder"),
+        ("a lying header", r"(ends after|header|cut)"),
+        ("10 ms", "too short: 10 ms"),
+        ("silence", "silent"),
+        ("text", r"(not|no) "),
+        ("nothing in it", "empty"),
+    ],
+)
+def test_audio_that_cannot_be_right_is_named_and_nothing_is_written(recordings, capsys, how, message):
+    spoil(recordings / "spk1/1.wav", how)
+    flags = ["--encoder", "logmel", "--store", recordings / "store", "--audio-root", recordings]
+    code, summary = run(recordings, *flags, "--bootstrap", 0)
+    said = capsys.readouterr().err
+    assert (code, summary) == (1, None)
+    assert "1 are missing" in said
+    assert re.search(rf"spk1/1\.wav \(.*{message}", said), said
+    assert not (recordings / "out" / "report.md").exists()
+    code, summary = run(recordings, *flags, "--bootstrap", 0, "--allow-missing")
+    assert (code, summary["exclusions"]) == (0, [{"reason": "without a score", "count": 8}])
+
+
+@pytest.mark.parametrize(("rate", "channels"), [(8_000, 1), (48_000, 1), (16_000, 2), (44_100, 2)])
+def test_other_rates_and_stereo_are_heard(recordings, rate, channels):
+    soundfile.write(recordings / "spk1/1.wav", recording(0.5, rate, channels), rate)
+    flags = ["--encoder", "logmel", "--store", recordings / "store", "--audio-root", recordings, "--bootstrap", 0]
+    assert run(recordings, *flags)[0] == 0
+
+
+def test_an_embedding_of_another_dimension_is_named(trials, capsys):
+    with np.load(trials / "embeddings.npz") as given:
+        vectors = {name: given[name] for name in given.files} | {"spk3/1.wav": np.ones(7)}
+    np.savez(trials / "embeddings.npz", **vectors)
+    assert run(trials, "--embeddings", trials / "embeddings.npz")[0] == 1
+    assert "one dimension" in capsys.readouterr().err
+
+
+def test_a_score_that_is_not_finite_is_named(trials, capsys):
+    lines = (trials / "scores.txt").read_text().splitlines()
+    lines[5] = " ".join([*lines[5].split()[:2], "nan"])
+    (trials / "scores.txt").write_text("\n".join(lines) + "\n")
+    assert run(trials, "--scores", trials / "scores.txt")[0] == 1
+    assert "line 6, column score: 'nan' is not a finite number" in capsys.readouterr().err
+
+
+# --- the demo -----------------------------------------------------------------------------------------------
+
+
+def test_common_flags_stand_before_a_command_or_after_it(tmp_path, capsys):
+    path, _ = small_list(tmp_path)
+    for flags in (["--seed", "3", "trials"], ["trials", "--seed", "3"]):
+        argv = [*flags, "--quiet", "--trials", str(path), "--encoder", "logmel", "--audio-root", str(DEMO)]
+        argv += ["--bootstrap", "10", "--output-dir", str(tmp_path / "o"), "--store", str(tmp_path / "s")]
+        assert evaluate_speaker.main(argv) == 0
+        assert json.loads((tmp_path / "o" / "summary.json").read_text())["seed"] == 3
+
+
+def test_without_a_command_the_demo_makes_its_carriers_once(tmp_path, monkeypatch, capsys):
+    rows = (DEMO / "case.csv").read_text().splitlines()
+    some = [row for row in rows[1:] if row.split(",")[1] in ("m1", "m2", "f1", "f2")]
+    (tmp_path / "case.csv").write_text("\n".join([rows[0], *(f"{DEMO}/{row}" for row in some)]) + "\n")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(evaluate_speaker, "DEMO_SPEECH", tmp_path / "case.csv")
+    assert evaluate_speaker.main(["--quiet"]) == 0
+    first = capsys.readouterr().out
+    assert "not official CASE results" in first
+    assert "24 of 24 protocols, 4 speakers" in first
+    made = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.wav")}
+    assert len(made) == 24 * len(some)
+    assert evaluate_speaker.main(["--quiet"]) == 0
+    assert capsys.readouterr().out == first
+    assert {path: path.stat().st_mtime_ns for path in made} == made

@@ -1,4 +1,4 @@
-"""evaluate_speaker.py tidyvoice, and what it shares with trials: means, cohorts, calibration, submission, comparison."""
+"""evaluate_speaker.py tidyvoice, and what trials shares with it: mean, cohort, calibration, submission, comparison."""
 
 import json
 import zipfile

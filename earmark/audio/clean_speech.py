@@ -98,9 +98,11 @@ def _listed(table: Path) -> list[Source]:
 
 
 def _below(speaker: str, given: Path) -> Path:
-    """Where a listed file goes: as it is below its speaker's folder, or else put there."""
+    """Where a listed file goes: as it is below its speaker's folder, or else put there; no outer folder shows."""
     parts = [part for part in given.parts if part not in ("..", given.anchor)]
-    return Path(*parts) if parts[0] == speaker and len(parts) > 1 else Path(speaker, *parts)
+    if speaker in parts[:-1]:
+        return Path(*parts[parts.index(speaker) :])
+    return Path(speaker, *(parts[-1:] if given.is_absolute() else parts))
 
 
 def _name(path: Path) -> str:

@@ -9,7 +9,7 @@ from typing import Any, Self
 
 import numpy as np
 
-from earmark.audio.decode import AudioError, read_audio
+from earmark.audio.decode import AudioError, heard
 from earmark.models.audio_text import AudioTextModel, windows
 from earmark.models.embedders import Array, Prepared, out_of_memory, release_memory, shown_cause
 from earmark.models.scorers import Answer, Question
@@ -243,15 +243,3 @@ class Careful:
             return self._embed(part), False, ""
         except (RuntimeError, ValueError) as error:
             return None, out_of_memory(error), shown_cause(error)
-
-
-def heard(path: Path, rate: int) -> Array:
-    """A clip's waveform at a model's rate. Raises AudioError for one in which there is nothing to hear."""
-    waveform = read_audio(path, rate)
-    if not len(waveform):
-        raise AudioError(f"{path.name}: is too short for a single sample at {rate} Hz")
-    if not np.isfinite(waveform).all():
-        raise AudioError(f"{path.name}: holds samples that are not finite")
-    if not waveform.any():
-        raise AudioError(f"{path.name}: is silent, all its samples are zero")
-    return waveform

@@ -1,0 +1,265 @@
+"""Speech recognition from frozen frame embeddings, protocol `strict`: a linear CTC head over characters.
+
+LayerNorm → Linear gives each frame a probability of every character and of the blank; the reading is greedy, without
+a lexicon or a language model, so that what is right was in the embeddings. `Utterances`, `Recipe` and `fit`, the loop
+that keeps the best epoch, serve the recipe with a language model and the retrieval probe as well.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from earmark.metrics.word_errors import word_errors, words_right
+from earmark.probes.training import Parameters, Tensor, generator_of, initial_parameters, schedule, torch_library
+
+FloatArray = NDArray[np.floating]
+IntArray = NDArray[np.int64]
+
+BLANK = 0  # the first output; the characters follow
+SHOWN = 3
+
+
+@dataclass(frozen=True)
+class Utterances:
+    """Frame embeddings and what was said.
+
+    frames: n arrays (T', D) of their own lengths, at least one frame each. transcripts: n texts, whose white space is
+    taken for single spaces; normalise them first where case or punctuation should not count. names: what messages
+    call the utterances; their numbers if none are given.
+    """
+
+    frames: Sequence[FloatArray]
+    transcripts: Sequence[str]
+    names: Sequence[str] = field(default=())
+
+    def __post_init__(self) -> None:
+        if len(self.frames) != len(self.transcripts) or len(self.names) not in (0, len(self.frames)):
+            raise ValueError(
+                f"{len(self.frames)} arrays of frames, {len(self.transcripts)} transcripts and {len(self.names)} names "
+                "must be as many"
+            )
+        object.__setattr__(self, "transcripts", [" ".join(text.split()) for text in self.transcripts])
+        width = None
+        for i, frames in enumerate(self.frames):
+            if frames.ndim != 2 or not frames.size or frames.shape[1] != (width := width or frames.shape[1]):
+                raise ValueError(f"utterance {self.name(i)}: frames {frames.shape} must be (frames, {width or 'width'})")
+
+    def __len__(self) -> int:
+        return len(self.frames)
+
+    @property
+    def width(self) -> int:
+        """D, the numbers of a frame."""
+        return int(self.frames[0].shape[1])
+
+    def name(self, i: int) -> str:
+        """What messages call an utterance."""
+        return self.names[i] if self.names else str(i)
+
+    def read(self, i: int) -> NDArray[np.float32]:
+        """The frames of one utterance as float32; ValueError where one is not finite."""
+        frames = np.array(self.frames[i], dtype=np.float32)
+        if not np.isfinite(frames).all():
+            raise ValueError(f"utterance {self.name(i)}: its frames are not finite")
+        return frames
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How a probe is trained. batch_size: items of a step; the learning rate falls from epoch to epoch (`schedule`)."""
+
+    epochs: int = 10
+    batch_size: int = 4
+    learning_rate: float = 1e-3
+
+    def __post_init__(self) -> None:
+        if self.epochs < 1 or self.batch_size < 1 or not self.learning_rate > 0:
+            raise ValueError(f"epochs, batch size and learning rate must be above 0: {self}")
+
+
+@dataclass(frozen=True)
+class Fit:
+    """How training went: mean loss and validation score of every epoch, and the best epoch, counted from 0."""
+
+    losses: tuple[float, ...]
+    valid_scores: tuple[float, ...]
+    best_epoch: int
+
+    @property
+    def best_score(self) -> float:
+        """The validation score that chose the epoch."""
+        return self.valid_scores[self.best_epoch]
+
+
+@dataclass(frozen=True)
+class Transcription:
+    """What a probe makes of the test utterances.
+
+    hypotheses: n texts. errors: (n, 4) as `word_errors` counts them. left_out: names of the utterances that training
+    left out. unfinished: how many hypotheses ended at the length limit (language model only). parameters: the probe's.
+    """
+
+    hypotheses: list[str]
+    errors: IntArray
+    fit: Fit
+    parameters: dict[str, NDArray[np.float32]]
+    left_out: tuple[str, ...] = ()
+    characters: str = ""
+    unfinished: int = 0
+
+    @property
+    def score(self) -> float:
+        """max(0, 1 − WER) over all test utterances together."""
+        return float(words_right(self.errors.sum(axis=0)))
+
+
+def train_ctc(
+    train: Utterances, valid: Utterances, test: Utterances, recipe: Recipe, *, seed: int = 0, device: str = "cpu"
+) -> Transcription:
+    """Train a linear CTC head, choose its epoch by max(0, 1 − WER) on validation, and read the test utterances.
+
+    Characters are those of the training transcripts; any other is beyond the head and counts as an error. An utterance
+    whose transcript needs more frames than it has (one for each character, one between equal neighbours) cannot be
+    trained on: it is named in `left_out`, and validation and test keep theirs. Utterances are read one at a time, so
+    none depends on another. The same seed repeats exactly on a CPU; torch's CTC on a GPU does not promise it.
+    ValueError: an empty training or validation set, widths that differ, frames that are not finite, nothing to train.
+    Source: Graves et al. (2006), Connectionist temporal classification, ICML.
+    """
+    check_splits(train, valid, test)
+    torch = torch_library()
+    characters = "".join(sorted(set("".join(train.transcripts))))
+    number = {character: i for i, character in enumerate(characters, start=BLANK + 1)}
+    targets = [[number[character] for character in text] for text in train.transcripts]
+    fits = [frames_needed(text) <= len(train.frames[i]) for i, text in enumerate(train.transcripts)]
+    items = np.flatnonzero(fits)
+    left_out = tuple(train.name(i) for i in np.flatnonzero(~np.array(fits)))
+    if not len(items) or not characters:
+        raise ValueError(
+            f"no training utterance has frames enough for its transcript; {', '.join(left_out[:SHOWN])} … have not"
+            if left_out
+            else "the training transcripts are empty; there is nothing to learn"
+        )
+    generator = generator_of(seed, 0)
+    fresh = initial_parameters(train.width, len(characters) + 1, generator)
+    parameters = {name: value.to(device) for name, value in fresh._asdict().items()}
+
+    def loss(batch: IntArray) -> Tensor:
+        frames = [train.read(i) for i in items[batch]]
+        lengths = [len(own) for own in frames]
+        logits = _logits(parameters, np.concatenate(frames)).split(lengths)
+        chosen = [targets[i] for i in items[batch]]
+        return torch.nn.functional.ctc_loss(
+            torch.nn.utils.rnn.pad_sequence(logits).log_softmax(dim=2),
+            torch.tensor([c for own in chosen for c in own], dtype=torch.long, device=device),
+            torch.tensor(lengths),
+            torch.tensor([len(own) for own in chosen]),
+            blank=BLANK,
+        )
+
+    def hypotheses(utterances: Utterances) -> list[str]:
+        outputs = (_logits(parameters, utterances.read(i)).cpu().numpy() for i in range(len(utterances)))
+        return [greedy_text(own, characters) for own in outputs]
+
+    how = fit(parameters, recipe, len(items), generator, loss, lambda: _words_right(valid, hypotheses(valid)))
+    with torch.no_grad():
+        found = hypotheses(test)
+    return Transcription(
+        found, word_errors(test.transcripts, found), how, to_numpy(parameters), left_out, characters
+    )
+
+
+def fit(
+    parameters: dict[str, Tensor],
+    recipe: Recipe,
+    n_items: int,
+    generator: Any,
+    loss: Callable[[IntArray], Tensor],
+    score: Callable[[], float],
+) -> Fit:
+    """Train by Adam without weight decay; afterwards the parameters are those of the best epoch, the earliest on ties.
+
+    parameters: leaf tensors that `loss` (a batch of the n_items → what to lower) and `score` (validation, higher is
+    better; called without gradients after every epoch) read. generator: of torch, on the CPU; gives each epoch its
+    order. ValueError: the score is NaN, or the loss not finite, in every epoch.
+    """
+    torch = torch_library()
+    adam = torch.optim.Adam([value.requires_grad_() for value in parameters.values()], lr=recipe.learning_rate)
+    losses: list[float] = []
+    scores: list[float] = []
+    best, best_epoch, kept = -np.inf, -1, {}
+    for epoch in range(recipe.epochs):
+        adam.param_groups[0]["lr"] = recipe.learning_rate * schedule(epoch, recipe.epochs)
+        total = 0.0
+        for batch in torch.randperm(n_items, generator=generator).split(recipe.batch_size):
+            adam.zero_grad()
+            value = loss(batch.numpy())
+            value.backward()
+            adam.step()
+            total += value.item() * len(batch)
+        losses.append(total / n_items)
+        with torch.no_grad():
+            scores.append(float(score()) if np.isfinite(total) else float("nan"))
+        if scores[-1] > best:
+            best, best_epoch = scores[-1], epoch
+            kept = {name: value.detach().clone() for name, value in parameters.items()}
+    if best_epoch < 0:
+        raise ValueError(
+            f"no epoch of {recipe.epochs} has a finite loss and validation score; is the learning rate "
+            f"{recipe.learning_rate:g} too high?"
+        )
+    with torch.no_grad():
+        for name, value in parameters.items():
+            value.copy_(kept[name])
+    return Fit(tuple(losses), tuple(scores), best_epoch)
+
+
+def frames_needed(transcript: str) -> int:
+    """The fewest frames that CTC can write a text in.
+
+    >>> frames_needed("hello")
+    6
+    """
+    return len(transcript) + sum(a == b for a, b in zip(transcript, transcript[1:], strict=False))
+
+
+def greedy_text(logits: FloatArray, characters: str) -> str:
+    """The likeliest output of each frame, runs of the same taken for one, blanks left out. logits: (T', 1 + C).
+
+    The first of equal outputs wins. White space at the ends goes, runs of it become one space.
+
+    >>> greedy_text(np.eye(3)[[1, 1, 0, 1, 2, 2, 0]], "ab")
+    'aab'
+    """
+    path = np.asarray(logits).argmax(axis=1)
+    new = np.diff(path, prepend=-1) != 0
+    return " ".join("".join(characters[c - 1] for c in path[new & (path != BLANK)]).split())
+
+
+def check_splits(train: Utterances, valid: Utterances, test: Utterances) -> None:
+    """ValueError where there is nothing to train or choose on, or the widths of the splits differ."""
+    for name, split in (("training", train), ("validation", valid)):
+        if not len(split):
+            raise ValueError(f"the {name} split has no utterance")
+    if len({split.width for split in (train, valid, test) if len(split)}) > 1:
+        raise ValueError("the frames of training, validation and test must be of the same width")
+
+
+def to_numpy(parameters: dict[str, Tensor]) -> dict[str, NDArray[np.float32]]:
+    """Trained parameters as arrays."""
+    return {name: value.detach().cpu().numpy() for name, value in parameters.items()}
+
+
+def _words_right(utterances: Utterances, hypotheses: list[str]) -> float:
+    return float(words_right(word_errors(utterances.transcripts, hypotheses).sum(axis=0)))
+
+
+def _logits(parameters: dict[str, Tensor], frames: NDArray[np.float32]) -> Tensor:
+    """LayerNorm → Linear of frames (T', D): (T', 1 + C)."""
+    torch = torch_library()
+    head = Parameters(**parameters)
+    x = torch.as_tensor(frames).to(head.weight.device)
+    normalised = torch.nn.functional.layer_norm(x, (x.shape[1],), head.scale, head.shift)
+    return torch.nn.functional.linear(normalised, head.weight, head.bias)
