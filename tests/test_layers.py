@@ -16,12 +16,12 @@ ALLOWED = {
     "embeddings": {"errors", "audio", "metrics", "models"},
     "probes": {"errors", "metrics"},
     "annotation": {"errors", "audio", "metrics", "models"},
-    "suites": {"errors", "audio", "metrics", "models", "embeddings", "download"},
+    "suites": {"errors", "audio", "metrics", "models", "embeddings", "probes", "download"},
     "report": {"errors"},
     "errors": set(),
     "download": {"errors"},
     "script": {"errors"},
-    "commands": {"errors", "audio", "metrics", "models", "embeddings", "download", "suites", "report", "script"},
+    "commands": {"errors", "audio", "metrics", "models", "embeddings", "probes", "download", "suites", "report", "script"},
 }
 
 

@@ -42,7 +42,9 @@ class CaptionedClips:
     def __post_init__(self) -> None:
         x = np.asarray(self.embeddings)
         if x.ndim != 2 or len(x) != len(self.captions):
-            raise ValueError(f"embeddings {x.shape} must be (clips, width), as many as the {len(self.captions)} captions'")
+            raise ValueError(
+                f"embeddings {x.shape} must be (clips, width), as many as the {len(self.captions)} captions'"
+            )
         bad = ~np.isfinite(x).all(axis=1)
         if bad.any():
             raise ValueError(f"row {bad.argmax()} of the embeddings is not finite")
@@ -90,7 +92,7 @@ class WordTokenizer:
     Other words are left out of a caption. One of none but such words is the token 0, which is never trained.
 
     >>> WordTokenizer(["A dog barks.", "a cat"]).tokens("The DOG, a cat!")
-    [3, 1, 4]
+    [2, 1, 4]
     """
 
     def __init__(self, captions: Sequence[str]) -> None:

@@ -7,6 +7,7 @@ that keeps the best epoch, serve the recipe with a language model and the retrie
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -45,7 +46,9 @@ class Utterances:
         width = None
         for i, frames in enumerate(self.frames):
             if frames.ndim != 2 or not frames.size or frames.shape[1] != (width := width or frames.shape[1]):
-                raise ValueError(f"utterance {self.name(i)}: frames {frames.shape} must be (frames, {width or 'width'})")
+                raise ValueError(
+                    f"utterance {self.name(i)}: frames {frames.shape} must be (frames, {width or 'width'})"
+                )
 
     def __len__(self) -> int:
         return len(self.frames)
@@ -98,8 +101,9 @@ class Fit:
 class Transcription:
     """What a probe makes of the test utterances.
 
-    hypotheses: n texts. errors: (n, 4) as `word_errors` counts them. left_out: names of the utterances that training
-    left out. unfinished: how many hypotheses ended at the length limit (language model only). parameters: the probe's.
+    hypotheses: n texts. errors: (n, 4) as `word_errors` counts them. parameters: the probe's. Of CTC alone, left_out:
+    names of the utterances that training left out, and characters: those of the outputs after the blank. Of a language
+    model alone, unfinished: how many hypotheses ended at the length limit.
     """
 
     hypotheses: list[str]
@@ -125,7 +129,7 @@ def train_ctc(
     whose transcript needs more frames than it has (one for each character, one between equal neighbours) cannot be
     trained on: it is named in `left_out`, and validation and test keep theirs. Utterances are read one at a time, so
     none depends on another. The same seed repeats exactly on a CPU; torch's CTC on a GPU does not promise it.
-    ValueError: an empty training or validation set, widths that differ, frames that are not finite, nothing to train.
+    ValueError: an empty split, widths that differ, frames that are not finite, nothing to train.
     Source: Graves et al. (2006), Connectionist temporal classification, ICML.
     """
     check_splits(train, valid, test)
@@ -135,7 +139,7 @@ def train_ctc(
     targets = [[number[character] for character in text] for text in train.transcripts]
     fits = [frames_needed(text) <= len(train.frames[i]) for i, text in enumerate(train.transcripts)]
     items = np.flatnonzero(fits)
-    left_out = tuple(train.name(i) for i in np.flatnonzero(~np.array(fits)))
+    left_out = tuple(train.name(i) for i, enough in enumerate(fits) if not enough)
     if not len(items) or not characters:
         raise ValueError(
             f"no training utterance has frames enough for its transcript; {', '.join(left_out[:SHOWN])} … have not"
@@ -163,12 +167,10 @@ def train_ctc(
         outputs = (_logits(parameters, utterances.read(i)).cpu().numpy() for i in range(len(utterances)))
         return [greedy_text(own, characters) for own in outputs]
 
-    how = fit(parameters, recipe, len(items), generator, loss, lambda: _words_right(valid, hypotheses(valid)))
+    how = fit(parameters, recipe, len(items), generator, loss, lambda: share_right(valid, hypotheses(valid)))
     with torch.no_grad():
         found = hypotheses(test)
-    return Transcription(
-        found, word_errors(test.transcripts, found), how, to_numpy(parameters), left_out, characters
-    )
+    return Transcription(found, word_errors(test.transcripts, found), how, to_numpy(parameters), left_out, characters)
 
 
 def fit(
@@ -222,7 +224,7 @@ def frames_needed(transcript: str) -> int:
     >>> frames_needed("hello")
     6
     """
-    return len(transcript) + sum(a == b for a, b in zip(transcript, transcript[1:], strict=False))
+    return len(transcript) + sum(a == b for a, b in pairwise(transcript))
 
 
 def greedy_text(logits: FloatArray, characters: str) -> str:
@@ -239,11 +241,11 @@ def greedy_text(logits: FloatArray, characters: str) -> str:
 
 
 def check_splits(train: Utterances, valid: Utterances, test: Utterances) -> None:
-    """ValueError where there is nothing to train or choose on, or the widths of the splits differ."""
-    for name, split in (("training", train), ("validation", valid)):
+    """ValueError where a split is empty, or the widths of the splits differ."""
+    for name, split in (("training", train), ("validation", valid), ("test", test)):
         if not len(split):
             raise ValueError(f"the {name} split has no utterance")
-    if len({split.width for split in (train, valid, test) if len(split)}) > 1:
+    if len({split.width for split in (train, valid, test)}) > 1:
         raise ValueError("the frames of training, validation and test must be of the same width")
 
 
@@ -252,7 +254,8 @@ def to_numpy(parameters: dict[str, Tensor]) -> dict[str, NDArray[np.float32]]:
     return {name: value.detach().cpu().numpy() for name, value in parameters.items()}
 
 
-def _words_right(utterances: Utterances, hypotheses: list[str]) -> float:
+def share_right(utterances: Utterances, hypotheses: Sequence[str]) -> float:
+    """max(0, 1 − WER) of all utterances together."""
     return float(words_right(word_errors(utterances.transcripts, hypotheses).sum(axis=0)))
 
 

@@ -112,11 +112,11 @@ def _misfits(said: Mapping[str, Any]) -> list[str]:
     if kind is None:
         return wrong
     if said.get("multilabel") is True and kind != "multilabel":
-        wrong.append(f"multilabel: a {kind} task is not; only clip tasks may be")
+        wrong.append(f"multilabel: only clip tasks may be, not {kind} tasks")
     if isinstance(metric, str) and metric not in METRICS[kind]:
-        wrong.append(f"metric: {metric!r} is not one of a {kind} task's: {', '.join(METRICS[kind])}")
+        wrong.append(f"metric: {metric!r} is none of {kind} tasks: {', '.join(METRICS[kind])}")
     if "segment_seconds" in said and (kind != "frame" or metric == "accuracy"):
-        wrong.append(f"segment_seconds: a {kind} task scored by {metric or METRICS[kind][0]} has no segments")
+        wrong.append(f"segment_seconds: {kind} tasks scored by {metric or METRICS[kind][0]} have no segments")
     return wrong
 
 

@@ -8,8 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from earmark.errors import EarmarkError
-from earmark.models.encoders import Array, EmbeddingError
+from earmark.audio.clips import AudioError
+from earmark.models.embedders import out_of_memory
+from earmark.models.encoders import Array
 from earmark.models.encoders.checks_subject import GIB, Subject, gib
 from earmark.models.encoders.networks import FRAMES_AT_EDGES, framed, layers_of, numbers
 from earmark.models.encoders.python_file import XARES
@@ -25,7 +26,7 @@ RATES = (1_000, 192_000)  # Hz that make sense
 # size add in another order, and TF32 on a GPU keeps eleven bits.
 CLOSE = {"float32": 1e-3, "float16": 1e-2, "bfloat16": 5e-2}
 # Errors that say what is wrong with the input. An IndexError or a ZeroDivisionError is an accident and no refusal.
-REFUSALS = (ValueError, RuntimeError, AssertionError)
+REFUSALS = (AudioError, ValueError, RuntimeError, AssertionError)
 Outcome = tuple[bool | None, str]
 
 
@@ -206,7 +207,7 @@ def survives(s: Subject, seconds: float, silent: bool = False) -> Outcome:
 
 
 def _refused(s: Subject, error: Exception) -> Outcome:
-    clear = isinstance(error, REFUSALS) or (isinstance(error, EarmarkError) and not isinstance(error, EmbeddingError))
+    clear = isinstance(error, REFUSALS) and not out_of_memory(error)
     return clear and bool(str(error).strip()), f"{'refused' if clear else 'failed'}: {s.raised(error)}"
 
 

@@ -1,0 +1,192 @@
+"""A task's clips as arrays: embeddings, labels by row, and which clips train, choose and test under each protocol.
+
+xares   the published splits: where a task has no validation split, and with folds, the test clips choose the epoch
+strict  held-out validation always: of folds, test i and validation i + 1; else a tenth of training, by source
+"""
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from earmark.audio.clips import Clip, shown_clip
+from earmark.embeddings.store import EmbeddingStore
+from earmark.errors import EarmarkError
+from earmark.metrics.segments import events_to_frames
+from earmark.models.encoders import Encoder
+from earmark.models.encoders.given import GivenEmbeddings
+from earmark.models.encoders.views import PLAIN, View
+from earmark.models.scorers.cosine import Embedding
+from earmark.probes.heads import Fold
+from earmark.suites.task_data import TaskData
+from earmark.suites.xares import Task
+
+FloatArray = NDArray[np.floating]
+IntArray = NDArray[np.int64]
+Made = Iterable[tuple[Clip, Embedding]]
+Watch = Callable[[Made, int], Made]
+
+XARES, STRICT = "xares", "strict"
+FOLLOWED = ("frame", "asr")  # task types that need every frame
+HELD_OUT = 0.1  # of training, where there is no validation split
+SHOWN = 20
+
+
+def view_of(task: Task, layers: bool = False) -> View:
+    """What a task wants of a clip: frames, or its embedding, in crops where the task has them."""
+    if task.type in FOLLOWED:
+        return View(frames=True, dtype="float16")
+    return View(crop_seconds=task.crop_seconds, layers=layers)
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Embeddings of all clips one under the other: x (R, D), clip (R,), and offsets (n + 1,) of each clip's rows."""
+
+    x: FloatArray
+    clip: IntArray
+    offsets: IntArray
+
+    @classmethod
+    def of(cls, found: Sequence[FloatArray]) -> "Rows":
+        """From the rows of each clip."""
+        counts = np.array([len(each) for each in found], dtype=np.int64)
+        offsets = np.concatenate([[0], np.cumsum(counts)])
+        return cls(np.concatenate(found), np.repeat(np.arange(len(found)), counts), offsets)
+
+    def of_clips(self, clips: IntArray) -> IntArray:
+        """The rows of the clips, in their order."""
+        counts = np.diff(self.offsets)[clips]
+        return np.repeat(self.offsets[clips] - (np.cumsum(counts) - counts), counts) + np.arange(counts.sum())
+
+    def means(self) -> FloatArray:
+        """The mean of each clip's rows, (n, D)."""
+        sums = np.add.reduceat(self.x.astype(np.float64), self.offsets[:-1], axis=0)
+        return np.asarray(sums / np.diff(self.offsets)[:, np.newaxis], dtype=np.float32)
+
+
+def embedded(
+    encoder: Encoder | GivenEmbeddings,
+    clips: Sequence[Clip],
+    view: View,
+    store: EmbeddingStore,
+    *,
+    batch_size: int,
+    root: Path,
+    watch: Watch = lambda made, n: made,
+) -> Rows:
+    """The rows of every clip, from the store where they are known. EarmarkError lists the clips that have none.
+
+    root: what the ids of embeddings made elsewhere are relative to; they are one for a clip, whatever its length.
+    """
+    if isinstance(encoder, GivenEmbeddings) and not view.frames and not view.layers:
+        view = PLAIN
+    places: dict[Clip, list[int]] = {}
+    for place, clip in enumerate(clips):
+        places.setdefault(clip, []).append(place)
+    found: list[FloatArray | None] = [None] * len(clips)
+    faults = []
+    made = store.embed(encoder, list(places), view=view, batch_size=batch_size, audio_root=root)
+    for clip, embedding in watch(made, len(places)):
+        if embedding.vector is None:
+            faults.append(f"{shown_clip(clip)}: {embedding.error.removeprefix(f'{shown_clip(clip)}: ')}")
+            continue
+        rows = np.atleast_2d(embedding.vector)
+        rows = rows.astype(np.float16) if view.dtype == "float16" else rows
+        for place in places[clip]:
+            found[place] = rows
+    if faults:
+        more = [f"and {len(faults) - SHOWN:,} more"] if len(faults) > SHOWN else []
+        raise EarmarkError("\n  ".join([f"{len(faults):,} clips have no embedding:", *faults[:SHOWN], *more]))
+    return Rows.of([rows for rows in found if rows is not None])
+
+
+def frame_labels(task: Task, data: TaskData, rows: Rows, hop: float) -> NDArray[Any]:
+    """(R,) the class of each frame, −1 where none is said, or (R, C) 0/1, as the task has one label or any number."""
+    found = []
+    for place, events in enumerate(data.labels):
+        n = int(rows.offsets[place + 1] - rows.offsets[place])
+        there = events_to_frames(events, n, hop, len(data.classes))
+        found.append(np.where(there.any(axis=1), there.argmax(axis=1), -1) if task.one_label_per_frame else there)
+    return np.concatenate(found)
+
+
+# --- splits -------------------------------------------------------------------------------------------------
+
+
+def published_folds(data: TaskData) -> list[Fold]:
+    """Clips that train, choose the epoch and test, as published."""
+    if data.fold is not None:
+        names = sorted(set(data.fold.tolist()))
+        parts = [data.fold == name for name in names]
+        return [Fold(i, *map(np.flatnonzero, (~test, test, test))) for i, test in enumerate(parts)]
+    train, valid, test = _splits(data)
+    return [Fold(0, train, valid if len(valid) else test, test)]
+
+
+def strict_folds(data: TaskData, seed: int) -> list[Fold]:
+    """Clips that train, choose and test, no clip in two of them. seed: of the validation split, where one is cut off.
+
+    ValueError where nothing is left to train on.
+    """
+    if data.fold is not None:
+        names = sorted(set(data.fold.tolist()))
+        if len(names) == 2:  # validation would leave nothing to train on
+            parts = [data.fold == name for name in names]
+            return [
+                Fold(i, *_cut_off(np.flatnonzero(~test), data.group, seed), np.flatnonzero(test))
+                for i, test in enumerate(parts)
+            ]
+        place = np.searchsorted(names, data.fold)
+        k = len(names)
+        return [
+            Fold(i, *map(np.flatnonzero, ((place != i) & (place != (i + 1) % k), place == (i + 1) % k, place == i)))
+            for i in range(k)
+        ]
+    train, valid, test = _splits(data)
+    tested = {data.clips[place] for place in test}
+    train = np.array([place for place in train if data.clips[place] not in tested], dtype=np.int64)
+    if not len(train):
+        raise ValueError("all training clips are test clips; nothing is left to train on")
+    if not len(valid):
+        train, valid = _cut_off(train, data.group, seed)
+    return [Fold(0, train, valid, test)]
+
+
+def _splits(data: TaskData) -> tuple[IntArray, IntArray, IntArray]:
+    assert data.split is not None
+    train, valid, test = (np.flatnonzero(data.split == name) for name in ("train", "valid", "test"))
+    return train, valid, test
+
+
+def _cut_off(train: IntArray, group: Sequence[str], seed: int) -> tuple[IntArray, IntArray]:
+    """Training without, and with, the sources drawn for validation: whole sources, about a tenth of the clips."""
+    names, source = np.unique([group[place] for place in train], return_inverse=True)
+    if len(names) < 2:
+        raise ValueError("all training clips have one source; none can be held out for validation")
+    order = np.random.default_rng(seed).permutation(len(names))
+    sizes = np.cumsum(np.bincount(source)[order])
+    count = min(1 + int(np.searchsorted(sizes, HELD_OUT * len(train))), len(names) - 1)
+    held = np.isin(source, order[:count])
+    return train[~held], train[held]
+
+
+def drawn_folds(labels: IntArray, fold: Fold, shots: int, draws: int, seed: int) -> list[Fold]:
+    """Few-shot training: `draws` folds whose training holds `shots` clips of each class, the rest as in `fold`.
+
+    ValueError names how many clips a class has where they do not suffice.
+    """
+    classes = np.unique(labels[fold.train])
+    members = [fold.train[labels[fold.train] == each] for each in classes]
+    fewest = min(len(each) for each in members)
+    if fewest < shots:
+        raise ValueError(f"{shots} shots: a class has {fewest} training clips only")
+    found = []
+    for draw in range(draws):
+        rng = np.random.default_rng((seed, draw))
+        train = np.sort(np.concatenate([rng.choice(each, shots, replace=False) for each in members]))
+        found.append(Fold(draw, train, fold.valid, fold.test))
+    return found

@@ -1,0 +1,279 @@
+"""What answers on test clips amount to: the task's metrics with intervals, and what was taken for what.
+
+Answers of several heads (seeds, or draws of few-shot training) on the same clips: a metric is computed for each of
+them, and its mean is the score. Clips are resampled in groups of one source; draws are resampled too.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from earmark.metrics.classification import ranking_metrics
+from earmark.metrics.detection import SortedTrials, equal_error_rate, roc
+from earmark.metrics.resampling import Bootstrap, Estimate, multiplicities, summarise
+from earmark.metrics.retrieval import rank_captions, rank_clips
+from earmark.metrics.segments import segment_maxima
+from earmark.metrics.word_errors import word_errors, words_right
+
+FloatArray = NDArray[np.float64]
+IntArray = NDArray[np.int64]
+
+CHUNK_VALUES = 20_000_000  # replicates × items worked on at once
+
+
+@dataclass(frozen=True)
+class Answers:
+    """What heads answered, one entry of each list for each head.
+
+    group: (n,) the source of each scored item; fold: (n,). labels: (n,) classes, (n, C) 0/1, (n, k) numbers, (T, C)
+    frames, or references; outputs: for each head (n, C) or (T, C) logits or numbers, (n, C) vectors, or hypotheses.
+    classes: for each head (n,) the class it names, of clip tasks. edges: (n + 1,) where the items' frames begin.
+    segment_frames: of frame tasks. owner: (m,) the clip of each caption.
+    """
+
+    group: Sequence[str]
+    fold: IntArray
+    labels: Any
+    outputs: list[Any] = field(default_factory=list)
+    classes: list[IntArray] = field(default_factory=list)
+    edges: IntArray | None = None
+    segment_frames: int = 1
+    owner: IntArray | None = None
+    by_fold: bool = False  # the score is the mean of the folds' scores, as published
+    draws: bool = False
+
+    @property
+    def n(self) -> int:
+        """Scored items: clips, or crops where each stands for itself."""
+        return len(self.group)
+
+
+Values = tuple[FloatArray, FloatArray]  # of every head: (heads,), and of every replicate: (replicates, heads)
+Metric = Callable[[Answers, Bootstrap], Values]
+
+
+def score(metric: str, answers: Answers, replicates: int, rng: np.random.Generator) -> Estimate:
+    """The metric of the answers, mean over heads, with its interval.
+
+    metric: a key of METRICS. Undefined (no positives, say): an Estimate without value, with the reason.
+    """
+    bootstrap = Bootstrap.of(np.asarray(answers.group), replicates, rng)
+    values, drawn = METRICS[metric](answers, bootstrap)
+    if answers.draws and len(drawn):
+        weights = multiplicities(drawn.shape[1], len(drawn), rng).astype(float)
+        means = (drawn * weights).sum(axis=1) / weights.sum(axis=1)
+    else:
+        means = drawn.mean(axis=1)
+    return summarise(float(np.mean(values)), means, n=answers.n, why="a test split without what the metric needs")
+
+
+# --- metrics that are formulas on sums ----------------------------------------------------------------------
+
+
+def _from_sums(
+    contributions: Sequence[FloatArray], formula: Callable[[FloatArray], FloatArray], bootstrap: Bootstrap
+) -> Values:
+    """contributions: for each head (n, d); formula: (…, d) sums → (…)."""
+    values = [float(formula(each.sum(axis=0)[np.newaxis])[0]) for each in contributions]
+    drawn = [bootstrap.replicates(each, lambda sums: formula(sums)[..., np.newaxis], 1)[:, 0] for each in contributions]
+    return np.array(values), np.stack(drawn, axis=1)
+
+
+def _ratio(sums: FloatArray) -> FloatArray:
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return np.asarray(sums[..., 0] / sums[..., 1])
+
+
+def accuracy(answers: Answers, bootstrap: Bootstrap) -> Values:
+    """Share of items whose class is right; by fold, the mean of the folds' shares."""
+    right = [(classes == answers.labels).astype(float) for classes in answers.classes]
+    if not answers.by_fold:
+        return _from_sums([np.stack([each, np.ones(answers.n)], axis=1) for each in right], _ratio, bootstrap)
+    folds = np.unique(answers.fold, return_inverse=True)[1]
+    member = np.eye(folds.max() + 1)[folds]
+
+    def mean_of_folds(sums: FloatArray) -> FloatArray:
+        k = member.shape[1]
+        with np.errstate(invalid="ignore", divide="ignore"):
+            return np.asarray(np.nanmean(sums[..., :k] / sums[..., k:], axis=-1))
+
+    contributions = [np.concatenate([member * each[:, np.newaxis], member], axis=1) for each in right]
+    return _from_sums(contributions, mean_of_folds, bootstrap)
+
+
+def squared_error(answers: Answers, bootstrap: Bootstrap) -> Values:
+    """Mean squared error over items and numbers."""
+    errors = [((each - answers.labels) ** 2).mean(axis=1) for each in answers.outputs]
+    return _from_sums([np.stack([each, np.ones(answers.n)], axis=1) for each in errors], _ratio, bootstrap)
+
+
+def absolute_error(answers: Answers, bootstrap: Bootstrap) -> Values:
+    """Mean absolute error over items and numbers."""
+    errors = [np.abs(each - answers.labels).mean(axis=1) for each in answers.outputs]
+    return _from_sums([np.stack([each, np.ones(answers.n)], axis=1) for each in errors], _ratio, bootstrap)
+
+
+def frame_accuracy(answers: Answers, bootstrap: Bootstrap) -> Values:
+    """Share of labelled frames whose class is right."""
+    known = answers.labels >= 0
+    counts = _by_clip(known.astype(float), answers)
+    right = [
+        _by_clip((known & (each.argmax(axis=1) == answers.labels)).astype(float), answers) for each in answers.outputs
+    ]
+    return _from_sums([np.stack([each, counts], axis=1) for each in right], _ratio, bootstrap)
+
+
+def _by_clip(of_frames: FloatArray, answers: Answers) -> FloatArray:
+    assert answers.edges is not None
+    sums = np.concatenate([np.zeros((1, *of_frames.shape[1:])), np.cumsum(of_frames, axis=0)])
+    return np.asarray(sums[answers.edges[1:]] - sums[answers.edges[:-1]])
+
+
+def segment_f1(answers: Answers, bootstrap: Bootstrap, average: str) -> Values:
+    """F1 over segments of frames; macro: mean over labels, one that never occurs and is never predicted counting 0."""
+    assert answers.edges is not None
+    size = answers.segment_frames
+    segments = -(-np.diff(answers.edges) // size)
+    edges = np.concatenate([[0], np.cumsum(segments)])
+    true = segment_maxima(answers.labels > 0, size, answers.edges).astype(float)
+
+    def counts(outputs: NDArray[Any]) -> FloatArray:
+        said = segment_maxima(outputs > 0, size, answers.edges).astype(float)  # a logit above 0 is more likely than not
+        stacked = np.concatenate([said * true, said + true], axis=1)
+        sums = np.concatenate([np.zeros((1, stacked.shape[1])), np.cumsum(stacked, axis=0)])
+        found = sums[edges[1:]] - sums[edges[:-1]]
+        if average == "macro":
+            return np.asarray(found)
+        labels = true.shape[1]
+        return np.stack([found[:, :labels].sum(axis=1), found[:, labels:].sum(axis=1)], axis=1)
+
+    def formula(sums: FloatArray) -> FloatArray:
+        half = sums.shape[-1] // 2
+        hits, claims = sums[..., :half], sums[..., half:]
+        f1 = np.divide(2 * hits, claims, out=np.zeros_like(hits), where=claims > 0)
+        return np.asarray(f1.mean(axis=-1))
+
+    return _from_sums([counts(each) for each in answers.outputs], formula, bootstrap)
+
+
+def word_accuracy(answers: Answers, bootstrap: Bootstrap) -> Values:
+    """max(0, 1 − WER) over all utterances together."""
+    counts = [word_errors(answers.labels, each).astype(float) for each in answers.outputs]
+    return _from_sums(counts, words_right, bootstrap)
+
+
+def recall_at_1(answers: Answers, bootstrap: Bootstrap) -> Values:
+    """Mean of both directions' recall at 1: clips that find a caption of theirs, captions that find their clip.
+
+    The candidates stay all clips and captions, whichever queries are drawn.
+    """
+    assert answers.owner is not None
+    owner = answers.owner
+    contributions = []
+    for similarity in answers.outputs:
+        by_clip = rank_captions(similarity, owner).first_rank == 1
+        by_caption = rank_clips(similarity, owner).first_rank == 1
+        hits = np.bincount(owner, weights=by_caption, minlength=answers.n)
+        captions = np.bincount(owner, minlength=answers.n)
+        contributions.append(np.stack([by_clip, np.ones(answers.n), hits, captions], axis=1).astype(float))
+
+    def mean_of_directions(sums: FloatArray) -> FloatArray:
+        with np.errstate(invalid="ignore", divide="ignore"):
+            return np.asarray((sums[..., 0] / sums[..., 1] + sums[..., 2] / sums[..., 3]) / 2)
+
+    return _from_sums(contributions, mean_of_directions, bootstrap)
+
+
+# --- metrics of rankings ------------------------------------------------------------------------------------
+
+
+def mean_average_precision(answers: Answers, bootstrap: Bootstrap) -> Values:
+    """Mean over the labels that occur of their average precision."""
+    values = [_map(each, answers.labels) for each in answers.outputs]
+    drawn = [_in_chunks(bootstrap, partial(_map, each, answers.labels)) for each in answers.outputs]
+    return np.array([float(value) for value in values]), np.stack(drawn, axis=1)
+
+
+def _map(outputs: NDArray[Any], labels: NDArray[Any], weights: FloatArray | None = None) -> FloatArray:
+    """Of weights (replicates, n), (replicates,); a label without a positive in a replicate is left out there."""
+    occurring = np.flatnonzero((labels > 0).any(axis=0))
+    if not len(occurring):
+        return np.full(() if weights is None else len(weights), np.nan)
+    found = [ranking_metrics(outputs[:, label], labels[:, label], weights)[..., 1] for label in occurring]
+    return np.asarray(np.nanmean(found, axis=0))
+
+
+def error_rate(answers: Answers, bootstrap: Bootstrap) -> Values:
+    """Equal error rate of two classes, on the convex hull; the second class is what is looked for."""
+    labels = np.asarray(answers.labels) == 1
+    if labels.all() or not labels.any():
+        return np.full(len(answers.outputs), np.nan), np.empty((0, len(answers.outputs)))
+    scores = [np.asarray(each[:, 1] - each[:, 0], dtype=float) for each in answers.outputs]
+    values = [equal_error_rate(roc(each, labels)).rate for each in scores]
+
+    def replicates(each: FloatArray) -> FloatArray:
+        trials = SortedTrials.of(each, labels)
+        return _in_chunks(bootstrap, lambda weights: trials.replicates(iter([weights]))[:, 0])
+
+    return np.array(values), np.stack([replicates(each) for each in scores], axis=1)
+
+
+def _in_chunks(bootstrap: Bootstrap, work: Callable[[FloatArray], FloatArray]) -> FloatArray:
+    """The work on the weights of all replicates, (rows, n) at a time."""
+    if bootstrap.n_units < 2 or not len(bootstrap.weights):
+        return np.empty(0)
+    rows = max(1, CHUNK_VALUES // max(len(bootstrap.unit), 1) // 8)
+    chunks = range(0, len(bootstrap.weights), rows)
+    return np.concatenate([work(bootstrap.weights[i : i + rows, bootstrap.unit].astype(float)) for i in chunks])
+
+
+METRICS: dict[str, Metric] = {
+    "accuracy": accuracy,
+    "eer": error_rate,
+    "mAP": mean_average_precision,
+    "mse": squared_error,
+    "mae": absolute_error,
+    "frame_accuracy": frame_accuracy,
+    "segment_f1_macro": lambda answers, bootstrap: segment_f1(answers, bootstrap, "macro"),
+    "segment_f1_micro": lambda answers, bootstrap: segment_f1(answers, bootstrap, "micro"),
+    "recall_at_1": recall_at_1,
+    "word_accuracy": word_accuracy,
+}
+
+
+# --- classes ------------------------------------------------------------------------------------------------
+
+
+def confusion(answers: Answers, n_classes: int) -> FloatArray:
+    """(true, said) how often a class was taken for another, mean over heads."""
+    table = np.zeros((n_classes, n_classes))
+    for classes in answers.classes:
+        np.add.at(table, (answers.labels, classes), 1 / len(answers.classes))
+    return table
+
+
+def per_class(table: FloatArray, names: Sequence[str]) -> list[dict[str, Any]]:
+    """A row for each class of a confusion table: n, recall, precision, and what it was most often taken for.
+
+    Recall of a class without test items, and precision of one that is never named, do not exist: None.
+    """
+    rows = []
+    for i, name in enumerate(names):
+        n, said, right = table[i].sum(), table[:, i].sum(), table[i, i]
+        others = np.where(np.arange(len(names)) == i, 0, table[i])
+        wrong = int(others.argmax())
+        rows.append(
+            {
+                "class": name,
+                "n": round(float(n)),
+                "recall": float(right / n) if n else None,
+                "precision": float(right / said) if said else None,
+                "taken_for": names[wrong] if others[wrong] > 0 else "",
+                "taken_for_share": float(others[wrong] / n) if n else None,
+            }
+        )
+    return rows

@@ -1,0 +1,197 @@
+"""One task probed: its clips embedded once, then every layer, track and protocol scored on the same rows."""
+
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+from zlib import crc32
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from earmark.audio.clips import shown_clip
+from earmark.embeddings.store import EmbeddingStore
+from earmark.metrics.resampling import Estimate
+from earmark.models.encoders import Encoder
+from earmark.models.encoders.given import GivenEmbeddings
+from earmark.suites.probe_data import (
+    STRICT,
+    XARES,
+    Rows,
+    Watch,
+    drawn_folds,
+    embedded,
+    published_folds,
+    strict_folds,
+    view_of,
+)
+from earmark.suites.probe_scores import Answers, confusion, per_class, score
+from earmark.suites.probe_tracks import DRAWS, KNN, LINEAR, TRAINED, Settings, linear, neighbours
+from earmark.suites.task_data import TaskData
+from earmark.suites.xares import Task
+
+IntArray = NDArray[np.int64]
+
+VERSION = 1  # raise it whenever a score of the same embeddings changes
+ALSO = {("regression", "mse"): ("mae",), ("regression", "mae"): ("mse",)}  # metrics reported beside the task's own
+
+
+@dataclass(frozen=True)
+class Row:
+    """One score. layer: None for the encoder's own output. chosen: learning rates or k that validation chose."""
+
+    task: str
+    track: str
+    protocol: str
+    metric: str
+    score: Estimate
+    n_test: int
+    folds: int
+    seeds: int
+    seconds: float
+    layer: int | None = None
+    shots: int | None = None
+    chosen: str = ""
+
+
+@dataclass
+class Probed:
+    """A finished task. predictions: {(track, protocol): a row for each test item}. classes: rows of `per_class`."""
+
+    rows: list[Row] = field(default_factory=list)
+    predictions: dict[tuple[str, str], pd.DataFrame] = field(default_factory=dict)
+    classes: list[dict[str, Any]] = field(default_factory=list)
+
+
+def probe(
+    task: Task,
+    data: TaskData,
+    encoder: Encoder | GivenEmbeddings,
+    settings: Settings,
+    store: EmbeddingStore,
+    *,
+    batch_size: int,
+    root: Path,
+    watch: Watch = lambda made, n: made,
+) -> Probed:
+    """Every score of a task. EarmarkError or ValueError for data or embeddings that cannot be probed."""
+    view = view_of(task, layers=settings.layers is not None)
+    rows = embedded(encoder, data.clips, view, store, batch_size=batch_size, root=root, watch=watch)
+    found = Probed()
+    for layer, of_layer in _layers(rows, encoder, view.layers, settings.layers):
+        for track in settings.tracks:
+            if track == KNN and not task.knn:
+                continue
+            for protocol in settings.protocols if settings.shots is None else (STRICT,):
+                started = time.perf_counter()
+                answers, chosen, seen = _ask(task, data, of_layer, encoder, settings, track, protocol)
+                _note(found, task, data, answers, settings, (track, protocol, layer), chosen, seen, started)
+    return found
+
+
+def _layers(
+    rows: Rows, encoder: Encoder | GivenEmbeddings, several: bool, wanted: tuple[int, ...] | None
+) -> Iterator[tuple[int | None, Rows]]:
+    """The rows of each wanted layer, from one pass over the audio."""
+    if not several or wanted is None or isinstance(encoder, GivenEmbeddings):
+        yield None, rows
+        return
+    each = rows.x.reshape(len(rows.x), encoder.layers, -1)
+    numbers = wanted or tuple(range(encoder.layers))
+    if beyond := [number for number in numbers if number >= encoder.layers]:
+        raise ValueError(f"layer {beyond[0]}: {encoder.name} has the layers 0 to {encoder.layers - 1}")
+    for number in numbers:
+        yield number, replace(rows, x=np.ascontiguousarray(each[:, number]))
+
+
+def _ask(
+    task: Task,
+    data: TaskData,
+    rows: Rows,
+    encoder: Encoder | GivenEmbeddings,
+    settings: Settings,
+    track: str,
+    protocol: str,
+) -> tuple[Answers, str, IntArray]:
+    """Answers on the test items, what validation chose, and the clip of each test item."""
+    folds = published_folds(data) if protocol == XARES else strict_folds(data, settings.seed)
+    if settings.shots is not None:
+        if task.type != "clip":
+            raise ValueError(f"few-shot training needs clips of one class; {task.name} is a {task.type} task")
+        folds = drawn_folds(np.asarray(data.labels), folds[0], settings.shots, DRAWS, settings.seed)
+    if track == KNN:
+        return neighbours(data, rows, folds, protocol, settings.shots is not None)
+    if task.type in ("retrieval", "asr"):
+        return TRAINED[task.type](task, data, rows, folds[0], settings, protocol)
+    hop = getattr(encoder, "hop_seconds", None) if task.type == "frame" else None
+    return linear(task, data, rows, folds, settings, protocol, hop)
+
+
+def _note(
+    found: Probed,
+    task: Task,
+    data: TaskData,
+    answers: Answers,
+    settings: Settings,
+    place: tuple[str, str, int | None],
+    chosen: str,
+    clips: IntArray,
+    started: float,
+) -> None:
+    """Score the answers, and keep what they were."""
+    track, protocol, layer = place
+    own = "frame_accuracy" if task.one_label_per_frame else task.metric
+    also = ALSO.get((task.type, task.metric), ())
+    also = ("eer",) if task.reader == "spoof" and track == LINEAR else also
+    for metric in (own, *also):
+        rng = np.random.default_rng((settings.seed, crc32(task.name.encode())))
+        estimate = score(metric, answers, settings.replicates, rng)
+        heads = len(answers.outputs) or len(answers.classes)
+        seconds = round(time.perf_counter() - started, 3)
+        folds = len(np.unique(answers.fold))
+        found.rows.append(
+            Row(
+                task.name,
+                track,
+                protocol,
+                metric,
+                estimate,
+                answers.n,
+                folds,
+                heads,
+                seconds,
+                layer,
+                settings.shots,
+                chosen,
+            )
+        )
+    if layer is not None:
+        return
+    found.predictions[track, protocol] = _predictions(task, data, answers, clips)
+    if answers.classes:
+        rows = per_class(confusion(answers, len(data.classes)), data.classes)
+        found.classes += [{"track": track, "protocol": protocol, **row} for row in rows]
+
+
+def _predictions(task: Task, data: TaskData, answers: Answers, clips: IntArray) -> pd.DataFrame:
+    """A row for each test item: what it is, and what the heads said."""
+    table: dict[str, Any] = {"clip": [shown_clip(data.clips[clip]) for clip in clips], "group": list(answers.group)}
+    table["fold"] = answers.fold
+    names = np.array(data.classes, dtype=object)
+    if answers.classes:
+        table["label"] = names[answers.labels]
+        table |= {f"said_{i}": names[classes] for i, classes in enumerate(answers.classes)}
+    elif task.type == "multilabel":
+        table["label"] = ["|".join(names[row > 0]) for row in answers.labels]
+        table |= {f"said_{i}": ["|".join(names[row > 0]) for row in each] for i, each in enumerate(answers.outputs)}
+    elif task.type == "regression":
+        table["label"] = ["|".join(f"{value:g}" for value in row) for row in answers.labels]
+        table |= {
+            f"said_{i}": ["|".join(f"{value:.6g}" for value in row) for row in each]
+            for i, each in enumerate(answers.outputs)
+        }
+    elif task.type == "asr":
+        table |= {"label": answers.labels, **{f"said_{i}": each for i, each in enumerate(answers.outputs)}}
+    return pd.DataFrame(table)
