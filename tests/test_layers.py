@@ -21,7 +21,18 @@ ALLOWED = {
     "errors": set(),
     "download": {"errors"},
     "script": {"errors"},
-    "commands": {"errors", "audio", "metrics", "models", "embeddings", "probes", "download", "suites", "report", "script"},
+    "commands": {
+        "errors",
+        "audio",
+        "metrics",
+        "models",
+        "embeddings",
+        "probes",
+        "download",
+        "suites",
+        "report",
+        "script",
+    },
 }
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import pandas as pd
 
 from earmark import script
-from earmark.commands.speaker_systems import device_of, naming, require_complete, system_of
+from earmark.commands.systems import device_of, naming, require_complete, system_of
 from earmark.errors import MissingError, shown_path
 from earmark.report.documents import render
 from earmark.report.files import locked, write_together

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from earmark import script
-from earmark.commands.speaker_systems import (
+from earmark.commands.systems import (
     device_of,
     naming,
     require_complete,

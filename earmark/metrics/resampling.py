@@ -14,7 +14,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy import sparse, stats
+from scipy import sparse
 
 FloatArray = NDArray[np.float64]
 Contributions: TypeAlias = FloatArray | sparse.csr_array
@@ -177,8 +177,10 @@ def mcnemar_exact(only_first_right: int, only_second_right: int) -> float:
     >>> round(mcnemar_exact(10, 2), 6)
     0.038574
     """
+    from scipy.stats import binomtest  # slow to import, and hardly ever needed
+
     n = only_first_right + only_second_right
-    return float(stats.binomtest(only_first_right, n, 0.5).pvalue) if n else 1.0
+    return float(binomtest(only_first_right, n, 0.5).pvalue) if n else 1.0
 
 
 def _total(contributions: Contributions) -> FloatArray:

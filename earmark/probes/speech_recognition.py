@@ -6,7 +6,7 @@ that keeps the best epoch, serve the recipe with a language model and the retrie
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
@@ -34,7 +34,7 @@ class Utterances:
 
     frames: Sequence[FloatArray]
     transcripts: Sequence[str]
-    names: Sequence[str] = field(default=())
+    names: Sequence[str] = ()
 
     def __post_init__(self) -> None:
         if len(self.frames) != len(self.transcripts) or len(self.names) not in (0, len(self.frames)):
@@ -164,8 +164,8 @@ def train_ctc(
         )
 
     def hypotheses(utterances: Utterances) -> list[str]:
-        outputs = (_logits(parameters, utterances.read(i)).cpu().numpy() for i in range(len(utterances)))
-        return [greedy_text(own, characters) for own in outputs]
+        read = (_logits(parameters, utterances.read(i)) for i in range(len(utterances)))
+        return [greedy_text(logits.cpu().numpy(), characters) for logits in read]
 
     how = fit(parameters, recipe, len(items), generator, loss, lambda: share_right(valid, hypotheses(valid)))
     with torch.no_grad():

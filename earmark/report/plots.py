@@ -2,13 +2,14 @@
 
 import io
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from matplotlib import rc_context
-from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from scipy.special import ndtri
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 FloatArray = NDArray[np.float64]
 COLOURS = (
@@ -31,7 +32,7 @@ def det_chart(curves: Mapping[str, Sequence[tuple[FloatArray, FloatArray]]]) -> 
     curves: {group: [(false alarms, misses), …]}, both on probit axes.
     Source: Martin et al. (1997), The DET curve in assessment of detection task performance, Eurospeech.
     """
-    figure = Figure(figsize=(5.2, 5.2), layout="constrained")
+    figure = _figure((5.2, 5.2))
     axes = figure.add_subplot()
     ends = ndtri([DET_TICKS[0], DET_TICKS[-1]])
     axes.plot(ends, ends, color="#bbbbbb", linewidth=0.8, linestyle="--")
@@ -53,7 +54,7 @@ def det_chart(curves: Mapping[str, Sequence[tuple[FloatArray, FloatArray]]]) -> 
 def bar_chart(values: Mapping[str, Mapping[str, Any]], label: str) -> str:
     """Estimates as bars with their intervals. values: {name: {"value", "low", "high"}}; undefined ones are left out."""
     known = {name: estimate for name, estimate in values.items() if estimate["value"] is not None}
-    figure = Figure(figsize=(5.2, 0.6 + 0.42 * len(known)), layout="constrained")
+    figure = _figure((5.2, 0.6 + 0.42 * len(known)))
     axes = figure.add_subplot()
     places = np.arange(len(known))
     heights = [estimate["value"] for estimate in known.values()]
@@ -68,6 +69,28 @@ def bar_chart(values: Mapping[str, Mapping[str, Any]], label: str) -> str:
     return _svg(figure)
 
 
+def line_chart(lines: Mapping[str, Sequence[tuple[float, Mapping[str, Any]]]], across: str, up: str) -> str:
+    """Estimates along an axis, a line with its interval for each name.
+
+    lines: {name: [(x, {"value", "low", "high"})]}; what is undefined is left out.
+    """
+    figure = _figure((6.0, 4.0))
+    axes = figure.add_subplot()
+    for colour, (name, points) in zip(_colours(len(lines)), lines.items(), strict=True):
+        known = [(x, estimate) for x, estimate in points if estimate["value"] is not None]
+        places = [x for x, _ in known]
+        axes.plot(
+            places, [estimate["value"] for _, estimate in known], color=colour, marker="o", markersize=3, label=name
+        )
+        bounded = [(x, e) for x, e in known if e["low"] is not None]
+        lows, highs = ([e[end] for _, e in bounded] for end in ("low", "high"))
+        axes.fill_between([x for x, _ in bounded], lows, highs, color=colour, alpha=0.15, linewidth=0)
+    axes.set(xlabel=across, ylabel=up)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.legend(frameon=False, fontsize=8)
+    return _svg(figure)
+
+
 def _colours(n: int) -> list[str]:
     return [COLOURS[i % len(COLOURS)] for i in range(n)]
 
@@ -77,8 +100,17 @@ def _thinned(n: int) -> NDArray[np.int64]:
     return np.unique(np.linspace(0, n - 1, min(n, MOST_POINTS)).astype(np.int64)) if n else np.empty(0, dtype=np.int64)
 
 
-def _svg(figure: Figure) -> str:
+def _figure(size: tuple[float, float]) -> "Figure":
+    """An empty figure; matplotlib is slow to import, so it waits until there is something to draw."""
+    from matplotlib.figure import Figure
+
+    return Figure(figsize=size, layout="constrained")
+
+
+def _svg(figure: "Figure") -> str:
     """The figure as text: letters stay letters, and nothing in it depends on the time or on chance."""
+    from matplotlib import rc_context
+
     text = io.StringIO()
     with rc_context({"svg.hashsalt": "earmark", "svg.fonttype": "none", "font.size": 9}):
         figure.savefig(text, format="svg", metadata={"Date": None, "Creator": None})

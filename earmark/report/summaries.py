@@ -253,6 +253,57 @@ class CaseSummary(Common):
     encoder: dict[str, Any] = Field(default_factory=dict)
 
 
+class ProbeRow(Strict):
+    """A score of one task by one track and protocol; layer: null for the encoder's own output."""
+
+    task: str
+    formal_name: str
+    domain: str
+    track: str
+    protocol: str
+    metric: str
+    score: Estimate
+    n_test: int
+    weight: float
+    private: bool
+    folds: int
+    seeds: int
+    seconds: float
+    layer: int | None = None
+    shots: int | None = None
+    chosen: str = ""
+
+
+class ProbeAverage(Strict):
+    """Means over tasks whose metric is a score. scope: public tasks, or all, where some are private."""
+
+    track: str
+    protocol: str
+    scope: str
+    n_tasks: int
+    published_weights: float | None
+    unweighted: float
+    test_size: float
+    layer: int | None = None
+
+
+class FailedTask(Strict):
+    """A task that could not be probed, and why."""
+
+    task: str
+    error: str
+
+
+class ProbeSummary(Common):
+    """benchmark_outputs/probe/<encoder>/summary.json"""
+
+    encoder_name: str
+    encoder: dict[str, Any]
+    scores: list[ProbeRow]
+    averages: list[ProbeAverage]
+    failed: list[FailedTask]
+
+
 Summary = TypeVar("Summary", bound=Common)
 
 

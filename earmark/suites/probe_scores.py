@@ -256,6 +256,23 @@ def confusion(answers: Answers, n_classes: int) -> FloatArray:
     return table
 
 
+def hardest(table: FloatArray, names: Sequence[str], most: int) -> dict[str, Any]:
+    """The classes of lowest recall among each other: rows of n and shares of a confusion table, and of all others.
+
+    {"classes": names, "rows": [[name, n, share said of each of them, share said of others]]}.
+    """
+    n = table.sum(axis=1)
+    recall = np.divide(np.diag(table), n, out=np.full(len(n), np.inf), where=n > 0)
+    places = np.argsort(recall, kind="stable")[: min(most, int((n > 0).sum()))]
+    shares = table[np.ix_(places, places)] / n[places, np.newaxis]
+    others = 1 - shares.sum(axis=1)
+    rows = [
+        [names[place], round(float(n[place])), *(round(float(share), 6) for share in row), round(float(other), 6)]
+        for place, row, other in zip(places, shares, others, strict=True)
+    ]
+    return {"classes": [names[place] for place in places], "rows": rows}
+
+
 def per_class(table: FloatArray, names: Sequence[str]) -> list[dict[str, Any]]:
     """A row for each class of a confusion table: n, recall, precision, and what it was most often taken for.
 

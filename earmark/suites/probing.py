@@ -27,13 +27,14 @@ from earmark.suites.probe_data import (
     strict_folds,
     view_of,
 )
-from earmark.suites.probe_scores import Answers, confusion, per_class, score
+from earmark.suites.probe_scores import Answers, confusion, hardest, per_class, score
 from earmark.suites.probe_tracks import DRAWS, KNN, LINEAR, TRAINED, Settings, linear, neighbours
 from earmark.suites.task_data import TaskData
 from earmark.suites.xares import Task
 
 IntArray = NDArray[np.int64]
 
+HARDEST = 8  # classes whose confusions are shown
 VERSION = 1  # raise it whenever a score of the same embeddings changes
 ALSO = {("regression", "mse"): ("mae",), ("regression", "mae"): ("mse",)}  # metrics reported beside the task's own
 
@@ -58,11 +59,14 @@ class Row:
 
 @dataclass
 class Probed:
-    """A finished task. predictions: {(track, protocol): a row for each test item}. classes: rows of `per_class`."""
+    """A finished task. predictions: {(track, protocol): a row for each test item}. classes, confusions: as `per_class`
+    and `hardest` give them, with track and protocol.
+    """
 
     rows: list[Row] = field(default_factory=list)
     predictions: dict[tuple[str, str], pd.DataFrame] = field(default_factory=dict)
     classes: list[dict[str, Any]] = field(default_factory=list)
+    confusions: list[dict[str, Any]] = field(default_factory=list)
 
 
 def probe(
@@ -171,7 +175,9 @@ def _note(
         return
     found.predictions[track, protocol] = _predictions(task, data, answers, clips)
     if answers.classes:
-        rows = per_class(confusion(answers, len(data.classes)), data.classes)
+        table = confusion(answers, len(data.classes))
+        found.confusions.append({"track": track, "protocol": protocol, **hardest(table, data.classes, HARDEST)})
+        rows = per_class(table, data.classes)
         found.classes += [{"track": track, "protocol": protocol, **row} for row in rows]
 
 

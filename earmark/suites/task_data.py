@@ -12,12 +12,15 @@ manifest:  <data-root>/<task>/manifest.csv, or the file that a user's task names
 A manifest goes before tar files.
 """
 
+import contextlib
 import csv
+import io
 import os
 import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from hashlib import sha256
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal
 
@@ -100,6 +103,39 @@ def status(task: Task, data_root: Path) -> Status:
     if found and not lacks:
         return Status("present", size)
     return Status("private: no data" if task.private and not size else "missing", size, lacks)
+
+
+def fingerprint(task: Task, data_root: Path) -> str:
+    """A digest that changes when a task's labels or clips do, without opening a clip: sizes and times stand for them.
+
+    MissingError where data are missing.
+    """
+    digest = sha256()
+    manifest = manifest_of(task, data_root)
+    if manifest.is_file():
+        content = manifest.read_bytes()
+        digest.update(content)
+        rows = csv.DictReader(io.StringIO(content.decode("utf-8-sig", "replace"), newline=""), restval="")
+        clips = [manifest.parent / row.get("path", "").strip() for row in rows]
+    else:
+        _require_tars(task, data_root)
+        patterns = task.patterns.values()
+        clips = sorted({tar for glob in patterns for tar in (data_root / task.name).glob(glob)})
+    for clip in clips:
+        with contextlib.suppress(OSError):  # reading says what is not there
+            state = clip.stat()
+            digest.update(f"{clip.name}\0{state.st_size}\0{state.st_mtime_ns}\0".encode())
+    return digest.hexdigest()
+
+
+def labels_hash(task: Task, data_root: Path) -> str:
+    """A digest of a task's manifest, or of the names and sizes of its tar files: the same wherever a copy lies."""
+    manifest = manifest_of(task, data_root)
+    if manifest.is_file():
+        return sha256(manifest.read_bytes()).hexdigest()
+    _require_tars(task, data_root)
+    tars = sorted({tar for glob in task.patterns.values() for tar in (data_root / task.name).glob(glob)})
+    return sha256("".join(f"{tar.name}\0{tar.stat().st_size}\0" for tar in tars).encode()).hexdigest()
 
 
 def read_data(task: Task, data_root: Path) -> TaskData:

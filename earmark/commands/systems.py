@@ -9,22 +9,19 @@ from pathlib import Path
 import numpy as np
 
 from earmark import script
+from earmark.commands.encoders import loaded_encoder
 from earmark.embeddings.store import EmbeddingStore
 from earmark.errors import EarmarkError, shown_path
 from earmark.metrics import calibration
-from earmark.models.encoders import load_encoder
-from earmark.models.http import Client
 from earmark.suites.systems import BackEnd, System
 from earmark.suites.trials import Trials, read_enrolments, read_speakers, read_trials
 
 
 def system_of(arguments: Namespace) -> System:
     """What --encoder, --embeddings or --scores names, with its back end still empty."""
-    spec = f"embeddings:{arguments.embeddings}" if arguments.embeddings else arguments.encoder
-    if not spec:
+    if not (arguments.embeddings or arguments.encoder):
         return System(score_file=getattr(arguments, "scores", None))
-    client = Client(spec, token=arguments.token) if spec.startswith(("http://", "https://")) else None
-    encoder = load_encoder(spec, device=arguments.device, dtype=arguments.dtype, client=client)
+    encoder = loaded_encoder(arguments)
     return System(
         encoder,
         store=EmbeddingStore(arguments.store),

@@ -1,0 +1,73 @@
+"""`probe.py check`, `list` and `download`: an encoder's promises, the tasks, their data."""
+
+from argparse import Namespace
+from dataclasses import astuple
+
+from earmark import script
+from earmark.commands.encoders import loaded_encoder
+from earmark.download import RemoteFile
+from earmark.errors import EarmarkError, shown_path
+from earmark.models.encoders.checks import HEADERS, PROMISES, check
+from earmark.report.tables import to_markdown
+from earmark.suites.task_data import status
+from earmark.suites.task_downloads import download_task, record_files
+from earmark.suites.task_files import chosen
+from earmark.suites.xares import tasks
+
+PASSED = {True: "pass", False: "FAIL", None: "–"}
+
+
+def tell_check(arguments: Namespace) -> int:
+    found = check(
+        loaded_encoder(arguments) if arguments.encoder.startswith("http") else arguments.encoder,
+        device=arguments.device,
+        dtype=arguments.dtype,
+        longest_seconds=arguments.longest,
+    )
+    bar = script.progress(found, arguments, total=len(PROMISES), what="checks", unit="check")
+    rows = [[PASSED[cell] if i == 1 else cell for i, cell in enumerate(astuple(one))] for one in bar]
+    failed = sum(row[1] == PASSED[False] for row in rows)
+    script.show(to_markdown(list(HEADERS), rows))
+    script.show(f"{failed} of {len(rows)} checks failed." if failed else "Every check that applies is passed.")
+    return script.FAILED if failed else script.COMPLETE
+
+
+def tell_list(arguments: Namespace) -> int:
+    known = chosen(arguments.tasks) if arguments.tasks else list(tasks().values())
+    rows = []
+    for task in known:
+        there = status(task, arguments.data_root)
+        size = "–" if not there.size else f"{there.size / 1e6:,.0f} MB"
+        tracks = "linear, kNN" if task.knn else "linear"
+        rows.append([task.name, task.formal_name, task.domain, task.type, task.metric, tracks, there.state, size])
+    headers = [
+        "task",
+        "name",
+        "domain",
+        "type",
+        "metric",
+        "tracks",
+        f"data in {shown_path(arguments.data_root)}",
+        "size",
+    ]
+    script.show(to_markdown(headers, rows))
+    return script.COMPLETE
+
+
+def tell_download(arguments: Namespace) -> int:
+    """Every task that is asked for; one that fails does not stop the others."""
+    failed = 0
+    for task in chosen(arguments.tasks):
+        try:
+            total = sum(file.size or 0 for file in record_files(task, arguments.zenodo))
+            with script.bytes_bar(arguments, total=total, what=task.name) as bar:
+
+                def advance(_: RemoteFile, n: int) -> None:
+                    bar.update(n)
+
+                made = download_task(task, arguments.data_root, base=arguments.zenodo, on_bytes=advance)
+            script.show(f"{task.name}: {len(made):,} files in {shown_path(arguments.data_root / task.name)}/")
+        except EarmarkError as error:
+            failed += 1
+            script.warn(str(error), arguments)
+    return script.FAILED if failed else script.COMPLETE

@@ -1,0 +1,109 @@
+"""Probe an audio encoder: what its frozen embeddings tell, by linear heads and by nearest neighbours.
+
+Reads   tasks of X-ARES and the ICME 2025 challenge below --data-root, or tasks of your own (TOML and a manifest)
+Writes  benchmark_outputs/probe/<encoder>/{scores.csv, summary.json, report.md, report.tex}, predictions/, per_class/
+
+  uv run --extra torch probe.py
+  uv run probe.py --track knn
+  uv run --extra torch probe.py --encoder my_encoder.py --tasks esc50 crema_d my_task.toml --data-root data
+  uv run --extra clap probe.py --encoder hf:microsoft/wavlm-base-plus --tasks all --data-root data --layers all
+  uv run probe.py check my_encoder.py
+  uv run probe.py list --data-root data
+  uv run --extra download probe.py download esc50 crema_d --data-root data
+
+Without arguments: the built-in `logmel` encoder on three tasks of the demo speech. Both protocols are reported:
+`xares`, the published recipe with its flaws, and `strict`, which never chooses anything on test clips. A finished task
+is not run again unless its data, its recipe or the encoder changed; a task that fails does not stop the others.
+"""
+
+import os
+import sys
+from argparse import ArgumentParser, ArgumentTypeError
+from collections.abc import Sequence
+from pathlib import Path
+
+from earmark import script
+from earmark.commands.probe_others import tell_check, tell_download, tell_list
+from earmark.commands.probe_run import tell_run
+from earmark.models.encoders.checks import LONGEST
+from earmark.models.http import TOKEN_VARIABLE
+from earmark.probes.language_model import PUBLISHED_MODEL
+from earmark.suites.task_downloads import ZENODO
+
+DEMO = Path(__file__).resolve().parent / "dataset/speaker-demo/tasks"
+DEMO_TASKS = ("voice", "language", "tempo")
+COMMANDS = ("run", "check", "list", "download")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    words = list(sys.argv[1:] if argv is None else argv)
+    if not set(words) & {*COMMANDS, "-h", "--help", "--version"}:
+        words = ["run", *words]
+    return script.run(lambda arguments: arguments.tell(arguments), argument_parser(), words)
+
+
+def argument_parser() -> ArgumentParser:
+    parser = script.argument_parser(__doc__ or "")
+    parser.set_defaults(script=Path(__file__), token=os.environ.get(TOKEN_VARIABLE), embeddings=None)
+    commands = parser.add_subparsers(metavar="COMMAND", required=True)
+    run = script.subcommand(commands, "run", tell_run, "probe an encoder; what happens without a command")
+    run.add_argument(
+        "--encoder", default="logmel", metavar="SPEC", help="logmel, FILE.py, onnx:FILE, hf:ID, … (logmel)"
+    )
+    run.add_argument("--embeddings", metavar="FILE", help="made elsewhere: .npz, .npy with ids, .scp, .parquet")
+    run.add_argument("--tasks", nargs="+", metavar="TASK", default=[f"{DEMO}/{name}.toml" for name in DEMO_TASKS],
+                     help="names, all, or FILE.toml (the three demo tasks)")  # fmt: skip
+    run.add_argument("--data-root", type=Path, default=Path("data"), metavar="DIR", help="<DIR>/<task>/… (data)")
+    run.add_argument("--track", choices=["linear", "knn", "both"], default="both", help="(both)")
+    run.add_argument("--protocol", choices=["xares", "strict", "both"], default="both", help="(both)")
+    run.add_argument("--seeds", type=script.positive_int, default=3, metavar="N", help="of the strict protocol (3)")
+    run.add_argument("--layers", type=layers, metavar="all|last|0,6,12", help="score layers by themselves (last)")
+    run.add_argument("--shots", type=script.positive_int, metavar="K", help="train on K clips of each class, ten draws")
+    run.add_argument("--bootstrap", type=script.natural_int, default=1000, metavar="N", help="replicates (1000)")
+    run.add_argument("--jobs", type=script.positive_int, default=1, metavar="N", help="tasks at a time (1)")
+    run.add_argument("--batch-size", type=script.positive_int, default=16, metavar="N", help="clips embedded together")
+    run.add_argument("--store", type=Path, default=Path("benchmark_outputs/embeddings"), help="embeddings so far")
+    run.add_argument(
+        "--language-model", default=PUBLISHED_MODEL, metavar="ID", help=f"for asr, xares ({PUBLISHED_MODEL})"
+    )
+    run.add_argument("--tokenizer", metavar="ID", help="for retrieval (words of the training captions)")
+    run.add_argument("--name", help="of the encoder in reports (its own)")
+    run.add_argument(
+        "--output-dir", type=Path, default=Path("benchmark_outputs/probe"), help="a folder for each encoder"
+    )
+    add_device(run)
+    check = script.subcommand(commands, "check", tell_check, "whether an encoder keeps what X-ARES asks, and more")
+    check.add_argument("encoder", metavar="SPEC", help="FILE.py, hf:ID, onnx:FILE, logmel, …")
+    check.add_argument("--longest", type=script.positive_float, default=LONGEST, metavar="SECONDS", help="(10 minutes)")
+    add_device(check)
+    listed = script.subcommand(commands, "list", tell_list, "the tasks, and whether their data are here")
+    listed.add_argument("tasks", nargs="*", metavar="TASK")
+    listed.add_argument("--data-root", type=Path, default=Path("data"), metavar="DIR")
+    fetched = script.subcommand(commands, "download", tell_download, "data of tasks from their Zenodo records")
+    fetched.add_argument("tasks", nargs="+", metavar="TASK")
+    fetched.add_argument("--data-root", type=Path, default=Path("data"), metavar="DIR")
+    fetched.add_argument("--zenodo", default=ZENODO, metavar="URL", help=f"({ZENODO})")
+    return parser
+
+
+def add_device(parser: ArgumentParser) -> None:
+    """Flags that say where a model runs."""
+    parser.add_argument("--device", default="auto", help="cpu, cuda, … (default: a GPU where there is one)")
+    parser.add_argument("--dtype", choices=["float32", "bfloat16", "float16"], default="float32")
+
+
+def layers(text: str) -> tuple[int, ...] | None:
+    """An argparse type: None for the last alone, empty for all, or their numbers."""
+    if text in ("last", "all"):
+        return None if text == "last" else ()
+    try:
+        numbers = tuple(int(number) for number in text.split(","))
+    except ValueError as error:
+        raise ArgumentTypeError(f"{text!r} is neither all, last, nor numbers such as 0,6,12") from error
+    if min(numbers) < 0:
+        raise ArgumentTypeError(f"{text!r}: layers count from 0")
+    return numbers
+
+
+if __name__ == "__main__":
+    sys.exit(main())
