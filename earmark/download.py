@@ -1,28 +1,17 @@
-"""Files from elsewhere: listed by Zenodo or the Hugging Face hub, fetched so that a break costs nothing, unpacked.
+"""Files from elsewhere: listed by Zenodo or the Hugging Face hub, fetched so that a break costs nothing.
 
-What comes over the network is not trusted: a name may not lead out of the folder, a file is put in place only when
-its checksum is right, and nothing of an archive is in place until all of it could be read. A run that is cut short
-leaves `.part` files, and the same call goes on from there.
+What comes over the network is not trusted: a name may not lead out of the folder, and a file is put in
+place only when its checksum is right. A run that is cut short leaves `.part` files, and the same call goes on there.
 
 requests, urllib3 and tenacity do the work; pooch is not used, since it fetches into a temporary file that it deletes
 when the connection breaks.
 """
 
-import gzip
-import hashlib
 import http
 import json
-import lzma
-import shutil
-import stat
-import tarfile
-import zipfile
-import zlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from contextlib import closing
-from dataclasses import dataclass
-from functools import partial
-from pathlib import Path, PurePosixPath, PureWindowsPath
+from pathlib import Path
 from typing import Annotated
 from urllib.parse import urlsplit
 
@@ -33,7 +22,8 @@ from filelock import FileLock
 from pydantic import AfterValidator, BaseModel, Field, NonNegativeInt, StringConstraints, ValidationError
 from pydantic.dataclasses import dataclass as validated
 
-from earmark.errors import EarmarkError, MissingError, shown_path
+from earmark.archives import BLOCK, checksum_of, leaves
+from earmark.errors import EarmarkError, MissingError
 
 LATER = frozenset({408, 425, 429, 500, 502, 503, 504})  # statuses that may be different next time
 TRIES = 6  # of a request, and of transfers in a row that bring nothing
@@ -41,21 +31,10 @@ BACK_OFF = 0.5  # seconds, doubled from try to try: six tries outlast a server t
 LONGEST_WAIT = 300  # seconds that a server's Retry-After is waited for
 TIMEOUT = 60.0  # seconds without a byte
 MAX_LISTING = 1 << 24  # bytes of JSON
-BLOCK = 1 << 20
 GO_ON = "Run the same command to go on where it stopped."
 
 
 # --- what there is --------------------------------------------------------------------------------------------------
-
-
-def leaves(name: str) -> bool:
-    """Whether a path made elsewhere would lead out of the folder it is meant for, on any operating system.
-
-    >>> [leaves(name) for name in ("audio/a.wav", "../a.wav", "/etc/passwd", "C:\\\\a.wav", "a/../../b")]
-    [False, True, True, True, True]
-    """
-    path = PureWindowsPath(name)  # knows both slashes, and drives
-    return bool(path.drive or path.root or ".." in path.parts or not path.parts or "\0" in name)
 
 
 def _stays(name: str) -> str:
@@ -289,19 +268,9 @@ def _wrong(path: Path, file: RemoteFile) -> str:
     size = path.stat().st_size
     if file.size is not None and size != file.size:
         return f"has {size:,} bytes instead of {file.size:,}"
-    if file.checksum and (found := _checksum(path, file.checksum.partition(":")[0])) != file.checksum:
+    if file.checksum and (found := checksum_of(path, file.checksum.partition(":")[0])) != file.checksum:
         return f"has the checksum {found} instead of {file.checksum}"
     return ""
-
-
-def _checksum(path: Path, algorithm: str) -> str:
-    digest = hashlib.new(algorithm.removeprefix("git-"), usedforsecurity=False)
-    if algorithm == "git-sha1":
-        digest.update(b"blob %d\0" % path.stat().st_size)
-    with path.open("rb") as content:
-        while block := content.read(BLOCK):
-            digest.update(block)
-    return f"{algorithm}:{digest.hexdigest()}"
 
 
 class _Session(requests.Session):
@@ -375,154 +344,3 @@ def _told(error: Exception) -> str:
     if isinstance(error, ValidationError):
         return "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
     return " ".join(f"{type(error).__name__}: {error}".split())[:500]
-
-
-# --- unpacking ------------------------------------------------------------------------------------------------------
-
-# By the first bytes of a file; what begins otherwise is taken for a plain tar.
-TARS = {b"\x1f\x8b": "r:gz", b"BZ": "r:bz2", b"\xfd7": "r:xz"}
-UNREADABLE = (tarfile.TarError, zipfile.BadZipFile, EOFError, zlib.error, lzma.LZMAError, gzip.BadGzipFile, ValueError)
-
-
-def unpack(archive: Path, folder: Path) -> list[Path]:
-    """The files of a tar (plain, gz, bz2, xz) or zip, below the folder.
-
-    They are extracted into a hidden folder in it and moved into place once all could be read; then
-    `.<archive>.unpacked` notes the archive's SHA-256 and its files, and as long as both are there the next call does
-    nothing. A call that is killed leaves the hidden folder, which the next one replaces. Files that were there
-    before are overwritten; empty folders are dropped. Other processes wait.
-
-    EarmarkError, with nothing in place, when the archive is truncated or damaged, larger than the disk has room for,
-    or holds what no data set needs: a path or link that leaves the folder, something below a link, one name
-    twice, devices, links in a zip.
-    """
-    folder.mkdir(parents=True, exist_ok=True)
-    marker, stage = folder / f".{archive.name}.unpacked", folder / f".{archive.name}.part"
-    with FileLock(folder / f".{archive.name}.unpack.lock"):
-        checksum = _checksum(archive, "sha256")
-        if (known := _noted(marker, checksum)) is not None and all((folder / name).exists() for name in known):
-            return [folder / name for name in known]
-        shutil.rmtree(stage, ignore_errors=True)
-        try:
-            names = _extract(archive, stage)
-            for name in names:
-                (folder / name).parent.mkdir(parents=True, exist_ok=True)
-                (stage / name).replace(folder / name)
-            note = stage / marker.name
-            note.write_text(json.dumps({"archive": checksum, "files": names}), encoding="utf-8")
-            note.replace(marker)
-        finally:
-            shutil.rmtree(stage, ignore_errors=True)
-    return [folder / name for name in names]
-
-
-def _noted(marker: Path, checksum: str) -> list[str] | None:
-    """The files that an earlier call noted for this very archive."""
-    try:
-        note = json.loads(marker.read_text(encoding="utf-8"))
-        return list(note["files"]) if note["archive"] == checksum else None
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
-
-
-@dataclass(frozen=True)
-class _Member:
-    """size: bytes it says it has. kind: file, folder, symlink, hardlink or device. target: of a link."""
-
-    name: str
-    size: int
-    kind: str
-    target: str
-    extract: Callable[[Path], object]
-
-
-def _extract(archive: Path, stage: Path) -> list[str]:
-    """The names of the files of an archive, extracted below stage."""
-    stage.mkdir()
-    kinds: dict[PurePosixPath, str] = {}
-    try:
-        for member in _members(archive):
-            path = PurePosixPath(member.name)
-            if not path.parts:
-                continue  # the folder itself
-            if fault := _fault(member, path, kinds) or _too_large(member, stage):
-                raise EarmarkError(f"{shown_path(archive)}: {member.name!r} {fault}. Nothing of it was unpacked.")
-            member.extract(stage)
-            kinds |= dict.fromkeys(path.parents, "folder") | {path: member.kind}
-    except (*UNREADABLE, RuntimeError, OSError) as error:
-        if isinstance(error, OSError) and error.errno is not None:
-            raise  # the disk's fault, not the archive's
-        raise EarmarkError(
-            f"{shown_path(archive)}: damaged or not complete: {error}. Nothing of it was unpacked; "
-            "delete it and run the same command to fetch it again."
-        ) from error
-    return [path.as_posix() for path, kind in kinds.items() if kind != "folder"]
-
-
-def _fault(member: _Member, path: PurePosixPath, kinds: Mapping[PurePosixPath, str]) -> str:
-    """What is wrong with a member, after those before it; empty when nothing is.
-
-    A link may lead up, out of folders that are real, and then down. So however links lead to links, none leaves.
-    """
-    if leaves(member.name):
-        return "leaves the folder"
-    if any(kinds.get(parent, "folder") != "folder" for parent in path.parents):
-        return "lies below a file or link"
-    if path in kinds and not kinds[path] == member.kind == "folder":
-        return "is there twice"
-    if member.kind == "device":
-        return "is neither file, folder nor link"
-    if member.kind == "hardlink" and kinds.get(PurePosixPath(member.target)) != "file":
-        return f"is a link to {member.target!r}, which is no file before it"
-    if member.kind == "symlink":
-        down = list(PurePosixPath(member.target).parts)
-        while down and down[0] == "..":
-            down.pop(0)
-        up = len(PurePosixPath(member.target).parts) - len(down)
-        if up >= len(path.parts) or (down and leaves("/".join(down))):
-            return f"is a link to {member.target!r}, which leaves the folder"
-    return ""
-
-
-def _too_large(member: _Member, stage: Path) -> str:
-    free = shutil.disk_usage(stage).free
-    return f"has {member.size:,} bytes where the disk has {free:,} left" if member.size > free else ""
-
-
-def _members(archive: Path) -> Iterator[_Member]:
-    with archive.open("rb") as content:
-        start = content.read(2)
-    return _zip_members(archive) if start == b"PK" else _tar_members(archive, TARS.get(start, "r:"))
-
-
-class _Header(tarfile.TarInfo):
-    """A header as tarfile reads it, but one that is cut off or damaged is an error, not the end of the archive."""
-
-    @classmethod
-    def fromtarfile(cls, tarfile_: tarfile.TarFile) -> "_Header":
-        try:
-            return super().fromtarfile(tarfile_)
-        except tarfile.EOFHeaderError:  # type: ignore[attr-defined]
-            raise
-        except tarfile.HeaderError as error:
-            raise tarfile.ReadError(str(error)) from error
-
-
-def _tar_members(archive: Path, mode: str) -> Iterator[_Member]:
-    kinds = {tarfile.DIRTYPE: "folder", tarfile.SYMTYPE: "symlink", tarfile.LNKTYPE: "hardlink"}
-    with tarfile.open(archive, mode, tarinfo=_Header) as tar:  # type: ignore[call-overload]
-        for info in tar:
-            kind = "file" if info.isreg() else kinds.get(info.type, "device")
-            size = info.size if info.isreg() else 0
-            yield _Member(info.name, size, kind, info.linkname, partial(tar.extract, info, filter="data"))
-        while tar.fileobj.read(BLOCK):
-            pass  # to the checksum at the end of the compressed stream
-
-
-def _zip_members(archive: Path) -> Iterator[_Member]:
-    with zipfile.ZipFile(archive) as packed:
-        for info in packed.infolist():
-            mode = stat.S_IFMT(info.external_attr >> 16)
-            plain = "folder" if info.is_dir() else "file"
-            kind = plain if mode in (0, stat.S_IFREG, stat.S_IFDIR) else "device"
-            yield _Member(info.filename, info.file_size, kind, "", partial(packed.extract, info))

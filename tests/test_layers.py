@@ -16,10 +16,11 @@ ALLOWED = {
     "embeddings": {"errors", "audio", "metrics", "models"},
     "probes": {"errors", "metrics"},
     "annotation": {"errors", "audio", "metrics", "models"},
-    "suites": {"errors", "audio", "metrics", "models", "embeddings", "probes", "download"},
+    "suites": {"errors", "audio", "metrics", "models", "embeddings", "probes", "archives", "download"},
     "report": {"errors"},
     "errors": set(),
-    "download": {"errors"},
+    "archives": {"errors"},
+    "download": {"errors", "archives"},
     "script": {"errors"},
     "commands": {
         "errors",

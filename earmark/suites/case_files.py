@@ -11,7 +11,8 @@ from pathlib import Path, PurePosixPath
 
 import soundfile
 
-from earmark.download import RemoteFile, fetch, hub_files, leaves, unpack
+from earmark.archives import leaves, unpack
+from earmark.download import RemoteFile, fetch, hub_files
 from earmark.errors import DataError, EarmarkError, MissingError, shown_path
 from earmark.suites.case import facts, protocols
 from earmark.suites.trials import read_trials

@@ -203,12 +203,15 @@ def _map(outputs: NDArray[Any], labels: NDArray[Any], weights: FloatArray | None
     occurring = np.flatnonzero((labels > 0).any(axis=0))
     if not len(occurring):
         return np.full(() if weights is None else len(weights), np.nan)
-    found = [ranking_metrics(outputs[:, label], labels[:, label], weights)[..., 1] for label in occurring]
-    return np.asarray(np.nanmean(found, axis=0))
+    found = np.array([ranking_metrics(outputs[:, label], labels[:, label], weights)[..., 1] for label in occurring])
+    with np.errstate(invalid="ignore"):  # a replicate may hold no label's positive
+        return np.asarray(np.nansum(found, axis=0) / np.isfinite(found).sum(axis=0))
 
 
 def error_rate(answers: Answers, bootstrap: Bootstrap) -> Values:
     """Equal error rate of two classes, on the convex hull; the second class is what is looked for."""
+    if other := [each.shape[1] for each in answers.outputs if each.shape[1] != 2]:
+        raise ValueError(f"an equal error rate is of two classes; there are {other[0]}")
     labels = np.asarray(answers.labels) == 1
     if labels.all() or not labels.any():
         return np.full(len(answers.outputs), np.nan), np.empty((0, len(answers.outputs)))

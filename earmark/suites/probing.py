@@ -28,7 +28,8 @@ from earmark.suites.probe_data import (
     view_of,
 )
 from earmark.suites.probe_scores import Answers, confusion, hardest, per_class, score
-from earmark.suites.probe_tracks import DRAWS, KNN, LINEAR, TRAINED, Settings, linear, neighbours
+from earmark.suites.probe_tables import own
+from earmark.suites.probe_tracks import DRAWS, KNN, TRAINED, Settings, linear, neighbours
 from earmark.suites.task_data import TaskData
 from earmark.suites.xares import Task
 
@@ -133,6 +134,13 @@ def _ask(
     return linear(task, data, rows, folds, settings, protocol, hop)
 
 
+def metrics_of(task: Task, track: str) -> tuple[str, ...]:
+    """What a task is scored by on a track, first what stands for it. Neighbours name a class and rank nothing."""
+    if track == KNN:
+        return ("accuracy",)
+    return own(task), *(("eer",) if task.reader == "spoof" else ALSO.get((task.type, task.metric), ()))
+
+
 def _note(
     found: Probed,
     task: Task,
@@ -146,10 +154,7 @@ def _note(
 ) -> None:
     """Score the answers, and keep what they were."""
     track, protocol, layer = place
-    own = "frame_accuracy" if task.one_label_per_frame else task.metric
-    also = ALSO.get((task.type, task.metric), ())
-    also = ("eer",) if task.reader == "spoof" and track == LINEAR else also
-    for metric in (own, *also):
+    for metric in metrics_of(task, track):
         rng = np.random.default_rng((settings.seed, crc32(task.name.encode())))
         estimate = score(metric, answers, settings.replicates, rng)
         heads = len(answers.outputs) or len(answers.classes)

@@ -3,7 +3,8 @@
 from collections.abc import Callable
 from pathlib import Path
 
-from earmark.download import RemoteFile, fetch, unpack, zenodo_files
+from earmark.archives import unpack
+from earmark.download import RemoteFile, fetch, zenodo_files
 from earmark.errors import MissingError
 from earmark.suites.xares import Task
 

@@ -3,9 +3,7 @@
 import io
 import json
 import tarfile
-import time
 from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -291,23 +289,8 @@ def test_the_demos_tasks_have_their_clips(tmp_path: Path):
     spoken = [(Path(clip).parent.name, part) for clip, part in zip(voice.clips, voice.split, strict=True)]  # type: ignore[arg-type]
     assert set(spoken) == {("en", "train"), ("de", "train"), ("fr", "valid"), ("es", "test")}
     tempi = np.asarray(tempo.labels)
-    assert tempi.shape == (192, 1) and tempi.min() >= 165 and tempi.max() < 190
+    assert tempi.shape == (192, 1) and tempi.min() >= -7 and tempi.max() < 8 and len(np.unique(tempi)) > 10
     for found in (language, tempo):
         part = found.fold if found.fold is not None else found.split
         assert part is not None and len(set(zip(found.group, part, strict=True))) == len(set(found.group)) == 24
     assert language.fold is not None and set(np.unique(language.fold, return_counts=True)[1]) == {48}
-
-
-def test_time_grows_with_the_clips_not_with_their_square(tmp_path: Path):
-    def seconds(n: int) -> float:
-        task = replace(CREMAD, name=f"n{n}")
-        rows = {f"{i}": f"c{i % 50}" for i in range(n)}
-        members = {f: c for k, v in rows.items() for f, c in ((f"{k}.wav", b"RIFF"), (f"{k}.json", {"label": v}))}
-        for split in ("train", "valid", "test"):
-            pack(tmp_path / f"{task.name}/wds-audio-{split}.tar", members)
-        started = time.perf_counter()
-        assert len(read_data(task, tmp_path).clips) == 3 * n
-        return time.perf_counter() - started
-
-    small, large = seconds(300), seconds(3000)
-    assert large < 40 * small  # ten times the clips; a hundred times would be quadratic

@@ -1,0 +1,309 @@
+"""Metrics of probes: by hand, against scikit-learn and jiwer, and their replicates against resampled answers."""
+
+from dataclasses import replace
+
+import jiwer
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sklearn import metrics as sk
+
+from earmark.metrics.resampling import Bootstrap, multiplicities
+from earmark.suites.probe_scores import METRICS, Answers, confusion, hardest, per_class, score
+
+N, LABELS = 12, 3
+FOLDS = np.arange(N) % 4
+GROUPS = [f"source {i // 2}" for i in range(N)]  # two items each
+EDGES = np.concatenate([[0], np.cumsum([3, 5, 4, 7, 3, 6, 5, 4, 3, 8, 5, 2])])
+TEXTS = ["one two three", "four", "five six", "seven eight nine ten", "one", "two two"] * 2
+HEARD = ["one three", "four", "five seven six", "seven nine ten", "", "two"] * 2
+
+
+def generator(seed=0):
+    return np.random.default_rng(seed)
+
+
+def answers_for(metric, seed=0):
+    """Random answers of two heads in the shape that a metric reads."""
+    rng = generator(seed)
+    common = {"group": GROUPS, "fold": FOLDS}
+    if metric == "accuracy":
+        labels = rng.integers(0, LABELS, N)
+        return Answers(**common, labels=labels, classes=[rng.integers(0, LABELS, N) for _ in range(2)])
+    if metric == "eer":
+        return Answers(**common, labels=np.arange(N) % 2, outputs=[rng.normal(size=(N, 2)) for _ in range(2)])
+    if metric == "mAP":
+        hot = (rng.random((N, LABELS)) < 0.4).astype(int)
+        return Answers(**common, labels=hot, outputs=[rng.normal(size=(N, LABELS)).round(1) for _ in range(2)])
+    if metric in ("mse", "mae"):
+        return Answers(**common, labels=rng.normal(size=(N, 2)), outputs=[rng.normal(size=(N, 2)) for _ in range(2)])
+    if metric == "recall_at_1":
+        owner = np.repeat(np.arange(N), 1 + np.arange(N) % 3)
+        return Answers(**common, labels=None, outputs=[rng.normal(size=(N, len(owner))) for _ in range(2)], owner=owner)
+    if metric == "word_accuracy":
+        return Answers(**common, labels=TEXTS, outputs=[HEARD, TEXTS])
+    frames = rng.normal(size=(2, EDGES[-1], LABELS))
+    if metric == "frame_accuracy":
+        return Answers(**common, labels=rng.integers(-1, LABELS, EDGES[-1]), outputs=list(frames), edges=EDGES)
+    hot = (rng.random((EDGES[-1], LABELS)) < 0.2).astype(int)
+    return Answers(**common, labels=hot, outputs=list(frames), edges=EDGES, segment_frames=2)
+
+
+def taken(answers, items):
+    """The answers on these items, each as often as it is named: what a replicate's data are."""
+    if answers.edges is None:
+
+        def pick(values):
+            return values[items] if isinstance(values, np.ndarray) else [values[i] for i in items]
+
+        edges = None
+    else:
+        rows = np.concatenate([np.arange(answers.edges[i], answers.edges[i + 1]) for i in items])
+        edges = np.concatenate([[0], np.cumsum(np.diff(answers.edges)[items])])
+
+        def pick(values):
+            return values[rows]
+
+    return replace(
+        answers,
+        group=[answers.group[i] for i in items],
+        fold=answers.fold[items],
+        labels=pick(answers.labels),
+        outputs=[pick(each) for each in answers.outputs],
+        classes=[each[items] for each in answers.classes],
+        edges=edges,
+    )
+
+
+def value(metric, answers):
+    return METRICS[metric](answers, Bootstrap.of(answers.group, 0, generator()))[0]
+
+
+# --- by hand ------------------------------------------------------------------------------------------------
+
+
+def clip_answers(**changes):
+    """Two folds, of three items and of one: right are 2 of 3 and 0 of 1 (first head), all (second)."""
+    labels = np.array([0, 1, 1, 0])
+    told = [np.array([0, 1, 0, 1]), labels]
+    return Answers(list("abcd"), np.array([0, 0, 0, 1]), labels, [], told, **changes)
+
+
+def test_accuracy_is_pooled_or_the_mean_of_the_folds():
+    assert value("accuracy", clip_answers()).tolist() == [0.5, 1.0]
+    assert value("accuracy", clip_answers(by_fold=True)).tolist() == [pytest.approx((2 / 3 + 0) / 2), 1.0]
+    estimate = score("accuracy", clip_answers(), 0, generator())
+    assert (estimate.value, estimate.low, estimate.n) == (0.75, None, 4)
+
+
+def test_errors_are_means_over_items_and_numbers():
+    labels, said = np.array([[0.0, 0.0], [1.0, 3.0]]), np.array([[1.0, 0.0], [1.0, 1.0]])
+    answers = Answers(["a", "b"], np.zeros(2, int), labels, [said])
+    assert value("mse", answers)[0] == (1 + 0 + 0 + 4) / 4
+    assert value("mae", answers)[0] == (1 + 0 + 0 + 2) / 4
+
+
+def test_equal_error_rate_looks_for_the_second_class():
+    """Spoofs score 3, 2, 0 and humans 1, −1, −2. The hull has misses and false alarms (⅓, 0) and (0, ⅓): ⅙ of both."""
+    logits = np.array([[0.0, 3], [0, 2], [0, 0], [0, 1], [0, -1], [0, -2]])
+    labels = np.array([1, 1, 1, 0, 0, 0])
+    answers = Answers(list("abcdef"), np.zeros(6, int), labels, [logits, logits + 7, -logits])
+    found = value("eer", answers)
+    assert found == pytest.approx([1 / 6, 1 / 6, 1 / 2])
+
+
+def test_frames_without_a_label_count_for_nothing():
+    logits = np.eye(2)[[0, 1, 1, 0, 1]]
+    answers = Answers(["a", "b"], np.zeros(2, int), np.array([0, 0, -1, -1, 1]), [logits], edges=np.array([0, 2, 5]))
+    assert value("frame_accuracy", answers)[0] == 2 / 3
+
+
+def test_segments_do_not_cross_clips():
+    """Clips of 3 and 2 frames in segments of 2: [1], [0] and [1]. Said: [1], [1] and [0]. F1 = 2·1 / (2 + 2)."""
+    true, said = np.array([[0], [1], [0], [1], [0]]), np.array([[5.0], [-1], [2], [-3], [-3]])
+    answers = Answers(["a", "b"], np.zeros(2, int), true, [said], edges=np.array([0, 3, 5]), segment_frames=2)
+    assert value("segment_f1_micro", answers)[0] == value("segment_f1_macro", answers)[0] == 0.5
+
+
+def test_recall_is_of_both_directions():
+    """Clip 0 finds a caption of its own, clip 1 does not; of three captions the first two find their clip."""
+    similarity = np.array([[0.9, 0.8, 0.7], [0.1, 0.2, 0.3]])
+    answers = Answers(["a", "b"], np.zeros(2, int), None, [similarity], owner=np.array([0, 0, 1]))
+    assert value("recall_at_1", answers)[0] == pytest.approx((2 / 2 + 2 / 3) / 2)
+    worse = replace(answers, outputs=[similarity[::-1]])
+    assert value("recall_at_1", worse)[0] == pytest.approx((0 / 2 + 1 / 3) / 2)
+
+
+def test_words_are_counted_over_all_utterances():
+    answers = Answers(["a", "b"], np.zeros(2, int), ["a b c", "d"], [["a c", "d"], ["", "x y z"]])
+    assert value("word_accuracy", answers).tolist() == [0.75, 0.0]  # 1 of 4; then 3 + 3 errors, which is below none
+
+
+# --- other tools --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_scikit_learn_has_the_same_values(seed):
+    clip, labels = answers_for("accuracy", seed), answers_for("mAP", seed)
+    assert value("accuracy", clip) == pytest.approx([sk.accuracy_score(clip.labels, each) for each in clip.classes])
+    occurring = labels.labels.any(axis=0)
+    expected = [sk.average_precision_score(labels.labels[:, occurring], each[:, occurring]) for each in labels.outputs]
+    assert value("mAP", labels) == pytest.approx(expected)
+    numbers = answers_for("mse", seed)
+    assert value("mse", numbers) == pytest.approx([sk.mean_squared_error(numbers.labels, x) for x in numbers.outputs])
+    assert value("mae", numbers) == pytest.approx([sk.mean_absolute_error(numbers.labels, x) for x in numbers.outputs])
+
+
+@pytest.mark.parametrize("average", ["macro", "micro"])
+@pytest.mark.parametrize("size", [1, 2, 4, 100])
+def test_scikit_learn_has_the_same_f1_of_segments(average, size):
+    answers = replace(answers_for("segment_f1_macro"), segment_frames=size)
+    pieces = [
+        slice(start, min(start + size, stop))
+        for begin, stop in zip(EDGES[:-1], EDGES[1:], strict=True)
+        for start in range(begin, stop, size)
+    ]
+    true = np.array([answers.labels[piece].max(axis=0) for piece in pieces])
+    expected = [
+        sk.f1_score(true, np.array([each[p].max(axis=0) > 0 for p in pieces]), average=average, zero_division=0)
+        for each in answers.outputs
+    ]
+    assert value(f"segment_f1_{average}", answers) == pytest.approx(expected)
+
+
+def test_jiwer_counts_the_same_words():
+    assert value("word_accuracy", answers_for("word_accuracy"))[0] == pytest.approx(1 - jiwer.wer(TEXTS, HEARD))
+
+
+# --- replicates ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("by_fold", [False, True])
+@pytest.mark.parametrize("metric", [metric for metric in METRICS if metric != "recall_at_1"])
+def test_a_replicate_is_the_metric_of_the_sources_drawn(metric, by_fold):
+    answers = replace(answers_for(metric), by_fold=by_fold and metric == "accuracy")
+    bootstrap = Bootstrap.of(answers.group, 25, generator(5))
+    drawn = METRICS[metric](answers, bootstrap)[1]
+    for weights, found in zip(bootstrap.weights, drawn, strict=True):
+        items = np.repeat(np.arange(N), weights[bootstrap.unit])
+        again = taken(answers, items)
+        if metric == "eer" and len(set(again.labels)) < 2:
+            continue
+        assert found == pytest.approx(value(metric, again))
+    assert len(np.unique(drawn[:, 0])) > 3
+
+
+def test_a_replicate_of_recall_draws_queries_and_leaves_the_candidates():
+    answers = answers_for("recall_at_1")
+    bootstrap = Bootstrap.of(answers.group, 25, generator(5))
+    drawn = METRICS["recall_at_1"](answers, bootstrap)[1]
+    similarity, owner = answers.outputs[0], answers.owner
+    clip_hits = owner[similarity.argmax(axis=1)] == np.arange(N)
+    caption_hits = similarity.argmax(axis=0) == owner
+    for weights, found in zip(bootstrap.weights[:, bootstrap.unit], drawn, strict=True):
+        by_clip, by_caption = np.average(clip_hits, weights=weights), np.average(caption_hits, weights=weights[owner])
+        assert found[0] == pytest.approx((by_clip + by_caption) / 2)
+
+
+def test_draws_are_resampled_with_the_clips():
+    answers = replace(answers_for("accuracy"), draws=True)
+    rng = generator(3)
+    bootstrap = Bootstrap.of(answers.group, 40, rng)
+    drawn = METRICS["accuracy"](answers, bootstrap)[1]
+    weights = multiplicities(2, 40, rng)
+    means = [np.repeat(each, own).mean() for each, own in zip(drawn, weights, strict=True)]
+    found = score("accuracy", answers, 40, generator(3))
+    assert (found.low, found.high) == pytest.approx(tuple(np.quantile(means, [0.025, 0.975])))
+    alone = score("accuracy", replace(answers, draws=False), 40, generator(3))
+    assert alone.value == found.value
+    assert (alone.low, alone.high) == pytest.approx(tuple(np.quantile(drawn.mean(axis=1), [0.025, 0.975])))
+
+
+def test_one_source_has_a_value_and_no_interval():
+    for metric in METRICS:
+        found = score(metric, replace(answers_for(metric), group=["alone"] * N), 20, generator())
+        assert found.value is not None and (found.low, found.high, found.n) == (None, None, N)
+
+
+@pytest.mark.parametrize("metric", METRICS)
+@given(seed=st.integers(0, 10**6))
+@settings(max_examples=10, deadline=None)
+def test_the_order_of_the_items_is_no_matter(metric, seed):
+    answers = answers_for(metric, seed % 7)
+    order = np.random.default_rng(seed).permutation(N)
+    if metric == "recall_at_1":
+        place = np.argsort(order)[answers.owner]
+        shuffled = replace(answers, outputs=[each[order] for each in answers.outputs], owner=place)
+    else:
+        shuffled = taken(answers, order)
+    assert value(metric, shuffled) == pytest.approx(value(metric, answers))
+
+
+# --- what does not exist ------------------------------------------------------------------------------------
+
+
+@pytest.mark.filterwarnings("error")
+def test_what_a_test_split_lacks_is_said_and_not_counted_as_zero():
+    nothing = replace(answers_for("mAP"), labels=np.zeros((N, LABELS), int))
+    assert score("mAP", nothing, 20, generator()).why == "a test split without what the metric needs"
+    human = replace(answers_for("eer"), labels=np.zeros(N, int))
+    assert score("eer", human, 20, generator()).value is None
+    unlabelled = replace(answers_for("frame_accuracy"), labels=np.full(EDGES[-1], -1))
+    assert score("frame_accuracy", unlabelled, 20, generator()).value is None
+
+
+@pytest.mark.filterwarnings("error")
+def test_one_positive_gives_a_value_and_says_why_it_has_no_interval():
+    labels = np.zeros((N, LABELS), int)
+    labels[4, 1] = 1
+    found = score("mAP", replace(answers_for("mAP"), labels=labels), 200, generator())
+    assert found.value is not None and found.low is None
+    assert found.why is not None and "undefined in" in found.why
+
+
+def test_a_label_that_never_occurs_is_left_out_of_map_and_counts_zero_in_macro_f1():
+    answers = answers_for("mAP")
+    labels = np.array(answers.labels)
+    labels[:, 2] = 0
+    expected = [sk.average_precision_score(labels[:, :2], each[:, :2]) for each in answers.outputs]
+    assert value("mAP", replace(answers, labels=labels)) == pytest.approx(expected)
+    silent = Answers(["a"], np.zeros(1, int), np.array([[1, 0]]), [np.array([[1.0, -1.0]])], edges=np.array([0, 1]))
+    assert value("segment_f1_macro", silent)[0] == 0.5 and value("segment_f1_micro", silent)[0] == 1.0
+
+
+def test_the_equal_error_rate_of_three_classes_does_not_exist():
+    three = replace(answers_for("eer"), outputs=[generator().normal(size=(N, 3))])
+    with pytest.raises(ValueError, match="equal error rate is of two classes; there are 3"):
+        score("eer", three, 0, generator())
+
+
+# --- classes ------------------------------------------------------------------------------------------------
+
+
+def test_confusions_are_scikit_learns_averaged_over_heads():
+    answers = answers_for("accuracy")
+    expected = np.mean([sk.confusion_matrix(answers.labels, each, labels=range(4)) for each in answers.classes], axis=0)
+    np.testing.assert_allclose(confusion(answers, 4), expected)
+
+
+TABLE = np.array([[3.0, 1, 0, 0], [2, 2, 0, 0], [0, 0, 0, 0], [0, 4, 0, 4]])  # recalls ¾, ½, none, ½
+
+
+def test_classes_by_hand():
+    first, second, third, fourth = per_class(TABLE, ["a", "b", "c", "d"])
+    assert first == {
+        "class": "a", "n": 4, "recall": 0.75, "precision": 0.6, "taken_for": "b", "taken_for_share": 0.25,
+    }  # fmt: skip
+    assert (second["precision"], second["taken_for"]) == (pytest.approx(2 / 7), "a")
+    assert third == {
+        "class": "c", "n": 0, "recall": None, "precision": None, "taken_for": "", "taken_for_share": None,
+    }  # fmt: skip
+    assert (fourth["precision"], fourth["taken_for"], fourth["taken_for_share"]) == (1.0, "b", 0.5)
+
+
+def test_the_hardest_classes_come_first_and_those_without_clips_never():
+    assert hardest(TABLE, ["a", "b", "c", "d"], 2) == {
+        "classes": ["b", "d"], "rows": [["b", 4.0, 0.5, 0.0, 0.5], ["d", 8.0, 0.5, 0.5, 0.0]],
+    }  # fmt: skip
+    assert hardest(TABLE, ["a", "b", "c", "d"], 9)["classes"] == ["b", "d", "a"]
