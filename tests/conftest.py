@@ -93,3 +93,14 @@ def run_script(script: str, *arguments: str | Path) -> subprocess.CompletedProce
         timeout=120,
         env={**os.environ, "PYTHONWARNINGS": "error::RuntimeWarning"},
     )
+
+
+def visible(folder):
+    return sorted(p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file() and p.name[0] != ".")
+
+
+def wait_for(condition, seconds=30):
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.005)

@@ -15,7 +15,7 @@ import pytest
 
 from earmark.archives import unpack
 from earmark.errors import EarmarkError
-from tests.conftest import ROOT
+from tests.conftest import ROOT, visible, wait_for
 
 CONTENT = hashlib.shake_256(b"content").digest(512_000)
 MD5 = f"md5:{hashlib.md5(CONTENT).hexdigest()}"

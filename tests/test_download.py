@@ -17,7 +17,7 @@ from earmark import download
 from earmark.archives import leaves
 from earmark.download import RemoteFile, fetch, hub_files, zenodo_files
 from earmark.errors import EarmarkError, MissingError
-from tests.conftest import ROOT
+from tests.conftest import ROOT, visible, wait_for
 from tests.file_server import Fault, file_server
 
 CONTENT = hashlib.shake_256(b"content").digest(512_000)
@@ -39,10 +39,6 @@ def server():
 
 def remote(server, name="data.bin", size=512_000, checksum=MD5):
     return RemoteFile(name, f"{server.url}/data.bin", size, checksum)
-
-
-def visible(folder):
-    return sorted(p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file() and p.name[0] != ".")
 
 
 # --- names and checksums --------------------------------------------------------------------------------------------
@@ -155,13 +151,6 @@ def test_a_run_that_is_killed_is_continued(tmp_path, server):
     assert visible(tmp_path) == ["data.bin.part"]
     assert fetch(remote(server), tmp_path).read_bytes() == CONTENT
     assert server.ranges("/data.bin") == [None, f"bytes={had}-"]
-
-
-def wait_for(condition, seconds=30):
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.005)
 
 
 def test_a_server_that_ignores_range_sends_it_all_again(tmp_path, server):
