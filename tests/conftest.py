@@ -3,7 +3,8 @@
 import os
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import pandas as pd
@@ -95,11 +96,13 @@ def run_script(script: str, *arguments: str | Path) -> subprocess.CompletedProce
     )
 
 
-def visible(folder):
+def visible(folder: Path) -> list[str]:
+    """Files below a folder that are not hidden."""
     return sorted(p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file() and p.name[0] != ".")
 
 
-def wait_for(condition, seconds=30):
+def wait_for(condition: Callable[[], bool], seconds: float = 30) -> None:
+    """Look until it is so."""
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline
