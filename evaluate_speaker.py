@@ -34,6 +34,14 @@ from earmark.suites.backend import TOP_N
 from earmark.suites.case_evaluation import PUBLISHED, STRICT
 
 OUTPUT = Path("benchmark_outputs/speaker")
+TRIALS = (
+    "uv run evaluate_speaker.py trials --trials trials.txt --encoder hf:microsoft/wavlm-base-plus-sv",
+    "uv run evaluate_speaker.py trials --trials trials.txt --scores scores.csv --against other_scores.csv",
+)
+TIDYVOICE = (
+    "uv run evaluate_speaker.py tidyvoice --trials dev.txt --encoder my_model.py --audio-root audio --cohort utt2spk",
+    "uv run evaluate_speaker.py tidyvoice --eval-a A.txt --eval-u U.txt --encoder my_model.py --audio-root audio",
+)
 DEMO_SPEECH = Path(__file__).resolve().parent / "dataset/speaker-demo/case.csv"
 DEMO = OUTPUT / "demo-carriers"
 
@@ -58,20 +66,31 @@ def argument_parser() -> ArgumentParser:
     parser.set_defaults(tell=tell_demo, script=Path(__file__))
     parser.set_defaults(token=os.environ.get(TOKEN_VARIABLE), hub_token=os.environ.get("HF_TOKEN"))
     commands = parser.add_subparsers(metavar="COMMAND")
-    case_ = script.subcommand(commands, "case", tell_case, "the CASE benchmark: 24 carriers, from clean to playback")
+    case_ = script.subcommand(
+        commands,
+        "case",
+        tell_case,
+        "the CASE benchmark: 24 carriers, from clean to playback",
+        [
+            "uv run evaluate_speaker.py case case-benchmark --encoder my_model.py",
+            'uv run evaluate_speaker.py case case-benchmark --embeddings vectors.npz --name "My model"',
+        ],
+    )
     case_.add_argument("benchmark", type=Path, help="a folder with trials/<protocol>.txt and the audio")
     add_encoder(case_.add_mutually_exclusive_group())
     add_embedding(case_)
     add_statistics(case_)
-    case_.add_argument("--protocol", choices=[PUBLISHED, STRICT, "both"], default="both", help="(both)")
+    case_.add_argument(
+        "--protocol", choices=[PUBLISHED, STRICT, "both"], default="both", help="columns of the report (both)"
+    )
     case_.add_argument("--protocols", nargs="+", default=[], metavar="NAME", help="some of the 24, without aggregates")
     case_.add_argument("--name", help="of the model (the encoder's)")
     case_.add_argument("--output-dir", type=Path, default=OUTPUT / "case", help="a folder for each model goes there")
-    for name, story, summary in (
-        ("trials", tell_trials, "any trial list"),
-        ("tidyvoice", tell_tidyvoice, "TidyVoice: across languages, and its submission"),
+    for name, story, summary, examples in (
+        ("trials", tell_trials, "any trial list", TRIALS),
+        ("tidyvoice", tell_tidyvoice, "TidyVoice: across languages, and its submission", TIDYVOICE),
     ):
-        command = script.subcommand(commands, name, story, summary)
+        command = script.subcommand(commands, name, story, summary, examples)
         command.add_argument("--trials", type=Path, required=name == "trials", metavar="FILE", help="a labelled list")
         source = command.add_mutually_exclusive_group()
         add_encoder(source)
@@ -79,7 +98,9 @@ def argument_parser() -> ArgumentParser:
         add_embedding(command)
         add_back_end(command)
         add_statistics(command)
-        command.add_argument("--audio-root", type=Path, metavar="DIR", help="what paths are below (the list's folder)")
+        command.add_argument(
+            "--audio-root", type=Path, metavar="DIR", help="the folder that paths in lists start from (a list's own)"
+        )
         command.add_argument("--speakers", type=Path, metavar="FILE", help="`utterance speaker` lines")
         command.add_argument("--no-self-trials", action="store_true", help="leave a file against itself out")
         command.add_argument("--against", type=Path, metavar="FILE", help="another system's scores: differences, p")
@@ -87,38 +108,74 @@ def argument_parser() -> ArgumentParser:
             command.add_argument("--eval-a", type=Path, metavar="FILE", help="the list of eval A, for a submission")
             command.add_argument("--eval-u", type=Path, metavar="FILE", help="the list of eval U, for a submission")
         command.add_argument("--output-dir", type=Path, default=OUTPUT / name)
-    made = script.subcommand(commands, "carriers", tell_carriers, "a CASE-shaped benchmark from clean speech")
+    made = script.subcommand(
+        commands,
+        "carriers",
+        tell_carriers,
+        "a CASE-shaped benchmark from clean speech",
+        ["uv run evaluate_speaker.py carriers speech/ --output-dir my-carriers --processes 4"],
+    )
     made.add_argument("clean", type=Path, help="a folder spk/…/file, or a CSV of path, speaker and perhaps gender")
     made.add_argument("--output-dir", type=Path, required=True)
     made.add_argument("--protocols", nargs="+", default=[], metavar="NAME", help="some of the 24 (all)")
-    made.add_argument("--processes", type=script.positive_int, default=1, metavar="N")
+    made.add_argument("--processes", type=script.positive_int, default=1, metavar="N", help="at work together (1)")
     made.add_argument("--noises", type=Path, metavar="DIR", help="recordings of noise instead of the built-in noise")
     made.add_argument("--rooms", type=Path, metavar="DIR", help="impulse responses instead of the built-in rooms")
-    made.add_argument("--trials", nargs=2, type=script.positive_int, default=[5000, 5000], metavar=("TARGET", "OTHER"))
-    board = script.subcommand(commands, "leaderboard", tell_leaderboard, "CASE results beside the published models")
+    made.add_argument("--trials", nargs=2, type=script.positive_int, default=[5000, 5000], metavar=("TARGET", "OTHER"),
+                      help="trials of each protocol, where the speech allows (5000 5000)")  # fmt: skip
+    board = script.subcommand(
+        commands,
+        "leaderboard",
+        tell_leaderboard,
+        "CASE results beside the published models",
+        ["uv run evaluate_speaker.py leaderboard benchmark_outputs/speaker/case/*/results.json"],
+    )
     board.add_argument("results", type=Path, nargs="*", metavar="FILE", help="results.json files")
     board.add_argument("--output-dir", type=Path, default=OUTPUT / "case")
     check = script.subcommand(
-        commands, "check", tell_check, "whether a submission to CASE or TidyVoice keeps the rules"
+        commands,
+        "check",
+        tell_check,
+        "whether a submission to CASE or TidyVoice keeps the rules",
+        [
+            "uv run evaluate_speaker.py check benchmark_outputs/speaker/case/my-model",
+            "uv run evaluate_speaker.py check submission.zip --eval-a A.txt --eval-u U.txt",
+        ],
     )
     check.add_argument("submission", type=Path, help="a folder with results.json and model_card.md, or a ZIP")
     check.add_argument("--eval-a", type=Path, metavar="FILE", help="the list of eval A, for its length")
     check.add_argument("--eval-u", type=Path, metavar="FILE", help="the list of eval U, for its length")
-    fetched = script.subcommand(commands, "download", tell_download, "the CASE benchmark from the Hugging Face hub")
+    fetched = script.subcommand(
+        commands,
+        "download",
+        tell_download,
+        "the CASE benchmark from the Hugging Face hub",
+        ["uv run --extra download evaluate_speaker.py download --output-dir case-benchmark --conditions clean codec"],
+    )
     fetched.add_argument("--output-dir", type=Path, required=True)
     fetched.add_argument(
         "--conditions", nargs="+", choices=case.facts()["categories"], metavar="NAME", help="some (all)"
     )
     fetched.add_argument("--sets", nargs="+", choices=case_files.SETS, metavar="NAME", help="one of two (both)")
     fetched.add_argument("--hub", default=case_files.HUB, metavar="URL", help=f"({case_files.HUB})")
-    verify = script.subcommand(commands, "verify", tell_verify, "whether a CASE benchmark on disk is complete")
+    verify = script.subcommand(
+        commands,
+        "verify",
+        tell_verify,
+        "whether a CASE benchmark on disk is complete",
+        ["uv run evaluate_speaker.py verify case-benchmark"],
+    )
     verify.add_argument("benchmark", type=Path)
     return parser
 
 
 def add_encoder(source: Any) -> None:
     """Flags that say which model."""
-    source.add_argument("--encoder", metavar="SPEC", help="logmel, FILE.py, onnx:FILE, hf:ID, resemblyzer, …")
+    source.add_argument(
+        "--encoder",
+        metavar="SPEC",
+        help="logmel, FILE.py[:Class], onnx:FILE, hf:ID, resemblyzer, speechbrain:ID, https://…; see README",
+    )
     source.add_argument("--embeddings", metavar="FILE", help="made elsewhere: .npz, .npy with ids, .scp, .parquet")
 
 
@@ -135,7 +192,11 @@ def add_back_end(parser: ArgumentParser) -> None:
     parser.add_argument("--mean", default="none", metavar="WHAT", help="taken off embeddings: none, cohort or a .npy")
     parser.add_argument("--cohort", type=Path, metavar="FILE", help="`utterance speaker` lines: AS-norm against them")
     parser.add_argument(
-        "--top-n", type=script.positive_int, default=TOP_N, metavar="N", help=f"of the cohort ({TOP_N})"
+        "--top-n",
+        type=script.positive_int,
+        default=TOP_N,
+        metavar="N",
+        help=f"nearest speakers of the cohort that count ({TOP_N})",
     )
     parser.add_argument("--calibrate", type=Path, metavar="FILE", help="a labelled list to fit a linear calibration on")
     parser.add_argument("--enrolments", type=Path, metavar="FILE", help="`model utterance utterance …` lines, averaged")

@@ -4,17 +4,19 @@ The only module of the library that speaks to a terminal; nothing but the script
 """
 
 import argparse
+import errno
 import os
 import sys
 import traceback
 from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
 from tqdm import tqdm
 
 from earmark import __version__
-from earmark.errors import EarmarkError
+from earmark.errors import EarmarkError, shown_path
 
 COMPLETE, FAILED, USAGE, INTERRUPTED = 0, 1, 2, 130
 
@@ -33,11 +35,24 @@ def argument_parser(documentation: str) -> argparse.ArgumentParser:
 
 
 def subcommand(
-    commands: "argparse._SubParsersAction[argparse.ArgumentParser]", name: str, story: Story, summary: str
+    commands: "argparse._SubParsersAction[argparse.ArgumentParser]",
+    name: str,
+    story: Story,
+    summary: str,
+    examples: Sequence[str] = (),
 ) -> argparse.ArgumentParser:
-    """A command of a script that has several; it takes the common flags too, before its name or after it."""
-    described = f"{summary[0].upper()}{summary[1:]}."
-    parser = commands.add_parser(name, help=summary, description=described, allow_abbrev=False)
+    """A command of a script that has several; it takes the common flags too, before its name or after it.
+
+    examples: commands to copy, shown below its flags.
+    """
+    parser = commands.add_parser(
+        name,
+        help=summary,
+        description=f"{summary[0].upper()}{summary[1:]}.",
+        epilog="\n".join(["examples:", *(f"  {example}" for example in examples)]) if examples else None,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
     _add_common(parser, seed=argparse.SUPPRESS, switch=argparse.SUPPRESS)
     parser.set_defaults(tell=story)
     return parser
@@ -70,14 +85,33 @@ def run(story: Story, parser: argparse.ArgumentParser, argv: Sequence[str] | Non
     except EarmarkError as error:
         return _report(error, error.exit_code, arguments.debug)
     except OSError as error:
-        return _report(error, FAILED, arguments.debug)
+        return _report(error, FAILED, arguments.debug, _of_the_system(error))
 
 
-def _report(error: Exception, exit_code: int, debug: bool) -> int:
+def _report(error: Exception, exit_code: int, debug: bool, text: str = "") -> int:
     if debug:
         traceback.print_exc()
-    sys.stderr.write(f"{error}\n")
+    sys.stderr.write(f"{text or error}\n")
     return exit_code
+
+
+# What to do about errors of the operating system.
+REMEDIES = {
+    errno.ENOSPC: "Make room and run the same command again; what was finished is kept.",
+    errno.EEXIST: "A file is where a folder has to be; choose another.",
+    errno.ENOTDIR: "A file is where a folder has to be; choose another.",
+    errno.EACCES: "Choose a folder or file that you may use.",
+    errno.EROFS: "Choose a folder that can be written to.",
+    errno.ENOENT: "Check the path.",
+}
+
+
+def _of_the_system(error: OSError) -> str:
+    """What went wrong, where, and what to do; an error that says so itself is left as it is."""
+    if error.errno is None:
+        return str(error)
+    where = f"{shown_path(Path(os.fsdecode(error.filename)))}: " if error.filename is not None else ""
+    return f"{where}{error.strerror}. {REMEDIES.get(error.errno, '')}".strip()
 
 
 def show(text: str) -> None:

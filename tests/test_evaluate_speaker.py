@@ -2,6 +2,7 @@
 
 import json
 import re
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -211,7 +212,7 @@ def test_a_clip_that_is_not_there_stops_the_run_by_name(tmp_path, capsys):
     path, n = small_list(tmp_path)
     path.write_text(path.read_text() + "0 m1/en/00.mp3 m9/xx/77.mp3\n")
     assert run_audio(tmp_path, path, "--encoder", "logmel")[0] == 1
-    assert "m9/xx/77.mp3 (77.mp3: is not there)" in capsys.readouterr().err
+    assert "m9/xx/77.mp3 (is not there)" in capsys.readouterr().err
     code, summary = run_audio(tmp_path, path, "--encoder", "logmel", "--allow-missing")
     assert (code, summary["n_trials"], summary["exclusions"]) == (0, n, [{"reason": "without a score", "count": 1}])
 
@@ -297,7 +298,7 @@ def test_audio_that_cannot_be_right_is_named_and_nothing_is_written(recordings, 
     code, summary = run(recordings, *flags, "--bootstrap", 0)
     said = capsys.readouterr().err
     assert (code, summary) == (1, None)
-    assert "1 are missing" in said
+    assert "1 is missing" in said
     assert re.search(rf"spk1/1\.wav \(.*{message}", said), said
     assert not (recordings / "out" / "report.md").exists()
     code, summary = run(recordings, *flags, "--bootstrap", 0, "--allow-missing")
@@ -325,6 +326,97 @@ def test_a_score_that_is_not_finite_is_named(trials, capsys):
     (trials / "scores.txt").write_text("\n".join(lines) + "\n")
     assert run(trials, "--scores", trials / "scores.txt")[0] == 1
     assert "line 6, column score: 'nan' is not a finite number" in capsys.readouterr().err
+
+
+# --- what strangers do ------------------------------------------------------------------------------------------------
+
+
+def test_a_file_with_two_spellings_is_one_file_with_two_names(recordings):
+    absolute = recordings / "spk1/1.wav"
+    with (recordings / "trials.txt").open("a") as file:
+        file.write(f"1 {absolute} spk1/0.wav\n0 spk0/0.wav {absolute}\n")
+    flags = ["--encoder", "logmel", "--store", recordings / "store", "--audio-root", recordings, "--bootstrap", 0]
+    code, summary = run(recordings, *flags)
+    assert (code, summary["n_trials"], summary["exclusions"]) == (0, 38, [])
+
+
+def test_a_pair_with_two_scores_is_named(trials, capsys):
+    lines = (trials / "scores.txt").read_text().splitlines()
+    pair = " ".join(lines[0].split()[:2])
+    (trials / "scores.txt").write_text("\n".join(["a/1 b/1 0.1", *lines, f"{pair} 99"]) + "\n")
+    assert run(trials, "--scores", trials / "scores.txt")[0] == 1
+    said = capsys.readouterr().err
+    assert "1 pairs have several scores" in said
+    assert pair in said and "99" in said
+
+
+def test_pairs_the_other_way_round_are_seen(trials, capsys):
+    rows = [line.split() for line in (trials / "scores.txt").read_text().splitlines()]
+    alike = {}
+    for a, b, s in rows:
+        alike.setdefault(tuple(sorted((a, b))), s)
+    pairs = list(alike.items())
+    (trials / "trials.txt").write_text("".join(f"{int(a[3] == b[3])} {a} {b}\n" for (a, b), _ in pairs if a != b))
+    (trials / "scores.txt").write_text("".join(f"{b} {a} {s}\n" for (a, b), s in pairs if a != b))
+    assert run(trials, "--scores", trials / "scores.txt")[0] == 1
+    assert "the other way round" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("header", "separator", "decimal", "encoding"),
+    [
+        ("enrol;test;score", ";", ",", "utf-8-sig"),
+        ("enrollment,test,similarity", ",", ".", "utf-8"),
+        ("Enrol\tTest\tScore", "\t", ".", "utf-8"),
+    ],
+)
+def test_scores_from_a_spreadsheet_are_read(trials, header, separator, decimal, encoding):
+    _, plain = run(trials, "--scores", trials / "scores.txt", "--bootstrap", 0)
+    rows = [line.split() for line in (trials / "scores.txt").read_text().splitlines()]
+    lines = [separator.join([a, b, s.replace(".", decimal)]) for a, b, s in rows]
+    (trials / "scores.csv").write_text("\r\n".join([header, *lines]) + "\r\n", encoding=encoding, newline="")
+    _, found = run(trials, "--scores", trials / "scores.csv", "--bootstrap", 0)
+    assert found["metrics"] == plain["metrics"]
+
+
+def test_names_with_spaces_need_tabs(recordings, capsys):
+    (recordings / "sp k").mkdir()
+    for number in range(2):
+        soundfile.write(recordings / f"sp k/o {number}.wav", recording(0.5, seed=20 + number), 16_000)
+    lines = ["1\tsp k/o 0.wav\tsp k/o 1.wav", "0\tsp k/o 0.wav\tspk0/0.wav", "0\tspk1/0.wav\tsp k/o 1.wav"]
+    (recordings / "trials.txt").write_text("\n".join(lines) + "\n")
+    flags = ["--encoder", "logmel", "--store", recordings / "store", "--audio-root", recordings, "--bootstrap", 0]
+    code, summary = run(recordings, *flags)
+    assert (code, summary["n_trials"], summary["n_speakers"]) == (0, 3, 3)
+    (recordings / "trials.txt").write_text("\n".join(line.replace("\t", " ") for line in lines) + "\n")
+    assert run(recordings, *flags)[0] == 1
+    assert "Names with spaces need tabs" in capsys.readouterr().err
+
+
+def test_a_huge_line_is_not_repeated_to_the_user(trials, capsys):
+    (trials / "trials.txt").write_text("1 " + "x" * 3_000_000 + "\n")
+    assert run(trials, "--scores", trials / "scores.txt")[0] == 1
+    assert len(capsys.readouterr().err) < 2000
+
+
+def test_calibration_on_the_evaluated_list_is_refused(trials, capsys):
+    code, _ = run(trials, "--embeddings", trials / "embeddings.npz", "--calibrate", trials / "trials.txt")
+    assert code == 1
+    assert "is the list to be evaluated" in capsys.readouterr().err
+
+
+def test_an_address_where_nobody_answers_is_said_at_once(trials, capsys):
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+    assert run(trials, "--encoder", f"http://127.0.0.1:{port}/v1")[0] == 2
+    assert f"127.0.0.1:{port}: nobody answers there" in capsys.readouterr().err
+
+
+def test_an_output_that_cannot_be_a_folder_is_said(trials, capsys):
+    (trials / "out").write_text("a file")
+    argv = ["--quiet", "trials", "--trials", str(trials / "trials.txt"), "--scores", str(trials / "scores.txt")]
+    assert evaluate_speaker.main([*argv, "--output-dir", str(trials / "out")]) == 1
+    assert "A file is where a folder has to be" in capsys.readouterr().err
 
 
 # --- the demo -----------------------------------------------------------------------------------------------

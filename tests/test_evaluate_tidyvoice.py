@@ -71,7 +71,7 @@ def test_as_norm_is_that_of_a_direct_loop(here):
     summary = run("--trials", "dev.txt", "--mean", "cohort", "--cohort", "cohort", "--top-n", "5")
     assert summary["back_end"] == {
         "scores": "AS-norm of cosines", "mean": "cohort", "cohort_speakers": 10, "top_n": 5, "enrolment_models": 0,
-        "calibration": None,
+        "calibration": None, "cohort_speakers_in_trials": 0,
     }  # fmt: skip
     names = [line.split()[0] for line in (folder / "cohort").read_text().splitlines()]
     mean = np.mean([vectors[name].astype(np.float32) for name in names], axis=0, dtype=float)
@@ -124,6 +124,11 @@ def test_models_of_several_utterances_are_averaged_after_length_normalisation(he
     )
     summary = run("--trials", "models.txt", "--enrolments", "spk2utt", "--speakers", "speakers", command="trials")
     assert (summary["back_end"]["enrolment_models"], summary["n_speakers"]) == (10, 10)
+    assert {row["path"]: row["rows"] for row in summary["inputs"]} | {"vectors.npz": 0} == {
+        "models.txt": 100, "vectors.npz": 0, "spk2utt": 10, "speakers": 20,
+    }  # fmt: skip
+    by_paths = run("--trials", "models.txt", "--enrolments", "spk2utt", command="trials")
+    assert (by_paths["resampled"], by_paths["n_speakers"]) == ("speakers", 10)
     trials = read_trials(folder / "out" / "scores.csv.gz")
     for i in (0, 37, 99):
         model, test = trials.names[trials.enrolment[i]], trials.names[trials.test[i]]
@@ -208,3 +213,4 @@ def test_a_cohort_that_knows_the_speakers_is_warned_about(here, capsys):
     flags = ["--trials", "dev.txt", "--cohort", "own", "--embeddings", "vectors.npz", "--bootstrap", "0"]
     assert evaluate_speaker.main(["tidyvoice", *flags, "--output-dir", "out"]) == 0
     assert "10 speakers are in the cohort and in the trials" in capsys.readouterr().err
+    assert "10 speakers of the cohort are speakers of the trials" in (folder / "out/vectors/report.md").read_text()

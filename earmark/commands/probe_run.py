@@ -27,7 +27,7 @@ from earmark.probes.training import torch_library
 from earmark.report.documents import render
 from earmark.report.files import locked, write_together
 from earmark.report.plots import line_chart
-from earmark.report.provenance import exclusions, file_name, parameters_hash, provenance, signature
+from earmark.report.provenance import exclusions, file_name, parameters_hash, provenance, shown_argument, signature
 from earmark.report.summaries import ProbeSummary, to_json
 from earmark.report.tables import to_csv, to_tex
 from earmark.suites.probe_data import STRICT, XARES
@@ -94,7 +94,11 @@ def settings_of(arguments: Namespace) -> Settings:
 
 def require_torch() -> None:
     """Say which command supplies torch before anything is embedded; importing it waits until it is needed."""
-    if find_spec("torch") is None:
+    try:
+        there = find_spec("torch") is not None
+    except (ImportError, ValueError):  # an import hook, or a module that was put in its place, may raise here already
+        there = False
+    if not there:
         torch_library()
 
 
@@ -290,6 +294,7 @@ def summarise(
 ) -> dict[str, Any]:
     """summary.json: where the numbers came from, then the numbers."""
     parameters = {**asdict(settings), "tasks": [task.name for task in tasks]}
+    parameters |= {key: shown_argument(parameters[key]) for key in ("language_model", "tokenizer") if parameters[key]}
     manifests = [manifest_of(task, arguments.data_root) for task in tasks]
     files = [path for path in manifests if path.is_file()]
     data = {
@@ -301,7 +306,7 @@ def summarise(
             argv=arguments.argv,
             seed=arguments.seed,
             device=str(encoder.description.get("device", "cpu")),
-            inputs={path: len(path.read_text(encoding="utf-8-sig").splitlines()) - 1 for path in files},
+            inputs={path: len(path.read_text(encoding="utf-8", errors="replace").splitlines()) - 1 for path in files},
             parameters=parameters,
             exclusions=exclusions({}),
             signature=signature(

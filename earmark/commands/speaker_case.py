@@ -45,7 +45,7 @@ def tell_case(arguments: Namespace) -> int:
         raise MissingError("--encoder SPEC or --embeddings FILE: which model? `--encoder logmel` is built in")
     benchmark = read_benchmark(arguments.benchmark, arguments.protocols)
     vectors, missing = system.embeddings(benchmark.names, benchmark.folder)
-    require_complete(missing, arguments)
+    require_complete(missing, arguments, benchmark.folder / "trials")
     with naming(system.encoder.name):
         back_end = BackEnd()
         lists = {
@@ -85,7 +85,9 @@ def write_case(
         results = case_submission.results(name, outcomes, config | {"self_made_carriers": benchmark.self_made})
         contents[folder / "results.json"] = json.dumps(results, indent=2, allow_nan=False) + "\n"
         rates = {protocol: row["eer"] for protocol, row in results["protocol_results"].items()}
-        board = case.leaderboard([(name, rates)])[["rank", *case.COLUMNS[1:6], "source"]]
+        board = case.leaderboard([case.Results(name, rates, benchmark.self_made)])[
+            ["rank", *case.COLUMNS[1:6], "source"]
+        ]
     if complete:
         by_category = {c: summary["aggregates"][versions[-1]][c] for c in case.facts()["categories"]}
         contents[folder / "categories.svg"] = bar_chart(by_category, f"equal error rate, {versions[-1]}")

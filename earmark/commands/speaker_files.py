@@ -7,8 +7,9 @@ from typing import Any
 
 from earmark import script
 from earmark.audio.carriers import build
+from earmark.commands.systems import naming
 from earmark.download import RemoteFile
-from earmark.errors import EarmarkError, shown_path
+from earmark.errors import shown_path
 from earmark.report.files import locked, write_together
 from earmark.report.tables import to_csv, to_markdown
 from earmark.suites import case, case_files, case_submission, tidyvoice
@@ -82,17 +83,17 @@ def say(problems: Sequence[str], all_well: str) -> int:
 def tell_leaderboard(arguments: Namespace) -> int:
     results = []
     for path in arguments.results:
-        name, eers = case.read_results(path)
-        try:
-            case.aggregates(eers)
-        except ValueError as error:
-            raise EarmarkError(f"{shown_path(path)}: {error}") from error
-        results.append((name, eers))
+        found = case.read_results(path)
+        with naming(shown_path(path)):
+            case.aggregates(found.eers)
+        results.append(found)
     table = case.leaderboard(results)
     columns = list(case.COLUMNS)
     board = to_markdown(columns, table[columns].astype(object).to_numpy().tolist())
+    if any(found.self_made for found in results):
+        board += "\n\nSelf-made carriers are other data than CASE's: they have no rank among published models."
     folder = arguments.output_dir
-    records = table.astype(object).to_dict("records")
+    records = table.astype(object).where(table.notna(), None).to_dict("records")
     write_together(
         {
             folder / "leaderboard.csv": to_csv(table),

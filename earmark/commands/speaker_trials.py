@@ -48,10 +48,10 @@ def tell_tidyvoice(arguments: Namespace) -> int:
     name = system.encoder.name if system.encoder is not None else (arguments.scores or arguments.trials).stem
     folder = arguments.output_dir / file_name(name)
     with locked([folder]):
-        if arguments.trials:
-            script.show(verified(system, arguments, folder, by_language=True))
         if lists:
             script.show(submit(lists, system, arguments, folder / "submission.zip"))
+        if arguments.trials:
+            script.show(verified(system, arguments, folder, by_language=True))
     return script.COMPLETE
 
 
@@ -62,7 +62,7 @@ def submit(lists: Mapping[str, Path], system: System, arguments: Namespace, path
         trials = read_trials(file)
         with naming(shown_path(file)):
             scores[name], missing = system.scores(trials, arguments.audio_root or file.parent)
-        require_complete(missing, Namespace(allow_missing=False))  # a submission has a score for every trial
+        require_complete(missing, arguments, file, may_be_left_out=False)  # a submission has a score for every trial
     write_together({path: tidyvoice.submission_bytes(scores)})
     counts = {name: len(found) for name, found in scores.items()}
     if broken := tidyvoice.check_submission(path, counts, scores):
@@ -79,8 +79,9 @@ def verified(system: System, arguments: Namespace, folder: Path, by_language: bo
     if arguments.no_self_trials:
         left_out["of a file against itself"] = int(trials.is_self.sum())
         trials = trials.take(~trials.is_self)
-    speakers = speakers_of(trials.names, read_speakers(arguments.speakers) if arguments.speakers else None)
-    warn_of_overlap(speakers, arguments)
+    known = read_speakers(arguments.speakers) if arguments.speakers else None
+    speakers = speakers_of(trials.names, speakers_of_models(trials, system, known))
+    shared = shared_speakers(speakers, arguments)
     draws = Draws.of(speakers or map(str, trials.names), arguments.bootstrap, script.generator(arguments))
     with naming(shown_path(arguments.trials)):
         found = evaluate(trials, speakers, draws=draws, p_target=arguments.p_target)
@@ -88,7 +89,9 @@ def verified(system: System, arguments: Namespace, folder: Path, by_language: bo
             "against": against(trials, speakers, found, draws, arguments),
             "languages": languages(trials, speakers, draws, arguments) if by_language else None,
         }
-    text = to_json(SpeakerSummary, summarise(found, system, left_out, arguments) | extra)
+    summary = summarise(found, system, left_out, arguments) | extra
+    summary["back_end"]["cohort_speakers_in_trials"] = shared
+    text = to_json(SpeakerSummary, summary)
     report, tables = render("trials.md.j2", s=SpeakerSummary.model_validate_json(text).model_dump())
     curve = det_curve(roc(np.asarray(trials.scores), np.asarray(trials.labels)))
     contents: dict[Path, str | bytes | None] = {
@@ -103,13 +106,33 @@ def verified(system: System, arguments: Namespace, folder: Path, by_language: bo
     return report
 
 
-def warn_of_overlap(speakers: Sequence[str] | None, arguments: Namespace) -> None:
-    if speakers and arguments.cohort and (both := overlap(speakers, read_speakers(arguments.cohort).values())):
+def speakers_of_models(trials: Trials, system: System, known: dict[str, str] | None) -> dict[str, str] | None:
+    """The map of speakers with those of enrolment models: the speaker of all their utterances, where there is one."""
+    models = system.back_end.models
+    if not models:
+        return known
+    of_utterances = known or dict(zip(trials.names, speakers_of(trials.names) or [], strict=False))
+    found = dict(of_utterances)
+    for model, utterances in models.items():
+        speakers = set(speakers_of(utterances, known) or [])
+        if model not in found and len(speakers) == 1:
+            found |= {model: speakers.pop()}
+    plain = [str(name) for name in trials.names if name not in models and name not in found]
+    return found | dict(zip(plain, speakers_of(plain) or [], strict=False))
+
+
+def shared_speakers(speakers: Sequence[str] | None, arguments: Namespace) -> int:
+    """How many speakers of the trials are in the cohort too; a warning where there are any."""
+    if not speakers or not arguments.cohort:
+        return 0
+    both = overlap(speakers, read_speakers(arguments.cohort).values())
+    if both:
         script.warn(
             f"{len(both):,} speakers are in the cohort and in the trials ({', '.join(both[:3])}, …): their own scores "
             "look ordinary against themselves, and error rates come out wrong.",
             arguments,
         )
+    return len(both)
 
 
 def against(
@@ -119,7 +142,7 @@ def against(
     if not arguments.against:
         return None
     scores, missing = scores_of_file(trials, arguments.against)
-    require_complete(missing, Namespace(allow_missing=False))
+    require_complete(missing, arguments, arguments.against, may_be_left_out=False)
     other = evaluate(trials.with_scores(scores), speakers, draws=draws, p_target=arguments.p_target)
     differences = compared(found, other)
     return {
@@ -144,9 +167,10 @@ def languages(trials: Trials, speakers: list[str] | None, draws: Draws, argument
 
 def summarise(found: Verification, system: System, left_out: Mapping[str, int], arguments: Namespace) -> dict[str, Any]:
     """summary.json: where the numbers came from, then the numbers."""
-    files = [arguments.trials, arguments.scores, arguments.embeddings, arguments.against, arguments.calibrate]
-    sources = [path for path in files if path and Path(path).is_file()]
-    rows = found.counts["n_trials"] + sum(left_out.values())
+    flags = ("trials", "scores", "embeddings", "against", "calibrate", "cohort", "enrolments", "speakers", "mean")
+    given = [Path(value) for flag in flags if (value := getattr(arguments, flag))]
+    inputs = {path: count_lines(path) for path in given if path.is_file()}
+    inputs[arguments.trials] = found.counts["n_trials"] + sum(left_out.values())
     names = ("p_target", "bootstrap", "no_self_trials", "allow_missing")
     fitted = system.calibration and {"scale": system.calibration.scale, "offset": system.calibration.offset}
     parameters = {key: getattr(arguments, key) for key in names}
@@ -158,7 +182,7 @@ def summarise(found: Verification, system: System, left_out: Mapping[str, int], 
             argv=arguments.argv,
             seed=arguments.seed,
             device=device_of(system),
-            inputs={Path(path): rows for path in sources},
+            inputs=inputs,
             parameters=parameters,
             exclusions=exclusions(left_out),
             signature=signature(
@@ -168,7 +192,7 @@ def summarise(found: Verification, system: System, left_out: Mapping[str, int], 
                 ci=f"{found.resampled[:-1]}-bootstrap-{arguments.bootstrap}",
                 seed=arguments.seed,
                 parameters=parameters_hash(parameters | back_end),
-                data=data_hash([Path(path) for path in sources]),
+                data=data_hash(list(inputs)),
                 **({"model": system.encoder.identity} if system.encoder is not None else {}),
             ),
         ),
@@ -179,3 +203,11 @@ def summarise(found: Verification, system: System, left_out: Mapping[str, int], 
         "encoder": system.encoder.description if system.encoder is not None else {},
         "back_end": back_end,
     }
+
+
+def count_lines(path: Path) -> int:
+    """Lines of a text file; 0 of any other."""
+    with path.open("rb") as file:
+        blocks = iter(lambda: file.read(1 << 20), b"")
+        first = next(blocks, b"")
+        return 0 if b"\0" in first or path.suffix == ".gz" else first.count(b"\n") + sum(b.count(b"\n") for b in blocks)

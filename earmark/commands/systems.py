@@ -13,8 +13,11 @@ from earmark.commands.encoders import loaded_encoder
 from earmark.embeddings.store import EmbeddingStore
 from earmark.errors import EarmarkError, shown_path
 from earmark.metrics import calibration
+from earmark.report.provenance import data_hash
 from earmark.suites.systems import BackEnd, System
 from earmark.suites.trials import Trials, read_enrolments, read_speakers, read_trials
+
+SHOWN = 20  # names of a list in a message
 
 
 def system_of(arguments: Namespace) -> System:
@@ -37,11 +40,13 @@ def with_back_end(system: System, arguments: Namespace) -> System:
     if arguments.cohort:
         speakers = read_speakers(arguments.cohort)
         vectors, missing = system.embeddings(speakers, arguments.audio_root or arguments.cohort.parent)
-        require_complete(missing, arguments)
+        require_complete(missing, arguments, arguments.cohort, may_be_left_out=False)
         cohort = (vectors, speakers)
     with naming(shown_path(arguments.cohort) if arguments.cohort else "--mean"):
         system = replace(system, back_end=BackEnd.of(models, arguments.mean, cohort, arguments.top_n))
     if arguments.calibrate:
+        if arguments.trials and data_hash([arguments.calibrate]) == data_hash([arguments.trials]):
+            raise EarmarkError(f"{shown_path(arguments.calibrate)}: is the list to be evaluated; calibrate on another.")
         trials = scored(arguments.calibrate, system, arguments)
         with naming(shown_path(arguments.calibrate)):
             complete = trials.take(~np.isnan(np.asarray(trials.scores)))
@@ -61,7 +66,10 @@ def scored(path: Path, system: System, arguments: Namespace) -> Trials:
         system = replace(system, score_file=path)
     with naming(shown_path(path)):
         scores, missing = system.scores(trials, arguments.audio_root or path.parent)
-    require_complete(missing, arguments)
+    require_complete(missing, arguments, path)
+    if np.isnan(scores).any() and not missing:
+        n = int(np.isnan(scores).sum())
+        raise EarmarkError(f"{shown_path(path)}: {n:,} trials have no score, though nothing is missing.")
     return trials.with_scores(scores)
 
 
@@ -74,14 +82,21 @@ def naming(what: str) -> Iterator[None]:
         raise EarmarkError(f"{what}: {error}") from error
 
 
-def require_complete(missing: Sequence[str], arguments: Namespace) -> None:
-    """Stop with the list of what is missing, unless that is allowed."""
-    if missing and not arguments.allow_missing:
-        shown = "\n".join(f"  {name}" for name in missing[:20])
-        more = f"\n  and {len(missing) - 20:,} more" if len(missing) > 20 else ""
-        raise EarmarkError(
-            f"{len(missing):,} are missing:\n{shown}{more}\n--allow-missing leaves their trials out and counts them."
-        )
+def require_complete(
+    missing: Sequence[str], arguments: Namespace, needed_by: Path, may_be_left_out: bool = True
+) -> None:
+    """Stop with the list of what is missing, and what to do, unless it is allowed to be."""
+    if not missing or (arguments.allow_missing and may_be_left_out):
+        return
+    lines = [f"{shown_path(needed_by)}: {len(missing):,} {'is' if len(missing) == 1 else 'are'} missing:"]
+    lines += [f"  {name}" for name in missing[:SHOWN]]
+    lines += [f"  and {len(missing) - SHOWN:,} more"] if len(missing) > SHOWN else []
+    if arguments.encoder or arguments.embeddings:
+        root = shown_path(getattr(arguments, "audio_root", None) or needed_by.parent)
+        lines.append(f"Paths are taken below {root}/; --audio-root DIR says otherwise.")
+    if may_be_left_out:
+        lines.append("--allow-missing leaves their trials out and counts them.")
+    raise EarmarkError("\n".join(lines))
 
 
 def device_of(system: System) -> str:

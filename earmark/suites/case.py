@@ -20,6 +20,7 @@ from earmark.errors import EarmarkError, shown_path
 
 FloatArray = NDArray[np.float64]
 CLEAN = "clean_clean"
+SELF_MADE = "yours, self-made carriers"
 COLUMNS = (
     "rank",
     "model_name",
@@ -114,8 +115,17 @@ def _of_categories(means: Mapping[str, float]) -> Aggregates:
     return Aggregates(**{name: float(value) for name, value in headline(means).items()}, category_breakdown=dict(means))
 
 
-def read_results(path: Path) -> tuple[str, dict[str, float]]:
-    """A model's name and {protocol: equal error rate} from a results file of any shape in circulation.
+@dataclass(frozen=True)
+class Results:
+    """A model's {protocol: equal error rate}. self_made: on carriers made elsewhere than at CASE."""
+
+    model_name: str
+    eers: dict[str, float]
+    self_made: bool = False
+
+
+def read_results(path: Path) -> Results:
+    """What a results file of any shape in circulation says.
 
     `protocol_results` holds numbers or tables with `eer`, in every shape: the submission's, the published files' (with
     `contributions` and `case_score_v2`), the tool's own (with `category_summary`). Aggregates are not read.
@@ -124,17 +134,18 @@ def read_results(path: Path) -> tuple[str, dict[str, float]]:
         said = json.loads(path.read_text(encoding="utf-8"))
         results = said["protocol_results"]
         eers = {str(name): float(r["eer"] if isinstance(r, dict) else r) for name, r in results.items()}
-        return str(said.get("model_name") or path.stem), eers
+        config = said.get("config") or {}
+        return Results(str(said.get("model_name") or path.stem), eers, bool(config.get("self_made_carriers")))
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise EarmarkError(f"{shown_path(path)} is no results file: {type(error).__name__}: {error}") from error
 
 
-def leaderboard(results: Sequence[tuple[str, Mapping[str, float]]]) -> pd.DataFrame:
+def leaderboard(results: Sequence[Results]) -> pd.DataFrame:
     """Models beside the six published ones, best absolute EER first, with the ranks by degradation and clean EER.
 
-    results: (model name, {protocol: equal error rate}). Equal figures share a rank.
+    Equal figures share a rank. Results on self-made carriers come last and have none: they are of other data.
     """
-    rows = [(name, aggregates(eers), "yours") for name, eers in results]
+    rows = [(one.model_name, aggregates(one.eers), SELF_MADE if one.self_made else "yours") for one in results]
     rows += [(m["model_name"], _of_categories(m["category_breakdown"]), "published") for m in facts()["published"]]
     table = pd.DataFrame(
         [
@@ -152,6 +163,9 @@ def leaderboard(results: Sequence[tuple[str, Mapping[str, float]]]) -> pd.DataFr
         ("rank_degradation", "degradation_factor"),
         ("rank_clean", "clean_eer"),
     ):
-        table[rank] = table[key].round(12).rank(method="min").astype(int)
+        ranked = table[key].where(table["source"] != SELF_MADE).round(12)
+        table[rank] = ranked.rank(method="min").astype("Int64")
     by_category = [f"eer_{name}" for name in facts()["categories"]]
-    return table.sort_values(["rank", "model_name"], ignore_index=True)[[*COLUMNS[:-1], *by_category, "source"]]
+    return table.sort_values(["rank", "absolute_eer", "model_name"], ignore_index=True)[
+        [*COLUMNS[:-1], *by_category, "source"]
+    ]

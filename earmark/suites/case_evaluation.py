@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from earmark.errors import EarmarkError, shown_path
+from earmark.errors import EarmarkError, MissingError, shown_path
 from earmark.metrics import detection
 from earmark.metrics.resampling import Estimate, summarise
 from earmark.suites import case
@@ -54,12 +54,12 @@ def read_benchmark(folder: Path, chosen: Sequence[str] = ()) -> Benchmark:
     Speakers: of the manifest that `carriers` writes, else the folder that a file lies in, as CASE has it.
     """
     if unknown := [name for name in chosen if name not in case.protocols()]:
-        raise EarmarkError(f"{', '.join(unknown)}: not a protocol. Known: {', '.join(case.protocols())}.")
+        raise MissingError(f"{', '.join(unknown)}: not a protocol. Known: {', '.join(case.protocols())}.")
     found = trials_folder(folder)
     files = {name: found / f"{name}.txt" for name in case.protocols() if name in chosen or not chosen}
     if missing := [shown_path(path) for path in files.values() if not path.is_file()]:
         raise EarmarkError(
-            "\n  ".join([f"{len(missing)} trial lists are missing:", *missing])
+            "\n  ".join([f"{len(missing)} trial list{'s are' if len(missing) > 1 else ' is'} missing:", *missing])
             + "\n`evaluate_speaker.py download` fetches the benchmark; --protocols NAME … runs some of it."
         )
     lists = {name: read_trials(path) for name, path in files.items()}

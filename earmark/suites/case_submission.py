@@ -87,7 +87,18 @@ def _read_and_check(path: Path) -> list[str]:
         return [f"{path.name}: is no JSON ({error})"]
     if not isinstance(said, dict):
         return [f"{path.name}: is no JSON object"]
-    return [f"{path.name}: {problem}" for problem in check_results(said)]
+    return [f"{path.name}: {problem}" for problem in _together(check_results(said))]
+
+
+def _together(problems: Sequence[str]) -> Iterator[str]:
+    """Problems of several protocols that are the same, in one line."""
+    same: dict[str, list[str]] = {}
+    for problem in problems:
+        name, _, rest = problem.partition(": ")
+        same.setdefault(rest if name in case.protocols() else problem, []).append(name)
+    for text, names in same.items():
+        many = f"{len(names)} protocols, from {names[0]}: {text}"
+        yield many if len(names) > 1 else f"{names[0]}: {text}" if names[0] in case.protocols() else text
 
 
 def check_results(said: Mapping[str, Any]) -> list[str]:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -231,10 +232,9 @@ def _transcripts(
     else:
         model = language_model.load_language_model(settings.language_model, device=settings.device)
         recipe = speech_recognition.Recipe(task.epochs, task.batch_size, task.learning_rate)
-        found, chosen = (
-            [language_model.train_adapter(model, train, valid, test, recipe, seed=settings.seed)],
-            settings.language_model,
-        )
+        found = [language_model.train_adapter(model, train, valid, test, recipe, seed=settings.seed)]
+        saved = Path(settings.language_model)
+        chosen = saved.resolve().name if saved.is_dir() else settings.language_model
     group = [data.group[clip] for clip in fold.test]
     heard = [each.hypotheses for each in found]
     answers = Answers(group, np.zeros(len(fold.test), dtype=np.int64), list(test.transcripts), heard)

@@ -123,11 +123,19 @@ class System:
     def embeddings(self, names: Iterable[str], root: Path) -> tuple[dict[str, ArrayLike], list[str]]:
         """The embedding of every utterance that has one, which the store keeps; and the others, with the reason."""
         assert self.encoder is not None and self.store is not None
-        paths = {audio_path(root, name): name for name in names}
-        made = self.store.embed(self.encoder, list(paths), batch_size=self.batch_size, audio_root=root)
-        found = {paths[path]: embedding for path, embedding in self.watch(made, len(paths))}
-        vectors: dict[str, ArrayLike] = {name: one.vector for name, one in found.items() if one.vector is not None}
-        return vectors, [f"{name} ({one.error})" for name, one in found.items() if one.vector is None]
+        spelt: dict[Path, list[str]] = {}  # a file may be called by several names
+        for name in names:
+            spelt.setdefault(audio_path(root, name), []).append(name)
+        made = self.store.embed(self.encoder, list(spelt), batch_size=self.batch_size, audio_root=root)
+        vectors: dict[str, ArrayLike] = {}
+        missing = []
+        for path, embedding in self.watch(made, len(spelt)):
+            for name in spelt[path]:
+                if embedding.vector is None:
+                    missing.append(f"{name} ({embedding.error.removeprefix(f'{path.name}: ')})")
+                else:
+                    vectors[name] = embedding.vector
+        return vectors, missing
 
     def scores(self, trials: Trials, root: Path) -> tuple[FloatArray, list[str]]:
         """The score of every trial, NaN where there is none, and what is missing. root: of the audio.
@@ -168,7 +176,10 @@ def audio_path(root: Path, name: str) -> Path:
 
 
 def scores_of_file(trials: Trials, path: Path) -> tuple[FloatArray, list[str]]:
-    """The scores of the list's trials in a score file, and the trials that it does not hold."""
+    """The scores of the list's trials in a score file, and the trials that it does not hold.
+
+    EarmarkError where it gives one pair two different scores, or holds the pairs the other way round.
+    """
     given = read_trials(path)
     if given.scores is None:
         raise DataError({shown_path(path): [Fault(1, "", "holds no scores")]}, "A line is `enrol test score`.")
@@ -177,9 +188,25 @@ def scores_of_file(trials: Trials, path: Path) -> tuple[FloatArray, list[str]]:
     index = pd.MultiIndex.from_arrays([given.names[given.enrolment], given.names[given.test]])
     wanted = pd.MultiIndex.from_arrays([trials.names[trials.enrolment], trials.names[trials.test]])
     by_pair = pd.Series(given.scores, index=index)
-    scores = by_pair[~by_pair.index.duplicated()].reindex(wanted).to_numpy()
+    _require_one_score(by_pair, path)
+    by_pair = by_pair[~by_pair.index.duplicated()]
+    scores = by_pair.reindex(wanted).to_numpy()
     absent = wanted[np.isnan(scores)].unique()
+    if len(absent) and not by_pair.reindex(absent.swaplevel()).isna().any():
+        raise EarmarkError(f"{shown_path(path)}: holds pairs the other way round; a line is `enrol test score`.")
     return scores, [f"{enrol} {test}" for enrol, test in absent]
+
+
+def _require_one_score(by_pair: "pd.Series[float]", path: Path) -> None:
+    repeated = by_pair[by_pair.index.duplicated(keep=False)]
+    spread = repeated.groupby(level=[0, 1]).agg(["min", "max"])
+    differ = spread[spread["min"] != spread["max"]]
+    if len(differ):
+        pair, (low, high) = " ".join(differ.index[0]), differ.iloc[0].tolist()
+        raise EarmarkError(
+            f"{shown_path(path)}: {len(differ):,} pairs have several scores, as {pair} has {low:g} and {high:g}. "
+            "Keep one score for each pair."
+        )
 
 
 def _same_pairs(one: Trials, other: Trials) -> bool:

@@ -13,6 +13,7 @@ A line that fits none of them is an error with its number, never skipped.
 
 import csv
 import gzip
+import warnings
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,6 +29,15 @@ FloatArray = NDArray[np.float64]
 LABELS = {"1": True, "0": False, "target": True, "nontarget": False, "imposter": False, "impostor": False}
 SNIFFED_LINES = 1000
 CHUNK_LINES = 1_000_000
+LONGEST_HEADER = 10_000  # characters
+SHOWN = 100  # characters of a cell in a message
+# What a table of scores may call its columns.
+NAMES = {
+    "enrol": ("enrol", "enroll", "enrolment", "enrollment"),
+    "test": ("test", "trial"),
+    "score": ("score", "similarity"),
+    "label": ("label", "target"),
+}
 
 
 @dataclass(frozen=True)
@@ -96,12 +106,12 @@ def read_trials(path: Path) -> Trials:
     """
     if path.name.endswith((".csv", ".csv.gz")):
         return _read_table(path)
-    columns = _columns(path)
+    columns, separator = _columns(path)
     reading = _Reading()
     try:
         chunks = pd.read_csv(
             path,
-            sep=r"\s+",
+            sep=separator or r"\s+",
             header=None,
             names=columns,
             dtype={name: float if name == "score" else object for name in columns},
@@ -112,37 +122,47 @@ def read_trials(path: Path) -> Trials:
             encoding="utf-8-sig",
             chunksize=CHUNK_LINES,
         )
-        for chunk in chunks:
-            reading.add(chunk)
-    except (ValueError, pd.errors.ParserError, UnicodeDecodeError) as error:
-        raise DataError({shown_path(path): _faults(path, columns) or [Fault(1, "", str(error))]}, _REMEDY) from error
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", pd.errors.ParserWarning)  # of values beyond the columns
+            for chunk in chunks:
+                reading.add(chunk)
+    except (ValueError, pd.errors.ParserError, pd.errors.ParserWarning, UnicodeDecodeError) as error:
+        faults = _faults(path, columns, separator) or [Fault(1, "", _unreadable(error))]
+        raise DataError({shown_path(path): faults}, _REMEDY) from error
     return reading.trials()
 
 
 _REMEDY = (
     "Nothing was written. A line is `1|0 enrol test`, `enrol test target|nontarget`, `enrol test` or "
-    "`enrol test score [label]`."
+    "`enrol test score [label]`. Names with spaces need tabs between the values, or a .csv with the columns enrol, "
+    "test, score, label."
 )
 
 
-def _columns(path: Path) -> list[str]:
-    """What the columns of a list are, by its first lines."""
+def _unreadable(error: Exception) -> str:
+    return "is not UTF-8; save it as UTF-8" if isinstance(error, UnicodeDecodeError) else str(error)
+
+
+def _columns(path: Path) -> tuple[list[str], str | None]:
+    """What the columns of a list are, by its first lines; and the tab where that separates them, else None."""
     with path.open(encoding="utf-8-sig", errors="replace") as file:
-        rows = [line.split() for line, _ in zip(file, range(SNIFFED_LINES), strict=False) if line.strip()]
+        lines = [line for line, _ in zip(file, range(SNIFFED_LINES), strict=False) if line.strip()]
+    separator = "\t" if lines and all(1 <= line.rstrip("\r\n").count("\t") <= 3 for line in lines) else None
+    rows = [[cell.strip() for cell in line.split(separator)] for line in lines]
     if not rows:
         raise DataError({shown_path(path): [Fault(1, "", "the file holds no trials")]}, _REMEDY)
     widths = [len(row) for row in rows]
     width = max(set(widths), key=widths.count)
     typical = [row for row in rows if len(row) == width]
     if width == 2:
-        return ["enrol", "test"]
+        return ["enrol", "test"], separator
     if width == 3 and _mostly(typical, 0, lambda cell: cell in ("0", "1")):
-        return ["label", "enrol", "test"]
+        return ["label", "enrol", "test"], separator
     if width == 3 and _mostly(typical, 2, lambda cell: cell in LABELS and not cell.isdigit()):
-        return ["enrol", "test", "label"]
+        return ["enrol", "test", "label"], separator
     if width in (3, 4) and _mostly(typical, 2, _is_number):
-        return ["enrol", "test", "score", "label"][:width]
-    raise DataError({shown_path(path): [Fault(1, "", f"'{' '.join(rows[0])}' is no trial")]}, _REMEDY)
+        return ["enrol", "test", "score", "label"][:width], separator
+    raise DataError({shown_path(path): [Fault(1, "", f"'{' '.join(rows[0])[:SHOWN]}' is no trial")]}, _REMEDY)
 
 
 def _mostly(rows: list[list[str]], column: int, fits: object) -> bool:
@@ -191,22 +211,30 @@ class _Reading:
 def _read_table(path: Path) -> Trials:
     remedy = "Nothing was written. The columns are enrol, test and, where they are known, score and label (1 or 0)."
     reading = _Reading()
+    known_as = {alias: name for name, aliases in NAMES.items() for alias in aliases}
     try:
-        with pd.read_csv(path, dtype=object, na_filter=False, encoding="utf-8-sig", chunksize=CHUNK_LINES) as chunks:
-            for chunk in chunks:
-                if missing := [name for name in ("enrol", "test") if name not in chunk]:
-                    raise DataError({shown_path(path): [Fault(1, name, "is missing") for name in missing]}, remedy)
-                known = chunk[[name for name in ("enrol", "test", "score", "label") if name in chunk]].copy()
-                if "score" in known:
-                    known["score"] = _numbers(known["score"], path, remedy)
-                reading.add(known)
+        with (gzip.open if path.suffix == ".gz" else open)(path, "rt", encoding="utf-8-sig") as file:
+            header = file.readline(LONGEST_HEADER)
+        separator = max(",;\t", key=header.count)
+        with pd.read_csv(
+            path, sep=separator, dtype=object, na_filter=False, encoding="utf-8-sig", chunksize=CHUNK_LINES
+        ) as parts:
+            for part in parts:
+                table = part.rename(columns=lambda name: known_as.get(str(name).strip().lower(), name))
+                if missing := [name for name in ("enrol", "test") if name not in table]:
+                    seen = f"is missing; there are {', '.join(map(str, part.columns))}"
+                    raise DataError({shown_path(path): [Fault(1, name, seen) for name in missing]}, remedy)
+                table = table[[name for name in NAMES if name in table]].copy()
+                if "score" in table:
+                    table["score"] = _numbers(table["score"], path, remedy, decimal="," if separator == ";" else ".")
+                reading.add(table)
     except (ValueError, pd.errors.ParserError, UnicodeDecodeError, EOFError, gzip.BadGzipFile) as error:
-        raise DataError({shown_path(path): [Fault(1, "", str(error))]}, remedy) from error
+        raise DataError({shown_path(path): [Fault(1, "", _unreadable(error))]}, remedy) from error
     return reading.trials()
 
 
-def _numbers(column: "pd.Series[Any]", path: Path, remedy: str) -> "pd.Series[Any]":
-    numbers = pd.to_numeric(column, errors="coerce")
+def _numbers(column: "pd.Series[Any]", path: Path, remedy: str, decimal: str) -> "pd.Series[Any]":
+    numbers = pd.to_numeric(column.str.replace(decimal, "."), errors="coerce")
     wrong = column[~np.isfinite(numbers)]
     if len(wrong):
         faults = [Fault(int(row) + 2, "score", f"'{cell}' is not a finite number") for row, cell in wrong[:20].items()]
@@ -220,20 +248,20 @@ def _label(name: str) -> bool:
     return LABELS[name]
 
 
-def _faults(path: Path, columns: list[str]) -> list[Fault]:
+def _faults(path: Path, columns: list[str], separator: str | None) -> list[Fault]:
     """Every line that does not fit the columns; slow, for lists that are known to have such lines."""
     faults = []
     with path.open(encoding="utf-8-sig", errors="replace") as file:
         for number, line in enumerate(file, 1):
-            cells = line.split()
+            cells = line.split(separator)
             if len(cells) != len(columns):
                 faults.append(Fault(number, "", f"has {len(cells)} values where the list has {len(columns)}"))
                 continue
-            for column, cell in zip(columns, cells, strict=True):
+            for column, cell in zip(columns, (cell.strip() for cell in cells), strict=True):
                 if column == "label" and cell not in LABELS:
-                    faults.append(Fault(number, "label", f"'{cell}' is not one of 1, 0, target, nontarget"))
+                    faults.append(Fault(number, "label", f"'{cell[:SHOWN]}' is not one of 1, 0, target, nontarget"))
                 if column == "score" and not _is_number(cell):
-                    faults.append(Fault(number, "score", f"'{cell}' is not a finite number"))
+                    faults.append(Fault(number, "score", f"'{cell[:SHOWN]}' is not a finite number"))
     return faults
 
 

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from earmark.errors import EarmarkError
-from earmark.suites.case import aggregates, category, facts, leaderboard, protocols, read_results
+from earmark.suites.case import Results, aggregates, category, facts, leaderboard, protocols, read_results
 
 # Published equal error rates of WeSpeaker ResNet34 (CASE benchmark, results of 2025).
 WESPEAKER = {
@@ -82,8 +82,13 @@ def test_protocols_that_do_not_add_up_are_named(change, message):
 def test_results_files_are_read_in_every_shape(tmp_path, shape):
     path = tmp_path / "results.json"
     results = {name: shape(e) for name, e in WESPEAKER.items()}
-    path.write_text(json.dumps({"model_name": "Mine", "case_score_v2": 1.0, "protocol_results": results}))
-    assert read_results(path) == ("Mine", WESPEAKER)
+    for further in (
+        {"case_score_v2": {"clean_eer": 1.0}, "contributions": {}},
+        {"category_summary": {}},
+        {"config": {}},
+    ):
+        path.write_text(json.dumps({"model_name": "Mine", **further, "protocol_results": results}))
+        assert read_results(path) == Results("Mine", WESPEAKER)
 
 
 def test_what_is_no_results_file_is_named(tmp_path):
@@ -94,7 +99,7 @@ def test_what_is_no_results_file_is_named(tmp_path):
 
 
 def test_a_leaderboard_ranks_yours_among_the_published():
-    table = leaderboard([("Mine", {p: e / 2 for p, e in WESPEAKER.items()}), ("Twin", WESPEAKER)])
+    table = leaderboard([Results("Mine", {p: e / 2 for p, e in WESPEAKER.items()}), Results("Twin", WESPEAKER)])
     assert len(table) == 8
     assert table["model_name"][0] == "Mine"
     ranks = dict(zip(table["model_name"], table["rank"], strict=True))
@@ -109,3 +114,18 @@ def test_a_leaderboard_ranks_yours_among_the_published():
         "degradation_factor",
         "case_score_v1",
     ]
+
+
+def test_results_on_self_made_carriers_have_no_rank(tmp_path):
+    path = tmp_path / "results.json"
+    said = {
+        "model_name": "Mine",
+        "config": {"self_made_carriers": True},
+        "protocol_results": dict.fromkeys(WESPEAKER, 0.001),
+    }
+    path.write_text(json.dumps(said))
+    table = leaderboard([read_results(path)])
+    assert table["model_name"].tolist()[-1] == "Mine"
+    assert table["rank"].isna().tolist() == [False] * 6 + [True]
+    assert table["rank"].tolist()[:6] == [1, 2, 3, 4, 5, 6]
+    assert table["source"].tolist()[-1] == "yours, self-made carriers"

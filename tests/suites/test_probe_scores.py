@@ -1,6 +1,7 @@
 """Metrics of probes: by hand, against scikit-learn and jiwer, and their replicates against resampled answers."""
 
 from dataclasses import replace
+from itertools import pairwise
 
 import jiwer
 import numpy as np
@@ -160,9 +161,7 @@ def test_scikit_learn_has_the_same_values(seed):
 def test_scikit_learn_has_the_same_f1_of_segments(average, size):
     answers = replace(answers_for("segment_f1_macro"), segment_frames=size)
     pieces = [
-        slice(start, min(start + size, stop))
-        for begin, stop in zip(EDGES[:-1], EDGES[1:], strict=True)
-        for start in range(begin, stop, size)
+        slice(start, min(start + size, stop)) for begin, stop in pairwise(EDGES) for start in range(begin, stop, size)
     ]
     true = np.array([answers.labels[piece].max(axis=0) for piece in pieces])
     expected = [

@@ -4,6 +4,7 @@ import json
 
 import numpy as np
 import pytest
+from scipy.stats import norm
 
 from earmark.suites.trials import Trials, speakers_of
 from earmark.suites.verification import Draws, compared, evaluate
@@ -75,3 +76,25 @@ def test_a_system_that_only_adds_noise_is_worse_by_a_significant_difference():
     assert p < 0.05
     same, p_same = compared(first, first)["eer"]
     assert (same.value, same.low, same.high, p_same) == (0, 0, 0, 1)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("separation", [2.5, 0.6])
+def test_speaker_intervals_cover_the_rate_of_the_population(separation):
+    """Speakers differ in how well they are told apart; the population's rate is known for normal scores."""
+    rng, spread, speakers, hits = np.random.default_rng(0), 0.5, 24, []
+    wide, narrow = np.sqrt(1 + spread**2), np.sqrt(1 + spread**2 / 2)
+    true = norm.sf(separation / (wide + narrow))  # where the tails of targets and others are alike
+    names = np.array([f"spk{s}/{u}" for s in range(speakers) for u in range(4)], dtype=object)
+    for _ in range(120):
+        own, other = spread * rng.normal(size=(2, speakers))
+        enrolment = rng.integers(0, len(names), 1500)
+        same = enrolment // 4 * 4 + rng.integers(0, 4, 1500)
+        test = np.where(rng.random(1500) < 0.3, same, rng.integers(0, len(names), 1500))
+        one, second = enrolment // 4, test // 4
+        labels = one == second
+        shift = np.where(labels, separation + own[one], (other[one] + other[second]) / 2)
+        trials = Trials(names, enrolment, test, labels, rng.normal(size=1500) + shift)
+        found = evaluate(trials, speakers_of(names), replicates=200, rng=rng).metrics["eer"]
+        hits.append(found.low <= true <= found.high)
+    assert 0.9 <= np.mean(hits) <= 1

@@ -1,0 +1,540 @@
+"""probe.py on real audio, real tar files and real (tiny) models: every type of task, every way in, every fault."""
+
+import io
+import json
+import subprocess
+import sys
+import tarfile
+
+import numpy as np
+import pandas as pd
+import pytest
+import soundfile
+
+pytest.importorskip("torch", reason="the extra `torch` is not installed")
+
+import probe
+from earmark.report.summaries import ProbeSummary, read_summary
+from tests.conftest import ROOT
+from tests.models.encoders.sources import HEAR, XARES, case, save
+
+RATE = 16_000
+QUICK = ["--seeds", "1", "--bootstrap", "20"]
+CLASSES = {"low": 300, "mid": 900, "high": 2700}  # Hz
+
+
+def tone(hertz, seed=0, seconds=0.4):
+    """A tone in noise, no two of which are alike."""
+    rng = np.random.default_rng(seed)
+    t = np.arange(int(seconds * RATE)) / RATE
+    return (0.2 * np.sin(2 * np.pi * (hertz * t + rng.random())) + rng.normal(0, 0.01, len(t))).astype(np.float32)
+
+
+def wav(waveform):
+    out = io.BytesIO()
+    soundfile.write(out, waveform, RATE, format="wav")
+    return out.getvalue()
+
+
+def pack(path, pairs):
+    """A tar of pairs {name: (waveform or bytes, what its JSON says)}."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tarfile.open(path, "w") as tar:
+        for name, (sound, said) in pairs.items():
+            audio = sound if isinstance(sound, bytes) else wav(sound)
+            for suffix, content in (("wav", audio), ("json", json.dumps(said).encode())):
+                info = tarfile.TarInfo(f"{name}.{suffix}")
+                info.size = len(content)
+                tar.addfile(info, io.BytesIO(content))
+    return path
+
+
+def split(n, seed, said=lambda name: {"label": name}, seconds=0.4, prefix=""):
+    """Pairs of n clips of each class; said: what the JSON beside a clip of a class says."""
+    return {
+        f"{prefix}{i:04}_{seed}_{name}": (tone(hertz, 1000 * seed + i, seconds), said(name))
+        for i in range(n)
+        for name, hertz in CLASSES.items()
+    }
+
+
+def tars(root, task, patterns, n=(6, 2, 3), **how):
+    """A published task's tars; patterns: {name of a file: how many clips of each class, the n in turn}."""
+    for seed, (pattern, count) in enumerate(zip(patterns, n, strict=False), start=1):
+        pack(root / task / f"{pattern}-0.tar", split(count, seed, **how))
+
+
+def listed(folder, name, toml="", n=(6, 2, 3), labels=lambda i, c: c, kind="clip", epochs=4):
+    """A task of the user's own: TOML, manifest and clips of three tones; the TOML's path."""
+    (folder / name).mkdir(parents=True, exist_ok=True)
+    lines = ["path,label,split"]
+    for part, (part_name, count) in enumerate(zip(("train", "valid", "test"), n, strict=True)):
+        for i in range(count):
+            for c, (label, hertz) in enumerate(CLASSES.items()):
+                path = f"{name}/{part}-{i}-{label}.wav"
+                (folder / path).write_bytes(wav(tone(hertz, 100 * part + 10 * i + c)))
+                lines.append(f"{path},{labels(i, label)},{part_name}")
+    (folder / f"{name}.csv").write_text("\n".join(lines) + "\n")
+    file = folder / f"{name}.toml"
+    file.write_text(
+        f'name = "{name}"\ntype = "{kind}"\ndata = "{name}.csv"\nepochs = {epochs}\nbatch_size = 4\n{toml}\n'
+    )
+    return file
+
+
+def run(tmp_path, *tasks, code=0, encoder="logmel", flags=(), out="out", quiet=True):
+    """probe.py on these tasks; returns the folder of what it wrote, the only one there."""
+    words = ["--encoder", encoder, "--data-root", tmp_path / "data", "--store", tmp_path / "store"]
+    words += ["--output-dir", tmp_path / out, "--device", "cpu", *QUICK, *(["--quiet"] if quiet else []), *flags]
+    assert probe.main([*map(str, words), "--tasks", *map(str, tasks)]) == code
+    folders = sorted((tmp_path / out).iterdir()) if (tmp_path / out).exists() else []
+    return folders[0] if folders else None
+
+
+def summary(folder):
+    return read_summary(ProbeSummary, folder / "summary.json").model_dump()
+
+
+def values(folder):
+    """{(task, track, protocol, metric, layer): score}"""
+    keys = ("task", "track", "protocol", "metric", "layer")
+    return {tuple(row[key] for key in keys): row["score"] for row in summary(folder)["scores"]}
+
+
+def errors(folder):
+    return {failure["task"]: failure["error"] for failure in summary(folder)["failed"]}
+
+
+# --- every type of task -------------------------------------------------------------------------------------
+
+WORDS = {"low": "a dog barks", "mid": "rain on a roof", "high": "birds sing"}
+TIMES = {"low": 0.0, "mid": 0.1, "high": 0.2}
+
+
+@pytest.fixture(scope="module")
+def everything(tmp_path_factory):
+    """One run over published tasks of all types but speech recognition, and what it wrote."""
+    folder = tmp_path_factory.mktemp("everything")
+    root = folder / "data"
+    numbers = {"low": 3, "mid": 20, "high": 7}
+    for fold in range(1, 6):
+        pack(root / f"esc50/wds-audio-fold-{fold}-0.tar", split(2, fold, lambda name: {"label": numbers[name]}))
+    tars(root, "fsd50k", ["fsd50k_train", "fsd50k_validation", "fsd50k_eval"],
+         said=lambda name: {"soundevent": f"{name};any" if name != "low" else "low"})  # fmt: skip
+    tars(root, "desed", ["wds-audio-train", "wds-audio-eval"], n=(6, 3), seconds=1.5,
+         said=lambda name: [{"onset": TIMES[name], "offset": 1.2, "label": name}])  # fmt: skip
+    tars(root, "maestro", ["maestro_train", "maestro_valid", "maestro_test"], n=(3, 1, 2),
+         said=lambda name: [{"start": TIMES[name], "end": 0.35, "note": 60 + len(name)}])  # fmt: skip
+    tars(root, "librispeechphoneme", ["train-clean-100", "dev-clean", "test-clean"],
+         said=lambda name: {"phonemes": [{"start": 0.0, "end": 0.3, "phone": name}]})  # fmt: skip
+    tars(root, "clotho", ["clotho_development", "clotho_evaluation", "clotho_validation"], n=(5, 1, 1),
+         said=lambda name: {f"caption_{i}": f"{WORDS[name]} {'again ' * i}" for i in range(1, 6)})  # fmt: skip
+    tars(root, "speechocean762", ["speechocean762_train", "speechocean762_test"], n=(6, 3),
+         said=lambda name: {"accuracy": len(name), "fluency": 1, "prosodic": 2.5})  # fmt: skip
+    tars(root, "asvspoof2015", ["asvspoof_train", "asvspoof_valid", "asvspoof_eval"],
+         said=lambda name: {"binary_spoof": "human" if name == "low" else "spoof"})  # fmt: skip
+    names = ["esc50", "fsd50k", "desed", "maestro", "librispeechphoneme", "clotho", "speechocean762", "asvspoof2015"]
+    return run(folder, *names)
+
+
+def test_every_type_of_task_is_scored_by_both_protocols(everything):
+    found = values(everything)
+    metrics = {
+        "esc50": ["accuracy"], "fsd50k": ["mAP"], "desed": ["segment_f1_macro"], "maestro": ["segment_f1_micro"],
+        "librispeechphoneme": ["frame_accuracy"], "clotho": ["recall_at_1"], "speechocean762": ["mse", "mae"],
+        "asvspoof2015": ["accuracy", "eer"],
+    }  # fmt: skip
+    linear = {(task, protocol, metric) for task, track, protocol, metric, _ in found if track == "linear"}
+    expected = {(t, p, m) for t, listed in metrics.items() for m in listed for p in ("xares", "strict")}
+    assert linear == expected
+    assert {task for task, track, *_ in found if track == "knn"} == {"esc50", "asvspoof2015"}
+    for (*_, metric, _), score in found.items():
+        assert score["value"] is not None and score["low"] <= score["high"]
+        assert 0 <= score["value"] <= (1 if metric not in ("mse", "mae") else 100)
+
+
+def test_tones_are_told_apart_by_every_type_of_task(everything):
+    found = values(everything)
+    for task, track, metric, least in [
+        ("esc50", "linear", "accuracy", 0.9), ("esc50", "knn", "accuracy", 0.9), ("fsd50k", "linear", "mAP", 0.8),
+        ("desed", "linear", "segment_f1_macro", 0.4), ("maestro", "linear", "segment_f1_micro", 0.5),
+        ("librispeechphoneme", "linear", "frame_accuracy", 0.8), ("clotho", "linear", "recall_at_1", 0.6),
+        ("asvspoof2015", "linear", "accuracy", 0.9),
+    ]:  # fmt: skip
+        assert found[task, track, "strict", metric, None]["value"] >= least, task
+    assert found["asvspoof2015", "linear", "strict", "eer", None]["value"] <= 0.1
+    mse = found["speechocean762", "linear", "strict", "mse", None]["value"]
+    assert mse < 2  # numbers of 3 or 4, 1 and 2.5, from nothing
+
+
+def test_all_files_are_written_and_none_holds_a_path_of_this_machine(everything):
+    files = {path.relative_to(everything).as_posix(): path for path in everything.rglob("*") if path.is_file()}
+    assert {"scores.csv", "summary.json", "report.md", "report.tex", "per_class/esc50.csv"} <= files.keys()
+    assert {f"predictions/esc50_{t}_{p}.csv" for t in ("linear", "knn") for p in ("xares", "strict")} <= files.keys()
+    assert [name for name, path in files.items() if str(everything.parents[1]) in path.read_text()] == []
+    table = pd.read_csv(files["scores.csv"])
+    assert len(table) == len(values(everything))
+    assert list(table)[:12] == [
+        *("task", "formal_name", "domain", "track", "protocol", "metric", "score", "low", "high", "n_test", "weight"),
+        "folds",
+    ]
+    told = pd.read_csv(files["predictions/esc50_linear_strict.csv"], dtype=str)
+    assert len(told) == 30 and set(told["label"]) == {"3", "7", "20"} and set(told["fold"]) == set("01234")
+    assert len(pd.read_csv(files["per_class/esc50.csv"])) == 3 * 4
+    report = files["report.md"].read_text()
+    for phrase in ("ESC-50", "Published encoders, knn, xares_full", "Hardest classes", "**strict**", "probe|protocol"):
+        assert phrase in report
+
+
+def test_the_published_protocol_says_that_it_chose_nothing(everything):
+    rows = summary(everything)["scores"]
+    assert all(row["chosen"] == "" for row in rows if row["protocol"] == "xares")
+    assert all(row["chosen"].startswith(("learning rate", "k ")) for row in rows if row["protocol"] == "strict")
+    assert {(row["folds"], row["n_test"]) for row in rows if row["task"] == "esc50"} == {(5, 30)}
+
+
+def test_speech_is_recognised_by_a_linear_head_and_through_a_language_model(tmp_path):
+    pytest.importorskip("sentence_transformers", reason="the extra `clap` is not installed")
+    model = language_model(tmp_path / "tiny-qwen2")
+    texts = {"low": "Low, low.", "mid": "mid mid", "high": "HIGH high"}
+    task = listed(tmp_path, "words", kind="asr", n=(2, 1, 2), labels=lambda i, c: f'"{texts[c]}"', epochs=2)
+    folder = run(tmp_path, task, flags=["--language-model", str(model), "--track", "linear"])
+    found = values(folder)
+    assert set(found) == {("words", "linear", protocol, "word_accuracy", None) for protocol in ("xares", "strict")}
+    for protocol in ("xares", "strict"):
+        told = pd.read_csv(folder / f"predictions/words_linear_{protocol}.csv", keep_default_na=False)
+        assert sorted(set(told["label"])) == ["high high", "low low", "mid mid"] and len(told) == 6
+    (published,) = (row for row in summary(folder)["scores"] if row["protocol"] == "xares")
+    assert published["chosen"] == "tiny-qwen2"
+    assert str(tmp_path) not in "".join(path.read_text() for path in folder.rglob("*.*") if path.is_file())
+
+
+def language_model(folder):
+    """A tiny Qwen2 with random weights and its tokenizer, saved as published ones are."""
+    import torch
+    from transformers import Qwen2Config, Qwen2ForCausalLM
+
+    from tests.models.tiny import tokenizer
+
+    words = tokenizer()
+    sizes = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 1, "num_attention_heads": 2}
+    config = Qwen2Config(
+        vocab_size=len(words), num_key_value_heads=1, max_position_embeddings=512, bos_token_id=None,
+        eos_token_id=words.eos_token_id, **sizes,
+    )  # fmt: skip
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        Qwen2ForCausalLM(config).save_pretrained(folder)
+    words.save_pretrained(folder)
+    return folder
+
+
+# --- once, and again ----------------------------------------------------------------------------------------
+
+
+def outcome(folder):
+    """Scores without the time they took, and every prediction."""
+    told = {path.name: path.read_bytes() for path in (folder / "predictions").iterdir()}
+    return values(folder), told
+
+
+def test_a_finished_task_is_read_and_a_changed_one_is_run_again(tmp_path):
+    tasks = [listed(tmp_path, "one"), listed(tmp_path, "two")]
+    folder = run(tmp_path, *tasks)
+    files = [*(folder / "tasks").iterdir(), *(path for path in (tmp_path / "store").rglob("*") if path.is_file())]
+    before = {path: path.stat().st_mtime_ns for path in files if path.suffix in (".json", ".npy", ".bin")}
+    assert len(before) >= 3
+    first = outcome(folder)
+    run(tmp_path, *tasks)
+    assert {path: path.stat().st_mtime_ns for path in before} == before
+    assert outcome(folder) == first
+    manifest = tmp_path / "one.csv"
+    manifest.write_text(manifest.read_text().replace("one/0-0-low.wav,low", "one/0-0-low.wav,mid"))
+    run(tmp_path, *tasks)
+    changed = {path.name for path, time in before.items() if path.stat().st_mtime_ns != time}
+    assert changed == {"one.json"}
+
+
+def test_another_recipe_another_seed_or_another_encoder_is_run_again(tmp_path):
+    task = listed(tmp_path, "one")
+    folder = run(tmp_path, task)
+    file = folder / "tasks/one.json"
+    keys = [json.loads(file.read_text())["key"]]
+    task.write_text(task.read_text().replace("epochs = 4", "epochs = 5"))
+    for flags in ((), ("--seed", "1"), ("--track", "knn"), ("--shots", "2")):
+        run(tmp_path, task, flags=flags)
+        keys.append(json.loads(file.read_text())["key"])
+    assert len(set(keys)) == 5
+
+
+def test_a_seed_repeats_to_the_last_bit_and_processes_change_nothing(tmp_path):
+    tasks = [listed(tmp_path, "one"), listed(tmp_path, "two", kind="regression", labels=lambda i, c: f"{i}|{len(c)}")]
+    first = outcome(run(tmp_path, *tasks))
+    assert outcome(run(tmp_path, *tasks, out="again")) == first
+    assert outcome(run(tmp_path, *tasks, out="processes", flags=["--jobs", "2"])) == first
+    assert outcome(run(tmp_path, *tasks, out="seed", flags=["--seed", "5"])) != first
+
+
+def test_one_track_and_one_protocol(tmp_path):
+    task = listed(tmp_path, "one")
+    found = values(run(tmp_path, task, flags=["--track", "knn", "--protocol", "strict"]))
+    assert list(found) == [("one", "knn", "strict", "accuracy", None)]
+
+
+def test_few_shots_are_ten_draws(tmp_path):
+    folder = run(tmp_path, listed(tmp_path, "one"), flags=["--shots", "2"])
+    rows = summary(folder)["scores"]
+    assert [(row["track"], row["protocol"], row["seeds"], row["shots"]) for row in rows] == [
+        ("linear", "strict", 10, 2), ("knn", "strict", 10, 2),
+    ]  # fmt: skip
+    assert "**2 shots**" in (folder / "report.md").read_text()
+
+
+# --- encoders -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("name", "source"), [("xares", XARES), ("case", case()), ("hear", HEAR)])
+def test_encoders_of_three_contracts_run_unmodified(tmp_path, name, source):
+    file = save(tmp_path / "encoders", f"{name}_model.py", source)
+    found = values(run(tmp_path, listed(tmp_path, "one"), encoder=str(file)))
+    assert len(found) == 4
+    assert found["one", "linear", "strict", "accuracy", None]["n"] == 9
+    assert found["one", "knn", "strict", "accuracy", None]["value"] > 0.6
+
+
+def test_embeddings_made_elsewhere_are_scored_by_the_path_of_the_clip(tmp_path):
+    task = listed(tmp_path / "data", "one", "learning_rate = 0.05", epochs=40)
+    ids = [line.split(",")[0] for line in (tmp_path / "data/one.csv").read_text().splitlines()[1:]]
+    rng = np.random.default_rng(0)
+    vectors = np.array([np.eye(3)[list(CLASSES).index(i.split("-")[-1][:-4])] * 5 + rng.normal(size=3) for i in ids])
+    np.savez(tmp_path / "mine.npz", ids=np.array(ids), embeddings=vectors.astype(np.float32))
+    folder = run(tmp_path, task, flags=["--embeddings", str(tmp_path / "mine.npz")])
+    assert folder.name == "mine"
+    assert all(score["value"] > 0.9 for score in values(folder).values())
+    np.savez(tmp_path / "mine.npz", ids=np.array(ids[1:]), embeddings=vectors[1:].astype(np.float32))
+    run(tmp_path, task, code=1, flags=["--embeddings", str(tmp_path / "mine.npz")])
+    assert "one/0-0-low.wav: is not among the 32 ids of mine" in errors(folder)["one"]
+
+
+def test_layers_of_a_checkpoint(tmp_path):
+    transformers = pytest.importorskip("transformers", reason="the extra `clap` is not installed")
+    import torch
+
+    config = transformers.Wav2Vec2Config(
+        hidden_size=16, num_hidden_layers=2, num_attention_heads=2, intermediate_size=32, conv_dim=(16, 16),
+        conv_stride=(20, 16), conv_kernel=(25, 16), num_feat_extract_layers=2, num_conv_pos_embeddings=16,
+        num_conv_pos_embedding_groups=4,
+    )  # fmt: skip
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        transformers.AutoModel.from_config(config).save_pretrained(tmp_path / "tiny")
+    transformers.Wav2Vec2FeatureExtractor().save_pretrained(tmp_path / "tiny")
+    task, spec = listed(tmp_path, "one"), f"hf:{tmp_path / 'tiny'}"
+    plain = values(run(tmp_path, task, encoder=spec))
+    folder = run(tmp_path, task, encoder=spec, out="all", flags=["--layers", "all"])
+    found = values(folder)
+    assert {key[-1] for key in found} == {0, 1, 2} and len(found) == 3 * len(plain)
+    for (*place, _), score in plain.items():
+        assert found[*place, 2] == score  # the last layer is the encoder's own output
+    assert "## Layers" in (folder / "report.md").read_text() and (folder / "layers.svg").is_file()
+    assert {row["layer"] for row in summary(folder)["averages"]} == {0, 1, 2}
+    some = values(run(tmp_path, task, encoder=spec, out="some", flags=["--layers", "0,2"]))
+    assert some == {key: score for key, score in found.items() if key[-1] != 1}
+    beyond = run(tmp_path, task, encoder=spec, out="beyond", code=1, flags=["--layers", "0,7"])
+    assert "layer 7: " in errors(beyond)["one"] and "has the layers 0 to 2" in errors(beyond)["one"]
+
+
+def changed(old, new):
+    """The tiny X-ARES encoder with a fault."""
+    assert old in XARES
+    return XARES.replace(old, new)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "fault"),
+    [
+        ("return self.frames(audio)", "return self.frames(audio) * float('nan')", "not finite"),
+        ("self.output_dim = 12", "self.output_dim = 13", "12 dimensions where 13 are expected"),
+        ("return self.frames(audio)", "return self.frames(audio)[:, ::2]", "gave 19 frames for 0.40 s"),
+        ("return self.frames(audio)", "return self.frames(audio) * 0 + torch.arange(12)", "is constant"),
+        ("return self.frames(audio)", "raise RuntimeError('out of luck')", "out of luck"),
+    ],
+    ids=["nan", "width", "frames", "constant", "raises"],
+)
+def test_an_encoder_that_breaks_its_promises_fails_the_task_and_a_report_says_so(tmp_path, old, new, fault):
+    file = save(tmp_path / "encoders", "broken.py", changed(old, new))
+    (tmp_path / "events.json").write_text('[{"onset": 0.1, "offset": 0.3, "label": "tone"}]')
+    task = listed(tmp_path, "one", kind="frame", labels=lambda i, c: "events.json")
+    folder = run(tmp_path, task, encoder=str(file), code=1)
+    assert fault in errors(folder)["one"]
+    assert "1 of 1 tasks failed" in (folder / "report.md").read_text()
+
+
+# --- faults of data -----------------------------------------------------------------------------------------
+
+CREMAD = ["wds-audio-train", "wds-audio-valid", "wds-audio-test"]
+
+
+def cut_short(root):
+    path = root / "cremad/wds-audio-test-0.tar"
+    path.write_bytes(path.read_bytes()[:20_000])
+
+
+def rewritten(member, content):
+    """A fault: what a member of the training tar holds."""
+
+    def change(root):
+        pairs = split(6, 1)
+        pairs[member] = (content, {"label": "low"}) if isinstance(content, bytes) else (tone(300), content)
+        pack(root / "cremad/wds-audio-train-0.tar", pairs)
+
+    return change
+
+
+def only(part, *names):
+    """A fault: the classes that a split has."""
+
+    def change(root):
+        seed = CREMAD.index(part) + 1
+        pairs = {key: pair for key, pair in split(6, seed).items() if key.rsplit("_", 1)[1] in names}
+        pack(root / f"cremad/{part}-0.tar", pairs)
+
+    return change
+
+
+@pytest.mark.parametrize(
+    ("fault", "told"),
+    [
+        (cut_short, r"wds-audio-test-0.tar"),
+        (rewritten("0000_1_low", b"no audio at all"), "wds-audio-train-0.tar:0000_1_low.wav: "),
+        (rewritten("0000_1_low", wav(tone(300))[:40]), "wds-audio-train-0.tar:0000_1_low.wav: "),
+        (rewritten("0000_1_low", {"lable": "low"}), "0000_1_low.json: the JSON has no 'label', only 'lable'"),
+        (only("wds-audio-train", "low", "mid"), "'high' is not among the training labels"),
+        (only("wds-audio-test"), "cremad: no clips in test"),
+        (only("wds-audio-train", "low"), "'mid' is not among the training labels"),
+    ],
+    ids=["cut short", "no audio", "truncated", "key", "class", "empty", "one class"],
+)
+def test_a_task_with_faulty_data_is_named_and_the_others_run(tmp_path, fault, told, capsys):
+    tars(tmp_path / "data", "cremad", CREMAD)
+    fault(tmp_path / "data")
+    folder = run(tmp_path, "cremad", listed(tmp_path, "one"), code=1, flags=["--track", "knn"], quiet=False)
+    assert list(errors(folder)) == ["cremad"] and told in errors(folder)["cremad"]
+    assert {task for task, *_ in values(folder)} == {"one"}
+    assert "**1 of 2 tasks failed" in (folder / "report.md").read_text()
+    said = capsys.readouterr()
+    assert "cremad" in said.err and told in said.err and "Traceback" not in said.err
+
+
+def test_a_repaired_task_runs_and_the_finished_one_is_kept(tmp_path):
+    tars(tmp_path / "data", "cremad", CREMAD)
+    rewritten("0000_1_low", b"no audio")(tmp_path / "data")
+    other = listed(tmp_path, "one")
+    folder = run(tmp_path, "cremad", other, code=1, flags=["--track", "knn"])
+    kept = (folder / "tasks/one.json").stat().st_mtime_ns
+    tars(tmp_path / "data", "cremad", CREMAD)
+    run(tmp_path, "cremad", other, flags=["--track", "knn"])
+    assert errors(folder) == {} and {task for task, *_ in values(folder)} == {"cremad", "one"}
+    assert (folder / "tasks/one.json").stat().st_mtime_ns == kept
+
+
+def test_only_one_class_is_nothing_to_learn(tmp_path):
+    same = listed(tmp_path, "same", labels=lambda i, c: "x")
+    folder = run(tmp_path, same, code=1)
+    assert "all that training has is x" in errors(folder)["same"]
+
+
+def test_a_manifest_that_is_no_text_fails_its_task_alone(tmp_path):
+    broken, good = listed(tmp_path, "broken"), listed(tmp_path, "good")
+    (tmp_path / "broken.csv").write_bytes(b"path,label,split\n\xff\xfe\xfa,a,train\n")
+    folder = run(tmp_path, broken, good, code=1, flags=["--track", "knn"])
+    assert "is not a CSV in UTF-8" in errors(folder)["broken"]
+    assert {task for task, *_ in values(folder)} == {"good"}
+
+
+def test_data_that_are_missing_are_said_with_what_fetches_them(tmp_path):
+    folder = run(tmp_path, "cremad", listed(tmp_path, "one"), code=1, flags=["--track", "knn"])
+    assert "uv run probe.py download cremad" in errors(folder)["cremad"]
+
+
+def test_more_shots_than_a_class_has_fails_the_task(tmp_path):
+    folder = run(tmp_path, listed(tmp_path, "one"), code=1, flags=["--shots", "7"])
+    assert errors(folder)["one"] == "7 shots: a class has 6 training clips only"
+
+
+def test_a_task_file_with_unknown_keys_is_told_all_keys(tmp_path, capsys):
+    task = listed(tmp_path, "one", "epoch = 5\ncolour = 'red'")
+    run(tmp_path, task, code=1)
+    said = capsys.readouterr().err
+    assert "epoch: no such key; did you mean epochs?" in said and "colour: no such key" in said
+    assert "The keys are name, type, data, metric" in said
+    assert not (tmp_path / "out").exists()
+
+
+def test_an_unknown_task_is_answered_with_the_nearest(tmp_path, capsys):
+    run(tmp_path, "esc5", "cremda", code=2)
+    said = capsys.readouterr().err
+    assert "esc5: no such task; did you mean esc50" in said and "cremad" in said
+
+
+@pytest.mark.parametrize(
+    ("flags", "told"),
+    [
+        (["--layers", "first"], "'first' is neither all, last, nor numbers"),
+        (["--layers=-1"], "layers count from 0"),
+        (["--shots", "0"], "0 is not at least 1"),
+        (["--track", "both", "--protocol", "mine"], "invalid choice: 'mine'"),
+    ],
+)
+def test_wrong_flags_are_told(capsys, flags, told):
+    with pytest.raises(SystemExit) as caught:
+        probe.main(flags)
+    assert caught.value.code == 2
+    assert told in capsys.readouterr().err
+
+
+# --- the rest of the script ---------------------------------------------------------------------------------
+
+
+def test_list_says_which_data_are_there(tmp_path, capsys):
+    tars(tmp_path / "data", "cremad", CREMAD)
+    assert probe.main(["list", "cremad", "esc50", "liveenv", "--data-root", str(tmp_path / "data")]) == 0
+    lines = {line.split("|")[1].strip(): line for line in capsys.readouterr().out.splitlines() if "|" in line}
+    assert "present" in lines["cremad"] and "missing" in lines["esc50"] and "private: no data" in lines["liveenv"]
+
+
+HIDDEN = """
+import sys
+from importlib.abc import MetaPathFinder
+
+class Hidden(MetaPathFinder):
+    def find_spec(self, name, path, target=None):
+        if name.partition(".")[0] == "torch":
+            raise ModuleNotFoundError("No module named 'torch'", name="torch")
+
+{how}
+import probe
+sys.exit(probe.main(sys.argv[1:]))
+"""
+HOW = ["sys.modules['torch'] = None", "sys.meta_path.insert(0, Hidden())"]
+
+
+@pytest.mark.parametrize("how", HOW)
+def test_without_torch_neighbours_work_and_linear_heads_say_what_they_need(tmp_path, how):
+    task = listed(tmp_path, "one")
+
+    def without_torch(track):
+        words = ["--tasks", task, "--track", track, "--output-dir", tmp_path / track, "--store", tmp_path / "store"]
+        return subprocess.run(
+            [sys.executable, "-c", HIDDEN.format(how=how), *map(str, words), "--bootstrap", "20"],
+            cwd=ROOT, capture_output=True, text=True, check=False, timeout=120,
+        )  # fmt: skip
+
+    done = without_torch("knn")
+    assert done.returncode == 0, done.stderr
+    assert len(values(tmp_path / "knn/logmel")) == 2
+    for track in ("linear", "both"):
+        refused = without_torch(track)
+        assert refused.returncode == 2
+        assert "`uv run --extra torch probe.py" in refused.stderr and "Traceback" not in refused.stderr
+        assert not (tmp_path / track).exists()
