@@ -58,13 +58,13 @@ def bar_chart(values: Mapping[str, Mapping[str, Any]], label: str) -> str:
     axes = figure.add_subplot()
     places = np.arange(len(known))
     heights = [estimate["value"] for estimate in known.values()]
-    axes.barh(places, heights, color="#0072b2", height=0.6)
+    axes.barh(places, heights, color="#8cc0e0", height=0.6)
     for place, estimate in zip(places, known.values(), strict=True):
         if estimate["low"] is not None:
             axes.plot([estimate["low"], estimate["high"]], [place, place], color="#1b1b1b", linewidth=1.2)
     axes.set_yticks(places, list(known))
     axes.invert_yaxis()
-    axes.set_xlabel(label)
+    axes.set_xlabel(f"{label}, with its 95 % interval")
     axes.spines[["top", "right"]].set_visible(False)
     return _svg(figure)
 
