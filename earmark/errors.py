@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 SHOWN_PER_COLUMN = 200
+RUNNING = "SCRIPT.py"  # in a command that a message names: the script that is running, which `script` puts in
 
 
 class EarmarkError(Exception):

@@ -16,7 +16,7 @@ import numpy as np
 from tqdm import tqdm
 
 from earmark import __version__
-from earmark.errors import EarmarkError, shown_path
+from earmark.errors import RUNNING, EarmarkError, shown_path
 
 COMPLETE, FAILED, USAGE, INTERRUPTED = 0, 1, 2, 130
 
@@ -83,7 +83,8 @@ def run(story: Story, parser: argparse.ArgumentParser, argv: Sequence[str] | Non
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return COMPLETE
     except EarmarkError as error:
-        return _report(error, error.exit_code, arguments.debug)
+        text = str(error).replace(RUNNING, Path(parser.prog).name)
+        return _report(error, error.exit_code, arguments.debug, text)
     except OSError as error:
         return _report(error, FAILED, arguments.debug, _of_the_system(error))
 

@@ -12,13 +12,12 @@ from typing import Any
 
 import numpy as np
 
-from earmark.errors import EarmarkError, MissingError
+from earmark.errors import RUNNING, EarmarkError, MissingError
 from earmark.models.audio_text import WEIGHTS, usable_device
 from earmark.models.embedders import by_length, shown_cause
 from earmark.models.encoders import Array, Encoder
 from earmark.models.encoders.views import PLAIN, View
 
-SCRIPT = "evaluate_speaker.py"
 # A model may lose frames at the edges of a clip (two) or to windows and strides (a tenth); one that gives fewer than
 # its hop implies by more than that declares a hop that is not its own.
 FRAMES_OF_HOP, FRAMES_AT_EDGES = 0.9, 2
@@ -32,14 +31,14 @@ def toolkit(name: str, options: str) -> Any:
     except ModuleNotFoundError as error:
         if not error.name or error.name.split(".")[0] != name.split(".")[0]:
             raise MissingError(
-                f"{name} is installed, but cannot be imported ({shown_cause(error)}): `uv run {options} {SCRIPT} …`"
+                f"{name} is installed, but cannot be imported ({shown_cause(error)}): `uv run {options} {RUNNING} …`"
             ) from error
         raise MissingError(
-            f"This encoder needs {name}, which is not installed: `uv run {options} {SCRIPT} …`"
+            f"This encoder needs {name}, which is not installed: `uv run {options} {RUNNING} …`"
         ) from error
     except (ImportError, OSError, AttributeError, RuntimeError) as error:
         raise MissingError(
-            f"{name} is installed, but cannot be imported ({shown_cause(error)}); try `uv run {options} {SCRIPT} …`"
+            f"{name} is installed, but cannot be imported ({shown_cause(error)}); try `uv run {options} {RUNNING} …`"
         ) from error
 
 

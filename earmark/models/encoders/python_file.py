@@ -21,11 +21,10 @@ from typing import Any
 import numpy as np
 import soundfile
 
-from earmark.errors import MissingError, shown_path
+from earmark.errors import RUNNING, MissingError, shown_path
 from earmark.models.embedders import shown_cause
 from earmark.models.encoders import Array, Encoder, identity
 from earmark.models.encoders.networks import (
-    SCRIPT,
     HearEncoder,
     XaresEncoder,
     files_hash,
@@ -131,7 +130,7 @@ def _user_code(file: Path, what: str) -> Iterator[None]:
         where = f", line {line}" if line else ""
         help_ = ""
         if isinstance(error, ModuleNotFoundError) and error.name:
-            help_ = f"; `uv run --with {error.name.split('.')[0]} {SCRIPT} …` supplies a package of that name"
+            help_ = f"; `uv run --with {error.name.split('.')[0]} {RUNNING} …` supplies a package of that name"
         raise MissingError(f"{what}{where}: {type(error).__name__}: {shown_cause(error)}{help_}") from error
 
 

@@ -286,5 +286,5 @@ def test_a_parquet_file_that_is_none(tmp_path):
 def test_without_the_package_that_reads_it_the_command_is_named(tmp_path, monkeypatch, suffix, package):
     arks(tmp_path), table(tmp_path)
     monkeypatch.setitem(sys.modules, package, None)
-    with pytest.raises(MissingError, match=f"uv run --with {package} evaluate_speaker.py"):
+    with pytest.raises(MissingError, match=f"uv run --with {package} SCRIPT.py"):
         load_encoder(f"embeddings:{tmp_path}/x{suffix}")

@@ -18,7 +18,7 @@ def test_without_onnxruntime_the_command_that_supplies_it_is_named(tmp_path):
         import onnxruntime  # noqa: F401
     except ModuleNotFoundError:
         (tmp_path / "x.onnx").write_bytes(b"")
-        with pytest.raises(MissingError, match=r"needs onnxruntime.*`uv run --with onnxruntime evaluate_speaker\.py"):
+        with pytest.raises(MissingError, match=r"needs onnxruntime.*`uv run --with onnxruntime SCRIPT\.py"):
             load_encoder(f"onnx:{tmp_path}/x.onnx")
     else:
         pytest.skip("onnxruntime is installed")
