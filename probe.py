@@ -37,9 +37,17 @@ COMMANDS = ("run", "check", "list", "download")
 
 def main(argv: Sequence[str] | None = None) -> int:
     words = list(sys.argv[1:] if argv is None else argv)
-    if not set(words) & {*COMMANDS, "-h", "--help", "--version"}:
+    if asked_for(words) not in {*COMMANDS, "-h", "--help", "--version"}:
         words = ["run", *words]
     return script.run(lambda arguments: arguments.tell(arguments), argument_parser(), words)
+
+
+def asked_for(words: Sequence[str]) -> str:
+    """The first word that is no common flag: a command, or a flag of `run`."""
+    rest = list(words)
+    while rest and rest[0] in ("--quiet", "--debug", "--seed"):
+        rest = rest[2 if rest[0] == "--seed" else 1 :]
+    return rest[0] if rest else ""
 
 
 def argument_parser() -> ArgumentParser:
@@ -60,6 +68,7 @@ def argument_parser() -> ArgumentParser:
     run.add_argument("--layers", type=layers, metavar="all|last|0,6,12", help="score layers by themselves (last)")
     run.add_argument("--shots", type=script.positive_int, metavar="K", help="train on K clips of each class, ten draws")
     run.add_argument("--bootstrap", type=script.natural_int, default=1000, metavar="N", help="replicates (1000)")
+    run.add_argument("--allow-missing", action="store_true", help="leave unreadable clips out, and count them")
     run.add_argument("--jobs", type=script.positive_int, default=1, metavar="N", help="tasks at a time (1)")
     run.add_argument("--batch-size", type=script.positive_int, default=16, metavar="N", help="clips embedded together")
     run.add_argument("--store", type=Path, default=Path("benchmark_outputs/embeddings"), help="embeddings so far")

@@ -5,7 +5,7 @@ import multiprocessing
 import signal
 import traceback
 from argparse import Namespace
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict, dataclass, replace
@@ -15,33 +15,26 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
-
 from earmark import __version__, script
 from earmark.commands.encoders import loaded_encoder
+from earmark.commands.probe_report import failures, to_npz, write
 from earmark.embeddings.store import EmbeddingStore
-from earmark.errors import EarmarkError
+from earmark.errors import EarmarkError, MissingError
+from earmark.models.audio_text import usable_device
 from earmark.models.encoders import Encoder
 from earmark.models.encoders.given import GivenEmbeddings
 from earmark.probes.training import torch_library
-from earmark.report.documents import render
 from earmark.report.files import locked, write_together
-from earmark.report.plots import line_chart
-from earmark.report.provenance import exclusions, file_name, parameters_hash, provenance, shown_argument, signature
-from earmark.report.summaries import ProbeSummary, to_json
-from earmark.report.tables import to_csv, to_tex
+from earmark.report.provenance import file_name
+from earmark.report.tables import to_csv
 from earmark.suites.probe_data import STRICT, XARES
-from earmark.suites.probe_tables import averages, by_layer, comparisons
 from earmark.suites.probe_tracks import KNN, LINEAR, Settings
 from earmark.suites.probing import VERSION, probe
-from earmark.suites.task_data import fingerprint, labels_hash, manifest_of, read_data, status
+from earmark.suites.task_data import fingerprint, read_data, status
 from earmark.suites.task_files import chosen
 from earmark.suites.xares import Task
 
-COLUMNS = (
-    "task", "formal_name", "domain", "track", "protocol", "metric", "score", "low", "high", "n_test", "weight",
-    "folds", "seeds", "seconds", "layer", "shots", "chosen",
-)  # fmt: skip
+PRIVATE = "private: no data"
 
 
 @dataclass(frozen=True)
@@ -57,30 +50,64 @@ class Job:
 
 
 def tell_run(arguments: Namespace) -> int:
-    tasks = chosen(arguments.tasks)
+    asked = chosen(arguments.tasks)
     settings = settings_of(arguments)
     if LINEAR in settings.tracks:
         require_torch()
+        if arguments.device != "auto":
+            usable_device(arguments.device, arguments.dtype)
+    tasks, skipped = sorted_out(asked, settings, arguments)
     encoder = loaded_encoder(arguments)
+    require_layers(encoder, settings)
     folder = arguments.output_dir / file_name(arguments.name or encoder.name)
     with locked([folder]):
         outcomes = dict(probed(tasks, settings, encoder, folder, arguments))
-        finished = {task.name: outcomes[task.name] for task in tasks if "error" not in outcomes[task.name]}
-        failed = [
-            {"task": task.name, "error": outcomes[task.name]["error"]} for task in tasks if task.name not in finished
-        ]
-        report = write(folder, tasks, finished, failed, encoder, settings, arguments)
+        in_order = {task.name: outcomes[task.name] for task in tasks}
+        report = write(folder, tasks, in_order, skipped, encoder, settings, arguments)
     script.show(report)
-    for failure in failed:
-        script.warn(f"{failure['task']}: {failure['error']}", arguments)
+    for failure in failures(in_order):
+        place = ", ".join(filter(None, (failure["task"], failure["track"], failure["protocol"])))
+        script.warn(f"{place}: {failure['error'].removeprefix(failure['task'] + ': ')}", arguments)
+    failed = [one for outcome in in_order.values() for one in outcome["failed"]]
+    if failed and all(one["missing"] for one in failed) and not any(outcome["rows"] for outcome in in_order.values()):
+        return script.USAGE
     return script.FAILED if failed else script.COMPLETE
+
+
+def sorted_out(
+    asked: Sequence[Task], settings: Settings, arguments: Namespace
+) -> tuple[list[Task], list[dict[str, str]]]:
+    """The tasks to probe; and what is skipped, with the reason. MissingError where nothing is left."""
+    private = [task for task in asked if status(task, arguments.data_root).state == PRIVATE]
+    tasks = [task for task in asked if task not in private]
+    without = [task for task in tasks if not task.knn] if KNN in settings.tracks else []
+    skipped = [{"task": task.formal_name, "reason": PRIVATE} for task in private]
+    skipped += [{"task": task.formal_name, "reason": "has no kNN track"} for task in without]
+    if settings.tracks == (KNN,):
+        tasks = [task for task in tasks if task.knn]
+    if not tasks:
+        raise MissingError("\n".join(["Nothing to probe:", *(f"  {one['task']}: {one['reason']}" for one in skipped)]))
+    return tasks, skipped
+
+
+def require_layers(encoder: Encoder | GivenEmbeddings, settings: Settings) -> None:
+    """Find out before any clip is heard that an encoder lacks a layer."""
+    if not settings.layers:
+        return
+    there = 1 if isinstance(encoder, GivenEmbeddings) else encoder.layers
+    if max(settings.layers) >= there:
+        known = f"the layers 0 to {there - 1}" if there > 1 else "one layer, 0"
+        raise MissingError(f"--layers {max(settings.layers)}: {encoder.name} has {known}.")
 
 
 def settings_of(arguments: Namespace) -> Settings:
     """What the flags ask of every task."""
+    if arguments.shots and arguments.protocol == XARES:
+        raise MissingError("--shots: the published recipe has no few-shot training; it is `--protocol strict` alone.")
+    protocols = (XARES, STRICT) if arguments.protocol == "both" else (arguments.protocol,)
     return Settings(
         tracks=(LINEAR, KNN) if arguments.track == "both" else (arguments.track,),
-        protocols=(XARES, STRICT) if arguments.protocol == "both" else (arguments.protocol,),
+        protocols=(STRICT,) if arguments.shots else protocols,
         seed=arguments.seed,
         seeds=arguments.seeds,
         layers=arguments.layers,
@@ -121,7 +148,7 @@ def probed(
         try:
             key = key_of(task, settings, encoder, arguments)
         except EarmarkError as error:
-            yield task.name, {"error": str(error)}
+            yield task.name, failed(error)
             continue
         known = finished_task(folder, task, key)
         if known is not None:
@@ -134,7 +161,7 @@ def probed(
 
 def key_of(task: Task, settings: Settings, encoder: Encoder | GivenEmbeddings, arguments: Namespace) -> str:
     """A digest of everything that a task's scores depend on."""
-    known = {**asdict(task), "home": None}
+    known = {**asdict(task), "home": None, "allow_missing": arguments.allow_missing}
     everything = [
         __version__,
         VERSION,
@@ -170,7 +197,11 @@ def in_processes(jobs: Sequence[Job], arguments: Namespace) -> Iterator[tuple[st
             try:
                 yield names[future], future.result()
             except BrokenProcessPool:
-                yield names[future], {"error": "its process was killed, perhaps for memory; try fewer --jobs"}
+                yield names[future], failed("its process was killed, perhaps for memory; try fewer --jobs")
+    except BaseException:
+        for process in multiprocessing.active_children():  # what a task has not finished, it would do again anyway
+            process.terminate()
+        raise
     finally:
         pool.shutdown(cancel_futures=True)
 
@@ -201,128 +232,35 @@ def work(job: Job, encoder: Encoder | GivenEmbeddings) -> dict[str, Any]:
             EmbeddingStore(arguments.store),
             batch_size=arguments.batch_size,
             root=job.data_root,
+            allow_missing=arguments.allow_missing,
             watch=lambda made, n: script.progress(made, arguments, total=n, what=job.task.name, unit="clip"),
         )
     except (EarmarkError, ValueError) as error:
-        return {"error": str(error)}
+        return failed(error)
     except Exception as error:  # a user's model may raise anything; the other tasks go on
-        told = traceback.format_exc() if arguments.debug else f"{type(error).__name__}: {error}"
-        return {"error": told}
+        return failed(traceback.format_exc() if arguments.debug else f"{type(error).__name__}: {error}")
     rows = [{**asdict(row), "score": row.score.as_dict()} for row in found.rows]
-    outcome = {"key": job.key, "rows": rows, "classes": found.classes, "confusions": found.confusions}
+    outcome: dict[str, Any] = {"key": job.key, "rows": rows, "classes": found.classes, "confusions": found.confusions}
+    outcome |= {"failed": found.failed, "n_missing": found.n_missing}
     name = file_name(job.task.name)
+    kept = job.folder / "tasks" / f"{name}.json"
     contents: dict[Path, str | bytes | None] = {
-        job.folder / "tasks" / f"{name}.json": json.dumps(outcome, allow_nan=False) + "\n",
         **{
             job.folder / "predictions" / f"{name}_{track}_{protocol}.csv": to_csv(table)
             for (track, protocol), table in found.predictions.items()
         },
+        **{
+            job.folder / "predictions" / f"{name}_{track}_{protocol}.npz": to_npz(arrays)
+            for (track, protocol), arrays in found.outputs.items()
+        },
     }
+    if not found.failed:  # what failed is tried again
+        contents[kept] = json.dumps(outcome, allow_nan=False) + "\n"
     write_together(contents)
     return outcome
 
 
-# --- the report ---------------------------------------------------------------------------------------------
-
-
-def write(
-    folder: Path,
-    tasks: Sequence[Task],
-    finished: Mapping[str, Mapping[str, Any]],
-    failed: Sequence[Mapping[str, str]],
-    encoder: Encoder | GivenEmbeddings,
-    settings: Settings,
-    arguments: Namespace,
-) -> str:
-    """All files of all tasks together; returns the report."""
-    known = {task.name: task for task in tasks}
-    scores = [
-        {
-            **row,
-            "formal_name": known[name].formal_name,
-            "domain": known[name].domain,
-            "weight": known[name].weight,
-            "private": known[name].private,
-        }
-        for name, outcome in finished.items()
-        for row in outcome["rows"]
-    ]
-    text = to_json(ProbeSummary, summarise(tasks, scores, failed, encoder, settings, arguments))
-    summary = ProbeSummary.model_validate_json(text).model_dump()
-    classes = {name: outcome["classes"] for name, outcome in finished.items() if outcome["classes"]}
-    lines = by_layer(summary["scores"])
-    report, tables = render(
-        "probe.md.j2",
-        s=summary,
-        comparisons=comparisons(summary["scores"], known),
-        confusions=[{"task": name, **of[-1]} for name, one in finished.items() if (of := one["confusions"])],
-        has_layers=bool(lines),
-    )
-    contents: dict[Path, str | bytes | None] = {
-        folder / "summary.json": text,
-        folder / "report.md": report,
-        folder / "report.tex": to_tex(tables),
-        folder / "scores.csv": to_csv(scores_table(summary["scores"])),
-        folder / "layers.svg": line_chart(lines, "layer", "score") if lines else None,
-        **{folder / "per_class" / f"{file_name(name)}.csv": class_table(rows) for name, rows in classes.items()},
-    }
-    write_together({path: content for path, content in contents.items() if content is not None or path.exists()})
-    return report
-
-
-def scores_table(scores: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
-    """scores.csv: the estimate as three columns."""
-    rows = [
-        {**row, "score": row["score"]["value"], **{end: row["score"][end] for end in ("low", "high")}} for row in scores
-    ]
-    table = pd.DataFrame(rows, columns=list(COLUMNS))
-    return table.astype({"layer": "Int64", "shots": "Int64"})
-
-
-def class_table(rows: Sequence[Mapping[str, Any]]) -> str:
-    """per_class/<task>.csv"""
-    return to_csv(pd.DataFrame(rows))
-
-
-def summarise(
-    tasks: Sequence[Task],
-    scores: Sequence[Mapping[str, Any]],
-    failed: Sequence[Mapping[str, str]],
-    encoder: Encoder | GivenEmbeddings,
-    settings: Settings,
-    arguments: Namespace,
-) -> dict[str, Any]:
-    """summary.json: where the numbers came from, then the numbers."""
-    parameters = {**asdict(settings), "tasks": [task.name for task in tasks]}
-    parameters |= {key: shown_argument(parameters[key]) for key in ("language_model", "tokenizer") if parameters[key]}
-    manifests = [manifest_of(task, arguments.data_root) for task in tasks]
-    files = [path for path in manifests if path.is_file()]
-    data = {
-        task.name: labels_hash(task, arguments.data_root) for task in tasks if status(task, arguments.data_root).present
-    }
-    return {
-        **provenance(
-            script=arguments.script,
-            argv=arguments.argv,
-            seed=arguments.seed,
-            device=str(encoder.description.get("device", "cpu")),
-            inputs={path: len(path.read_text(encoding="utf-8", errors="replace").splitlines()) - 1 for path in files},
-            parameters=parameters,
-            exclusions=exclusions({}),
-            signature=signature(
-                suite="probe",
-                protocol=",".join(settings.protocols),
-                metric="accuracy",
-                ci=f"source-bootstrap-{settings.replicates}",
-                seed=settings.seed,
-                parameters=parameters_hash(parameters),
-                data=parameters_hash(data),
-                model=encoder.identity,
-            ),
-        ),
-        "encoder_name": arguments.name or encoder.name,
-        "encoder": encoder.description,
-        "scores": scores,
-        "averages": averages(scores, {task.name: task for task in tasks}),
-        "failed": list(failed),
-    }
+def failed(error: EarmarkError | ValueError | str) -> dict[str, Any]:
+    """The outcome of a task of which nothing could be scored."""
+    told = {"error": str(error), "missing": isinstance(error, MissingError)}
+    return {"rows": [], "classes": [], "confusions": [], "n_missing": 0, "failed": [told]}

@@ -106,11 +106,23 @@ def shown_argument(argument: str) -> str:
     'https://host/v1'
     """
     name, equals, value = argument.partition("=") if argument.startswith("--") else ("", "", argument)
+    kind, colon, rest = value.partition(":")  # of an encoder: hf:FOLDER, onnx:FILE
     if re.match(r"https?://", value, re.IGNORECASE):
         value = shown_url(value)
     elif Path(value).is_absolute():
         value = output_path(Path(value))
+    elif colon and Path(rest).is_absolute():
+        value = f"{kind}:{output_path(Path(rest))}"
     return f"{name}{equals}{value}"
+
+
+def shown_text(text: str) -> str:
+    """A message fit for an output: of absolute paths only the last part is left.
+
+    >>> shown_text("esc50: no *.tar in /home/ann/data/esc50.")
+    'esc50: no *.tar in esc50.'
+    """
+    return re.sub(r"(?<![\w:/.])/(?:[^\s/:'\",;]+/)+([^\s/:'\",;]*)", r"\1", text)
 
 
 def output_path(path: Path) -> str:

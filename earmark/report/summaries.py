@@ -288,10 +288,19 @@ class ProbeAverage(Strict):
 
 
 class FailedTask(Strict):
-    """A task that could not be probed, and why."""
+    """What could not be probed, and why: a task, or one track and protocol of it."""
 
     task: str
+    track: str
+    protocol: str
     error: str
+
+
+class SkippedTask(Strict):
+    """What was not asked of a task, and why: a track that it does not have, or data that are private."""
+
+    task: str
+    reason: str
 
 
 class ProbeSummary(Common):
@@ -302,6 +311,7 @@ class ProbeSummary(Common):
     scores: list[ProbeRow]
     averages: list[ProbeAverage]
     failed: list[FailedTask]
+    skipped: list[SkippedTask]
 
 
 Summary = TypeVar("Summary", bound=Common)

@@ -76,10 +76,12 @@ def embedded(
     *,
     batch_size: int,
     root: Path,
+    allow_missing: bool = False,
     watch: Watch = lambda made, n: made,
-) -> Rows:
-    """The rows of every clip, from the store where they are known. EarmarkError lists the clips that have none.
+) -> tuple[Rows, NDArray[np.bool_]]:
+    """The rows of the clips, from the store where they are known, and which clips have any.
 
+    EarmarkError lists the clips that have none, unless they are allowed to be missing; then only where all are.
     root: what the ids of embeddings made elsewhere are relative to; they are one for a clip, whatever its length.
     """
     if isinstance(encoder, GivenEmbeddings) and not view.frames and not view.layers:
@@ -98,10 +100,13 @@ def embedded(
         rows = rows.astype(np.float16) if view.dtype == "float16" else rows
         for place in places[clip]:
             found[place] = rows
-    if faults:
+    if faults and not (allow_missing and len(faults) < len(places)):
         more = [f"and {len(faults) - SHOWN:,} more"] if len(faults) > SHOWN else []
-        raise EarmarkError("\n  ".join([f"{len(faults):,} clips have no embedding:", *faults[:SHOWN], *more]))
-    return Rows.of([rows for rows in found if rows is not None])
+        many = "1 clip has" if len(faults) == 1 else f"{len(faults):,} clips have"
+        advice = "--allow-missing leaves them out and counts them."
+        raise EarmarkError("\n  ".join([f"{many} no embedding:", *faults[:SHOWN], *more, advice]))
+    kept = np.array([rows is not None for rows in found])
+    return Rows.of([rows for rows in found if rows is not None]), kept
 
 
 def frame_labels(task: Task, data: TaskData, rows: Rows, hop: float) -> NDArray[Any]:

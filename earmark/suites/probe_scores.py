@@ -260,20 +260,26 @@ def confusion(answers: Answers, n_classes: int) -> FloatArray:
 
 
 def hardest(table: FloatArray, names: Sequence[str], most: int) -> dict[str, Any]:
-    """The classes of lowest recall among each other: rows of n and shares of a confusion table, and of all others.
+    """The part of a confusion table that tells most: the classes of lowest recall, and what they are taken for.
 
-    {"classes": names, "rows": [[name, n, share said of each of them, share said of others]]}.
+    {"classes": columns, "rows": [[name, n, share said of each column, share said of others]]}. Columns are
+    these classes and the answers that they got most often. No rows where every class is always right.
     """
     n = table.sum(axis=1)
-    recall = np.divide(np.diag(table), n, out=np.full(len(n), np.inf), where=n > 0)
-    places = np.argsort(recall, kind="stable")[: min(most, int((n > 0).sum()))]
-    shares = table[np.ix_(places, places)] / n[places, np.newaxis]
-    others = 1 - shares.sum(axis=1)
+    recall = np.divide(np.diag(table), n, out=np.ones(len(n)), where=n > 0)
+    places = np.argsort(recall, kind="stable")[: min(most, int((recall < 1).sum()))]
+    shares = table[places] / n[places, np.newaxis]
+    said = np.argsort(-shares.sum(axis=0), kind="stable")[:most]
+    columns = np.union1d(places, said[shares[:, said].sum(axis=0) > 0])
     rows = [
-        [names[place], round(float(n[place])), *(round(float(share), 6) for share in row), round(float(other), 6)]
-        for place, row, other in zip(places, shares, others, strict=True)
+        [names[place], round(float(n[place])), *(round(float(x), 6) for x in row[columns]), _rest(row, columns)]
+        for place, row in zip(places, shares, strict=True)
     ]
-    return {"classes": [names[place] for place in places], "rows": rows}
+    return {"classes": [names[column] for column in columns], "rows": rows}
+
+
+def _rest(row: FloatArray, columns: IntArray) -> float:
+    return round(float(1 - row[columns].sum()), 6)
 
 
 def per_class(table: FloatArray, names: Sequence[str]) -> list[dict[str, Any]]:

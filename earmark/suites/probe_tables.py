@@ -84,19 +84,60 @@ def _is_main(row: Score, task: Task) -> bool:
 
 
 def comparisons(scores: Sequence[Score], tasks: Mapping[str, Task]) -> list[dict[str, Any]]:
-    """A table for each track and source that has any of the tasks, with the source's published averages."""
+    """A table for each track and source that has any of the tasks.
+
+    averages: weighted means over the tasks of the table, of the published encoders and of ours, and the published
+    means, which are over all tasks of the source. lacking: tasks that the source has no score of.
+    """
     found = []
     for track in dict.fromkeys(row["track"] for row in scores):
         for source in SOURCES:
             if rows := comparison(scores, tasks, track, source):
+                compared = [task for task in tasks.values() if _known(task, track, source)]
                 means = published_averages(source)
-                last = [
-                    [kind, *(means.get((track, kind, encoder)) for encoder in ENCODERS)]
+                published = [
+                    [
+                        f"published, {kind.removeprefix('average_')} tasks",
+                        *(means.get((track, kind, e)) for e in ENCODERS),
+                    ]
                     for kind in ("average_public", "average_all")
                     if any((track, kind, encoder) in means for encoder in ENCODERS)
                 ]
-                found.append({"track": track, "source": source, "rows": rows, "averages": last})
+                averages = [_compared_means(scores, compared, track, source)]
+                averages += [[*row, *(None for _ in PROTOCOLS)] for row in published]
+                asked = {row["task"] for row in scores if row["track"] == track}
+                lacking = [task.formal_name for task in tasks.values() if task.name in asked and task not in compared]
+                found.append({"track": track, "source": source, "rows": rows, "averages": averages, "lacking": lacking})
     return found
+
+
+def _known(task: Task, track: str, source: str) -> bool:
+    return any((track, task.name, encoder) in baselines(source) for encoder in ENCODERS)
+
+
+def _compared_means(scores: Sequence[Score], compared: Sequence[Task], track: str, source: str) -> list[Any]:
+    """Means over the tasks that all of them have, by the table's weights; None where one lacks a task."""
+    published = baselines(source)
+    ours = {
+        (row["task"], row["protocol"]): row["score"]["value"]
+        for row in scores
+        for task in compared
+        if row["task"] == task.name and row["track"] == track and _is_main(row, task)
+    }
+    scored = [task for task in compared if any((task.name, protocol) in ours for protocol in PROTOCOLS)]
+
+    def mean(found: list[float | None]) -> float | None:
+        if any(score is None for score in found):
+            return None
+        value = weighted_average([(t, float(s or 0.0)) for t, s in zip(scored, found, strict=True)], private=True)
+        return value if value == value else None
+
+    theirs = [
+        mean([one.score if (one := published.get((track, task.name, encoder))) else None for task in scored])
+        for encoder in ENCODERS
+    ]
+    own_means = [mean([ours.get((task.name, protocol)) for task in scored]) for protocol in PROTOCOLS]
+    return [f"these {len(scored)} tasks" if len(scored) > 1 else "this task", *theirs, *own_means]
 
 
 def by_layer(scores: Iterable[Score]) -> dict[str, list[tuple[float, Mapping[str, Any]]]]:

@@ -11,8 +11,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from earmark.audio.clips import shown_clip
 from earmark.embeddings.store import EmbeddingStore
+from earmark.errors import EarmarkError, MissingError
 from earmark.metrics.resampling import Estimate
 from earmark.models.encoders import Encoder
 from earmark.models.encoders.given import GivenEmbeddings
@@ -27,6 +27,7 @@ from earmark.suites.probe_data import (
     strict_folds,
     view_of,
 )
+from earmark.suites.probe_predictions import predictions
 from earmark.suites.probe_scores import Answers, confusion, hardest, per_class, score
 from earmark.suites.probe_tables import own
 from earmark.suites.probe_tracks import DRAWS, KNN, TRAINED, Settings, linear, neighbours
@@ -60,14 +61,18 @@ class Row:
 
 @dataclass
 class Probed:
-    """A finished task. predictions: {(track, protocol): a row for each test item}. classes, confusions: as `per_class`
-    and `hardest` give them, with track and protocol.
+    """A finished task. predictions: {(track, protocol): a row for each test item}; outputs: the numbers behind them,
+    where a class or label was chosen by them. classes, confusions: as `per_class` and `hardest` give them, with track
+    and protocol. failed: tracks and protocols that could not be scored, with the error. n_missing: clips left out.
     """
 
     rows: list[Row] = field(default_factory=list)
     predictions: dict[tuple[str, str], pd.DataFrame] = field(default_factory=dict)
     classes: list[dict[str, Any]] = field(default_factory=list)
     confusions: list[dict[str, Any]] = field(default_factory=list)
+    outputs: dict[tuple[str, str], dict[str, NDArray[Any]]] = field(default_factory=dict)
+    failed: list[dict[str, Any]] = field(default_factory=list)
+    n_missing: int = 0
 
 
 def probe(
@@ -79,20 +84,32 @@ def probe(
     *,
     batch_size: int,
     root: Path,
+    allow_missing: bool = False,
     watch: Watch = lambda made, n: made,
 ) -> Probed:
-    """Every score of a task. EarmarkError or ValueError for data or embeddings that cannot be probed."""
+    """Every score of a task. EarmarkError or ValueError for data or embeddings that cannot be probed at all.
+
+    What goes wrong with one track and protocol is noted, and the others go on.
+    """
     view = view_of(task, layers=settings.layers is not None)
-    rows = embedded(encoder, data.clips, view, store, batch_size=batch_size, root=root, watch=watch)
-    found = Probed()
+    rows, kept = embedded(
+        encoder, data.clips, view, store, batch_size=batch_size, root=root, allow_missing=allow_missing, watch=watch
+    )
+    data = data if kept.all() else data.take(kept)
+    found = Probed(n_missing=int((~kept).sum()))
     for layer, of_layer in _layers(rows, encoder, view.layers, settings.layers):
         for track in settings.tracks:
             if track == KNN and not task.knn:
                 continue
             for protocol in settings.protocols if settings.shots is None else (STRICT,):
                 started = time.perf_counter()
-                answers, chosen, seen = _ask(task, data, of_layer, encoder, settings, track, protocol)
-                _note(found, task, data, answers, settings, (track, protocol, layer), chosen, seen, started)
+                try:
+                    answers, chosen, seen = _ask(task, data, of_layer, encoder, settings, track, protocol)
+                    _note(found, task, data, answers, settings, (track, protocol, layer), chosen, seen, started)
+                except (EarmarkError, ValueError) as error:
+                    missing = isinstance(error, MissingError)
+                    place = {"track": track, "protocol": protocol, "layer": layer}
+                    found.failed.append({**place, "error": str(error), "missing": missing})
     return found
 
 
@@ -178,31 +195,12 @@ def _note(
         )
     if layer is not None:
         return
-    found.predictions[track, protocol] = _predictions(task, data, answers, clips)
+    found.predictions[track, protocol] = predictions(task, data, answers, clips)
+    if answers.outputs and task.type in ("clip", "multilabel"):
+        outputs = np.stack(answers.outputs).astype(np.float32)
+        found.outputs[track, protocol] = {"outputs": outputs, "labels": np.asarray(answers.labels)}
     if answers.classes:
         table = confusion(answers, len(data.classes))
         found.confusions.append({"track": track, "protocol": protocol, **hardest(table, data.classes, HARDEST)})
         rows = per_class(table, data.classes)
         found.classes += [{"track": track, "protocol": protocol, **row} for row in rows]
-
-
-def _predictions(task: Task, data: TaskData, answers: Answers, clips: IntArray) -> pd.DataFrame:
-    """A row for each test item: what it is, and what the heads said."""
-    table: dict[str, Any] = {"clip": [shown_clip(data.clips[clip]) for clip in clips], "group": list(answers.group)}
-    table["fold"] = answers.fold
-    names = np.array(data.classes, dtype=object)
-    if answers.classes:
-        table["label"] = names[answers.labels]
-        table |= {f"said_{i}": names[classes] for i, classes in enumerate(answers.classes)}
-    elif task.type == "multilabel":
-        table["label"] = ["|".join(names[row > 0]) for row in answers.labels]
-        table |= {f"said_{i}": ["|".join(names[row > 0]) for row in each] for i, each in enumerate(answers.outputs)}
-    elif task.type == "regression":
-        table["label"] = ["|".join(f"{value:g}" for value in row) for row in answers.labels]
-        table |= {
-            f"said_{i}": ["|".join(f"{value:.6g}" for value in row) for row in each]
-            for i, each in enumerate(answers.outputs)
-        }
-    elif task.type == "asr":
-        table |= {"label": answers.labels, **{f"said_{i}": each for i, each in enumerate(answers.outputs)}}
-    return pd.DataFrame(table)

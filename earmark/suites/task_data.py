@@ -45,7 +45,8 @@ class TaskData:
     frame: each clip's events (onset, offset, position in classes) in seconds; retrieval: each clip's captions; asr:
     transcripts. classes: of the training labels; empty where labels are no classes. split: (N,) train, valid or test;
     where the published recipe chooses the epoch on the test clips, there is no valid. fold: (N,). One of them is None.
-    group: each clip's source recording or speaker where it is known, else the clip itself.
+    group: each clip's source recording or speaker where it is known, else the clip itself. names: what outputs call the
+    clips: their path in the manifest, or x.tar:member.
     """
 
     clips: list[Clip]
@@ -54,6 +55,21 @@ class TaskData:
     split: NDArray[np.str_] | None
     fold: NDArray[np.str_] | None
     group: list[str]
+    names: list[str] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        if not self.names:
+            object.__setattr__(self, "names", [shown_clip(clip) for clip in self.clips])
+
+    def take(self, kept: NDArray[np.bool_]) -> "TaskData":
+        """The clips where `kept` is True."""
+        places = np.flatnonzero(kept)
+
+        def of(each: Any) -> Any:
+            return [each[place] for place in places] if isinstance(each, list) else each[places]
+
+        split, fold = (None if part is None else of(part) for part in (self.split, self.fold))
+        return TaskData(of(self.clips), of(self.labels), self.classes, split, fold, of(self.group), of(self.names))
 
 
 @dataclass(frozen=True)
@@ -82,6 +98,7 @@ class _Found:
     raw: list[Any] = field(default_factory=list)
     parts: list[str] = field(default_factory=list)
     groups: list[str] = field(default_factory=list)
+    names: list[str] = field(default_factory=list)
     lines: list[int] = field(default_factory=list)
 
 
@@ -120,7 +137,7 @@ def fingerprint(task: Task, data_root: Path) -> str:
     else:
         _require_tars(task, data_root)
         patterns = task.patterns.values()
-        clips = sorted({tar for glob in patterns for tar in (data_root / task.name).glob(glob)})
+        clips = sorted({tar for glob in patterns for tar in _tar_files(task, data_root, glob)})
     for clip in clips:
         with contextlib.suppress(OSError):  # reading says what is not there
             state = clip.stat()
@@ -134,7 +151,7 @@ def labels_hash(task: Task, data_root: Path) -> str:
     if manifest.is_file():
         return sha256(manifest.read_bytes()).hexdigest()
     _require_tars(task, data_root)
-    tars = sorted({tar for glob in task.patterns.values() for tar in (data_root / task.name).glob(glob)})
+    tars = sorted({tar for glob in task.patterns.values() for tar in _tar_files(task, data_root, glob)})
     return sha256("".join(f"{tar.name}\0{tar.stat().st_size}\0" for tar in tars).encode()).hexdigest()
 
 
@@ -160,7 +177,8 @@ def read_data(task: Task, data_root: Path) -> TaskData:
     _require_classes(task, classes)
     parts = np.array(found.parts)
     folds = found.folds
-    return TaskData(found.clips, labels, classes, None if folds else parts, parts if folds else None, found.groups)
+    split, fold = (None, parts) if folds else (parts, None)
+    return TaskData(found.clips, labels, classes, split, fold, found.groups, found.names)
 
 
 def _require_parts(task: Task, found: _Found, manifest: Path | None) -> None:
@@ -215,6 +233,7 @@ def _of_tars(task: Task, data_root: Path) -> _Found:
                 found.raw.append(label)
                 found.parts.append(part)
                 found.groups.append(_group(task, PurePosixPath(clip.name).stem, shown_clip(clip)))
+                found.names.append(shown_clip(clip))
     if faults:
         raise _refused(task, faults)
     return found
@@ -328,5 +347,6 @@ def _take(
     found.clips.append(clip)
     found.raw.append(label)
     found.parts.append(part)
+    found.names.append(given)
     found.groups.append((row.get("group") or "").strip() or _group(task, clip.stem, given))
     found.lines.append(line)

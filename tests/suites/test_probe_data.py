@@ -205,7 +205,10 @@ def test_a_clips_rows_do_not_depend_on_its_neighbours(tiny, tmp_path, view):
     paths = clips(tmp_path / "clips", 7)
 
     def found(paths, size):
-        return embedded(tiny, paths, view, EmbeddingStore(tmp_path / f"store{size}"), batch_size=size, root=tmp_path)
+        store = EmbeddingStore(tmp_path / f"store{size}")
+        rows, kept = embedded(tiny, paths, view, store, batch_size=size, root=tmp_path)
+        assert kept.all()
+        return rows
 
     together, alone, backwards = found(paths, 7), found(paths, 1), found(paths[::-1], 3)
     assert together.offsets.tolist() == alone.offsets.tolist()
@@ -216,7 +219,7 @@ def test_a_clips_rows_do_not_depend_on_its_neighbours(tiny, tmp_path, view):
 
 def test_a_clip_that_is_there_twice_has_its_rows_in_both_places(tmp_path):
     one, other = clips(tmp_path / "clips", 2)
-    found = embedded(LOGMEL, [one, other, one], View(), EmbeddingStore(tmp_path / "s"), batch_size=2, root=tmp_path)
+    found, _ = embedded(LOGMEL, [one, other, one], View(), EmbeddingStore(tmp_path / "s"), batch_size=2, root=tmp_path)
     assert found.clip.tolist() == [0, 1, 2]
     assert found.x[0].tolist() == found.x[2].tolist() != found.x[1].tolist()
 
@@ -231,16 +234,27 @@ def test_all_clips_without_an_embedding_are_told_at_once(tmp_path):
         embedded(LOGMEL, [*good, *broken], View(), EmbeddingStore(tmp_path / "s"), batch_size=2, root=tmp_path)
     told = str(caught.value).splitlines()
     assert told[0] == f"{len(broken)} clips have no embedding:"
-    assert len(told) == SHOWN + 2 and told[-1].strip() == "and 2 more"
-    named = [line for line in told[1:-1] if "broken" in line]
+    assert len(told) == SHOWN + 3 and told[-2].strip() == "and 2 more" and "--allow-missing" in told[-1]
+    named = [line for line in told[1:-2] if "broken" in line]
     assert len(named) == SHOWN and not any(line.count("broken") > 1 for line in named)
+
+
+def test_clips_without_an_embedding_may_be_left_out_but_not_all(tmp_path):
+    good, broken = clips(tmp_path / "clips", 2), tmp_path / "broken.wav"
+    broken.write_text("no audio")
+    how = {"batch_size": 2, "root": tmp_path, "allow_missing": True}
+    rows, kept = embedded(LOGMEL, [good[0], broken, good[1]], View(), EmbeddingStore(tmp_path / "s"), **how)
+    assert kept.tolist() == [True, False, True]
+    assert rows.clip.tolist() == [0, 1]
+    with pytest.raises(EarmarkError, match="1 clip has no embedding"):
+        embedded(LOGMEL, [broken], View(), EmbeddingStore(tmp_path / "s"), **how)
 
 
 def test_embeddings_made_elsewhere_are_one_for_a_clip_and_have_no_frames(tmp_path):
     given_ = GivenEmbeddings("mine", "mine-1", {}, 2, {"a.wav": 0, "b": 1}, np.array([[1.0, 2], [3, 4]], np.float32))
     paths = [tmp_path / "b.wav", tmp_path / "a.wav"]
     crops = replace(tasks()["voxceleb1"])
-    found = embedded(given_, paths, view_of(crops), EmbeddingStore(tmp_path), batch_size=1, root=tmp_path)
+    found, _ = embedded(given_, paths, view_of(crops), EmbeddingStore(tmp_path), batch_size=1, root=tmp_path)
     assert found.x.tolist() == [[3, 4], [1, 2]]
     with pytest.raises(EarmarkError, match="need an encoder that hears the audio"):
         embedded(given_, paths, View(frames=True), EmbeddingStore(tmp_path), batch_size=1, root=tmp_path)

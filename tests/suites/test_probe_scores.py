@@ -303,6 +303,7 @@ def test_classes_by_hand():
 
 def test_the_hardest_classes_come_first_and_those_without_clips_never():
     assert hardest(TABLE, ["a", "b", "c", "d"], 2) == {
-        "classes": ["b", "d"], "rows": [["b", 4.0, 0.5, 0.0, 0.5], ["d", 8.0, 0.5, 0.5, 0.0]],
+        "classes": ["a", "b", "d"], "rows": [["b", 4, 0.5, 0.5, 0.0, 0.0], ["d", 8, 0.0, 0.5, 0.5, 0.0]],
     }  # fmt: skip
-    assert hardest(TABLE, ["a", "b", "c", "d"], 9)["classes"] == ["b", "d", "a"]
+    assert [name for name, *_ in hardest(TABLE, ["a", "b", "c", "d"], 9)["rows"]] == ["b", "d", "a"]
+    assert hardest(np.diag([3.0, 2.0]), ["a", "b"], 9) == {"classes": [], "rows": []}

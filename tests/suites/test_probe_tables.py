@@ -93,10 +93,15 @@ def test_each_source_is_a_table_with_its_means():
         (track, source) for track in ("linear", "knn") for source in ("xares_full", "xares_early", "icme2025")
     ]
     means = published_averages()
+    published = {encoder: baselines()["linear", "esc50", encoder].score for encoder in ENCODERS}
     assert found[0]["averages"] == [
-        [kind, *(means["linear", kind, encoder] for encoder in ENCODERS)] for kind in ("average_public", "average_all")
+        ["this task", *published.values(), 0.9, None],
+        *(
+            [f"published, {scope} tasks", *(means["linear", f"average_{scope}", e] for e in ENCODERS), None, None]
+            for scope in ("public", "all")
+        ),
     ]
-    assert len(found[1]["averages"]) == 1
+    assert len(found[1]["averages"]) == 2
 
 
 def test_a_line_for_each_task_track_and_protocol():
