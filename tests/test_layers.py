@@ -14,7 +14,7 @@ ALLOWED = {
     "audio": {"errors"},
     "models": {"errors", "audio", "metrics"},
     "embeddings": {"errors", "audio", "metrics", "models"},
-    "probes": {"errors", "metrics"},
+    "probes": {"errors", "metrics", "models"},
     "annotation": {"errors", "audio", "metrics", "models"},
     "suites": {"errors", "audio", "metrics", "models", "embeddings", "probes", "archives", "download"},
     "report": {"errors"},

@@ -169,8 +169,15 @@ def key_of(task: Task, settings: Settings, encoder: Encoder | GivenEmbeddings, a
         asdict(settings),
         encoder.identity,
         fingerprint(task, arguments.data_root),
+        [f"{path.name} {path.stat().st_size} {path.stat().st_mtime_ns}" for path in model_files(task, settings)],
     ]
     return sha256(json.dumps(everything, sort_keys=True, default=str).encode()).hexdigest()
+
+
+def model_files(task: Task, settings: Settings) -> list[Path]:
+    """The files of a recogniser's language model, where it is a folder here."""
+    folder = Path(settings.language_model)
+    return sorted(path for path in folder.iterdir() if path.is_file()) if task.type == "asr" and folder.is_dir() else []
 
 
 def finished_task(folder: Path, task: Task, key: str) -> dict[str, Any] | None:
@@ -192,7 +199,10 @@ def in_processes(jobs: Sequence[Job], arguments: Namespace) -> Iterator[tuple[st
     uninterrupted, spawn = (signal.SIGINT, signal.SIG_IGN), multiprocessing.get_context("spawn")
     pool = ProcessPoolExecutor(arguments.jobs, spawn, initializer=signal.signal, initargs=uninterrupted)
     try:
-        names = {pool.submit(work_alone, job): job.task.name for job in jobs}
+        silent = Namespace(
+            **{**vars(arguments), "quiet": True}
+        )  # bars of several processes would write over each other
+        names = {pool.submit(work_alone, replace(job, arguments=silent)): job.task.name for job in jobs}
         for future in as_completed(names):
             try:
                 yield names[future], future.result()

@@ -9,6 +9,7 @@ Sequences are padded on the left and masked, so that each ends where its transcr
 
 import contextlib
 import sys
+import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,15 +20,9 @@ from numpy.typing import NDArray
 
 from earmark.errors import MissingError
 from earmark.metrics.word_errors import word_errors
-from earmark.probes.speech_recognition import (
-    Recipe,
-    Transcription,
-    Utterances,
-    check_splits,
-    fit,
-    share_right,
-    to_numpy,
-)
+from earmark.models.audio_text import complete_model, precision, quiet_transformers
+from earmark.probes.fitting import Recipe, fit, to_numpy
+from earmark.probes.speech_recognition import Transcription, Utterances, check_splits, share_right
 from earmark.probes.training import Tensor, generator_of, initial_parameters, torch_library
 
 IntArray = NDArray[np.int64]
@@ -92,13 +87,7 @@ def load_language_model(
     dtype = dtype or ("float32" if torch.device(device).type == "cpu" else "bfloat16")
     tokenizer = load_tokenizer(name)
     with _loading(name, "a causal language model"):
-        renamed = "dtype" if int(transformers.__version__.split(".")[0]) >= 5 else "torch_dtype"
-        network, report = transformers.AutoModelForCausalLM.from_pretrained(
-            name, output_loading_info=True, **{renamed: getattr(torch, dtype)}
-        )
-        absent = sorted({parameter for parameter, _ in network.named_parameters()} & set(report["missing_keys"]))
-        if absent:
-            raise ValueError(f"the weights lack {len(absent)} of its parameters, such as {absent[0]}")
+        network = complete_model(transformers.AutoModelForCausalLM, str(name), **precision(dtype))
         if tokenizer.eos_token_id is None:
             raise ValueError("its tokenizer has no token that ends a text")
     shown = Path(name).resolve().name if Path(name).is_dir() else str(name)
@@ -264,17 +253,9 @@ def _transformers() -> Any:
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
     """transformers without progress bars, warnings and chatter on stdout, for a while."""
-    logging = _transformers().utils.logging
-    verbosity, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
-    try:
-        with contextlib.redirect_stdout(sys.stderr):
-            yield
-    finally:
-        logging.set_verbosity(verbosity)
-        if bars:
-            logging.enable_progress_bar()
+    with quiet_transformers(), contextlib.redirect_stdout(sys.stderr), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
 
 
 @contextlib.contextmanager

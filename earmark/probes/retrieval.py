@@ -18,8 +18,8 @@ from numpy.typing import NDArray
 
 from earmark.metrics.retrieval import mean_recall_at_1, retrieval_metrics
 from earmark.metrics.word_errors import normalise
+from earmark.probes.fitting import Fit, Recipe, fit, to_numpy
 from earmark.probes.language_model import load_tokenizer
-from earmark.probes.speech_recognition import Fit, Recipe, fit, to_numpy
 from earmark.probes.training import Tensor, generator_of, initial_parameters, torch_library
 
 FloatArray = NDArray[np.float32]

@@ -1,20 +1,19 @@
 """Speech recognition from frozen frame embeddings, protocol `strict`: a linear CTC head over characters.
 
 LayerNorm → Linear gives each frame a probability of every character and of the blank; the reading is greedy, without
-a lexicon or a language model, so that what is right was in the embeddings. `Utterances`, `Recipe` and `fit`, the loop
-that keeps the best epoch, serve the recipe with a language model and the retrieval probe as well.
+a lexicon or a language model, so that what is right was in the embeddings.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from earmark.metrics.word_errors import word_errors, words_right
-from earmark.probes.training import Parameters, Tensor, generator_of, initial_parameters, schedule, torch_library
+from earmark.probes.fitting import Fit, Recipe, fit, to_numpy
+from earmark.probes.training import Parameters, Tensor, generator_of, initial_parameters, torch_library
 
 FloatArray = NDArray[np.floating]
 IntArray = NDArray[np.int64]
@@ -68,33 +67,6 @@ class Utterances:
         if not np.isfinite(frames).all():
             raise ValueError(f"utterance {self.name(i)}: its frames are not finite")
         return frames
-
-
-@dataclass(frozen=True)
-class Recipe:
-    """How a probe is trained. batch_size: items of a step; the learning rate falls from epoch to epoch (`schedule`)."""
-
-    epochs: int = 10
-    batch_size: int = 4
-    learning_rate: float = 1e-3
-
-    def __post_init__(self) -> None:
-        if self.epochs < 1 or self.batch_size < 1 or not self.learning_rate > 0:
-            raise ValueError(f"epochs, batch size and learning rate must be above 0: {self}")
-
-
-@dataclass(frozen=True)
-class Fit:
-    """How training went: mean loss and validation score of every epoch, and the best epoch, counted from 0."""
-
-    losses: tuple[float, ...]
-    valid_scores: tuple[float, ...]
-    best_epoch: int
-
-    @property
-    def best_score(self) -> float:
-        """The validation score that chose the epoch."""
-        return self.valid_scores[self.best_epoch]
 
 
 @dataclass(frozen=True)
@@ -173,51 +145,6 @@ def train_ctc(
     return Transcription(found, word_errors(test.transcripts, found), how, to_numpy(parameters), left_out, characters)
 
 
-def fit(
-    parameters: dict[str, Tensor],
-    recipe: Recipe,
-    n_items: int,
-    generator: Any,
-    loss: Callable[[IntArray], Tensor],
-    score: Callable[[], float],
-) -> Fit:
-    """Train by Adam without weight decay; afterwards the parameters are those of the best epoch, the earliest on ties.
-
-    parameters: leaf tensors that `loss` (a batch of the n_items → what to lower) and `score` (validation, higher is
-    better; called without gradients after every epoch) read. generator: of torch, on the CPU; gives each epoch its
-    order. ValueError: the score is NaN, or the loss not finite, in every epoch.
-    """
-    torch = torch_library()
-    adam = torch.optim.Adam([value.requires_grad_() for value in parameters.values()], lr=recipe.learning_rate)
-    losses: list[float] = []
-    scores: list[float] = []
-    best, best_epoch, kept = -np.inf, -1, {}
-    for epoch in range(recipe.epochs):
-        adam.param_groups[0]["lr"] = recipe.learning_rate * schedule(epoch, recipe.epochs)
-        total = 0.0
-        for batch in torch.randperm(n_items, generator=generator).split(recipe.batch_size):
-            adam.zero_grad()
-            value = loss(batch.numpy())
-            value.backward()
-            adam.step()
-            total += value.item() * len(batch)
-        losses.append(total / n_items)
-        with torch.no_grad():
-            scores.append(float(score()) if np.isfinite(total) else float("nan"))
-        if scores[-1] > best:
-            best, best_epoch = scores[-1], epoch
-            kept = {name: value.detach().clone() for name, value in parameters.items()}
-    if best_epoch < 0:
-        raise ValueError(
-            f"no epoch of {recipe.epochs} has a finite loss and validation score; is the learning rate "
-            f"{recipe.learning_rate:g} too high?"
-        )
-    with torch.no_grad():
-        for name, value in parameters.items():
-            value.copy_(kept[name])
-    return Fit(tuple(losses), tuple(scores), best_epoch)
-
-
 def frames_needed(transcript: str) -> int:
     """The fewest frames that CTC can write a text in.
 
@@ -247,11 +174,6 @@ def check_splits(train: Utterances, valid: Utterances, test: Utterances) -> None
             raise ValueError(f"the {name} split has no utterance")
     if len({split.width for split in (train, valid, test)}) > 1:
         raise ValueError("the frames of training, validation and test must be of the same width")
-
-
-def to_numpy(parameters: dict[str, Tensor]) -> dict[str, NDArray[np.float32]]:
-    """Trained parameters as arrays."""
-    return {name: value.detach().cpu().numpy() for name, value in parameters.items()}
 
 
 def share_right(utterances: Utterances, hypotheses: Sequence[str]) -> float:

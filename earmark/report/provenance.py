@@ -119,7 +119,7 @@ def shown_argument(argument: str) -> str:
 def shown_text(text: str) -> str:
     """A message fit for an output: of absolute paths only the last part is left.
 
-    >>> shown_text("esc50: no *.tar in /home/ann/data/esc50.")
+    >>> shown_text("esc50: no *.tar in /data/of/mine/esc50.")
     'esc50: no *.tar in esc50.'
     """
     return re.sub(r"(?<![\w:/.])/(?:[^\s/:'\",;]+/)+([^\s/:'\",;]*)", r"\1", text)

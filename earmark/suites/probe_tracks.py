@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from earmark.audio.clips import shown_clip
 from earmark.metrics.segments import frames_per_segment
 from earmark.metrics.word_errors import normalise
-from earmark.probes import language_model, retrieval, speech_recognition
+from earmark.probes import fitting, language_model, retrieval, speech_recognition
 from earmark.probes.heads import Fold, Head, Recipe, train_heads
 from earmark.probes.knn import CHOICES_OF_K, PUBLISHED_K, nearest_classes
 from earmark.probes.selection import mean_by_clip, selection
@@ -195,7 +195,7 @@ def _captions(
     train, valid, test = (part(clips) for clips in (fold.train, fold.valid, fold.test))
 
     def towers(seed: int, rate: float) -> Any:
-        recipe = speech_recognition.Recipe(task.epochs, task.batch_size, rate)
+        recipe = fitting.Recipe(task.epochs, task.batch_size, rate)
         return retrieval.train_retrieval(
             train, valid, test, recipe, seed=seed, tokenizer=settings.tokenizer, device=settings.device
         )
@@ -224,14 +224,14 @@ def _transcripts(
     train, valid, test = (part(clips) for clips in (fold.train, fold.valid, fold.test))
 
     def train_ctc(seed: int, rate: float) -> Any:
-        recipe = speech_recognition.Recipe(task.epochs, task.batch_size, rate)
+        recipe = fitting.Recipe(task.epochs, task.batch_size, rate)
         return speech_recognition.train_ctc(train, valid, test, recipe, seed=seed, device=settings.device)
 
     if protocol == STRICT:
         found, chosen = _with_rates(train_ctc, task, settings, protocol)
     else:
         model = language_model.load_language_model(settings.language_model, device=settings.device)
-        recipe = speech_recognition.Recipe(task.epochs, task.batch_size, task.learning_rate)
+        recipe = fitting.Recipe(task.epochs, task.batch_size, task.learning_rate)
         found = [language_model.train_adapter(model, train, valid, test, recipe, seed=settings.seed)]
         saved = Path(settings.language_model)
         chosen = saved.resolve().name if saved.is_dir() else settings.language_model

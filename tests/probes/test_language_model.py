@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from earmark.errors import MissingError
+from earmark.probes.fitting import Recipe
 from earmark.probes.language_model import (
     Reading,
     load_language_model,
@@ -13,7 +14,7 @@ from earmark.probes.language_model import (
     train_adapter,
     transcribe,
 )
-from earmark.probes.speech_recognition import Recipe, Utterances
+from earmark.probes.speech_recognition import Utterances
 
 pytest.importorskip("sentence_transformers", reason="the extra `clap` is not installed")
 

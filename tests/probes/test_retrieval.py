@@ -6,8 +6,8 @@ import pytest
 from earmark.errors import MissingError
 from earmark.metrics.retrieval import retrieval_metrics
 from earmark.probes import retrieval as module
+from earmark.probes.fitting import Recipe
 from earmark.probes.retrieval import CaptionedClips, WordTokenizer, train_retrieval
-from earmark.probes.speech_recognition import Recipe
 from earmark.probes.training import generator_of
 
 torch = pytest.importorskip("torch")

@@ -6,7 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from earmark.metrics.word_errors import word_errors
-from earmark.probes.speech_recognition import Recipe, Utterances, fit, frames_needed, greedy_text, train_ctc
+from earmark.probes.fitting import Recipe, fit
+from earmark.probes.speech_recognition import Utterances, frames_needed, greedy_text, train_ctc
 from earmark.probes.training import generator_of, schedule
 
 torch = pytest.importorskip("torch")
