@@ -23,6 +23,7 @@ from earmark.models.encoders.views import PLAIN, View
 from earmark.models.scorers.cosine import Embedding
 from earmark.models.scorers.in_process import Careful
 
+IN_VAIN = 64  # clips that an encoder may fail on before it ever works
 PREPROCESSING = 1  # raise it whenever decoding, mixing down or resampling changes what an encoder hears
 C = TypeVar("C", bound=Clip)
 
@@ -127,6 +128,7 @@ class _Run(Generic[C]):
         self._failed: dict[str, str] = {}  # content → what is wrong with it
         self._waiting: dict[str, list[C]] = {}  # content on its way → further files of it
         self._variety = _Variety(encoder.name)
+        self._works, self._in_vain = False, 0
 
     def all(self, paths: Sequence[C], decoders: int) -> Iterator[tuple[C, Embedding]]:
         batch: list[_Job[C]] = []
@@ -197,12 +199,23 @@ class _Run(Generic[C]):
         good = [(job.content, one.vector) for job, one in zip(batch, found, strict=True) if one.vector is not None]
         if good:
             self._shelf.add([content for content, _ in good], [rows for _, rows in good])
+            self._works = True
+        self._require_some(batch, found)
         for job, one in zip(batch, found, strict=True):
             if one.vector is None:
                 self._failed[job.content] = one.error
             else:
                 self._variety.note(job.content, one.vector)
             yield from self._answers(job, one)
+
+    def _require_some(self, batch: Sequence[_Job[C]], found: Sequence[Embedding]) -> None:
+        """An encoder that fails on every clip is not asked for a million more."""
+        self._in_vain += sum(one.vector is None for one in found)
+        if not self._works and self._in_vain >= IN_VAIN:
+            clip, error = shown_clip(batch[-1].path), found[-1].error
+            raise EmbeddingError(
+                f"{self._encoder.name}: fails on each of the first {self._in_vain} clips, on {clip}: {error}"
+            )
 
     def _joined(self, pieces: Sequence[Embedding]) -> Embedding:
         """A clip's rows, one for each crop; without crops the one piece is all there is."""

@@ -326,3 +326,19 @@ def test_hashes_are_remembered_only_for_files_that_have_settled(tmp_path):
     with sqlite3.connect(tmp_path / "db" / "contents.sqlite") as database:
         assert [(row[1], row[2].hex()) for row in database.execute("SELECT * FROM contents")] == [(stamp, settled)]
     again.close()
+
+
+def test_an_encoder_that_never_works_is_not_asked_to_the_end(tmp_path):
+    class Broken(LogMel):
+        heard = 0
+
+        def embed_prepared(self, prepared):
+            self.heard += len(prepared)
+            raise RuntimeError("no such layer")
+
+    encoder, paths = Broken(), [tmp_path / f"{i}.wav" for i in range(300)]
+    for seed, path in enumerate(paths):
+        soundfile.write(path, np.random.default_rng(seed).normal(0, 0.1, 1600), 16_000)
+    with pytest.raises(EmbeddingError, match=r"fails on each of the first \d+ clips, on \d+\.wav: .*no such layer"):
+        list(EmbeddingStore(tmp_path / "store").embed(encoder, paths, batch_size=8))
+    assert encoder.heard < 300
