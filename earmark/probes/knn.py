@@ -18,6 +18,7 @@ IntArray = NDArray[np.int64]
 TEMPERATURE = 0.07
 CHOICES_OF_K = (1, 5, 10, 20, 50)  # of the strict protocol, chosen on validation
 PUBLISHED_K = 10
+DECIMALS = 9  # of a sum of votes, where the nearest neighbour's is 1
 SMALLEST_NORM = 1e-12  # of what is divided by; a vector of zeros stays one
 SIMILARITIES_AT_ONCE = 1 << 24  # 64 MB of float32
 
@@ -119,13 +120,13 @@ def _largest(block: FloatArray, k: int) -> tuple[FloatArray, IntArray]:
 def _winners(votes: NDArray[np.float64], classes: IntArray) -> IntArray:
     """The class with the largest sum of votes in every row, (m, k) → (m,); the lowest of equals.
 
-    Sums are taken in the order of the neighbours, so the same votes always give the same sum.
+    Sums that agree to DECIMALS are equal: how a sum is rounded must not decide between classes.
     """
     winners = np.zeros(len(classes), dtype=np.int64)
     most = np.full(len(classes), -np.inf)
     for place in range(classes.shape[1]):
         candidate = classes[:, place]
-        total = (votes * (classes == candidate[:, np.newaxis])).sum(axis=1)
+        total = (votes * (classes == candidate[:, np.newaxis])).sum(axis=1).round(DECIMALS)
         better = (total > most) | ((total == most) & (candidate < winners))
         winners, most = np.where(better, candidate, winners), np.where(better, total, most)
     return winners

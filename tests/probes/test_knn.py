@@ -1,6 +1,6 @@
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from sklearn.neighbors import KNeighborsClassifier
 
@@ -19,12 +19,13 @@ def by_loops(train, labels, test, k, protocol):
         for i in near:
             weight = np.exp((similarities[i] - similarities[near[0]]) / 0.07)
             votes[labels[i]] = votes.get(labels[i], 0) + weight
-        winners.append(min(votes, key=lambda c: (-votes[c], c)))
+        winners.append(min(votes, key=lambda c: (-round(float(votes[c]), 9), c)))
     return winners
 
 
 @settings(max_examples=100, deadline=None)
 @given(st.integers(0, 10**6), st.sampled_from(["strict", "published"]), st.integers(1, 12))
+@example(seed=852, protocol="published", k=8)  # a tie that rounding used to decide
 def test_votes_are_those_of_loops_also_with_ties(seed, protocol, k):
     rng = np.random.default_rng(seed)
     # Axis-parallel embeddings: products have one term, so equal similarities are equal to the last bit.
