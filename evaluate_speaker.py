@@ -204,7 +204,7 @@ def add_back_end(parser: ArgumentParser) -> None:
 
 def add_statistics(parser: ArgumentParser) -> None:
     """Flags that say what is made of scores."""
-    parser.add_argument("--p-target", type=script.positive_float, default=0.01, help="prior of the costs (0.01)")
+    parser.add_argument("--p-target", type=script.probability, default=0.01, help="prior of the costs (0.01)")
     parser.add_argument("--allow-missing", action="store_true", help="leave trials without a score out, and count them")
     parser.add_argument("--bootstrap", type=script.natural_int, default=1000, metavar="N", help="replicates (1000)")
 

@@ -5,11 +5,11 @@ Writes  benchmark_outputs/probe/<encoder>/{scores.csv, summary.json, report.md, 
 
   uv run --extra torch probe.py
   uv run probe.py --track knn
-  uv run --extra torch probe.py --encoder my_encoder.py --tasks esc50 crema_d my_task.toml --data-root data
+  uv run --extra torch probe.py --encoder my_encoder.py --tasks esc50 cremad my_task.toml --data-root data
   uv run --extra clap probe.py --encoder hf:microsoft/wavlm-base-plus --tasks all --data-root data --layers all
   uv run probe.py check my_encoder.py
   uv run probe.py list --data-root data
-  uv run --extra download probe.py download esc50 crema_d --data-root data
+  uv run --extra download probe.py download esc50 cremad --data-root data
 
 Without arguments: the built-in `logmel` encoder on three tasks of the demo speech. Both protocols are reported:
 `xares`, the published recipe with its flaws, and `strict`, which never chooses anything on test clips. A finished task
@@ -45,7 +45,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def asked_for(words: Sequence[str]) -> str:
     """The first word that is no common flag: a command, or a flag of `run`."""
     rest = list(words)
-    while rest and rest[0] in ("--quiet", "--debug", "--seed"):
+    while rest and (rest[0] in ("--quiet", "--debug", "--seed") or rest[0].startswith("--seed=")):
         rest = rest[2 if rest[0] == "--seed" else 1 :]
     return rest[0] if rest else ""
 

@@ -159,6 +159,14 @@ def positive_float(text: str) -> float:
     return value
 
 
+def probability(text: str) -> float:
+    """An argparse type: a number above 0 and below 1."""
+    value = positive_float(text)
+    if value >= 1:
+        raise argparse.ArgumentTypeError(f"{text} is not below 1")
+    return value
+
+
 def natural_int(text: str) -> int:
     """An argparse type: a whole number of at least 0."""
     value = int(text)

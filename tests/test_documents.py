@@ -69,3 +69,13 @@ def test_no_document_or_code_names_this_machine_or_a_download_host():
     hosts = re.compile(r"pypi\.org|pythonhosted|registry\.npmjs|deb\.debian|/home/\w+/\w+/|/root/")
     texts = [*ROOT.glob("*.md"), *ROOT.glob("*.py"), *(ROOT / "earmark").rglob("*.py"), ROOT / "pyproject.toml"]
     assert [path.name for path in texts if hosts.search(path.read_text(encoding="utf-8"))] == []
+
+
+def test_tasks_that_documents_name_exist():
+    from earmark.suites.xares import tasks
+
+    text = README + (ROOT / "probe.py").read_text(encoding="utf-8")
+    named = re.findall(r"(?:--tasks|probe\.py download) ((?:\w+(?:\.toml)? )+)", text)
+    words = {word for group in named for word in group.split() if not word.endswith(".toml")}
+    assert len(words) > 1
+    assert words - {"all", "TASKS"} <= set(tasks())

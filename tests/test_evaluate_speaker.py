@@ -446,3 +446,79 @@ def test_without_a_command_the_demo_makes_its_carriers_once(tmp_path, monkeypatc
     assert evaluate_speaker.main(["--quiet"]) == 0
     assert capsys.readouterr().out == first
     assert {path: path.stat().st_mtime_ns for path in made} == made
+
+
+# --- what reviewers do ------------------------------------------------------------------------------------------------
+
+
+def test_speakers_that_the_labels_contradict_are_not_known(trials, capsys):
+    """Below one more folder every utterance seems to be of one speaker."""
+    for name in ("trials.txt", "scores.txt"):
+        (trials / name).write_text((trials / name).read_text().replace("spk", "wav/spk"))
+    argv = [
+        "trials",
+        "--trials",
+        str(trials / "trials.txt"),
+        "--scores",
+        str(trials / "scores.txt"),
+        "--bootstrap",
+        "20",
+    ]
+    assert evaluate_speaker.main([*argv, "--output-dir", str(trials / "out")]) == 0
+    summary = json.loads((trials / "out" / "summary.json").read_text())
+    assert (summary["resampled"], summary["n_speakers"]) == ("utterances", 0)
+    assert "labels contradict the speakers" in capsys.readouterr().err
+
+
+def test_speakers_of_trials_that_are_left_out_do_not_count(trials):
+    _, plain = run(trials, "--scores", trials / "scores.txt", "--bootstrap", 50)
+    with (trials / "trials.txt").open("a") as file:
+        file.writelines(f"0 spk0/0.wav new{i}/0.wav\n" for i in range(30))
+    _, found = run(trials, "--scores", trials / "scores.txt", "--bootstrap", 50, "--allow-missing")
+    assert found["n_speakers"] == plain["n_speakers"] == 10
+    assert found["metrics"] == plain["metrics"]
+
+
+@pytest.mark.parametrize("prior", ["5", "1", "0", "nan"])
+def test_a_prior_lies_between_0_and_1(trials, prior, capsys):
+    with pytest.raises(SystemExit) as stopped:
+        run(trials, "--scores", trials / "scores.txt", "--p-target", prior)
+    assert stopped.value.code == 2
+
+
+@pytest.mark.parametrize("flags", [["--mean", "mean.npy"], ["--cohort", "cohort"], ["--enrolments", "models"]])
+def test_a_back_end_needs_embeddings(trials, flags, capsys):
+    assert run(trials, "--scores", trials / "scores.txt", *flags)[0] == 2
+    assert "scores hold no embeddings" in capsys.readouterr().err
+
+
+def test_scores_of_another_system_do_not_stay_beside_a_new_summary(trials):
+    run(trials, "--embeddings", trials / "embeddings.npz", "--bootstrap", 0)
+    assert (trials / "out" / "scores.csv.gz").exists()
+    run(trials, "--scores", trials / "scores.txt", "--bootstrap", 0)
+    assert not (trials / "out" / "scores.csv.gz").exists()
+
+
+def test_a_map_of_speakers_that_is_not_utf8_is_named(trials, capsys):
+    (trials / "map").write_bytes("spk0/0.wav Jürgen\n".encode("latin-1"))
+    assert run(trials, "--scores", trials / "scores.txt", "--speakers", trials / "map")[0] == 1
+    assert "line 1: is not UTF-8" in capsys.readouterr().err
+
+
+def test_results_without_clean_errors_have_no_ratio(tmp_path):
+    path = results_file(tmp_path, "Perfect", 0.02)
+    said = json.loads(path.read_text())
+    said["protocol_results"]["clean_clean"]["eer"] = 0.0
+    path.write_text(json.dumps(said))
+    assert evaluate_speaker.main(["leaderboard", str(path), "--output-dir", str(tmp_path / "out")]) == 0
+    rows = json.loads((tmp_path / "out" / "leaderboard.json").read_text())
+    assert {row["model_name"]: row["case_score_v1"] for row in rows}["Perfect"] is None
+
+
+@pytest.mark.parametrize("content", ["[" * 200_000, '{"protocol_results": {"clean_clean": 1' + "0" * 400 + "}}"])
+def test_hostile_results_files_are_refused(tmp_path, content, capsys):
+    (tmp_path / "results.json").write_text(content)
+    (tmp_path / "model_card.md").write_text("- " + " " * 50_000 + "x\n")
+    out = str(tmp_path / "out")
+    assert evaluate_speaker.main(["leaderboard", str(tmp_path / "results.json"), "--output-dir", out]) == 1
+    assert evaluate_speaker.main(["check", str(tmp_path)]) == 1

@@ -195,19 +195,30 @@ def one_by_one(jobs: Sequence[Job], encoder: Encoder | GivenEmbeddings) -> Itera
 
 
 def in_processes(jobs: Sequence[Job], arguments: Namespace) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Tasks in processes of their own, which share the store; one that dies takes its task with it."""
+    """Tasks in processes of their own, which share the store; one that dies takes its task with it alone."""
+    silent = Namespace(**{**vars(arguments), "quiet": True})  # bars of several processes would write over each other
+    waiting = [replace(job, arguments=silent) for job in jobs]
+    for job, outcome in _pooled(waiting, arguments.jobs):
+        if outcome is not None:
+            waiting.remove(job)
+            yield job.task.name, outcome
+    for job in waiting:  # a process was killed, and nobody knows whose; each gets one of its own
+        for _, outcome in _pooled([job], 1):
+            killed = failed("its process was killed, perhaps for memory; try fewer --jobs")
+            yield job.task.name, outcome or killed
+
+
+def _pooled(jobs: Sequence[Job], processes: int) -> Iterator[tuple[Job, dict[str, Any] | None]]:
+    """Each job with its outcome as it is finished; None once a process has died."""
     uninterrupted, spawn = (signal.SIGINT, signal.SIG_IGN), multiprocessing.get_context("spawn")
-    pool = ProcessPoolExecutor(arguments.jobs, spawn, initializer=signal.signal, initargs=uninterrupted)
+    pool = ProcessPoolExecutor(processes, spawn, initializer=signal.signal, initargs=uninterrupted)
     try:
-        silent = Namespace(
-            **{**vars(arguments), "quiet": True}
-        )  # bars of several processes would write over each other
-        names = {pool.submit(work_alone, replace(job, arguments=silent)): job.task.name for job in jobs}
-        for future in as_completed(names):
+        asked = {pool.submit(work_alone, job): job for job in jobs}
+        for future in as_completed(asked):
             try:
-                yield names[future], future.result()
+                yield asked[future], future.result()
             except BrokenProcessPool:
-                yield names[future], failed("its process was killed, perhaps for memory; try fewer --jobs")
+                yield asked[future], None
     except BaseException:
         for process in multiprocessing.active_children():  # what a task has not finished, it would do again anyway
             process.terminate()
@@ -226,7 +237,11 @@ def work_alone(job: Job) -> dict[str, Any]:
     """In a process of its own: the encoder is loaded once for all of its tasks."""
     arguments = job.arguments
     names = ("encoder", "embeddings", "device", "dtype", "token")
-    return work(job, _encoder_of(*(getattr(arguments, name) for name in names)))
+    try:
+        encoder = _encoder_of(*(getattr(arguments, name) for name in names))
+    except Exception as error:  # memory of an accelerator, say, that the others have taken
+        return failed(f"{type(error).__name__}: {error}")
+    return work(job, encoder)
 
 
 def work(job: Job, encoder: Encoder | GivenEmbeddings) -> dict[str, Any]:

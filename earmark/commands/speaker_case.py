@@ -78,7 +78,8 @@ def write_case(
     aggregates = {version: aggregate(outcomes, version) for version in versions} if complete else {}
     text = to_json(CaseSummary, summarise_case(name, benchmark, outcomes, aggregates, system, arguments))
     summary = CaseSummary.model_validate_json(text).model_dump()
-    contents: dict[Path, str | bytes | None] = {folder / "summary.json": text, folder / "results.json": None}
+    stale = list((folder / "scores").glob("*.csv.gz"))
+    contents: dict[Path, str | bytes | None] = {folder / "summary.json": text, **dict.fromkeys(stale)}
     board = pd.DataFrame()
     if complete and PUBLISHED in versions:
         config = {"benchmark_dir": output_path(benchmark.folder), "device": device_of(system)}
@@ -132,7 +133,7 @@ def summarise_case(
             exclusions=exclusions({"without a score": sum(outcome.n_missing for outcome in outcomes)}),
             signature=signature(
                 suite="case-self-made" if benchmark.self_made else "case",
-                protocol=PUBLISHED,
+                protocol=list(outcomes[0].found)[-1],
                 metric="absolute_eer",
                 ci=f"speaker-bootstrap-{arguments.bootstrap}",
                 seed=arguments.seed,

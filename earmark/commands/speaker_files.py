@@ -5,6 +5,8 @@ from argparse import Namespace
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
+
 from earmark import script
 from earmark.audio.carriers import build
 from earmark.commands.systems import naming
@@ -93,6 +95,7 @@ def tell_leaderboard(arguments: Namespace) -> int:
     if any(found.self_made for found in results):
         board += "\n\nSelf-made carriers are other data than CASE's: they have no rank among published models."
     folder = arguments.output_dir
+    table = table.replace(np.inf, np.nan)  # a score that divides by no errors does not exist
     records = table.astype(object).where(table.notna(), None).to_dict("records")
     write_together(
         {

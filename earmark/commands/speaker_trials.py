@@ -27,7 +27,7 @@ from earmark.report.tables import to_csv_gz, to_tex
 from earmark.suites import tidyvoice
 from earmark.suites.backend import overlap
 from earmark.suites.systems import System, scores_of_file
-from earmark.suites.trials import Trials, read_speakers, read_trials, speakers_of
+from earmark.suites.trials import Trials, contradicted, read_speakers, read_trials, speakers_of
 from earmark.suites.verification import Draws, Verification, compared, evaluate
 
 
@@ -79,8 +79,16 @@ def verified(system: System, arguments: Namespace, folder: Path, by_language: bo
     if arguments.no_self_trials:
         left_out["of a file against itself"] = int(trials.is_self.sum())
         trials = trials.take(~trials.is_self)
+    trials = trials.compact()
     known = read_speakers(arguments.speakers) if arguments.speakers else None
     speakers = speakers_of(trials.names, speakers_of_models(trials, system, known))
+    if speakers is not None and contradicted(trials, speakers):
+        script.warn(
+            "The labels contradict the speakers (a target trial has two, or a non-target trial one): they are taken as "
+            "not known. --speakers FILE maps utterances to them.",
+            arguments,
+        )
+        speakers = None
     shared = shared_speakers(speakers, arguments)
     draws = Draws.of(speakers or map(str, trials.names), arguments.bootstrap, script.generator(arguments))
     with naming(shown_path(arguments.trials)):
@@ -99,9 +107,9 @@ def verified(system: System, arguments: Namespace, folder: Path, by_language: bo
         folder / "report.md": report,
         folder / "report.tex": to_tex(tables),
         folder / "det.svg": det_chart({"": [curve]}),
+        # Scores that came from a file are there already; those of an earlier run would be another system's.
+        folder / "scores.csv.gz": None if system.encoder is None else to_csv_gz(trials.tables()),
     }
-    if system.encoder is not None:  # scores that came from a file are there already
-        contents[folder / "scores.csv.gz"] = to_csv_gz(trials.tables())
     write_together(contents)
     return report
 

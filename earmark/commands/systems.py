@@ -11,10 +11,10 @@ import numpy as np
 from earmark import script
 from earmark.commands.encoders import loaded_encoder
 from earmark.embeddings.store import EmbeddingStore
-from earmark.errors import EarmarkError, shown_path
+from earmark.errors import EarmarkError, MissingError, shown_path
 from earmark.metrics import calibration
 from earmark.report.provenance import data_hash
-from earmark.suites.systems import BackEnd, System
+from earmark.suites.systems import NO_MEAN, BackEnd, System
 from earmark.suites.trials import Trials, read_enrolments, read_speakers, read_trials
 
 SHOWN = 20  # names of a list in a message
@@ -35,6 +35,10 @@ def system_of(arguments: Namespace) -> System:
 
 def with_back_end(system: System, arguments: Namespace) -> System:
     """The system with what --mean, --cohort, --enrolments and --calibrate ask for."""
+    if system.encoder is None and (arguments.mean != NO_MEAN or arguments.cohort or arguments.enrolments):
+        raise MissingError(
+            "--mean, --cohort and --enrolments need --encoder SPEC or --embeddings FILE: scores hold no embeddings."
+        )
     models = read_enrolments(arguments.enrolments) if arguments.enrolments else {}
     cohort = None
     if arguments.cohort:

@@ -136,7 +136,7 @@ def read_results(path: Path) -> Results:
         eers = {str(name): float(r["eer"] if isinstance(r, dict) else r) for name, r in results.items()}
         config = said.get("config") or {}
         return Results(str(said.get("model_name") or path.stem), eers, bool(config.get("self_made_carriers")))
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as error:
         raise EarmarkError(f"{shown_path(path)} is no results file: {type(error).__name__}: {error}") from error
 
 

@@ -181,10 +181,11 @@ def evaluate_protocols(
     The same speakers are drawn for all protocols, so that aggregates have intervals too. ValueError names the
     protocol that has no target or no non-target trials left.
     """
-    draws = Draws.of(benchmark.speakers.values(), replicates, rng)
-    for name, trials in scored.items():
-        missing = np.isnan(np.asarray(trials.scores))
-        complete = trials.take(~missing)
+    complete_lists = {name: t.take(~np.isnan(np.asarray(t.scores))).compact() for name, t in scored.items()}
+    there = {speaker for trials in complete_lists.values() for speaker in benchmark.speakers_of(trials)}
+    draws = Draws.of(there, replicates, rng)
+    for name, complete in complete_lists.items():
+        n_missing = len(scored[name]) - len(complete)
         itself, repeated = same_recording(complete), complete.is_repeated
         kept = {PUBLISHED: np.ones(len(complete), dtype=bool), STRICT: ~itself & ~repeated}
         speakers = benchmark.speakers_of(complete)
@@ -198,7 +199,7 @@ def evaluate_protocols(
                     found[version] = evaluate(part, speakers, draws=draws, p_target=p_target)
         except ValueError as error:
             raise ValueError(f"{name}: {error}") from error
-        yield Outcome(name, complete, int(itself.sum()), int(repeated.sum()), int(missing.sum()), found)
+        yield Outcome(name, complete, int(itself.sum()), int(repeated.sum()), n_missing, found)
 
 
 def aggregate(outcomes: Sequence[Outcome], version: str) -> dict[str, Estimate]:

@@ -1,12 +1,11 @@
 """What the CASE leaderboard takes: results.json and a model card, and the rules both have to keep."""
 
 import json
+import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
-
-import numpy as np
 
 from earmark.errors import MissingError, shown_path
 from earmark.models.encoders import Encoder
@@ -43,7 +42,7 @@ def _protocol(outcome: Outcome) -> dict[str, Any]:
     found = outcome.found[PUBLISHED]
     return {
         "eer": found.metrics["eer_case"].value,
-        "eer_threshold": found.threshold,
+        "eer_threshold": found.case_threshold,
         "min_dcf": found.metrics["min_dcf"].value,
         "num_trials": found.counts["n_trials"],
         "num_targets": found.counts["n_target"],
@@ -83,7 +82,7 @@ def _read_and_check(path: Path) -> list[str]:
         )
     try:
         said = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         return [f"{path.name}: is no JSON ({error})"]
     if not isinstance(said, dict):
         return [f"{path.name}: is no JSON object"]
@@ -147,7 +146,10 @@ def _check_aggregates(said: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _finite(value: Any) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and bool(np.isfinite(value))
+    try:
+        return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(float(value))
+    except OverflowError:  # a whole number of hundreds of digits
+        return False
 
 
 def check_card(path: Path) -> list[str]:
@@ -178,6 +180,7 @@ def read_card(text: str) -> dict[tuple[str, str], str]:
     for line in text.splitlines():
         if heading := re.match(r"##\s+(.+?)\s*$", line):
             section = heading[1]
-        elif entry := re.match(r"[-*]\s+\**([^:*]+?)\**\s*:\**\s*(.*?)\s*$", line):
-            found[section, entry[1]] = entry[2]
+        elif line[:2] in ("- ", "* ") and ":" in line:
+            name, _, value = line[2:].partition(":")
+            found[section, name.strip(" *")] = value.strip(" *")
     return found

@@ -64,6 +64,8 @@ class Rows:
 
     def means(self) -> FloatArray:
         """The mean of each clip's rows, (n, D)."""
+        if len(self.x) == len(self.offsets) - 1:
+            return np.asarray(self.x, dtype=np.float32)
         sums = np.add.reduceat(self.x.astype(np.float64), self.offsets[:-1], axis=0)
         return np.asarray(sums / np.diff(self.offsets)[:, np.newaxis], dtype=np.float32)
 
@@ -135,6 +137,7 @@ def published_folds(data: TaskData) -> list[Fold]:
 def strict_folds(data: TaskData, seed: int) -> list[Fold]:
     """Clips that train, choose and test, no clip in two of them. seed: of the validation split, where one is cut off.
 
+    Sources stay together where validation is cut off; otherwise splits and folds are taken as they are given.
     ValueError where nothing is left to train on.
     """
     if data.fold is not None:

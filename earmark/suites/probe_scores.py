@@ -5,7 +5,7 @@ them, and its mean is the score. Clips are resampled in groups of one source; dr
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
@@ -62,13 +62,36 @@ def score(metric: str, answers: Answers, replicates: int, rng: np.random.Generat
     metric: a key of METRICS. Undefined (no positives, say): an Estimate without value, with the reason.
     """
     bootstrap = Bootstrap.of(np.asarray(answers.group), replicates, rng)
-    values, drawn = METRICS[metric](answers, bootstrap)
+    values, drawn = _of_folds(METRICS[metric], answers, bootstrap)
     if answers.draws and len(drawn):
         weights = multiplicities(drawn.shape[1], len(drawn), rng).astype(float)
         means = (drawn * weights).sum(axis=1) / weights.sum(axis=1)
     else:
         means = drawn.mean(axis=1)
     return summarise(float(np.mean(values)), means, n=answers.n, why="a test split without what the metric needs")
+
+
+def _of_folds(metric: Metric, answers: Answers, bootstrap: Bootstrap) -> Values:
+    """The metric of all answers together; or as published, its mean over the folds, each by itself."""
+    folds = np.unique(answers.fold)
+    if not answers.by_fold or len(folds) < 2:
+        return metric(answers, bootstrap)
+    found = [metric(*_part(answers, bootstrap, answers.fold == fold)) for fold in folds]
+    values = np.mean([values for values, _ in found], axis=0)
+    return values, np.mean([drawn for _, drawn in found], axis=0)
+
+
+def _part(answers: Answers, bootstrap: Bootstrap, items: NDArray[np.bool_]) -> tuple[Answers, Bootstrap]:
+    """Some of the items, with the same draws of all sources."""
+    part = replace(
+        answers,
+        group=[group for group, kept in zip(answers.group, items, strict=True) if kept],
+        fold=answers.fold[items],
+        labels=answers.labels[items],
+        outputs=[each[items] for each in answers.outputs],
+        classes=[each[items] for each in answers.classes],
+    )
+    return part, Bootstrap(bootstrap.unit[items], bootstrap.weights)
 
 
 # --- metrics that are formulas on sums ----------------------------------------------------------------------
@@ -89,20 +112,9 @@ def _ratio(sums: FloatArray) -> FloatArray:
 
 
 def accuracy(answers: Answers, bootstrap: Bootstrap) -> Values:
-    """Share of items whose class is right; by fold, the mean of the folds' shares."""
+    """Share of items whose class is right."""
     right = [(classes == answers.labels).astype(float) for classes in answers.classes]
-    if not answers.by_fold:
-        return _from_sums([np.stack([each, np.ones(answers.n)], axis=1) for each in right], _ratio, bootstrap)
-    folds = np.unique(answers.fold, return_inverse=True)[1]
-    member = np.eye(folds.max() + 1)[folds]
-
-    def mean_of_folds(sums: FloatArray) -> FloatArray:
-        k = member.shape[1]
-        with np.errstate(invalid="ignore", divide="ignore"):
-            return np.asarray(np.nanmean(sums[..., :k] / sums[..., k:], axis=-1))
-
-    contributions = [np.concatenate([member * each[:, np.newaxis], member], axis=1) for each in right]
-    return _from_sums(contributions, mean_of_folds, bootstrap)
+    return _from_sums([np.stack([each, np.ones(answers.n)], axis=1) for each in right], _ratio, bootstrap)
 
 
 def squared_error(answers: Answers, bootstrap: Bootstrap) -> Values:

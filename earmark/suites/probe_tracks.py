@@ -247,10 +247,17 @@ def _with_rates(
     """As published, one training; strictly, the rate that validation chooses for the first seed, then more seeds."""
     if protocol == XARES:
         return [train(settings.seed, task.learning_rate)], ""
-    tried = [train(settings.seed, rate) for rate in RATES]
-    best = max(range(len(RATES)), key=lambda i: tried[i].fit.best_score)
-    further = [train(settings.seed + i, RATES[best]) for i in range(1, settings.seeds)]
-    return [tried[best], *further], f"learning rate {RATES[best]:g}"
+    tried, errors = {}, []
+    for rate in RATES:
+        try:
+            tried[rate] = train(settings.seed, rate)
+        except ValueError as error:  # a rate that diverges loses to one that does not
+            errors.append(error)
+    if not tried:
+        raise errors[0]
+    best = max(tried, key=lambda rate: tried[rate].fit.best_score)
+    further = [train(settings.seed + i, best) for i in range(1, settings.seeds)]
+    return [tried[best], *further], f"learning rate {best:g}"
 
 
 TRAINED = {"retrieval": _captions, "asr": _transcripts}

@@ -145,7 +145,9 @@ def _ask(
         folds = drawn_folds(np.asarray(data.labels), folds[0], settings.shots, DRAWS, settings.seed)
     if track == KNN:
         return neighbours(data, rows, folds, protocol, settings.shots is not None)
-    if task.type in ("retrieval", "asr"):
+    if task.type in TRAINED and len(folds) > 1:
+        raise ValueError(f"{task.type} tasks are trained on one split; give train, valid and test in place of folds")
+    if task.type in TRAINED:
         return TRAINED[task.type](task, data, rows, folds[0], settings, protocol)
     hop = getattr(encoder, "hop_seconds", None) if task.type == "frame" else None
     return linear(task, data, rows, folds, settings, protocol, hop)

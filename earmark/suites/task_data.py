@@ -8,7 +8,8 @@ manifest:  <data-root>/<task>/manifest.csv, or the file that a user's task names
                     frame: JSON [{"onset", "offset", "label"}, …] in seconds, or the path of a file of it
                     retrieval: captions split by |  asr: the transcript
              split  train, valid or test (valid may be missing); or fold, with any names
-             group  what clips have in common that must not be on both sides, such as a speaker; may be missing
+             group  the source of a clip, such as a recording or speaker: intervals resample it whole, and it is held
+                    out whole where validation is cut off training; may be missing
 A manifest goes before tar files.
 """
 
@@ -33,6 +34,7 @@ from earmark.errors import DataError, EarmarkError, Fault, MissingError, shown_p
 from earmark.suites.task_labels import Labels, encoded, label_of_cell, label_of_json
 from earmark.suites.xares import SPLITS, Task
 
+csv.field_size_limit(1 << 30)  # the events of a long recording, in one cell
 AUDIO = frozenset(name.lower() for name in soundfile.available_formats()) - {"raw"} | {"aif", "oga", "opus"}
 SHOWN = 20  # faults in tar files; the rest are counted
 
@@ -133,7 +135,10 @@ def fingerprint(task: Task, data_root: Path) -> str:
         content = manifest.read_bytes()
         digest.update(content)
         rows = csv.DictReader(io.StringIO(content.decode("utf-8-sig", "replace"), newline=""), restval="")
-        clips = [manifest.parent / row.get("path", "").strip() for row in rows]
+        try:
+            clips = [manifest.parent / name for row in rows for name in _named(task, row)]
+        except csv.Error as error:
+            raise EarmarkError(f"{shown_path(manifest)}: is no CSV ({error}).") from error
     else:
         _require_tars(task, data_root)
         patterns = task.patterns.values()
@@ -145,11 +150,22 @@ def fingerprint(task: Task, data_root: Path) -> str:
     return digest.hexdigest()
 
 
+def _named(task: Task, row: dict[str, str]) -> list[str]:
+    """The files that a row of a manifest names: its clip and, of a frame task, perhaps its events."""
+    label = row.get("label", "").strip()
+    return [row.get("path", "").strip(), *([label] if task.type == "frame" and label[:1] not in ("", "[") else [])]
+
+
 def labels_hash(task: Task, data_root: Path) -> str:
     """A digest of a task's manifest, or of the names and sizes of its tar files: the same wherever a copy lies."""
     manifest = manifest_of(task, data_root)
     if manifest.is_file():
-        return sha256(manifest.read_bytes()).hexdigest()
+        digest = sha256(content := manifest.read_bytes())
+        if task.type == "frame":
+            rows = csv.DictReader(io.StringIO(content.decode("utf-8-sig", "replace"), newline=""), restval="")
+            for events in (manifest.parent / name for row in rows for name in _named(task, row)[1:]):
+                digest.update(events.read_bytes() if events.is_file() else b"")
+        return digest.hexdigest()
     _require_tars(task, data_root)
     tars = sorted({tar for glob in task.patterns.values() for tar in _tar_files(task, data_root, glob)})
     return sha256("".join(f"{tar.name}\0{tar.stat().st_size}\0" for tar in tars).encode()).hexdigest()
@@ -347,6 +363,6 @@ def _take(
     found.clips.append(clip)
     found.raw.append(label)
     found.parts.append(part)
-    found.names.append(given)
+    found.names.append(clip.name if clip.is_absolute() and Path(given).is_absolute() else given)
     found.groups.append((row.get("group") or "").strip() or _group(task, clip.stem, given))
     found.lines.append(line)

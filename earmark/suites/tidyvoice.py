@@ -132,7 +132,8 @@ def breakdown(
     same = same_language(trials)
     if same is None:
         return Breakdown([], [], np.nan, "the paths are no spk/lang/file, so languages are not known")
-    threshold = detection.equal_error_rate(detection.roc(trials.scores, trials.labels)).threshold
+    curve = detection.roc(trials.scores, trials.labels)
+    threshold = detection.interpolated_equal_error_rate(curve).threshold
     groups = [
         _group(row["name"], row["target"], trials.scores[of], threshold)
         for row, of in zip(facts()["groups"], (categories(trials) or {}).values(), strict=True)

@@ -14,7 +14,7 @@ A line that fits none of them is an error with its number, never skipped.
 import csv
 import gzip
 import warnings
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -75,6 +75,12 @@ class Trials:
             None if self.labels is None else self.labels[kept],
             None if self.scores is None else self.scores[kept],
         )
+
+    def compact(self) -> "Trials":
+        """The same list, with the names of its own trials alone."""
+        used, place = np.unique(np.concatenate([self.enrolment, self.test]), return_inverse=True)
+        sides = place[: len(self)], place[len(self) :]
+        return Trials(self.names[used], *sides, self.labels, self.scores)
 
     def with_scores(self, scores: FloatArray) -> "Trials":
         """The same list with these scores."""
@@ -268,10 +274,12 @@ def _faults(path: Path, columns: list[str], separator: str | None) -> list[Fault
 def read_speakers(path: Path) -> dict[str, str]:
     """{utterance: speaker} of a map with one pair on each line."""
     pairs, faults = {}, []
-    with path.open(encoding="utf-8-sig") as file:
+    with path.open(encoding="utf-8-sig", errors="surrogateescape") as file:
         for number, line in enumerate(file, 1):
             cells = line.split()
-            if len(cells) != 2:
+            if not line.isascii() and any("\udc80" <= character <= "\udcff" for character in line):
+                faults.append(Fault(number, "", "is not UTF-8; save the file as UTF-8"))
+            elif len(cells) != 2:
                 faults.append(Fault(number, "", f"has {len(cells)} values; a line is `utterance speaker`"))
             else:
                 pairs[cells[0]] = cells[1]
@@ -316,3 +324,12 @@ def speakers_of(names: Iterable[str], known: Mapping[str, str] | None = None) ->
     else:
         found = [name.split("/", 1)[0] if "/" in name else None for name in names]
     return None if any(speaker is None for speaker in found) else [str(speaker) for speaker in found]
+
+
+def contradicted(trials: Trials, speakers: Sequence[str]) -> bool:
+    """Whether labels say that these are not the speakers: a target trial of two, or a non-target trial of one.
+
+    speakers: of trials.names.
+    """
+    code = np.unique(np.asarray(speakers), return_inverse=True)[1]
+    return bool((np.asarray(trials.labels) != (code[trials.enrolment] == code[trials.test])).any())

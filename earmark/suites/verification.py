@@ -37,7 +37,10 @@ class Draws:
 
 @dataclass(frozen=True)
 class Verification:
-    """What a labelled, scored list amounts to. metrics: estimates by name. threshold: at the EER on the hull.
+    """What a labelled, scored list amounts to. metrics: estimates by name.
+
+    threshold: where misses and false alarms of this list are closest, at the interpolated EER; the hull's is reached
+    by randomising between two. case_threshold: at the EER as CASE computes it.
 
     replicates: {metric: (replicates,)}, of those that have an interval.
     """
@@ -45,6 +48,7 @@ class Verification:
     metrics: dict[str, Estimate]
     counts: dict[str, int]
     threshold: float
+    case_threshold: float
     resampled: str
     replicates: dict[str, FloatArray] = field(default_factory=dict)
 
@@ -69,9 +73,13 @@ def evaluate(
     draws = draws or Draws.of(units, replicates, rng or np.random.default_rng(0))
     curve = detection.roc(trials.scores, trials.labels)
     eer = detection.equal_error_rate(curve)
+    interpolated, by_case = (
+        detection.interpolated_equal_error_rate(curve),
+        detection.case_equal_error_rate(trials.scores, trials.labels),
+    )
     values = {
         "eer": eer.rate,
-        "eer_interpolated": detection.interpolated_equal_error_rate(curve).rate,
+        "eer_interpolated": interpolated.rate,
         "min_dcf": detection.min_dcf(curve, p_target).rate,
         "act_dcf": detection.actual_dcf(trials.scores, trials.labels, p_target).rate,
         "cllr": detection.cllr(trials.scores, trials.labels),
@@ -85,11 +93,13 @@ def evaluate(
         name: summarise(value, column, n=len(trials))
         for (name, value), column in zip(values.items(), found.T, strict=True)
     }
-    metrics["eer_case"] = Estimate(detection.case_equal_error_rate(trials.scores, trials.labels).rate, n=len(trials))
+    metrics["eer_case"] = Estimate(by_case.rate, n=len(trials))
     ordered = {name: metrics[name] for name in detection.METRICS}
     resampled = "speakers" if speakers else "utterances"
     columns = dict(zip(values, found.T, strict=True))
-    return Verification(ordered, _counts(trials, speakers), eer.threshold, resampled, columns)
+    return Verification(
+        ordered, _counts(trials, speakers), interpolated.threshold, by_case.threshold, resampled, columns
+    )
 
 
 def compared(first: Verification, second: Verification) -> dict[str, tuple[Estimate, float | None]]:
