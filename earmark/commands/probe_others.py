@@ -18,6 +18,7 @@ PASSED = {True: "pass", False: "FAIL", None: "–"}
 
 
 def tell_check(arguments: Namespace) -> int:
+    """Every check of an encoder as a table; 1 where one fails."""
     found = check(
         loaded_encoder(arguments) if arguments.encoder.startswith("http") else arguments.encoder,
         device=arguments.device,
@@ -33,6 +34,7 @@ def tell_check(arguments: Namespace) -> int:
 
 
 def tell_list(arguments: Namespace) -> int:
+    """The tasks, and whether their data are here."""
     known = chosen(arguments.tasks) if arguments.tasks else list(tasks().values())
     rows = []
     for task in known:

@@ -50,6 +50,7 @@ class Job:
 
 
 def tell_run(arguments: Namespace) -> int:
+    """Probe, write and show; 1 where anything failed, 2 where all of it was missing."""
     asked = chosen(arguments.tasks)
     settings = settings_of(arguments)
     if LINEAR in settings.tracks:
@@ -190,6 +191,7 @@ def finished_task(folder: Path, task: Task, key: str) -> dict[str, Any] | None:
 
 
 def one_by_one(jobs: Sequence[Job], encoder: Encoder | GivenEmbeddings) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Tasks in this process, one after the other."""
     for job in jobs:
         yield job.task.name, work(job, encoder)
 

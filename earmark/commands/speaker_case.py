@@ -40,6 +40,7 @@ from earmark.suites.systems import BackEnd, System
 
 
 def tell_case(arguments: Namespace) -> int:
+    """A system on all protocols, or some."""
     system = system_of(arguments)
     if system.encoder is None:
         raise MissingError("--encoder SPEC or --embeddings FILE: which model? `--encoder logmel` is built in")

@@ -19,6 +19,7 @@ from earmark.suites.trials import read_trials
 
 
 def tell_carriers(arguments: Namespace) -> int:
+    """Make the benchmark; what is there already is kept."""
     with locked([arguments.output_dir]):
         building = build(
             arguments.clean,
@@ -40,6 +41,7 @@ def tell_carriers(arguments: Namespace) -> int:
 
 
 def tell_download(arguments: Namespace) -> int:
+    """Fetch the official benchmark, or go on fetching it."""
     wanted = case_files.wanted_files(**chosen_files(arguments))
     total = sum(file.size or 0 for file in wanted)
     with script.bytes_bar(arguments, total=total, what="CASE") as bar:
@@ -63,11 +65,13 @@ def chosen_files(arguments: Namespace) -> dict[str, Any]:
 
 
 def tell_verify(arguments: Namespace) -> int:
+    """Name every file that is missing or broken."""
     problems = case_files.verify(arguments.benchmark)
     return say(problems, f"{shown_path(arguments.benchmark)}: all 24 lists and their audio are there.")
 
 
 def tell_check(arguments: Namespace) -> int:
+    """Name every rule that a submission breaks."""
     path = arguments.submission
     if path.is_dir():
         return say(case_submission.check(path), f"{shown_path(path)}: keeps the rules of the CASE leaderboard.")
@@ -83,6 +87,7 @@ def say(problems: Sequence[str], all_well: str) -> int:
 
 
 def tell_leaderboard(arguments: Namespace) -> int:
+    """Rank results files among the published models."""
     results = []
     for path in arguments.results:
         found = case.read_results(path)

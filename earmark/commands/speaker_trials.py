@@ -32,6 +32,7 @@ from earmark.suites.verification import Draws, Verification, compared, evaluate
 
 
 def tell_trials(arguments: Namespace) -> int:
+    """Any list, evaluated."""
     system = with_back_end(system_of(arguments), arguments)
     with locked([arguments.output_dir]):
         script.show(verified(system, arguments, arguments.output_dir))
@@ -39,6 +40,7 @@ def tell_trials(arguments: Namespace) -> int:
 
 
 def tell_tidyvoice(arguments: Namespace) -> int:
+    """A labelled list by language, a submission of the evaluation lists, or both."""
     lists = {name: path for name, path in (("A", arguments.eval_a), ("U", arguments.eval_u)) if path}
     if len(lists) == 1 or not (lists or arguments.trials):
         raise MissingError("--trials FILE (a labelled list), or both --eval-a FILE and --eval-u FILE for a submission")

@@ -104,4 +104,5 @@ def require_complete(
 
 
 def device_of(system: System) -> str:
+    """Where a system runs, as a summary records it."""
     return str(system.encoder.description.get("device", "cpu")) if system.encoder is not None else "cpu"
