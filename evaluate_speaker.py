@@ -66,6 +66,16 @@ def argument_parser() -> ArgumentParser:
     parser.set_defaults(tell=tell_demo, script=Path(__file__))
     parser.set_defaults(token=os.environ.get(TOKEN_VARIABLE), hub_token=os.environ.get("HF_TOKEN"))
     commands = parser.add_subparsers(metavar="COMMAND")
+    add_case(commands)
+    add_lists(commands)
+    add_carriers(commands)
+    add_submissions(commands)
+    add_files(commands)
+    return parser
+
+
+def add_case(commands: Any) -> None:
+    """The CASE benchmark."""
     case_ = script.subcommand(
         commands,
         "case",
@@ -86,6 +96,10 @@ def argument_parser() -> ArgumentParser:
     case_.add_argument("--protocols", nargs="+", default=[], metavar="NAME", help="some of the 24, without aggregates")
     case_.add_argument("--name", help="of the model (the encoder's)")
     case_.add_argument("--output-dir", type=Path, default=OUTPUT / "case", help="a folder for each model goes there")
+
+
+def add_lists(commands: Any) -> None:
+    """Any trial list, and TidyVoice."""
     for name, story, summary, examples in (
         ("trials", tell_trials, "any trial list", TRIALS),
         ("tidyvoice", tell_tidyvoice, "TidyVoice: across languages, and its submission", TIDYVOICE),
@@ -108,6 +122,10 @@ def argument_parser() -> ArgumentParser:
             command.add_argument("--eval-a", type=Path, metavar="FILE", help="the list of eval A, for a submission")
             command.add_argument("--eval-u", type=Path, metavar="FILE", help="the list of eval U, for a submission")
         command.add_argument("--output-dir", type=Path, default=OUTPUT / name)
+
+
+def add_carriers(commands: Any) -> None:
+    """A benchmark of one's own."""
     made = script.subcommand(
         commands,
         "carriers",
@@ -123,6 +141,10 @@ def argument_parser() -> ArgumentParser:
     made.add_argument("--rooms", type=Path, metavar="DIR", help="impulse responses instead of the built-in rooms")
     made.add_argument("--trials", nargs=2, type=script.positive_int, default=[5000, 5000], metavar=("TARGET", "OTHER"),
                       help="trials of each protocol, where the speech allows (5000 5000)")  # fmt: skip
+
+
+def add_submissions(commands: Any) -> None:
+    """What becomes of results."""
     board = script.subcommand(
         commands,
         "leaderboard",
@@ -145,6 +167,10 @@ def argument_parser() -> ArgumentParser:
     check.add_argument("submission", type=Path, help="a folder with results.json and model_card.md, or a ZIP")
     check.add_argument("--eval-a", type=Path, metavar="FILE", help="the list of eval A, for its length")
     check.add_argument("--eval-u", type=Path, metavar="FILE", help="the list of eval U, for its length")
+
+
+def add_files(commands: Any) -> None:
+    """The official files."""
     fetched = script.subcommand(
         commands,
         "download",
@@ -166,7 +192,6 @@ def argument_parser() -> ArgumentParser:
         ["uv run evaluate_speaker.py verify case-benchmark"],
     )
     verify.add_argument("benchmark", type=Path)
-    return parser
 
 
 def add_encoder(source: Any) -> None:

@@ -94,7 +94,13 @@ def verified(system: System, arguments: Namespace, folder: Path, by_language: bo
     shared = shared_speakers(speakers, arguments)
     draws = Draws.of(speakers or map(str, trials.names), arguments.bootstrap, script.generator(arguments))
     with naming(shown_path(arguments.trials)):
-        found = evaluate(trials, speakers, draws=draws, p_target=arguments.p_target)
+        found = evaluate(
+            trials,
+            speakers,
+            draws=draws,
+            p_target=arguments.p_target,
+            watch=lambda chunks, n: script.progress(chunks, arguments, total=n, what="replicates", unit="chunk"),
+        )
         extra = {
             "against": against(trials, speakers, found, draws, arguments),
             "languages": languages(trials, speakers, draws, arguments) if by_language else None,

@@ -1,6 +1,6 @@
 """What a labelled, scored trial list amounts to: every detection metric, with intervals over speakers."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -11,6 +11,7 @@ from earmark.metrics.resampling import Estimate, multiplicities, paired_differen
 from earmark.suites.trials import Trials
 
 FloatArray = NDArray[np.float64]
+Watch = Callable[[Iterator[FloatArray], int], Iterable[FloatArray]]
 
 
 @dataclass(frozen=True)
@@ -28,6 +29,10 @@ class Draws:
         """Samples with replacement of the distinct units; none where there are fewer than two."""
         column = {unit: place for place, unit in enumerate(sorted(set(units)))}
         return cls(column, multiplicities(len(column), replicates if len(column) > 1 else 0, rng))
+
+    def n_chunks(self, n_trials: int) -> int:
+        """How many chunks `weights` gives for so many trials."""
+        return -(-len(self.multiplicities) // max(1, detection.CHUNK_VALUES // max(n_trials, 1)))
 
     def weights(self, trials: Trials, units: Sequence[str]) -> Iterator[FloatArray]:
         """Chunks (replicates, n) of how often each trial counts. units: of trials.names."""
@@ -61,11 +66,13 @@ def evaluate(
     rng: np.random.Generator | None = None,
     draws: Draws | None = None,
     p_target: float = 0.01,
+    watch: Watch = lambda chunks, total: chunks,
 ) -> Verification:
     """Every metric of `metrics.detection`, with intervals over speakers where they are known, else utterances.
 
     trials: labelled and scored. speakers: of trials.names. draws: made for several lists at once; else so many
-    `replicates` are drawn with `rng`. Raises ValueError without targets or non-targets.
+    `replicates` are drawn with `rng`. watch: given the chunks of replicates and how many there are, passes them on;
+    for a progress bar, since millions of trials take minutes. Raises ValueError without targets or non-targets.
     """
     if trials.labels is None or trials.scores is None:
         raise ValueError("metrics need labels and scores")
@@ -88,7 +95,8 @@ def evaluate(
     found = np.empty((0, len(values)))
     if len(draws.multiplicities):
         sorted_trials = detection.SortedTrials.of(trials.scores, trials.labels)
-        found = sorted_trials.replicates(draws.weights(trials, units), p_target)
+        chunks = watch(draws.weights(trials, units), draws.n_chunks(len(trials)))
+        found = sorted_trials.replicates(iter(chunks), p_target)
     metrics = {
         name: summarise(value, column, n=len(trials))
         for (name, value), column in zip(values.items(), found.T, strict=True)

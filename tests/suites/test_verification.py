@@ -57,6 +57,23 @@ def test_the_same_draws_serve_several_lists():
     assert alone.metrics == whole.metrics
 
 
+def test_a_bar_knows_how_many_chunks_there_are():
+    trials = scored()
+    speakers = speakers_of(trials.names)
+    seen = []
+
+    def watch(chunks, total):
+        seen.append(total)
+        for chunk in chunks:
+            seen.append(len(chunk))
+            yield chunk
+
+    draws = Draws.of(speakers, 700, np.random.default_rng(0))
+    watched = evaluate(trials, speakers, draws=draws, watch=watch)
+    assert seen[0] == len(seen) - 1 and sum(seen[1:]) == 700
+    assert watched.metrics == evaluate(trials, speakers, draws=draws).metrics
+
+
 def test_a_single_speaker_gives_no_interval():
     trials = scored()
     assert evaluate(trials, ["one"] * 60, replicates=50).metrics["eer"].low is None
