@@ -78,9 +78,12 @@ class Trials:
 
     def compact(self) -> "Trials":
         """The same list, with the names of its own trials alone."""
-        used, place = np.unique(np.concatenate([self.enrolment, self.test]), return_inverse=True)
-        sides = place[: len(self)], place[len(self) :]
-        return Trials(self.names[used], *sides, self.labels, self.scores)
+        used = np.zeros(len(self.names), dtype=bool)
+        used[self.enrolment] = used[self.test] = True
+        if used.all():
+            return self
+        place = np.cumsum(used) - 1
+        return Trials(self.names[used], place[self.enrolment], place[self.test], self.labels, self.scores)
 
     def with_scores(self, scores: FloatArray) -> "Trials":
         """The same list with these scores."""
