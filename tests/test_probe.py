@@ -527,24 +527,25 @@ from importlib.abc import MetaPathFinder
 
 class Hidden(MetaPathFinder):
     def find_spec(self, name, path, target=None):
-        if name.partition(".")[0] == "torch":
-            raise ModuleNotFoundError("No module named 'torch'", name="torch")
+        if name.partition(".")[0] == "{library}":
+            raise ModuleNotFoundError("No module named '{library}'", name="{library}")
 
 {how}
 import probe
 sys.exit(probe.main(sys.argv[1:]))
 """
-HOW = ["sys.modules['torch'] = None", "sys.meta_path.insert(0, Hidden())"]
+HOW = ["sys.modules['{library}'] = None", "sys.meta_path.insert(0, Hidden())"]
 
 
-@pytest.mark.parametrize("how", HOW)
-def test_without_torch_neighbours_work_and_linear_heads_say_what_they_need(tmp_path, how):
+@pytest.mark.parametrize(("library", "how"), [("torch", HOW[0]), ("torch", HOW[1]), ("numba", HOW[0])])
+def test_without_torch_neighbours_work_and_linear_heads_say_what_they_need(tmp_path, library, how):
+    hidden = HIDDEN.format(how=how.format(library=library), library=library)
     task = listed(tmp_path, "one")
 
     def without_torch(track):
         words = ["--tasks", task, "--track", track, "--output-dir", tmp_path / track, "--store", tmp_path / "store"]
         return subprocess.run(
-            [sys.executable, "-c", HIDDEN.format(how=how), *map(str, words), "--bootstrap", "20"],
+            [sys.executable, "-c", hidden, *map(str, words), "--bootstrap", "20"],
             cwd=ROOT, capture_output=True, text=True, check=False, timeout=120,
         )  # fmt: skip
 
@@ -553,7 +554,7 @@ def test_without_torch_neighbours_work_and_linear_heads_say_what_they_need(tmp_p
     assert len(values(tmp_path / "knn/logmel")) == 2
     refused = without_torch("linear")
     assert refused.returncode == 2
-    assert "`uv run --extra torch probe.py" in refused.stderr and "Traceback" not in refused.stderr
+    assert f"need {library}: `uv run --extra torch probe.py" in refused.stderr and "Traceback" not in refused.stderr
     assert not (tmp_path / "linear").exists()
 
 

@@ -23,7 +23,7 @@ from earmark.errors import EarmarkError, MissingError
 from earmark.models.audio_text import usable_device
 from earmark.models.encoders import Encoder
 from earmark.models.encoders.given import GivenEmbeddings
-from earmark.probes.training import torch_library
+from earmark.probes.training import missing, torch_library
 from earmark.report.files import locked, write_together
 from earmark.report.provenance import file_name
 from earmark.report.tables import to_csv
@@ -54,7 +54,7 @@ def tell_run(arguments: Namespace) -> int:
     asked = chosen(arguments.tasks)
     settings = settings_of(arguments)
     if LINEAR in settings.tracks:
-        require_torch()
+        require_libraries()
         if arguments.device != "auto":
             usable_device(arguments.device, arguments.dtype)
     tasks, skipped = sorted_out(asked, settings, arguments)
@@ -120,14 +120,15 @@ def settings_of(arguments: Namespace) -> Settings:
     )
 
 
-def require_torch() -> None:
-    """Say which command supplies torch before anything is embedded; importing it waits until it is needed."""
-    try:
-        there = find_spec("torch") is not None
-    except (ImportError, ValueError):  # an import hook, or a module that was put in its place, may raise here already
-        there = False
-    if not there:
-        torch_library()
+def require_libraries() -> None:
+    """Say which command supplies what linear heads need before anything is embedded; importing it waits until then."""
+    for library in ("torch", "numba"):
+        try:
+            there = find_spec(library) is not None
+        except (ImportError, ValueError):  # an import hook, or a module put in its place, may raise here already
+            there = False
+        if not there:
+            raise missing(library)
 
 
 def head_device(settings: Settings) -> Settings:
@@ -198,9 +199,12 @@ def one_by_one(jobs: Sequence[Job], encoder: Encoder | GivenEmbeddings) -> Itera
 
 def in_processes(jobs: Sequence[Job], arguments: Namespace) -> Iterator[tuple[str, dict[str, Any]]]:
     """Tasks in processes of their own, which share the store; one that dies takes its task with it alone."""
-    silent = Namespace(**{**vars(arguments), "quiet": True})  # bars of several processes would write over each other
+    processes = min(arguments.jobs, len(jobs))
+    silent = Namespace(
+        **{**vars(arguments), "quiet": True, "jobs": processes}
+    )  # their bars would write over each other
     waiting = [replace(job, arguments=silent) for job in jobs]
-    for job, outcome in _pooled(waiting, arguments.jobs):
+    for job, outcome in _pooled(waiting, processes):
         if outcome is not None:
             waiting.remove(job)
             yield job.task.name, outcome
@@ -235,9 +239,18 @@ def _encoder_of(spec: str, embeddings: str, device: str, dtype: str, token: str 
     return loaded_encoder(given)
 
 
+@cache
+def _share_cores(processes: int) -> None:
+    """Leave the other processes their cores: steps that wait for threads without one are many times slower."""
+    torch = torch_library()
+    torch.set_num_threads(max(1, torch.get_num_threads() // processes))
+
+
 def work_alone(job: Job) -> dict[str, Any]:
     """In a process of its own: the encoder is loaded once for all of its tasks."""
     arguments = job.arguments
+    if LINEAR in job.settings.tracks:
+        _share_cores(arguments.jobs)
     names = ("encoder", "embeddings", "device", "dtype", "token")
     try:
         encoder = _encoder_of(*(getattr(arguments, name) for name in names))

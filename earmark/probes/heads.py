@@ -9,7 +9,7 @@ head's result depends on its fold, seed, learning rate and data, not on which he
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -28,11 +28,15 @@ from earmark.probes.training import (
     error_of,
     generator_of,
     initial_parameters,
+    missing,
     one_epoch,
     outputs_of,
     schedule,
     torch_library,
 )
+
+if TYPE_CHECKING:
+    from earmark.probes.compiled import CompiledHeads
 
 ROWS_CHECKED_AT_ONCE = 65_536
 
@@ -125,7 +129,7 @@ def train_heads(
     order = np.argsort([-len(own) for own in trained], kind="stable")  # those with the most steps come first
     generators = [generator_of(groups[g][1], groups[g][0].number) for g in order]
     fresh = [initial_parameters(x.shape[1], recipe.n_outputs, generator) for generator in generators]
-    heads = BatchedHeads(fresh, learning_rates, device)
+    heads = _engine(fresh, learning_rates, device, by_row=offsets is None and x.dtype == np.float32)
     records = [[_Record(groups[g], rate) for rate in learning_rates] for g in order]
     error = error_of(recipe.loss, recipe.pos_weight)
     inputs = Inputs(x, device)
@@ -144,16 +148,30 @@ def train_heads(
     return [record.head(inputs, starts) for own in kept for record in own]
 
 
-def _train_epoch(heads: BatchedHeads, inputs: Inputs, targets: Tensor, batches: Batches, error: ErrorOfLogits) -> None:
+def _engine(
+    fresh: Sequence[Parameters], rates: Sequence[float], device: str, by_row: bool
+) -> "BatchedHeads | CompiledHeads":
+    """What trains the heads: on a CPU, small batches of rows are worth compiled code; big ones are a product's work."""
+    if device != "cpu" or not by_row:
+        return BatchedHeads(fresh, rates, device)
+    try:
+        from earmark.probes.compiled import CompiledHeads
+    except ImportError as error:
+        raise missing("numba") from error
+    return CompiledHeads(fresh, rates)
+
+
+def _train_epoch(
+    heads: "BatchedHeads | CompiledHeads", inputs: Inputs, targets: Tensor, batches: Batches, error: ErrorOfLogits
+) -> None:
     """Every step of an epoch; a group that has run out of batches waits for the others."""
     torch = torch_library()
     rows = torch.as_tensor(batches.rows).to(targets.device)
     shares = torch.as_tensor(batches.shares)[:, :, None, None, :].to(targets.device)
     for step, active in enumerate(batches.active):
-        at = rows[step, :active].reshape(-1)
-        x = inputs[at].view(active, -1, inputs.width)
-        y = targets.index_select(0, at).view(active, -1, *targets.shape[1:])
-        heads.step(x, y.transpose(1, 2).unsqueeze(1) if y.ndim == 3 else y, shares[step, :active], error)
+        at = rows[step, :active]
+        y = targets.index_select(0, at.reshape(-1)).view(active, -1, *targets.shape[1:])
+        heads.step(inputs, at, y.transpose(1, 2).unsqueeze(1) if y.ndim == 3 else y, shares[step, :active], error)
 
 
 class _Record:

@@ -9,6 +9,8 @@ With M = W∘γ, the error e of the logits (C, B) and the batch X̂ (B, D):
 Heads lie on two axes: G groups, of one fold and seed each, which draw their own batches, and R learning rates, which
 share their group's batches. Adam's step is proportional to its learning rate, so a head with rate r is stored as its
 parameters divided by r: then one optimiser with one rate, the schedule's factor, moves them all.
+
+Small batches on a CPU take `compiled.CompiledHeads` in place of BatchedHeads.
 """
 
 from collections.abc import Callable, Sequence
@@ -53,8 +55,13 @@ def torch_library() -> Any:
     try:
         import torch
     except ImportError as error:
-        raise MissingError("Linear probes need torch: `uv run --extra torch probe.py …`.") from error
+        raise missing("torch") from error
     return torch
+
+
+def missing(library: str) -> MissingError:
+    """What to say where a library that linear probes need is not there."""
+    return MissingError(f"Linear probes need {library}: `uv run --extra torch probe.py …`.")
 
 
 def schedule(epoch: int, epochs: int) -> float:
@@ -132,13 +139,14 @@ class BatchedHeads:
         parts = rest.view(*shape, -1).split([self.n_inputs, self.n_inputs, self.n_outputs], dim=2)
         return Parameters(parts[0], parts[1], weight.view(*shape, self.n_outputs, self.n_inputs), parts[2])
 
-    def step(self, x: Tensor, y: Tensor, shares: Tensor, error: ErrorOfLogits) -> None:
+    def step(self, inputs: Inputs, rows: Tensor, y: Tensor, shares: Tensor, error: ErrorOfLogits) -> None:
         """One step of Adam for the first len(x) groups.
 
-        x: (g, B, D) normalised inputs. y: as `error` wants it. shares: (g, 1, 1, B), as in Batches. error: the
-        derivative of a single row's loss.
+        rows: (g, B) of the inputs. y: as `error` wants it. shares: (g, 1, 1, B), as in Batches. error: the derivative
+        of a single row's loss.
         """
         torch = torch_library()
+        x = inputs[rows.reshape(-1)].view(*rows.shape, inputs.width)
         groups, rates, rate, outputs, inputs = len(x), len(self.rate), self.rate, self.n_outputs, self.n_inputs
         scale, shift, weight, bias = (value[:groups] for value in self.values)
         d_scale, d_shift, d_weight, d_bias = (gradient[:groups] for gradient in self.gradients)

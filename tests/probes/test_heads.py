@@ -99,6 +99,26 @@ def test_frames_are_trained_clip_by_clip_without_the_unknown_ones():
     np.testing.assert_allclose(head.test, expected, atol=2e-5)  # predicted for unknown frames too
 
 
+@pytest.mark.parametrize("loss", LOSSES)
+@pytest.mark.parametrize(("width", "outputs", "batch"), [(12, 4, 7), (13, 1, 1), (5, 2, 32), (33, 17, 5), (8, 35, 6)])
+def test_compiled_steps_are_those_of_torch(loss, width, outputs, batch):
+    rng = np.random.default_rng(width)
+    x = rng.normal(size=(70, width)).astype(np.float32)
+    y = {
+        "cross_entropy": np.arange(70) % max(outputs, 2),
+        "binary_cross_entropy": (rng.random((70, outputs)) < 0.4).astype(int),
+        "squared_error": rng.normal(size=(70, outputs)),
+    }[loss]
+    recipe = Recipe(loss, max(outputs, 2) if loss == "cross_entropy" else outputs, 3, batch)
+    arguments = (x, y, [fold(70), fold(50, 1, 2)], recipe, lambda outputs, rows: -float(np.square(outputs).mean()))
+    both = {"seeds": (0, 1), "learning_rates": (1e-2, 1e-4)}
+    compiled, by_torch = train_heads(*arguments, **both), train_heads(*arguments, **both, offsets=np.arange(71))
+    for one, other in zip(compiled, by_torch, strict=True):
+        for got, want in zip(one.parameters, other.parameters, strict=True):
+            np.testing.assert_allclose(got, want, atol=2e-5)
+        np.testing.assert_allclose(one.test, other.test, atol=5e-5)
+
+
 def test_the_schedule_by_hand():
     assert [schedule(e, 4) for e in range(4)] == pytest.approx(
         [1, 0.55 + 0.45 * 0.5**0.5, 0.55, 0.55 - 0.45 * 0.5**0.5]
