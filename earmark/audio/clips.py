@@ -57,6 +57,15 @@ def shown_clip(clip: Clip) -> str:
     return f"{clip.tar.name}:{clip.name}" if isinstance(clip, TarMember) else clip.name
 
 
+def file_stamp(path: Path) -> str:
+    """What changes when a file does: size, inode, and times of modification and of change.
+
+    The last cannot be set back by hand, as tools that unpack archives do with the other. OSError as of `stat`.
+    """
+    found = path.stat()
+    return f"{found.st_size} {found.st_ino} {found.st_mtime_ns} {found.st_ctime_ns}"
+
+
 def tar_members(path: Path) -> list[TarMember]:
     """The regular files of an uncompressed tar file, in their order; folders and links are passed over.
 

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from earmark.models.encoders import Encoder
 from earmark.models.encoders.given import GivenEmbeddings
+from earmark.probes.knn import CHOICES_OF_K
 from earmark.report.documents import render
 from earmark.report.files import write_together
 from earmark.report.plots import line_chart
@@ -28,7 +29,7 @@ from earmark.report.provenance import (
 from earmark.report.summaries import ProbeSummary, to_json
 from earmark.report.tables import to_csv, to_tex
 from earmark.suites.probe_tables import averages, by_layer, comparisons
-from earmark.suites.probe_tracks import Settings
+from earmark.suites.probe_tracks import RATES, Settings
 from earmark.suites.task_data import labels_hash, manifest_of, status
 from earmark.suites.xares import Task
 
@@ -73,6 +74,8 @@ def write(
         confusions=[{"task": known[name].formal_name, **one} for name, one in shown],
         has_layers=bool(lines),
         signatures=signatures(summary),
+        rates=", ".join(f"{rate:g}" for rate in RATES),
+        ks=", ".join(map(str, CHOICES_OF_K)),
     )
     contents: dict[Path, str | bytes | None] = {
         folder / "summary.json": text,
@@ -142,7 +145,6 @@ def summarise(
     files = [path for path in manifests if path.is_file()]
     present = [task for task in tasks if status(task, arguments.data_root).present]
     data = {task.name: labels_hash(task, arguments.data_root) for task in present}
-    missing = {f"clips of {name} without an embedding": outcome["n_missing"] for name, outcome in outcomes.items()}
     return {
         **provenance(
             script=arguments.script,
@@ -151,7 +153,7 @@ def summarise(
             device=str(encoder.description.get("device", "cpu")),
             inputs={path: len(path.read_text(encoding="utf-8", errors="replace").splitlines()) - 1 for path in files},
             parameters=parameters,
-            exclusions=exclusions(missing),
+            exclusions=exclusions({what: n for one in outcomes.values() for what, n in one["left_out"].items()}),
             signature=signature(
                 suite="probe",
                 track="any",

@@ -16,9 +16,10 @@ from pathlib import Path
 from typing import Any
 
 from earmark import __version__, script
+from earmark.audio.clips import file_stamp
 from earmark.commands.encoders import loaded_encoder
 from earmark.commands.probe_report import failures, to_npz, write
-from earmark.embeddings.store import EmbeddingStore
+from earmark.embeddings.store import PREPROCESSING, EmbeddingStore
 from earmark.errors import EarmarkError, MissingError
 from earmark.models.audio_text import usable_device
 from earmark.models.encoders import Encoder
@@ -167,26 +168,28 @@ def key_of(task: Task, settings: Settings, encoder: Encoder | GivenEmbeddings, a
     everything = [
         __version__,
         VERSION,
+        PREPROCESSING,
         known,
         asdict(settings),
         encoder.identity,
         fingerprint(task, arguments.data_root),
-        [f"{path.name} {path.stat().st_size} {path.stat().st_mtime_ns}" for path in model_files(task, settings)],
+        [f"{path.name} {file_stamp(path)}" for path in model_files(task, settings)],
     ]
     return sha256(json.dumps(everything, sort_keys=True, default=str).encode()).hexdigest()
 
 
 def model_files(task: Task, settings: Settings) -> list[Path]:
-    """The files of a recogniser's language model, where it is a folder here."""
-    folder = Path(settings.language_model)
-    return sorted(path for path in folder.iterdir() if path.is_file()) if task.type == "asr" and folder.is_dir() else []
+    """The files of a recogniser's language model or of a retrieval task's tokenizer, where it is a folder here."""
+    folder = Path({"asr": settings.language_model, "retrieval": settings.tokenizer}.get(task.type) or "")
+    return sorted(path for path in folder.iterdir() if path.is_file()) if folder.name and folder.is_dir() else []
 
 
 def finished_task(folder: Path, task: Task, key: str) -> dict[str, Any] | None:
-    """What an earlier run found with the same key."""
+    """What an earlier run found with the same key, if the predictions that it wrote are still there."""
     try:
         known = json.loads((folder / "tasks" / f"{file_name(task.name)}.json").read_text(encoding="utf-8"))
-        return dict(known) if known["key"] == key else None
+        there = all((folder / "predictions" / name).is_file() for name in known["predictions"])
+        return dict(known) if known["key"] == key and there else None
     except (OSError, ValueError, KeyError, TypeError):
         return None
 
@@ -281,26 +284,21 @@ def work(job: Job, encoder: Encoder | GivenEmbeddings) -> dict[str, Any]:
         return failed(traceback.format_exc() if arguments.debug else f"{type(error).__name__}: {error}")
     rows = [{**asdict(row), "score": row.score.as_dict()} for row in found.rows]
     outcome: dict[str, Any] = {"key": job.key, "rows": rows, "classes": found.classes, "confusions": found.confusions}
-    outcome |= {"failed": found.failed, "n_missing": found.n_missing}
+    outcome |= {"failed": found.failed, "left_out": found.left_out}
     name = file_name(job.task.name)
-    kept = job.folder / "tasks" / f"{name}.json"
-    contents: dict[Path, str | bytes | None] = {
-        **{
-            job.folder / "predictions" / f"{name}_{track}_{protocol}.csv": to_csv(table)
-            for (track, protocol), table in found.predictions.items()
-        },
-        **{
-            job.folder / "predictions" / f"{name}_{track}_{protocol}.npz": to_npz(arrays)
-            for (track, protocol), arrays in found.outputs.items()
-        },
+    predictions: dict[str, str | bytes | None] = {
+        **{f"{name}_{track}_{protocol}.csv": to_csv(table) for (track, protocol), table in found.predictions.items()},
+        **{f"{name}_{track}_{protocol}.npz": to_npz(arrays) for (track, protocol), arrays in found.outputs.items()},
     }
-    if not found.failed:  # what failed is tried again
-        contents[kept] = json.dumps(outcome, allow_nan=False) + "\n"
-    write_together(contents)
+    outcome["predictions"] = list(predictions)
+    # What failed is tried again; and what an earlier run knew no longer fits the predictions that stand there now.
+    known = None if found.failed else json.dumps(outcome, allow_nan=False) + "\n"
+    contents = {job.folder / "predictions" / file: content for file, content in predictions.items()}
+    write_together({**contents, job.folder / "tasks" / f"{name}.json": known})
     return outcome
 
 
 def failed(error: EarmarkError | ValueError | str) -> dict[str, Any]:
     """The outcome of a task of which nothing could be scored."""
     told = {"error": str(error), "missing": isinstance(error, MissingError)}
-    return {"rows": [], "classes": [], "confusions": [], "n_missing": 0, "failed": [told]}
+    return {"rows": [], "classes": [], "confusions": [], "left_out": {}, "failed": [told]}

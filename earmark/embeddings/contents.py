@@ -7,7 +7,7 @@ from hashlib import sha256
 from pathlib import Path
 from threading import Lock
 
-from earmark.audio.clips import Clip, TarMember
+from earmark.audio.clips import Clip, TarMember, file_stamp
 
 SETTLED = 2.0  # seconds since a file's last change: until then, another change might leave the same time stamp
 WRITTEN_TOGETHER = 512
@@ -16,8 +16,8 @@ WRITTEN_TOGETHER = 512
 class ContentHashes:
     """Hashes of the contents of clips, kept in a small database that threads and processes share.
 
-    A file counts as untouched while size, inode, and times of modification and of change are the same; the last
-    cannot be set back by hand. The database only saves time: where it cannot be used, files are read.
+    A file counts as untouched while its `file_stamp` is the same. The database only saves time: where it cannot be
+    used, files are read.
     """
 
     def __init__(self, path: Path) -> None:
@@ -41,13 +41,13 @@ class ContentHashes:
         path = clip.tar if isinstance(clip, TarMember) else clip
         part = f"\0{clip.offset} {clip.size}" if isinstance(clip, TarMember) else ""
         name = sha256(os.fsencode(path.absolute()) + part.encode()).digest()[:16]
-        stamp, changed = _stamp(path)
+        stamp = file_stamp(path)
         with self._lock:
             known = self._new.get(name) or self._known(name)
         if known is not None and known[0] == stamp:
             return known[1].hex()
         digest = sha256(clip.read()).digest() if isinstance(clip, TarMember) else _read(path)
-        if changed < time.time() - SETTLED and _stamp(path)[0] == stamp:
+        if _settled(path) and file_stamp(path) == stamp:
             with self._lock:
                 self._new[name] = (stamp, digest)
                 if len(self._new) >= WRITTEN_TOGETHER:
@@ -87,11 +87,10 @@ class ContentHashes:
             self._database = None
 
 
-def _stamp(path: Path) -> tuple[str, float]:
-    """What changes when a file does, and when it last did."""
+def _settled(path: Path) -> bool:
+    """Whether a file's last change is so long ago that another would have got another time."""
     found = path.stat()
-    stamp = f"{found.st_size} {found.st_ino} {found.st_mtime_ns} {found.st_ctime_ns}"
-    return stamp, max(found.st_mtime, found.st_ctime)
+    return max(found.st_mtime, found.st_ctime) < time.time() - SETTLED
 
 
 def _read(path: Path) -> bytes:

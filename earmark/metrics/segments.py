@@ -14,23 +14,25 @@ from numpy.typing import ArrayLike, NDArray
 
 BoolArray = NDArray[np.bool_]
 
-THRESHOLD = 0.5
 AVERAGES = ("macro", "micro")
 ROUNDING = 1e-6  # of a frame: 0.3 s / 0.1 s is 2.9999999999999996
 
 
 def events_to_frames(
-    events: Iterable[tuple[float, float, int]], n_frames: int, hop: float, n_labels: int
+    events: Iterable[tuple[float, float, int]], n_frames: int, hop: float, n_labels: int, *, late: bool = False
 ) -> NDArray[np.uint8]:
     """Events as 0/1 for each frame and label: (n_frames, n_labels).
 
     events: (onset, offset, label), seconds from the start of the clip, labels 0 … n_labels − 1. hop: seconds from
     frame to frame. Frame t lasts from t·hop to (t + 1)·hop; an event is on in every frame it overlaps. What lies
-    beyond the last frame is cut off. An event of no length overlaps nothing. ValueError: a label out of range, an
-    offset before its onset, a negative onset, a hop that is not positive.
+    beyond the last frame is cut off. An event of no length overlaps nothing. late: an event begins with the first frame
+    that begins within it, as X-ARES has it; one between two beginnings of frames is then on in none. ValueError: a
+    label out of range, an offset before its onset, a negative onset, a hop that is not positive.
 
     >>> events_to_frames([(0.1, 0.35, 0), (0.4, 9.0, 1)], n_frames=6, hop=0.1, n_labels=2).T.tolist()
     [[0, 1, 1, 1, 0, 0], [0, 0, 0, 0, 1, 1]]
+    >>> events_to_frames([(0.15, 0.35, 0)], n_frames=4, hop=0.1, n_labels=1, late=True).T.tolist()
+    [[0, 0, 1, 1]]
     """
     _positive(hop, "hop")
     frames = np.zeros((n_frames, n_labels), dtype=np.uint8)
@@ -40,7 +42,7 @@ def events_to_frames(
         if not 0 <= onset <= offset:
             raise ValueError(f"an event from {onset} s to {offset} s: onsets are not negative and come before offsets")
         if onset < offset:
-            first = math.floor(onset / hop + ROUNDING)
+            first = math.ceil(onset / hop - ROUNDING) if late else math.floor(onset / hop + ROUNDING)
             end = math.ceil(min(offset / hop, n_frames) - ROUNDING)
             frames[first:end, label] = 1
     return frames
@@ -57,16 +59,26 @@ def frames_per_segment(segment_seconds: float, hop: float) -> int:
     return max(1, math.ceil(segment_seconds / hop - ROUNDING))
 
 
-def segment_maxima(frames: NDArray[Any], size: int, offsets: ArrayLike | None = None) -> NDArray[Any]:
+def segments_of(lengths: NDArray[np.int64], size: int, *, whole: bool = False) -> NDArray[np.int64]:
+    """How many segments of `size` frames clips of these lengths (clips,) have; whole: those that are not shorter."""
+    return lengths // size if whole else -(-lengths // size)
+
+
+def segment_maxima(
+    frames: NDArray[Any], size: int, offsets: ArrayLike | None = None, *, whole: bool = False
+) -> NDArray[Any]:
     """The maximum over each segment of `size` frames, per label: (T, C) → (segments, C).
 
     offsets: (clips + 1,) where clips begin, from 0 to T; no segment crosses from one clip into the next. None: one
-    clip. A clip's last segment may be shorter; a clip without frames has no segment.
+    clip. A clip's last segment may be shorter, and is left out if segments have to be whole, as X-ARES has it; a clip
+    without frames has no segment.
 
     >>> segment_maxima(np.array([[1], [0], [0], [0], [1]]), 2).ravel().tolist()
     [1, 0, 1]
     >>> segment_maxima(np.array([[1], [0], [0], [0], [1]]), 2, [0, 3, 5]).ravel().tolist()
     [1, 0, 1]
+    >>> segment_maxima(np.array([[1], [0], [0], [0], [1]]), 2, [0, 3, 5], whole=True).ravel().tolist()
+    [1, 1]
     """
     edges = np.array([0, len(frames)]) if offsets is None else np.asarray(offsets)
     if size < 1:
@@ -74,10 +86,11 @@ def segment_maxima(frames: NDArray[Any], size: int, offsets: ArrayLike | None = 
     if len(edges) < 1 or edges[0] != 0 or edges[-1] != len(frames) or (np.diff(edges) < 0).any():
         raise ValueError(f"offsets must rise from 0 to the number of frames, {len(frames)}")
     lengths = np.diff(edges)
-    segments = -(-lengths // size)  # ceiling
+    segments = segments_of(lengths, size)
     within = np.arange(segments.sum()) - np.repeat(np.cumsum(segments) - segments, segments)
     starts = np.repeat(edges[:-1], segments) + within * size
-    return np.maximum.reduceat(frames, starts, axis=0) if len(starts) else frames[:0]
+    maxima = np.maximum.reduceat(frames, starts, axis=0) if len(starts) else frames[:0]
+    return maxima[within < np.repeat(segments_of(lengths, size, whole=whole), segments)]
 
 
 def segment_f1(predicted: ArrayLike, reference: ArrayLike, average: Literal["macro", "micro"] | str = "macro") -> float:
@@ -101,26 +114,6 @@ def segment_f1(predicted: ArrayLike, reference: ArrayLike, average: Literal["mac
         hits, claims = hits.sum(keepdims=True), claims.sum(keepdims=True)
     f1 = np.divide(2 * hits, claims, out=np.zeros(len(hits)), where=claims > 0)
     return float(f1.mean()) if len(f1) else float("nan")
-
-
-def segment_f1_of_probabilities(
-    probabilities: NDArray[np.floating],
-    reference: NDArray[Any],
-    size: int,
-    offsets: ArrayLike | None = None,
-    *,
-    average: Literal["macro", "micro"] = "macro",
-    threshold: float = THRESHOLD,
-) -> float:
-    """F1 of frame probabilities against 0/1 frames, both (T, C), over segments of `size` frames within clips.
-
-    A segment is predicted where one of its probabilities exceeds the threshold, and true where one of its reference
-    frames is. offsets: as in `segment_maxima`. Probabilities that are not finite: ValueError.
-    """
-    if not np.isfinite(probabilities).all():
-        raise ValueError("probabilities must be finite")
-    said = segment_maxima(probabilities > threshold, size, offsets)
-    return segment_f1(said, segment_maxima(reference > 0, size, offsets), average)
 
 
 def _positive(value: float, name: str) -> None:

@@ -68,14 +68,13 @@ class CaptionedClips:
 class Retrieval:
     """Test clips and captions in the common space, and what can be found there.
 
-    audio: (n, 1024), text: (m, 1024), of length 1; clip: (m,) the clip of each caption. metrics: as
-    `retrieval_metrics`. tokenizer: which one cut the captions, and how many tokens it knows.
+    audio: (n, 1024), text: (m, 1024), of length 1; clip: (m,) the clip of each caption. tokenizer: which one cut the
+    captions, and how many tokens it knows.
     """
 
     audio: FloatArray
     text: FloatArray
     clip: IntArray
-    metrics: dict[str, float]
     fit: Fit
     tokenizer: dict[str, Any]
     parameters: dict[str, FloatArray]
@@ -84,6 +83,11 @@ class Retrieval:
     def similarity(self) -> FloatArray:
         """Cosine of every clip and caption, (n, m)."""
         return self.audio @ self.text.T
+
+    @property
+    def metrics(self) -> dict[str, float]:
+        """What `retrieval_metrics` makes of the similarities."""
+        return retrieval_metrics(self.similarity, self.clip)
 
 
 class WordTokenizer:
@@ -166,8 +170,7 @@ def train_retrieval(
 
     how = fit(parameters, recipe, len(captions), generator, loss, score)
     audio, text = _embedded(parameters, test.embeddings, _audio), _embedded(parameters, test_tokens, _text)
-    metrics = retrieval_metrics(audio @ text.T, test.clip)
-    return Retrieval(audio, text, test.clip, metrics, how, cut.description, to_numpy(parameters))
+    return Retrieval(audio, text, test.clip, how, cut.description, to_numpy(parameters))
 
 
 def _fresh(width: int, n_tokens: int, generator: Any, device: str) -> dict[str, Tensor]:

@@ -20,13 +20,14 @@ def selection(
     *,
     clip: ArrayLike | None = None,
     segment_frames: int = 1,
+    whole_segments: bool = False,
 ) -> Score:
     """The score by which a task chooses its epoch, for `train_heads`.
 
     metric: accuracy; mAP, the mean over labels that occur; mse, negated; segment_f1_macro and segment_f1_micro, over
-    segments of segment_frames frames within a clip. y: (N,) or (N, C) as in training; unknown rows are left out.
-    clip: (N,) the clip of each row. Clip metrics average the outputs of a clip's rows (its crops) before scoring;
-    segment metrics need it.
+    segments of segment_frames frames within a clip, whole_segments or the shorter last ones too. y: (N,) or (N, C) as
+    in training; unknown rows are left out. clip: (N,) the clip of each row. Clip metrics average the outputs of a
+    clip's rows (its crops) before scoring; segment metrics need it.
     """
     labels = np.asarray(y)
     clips = None if clip is None else np.asarray(clip)
@@ -44,8 +45,9 @@ def selection(
             raise ValueError("segments lie within clips; give `clip`, the clip of each row")
         keep = known_rows(labels[rows])
         edges = np.flatnonzero(np.diff(clips[rows[keep]], prepend=np.nan, append=np.nan) != 0)
-        predicted = segment_maxima(outputs[keep] > 0, segment_frames, edges)  # a logit above 0 is a probability above ½
-        reference = segment_maxima(labels[rows[keep]] > 0, segment_frames, edges)
+        # A logit above 0 is a probability above ½.
+        predicted = segment_maxima(outputs[keep] > 0, segment_frames, edges, whole=whole_segments)
+        reference = segment_maxima(labels[rows[keep]] > 0, segment_frames, edges, whole=whole_segments)
         return segment_f1(predicted, reference, average=metric.removeprefix("segment_f1_"))
 
     if metric in CLIP_SCORES:

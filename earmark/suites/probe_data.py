@@ -22,6 +22,7 @@ from earmark.models.encoders.views import PLAIN, View
 from earmark.models.scorers.cosine import Embedding
 from earmark.probes.heads import Fold
 from earmark.suites.task_data import TaskData
+from earmark.suites.task_labels import in_order
 from earmark.suites.xares import Task
 
 FloatArray = NDArray[np.floating]
@@ -111,12 +112,16 @@ def embedded(
     return Rows.of([rows for rows in found if rows is not None]), kept
 
 
-def frame_labels(task: Task, data: TaskData, rows: Rows, hop: float) -> NDArray[Any]:
-    """(R,) the class of each frame, −1 where none is said, or (R, C) 0/1, as the task has one label or any number."""
+def frame_labels(task: Task, data: TaskData, rows: Rows, hop: float, protocol: str = STRICT) -> NDArray[Any]:
+    """(R,) the class of each frame, −1 where none is said, or (R, C) 0/1, as the task has one label or any number.
+
+    As published, one of any number of labels begins with the first frame that begins within its event.
+    """
+    late = protocol == XARES and not task.one_label_per_frame
     found = []
     for place, events in enumerate(data.labels):
         n = int(rows.offsets[place + 1] - rows.offsets[place])
-        there = events_to_frames(events, n, hop, len(data.classes))
+        there = events_to_frames(events, n, hop, len(data.classes), late=late)
         found.append(np.where(there.any(axis=1), there.argmax(axis=1), -1) if task.one_label_per_frame else there)
     return np.concatenate(found)
 
@@ -127,7 +132,7 @@ def frame_labels(task: Task, data: TaskData, rows: Rows, hop: float) -> NDArray[
 def published_folds(data: TaskData) -> list[Fold]:
     """Clips that train, choose the epoch and test, as published."""
     if data.fold is not None:
-        names = sorted(set(data.fold.tolist()))
+        names = in_order(data.fold.tolist())
         parts = [data.fold == name for name in names]
         return [Fold(i, *map(np.flatnonzero, (~test, test, test))) for i, test in enumerate(parts)]
     train, valid, test = _splits(data)
@@ -141,15 +146,15 @@ def strict_folds(data: TaskData, seed: int) -> list[Fold]:
     ValueError where nothing is left to train on.
     """
     if data.fold is not None:
-        names = sorted(set(data.fold.tolist()))
+        names = in_order(data.fold.tolist())
         if len(names) == 2:  # validation would leave nothing to train on
             parts = [data.fold == name for name in names]
             return [
                 Fold(i, *_cut_off(np.flatnonzero(~test), data.group, seed), np.flatnonzero(test))
                 for i, test in enumerate(parts)
             ]
-        place = np.searchsorted(names, data.fold)
-        k = len(names)
+        k, number = len(names), {name: i for i, name in enumerate(names)}
+        place = np.array([number[name] for name in data.fold.tolist()])
         return [
             Fold(i, *map(np.flatnonzero, ((place != i) & (place != (i + 1) % k), place == (i + 1) % k, place == i)))
             for i in range(k)

@@ -60,7 +60,7 @@ def _frames(answers: Answers, names: Names) -> Told:
     def several(table: NDArray[Any]) -> list[str]:
         found = []
         for first, last in clips:
-            present = segment_maxima(table[first:last] > 0, answers.segment_frames)
+            present = segment_maxima(table[first:last] > 0, answers.segment_frames, whole=answers.whole_segments)
             found.append("|".join(f"{segment}:{names[label]}" for segment, label in np.argwhere(present)))
         return found
 

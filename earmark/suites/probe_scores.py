@@ -16,7 +16,7 @@ from earmark.metrics.classification import ranking_metrics
 from earmark.metrics.detection import SortedTrials, equal_error_rate, roc
 from earmark.metrics.resampling import Bootstrap, Estimate, multiplicities, summarise
 from earmark.metrics.retrieval import rank_captions, rank_clips
-from earmark.metrics.segments import segment_maxima
+from earmark.metrics.segments import segment_maxima, segments_of
 from earmark.metrics.word_errors import word_errors, words_right
 
 FloatArray = NDArray[np.float64]
@@ -30,9 +30,10 @@ class Answers:
     """What heads answered, one entry of each list for each head.
 
     group: (n,) the source of each scored item; fold: (n,). labels: (n,) classes, (n, C) 0/1, (n, k) numbers, (T, C)
-    frames, or references; outputs: for each head (n, C) or (T, C) logits or numbers, (n, C) vectors, or hypotheses.
-    classes: for each head (n,) the class it names, of clip tasks. edges: (n + 1,) where the items' frames begin.
-    segment_frames: of frame tasks. owner: (m,) the clip of each caption.
+    frames, or references; outputs: for each head (n, C) or (T, C) logits or numbers, (n, m) similarities of clips and
+    captions, or hypotheses. classes: for each head (n,) the class it names, of clip tasks. edges: (n + 1,) where the
+    items' frames begin. segment_frames, whole_segments: of frame tasks. owner: (m,) the clip of each caption.
+    left_out: what training went without, and how many.
     """
 
     group: Sequence[str]
@@ -42,9 +43,11 @@ class Answers:
     classes: list[IntArray] = field(default_factory=list)
     edges: IntArray | None = None
     segment_frames: int = 1
+    whole_segments: bool = False
     owner: IntArray | None = None
     by_fold: bool = False  # the score is the mean of the folds' scores, as published
     draws: bool = False
+    left_out: dict[str, int] = field(default_factory=dict)
 
     @property
     def n(self) -> int:
@@ -83,13 +86,16 @@ def _of_folds(metric: Metric, answers: Answers, bootstrap: Bootstrap) -> Values:
 
 def _part(answers: Answers, bootstrap: Bootstrap, items: NDArray[np.bool_]) -> tuple[Answers, Bootstrap]:
     """Some of the items, with the same draws of all sources."""
+    lengths = None if answers.edges is None else np.diff(answers.edges)
+    rows = items if lengths is None else np.repeat(items, lengths)
     part = replace(
         answers,
         group=[group for group, kept in zip(answers.group, items, strict=True) if kept],
         fold=answers.fold[items],
-        labels=answers.labels[items],
-        outputs=[each[items] for each in answers.outputs],
+        labels=answers.labels[rows],
+        outputs=[each[rows] for each in answers.outputs],
         classes=[each[items] for each in answers.classes],
+        edges=None if lengths is None else np.concatenate([[0], np.cumsum(lengths[items])]),
     )
     return part, Bootstrap(bootstrap.unit[items], bootstrap.weights)
 
@@ -146,15 +152,21 @@ def _by_clip(of_frames: FloatArray, answers: Answers) -> FloatArray:
 
 
 def segment_f1(answers: Answers, bootstrap: Bootstrap, average: str) -> Values:
-    """F1 over segments of frames; macro: mean over labels, one that never occurs and is never predicted counting 0."""
+    """F1 over segments of frames; macro: mean over labels, one that never occurs and is never predicted counting 0.
+
+    A label that is merely not drawn into a replicate is left out of the replicate's mean.
+    """
     assert answers.edges is not None
-    size = answers.segment_frames
-    segments = -(-np.diff(answers.edges) // size)
-    edges = np.concatenate([[0], np.cumsum(segments)])
-    true = segment_maxima(answers.labels > 0, size, answers.edges).astype(float)
+    size, whole = answers.segment_frames, answers.whole_segments
+    edges = np.concatenate([[0], np.cumsum(segments_of(np.diff(answers.edges), size, whole=whole))])
+
+    def present(frames: NDArray[Any]) -> FloatArray:
+        return segment_maxima(frames > 0, size, answers.edges, whole=whole).astype(float)
+
+    true = present(answers.labels)
 
     def counts(outputs: NDArray[Any]) -> FloatArray:
-        said = segment_maxima(outputs > 0, size, answers.edges).astype(float)  # a logit above 0 is more likely than not
+        said = present(outputs)  # a logit above 0 is more likely than not
         stacked = np.concatenate([said * true, said + true], axis=1)
         sums = np.concatenate([np.zeros((1, stacked.shape[1])), np.cumsum(stacked, axis=0)])
         found = sums[edges[1:]] - sums[edges[:-1]]
@@ -163,13 +175,19 @@ def segment_f1(answers: Answers, bootstrap: Bootstrap, average: str) -> Values:
         labels = true.shape[1]
         return np.stack([found[:, :labels].sum(axis=1), found[:, labels:].sum(axis=1)], axis=1)
 
-    def formula(sums: FloatArray) -> FloatArray:
+    def formula(sums: FloatArray, nowhere: NDArray[np.bool_]) -> FloatArray:
         half = sums.shape[-1] // 2
         hits, claims = sums[..., :half], sums[..., half:]
         f1 = np.divide(2 * hits, claims, out=np.zeros_like(hits), where=claims > 0)
-        return np.asarray(f1.mean(axis=-1))
+        counted = (claims > 0) | nowhere
+        with np.errstate(invalid="ignore"):
+            return np.asarray((f1 * counted).sum(axis=-1) / counted.sum(axis=-1))
 
-    return _from_sums([counts(each) for each in answers.outputs], formula, bootstrap)
+    found = []
+    for each in map(counts, answers.outputs):
+        nowhere = each[:, each.shape[1] // 2 :].sum(axis=0) == 0
+        found.append(_from_sums([each], partial(formula, nowhere=nowhere), bootstrap))
+    return np.concatenate([values for values, _ in found]), np.concatenate([drawn for _, drawn in found], axis=1)
 
 
 def word_accuracy(answers: Answers, bootstrap: Bootstrap) -> Values:

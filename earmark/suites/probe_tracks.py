@@ -61,9 +61,9 @@ def linear(
     hop: float | None,
 ) -> tuple[Answers, str, IntArray]:
     """Heads of all folds, seeds and learning rates, trained together."""
-    labels, recipe, by_clip = _recipe(task, data, rows, hop)
+    labels, recipe, by_clip = _recipe(task, data, rows, hop, protocol)
     size = frames_per_segment(task.segment_seconds or 1.0, hop) if hop is not None else 1
-    published = protocol == XARES
+    published, drawn = protocol == XARES, settings.shots is not None
     crops_apart = published and hop is None
     metric = SELECTED_BY.get(task.metric, task.metric)
     clip = None if crops_apart or task.one_label_per_frame else rows.clip
@@ -72,7 +72,7 @@ def linear(
         labels,
         folds if by_clip else [_in_rows(fold, rows) for fold in folds],
         recipe,
-        selection(metric, labels, clip=clip, segment_frames=size),
+        selection(metric, labels, clip=clip, segment_frames=size, whole_segments=published),
         seeds=[settings.seed] if published or settings.shots else range(settings.seed, settings.seed + settings.seeds),
         learning_rates=[task.learning_rate] if published else RATES,
         offsets=rows.offsets if by_clip else None,
@@ -85,20 +85,23 @@ def linear(
     where = rows.of_clips(tested)
     if by_clip:
         edges = np.concatenate([[0], np.cumsum(np.diff(rows.offsets)[tested])])
-        answers = _answers(data, folds, tested, settings, labels[where], outputs, edges=edges, segment_frames=size)
+        frames: dict[str, Any] = {"edges": edges, "segment_frames": size, "whole_segments": published}
+        answers = _answers(data, folds, tested, drawn, labels[where], outputs, by_fold=published, **frames)
         return answers, chosen, tested
     if crops_apart:
         items = rows.clip[where]
     else:
         outputs = [_by_tested(each, rows.clip[where], tested) for each in outputs]
         items = tested
-    answers = _answers(data, folds, items, settings, np.asarray(data.labels)[items], outputs, by_fold=published)
+    answers = _answers(data, folds, items, drawn, np.asarray(data.labels)[items], outputs, by_fold=published)
     if task.type == "clip":
         answers.classes.extend(each.argmax(axis=1) for each in outputs)
     return answers, chosen, items
 
 
-def _recipe(task: Task, data: TaskData, rows: Rows, hop: float | None) -> tuple[NDArray[Any], Recipe, bool]:
+def _recipe(
+    task: Task, data: TaskData, rows: Rows, hop: float | None, protocol: str
+) -> tuple[NDArray[Any], Recipe, bool]:
     """Labels by row, how a head learns them, and whether batches are of whole clips."""
     if task.type != "frame":
         labels = np.asarray(data.labels)[rows.clip]
@@ -107,7 +110,7 @@ def _recipe(task: Task, data: TaskData, rows: Rows, hop: float | None) -> tuple[
         return labels, Recipe(loss, n_outputs, task.epochs, task.batch_size, task.pos_weight), False
     if hop is None:
         raise ValueError("the encoder does not say how long a frame is (hop), so events have no frames")
-    labels = frame_labels(task, data, rows, hop)
+    labels = frame_labels(task, data, rows, hop, protocol)
     loss = "cross_entropy" if task.one_label_per_frame else "binary_cross_entropy"
     return labels, Recipe(loss, len(data.classes), task.epochs, task.batch_size, task.pos_weight), True
 
@@ -134,17 +137,17 @@ def _answers(
     data: TaskData,
     folds: Sequence[Fold],
     items: IntArray,
-    settings: Settings,
+    drawn: bool,
     labels: Any,
     outputs: list[Any],
     **further: Any,
 ) -> Answers:
-    """items: the clip of each scored item."""
+    """items: the clip of each scored item. drawn: heads are draws of few-shot training, all on the first fold."""
     number = np.zeros(len(data.clips), dtype=np.int64)
-    for fold in folds if settings.shots is None else ():
+    for fold in () if drawn else folds:
         number[fold.test] = fold.number
     group = [data.group[clip] for clip in items]
-    return Answers(group, number[items], labels, list(outputs), draws=settings.shots is not None, **further)
+    return Answers(group, number[items], labels, list(outputs), draws=drawn, **further)
 
 
 # --- neighbours ---------------------------------------------------------------------------------------------
@@ -172,12 +175,8 @@ def neighbours(
         said.append(nearest_classes(x[train], labels[clip[train]], x[test], (k,), protocol=kind)[k])
     parts = [clip[rows.of_clips(fold.test)] if published else fold.test for fold in folds]
     items = parts[0] if drawn else np.concatenate(parts)
-    number = np.zeros(len(data.clips), dtype=np.int64)
-    for fold in () if drawn else folds:
-        number[fold.test] = fold.number
-    classes = said if drawn else [np.concatenate(said)]
-    group = [data.group[each] for each in items]
-    answers = Answers(group, number[items], labels[items], [], list(classes), by_fold=published, draws=drawn)
+    answers = _answers(data, folds, items, drawn, labels[items], [], by_fold=published)
+    answers.classes.extend(said if drawn else [np.concatenate(said)])
     return answers, "" if published else f"k {', '.join(chosen)}", items
 
 
@@ -201,14 +200,8 @@ def _captions(
         )
 
     found, chosen = _with_rates(towers, task, settings, protocol)
-    answers = Answers(
-        [data.group[clip] for clip in fold.test],
-        np.zeros(len(fold.test), dtype=np.int64),
-        None,
-        [each.similarity for each in found],
-        owner=test.clip,
-    )
-    return answers, chosen, fold.test
+    similarities = [each.similarity for each in found]
+    return _answers(data, [fold], fold.test, False, None, similarities, owner=test.clip), chosen, fold.test
 
 
 def _transcripts(
@@ -235,9 +228,11 @@ def _transcripts(
         found = [language_model.train_adapter(model, train, valid, test, recipe, seed=settings.seed)]
         saved = Path(settings.language_model)
         chosen = saved.resolve().name if saved.is_dir() else settings.language_model
-    group = [data.group[clip] for clip in fold.test]
-    heard = [each.hypotheses for each in found]
-    answers = Answers(group, np.zeros(len(fold.test), dtype=np.int64), list(test.transcripts), heard)
+    answers = _answers(data, [fold], fold.test, False, list(test.transcripts), [each.hypotheses for each in found])
+    if too_short := len(found[0].left_out):
+        answers.left_out["training utterances with fewer frames than CTC needs for their transcripts"] = too_short
+    if unfinished := sum(each.unfinished for each in found):
+        chosen += f"; {unfinished} of {len(fold.test)} transcripts cut at the length limit"
     return answers, chosen, fold.test
 
 

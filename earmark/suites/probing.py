@@ -37,7 +37,7 @@ from earmark.suites.xares import Task
 IntArray = NDArray[np.int64]
 
 HARDEST = 8  # classes whose confusions are shown
-VERSION = 1  # raise it whenever a score of the same embeddings changes
+VERSION = 2  # raise it whenever a score of the same embeddings changes
 ALSO = {("regression", "mse"): ("mae",), ("regression", "mae"): ("mse",)}  # metrics reported beside the task's own
 
 
@@ -63,7 +63,7 @@ class Row:
 class Probed:
     """A finished task. predictions: {(track, protocol): a row for each test item}; outputs: the numbers behind them,
     where a class or label was chosen by them. classes, confusions: as `per_class` and `hardest` give them, with track
-    and protocol. failed: tracks and protocols that could not be scored, with the error. n_missing: clips left out.
+    and protocol. failed: tracks and protocols that could not be scored, with the error. left_out: {what: how many}.
     """
 
     rows: list[Row] = field(default_factory=list)
@@ -72,7 +72,7 @@ class Probed:
     confusions: list[dict[str, Any]] = field(default_factory=list)
     outputs: dict[tuple[str, str], dict[str, NDArray[Any]]] = field(default_factory=dict)
     failed: list[dict[str, Any]] = field(default_factory=list)
-    n_missing: int = 0
+    left_out: dict[str, int] = field(default_factory=dict)
 
 
 def probe(
@@ -95,8 +95,10 @@ def probe(
     rows, kept = embedded(
         encoder, data.clips, view, store, batch_size=batch_size, root=root, allow_missing=allow_missing, watch=watch
     )
-    data = data if kept.all() else data.take(kept)
-    found = Probed(n_missing=int((~kept).sum()))
+    found = Probed()
+    if not kept.all():
+        found.left_out[f"clips of {task.name} without an embedding"] = int((~kept).sum())
+        data = _without(task, data, ~kept)
     for layer, of_layer in _layers(rows, encoder, view.layers, settings.layers):
         for track in settings.tracks:
             if track == KNN and not task.knn:
@@ -111,6 +113,16 @@ def probe(
                     place = {"track": track, "protocol": protocol, "layer": layer}
                     found.failed.append({**place, "error": str(error), "missing": missing})
     return found
+
+
+def _without(task: Task, data: TaskData, missing: NDArray[np.bool_]) -> TaskData:
+    """The data without some clips; EarmarkError where a split or fold lost all of its clips."""
+    left = data.take(~missing)
+    parts, of_left = (data.split, left.split) if data.fold is None else (data.fold, left.fold)
+    assert parts is not None and of_left is not None
+    if empty := sorted(set(parts.tolist()) - set(of_left.tolist())):
+        raise EarmarkError(f"{task.name}: no clip of {', '.join(empty)} has an embedding; nothing can stand in for it.")
+    return left
 
 
 def _layers(
@@ -173,6 +185,8 @@ def _note(
 ) -> None:
     """Score the answers, and keep what they were."""
     track, protocol, layer = place
+    for reason, count in answers.left_out.items():
+        found.left_out[f"{reason} ({task.name}, {track}, {protocol})"] = count
     for metric in metrics_of(task, track):
         rng = np.random.default_rng((settings.seed, crc32(task.name.encode())))
         estimate = score(metric, answers, settings.replicates, rng)

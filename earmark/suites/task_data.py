@@ -29,7 +29,7 @@ import numpy as np
 import soundfile
 from numpy.typing import NDArray
 
-from earmark.audio.clips import Clip, TarMember, shown_clip, tar_members
+from earmark.audio.clips import Clip, TarMember, file_stamp, shown_clip, tar_members
 from earmark.errors import DataError, EarmarkError, Fault, MissingError, shown_path
 from earmark.suites.task_labels import Labels, encoded, label_of_cell, label_of_json
 from earmark.suites.xares import SPLITS, Task
@@ -125,7 +125,7 @@ def status(task: Task, data_root: Path) -> Status:
 
 
 def fingerprint(task: Task, data_root: Path) -> str:
-    """A digest that changes when a task's labels or clips do, without opening a clip: sizes and times stand for them.
+    """A digest that changes when a task's labels or clips do, without opening a clip: file stamps stand for them.
 
     MissingError where data are missing.
     """
@@ -145,8 +145,7 @@ def fingerprint(task: Task, data_root: Path) -> str:
         clips = sorted({tar for glob in patterns for tar in _tar_files(task, data_root, glob)})
     for clip in clips:
         with contextlib.suppress(OSError):  # reading says what is not there
-            state = clip.stat()
-            digest.update(f"{clip.name}\0{state.st_size}\0{state.st_mtime_ns}\0".encode())
+            digest.update(f"{clip.name}\0{file_stamp(clip)}\0".encode())
     return digest.hexdigest()
 
 

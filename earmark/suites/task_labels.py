@@ -7,7 +7,7 @@ that training knows.
 
 import json
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -201,7 +201,7 @@ def encoded(
     if task.type in ("retrieval", "asr"):
         return list(raw), [], []
     names = [_names(task, label) for label in raw]
-    classes = _sorted(_taught(names, parts, folds))
+    classes = in_order(_taught(names, parts, folds))
     place = {name: code for code, name in enumerate(classes)}
     where = "in other folds" if folds else "among the training labels"
     wrong = [(i, f"{name!r} is not {where}") for i, found in enumerate(names) for name in found if name not in place]
@@ -233,6 +233,12 @@ def _taught(names: Sequence[Sequence[str]], parts: Sequence[str], folds: bool) -
     }
 
 
-def _sorted(classes: set[str]) -> list[str]:
-    numbers = all(name.isdecimal() for name in classes)
-    return sorted(classes, key=lambda name: (int(name), name)) if numbers else sorted(classes)
+def in_order(names: Iterable[str]) -> list[str]:
+    """Each name once, sorted: as numbers where all are.
+
+    >>> in_order(["10", "9", "1", "9"]), in_order(["b", "10", "9"])
+    (['1', '9', '10'], ['10', '9', 'b'])
+    """
+    found = set(names)
+    numbers = all(name.isdecimal() for name in found)
+    return sorted(found, key=lambda name: (int(name), name)) if numbers else sorted(found)

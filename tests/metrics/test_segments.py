@@ -10,7 +10,6 @@ from earmark.metrics.segments import (
     events_to_frames,
     frames_per_segment,
     segment_f1,
-    segment_f1_of_probabilities,
     segment_maxima,
 )
 
@@ -31,8 +30,8 @@ def test_segments_of_hand_made_events():
     assert segment_maxima(said, 4, [0, 8, 16]).tolist() == PREDICTED
     # Dog: 2 hits, 1 false alarm; speech: 1 hit, 1 miss, 1 false alarm.
     size = frames_per_segment(1.0, 0.25)
-    macro = segment_f1_of_probabilities(0.9 * said, reference, size, [0, 8, 16])
-    micro = segment_f1_of_probabilities(0.9 * said, reference, size, [0, 8, 16], average="micro")
+    segments = [segment_maxima(each, size, [0, 8, 16]) for each in (said, reference)]
+    macro, micro = segment_f1(*segments), segment_f1(*segments, "micro")
     assert macro == pytest.approx((4 / 5 + 2 / 4 + 0) / 3)
     assert micro == pytest.approx(6 / 9)
     assert macro == pytest.approx(f1_score(REFERENCE, PREDICTED, average="macro", zero_division=0))
@@ -64,10 +63,13 @@ def test_maxima_are_those_of_a_loop(lengths, size):
     assert segment_maxima(values, size, offsets).tolist() == [row.tolist() for row in expected]
 
 
-def test_the_threshold_itself_is_not_a_detection():
-    reference = np.array([[1], [1]])
-    assert segment_f1_of_probabilities(np.array([[0.5], [0.5]]), reference, 1) == 0
-    assert segment_f1_of_probabilities(np.array([[0.5], [0.51]]), reference, 2) == 1
+def test_as_published_events_begin_with_a_frame_and_short_segments_are_left_out():
+    late = [events_to_frames(events, 5, 0.1, 1, late=True).ravel().tolist() for events in ([(0.1, 0.3, 0)],
+            [(0.11, 0.3, 0)], [(0.11, 0.19, 0)])]  # fmt: skip
+    assert late == [[0, 1, 1, 0, 0], [0, 0, 1, 0, 0], [0, 0, 0, 0, 0]]
+    frames = np.array([[0], [0], [1], [1], [0], [0], [1]])
+    assert segment_maxima(frames, 2, [0, 3, 4, 7], whole=True).ravel().tolist() == [0, 0]
+    assert segment_maxima(frames, 9, [0, 3, 4, 7], whole=True).shape == (0, 1)
 
 
 def test_events_at_the_edges_of_frames():
@@ -99,6 +101,4 @@ def test_faults():
         segment_f1([[1]], [[1, 0]])
     with pytest.raises(ValueError, match="'weighted' is not one of macro, micro"):
         segment_f1([[1]], [[1]], "weighted")
-    with pytest.raises(ValueError, match="must be finite"):
-        segment_f1_of_probabilities(np.array([[np.nan]]), np.array([[1]]), 1)
     assert np.isnan(segment_f1(np.empty((2, 0)), np.empty((2, 0))))

@@ -76,6 +76,15 @@ def test_strict_folds_choose_on_the_next_fold():
     assert [parts_of(fold) for fold in found] == [[[2], [1], [0, 3]], [[0, 3], [2], [1]], [[1], [0, 3], [2]]]
 
 
+def test_numbered_folds_follow_each_other_as_numbers():
+    found = strict_folds(data([*range(1, 11)], folds=True), seed=0)
+    assert [fold.test.tolist() for fold in found] == [[i] for i in range(10)]
+    assert [fold.valid.tolist() for fold in found] == [[(i + 1) % 10] for i in range(10)]
+    assert [fold.test.tolist() for fold in published_folds(data([*range(1, 11)], folds=True))] == [
+        [i] for i in range(10)
+    ]
+
+
 def test_a_published_validation_split_is_kept():
     (fold,) = strict_folds(data(["train", "test", "valid", "train"]), seed=0)
     assert parts_of(fold) == [[0, 3], [2], [1]]
@@ -185,6 +194,11 @@ def test_frames_are_labelled_by_the_events_that_overlap_them():
     assert frame_labels(tasks()["desed"], labels, rows, hop=0.1).T.tolist() == [[0, 0, 0, 1, 0, 0], [1, 1, 0, 0, 0, 0]]
     one_each = tasks()["librispeechphoneme"]
     assert frame_labels(one_each, labels, rows, hop=0.1).tolist() == [1, 1, -1, 0, -1, -1]
+    between = replace(labels, labels=[[(0.05, 0.15, 1)], [(0.1, 0.2, 0)]])
+    published = frame_labels(tasks()["desed"], between, rows, 0.1, "xares")
+    assert frame_labels(tasks()["desed"], between, rows, 0.1).T.tolist()[1] == [1, 1, 0, 0, 0, 0]
+    assert published.T.tolist() == [[0, 0, 0, 0, 0, 1], [0, 1, 0, 0, 0, 0]]
+    assert frame_labels(one_each, between, rows, 0.1, "xares").tolist() == [1, 1, -1, -1, -1, 0]
 
 
 def test_views_are_what_task_types_need():

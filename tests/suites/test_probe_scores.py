@@ -186,10 +186,35 @@ def test_jiwer_counts_the_same_words():
 # --- replicates ---------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("by_fold", [False, True])
+@pytest.mark.parametrize("metric", ["accuracy", "mse", "mAP", "segment_f1_macro", "frame_accuracy"])
+def test_by_fold_every_replicate_is_the_mean_over_folds_of_the_sources_drawn(metric):
+    answers = replace(answers_for(metric), fold=np.arange(N) % 2, by_fold=True)
+    parts = [taken(answers, np.flatnonzero(answers.fold == fold)) for fold in (0, 1)]
+    found = score(metric, answers, 60, generator(5))
+    assert found.value == pytest.approx(np.mean([value(metric, part) for part in parts]))
+    bootstrap = Bootstrap.of(answers.group, 60, generator(5))
+    drawn = []
+    for weights in bootstrap.weights:
+        chosen = np.repeat(np.arange(N), weights[bootstrap.unit])
+        folds = [taken(answers, chosen[answers.fold[chosen] == fold]) for fold in (0, 1)]
+        drawn.append(np.mean([value(metric, fold) for fold in folds]))
+    assert (found.low, found.high) == pytest.approx(tuple(np.nanquantile(drawn, [0.025, 0.975])))
+
+
+def test_a_label_that_is_not_drawn_is_left_out_of_the_replicates_mean():
+    """Two clips, one label each, both found: whichever clip is drawn, what was there was found."""
+    frames = np.eye(2, dtype=int)
+    answers = Answers(["a", "b"], np.zeros(2, int), frames, [frames - 0.5], edges=np.array([0, 1, 2]))
+    drawn = METRICS["segment_f1_macro"](answers, Bootstrap.of(answers.group, 20, generator()))[1]
+    assert (drawn == 1).all()
+    wide = replace(answers, labels=np.eye(2, 3, dtype=int), outputs=[np.eye(2, 3) - 0.5])  # the third is nowhere
+    drawn = METRICS["segment_f1_macro"](wide, Bootstrap.of(wide.group, 20, generator()))[1]
+    assert set(drawn.ravel().round(6)) == {0.5, round(2 / 3, 6)}
+
+
 @pytest.mark.parametrize("metric", [metric for metric in METRICS if metric != "recall_at_1"])
-def test_a_replicate_is_the_metric_of_the_sources_drawn(metric, by_fold):
-    answers = replace(answers_for(metric), by_fold=by_fold and metric == "accuracy")
+def test_a_replicate_is_the_metric_of_the_sources_drawn(metric):
+    answers = answers_for(metric)
     bootstrap = Bootstrap.of(answers.group, 25, generator(5))
     drawn = METRICS[metric](answers, bootstrap)[1]
     for weights, found in zip(bootstrap.weights, drawn, strict=True):

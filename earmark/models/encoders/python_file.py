@@ -39,6 +39,8 @@ XARES = ("sampling_rate", "output_dim", "hop_size_in_ms")
 CASE = ("load", "extract_embedding")
 HEAR = ("load_model", "get_scene_embeddings", "get_timestamp_embeddings")
 CASE_RATE = 16_000
+NOT_OF_ENCODERS = ("__main__", "__mp_main__", "earmark")  # modules of the script that runs, which may lie beside one
+INSTALLED = ("site-packages", "dist-packages")
 CONTRACTS = (
     "an nn.Module whose name ends in Encoder with sampling_rate, output_dim and hop_size_in_ms (X-ARES), a class with "
     "load() and extract_embedding(path) (CASE), or the functions load_model, get_scene_embeddings and "
@@ -183,16 +185,23 @@ def _is_xares(kind: type) -> bool:
 
 
 def _source(file: Path) -> dict[str, str]:
-    """Hashes of the file with what it imported from its own folder, and of weights beside it."""
+    """Hashes of the file with what it imported from its own folder and packages in it, and of weights beside it."""
     folder = file.resolve().parent
-    modules = list(sys.modules.items())  # a script that lies in the same folder is no part of the encoder
-    imported = (getattr(module, "__file__", None) for name, module in modules if name != "__main__")
-    beside = {Path(path).resolve() for path in imported if path and path.endswith(".py")}
-    sources = {file.resolve(), *(path for path in beside if path.parent == folder)}
-    found = {"source_sha256": files_hash(sorted(sources), folder)}
+    modules = [module for name, module in list(sys.modules.items()) if name.partition(".")[0] not in NOT_OF_ENCODERS]
+    imported = (getattr(module, "__file__", None) for module in modules)
+    found = {Path(path).resolve() for path in imported if path and path.endswith(".py") and Path(path).is_absolute()}
+    sources = {file.resolve(), *(path for path in found if _lies_in(folder, path))}  # torch.ops says it is "_ops.py"
+    hashes = {"source_sha256": files_hash(sorted(sources), folder)}
     if weights := weight_files(folder):
-        found["files_sha256"] = files_hash(weights, folder)
-    return found
+        hashes["files_sha256"] = files_hash(weights, folder)
+    return hashes
+
+
+def _lies_in(folder: Path, path: Path) -> bool:
+    """Whether a file belongs to a folder, and not to an environment that lies in there too."""
+    if not path.is_relative_to(folder):
+        return False
+    return not any(part.startswith(".") or part in INSTALLED for part in path.relative_to(folder).parts)
 
 
 def _xares(kind: type, file: Path, device: str, dtype: str) -> Encoder:
