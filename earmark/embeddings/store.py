@@ -61,7 +61,8 @@ class EmbeddingStore:
         that stays away, a full disk.
         """
         if isinstance(encoder, GivenEmbeddings):
-            yield from _given(encoder, paths, view, audio_root)
+            encoder.require_view(view)
+            yield from _given(encoder, paths, audio_root)
             return
         encoder.require_view(view)
         contents = ContentHashes(self.root / "contents.sqlite")
@@ -77,14 +78,8 @@ class EmbeddingStore:
         return self.root / "-".join(filter(None, [encoder.identity, f"p{PREPROCESSING}", view.name]))
 
 
-def _given(
-    encoder: GivenEmbeddings, clips: Sequence[C], view: View, root: Path | None
-) -> Iterator[tuple[C, Embedding]]:
+def _given(encoder: GivenEmbeddings, clips: Sequence[C], root: Path | None) -> Iterator[tuple[C, Embedding]]:
     """Vectors made elsewhere; those of a tar file's member by its name."""
-    if view != PLAIN:
-        raise EarmarkError(
-            f"{encoder.name}: holds one vector for a clip; {view.name} need an encoder that hears the audio."
-        )
     ids = [Path(clip.name) if isinstance(clip, TarMember) else clip for clip in clips]
     yield from ((clip, found) for clip, (_, found) in zip(clips, encoder.embed_paths(ids, root), strict=True))
 

@@ -19,6 +19,7 @@ from numba import njit, prange
 from earmark.probes.training import ErrorOfLogits, FloatArray, Inputs, IntArray, Parameters, Tensor, torch_library
 
 OUTPUTS_AT_ONCE = 16  # of one head; a multiple of 4. Their gradient should fit the cache nearest to a core
+ONE_THREAD = 1 << 15  # weights; with fewer, a step is over before another thread has begun
 BETA_1, BETA_2, EPSILON = np.float32(0.9), np.float32(0.999), np.float32(1e-8)
 ONE, ZERO = np.float32(1), np.float32(0)
 
@@ -40,7 +41,8 @@ class CompiledHeads:
         self._steps = np.zeros(groups)
         self.factor = 1.0
         most = numba.config.NUMBA_NUM_THREADS  # type: ignore[attr-defined]  # set while numba is imported
-        numba.set_num_threads(min(torch_library().get_num_threads(), most))
+        worth_it = self.values.weight.size >= ONE_THREAD
+        numba.set_num_threads(min(torch_library().get_num_threads(), most) if worth_it else 1)
 
     def step(self, inputs: Inputs, rows: Tensor, y: Tensor, shares: Tensor, error: ErrorOfLogits) -> None:
         """One step of Adam for the first len(rows) groups; arguments as in BatchedHeads."""

@@ -4,21 +4,21 @@ xares   the published splits: where a task has no validation split, and with fol
 strict  held-out validation always: of folds, test i and validation i + 1; else a tenth of training, by source
 """
 
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from earmark.audio.clips import Clip, shown_clip
+from earmark.audio.clips import Clip, TarMember, shown_clip
 from earmark.embeddings.store import EmbeddingStore
 from earmark.errors import EarmarkError
 from earmark.metrics.segments import events_to_frames
 from earmark.models.encoders import Encoder
 from earmark.models.encoders.given import GivenEmbeddings
-from earmark.models.encoders.views import PLAIN, View
+from earmark.models.encoders.views import View
 from earmark.models.scorers.cosine import Embedding
 from earmark.probes.heads import Fold
 from earmark.suites.task_data import TaskData
@@ -78,38 +78,69 @@ def embedded(
     store: EmbeddingStore,
     *,
     batch_size: int,
-    root: Path,
     allow_missing: bool = False,
     watch: Watch = lambda made, n: made,
+    ids: Mapping[Clip, Sequence[Path]] | None = None,
 ) -> tuple[Rows, NDArray[np.bool_]]:
     """The rows of the clips, from the store where they are known, and which clips have any.
 
     EarmarkError lists the clips that have none, unless they are allowed to be missing; then only where all are.
-    root: what the ids of embeddings made elsewhere are relative to; they are one for a clip, whatever its length.
+    ids: under which embeddings made elsewhere, one for a clip whatever its length, may have it, as `ids_of` says.
     """
-    if isinstance(encoder, GivenEmbeddings) and not view.frames and not view.layers:
-        view = PLAIN
     places: dict[Clip, list[int]] = {}
     for place, clip in enumerate(clips):
         places.setdefault(clip, []).append(place)
     found: list[FloatArray | None] = [None] * len(clips)
-    faults = []
-    made = store.embed(encoder, list(places), view=view, batch_size=batch_size, audio_root=root)
+    faults: dict[str, list[str]] = {}
+    made: Made
+    if isinstance(encoder, GivenEmbeddings):
+        encoder.require_view(replace(view, crop_seconds=None))
+        made = ((clip, encoder.lookup(*(ids or {})[clip])) for clip in places)
+    else:
+        made = store.embed(encoder, list(places), view=view, batch_size=batch_size)
     for clip, embedding in watch(made, len(places)):
         if embedding.vector is None:
-            faults.append(f"{shown_clip(clip)}: {embedding.error.removeprefix(f'{shown_clip(clip)}: ')}")
+            faults.setdefault(embedding.error.removeprefix(f"{shown_clip(clip)}: "), []).append(shown_clip(clip))
             continue
         rows = np.atleast_2d(embedding.vector)
         rows = rows.astype(np.float16) if view.dtype == "float16" else rows
         for place in places[clip]:
             found[place] = rows
-    if faults and not (allow_missing and len(faults) < len(places)):
-        more = [f"and {len(faults) - SHOWN:,} more"] if len(faults) > SHOWN else []
-        many = "1 clip has" if len(faults) == 1 else f"{len(faults):,} clips have"
+    n_faults = sum(map(len, faults.values()))
+    if faults and not (allow_missing and n_faults < len(places)):
+        told = [f"{_several(of)}: {reason}" for reason, of in faults.items()]
+        more = [f"and {len(told) - SHOWN:,} more"] if len(told) > SHOWN else []
+        many = "1 clip has" if n_faults == 1 else f"{n_faults:,} clips have"
         advice = "--allow-missing leaves them out and counts them."
-        raise EarmarkError("\n  ".join([f"{many} no embedding:", *faults[:SHOWN], *more, advice]))
+        raise EarmarkError("\n  ".join([f"{many} no embedding:", *told[:SHOWN], *more, advice]))
     kept = np.array([rows is not None for rows in found])
     return Rows.of([rows for rows in found if rows is not None]), kept
+
+
+def _several(names: Sequence[str]) -> str:
+    """Clips with one fault, and how many more there are."""
+    more = f" and {len(names) - SHOWN:,} more" if len(names) > SHOWN else ""
+    return ", ".join(names[:SHOWN]) + more
+
+
+def ids_of(task: str, data: TaskData, root: Path) -> dict[Clip, list[Path]]:
+    """The ids under which embeddings made elsewhere may have each clip, the surest first.
+
+    <task>/<name>, where the name is the path in the manifest or x.tar:member; the path below the data root; the name
+    alone; and of a tar file's member the member's name, if no other of the task's tar files has one of that name.
+    """
+    tars: dict[str, set[Path]] = {}
+    for clip in data.clips:
+        if isinstance(clip, TarMember):
+            tars.setdefault(clip.name, set()).add(clip.tar)
+    found: dict[Clip, list[Path]] = {}
+    for clip, name in zip(data.clips, data.names, strict=True):
+        if isinstance(clip, TarMember):
+            further = [Path(name)] + ([Path(clip.name)] if len(tars[clip.name]) == 1 else [])
+        else:
+            further = ([clip.relative_to(root)] if clip.is_relative_to(root) else []) + [Path(name)]
+        found[clip] = list(dict.fromkeys([Path(task) / name, *further]))
+    return found
 
 
 def frame_labels(task: Task, data: TaskData, rows: Rows, hop: float, protocol: str = STRICT) -> NDArray[Any]:
@@ -176,14 +207,18 @@ def _splits(data: TaskData) -> tuple[IntArray, IntArray, IntArray]:
 
 
 def _cut_off(train: IntArray, group: Sequence[str], seed: int) -> tuple[IntArray, IntArray]:
-    """Training without, and with, the sources drawn for validation: whole sources, about a tenth of the clips."""
+    """Training without, and with, the sources drawn for validation: whole sources, as near to a tenth as they come."""
     names, source = np.unique([group[place] for place in train], return_inverse=True)
     if len(names) < 2:
         raise ValueError("all training clips have one source; none can be held out for validation")
-    order = np.random.default_rng(seed).permutation(len(names))
-    sizes = np.cumsum(np.bincount(source)[order])
-    count = min(1 + int(np.searchsorted(sizes, HELD_OUT * len(train))), len(names) - 1)
-    held = np.isin(source, order[:count])
+    sizes, wanted = np.bincount(source), HELD_OUT * len(train)
+    drawn: list[int] = []
+    total = 0
+    for each in np.random.default_rng(seed).permutation(len(names)).tolist():
+        if abs(total + sizes[each] - wanted) <= abs(total - wanted):  # a source that is too large is passed over
+            drawn.append(each)
+            total += int(sizes[each])
+    held = np.isin(source, drawn or [int(sizes.argmin())])
     return train[~held], train[held]
 
 

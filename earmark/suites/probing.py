@@ -23,6 +23,7 @@ from earmark.suites.probe_data import (
     Watch,
     drawn_folds,
     embedded,
+    ids_of,
     published_folds,
     strict_folds,
     view_of,
@@ -93,7 +94,14 @@ def probe(
     """
     view = view_of(task, layers=settings.layers is not None)
     rows, kept = embedded(
-        encoder, data.clips, view, store, batch_size=batch_size, root=root, allow_missing=allow_missing, watch=watch
+        encoder,
+        data.clips,
+        view,
+        store,
+        batch_size=batch_size,
+        allow_missing=allow_missing,
+        watch=watch,
+        ids=ids_of(task.name, data, root),
     )
     found = Probed()
     if not kept.all():

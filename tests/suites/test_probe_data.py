@@ -9,6 +9,7 @@ import soundfile
 from hypothesis import given
 from hypothesis import strategies as st
 
+from earmark.audio.clips import TarMember
 from earmark.embeddings.store import EmbeddingStore
 from earmark.errors import EarmarkError
 from earmark.models.encoders import load_encoder
@@ -20,6 +21,7 @@ from earmark.suites.probe_data import (
     drawn_folds,
     embedded,
     frame_labels,
+    ids_of,
     published_folds,
     strict_folds,
     view_of,
@@ -220,7 +222,7 @@ def test_a_clips_rows_do_not_depend_on_its_neighbours(tiny, tmp_path, view):
 
     def found(paths, size):
         store = EmbeddingStore(tmp_path / f"store{size}")
-        rows, kept = embedded(tiny, paths, view, store, batch_size=size, root=tmp_path)
+        rows, kept = embedded(tiny, paths, view, store, batch_size=size)
         assert kept.all()
         return rows
 
@@ -233,7 +235,7 @@ def test_a_clips_rows_do_not_depend_on_its_neighbours(tiny, tmp_path, view):
 
 def test_a_clip_that_is_there_twice_has_its_rows_in_both_places(tmp_path):
     one, other = clips(tmp_path / "clips", 2)
-    found, _ = embedded(LOGMEL, [one, other, one], View(), EmbeddingStore(tmp_path / "s"), batch_size=2, root=tmp_path)
+    found, _ = embedded(LOGMEL, [one, other, one], View(), EmbeddingStore(tmp_path / "s"), batch_size=2)
     assert found.clip.tolist() == [0, 1, 2]
     assert found.x[0].tolist() == found.x[2].tolist() != found.x[1].tolist()
 
@@ -245,18 +247,18 @@ def test_all_clips_without_an_embedding_are_told_at_once(tmp_path):
         path.write_text("no audio")
     soundfile.write(broken[0], np.zeros(0), 16_000)
     with pytest.raises(EarmarkError) as caught:
-        embedded(LOGMEL, [*good, *broken], View(), EmbeddingStore(tmp_path / "s"), batch_size=2, root=tmp_path)
-    told = str(caught.value).splitlines()
-    assert told[0] == f"{len(broken)} clips have no embedding:"
-    assert len(told) == SHOWN + 3 and told[-2].strip() == "and 2 more" and "--allow-missing" in told[-1]
-    named = [line for line in told[1:-2] if "broken" in line]
-    assert len(named) == SHOWN and not any(line.count("broken") > 1 for line in named)
+        embedded(LOGMEL, [*good, *broken], View(), EmbeddingStore(tmp_path / "s"), batch_size=2)
+    first, *told, advice = str(caught.value).splitlines()
+    assert first == f"{len(broken)} clips have no embedding:" and "--allow-missing" in advice
+    empty, others = sorted(told, key=len)
+    assert empty.count("broken00.wav") == 1
+    assert others.count("broken") == SHOWN and " and 1 more: " in others and "broken01.wav, broken02.wav" in others
 
 
 def test_clips_without_an_embedding_may_be_left_out_but_not_all(tmp_path):
     good, broken = clips(tmp_path / "clips", 2), tmp_path / "broken.wav"
     broken.write_text("no audio")
-    how = {"batch_size": 2, "root": tmp_path, "allow_missing": True}
+    how = {"batch_size": 2, "allow_missing": True}
     rows, kept = embedded(LOGMEL, [good[0], broken, good[1]], View(), EmbeddingStore(tmp_path / "s"), **how)
     assert kept.tolist() == [True, False, True]
     assert rows.clip.tolist() == [0, 1]
@@ -268,7 +270,32 @@ def test_embeddings_made_elsewhere_are_one_for_a_clip_and_have_no_frames(tmp_pat
     given_ = GivenEmbeddings("mine", "mine-1", {}, 2, {"a.wav": 0, "b": 1}, np.array([[1.0, 2], [3, 4]], np.float32))
     paths = [tmp_path / "b.wav", tmp_path / "a.wav"]
     crops = replace(tasks()["voxceleb1"])
-    found, _ = embedded(given_, paths, view_of(crops), EmbeddingStore(tmp_path), batch_size=1, root=tmp_path)
+    ids = {path: [Path("no/such.wav"), path.relative_to(tmp_path)] for path in paths}
+    found, _ = embedded(given_, paths, view_of(crops), EmbeddingStore(tmp_path), batch_size=1, ids=ids)
     assert found.x.tolist() == [[3, 4], [1, 2]]
     with pytest.raises(EarmarkError, match="need an encoder that hears the audio"):
-        embedded(given_, paths, View(frames=True), EmbeddingStore(tmp_path), batch_size=1, root=tmp_path)
+        embedded(given_, paths, View(frames=True), EmbeddingStore(tmp_path), batch_size=1, ids=ids)
+
+
+def test_the_ids_of_a_tars_member_and_of_a_manifests_clip(tmp_path):
+    tars = [tmp_path / "data/cremad" / name for name in ("train.tar", "test.tar")]
+    members = [
+        TarMember(tar, name, 0, 1) for tar, name in zip(tars * 2, ("1.wav", "1.wav", "2.wav", "3.wav"), strict=True)
+    ]
+    of = ids_of("cremad", TaskData(members, [], [], None, None, []), tmp_path / "data")
+    assert list(map(str, of[members[0]])) == ["cremad/train.tar:1.wav", "train.tar:1.wav"]  # 1.wav might be the other
+    assert list(map(str, of[members[2]])) == ["cremad/train.tar:2.wav", "train.tar:2.wav", "2.wav"]
+    clip, elsewhere = tmp_path / "data/mine/a/1.wav", tmp_path / "b/2.wav"
+    of = ids_of("mine", TaskData([clip, elsewhere], [], [], None, None, [], ["a/1.wav", "2.wav"]), tmp_path / "data")
+    assert list(map(str, of[clip])) == ["mine/a/1.wav", "a/1.wav"] and list(map(str, of[elsewhere])) == [
+        "mine/2.wav",
+        "2.wav",
+    ]
+
+
+@pytest.mark.parametrize("sizes", [[90, *[1] * 10], [60, 40], [50, 50], [7, 8, 85], [1, 99]])
+def test_validation_never_takes_much_more_than_a_tenth_but_for_sources_that_are_larger(sizes):
+    sources = np.repeat(np.arange(len(sizes)), sizes)
+    for seed in range(12):
+        (fold,) = strict_folds(data(["train"] * len(sources) + ["test"], group=[*sources, -1]), seed)
+        assert 1 <= len(fold.valid) <= max(11, min(sizes)) and not set(sources[fold.valid]) & set(sources[fold.train])

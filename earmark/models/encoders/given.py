@@ -21,6 +21,7 @@ import numpy as np
 from earmark.errors import DataError, EarmarkError, Fault, MissingError, shown_path
 from earmark.models.encoders import Array, identity, wrong
 from earmark.models.encoders.networks import toolkit
+from earmark.models.encoders.views import PLAIN, View
 from earmark.models.scorers.cosine import Embedding
 
 IDS = ("ids", "id", "keys", "key", "paths", "path", "utterances", "utterance", "utt")
@@ -47,14 +48,22 @@ class GivenEmbeddings:
         for path in paths:
             yield path, self.lookup(path.relative_to(root) if root and path.is_relative_to(root) else path)
 
-    def lookup(self, path: Path) -> Embedding:
-        """The vector of one id."""
-        row = self.rows.get(path.as_posix(), self.rows.get(path.with_suffix("").as_posix()))
-        if row is None:
-            return Embedding(None, f"{path.as_posix()}: is not among the {len(self.rows):,} ids of {self.name}")
-        if fault := wrong(self.vectors[row], self.dimension):
-            return Embedding(None, f"{path.as_posix()}: {fault}")
-        return Embedding(self.vectors[row])
+    def lookup(self, path: Path, *others: Path) -> Embedding:
+        """The vector of one id, or of the first of others that it may have."""
+        for each in (path, *others):
+            row = self.rows.get(each.as_posix(), self.rows.get(each.with_suffix("").as_posix()))
+            if row is not None:
+                fault = wrong(self.vectors[row], self.dimension)
+                return Embedding(None, f"{each.as_posix()}: {fault}") if fault else Embedding(self.vectors[row])
+        tried = ", nor is ".join(each.as_posix() for each in dict.fromkeys((path, *others)))
+        return Embedding(None, f"{tried}: is not among the {len(self.rows):,} ids of {self.name}")
+
+    def require_view(self, view: View) -> None:
+        """EarmarkError where more is asked for than a clip's one vector."""
+        if view != PLAIN:
+            raise EarmarkError(
+                f"{self.name}: holds one vector for a clip; {view.name} need an encoder that hears the audio."
+            )
 
 
 def load(name: str, device: str = "auto", dtype: str = "float32") -> GivenEmbeddings:

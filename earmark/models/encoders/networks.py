@@ -18,9 +18,9 @@ from earmark.models.embedders import by_length, shown_cause
 from earmark.models.encoders import Array, Encoder
 from earmark.models.encoders.views import PLAIN, View
 
-# A model may lose frames at the edges of a clip (two) or to windows and strides (a tenth); one that gives fewer than
-# its hop implies by more than that declares a hop that is not its own.
-FRAMES_OF_HOP, FRAMES_AT_EDGES = 0.9, 2
+# A model may lose or gain frames at the edges of a clip (two) or to windows and strides (a tenth); one whose frames
+# differ by more than that from what its hop implies declares a hop that is not its own.
+FRAMES_OF_HOP, FRAMES_AT_EDGES = 0.1, 2
 
 
 def toolkit(name: str, options: str) -> Any:
@@ -173,16 +173,17 @@ class XaresEncoder(NetworkEncoder):
         return np.concatenate([pooled(layer, len(clips)) for layer in found], axis=1)
 
     def frames_prepared(self, prepared: Sequence[Array]) -> list[Array]:
-        """Of clips of as many samples together. ValueError for fewer frames than the declared hop implies."""
+        """Of clips of as many samples together. ValueError where their number is not what the declared hop implies."""
         return each_by_length(prepared, len, self._frames)
 
     def _frames(self, clips: Sequence[Array]) -> list[Array]:
         found = framed(layers_of(self.output(self.forward, clips))[-1], len(clips))
         seconds = len(clips[0]) / self.sample_rate
-        if found.shape[1] < FRAMES_OF_HOP * seconds / self.hop - FRAMES_AT_EDGES:
+        implied = seconds / self.hop
+        if abs(found.shape[1] - implied) > FRAMES_OF_HOP * implied + FRAMES_AT_EDGES:
             raise ValueError(
                 f"gave {found.shape[1]} frames for {seconds:.2f} s, where its hop of {1000 * self.hop:g} ms implies "
-                f"about {seconds / self.hop:.0f}"
+                f"about {implied:.0f}"
             )
         return list(found)
 

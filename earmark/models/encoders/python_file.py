@@ -132,7 +132,9 @@ def _user_code(file: Path, what: str) -> Iterator[None]:
         where = f", line {line}" if line else ""
         help_ = ""
         if isinstance(error, ModuleNotFoundError) and error.name:
-            help_ = f"; `uv run --with {error.name.split('.')[0]} {RUNNING} …` supplies a package of that name"
+            package = error.name.split(".")[0]
+            options = "--extra torch" if package == "torch" else f"--with {package}"
+            help_ = f"; `uv run {options} {RUNNING} …` supplies a package of that name"
         raise MissingError(f"{what}{where}: {type(error).__name__}: {shown_cause(error)}{help_}") from error
 
 

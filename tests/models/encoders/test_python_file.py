@@ -1,6 +1,9 @@
 """Users' files of the three contracts, unmodified, and what is said of files that keep none."""
 
+import os
 import re
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -8,6 +11,7 @@ import pytest
 from earmark.errors import MissingError
 from earmark.models.encoders import EmbeddingError, load_encoder
 from earmark.models.encoders.views import View
+from tests.conftest import ROOT
 from tests.models.encoders import sources
 from tests.models.encoders.sources import noises, save
 
@@ -83,6 +87,25 @@ def test_the_identity_changes_with_a_module_beside_the_file(tmp_path):
         file = save(tmp_path / str(scale), "mine.py", text.replace("beside_it", f"beside_{scale}"))
         identities.add(load_encoder(str(file)).identity)
     assert len(identities) == 2
+
+
+@pytest.mark.parametrize("contract", ["xares", "case"])
+def test_an_encoder_in_the_working_folder_is_loaded_and_its_packages_count_for_its_identity(tmp_path, contract):
+    pytest.importorskip("torch", reason="the extra `torch` is not installed")
+    text = "from mine_net.front import front\n" + (sources.XARES if contract == "xares" else sources.case())
+    save(tmp_path, "mine.py", text)
+    save(tmp_path / "mine_net", "__init__.py", "")
+    found = []
+    for body in ("x", "x + 1", "x"):
+        save(tmp_path / "mine_net", "front.py", f"def front(x):\n    return {body}\n")
+        code = "import torch; from earmark.models.encoders import load_encoder; print(load_encoder('mine.py').identity)"
+        done = subprocess.run(
+            [sys.executable, "-B", "-c", code], cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(ROOT)},
+            capture_output=True, text=True, check=False, timeout=120,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr
+        found.append(done.stdout)
+    assert found[0] == found[2] != found[1]
 
 
 def test_the_identity_changes_with_the_weights_of_a_network_and_its_precision(tmp_path):
@@ -189,10 +212,11 @@ def test_hear_frames_are_timestamp_embeddings_and_the_hop_is_between_timestamps(
     ("old", "new", "message"),
     [
         ("hop_size_in_ms = 10", "hop_size_in_ms = 2", "gave 48 frames for 0.50 s, where its hop of 2 ms implies about"),
+        ("hop_size_in_ms = 10", "hop_size_in_ms = 20", "gave 48 frames for 0.50 s, where its hop of 20 ms implies"),
         ("return self.frames(audio)", "return self.frames(audio).mean(1)", r"shape \(1, 12\) for 1 clips; frames are"),
     ],
 )
-def test_frames_that_are_none_or_too_few(tmp_path, old, new, message):
+def test_frames_that_are_none_too_few_or_too_many(tmp_path, old, new, message):
     pytest.importorskip("torch", reason="the extra `torch` is not installed")
     encoder = load_encoder(str(save(tmp_path, "mine.py", sources.XARES.replace(old, new))), device="cpu")
     with pytest.raises(ValueError, match=message):
