@@ -106,7 +106,7 @@ def layers(text: str) -> tuple[int, ...] | None:
     if text in ("last", "all"):
         return None if text == "last" else ()
     try:
-        numbers = tuple(int(number) for number in text.split(","))
+        numbers = tuple(dict.fromkeys(int(number) for number in text.split(",")))
     except ValueError as error:
         raise ArgumentTypeError(f"{text!r} is neither all, last, nor numbers such as 0,6,12") from error
     if min(numbers) < 0:

@@ -1,11 +1,15 @@
 """probe.py on real audio, real tar files and real (tiny) models: every type of task, every way in, every fault."""
 
+import contextlib
 import io
 import json
+import os
 import re
 import subprocess
 import sys
 import tarfile
+import time
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -268,10 +272,51 @@ def test_another_recipe_another_seed_or_another_encoder_is_run_again(tmp_path):
     file = folder / "tasks/one.json"
     keys = [json.loads(file.read_text())["key"]]
     task.write_text(task.read_text().replace("epochs = 4", "epochs = 5"))
-    for flags in ((), ("--seed", "1"), ("--track", "knn"), ("--shots", "2")):
+    for flags in ((), ("--seed", "1"), ("--track", "knn")):
         run(tmp_path, task, flags=flags)
         keys.append(json.loads(file.read_text())["key"])
-    assert len(set(keys)) == 5
+    assert len(set(keys)) == 4
+    assert {path.stem for path in (folder / "predictions").glob("one_*.csv")} == {"one_knn_xares", "one_knn_strict"}
+    run(tmp_path, task, flags=["--shots", "2"])
+    assert {path.name for path in (tmp_path / "out").iterdir() if path.is_dir()} == {"logmel", "logmel-2-shot"}
+
+
+def test_other_audio_of_the_same_length_and_time_and_a_lost_table_are_noticed(tmp_path):
+    task = listed(tmp_path, "one")
+    folder = run(tmp_path, task)
+    first, table = outcome(folder), folder / "predictions/one_knn_strict.csv"
+    table.unlink()
+    run(tmp_path, task)
+    assert outcome(folder) == first
+    clip = tmp_path / "one/2-0-low.wav"
+    state = clip.stat()
+    clip.write_bytes(wav(tone(CLASSES["high"], 7)))
+    os.utime(clip, ns=(state.st_atime_ns, state.st_mtime_ns))
+    assert clip.stat().st_size == state.st_size
+    run(tmp_path, task)
+    assert outcome(folder)[1] != first[1]
+
+
+def test_encoders_of_two_files_have_two_folders(tmp_path):
+    task = listed(tmp_path, "one")
+    for name in ("first", "second"):
+        run(tmp_path, task, encoder=str(save(tmp_path / "encoders", f"{name}.py", XARES)), flags=["--track", "knn"])
+    folders = {path.name for path in (tmp_path / "out").iterdir() if path.is_dir()}
+    assert folders == {"first-TinyEncoder", "second-TinyEncoder"}
+
+
+def test_the_demo_runs_both_tracks_and_protocols(tmp_path):
+    words = ["--output-dir", tmp_path / "out", "--store", tmp_path / "store", "--quiet"]
+    done = subprocess.run(
+        [sys.executable, ROOT / "probe.py", *words], capture_output=True, text=True, check=False, timeout=300
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    found = values(tmp_path / "out/logmel")
+    demo = {(track, protocol) for _, track, protocol, *_ in found}
+    assert {task for task, *_ in found} == {"voice", "language", "tempo"}
+    assert demo == {(track, protocol) for track in ("linear", "knn") for protocol in ("xares", "strict")}
+    assert all(score["low"] <= score["value"] <= score["high"] for score in found.values() if score["low"] is not None)
+    assert found["voice", "linear", "strict", "accuracy", None]["value"] > 0.5
 
 
 def test_a_seed_repeats_to_the_last_bit_and_processes_change_nothing(tmp_path):
@@ -488,6 +533,9 @@ def test_a_task_file_with_unknown_keys_is_told_all_keys(tmp_path, capsys):
     assert "epoch: no such key; did you mean epochs?" in said and "colour: no such key" in said
     assert "The keys are name, type, data, metric" in said
     assert not (tmp_path / "out").exists()
+    folder = run(tmp_path, task, listed(tmp_path, "two"), code=1, flags=["--track", "knn"])
+    assert {task for task, *_ in values(folder)} == {"two"}
+    assert "epoch: no such key" in errors(folder)["one.toml"]
 
 
 def test_an_unknown_task_is_answered_with_the_nearest(tmp_path, capsys):
@@ -571,7 +619,55 @@ def test_what_one_protocol_cannot_score_the_other_keeps(tmp_path):
     (failure,) = summary(folder)["failed"]
     assert (failure["task"], failure["track"], failure["protocol"]) == ("words", "linear", "xares")
     assert str(tmp_path) not in (folder / "report.md").read_text() + (folder / "summary.json").read_text()
-    assert not (folder / "tasks").exists()  # what failed is tried again
+    known = json.loads((folder / "tasks/words.json").read_text())
+    run(tmp_path, task, code=1, flags=["--track", "linear", "--language-model", str(tmp_path / "no")])
+    again = json.loads((folder / "tasks/words.json").read_text())  # what failed is tried again, and it alone
+    assert again == known and again["rows"][0]["seconds"] == known["rows"][0]["seconds"]
+    assert [path.name for path in (folder / "predictions").iterdir()] == ["words_linear_strict.csv"]
+
+
+def test_a_metric_that_does_not_exist_fails_and_is_not_tried_again(tmp_path, capsys):
+    task = listed(tmp_path, "one", 'metric = "eer"', labels=lambda i, c: "low" if c == "low" or i == 0 else "other")
+    manifest = tmp_path / "one.csv"
+    rows = [row for row in manifest.read_text().splitlines() if ",other,test" not in row]
+    manifest.write_text("\n".join(rows) + "\n")
+    folder = run(tmp_path, task, code=1, flags=["--track", "linear"], quiet=False)
+    assert "one, linear, strict: eer does not exist: a test split without what" in capsys.readouterr().err
+    kept = (folder / "tasks/one.json").stat().st_mtime_ns
+    run(tmp_path, task, code=1, flags=["--track", "linear"])
+    assert (folder / "tasks/one.json").stat().st_mtime_ns == kept
+
+
+SLOW = "import time\n" + XARES.replace("return self.frames(audio)", "time.sleep(5)\n        return self.frames(audio)")
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc")
+def test_processes_end_with_the_one_that_started_them(tmp_path):
+    tasks = [listed(tmp_path, "one"), listed(tmp_path, "two")]
+    encoder = save(tmp_path / "encoders", "slow.py", SLOW)
+    words = ["--encoder", encoder, "--tasks", *tasks, "--jobs", "2", "--output-dir", tmp_path / "out"]
+    command = [sys.executable, ROOT / "probe.py", *words, "--store", tmp_path / "store", "--track", "knn"]
+    parent = subprocess.Popen(list(map(str, command)), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+
+    def workers():
+        found = []
+        for status in Path("/proc").glob("[0-9]*/status"):
+            with contextlib.suppress(OSError):
+                if f"PPid:\t{parent.pid}\n" in status.read_text():
+                    found.append(status.parent)
+        return found
+
+    def wait_for(true):
+        end = time.monotonic() + 60
+        while not true():
+            assert time.monotonic() < end
+            time.sleep(0.2)
+
+    wait_for(lambda: len(workers()) >= 2 and any((tmp_path / "store").rglob("*")))
+    started = workers()
+    parent.kill()
+    parent.wait()
+    wait_for(lambda: not any(process.exists() for process in started))
 
 
 def test_a_track_that_no_task_has_is_wrong_usage(tmp_path, capsys):

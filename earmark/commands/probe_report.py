@@ -28,8 +28,9 @@ from earmark.report.provenance import (
 )
 from earmark.report.summaries import ProbeSummary, to_json
 from earmark.report.tables import to_csv, to_tex
+from earmark.suites.probe_data import STRICT
 from earmark.suites.probe_tables import averages, by_layer, comparisons
-from earmark.suites.probe_tracks import RATES, Settings
+from earmark.suites.probe_tracks import LINEAR, RATES, Settings
 from earmark.suites.task_data import labels_hash, manifest_of, status
 from earmark.suites.xares import Task
 
@@ -66,13 +67,14 @@ def write(
     summary = ProbeSummary.model_validate_json(text).model_dump()
     classes = {name: outcome["classes"] for name, outcome in outcomes.items() if outcome["classes"]}
     lines = by_layer(summary["scores"])
-    shown = [(name, one) for name, outcome in outcomes.items() for one in outcome["confusions"][-1:] if one["rows"]]
+    shown = [(name, one) for name, outcome in outcomes.items() for one in told_by(outcome["confusions"])]
     report, tables = render(
         "probe.md.j2",
         s=summary,
         comparisons=comparisons(summary["scores"], known),
         confusions=[{"task": known[name].formal_name, **one} for name, one in shown],
-        has_layers=bool(lines),
+        has_layers=any(row["layer"] is not None for row in summary["scores"]),
+        has_chart=bool(lines),
         signatures=signatures(summary),
         rates=", ".join(f"{rate:g}" for rate in RATES),
         ks=", ".join(map(str, CHOICES_OF_K)),
@@ -87,6 +89,12 @@ def write(
     }
     write_together({path: content for path, content in contents.items() if content is not None or path.exists()})
     return report
+
+
+def told_by(confusions: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """The table of confusions that tells most, if any tells anything: strict before xares, heads before neighbours."""
+    telling = [one for one in confusions if one["rows"]]
+    return sorted(telling, key=lambda one: (one["protocol"] != STRICT, one["track"] != LINEAR))[:1]
 
 
 def signatures(summary: Mapping[str, Any]) -> list[str]:

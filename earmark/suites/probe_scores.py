@@ -1,4 +1,4 @@
-"""What answers on test clips amount to: the task's metrics with intervals, and what was taken for what.
+"""What answers on test clips amount to: the task's metrics with intervals.
 
 Answers of several heads (seeds, or draws of few-shot training) on the same clips: a metric is computed for each of
 them, and its mean is the score. Clips are resampled in groups of one source; draws are resampled too.
@@ -151,22 +151,24 @@ def _by_clip(of_frames: FloatArray, answers: Answers) -> FloatArray:
     return np.asarray(sums[answers.edges[1:]] - sums[answers.edges[:-1]])
 
 
+def segments_present(frames: NDArray[Any], answers: Answers) -> FloatArray:
+    """0/1 of each segment and label, of frames (T, C) whose numbers above 0 are a yes."""
+    whole = answers.whole_segments
+    return segment_maxima(frames > 0, answers.segment_frames, answers.edges, whole=whole).astype(float)
+
+
 def segment_f1(answers: Answers, bootstrap: Bootstrap, average: str) -> Values:
     """F1 over segments of frames; macro: mean over labels, one that never occurs and is never predicted counting 0.
 
     A label that is merely not drawn into a replicate is left out of the replicate's mean.
     """
     assert answers.edges is not None
-    size, whole = answers.segment_frames, answers.whole_segments
-    edges = np.concatenate([[0], np.cumsum(segments_of(np.diff(answers.edges), size, whole=whole))])
-
-    def present(frames: NDArray[Any]) -> FloatArray:
-        return segment_maxima(frames > 0, size, answers.edges, whole=whole).astype(float)
-
-    true = present(answers.labels)
+    lengths = segments_of(np.diff(answers.edges), answers.segment_frames, whole=answers.whole_segments)
+    edges = np.concatenate([[0], np.cumsum(lengths)])
+    true = segments_present(answers.labels, answers)
 
     def counts(outputs: NDArray[Any]) -> FloatArray:
-        said = present(outputs)  # a logit above 0 is more likely than not
+        said = segments_present(outputs, answers)  # a logit above 0 is more likely than not
         stacked = np.concatenate([said * true, said + true], axis=1)
         sums = np.concatenate([np.zeros((1, stacked.shape[1])), np.cumsum(stacked, axis=0)])
         found = sums[edges[1:]] - sums[edges[:-1]]
@@ -276,60 +278,3 @@ METRICS: dict[str, Metric] = {
     "recall_at_1": recall_at_1,
     "word_accuracy": word_accuracy,
 }
-
-
-# --- classes ------------------------------------------------------------------------------------------------
-
-
-def confusion(answers: Answers, n_classes: int) -> FloatArray:
-    """(true, said) how often a class was taken for another, mean over heads."""
-    table = np.zeros((n_classes, n_classes))
-    for classes in answers.classes:
-        np.add.at(table, (answers.labels, classes), 1 / len(answers.classes))
-    return table
-
-
-def hardest(table: FloatArray, names: Sequence[str], most: int) -> dict[str, Any]:
-    """The part of a confusion table that tells most: the classes of lowest recall, and what they are taken for.
-
-    {"classes": columns, "rows": [[name, n, share said of each column, share said of others]]}. Columns are
-    these classes and the answers that they got most often. No rows where every class is always right.
-    """
-    n = table.sum(axis=1)
-    recall = np.divide(np.diag(table), n, out=np.ones(len(n)), where=n > 0)
-    places = np.argsort(recall, kind="stable")[: min(most, int((recall < 1).sum()))]
-    shares = table[places] / n[places, np.newaxis]
-    said = np.argsort(-shares.sum(axis=0), kind="stable")[:most]
-    columns = np.union1d(places, said[shares[:, said].sum(axis=0) > 0])
-    rows = [
-        [names[place], round(float(n[place])), *(round(float(x), 6) for x in row[columns]), _rest(row, columns)]
-        for place, row in zip(places, shares, strict=True)
-    ]
-    return {"classes": [names[column] for column in columns], "rows": rows}
-
-
-def _rest(row: FloatArray, columns: IntArray) -> float:
-    return round(float(1 - row[columns].sum()), 6)
-
-
-def per_class(table: FloatArray, names: Sequence[str]) -> list[dict[str, Any]]:
-    """A row for each class of a confusion table: n, recall, precision, and what it was most often taken for.
-
-    Recall of a class without test items, and precision of one that is never named, do not exist: None.
-    """
-    rows = []
-    for i, name in enumerate(names):
-        n, said, right = table[i].sum(), table[:, i].sum(), table[i, i]
-        others = np.where(np.arange(len(names)) == i, 0, table[i])
-        wrong = int(others.argmax())
-        rows.append(
-            {
-                "class": name,
-                "n": round(float(n)),
-                "recall": float(right / n) if n else None,
-                "precision": float(right / said) if said else None,
-                "taken_for": names[wrong] if others[wrong] > 0 else "",
-                "taken_for_share": float(others[wrong] / n) if n else None,
-            }
-        )
-    return rows

@@ -1,7 +1,7 @@
 """One task probed: its clips embedded once, then every layer, track and protocol scored on the same rows."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ from earmark.errors import EarmarkError, MissingError
 from earmark.metrics.resampling import Estimate
 from earmark.models.encoders import Encoder
 from earmark.models.encoders.given import GivenEmbeddings
+from earmark.suites.probe_classes import by_frame, confusion, hardest, per_class, per_label
 from earmark.suites.probe_data import (
     STRICT,
     XARES,
@@ -29,7 +30,7 @@ from earmark.suites.probe_data import (
     view_of,
 )
 from earmark.suites.probe_predictions import predictions
-from earmark.suites.probe_scores import Answers, confusion, hardest, per_class, score
+from earmark.suites.probe_scores import Answers, score
 from earmark.suites.probe_tables import own
 from earmark.suites.probe_tracks import DRAWS, KNN, TRAINED, Settings, linear, neighbours
 from earmark.suites.task_data import TaskData
@@ -87,10 +88,11 @@ def probe(
     root: Path,
     allow_missing: bool = False,
     watch: Watch = lambda made, n: made,
+    done: Collection[tuple[str, str]] = (),
 ) -> Probed:
     """Every score of a task. EarmarkError or ValueError for data or embeddings that cannot be probed at all.
 
-    What goes wrong with one track and protocol is noted, and the others go on.
+    What goes wrong with one track and protocol is noted, and the others go on. done: those that are not asked for.
     """
     view = view_of(task, layers=settings.layers is not None)
     rows, kept = embedded(
@@ -112,15 +114,22 @@ def probe(
             if track == KNN and not task.knn:
                 continue
             for protocol in settings.protocols if settings.shots is None else (STRICT,):
+                if (track, protocol) in done:
+                    continue
                 started = time.perf_counter()
                 try:
                     answers, chosen, seen = _ask(task, data, of_layer, encoder, settings, track, protocol)
                     _note(found, task, data, answers, settings, (track, protocol, layer), chosen, seen, started)
                 except (EarmarkError, ValueError) as error:
-                    missing = isinstance(error, MissingError)
-                    place = {"track": track, "protocol": protocol, "layer": layer}
-                    found.failed.append({**place, "error": str(error), "missing": missing})
+                    found.failed.append(_failure((track, protocol, layer), error))
     return found
+
+
+def _failure(place: tuple[str, str, int | None], error: Exception | str) -> dict[str, Any]:
+    """again: whether to try again the next time; a text is what the data make of it, each time."""
+    track, protocol, layer = place
+    told = {"error": str(error), "missing": isinstance(error, MissingError), "again": isinstance(error, Exception)}
+    return {"track": track, "protocol": protocol, "layer": layer, **told}
 
 
 def _without(task: Task, data: TaskData, missing: NDArray[np.bool_]) -> TaskData:
@@ -198,6 +207,8 @@ def _note(
     for metric in metrics_of(task, track):
         rng = np.random.default_rng((settings.seed, crc32(task.name.encode())))
         estimate = score(metric, answers, settings.replicates, rng)
+        if estimate.value is None:
+            found.failed.append(_failure(place, f"{metric} does not exist: {estimate.why}"))
         heads = len(answers.outputs) or len(answers.classes)
         seconds = round(time.perf_counter() - started, 3)
         folds = len(np.unique(answers.fold))
@@ -223,8 +234,10 @@ def _note(
     if answers.outputs and task.type in ("clip", "multilabel"):
         outputs = np.stack(answers.outputs).astype(np.float32)
         found.outputs[track, protocol] = {"outputs": outputs, "labels": np.asarray(answers.labels)}
-    if answers.classes:
-        table = confusion(answers, len(data.classes))
-        found.confusions.append({"track": track, "protocol": protocol, **hardest(table, data.classes, HARDEST)})
-        rows = per_class(table, data.classes)
-        found.classes += [{"track": track, "protocol": protocol, **row} for row in rows]
+    where = {"track": track, "protocol": protocol}
+    if task.type == "multilabel" or (answers.edges is not None and not task.one_label_per_frame):
+        found.classes += [{**where, **row} for row in per_label(answers, data.classes)]
+    elif answers.classes or task.one_label_per_frame:
+        table = confusion(by_frame(answers) if task.one_label_per_frame else answers, len(data.classes))
+        found.confusions.append({**where, **hardest(table, data.classes, HARDEST)})
+        found.classes += [{**where, **row} for row in per_class(table, data.classes)]

@@ -30,13 +30,22 @@ Count = Annotated[int, Field(gt=0)]
 
 
 def chosen(wanted: Sequence[str | Path]) -> list[Task]:
+    """As `chosen_or_broken`; EarmarkError where files are no tasks (every such file)."""
+    found, broken = chosen_or_broken(wanted)
+    if broken:
+        raise EarmarkError("\n".join(map(str, broken.values())))
+    return found
+
+
+def chosen_or_broken(wanted: Sequence[str | Path]) -> tuple[list[Task], dict[str, EarmarkError]]:
     """The tasks of names, of `all`, and of files that end in .toml, each once, in the order asked for.
 
-    all: the table's, less those its suite disables; private ones are among them. MissingError names what is no task
-    and the names nearest to it; EarmarkError when two tasks have one name, or a file is no task (every such file).
+    all: the table's, less those its suite disables; private ones are among them. Second: files that are no tasks, by
+    the names of the files. MissingError names what is no task and the names nearest to it, and files that are not
+    there. EarmarkError when two tasks have one name.
     """
     unknown: list[str] = []
-    broken: list[EarmarkError] = []
+    broken: dict[str, EarmarkError] = {}
     found: list[Task] = []
     for name in map(str, wanted):
         try:
@@ -48,13 +57,13 @@ def chosen(wanted: Sequence[str | Path]) -> list[Task]:
                 found.append(tasks()[name])
             else:
                 unknown.append(_unknown(name))
+        except MissingError:
+            raise
         except EarmarkError as error:
-            broken.append(error)
+            broken[Path(name).name] = error
     if unknown:
         raise MissingError("\n".join([*unknown, "`uv run probe.py list` shows all; a task of your own is FILE.toml."]))
-    if broken:
-        raise broken[0] if len(broken) == 1 else EarmarkError("\n".join(map(str, broken)))
-    return _each_once(found)
+    return _each_once(found), broken
 
 
 def _unknown(name: str) -> str:

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from sklearn import metrics as sk
 
 from earmark.metrics.resampling import Bootstrap, multiplicities
-from earmark.suites.probe_scores import METRICS, Answers, confusion, hardest, per_class, score
+from earmark.suites.probe_classes import confusion, hardest, per_class
+from earmark.suites.probe_scores import METRICS, Answers, score
 
 N, LABELS = 12, 3
 FOLDS = np.arange(N) % 4

@@ -260,7 +260,7 @@ def test_crops_stand_for_themselves_as_published_and_are_averaged_strictly(tmp_p
     encoder, task = load_encoder("logmel"), replace(TASK, crop_seconds=0.2)
     found = probed(tmp_path, heard, task, encoder)
     store = EmbeddingStore(tmp_path / "store")
-    rows, _ = embedded(encoder, heard.clips, View(crop_seconds=0.2), store, batch_size=4, root=tmp_path)
+    rows, _ = embedded(encoder, heard.clips, View(crop_seconds=0.2), store, batch_size=4)
     crops = np.isin(rows.clip, (9, 10, 11))
     assert crops.sum() > 8
     assert [row.n_test for row in found.rows] == [crops.sum(), 3, crops.sum(), 3]
