@@ -700,7 +700,7 @@ def test_clips_that_cannot_be_heard_may_be_left_out_and_are_counted(tmp_path):
     run(tmp_path, task, code=1, flags=["--track", "knn"])
     folder = run(tmp_path, task, flags=["--track", "knn", "--allow-missing"])
     assert summary(folder)["exclusions"] == [{"reason": "clips of one without an embedding", "count": 1}]
-    assert "Left out: 1 clips of one without an embedding" in (folder / "report.md").read_text()
+    assert "Left out, 1: clips of one without an embedding" in (folder / "report.md").read_text()
 
 
 def test_predictions_name_clips_as_the_manifest_does_and_hold_the_outputs(tmp_path):

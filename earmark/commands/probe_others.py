@@ -57,9 +57,12 @@ def tell_list(arguments: Namespace) -> int:
 
 
 def tell_download(arguments: Namespace) -> int:
-    """Every task that is asked for; one that fails does not stop the others."""
+    """Every task that is asked for; one that fails does not stop the others. Of `all`, those that have a record."""
     failed = 0
     for task in chosen(arguments.tasks):
+        if "all" in arguments.tasks and task.name not in arguments.tasks and not task.zenodo:
+            script.show(f"{task.name}: left out; it has no public record")
+            continue
         try:
             total = sum(file.size or 0 for file in record_files(task, arguments.zenodo))
             with script.bytes_bar(arguments, total=total, what=task.name) as bar:
@@ -71,5 +74,5 @@ def tell_download(arguments: Namespace) -> int:
             script.show(f"{task.name}: {len(made):,} files in {shown_path(arguments.data_root / task.name)}/")
         except EarmarkError as error:
             failed += 1
-            script.warn(str(error), arguments)
+            script.warn(f"{task.name}: {str(error).removeprefix(f'{task.name}: ')}", arguments)
     return script.FAILED if failed else script.COMPLETE

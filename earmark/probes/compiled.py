@@ -18,7 +18,8 @@ from numba import njit, prange
 
 from earmark.probes.training import ErrorOfLogits, FloatArray, Inputs, IntArray, Parameters, Tensor, torch_library
 
-OUTPUTS_AT_ONCE = 16  # of one head; a multiple of 4. Their gradient should fit the cache nearest to a core
+OUTPUTS_AT_ONCE = 20  # of one head, a multiple of 4: few enough that their gradient stays in the cache of a core
+ROWS_AT_ONCE = 128  # of a prediction; they should fit the cache of a core
 ONE_THREAD = 1 << 15  # weights; with fewer, a step is over before another thread has begun
 BETA_1, BETA_2, EPSILON = np.float32(0.9), np.float32(0.999), np.float32(1e-8)
 ONE, ZERO = np.float32(1), np.float32(0)
@@ -31,31 +32,49 @@ class CompiledHeads:
     """G × R heads and their optimiser on the CPU, with the interface of BatchedHeads."""
 
     def __init__(self, starts: Sequence[Parameters], rates: Sequence[float]) -> None:
-        """starts: a fresh head for each of the G groups, from which all R rates set out."""
-        stacked = [np.stack([np.asarray(own) for own in value]) for value in zip(*starts, strict=True)]
-        self.values = Parameters(*(np.repeat(value[:, np.newaxis], len(rates), axis=1) for value in stacked))
-        self._means, self._squares = (Parameters(*map(np.zeros_like, self.values)) for _ in range(2))
+        """starts: a fresh head for each of the G groups, from which all R rates set out.
+
+        Arrays are made by torch, which begins them where a cache line begins; NumPy does not, and vectors that cross
+        lines cost a third more.
+        """
+        torch = torch_library()
+        stacked = [torch.stack(value).unsqueeze(1) for value in zip(*starts, strict=True)]
+        self.values = Parameters(*(torch.cat([value] * len(rates), dim=1).numpy() for value in stacked))
+        self._means, self._squares = (
+            Parameters(*(torch.zeros(value.shape).numpy() for value in self.values)) for _ in range(2)
+        )
         groups, n_rates, outputs, inputs = self.values.weight.shape
-        self._parts = np.empty((groups, n_rates, -(-outputs // OUTPUTS_AT_ONCE), 2, inputs), np.float32)
+        self._parts = torch.empty((groups, n_rates, -(-outputs // OUTPUTS_AT_ONCE), 2, inputs)).numpy()
+        most: int = numba.config.NUMBA_NUM_THREADS
+        self._scratch = torch.empty((most, OUTPUTS_AT_ONCE, inputs)).numpy()
         self._rates = np.asarray(rates)
         self._steps = np.zeros(groups)
         self.factor = 1.0
-        most = numba.config.NUMBA_NUM_THREADS  # type: ignore[attr-defined]  # set while numba is imported
-        worth_it = self.values.weight.size >= ONE_THREAD
-        numba.set_num_threads(min(torch_library().get_num_threads(), most) if worth_it else 1)
+        numba.set_num_threads(1 if self.values.weight.size < ONE_THREAD else min(torch.get_num_threads(), most))
 
     def step(self, inputs: Inputs, rows: Tensor, y: Tensor, shares: Tensor, error: ErrorOfLogits) -> None:
         """One step of Adam for the first len(rows) groups; arguments as in BatchedHeads."""
         x, at = inputs.values.numpy(), rows.numpy()
         logits = np.empty((len(at), *self.values.bias.shape[1:], at.shape[1]), np.float32)
-        forwards(self.values, x, at, logits)
+        forwards(self.values, x, at, logits, self._scratch)
         errors = error(torch_library().from_numpy(logits), y).mul_(shares).numpy()
         self._steps[: len(at)] += 1
         seen = self._steps[: len(at)]
         roots = np.sqrt(1 - float(BETA_2) ** seen)
         sizes = np.outer(roots / (1 - float(BETA_1) ** seen), self.factor * self._rates)
         adam = (self._means, self._squares, sizes.astype(np.float32), (EPSILON * roots).astype(np.float32))
-        backwards(self.values, x, at, errors, self._parts, *adam)
+        backwards(self.values, x, at, errors, self._parts, self._scratch, *adam)
+
+    def outputs(self, group: int, inputs: Inputs, rows: IntArray) -> list[FloatArray]:
+        """The logits (n, C) of each of a group's heads, one for each rate, for the rows (n,)."""
+        own = Parameters(*(value[group : group + 1] for value in self.values))
+        found = np.empty((*self.values.bias.shape[1:], len(rows)), np.float32)
+        for start in range(0, len(rows), ROWS_AT_ONCE):
+            part = slice(start, start + ROWS_AT_ONCE)
+            logits = np.empty((1, *found[..., part].shape), np.float32)
+            forwards(own, inputs.values.numpy(), rows[np.newaxis, part], logits, self._scratch)
+            found[..., part] = logits[0]
+        return [np.ascontiguousarray(each.T) for each in found]
 
     def head(self, group: int, rate: int) -> Parameters:
         """A copy of one head's parameters, as tensors."""
@@ -63,14 +82,14 @@ class CompiledHeads:
 
 
 @njit(parallel=True, **OPTIONS)
-def forwards(values: Parameters, x: FloatArray, rows: IntArray, logits: FloatArray) -> None:
-    """Fill the logits (g, R, C, B) of the first g groups' heads for rows (g, B) of x (N, D)."""
+def forwards(values: Parameters, x: FloatArray, rows: IntArray, logits: FloatArray, scratch: FloatArray) -> None:
+    """Fill the logits (g, R, C, B) of the first g groups' heads for rows (g, B) of x (N, D); scratch as below."""
     groups, rates, outputs, _ = logits.shape
     tiles = -(-outputs // 4)
     for place in prange(groups * rates * tiles):
         group, rate, first = place // (rates * tiles), place // tiles % rates, place % tiles * 4
         weight, bias = values.weight[group, rate], values.bias[group, rate]
-        scaled, constants = np.empty((4, x.shape[1]), np.float32), np.empty(4, np.float32)
+        scaled, constants = scratch[numba.get_thread_id(), :4], np.empty(4, np.float32)
         for i in range(4):
             output = min(first + i, outputs - 1)  # what stands in for a missing one is computed and not used
             product = scale_row(weight[output], values.scale[group, rate], values.shift[group, rate], scaled[i])
@@ -115,6 +134,7 @@ def backwards(
     rows: IntArray,
     errors: FloatArray,
     parts: FloatArray,
+    scratch: FloatArray,
     means: Parameters,
     squares: Parameters,
     sizes: FloatArray,
@@ -122,8 +142,9 @@ def backwards(
 ) -> None:
     """Adam's step of the first g groups' heads by the errors (g, R, C, B) of their logits.
 
-    parts: (G, R, ⌈C / OUTPUTS_AT_ONCE⌉, 2, D) scratch, where the gradients of γ and β are put together. means, squares:
-    Adam's moments. sizes (g, R), epsilons (g,): its rate and ε, corrected for the steps so far.
+    parts: (G, R, ⌈C / OUTPUTS_AT_ONCE⌉, 2, D), where the gradients of γ and β are put together. scratch: (threads,
+    OUTPUTS_AT_ONCE, D). means, squares: Adam's moments. sizes (g, R), epsilons (g,): its rate and ε, corrected for the
+    steps so far.
     """
     groups, rates, outputs, _ = errors.shape
     shares = parts.shape[2]
@@ -132,9 +153,9 @@ def backwards(
         part = slice(share * OUTPUTS_AT_ONCE, min((share + 1) * OUTPUTS_AT_ONCE, outputs))
         weight, own = values.weight[group, rate, part], errors[group, rate, part]
         size, epsilon = sizes[group, rate], epsilons[group]
-        gradient, totals = np.zeros((OUTPUTS_AT_ONCE, x.shape[1]), np.float32), np.empty(len(own), np.float32)
+        gradient, totals = scratch[numba.get_thread_id()], np.empty(len(own), np.float32)
         for first in range(0, len(own), 4):
-            add_products(own[first : first + 4], x, rows[group], gradient[first : first + 4])
+            products(own[first : first + 4], x, rows[group], gradient[first : first + 4])
         parts[group, rate, share] = 0
         for i in range(len(own)):
             totals[i] = own[i].sum()
@@ -164,23 +185,33 @@ def backwards(
 
 
 @njit(**OPTIONS)
-def add_products(errors: FloatArray, x: FloatArray, rows: IntArray, gradient: FloatArray) -> None:
-    """Add to the gradient (4, D) the errors (up to 4, B) times the rows of x."""
+def products(errors: FloatArray, x: FloatArray, rows: IntArray, gradient: FloatArray) -> None:
+    """Fill the gradient (4, D): the errors (up to 4, B) times the rows of x."""
     last = len(errors) - 1
     e0, e1, e2, e3 = errors[0], errors[min(1, last)], errors[min(2, last)], errors[min(3, last)]
     g0, g1, g2, g3 = gradient[0], gradient[1], gradient[2], gradient[3]
     whole = len(rows) - len(rows) % 4
+    if not whole:
+        gradient[:] = 0
     for b in range(0, whole, 4):
         x0, x1, x2, x3 = x[rows[b]], x[rows[b + 1]], x[rows[b + 2]], x[rows[b + 3]]
         e00, e01, e02, e03 = e0[b], e0[b + 1], e0[b + 2], e0[b + 3]
         e10, e11, e12, e13 = e1[b], e1[b + 1], e1[b + 2], e1[b + 3]
         e20, e21, e22, e23 = e2[b], e2[b + 1], e2[b + 2], e2[b + 3]
         e30, e31, e32, e33 = e3[b], e3[b + 1], e3[b + 2], e3[b + 3]
-        for d in range(x.shape[1]):
-            g0[d] += e00 * x0[d] + e01 * x1[d] + e02 * x2[d] + e03 * x3[d]
-            g1[d] += e10 * x0[d] + e11 * x1[d] + e12 * x2[d] + e13 * x3[d]
-            g2[d] += e20 * x0[d] + e21 * x1[d] + e22 * x2[d] + e23 * x3[d]
-            g3[d] += e30 * x0[d] + e31 * x1[d] + e32 * x2[d] + e33 * x3[d]
+        if b == 0:
+            for d in range(x.shape[1]):
+                g0[d] = e00 * x0[d] + e01 * x1[d] + e02 * x2[d] + e03 * x3[d]
+                g1[d] = e10 * x0[d] + e11 * x1[d] + e12 * x2[d] + e13 * x3[d]
+                g2[d] = e20 * x0[d] + e21 * x1[d] + e22 * x2[d] + e23 * x3[d]
+                g3[d] = e30 * x0[d] + e31 * x1[d] + e32 * x2[d] + e33 * x3[d]
+        else:
+            for d in range(x.shape[1]):
+                v0, v1, v2, v3 = x0[d], x1[d], x2[d], x3[d]
+                g0[d] += e00 * v0 + e01 * v1 + e02 * v2 + e03 * v3
+                g1[d] += e10 * v0 + e11 * v1 + e12 * v2 + e13 * v3
+                g2[d] += e20 * v0 + e21 * v1 + e22 * v2 + e23 * v3
+                g3[d] += e30 * v0 + e31 * v1 + e32 * v2 + e33 * v3
     for b in range(whole, len(rows)):
         xb = x[rows[b]]
         for d in range(x.shape[1]):

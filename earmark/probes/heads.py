@@ -139,10 +139,10 @@ def train_heads(
         batches = one_epoch([trained[g] for g in order], generators, known_offsets, recipe.batch_size)
         _train_epoch(heads, inputs, targets, batches._replace(rows=known[batches.rows]), error)
         for group, own in enumerate(records):
-            now = [heads.head(group, rate) for rate in range(len(own))]
             valid = _rows(own[0].fold.valid, starts)
-            for record, head, outputs in zip(own, now, outputs_of(now, inputs, valid), strict=True):
-                record.look(head, float(score(outputs, valid)))
+            for rate, (record, outputs) in enumerate(zip(own, heads.outputs(group, inputs, valid), strict=True)):
+                if record.improves(float(score(outputs, valid))):
+                    record.parameters = heads.head(group, rate)
     in_order = [records[place] for place in np.argsort(order)]  # of folds and seeds
     kept = [[max(own, key=lambda record: record.best)] if best_rate_only else own for own in in_order]
     return [record.head(inputs, starts) for own in kept for record in own]
@@ -184,11 +184,13 @@ class _Record:
         self.best, self.best_epoch = -np.inf, -1
         self.parameters: Parameters | None = None
 
-    def look(self, now: Parameters, score: float) -> None:
-        """Note the score, and keep the head as it is now if it never was better."""
+    def improves(self, score: float) -> bool:
+        """Note the score of an epoch; whether no earlier one was as good."""
         self.scores.append(score)
-        if score > self.best:
-            self.best, self.best_epoch, self.parameters = score, len(self.scores) - 1, now
+        if not score > self.best:
+            return False
+        self.best, self.best_epoch = score, len(self.scores) - 1
+        return True
 
     def head(self, inputs: Inputs, offsets: IntArray) -> Head:
         """The best head, with its predictions."""

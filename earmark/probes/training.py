@@ -179,6 +179,10 @@ class BatchedHeads:
             lr=self.factor, beta1=0.9, beta2=0.999, eps=1e-8, weight_decay=0.0, amsgrad=False, maximize=False,
         )  # fmt: skip
 
+    def outputs(self, group: int, inputs: Inputs, rows: IntArray) -> list[FloatArray]:
+        """The logits (n, C) of each of a group's heads, one for each rate, for the rows (n,)."""
+        return outputs_of([self.head(group, rate) for rate in range(len(self.rate))], inputs, rows)
+
     def head(self, group: int, rate: int) -> Parameters:
         """A copy of one head's parameters, on the device."""
         return Parameters(*(value[group, rate] * self.rate[rate] for value in self.values))

@@ -275,13 +275,13 @@ class ProbeRow(Strict):
 
 
 class ProbeAverage(Strict):
-    """Means over tasks whose metric is a score. scope: public tasks, or all, where some are private."""
+    """Means over tasks whose metric is a score. scope: public, or all, with private tasks and your own."""
 
     track: str
     protocol: str
     scope: str
     n_tasks: int
-    published_weights: float | None
+    weighted: float | None
     unweighted: float
     test_size: float
     layer: int | None = None

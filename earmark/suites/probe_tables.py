@@ -24,16 +24,17 @@ def own(task: Task) -> str:
 
 
 def averages(scores: Sequence[Score], tasks: Mapping[str, Task]) -> list[dict[str, Any]]:
-    """Means over tasks for every track, protocol and layer: by published weight, unweighted, by true test size.
+    """Means over tasks for every track, protocol and layer: by the tasks' weights, unweighted, by true test size.
 
-    Only tasks whose metric is a score (higher is better) count. public: without private tasks.
+    Only tasks whose metric is a score (higher is better) count. public: of the published tasks those that everybody
+    has; all: with private ones and your own, where there are any.
     """
     found = []
     main = [row for row in scores if row["metric"] == own(tasks[row["task"]]) and row["score"]["value"] is not None]
     main = [row for row in main if row["metric"] not in LOWER_IS_BETTER]
     for track, protocol, layer in dict.fromkeys((row["track"], row["protocol"], row["layer"]) for row in main):
         of_place = [row for row in main if (row["track"], row["protocol"], row["layer"]) == (track, protocol, layer)]
-        public = [row for row in of_place if not row["private"]]
+        public = [row for row in of_place if not row["private"] and tasks[row["task"]].home is None]
         for scope, rows in {"public": public, "all": of_place if len(public) < len(of_place) else []}.items():
             if rows:
                 place = {"track": track, "protocol": protocol, "layer": layer, "scope": scope, "n_tasks": len(rows)}
@@ -45,7 +46,7 @@ def _means(rows: Sequence[Score], tasks: Mapping[str, Task]) -> dict[str, float 
     values, sizes = [row["score"]["value"] for row in rows], [row["n_test"] for row in rows]
     weighted = weighted_average([(tasks[row["task"]], row["score"]["value"]) for row in rows], private=True)
     return {
-        "published_weights": weighted if weighted == weighted else None,  # NaN: none of them has a weight
+        "weighted": weighted if weighted == weighted else None,  # NaN: none of them has a weight
         "unweighted": sum(values) / len(values),
         "test_size": sum(value * n for value, n in zip(values, sizes, strict=True)) / sum(sizes),
     }

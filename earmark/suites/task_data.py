@@ -188,7 +188,8 @@ def read_data(task: Task, data_root: Path) -> TaskData:
         listed = [Fault(found.lines[place], "label", text) for place, text in wrong]
         raise DataError({shown_path(given): listed}, "A class has to occur in training, a list to have one length.")
     if wrong:
-        raise _refused(task, [f"{shown_clip(found.clips[place])}: {text}" for place, text in wrong])
+        remedy = "A class has to occur in training; put tar files of the same edition together."
+        raise _refused(task, [f"{shown_clip(found.clips[place])}: {text}" for place, text in wrong], remedy)
     _require_classes(task, classes)
     parts = np.array(found.parts)
     folds = found.folds
@@ -220,11 +221,11 @@ def _group(task: Task, name: str, clip: str) -> str:
     return rule[1] if rule else clip
 
 
-def _refused(task: Task, faults: Sequence[str]) -> EarmarkError:
+def _refused(task: Task, faults: Sequence[str], remedy: str = "") -> EarmarkError:
     more = [f"  and {len(faults) - SHOWN:,} more"] if len(faults) > SHOWN else []
     count = f"{len(faults):,} fault{'s' if len(faults) != 1 else ''}"
-    remedy = f"Copy the files again; `uv run probe.py download {task.name}` fetches what is broken."
-    remedy = remedy if task.zenodo else "Repair the files."
+    fetched = f"Repair the files, or copy them again: `uv run probe.py download {task.name}` fetches what is broken."
+    remedy = remedy or (fetched if task.zenodo else "Repair the files.")
     return EarmarkError(
         "\n".join([f"{task.name}: {count}", *(f"  {fault}" for fault in faults[:SHOWN]), *more, remedy])
     )

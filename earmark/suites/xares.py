@@ -203,8 +203,8 @@ def published_averages(source: str = "xares_full") -> dict[tuple[str, str, str],
 def weighted_average(scores: Iterable[tuple[Task, float]], *, private: bool = False) -> float:
     """Mean of (task, score), weighted by the tasks' constant weights. No task that counts: NaN.
 
-    private: also over private tasks. Errors (LOWER_IS_BETTER) have no place in a mean of scores and are not counted;
-    nor are tasks of your own, which have no published weight.
+    private: also over private tasks. Errors (LOWER_IS_BETTER) have no place in a mean of scores and are not counted.
+    A task of your own has the weight that its file says.
 
     >>> known = tasks()
     >>> weighted_average([(known["esc50"], 0.9), (known["gtzan_genre"], 0.4), (known["finger_snap"], 0.0)])
@@ -213,7 +213,7 @@ def weighted_average(scores: Iterable[tuple[Task, float]], *, private: bool = Fa
     counted = [
         (task.weight, score)
         for task, score in scores
-        if task.metric not in LOWER_IS_BETTER and task.home is None and (private or not task.private)
+        if task.metric not in LOWER_IS_BETTER and (private or not task.private)
     ]
     total = sum(weight for weight, _ in counted)
     return sum(weight * score for weight, score in counted) / total if total else float("nan")

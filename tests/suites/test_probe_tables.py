@@ -1,6 +1,7 @@
 """Finished scores as tables, by hand: means over tasks, ranks among published encoders, lines over layers."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -23,7 +24,7 @@ def row(task, value, n=100, **changes):
 def test_three_means_by_hand():
     (found,) = averages([row(ESC, 0.9, 400), row(GTZAN, 0.4, 200)], KNOWN)
     assert (found["n_tasks"], found["scope"]) == (2, "public")
-    assert found["published_weights"] == pytest.approx((400 * 0.9 + 100 * 0.4) / 500)
+    assert found["weighted"] == pytest.approx((400 * 0.9 + 100 * 0.4) / 500)
     assert found["unweighted"] == pytest.approx(0.65)
     assert found["test_size"] == pytest.approx((400 * 0.9 + 200 * 0.4) / 600)
 
@@ -32,9 +33,16 @@ def test_private_tasks_have_a_mean_apart():
     public, everything = averages([row(ESC, 0.9), row(SNAP, 0.1)], KNOWN)
     assert (public["scope"], public["n_tasks"], public["unweighted"]) == ("public", 1, 0.9)
     assert (everything["scope"], everything["unweighted"]) == ("all", 0.5)
-    assert everything["published_weights"] == pytest.approx((400 * 0.9 + 5000 * 0.1) / 5400)
+    assert everything["weighted"] == pytest.approx((400 * 0.9 + 5000 * 0.1) / 5400)
     (alone,) = averages([row(SNAP, 0.1)], KNOWN)
     assert alone["scope"] == "all"
+
+
+def test_tasks_of_your_own_count_by_the_weight_in_their_file():
+    mine = replace(ESC, name="mine", home=Path("here"), weight=1200.0)
+    public, everything = averages([row(ESC, 0.9), row(mine, 0.5)], {**KNOWN, "mine": mine})
+    assert (public["n_tasks"], public["weighted"]) == (1, 0.9)
+    assert everything["weighted"] == pytest.approx((400 * 0.9 + 1200 * 0.5) / 1600)
 
 
 def test_tracks_protocols_and_layers_are_not_mixed():
@@ -55,7 +63,7 @@ def test_errors_undefined_scores_and_second_metrics_are_not_averaged():
 
 def test_a_task_without_a_weight_has_no_weighted_mean():
     (found,) = averages([row(PITCH, 0.5)], KNOWN)
-    assert found["published_weights"] is None and found["unweighted"] == 0.5
+    assert found["weighted"] is None and found["unweighted"] == 0.5
 
 
 def published(name, track="linear", source="xares_full"):
