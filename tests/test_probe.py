@@ -184,8 +184,12 @@ def test_all_files_are_written_and_none_holds_a_path_of_this_machine(everything)
         "folds",
     ]
     told = pd.read_csv(files["predictions/esc50_linear_strict.csv"], dtype=str)
-    assert len(told) == 30 and set(told["label"]) == {"3", "7", "20"} and set(told["fold"]) == set("01234")
+    assert len(told) == 30 and set(told["label"]) == {"3", "7", "20"} and set(told["fold"]) == set("12345")
     assert len(pd.read_csv(files["per_class/esc50.csv"])) == 3 * 4
+    columns = {"fsd50k": "average_precision", "desed": "f1", "maestro": "f1", "librispeechphoneme": "taken_for"}
+    assert {
+        name: column for name, column in columns.items() if column in pd.read_csv(files[f"per_class/{name}.csv"])
+    } == columns
     report = files["report.md"].read_text()
     for phrase in (
         "ESC-50",
@@ -502,7 +506,9 @@ def test_only_one_class_is_nothing_to_learn(tmp_path):
 def test_a_task_that_trains_on_its_test_clips_is_scored_as_published_alone(tmp_path):
     pack(tmp_path / "data/subway_broadcast/subway_broadcast-0.tar", split(4, 1, lambda n: {"broadcasting": n}))
     flags = ["--track", "knn", "--protocol"]
-    found = values(run(tmp_path, "subway_broadcast", flags=[*flags, "xares"]))
+    folder = run(tmp_path, "subway_broadcast", flags=[*flags, "xares"])
+    assert "trains on the test clips of Subway broadcast" in (folder / "report.md").read_text()
+    found = values(folder)
     assert found["subway_broadcast", "knn", "xares", "accuracy", None]["value"] == 1.0
     folder = run(tmp_path, "subway_broadcast", code=1, flags=[*flags, "strict"])
     assert "all training clips are test clips" in errors(folder)["subway_broadcast"]

@@ -76,6 +76,7 @@ def write(
         has_layers=any(row["layer"] is not None for row in summary["scores"]),
         has_chart=bool(lines),
         signatures=signatures(summary),
+        trained_on_test=[known[name].formal_name for name in outcomes if name in known and known[name].trains_on_test],
         rates=", ".join(f"{rate:g}" for rate in RATES),
         ks=", ".join(map(str, CHOICES_OF_K)),
     )

@@ -108,7 +108,7 @@ def embedded(
             found[place] = rows
     n_faults = sum(map(len, faults.values()))
     if faults and not (allow_missing and n_faults < len(places)):
-        told = [f"{_several(of)}: {reason}" for reason, of in faults.items()]
+        told = sorted(f"{_several(sorted(of))}: {reason}" for reason, of in faults.items())
         more = [f"and {len(told) - SHOWN:,} more"] if len(told) > SHOWN else []
         many = "1 clip has" if n_faults == 1 else f"{n_faults:,} clips have"
         advice = "--allow-missing leaves them out and counts them."

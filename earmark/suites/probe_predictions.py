@@ -22,7 +22,7 @@ Told = tuple[Any, list[Any]]  # the label of each item, and what each head said
 def predictions(task: Task, data: TaskData, answers: Answers, clips: IntArray) -> pd.DataFrame:
     """A row for each test item: what it is, and what the heads said."""
     table: dict[str, Any] = {"clip": [data.names[clip] for clip in clips], "group": list(answers.group)}
-    table["fold"] = answers.fold
+    table["fold"] = answers.fold if data.fold is None or answers.draws else data.fold[clips]
     label, said = SAID["classes" if answers.classes else task.type](answers, np.array(data.classes, dtype=object))
     if label is not None:
         table["label"] = label

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from sklearn import metrics as sk
 
 from earmark.metrics.resampling import Bootstrap, multiplicities
-from earmark.suites.probe_classes import confusion, hardest, per_class
+from earmark.suites.probe_classes import by_frame, confusion, hardest, per_class, per_label
 from earmark.suites.probe_scores import METRICS, Answers, score
 
 N, LABELS = 12, 3
@@ -341,3 +341,31 @@ def test_the_hardest_classes_come_first_and_those_without_clips_never():
     }  # fmt: skip
     assert [name for name, *_ in hardest(TABLE, ["a", "b", "c", "d"], 9)["rows"]] == ["b", "d", "a"]
     assert hardest(np.diag([3.0, 2.0]), ["a", "b"], 9) == {"classes": [], "rows": []}
+
+
+def test_labels_of_clips_by_hand():
+    """Label a: positives rank 1st and 3rd of 4, (1 + 2/3) / 2. Label b has none."""
+    labels = np.array([[1, 0], [0, 0], [1, 0], [0, 0]])
+    logits = np.array([[4.0, 0], [3, 1], [2, 0], [1, 0]])
+    answers = Answers(list("wxyz"), np.zeros(4, int), labels, [logits])
+    first, second = per_label(answers, ["a", "b"])
+    assert first == {"class": "a", "n": 2, "average_precision": pytest.approx(5 / 6)}
+    assert second == {"class": "b", "n": 0, "average_precision": None}
+
+
+def test_labels_of_segments_are_scikit_learns():
+    answers = answers_for("segment_f1_macro")
+    pieces = [range(i, min(i + 2, end)) for start, end in pairwise(EDGES) for i in range(start, end, 2)]
+    true = np.array([answers.labels[p].max(axis=0) for p in pieces])
+    said = [np.array([each[p].max(axis=0) > 0 for p in pieces]) for each in answers.outputs]
+    found = per_label(answers, list("abc"))
+    for name, metric in (("f1", sk.f1_score), ("precision", sk.precision_score), ("recall", sk.recall_score)):
+        expected = np.mean([metric(true, each, average=None) for each in said], axis=0)
+        assert [row[name] for row in found] == pytest.approx(expected.tolist())
+    assert [row["n"] for row in found] == true.sum(axis=0).tolist()
+
+
+def test_frames_of_one_class_each_are_confused_without_the_unknown_ones():
+    logits = np.eye(2)[[0, 1, 1, 0, 1]]
+    answers = Answers(["a", "b"], np.zeros(2, int), np.array([0, 0, -1, -1, 1]), [logits], edges=np.array([0, 2, 5]))
+    assert confusion(by_frame(answers), 2).tolist() == [[1, 1], [0, 1]]

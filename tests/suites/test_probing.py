@@ -62,7 +62,7 @@ def probed(tmp_path, data, task=TASK, encoder=None, settings=SETTINGS):
 def said(found, place, fold=None):
     """What heads answered, of all clips or of those of one fold."""
     table = found.predictions[place]
-    table = table if fold is None else table[table["fold"] == fold]
+    table = table if fold is None else table[table["fold"].astype(str) == str(fold)]
     return table.filter(like="said_")
 
 
