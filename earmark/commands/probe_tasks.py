@@ -68,9 +68,8 @@ def one_by_one(jobs: Sequence[Job], encoder: Encoder | GivenEmbeddings) -> Itera
 def in_processes(jobs: Sequence[Job], arguments: Namespace) -> Iterator[tuple[str, dict[str, Any]]]:
     """Tasks in processes of their own, which share the store; one that dies takes its task with it alone."""
     processes = min(arguments.jobs, len(jobs))
-    silent = Namespace(
-        **{**vars(arguments), "quiet": True, "jobs": processes}
-    )  # their bars would write over each other
+    # Quiet, for the bars of several would write over each other.
+    silent = Namespace(**{**vars(arguments), "quiet": True, "jobs": processes})
     waiting = [replace(job, arguments=silent) for job in jobs]
     for job, outcome in _pooled(waiting, processes):
         if outcome is not None:

@@ -71,6 +71,21 @@ def test_a_break_is_mended_and_nothing_is_fetched_twice(tmp_path: Path, server: 
     assert len(read_data(CREMAD, tmp_path).clips) == 4
 
 
+def test_tasks_of_one_record_fetch_it_once(tmp_path: Path, server: FileServer):
+    one, other = tasks()["librispeech"], tasks()["librispeechmalefemale"]
+    assert one.zenodo == other.zenodo
+    server.add_record(one.zenodo, {"dev-clean-0.tar": bytes(5000)})
+    for task in (one, other):
+        (path,) = download_task(task, tmp_path, base=server.url)
+        assert path == tmp_path / task.name / "dev-clean-0.tar" and path.read_bytes() == bytes(5000)
+    content = [n for name, n in server.sent.items() if name.endswith("/content")]
+    assert content == [5000]
+    path.unlink()
+    path.write_bytes(b"another")  # what is wrong is replaced here alone
+    download_task(other, tmp_path, base=server.url)
+    assert path.read_bytes() == (tmp_path / one.name / "dev-clean-0.tar").read_bytes() == bytes(5000)
+
+
 def test_what_is_not_what_the_record_says_is_not_kept(tmp_path: Path, server: FileServer, tars: dict[str, bytes]):
     server.add_record(CREMAD.zenodo, tars)
     first = next(iter(tars))
