@@ -9,6 +9,8 @@ import subprocess
 import sys
 import tarfile
 import time
+from argparse import Namespace
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +21,10 @@ import soundfile
 pytest.importorskip("torch", reason="the extra `torch` is not installed")
 
 import probe
+from earmark.commands.probe_tasks import Job, failed, with_known
 from earmark.report.summaries import ProbeSummary, read_summary
+from earmark.suites.probe_tracks import Settings
+from earmark.suites.xares import tasks
 from tests.conftest import ROOT
 from tests.models.encoders.sources import HEAR, XARES, case, save
 
@@ -630,6 +635,15 @@ def test_what_one_protocol_cannot_score_the_other_keeps(tmp_path):
     again = json.loads((folder / "tasks/words.json").read_text())  # what failed is tried again, and it alone
     assert again == known and again["rows"][0]["seconds"] == known["rows"][0]["seconds"]
     assert [path.name for path in (folder / "predictions").iterdir()] == ["words_linear_strict.csv"]
+
+
+def test_what_is_known_stays_when_a_retry_fails_as_a_whole(tmp_path):
+    known = {**failed("kNN"), "rows": [{"track": "linear"}], "predictions": ["one_linear_strict.csv"]}
+    job = Job(tasks()["esc50"], Settings(), tmp_path, tmp_path, "key", Namespace(), known)
+    told = with_known(job, failed("no audio"))
+    assert told["rows"] == known["rows"] and told["predictions"] == known["predictions"]
+    assert [one["error"] for one in told["failed"]] == ["kNN", "no audio"]
+    assert with_known(replace(job, known=None), failed("no audio")) == failed("no audio")
 
 
 def test_a_metric_that_does_not_exist_fails_and_is_not_tried_again(tmp_path, capsys):

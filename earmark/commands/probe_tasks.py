@@ -78,7 +78,7 @@ def in_processes(jobs: Sequence[Job], arguments: Namespace) -> Iterator[tuple[st
     for job in waiting:  # a process was killed, and nobody knows whose; each gets one of its own
         for _, outcome in _pooled([job], 1):
             killed = failed("its process was killed, perhaps for memory; try fewer --jobs")
-            yield job.task.name, outcome or killed
+            yield job.task.name, outcome or with_known(job, killed)
 
 
 def _pooled(jobs: Sequence[Job], processes: int) -> Iterator[tuple[Job, dict[str, Any] | None]]:
@@ -140,7 +140,7 @@ def work_alone(job: Job) -> dict[str, Any]:
     try:
         encoder = _encoder_of(*(getattr(arguments, name) for name in names))
     except Exception as error:  # memory of an accelerator, say, that the others have taken
-        return failed(f"{type(error).__name__}: {error}")
+        return with_known(job, failed(f"{type(error).__name__}: {error}"))
     return work(job, encoder)
 
 
@@ -164,9 +164,10 @@ def work(job: Job, encoder: Encoder | GivenEmbeddings) -> dict[str, Any]:
             done=done,
         )
     except (EarmarkError, ValueError) as error:
-        return failed(error)
+        return with_known(job, failed(error))
     except Exception as error:  # a user's model may raise anything; the other tasks go on
-        return failed(traceback.format_exc() if arguments.debug else f"{type(error).__name__}: {error}")
+        told = traceback.format_exc() if arguments.debug else f"{type(error).__name__}: {error}"
+        return with_known(job, failed(told))
     rows = [{**asdict(row), "score": row.score.as_dict()} for row in found.rows]
     parts = {"rows": rows, "classes": found.classes, "confusions": found.confusions}
     outcome: dict[str, Any] = {
@@ -205,6 +206,12 @@ def together(
         )
 
     return sorted(rows, key=place)
+
+
+def with_known(job: Job, outcome: dict[str, Any]) -> dict[str, Any]:
+    """A failure of the whole task, beside what an earlier run knew of it."""
+    known = job.known or {}
+    return {**outcome, **known, "failed": [*known.get("failed", ()), *outcome["failed"]]}
 
 
 def failed(error: EarmarkError | ValueError | str) -> dict[str, Any]:

@@ -6,7 +6,7 @@ multiplied with the batch; and backwards, where a few rows of their gradient at 
 and β, and used up by Adam while they are in the cache. Products take 4 outputs and 4 rows at a time, so that sums stay
 in registers.
 
-No sum crosses threads: neither their number nor the heads beside a head change its result.
+No sum crosses threads, so that their number changes nothing.
 """
 
 from collections.abc import Sequence
@@ -24,8 +24,18 @@ ONE_THREAD = 1 << 15  # weights; with fewer, a step is over before another threa
 BETA_1, BETA_2, EPSILON = np.float32(0.9), np.float32(0.999), np.float32(1e-8)
 ONE, ZERO = np.float32(1), np.float32(0)
 
+
+def _can_be_kept() -> bool:
+    """Whether compiled code has a folder: beside this file, or the user's own."""
+    try:
+        njit(cache=True)(_can_be_kept)
+    except RuntimeError:
+        return False
+    return True
+
+
 # Vectors need sums in another order; infinities and NaN keep their meaning. NumPy's error model lets a division be one.
-OPTIONS: dict[str, Any] = {"fastmath": {"reassoc", "contract", "nsz"}, "error_model": "numpy", "cache": True}
+OPTIONS: dict[str, Any] = {"fastmath": {"reassoc", "contract", "nsz"}, "error_model": "numpy", "cache": _can_be_kept()}
 
 
 class CompiledHeads:

@@ -27,7 +27,8 @@ def selection(
     metric: accuracy; mAP, the mean over labels that occur; mse, negated; segment_f1_macro and segment_f1_micro, over
     segments of segment_frames frames within a clip, whole_segments or the shorter last ones too. y: (N,) or (N, C) as
     in training; unknown rows are left out. clip: (N,) the clip of each row. Clip metrics average the outputs of a
-    clip's rows (its crops) before scoring; segment metrics need it.
+    clip's rows (its crops) before scoring; segment metrics need it. Outputs that are not finite, as after a rate that
+    was too high: NaN.
     """
     labels = np.asarray(y)
     clips = None if clip is None else np.asarray(clip)
@@ -35,6 +36,8 @@ def selection(
     def clipwise(outputs: FloatArray, rows: IntArray) -> float:
         keep = known_rows(labels[rows])
         outputs, rows = outputs[keep], rows[keep]
+        if not np.isfinite(outputs).all():
+            return float("nan")
         if clips is not None:
             outputs, first = mean_by_clip(outputs, clips[rows])
             rows = rows[first]
@@ -44,6 +47,8 @@ def selection(
         if clips is None:
             raise ValueError("segments lie within clips; give `clip`, the clip of each row")
         keep = known_rows(labels[rows])
+        if not np.isfinite(outputs[keep]).all():
+            return float("nan")
         edges = np.flatnonzero(np.diff(clips[rows[keep]], prepend=np.nan, append=np.nan) != 0)
         # A logit above 0 is a probability above ½.
         predicted = segment_maxima(outputs[keep] > 0, segment_frames, edges, whole=whole_segments)

@@ -4,6 +4,7 @@ xares   the published splits: where a task has no validation split, and with fol
 strict  held-out validation always: of folds, test i and validation i + 1; else a tenth of training, by source
 """
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -126,21 +127,18 @@ def _several(names: Sequence[str]) -> str:
 def ids_of(task: str, data: TaskData, root: Path) -> dict[Clip, list[Path]]:
     """The ids under which embeddings made elsewhere may have each clip, the surest first.
 
-    <task>/<name>, where the name is the path in the manifest or x.tar:member; the path below the data root; the name
-    alone; and of a tar file's member the member's name, if no other of the task's tar files has one of that name.
+    The path below the data root, of a tar file's member with :member; <task>/<name>, where the name is the path in the
+    manifest or x.tar:member; the name alone; and of a tar file's member the member's name. What two of the clips would
+    share is the id of neither.
     """
-    tars: dict[str, set[Path]] = {}
-    for clip in data.clips:
-        if isinstance(clip, TarMember):
-            tars.setdefault(clip.name, set()).add(clip.tar)
     found: dict[Clip, list[Path]] = {}
     for clip, name in zip(data.clips, data.names, strict=True):
-        if isinstance(clip, TarMember):
-            further = [Path(name)] + ([Path(clip.name)] if len(tars[clip.name]) == 1 else [])
-        else:
-            further = ([clip.relative_to(root)] if clip.is_relative_to(root) else []) + [Path(name)]
-        found[clip] = list(dict.fromkeys([Path(task) / name, *further]))
-    return found
+        file, member = (clip.tar, f":{clip.name}") if isinstance(clip, TarMember) else (clip, "")
+        below = [Path(f"{file.relative_to(root)}{member}")] if file.is_relative_to(root) else []
+        of_member = [Path(clip.name)] if isinstance(clip, TarMember) else []
+        found[clip] = list(dict.fromkeys([*below, Path(task) / name, Path(name), *of_member]))
+    owners = Counter(each for ids in found.values() for each in ids)
+    return {clip: [each for each in ids if owners[each] == 1] or ids[:1] for clip, ids in found.items()}
 
 
 def frame_labels(task: Task, data: TaskData, rows: Rows, hop: float, protocol: str = STRICT) -> NDArray[Any]:

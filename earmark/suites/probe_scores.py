@@ -75,13 +75,19 @@ def score(metric: str, answers: Answers, replicates: int, rng: np.random.Generat
 
 
 def _of_folds(metric: Metric, answers: Answers, bootstrap: Bootstrap) -> Values:
-    """The metric of all answers together; or as published, its mean over the folds, each by itself."""
+    """The metric of all answers together; or as published, its mean over the folds, each by itself.
+
+    A replicate into which no source of a fold is drawn is the mean of the others.
+    """
     folds = np.unique(answers.fold)
     if not answers.by_fold or len(folds) < 2:
         return metric(answers, bootstrap)
     found = [metric(*_part(answers, bootstrap, answers.fold == fold)) for fold in folds]
     values = np.mean([values for values, _ in found], axis=0)
-    return values, np.mean([drawn for _, drawn in found], axis=0)
+    drawn = np.stack([drawn for _, drawn in found])
+    there = np.isfinite(drawn)
+    with np.errstate(invalid="ignore"):
+        return values, np.where(there, drawn, 0).sum(axis=0) / there.sum(axis=0)
 
 
 def _part(answers: Answers, bootstrap: Bootstrap, items: NDArray[np.bool_]) -> tuple[Answers, Bootstrap]:
@@ -246,7 +252,8 @@ def error_rate(answers: Answers, bootstrap: Bootstrap) -> Values:
         raise ValueError(f"an equal error rate is of two classes; there are {other[0]}")
     labels = np.asarray(answers.labels) == 1
     if labels.all() or not labels.any():
-        return np.full(len(answers.outputs), np.nan), np.empty((0, len(answers.outputs)))
+        n_drawn = len(bootstrap.weights) if bootstrap.n_units > 1 else 0
+        return np.full(len(answers.outputs), np.nan), np.full((n_drawn, len(answers.outputs)), np.nan)
     scores = [np.asarray(each[:, 1] - each[:, 0], dtype=float) for each in answers.outputs]
     values = [equal_error_rate(roc(each, labels)).rate for each in scores]
 

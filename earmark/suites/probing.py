@@ -120,7 +120,7 @@ def probe(
                 try:
                     answers, chosen, seen = _ask(task, data, of_layer, encoder, settings, track, protocol)
                     _note(found, task, data, answers, settings, (track, protocol, layer), chosen, seen, started)
-                except (EarmarkError, ValueError) as error:
+                except Exception as error:  # an accelerator without memory, say; what is done is worth keeping
                     found.failed.append(_failure((track, protocol, layer), error))
     return found
 
@@ -128,7 +128,9 @@ def probe(
 def _failure(place: tuple[str, str, int | None], error: Exception | str) -> dict[str, Any]:
     """again: whether to try again the next time; a text is what the data make of it, each time."""
     track, protocol, layer = place
-    told = {"error": str(error), "missing": isinstance(error, MissingError), "again": isinstance(error, Exception)}
+    plain = isinstance(error, (EarmarkError, ValueError, str))
+    text = str(error) if plain else f"{type(error).__name__}: {error}"
+    told = {"error": text, "missing": isinstance(error, MissingError), "again": isinstance(error, Exception)}
     return {"track": track, "protocol": protocol, "layer": layer, **told}
 
 

@@ -60,7 +60,8 @@ def chosen_or_broken(wanted: Sequence[str | Path]) -> tuple[list[Task], dict[str
         except MissingError:
             raise
         except EarmarkError as error:
-            broken[Path(name).name] = error
+            short = Path(name).name
+            broken[f"{Path(name).resolve().parent.name}/{short}" if short in broken else short] = error
     if unknown:
         raise MissingError("\n".join([*unknown, "`uv run probe.py list` shows all; a task of your own is FILE.toml."]))
     return _each_once(found), broken

@@ -148,6 +148,18 @@ def test_the_earliest_of_equal_epochs_is_kept_and_nan_never_wins():
     np.testing.assert_allclose(head.parameters.weight, states[2][2], atol=1e-5)
 
 
+def test_a_rate_that_diverges_never_wins_even_where_the_first_class_is_common():
+    x, y = example(200)
+    y = np.where(np.arange(200) % 5, 0, y)
+    heads = train_heads(
+        x, y, [fold(200)], Recipe("cross_entropy", C, 2), selection("accuracy", y),
+        learning_rates=[1e-3, 1e38], best_rate_only=True,
+    )  # fmt: skip
+    assert np.isfinite(heads[0].test).all()
+    with pytest.raises(ValueError, match="not a number in any of 2 epochs"):
+        train_heads(x, y, [fold(200)], Recipe("cross_entropy", C, 2), selection("accuracy", y), learning_rates=[1e38])
+
+
 def test_a_head_does_not_depend_on_the_heads_beside_it():
     x, y = example(90)
     folds = [fold(90, 0, 1), fold(60, 1, 2), fold(75, 2, 3)]  # of different lengths: groups end at different steps

@@ -283,6 +283,9 @@ def test_the_ids_of_a_tars_member_and_of_a_manifests_clip(tmp_path):
         TarMember(tar, name, 0, 1) for tar, name in zip(tars * 2, ("1.wav", "1.wav", "2.wav", "3.wav"), strict=True)
     ]
     of = ids_of("cremad", TaskData(members, [], [], None, None, []), tmp_path / "data")
+    twice = [TarMember(tmp_path / f"data/cremad/{part}/x.tar", "1.wav", 0, 1) for part in "pq"]
+    apart = ids_of("cremad", TaskData(twice, [], [], None, None, []), tmp_path / "data")
+    assert [list(map(str, apart[one])) for one in twice] == [["cremad/p/x.tar:1.wav"], ["cremad/q/x.tar:1.wav"]]
     assert list(map(str, of[members[0]])) == ["cremad/train.tar:1.wav", "train.tar:1.wav"]  # 1.wav might be the other
     assert list(map(str, of[members[2]])) == ["cremad/train.tar:2.wav", "train.tar:2.wav", "2.wav"]
     clip, elsewhere = tmp_path / "data/mine/a/1.wav", tmp_path / "b/2.wav"

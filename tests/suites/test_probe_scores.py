@@ -202,6 +202,14 @@ def test_by_fold_every_replicate_is_the_mean_over_folds_of_the_sources_drawn(met
     assert (found.low, found.high) == pytest.approx(tuple(np.nanquantile(drawn, [0.025, 0.975])))
 
 
+def test_folds_that_are_sources_have_an_interval_and_a_fold_of_one_class_no_equal_error_rate():
+    answers = replace(answers_for("accuracy"), fold=np.arange(N) // 2, by_fold=True)  # each fold is one source
+    found = score("accuracy", answers, 200, generator())
+    assert found.value is not None and found.low is not None and found.low < found.value < found.high
+    one_class = replace(answers_for("eer"), fold=np.arange(N) % 2, by_fold=True)
+    assert score("eer", one_class, 20, generator()).why == "a test split without what the metric needs"
+
+
 def test_a_label_that_is_not_drawn_is_left_out_of_the_replicates_mean():
     """Two clips, one label each, both found: whichever clip is drawn, what was there was found."""
     frames = np.eye(2, dtype=int)

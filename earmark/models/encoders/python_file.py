@@ -10,6 +10,7 @@ import contextlib
 import importlib.util
 import inspect
 import sys
+import sysconfig
 import tempfile
 import traceback
 from collections.abc import Iterator, Sequence
@@ -200,8 +201,8 @@ def _source(file: Path) -> dict[str, str]:
 
 
 def _lies_in(folder: Path, path: Path) -> bool:
-    """Whether a file belongs to a folder, and not to an environment that lies in there too."""
-    if not path.is_relative_to(folder):
+    """Whether a file belongs to a folder, and not to a Python or an environment that lies in there too."""
+    if not path.is_relative_to(folder) or path.is_relative_to(Path(sysconfig.get_path("stdlib")).resolve()):
         return False
     return not any(part.startswith(".") or part in INSTALLED for part in path.relative_to(folder).parts)
 
