@@ -79,10 +79,8 @@ def tell(arguments: Namespace) -> int:
     for name, seconds in taken.items():
         script.show(f"  {name + ':':9} {seconds:7.2f} s")
     script.show(f"  plain / one:     {taken['plain'] / taken['one']:6.1f} (goal at least 5)")
-    script.show(
-        f"  fifteen / one:   {taken['fifteen'] / taken['one']:6.1f} (goal at most 4, if one is a fifth of plain)"
-    )
-    script.show(f"  fifteen / plain: {taken['fifteen'] / taken['plain']:6.2f} (so at most 4 / 5)")
+    script.show(f"  fifteen / one:   {taken['fifteen'] / taken['one']:6.1f} (goal at most 4)")
+    script.show(f"  fifteen / plain: {taken['fifteen'] / taken['plain']:6.2f}")
     script.show(f"  nearest / bare:  {taken['nearest'] / taken['bare']:6.2f} (goal at most 1.5)")
     return script.COMPLETE
 

@@ -21,9 +21,12 @@ import soundfile
 pytest.importorskip("torch", reason="the extra `torch` is not installed")
 
 import probe
+from earmark.commands import probe_run
 from earmark.commands.probe_tasks import Job, failed, with_known
+from earmark.models.encoders import load_encoder
 from earmark.report.summaries import ProbeSummary, read_summary
 from earmark.suites.probe_tracks import Settings
+from earmark.suites.task_files import read_task_file
 from earmark.suites.xares import tasks
 from tests.conftest import ROOT
 from tests.models.encoders.sources import HEAR, XARES, case, save
@@ -644,6 +647,24 @@ def test_what_is_known_stays_when_a_retry_fails_as_a_whole(tmp_path):
     assert told["rows"] == known["rows"] and told["predictions"] == known["predictions"]
     assert [one["error"] for one in told["failed"]] == ["kNN", "no audio"]
     assert with_known(replace(job, known=None), failed("no audio")) == failed("no audio")
+
+
+def test_keys_see_the_preprocessing_and_a_tokenizers_files(tmp_path, monkeypatch):
+    task = read_task_file(listed(tmp_path, "one", kind="retrieval", labels=lambda i, c: c))
+    words = tmp_path / "words"
+    words.mkdir()
+    (words / "tokenizer.json").write_text("{}")
+    encoder, asked = load_encoder("logmel"), Namespace(allow_missing=False, data_root=tmp_path)
+
+    def key():
+        return probe_run.key_of(task, Settings(tokenizer=str(words)), encoder, asked)
+
+    keys = [key(), key()]
+    (words / "tokenizer.json").write_text("{ }")
+    keys.append(key())
+    monkeypatch.setattr(probe_run, "PREPROCESSING", -1)
+    keys.append(key())
+    assert keys[0] == keys[1] and len(set(keys)) == 3
 
 
 def test_a_metric_that_does_not_exist_fails_and_is_not_tried_again(tmp_path, capsys):

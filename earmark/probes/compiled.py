@@ -45,7 +45,7 @@ class CompiledHeads:
         """starts: a fresh head for each of the G groups, from which all R rates set out.
 
         Arrays are made by torch, which begins them where a cache line begins; NumPy does not, and vectors that cross
-        lines cost a third more.
+        lines cost more.
         """
         torch = torch_library()
         stacked = [torch.stack(value).unsqueeze(1) for value in zip(*starts, strict=True)]

@@ -9,6 +9,7 @@ import pytest
 pytest.importorskip("torch", reason="the extra `torch` is not installed")
 
 from earmark.embeddings.store import EmbeddingStore
+from earmark.errors import EarmarkError
 from earmark.models.encoders import load_encoder
 from earmark.models.encoders.given import GivenEmbeddings
 from earmark.models.encoders.views import View
@@ -17,7 +18,7 @@ from earmark.probes.knn import CHOICES_OF_K
 from earmark.probes.selection import selection
 from earmark.suites.probe_data import embedded
 from earmark.suites.probe_tracks import RATES, Settings
-from earmark.suites.probing import metrics_of, probe
+from earmark.suites.probing import _without, metrics_of, probe
 from earmark.suites.task_data import TaskData
 from earmark.suites.xares import Task, tasks
 from tests.models.encoders.sources import XARES, clips, layered, save
@@ -106,6 +107,12 @@ def test_as_published_test_clips_choose_the_epoch_unless_there_is_a_validation_s
     same = [said(before, ("linear", "xares"), fold).equals(said(o, ("linear", "xares"), fold)) for o in others]
     assert all(same) != leaks
     assert all(said(before, ("knn", "xares"), fold).equals(said(o, ("knn", "xares"), fold)) for o in others)
+
+
+def test_a_split_that_lost_all_of_its_clips_is_not_replaced_by_another():
+    data = LAYOUTS["splits"]
+    with pytest.raises(EarmarkError, match="no clip of valid has an embedding"):
+        _without(TASK, data, data.split == "valid")
 
 
 def test_no_test_clip_is_needed_by_another(tmp_path):
