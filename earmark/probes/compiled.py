@@ -4,7 +4,7 @@ A clip task's batch is small, some 32 rows, so the products of a step cost less 
 weights, gradients and Adam's moments. Here a head's weights are read twice: forwards, where they are scaled by γ and
 multiplied with the batch; and backwards, where a few rows of their gradient at a time are made, added to those of γ
 and β, and used up by Adam while they are in the cache. Products take 4 outputs and 4 rows at a time, so that sums stay
-in registers.
+in registers; rows come in multiples of 4, as code for the odd ones makes the loops before it slower.
 
 No sum crosses threads, so that their number changes nothing.
 """
@@ -16,7 +16,16 @@ import numba
 import numpy as np
 from numba import njit, prange
 
-from earmark.probes.training import ErrorOfLogits, FloatArray, Inputs, IntArray, Parameters, Tensor, torch_library
+from earmark.probes.training import (
+    ROWS_TOGETHER,
+    ErrorOfLogits,
+    FloatArray,
+    Inputs,
+    IntArray,
+    Parameters,
+    Tensor,
+    torch_library,
+)
 
 OUTPUTS_AT_ONCE = 20  # of one head, a multiple of 4: few enough that their gradient stays in the cache of a core
 ROWS_AT_ONCE = 128  # of a prediction; they should fit the cache of a core
@@ -63,7 +72,7 @@ class CompiledHeads:
         numba.set_num_threads(1 if self.values.weight.size < ONE_THREAD else min(torch.get_num_threads(), most))
 
     def step(self, inputs: Inputs, rows: Tensor, y: Tensor, shares: Tensor, error: ErrorOfLogits) -> None:
-        """One step of Adam for the first len(rows) groups; arguments as in BatchedHeads."""
+        """One step of Adam for the first len(rows) groups; arguments as in BatchedHeads, B a multiple of 4."""
         x, at = inputs.values.numpy(), rows.numpy()
         logits = np.empty((len(at), *self.values.bias.shape[1:], at.shape[1]), np.float32)
         forwards(self.values, x, at, logits, self._scratch)
@@ -78,13 +87,14 @@ class CompiledHeads:
     def outputs(self, group: int, inputs: Inputs, rows: IntArray) -> list[FloatArray]:
         """The logits (n, C) of each of a group's heads, one for each rate, for the rows (n,)."""
         own = Parameters(*(value[group : group + 1] for value in self.values))
-        found = np.empty((*self.values.bias.shape[1:], len(rows)), np.float32)
-        for start in range(0, len(rows), ROWS_AT_ONCE):
+        padded = np.pad(rows, (0, -len(rows) % ROWS_TOGETHER))
+        found = np.empty((*self.values.bias.shape[1:], len(padded)), np.float32)
+        for start in range(0, len(padded), ROWS_AT_ONCE):
             part = slice(start, start + ROWS_AT_ONCE)
             logits = np.empty((1, *found[..., part].shape), np.float32)
-            forwards(own, inputs.values.numpy(), rows[np.newaxis, part], logits, self._scratch)
+            forwards(own, inputs.values.numpy(), padded[np.newaxis, part], logits, self._scratch)
             found[..., part] = logits[0]
-        return [np.ascontiguousarray(each.T) for each in found]
+        return [np.ascontiguousarray(each.T[: len(rows)]) for each in found]
 
     def head(self, group: int, rate: int) -> Parameters:
         """A copy of one head's parameters, as tensors."""
@@ -93,7 +103,10 @@ class CompiledHeads:
 
 @njit(parallel=True, **OPTIONS)
 def forwards(values: Parameters, x: FloatArray, rows: IntArray, logits: FloatArray, scratch: FloatArray) -> None:
-    """Fill the logits (g, R, C, B) of the first g groups' heads for rows (g, B) of x (N, D); scratch as below."""
+    """Fill the logits (g, R, C, B) of the first g groups' heads for rows (g, B) of x (N, D).
+
+    B is a multiple of 4 in all of these. scratch: as below.
+    """
     groups, rates, outputs, _ = logits.shape
     tiles = -(-outputs // 4)
     for place in prange(groups * rates * tiles):
@@ -121,10 +134,8 @@ def scale_row(weight: FloatArray, scale: FloatArray, shift: FloatArray, scaled: 
 def multiply(scaled: FloatArray, constants: FloatArray, x: FloatArray, rows: IntArray, logits: FloatArray) -> None:
     """Fill the logits (up to 4, B): constants + scaled (4, D) times the rows of x."""
     m0, m1, m2, m3 = scaled[0], scaled[1], scaled[2], scaled[3]
-    last = len(rows) - 1
     for b in range(0, len(rows), 4):
-        x0, x1 = x[rows[b]], x[rows[min(b + 1, last)]]
-        x2, x3 = x[rows[min(b + 2, last)]], x[rows[min(b + 3, last)]]
+        x0, x1, x2, x3 = x[rows[b]], x[rows[b + 1]], x[rows[b + 2]], x[rows[b + 3]]
         s00 = s01 = s02 = s03 = s10 = s11 = s12 = s13 = s20 = s21 = s22 = s23 = s30 = s31 = s32 = s33 = ZERO
         for d in range(x.shape[1]):
             s00, s01, s02, s03 = s00 + m0[d] * x0[d], s01 + m0[d] * x1[d], s02 + m0[d] * x2[d], s03 + m0[d] * x3[d]
@@ -133,7 +144,7 @@ def multiply(scaled: FloatArray, constants: FloatArray, x: FloatArray, rows: Int
             s30, s31, s32, s33 = s30 + m3[d] * x0[d], s31 + m3[d] * x1[d], s32 + m3[d] * x2[d], s33 + m3[d] * x3[d]
         sums = ((s00, s01, s02, s03), (s10, s11, s12, s13), (s20, s21, s22, s23), (s30, s31, s32, s33))
         for i in range(len(logits)):
-            for j in range(min(4, len(rows) - b)):
+            for j in range(4):
                 logits[i, b + j] = constants[i] + sums[i][j]
 
 
@@ -167,31 +178,23 @@ def backwards(
         for first in range(0, len(own), 4):
             products(own[first : first + 4], x, rows[group], gradient[first : first + 4])
         parts[group, rate, share] = 0
+        d_scale, d_shift = parts[group, rate, share, 0], parts[group, rate, share, 1]
         for i in range(len(own)):
             totals[i] = own[i].sum()
-            d_scale, d_shift = parts[group, rate, share, 0], parts[group, rate, share, 1]
-            through_norm(
-                gradient[i],
-                totals[i],
-                weight[i],
-                values.scale[group, rate],
-                values.shift[group, rate],
-                d_scale,
-                d_shift,
-            )
-        moments = means.weight[group, rate, part].ravel(), squares.weight[group, rate, part].ravel()
-        adam(weight.ravel(), gradient.ravel(), *moments, size, epsilon)
+            norm = values.scale[group, rate], values.shift[group, rate], d_scale, d_shift
+            moments = means.weight[group, rate, part][i], squares.weight[group, rate, part][i]
+            through_norm(gradient[i], totals[i], weight[i], *norm, *moments, size, epsilon)
         moments = means.bias[group, rate, part], squares.bias[group, rate, part]
-        adam(values.bias[group, rate, part], totals, *moments, size, epsilon)
+        step_of_each(values.bias[group, rate, part], totals, *moments, size, epsilon)
     for place in prange(groups * rates):
         group, rate = place // rates, place % rates
         size, epsilon = sizes[group, rate], epsilons[group]
         for share in range(1, shares):
             parts[group, rate, 0] += parts[group, rate, share]
         moments = means.scale[group, rate], squares.scale[group, rate]
-        adam(values.scale[group, rate], parts[group, rate, 0, 0], *moments, size, epsilon)
+        step_of_each(values.scale[group, rate], parts[group, rate, 0, 0], *moments, size, epsilon)
         moments = means.shift[group, rate], squares.shift[group, rate]
-        adam(values.shift[group, rate], parts[group, rate, 0, 1], *moments, size, epsilon)
+        step_of_each(values.shift[group, rate], parts[group, rate, 0, 1], *moments, size, epsilon)
 
 
 @njit(**OPTIONS)
@@ -200,10 +203,7 @@ def products(errors: FloatArray, x: FloatArray, rows: IntArray, gradient: FloatA
     last = len(errors) - 1
     e0, e1, e2, e3 = errors[0], errors[min(1, last)], errors[min(2, last)], errors[min(3, last)]
     g0, g1, g2, g3 = gradient[0], gradient[1], gradient[2], gradient[3]
-    whole = len(rows) - len(rows) % 4
-    if not whole:
-        gradient[:] = 0
-    for b in range(0, whole, 4):
+    for b in range(0, len(rows), 4):
         x0, x1, x2, x3 = x[rows[b]], x[rows[b + 1]], x[rows[b + 2]], x[rows[b + 3]]
         e00, e01, e02, e03 = e0[b], e0[b + 1], e0[b + 2], e0[b + 3]
         e10, e11, e12, e13 = e1[b], e1[b + 1], e1[b + 2], e1[b + 3]
@@ -222,13 +222,6 @@ def products(errors: FloatArray, x: FloatArray, rows: IntArray, gradient: FloatA
                 g1[d] += e10 * v0 + e11 * v1 + e12 * v2 + e13 * v3
                 g2[d] += e20 * v0 + e21 * v1 + e22 * v2 + e23 * v3
                 g3[d] += e30 * v0 + e31 * v1 + e32 * v2 + e33 * v3
-    for b in range(whole, len(rows)):
-        xb = x[rows[b]]
-        for d in range(x.shape[1]):
-            g0[d] += e0[b] * xb[d]
-            g1[d] += e1[b] * xb[d]
-            g2[d] += e2[b] * xb[d]
-            g3[d] += e3[b] * xb[d]
 
 
 @njit(**OPTIONS)
@@ -240,25 +233,43 @@ def through_norm(
     shift: FloatArray,
     d_scale: FloatArray,
     d_shift: FloatArray,
+    means: FloatArray,
+    squares: FloatArray,
+    size: np.float32,
+    epsilon: np.float32,
 ) -> None:
-    """Turn one output's dM into dW, and add its part of dγ and dβ."""
+    """One output's part of dγ and dβ from its dM, and Adam's step of its weights by dW."""
     for d in range(len(weight)):
         d_scale[d] += gradient[d] * weight[d]
         d_shift[d] += total * weight[d]
-        gradient[d] = gradient[d] * scale[d] + total * shift[d]
+        of_weight = gradient[d] * scale[d] + total * shift[d]
+        weight[d], means[d], squares[d] = adam(weight[d], of_weight, means[d], squares[d], size, epsilon)
+
+
+@njit(**OPTIONS)
+def step_of_each(
+    values: FloatArray,
+    gradients: FloatArray,
+    means: FloatArray,
+    squares: FloatArray,
+    size: np.float32,
+    epsilon: np.float32,
+) -> None:
+    """A step of Adam of every value."""
+    for i in range(len(values)):
+        values[i], means[i], squares[i] = adam(values[i], gradients[i], means[i], squares[i], size, epsilon)
 
 
 @njit(**OPTIONS)
 def adam(
-    value: FloatArray,
-    gradient: FloatArray,
-    mean: FloatArray,
-    square: FloatArray,
+    value: np.float32,
+    gradient: np.float32,
+    mean: np.float32,
+    square: np.float32,
     size: np.float32,
     epsilon: np.float32,
-) -> None:
-    """A step of Adam. Source: Kingma and Ba (2015), section 2, with its corrections in size and epsilon."""
-    for i in range(len(value)):
-        mean[i] += (ONE - BETA_1) * (gradient[i] - mean[i])
-        square[i] += (ONE - BETA_2) * (gradient[i] * gradient[i] - square[i])
-        value[i] -= size * mean[i] / (np.sqrt(square[i]) + epsilon)
+) -> tuple[np.float32, np.float32, np.float32]:
+    """The next value, mean and square. Source: Kingma and Ba (2015), section 2, its corrections in size and epsilon."""
+    mean += (ONE - BETA_1) * (gradient - mean)
+    square += (ONE - BETA_2) * (gradient * gradient - square)
+    return value - size * mean / (np.sqrt(square) + epsilon), mean, square

@@ -145,7 +145,7 @@ def train_heads(
                     record.parameters = heads.head(group, rate)
     in_order = [records[place] for place in np.argsort(order)]  # of folds and seeds
     kept = [[max(own, key=lambda record: record.best)] if best_rate_only else own for own in in_order]
-    return [record.head(inputs, starts) for own in kept for record in own]
+    return [head for own in kept for head in _with_predictions(own, inputs, starts)]
 
 
 def _engine(
@@ -192,20 +192,30 @@ class _Record:
         self.best, self.best_epoch = score, len(self.scores) - 1
         return True
 
-    def head(self, inputs: Inputs, offsets: IntArray) -> Head:
-        """The best head, with its predictions."""
-        best = self.parameters
-        if best is None:
-            raise ValueError(
-                f"fold {self.fold.number}: the validation score is not a number in any of {len(self.scores)} epochs; "
-                "does the validation split hold what the metric needs?"
-            )
-        valid, test = (
-            outputs_of([best], inputs, _rows(part, offsets))[0] for part in (self.fold.valid, self.fold.test)
+
+def _with_predictions(records: Sequence[_Record], inputs: Inputs, offsets: IntArray) -> list[Head]:
+    """The best heads of a fold and seed; the items to predict are read once for all of them."""
+    fold = records[0].fold
+    heads = [record.parameters for record in records if record.parameters is not None]
+    if len(heads) < len(records):
+        epochs = len(records[0].scores)
+        raise ValueError(
+            f"fold {fold.number}: the validation score is not a number in any of {epochs} epochs; "
+            "does the validation split hold what the metric needs?"
         )
-        parameters = Parameters(*(value.cpu().numpy() for value in best))
-        scores = tuple(self.scores)
-        return Head(self.fold.number, self.seed, self.learning_rate, self.best_epoch, scores, parameters, valid, test)
+    valid, test = (outputs_of(heads, inputs, _rows(part, offsets)) for part in (fold.valid, fold.test))
+    return [
+        Head(
+            fold.number,
+            record.seed,
+            record.learning_rate,
+            record.best_epoch,
+            tuple(record.scores),
+            Parameters(*(value.cpu().numpy() for value in head)),
+            *outputs,
+        )
+        for record, head, *outputs in zip(records, heads, valid, test, strict=True)
+    ]
 
 
 def _rows(items: IntArray, offsets: IntArray) -> IntArray:

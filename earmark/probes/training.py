@@ -28,6 +28,7 @@ IntArray = NDArray[np.int64]
 Loss = Literal["cross_entropy", "binary_cross_entropy", "squared_error"]
 
 ROWS_AT_ONCE = 8192  # of a prediction
+ROWS_TOGETHER = 4  # batches are padded to a multiple of these; compiled products take as many at a time
 
 
 class Parameters(NamedTuple):
@@ -227,7 +228,8 @@ def one_epoch(items: Sequence[IntArray], generators: Sequence[Any], offsets: Int
     orders = [own[torch.randperm(len(own), generator=g).numpy()] for own, g in zip(items, generators, strict=True)]
     batches = [_one_group(order, offsets, size) for order in orders]
     steps = [len(shares) for _, shares in batches]
-    shape = (max(steps), len(items), max(shares.shape[1] for _, shares in batches))
+    widest = max(shares.shape[1] for _, shares in batches)
+    shape = (max(steps), len(items), widest + -widest % ROWS_TOGETHER)
     rows, shares = np.zeros(shape, dtype=np.int64), np.zeros(shape, dtype=np.float32)
     for group, (own_rows, own_shares) in enumerate(batches):
         steps_of_group, width = own_shares.shape
