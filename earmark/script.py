@@ -86,7 +86,7 @@ def run(story: Story, parser: argparse.ArgumentParser, argv: Sequence[str] | Non
         text = str(error).replace(RUNNING, Path(parser.prog).name)
         return _report(error, error.exit_code, arguments.debug, text)
     except OSError as error:
-        return _report(error, FAILED, arguments.debug, _of_the_system(error))
+        return _report(error, FAILED, arguments.debug, of_the_system(error))
 
 
 def _report(error: Exception, exit_code: int, debug: bool, text: str = "") -> int:
@@ -107,7 +107,7 @@ REMEDIES = {
 }
 
 
-def _of_the_system(error: OSError) -> str:
+def of_the_system(error: OSError) -> str:
     """What went wrong, where, and what to do; an error that says so itself is left as it is."""
     if error.errno is None:
         return str(error)

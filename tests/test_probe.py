@@ -25,11 +25,13 @@ from earmark.commands import probe_run
 from earmark.commands.probe_tasks import Job, failed, with_known
 from earmark.models.encoders import load_encoder
 from earmark.report.summaries import ProbeSummary, read_summary
+from earmark.suites import probing
 from earmark.suites.probe_tracks import Settings
 from earmark.suites.task_files import read_task_file
 from earmark.suites.xares import tasks
 from tests.conftest import ROOT
-from tests.models.encoders.sources import HEAR, XARES, case, save
+from tests.file_server import file_server
+from tests.models.encoders.sources import HEAR, XARES, case, layered, save
 
 RATE = 16_000
 QUICK = ["--seeds", "1", "--bootstrap", "20"]
@@ -232,6 +234,17 @@ def test_speech_is_recognised_by_a_linear_head_and_through_a_language_model(tmp_
     assert str(tmp_path) not in "".join(path.read_text() for path in folder.rglob("*.*") if path.is_file())
 
 
+def test_utterances_too_short_for_their_transcripts_are_counted(tmp_path):
+    said = {"low": "low", "mid": "mid", "high": "high"}
+    task = listed(
+        tmp_path, "words", kind="asr", n=(3, 1, 1), labels=lambda i, c: said[c] * (40 if i == 2 else 1), epochs=1
+    )  # 0.4 s of 10 ms each; the third clips of training say 120 letters and more
+    folder = run(tmp_path, task, flags=["--track", "linear", "--protocol", "strict"])
+    reason = "training utterances with fewer frames than CTC needs for their transcripts (words, linear, strict)"
+    assert summary(folder)["exclusions"] == [{"reason": reason, "count": 3}]
+    assert f"Left out, 3: {reason}" in (folder / "report.md").read_text()
+
+
 def language_model(folder):
     """A tiny Qwen2 with random weights and its tokenizer, saved as published ones are."""
     import torch
@@ -411,6 +424,19 @@ def test_layers_of_a_checkpoint(tmp_path, capsys):
     assert "--layers 7: tiny has the layers 0 to 2" in capsys.readouterr().err
 
 
+def test_layers_of_an_error_have_a_table_and_no_line_in_the_chart(tmp_path):
+    encoder = save(tmp_path / "three", "mine.py", layered())
+    task = listed(tmp_path, "size", kind="regression", labels=lambda i, c: CLASSES[c] / 1000)
+    flags = ["--layers", "all", "--protocol", "strict"]
+    folder = run(tmp_path, task, encoder=str(encoder), flags=flags)
+    scores = {key[-1]: score["value"] for key, score in values(folder).items() if key[3] == "mse"}
+    assert set(scores) == {0, 1, 2}
+    table = (folder / "report.md").read_text().partition("## Layers")[2]
+    for layer, score in scores.items():
+        assert re.search(rf"\| *size *\|.*\| *{layer} *\|.*{score:.3f}", table), (layer, score, table)
+    assert not (folder / "layers.svg").exists()
+
+
 def changed(old, new):
     """The tiny X-ARES encoder with a fault."""
     assert old in XARES
@@ -584,6 +610,24 @@ def test_list_says_which_data_are_there(tmp_path, capsys):
     assert "present" in lines["cremad"] and "missing" in lines["esc50"] and "private: no data" in lines["liveenv"]
 
 
+def test_download_all_passes_over_tasks_without_a_record(tmp_path, capsys):
+    with file_server() as server:
+        for task in tasks().values():
+            if task.zenodo:
+                tars(tmp_path / "made", task.name, [f"{task.name}_0"], n=(1,))
+                made = (tmp_path / "made" / task.name).glob("*.tar")
+                server.add_record(task.zenodo, {path.name: path.read_bytes() for path in made})
+        words = ["all", "--data-root", str(tmp_path / "data"), "--zenodo", server.url, "--quiet"]
+        assert probe.main(["download", *words]) == 0
+        assert probe.main(["download", "liveenv", *words[1:]]) == 1
+    said = capsys.readouterr()
+    left_out = re.findall(r"^(\w+): left out; it has no public record", said.out, re.M)
+    assert set(left_out) == {task.name for task in tasks().values() if not (task.zenodo or task.disabled)}
+    for task in tasks().values():
+        assert bool(list((tmp_path / "data" / task.name).glob("*.tar"))) == bool(task.zenodo and not task.disabled)
+    assert "liveenv: " in said.err
+
+
 HIDDEN = """
 import sys
 from importlib.abc import MetaPathFinder
@@ -647,6 +691,33 @@ def test_what_is_known_stays_when_a_retry_fails_as_a_whole(tmp_path):
     assert told["rows"] == known["rows"] and told["predictions"] == known["predictions"]
     assert [one["error"] for one in told["failed"]] == ["kNN", "no audio"]
     assert with_known(replace(job, known=None), failed("no audio")) == failed("no audio")
+
+
+def test_an_accident_in_one_track_and_a_table_that_cannot_be_written_cost_no_more_than_that(tmp_path, monkeypatch):
+    """As where another program takes the memory of an accelerator, or a disk fills up."""
+    one, two = listed(tmp_path, "one"), listed(tmp_path, "two")
+    folder = run(tmp_path, two, flags=["--track", "knn"])
+    (folder / "tasks/two.json").unlink()
+    table = folder / "predictions/two_knn_strict.csv"
+    table.unlink()
+    (table / "in the way").mkdir(parents=True)
+
+    def without_memory(*arguments, **further):
+        raise RuntimeError("CUDA out of memory")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(probing, "linear", without_memory)
+        run(tmp_path, one, two, code=1)
+    assert set(values(folder)) == {("one", "knn", protocol, "accuracy", None) for protocol in ("xares", "strict")}
+    told = {(row["task"], row["track"]): row["error"] for row in summary(folder)["failed"]}
+    assert told["one", "linear"] == "RuntimeError: CUDA out of memory"
+    assert errors(folder)["two"] == "two_knn_strict.csv: Is a directory."
+    (table / "in the way").rmdir()
+    table.rmdir()
+    before = values(folder)
+    run(tmp_path, one, two)
+    after = values(folder)
+    assert len(after) == 8 and all(after[place] == score for place, score in before.items())
 
 
 def test_keys_see_the_preprocessing_and_a_tokenizers_files(tmp_path, monkeypatch):

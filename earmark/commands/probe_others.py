@@ -57,8 +57,11 @@ def tell_list(arguments: Namespace) -> int:
 
 
 def tell_download(arguments: Namespace) -> int:
-    """Every task that is asked for; one that fails does not stop the others. Of `all`, those that have a record."""
-    failed = 0
+    """Every task that is asked for; one that fails does not stop the others. Of `all`, those that have a record.
+
+    EarmarkError with what failed, at the end.
+    """
+    failed: list[str] = []
     for task in chosen(arguments.tasks):
         if "all" in arguments.tasks and task.name not in arguments.tasks and not task.zenodo:
             script.show(f"{task.name}: left out; it has no public record")
@@ -73,6 +76,7 @@ def tell_download(arguments: Namespace) -> int:
                 made = download_task(task, arguments.data_root, base=arguments.zenodo, on_bytes=advance)
             script.show(f"{task.name}: {len(made):,} files in {shown_path(arguments.data_root / task.name)}/")
         except EarmarkError as error:
-            failed += 1
-            script.warn(f"{task.name}: {str(error).removeprefix(f'{task.name}: ')}", arguments)
-    return script.FAILED if failed else script.COMPLETE
+            failed.append(f"{task.name}: {str(error).removeprefix(f'{task.name}: ')}")
+    if failed:
+        raise EarmarkError("\n".join(failed))
+    return script.COMPLETE

@@ -29,7 +29,7 @@ from earmark.report.provenance import file_name
 from earmark.report.tables import to_csv
 from earmark.suites.probe_data import STRICT, XARES
 from earmark.suites.probe_tracks import KNN, LINEAR, Settings
-from earmark.suites.probing import probe
+from earmark.suites.probing import Probed, probe
 from earmark.suites.task_data import read_data
 from earmark.suites.xares import Task
 
@@ -163,19 +163,20 @@ def work(job: Job, encoder: Encoder | GivenEmbeddings) -> dict[str, Any]:
             watch=lambda made, n: script.progress(made, arguments, total=n, what=job.task.name, unit="clip"),
             done=done,
         )
+        return _kept(job, found, known, done)
     except (EarmarkError, ValueError) as error:
         return with_known(job, failed(error))
+    except OSError as error:
+        return with_known(job, failed(script.of_the_system(error)))
     except Exception as error:  # a user's model may raise anything; the other tasks go on
         told = traceback.format_exc() if arguments.debug else f"{type(error).__name__}: {error}"
         return with_known(job, failed(told))
+
+
+def _kept(job: Job, found: Probed, known: Mapping[str, Any], done: Collection[Any]) -> dict[str, Any]:
+    """Write what was found beside what was known of the tracks and protocols that are done; returns both."""
     rows = [{**asdict(row), "score": row.score.as_dict()} for row in found.rows]
     parts = {"rows": rows, "classes": found.classes, "confusions": found.confusions}
-    outcome: dict[str, Any] = {
-        "key": job.key,
-        **{part: together(known[part], new, done, job.settings) for part, new in parts.items()},
-        "failed": found.failed,
-        "left_out": {**known["left_out"], **found.left_out},
-    }
     name = file_name(job.task.name)
     predictions: dict[str, str | bytes | None] = {
         **{f"{name}_{track}_{protocol}.csv": to_csv(table) for (track, protocol), table in found.predictions.items()},
@@ -183,11 +184,17 @@ def work(job: Job, encoder: Encoder | GivenEmbeddings) -> dict[str, Any]:
     }
     every = {f"{name}_{track}_{protocol}.{kind}": (track, protocol) for track, protocol, kind in product(*PREDICTIONS)}
     kept = [file for file in known["predictions"] if every[file] in done]
-    outcome["predictions"] = [*kept, *predictions]
+    outcome: dict[str, Any] = {
+        "key": job.key,
+        **{part: together(known[part], new, done, job.settings) for part, new in parts.items()},
+        "failed": found.failed,
+        "left_out": {**known["left_out"], **found.left_out},
+        "predictions": [*kept, *predictions],
+    }
     # Files of tracks and protocols that were not asked for now would stand beside scores that they do not belong to.
     contents = {job.folder / "predictions" / file: predictions.get(file) for file in every if file not in kept}
-    kept_outcome = json.dumps(outcome, allow_nan=False) + "\n"
-    write_together({**contents, job.folder / "tasks" / f"{name}.json": kept_outcome})
+    told = json.dumps(outcome, allow_nan=False) + "\n"
+    write_together({**contents, job.folder / "tasks" / f"{name}.json": told})
     return outcome
 
 

@@ -1,3 +1,5 @@
+import os
+import subprocess
 import sys
 
 import numpy as np
@@ -7,6 +9,7 @@ from earmark.errors import MissingError
 from earmark.probes.heads import Fold, Recipe, train_heads
 from earmark.probes.selection import selection
 from earmark.probes.training import generator_of, one_epoch, schedule
+from tests.conftest import ROOT
 
 torch = pytest.importorskip("torch")
 
@@ -117,6 +120,16 @@ def test_compiled_steps_are_those_of_torch(loss, width, outputs, batch):
         for got, want in zip(one.parameters, other.parameters, strict=True):
             np.testing.assert_allclose(got, want, atol=2e-5)
         np.testing.assert_allclose(one.test, other.test, atol=5e-5)
+
+
+def test_where_compiled_code_has_no_folder_it_is_compiled_each_time():
+    program = "from earmark.probes.compiled import OPTIONS; print(OPTIONS['cache'])"
+    for known, kept in ({}, "True"), ({"NUMBA_CACHE_LOCATOR_CLASSES": "ZipCacheLocator"}, "False"):
+        command = [sys.executable, "-c", program]
+        done = subprocess.run(
+            command, env={**os.environ, **known}, cwd=ROOT, capture_output=True, text=True, check=True
+        )
+        assert done.stdout.strip() == kept
 
 
 def test_the_schedule_by_hand():

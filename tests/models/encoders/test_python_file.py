@@ -4,12 +4,13 @@ import os
 import re
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from earmark.errors import MissingError
-from earmark.models.encoders import EmbeddingError, load_encoder
+from earmark.models.encoders import EmbeddingError, load_encoder, python_file
 from earmark.models.encoders.views import View
 from tests.conftest import ROOT
 from tests.models.encoders import sources
@@ -228,3 +229,9 @@ def test_a_hop_that_is_no_time_is_refused(tmp_path):
     pytest.importorskip("torch", reason="the extra `torch` is not installed")
     text = sources.XARES.replace("hop_size_in_ms = 10", "hop_size_in_ms = 0")
     assert "has hop_size_in_ms 0; it is a time above 0" in refused(save(tmp_path, "mine.py", text), "")
+
+
+def test_the_standard_library_is_no_part_of_an_encoder_that_lies_above_it():
+    library = Path(os.__file__).resolve()
+    assert not python_file._lies_in(library.parents[2], library)
+    assert python_file._lies_in(library.parents[2], library.parents[2] / "mine/parts.py")
