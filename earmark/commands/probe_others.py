@@ -9,9 +9,9 @@ from earmark.download import RemoteFile
 from earmark.errors import EarmarkError, shown_path
 from earmark.models.encoders.checks import HEADERS, PROMISES, check
 from earmark.report.tables import to_markdown
-from earmark.suites.task_data import status
 from earmark.suites.task_downloads import download_task, record_files
 from earmark.suites.task_files import chosen
+from earmark.suites.task_layouts import status
 from earmark.suites.xares import tasks
 
 PASSED = {True: "pass", False: "FAIL", None: "–"}

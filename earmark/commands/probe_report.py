@@ -31,7 +31,7 @@ from earmark.report.tables import to_csv, to_tex
 from earmark.suites.probe_data import STRICT
 from earmark.suites.probe_tables import averages, by_layer, comparisons
 from earmark.suites.probe_tracks import LINEAR, RATES, Settings
-from earmark.suites.task_data import labels_hash, manifest_of, status
+from earmark.suites.task_layouts import labels_hash, manifest_of, status
 from earmark.suites.xares import Task
 
 COLUMNS = (

@@ -25,8 +25,8 @@ from earmark.report.provenance import file_name
 from earmark.suites.probe_data import STRICT, XARES
 from earmark.suites.probe_tracks import KNN, LINEAR, Settings
 from earmark.suites.probing import VERSION
-from earmark.suites.task_data import fingerprint, status
 from earmark.suites.task_files import chosen_or_broken
+from earmark.suites.task_layouts import fingerprint, status
 from earmark.suites.xares import Task
 
 PRIVATE = "private: no data"

@@ -1,40 +1,24 @@
-"""A task's clips and labels from disk, in either of two layouts.
+"""A task's clips and labels, from tar files or a manifest (`task_layouts` says what these hold)."""
 
-X-ARES:    <data-root>/<task>/<split>*.tar, or folds: plain tar files of pairs <key>.<audio suffix> and <key>.json;
-           clips stay in the tar and are read where they lie.
-manifest:  <data-root>/<task>/manifest.csv, or the file that a user's task names, with columns
-             path   of the clip, relative to the manifest
-             label  clip: a class; multilabel: classes split by | or ;  regression: numbers split by |
-                    frame: JSON [{"onset", "offset", "label"}, …] in seconds, or the path of a file of it
-                    retrieval: captions split by |  asr: the transcript
-             split  train, valid or test (valid may be missing); or fold, with any names
-             group  the source of a clip, such as a recording or speaker: intervals resample it whole, and it is held
-                    out whole where validation is cut off training; may be missing
-A manifest goes before tar files.
-"""
-
-import contextlib
 import csv
-import io
 import os
 import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from hashlib import sha256
 from pathlib import Path, PurePosixPath
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import soundfile
 from numpy.typing import NDArray
 
-from earmark.audio.clips import Clip, TarMember, file_stamp, shown_clip, tar_members
-from earmark.errors import DataError, EarmarkError, Fault, MissingError, shown_path
+from earmark.audio.clips import Clip, TarMember, shown_clip, tar_members
+from earmark.errors import DataError, EarmarkError, Fault, shown_path
 from earmark.suites.task_labels import Labels, encoded, label_of_cell, label_of_json
+from earmark.suites.task_layouts import manifest_of, require_tars, tar_files
 from earmark.suites.xares import SPLITS, Task
 
-csv.field_size_limit(1 << 30)  # the events of a long recording, in one cell
 AUDIO = frozenset(name.lower() for name in soundfile.available_formats()) - {"raw"} | {"aif", "oga", "opus"}
 SHOWN = 20  # faults in tar files; the rest are counted
 
@@ -74,23 +58,6 @@ class TaskData:
         return TaskData(of(self.clips), of(self.labels), self.classes, split, fold, of(self.group), of(self.names))
 
 
-@dataclass(frozen=True)
-class Status:
-    """Whether a task's data are there. size: bytes of its tar files; None for a manifest, whose clips lie anywhere.
-
-    lacks: patterns of tar files that nothing matches.
-    """
-
-    state: Literal["present", "missing", "private: no data"]
-    size: int | None = None
-    lacks: tuple[str, ...] = ()
-
-    @property
-    def present(self) -> bool:
-        """Whether `read_data` has something to read."""
-        return self.state == "present"
-
-
 @dataclass
 class _Found:
     """What a layout holds, a row for each clip; where: as messages name it; lines: in the manifest."""
@@ -102,72 +69,6 @@ class _Found:
     groups: list[str] = field(default_factory=list)
     names: list[str] = field(default_factory=list)
     lines: list[int] = field(default_factory=list)
-
-
-def manifest_of(task: Task, data_root: Path) -> Path:
-    """Where a task's manifest is, or would be: beside a user's TOML file if it is there, else below the data root."""
-    if task.home is None:
-        return data_root / task.name / task.manifest
-    beside = task.home / task.manifest
-    return beside if beside.is_file() else data_root / task.manifest
-
-
-def status(task: Task, data_root: Path) -> Status:
-    """Whether the data are there, without opening them."""
-    if manifest_of(task, data_root).is_file():
-        return Status("present")
-    found = {glob: _tar_files(task, data_root, glob) for glob in task.patterns.values()}
-    lacks = tuple(glob for glob, paths in found.items() if not paths)
-    size = sum(path.stat().st_size for path in {path for paths in found.values() for path in paths})
-    if found and not lacks:
-        return Status("present", size)
-    return Status("private: no data" if task.private and not size else "missing", size, lacks)
-
-
-def fingerprint(task: Task, data_root: Path) -> str:
-    """A digest that changes when a task's labels or clips do, without opening a clip: file stamps stand for them.
-
-    MissingError where data are missing.
-    """
-    digest = sha256()
-    manifest = manifest_of(task, data_root)
-    if manifest.is_file():
-        content = manifest.read_bytes()
-        digest.update(content)
-        rows = csv.DictReader(io.StringIO(content.decode("utf-8-sig", "replace"), newline=""), restval="")
-        try:
-            clips = [manifest.parent / name for row in rows for name in _named(task, row)]
-        except csv.Error as error:
-            raise EarmarkError(f"{shown_path(manifest)}: is no CSV ({error}).") from error
-    else:
-        _require_tars(task, data_root)
-        patterns = task.patterns.values()
-        clips = sorted({tar for glob in patterns for tar in _tar_files(task, data_root, glob)})
-    for clip in clips:
-        with contextlib.suppress(OSError):  # reading says what is not there
-            digest.update(f"{clip.name}\0{file_stamp(clip)}\0".encode())
-    return digest.hexdigest()
-
-
-def _named(task: Task, row: dict[str, str]) -> list[str]:
-    """The files that a row of a manifest names: its clip and, of a frame task, perhaps its events."""
-    label = row.get("label", "").strip()
-    return [row.get("path", "").strip(), *([label] if task.type == "frame" and label[:1] not in ("", "[") else [])]
-
-
-def labels_hash(task: Task, data_root: Path) -> str:
-    """A digest of a task's manifest, or of the names and sizes of its tar files: the same wherever a copy lies."""
-    manifest = manifest_of(task, data_root)
-    if manifest.is_file():
-        digest = sha256(content := manifest.read_bytes())
-        if task.type == "frame":
-            rows = csv.DictReader(io.StringIO(content.decode("utf-8-sig", "replace"), newline=""), restval="")
-            for events in (manifest.parent / name for row in rows for name in _named(task, row)[1:]):
-                digest.update(events.read_bytes() if events.is_file() else b"")
-        return digest.hexdigest()
-    _require_tars(task, data_root)
-    tars = sorted({tar for glob in task.patterns.values() for tar in _tar_files(task, data_root, glob)})
-    return sha256("".join(f"{tar.name}\0{tar.stat().st_size}\0" for tar in tars).encode()).hexdigest()
 
 
 def read_data(task: Task, data_root: Path) -> TaskData:
@@ -236,12 +137,12 @@ def _refused(task: Task, faults: Sequence[str], remedy: str = "") -> EarmarkErro
 
 def _of_tars(task: Task, data_root: Path) -> _Found:
     """Every pair of every tar file, each file indexed once however many splits it is in."""
-    _require_tars(task, data_root)
+    require_tars(task, data_root)
     found = _Found(folds=bool(task.folds))
     faults: list[str] = []
     read: dict[Path, list[tuple[TarMember, Any]]] = {}
     for part, glob in task.patterns.items():
-        for tar in _tar_files(task, data_root, glob):
+        for tar in tar_files(task, data_root, glob):
             if tar not in read:
                 read[tar] = list(_pairs(task, tar, faults))
             for clip, label in read[tar]:
@@ -253,29 +154,6 @@ def _of_tars(task: Task, data_root: Path) -> _Found:
     if faults:
         raise _refused(task, faults)
     return found
-
-
-def _tar_files(task: Task, data_root: Path, glob: str) -> list[Path]:
-    """The task's tar files of a pattern, also in folders that an archive brought along; not in hidden ones."""
-    folder = data_root / task.name
-    found = (path for path in folder.rglob(glob) if path.is_file())
-    return sorted(path for path in found if not any(part.startswith(".") for part in path.relative_to(folder).parts))
-
-
-def _require_tars(task: Task, data_root: Path) -> None:
-    there = status(task, data_root)
-    if there.present:
-        return
-    if task.home is not None:
-        raise MissingError(f"{task.name}: no {task.manifest} beside the task's file, nor in {shown_path(data_root)}.")
-    folder, lacks = shown_path(data_root / task.name), ", ".join(there.lacks)
-    if task.private:
-        remedy = "The data are private to the challenge's organisers"
-    elif not task.zenodo:
-        remedy = "The data are not published in this form"
-    else:
-        raise MissingError(f"{task.name}: no {lacks} in {folder}. Run `uv run probe.py download {task.name}`.")
-    raise MissingError(f"{task.name}: no {lacks} in {folder}. {remedy}; put such files there, or a manifest.csv.")
 
 
 def _pairs(task: Task, tar: Path, faults: list[str]) -> Iterator[tuple[TarMember, Any]]:
@@ -351,8 +229,8 @@ def _take(
     clip = folder / given
     if not given or not clip.is_file():
         yield Fault(line, "path", f"{given!r} is not there" if given else "is empty")
-    elif seen.setdefault(given, line) != line:
-        yield Fault(line, "path", f"{given!r} is there already, in line {seen[given]}")
+    elif (first := seen.setdefault(os.path.normpath(given), line)) != line:
+        yield Fault(line, "path", f"{given!r} is there already, in line {first}")
     if not part or not (found.folds or part in SPLITS):
         yield Fault(line, "fold" if found.folds else "split", "is empty" if not part else f"{part!r} is no split")
     try:

@@ -1,6 +1,6 @@
 """Which tasks were asked for: by name, all of them, or a user's own from a TOML file.
 
-A user's task is a few lines beside a manifest (task_data says what that holds):
+A user's task is a few lines beside a manifest (task_layouts says what that holds):
 
   name = "creaky"
   type = "clip"               # clip, frame, regression, retrieval, asr

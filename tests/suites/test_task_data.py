@@ -14,8 +14,9 @@ import soundfile
 from earmark.audio.clips import TarMember
 from earmark.audio.decode import read_audio
 from earmark.errors import DataError, EarmarkError, MissingError
-from earmark.suites.task_data import Status, manifest_of, read_data, status
+from earmark.suites.task_data import read_data
 from earmark.suites.task_files import chosen
+from earmark.suites.task_layouts import Status, manifest_of, status
 from earmark.suites.xares import Task, tasks
 
 DEMO = Path(__file__).resolve().parents[2] / "dataset/speaker-demo/tasks"
@@ -173,13 +174,13 @@ def test_a_manifest_goes_before_tar_files(tmp_path: Path):
 
 
 def test_all_wrong_rows_of_a_manifest_are_told(tmp_path: Path):
-    text = "path,label,split\na.wav,up,train\na.wav,up,train\nz.wav,,trian\nb.wav,down,test,x\n,up,test\n"
+    text = "path,label,split\na.wav,up,train\n./a.wav,up,train\nz.wav,,trian\nb.wav,down,test,x\n,up,test\n"
     listed(tmp_path / "cremad", text, "a.wav", "b.wav")
     with pytest.raises(DataError) as caught:
         read_data(CREMAD, tmp_path)
     (faults,) = caught.value.faults.values()
     assert [(f.line, f.column, f.problem) for f in faults] == [
-        (3, "path", "'a.wav' is there already, in line 2"),
+        (3, "path", "'./a.wav' is there already, in line 2"),
         (4, "label", "is empty"),
         (4, "path", "'z.wav' is not there"),
         (4, "split", "'trian' is no split"),

@@ -9,9 +9,10 @@ from pathlib import Path
 import pytest
 
 from earmark.errors import EarmarkError, MissingError
-from earmark.suites.task_data import read_data, status
+from earmark.suites.task_data import read_data
 from earmark.suites.task_downloads import download_task, record_files
 from earmark.suites.task_files import chosen
+from earmark.suites.task_layouts import status
 from earmark.suites.xares import tasks
 from tests.file_server import Fault, FileServer, file_server
 from tests.suites.test_task_data import cremad
