@@ -31,6 +31,7 @@ from earmark.probes.training import (
     missing,
     one_epoch,
     outputs_of,
+    rows_of,
     schedule,
     torch_library,
 )
@@ -139,7 +140,7 @@ def train_heads(
         batches = one_epoch([trained[g] for g in order], generators, known_offsets, recipe.batch_size)
         _train_epoch(heads, inputs, targets, batches._replace(rows=known[batches.rows]), error)
         for group, own in enumerate(records):
-            valid = _rows(own[0].fold.valid, starts)
+            valid = rows_of(own[0].fold.valid, starts)
             for rate, (record, outputs) in enumerate(zip(own, heads.outputs(group, inputs, valid), strict=True)):
                 if record.improves(float(score(outputs, valid))):
                     record.parameters = heads.head(group, rate)
@@ -203,7 +204,7 @@ def _with_predictions(records: Sequence[_Record], inputs: Inputs, offsets: IntAr
             f"fold {fold.number}: the validation score is not a number in any of {epochs} epochs; "
             "does the validation split hold what the metric needs?"
         )
-    valid, test = (outputs_of(heads, inputs, _rows(part, offsets)) for part in (fold.valid, fold.test))
+    valid, test = (outputs_of(heads, inputs, rows_of(part, offsets)) for part in (fold.valid, fold.test))
     return [
         Head(
             fold.number,
@@ -216,12 +217,6 @@ def _with_predictions(records: Sequence[_Record], inputs: Inputs, offsets: IntAr
         )
         for record, head, *outputs in zip(records, heads, valid, test, strict=True)
     ]
-
-
-def _rows(items: IntArray, offsets: IntArray) -> IntArray:
-    """All rows of the items, in their order."""
-    counts = offsets[items + 1] - offsets[items]
-    return np.repeat(offsets[items] - (np.cumsum(counts) - counts), counts) + np.arange(counts.sum())
 
 
 def _checked(
@@ -273,10 +268,10 @@ def _check_fold(fold: Fold, labels: NDArray[Any], offsets: IntArray, recipe: Rec
     if np.isin(fold.train, np.concatenate([fold.valid, fold.test])).any():
         raise ValueError(f"{where}: an item is both in training and held out")
     for name, items in (("training", fold.train), ("validation", fold.valid)):
-        rows = _rows(items, offsets)
+        rows = rows_of(items, offsets)
         if not known_rows(labels[rows]).any():
             raise ValueError(f"{where}: the {name} split has no labelled row")
     if recipe.loss == "cross_entropy":
-        seen = labels[_rows(fold.train, offsets)]
+        seen = labels[rows_of(fold.train, offsets)]
         if len(np.unique(seen[seen >= 0])) < 2:
             raise ValueError(f"{where}: the training split holds one class only; there is nothing to learn")

@@ -238,16 +238,25 @@ def one_epoch(items: Sequence[IntArray], generators: Sequence[Any], offsets: Int
     return Batches(rows, shares, [sum(own > step for own in steps) for step in range(shape[0])])
 
 
+def rows_of(items: IntArray, offsets: IntArray) -> IntArray:
+    """All rows of the items, in their order; item i has the rows offsets[i] … offsets[i + 1] − 1.
+
+    >>> rows_of(np.array([2, 0]), np.array([0, 2, 3, 5])).tolist()
+    [3, 4, 0, 1]
+    """
+    counts = offsets[items + 1] - offsets[items]
+    return np.repeat(offsets[items] - (np.cumsum(counts) - counts), counts) + np.arange(counts.sum())
+
+
 def _one_group(order: IntArray, offsets: IntArray, size: int) -> tuple[IntArray, FloatArray]:
     """Rows and shares of one group's batches, (steps, width)."""
     counts = offsets[order + 1] - offsets[order]
     batch = np.repeat(np.arange(len(order)) // size, counts)
-    within_item = np.arange(len(batch)) - np.repeat(np.cumsum(counts) - counts, counts)
     filled = np.bincount(batch)
     place = np.arange(len(batch)) - np.repeat(np.cumsum(filled) - filled, filled)
     rows = np.zeros((len(filled), filled.max()), dtype=np.int64)
     shares = np.zeros(rows.shape, dtype=np.float32)
-    rows[batch, place] = np.repeat(offsets[order], counts) + within_item
+    rows[batch, place] = rows_of(order, offsets)
     shares[batch, place] = np.repeat(1 / filled, filled)
     return rows, shares
 

@@ -22,6 +22,7 @@ from earmark.models.encoders.given import GivenEmbeddings
 from earmark.models.encoders.views import View
 from earmark.models.scorers.cosine import Embedding
 from earmark.probes.heads import Fold
+from earmark.probes.training import rows_of
 from earmark.suites.task_data import TaskData
 from earmark.suites.task_labels import in_order
 from earmark.suites.xares import Task
@@ -61,8 +62,7 @@ class Rows:
 
     def of_clips(self, clips: IntArray) -> IntArray:
         """The rows of the clips, in their order."""
-        counts = np.diff(self.offsets)[clips]
-        return np.repeat(self.offsets[clips] - (np.cumsum(counts) - counts), counts) + np.arange(counts.sum())
+        return rows_of(clips, self.offsets)
 
     def means(self) -> FloatArray:
         """The mean of each clip's rows, (n, D)."""
