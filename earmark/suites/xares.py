@@ -46,8 +46,8 @@ class Task:
     binary cross-entropy. weight: in the weighted average; 0 where the published averages leave the task out.
     zenodo: the record that holds the data. disabled: left out by the suite itself. mini: the suite also has a smaller
     variant. knn: scored by nearest neighbours too. reader, key: how the JSON beside a clip is read
-    (task_labels.READERS). group: regular expression that finds the source recording, or the speaker, in a clip's file name.
-    manifest: of a user's task, relative to home, the folder of its TOML file, or to the data root.
+    (task_labels.READERS). group: regular expression that finds the source recording, or the speaker, in a clip's file
+    name. manifest: of a user's task, relative to home, the folder of its TOML file, or to the data root.
     """
 
     name: str
