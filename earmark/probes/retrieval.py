@@ -29,6 +29,7 @@ WIDTH = 1024  # of token embeddings, hidden layers and the common space
 FIRST_TEMPERATURE = 0.07
 LARGEST_SCALE = 100.0  # of the similarities, as in CLIP
 AT_ONCE = 1024  # clips or captions embedded
+DECIMALS = 5  # of a cosine: how sums are rounded must not tell the same caption of two clips apart
 RECIPE = Recipe(epochs=20, batch_size=128, learning_rate=1e-3)  # of Clotho in X-ARES
 
 
@@ -80,9 +81,9 @@ class Retrieval:
     parameters: dict[str, FloatArray]
 
     @property
-    def similarity(self) -> FloatArray:
-        """Cosine of every clip and caption, (n, m)."""
-        return self.audio @ self.text.T
+    def similarity(self) -> NDArray[np.float64]:
+        """Cosine of every clip and caption, (n, m), to DECIMALS."""
+        return _cosines(self.audio, self.text)
 
     @property
     def metrics(self) -> dict[str, float]:
@@ -165,7 +166,9 @@ def train_retrieval(
         return (entropy(logits, own) + entropy(logits.T, own)) / 2
 
     def score() -> float:
-        similarity = _embedded(parameters, valid.embeddings, _audio) @ _embedded(parameters, valid_tokens, _text).T
+        similarity = _cosines(
+            _embedded(parameters, valid.embeddings, _audio), _embedded(parameters, valid_tokens, _text)
+        )
         return mean_recall_at_1(similarity, valid.clip) if np.isfinite(similarity).all() else float("nan")
 
     how = fit(parameters, recipe, len(captions), generator, loss, score)
@@ -222,6 +225,11 @@ def _two_layers(parameters: dict[str, Tensor], tower: str, x: Tensor) -> Tensor:
     functional = torch_library().nn.functional
     hidden = functional.gelu(functional.linear(x, parameters[f"{tower}_1.weight"], parameters[f"{tower}_1.bias"]))
     return functional.linear(hidden, parameters[f"{tower}_2.weight"], parameters[f"{tower}_2.bias"])
+
+
+def _cosines(audio: FloatArray, text: FloatArray) -> NDArray[np.float64]:
+    """Of vectors of length 1, to DECIMALS; a product of float32 gives equal columns other last bits."""
+    return np.round(audio.astype(np.float64) @ text.T.astype(np.float64), DECIMALS)
 
 
 def _embedded(parameters: dict[str, Tensor], items: Any, tower: Any) -> FloatArray:

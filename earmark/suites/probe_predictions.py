@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from earmark.metrics.retrieval import rank_captions
+from earmark.metrics.retrieval import rank_captions, rank_clips
 from earmark.metrics.segments import segment_maxima
 from earmark.suites.probe_scores import Answers
 from earmark.suites.task_data import TaskData
@@ -72,9 +72,15 @@ def _texts(answers: Answers, names: Names) -> Told:
 
 
 def _ranks(answers: Answers, names: Names) -> Told:
-    """The rank of a clip's first caption among all."""
+    """The rank of a clip's first caption among all; then, after a colon, the clip's rank for each of its captions."""
     assert answers.owner is not None
-    return None, [rank_captions(each, answers.owner).first_rank for each in answers.outputs]
+    owner = answers.owner
+
+    def both(similarity: NDArray[Any]) -> list[str]:
+        of_clips, of_captions = (rank(similarity, owner).first_rank for rank in (rank_captions, rank_clips))
+        return [f"{rank}:{'|'.join(map(str, of_captions[owner == clip]))}" for clip, rank in enumerate(of_clips)]
+
+    return None, [both(each) for each in answers.outputs]
 
 
 SAID: dict[str, Callable[[Answers, Names], Told]] = {

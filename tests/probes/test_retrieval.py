@@ -51,6 +51,18 @@ def test_clips_without_a_trace_of_their_captions_are_not_found():
     assert train_retrieval(*splits, RECIPE).metrics["mean_r1"] < 0.2
 
 
+@pytest.mark.parametrize("n", [25, 30])
+def test_clips_that_are_all_alike_find_nothing(n):
+    """Whatever the last bits of a product are: it goes by blocks, and equal columns end in other ones."""
+    splits = [CaptionedClips(np.ones((n, WIDTH)), clips(i, n=n, captions=4).captions) for i in range(3)]
+    found = train_retrieval(*splits, RECIPE)
+    assert found.metrics["text_to_audio_r1"] == 0
+    assert max(found.fit.valid_scores) <= 1 / (2 * n)  # all clips choose one caption, and it is of one clip
+    same = CaptionedClips(clips(2).embeddings, [["A dog in a street.", "the river"]] * 30)
+    alike = train_retrieval(clips(0), clips(1), same, RECIPE)
+    assert (alike.similarity == alike.similarity[:, :1])[:, ::2].all() and alike.metrics["audio_to_text_r1"] == 0
+
+
 def test_the_towers_and_the_loss_are_those_of_torch_modules():
     """One epoch of one batch, one caption a clip, against torch.nn with the same first parameters."""
     train = clips(0, n=8, captions=1)
