@@ -116,8 +116,12 @@ def of_the_system(error: OSError) -> str:
 
 
 def show(text: str) -> None:
-    """A result, on stdout."""
-    sys.stdout.write(text.rstrip("\n") + "\n")
+    """A result, on stdout; where nobody reads it any more, as behind `| head`, the exit code still says how it went."""
+    try:
+        sys.stdout.write(text.rstrip("\n") + "\n")
+        sys.stdout.flush()
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def warn(text: str, arguments: argparse.Namespace) -> None:

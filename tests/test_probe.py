@@ -437,6 +437,21 @@ def test_layers_of_an_error_have_a_table_and_no_line_in_the_chart(tmp_path):
     assert not (folder / "layers.svg").exists()
 
 
+def test_layers_lie_apart_and_tasks_of_frames_are_skipped_there(tmp_path):
+    encoder, tone_task = str(save(tmp_path / "three", "mine.py", layered())), listed(tmp_path, "one")
+    events = listed(
+        tmp_path, "events", kind="frame",
+        labels=lambda i, c: f'"[{{""onset"": 0, ""offset"": 0.3, ""label"": ""{c}""}}]"',
+    )  # fmt: skip
+    plain = run(tmp_path, tone_task, events, encoder=encoder, flags=["--protocol", "strict"])
+    before = outcome(plain)
+    run(tmp_path, tone_task, events, encoder=encoder, flags=["--protocol", "strict", "--layers", "all"])
+    assert outcome(plain) == before
+    found = summary(tmp_path / "out/mine-TinyEncoder-layers")
+    assert {row["task"] for row in found["scores"]} == {"one"}
+    assert [row["task"] for row in found["skipped"] if "without --layers" in row["reason"]] == ["events"]
+
+
 def changed(old, new):
     """The tiny X-ARES encoder with a fault."""
     assert old in XARES
@@ -461,6 +476,43 @@ def test_an_encoder_that_breaks_its_promises_fails_the_task_and_a_report_says_so
     folder = run(tmp_path, task, encoder=str(file), code=1)
     assert fault in errors(folder)["one"]
     assert "Not everything could be scored" in (folder / "report.md").read_text()
+
+
+def test_an_encoder_that_mixes_its_batch_hears_clips_one_by_one(tmp_path, capsys):
+    task = listed(tmp_path, "one")
+    mixing = changed("return self.frames(audio)", "return self.frames(audio / audio.std())")
+    encoder = str(save(tmp_path / "mixing", "mine.py", mixing))
+    alone = values(run(tmp_path, task, encoder=encoder, out="alone", flags=["--batch-size", "1"]))
+    (tmp_path / "store").rename(tmp_path / "kept")
+    for how in ([], ["--jobs", "2"]):
+        found = values(
+            run(tmp_path, task, listed(tmp_path, "two"), encoder=encoder, out=f"out{len(how)}", flags=how, quiet=False)
+        )
+        assert {place: score for place, score in found.items() if place[0] == "one"} == alone
+        assert "clips go one by one" in capsys.readouterr().err
+        (tmp_path / "store").rename(tmp_path / f"kept{len(how)}")
+
+
+@pytest.mark.parametrize("jobs", ["1", "2"])
+def test_an_encoder_that_exits_fails_its_tasks_and_is_named(tmp_path, jobs):
+    leaving = changed("return self.frames(audio)", "raise SystemExit(0) if len(audio[0]) < 8000 else ValueError(1)")
+    tasks_of_mine = [listed(tmp_path, "one"), listed(tmp_path, "two")]
+    folder = run(
+        tmp_path,
+        *tasks_of_mine,
+        code=1,
+        encoder=str(save(tmp_path / "mine", "mine.py", leaving)),
+        flags=["--jobs", jobs],
+    )
+    assert {task: "SystemExit" in error for task, error in errors(folder).items()} == {"one": True, "two": True}
+
+
+def test_another_encoder_of_the_same_name_is_said_before_it_replaces_scores(tmp_path, capsys):
+    task = listed(tmp_path, "one")
+    for place, source, told in (("a", XARES, False), ("b", XARES.replace("12", "13"), True)):
+        encoder = str(save(tmp_path / place, "mine.py", source))
+        run(tmp_path, task, encoder=encoder, flags=["--track", "knn"], quiet=False)
+        assert ("--name keeps both" in capsys.readouterr().err) == told
 
 
 # --- faults of data -----------------------------------------------------------------------------------------
@@ -503,7 +555,7 @@ def only(part, *names):
         (rewritten("0000_1_low", wav(tone(300))[:40]), "wds-audio-train-0.tar:0000_1_low.wav: "),
         (rewritten("0000_1_low", {"lable": "low"}), "0000_1_low.json: the JSON has no 'label', only 'lable'"),
         (only("wds-audio-train", "low", "mid"), "'high' is not among the training labels"),
-        (only("wds-audio-test"), "cremad: no clips in test"),
+        (only("wds-audio-test"), "no clips in test"),
         (only("wds-audio-train", "low"), "'mid' is not among the training labels"),
     ],
     ids=["cut short", "no audio", "truncated", "key", "class", "empty", "one class"],
@@ -535,6 +587,27 @@ def test_only_one_class_is_nothing_to_learn(tmp_path):
     same = listed(tmp_path, "same", labels=lambda i, c: "x")
     folder = run(tmp_path, same, code=1)
     assert "all that training has is x" in errors(folder)["same"]
+
+
+def test_a_class_that_loses_its_training_clips_is_named(tmp_path):
+    """By broken clips that may be missing; by folds of which the strict protocol needs one more than the published."""
+    task = listed(tmp_path, "one", n=(3, 1, 1))
+    for i in range(3):
+        (tmp_path / f"one/0-{i}-low.wav").write_bytes(b"no audio at all")
+    folder = run(tmp_path, task, code=1, flags=["--track", "knn", "--allow-missing"])
+    told = "no training clip is left of low"
+    assert {error for _, error in _failures(folder)} == {told}
+    folds = listed(tmp_path, "folds", n=(4, 4, 4))
+    manifest = tmp_path / "folds.csv"
+    lines = [line for line in manifest.read_text().splitlines() if not ("low" in line and line.endswith("valid"))]
+    manifest.write_text("\n".join(lines).replace("split", "fold"))
+    folder = run(tmp_path, folds, code=1, flags=["--track", "knn"], out="other")
+    assert _failures(folder) == [("strict", f"{told}, tested in fold test")]
+    assert {place[2] for place in values(folder)} == {"xares"}
+
+
+def _failures(folder):
+    return [(row["protocol"], row["error"]) for row in summary(folder)["failed"]]
 
 
 def test_a_task_that_trains_on_its_test_clips_is_scored_as_published_alone(tmp_path):
@@ -835,3 +908,13 @@ def test_words_that_are_commands_may_be_values(tmp_path):
     folder = run(tmp_path, listed(tmp_path, "one"), flags=["--track", "knn", "--name", "run"])
     assert folder.name == "run"
     assert probe.asked_for(["--seed", "3", "--quiet", "list"]) == "list"
+
+
+def test_the_exit_code_is_the_same_where_nobody_reads(tmp_path):
+    task = listed(tmp_path, "one")
+    (tmp_path / "one/0-0-low.wav").write_bytes(b"no audio at all")
+    words = ["--tasks", task, "--track", "knn", "--output-dir", tmp_path / "out", "--store", tmp_path / "store"]
+    command = [sys.executable, "probe.py", *map(str, words), "--quiet"]
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as running:
+        running.stdout.close()
+        assert running.wait(120) == 1

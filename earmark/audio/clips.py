@@ -8,7 +8,7 @@ from pathlib import Path
 from earmark.errors import EarmarkError, MissingError, shown_path
 
 # The first bytes of compressed files, and what makes a plain tar of one.
-COMPRESSED = {b"\x1f\x8b": "gunzip", b"BZh": "bunzip2", b"\xfd7zXZ\0": "unxz", b"\x28\xb5\x2f\xfd": "unzstd"}
+COMPRESSED = {b"\x1f\x8b": "gzip", b"BZh": "bzip2", b"\xfd7zXZ\0": "xz", b"\x28\xb5\x2f\xfd": "zstd"}
 
 
 class AudioError(EarmarkError):
@@ -102,7 +102,7 @@ def _require_plain(path: Path, start: bytes) -> None:
     if program:
         raise EarmarkError(
             f"{shown_path(path)}: is compressed; clips are read where they lie in a tar file, which has to be plain: "
-            f"`{program} {path.name}`."
+            f"`{program} -dc {path.name} > plain.tar`, and put that in its place."
         )
 
 

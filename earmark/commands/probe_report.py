@@ -131,7 +131,7 @@ def failures(outcomes: Outcomes) -> list[dict[str, str]]:
             "task": name,
             "track": one.get("track", ""),
             "protocol": one.get("protocol", ""),
-            "error": shown_text(one["error"]),
+            "error": shown_text(one["error"].removeprefix(f"{name}: ")),
         }
         for name, outcome in outcomes.items()
         for one in outcome["failed"]

@@ -3,7 +3,7 @@
 import json
 from argparse import Namespace
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from hashlib import sha256
 from importlib.util import find_spec
 from pathlib import Path
@@ -15,14 +15,18 @@ from earmark.commands.encoders import loaded_encoder
 from earmark.commands.probe_report import failures, write
 from earmark.commands.probe_tasks import Job, failed, in_processes, known_task, one_by_one
 from earmark.embeddings.store import PREPROCESSING
-from earmark.errors import EarmarkError, MissingError
+from earmark.errors import EarmarkError, MissingError, shown_path
 from earmark.models.audio_text import usable_device
 from earmark.models.encoders import Encoder
+from earmark.models.encoders.checks import LONGEST
+from earmark.models.encoders.checks_promises import neighbours
+from earmark.models.encoders.checks_subject import Subject
 from earmark.models.encoders.given import GivenEmbeddings
 from earmark.probes.training import missing
 from earmark.report.files import locked
 from earmark.report.provenance import file_name
-from earmark.suites.probe_data import STRICT, XARES
+from earmark.report.summaries import ProbeSummary, read_summary
+from earmark.suites.probe_data import FOLLOWED, STRICT, XARES
 from earmark.suites.probe_tracks import KNN, LINEAR, Settings
 from earmark.suites.probing import VERSION
 from earmark.suites.task_files import chosen_or_broken
@@ -46,6 +50,7 @@ def tell_run(arguments: Namespace) -> int:
     encoder = loaded_encoder(arguments)
     require_layers(encoder, settings)
     folder = arguments.output_dir / folder_of(encoder, arguments)
+    warn_of_another(folder, encoder, arguments)
     with locked([folder]):
         outcomes = dict(probed(tasks, settings, encoder, folder, arguments))
         in_order = {task.name: outcomes[task.name] for task in tasks}
@@ -54,7 +59,7 @@ def tell_run(arguments: Namespace) -> int:
     script.show(report)
     for failure in failures(in_order):
         place = ", ".join(filter(None, (failure["task"], failure["track"], failure["protocol"])))
-        script.warn(f"{place}: {failure['error'].removeprefix(failure['task'] + ': ')}", arguments)
+        script.warn(f"{place}: {failure['error']}", arguments)
     lacking = [one for outcome in in_order.values() for one in outcome["failed"]]
     if lacking and all(one["missing"] for one in lacking) and not any(outcome["rows"] for outcome in in_order.values()):
         return script.USAGE
@@ -62,10 +67,25 @@ def tell_run(arguments: Namespace) -> int:
 
 
 def folder_of(encoder: Encoder | GivenEmbeddings, arguments: Namespace) -> str:
-    """The folder's name: the encoder's, with that of its file where it says another, and the shots if there are any."""
+    """The folder's name: the encoder's, with that of its file where it says another; few shots and layers lie apart."""
     file = Path(str(encoder.description.get("file", ""))).stem
     name = encoder.name if file in ("", encoder.name) else f"{file}-{encoder.name}"
-    return file_name((arguments.name or name) + (f"-{arguments.shots}-shot" if arguments.shots else ""))
+    kind = f"-{arguments.shots}-shot" if arguments.shots else "-layers" if arguments.layers is not None else ""
+    return file_name((arguments.name or name) + kind)
+
+
+def warn_of_another(folder: Path, encoder: Encoder | GivenEmbeddings, arguments: Namespace) -> None:
+    """Say that a folder's scores are another encoder's, as where two checkpoints have one name."""
+    try:
+        before = read_summary(ProbeSummary, folder / "summary.json").signature
+    except (EarmarkError, OSError):
+        return
+    if not before.endswith(f"|model:{encoder.identity}"):
+        script.warn(
+            f"{shown_path(folder)} holds the scores of another {encoder.name} or of an earlier state of it; they are "
+            "replaced. --name keeps both.",
+            arguments,
+        )
 
 
 def sorted_out(
@@ -81,6 +101,11 @@ def sorted_out(
         skipped += [{"task": task.formal_name, "reason": "has no classes to draw shots of"} for task in many]
     without = [task for task in tasks if not task.knn] if KNN in settings.tracks else []
     skipped += [{"task": task.formal_name, "reason": "has no kNN track"} for task in without]
+    if settings.layers is not None:
+        whole = [task for task in tasks if task.type in FOLLOWED]
+        tasks = [task for task in tasks if task not in whole]
+        frames = "needs frames, which are the last layer's: run it without --layers"
+        skipped += [{"task": task.formal_name, "reason": frames} for task in whole]
     if settings.tracks == (KNN,):
         tasks = [task for task in tasks if task.knn]
     if not tasks:
@@ -147,8 +172,22 @@ def probed(
             yield task.name, known
         else:
             waiting.append(Job(task, settings, arguments.data_root, folder, key, arguments, known))
+    if waiting and arguments.batch_size > 1 and (how := mixed(encoder)):
+        script.warn(f"{encoder.name}: a clip's embedding depends on its batch ({how}); clips go one by one.", arguments)
+        waiting = [replace(job, arguments=Namespace(**{**vars(arguments), "batch_size": 1})) for job in waiting]
     made = in_processes(waiting, arguments) if arguments.jobs > 1 and len(waiting) > 1 else one_by_one(waiting, encoder)
     yield from script.progress(made, arguments, total=len(waiting), what="tasks", unit="task")
+
+
+def mixed(encoder: Encoder | GivenEmbeddings) -> str:
+    """How far a clip's embedding alone is from the same among others, where that is too far; else nothing."""
+    if isinstance(encoder, GivenEmbeddings):
+        return ""
+    try:
+        agrees, seen = neighbours(Subject("", encoder, None, LONGEST))
+    except Exception:  # whatever it does not bear, its tasks say
+        return ""
+    return "" if agrees else seen
 
 
 def key_of(task: Task, settings: Settings, encoder: Encoder | GivenEmbeddings, arguments: Namespace) -> str:

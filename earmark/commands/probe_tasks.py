@@ -139,7 +139,7 @@ def work_alone(job: Job) -> dict[str, Any]:
     names = ("encoder", "embeddings", "device", "dtype", "token")
     try:
         encoder = _encoder_of(*(getattr(arguments, name) for name in names))
-    except Exception as error:  # memory of an accelerator, say, that the others have taken
+    except (Exception, SystemExit) as error:  # memory of an accelerator, say, that the others have taken
         return with_known(job, failed(f"{type(error).__name__}: {error}"))
     return work(job, encoder)
 
@@ -168,7 +168,7 @@ def work(job: Job, encoder: Encoder | GivenEmbeddings) -> dict[str, Any]:
         return with_known(job, failed(error))
     except OSError as error:
         return with_known(job, failed(script.of_the_system(error)))
-    except Exception as error:  # a user's model may raise anything; the other tasks go on
+    except (Exception, SystemExit) as error:  # a user's model may raise anything; the other tasks go on
         told = traceback.format_exc() if arguments.debug else f"{type(error).__name__}: {error}"
         return with_known(job, failed(told))
 

@@ -179,7 +179,7 @@ def strict_folds(data: TaskData, seed: int) -> list[Fold]:
         if len(names) == 2:  # validation would leave nothing to train on
             parts = [data.fold == name for name in names]
             return [
-                Fold(i, *_cut_off(np.flatnonzero(~test), data.group, seed), np.flatnonzero(test))
+                Fold(i, *_cut_off(np.flatnonzero(~test), data, seed), np.flatnonzero(test))
                 for i, test in enumerate(parts)
             ]
         k, number = len(names), {name: i for i, name in enumerate(names)}
@@ -194,8 +194,21 @@ def strict_folds(data: TaskData, seed: int) -> list[Fold]:
     if not len(train):
         raise ValueError("all training clips are test clips; nothing is left to train on")
     if not len(valid):
-        train, valid = _cut_off(train, data.group, seed)
+        train, valid = _cut_off(train, data, seed)
     return [Fold(0, train, valid, test)]
+
+
+def require_taught(data: TaskData, folds: Sequence[Fold]) -> None:
+    """ValueError with the classes of test clips that no training clip of their fold has."""
+    named, names = data.named, [] if data.fold is None else in_order(data.fold.tolist())
+    faults = []
+    for fold in folds:
+        taught, tested = ({code for place in part for code in named[place]} for part in (fold.train, fold.test))
+        if lost := sorted(tested - taught):
+            lacks = f"no training clip is left of {_several([data.classes[code] for code in lost])}"
+            faults.append(f"{lacks}, tested in fold {names[fold.number]}" if names else lacks)
+    if faults:
+        raise ValueError("; ".join(faults))
 
 
 def _splits(data: TaskData) -> tuple[IntArray, IntArray, IntArray]:
@@ -204,17 +217,27 @@ def _splits(data: TaskData) -> tuple[IntArray, IntArray, IntArray]:
     return train, valid, test
 
 
-def _cut_off(train: IntArray, group: Sequence[str], seed: int) -> tuple[IntArray, IntArray]:
-    """Training without, and with, the sources drawn for validation: whole sources, as near to a tenth as they come."""
-    names, source = np.unique([group[place] for place in train], return_inverse=True)
+def _cut_off(train: IntArray, data: TaskData, seed: int) -> tuple[IntArray, IntArray]:
+    """Training without, and with, the sources drawn for validation: whole sources, as near to a tenth as they come.
+
+    A source that alone has what is left of a class stays in training, unless none other can be held out.
+    """
+    names, source = np.unique([data.group[place] for place in train], return_inverse=True)
+    named = data.named
+    taught = [Counter[int]() for _ in names]  # clips of each class, by source
+    for each, place in zip(source.tolist(), train.tolist(), strict=True):
+        taught[each].update(named[place])
+    left = Counter(code for place in train.tolist() for code in named[place])
     if len(names) < 2:
         raise ValueError("all training clips have one source; none can be held out for validation")
     sizes, wanted = np.bincount(source), HELD_OUT * len(train)
     drawn: list[int] = []
     total = 0
     for each in np.random.default_rng(seed).permutation(len(names)).tolist():
-        if abs(total + sizes[each] - wanted) <= abs(total - wanted):  # a source that is too large is passed over
+        last = any(left[code] == count for code, count in taught[each].items())
+        if abs(total + sizes[each] - wanted) <= abs(total - wanted) and not last:  # too large a one is passed over
             drawn.append(each)
+            left -= taught[each]
             total += int(sizes[each])
     held = np.isin(source, drawn or [int(sizes.argmin())])
     return train[~held], train[held]

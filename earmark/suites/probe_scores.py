@@ -209,9 +209,9 @@ def segment_f1(answers: Answers, bootstrap: Bootstrap, average: str) -> Values:
 
 
 def word_accuracy(answers: Answers, bootstrap: Bootstrap) -> Values:
-    """max(0, 1 − WER) over all utterances together."""
+    """max(0, 1 − WER) over all utterances together; of no words, undefined."""
     counts = [word_errors(answers.labels, each).astype(float) for each in answers.outputs]
-    return _from_sums(counts, words_right, bootstrap)
+    return _from_sums(counts, lambda sums: np.where(sums[..., 3] > 0, words_right(sums), np.nan), bootstrap)
 
 
 def recall_at_1(answers: Answers, bootstrap: Bootstrap) -> Values:

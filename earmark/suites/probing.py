@@ -26,6 +26,7 @@ from earmark.suites.probe_data import (
     embedded,
     ids_of,
     published_folds,
+    require_taught,
     strict_folds,
     view_of,
 )
@@ -170,6 +171,7 @@ def _ask(
 ) -> tuple[Answers, str, IntArray]:
     """Answers on the test items, what validation chose, and the clip of each test item."""
     folds = published_folds(data) if protocol == XARES else strict_folds(data, settings.seed)
+    require_taught(data, folds)
     if settings.shots is not None:
         if task.type != "clip":
             raise ValueError(f"few-shot training needs clips of one class; {task.name} is a {task.type} task")

@@ -4,7 +4,7 @@ import csv
 import os
 import re
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from earmark.audio.clips import Clip, TarMember, shown_clip, tar_members
 from earmark.errors import DataError, EarmarkError, Fault, shown_path
 from earmark.suites.task_labels import Labels, encoded, label_of_cell, label_of_json
-from earmark.suites.task_layouts import manifest_of, require_tars, tar_files
+from earmark.suites.task_layouts import download_command, manifest_of, require_tars, tar_files
 from earmark.suites.xares import SPLITS, Task
 
 AUDIO = frozenset(name.lower() for name in soundfile.available_formats()) - {"raw"} | {"aif", "oga", "opus"}
@@ -46,6 +46,15 @@ class TaskData:
     def __post_init__(self) -> None:
         if not self.names:
             object.__setattr__(self, "names", [shown_clip(clip) for clip in self.clips])
+
+    @property
+    def named(self) -> list[Collection[int]]:
+        """The classes that each clip's label names; none where labels are no classes."""
+        if not self.classes:
+            return [()] * len(self.clips)
+        if isinstance(self.labels, list):
+            return [{int(event[2]) for event in events} for events in self.labels]
+        return [(int(x),) for x in self.labels] if self.labels.ndim == 1 else [np.flatnonzero(x) for x in self.labels]
 
     def take(self, kept: NDArray[np.bool_]) -> "TaskData":
         """The clips where `kept` is True."""
@@ -90,7 +99,7 @@ def read_data(task: Task, data_root: Path) -> TaskData:
         raise DataError({shown_path(given): listed}, "A class has to occur in training, a list to have one length.")
     if wrong:
         remedy = "A class has to occur in training; put tar files of the same edition together."
-        raise _refused(task, [f"{shown_clip(found.clips[place])}: {text}" for place, text in wrong], remedy)
+        raise _refused(task, data_root, [f"{shown_clip(found.clips[place])}: {text}" for place, text in wrong], remedy)
     _require_classes(task, classes)
     parts = np.array(found.parts)
     folds = found.folds
@@ -122,10 +131,10 @@ def _group(task: Task, name: str, clip: str) -> str:
     return rule[1] if rule else clip
 
 
-def _refused(task: Task, faults: Sequence[str], remedy: str = "") -> EarmarkError:
+def _refused(task: Task, data_root: Path, faults: Sequence[str], remedy: str = "") -> EarmarkError:
     more = [f"  and {len(faults) - SHOWN:,} more"] if len(faults) > SHOWN else []
     count = f"{len(faults):,} fault{'s' if len(faults) != 1 else ''}"
-    fetched = f"Repair the files, or copy them again: `uv run probe.py download {task.name}` fetches what is broken."
+    fetched = f"Repair the files, or copy them again: `{download_command(task, data_root)}` fetches what is broken."
     remedy = remedy or (fetched if task.zenodo else "Repair the files.")
     return EarmarkError(
         "\n".join([f"{task.name}: {count}", *(f"  {fault}" for fault in faults[:SHOWN]), *more, remedy])
@@ -152,7 +161,7 @@ def _of_tars(task: Task, data_root: Path) -> _Found:
                 found.groups.append(_group(task, PurePosixPath(clip.name).stem, shown_clip(clip)))
                 found.names.append(shown_clip(clip))
     if faults:
-        raise _refused(task, faults)
+        raise _refused(task, data_root, faults)
     return found
 
 

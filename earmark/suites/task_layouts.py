@@ -45,6 +45,12 @@ class Status:
         return self.state == "present"
 
 
+def download_command(task: Task, data_root: Path) -> str:
+    """What fetches a published task's data into this folder."""
+    where = "" if data_root == Path("data") else f" --data-root {shown_path(data_root)}"
+    return f"uv run probe.py download {task.name}{where}"
+
+
 def manifest_of(task: Task, data_root: Path) -> Path:
     """Where a task's manifest is, or would be: beside a user's TOML file if it is there, else below the data root."""
     if task.home is None:
@@ -131,5 +137,5 @@ def require_tars(task: Task, data_root: Path) -> None:
     elif not task.zenodo:
         remedy = "The data are not published in this form"
     else:
-        raise MissingError(f"{task.name}: no {lacks} in {folder}. Run `uv run probe.py download {task.name}`.")
+        raise MissingError(f"{task.name}: no {lacks} in {folder}. Run `{download_command(task, data_root)}`.")
     raise MissingError(f"{task.name}: no {lacks} in {folder}. {remedy}; put such files there, or a manifest.csv.")

@@ -72,9 +72,9 @@ def test_threads_read_at_once(tmp_path: Path, files: list[Path]):
 
 @pytest.mark.parametrize("mode", ["gz", "bz2", "xz"])
 def test_a_compressed_tar_is_refused_with_the_remedy(tmp_path: Path, files: list[Path], mode: str):
-    program = {"gz": "gunzip", "bz2": "bunzip2", "xz": "unxz"}[mode]
+    program = {"gz": "gzip", "bz2": "bzip2", "xz": "xz"}[mode]
     packed(tmp_path / f"x.tar.{mode}", files, f"w:{mode}")
-    with pytest.raises(EarmarkError, match=rf"is compressed; .*`{program} x\.tar\.{mode}`"):
+    with pytest.raises(EarmarkError, match=rf"is compressed; .*`{program} -dc x\.tar\.{mode} > plain\.tar`"):
         tar_members(tmp_path / f"x.tar.{mode}")
 
 

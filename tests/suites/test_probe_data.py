@@ -302,3 +302,11 @@ def test_validation_never_takes_much_more_than_a_tenth_but_for_sources_that_are_
     for seed in range(12):
         (fold,) = strict_folds(data(["train"] * len(sources) + ["test"], group=[*sources, -1]), seed)
         assert 1 <= len(fold.valid) <= max(11, min(sizes)) and not set(sources[fold.valid]) & set(sources[fold.train])
+
+
+@given(seed=st.integers(0, 50))
+def test_the_last_source_of_a_class_stays_in_training(seed):
+    labels = np.array([0] * 10 + [1] * 9 + [2] + [0, 1, 2, 0])
+    found = replace(data(["train"] * 20 + ["test"] * 4), labels=labels, classes=["a", "b", "c"])
+    (fold,) = strict_folds(found, seed)
+    assert set(labels[fold.train]) == {0, 1, 2} and len(fold.valid)

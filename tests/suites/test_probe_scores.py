@@ -184,6 +184,11 @@ def test_jiwer_counts_the_same_words():
     assert value("word_accuracy", answers_for("word_accuracy"))[0] == pytest.approx(1 - jiwer.wer(TEXTS, HEARD))
 
 
+def test_transcripts_of_no_words_have_no_word_accuracy():
+    answers = replace(answers_for("word_accuracy"), labels=[""] * N)
+    assert score("word_accuracy", answers, 20, generator()).why == "a test split without what the metric needs"
+
+
 # --- replicates ---------------------------------------------------------------------------------------------
 
 

@@ -264,7 +264,7 @@ def test_status_tells_what_is_there_and_how_large(tmp_path: Path):
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("cremad", r"no wds-audio-train\*\.tar, .* Run `uv run probe\.py download cremad`"),
+        ("cremad", r"no wds-audio-train\*\.tar, .* Run `uv run probe\.py download cremad --data-root "),
         ("liveenv", "private to the challenge's organisers; put such files there"),
         ("librispeechphoneme", "not published in this form"),
     ],

@@ -55,8 +55,9 @@ class GivenEmbeddings:
             if row is not None:
                 fault = wrong(self.vectors[row], self.dimension)
                 return Embedding(None, f"{each.as_posix()}: {fault}") if fault else Embedding(self.vectors[row])
-        tried = ", nor is ".join(each.as_posix() for each in dict.fromkeys((path, *others)))
-        return Embedding(None, f"{tried}: is not among the {len(self.rows):,} ids of {self.name}")
+        tried = ", ".join(each.as_posix() for each in dict.fromkeys(others) if each != path)
+        also = f", nor is {tried}" if tried else ""
+        return Embedding(None, f"{path.as_posix()}: is not among the {len(self.rows):,} ids of {self.name}{also}")
 
     def require_view(self, view: View) -> None:
         """EarmarkError where more is asked for than a clip's one vector."""
