@@ -493,6 +493,12 @@ def test_an_encoder_that_mixes_its_batch_hears_clips_one_by_one(tmp_path, capsys
         (tmp_path / "store").rename(tmp_path / f"kept{len(how)}")
 
 
+def test_fewer_frames_than_declared_are_said_where_no_frame_is_needed(tmp_path, capsys):
+    encoder = str(save(tmp_path / "few", "mine.py", changed("hop_size_in_ms = 10", "hop_size_in_ms = 2")))
+    run(tmp_path, listed(tmp_path, "one"), encoder=encoder, flags=["--track", "knn"], quiet=False)
+    assert "its hop of 2 ms implies about 5000; frame tasks will fail" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("jobs", ["1", "2"])
 def test_an_encoder_that_exits_fails_its_tasks_and_is_named(tmp_path, jobs):
     leaving = changed("return self.frames(audio)", "raise SystemExit(0) if len(audio[0]) < 8000 else ValueError(1)")

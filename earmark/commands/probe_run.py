@@ -2,7 +2,7 @@
 
 import json
 from argparse import Namespace
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, replace
 from hashlib import sha256
 from importlib.util import find_spec
@@ -19,7 +19,7 @@ from earmark.errors import EarmarkError, MissingError, shown_path
 from earmark.models.audio_text import usable_device
 from earmark.models.encoders import Encoder
 from earmark.models.encoders.checks import LONGEST
-from earmark.models.encoders.checks_promises import neighbours
+from earmark.models.encoders.checks_promises import Outcome, hop, neighbours
 from earmark.models.encoders.checks_subject import Subject
 from earmark.models.encoders.given import GivenEmbeddings
 from earmark.probes.training import missing
@@ -172,22 +172,27 @@ def probed(
             yield task.name, known
         else:
             waiting.append(Job(task, settings, arguments.data_root, folder, key, arguments, known))
-    if waiting and arguments.batch_size > 1 and (how := mixed(encoder)):
+    if waiting and (how := broken(hop, encoder)):
+        frames = "frame tasks will fail, and a clip's mean may miss some of its audio."
+        script.warn(f"{encoder.name}: {how}; {frames}", arguments)
+    if waiting and arguments.batch_size > 1 and (how := broken(neighbours, encoder)):
         script.warn(f"{encoder.name}: a clip's embedding depends on its batch ({how}); clips go one by one.", arguments)
         waiting = [replace(job, arguments=Namespace(**{**vars(arguments), "batch_size": 1})) for job in waiting]
     made = in_processes(waiting, arguments) if arguments.jobs > 1 and len(waiting) > 1 else one_by_one(waiting, encoder)
     yield from script.progress(made, arguments, total=len(waiting), what="tasks", unit="task")
 
 
-def mixed(encoder: Encoder | GivenEmbeddings) -> str:
-    """How far a clip's embedding alone is from the same among others, where that is too far; else nothing."""
+def broken(promise: Callable[[Subject], Outcome], encoder: Encoder | GivenEmbeddings) -> str:
+    """What was seen where an encoder breaks a promise of `probe.py check`; nothing where it keeps it."""
     if isinstance(encoder, GivenEmbeddings):
         return ""
     try:
-        agrees, seen = neighbours(Subject("", encoder, None, LONGEST))
-    except Exception:  # whatever it does not bear, its tasks say
+        kept, seen = promise(Subject("", encoder, None, LONGEST))
+    except ValueError as error:
+        return str(error) if promise is hop and "hop" in str(error) else ""
+    except (Exception, SystemExit):  # whatever it does not bear, its tasks say
         return ""
-    return "" if agrees else seen
+    return seen if kept is False else ""
 
 
 def key_of(task: Task, settings: Settings, encoder: Encoder | GivenEmbeddings, arguments: Namespace) -> str:
