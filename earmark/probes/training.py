@@ -43,7 +43,8 @@ class Parameters(NamedTuple):
 class Batches(NamedTuple):
     """An epoch of all groups: rows (steps, G, width) into the inputs, shares (steps, G, width) of each row in its loss.
 
-    A group's batch has shares that sum to 1; what pads it has share 0. active: (steps,) how many groups still step.
+    A group's batch has shares that sum to 1; what pads it to the width, a multiple of ROWS_TOGETHER, has share 0.
+    active: (steps,) how many groups still step.
     """
 
     rows: IntArray

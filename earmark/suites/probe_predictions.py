@@ -75,10 +75,11 @@ def _ranks(answers: Answers, names: Names) -> Told:
     """The rank of a clip's first caption among all; then, after a colon, the clip's rank for each of its captions."""
     assert answers.owner is not None
     owner = answers.owner
+    captions = np.split(np.argsort(owner, kind="stable"), np.cumsum(np.bincount(owner))[:-1])  # of each clip
 
     def both(similarity: NDArray[Any]) -> list[str]:
         of_clips, of_captions = (rank(similarity, owner).first_rank for rank in (rank_captions, rank_clips))
-        return [f"{rank}:{'|'.join(map(str, of_captions[owner == clip]))}" for clip, rank in enumerate(of_clips)]
+        return [f"{rank}:{'|'.join(map(str, of_captions[own]))}" for rank, own in zip(of_clips, captions, strict=True)]
 
     return None, [both(each) for each in answers.outputs]
 
