@@ -1,6 +1,6 @@
 """Score clips against sentences and compare with what people heard.
 
-Reads   analysis_outputs/<subset>/{benchmark_labels.csv, summary.json}, dataset/<subset>/
+Reads   analysis_outputs/<subset>/{benchmark_labels.csv, leave_one_out.csv, summary.json}, dataset/<subset>/
 Writes  benchmark_outputs/<subset>/{predictions.csv, metrics_by_*.csv, summary.json, report.md, report.tex}
 
   uv run benchmark.py
@@ -26,7 +26,14 @@ from typing import Any
 
 from earmark import script
 from earmark.annotation.evaluation import BANDS, Evaluation, evaluate_answers
-from earmark.annotation.questions import SHARES, TIED, Questions, labels_path, load_questions
+from earmark.annotation.questions import (
+    SHARES,
+    TIED,
+    Questions,
+    labels_path,
+    load_questions,
+    probability_of_others,
+)
 from earmark.annotation.subsets import subsets
 from earmark.errors import EarmarkError, MissingError, shown_path
 from earmark.models.http import MAX_REPLY, TOKEN_VARIABLE, Client, StoppedError
@@ -47,6 +54,7 @@ from earmark.report.summaries import AnalysisSummary, BenchmarkSummary, read_sum
 from earmark.report.tables import to_csv, to_tex
 
 JOURNAL = "journal.jsonl"
+NO_CLIP = ": is not there"  # how the fault of a clip ends that does not exist
 FILTERS = ("min_raters", "require_3_raters", "exclude_flagged", "unanimous_only", "limit")
 
 
@@ -152,7 +160,7 @@ def require_keys(every: Sequence[Questions], keys: Sequence[str]) -> None:
 def judge(questions: Questions, folder: Path, arguments: Namespace) -> bool:
     """Ask, evaluate, write and show one subset; returns whether every question was answered."""
     with chosen_model(folder, arguments) as model:
-        answers, missing = answer(questions, model, arguments)
+        answers = answer(questions.with_further(), model, arguments)
     result = evaluate_answers(
         questions,
         answers,
@@ -160,9 +168,17 @@ def judge(questions: Questions, folder: Path, arguments: Namespace) -> bool:
         replicates=arguments.bootstrap,
         rng=script.generator(arguments),
         by=arguments.by,
+        unanimous_only=arguments.unanimous_only,
+        of_others=probability_of_others(arguments.analysis_root, questions.with_further()),
     )
-    errors = sum(bool(a.error) for a in answers) - missing
+    lost = [bool(a.error) for a in answers]
+    missing = sum(a.error.endswith(NO_CLIP) for a in answers[: len(questions.table)])
+    errors = sum(lost[: len(questions.table)]) - missing
     script.show(write(questions, result, model, (missing, errors), folder, arguments))
+    further = sum(lost[len(questions.table) :])
+    if further:
+        name, total = questions.subset.name, len(questions.further)
+        script.warn(f"{name}: {further} of {total} questions for the comparison with people have no answer", arguments)
     if errors or missing:
         name = questions.subset.name
         script.warn(
@@ -170,7 +186,7 @@ def judge(questions: Questions, folder: Path, arguments: Namespace) -> bool:
         )
     if not len(questions.table):
         script.warn(f"{questions.subset.name}: NO QUESTIONS are left to ask", arguments)
-    return not errors and (not missing or arguments.allow_missing)
+    return not errors and not further and (not missing or arguments.allow_missing)
 
 
 def filtered(questions: Questions, arguments: Namespace) -> Questions:
@@ -180,8 +196,11 @@ def filtered(questions: Questions, arguments: Namespace) -> Questions:
     if arguments.exclude_flagged:
         questions = questions.select(lambda t: ~t["flagged"], "flagged")
     if arguments.unanimous_only:
-        questions = questions.select(lambda t: t["benchmark_bucket"].str.startswith("unanimous_"), "not unanimous")
-    return questions.first(arguments.limit) if arguments.limit else questions
+        questions = questions.select(
+            lambda t: t["benchmark_bucket"].str.startswith("unanimous_"), "not unanimous", by_votes=True
+        )
+    questions = questions.first(arguments.limit) if arguments.limit else questions
+    return questions.with_places(unanimous=arguments.unanimous_only)
 
 
 @contextmanager
@@ -227,8 +246,8 @@ def served_model(journal_path: Path, arguments: Namespace) -> Iterator[Model]:
             raise EarmarkError(f"{error}\n{kept}") from error
 
 
-def answer(questions: Questions, model: Model, arguments: Namespace) -> tuple[list[Answer], int]:
-    """An answer to every question, in order, and how many of them lack their clip.
+def answer(questions: Questions, model: Model, arguments: Namespace) -> list[Answer]:
+    """An answer to every question, in order.
 
     A clip that cannot be used is never sent to the scorer; its questions say why.
     """
@@ -245,8 +264,7 @@ def answer(questions: Questions, model: Model, arguments: Namespace) -> tuple[li
         answers[usable[i]] = found
         if model.traffic:
             bar.set_postfix(retries=model.traffic.retries, errors=model.traffic.errors, refresh=False)
-    missing = {path for path, fault in faults.items() if fault.endswith(": is not there")}
-    return answers, int(questions.table["audio_path"].isin(missing).sum())
+    return answers
 
 
 def write(

@@ -17,7 +17,7 @@ first folder of its path `spk/…`, unless --speakers maps utterances to speaker
 
 import os
 import sys
-from argparse import ArgumentParser, Namespace
+from argparse import SUPPRESS, ArgumentParser, Namespace
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -118,6 +118,9 @@ def add_lists(commands: Any) -> None:
         command.add_argument("--speakers", type=Path, metavar="FILE", help="`utterance speaker` lines")
         command.add_argument("--no-self-trials", action="store_true", help="leave a file against itself out")
         command.add_argument("--against", type=Path, metavar="FILE", help="another system's scores: differences, p")
+        command.add_argument(
+            "--against-calibrate", type=Path, metavar="FILE", help="that system's scores of the --calibrate list"
+        )
         if name == "tidyvoice":
             command.add_argument("--eval-a", type=Path, metavar="FILE", help="the list of eval A, for a submission")
             command.add_argument("--eval-u", type=Path, metavar="FILE", help="the list of eval U, for a submission")
@@ -231,7 +234,8 @@ def add_statistics(parser: ArgumentParser) -> None:
     """Flags that say what is made of scores."""
     parser.add_argument("--p-target", type=script.probability, default=0.01, help="prior of the costs (0.01)")
     parser.add_argument("--allow-missing", action="store_true", help="leave trials without a score out, and count them")
-    parser.add_argument("--bootstrap", type=script.natural_int, default=1000, metavar="N", help="replicates (1000)")
+    parser.add_argument("--no-intervals", action="store_true", help="values alone, which is faster")
+    parser.add_argument("--bootstrap", type=script.natural_int, metavar="N", help=SUPPRESS)  # before 0.2: replicates
 
 
 if __name__ == "__main__":

@@ -12,8 +12,9 @@ Writes  benchmark_outputs/probe/<encoder>/{scores.csv, summary.json, report.md, 
   uv run --extra download probe.py download esc50 cremad --data-root data
 
 Without arguments: the built-in `logmel` encoder on three tasks of the demo speech. Both protocols are reported:
-`xares`, the published recipe with its flaws, and `strict`, which never chooses anything on test clips. A finished task
-is not run again unless its data, its recipe or the encoder changed; a task that fails does not stop the others.
+`xares`, the published recipe with its flaws, and `strict`, which chooses nothing on test clips and tests no source that
+trains. A finished task is not run again unless its data, its recipe or the encoder changed; a task that fails does not
+stop the others.
 """
 
 import os

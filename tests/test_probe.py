@@ -367,6 +367,61 @@ def test_few_shots_are_ten_draws(tmp_path):
     assert "**2 shots**" in (folder / "report.md").read_text()
 
 
+# --- sources on both sides ----------------------------------------------------------------------------------
+
+
+def grouped(folder, name, source):
+    """A task in three folds, with the source of each clip."""
+    task = listed(folder, name, n=(9, 0, 0))
+    rows = (folder / f"{name}.csv").read_text().splitlines()[1:]
+    lines = [f"{','.join(row.split(',')[:2])},{i // 3 % 3},{source(i)}" for i, row in enumerate(rows)]
+    (folder / f"{name}.csv").write_text("\n".join(["path,label,fold,group", *lines]) + "\n")
+    return task
+
+
+def test_sources_that_span_folds_are_warned_of_and_strict_is_by_source(tmp_path):
+    spans, apart = grouped(tmp_path, "spans", lambda i: f"s{i // 9}-{i % 3}"), grouped(tmp_path, "apart", lambda i: i)
+    words = ["--data-root", tmp_path, "--store", tmp_path / "store", "--output-dir", tmp_path / "out", *QUICK]
+    command = [sys.executable, ROOT / "probe.py", *words, "--track", "knn", "--tasks", spans, apart]
+
+    def once():
+        done = subprocess.run(list(map(str, command)), capture_output=True, text=True, check=False, timeout=300)
+        assert done.returncode == 0, done.stderr
+        return done
+
+    done, folder = once(), tmp_path / "out/logmel"
+    told = (
+        "spans: 9 of 9 sources have clips in several folds; 27 of 27 test clips have a source that also trains. "
+        "strict: folds dealt anew, every source in one."
+    )
+    assert told in done.stderr and "apart:" not in done.stderr
+    assert f"**Sources on both sides.** {told}" in done.stdout and "- **strict_given_splits**" in done.stdout
+    assert [(task, protocol) for task, _, protocol, *_ in values(folder)] == [
+        ("spans", "xares"), ("spans", "strict"), ("spans", "strict_given_splits"),
+        ("apart", "xares"), ("apart", "strict"),
+    ]  # fmt: skip
+    expected = {
+        "task": "spans",
+        "parts": "folds",
+        "sources": 9,
+        "spanning": 9,
+        "test_clips": 27,
+        "shared_test_clips": 27,
+    }
+    assert summary(folder)["shared_sources"] == [{**expected, "strict": "folds dealt anew, every source in one"}]
+    tables = {
+        part: pd.read_csv(folder / f"predictions/spans_knn_{part}.csv") for part in ("strict", "strict_given_splits")
+    }
+    assert {part: table.groupby("group")["fold"].nunique().max() for part, table in tables.items()} == {
+        "strict": 1, "strict_given_splits": 3,
+    }  # fmt: skip
+    assert {row["protocol"] for row in summary(folder)["averages"]} == {"xares", "strict"}
+    assert "heads of other folds" in values(folder)["apart", "knn", "strict", "accuracy", None]["note"]
+    kept = (folder / "tasks/spans.json").stat().st_mtime_ns
+    assert told in once().stderr and (folder / "tasks/spans.json").stat().st_mtime_ns == kept
+    assert summary(folder)["shared_sources"] == [{**expected, "strict": "folds dealt anew, every source in one"}]
+
+
 # --- encoders -----------------------------------------------------------------------------------------------
 
 
@@ -728,8 +783,18 @@ def test_without_torch_neighbours_work_and_linear_heads_say_what_they_need(tmp_p
     hidden = HIDDEN.format(how=how.format(library=library), library=library)
     task = listed(tmp_path, "one")
 
-    def without_torch(track):
-        words = ["--tasks", task, "--track", track, "--output-dir", tmp_path / track, "--store", tmp_path / "store"]
+    def without_torch(track, *flags):
+        words = [
+            "--tasks",
+            task,
+            "--track",
+            track,
+            "--output-dir",
+            tmp_path / track,
+            "--store",
+            tmp_path / "store",
+            *flags,
+        ]
         return subprocess.run(
             [sys.executable, "-c", hidden, *map(str, words), "--bootstrap", "20"],
             cwd=ROOT, capture_output=True, text=True, check=False, timeout=120,
@@ -742,6 +807,9 @@ def test_without_torch_neighbours_work_and_linear_heads_say_what_they_need(tmp_p
     assert refused.returncode == 2
     assert f"need {library}: `uv run --extra torch probe.py" in refused.stderr and "Traceback" not in refused.stderr
     assert not (tmp_path / "linear").exists()
+    done = without_torch("linear", "--shots", "2")  # such a head is fitted by scipy
+    assert done.returncode == 0, done.stderr
+    assert list(values(tmp_path / "linear/logmel-2-shot")) == [("one", "linear", "strict", "accuracy", None)]
 
 
 # --- what strangers do ------------------------------------------------------------------------------------------------

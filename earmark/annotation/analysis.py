@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 
 from earmark.annotation.labels import Ties, clip_of, majority_labels
+from earmark.annotation.parity import ratings_and_others
 from earmark.annotation.pseudonyms import DEMOGRAPHICS
 from earmark.annotation.raters import fit_dawid_skene, per_rater, who_stands_out
 from earmark.annotation.reliability import (
@@ -19,6 +20,7 @@ from earmark.annotation.reliability import (
 )
 from earmark.annotation.subsets import Slice, Subset
 from earmark.annotation.tables import REPEATED, Annotations
+from earmark.metrics.dawid_skene import DawidSkene, posterior_of_others
 from earmark.metrics.resampling import Bootstrap, Estimate
 
 
@@ -41,15 +43,17 @@ def analyse(
     labels["ds_present_probability"] = fit.posterior.round(6)  # the digits that hold on any machine
     bootstrap = Bootstrap.of(clip_of(labels, subset), replicates, rng)
     raters = per_rater(annotations, votes, fit, bootstrap)
+    found = estimates(votes, bootstrap, required)
     numbers = {
         "subset": subset.name,
         "rating_scale": list(subset.scale),
         **_counts(annotations, labels, bootstrap.n_units, required),
         "annotators": votes.raters,
+        "smallest_pair_items": min((pair["n"] for pair in found["agreement"]["pairs"].values()), default=None),
         "demographics": demographics(annotations),
         "majority_present_rate": _mean(labels["majority_present"], bootstrap),
         "preselection_confirm_rate": _mean(labels[subset.names["matches_expected"]], bootstrap),
-        **estimates(votes, bootstrap, required),
+        **found,
         "emolia_bench": {
             **emolia_bench_figures(votes, required),
             **_tie_counted_as_absent(annotations),
@@ -60,11 +64,19 @@ def analyse(
     numbers["raters_who_stand_out"] = who_stands_out(raters)
     tables = {
         "benchmark_labels": labels[list(subset.labels)],
-        "per_rater_summary": raters.drop(columns="kappa_why"),
+        "per_rater_summary": raters.drop(columns=["kappa_why", "ds_note"]),
+        "leave_one_out": _leave_one_out(votes, fit),
         **{name: slice_table(numbers["slices"][name], subset.summaries[name]) for name in subset.summaries},
         "incomplete_items": incomplete_items(labels, subset, required),
     }
     return Analysis(tables, numbers)
+
+
+def _leave_one_out(votes: Votes, fit: DawidSkene) -> pd.DataFrame:
+    """What benchmark.py needs to put a model in a person's place under Dawid and Skene's labels."""
+    vote = votes.codes("binary")
+    others = posterior_of_others(fit, votes.item, votes.rater, vote)
+    return ratings_and_others(votes.items, votes.item, votes.rater, vote, others, votes.raters)
 
 
 def estimates(votes: Votes, bootstrap: Bootstrap, required: int) -> dict[str, Any]:
@@ -112,6 +124,7 @@ def _mean(column: pd.Series, bootstrap: Bootstrap) -> Estimate:
         ),
         n=int(known.sum()),
         why="no item to take the mean over",
+        units=bootstrap.with_any(known, "with such an item"),
     )
 
 

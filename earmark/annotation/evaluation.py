@@ -1,21 +1,21 @@
 """Answers against labels: everything that benchmark.py reports about a scorer."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
+from earmark.annotation.parity import Places, human_parity, without
 from earmark.annotation.questions import Questions
-from earmark.metrics.classification import cross_fitted_thresholds, decision_contributions, decision_metrics, evaluate
+from earmark.metrics.classification import NO_THRESHOLD, cross_fitted, decision_contributions, evaluate
 from earmark.metrics.resampling import Bootstrap, Estimate
 from earmark.models.scorers import Answer
 
 BANDS = (("Bad", 0.0), ("Weak", 0.55), ("Medium", 0.65), ("Good", 0.75), ("Excellent", 0.85))
 SLICE_METRICS = ("accuracy", "balanced_accuracy", "f1", "roc_auc", "average_precision")
 NOT_SAID = "(not said)"
-NO_THRESHOLD = "some fold's other clips hold one class only, so no threshold could be chosen on them"
 
 
 @dataclass(frozen=True)
@@ -35,27 +35,33 @@ def evaluate_answers(
     replicates: int,
     rng: np.random.Generator,
     by: Sequence[str] = (),
+    unanimous_only: bool = False,
+    of_others: pd.DataFrame | None = None,
 ) -> Evaluation:
-    """Hold answers against the labels. answers: one per question, in order.
+    """Hold answers against the labels. answers: one per question and then per further question, in order.
+
+    unanimous_only: whether only items are left on which people agree. of_others: as `probability_of_others` gives it,
+    for the comparison with people under Dawid and Skene's labels.
 
     An answer with an error is reported and enters no metric. A question is called present from the threshold up.
     by: keys of the clips' own JSON files to slice by, beside the columns that the subset lists; a clip whose file
     does not have the key is in the slice "(not said)".
     """
-    table = questions.table.assign(
+    asked = questions.with_further().table.assign(
         similarity=pd.array([answer.similarity for answer in answers], dtype="Float64"),
         ok=[not answer.error for answer in answers],
         error=[answer.error for answer in answers],
     )
+    asked["pred_present"] = (asked["similarity"] >= threshold).astype("Int64")
+    table = asked.head(len(questions.table)).copy()
     for key in by:
         said = {path: questions.described(path).get(key) for path in questions.clips}
         table[key] = [NOT_SAID if said[path] is None else str(said[path]) for path in table["audio_path"]]
-    table["pred_present"] = (table["similarity"] >= threshold).astype("Int64")
     good = table[table["ok"].astype(bool)].reset_index(drop=True)
-    resampling, dealing = rng.spawn(2)  # the folds must not depend on how many replicates are drawn
+    resampling, dealing, of_people = rng.spawn(3)  # the folds must not depend on how many replicates are drawn
     bootstrap = Bootstrap.of(good["clip"], replicates, resampling)
     unanimous = good["benchmark_bucket"].str.startswith("unanimous_").to_numpy(dtype=bool)
-    cross_fitted = _cross_fitted(good, bootstrap, dealing)
+    cross_fitted, of_clip = _cross_fitted(good, bootstrap, dealing)
     overall = _metrics(good, bootstrap)
     positive = good["label"].mean() if len(good) else None
     numbers = {
@@ -67,6 +73,8 @@ def evaluate_answers(
         "overall": overall,
         "unanimous_subset": _metrics(good[unanimous], bootstrap.take(unanimous)),
         "cross_fitted_threshold": cross_fitted,
+        "questions_for_people": len(asked) - len(table),
+        **_parities(asked, questions, replicates, of_people, unanimous_only, of_others, of_clip),
     }
     other_truth = ["label"] if questions.truth != "majority" else []
     columns = [*questions.subset.key, "benchmark_bucket", "n_raters", "majority_present", *other_truth]
@@ -88,15 +96,63 @@ def _whole(count: float) -> int | float:
     return int(count) if float(count).is_integer() else float(count)
 
 
-def _cross_fitted(rows: pd.DataFrame, bootstrap: Bootstrap, rng: np.random.Generator) -> dict[str, Any]:
+def _cross_fitted(
+    rows: pd.DataFrame, bootstrap: Bootstrap, rng: np.random.Generator
+) -> tuple[dict[str, Any], dict[str, float]]:
+    """The numbers of summary.json, and the threshold of each clip."""
     scores, labels = rows["similarity"].to_numpy(dtype=float), rows["label"].to_numpy(dtype=float)
-    each, chosen = cross_fitted_thresholds(scores, labels, rows["clip"].to_numpy(), rng)
-    if not len(chosen):
-        return {"threshold": None, "thresholds": [], "balanced_accuracy": Estimate(None, n=len(rows), why=NO_THRESHOLD)}
-    balanced = bootstrap.estimate(
-        decision_contributions(scores >= each, labels), lambda sums: decision_metrics(sums)[..., 0], n=len(rows)
-    )
-    return {"threshold": float(np.median(chosen)), "thresholds": chosen.tolist(), "balanced_accuracy": balanced}
+    found = cross_fitted(scores, labels, bootstrap, rng)
+    of_clip = dict(zip(rows["clip"], found.of_item.tolist(), strict=False))
+    threshold = float(np.median(found.thresholds)) if of_clip else None
+    numbers = {"threshold": threshold, "thresholds": found.thresholds.tolist()}
+    return {**numbers, "balanced_accuracy": found.balanced_accuracy}, of_clip
+
+
+def _parities(
+    asked: pd.DataFrame,
+    questions: Questions,
+    replicates: int,
+    rng: np.random.Generator,
+    unanimous_only: bool,
+    of_others: pd.DataFrame | None,
+    of_clip: Mapping[str, float],
+) -> dict[str, Any]:
+    """The model in each person's place, on every item that was answered: at the fixed threshold, and cross-fitted.
+
+    of_clip: cross-fitted thresholds. A clip without a question of its own takes the median.
+    """
+    names = "human_parity", "human_parity_cross_fitted"
+    places = _places(asked, questions, unanimous_only, of_others)
+    if isinstance(places, str):
+        return dict.fromkeys(names, without(places))
+    places = places.take(asked["ok"].to_numpy(dtype=bool)[places.item])
+    similarity, clips = asked["similarity"].fillna(-np.inf).to_numpy(dtype=float), asked["clip"].to_numpy()
+    fixed = asked["pred_present"].fillna(0).to_numpy(dtype=bool)
+    found = {names[0]: human_parity(places, fixed, clips, replicates, rng)}
+    if not of_clip:
+        return found | {names[1]: without(NO_THRESHOLD)}
+    middle = float(np.median(list(of_clip.values())))
+    fitted = similarity >= np.array([of_clip.get(clip, middle) for clip in clips])
+    return found | {names[1]: human_parity(places, fitted, clips, replicates, rng)}
+
+
+def _places(
+    asked: pd.DataFrame, questions: Questions, unanimous_only: bool, of_others: pd.DataFrame | None
+) -> Places | str:
+    """The places of people, or why there are none."""
+    if questions.truth == "dawid-skene":
+        if of_others is None:
+            return "leave_one_out.csv is not there; `uv run analysis.py` makes it"
+        places = Places.of_ratings(of_others["item"], of_others["present"], of_others["probability"])
+        if not unanimous_only:
+            return places
+        present, raters = (asked[c].to_numpy(dtype=float)[places.item] for c in ("present_votes", "n_raters"))
+        share = (present - places.vote) / np.maximum(raters - 1, 1)
+        return places.take((share == 0) | (share == 1))
+    if "present_votes" not in asked or (len(asked) and asked["present_votes"].isna().all()):
+        return "the labels do not say how many people said present (column soft_present)"
+    votes, raters = asked["present_votes"].fillna(0).to_numpy(dtype=float), asked["n_raters"].to_numpy()
+    return Places.of_counts(votes, raters, soft=questions.truth == "soft", unanimous=unanimous_only)
 
 
 def _by(rows: pd.DataFrame, key: str, bootstrap: Bootstrap) -> list[dict[str, Any]]:

@@ -4,16 +4,18 @@ import json
 import math
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import product
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
 import pandas as pd
 
 from earmark.annotation.clips import sham_stem
 from earmark.annotation.labels import clip_of
+from earmark.annotation.parity import ENOUGH_OTHERS, Places
 from earmark.annotation.subsets import Subset
 from earmark.annotation.tables import read_csv
 from earmark.audio.decode import SUFFIXES, AudioError, check_audio
@@ -36,10 +38,15 @@ SHARES: dict[Truth, str] = {
 class Questions:
     """What a model is asked: one row per item, in the order of the labels.
 
-    table: the subset's key, benchmark_bucket, n_raters (int), majority_present (0, 1 or NA), flagged, `clip` (what is
-    resampled together), `audio_path` (below dataset_root), `prompt`, `label` (what the scorer is held against: 0 or 1,
-    or for soft labels the share of raters who said present).
+    table: the subset's key, benchmark_bucket, n_raters (int), present_votes (NaN where the labels do not say),
+    majority_present (0, 1 or NA), flagged, `row` (place in the labels), `clip` (what is resampled together),
+    `audio_path` (below dataset_root), `prompt`, `label` (what the scorer is held against: 0 or 1, or for soft labels
+    the share of raters who said present).
     excluded: {reason: items left out}. truth: what `label` means.
+
+    further: items that filters by people's votes left out. They enter no metric, but where three people or more rated
+    them, the model is asked about them too: a person is held against the others on them, so they belong to the
+    comparison with people (`annotation.parity`).
     """
 
     subset: Subset
@@ -47,17 +54,43 @@ class Questions:
     table: pd.DataFrame
     excluded: dict[str, int]
     truth: Truth = "majority"
+    further: pd.DataFrame = field(default_factory=pd.DataFrame)
 
-    def select(self, keep: Callable[[pd.DataFrame], pd.Series], reason: str) -> "Questions":
-        """The questions for which `keep` is true; how many went is noted under the reason."""
+    def select(self, keep: Callable[[pd.DataFrame], pd.Series], reason: str, *, by_votes: bool = False) -> "Questions":
+        """The questions for which `keep` is true; how many went is noted under the reason.
+
+        by_votes: what people answered decides, so that those that go stay in `further`.
+        """
         kept = keep(self.table).astype(bool)
-        table = self.table[kept].reset_index(drop=True)
-        return replace(self, table=table, excluded={**self.excluded, reason: int((~kept).sum())})
+        table, gone = self.table[kept], self.table[~kept]
+        if by_votes:
+            further = pd.concat([self.further, gone[gone["n_raters"] > ENOUGH_OTHERS]])
+        else:
+            further = self.further[keep(self.further).astype(bool)] if len(self.further) else self.further
+        excluded = {**self.excluded, reason: len(gone)}
+        return replace(self, table=table.reset_index(drop=True), further=further, excluded=excluded)
 
     def first(self, limit: int) -> "Questions":
-        """The first so many questions."""
+        """The first so many questions, and the further ones between them."""
         kept = self.table.head(limit)
-        return replace(self, table=kept, excluded={**self.excluded, "beyond --limit": len(self.table) - len(kept)})
+        last = kept["row"].max() if len(kept) else -1
+        further = self.further[self.further["row"] <= last] if len(self.further) else self.further
+        excluded = {**self.excluded, "beyond --limit": len(self.table) - len(kept)}
+        return replace(self, table=kept, further=further, excluded=excluded)
+
+    def with_places(self, *, unanimous: bool) -> "Questions":
+        """Without further questions that would tell nothing of people. unanimous: others must agree on the answer."""
+        if not len(self.further):
+            return self
+        votes, raters = self.further["present_votes"].fillna(0), self.further["n_raters"]
+        places = Places.of_counts(votes, raters, soft=self.truth != "majority", unanimous=unanimous)
+        known = self.further["present_votes"].notna().to_numpy()
+        kept = np.isin(np.arange(len(self.further)), places.item) & known
+        return replace(self, further=self.further[kept])
+
+    def with_further(self) -> "Questions":
+        """The questions that are asked: those of the table, then the further ones."""
+        return replace(self, table=pd.concat([self.table, self.further], ignore_index=True), further=pd.DataFrame())
 
     @property
     def clips(self) -> list[str]:
@@ -110,7 +143,7 @@ def load_questions(subset: Subset, analysis_root: Path, dataset_root: Path, trut
         raise DataError(
             {shown_path(path): faults}, "Nothing was written. Run `uv run analysis.py` to make the labels again."
         )
-    columns = dict.fromkeys([*subset.key, *subset.carried, *NEEDED, "flagged", SHARES[truth]])
+    columns = dict.fromkeys([*subset.key, *subset.carried, *NEEDED, "flagged", SHARES["soft"], SHARES[truth]])
     labels = labels.reindex(columns=list(columns)).reset_index(drop=True).astype(object).fillna("").astype(str)
     clips = ClipIndex(dataset_root / subset.name, subset)
     table = labels.assign(
@@ -121,12 +154,31 @@ def load_questions(subset: Subset, analysis_root: Path, dataset_root: Path, trut
         audio_path=[f"{subset.name}/{clips.path_of(row)}" for row in labels.to_dict("records")],
         prompt=prompts,
         label=pd.to_numeric(labels[SHARES[truth]]).astype(float),
+        row=range(len(labels)),
     )
+    share = pd.to_numeric(labels[SHARES["soft"]], errors="coerce")
+    table["present_votes"] = (share * table["n_raters"]).round()  # NaN in labels that do not tell
     questions = Questions(subset, dataset_root, table, {}, truth)
     if truth == "soft":
         return questions
-    decided = questions.select(lambda t: t["label"].notna() & (t["label"] != 0.5), TIED)
+    decided = questions.select(lambda t: t["label"].notna() & (t["label"] != 0.5), TIED, by_votes=True)
     return replace(decided, table=decided.table.assign(label=(decided.table["label"] > 0.5).astype(float)))
+
+
+def probability_of_others(analysis_root: Path, questions: "Questions") -> pd.DataFrame | None:
+    """Ratings of the questions' items with what Dawid and Skene's model makes of the other votes; None without them.
+
+    Columns: item (row of questions.table), present, probability; from leave_one_out.csv, which analysis.py writes.
+    """
+    path = labels_path(analysis_root, questions.subset).with_name("leave_one_out.csv")
+    if not path.is_file():
+        return None
+    key = list(questions.subset.key)
+    ratings = pd.read_csv(path, dtype=dict.fromkeys(key, str), na_filter=False)
+    items = questions.table[key].assign(item=range(len(questions.table)))
+    found = ratings.merge(items, on=key, how="inner", validate="many_to_one")
+    probability = pd.to_numeric(found["ds_present_probability_of_others"], errors="coerce")
+    return pd.DataFrame({"item": found["item"], "present": found["present"].astype(int), "probability": probability})
 
 
 def labels_path(analysis_root: Path, subset: Subset) -> Path:

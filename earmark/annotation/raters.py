@@ -12,11 +12,15 @@ from scipy import sparse
 from earmark.annotation.reliability import Votes
 from earmark.annotation.tables import Annotations
 from earmark.metrics.agreement import cohen_kappa
-from earmark.metrics.dawid_skene import DawidSkene, dawid_skene
-from earmark.metrics.resampling import Bootstrap, Estimate
+from earmark.metrics.dawid_skene import DawidSkene, dawid_skene, standard_errors
+from earmark.metrics.intervals import COEFFICIENT, SHARE, few_units, interval
+from earmark.metrics.resampling import Bootstrap, Estimate, Units
 
 TOO_FAST_MS = 300
 ENOUGH_RATINGS = 20
+MOST_RATERS = 500  # for intervals of sensitivities: a matrix of twice as many rows and columns is solved
+ENOUGH_CLIPS = 40  # for them: with fewer, what raters are credited with biases them (docs/coverage.md)
+NO_COMMON_ITEM = "the rater shares no item with another, or everybody gave one answer"
 NOBODY_ELSE = "no item of theirs has others who are not tied"
 ALL_ALIKE = "they and the others gave one and the same answer throughout"
 
@@ -27,7 +31,7 @@ STANDS_OUT: list[tuple[Callable[[Any], bool], str]] = [
         "{share_under_300_ms:.0%} of reactions are under 300 ms, faster than anyone can judge a clip",
     ),
     (
-        lambda r: r.kappa_high < 0.2,
+        lambda r: r.compared >= ENOUGH_RATINGS and r.kappa_high < 0.2,
         "agrees with the majority of the others hardly beyond chance (kappa {kappa:.2f}, at most {kappa_high:.2f})",
     ),
     (
@@ -47,11 +51,47 @@ def fit_dawid_skene(votes: Votes) -> DawidSkene:
     fit = dawid_skene(
         votes.item, votes.rater, votes.codes("binary"), n_items=len(votes.items), n_raters=len(votes.raters)
     )
-    if len(votes.raters) > 1 and len(np.unique(votes.codes("binary"))) > 1:
-        return fit
-    # One rater, or one answer throughout, says nothing of how reliable anybody is: only what was credited is left.
-    nothing = np.full(len(votes.raters), np.nan)
-    return replace(fit, sensitivity=nothing, specificity=nothing)
+    # A rater who shares no item with another, or one answer throughout, says nothing of how reliable anybody is: only
+    # what was credited is left.
+    shared = np.bincount(votes.rater, votes.raters_per_item[votes.item] > 1, len(votes.raters)) > 0
+    known = shared & (len(np.unique(votes.codes("binary"))) > 1)
+    unknown = (np.where(known, of_all, np.nan) for of_all in (fit.sensitivity, fit.specificity))
+    sensitivity, specificity = unknown
+    return replace(fit, sensitivity=sensitivity, specificity=specificity)
+
+
+def dawid_skene_estimates(votes: Votes, fit: DawidSkene, bootstrap: Bootstrap) -> dict[str, list[Estimate]]:
+    """Each rater's sensitivity and specificity with its interval over clips, under `sensitivity` and `specificity`.
+
+    n: the present (or absent) items that the rater rated, by their posteriors. With few of them a note says so: then
+    the model takes raters to be like what it credits them with.
+    """
+    present = fit.posterior[votes.item] >= 0.5
+    errors: tuple[NDArray[np.float64], NDArray[np.float64]] = (np.full(len(votes.raters), np.nan),) * 2
+    if bootstrap.n_units > 1 and len(votes.raters) <= MOST_RATERS and np.isfinite(fit.sensitivity).all():
+        vote = votes.codes("binary")
+        errors = standard_errors(fit, votes.item, votes.rater, vote, bootstrap.unit)
+    found: dict[str, list[Estimate]] = {}
+    sides = (("sensitivity", fit.sensitivity, present), ("specificity", fit.specificity, ~present))
+    for (name, values, of_side), error in zip(sides, errors, strict=True):
+        n = np.bincount(votes.rater[of_side], minlength=len(votes.raters))
+        distinct = np.unique(votes.rater[of_side] * np.int64(bootstrap.n_units) + bootstrap.unit[votes.item[of_side]])
+        clips = np.bincount(distinct // bootstrap.n_units, minlength=len(votes.raters))
+        found[name] = [
+            _dawid_skene_estimate(*each, "present" if name == "sensitivity" else "absent")
+            for each in zip(values.tolist(), error.tolist(), n.tolist(), clips.tolist(), strict=True)
+        ]
+    return found
+
+
+def _dawid_skene_estimate(value: float, error: float, n: int, clips: int, side: str) -> Estimate:
+    if not np.isfinite(value):
+        return Estimate(None, n=n, why=NO_COMMON_ITEM)
+    known = interval(value, error, units=max(clips, 2)) if np.isfinite(error) else None
+    if known is None:
+        return Estimate(value, n=n, why="no interval: the votes do not determine the model")
+    note = few_units(clips, f"clips with {side} items that the rater rated", ENOUGH_CLIPS)
+    return Estimate(value, *known, n=n, note=note)
 
 
 def per_rater(annotations: Annotations, votes: Votes, fit: DawidSkene, bootstrap: Bootstrap) -> pd.DataFrame:
@@ -64,6 +104,7 @@ def per_rater(annotations: Annotations, votes: Votes, fit: DawidSkene, bootstrap
     ratings = np.bincount(votes.rater, minlength=n_raters)
     present = np.bincount(votes.rater, votes.codes("binary"), n_raters)
     agreement, kappa = _with_the_others(votes, bootstrap)
+    reliability = dawid_skene_estimates(votes, fit, bootstrap)
     reaction = annotations.ratings["reaction_time_ms"].groupby(votes.rater)
     known = annotations.ratings["reaction_time_ms"].notna()
     fast = (annotations.ratings["reaction_time_ms"] < TOO_FAST_MS)[known].groupby(votes.rater[known]).mean()
@@ -80,6 +121,12 @@ def per_rater(annotations: Annotations, votes: Votes, fit: DawidSkene, bootstrap
             "share_under_300_ms": fast.reindex(range(n_raters)).to_numpy(dtype=float),
             "ds_sensitivity": fit.sensitivity,
             "ds_specificity": fit.specificity,
+            **_columns("ds_sensitivity", reliability["sensitivity"]),
+            **_columns("ds_specificity", reliability["specificity"]),
+            "ds_note": [
+                "; ".join(filter(None, dict.fromkeys([one.note, other.note])))
+                for one, other in zip(reliability["sensitivity"], reliability["specificity"], strict=True)
+            ],
         }
     )
 
@@ -110,7 +157,12 @@ def _with_the_others(votes: Votes, bootstrap: Bootstrap) -> tuple[list[Estimate]
         return np.concatenate([agreement, cohen_kappa(tables)], axis=-1)
 
     why = [NOBODY_ELSE if not size else "" for size in n] + [ALL_ALIKE if size else NOBODY_ELSE for size in n]
-    found = bootstrap.take(votes.item[compared]).estimates(contributions, figures, n=n * 2, why=why)
+    of_ratings = bootstrap.take(votes.item[compared])
+    distinct = np.unique(votes.rater[compared] * np.int64(max(of_ratings.n_units, 1)) + of_ratings.unit)
+    clips = np.bincount(distinct // max(of_ratings.n_units, 1), minlength=n_raters)
+    units = [Units(int(each), "clips that the rater rated") for each in clips]
+    values = [SHARE] * n_raters + [COEFFICIENT] * n_raters
+    found = of_ratings.estimates(contributions, figures, n=n * 2, why=why, units=units * 2, values=values)
     return found[:n_raters], found[n_raters:]
 
 

@@ -16,7 +16,8 @@ from earmark.annotation.subsets import Subset
 from earmark.annotation.tables import Annotations
 from earmark.metrics import agreement as coefficients
 from earmark.metrics.agreement import AgreementSums, RaterPairs
-from earmark.metrics.resampling import Bootstrap, Estimate
+from earmark.metrics.intervals import COEFFICIENT, ENOUGH_UNITS, SHARE
+from earmark.metrics.resampling import Bootstrap, Estimate, Units
 
 IntArray = NDArray[np.int64]
 
@@ -25,6 +26,8 @@ ONE_CATEGORY = "only one category was used, so there was nothing to agree about"
 NO_LEAVE_ONE_OUT = "no rating faces two others that are not tied"
 TOO_MANY_PAIRS = "more pairs of raters than can be held in memory; the figures that do not name raters stand"
 MAX_PAIR_ENTRIES = 20_000_000
+RATED_TWICE = "with an item that two people rated"
+SIDES = ("absent", "present")
 
 
 @dataclass(frozen=True)
@@ -85,11 +88,16 @@ def agreement(votes: Votes, bootstrap: Bootstrap, required: int) -> dict[str, Es
     bootstrap: replicates of the clips of votes.items. required: raters an item needs to be complete.
     """
     found: dict[str, Estimate] = {}
-    n_pairable = int((votes.raters_per_item > 1).sum())
+    pairable = votes.raters_per_item > 1
+    n_pairable = int(pairable.sum())
     for scale, counts in votes.counts.items():
         contributions = coefficients.item_contributions(counts)
         formulas = _formulas(scale)
         why = ONE_CATEGORY if n_pairable else NO_PAIRS
+        units, beyond_chance = (
+            bootstrap.with_any(pairable, RATED_TWICE),
+            _units_of_categories(votes, bootstrap, pairable),
+        )
         estimates = bootstrap.estimates(
             contributions,
             lambda sums, formulas=formulas: np.stack(
@@ -97,6 +105,8 @@ def agreement(votes: Votes, bootstrap: Bootstrap, required: int) -> dict[str, Es
             ),  # type: ignore[misc]
             n=[n_pairable] * len(formulas),
             why=[why] * len(formulas),
+            units=[units, *[beyond_chance] * (len(formulas) - 1)],
+            values=[SHARE, *[COEFFICIENT] * (len(formulas) - 1)],
         )
         found |= {
             f"exact_all_{scale}": _exact_all(counts, bootstrap, required),
@@ -107,6 +117,13 @@ def agreement(votes: Votes, bootstrap: Bootstrap, required: int) -> dict[str, Es
             level: Any = "nominal" if scale == "binary" else "ordinal"
             found[alpha] = replace(found[alpha], value=coefficients.krippendorff_alpha(counts, level))
     return found
+
+
+def _units_of_categories(votes: Votes, bootstrap: Bootstrap, items: NDArray[np.bool_]) -> Units:
+    """Clips that tell how far people agree beyond chance: those with a rating of the side that fewer clips have."""
+    binary = votes.counts["binary"] * items[:, np.newaxis]
+    sides = [bootstrap.with_any(binary[:, side] > 0, f"with a rating {name}") for side, name in enumerate(SIDES)]
+    return min(sides)
 
 
 def _formulas(scale: str) -> dict[str, Any]:
@@ -125,7 +142,11 @@ def _exact_all(counts: IntArray, bootstrap: Bootstrap, required: int) -> Estimat
     complete = (raters >= required) & (raters > 1)
     contributions = np.stack([complete & (counts.max(axis=1, initial=0) == raters), complete], axis=1).astype(float)
     return bootstrap.estimate(
-        contributions, _share, n=int(complete.sum()), why=f"no item was rated by {required} raters"
+        contributions,
+        _share,
+        n=int(complete.sum()),
+        why=f"no item was rated by {required} raters",
+        units=bootstrap.with_any(complete, "with a complete item"),
     )
 
 
@@ -152,10 +173,11 @@ def confusion_contributions(pairs: RaterPairs, n_categories: int) -> sparse.csr_
 
 
 def pair_kappas(votes: Votes, bootstrap: Bootstrap) -> tuple[dict[str, Estimate], dict[str, dict[str, Any]]]:
-    """Cohen's kappa of every pair of raters with common items, and its mean over pairs.
+    """Cohen's kappa of all pairs of raters together, of every pair with common items, and its mean over pairs.
 
-    Returns the estimates `cohen_kappa_*_mean`, and {"user_0__user_1": {"n": items, "cohen_kappa_binary": …}}.
-    Ordinal scales also get the quadratically weighted kappa.
+    Returns the estimates `cohen_kappa_*_pooled` and `cohen_kappa_*_mean`, and {"user_0__user_1": {"n": items,
+    "cohen_kappa_binary": …}}. Ordinal scales also get the quadratically weighted kappa. The mean is biased towards 0
+    where pairs share few items; the pooled kappa, of one symmetric table of all pairs of ratings, is not.
     """
     means: dict[str, Estimate] = {}
     listed: dict[str, dict[str, Any]] = {}
@@ -165,6 +187,7 @@ def pair_kappas(votes: Votes, bootstrap: Bootstrap) -> tuple[dict[str, Estimate]
         weightings = {"": "unweighted"} if scale == "binary" else {"": "unweighted", "_quadratic": "quadratic"}
         for suffix, weighting in weightings.items():
             name = f"cohen_kappa_{scale}{suffix}"
+            means[f"{name}_pooled"] = _pooled_kappa(votes, bootstrap, scale, weighting)
             if pairs is None or not len(pairs.first):
                 means[f"{name}_mean"] = Estimate(None, why=NO_PAIRS if pairs is not None else TOO_MANY_PAIRS)
                 continue
@@ -174,7 +197,8 @@ def pair_kappas(votes: Votes, bootstrap: Bootstrap) -> tuple[dict[str, Estimate]
                 return np.concatenate([coefficients.mean_defined(per_pair)[..., None], per_pair], axis=-1)
 
             shared = np.bincount(pairs.pair, minlength=len(pairs.first)).tolist()
-            mean, *each = bootstrap.take(pairs.item).estimates(
+            of_pairs = bootstrap.take(pairs.item)
+            mean, *each = of_pairs.estimates(
                 confusion_contributions(pairs, q),
                 kappas,
                 n=[len(shared), *shared],
@@ -182,12 +206,55 @@ def pair_kappas(votes: Votes, bootstrap: Bootstrap) -> tuple[dict[str, Estimate]
                     "no pair of raters has a defined kappa",
                     *["both raters gave one and the same rating"] * len(shared),
                 ],
+                units=[of_pairs.units, *_units_of_pairs(pairs, of_pairs)],
+                values=[COEFFICIENT] * (1 + len(shared)),
             )
-            means[f"{name}_mean"] = mean
+            means[f"{name}_mean"] = _with_smallest_pair(mean, min(shared))
             for first, second, n, estimate in zip(pairs.first, pairs.second, shared, each, strict=True):
                 pair = listed.setdefault(f"{votes.raters[first]}__{votes.raters[second]}", {"n": n})
                 pair[name] = estimate
     return means, listed
+
+
+def _units_of_pairs(pairs: RaterPairs, bootstrap: Bootstrap) -> list[Units]:
+    """The clips on which each pair of raters has an item in common."""
+    distinct = np.unique(pairs.pair * np.int64(bootstrap.n_units) + bootstrap.unit)
+    clips = np.bincount(distinct // bootstrap.n_units, minlength=len(pairs.first))
+    return [Units(int(n), f"{bootstrap.name} that both rated") for n in clips]
+
+
+def _with_smallest_pair(estimate: Estimate, smallest: int) -> Estimate:
+    """A mean over pairs with a note where some pair shares few items, which biases it."""
+    if smallest >= ENOUGH_UNITS or estimate.value is None:
+        return estimate
+    few = f"a pair of raters shares {smallest} items only, which biases means over pairs: see the pooled value"
+    return replace(estimate, note="; ".join(filter(None, [estimate.note, few])))
+
+
+def pooled_pairs(counts: IntArray) -> NDArray[np.float64]:
+    """Each item's ordered pairs of ratings by two people, by category: (items, q²), symmetric.
+
+    counts: (items, q) votes.
+
+    >>> pooled_pairs(np.array([[2, 1]])).tolist()
+    [[2.0, 2.0, 2.0, 0.0]]
+    """
+    q = counts.shape[1]
+    pairs = counts[:, :, np.newaxis] * counts[:, np.newaxis, :] - np.einsum("ik,kl->ikl", counts, np.eye(q))
+    return np.asarray(pairs, dtype=float).reshape(len(counts), q * q)
+
+
+def _pooled_kappa(votes: Votes, bootstrap: Bootstrap, scale: str, weighting: Any) -> Estimate:
+    counts = votes.counts[scale]
+    q, pairable = counts.shape[1], votes.raters_per_item > 1
+    return bootstrap.estimate(
+        pooled_pairs(counts),
+        lambda sums: coefficients.cohen_kappa(sums.reshape(*sums.shape[:-1], q, q), weighting),
+        n=int(pairable.sum()),
+        why=ONE_CATEGORY if pairable.any() else NO_PAIRS,
+        units=_units_of_categories(votes, bootstrap, pairable),
+        values=COEFFICIENT,
+    )
 
 
 # --- the human ceiling --------------------------------------------------------------------------------------
@@ -196,30 +263,52 @@ def pair_kappas(votes: Votes, bootstrap: Bootstrap) -> tuple[dict[str, Estimate]
 def human_ceiling(votes: Votes, bootstrap: Bootstrap) -> dict[str, Estimate | int]:
     """What a person scores at the model's task: against another person, and against the majority of the others.
 
-    pairwise_*: mean over pairs of raters; *_weighted: pairs weigh the items they share.
+    pairwise_*: mean over pairs of raters; *_weighted: pairs weigh the items they share; *_pooled: of one symmetric
+    table of all pairs of ratings, which few items of a pair do not bias (of accuracy the weighted mean is that).
     loo_*: each rating against the majority of at least two others, where they are not tied.
     """
     pairs = co_ratings(votes)
+    pairable = votes.raters_per_item > 1
+    balanced = _units_of_categories(votes, bootstrap, pairable)
     names = ["accuracy", "balanced_accuracy", "accuracy_weighted", "balanced_accuracy_weighted"]
     if pairs is None or not len(pairs.first):
         pairwise_figures = [Estimate(None, why=TOO_MANY_PAIRS if pairs is None else NO_PAIRS)] * 4
     else:
-        pairwise_figures = bootstrap.take(pairs.item).estimates(
+        of_pairs = bootstrap.take(pairs.item)
+        pairwise_figures = of_pairs.estimates(
             confusion_contributions(pairs, 2),
             lambda sums: coefficients.pairwise_accuracies(sums.reshape(*sums.shape[:-1], -1, 2, 2)),
             n=[len(pairs.item)] * 4,
             why=["no rater of any pair used both classes"] * 4,
+            units=[of_pairs.units, balanced, of_pairs.units, balanced],
         )
+        smallest = int(np.bincount(pairs.pair).min())
+        means = [_with_smallest_pair(figure, smallest) for figure in pairwise_figures[:2]]
+        pairwise_figures = [*means, *pairwise_figures[2:]]
     held_out = coefficients.leave_one_out(votes.counts["binary"])
     n = int(held_out.sum())
+    said_present, said_absent = held_out[:, :2].sum(axis=1) > 0, held_out[:, 2:].sum(axis=1) > 0
+    held = bootstrap.with_any(said_present | said_absent, "with such a rating")
+    sides = zip((said_absent, said_present), SIDES, strict=True)
     loo = bootstrap.estimates(
         held_out,
         _accuracies,
         n=[n, n],
         why=[NO_LEAVE_ONE_OUT, NO_LEAVE_ONE_OUT if not n else "the majorities are all of one class"],
+        units=[held, min(bootstrap.with_any(of, f"whose others say {name}") for of, name in sides)],
     )
+    pooled = bootstrap.estimate(
+        pooled_pairs(votes.counts["binary"]),
+        lambda sums: coefficients.pairwise_accuracies(sums.reshape(*sums.shape[:-1], 1, 2, 2))[..., 1],
+        n=int((votes.raters_per_item * (votes.raters_per_item - 1)).sum()) // 2,
+        why=ONE_CATEGORY if pairable.any() else NO_PAIRS,
+        units=balanced,
+    )
+    if len(np.flatnonzero(votes.counts["binary"][pairable].sum(axis=0))) < 2:
+        pooled = Estimate(None, n=pooled.n, why=ONE_CATEGORY if pairable.any() else NO_PAIRS)
     return {
         **{f"pairwise_{name}": figure for name, figure in zip(names, pairwise_figures, strict=True)},
+        "pairwise_balanced_accuracy_pooled": pooled,
         "loo_accuracy": loo[0],
         "loo_balanced_accuracy": loo[1],
         "loo_n_annotations": n,

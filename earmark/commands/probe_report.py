@@ -75,6 +75,7 @@ def write(
         confusions=[{"task": known[name].formal_name, **one} for name, one in shown],
         has_layers=any(row["layer"] is not None for row in summary["scores"]),
         has_chart=bool(lines),
+        shared=[told_shared({**one, "task": known[one["task"]].formal_name}) for one in summary["shared_sources"]],
         signatures=signatures(summary),
         trained_on_test=[known[name].formal_name for name in outcomes if name in known and known[name].trains_on_test],
         rates=", ".join(f"{rate:g}" for rate in RATES),
@@ -138,6 +139,20 @@ def failures(outcomes: Outcomes) -> list[dict[str, str]]:
     ]
 
 
+def shared_sources(outcomes: Outcomes) -> list[dict[str, Any]]:
+    """What was counted of every task whose sources span its folds or splits."""
+    return [{"task": name, **of} for name, outcome in outcomes.items() if (of := outcome.get("shared_sources"))]
+
+
+def told_shared(one: Mapping[str, Any]) -> str:
+    """A line about one of them."""
+    strict = f" strict: {one['strict']}." if one["strict"] else ""
+    return (
+        f"{one['task']}: {one['spanning']:,} of {one['sources']:,} sources have clips in several {one['parts']}; "
+        f"{one['shared_test_clips']:,} of {one['test_clips']:,} test clips have a source that also trains.{strict}"
+    )
+
+
 def summarise(
     tasks: Sequence[Task],
     scores: Sequence[Mapping[str, Any]],
@@ -181,4 +196,5 @@ def summarise(
         "averages": averages(scores, {task.name: task for task in tasks}),
         "failed": failures(outcomes),
         "skipped": list(skipped),
+        "shared_sources": shared_sources(outcomes),
     }

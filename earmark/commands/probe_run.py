@@ -12,7 +12,7 @@ from typing import Any
 from earmark import __version__, script
 from earmark.audio.clips import file_stamp
 from earmark.commands.encoders import loaded_encoder
-from earmark.commands.probe_report import failures, write
+from earmark.commands.probe_report import failures, shared_sources, told_shared, write
 from earmark.commands.probe_tasks import Job, failed, in_processes, known_task, one_by_one
 from earmark.embeddings.store import PREPROCESSING
 from earmark.errors import EarmarkError, MissingError, shown_path
@@ -42,7 +42,7 @@ def tell_run(arguments: Namespace) -> int:
     if not asked:
         raise EarmarkError("\n".join(map(str, broken.values())))
     settings = settings_of(arguments)
-    if LINEAR in settings.tracks:
+    if settings.needs_torch:
         require_libraries()
         if arguments.device != "auto":
             usable_device(arguments.device, arguments.dtype)
@@ -57,6 +57,8 @@ def tell_run(arguments: Namespace) -> int:
         in_order |= {name: failed(error) for name, error in broken.items()}
         report = write(folder, tasks, in_order, skipped, encoder, settings, arguments)
     script.show(report)
+    for shared in shared_sources(in_order):
+        script.warn(told_shared(shared), arguments)
     for failure in failures(in_order):
         place = ", ".join(filter(None, (failure["task"], failure["track"], failure["protocol"])))
         script.warn(f"{place}: {failure['error']}", arguments)

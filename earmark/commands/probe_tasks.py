@@ -27,13 +27,13 @@ from earmark.probes.training import torch_library
 from earmark.report.files import write_together
 from earmark.report.provenance import file_name
 from earmark.report.tables import to_csv
-from earmark.suites.probe_data import STRICT, XARES
+from earmark.suites.probe_data import PROTOCOLS
 from earmark.suites.probe_tracks import KNN, LINEAR, Settings
 from earmark.suites.probing import Probed, probe
 from earmark.suites.task_data import read_data
 from earmark.suites.xares import Task
 
-PREDICTIONS = ((LINEAR, KNN), (XARES, STRICT), ("csv", "npz"))
+PREDICTIONS = ((LINEAR, KNN), PROTOCOLS, ("csv", "npz"))
 
 
 @dataclass(frozen=True)
@@ -126,7 +126,7 @@ def _share_cores(processes: int) -> None:
 
 def head_device(settings: Settings) -> Settings:
     """The settings with the device that heads train on: the one asked for, or a GPU where there is one."""
-    if settings.device != "auto" or LINEAR not in settings.tracks:
+    if settings.device != "auto" or not settings.needs_torch:
         return settings
     return replace(settings, device="cuda" if torch_library().cuda.is_available() else "cpu")
 
@@ -134,7 +134,7 @@ def head_device(settings: Settings) -> Settings:
 def work_alone(job: Job) -> dict[str, Any]:
     """In a process of its own: the encoder is loaded once for all of its tasks."""
     arguments = job.arguments
-    if LINEAR in job.settings.tracks:
+    if job.settings.needs_torch:
         _share_cores(arguments.jobs)
     names = ("encoder", "embeddings", "device", "dtype", "token")
     try:
@@ -190,6 +190,7 @@ def _kept(job: Job, found: Probed, known: Mapping[str, Any], done: Collection[An
         "failed": found.failed,
         "left_out": {**known["left_out"], **found.left_out},
         "predictions": [*kept, *predictions],
+        "shared_sources": found.spanning and {**asdict(found.spanning), "strict": found.by_source},
     }
     # Files of tracks and protocols that were not asked for now would stand beside scores that they do not belong to.
     contents = {job.folder / "predictions" / file: predictions.get(file) for file in every if file not in kept}
@@ -209,7 +210,7 @@ def together(
         return (
             -1 if layer is None else layer,
             settings.tracks.index(row["track"]),
-            settings.protocols.index(row["protocol"]),
+            PROTOCOLS.index(row["protocol"]),
         )
 
     return sorted(rows, key=place)

@@ -9,7 +9,7 @@ from typing import Any
 import pandas as pd
 
 from earmark import script
-from earmark.commands.systems import device_of, naming, require_complete, system_of
+from earmark.commands.systems import device_of, naming, require_complete, system_of, wants_intervals
 from earmark.errors import MissingError, shown_path
 from earmark.report.documents import render
 from earmark.report.files import locked, write_together
@@ -56,8 +56,7 @@ def tell_case(arguments: Namespace) -> int:
         benchmark,
         lists,
         versions=[PUBLISHED, STRICT] if arguments.protocol == "both" else [arguments.protocol],
-        replicates=arguments.bootstrap,
-        rng=script.generator(arguments),
+        intervals=wants_intervals(arguments),
         p_target=arguments.p_target,
     )
     with naming(shown_path(benchmark.folder)):
@@ -121,7 +120,8 @@ def summarise_case(
 ) -> dict[str, Any]:
     """summary.json: where the numbers came from, then the numbers."""
     assert system.encoder is not None
-    parameters = {key: getattr(arguments, key) for key in ("p_target", "bootstrap", "allow_missing")}
+    parameters = {key: getattr(arguments, key) for key in ("p_target", "allow_missing")}
+    parameters["intervals"] = wants_intervals(arguments)
     parameters["versions"] = list(outcomes[0].found)
     return {
         **provenance(
@@ -136,7 +136,7 @@ def summarise_case(
                 suite="case-self-made" if benchmark.self_made else "case",
                 protocol=list(outcomes[0].found)[-1],
                 metric="absolute_eer",
-                ci=f"speaker-bootstrap-{arguments.bootstrap}",
+                ci="speaker-dyadic" if parameters["intervals"] else "none",
                 seed=arguments.seed,
                 parameters=parameters_hash(parameters),
                 data=data_hash(list(benchmark.files.values())),

@@ -10,14 +10,18 @@ import numpy as np
 from earmark import script
 from earmark.commands.systems import (
     device_of,
+    fitted_calibration,
     naming,
     require_complete,
     scored,
     system_of,
+    wants_intervals,
     with_back_end,
 )
 from earmark.errors import EarmarkError, MissingError, shown_path
+from earmark.metrics.calibration import LinearCalibration
 from earmark.metrics.detection import det_curve, roc
+from earmark.metrics.resampling import Estimate
 from earmark.report.documents import render
 from earmark.report.files import locked, write_together
 from earmark.report.plots import det_chart
@@ -25,10 +29,21 @@ from earmark.report.provenance import data_hash, exclusions, file_name, paramete
 from earmark.report.summaries import SpeakerSummary, to_json
 from earmark.report.tables import to_csv_gz, to_tex
 from earmark.suites import tidyvoice
-from earmark.suites.backend import overlap
+from earmark.suites.backend import cohort_in_trials
 from earmark.suites.systems import System, scores_of_file
 from earmark.suites.trials import Trials, contradicted, read_speakers, read_trials, speakers_of
-from earmark.suites.verification import Draws, Verification, compared, evaluate
+from earmark.suites.verification import Units, Verification, compared, evaluate
+
+NEEDS_CALIBRATION = ("act_dcf", "cllr")
+ONE_IS_CALIBRATED = (
+    "one system is calibrated and the other is not; --against-calibrate FILE gives the other's scores on the "
+    "calibration list"
+)
+SIGNED = {
+    Units.SPEAKERS: "speaker-dyadic",
+    Units.LINKED: "linked-utterance-dyadic",
+    Units.UTTERANCES: "utterance-dyadic",
+}
 
 
 def tell_trials(arguments: Namespace) -> int:
@@ -91,19 +106,18 @@ def verified(system: System, arguments: Namespace, folder: Path, by_language: bo
             arguments,
         )
         speakers = None
-    shared = shared_speakers(speakers, arguments)
-    draws = Draws.of(speakers or map(str, trials.names), arguments.bootstrap, script.generator(arguments))
+    shared = shared_with_cohort(trials, speakers, arguments)
     with naming(shown_path(arguments.trials)):
         found = evaluate(
             trials,
             speakers,
-            draws=draws,
+            intervals=wants_intervals(arguments),
             p_target=arguments.p_target,
-            watch=lambda chunks, n: script.progress(chunks, arguments, total=n, what="replicates", unit="chunk"),
+            watch=lambda groups, n: script.progress(groups, arguments, total=n, what="jackknife", unit="group"),
         )
         extra = {
-            "against": against(trials, speakers, found, draws, arguments),
-            "languages": languages(trials, speakers, draws, arguments) if by_language else None,
+            "against": against(trials, speakers, found, system, arguments),
+            "languages": languages(trials, speakers, arguments) if by_language else None,
         }
     summary = summarise(found, system, left_out, arguments) | extra
     summary["back_end"]["cohort_speakers_in_trials"] = shared
@@ -137,41 +151,66 @@ def speakers_of_models(trials: Trials, system: System, known: dict[str, str] | N
     return found | dict(zip(plain, speakers_of(plain) or [], strict=False))
 
 
-def shared_speakers(speakers: Sequence[str] | None, arguments: Namespace) -> int:
-    """How many speakers of the trials are in the cohort too; a warning where there are any."""
-    if not speakers or not arguments.cohort:
+def shared_with_cohort(trials: Trials, speakers: Sequence[str] | None, arguments: Namespace) -> int | None:
+    """How many of the cohort's speakers are in the trials too; a warning where there are any.
+
+    0 without a cohort, None where nobody can tell since the trials' speakers are not known.
+    """
+    if not arguments.cohort:
         return 0
-    both = overlap(speakers, read_speakers(arguments.cohort).values())
+    both = cohort_in_trials(map(str, trials.names), speakers, read_speakers(arguments.cohort))
     if both:
         script.warn(
             f"{len(both):,} speakers are in the cohort and in the trials ({', '.join(both[:3])}, …): their own scores "
             "look ordinary against themselves, and error rates come out wrong.",
             arguments,
         )
-    return len(both)
+    return None if both is None else len(both)
 
 
 def against(
-    trials: Trials, speakers: list[str] | None, found: Verification, draws: Draws, arguments: Namespace
+    trials: Trials, speakers: list[str] | None, found: Verification, system: System, arguments: Namespace
 ) -> dict[str, Any] | None:
-    """The other system on the same trials and the same draws, and by how much this one differs."""
+    """The other system on the same trials, and by how much this one differs.
+
+    Where this system is calibrated, the other is calibrated on the same list (--against-calibrate), or metrics that
+    depend on calibration are not compared.
+    """
     if not arguments.against:
         return None
     scores, missing = scores_of_file(trials, arguments.against)
     require_complete(missing, arguments, arguments.against, may_be_left_out=False)
-    other = evaluate(trials.with_scores(scores), speakers, draws=draws, p_target=arguments.p_target)
+    calibrated = calibration_of_other(arguments) if arguments.against_calibrate else None
+    if calibrated is not None:
+        scores = calibrated(scores)
+    intervals = wants_intervals(arguments)
+    other = evaluate(trials.with_scores(scores), speakers, intervals=intervals, p_target=arguments.p_target)
     differences = compared(found, other)
+    if (system.calibration is None) != (calibrated is None):
+        for name in NEEDS_CALIBRATION:
+            differences[name] = (Estimate(None, n=len(trials), why=ONE_IS_CALIBRATED), None)
     return {
         "name": arguments.against.name,
         "metrics": other.metrics,
         "differences": {name: difference for name, (difference, _) in differences.items()},
         "p_values": {name: p for name, (_, p) in differences.items()},
+        "calibration": calibrated and {"scale": calibrated.scale, "offset": calibrated.offset},
     }
 
 
-def languages(trials: Trials, speakers: list[str] | None, draws: Draws, arguments: Namespace) -> dict[str, Any]:
+def calibration_of_other(arguments: Namespace) -> LinearCalibration:
+    """What the other system's scores on the calibration list amount to."""
+    if not arguments.calibrate:
+        raise MissingError("--against-calibrate needs --calibrate FILE, the list that both systems are calibrated on.")
+    labelled = read_trials(arguments.calibrate)
+    scores, missing = scores_of_file(labelled, arguments.against_calibrate)
+    require_complete(missing, arguments, arguments.against_calibrate, may_be_left_out=False)
+    return fitted_calibration(labelled.with_scores(scores), arguments.against_calibrate)
+
+
+def languages(trials: Trials, speakers: list[str] | None, arguments: Namespace) -> dict[str, Any]:
     """TidyVoice's breakdown, and the published baseline."""
-    found = tidyvoice.breakdown(trials, speakers, draws, arguments.p_target)
+    found = tidyvoice.breakdown(trials, speakers, arguments.p_target, intervals=wants_intervals(arguments))
     groups = [{key: None if value != value else value for key, value in vars(group).items()} for group in found.groups]
     return {
         "why": found.why,
@@ -183,15 +222,20 @@ def languages(trials: Trials, speakers: list[str] | None, draws: Draws, argument
 
 def summarise(found: Verification, system: System, left_out: Mapping[str, int], arguments: Namespace) -> dict[str, Any]:
     """summary.json: where the numbers came from, then the numbers."""
-    flags = ("trials", "scores", "embeddings", "against", "calibrate", "cohort", "enrolments", "speakers", "mean")
+    flags = (
+        *("trials", "scores", "embeddings", "against", "against_calibrate", "calibrate"),
+        *("cohort", "enrolments", "speakers", "mean"),
+    )
     given = [Path(value) for flag in flags if (value := getattr(arguments, flag))]
     inputs = {path: count_lines(path) for path in given if path.is_file()}
     inputs[arguments.trials] = found.counts["n_trials"] + sum(left_out.values())
-    names = ("p_target", "bootstrap", "no_self_trials", "allow_missing")
+    names = ("p_target", "no_self_trials", "allow_missing")
     fitted = system.calibration and {"scale": system.calibration.scale, "offset": system.calibration.offset}
-    parameters = {key: getattr(arguments, key) for key in names}
+    parameters = {key: getattr(arguments, key) for key in names} | {"intervals": wants_intervals(arguments)}
     described = system.back_end.description(arguments.mean) if system.encoder is not None else {"scores": "given"}
-    back_end = described | {"calibration": fitted}
+    back_end: dict[str, Any] = described | {"calibration": fitted}
+    if system.calibration_pairs_in_trials:
+        back_end["calibration_pairs_in_trials"] = system.calibration_pairs_in_trials
     return {
         **provenance(
             script=arguments.script,
@@ -205,7 +249,7 @@ def summarise(found: Verification, system: System, left_out: Mapping[str, int], 
                 suite="tidyvoice" if arguments.tell is tell_tidyvoice else "trials",
                 protocol="earmark",
                 metric="eer",
-                ci=f"{found.resampled[:-1]}-bootstrap-{arguments.bootstrap}",
+                ci=SIGNED[found.units] if parameters["intervals"] else "none",
                 seed=arguments.seed,
                 parameters=parameters_hash(parameters | back_end),
                 data=data_hash(list(inputs)),
@@ -214,6 +258,7 @@ def summarise(found: Verification, system: System, left_out: Mapping[str, int], 
         ),
         **found.counts,
         "resampled": found.resampled,
+        "units": str(found.units),
         "threshold": found.threshold,
         "metrics": found.metrics,
         "encoder": system.encoder.description if system.encoder is not None else {},

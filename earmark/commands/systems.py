@@ -13,9 +13,9 @@ from earmark.commands.encoders import loaded_encoder
 from earmark.embeddings.store import EmbeddingStore
 from earmark.errors import EarmarkError, MissingError, shown_path
 from earmark.metrics import calibration
-from earmark.report.provenance import data_hash
+from earmark.metrics.calibration import LinearCalibration
 from earmark.suites.systems import NO_MEAN, BackEnd, System
-from earmark.suites.trials import Trials, read_enrolments, read_speakers, read_trials
+from earmark.suites.trials import Trials, read_enrolments, read_speakers, read_trials, shared_pairs
 
 SHOWN = 20  # names of a list in a message
 
@@ -49,16 +49,38 @@ def with_back_end(system: System, arguments: Namespace) -> System:
     with naming(shown_path(arguments.cohort) if arguments.cohort else "--mean"):
         system = replace(system, back_end=BackEnd.of(models, arguments.mean, cohort, arguments.top_n))
     if arguments.calibrate:
-        if arguments.trials and data_hash([arguments.calibrate]) == data_hash([arguments.trials]):
-            raise EarmarkError(f"{shown_path(arguments.calibrate)}: is the list to be evaluated; calibrate on another.")
-        trials = scored(arguments.calibrate, system, arguments)
-        with naming(shown_path(arguments.calibrate)):
-            complete = trials.take(~np.isnan(np.asarray(trials.scores)))
-            found = calibration.fit(np.asarray(complete.scores), np.asarray(complete.labels))
-        if found.scale <= 0:
-            raise EarmarkError(f"{shown_path(arguments.calibrate)}: higher scores are not more likely targets there.")
-        system = replace(system, calibration=found)
+        shared = calibration_pairs_in_trials(arguments)
+        found = fitted_calibration(scored(arguments.calibrate, system, arguments), arguments.calibrate)
+        system = replace(system, calibration=found, calibration_pairs_in_trials=shared)
     return system
+
+
+def calibration_pairs_in_trials(arguments: Namespace) -> int:
+    """How many pairs of the calibration list are to be evaluated, whichever way round and wherever in the list.
+
+    A warning where there are any; EarmarkError where they are half of the trials or more.
+    """
+    if not arguments.trials:
+        return 0
+    path, evaluated = shown_path(arguments.calibrate), read_trials(arguments.trials)
+    both = shared_pairs(read_trials(arguments.calibrate), evaluated)
+    if both >= len(evaluated) / 2:
+        raise EarmarkError(
+            f"{path}: is the list to be evaluated, or holds {both:,} of its pairs; calibrate on another."
+        )
+    if both:
+        script.warn(f"{path}: {both:,} of its pairs are in the trials, which flatters actDCF and Cllr.", arguments)
+    return both
+
+
+def fitted_calibration(trials: Trials, path: Path) -> LinearCalibration:
+    """The calibration that a labelled, scored list gives. EarmarkError names its file where there is none."""
+    with naming(shown_path(path)):
+        complete = trials.take(~np.isnan(np.asarray(trials.scores)))
+        found = calibration.fit(np.asarray(complete.scores), np.asarray(complete.labels))
+    if found.scale <= 0:
+        raise EarmarkError(f"{shown_path(path)}: higher scores are not more likely targets there.")
+    return found
 
 
 def scored(path: Path, system: System, arguments: Namespace) -> Trials:
@@ -101,6 +123,13 @@ def require_complete(
     if may_be_left_out:
         lines.append("--allow-missing leaves their trials out and counts them.")
     raise EarmarkError("\n".join(lines))
+
+
+def wants_intervals(arguments: Namespace) -> bool:
+    """Whether intervals are asked for; says so where a flag of an earlier release does nothing any more."""
+    if arguments.bootstrap:
+        script.warn("--bootstrap has no effect: intervals over speakers need no resampling.", arguments)
+    return not (arguments.no_intervals or arguments.bootstrap == 0)
 
 
 def device_of(system: System) -> str:

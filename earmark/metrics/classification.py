@@ -6,17 +6,19 @@ missing) is NaN, never 0.
 """
 
 from collections.abc import Iterator
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from earmark.metrics.resampling import CHUNK_VALUES, Bootstrap, Estimate, summarise
+from earmark.metrics.resampling import CHUNK_VALUES, Bootstrap, Estimate, Units, summarise
 
 FloatArray = NDArray[np.float64]
 
 DECISION_METRICS = ("balanced_accuracy", "accuracy", "f1", "precision", "recall")
 RANKING_METRICS = ("roc_auc", "average_precision")
 ONE_CLASS = "the labels hold one class only"
+NO_THRESHOLD = "some fold's other clips hold one class only, so no threshold could be chosen on them"
 WHY = {"f1": "no label is positive", "precision": "no label or no prediction is positive"}
 
 
@@ -82,22 +84,46 @@ def ranking_metrics(scores: ArrayLike, labels: ArrayLike, weights: ArrayLike | N
 def evaluate(scores: ArrayLike, decisions: ArrayLike, labels: ArrayLike, bootstrap: Bootstrap) -> dict[str, Estimate]:
     """Every metric of decisions and of scores, with intervals over the bootstrap's units.
 
-    scores, decisions, labels: (n,). Returns {metric: Estimate}; n is the number of items.
+    scores, decisions, labels: (n,). Returns {metric: Estimate}; n is the number of items. An interval is as good as the
+    units of the class that the metric is about are many.
     """
     y = np.asarray(labels, dtype=float)
     n = len(y)
     names = [*DECISION_METRICS, *RANKING_METRICS]
     if n == 0:
         return {name: Estimate(None, why="no item was evaluated") for name in names}
+    units = deciding_units(decisions, y, bootstrap)
     decided = bootstrap.estimates(
         decision_contributions(decisions, y),
         decision_metrics,
         n=[n] * len(DECISION_METRICS),
         why=[WHY.get(name, ONE_CLASS) for name in DECISION_METRICS],
+        units=[units[name] for name in DECISION_METRICS],
     )
     values, replicates = ranking_metrics(scores, y), ranking_replicates(scores, y, bootstrap)
-    ranked = [summarise(v, r, n=n, why=ONE_CLASS) for v, r in zip(values, replicates.T, strict=True)]
+    ranked = [
+        summarise(value, drawn, n=n, why=ONE_CLASS, units=units[name])
+        for name, value, drawn in zip(RANKING_METRICS, values, replicates.T, strict=True)
+    ]
     return dict(zip(names, [*decided, *ranked], strict=True))
+
+
+def deciding_units(decisions: ArrayLike, labels: ArrayLike, bootstrap: Bootstrap) -> dict[str, Units]:
+    """{metric: the units that decide how well it is known}: those with an item of the class that it is about.
+
+    decisions, labels: (n,), labels as booleans or shares.
+    """
+    said, y = np.asarray(decisions, dtype=bool), np.asarray(labels, dtype=float)
+    present, both = bootstrap.with_any(y > 0, "with a present item"), bootstrap.of_rarer_class(y)
+    return {
+        "balanced_accuracy": both,
+        "accuracy": bootstrap.units,
+        "f1": present,
+        "precision": bootstrap.with_any(said, "with an item called present"),
+        "recall": present,
+        "roc_auc": both,
+        "average_precision": present,
+    }
 
 
 def ranking_replicates(scores: ArrayLike, labels: ArrayLike, bootstrap: Bootstrap) -> FloatArray:
@@ -120,43 +146,121 @@ def best_threshold(scores: ArrayLike, labels: ArrayLike) -> float:
 
     Candidates lie halfway between neighbouring scores, and at the lowest score. One class only: NaN.
     """
-    s, y = np.asarray(scores, dtype=float), np.asarray(labels, dtype=float)
-    order = np.argsort(s, kind="stable")
-    s, y = s[order], y[order]
-    positives, negatives = y.sum(), (1 - y).sum()
-    if not positives or not negatives:
-        return float("nan")
-    first = np.flatnonzero(np.diff(s, prepend=-np.inf))  # where calling "positive from here on" makes a difference
-    missed = np.concatenate([[0.0], np.cumsum(y)])[first]
-    rejected = np.concatenate([[0.0], np.cumsum(1 - y)])[first]
-    balanced = (1 - missed / positives + rejected / negatives) / 2
-    below = s[np.maximum(first - 1, 0)]
-    middle = (s[first] + below) / 2
-    # Between neighbours that differ in the last bit there is no middle; the upper one does.
-    candidates = np.where((first > 0) & (middle > below), middle, s[first])
-    best = np.flatnonzero(balanced >= balanced.max() - 1e-12)
-    return float(candidates[best[len(best) // 2]])
+    y = np.asarray(labels, dtype=float)
+    return float(_Candidates.of(scores).best(y, np.ones((1, len(y))))[0])
 
 
-def cross_fitted_thresholds(
-    scores: ArrayLike, labels: ArrayLike, groups: ArrayLike, rng: np.random.Generator, folds: int = 5
-) -> tuple[FloatArray, FloatArray]:
-    """A threshold for every item, chosen without any item of its group.
+@dataclass(frozen=True)
+class _Candidates:
+    """Where a threshold can be: scores sorted once, for any number of reweightings.
 
-    groups: (n,) items of a group stay in one fold; groups are dealt to folds at random. Each fold gets the
-    threshold that maximises balanced accuracy on the others. Returns (n,) thresholds, and one per fold; all NaN
-    where some fold's others hold one class only, or there are fewer than two groups.
+    order: (n,) items by rising score; first: (k,) where each distinct score begins in it; thresholds: (k,).
+    """
+
+    order: NDArray[np.int64]
+    first: NDArray[np.int64]
+    thresholds: FloatArray
+
+    @classmethod
+    def of(cls, scores: ArrayLike) -> "_Candidates":
+        s = np.asarray(scores, dtype=float)
+        order = np.argsort(s, kind="stable")
+        s = s[order]
+        first = np.flatnonzero(np.diff(s, prepend=-np.inf))  # where "positive from here on" makes a difference
+        below = s[np.maximum(first - 1, 0)]
+        middle = (s[first] + below) / 2
+        # Between neighbours that differ in the last bit there is no middle; the upper one does.
+        return cls(order, first, np.where((first > 0) & (middle > below), middle, s[first]))
+
+    def best(self, labels: FloatArray, weights: FloatArray) -> FloatArray:
+        """The best threshold for each row of item weights, (rows, n); NaN where a class is missing."""
+        w, y = weights[:, self.order], labels[self.order]
+        missed, positives = _below(w * y, self.first)
+        rejected, negatives = _below(w * (1 - y), self.first)
+        known = (positives > 0) & (negatives > 0)
+        if not known.any():
+            return np.full(len(weights), np.nan)
+        balanced = (1 - _ratio(missed, positives[:, None]) + _ratio(rejected, negatives[:, None])) / 2
+        best = balanced >= balanced.max(axis=1, keepdims=True) - 1e-12
+        middle = np.cumsum(best, axis=1) > (best.sum(axis=1) // 2)[:, None]
+        return np.where(known, self.thresholds[np.argmax(middle, axis=1)], np.nan)
+
+
+def _below(weights: FloatArray, first: NDArray[np.int64]) -> tuple[FloatArray, FloatArray]:
+    """The weight before each of the places, (rows, k), and in all, (rows,)."""
+    sums = np.cumsum(weights, axis=1)
+    return np.where(first > 0, sums[:, first - 1], 0.0), sums[:, -1] if sums.shape[1] else np.zeros(len(sums))
+
+
+@dataclass(frozen=True)
+class CrossFitted:
+    """Balanced accuracy at thresholds that were chosen on other clips.
+
+    thresholds: (folds,); of_item: (n,) each item's. Both are empty where there is no threshold.
+    """
+
+    balanced_accuracy: Estimate
+    thresholds: FloatArray = field(default_factory=lambda: np.empty(0))
+    of_item: FloatArray = field(default_factory=lambda: np.empty(0))
+
+
+def cross_fitted(
+    scores: ArrayLike, labels: ArrayLike, bootstrap: Bootstrap, rng: np.random.Generator, folds: int = 5
+) -> CrossFitted:
+    """Balanced accuracy at thresholds that are chosen without the clips they are applied to.
+
+    The bootstrap's units are dealt to folds at random, so that each fold has its part of the positives. A fold is
+    judged at the threshold that is best on the others. The interval has the mean of two variances: of replicates that
+    keep the thresholds, which alone is too small, and of those that choose them anew, too large, since a sample with
+    repeats chooses less steadily than the data did (docs/coverage.md).
+
+    scores, labels: (n,). No thresholds where some fold's others hold one class only, or with fewer than two units.
     """
     s, y = np.asarray(scores, dtype=float), np.asarray(labels, dtype=float)
-    names, group = np.unique(np.asarray(groups), return_inverse=True)
-    folds = min(folds, len(names))
+    fold = deal_folds(y, bootstrap, rng, folds)
+    inside = [fold == k for k in range(int(fold.max(initial=-1)) + 1)]
+    candidates = [_Candidates.of(s[~rows]) for rows in inside]
+
+    def chosen(weights: FloatArray) -> FloatArray:
+        each = [c.best(y[~rows], weights[:, ~rows]) for rows, c in zip(inside, candidates, strict=True)]
+        return np.stack(each, axis=1)
+
+    def judged(thresholds: FloatArray, weights: FloatArray) -> FloatArray:
+        sums = np.zeros((len(weights), 4))
+        for rows, threshold in zip(inside, thresholds.T, strict=True):
+            said, w = s[rows] >= threshold[:, None], weights[:, rows]
+            hits, present = (w * said) @ y[rows], w @ y[rows]
+            called, total = (w * said).sum(axis=1), w.sum(axis=1)
+            sums += np.stack([hits, called - hits, total - present - called + hits, present - hits], axis=1)
+        return np.where(np.isfinite(thresholds).all(axis=1), decision_metrics(sums)[:, 0], np.nan)
+
+    once = np.ones((1, len(s)))
+    thresholds = chosen(once) if len(inside) > 1 else np.full((1, 1), np.nan)
+    if not np.isfinite(thresholds).all():
+        return CrossFitted(Estimate(None, n=len(s), why=NO_THRESHOLD))
+    anew, kept = [np.empty(0)], [np.empty(0)]
+    for drawn in _item_weights(bootstrap):
+        weights = drawn.astype(float)
+        anew.append(judged(chosen(weights), weights))
+        kept.append(judged(np.repeat(thresholds, len(weights), axis=0), weights))
+    both = [each - np.nanmean(each) if len(each) else each for each in map(np.concatenate, (anew, kept))]
+    value, units = float(judged(thresholds, once)[0]), bootstrap.of_rarer_class(y)
+    estimate = summarise(value, np.concatenate(both), n=len(s), why=ONE_CLASS, units=units)
+    return CrossFitted(estimate, thresholds[0], thresholds[0][fold])
+
+
+def deal_folds(labels: FloatArray, bootstrap: Bootstrap, rng: np.random.Generator, folds: int) -> NDArray[np.int64]:
+    """The fold of each item: whole units, dealt in the order of their share of positives, so that folds are alike."""
+    n_units = bootstrap.n_units
+    folds = min(folds, n_units)
     if folds < 2:
-        return np.full(len(s), np.nan), np.empty(0)
-    fold = (rng.permutation(len(names)) % folds)[group.ravel()]
-    chosen = np.array([best_threshold(s[fold != k], y[fold != k]) for k in range(folds)])
-    if np.isnan(chosen).any():
-        return np.full(len(s), np.nan), np.empty(0)
-    return chosen[fold], chosen
+        return np.zeros(len(labels), dtype=np.int64)
+    counts = np.bincount(bootstrap.unit, minlength=n_units)
+    share = np.bincount(bootstrap.unit, labels, n_units) / np.maximum(counts, 1)
+    order = np.lexsort((rng.random(n_units), share))
+    fold = np.empty(n_units, dtype=np.int64)
+    fold[order] = np.arange(n_units) % folds
+    return fold[bootstrap.unit]
 
 
 def _ratio(numerator: FloatArray, denominator: FloatArray, empty: float = np.nan) -> FloatArray:

@@ -238,17 +238,26 @@ def min_cllr(scores: ArrayLike, labels: ArrayLike) -> float:
 
 @dataclass(frozen=True)
 class Pooled:
-    """The blocks of scores that pool adjacent violators forms: targets and non-targets in each, by rising score."""
+    """The blocks of scores that pool adjacent violators forms, by rising score.
+
+    targets, others: (k,) target and non-target trials in each. lowest: (k,) the score where each begins.
+    """
 
     targets: FloatArray
     others: FloatArray
+    lowest: FloatArray
+
+    @property
+    def log_likelihood_ratios(self) -> FloatArray:
+        """What the blocks' shares of targets amount to, (k,); infinite where a block holds one class only."""
+        odds = self.targets.sum() / self.others.sum()
+        with np.errstate(divide="ignore"):
+            return np.asarray(np.log(self.targets) - np.log(self.others) - np.log(odds))
 
     @property
     def min_cllr(self) -> float:
         """Cllr of the log-likelihood ratios that the blocks' shares of targets amount to."""
-        odds = self.targets.sum() / self.others.sum()
-        with np.errstate(divide="ignore"):
-            ratio = np.log(self.targets) - np.log(self.others) - np.log(odds)
+        ratio = self.log_likelihood_ratios
         for_targets = _weighted_sum(self.targets, np.logaddexp(0, -ratio)) / self.targets.sum()
         for_others = _weighted_sum(self.others, np.logaddexp(0, ratio)) / self.others.sum()
         return float((for_targets + for_others) / (2 * np.log(2)))
@@ -301,7 +310,7 @@ class SortedTrials:
         there = total > 0
         targets, others, total = targets[there], others[there], total[there]
         edges = isotonic_regression(targets / total, weights=total).blocks[:-1]
-        return Pooled(np.add.reduceat(targets, edges), np.add.reduceat(others, edges))
+        return Pooled(np.add.reduceat(targets, edges), np.add.reduceat(others, edges), self.scores[there][edges])
 
     def replicates(self, weights: Iterator[FloatArray], p_target: float = P_TARGET) -> FloatArray:
         """EER on the hull, EER interpolated, minDCF, actual DCF, Cllr and minCllr of every replicate: (replicates, 6).
@@ -337,19 +346,6 @@ class SortedTrials:
             axis=-1,
         )
         return metrics
-
-
-def pair_weights(
-    multiplicities: NDArray[np.uint8], first: NDArray[np.int64], second: NDArray[np.int64]
-) -> Iterator[FloatArray]:
-    """How often each trial counts when speakers are drawn anew: the product of its two speakers' multiplicities.
-
-    multiplicities: (replicates, speakers). first, second: (n,) speaker codes of each trial's sides.
-    """
-    rows = max(1, CHUNK_VALUES // max(len(first), 1))
-    for i in range(0, len(multiplicities), rows):
-        drawn = multiplicities[i : i + rows].astype(float)
-        yield np.take(drawn, first, axis=1) * np.take(drawn, second, axis=1)
 
 
 def det_curve(curve: Roc) -> tuple[FloatArray, FloatArray]:

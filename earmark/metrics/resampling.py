@@ -5,39 +5,54 @@ together. A replicate is a vector of multiplicities over units. Every estimate h
 items, so all replicates of it are one matrix product: multiplicities (replicates × units) times contributions
 (units × sums). Nothing is recomputed from the data.
 
+The replicates give the standard error; `metrics.intervals` makes an interval of it. Percentiles of the replicates are
+too narrow with few units and collapse at 0 and 1 (docs/coverage.md).
+
 Undefined values are NaN inside and become null, with the reason, in an `Estimate`.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import sparse
 
+from earmark.metrics.intervals import DIFFERENCE, SHARE, Range, few_units, interval, two_sided_p
+
 FloatArray = NDArray[np.float64]
 Contributions: TypeAlias = FloatArray | sparse.csr_array
 Formula = Callable[[FloatArray], FloatArray]
 
-CONFIDENCE = 0.95
 DEFINED_SHARE = 0.9  # an interval from fewer defined replicates than this would describe a different question
 CHUNK_VALUES = 20_000_000  # sums held at once, 160 MB of float64
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """A number fit to print: its value, its 95 % interval, the n behind it, or why it does not exist."""
+    """A number fit to print: its value, its 95 % interval, the n behind it, or why it does not exist.
+
+    why: the reason for a missing value or interval. note: what to know before trusting the interval.
+    """
 
     value: float | None
     low: float | None = None
     high: float | None = None
     n: int = 0
     why: str | None = None
+    note: str | None = None
 
     def as_dict(self) -> dict[str, Any]:
-        """Plain data for JSON; `why` is there only when something is undefined."""
-        return {key: value for key, value in asdict(self).items() if key != "why" or value is not None}
+        """Plain data for JSON; `why` and `note` are there only where there is something to say."""
+        return {k: v for k, v in asdict(self).items() if k not in ("why", "note") or v is not None}
+
+
+class Units(NamedTuple):
+    """The independent units that decide how well a value is known: how many, and what they are."""
+
+    n: int
+    name: str
 
 
 @dataclass(frozen=True)
@@ -45,14 +60,15 @@ class Bootstrap:
     """Replicates of a sample of units.
 
     unit: (n,) the unit of each item, 0 … n_units − 1. weights: (replicates, n_units) how often each replicate
-    drew each unit. No replicates: estimates have no interval.
+    drew each unit. No replicates: estimates have no interval. name: what the units are, for notes.
     """
 
     unit: NDArray[np.int64]
     weights: NDArray[np.uint8]
+    name: str = "clips"
 
     @classmethod
-    def of(cls, units: ArrayLike, replicates: int, rng: np.random.Generator) -> "Bootstrap":
+    def of(cls, units: ArrayLike, replicates: int, rng: np.random.Generator, name: str = "clips") -> "Bootstrap":
         """Draw `replicates` samples with replacement of the distinct values in `units`.
 
         >>> b = Bootstrap.of(["x", "x", "y"], 4, np.random.default_rng(0))
@@ -60,7 +76,7 @@ class Bootstrap:
         ([0, 0, 1], [2, 2, 2, 2])
         """
         names, unit = np.unique(np.asarray(units), return_inverse=True)
-        return cls(unit.astype(np.int64).ravel(), multiplicities(len(names), replicates, rng))
+        return cls(unit.astype(np.int64).ravel(), multiplicities(len(names), replicates, rng), name)
 
     @property
     def n_units(self) -> int:
@@ -73,24 +89,77 @@ class Bootstrap:
         Units that none of the rows belong to are dropped; they would contribute nothing.
         """
         used, unit = np.unique(self.unit[items], return_inverse=True)
-        return Bootstrap(unit.astype(np.int64).ravel(), self.weights[:, used])
+        return Bootstrap(unit.astype(np.int64).ravel(), self.weights[:, used], self.name)
 
-    def estimate(self, contributions: Contributions, formula: Formula, *, n: int, why: str = "") -> Estimate:
-        """The formula on the sums of the contributions, with its percentile interval.
+    @property
+    def units(self) -> Units:
+        """All units."""
+        return Units(self.n_units, self.name)
+
+    def with_any(self, items: ArrayLike, what: str) -> Units:
+        """The units that have an item for which `items`, (n,) booleans, is true; what: how a note calls such units.
+
+        >>> Bootstrap.of([0, 0, 1], 0, np.random.default_rng(0)).with_any([True, True, False], "called present")
+        Units(n=1, name='clips called present')
+        """
+        return Units(len(np.unique(self.unit[np.asarray(items, dtype=bool)])), f"{self.name} {what}")
+
+    def of_rarer_class(self, labels: ArrayLike) -> Units:
+        """Units that have an item of a class, for the class with fewer of them.
+
+        labels: (n,) booleans, or the share of each item that is positive.
+
+        >>> Bootstrap.of([0, 0, 1, 2], 0, np.random.default_rng(0)).of_rarer_class([1, 0, 1, 1])
+        Units(n=1, name='clips of the rarer class')
+        """
+        y = np.asarray(labels, dtype=float)
+        return min(self.with_any(y > 0, "of the rarer class"), self.with_any(y < 1, "of the rarer class"))
+
+    def estimate(
+        self,
+        contributions: Contributions,
+        formula: Formula,
+        *,
+        n: int,
+        why: str = "",
+        units: Units | None = None,
+        values: Range = SHARE,
+    ) -> Estimate:
+        """The formula on the sums of the contributions, with its interval.
 
         contributions: (items, d), dense or sparse. formula: (…, d) sums → (…) values, NaN where undefined.
         n: what the report prints as the size of the sample. why: the reason to give when the value is undefined.
+        units: those that decide how well the value is known, of the rarer class, say; all by default. values: those
+        that the estimate can take.
         """
-        return self.estimates(contributions, lambda sums: formula(sums)[..., np.newaxis], n=[n], why=[why])[0]
+        return self.estimates(
+            contributions,
+            lambda sums: formula(sums)[..., np.newaxis],
+            n=[n],
+            why=[why],
+            units=None if units is None else [units],
+            values=[values],
+        )[0]
 
     def estimates(
-        self, contributions: Contributions, formula: Formula, *, n: list[int], why: list[str]
+        self,
+        contributions: Contributions,
+        formula: Formula,
+        *,
+        n: Sequence[int],
+        why: Sequence[str],
+        units: Sequence[Units] | None = None,
+        values: Sequence[Range] | None = None,
     ) -> list[Estimate]:
-        """Several values from the same sums: formula maps (…, d) sums → (…, k) values; n and why have k entries."""
-        values = formula(_total(contributions)[np.newaxis])[0]
-        replicates = self.replicates(contributions, formula, len(values))
+        """Several values from the same sums: formula maps (…, d) sums → (…, k) values; the lists have k entries."""
+        found = formula(_total(contributions)[np.newaxis])[0]
+        replicates = self.replicates(contributions, formula, len(found))
+        units = units or [self.units] * len(found)
+        values = values or [SHARE] * len(found)
+        each = zip(found, replicates.T, n, why, units, values, strict=True)
         return [
-            summarise(v, r, n=size, why=reason) for v, r, size, reason in zip(values, replicates.T, n, why, strict=True)
+            summarise(v, r, n=size, why=reason, units=known, values=can_be)
+            for v, r, size, reason, known, can_be in each
         ]
 
     def replicates(self, contributions: Contributions, formula: Formula, k: int) -> FloatArray:
@@ -124,11 +193,23 @@ def multiplicities(n_units: int, replicates: int, rng: np.random.Generator) -> N
     return weights
 
 
-def summarise(value: float, replicates: FloatArray, *, n: int, why: str = "") -> Estimate:
-    """A value and the percentile interval of its replicates.
+def summarise(
+    value: float,
+    replicates: FloatArray,
+    *,
+    n: int,
+    units: Units,
+    why: str = "",
+    values: Range = SHARE,
+) -> Estimate:
+    """A value and the interval that the spread of its replicates gives.
+
+    replicates: (R,) values of bootstrap replicates, NaN where undefined. units: those that decide how well the value is
+    known, all clips or those of the rarer class. values: those that it can take.
 
     An undefined value gives an Estimate without value and with `why`. Where fewer than 90 % of the replicates
-    are defined, or there are none, the value stands without an interval; the former says why.
+    are defined, or there are none, the value stands without an interval; the former says why. Fewer than 20 units
+    give an interval with a note.
     """
     if not np.isfinite(value):
         return Estimate(None, n=n, why=why or "not defined on these data")
@@ -141,37 +222,57 @@ def summarise(value: float, replicates: FloatArray, *, n: int, why: str = "") ->
             n=n,
             why=f"no interval: undefined in {len(replicates) - len(defined)} of {len(replicates)} replicates",
         )
-    low, high = np.quantile(defined, [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
-    return Estimate(float(value), float(low), float(high), n)
+    found = interval(float(value), standard_error(defined, units.n), units=units.n, values=values)
+    if found is None:
+        return Estimate(float(value), n=n, why=f"no interval: it needs two {units.name} or more")
+    return Estimate(float(value), *found, n=n, note=few_units(*units))
+
+
+def standard_error(replicates: FloatArray, units: int) -> float:
+    """The standard deviation of replicates, (R,), corrected for the bootstrap's bias with few units; 0 of one.
+
+    Source: Hesterberg (2015), The American Statistician 69:371, section 4.2.
+    """
+    if len(replicates) < 2 or units < 2:
+        return 0.0
+    return float(replicates.std(ddof=1) * np.sqrt(units / (units - 1)))
 
 
 def paired_difference(
-    first: float, second: float, first_replicates: FloatArray, second_replicates: FloatArray, *, n: int
+    first: float,
+    second: float,
+    first_replicates: FloatArray,
+    second_replicates: FloatArray,
+    *,
+    n: int,
+    units: Units,
 ) -> tuple[Estimate, float | None]:
     """How much better the first of two systems is on the same items: first − second, and its two-sided p-value.
 
-    first_replicates, second_replicates: (replicates,) from the same draws, so that what is hard for both cancels.
-    p: twice the share of replicates on the other side of 0 (or on it), at least 1 / replicates, at most 1; None
-    where there are no replicates or the difference does not exist.
-    Source: Efron and Tibshirani (1993), An Introduction to the Bootstrap, ch. 15 and 16.
+    first_replicates, second_replicates: (R,) from the same draws, so that what is hard for both cancels.
+    p: by Student's t with units − 1 degrees of freedom, at least 2 / (R + 1), since R replicates cannot show less; at
+    most 1; None where there are no replicates or the difference does not exist.
+    Source: Efron and Tibshirani (1993), An Introduction to the Bootstrap, ch. 12 and 16.
 
-    >>> r = np.linspace(0.5, 0.7, 101)
-    >>> estimate, p = paired_difference(0.6, 0.5, r, np.full(101, 0.5), n=50)
-    >>> round(estimate.value, 3), round(p, 3)
-    (0.1, 0.02)
+    >>> r = np.random.default_rng(0).normal(0.6, 0.05, 999)
+    >>> estimate, p = paired_difference(0.6, 0.5, r, np.full(999, 0.5), n=50, units=Units(50, "clips"))
+    >>> round(estimate.value, 3), round(p, 2)
+    (0.1, 0.05)
     """
-    estimate = summarise(first - second, first_replicates - second_replicates, n=n)
-    differences = (first_replicates - second_replicates)[np.isfinite(first_replicates - second_replicates)]
-    if estimate.value is None or not len(differences):
+    differences = first_replicates - second_replicates
+    estimate = summarise(first - second, differences, n=n, units=units, values=DIFFERENCE)
+    if estimate.value is None or estimate.low is None:
         return estimate, None
-    other_side = min((differences <= 0).mean(), (differences >= 0).mean())
-    return estimate, float(min(1.0, max(2 * other_side, 1 / len(differences))))
+    differences = differences[np.isfinite(differences)]
+    p = two_sided_p(estimate.value, standard_error(differences, units.n), units.n - 1)
+    return estimate, min(1.0, max(p, 2 / (len(differences) + 1)))
 
 
 def mcnemar_exact(only_first_right: int, only_second_right: int) -> float:
     """Two-sided exact p-value that two systems on the same items are equally often right.
 
-    The items on which exactly one of them is right are coin tosses under the hypothesis. None: p = 1.
+    The items on which exactly one of them is right are coin tosses under the hypothesis. None: p = 1. Only for items
+    that are independent: where clips have several items each, it rejects too often, and `paired_difference` holds.
     Source: McNemar (1947); exact form, binomial with p = 1/2.
 
     >>> round(mcnemar_exact(10, 2), 6)

@@ -9,7 +9,7 @@ from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from earmark.report.tables import Table, cell, to_markdown
+from earmark.report.tables import Table, cell, notes_of, to_markdown
 
 
 @cache
@@ -27,7 +27,8 @@ def render(template: str, **values: Any) -> tuple[str, list[Table]]:
 
     def table(headers: Sequence[str], rows: Sequence[Sequence[Any]], caption: str = "") -> str:
         tables.append(Table(caption, headers, rows))
-        return to_markdown(headers, rows)
+        notes = "\n".join(f"- {note}." for note in notes_of(rows))
+        return to_markdown(headers, rows) + (f"\n\n{notes}\n" if notes else "")
 
     text = _environment().get_template(template).render(define=definitions(), table=table, **values)
     return re.sub(r"\n{3,}", "\n\n", text).rstrip() + "\n", tables

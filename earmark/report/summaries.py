@@ -20,13 +20,17 @@ class Strict(BaseModel):
 
 
 class Estimate(Strict):
-    """A number with its 95 % interval and n; null with `why` where it does not exist."""
+    """A number with its 95 % interval and n; null with `why` where it does not exist.
+
+    note: what to know before trusting the interval.
+    """
 
     value: float | None
     low: float | None
     high: float | None
     n: int
     why: str | None = None
+    note: str | None = None
 
 
 class Input(Strict):
@@ -79,6 +83,7 @@ class Ceiling(Strict):
     pairwise_balanced_accuracy: Estimate
     pairwise_accuracy_weighted: Estimate
     pairwise_balanced_accuracy_weighted: Estimate
+    pairwise_balanced_accuracy_pooled: Estimate | None = None
     loo_accuracy: Estimate
     loo_balanced_accuracy: Estimate
     loo_n_annotations: int
@@ -108,6 +113,7 @@ class AnalysisSummary(Common):
     items_tied: int
     rater_coverage: dict[str, int]
     annotators: list[str]
+    smallest_pair_items: int | None = None
     demographics: dict[str, dict[str, int]]
     majority_present_rate: Estimate
     preselection_confirm_rate: Estimate
@@ -145,6 +151,16 @@ class CrossFitted(Strict):
     balanced_accuracy: Estimate
 
 
+class Parity(Strict):
+    """Balanced accuracy of a model in each person's place, of a person there, and their difference."""
+
+    n: int
+    model: Estimate
+    person: Estimate
+    difference: Estimate
+    p: float | None
+
+
 class SliceMetrics(Strict):
     """The questions of one slice."""
 
@@ -179,6 +195,9 @@ class BenchmarkSummary(Common):
     unanimous_subset: Metrics
     cross_fitted_threshold: CrossFitted
     slices: dict[str, list[SliceMetrics]] = Field(default_factory=dict)
+    questions_for_people: int = 0
+    human_parity: Parity | None = None
+    human_parity_cross_fitted: Parity | None = None
     human_ceiling: Ceiling | None
     human_ceiling_with_prior: Ceiling | None
     scorer: dict[str, Any] = Field(default_factory=dict)
@@ -191,6 +210,7 @@ class Against(Strict):
     metrics: dict[str, Estimate]
     differences: dict[str, Estimate]
     p_values: dict[str, float | None]
+    calibration: dict[str, float] | None = None
 
 
 class Languages(Strict):
@@ -212,6 +232,7 @@ class SpeakerSummary(Common):
     n_self_trials: int
     n_repeated_trials: int
     resampled: str
+    units: str = ""
     threshold: float
     metrics: dict[str, Estimate]
     encoder: dict[str, Any] = Field(default_factory=dict)
@@ -303,6 +324,20 @@ class SkippedTask(Strict):
     reason: str
 
 
+class SharedSources(Strict):
+    """A task in whose folds or splits (parts) some sources have clips on both sides; strict: how that protocol divides
+    the clips instead. shared_test_clips: those whose source also trains.
+    """
+
+    task: str
+    parts: str
+    sources: int
+    spanning: int
+    test_clips: int
+    shared_test_clips: int
+    strict: str
+
+
 class ProbeSummary(Common):
     """benchmark_outputs/probe/<encoder>/summary.json"""
 
@@ -312,6 +347,7 @@ class ProbeSummary(Common):
     averages: list[ProbeAverage]
     failed: list[FailedTask]
     skipped: list[SkippedTask]
+    shared_sources: list[SharedSources] = Field(default_factory=list)
 
 
 Summary = TypeVar("Summary", bound=Common)

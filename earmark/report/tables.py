@@ -10,6 +10,8 @@ import pandas as pd
 
 UNDEFINED = "–"
 LONG_TEXT = 40
+SHOWN_NOTES = 6
+SHOWN_ROWS = 4  # that have one note
 TEX_CHARACTERS = {
     **{character: f"\\{character}" for character in "&%$#_{}"},
     "~": r"\textasciitilde{}",
@@ -92,6 +94,7 @@ def _tex_table(table: Table, number: int) -> str:
             *lines,
             r"\bottomrule",
             r"\end{tabular}",
+            *(rf"\par\smallskip {_tex(note)}." for note in notes_of(table.rows)),
             r"\end{table}",
         ]
     )
@@ -131,6 +134,28 @@ def _estimate(estimate: Mapping[str, Any]) -> str:
         return UNDEFINED
     interval = "" if _missing(estimate["low"]) else f" [{_decimal(estimate['low'])}, {_decimal(estimate['high'])}]"
     return _decimal(estimate["value"]) + interval
+
+
+def notes_of(rows: Sequence[Sequence[Any]]) -> list[str]:
+    """The notes of a table's estimates, each once, with the rows that have it; of many the first few.
+
+    >>> estimate = {"value": 0.1, "low": 0.0, "high": 0.3, "note": "only 7 speakers"}
+    >>> notes_of([["EER", estimate], ["minDCF", estimate], ["n", 12]])
+    ['EER; minDCF: only 7 speakers']
+    """
+    found: dict[str, list[str]] = {}
+    for row in rows:
+        for value in row:
+            if isinstance(value, Mapping) and value.get("note") and value["value"] is not None:
+                found.setdefault(value["note"], []).append(str(row[0]))
+    lines = [f"{_several(list(dict.fromkeys(labels)))}: {note}" for note, labels in found.items()]
+    more = [f"{len(lines) - SHOWN_NOTES} more notes are in summary.json"] if len(lines) > SHOWN_NOTES else []
+    return [*lines[:SHOWN_NOTES], *more]
+
+
+def _several(labels: Sequence[str]) -> str:
+    more = f" and {len(labels) - SHOWN_ROWS} more" if len(labels) > SHOWN_ROWS else ""
+    return "; ".join(labels[:SHOWN_ROWS]) + more
 
 
 def _decimal(value: float) -> str:

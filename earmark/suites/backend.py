@@ -215,6 +215,25 @@ def overlap(trial_speakers: Iterable[str], cohort_speakers: Iterable[str]) -> li
     return sorted(set(trial_speakers) & set(cohort_speakers))
 
 
+def cohort_in_trials(
+    names: Iterable[str], speakers: Sequence[str] | None, cohort: Mapping[str, str]
+) -> list[str] | None:
+    """The cohort's speakers who are in the trials too: by name, and by an utterance that is in both.
+
+    names: of the trials' utterances. speakers: of the names; None where not known. cohort: {utterance: speaker}. None
+    where no utterance is in both and the trials' speakers are not known, so that nobody can tell.
+
+    >>> cohort_in_trials(["a/1", "b/1", "c/1"], ["ann", "ben", "cem"], {"a/1": "A", "x": "ben", "y": "dan"})
+    ['A', 'ben']
+    >>> cohort_in_trials(["a/1", "b/1"], None, {"x": "ann"}) is None
+    True
+    """
+    by_utterance = {cohort[name] for name in names if name in cohort}
+    if speakers is None:
+        return sorted(by_utterance) or None
+    return sorted(by_utterance | set(overlap(speakers, cohort.values())))
+
+
 def _parts(n: int, values_each: int) -> list[slice]:
     """Slices of n rows with about CHUNK_VALUES numbers in each."""
     rows = max(1, CHUNK_VALUES // max(values_each, 1))

@@ -15,17 +15,18 @@ from numpy.typing import NDArray
 
 from earmark.errors import EarmarkError, MissingError, shown_path
 from earmark.metrics import detection
-from earmark.metrics.resampling import Estimate, summarise
+from earmark.metrics.detection_intervals import combined_estimate
+from earmark.metrics.intervals import COST, DIFFERENCE, SHARE
+from earmark.metrics.resampling import Estimate
 from earmark.suites import case
 from earmark.suites.case_files import trials_folder
 from earmark.suites.trials import Trials, read_trials
-from earmark.suites.verification import Draws, Verification, evaluate
+from earmark.suites.verification import Verification, evaluate
 
 FloatArray = NDArray[np.float64]
 PUBLISHED, STRICT = "published", "strict"
 EER = {PUBLISHED: "eer_case", STRICT: "eer"}
-# The CASE definition has no replicates of its own; the interpolated rate, a step away at most, stands in for it.
-REPLICATES = {PUBLISHED: "eer_interpolated", STRICT: "eer"}
+STEP = 1e-6  # of an equal error rate, for slopes of aggregates
 
 
 @dataclass(frozen=True)
@@ -132,7 +133,7 @@ class Outcome:
             row[protocol] = found and {
                 "n_trials": found.counts["n_trials"],
                 "n_target": found.counts["n_target"],
-                "eer": eer_estimate(found, protocol),
+                "eer": found.metrics[EER[protocol]],
                 "min_dcf": found.metrics["min_dcf"],
                 "threshold": found.threshold,
             }
@@ -160,30 +161,22 @@ def det_curves(outcomes: Iterable[Outcome]) -> dict[str, list[tuple[FloatArray, 
     return curves
 
 
-def eer_estimate(found: Verification, protocol: str) -> Estimate:
-    """The equal error rate in the protocol's definition, with its interval."""
-    replicates = found.replicates.get(REPLICATES[protocol], np.empty(0))
-    estimate = found.metrics[EER[protocol]]
-    return summarise(float(estimate.value or 0.0), replicates, n=estimate.n)
-
-
 def evaluate_protocols(
     benchmark: Benchmark,
     scored: Mapping[str, Trials],
     *,
     versions: Iterable[str],
-    replicates: int,
-    rng: np.random.Generator,
+    intervals: bool,
     p_target: float,
 ) -> Iterator[Outcome]:
     """Each protocol as soon as it is known. scored: {protocol: trials with scores, NaN where there is none}.
 
-    The same speakers are drawn for all protocols, so that aggregates have intervals too. ValueError names the
-    protocol that has no target or no non-target trials left.
+    Speakers are the same in all protocols, so that aggregates have intervals too. ValueError names the protocol that
+    has no target or no non-target trials left.
     """
     complete_lists = {name: t.take(~np.isnan(np.asarray(t.scores))).compact() for name, t in scored.items()}
     there = {speaker for trials in complete_lists.values() for speaker in benchmark.speakers_of(trials)}
-    draws = Draws.of(there, replicates, rng)
+    column = {speaker: number for number, speaker in enumerate(sorted(there))}
     for name, complete in complete_lists.items():
         n_missing = len(scored[name]) - len(complete)
         itself, repeated = same_recording(complete), complete.is_repeated
@@ -196,7 +189,7 @@ def evaluate_protocols(
                     found[version] = found[PUBLISHED]
                 else:
                     part = complete.take(kept[version])
-                    found[version] = evaluate(part, speakers, draws=draws, p_target=p_target)
+                    found[version] = evaluate(part, speakers, intervals=intervals, column=column, p_target=p_target)
         except ValueError as error:
             raise ValueError(f"{name}: {error}") from error
         yield Outcome(name, complete, int(itself.sum()), int(repeated.sum()), n_missing, found)
@@ -205,14 +198,32 @@ def evaluate_protocols(
 def aggregate(outcomes: Sequence[Outcome], version: str) -> dict[str, Estimate]:
     """The aggregates of CASE and the means of the categories, with intervals; of all 24 protocols.
 
-    n is the number of trials behind them.
+    n is the number of trials behind them. An aggregate's error is that of the protocols' rates, each weighted by how
+    much the aggregate changes with it; the ratio's interval is multiplicative.
     """
-    found = {outcome.protocol: outcome.found[version] for outcome in outcomes}
-    rates = case.aggregates({name: float(one.metrics[EER[version]].value or 0.0) for name, one in found.items()})
-    values = {name: getattr(rates, name) for name in case.COLUMNS[2:6]} | rates.category_breakdown
-    n = sum(one.counts["n_trials"] for one in found.values())
-    drawn = {name: one.replicates.get(REPLICATES[version], np.empty(0)) for name, one in found.items()}
-    means = case.category_means(drawn)
-    replicates = case.headline(means) | means
+    details = {outcome.protocol: outcome.found[version].details[EER[version]] for outcome in outcomes}
+    rates = {name: float(one.estimate.value or 0.0) for name, one in details.items()}
+    values = _aggregates(rates)
+    n = sum(one.estimate.n for one in details.values())
+    slopes = {name: _slopes(rates, name) for name in rates}
     why = "there are no errors on clean speech to divide by"
-    return {name: summarise(value, np.atleast_1d(replicates[name]), n=n, why=why) for name, value in values.items()}
+    found = {}
+    for name, value in values.items():
+        can_be = {"degradation_factor": DIFFERENCE, "case_score_v1": COST}.get(name, SHARE)
+        parts = [(slopes[protocol][name], one) for protocol, one in details.items() if slopes[protocol][name]]
+        found[name] = combined_estimate(value, parts, n=n, values=can_be, why=why)
+    return found
+
+
+def _aggregates(rates: Mapping[str, float]) -> dict[str, float]:
+    found = case.aggregates(rates)
+    return {name: getattr(found, name) for name in case.COLUMNS[2:6]} | found.category_breakdown
+
+
+def _slopes(rates: Mapping[str, float], protocol: str) -> dict[str, float]:
+    """How fast each aggregate changes with the rate of a protocol."""
+    rate = rates[protocol]
+    below, above = max(rate - STEP, rate / 2), rate + STEP
+    high, low = (_aggregates({**rates, protocol: moved}) for moved in (above, below))
+    change = {name: (high[name] - low[name]) / (above - below) for name in high}
+    return {name: slope if np.isfinite(slope) else 0.0 for name, slope in change.items()}

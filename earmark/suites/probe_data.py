@@ -2,6 +2,9 @@
 
 xares   the published splits: where a task has no validation split, and with folds, the test clips choose the epoch
 strict  held-out validation always: of folds, test i and validation i + 1; else a tenth of training, by source
+
+Where sources span the given folds or splits, `strict` is of data that `probe_sources.by_source` divides anew, and
+`strict_given_splits` of the data as they are given.
 """
 
 from collections import Counter
@@ -32,7 +35,8 @@ IntArray = NDArray[np.int64]
 Made = Iterable[tuple[Clip, Embedding]]
 Watch = Callable[[Made, int], Made]
 
-XARES, STRICT = "xares", "strict"
+XARES, STRICT, STRICT_GIVEN = "xares", "strict", "strict_given_splits"
+PROTOCOLS = (XARES, STRICT, STRICT_GIVEN)
 FOLLOWED = ("frame", "asr")  # task types that need every frame
 HELD_OUT = 0.1  # of training, where there is no validation split
 SHOWN = 20
@@ -171,7 +175,7 @@ def published_folds(data: TaskData) -> list[Fold]:
 def strict_folds(data: TaskData, seed: int) -> list[Fold]:
     """Clips that train, choose and test, no clip in two of them. seed: of the validation split, where one is cut off.
 
-    Sources stay together where validation is cut off; otherwise splits and folds are taken as they are given.
+    Sources stay together where validation is cut off; otherwise splits and folds are taken as the data have them.
     ValueError where nothing is left to train on.
     """
     if data.fold is not None:
@@ -189,13 +193,19 @@ def strict_folds(data: TaskData, seed: int) -> list[Fold]:
             for i in range(k)
         ]
     train, valid, test = _splits(data)
-    tested = {data.clips[place] for place in test}
-    train = np.array([place for place in train if data.clips[place] not in tested], dtype=np.int64)
+    train = train[~also_tested(data)[train]]
     if not len(train):
         raise ValueError("all training clips are test clips; nothing is left to train on")
     if not len(valid):
         train, valid = _cut_off(train, data, seed)
     return [Fold(0, train, valid, test)]
+
+
+def also_tested(data: TaskData) -> NDArray[np.bool_]:
+    """(N,) which clips train although they are test clips as well, as where the published recipe trains on these."""
+    train, _, test = _splits(data)
+    tested = {data.clips[place] for place in test}
+    return np.isin(np.arange(len(data.clips)), [place for place in train if data.clips[place] in tested])
 
 
 def require_taught(data: TaskData, folds: Sequence[Fold]) -> None:

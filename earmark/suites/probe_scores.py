@@ -1,7 +1,8 @@
 """What answers on test clips amount to: the task's metrics with intervals.
 
 Answers of several heads (seeds, or draws of few-shot training) on the same clips: a metric is computed for each of
-them, and its mean is the score. Clips are resampled in groups of one source; draws are resampled too.
+them, and its mean is the score. Clips are resampled in groups of one source. Draws add their own variance: the interval
+of few-shot training is about other draws from the same training clips and other test sources.
 """
 
 from collections.abc import Callable, Sequence
@@ -14,17 +15,19 @@ from numpy.typing import NDArray
 
 from earmark.metrics.classification import ranking_metrics
 from earmark.metrics.detection import SortedTrials, equal_error_rate, roc
-from earmark.metrics.resampling import Bootstrap, Estimate, multiplicities, summarise
-from earmark.metrics.retrieval import rank_captions, rank_clips
+from earmark.metrics.intervals import COST, SHARE, Range, interval
+from earmark.metrics.resampling import Bootstrap, Estimate, Units, standard_error, summarise
+from earmark.metrics.retrieval import mean_recall_at_1
 from earmark.metrics.segments import segment_maxima, segments_of
 from earmark.metrics.word_errors import word_errors, words_right
+from earmark.suites.probe_recall import influences
 
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
 
 CHUNK_VALUES = 20_000_000  # replicates × items worked on at once
-# Repeated positives lift an average precision, so that the mean of its replicates lies above it.
-CENTRED = frozenset({"mAP"})
+COSTS = frozenset({"mse", "mae"})  # without an upper bound
+OF_FOLDS = "the sources tested here also train the heads of other folds, which the interval leaves out"
 
 
 @dataclass(frozen=True)
@@ -64,20 +67,40 @@ Metric = Callable[[Answers, Bootstrap], Values]
 def score(metric: str, answers: Answers, replicates: int, rng: np.random.Generator) -> Estimate:
     """The metric of the answers, mean over heads, with its interval.
 
-    metric: a key of METRICS. Undefined (no positives, say): an Estimate without value, with the reason. The interval is
-    that of percentiles; of CENTRED, whose replicates are biased, of replicates moved so that their mean is the value.
+    metric: a key of METRICS. Undefined (no positives, say): an Estimate without value, with the reason.
     """
-    bootstrap = Bootstrap.of(np.asarray(answers.group), replicates, rng)
+    bootstrap = Bootstrap.of(np.asarray(answers.group), replicates, rng, "sources")
     values, drawn = _of_folds(METRICS[metric], answers, bootstrap)
-    if answers.draws and len(drawn):
-        weights = multiplicities(drawn.shape[1], len(drawn), rng).astype(float)
-        means = (drawn * weights).sum(axis=1) / weights.sum(axis=1)
-    else:
-        means = drawn.mean(axis=1)
-    value = float(np.mean(values))
-    if metric in CENTRED and np.isfinite(means).any():
-        means = np.clip(means - (np.nanmean(means) - value), 0, 1)
-    return summarise(value, means, n=answers.n, why="a test split without what the metric needs")
+    value, means = float(np.mean(values)), drawn.mean(axis=1)
+    units = UNITS.get(metric, _all)(answers, bootstrap)
+    why, can_be = "a test split without what the metric needs", COST if metric in COSTS else SHARE
+    found = summarise(value, means, n=answers.n, why=why, units=units, values=can_be)
+    if answers.draws and found.low is not None:
+        found = _with_draws(found, values, drawn[np.isfinite(drawn).all(axis=1)], units, can_be)
+    if len(np.unique(answers.fold)) > 1 and found.low is not None:
+        found = replace(found, note="; ".join(filter(None, [found.note, OF_FOLDS])))
+    return found
+
+
+def _with_draws(found: Estimate, values: FloatArray, drawn: FloatArray, units: Units, can_be: Range) -> Estimate:
+    """The estimate with the interval of three variances: of sources, plus of draws, less what both of them hold.
+
+    values: (draws,); drawn: (replicates, draws), of sources. That a draw does better on some sources than on others is
+    in the variance over sources of the mean over draws, and in that over draws; it is known from how much more a single
+    draw varies over sources than their mean. Degrees of freedom: Satterthwaite (1946), Biometrics Bulletin 2:110.
+    """
+    n = len(values)
+    if n < 2 or found.value is None:
+        return found
+    of_sources = standard_error(drawn.mean(axis=1), units.n) ** 2
+    of_draws = float(np.var(values, ddof=1)) / n
+    of_one = float(np.mean([standard_error(each, units.n) ** 2 for each in drawn.T]))
+    total = max(of_sources + of_draws - (of_one - of_sources) / (n - 1), of_sources, of_draws)
+    if not total:
+        return found
+    df = (of_sources + of_draws) ** 2 / (of_sources**2 / (units.n - 1) + of_draws**2 / (n - 1))
+    bounds = interval(found.value, float(np.sqrt(total)), units=units.n, df=df, values=can_be)
+    return found if bounds is None else replace(found, low=bounds[0], high=bounds[1])
 
 
 def _of_folds(metric: Metric, answers: Answers, bootstrap: Bootstrap) -> Values:
@@ -113,7 +136,7 @@ def _part(answers: Answers, bootstrap: Bootstrap, items: NDArray[np.bool_]) -> t
         classes=[each[items] for each in answers.classes],
         edges=None if lengths is None else np.concatenate([[0], np.cumsum(lengths[items])]),
     )
-    return part, Bootstrap(bootstrap.unit[items], bootstrap.weights)
+    return part, Bootstrap(bootstrap.unit[items], bootstrap.weights, bootstrap.name)
 
 
 # --- metrics that are formulas on sums ----------------------------------------------------------------------
@@ -217,23 +240,15 @@ def word_accuracy(answers: Answers, bootstrap: Bootstrap) -> Values:
 def recall_at_1(answers: Answers, bootstrap: Bootstrap) -> Values:
     """Mean of both directions' recall at 1: clips that find a caption of theirs, captions that find their clip.
 
-    The candidates stay all clips and captions, whichever queries are drawn.
+    A replicate draws what each source does to the value as query and as candidate (`probe_recall`).
     """
     assert answers.owner is not None
     owner = answers.owner
-    contributions = []
-    for similarity in answers.outputs:
-        by_clip = rank_captions(similarity, owner).first_rank == 1
-        by_caption = rank_clips(similarity, owner).first_rank == 1
-        hits = np.bincount(owner, weights=by_caption, minlength=answers.n)
-        captions = np.bincount(owner, minlength=answers.n)
-        contributions.append(np.stack([by_clip, np.ones(answers.n), hits, captions], axis=1).astype(float))
-
-    def mean_of_directions(sums: FloatArray) -> FloatArray:
-        with np.errstate(invalid="ignore", divide="ignore"):
-            return np.asarray((sums[..., 0] / sums[..., 1] + sums[..., 2] / sums[..., 3]) / 2)
-
-    return _from_sums(contributions, mean_of_directions, bootstrap)
+    values = [mean_recall_at_1(each, owner) for each in answers.outputs]
+    if bootstrap.n_units < 2:
+        return np.array(values), np.empty((0, len(values)))
+    by_source = np.stack([influences(each, owner, bootstrap.unit) for each in answers.outputs], axis=1)
+    return np.array(values), values + (bootstrap.weights / bootstrap.n_units) @ by_source
 
 
 # --- metrics of rankings ------------------------------------------------------------------------------------
@@ -294,4 +309,31 @@ METRICS: dict[str, Metric] = {
     "segment_f1_micro": lambda answers, bootstrap: segment_f1(answers, bootstrap, "micro"),
     "recall_at_1": recall_at_1,
     "word_accuracy": word_accuracy,
+}
+
+
+# --- the sources that decide how well a metric is known, where that is not all ------------------------------
+
+
+def _all(answers: Answers, bootstrap: Bootstrap) -> Units:
+    return bootstrap.units
+
+
+def _with_frames(answers: Answers, bootstrap: Bootstrap, frames: NDArray[np.bool_], what: str) -> Units:
+    return bootstrap.with_any(_by_clip(frames.astype(float), answers) > 0, what)
+
+
+UNITS: dict[str, Callable[[Answers, Bootstrap], Units]] = {
+    "eer": lambda answers, bootstrap: bootstrap.of_rarer_class(np.asarray(answers.labels) == 1),
+    "mAP": lambda answers, bootstrap: bootstrap.with_any((answers.labels > 0).any(axis=1), "with a label"),
+    "frame_accuracy": lambda answers, bootstrap: _with_frames(answers, bootstrap, answers.labels >= 0, "with a label"),
+    "segment_f1_macro": lambda answers, bootstrap: _with_frames(
+        answers, bootstrap, (answers.labels > 0).any(axis=1), "with an event"
+    ),
+    "segment_f1_micro": lambda answers, bootstrap: _with_frames(
+        answers, bootstrap, (answers.labels > 0).any(axis=1), "with an event"
+    ),
+    "word_accuracy": lambda answers, bootstrap: bootstrap.with_any(
+        [bool(text) for text in answers.labels], "with words"
+    ),
 }

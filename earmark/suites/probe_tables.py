@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from earmark.suites.probe_data import XARES
+from earmark.suites.probe_data import STRICT, STRICT_GIVEN, XARES
 from earmark.suites.xares import (
     LOWER_IS_BETTER,
     SOURCES,
@@ -14,7 +14,7 @@ from earmark.suites.xares import (
 )
 
 ENCODERS = ("dasheng", "wav2vec2", "whisper", "data2vec")
-PROTOCOLS = ("xares", "strict")
+COMPARED = (XARES, STRICT)
 Score = Mapping[str, Any]  # a row of summary.json
 
 
@@ -26,12 +26,12 @@ def own(task: Task) -> str:
 def averages(scores: Sequence[Score], tasks: Mapping[str, Task]) -> list[dict[str, Any]]:
     """Means over tasks for every track, protocol and layer: by the tasks' weights, unweighted, by true test size.
 
-    Only tasks whose metric is a score (higher is better) count. public: of the published tasks those that everybody
-    has; all: with private ones and your own, where there are any.
+    Only tasks whose metric is a score (higher is better) count, and no scores of splits that sources span. public: of
+    the published tasks those that everybody has; all: with private ones and your own, where there are any.
     """
     found = []
     main = [row for row in scores if row["metric"] == own(tasks[row["task"]]) and row["score"]["value"] is not None]
-    main = [row for row in main if row["metric"] not in LOWER_IS_BETTER]
+    main = [row for row in main if row["metric"] not in LOWER_IS_BETTER and row["protocol"] != STRICT_GIVEN]
     for track, protocol, layer in dict.fromkeys((row["track"], row["protocol"], row["layer"]) for row in main):
         of_place = [row for row in main if (row["track"], row["protocol"], row["layer"]) == (track, protocol, layer)]
         public = [row for row in of_place if not row["private"] and tasks[row["task"]].home is None]
@@ -75,7 +75,7 @@ def comparison(scores: Sequence[Score], tasks: Mapping[str, Task], track: str, s
         value = first["score"]["value"] if first else None
         rank = None if value is None else 1 + sum(score is not None and score > value for score in theirs)
         n = next(iter(ours.values()))["n_test"]
-        shown = [ours[p]["score"] if p in ours else None for p in PROTOCOLS]
+        shown = [ours[p]["score"] if p in ours else None for p in COMPARED]
         rows.append([f"{task.formal_name}{' (mini)' if mini else ''}", task.metric, *theirs, *shown, rank, n])
     return rows
 
@@ -105,7 +105,7 @@ def comparisons(scores: Sequence[Score], tasks: Mapping[str, Task]) -> list[dict
                     if any((track, kind, encoder) in means for encoder in ENCODERS)
                 ]
                 averages = [_compared_means(scores, compared, track, source)]
-                averages += [[*row, *(None for _ in PROTOCOLS)] for row in published]
+                averages += [[*row, *(None for _ in COMPARED)] for row in published]
                 asked = {row["task"] for row in scores if row["track"] == track}
                 lacking = [task.formal_name for task in tasks.values() if task.name in asked and task not in compared]
                 found.append({"track": track, "source": source, "rows": rows, "averages": averages, "lacking": lacking})
@@ -125,7 +125,7 @@ def _compared_means(scores: Sequence[Score], compared: Sequence[Task], track: st
         for task in compared
         if row["task"] == task.name and row["track"] == track and _is_main(row, task)
     }
-    scored = [task for task in compared if any((task.name, protocol) in ours for protocol in PROTOCOLS)]
+    scored = [task for task in compared if any((task.name, protocol) in ours for protocol in COMPARED)]
 
     def mean(found: list[float | None]) -> float | None:
         if any(score is None for score in found):
@@ -137,7 +137,7 @@ def _compared_means(scores: Sequence[Score], compared: Sequence[Task], track: st
         mean([one.score if (one := published.get((track, task.name, encoder))) else None for task in scored])
         for encoder in ENCODERS
     ]
-    own_means = [mean([ours.get((task.name, protocol)) for task in scored]) for protocol in PROTOCOLS]
+    own_means = [mean([ours.get((task.name, protocol)) for task in scored]) for protocol in COMPARED]
     return [f"these {len(scored)} tasks" if len(scored) > 1 else "this task", *theirs, *own_means]
 
 

@@ -12,6 +12,7 @@ from earmark.audio.clips import shown_clip
 from earmark.metrics.segments import frames_per_segment
 from earmark.metrics.word_errors import normalise
 from earmark.probes import fitting, language_model, retrieval, speech_recognition
+from earmark.probes.few_shot import few_shot_logits
 from earmark.probes.heads import Fold, Head, Recipe, train_heads
 from earmark.probes.knn import CHOICES_OF_K, PUBLISHED_K, nearest_classes
 from earmark.probes.selection import mean_by_clip, selection
@@ -47,6 +48,11 @@ class Settings:
     language_model: str = language_model.PUBLISHED_MODEL
     tokenizer: str | None = None
 
+    @property
+    def needs_torch(self) -> bool:
+        """Whether heads are trained; those of few shots are fitted without it."""
+        return LINEAR in self.tracks and self.shots is None
+
 
 # --- heads --------------------------------------------------------------------------------------------------
 
@@ -63,7 +69,7 @@ def linear(
     """Heads of all folds, seeds and learning rates, trained together."""
     labels, recipe, by_clip = _recipe(task, data, rows, hop, protocol)
     size = frames_per_segment(task.segment_seconds or 1.0, hop) if hop is not None else 1
-    published, drawn = protocol == XARES, settings.shots is not None
+    published = protocol == XARES
     crops_apart = published and hop is None
     metric = SELECTED_BY.get(task.metric, task.metric)
     clip = None if crops_apart or task.one_label_per_frame else rows.clip
@@ -73,27 +79,27 @@ def linear(
         folds if by_clip else [_in_rows(fold, rows) for fold in folds],
         recipe,
         selection(metric, labels, clip=clip, segment_frames=size, whole_segments=published),
-        seeds=[settings.seed] if published or settings.shots else range(settings.seed, settings.seed + settings.seeds),
+        seeds=[settings.seed] if published else range(settings.seed, settings.seed + settings.seeds),
         learning_rates=[task.learning_rate] if published else RATES,
         offsets=rows.offsets if by_clip else None,
         best_rate_only=True,
         device=settings.device,
     )
     chosen = "" if published else "learning rate " + ", ".join(f"{head.learning_rate:g}" for head in heads)
-    tested = np.concatenate([fold.test for fold in (folds[:1] if settings.shots else folds)])
-    outputs = [np.concatenate([head.test for head in own]) for own in _of_heads(heads, folds, settings.shots)]
+    tested = np.concatenate([fold.test for fold in folds])
+    outputs = [np.concatenate([head.test for head in own]) for own in _of_seeds(heads)]
     where = rows.of_clips(tested)
     if by_clip:
         edges = np.concatenate([[0], np.cumsum(np.diff(rows.offsets)[tested])])
         frames: dict[str, Any] = {"edges": edges, "segment_frames": size, "whole_segments": published}
-        answers = _answers(data, folds, tested, drawn, labels[where], outputs, by_fold=published, **frames)
+        answers = _answers(data, folds, tested, labels[where], outputs, by_fold=published, **frames)
         return answers, chosen, tested
     if crops_apart:
         items = rows.clip[where]
     else:
         outputs = [_by_tested(each, rows.clip[where], tested) for each in outputs]
         items = tested
-    answers = _answers(data, folds, items, drawn, np.asarray(data.labels)[items], outputs, by_fold=published)
+    answers = _answers(data, folds, items, np.asarray(data.labels)[items], outputs, by_fold=published)
     if task.type == "clip":
         answers.classes.extend(each.argmax(axis=1) for each in outputs)
     return answers, chosen, items
@@ -119,10 +125,8 @@ def _in_rows(fold: Fold, rows: Rows) -> Fold:
     return Fold(fold.number, *(rows.of_clips(clips) for clips in (fold.train, fold.valid, fold.test)))
 
 
-def _of_heads(heads: Sequence[Head], folds: Sequence[Fold], shots: int | None) -> list[list[Head]]:
-    """Heads that together answer all test clips once: one for each seed, or each draw of few-shot training."""
-    if shots:
-        return [[head] for head in heads]
+def _of_seeds(heads: Sequence[Head]) -> list[list[Head]]:
+    """Heads that together answer all test clips once, of each seed."""
     seeds = list(dict.fromkeys(head.seed for head in heads))
     return [[head for head in heads if head.seed == seed] for seed in seeds]
 
@@ -134,28 +138,20 @@ def _by_tested(outputs: NDArray[Any], clip: IntArray, tested: IntArray) -> NDArr
 
 
 def _answers(
-    data: TaskData,
-    folds: Sequence[Fold],
-    items: IntArray,
-    drawn: bool,
-    labels: Any,
-    outputs: list[Any],
-    **further: Any,
+    data: TaskData, folds: Sequence[Fold], items: IntArray, labels: Any, outputs: list[Any], **further: Any
 ) -> Answers:
-    """items: the clip of each scored item. drawn: heads are draws of few-shot training, all on the first fold."""
+    """items: the clip of each scored item."""
     number = np.zeros(len(data.clips), dtype=np.int64)
-    for fold in () if drawn else folds:
+    for fold in folds:
         number[fold.test] = fold.number
     group = [data.group[clip] for clip in items]
-    return Answers(group, number[items], labels, list(outputs), draws=drawn, **further)
+    return Answers(group, number[items], labels, list(outputs), **further)
 
 
 # --- neighbours ---------------------------------------------------------------------------------------------
 
 
-def neighbours(
-    data: TaskData, rows: Rows, folds: Sequence[Fold], protocol: str, drawn: bool
-) -> tuple[Answers, str, IntArray]:
+def neighbours(data: TaskData, rows: Rows, folds: Sequence[Fold], protocol: str) -> tuple[Answers, str, IntArray]:
     """Nearest neighbours: published on crops as they are, strict on the means of clips with k chosen on validation."""
     labels = np.asarray(data.labels)
     published = protocol == XARES
@@ -173,11 +169,32 @@ def neighbours(
             chosen.append(f"{k}")
         kind: Any = "published" if published else "strict"
         said.append(nearest_classes(x[train], labels[clip[train]], x[test], (k,), protocol=kind)[k])
-    parts = [clip[rows.of_clips(fold.test)] if published else fold.test for fold in folds]
-    items = parts[0] if drawn else np.concatenate(parts)
-    answers = _answers(data, folds, items, drawn, labels[items], [], by_fold=published)
-    answers.classes.extend(said if drawn else [np.concatenate(said)])
+    items = np.concatenate([clip[rows.of_clips(fold.test)] if published else fold.test for fold in folds])
+    answers = _answers(data, folds, items, labels[items], [], by_fold=published)
+    answers.classes.append(np.concatenate(said))
     return answers, "" if published else f"k {', '.join(chosen)}", items
+
+
+# --- few shots ----------------------------------------------------------------------------------------------
+
+
+def few_shots(
+    data: TaskData, rows: Rows, draws: Sequence[Fold], track: str, shots: int
+) -> tuple[Answers, str, IntArray]:
+    """Heads or neighbours of every draw, on the means of clips; validation clips are not looked at.
+
+    draws: folds that differ in what trains alone. Of neighbours the nearest 10 vote, or as many as a class has shots.
+    """
+    labels, x, tested = np.asarray(data.labels), rows.means(), draws[0].test
+    answers = _answers(data, draws[:1], tested, labels[tested], [], draws=True)
+    if track == LINEAR:
+        n = len(data.classes)
+        answers.outputs.extend(few_shot_logits(x[one.train], labels[one.train], x[tested], n) for one in draws)
+        answers.classes.extend(each.argmax(axis=1) for each in answers.outputs)
+        return answers, "", tested
+    k = max(PUBLISHED_K, shots)
+    answers.classes.extend(nearest_classes(x[one.train], labels[one.train], x[tested], (k,))[k] for one in draws)
+    return answers, f"k {k}", tested
 
 
 # --- heads that are not linear ------------------------------------------------------------------------------
@@ -201,13 +218,13 @@ def _captions(
 
     found, chosen = _with_rates(towers, task, settings, protocol)
     similarities = [each.similarity for each in found]
-    return _answers(data, [fold], fold.test, False, None, similarities, owner=test.clip), chosen, fold.test
+    return _answers(data, [fold], fold.test, None, similarities, owner=test.clip), chosen, fold.test
 
 
 def _transcripts(
     task: Task, data: TaskData, rows: Rows, fold: Fold, settings: Settings, protocol: str
 ) -> tuple[Answers, str, IntArray]:
-    """Speech recognition: a linear CTC head (strict), a language model that reads through an adapter (xares)."""
+    """Speech recognition: a linear CTC head strictly, a language model that reads through an adapter as published."""
 
     def part(clips: IntArray) -> Utterances:
         frames = [rows.x[rows.offsets[clip] : rows.offsets[clip + 1]] for clip in clips]
@@ -220,7 +237,7 @@ def _transcripts(
         recipe = fitting.Recipe(task.epochs, task.batch_size, rate)
         return speech_recognition.train_ctc(train, valid, test, recipe, seed=seed, device=settings.device)
 
-    if protocol == STRICT:
+    if protocol != XARES:
         found, chosen = _with_rates(train_ctc, task, settings, protocol)
     else:
         model = language_model.load_language_model(settings.language_model, device=settings.device)
@@ -228,7 +245,7 @@ def _transcripts(
         found = [language_model.train_adapter(model, train, valid, test, recipe, seed=settings.seed)]
         saved = Path(settings.language_model)
         chosen = saved.resolve().name if saved.is_dir() else settings.language_model
-    answers = _answers(data, [fold], fold.test, False, list(test.transcripts), [each.hypotheses for each in found])
+    answers = _answers(data, [fold], fold.test, list(test.transcripts), [each.hypotheses for each in found])
     if too_short := len(found[0].left_out):
         answers.left_out["training utterances with fewer frames than CTC needs for their transcripts"] = too_short
     if unfinished := sum(each.unfinished for each in found):

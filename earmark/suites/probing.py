@@ -19,6 +19,7 @@ from earmark.models.encoders.given import GivenEmbeddings
 from earmark.suites.probe_classes import by_frame, confusion, hardest, per_class, per_label
 from earmark.suites.probe_data import (
     STRICT,
+    STRICT_GIVEN,
     XARES,
     Rows,
     Watch,
@@ -32,15 +33,16 @@ from earmark.suites.probe_data import (
 )
 from earmark.suites.probe_predictions import predictions
 from earmark.suites.probe_scores import Answers, score
+from earmark.suites.probe_sources import Spanning, by_source, spanning
 from earmark.suites.probe_tables import own
-from earmark.suites.probe_tracks import DRAWS, KNN, TRAINED, Settings, linear, neighbours
+from earmark.suites.probe_tracks import DRAWS, KNN, TRAINED, Settings, few_shots, linear, neighbours
 from earmark.suites.task_data import TaskData
 from earmark.suites.xares import Task
 
 IntArray = NDArray[np.int64]
 
 HARDEST = 8  # classes whose confusions are shown
-VERSION = 3  # raise it whenever a score of the same embeddings changes
+VERSION = 4  # raise it whenever a score of the same embeddings changes
 ALSO = {("regression", "mse"): ("mae",), ("regression", "mae"): ("mse",)}  # metrics reported beside the task's own
 
 
@@ -67,6 +69,7 @@ class Probed:
     """A finished task. predictions: {(track, protocol): a row for each test item}; outputs: the numbers behind them,
     where a class or label was chosen by them. classes, confusions: as `per_class` and `hardest` give them, with track
     and protocol. failed: tracks and protocols that could not be scored, with the error. left_out: {what: how many}.
+    spanning: the counts, where sources span folds or splits; by_source: how `strict` divides the data then, in words.
     """
 
     rows: list[Row] = field(default_factory=list)
@@ -76,6 +79,8 @@ class Probed:
     outputs: dict[tuple[str, str], dict[str, NDArray[Any]]] = field(default_factory=dict)
     failed: list[dict[str, Any]] = field(default_factory=list)
     left_out: dict[str, int] = field(default_factory=dict)
+    spanning: Spanning | None = None
+    by_source: str = ""
 
 
 def probe(
@@ -110,20 +115,46 @@ def probe(
     if not kept.all():
         found.left_out[f"clips of {task.name} without an embedding"] = int((~kept).sum())
         data = _without(task, data, ~kept)
+    divided = _divided(task, data, settings, found)
     for layer, of_layer in _layers(rows, encoder, view.layers, settings.layers):
         for track in settings.tracks:
             if track == KNN and not task.knn:
                 continue
-            for protocol in settings.protocols if settings.shots is None else (STRICT,):
+            for protocol, arranged in divided.items():
                 if (track, protocol) in done:
+                    continue
+                if isinstance(arranged, str):
+                    found.failed.append(_failure((track, protocol, layer), arranged))
                     continue
                 started = time.perf_counter()
                 try:
-                    answers, chosen, seen = _ask(task, data, of_layer, encoder, settings, track, protocol)
-                    _note(found, task, data, answers, settings, (track, protocol, layer), chosen, seen, started)
+                    answers, chosen, seen = _ask(task, arranged, of_layer, encoder, settings, track, protocol)
+                    _note(found, task, arranged, answers, settings, (track, protocol, layer), chosen, seen, started)
                 except Exception as error:  # an accelerator without memory, say; what is done is worth keeping
                     found.failed.append(_failure((track, protocol, layer), error))
     return found
+
+
+def _divided(task: Task, data: TaskData, settings: Settings, found: Probed) -> dict[str, TaskData | str]:
+    """{protocol: the data in its splits or folds, or why there are none}; notes what spans.
+
+    Where sources span what is given, `strict` is by source, and the given splits or folds are a protocol of their own.
+    """
+    asked = settings.protocols if settings.shots is None else (STRICT,)
+    divided: dict[str, TaskData | str] = dict.fromkeys(asked, data)
+    found.spanning = spanning(data)
+    if found.spanning is None or STRICT not in divided:
+        return divided
+    try:
+        anew = by_source(data, settings.seed)
+        require_taught(anew.data, strict_folds(anew.data, settings.seed))
+    except ValueError as error:
+        found.by_source = f"not possible by source: {error}"
+        return {**divided, STRICT: f"strict is {found.by_source}", STRICT_GIVEN: data}
+    found.by_source = anew.how
+    if anew.left_out:
+        found.left_out[f"clips of {task.name} whose source is tested or validates ({STRICT})"] = anew.left_out
+    return {**divided, STRICT: anew.data, STRICT_GIVEN: data}
 
 
 def _failure(place: tuple[str, str, int | None], error: Exception | str) -> dict[str, Any]:
@@ -175,9 +206,10 @@ def _ask(
     if settings.shots is not None:
         if task.type != "clip":
             raise ValueError(f"few-shot training needs clips of one class; {task.name} is a {task.type} task")
-        folds = drawn_folds(np.asarray(data.labels), folds[0], settings.shots, DRAWS, settings.seed)
+        draws = drawn_folds(np.asarray(data.labels), folds[0], settings.shots, DRAWS, settings.seed)
+        return few_shots(data, rows, draws, track, settings.shots)
     if track == KNN:
-        return neighbours(data, rows, folds, protocol, settings.shots is not None)
+        return neighbours(data, rows, folds, protocol)
     if task.type in TRAINED and len(folds) > 1:
         raise ValueError(f"{task.type} tasks are trained on one split; give train, valid and test in place of folds")
     if task.type in TRAINED:

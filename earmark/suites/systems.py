@@ -109,7 +109,8 @@ class System:
     """What scores trials: an encoder with its back end, or a score file, or neither, for lists that hold their scores.
 
     watch: given the embeddings as they are made and how many there will be, passes them on; for a progress bar.
-    calibration: turns scores into log-likelihood ratios.
+    calibration: turns scores into log-likelihood ratios. calibration_pairs_in_trials: how many pairs of its list are
+    evaluated too.
     """
 
     encoder: Encoder | GivenEmbeddings | None = None
@@ -119,6 +120,7 @@ class System:
     watch: Watch = lambda found, total: found
     back_end: BackEnd = BackEnd()
     calibration: LinearCalibration | None = None
+    calibration_pairs_in_trials: int = 0
 
     def embeddings(self, names: Iterable[str], root: Path) -> tuple[dict[str, ArrayLike], list[str]]:
         """The embedding of every utterance that has one, which the store keeps; and the others, with the reason."""

@@ -8,8 +8,8 @@ manifest:  <data-root>/<task>/manifest.csv, or the file that a user's task names
                     frame: JSON [{"onset", "offset", "label"}, …] in seconds, or the path of a file of it
                     retrieval: captions split by |  asr: the transcript
              split  train, valid or test (valid may be missing); or fold, with any names
-             group  the source of a clip, such as a recording or speaker: intervals resample it whole, and it is held
-                    out whole where validation is cut off training; may be missing
+             group  the source of a clip, such as a recording or speaker: intervals resample it whole, and under the
+                    strict protocol it is on one side of a split alone; may be missing
 A manifest goes before tar files.
 """
 

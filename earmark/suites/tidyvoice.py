@@ -24,7 +24,7 @@ from earmark.errors import shown_path
 from earmark.metrics import detection
 from earmark.metrics.resampling import Estimate
 from earmark.suites.trials import Trials
-from earmark.suites.verification import Draws, evaluate
+from earmark.suites.verification import evaluate
 
 BoolArray = NDArray[np.bool_]
 
@@ -116,12 +116,13 @@ class Breakdown:
 def breakdown(
     trials: Trials,
     speakers: list[str] | None = None,
-    draws: Draws | None = None,
     p_target: float = detection.P_TARGET,
+    *,
+    intervals: bool = True,
 ) -> Breakdown:
     """Which kind of trial suffers: four groups at one threshold, and the error rates within each condition.
 
-    trials: scored; finite scores. speakers, draws: for intervals, as in `verification.evaluate`. Lists without labels,
+    trials: scored; finite scores. speakers, intervals: as in `verification.evaluate`. Lists without labels,
     or without `spk/lang/file` paths, have no breakdown: no rows, and the reason. ValueError without scores, or where
     the whole list lacks targets or non-targets.
     """
@@ -139,7 +140,7 @@ def breakdown(
         for row, of in zip(facts()["groups"], (categories(trials) or {}).values(), strict=True)
     ]
     conditions = [
-        _condition(row["name"], trials.take(np.isin(same, row["same_language"])), speakers, draws, p_target)
+        _condition(row["name"], trials.take(np.isin(same, row["same_language"])), speakers, p_target, intervals)
         for row in facts()["conditions"]
     ]
     return Breakdown(groups, conditions, threshold)
@@ -151,15 +152,13 @@ def _group(name: str, is_target: bool, scores: NDArray[np.float64], threshold: f
     return Group(name, len(scores), mean, "miss rate" if is_target else "false alarm rate", rate)
 
 
-def _condition(
-    name: str, trials: Trials, speakers: list[str] | None, draws: Draws | None, p_target: float
-) -> Condition:
+def _condition(name: str, trials: Trials, speakers: list[str] | None, p_target: float, intervals: bool) -> Condition:
     labels = np.asarray(trials.labels)
     n_target, n_nontarget = int(labels.sum()), int((~labels).sum())
     if not n_target or not n_nontarget:
         none = Estimate(None, n=len(trials), why=f"no {'target' if not n_target else 'non-target'} trials")
         return Condition(name, n_target, n_nontarget, none, none)
-    found = evaluate(trials, speakers, draws=draws, p_target=p_target).metrics
+    found = evaluate(trials, speakers, intervals=intervals, p_target=p_target).metrics
     return Condition(name, n_target, n_nontarget, found["eer"], found["min_dcf"])
 
 

@@ -22,6 +22,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
 
 from earmark.errors import DataError, Fault, shown_path
 
@@ -327,6 +329,45 @@ def speakers_of(names: Iterable[str], known: Mapping[str, str] | None = None) ->
     else:
         found = [name.split("/", 1)[0] if "/" in name else None for name in names]
     return None if any(speaker is None for speaker in found) else [str(speaker) for speaker in found]
+
+
+def shared_pairs(one: Trials, other: Trials) -> int:
+    """How many pairs of utterances two lists have in common, whichever side the utterances are on.
+
+    >>> names = np.array(["a", "b", "c"], dtype=object)
+    >>> shared_pairs(Trials(names, np.array([0]), np.array([1])), Trials(names[::-1], np.array([1]), np.array([2])))
+    1
+    """
+    place = {name: number for number, name in enumerate(one.names)}
+    theirs = np.array([place.get(name, -1) for name in other.names], dtype=np.int64)
+    first, second = theirs[other.enrolment], theirs[other.test]
+    known = (first >= 0) & (second >= 0)
+    own = _unordered(one.enrolment, one.test, len(one.names))
+    return len(np.intersect1d(own, _unordered(first[known], second[known], len(one.names))))
+
+
+def _unordered(first: NDArray[np.int64], second: NDArray[np.int64], n: int) -> NDArray[np.int64]:
+    return np.unique(np.minimum(first, second) * n + np.maximum(first, second))
+
+
+def linked_speakers(trials: Trials) -> list[str] | None:
+    """What target trials say of speakers: utterances that they link, directly or through others, have one.
+
+    For lists whose speakers are not known. Returns a name for each of trials.names; an utterance without a target trial
+    is a speaker of its own. None where a non-target trial is of two utterances that target trials link: then labels are
+    not about speakers.
+
+    >>> trials = Trials(np.array(["a", "b", "c"], object), np.array([0, 0]), np.array([1, 2]), np.array([True, False]))
+    >>> linked_speakers(trials)
+    ['a', 'a', 'c']
+    """
+    labels, n = np.asarray(trials.labels), len(trials.names)
+    linked = coo_array((np.ones(labels.sum()), (trials.enrolment[labels], trials.test[labels])), shape=(n, n))
+    _, code = connected_components(linked, directed=False)
+    if (code[trials.enrolment[~labels]] == code[trials.test[~labels]]).any():
+        return None
+    _, first = np.unique(code, return_index=True)
+    return [str(trials.names[first[each]]) for each in code]
 
 
 def contradicted(trials: Trials, speakers: Sequence[str]) -> bool:

@@ -106,7 +106,7 @@ def test_cohens_kappa_of_each_pair_and_their_mean(five):
         "ben__cat": (3, pytest.approx(0.4)),
     }
     assert means["cohen_kappa_binary_mean"].value == pytest.approx((1 + 0.4 + 0.4) / 3)
-    assert set(means) == {"cohen_kappa_binary_mean"}
+    assert set(means) == {"cohen_kappa_binary_mean", "cohen_kappa_binary_pooled"}
 
 
 @pytest.mark.parametrize(

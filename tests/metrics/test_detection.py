@@ -21,10 +21,8 @@ from earmark.metrics.detection import (
     interpolated_equal_error_rate,
     min_cllr,
     min_dcf,
-    pair_weights,
     roc,
 )
-from earmark.metrics.resampling import multiplicities
 
 SEVEN = [0.9, 0.8, 0.4, 0.7, 0.3, 0.2, 0.1], np.arange(7) < 3
 EIGHT = [1, 2, 3, 4, 0, 1, 2, 3], np.arange(8) < 4
@@ -219,49 +217,6 @@ def test_a_weighted_replicate_is_the_metric_of_the_repeated_trials(found, seed):
             min_cllr(s, y),
         ]
         assert row == pytest.approx(expected, abs=1e-9)
-
-
-def test_a_trial_counts_as_often_as_its_two_speakers_were_drawn():
-    drawn = np.array([[2, 0, 1]], dtype=np.uint8)
-    first, second = np.array([0, 0, 1, 2]), np.array([0, 2, 2, 2])
-    assert next(pair_weights(drawn, first, second)).tolist() == [[4.0, 2.0, 0.0, 1.0]]
-
-
-@pytest.mark.slow
-def test_speaker_intervals_cover_the_true_rate_and_intervals_over_trials_do_not():
-    """40 speakers, each with an offset of their own: trials of a speaker are not independent."""
-    rng = np.random.default_rng(0)
-    n_speakers, per_speaker = 40, 30
-    covered = {"speakers": 0, "trials": 0}
-    true = simulated_rate(rng, 4000, 10)
-    runs = 200
-    for _ in range(runs):
-        scores, labels, first, second = simulated(rng, n_speakers, per_speaker)
-        sorted_trials = SortedTrials.of(scores, labels)
-        ways = {
-            "speakers": pair_weights(multiplicities(n_speakers, 200, rng), first, second),
-            "trials": iter([multiplicities(len(scores), 200, rng).astype(float)]),
-        }
-        for name, weights in ways.items():
-            low, high = np.nanquantile(sorted_trials.replicates(weights)[:, 1], [0.025, 0.975])
-            covered[name] += low <= true <= high
-    assert covered["speakers"] / runs > 0.89
-    assert covered["trials"] / runs < 0.8
-
-
-def simulated(rng, n_speakers, per_speaker):
-    ease = rng.normal(0, 1.0, n_speakers)
-    first = np.repeat(np.arange(n_speakers), 2 * per_speaker)
-    labels = np.tile(np.arange(2 * per_speaker) < per_speaker, n_speakers)
-    other = (first + rng.integers(1, n_speakers, len(first))) % n_speakers
-    second = np.where(labels, first, other)
-    scores = rng.normal(size=len(first)) + np.where(labels, 2 + ease[first], 0.5 * (ease[first] + ease[second]))
-    return scores, labels, first, second
-
-
-def simulated_rate(rng, n_speakers, per_speaker):
-    scores, labels, _, _ = simulated(rng, n_speakers, per_speaker)
-    return interpolated_equal_error_rate(roc(scores, labels)).rate
 
 
 def test_det_points_lie_on_probit_axes():

@@ -13,6 +13,7 @@ from scipy import sparse
 from scipy.stats import binom, binomtest, norm
 from sklearn import metrics as sk
 from statsmodels.stats.contingency_tables import mcnemar
+from statsmodels.stats.proportion import proportion_confint
 
 from earmark.metrics import resampling
 from earmark.metrics.agreement import (
@@ -29,12 +30,22 @@ from earmark.metrics.agreement import (
 )
 from earmark.metrics.classification import (
     DECISION_METRICS,
+    deciding_units,
     decision_contributions,
     decision_metrics,
     evaluate,
     ranking_metrics,
 )
-from earmark.metrics.resampling import Bootstrap, Estimate, mcnemar_exact, multiplicities, paired_difference, summarise
+from earmark.metrics.intervals import COEFFICIENT, COST, DIFFERENCE, SHARE, interval, t_quantile
+from earmark.metrics.resampling import (
+    Bootstrap,
+    Estimate,
+    Units,
+    mcnemar_exact,
+    multiplicities,
+    paired_difference,
+    summarise,
+)
 
 N_CLIPS, Q = 15, 4
 
@@ -268,7 +279,7 @@ def test_replicates_of_rankings_equal_scikit_learn_on_resampled_items(bootstrap,
     assert_allclose(found[:, 1], [sk.average_precision_score(labels[r], scores[r]) for r in rows])
 
 
-def test_evaluates_intervals_are_the_quantiles_of_recomputed_replicates(bootstrap, scored):
+def test_evaluate_intervals_come_from_the_spread_of_recomputed_replicates(bootstrap, scored):
     scores, labels = scored
     decisions, rows = scores > 0.4, resampled_items(bootstrap)
     found = evaluate(scores, decisions, labels, bootstrap)
@@ -282,8 +293,11 @@ def test_evaluates_intervals_are_the_quantiles_of_recomputed_replicates(bootstra
         "average_precision": [sk.average_precision_score(labels[r], scores[r]) for r in rows],
     }
     assert set(found) == set(direct)
+    units = deciding_units(decisions, labels, bootstrap)
     for name, replicates in direct.items():
-        assert_allclose([found[name].low, found[name].high], np.percentile(replicates, [2.5, 97.5]), err_msg=name)
+        spread = np.std(replicates, ddof=1) * np.sqrt(units[name].n / (units[name].n - 1))
+        low, high = interval(found[name].value, spread, units=units[name].n)
+        assert_allclose([found[name].low, found[name].high], [low, high], err_msg=name)
 
 
 def test_replicates_computed_in_small_portions_are_the_same(bootstrap, scored, monkeypatch):
@@ -307,19 +321,46 @@ def mean_formula(sums):
     return sums[..., 0] / sums[..., 1]
 
 
-def test_an_interval_is_the_middle_of_its_replicates():
-    estimate = summarise(0.5, np.arange(1001) / 1000, n=7)
-    assert (estimate.value, estimate.n, estimate.why) == (0.5, 7, None)
-    assert_allclose([estimate.low, estimate.high], [0.025, 0.975])
+def test_summarise_gives_wilsons_interval_on_the_effective_sample_size():
+    replicates = 0.3 + 0.05 * np.tile([-1.0, 1.0], 500)
+    estimate = summarise(0.3, replicates, n=7, units=Units(1000, "clips"))
+    assert (estimate.value, estimate.n, estimate.why, estimate.note) == (0.3, 7, None, None)
+    expected = proportion_confint(0.3 * 84, 84, method="wilson")  # 0.3 · 0.7 / 0.05² answers
+    assert_allclose([estimate.low, estimate.high], expected, atol=1e-3)
+
+
+@pytest.mark.parametrize("count", [5, 19, 20, 200])
+def test_summarise_where_every_unit_is_right_gives_wilsons_interval_of_so_many_answers(count):
+    estimate = summarise(1.0, np.ones(100), n=3 * count, units=Units(count, "clips"))
+    assert estimate.high == 1
+    assert estimate.low == pytest.approx(1 / (1 + t_quantile(count - 1) ** 2 / count))
+    assert (estimate.note is None) == (count >= 20)
+
+
+@pytest.mark.parametrize("values", [SHARE, COEFFICIENT, COST, DIFFERENCE])
+def test_intervals_stay_within_what_values_can_be_and_hold_the_value(values):
+    rng = generator(3)
+    for _ in range(300):
+        value = rng.uniform(max(values.lower, -3), min(values.upper, 3))
+        low, high = interval(value, rng.exponential(0.5), units=rng.integers(2, 50), values=values)
+        assert values.lower <= low <= value <= high <= values.upper
+
+
+def test_interval_needs_two_units():
+    assert interval(0.5, 0.1, units=1) is None
+    assert (
+        summarise(0.5, np.array([0.4, 0.6]), n=9, units=Units(1, "clips")).why
+        == "no interval: it needs two clips or more"
+    )
 
 
 @pytest.mark.parametrize("undefined", [10, 11])
 def test_an_interval_needs_nine_replicates_in_ten(undefined):
     replicates = np.r_[np.full(undefined, np.nan), np.linspace(0, 1, 100 - undefined)]
-    estimate = summarise(0.4, replicates, n=3)
+    estimate = summarise(0.4, replicates, n=3, units=Units(30, "clips"))
     assert estimate.value == 0.4
     if undefined == 10:
-        assert_allclose([estimate.low, estimate.high], [0.025, 0.975])
+        assert estimate.low < 0.4 < estimate.high
         assert estimate.why is None
     else:
         assert estimate.low is None and estimate.high is None
@@ -328,9 +369,9 @@ def test_an_interval_needs_nine_replicates_in_ten(undefined):
 
 @pytest.mark.parametrize("value", [nan, np.inf, -np.inf])
 def test_an_undefined_value_becomes_null_with_a_reason(value):
-    estimate = summarise(value, np.ones(100), n=4, why="nobody came")
+    estimate = summarise(value, np.ones(100), n=4, units=Units(9, "clips"), why="nobody came")
     assert estimate.as_dict() == {"value": None, "low": None, "high": None, "n": 4, "why": "nobody came"}
-    assert summarise(value, np.ones(100), n=4).why
+    assert summarise(value, np.ones(100), n=4, units=Units(9, "clips")).why
 
 
 def test_a_defined_estimate_has_no_why_in_json():
@@ -470,7 +511,9 @@ def paired(first, second, rng, replicates=2000):
     bootstrap = Bootstrap.of(np.arange(len(first)), replicates, rng)
     columns = np.stack([first, second, np.ones(len(first))], axis=1)
     both = bootstrap.replicates(columns, lambda sums: sums[..., :2] / sums[..., 2:], 2)
-    return paired_difference(np.mean(first), np.mean(second), both[:, 0], both[:, 1], n=len(first))
+    return paired_difference(
+        np.mean(first), np.mean(second), both[:, 0], both[:, 1], n=len(first), units=bootstrap.units
+    )
 
 
 def test_what_is_hard_for_both_systems_cancels_in_a_paired_difference():
@@ -480,7 +523,7 @@ def test_what_is_hard_for_both_systems_cancels_in_a_paired_difference():
     difference, p = paired(first, second, rng)
     assert difference.low < 0.1 < difference.high
     assert difference.high - difference.low < 0.06  # unpaired means are known to about 0.28
-    assert p <= 0.001
+    assert p == pytest.approx(2 / 2001), "2,000 replicates cannot show less"
 
 
 def test_a_system_compared_with_itself_does_not_differ():
@@ -505,6 +548,6 @@ def test_swapping_the_systems_turns_the_sign_and_keeps_the_p_value():
 
 
 def test_without_replicates_a_difference_has_neither_interval_nor_p_value():
-    difference, p = paired_difference(0.6, 0.5, np.empty(0), np.empty(0), n=3)
+    difference, p = paired_difference(0.6, 0.5, np.empty(0), np.empty(0), n=3, units=Units(3, "clips"))
     assert (round(difference.value, 3), difference.low, p) == (0.1, None, None)
-    assert paired_difference(np.nan, 0.5, np.empty(0), np.empty(0), n=3)[0].value is None
+    assert paired_difference(np.nan, 0.5, np.empty(0), np.empty(0), n=3, units=Units(3, "clips"))[0].value is None

@@ -10,10 +10,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn import metrics as sk
 
-from earmark.metrics.resampling import Bootstrap, multiplicities
+from earmark.metrics.intervals import COST, SHARE, interval
+from earmark.metrics.resampling import Bootstrap
 from earmark.suites.probe_classes import by_frame, confusion, hardest, per_class, per_label
 from earmark.suites.probe_predictions import SAID
-from earmark.suites.probe_scores import METRICS, Answers, score
+from earmark.suites.probe_recall import influences
+from earmark.suites.probe_scores import METRICS, OF_FOLDS, UNITS, Answers, score
 
 N, LABELS = 12, 3
 FOLDS = np.arange(N) % 4
@@ -217,9 +219,8 @@ def test_by_fold_every_replicate_is_the_mean_over_folds_of_the_sources_drawn(met
         times = np.array([len(own) / (fold == number).sum() for number, own in enumerate(of_folds)])
         means = np.array([value(metric, taken(answers, own)).mean() if len(own) else 0 for own in of_folds])
         drawn.append((means * times).sum() / times.sum())
-    if metric == "mAP":
-        drawn = np.clip(np.array(drawn) - (np.mean(drawn) - found.value), 0, 1)
-    assert (found.low, found.high) == pytest.approx(tuple(np.quantile(drawn, [0.025, 0.975])))
+    values = COST if metric == "mse" else SHARE
+    assert (found.low, found.high) == pytest.approx(spread(found.value, drawn, bootstrap, values))
 
 
 def test_folds_that_are_sources_have_an_interval_and_a_fold_of_one_class_no_equal_error_rate():
@@ -255,30 +256,76 @@ def test_a_replicate_is_the_metric_of_the_sources_drawn(metric):
     assert len(np.unique(drawn[:, 0])) > 3
 
 
-def test_a_replicate_of_recall_draws_queries_and_leaves_the_candidates():
+def test_replicates_of_recall_draw_what_each_source_does_to_it():
     answers = answers_for("recall_at_1")
     bootstrap = Bootstrap.of(answers.group, 25, generator(5))
-    drawn = METRICS["recall_at_1"](answers, bootstrap)[1]
-    similarity, owner = answers.outputs[0], answers.owner
-    clip_hits = owner[similarity.argmax(axis=1)] == np.arange(N)
-    caption_hits = similarity.argmax(axis=0) == owner
-    for weights, found in zip(bootstrap.weights[:, bootstrap.unit], drawn, strict=True):
-        by_clip, by_caption = np.average(clip_hits, weights=weights), np.average(caption_hits, weights=weights[owner])
-        assert found[0] == pytest.approx((by_clip + by_caption) / 2)
+    values, drawn = METRICS["recall_at_1"](answers, bootstrap)
+    of_first = influences(answers.outputs[0], answers.owner, bootstrap.unit)
+    for weights, found in zip(bootstrap.weights, drawn, strict=True):
+        assert found[0] == pytest.approx(values[0] + np.repeat(of_first, weights).mean())
 
 
-def test_draws_are_resampled_with_the_clips():
+def test_draws_add_their_variance_to_that_of_sources():
+    """Two draws, right on 3 and 2 of 4 sources and on 2 and 1: what varies over both is in neither alone."""
     answers = replace(answers_for("accuracy"), draws=True)
-    rng = generator(3)
-    bootstrap = Bootstrap.of(answers.group, 40, rng)
+    bootstrap = Bootstrap.of(answers.group, 400, generator(3))
     drawn = METRICS["accuracy"](answers, bootstrap)[1]
-    weights = multiplicities(2, 40, rng)
-    means = [np.repeat(each, own).mean() for each, own in zip(drawn, weights, strict=True)]
-    found = score("accuracy", answers, 40, generator(3))
-    assert (found.low, found.high) == pytest.approx(tuple(np.quantile(means, [0.025, 0.975])))
-    alone = score("accuracy", replace(answers, draws=False), 40, generator(3))
+    units = bootstrap.n_units
+    of_sources, of_one = (np.var(x, axis=0, ddof=1).mean() * units / (units - 1) for x in (drawn.mean(1), drawn))
+    values = value("accuracy", answers)
+    of_draws = np.var(values, ddof=1) / 2
+    total = max(of_sources + of_draws - (of_one - of_sources), of_sources, of_draws)
+    df = (of_sources + of_draws) ** 2 / (of_sources**2 / (units - 1) + of_draws**2)
+    found = score("accuracy", answers, 400, generator(3))
+    assert (found.low, found.high) == pytest.approx(interval(values.mean(), np.sqrt(total), units=units, df=df))
+    alone = score("accuracy", replace(answers, draws=False), 400, generator(3))
     assert alone.value == found.value
-    assert (alone.low, alone.high) == pytest.approx(tuple(np.quantile(drawn.mean(axis=1), [0.025, 0.975])))
+    assert (alone.low, alone.high) == pytest.approx(spread(found.value, drawn.mean(axis=1), bootstrap))
+
+
+def test_draws_that_agree_leave_the_interval_of_sources():
+    answers = answers_for("accuracy")
+    one = replace(answers, classes=answers.classes[:1])
+    same = replace(one, classes=one.classes * 3, draws=True)
+    assert score("accuracy", same, 200, generator()) == score("accuracy", one, 200, generator())
+    all_right = replace(one, classes=[one.labels] * 3, draws=True)
+    assert score("accuracy", all_right, 200, generator()).high == 1.0
+
+
+def spread(value, replicates, bootstrap, values=SHARE):
+    """The interval that the standard deviation of replicates gives."""
+    units = bootstrap.n_units
+    return interval(value, np.std(replicates, ddof=1) * np.sqrt(units / (units - 1)), units=units, values=values)
+
+
+def test_folds_are_noted_beside_what_else_there_is_to_know():
+    answers = answers_for("accuracy")
+    assert score("accuracy", answers, 20, generator()).note == f"only 6 sources; 95 % intervals need 20; {OF_FOLDS}"
+    many = replace(answers, group=[f"{i}" for i in range(N)], fold=np.zeros(N, int))
+    assert "folds" not in score("accuracy", many, 20, generator()).note
+    without = score("accuracy", replace(answers, group=["one"] * N), 20, generator())
+    assert (without.low, without.note) == (None, None)
+
+
+@pytest.mark.parametrize(
+    ("metric", "labels", "decide"),
+    [
+        ("eer", np.arange(N) < 3, (2, "sources of the rarer class")),
+        ("mAP", np.arange(N)[:, None] == [[0, 1, 2]], (2, "sources with a label")),
+        ("frame_accuracy", np.where(np.arange(EDGES[-1]) < 8, 0, -1), (1, "sources with a label")),
+        ("segment_f1_macro", np.arange(EDGES[-1])[:, None] == [[0, 9, 20]], (3, "sources with an event")),
+        ("segment_f1_micro", np.arange(EDGES[-1])[:, None] == [[0, 9, 20]], (3, "sources with an event")),
+        ("word_accuracy", ["a b", "", "c d", *[""] * (N - 3)], (2, "sources with words")),
+    ],
+)
+def test_a_metric_is_as_well_known_as_the_sources_that_decide_it_are_many(metric, labels, decide):
+    answers = replace(answers_for(metric), labels=labels)
+    assert UNITS[metric](answers, Bootstrap.of(answers.group, 0, generator(), "sources")) == decide
+
+
+def test_a_note_says_how_few_sources_decide():
+    found = score("eer", replace(answers_for("eer"), fold=np.zeros(N, int), labels=np.arange(N) < 5), 400, generator())
+    assert found.note == "only 3 sources of the rarer class; 95 % intervals need 20"
 
 
 def test_one_source_has_a_value_and_no_interval():
@@ -397,38 +444,3 @@ def test_frames_of_one_class_each_are_confused_without_the_unknown_ones():
     logits = np.eye(2)[[0, 1, 1, 0, 1]]
     answers = Answers(["a", "b"], np.zeros(2, int), np.array([0, 0, -1, -1, 1]), [logits], edges=np.array([0, 2, 5]))
     assert confusion(by_frame(answers), 2).tolist() == [[1, 1], [0, 1]]
-
-
-# --- coverage -----------------------------------------------------------------------------------------------
-
-DATA_SETS, REPLICATES = 500, 200
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize(("n", "labels", "positives"), [(400, 10, 8), (400, 20, 16)])
-def test_intervals_of_mean_average_precision_cover_what_test_sets_of_their_size_give(n, labels, positives):
-    """Scores are 1.5 higher where the label is. That labels are rare lifts a test set's mAP above a larger one's."""
-    rng, found = generator(3), []
-    for _ in range(DATA_SETS):
-        hot = (rng.random((n, labels)) < positives / n).astype(int)
-        answers = Answers(range(n), np.zeros(n, int), hot, [rng.normal(size=hot.shape) + 1.5 * hot])
-        found.append(score("mAP", answers, REPLICATES, rng))
-    on_average = np.mean([each.value for each in found])
-    assert 0.92 <= np.mean([each.low <= on_average <= each.high for each in found]) <= 0.98
-    hot = (rng.random((200_000, 1)) < positives / n).astype(int)
-    much_larger = sk.average_precision_score(hot, rng.normal(size=hot.shape) + 1.5 * hot)
-    assert much_larger < on_average
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize(("folds", "sources"), [(60, 1), (4, 20)])
-def test_intervals_over_folds_cover_where_a_fold_is_a_source_too(folds, sources):
-    """Each source has an accuracy of its own around 0.7; each of its ten clips is right as often."""
-    rng, covered = generator(4), []
-    for _ in range(DATA_SETS):
-        source = np.repeat(np.arange(folds * sources), 10)
-        right = rng.random(len(source)) < rng.beta(7, 3, folds * sources)[source]
-        answers = Answers(source, source % folds, np.zeros(len(source), int), classes=[(~right).astype(int)])
-        found = score("accuracy", replace(answers, by_fold=True), REPLICATES, rng)
-        covered.append(found.low <= 0.7 <= found.high)
-    assert 0.92 <= np.mean(covered) <= 0.98

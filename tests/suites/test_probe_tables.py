@@ -50,6 +50,13 @@ def test_tracks_protocols_and_layers_are_not_mixed():
     assert [found["unweighted"] for found in averages(rows, KNOWN)] == [0.1, 0.2, 0.3, 0.4]
 
 
+def test_scores_of_splits_that_sources_span_are_in_no_mean_and_no_comparison():
+    rows = [row(ESC, 0.5, protocol="strict"), row(ESC, 0.9, protocol="strict_given_splits")]
+    assert [(found["protocol"], found["unweighted"]) for found in averages(rows, KNOWN)] == [("strict", 0.5)]
+    (found,) = comparison(rows, KNOWN, "linear", "xares_full")
+    assert found[6:8] == [None, rows[0]["score"]]
+
+
 def test_errors_undefined_scores_and_second_metrics_are_not_averaged():
     rows = [
         row(KNOWN["speechocean762"], 3.0),

@@ -16,7 +16,7 @@ from earmark.models.encoders.views import View
 from earmark.probes.heads import Fold, Recipe, train_heads
 from earmark.probes.knn import CHOICES_OF_K
 from earmark.probes.selection import selection
-from earmark.suites.probe_data import embedded
+from earmark.suites.probe_data import drawn_folds, embedded, strict_folds
 from earmark.suites.probe_tracks import RATES, Settings
 from earmark.suites.probing import _without, metrics_of, probe
 from earmark.suites.task_data import TaskData
@@ -227,6 +227,77 @@ def test_several_labels_each(tmp_path):
     assert told["label"].tolist() == ["|".join(f"c{i}" for i in np.flatnonzero(each)) for each in labels[36:]]
 
 
+# --- sources on both sides ----------------------------------------------------------------------------------
+
+
+def spoken(parts, folds):
+    """Sixty sources of four clips that are alike, each source with a label at random, and their embeddings."""
+    rng = np.random.default_rng(5)
+    source = np.repeat(np.arange(60), 4)
+    x = rng.normal(size=(60, 32))[source] + 0.1 * rng.normal(size=(240, 32))
+    data = clips_in([parts(i) for i in range(240)], rng.integers(0, 3, 60)[source], folds)
+    encoder = GivenEmbeddings("mine", "mine-5", {}, 32, {f"{i}.wav": i for i in range(240)}, x.astype(np.float32))
+    return replace(data, group=[f"s{i}" for i in source]), encoder
+
+
+GIVEN = {
+    "folds": spoken(lambda i: i % 4, folds=True),
+    "splits": spoken(lambda i: ("train", "train", "valid", "test")[i % 4], folds=False),
+}
+
+
+@pytest.mark.parametrize("parts", GIVEN)
+def test_strictly_sources_that_span_folds_or_splits_are_not_known_again(tmp_path, parts):
+    data, encoder = GIVEN[parts]
+    found = probed(tmp_path, data, encoder=encoder)
+    scores = {(row.track, row.protocol): row.score for row in found.rows}
+    assert list(scores) == [(t, p) for t in ("linear", "knn") for p in ("xares", "strict", "strict_given_splits")]
+    for track, known_again in (("linear", 0.55), ("knn", 0.95)):
+        assert scores[track, "strict"].value < 0.5 and scores[track, "strict_given_splits"].value > known_again
+    assert (found.spanning.parts, found.spanning.sources, found.spanning.spanning) == (parts, 60, 60)
+    assert found.spanning.shared_test_clips == found.spanning.test_clips == (240 if parts == "folds" else 60)
+    assert "dealt anew" in found.by_source
+    table = found.predictions["knn", "strict"]
+    assert table.groupby("group")["fold"].nunique().max() == 1
+    published = probed(tmp_path, replace(data, group=data.names), encoder=encoder)  # each clip a source: nothing spans
+    assert published.spanning is None and [row.protocol for row in published.rows].count("strict_given_splits") == 0
+    alike = {row.track: row.score.value for row in published.rows if row.protocol == "xares"}
+    assert alike == {track: scores[track, "xares"].value for track in ("linear", "knn")}
+    as_given = {row.track: row.score.value for row in published.rows if row.protocol == "strict"}
+    assert as_given == {track: scores[track, "strict_given_splits"].value for track in ("linear", "knn")}
+
+
+def test_where_each_class_is_a_source_strict_says_why_it_cannot_be(tmp_path):
+    data, encoder = GIVEN["folds"]
+    found = probed(tmp_path, replace(data, group=[f"c{label}" for label in data.labels]), encoder=encoder)
+    assert {row.protocol for row in found.rows} == {"xares", "strict_given_splits"}
+    told = {(one["track"], one["protocol"], one["again"]): one["error"] for one in found.failed}
+    assert told.keys() == {("linear", "strict", False), ("knn", "strict", False)}
+    assert set(told.values()) == {
+        "strict is not possible by source: 3 sources cannot be dealt to 0, 1, 2, 3; each needs one"
+    }
+    speakers = replace(data, group=[f"s{i // 4 % 60 % 7}" for i in range(240)], labels=np.arange(240) // 4 % 7)
+    names = [f"c{i}" for i in range(7)]
+    (error, *_) = probed(tmp_path, replace(speakers, classes=names), encoder=encoder).failed
+    assert "strict is not possible by source: no training clip is left of c" in error["error"]
+
+
+def test_clips_left_out_for_their_sources_are_counted(tmp_path):
+    data = LAYOUTS["splits"]
+    group = [name if name != "40.wav" else "3.wav" for name in data.names]
+    found = probed(tmp_path, replace(data, group=group))
+    assert found.left_out == {"clips of mine whose source is tested or validates (strict)": 1}
+    assert (found.spanning.spanning, found.spanning.shared_test_clips) == (1, 1)
+
+
+def test_few_shots_are_by_source_too(tmp_path):
+    data, encoder = GIVEN["folds"]
+    found = probed(tmp_path, data, encoder=encoder, settings=replace(SETTINGS, shots=5))
+    values = {(row.track, row.protocol): row.score.value for row in found.rows}
+    for track in ("linear", "knn"):
+        assert values[track, "strict"] < values[track, "strict_given_splits"]
+
+
 # --- few shots ----------------------------------------------------------------------------------------------
 
 
@@ -240,6 +311,39 @@ def test_few_shots_are_ten_draws_under_the_strict_protocol_alone(tmp_path):
         table = found.predictions[row.track, row.protocol]
         right = table.filter(like="said_").eq(table["label"], axis=0)
         assert row.score.value == pytest.approx(right.to_numpy().mean())
+
+
+def test_few_shots_look_at_no_validation_clip(tmp_path):
+    data, settings = LAYOUTS["splits"], replace(SETTINGS, shots=3)
+    labels = np.array(data.labels)
+    labels[data.split == "valid"] = (labels[data.split == "valid"] + 1) % CLASSES
+    before, after = (probed(tmp_path, each, settings=settings) for each in (data, replace(data, labels=labels)))
+    for track in ("linear", "knn"):
+        assert said(before, (track, "strict")).equals(said(after, (track, "strict")))
+    assert chosen(before) == {("linear", "strict"): "", ("knn", "strict"): "k 10"}
+    more = probed(
+        tmp_path, clips_in(["train"] * 36 + ["valid"] * 3 + ["test"] * 9), settings=replace(SETTINGS, shots=12)
+    )
+    assert chosen(more)["knn", "strict"] == "k 12"
+
+
+def test_few_shots_of_wide_embeddings_are_learnt_as_scikit_learn_learns_them(tmp_path):
+    """Ten classes, 768 dimensions, five shots: a head trained for as many epochs as usual got .73 of .89."""
+    from sklearn.linear_model import LogisticRegression
+
+    rng = np.random.default_rng(0)
+    labels = np.arange(700) % 10
+    x = (0.21 * rng.normal(size=(10, 768))[labels] + rng.normal(size=(700, 768))).astype(np.float32)
+    encoder = GivenEmbeddings("wide", "wide", {}, 768, {f"{i}.wav": i for i in range(700)}, x)
+    data = clips_in(["train"] * 300 + ["valid"] * 100 + ["test"] * 300, labels, classes=10)
+    found = {
+        row.track: row.score
+        for row in probed(tmp_path, data, encoder=encoder, settings=replace(SETTINGS, shots=5)).rows
+    }
+    draws = drawn_folds(labels, strict_folds(data, 0)[0], 5, 10, 0)
+    theirs = [LogisticRegression().fit(x[one.train], labels[one.train]).score(x[400:], labels[400:]) for one in draws]
+    assert found["linear"].value >= np.mean(theirs) - 0.01
+    assert found["linear"].value > found["knn"].value > 0.6
 
 
 def test_few_shots_that_cannot_be_drawn(tmp_path):

@@ -1,13 +1,12 @@
-"""What a scored list amounts to: every metric with its interval, and systems compared on the same draws."""
+"""What a scored list amounts to: every metric with its interval, and systems compared on the same trials."""
 
 import json
 
 import numpy as np
 import pytest
-from scipy.stats import norm
 
-from earmark.suites.trials import Trials, speakers_of
-from earmark.suites.verification import Draws, compared, evaluate
+from earmark.suites.trials import Trials, linked_speakers, speakers_of
+from earmark.suites.verification import Units, compared, evaluate
 
 
 def scored():
@@ -19,23 +18,42 @@ def scored():
     return Trials(names, enrolment, test, labels, rng.normal(size=800) + 1.5 * labels)
 
 
-def test_every_metric_has_a_value_an_interval_and_counts_beside_it():
+def test_evaluate_gives_every_metric_a_value_an_interval_and_counts():
     trials = scored()
-    found = evaluate(trials, speakers_of(trials.names), replicates=200, rng=np.random.default_rng(1))
+    found = evaluate(trials, speakers_of(trials.names))
     assert list(found.metrics) == ["eer", "eer_interpolated", "eer_case", "min_dcf", "act_dcf", "cllr", "min_cllr"]
     for name, estimate in found.metrics.items():
-        if name != "eer_case":
-            assert estimate.low <= estimate.value <= estimate.high, name
+        assert estimate.low <= estimate.value <= estimate.high, name
+        assert "only 12 speakers; 95 % intervals need 30" in estimate.note
     assert found.counts["n_trials"] == 800
     assert found.counts["n_target"] + found.counts["n_nontarget"] == 800
     assert found.counts["n_speakers"] == 12
-    assert found.resampled == "speakers"
+    assert found.units == "speakers"
     json.dumps({name: e.as_dict() for name, e in found.metrics.items()}, allow_nan=False)
 
 
-def test_without_speakers_utterances_are_resampled_and_that_is_said():
-    found = evaluate(scored(), None, replicates=50, rng=np.random.default_rng(1))
-    assert (found.resampled, found.counts["n_speakers"]) == ("utterances", 0)
+def test_evaluate_without_intervals_gives_the_same_values():
+    trials = scored()
+    with_, without = (evaluate(trials, speakers_of(trials.names), intervals=wanted) for wanted in (True, False))
+    assert {n: e.value for n, e in with_.metrics.items()} == {n: e.value for n, e in without.metrics.items()}
+    assert all(estimate.low is None for estimate in without.metrics.values())
+
+
+def test_evaluate_takes_linked_utterances_as_one_speaker_where_speakers_are_not_known():
+    trials = scored()
+    known, linked = (evaluate(trials, speakers) for speakers in (speakers_of(trials.names), None))
+    assert (linked.units, linked.counts["n_speakers"]) == (Units.LINKED, 0)
+    assert linked_speakers(trials) == [f"spk{i // 5}/{i // 5 * 5}.wav" for i in range(60)], "all of them are linked"
+    for name, estimate in linked.metrics.items():
+        assert (estimate.low, estimate.high) == pytest.approx((known.metrics[name].low, known.metrics[name].high))
+
+
+def test_evaluate_takes_utterances_where_labels_are_not_about_speakers():
+    names = np.array(list("abcd"), dtype=object)
+    labels = np.array([True, True, False, False])  # a = b, b = c, but a is not c
+    trials = Trials(names, np.array([0, 1, 0, 3]), np.array([1, 2, 2, 0]), labels, np.array([2.0, 1.0, 0.5, 0.1]))
+    assert linked_speakers(trials) is None
+    assert evaluate(trials, None).units == Units.UTTERANCES
 
 
 def test_leaving_self_trials_out_keeps_the_rest_as_it_was():
@@ -46,47 +64,39 @@ def test_leaving_self_trials_out_keeps_the_rest_as_it_was():
     assert len(strict.labels) == len(strict.scores) == len(strict)
 
 
-def test_the_same_draws_serve_several_lists():
-    trials = scored()
-    speakers = speakers_of(trials.names)
-    draws = Draws.of(speakers, 100, np.random.default_rng(3))
-    whole, again = (evaluate(trials, speakers, draws=draws) for _ in range(2))
-    assert whole.metrics == again.metrics
-    assert whole.replicates["eer"].shape == (100,)
-    alone = evaluate(trials, speakers, replicates=100, rng=np.random.default_rng(3))
-    assert alone.metrics == whole.metrics
+def test_evaluate_does_not_depend_on_the_order_of_trials_or_sides():
+    trials, order = scored(), np.random.default_rng(7).permutation(800)
+    swapped = Trials(
+        trials.names, trials.test[order], trials.enrolment[order], trials.labels[order], trials.scores[order]
+    )
+    one, other = (evaluate(t, speakers_of(t.names)).metrics for t in (trials, swapped))
+    for name, estimate in one.items():
+        assert (estimate.low, estimate.high) == pytest.approx((other[name].low, other[name].high)), name
 
 
-def test_a_bar_knows_how_many_chunks_there_are():
-    trials = scored()
-    speakers = speakers_of(trials.names)
-    seen = []
+def test_evaluate_tells_a_bar_how_many_groups_there_are():
+    trials, seen = scored(), []
 
-    def watch(chunks, total):
+    def watch(groups, total):
         seen.append(total)
-        for chunk in chunks:
-            seen.append(len(chunk))
-            yield chunk
+        for group in groups:
+            seen.append(group)
+            yield group
 
-    draws = Draws.of(speakers, 700, np.random.default_rng(0))
-    watched = evaluate(trials, speakers, draws=draws, watch=watch)
-    assert seen[0] == len(seen) - 1 and sum(seen[1:]) == 700
-    assert watched.metrics == evaluate(trials, speakers, draws=draws).metrics
+    watched = evaluate(trials, speakers_of(trials.names), watch=watch)
+    assert seen == [12, *range(12)]
+    assert watched.metrics == evaluate(trials, speakers_of(trials.names)).metrics
 
 
-def test_a_single_speaker_gives_no_interval():
+def test_evaluate_of_a_single_speaker_gives_no_interval():
+    found = evaluate(scored(), ["one"] * 60).metrics["eer"]
+    assert (found.low, found.why) == (None, "no interval: it needs two speakers or more")
+
+
+def test_compared_finds_a_system_that_only_adds_noise_to_be_worse():
     trials = scored()
-    assert evaluate(trials, ["one"] * 60, replicates=50).metrics["eer"].low is None
-
-
-def test_a_system_that_only_adds_noise_is_worse_by_a_significant_difference():
-    trials = scored()
-    noisy = Trials(
-        trials.names, trials.enrolment, trials.test, trials.labels,
-        trials.scores + np.random.default_rng(5).normal(size=800) * 3,
-    )  # fmt: skip
-    draws = Draws.of(speakers_of(trials.names), 500, np.random.default_rng(3))
-    first, second = (evaluate(t, speakers_of(t.names), draws=draws) for t in (trials, noisy))
+    noisy = trials.with_scores(trials.scores + np.random.default_rng(5).normal(size=800) * 3)
+    first, second = (evaluate(t, speakers_of(t.names)) for t in (trials, noisy))
     difference, p = compared(first, second)["eer"]
     assert difference.value == pytest.approx(first.metrics["eer"].value - second.metrics["eer"].value)
     assert difference.high < 0
@@ -95,23 +105,10 @@ def test_a_system_that_only_adds_noise_is_worse_by_a_significant_difference():
     assert (same.value, same.low, same.high, p_same) == (0, 0, 0, 1)
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("separation", [2.5, 0.6])
-def test_speaker_intervals_cover_the_rate_of_the_population(separation):
-    """Speakers differ in how well they are told apart; the population's rate is known for normal scores."""
-    rng, spread, speakers, hits = np.random.default_rng(0), 0.5, 24, []
-    wide, narrow = np.sqrt(1 + spread**2), np.sqrt(1 + spread**2 / 2)
-    true = norm.sf(separation / (wide + narrow))  # where the tails of targets and others are alike
-    names = np.array([f"spk{s}/{u}" for s in range(speakers) for u in range(4)], dtype=object)
-    for _ in range(120):
-        own, other = spread * rng.normal(size=(2, speakers))
-        enrolment = rng.integers(0, len(names), 1500)
-        same = enrolment // 4 * 4 + rng.integers(0, 4, 1500)
-        test = np.where(rng.random(1500) < 0.3, same, rng.integers(0, len(names), 1500))
-        one, second = enrolment // 4, test // 4
-        labels = one == second
-        shift = np.where(labels, separation + own[one], (other[one] + other[second]) / 2)
-        trials = Trials(names, enrolment, test, labels, rng.normal(size=1500) + shift)
-        found = evaluate(trials, speakers_of(names), replicates=200, rng=rng).metrics["eer"]
-        hits.append(found.low <= true <= found.high)
-    assert 0.9 <= np.mean(hits) <= 1
+def test_compared_gives_no_p_value_where_a_threshold_has_next_to_no_errors():
+    trials = scored()
+    noisy = trials.with_scores(trials.scores + np.random.default_rng(5).normal(size=800) * 0.1)
+    both = compared(*(evaluate(t, speakers_of(t.names), p_target=0.001) for t in (trials, noisy)))
+    difference, p = both["min_dcf"]
+    assert p is None and "false alarms at a threshold" in difference.note
+    assert difference.low < difference.value < difference.high

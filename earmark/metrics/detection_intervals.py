@@ -1,0 +1,360 @@
+"""Intervals of detection metrics over speakers, and of differences between two systems on the same trials.
+
+Every metric is a weighted sum of mean losses over target and non-target trials, at thresholds or a recalibration that
+are best on these trials; by the envelope theorem, the choice has no part in its sampling error. So each trial's
+influence is its loss less its class's mean, and `speaker_pairs` gives the standard error.
+
+  equal error rates   the largest minimum, over priors π, of π · misses + (1 − π) · false alarms (Brümmer 2010); the
+                      loss is an error, weighted by the π of the convex hull's edge across the diagonal
+  minDCF              its minimum takes what happens to be low, with few errors above all; the interval is the lowest
+                      lower and the lowest upper end of those at single thresholds
+  minCllr             the best recalibration fits noise; leaving groups of speakers out (a jackknife) says how much the
+                      value is too low and how much wider its distribution is
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from earmark.metrics import detection
+from earmark.metrics.detection import SortedTrials
+from earmark.metrics.intervals import (
+    COST,
+    DIFFERENCE,
+    NO_DEVIATION,
+    SHARE,
+    Range,
+    effective_size,
+    interval,
+    t_quantile,
+    two_sided_p,
+    wilson,
+)
+from earmark.metrics.resampling import Estimate
+from earmark.metrics.speaker_pairs import PairSums, SpeakerPairs, Spread, combined
+
+FloatArray = NDArray[np.float64]
+BoolArray = NDArray[np.bool_]
+
+# Chosen by simulation (docs/coverage.md); below them an interval is printed with a note.
+ENOUGH_SPEAKERS, ENOUGH_ERRORS, ENOUGH_FREEDOM = 30, 5, 12
+GROUPS = 30  # of speakers that the jackknife leaves out, one after the other
+CANDIDATES = 2000  # thresholds that the interval of minDCF looks at
+ERRORS_OF_RATE = 20  # false alarms at the threshold where their dependence is measured
+Watch = Callable[[Iterator[int], int], Iterable[int]]
+
+
+@dataclass(frozen=True)
+class Metric:
+    """A metric of a list and what its interval needs.
+
+    pairs: what each pair of speakers has to do with its error; None without intervals. errors: misses and false alarms
+    at its threshold, where it has one. is_cost: of errors that weigh very differently, so that few of them tell little.
+    groups: its values without each group of speakers.
+    """
+
+    estimate: Estimate
+    pairs: PairSums | None = None
+    errors: tuple[int, int] | None = None
+    is_cost: bool = False
+    groups: FloatArray = field(default_factory=lambda: np.empty(0))
+
+
+@dataclass(frozen=True)
+class ScoredTrials:
+    """Scored, labelled trials, (n,), and the speaker of either side. units: what speakers are called in notes."""
+
+    scores: FloatArray
+    labels: BoolArray
+    first: NDArray[np.int64]
+    second: NDArray[np.int64]
+    pairs: SpeakerPairs
+    units: str
+
+    @classmethod
+    def of(
+        cls,
+        scores: FloatArray,
+        labels: BoolArray,
+        first: NDArray[np.int64],
+        second: NDArray[np.int64],
+        n_speakers: int,
+        units: str = "speakers",
+    ) -> "ScoredTrials":
+        """first, second: (n,) the speaker of either side, 0 … n_speakers − 1. units: what they are, for notes."""
+        return cls(scores, labels, first, second, SpeakerPairs.of(first, second, n_speakers), units)
+
+    def influence(self, loss: FloatArray, of_targets: float, of_others: float) -> PairSums:
+        """Of of_targets · mean loss of targets + of_others · mean loss of the others. loss: (n,)."""
+        part = np.empty(len(loss))
+        for kind, weight in ((self.labels, of_targets), (~self.labels, of_others)):
+            part[kind] = weight * (loss[kind] - loss[kind].mean()) / kind.sum()
+        return self.pairs.sums(part)
+
+    def errors(self, threshold: float) -> FloatArray:
+        """1 for a miss or a false alarm at a threshold, else 0."""
+        return np.where(self.labels, self.scores < threshold, self.scores >= threshold).astype(float)
+
+    def error_counts(self, threshold: float) -> tuple[int, int]:
+        """Misses and false alarms at a threshold."""
+        errors = self.errors(threshold)
+        return int(errors[self.labels].sum()), int(errors[~self.labels].sum())
+
+
+def with_intervals(
+    trials: ScoredTrials, values: dict[str, detection.OperatingPoint], p_target: float, watch: Watch
+) -> dict[str, Metric]:
+    """{metric: its estimate with an interval}.
+
+    values: {metric: its value and threshold}, of eer, eer_interpolated, eer_case, min_dcf, act_dcf, cllr, min_cllr; the
+    last two have no threshold. watch: given the groups of the jackknife and
+    how many there are, passes them on; for a progress bar.
+    """
+    ordered = SortedTrials.of(trials.scores, trials.labels)
+    pooled = ordered.pooled(*ordered.counts())
+    found = {}
+    for name, point in values.items():
+        if name in ("min_dcf", "act_dcf"):
+            found[name] = _detection_cost(trials, point, p_target, any_threshold=name == "min_dcf")
+        elif name == "cllr":
+            bits = np.where(trials.labels, np.logaddexp(0, -trials.scores), np.logaddexp(0, trials.scores)) / np.log(2)
+            found[name] = _metric(trials, point.rate, trials.influence(bits, 0.5, 0.5), COST)
+        elif name == "min_cllr":
+            found[name] = _min_cllr(trials, point.rate, ordered, pooled, watch)
+        else:
+            found[name] = _error_rate(trials, point, pooled, on_hull=name == "eer")
+    return found
+
+
+def _metric(
+    trials: ScoredTrials,
+    value: float,
+    pairs: PairSums,
+    can_be: Range = SHARE,
+    errors: tuple[int, int] | None = None,
+) -> Metric:
+    spread = pairs.spread()
+    n_speakers = _speakers(pairs)
+    known = interval(value, spread.deviation, units=n_speakers, df=spread.df, values=can_be)
+    note = _note(n_speakers, trials.units, spread, errors)
+    return Metric(_estimate(value, known, len(trials.scores), note, trials.units), pairs, errors)
+
+
+def _estimate(value: float, known: tuple[float, float] | None, n: int, note: str | None, units: str) -> Estimate:
+    if known is None:
+        return Estimate(value, n=n, why=f"no interval: it needs two {units} or more")
+    return Estimate(value, min(known[0], value), max(known[1], value), n, note=note)
+
+
+def _speakers(pairs: PairSums) -> int:
+    return len(np.unique(np.concatenate(np.divmod(pairs.code, pairs.n_speakers))))
+
+
+def _note(n_speakers: int, units: str, spread: Spread, errors: tuple[int, int] | None) -> str | None:
+    """What to know before trusting an interval."""
+    notes = []
+    if n_speakers < ENOUGH_SPEAKERS:
+        notes.append(f"only {n_speakers} {units}; 95 % intervals need {ENOUGH_SPEAKERS}")
+    elif spread.deviation > NO_DEVIATION and spread.df < ENOUGH_FREEDOM:
+        notes.append(f"a few {units} make most of the errors (as {spread.df + 1:.0f} independent ones would)")
+    if errors is not None and min(errors) < ENOUGH_ERRORS:
+        notes.append(f"only {errors[0]:,} misses and {errors[1]:,} false alarms at the threshold")
+    return "; ".join(notes) or None
+
+
+# --- equal error rates --------------------------------------------------------------------------------------
+
+
+def _error_rate(
+    trials: ScoredTrials, point: detection.OperatingPoint, pooled: detection.Pooled, *, on_hull: bool
+) -> Metric:
+    misses = np.concatenate([[0.0], np.cumsum(pooled.targets)]) / pooled.targets.sum()
+    false_alarms = 1 - np.concatenate([[0.0], np.cumsum(pooled.others)]) / pooled.others.sum()
+    right = int(np.argmax(misses >= false_alarms))
+    up, down = misses[right] - misses[right - 1], false_alarms[right - 1] - false_alarms[right]
+    prior = down / (up + down)
+    if on_hull:  # met by randomising between the two ends of the hull's edge
+        corners = np.concatenate([[-np.inf], pooled.lowest[1:], [np.inf]])
+        below, above = false_alarms[right - 1] - misses[right - 1], misses[right] - false_alarms[right]
+        share = below / (below + above)
+        loss = (1 - share) * trials.errors(corners[right - 1]) + share * trials.errors(corners[right])
+    else:
+        loss = trials.errors(point.threshold)
+    pairs = trials.influence(loss, prior, 1 - prior)
+    n_targets = int(trials.labels.sum())
+    errors = round(point.rate * n_targets), round(point.rate * (len(trials.labels) - n_targets))
+    return _metric(trials, point.rate, pairs, SHARE, errors)
+
+
+# --- detection costs ----------------------------------------------------------------------------------------
+
+
+def _detection_cost(
+    trials: ScoredTrials, point: detection.OperatingPoint, p_target: float, *, any_threshold: bool
+) -> Metric:
+    """A normalised cost at a threshold, or the lowest at any."""
+    of_misses, of_alarms = (float(detection.detection_cost(np.array(m), np.array(1 - m), p_target)) for m in (1, 0))
+    targets, others = np.sort(trials.scores[trials.labels]), np.sort(trials.scores[~trials.labels])
+    thresholds = _candidates(targets, others) if any_threshold else np.empty(0)
+    thresholds = np.concatenate([[point.threshold], thresholds])
+    misses = np.searchsorted(targets, thresholds) / len(targets)
+    alarms = (len(others) - np.searchsorted(others, thresholds)) / len(others)
+    t = t_quantile(max(_speakers_of(trials) - 1, 1))
+    sizes = _effective_sizes(trials, point.threshold, targets, others)
+    (low_m, high_m), (low_a, high_a) = _wilson_each(misses, sizes[0], t), _wilson_each(alarms, sizes[1], t)
+    cost = of_misses * misses + of_alarms * alarms
+    low = cost - np.hypot(of_misses * (misses - low_m), of_alarms * (alarms - low_a))
+    high = cost + np.hypot(of_misses * (high_m - misses), of_alarms * (high_a - alarms))
+    pairs = trials.influence(trials.errors(point.threshold), of_misses, of_alarms)
+    n_speakers, errors = _speakers(pairs), trials.error_counts(point.threshold)
+    most = 1.0 if any_threshold else np.inf  # rejecting everything costs 1, whatever the scores
+    known = None if n_speakers < 2 else (max(float(low.min()), 0.0), min(float(high.min()), most))
+    note = _note(n_speakers, trials.units, Spread(0.0, np.inf), errors)
+    return Metric(_estimate(point.rate, known, len(trials.scores), note, trials.units), pairs, errors, is_cost=True)
+
+
+def _speakers_of(trials: ScoredTrials) -> int:
+    return len(np.unique(np.concatenate([trials.first, trials.second])))
+
+
+def _candidates(targets: FloatArray, others: FloatArray) -> FloatArray:
+    """Thresholds at which a cost may be lowest: non-target scores from the highest down, ever further apart."""
+    steps = np.unique(np.geomspace(1, len(others), CANDIDATES).astype(np.int64))
+    return np.concatenate([np.unique(others[-steps]), [np.nextafter(max(others[-1], targets[-1]), np.inf)]])
+
+
+def _effective_sizes(
+    trials: ScoredTrials, threshold: float, targets: FloatArray, others: FloatArray
+) -> tuple[float, float]:
+    """How many independent trials would give miss and false alarm rates as good: trials that share speakers count less.
+
+    Of misses at the threshold; of false alarms where there are some twenty, since at the threshold there may be none.
+    """
+    some = others[max(len(others) - ERRORS_OF_RATE, 0)]
+    sizes = []
+    for kind, at, n in ((trials.labels, threshold, len(targets)), (~trials.labels, min(some, threshold), len(others))):
+        errors = trials.errors(at)[kind]
+        rate = float(errors.mean())
+        deviation = trials.pairs.take(kind).sums((errors - rate) / n).spread().deviation
+        sizes.append(min(effective_size(rate, deviation, n), n) if np.isfinite(deviation) else float(n))
+    return sizes[0], sizes[1]
+
+
+def _wilson_each(shares: FloatArray, size: float, t: float) -> tuple[FloatArray, FloatArray]:
+    low, high = np.array([wilson(float(share), size, t) for share in shares]).T
+    return low, high
+
+
+# --- minCllr ------------------------------------------------------------------------------------------------
+
+
+def _min_cllr(
+    trials: ScoredTrials, value: float, ordered: SortedTrials, pooled: detection.Pooled, watch: Watch
+) -> Metric:
+    block = np.searchsorted(pooled.lowest, trials.scores, side="right") - 1
+    ratio = pooled.log_likelihood_ratios[block]
+    loss = np.where(trials.labels, np.logaddexp(0, -ratio), np.logaddexp(0, ratio)) / np.log(2)
+    pairs = trials.influence(loss, 0.5, 0.5)
+    groups = _without_each_group(trials, ordered, watch)
+    spread = pairs.spread()
+    n_speakers = _speakers(pairs)
+    deviation = np.sqrt(max(spread.deviation**2, _jackknife_variance(groups) - _of_two(pairs)))
+    centre = min(max(value - _jackknife_bias(groups, value), value / 2), 2 * value, 1.0)
+    size = effective_size(value, deviation, n_speakers)
+    known = None if n_speakers < 2 else wilson(centre, size, t_quantile(n_speakers - 1))
+    note = _note(n_speakers, trials.units, spread, None)
+    return Metric(_estimate(value, known, len(trials.scores), note, trials.units), pairs, groups=groups)
+
+
+def _without_each_group(trials: ScoredTrials, ordered: SortedTrials, watch: Watch) -> FloatArray:
+    """minCllr without each of GROUPS groups of speakers, NaN where a class is lost."""
+    present = np.unique(np.concatenate([trials.first, trials.second]))
+    n_groups = min(GROUPS, len(present))
+    group = np.zeros(trials.pairs.n_speakers, dtype=np.int64)
+    group[present] = np.arange(len(present)) % n_groups
+    first, second = group[trials.first], group[trials.second]
+    values = []
+    for number in watch(iter(range(n_groups)), n_groups):
+        targets, others = ordered.counts(((first != number) & (second != number)).astype(float))
+        known = targets.any() and others.any()
+        values.append(ordered.pooled(targets, others).min_cllr if known else np.nan)
+    return np.array(values)
+
+
+def _jackknife_bias(groups: FloatArray, value: float) -> float:
+    """Source: Efron and Tibshirani (1993), An Introduction to the Bootstrap, ch. 11."""
+    known = groups[np.isfinite(groups)]
+    return (len(known) - 1) * float(known.mean() - value) if len(known) > 1 else 0.0
+
+
+def _jackknife_variance(groups: FloatArray) -> float:
+    known = groups[np.isfinite(groups)]
+    return (len(known) - 1) * float(known.var()) if len(known) > 1 else 0.0
+
+
+def _of_two(pairs: PairSums) -> float:
+    """Σ p² over pairs of two speakers, which leaving speakers out counts twice."""
+    first, second = np.divmod(pairs.code, pairs.n_speakers)
+    return float((pairs.sums[first != second] ** 2).sum())
+
+
+# --- several lists ------------------------------------------------------------------------------------------
+
+
+def combined_estimate(
+    value: float, parts: Sequence[tuple[float, Metric]], *, n: int, values: Range, why: str
+) -> Estimate:
+    """A function of metrics of several lists with the same speakers, with its interval.
+
+    value: of the function; not finite where it does not exist, with the reason in `why`. parts: each metric and the
+    function's slope in it. values: those that the function can take.
+    """
+    if not np.isfinite(value):
+        return Estimate(None, n=n, why=why)
+    known = [(slope, one.pairs) for slope, one in parts if one.pairs is not None]
+    if not known or len(known) < len(parts):
+        return Estimate(value, n=n)
+    pairs = combined(known)
+    spread, n_speakers = pairs.spread(), _speakers(pairs)
+    found = interval(value, spread.deviation, units=n_speakers, df=spread.df, values=values)
+    few = sum(one.errors is not None and min(one.errors) < ENOUGH_ERRORS for _, one in parts)
+    of_lists = f"{few} of {len(parts)} lists have fewer than {ENOUGH_ERRORS} errors at their thresholds"
+    notes = [note for note in (_note(n_speakers, "speakers", spread, None), of_lists if few else None) if note]
+    return _estimate(value, found, n, "; ".join(notes) or None, "speakers")
+
+
+# --- two systems --------------------------------------------------------------------------------------------
+
+
+def difference(first: Metric, second: Metric) -> tuple[Estimate, float | None]:
+    """How much the first system's value is above the second's on the same trials, and its two-sided p-value.
+
+    What is hard for both cancels. Where the threshold of a cost has next to no errors the interval is that of two
+    independent values, which is too wide, and there is no p-value.
+    Source: Efron and Tibshirani (1993), An Introduction to the Bootstrap, ch. 12; without p: Zou and Donner (2008),
+    Statistics in Medicine 27:1693.
+    """
+    one, other = first.estimate, second.estimate
+    if one.value is None or other.value is None:
+        return Estimate(None, n=one.n, why=one.why or other.why), None
+    value = one.value - other.value
+    if first.pairs is None or second.pairs is None or one.low is None or other.low is None:
+        return Estimate(value, n=one.n, why=one.why or other.why), None
+    few = [m.errors for m in (first, second) if m.is_cost and m.errors is not None and min(m.errors) < ENOUGH_ERRORS]
+    pairs = first.pairs - second.pairs
+    spread, n_speakers = pairs.spread(), _speakers(pairs)
+    if few and spread.deviation > NO_DEVIATION:
+        low = value - np.hypot(one.value - one.low, (other.high or 0.0) - other.value)
+        high = value + np.hypot((one.high or 0.0) - one.value, other.value - other.low)
+        note = f"only {few[0][0]:,} misses and {few[0][1]:,} false alarms at a threshold: too wide, and no p"
+        return Estimate(value, float(low), float(high), one.n, note=note), None
+    deviation = spread.deviation
+    if len(first.groups) and len(first.groups) == len(second.groups):
+        without = _jackknife_variance(first.groups - second.groups) - _of_two(pairs)
+        deviation = float(np.sqrt(max(deviation**2, without)))
+    known = interval(value, deviation, units=n_speakers, values=DIFFERENCE)
+    notes = dict.fromkeys(note for note in (one.note, other.note) if note)
+    estimate = _estimate(value, known, one.n, "; ".join(notes) or None, "speakers")
+    return estimate, two_sided_p(value, deviation, n_speakers - 1)

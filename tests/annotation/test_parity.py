@@ -1,0 +1,159 @@
+"""A model in each person's place: the same questions, the same references."""
+
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from earmark.annotation.parity import Places, human_parity
+from earmark.metrics.agreement import leave_one_out
+from earmark.metrics.dawid_skene import dawid_skene, posterior_of_others
+from tests.conftest import ratings_table, write_tables
+
+
+def places(present, raters, soft=False, unanimous=False):
+    found = Places.of_counts(present, raters, soft=soft, unanimous=unanimous)
+    rows = zip(*(getattr(found, name).tolist() for name in ("item", "vote", "weight", "reference")), strict=True)
+    return sorted(rows)
+
+
+def test_places_by_hand():
+    assert places([3], [3]) == [(0, True, 3, 1)]
+    assert places([2], [3]) == [(0, False, 1, 1)]  # those who said present face a tie
+    assert places([2], [4]) == [(0, False, 2, 1), (0, True, 2, 0)]  # a tie of all is none of the others
+    assert places([1], [2]) == [] and places([2], [2]) == []
+
+
+def test_places_where_others_agree_do_not_hang_on_the_persons_own_vote():
+    assert places([3], [4], unanimous=True) == [(0, False, 1, 1)]
+    assert places([4], [4], unanimous=True) == [(0, True, 4, 1)]
+    assert places([1], [4], unanimous=True) == [(0, True, 1, 0)]
+    assert places([2], [4], unanimous=True) == []
+
+
+def test_places_of_soft_labels_take_the_share_of_the_others():
+    assert places([3], [4], soft=True) == [(0, False, 1, 1), (0, True, 3, pytest.approx(2 / 3))]
+
+
+def test_places_of_majorities_are_those_of_leave_one_out():
+    rng = np.random.default_rng(0)
+    raters = rng.integers(1, 7, 60)
+    present = rng.binomial(raters, 0.4)
+    found = Places.of_counts(present, raters, soft=False, unanimous=False)
+    hits = found.vote == (found.reference == 1)
+    counted = [
+        (found.weight * hits * (found.reference == 1)).sum(),
+        (found.weight * ~hits * (found.reference == 1)).sum(),
+        (found.weight * hits * (found.reference == 0)).sum(),
+        (found.weight * ~hits * (found.reference == 0)).sum(),
+    ]
+    assert counted == leave_one_out(np.stack([raters - present, present], axis=1)).sum(axis=0).tolist()
+
+
+def test_human_parity_of_a_model_that_answers_like_the_people_is_no_difference():
+    """Everybody on an item says the same, and so does the model."""
+    present = np.array([3, 0] * 15)
+    found = human_parity(
+        Places.of_counts(present, np.full(30, 3), soft=False, unanimous=False),
+        present > 0, np.arange(30), 100, np.random.default_rng(0),
+    )  # fmt: skip
+    assert (found["n"], found["model"].value, found["person"].value, found["p"]) == (90, 1, 1, 1)
+    assert (found["difference"].value, found["difference"].low, found["difference"].high) == (0, 0, 0)
+    assert found["model"].high == 1 and found["model"].low < 0.9
+
+
+def test_human_parity_without_a_place_says_why():
+    none = Places.of_counts([1, 0], [1, 2], soft=False, unanimous=False)
+    found = human_parity(none, np.array([True, False]), ["a", "b"], 50, np.random.default_rng(0))
+    assert (found["n"], found["p"], found["model"].value) == (0, None, None)
+    assert found["model"].why == "no rating faces two others that say anything"
+
+
+def test_posterior_of_others_is_the_posterior_of_an_item_without_the_vote():
+    rng = np.random.default_rng(1)
+    item, rater = np.repeat(np.arange(40), 3), np.tile(np.arange(3), 40)
+    vote = rng.integers(0, 2, 120)
+    fit = dawid_skene(item, rater, vote, n_items=40, n_raters=3)
+    found = posterior_of_others(fit, item, rater, vote)
+    for k in (0, 7, 50):
+        odds = fit.prevalence / (1 - fit.prevalence)
+        for j in np.flatnonzero((item == item[k]) & (rater != rater[k])):
+            sensitivity, specificity = fit.sensitivity[rater[j]], fit.specificity[rater[j]]
+            odds *= sensitivity / (1 - specificity) if vote[j] else (1 - sensitivity) / specificity
+        assert found[k] == pytest.approx(odds / (1 + odds))
+
+
+# --- through the scripts ------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def rated(tmp_path_factory):
+    """A folder with ratings of 60 clips by four people, labels, and clips; and what is true of each item."""
+    import soundfile
+
+    import analysis
+    from earmark.annotation.subsets import subsets
+
+    folder, rng, subset = tmp_path_factory.mktemp("rated"), np.random.default_rng(2), subsets()["emolia-emo"]
+    truth, votes = {}, {}
+    (folder / "dataset/emolia-emo/data/Sadness_best").mkdir(parents=True)
+    for clip in range(60):
+        name = f"clip_{clip:02d}.wav"
+        soundfile.write(folder / "dataset/emolia-emo/data/Sadness_best" / name, 0.1 * rng.normal(size=800), 16_000)
+        for task in ("affirmative", "contrastive_1", "ultimate"):
+            truth[name, "Joy", task] = present = bool(rng.random() < 0.4)
+            right = rng.random(4) < 0.75
+            votes[name, "Joy", task] = {f"user_{r}": int(present == bool(right[r])) for r in range(4)}
+    write_tables(folder / "annotations/emolia-emo", ratings_table(subset, votes))
+    paths = ["--annotations-root", folder / "annotations", "--output-dir", folder / "analysis_outputs"]
+    assert analysis.main(["--quiet", "--bootstrap", "50", "--subset", "emolia-emo", *map(str, paths)]) == 0
+    return folder, truth
+
+
+def parity_of(folder, *flags):
+    import benchmark
+
+    paths = ["--analysis-root", folder / "analysis_outputs", "--dataset-root", folder / "dataset"]
+    argv = ["--quiet", "--subset", "emolia-emo", "--bootstrap", "200", "--output-dir", folder / "out", *paths, *flags]
+    assert benchmark.main([str(each) for each in argv]) == 0
+    return json.loads((folder / "out/emolia-emo/summary.json").read_text())
+
+
+@pytest.mark.parametrize("flags", [[], ["--unanimous-only"], ["--labels", "soft"], ["--labels", "dawid-skene"]])
+def test_benchmark_holds_model_and_person_against_the_same_others(rated, flags):
+    folder, _ = rated
+    found = parity_of(folder, *flags)
+    labels = pd.read_csv(folder / "analysis_outputs/emolia-emo/benchmark_labels.csv")
+    present, parity = (labels["soft_present"] * 4).round(), found["human_parity"]
+    ties, near = int((present == 2).sum()), int(present.isin([1, 3]).sum())
+    assert ties > 5 and near > 5
+    expected = {"--unanimous-only": near, "--labels": 0}
+    assert found["questions_for_people"] == (expected[flags[0]] if flags else ties)
+    if not flags:
+        assert parity["n"] == 4 * len(labels), "with four raters the other three are never tied"
+    assert parity["person"]["value"] < 1, "also where all agree, since the person's own vote does not choose the items"
+    difference = parity["model"]["value"] - parity["person"]["value"]
+    assert parity["difference"]["value"] == pytest.approx(difference)
+    report = (folder / "out/emolia-emo/report.md").read_text()
+    assert (
+        f"balanced accuracy of **{parity['model']['value']:.3f}** and a person **{parity['person']['value']:.3f}**"
+        in report
+    )
+
+
+def test_benchmark_with_a_limit_asks_no_more_than_lies_between(rated):
+    folder, _ = rated
+    found = parity_of(folder, "--limit", "20", "--unanimous-only")
+    assert found["rows_total"] == 20
+    assert 0 < found["questions_for_people"] < 60
+
+
+def test_benchmark_without_leave_one_out_names_the_command_that_makes_it(rated, tmp_path):
+    import shutil
+
+    folder, _ = rated
+    shutil.copytree(folder, tmp_path / "copy")
+    (tmp_path / "copy/analysis_outputs/emolia-emo/leave_one_out.csv").unlink()
+    parity = parity_of(tmp_path / "copy", "--labels", "dawid-skene")["human_parity"]
+    assert parity["model"]["why"] == "leave_one_out.csv is not there; `uv run analysis.py` makes it"

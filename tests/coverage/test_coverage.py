@@ -1,0 +1,14 @@
+"""Intervals hold what they say, from both sides; `perf/coverage.py` writes the same simulations to docs/coverage.md."""
+
+import pytest
+
+from tests.coverage import annotation, probes, similarity, speaker
+from tests.coverage.framework import faults, simulate
+
+SCENARIOS = [*annotation.SCENARIOS, *similarity.SCENARIOS, *speaker.SCENARIOS, *probes.SCENARIOS]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("scenario", SCENARIOS, ids=lambda scenario: scenario.name)
+def test_intervals_and_p_values_hold(scenario):
+    assert faults(scenario, simulate(scenario)) == []

@@ -1,0 +1,103 @@
+"""Each trial's influence on detection metrics, against the change that reweighting it makes; and edges of intervals."""
+
+import numpy as np
+import pytest
+
+from earmark.metrics import detection
+from earmark.metrics.detection import OperatingPoint, SortedTrials
+from earmark.metrics.detection_intervals import ScoredTrials, difference, with_intervals
+from earmark.metrics.intervals import wilson
+
+COLUMNS = ("eer", "eer_interpolated", "min_dcf", "act_dcf", "cllr", "min_cllr")  # of SortedTrials.replicates
+P_TARGET = 0.2
+
+
+def scored(seed=0, n=400, separation=1.5):
+    rng = np.random.default_rng(seed)
+    labels = rng.random(n) < 0.4
+    scores = rng.normal(size=n) + separation * labels - separation / 2
+    return scores, labels
+
+
+def points(scores, labels):
+    curve = detection.roc(scores, labels)
+    return {
+        "eer": detection.equal_error_rate(curve),
+        "eer_interpolated": detection.interpolated_equal_error_rate(curve),
+        "min_dcf": detection.min_dcf(curve, P_TARGET),
+        "act_dcf": detection.actual_dcf(scores, labels, P_TARGET),
+        "cllr": OperatingPoint(detection.cllr(scores, labels), np.nan),
+        "min_cllr": OperatingPoint(detection.min_cllr(scores, labels), np.nan),
+    }
+
+
+def evaluated(scores, labels, first=None, second=None):
+    """With every trial of a speaker of its own, unless speakers are given: pair sums are trials' influences then."""
+    first = np.arange(len(scores)) if first is None else first
+    second = first if second is None else second
+    n = int(max(first.max(), second.max())) + 1
+    trials = ScoredTrials.of(scores, labels, first, second, n)
+    return with_intervals(trials, points(scores, labels), P_TARGET, lambda groups, total: groups)
+
+
+@pytest.mark.parametrize("name", [name for name in COLUMNS if name != "eer_interpolated"])
+def test_influence_of_a_trial_is_how_much_the_metric_changes_with_its_weight(name):
+    scores, labels = scored()
+    ordered, step = SortedTrials.of(scores, labels), 1e-6
+    rows = np.random.default_rng(1).choice(len(scores), 60, replace=False)
+    weights = np.ones((len(rows), len(scores)))
+    weights[np.arange(len(rows)), rows] += step
+    base = ordered.replicates(iter([np.ones((1, len(scores)))]), P_TARGET)[0, COLUMNS.index(name)]
+    moved = ordered.replicates(iter([weights]), P_TARGET)[:, COLUMNS.index(name)]
+    pairs = evaluated(scores, labels)[name].pairs
+    assert pairs.sums[rows] == pytest.approx((moved - base) / step, abs=2e-6)
+    assert np.abs(pairs.sums).max() > 1e-3
+
+
+def test_standard_error_of_independent_trials_is_that_of_the_binomial_at_a_fixed_threshold():
+    scores, labels = scored(n=2000)
+    found = evaluated(scores, labels)["act_dcf"]
+    threshold = detection.bayes_threshold(P_TARGET)
+    misses, alarms = (scores[labels] < threshold).mean(), (scores[~labels] >= threshold).mean()
+    variance = misses * (1 - misses) / labels.sum() + (4 * np.sqrt(alarms * (1 - alarms) / (~labels).sum())) ** 2
+    assert found.pairs.spread().deviation == pytest.approx(np.sqrt(variance), rel=0.01)
+
+
+def test_no_errors_at_all_leave_open_what_so_many_speakers_can_show():
+    rng = np.random.default_rng(0)
+    who = np.repeat(np.arange(40), 5)
+    labels = np.tile(np.arange(5) < 3, 40)
+    other = np.where(labels, who, (who + 1) % 40)
+    scores = labels * 10.0 + rng.normal(size=200)
+    found = evaluated(scores, labels, who, other)["eer"]
+    assert found.estimate.value == found.estimate.low == 0
+    assert found.estimate.high == pytest.approx(wilson(0.0, 40, 2.0227)[1], abs=1e-4)
+    assert "only 0 misses and 0 false alarms" in found.estimate.note
+
+
+def test_lowest_cost_is_never_more_than_rejecting_everything():
+    scores, labels = scored(n=60, separation=0.2)
+    estimate = evaluated(scores, labels)["min_dcf"].estimate
+    assert 0 <= estimate.low <= estimate.value <= estimate.high <= 1
+
+
+def test_interval_of_min_dcf_is_wider_where_the_threshold_has_no_false_alarms():
+    few = evaluated(*scored(n=60, separation=4))["min_dcf"].estimate
+    many = evaluated(*scored(n=20000, separation=4))["min_dcf"].estimate
+    assert few.high - few.low > 5 * (many.high - many.low)
+
+
+def test_jackknife_moves_min_cllr_up():
+    scores, labels = scored(n=300)
+    who = np.random.default_rng(1).integers(0, 40, 300)
+    found = evaluated(scores, labels, who, np.where(labels, who, (who + 1) % 40))["min_cllr"].estimate
+    assert found.high - found.value > found.value - found.low, "a recalibration fits noise, so the value is too low"
+
+
+def test_difference_of_opposite_sign_when_systems_swap():
+    scores, labels = scored()
+    one, other = evaluated(scores, labels), evaluated(scores + np.random.default_rng(3).normal(size=400), labels)
+    for name in COLUMNS:
+        (first, p), (second, q) = difference(one[name], other[name]), difference(other[name], one[name])
+        assert (first.value, first.low, first.high) == pytest.approx((-second.value, -second.high, -second.low))
+        assert p == pytest.approx(q)
