@@ -1,7 +1,7 @@
 """Turn annotations into labels, and say how far people agree.
 
 Reads   annotations/<subset>/{annotations,users[,flags]}.csv
-Writes  analysis_outputs/<subset>/{benchmark_labels,per_*_summary,incomplete_items}.csv, summary.json
+Writes  analysis_outputs/<subset>/{benchmark_labels,leave_one_out,per_*_summary,incomplete_items}.csv, summary.json
         analysis_outputs/{report.md, report.tex}
 
   uv run analysis.py

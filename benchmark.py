@@ -105,7 +105,12 @@ def argument_parser() -> ArgumentParser:
     items.add_argument("--require-3-raters", action="store_true", help="the same as --min-raters 3")
     items.add_argument("--exclude-flagged", action="store_true", help="leave flagged items out")
     items.add_argument("--unanimous-only", action="store_true", help="items on which at least two people all agree")
-    items.add_argument("--limit", type=script.positive_int, metavar="N", help="the first N questions")
+    items.add_argument(
+        "--limit",
+        type=script.positive_int,
+        metavar="N",
+        help="the first N questions, and what lies between them for the comparison with people",
+    )
     parser.add_argument("--labels", choices=list(SHARES), default="majority", help="what to hold scores against")
     parser.add_argument(
         "--threshold", type=script.finite_float, default=0.0, help="present from this similarity up (0.0)"
@@ -159,6 +164,10 @@ def require_keys(every: Sequence[Questions], keys: Sequence[str]) -> None:
 
 def judge(questions: Questions, folder: Path, arguments: Namespace) -> bool:
     """Ask, evaluate, write and show one subset; returns whether every question was answered."""
+    of_others = None
+    if arguments.labels == "dawid-skene":
+        of_others = probability_of_others(others_path(questions, arguments), questions.with_further())
+        questions = questions if of_others is not None else questions.without_further()
     with chosen_model(folder, arguments) as model:
         answers = answer(questions.with_further(), model, arguments)
     result = evaluate_answers(
@@ -169,24 +178,34 @@ def judge(questions: Questions, folder: Path, arguments: Namespace) -> bool:
         rng=script.generator(arguments),
         by=arguments.by,
         unanimous_only=arguments.unanimous_only,
-        of_others=probability_of_others(arguments.analysis_root, questions.with_further()),
+        of_others=of_others,
     )
-    lost = [bool(a.error) for a in answers]
-    missing = sum(a.error.endswith(NO_CLIP) for a in answers[: len(questions.table)])
-    errors = sum(lost[: len(questions.table)]) - missing
+    n = len(questions.table)
+    missing = sum(a.error.endswith(NO_CLIP) for a in answers[:n])
+    errors = sum(bool(a.error) for a in answers[:n]) - missing
+    further_missing = sum(a.error.endswith(NO_CLIP) for a in answers[n:])
+    further_errors = sum(bool(a.error) for a in answers[n:]) - further_missing
     script.show(write(questions, result, model, (missing, errors), folder, arguments))
-    further = sum(lost[len(questions.table) :])
-    if further:
-        name, total = questions.subset.name, len(questions.further)
-        script.warn(f"{name}: {further} of {total} questions for the comparison with people have no answer", arguments)
+    name = questions.subset.name
     if errors or missing:
-        name = questions.subset.name
         script.warn(
             f"{name}: {missing} questions lack their clip, {errors} failed; predictions.csv says why", arguments
         )
+    if further_errors or further_missing:
+        script.warn(
+            f"{name}: of {len(questions.further)} further questions for the comparison with people, {further_missing} "
+            f"lack their clip and {further_errors} failed ({next(a.error for a in answers[n:] if a.error)})",
+            arguments,
+        )
     if not len(questions.table):
-        script.warn(f"{questions.subset.name}: NO QUESTIONS are left to ask", arguments)
-    return not errors and not further and (not missing or arguments.allow_missing)
+        script.warn(f"{name}: NO QUESTIONS are left to ask", arguments)
+    all_there = not (missing or further_missing) or arguments.allow_missing
+    return not errors and not further_errors and all_there
+
+
+def others_path(questions: Questions, arguments: Namespace) -> Path:
+    """Where analysis.py leaves what the comparison with people needs under Dawid and Skene's labels."""
+    return labels_path(arguments.analysis_root, questions.subset).with_name("leave_one_out.csv")
 
 
 def filtered(questions: Questions, arguments: Namespace) -> Questions:
@@ -289,7 +308,10 @@ def summarise(
     name = questions.subset.name
     analysis_path = arguments.analysis_root / name / "summary.json"
     people = read_summary(AnalysisSummary, analysis_path) if analysis_path.is_file() else None
-    labels = labels_path(arguments.analysis_root, questions.subset)
+    labels, others = labels_path(arguments.analysis_root, questions.subset), others_path(questions, arguments)
+    inputs = {labels: sum(questions.excluded.values()) + len(questions.table)}
+    if arguments.labels == "dawid-skene" and others.is_file():
+        inputs[others] = result.numbers["human_parity"]["n"]
     filters = {key: getattr(arguments, key) for key in FILTERS}
     parameters = {"threshold": arguments.threshold, "bootstrap": arguments.bootstrap, **filters}
     return {
@@ -297,7 +319,7 @@ def summarise(
             script=Path(__file__),
             argv=arguments.argv,
             seed=arguments.seed,
-            inputs={labels: sum(questions.excluded.values()) + len(questions.table)},
+            inputs=inputs,
             parameters=parameters,
             exclusions=exclusions(questions.excluded),
             signature=signature(
@@ -311,7 +333,7 @@ def summarise(
                 ci=f"clip-bootstrap-{arguments.bootstrap}",
                 seed=arguments.seed,
                 parameters=parameters_hash(parameters),
-                data=data_hash([labels]),
+                data=data_hash(list(inputs)),
                 model=model.identity,
             ),
             device=model.description.get("device", "cpu"),

@@ -235,7 +235,7 @@ def add_statistics(parser: ArgumentParser) -> None:
     parser.add_argument("--p-target", type=script.probability, default=0.01, help="prior of the costs (0.01)")
     parser.add_argument("--allow-missing", action="store_true", help="leave trials without a score out, and count them")
     parser.add_argument("--no-intervals", action="store_true", help="values alone, which is faster")
-    parser.add_argument("--bootstrap", type=script.natural_int, metavar="N", help=SUPPRESS)  # before 0.2: replicates
+    parser.add_argument("--bootstrap", type=script.natural_int, metavar="N", help=SUPPRESS)  # once: replicates
 
 
 if __name__ == "__main__":

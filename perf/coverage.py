@@ -19,6 +19,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from earmark import script
+from earmark.errors import MissingError
 from earmark.report.files import write_together
 from earmark.report.tables import to_markdown
 from tests.coverage.framework import COVERED, REJECTED, WIDTH, Result, simulate
@@ -34,7 +35,7 @@ Written by `uv run --all-extras perf/coverage.py`. Each row stands for many simu
 - **covered**: the share of the intervals that hold the truth; .95 is right. **above**, **below**: intervals that lie
   wholly above or below it.
 - **rejected**: the share of p-values below .05 where there is no difference; .05 is right.
-- **bias**: mean of the estimates less the truth.
+- **bias**: mean of the estimates less the truth; a dash where the truth is that mean.
 - **noted**: the share of the data sets in which the report prints the estimate with a note, or without an interval.
 - **held**: the slow tests hold the width to {WIDTH[0]} to {WIDTH[1]}, coverage to {COVERED[0]:.0%} to {COVERED[1]:.0%}
   and rejection to {REJECTED[0]} to {REJECTED[1]}. Rows that are not held show what happens below the sizes at which
@@ -61,7 +62,13 @@ def argument_parser() -> ArgumentParser:
 
 
 def tell(arguments: Namespace) -> int:
+    if arguments.only and arguments.output == ROOT / "docs/coverage.md":
+        raise MissingError("--output FILE: docs/coverage.md holds all simulations, not some.")
     chosen = [number for number, one in enumerate(SCENARIOS) if arguments.only.lower() in one.name.lower()]
+    if not chosen:
+        raise MissingError(
+            f"--only {arguments.only}: no simulation is called so: {', '.join({s.area for s in SCENARIOS})}"
+        )
     with ProcessPoolExecutor() as pool:
         done = pool.map(partial(results_of, data_sets=arguments.data_sets), chosen)
         found = list(script.progress(done, arguments, total=len(chosen), what="simulations", unit="simulation"))
@@ -86,9 +93,9 @@ def results_of(number: int, data_sets: int | None) -> list[Result]:
 
 def row_of(one: Result) -> list[object]:
     """A row of the table; a dash for what an estimate or a p-value does not have."""
-    is_p = one.truth != one.truth
-    noted = 1 - (1 - one.noted) * (1 - one.without) if not is_p else one.without
-    numbers = [one.truth, one.mean - one.truth, one.width, one.covered, one.above, one.below, one.rejected]
+    noted = one.noted + one.without if one.width == one.width else one.without
+    bias = one.mean - one.truth if one.has_truth else None
+    numbers = [one.truth, bias, one.width, one.covered, one.above, one.below, one.rejected]
     return [one.name, *numbers, noted, "yes" if one.held else ""]
 
 

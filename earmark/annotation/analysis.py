@@ -20,7 +20,7 @@ from earmark.annotation.reliability import (
 )
 from earmark.annotation.subsets import Slice, Subset
 from earmark.annotation.tables import REPEATED, Annotations
-from earmark.metrics.dawid_skene import DawidSkene, posterior_of_others
+from earmark.metrics.dawid_skene import DawidSkene, posteriors_of_others
 from earmark.metrics.resampling import Bootstrap, Estimate
 
 
@@ -64,7 +64,7 @@ def analyse(
     numbers["raters_who_stand_out"] = who_stands_out(raters)
     tables = {
         "benchmark_labels": labels[list(subset.labels)],
-        "per_rater_summary": raters.drop(columns=["kappa_why", "ds_note"]),
+        "per_rater_summary": raters.drop(columns=["kappa_why", "note", "ds_note"]),
         "leave_one_out": _leave_one_out(votes, fit),
         **{name: slice_table(numbers["slices"][name], subset.summaries[name]) for name in subset.summaries},
         "incomplete_items": incomplete_items(labels, subset, required),
@@ -75,12 +75,12 @@ def analyse(
 def _leave_one_out(votes: Votes, fit: DawidSkene) -> pd.DataFrame:
     """What benchmark.py needs to put a model in a person's place under Dawid and Skene's labels."""
     vote = votes.codes("binary")
-    others = posterior_of_others(fit, votes.item, votes.rater, vote)
+    others = posteriors_of_others(fit, votes.item, votes.rater, vote)
     return ratings_and_others(votes.items, votes.item, votes.rater, vote, others, votes.raters)
 
 
 def estimates(votes: Votes, bootstrap: Bootstrap, required: int) -> dict[str, Any]:
-    """Agreement, pairs of raters, and what a person scores at the model's task, without and with the prior."""
+    """Agreement, pairs of raters, and how well a person predicts the others, without and with the prior."""
     found = agreement(votes, bootstrap, required)
     kappa_means, pairs = pair_kappas(votes, bootstrap)
     return {

@@ -74,6 +74,7 @@ def evaluate_answers(
         "unanimous_subset": _metrics(good[unanimous], bootstrap.take(unanimous)),
         "cross_fitted_threshold": cross_fitted,
         "questions_for_people": len(asked) - len(table),
+        "questions_for_people_failed": int((~asked["ok"].iloc[len(table) :].astype(bool)).sum()),
         **_parities(asked, questions, replicates, of_people, unanimous_only, of_others, of_clip),
     }
     other_truth = ["label"] if questions.truth != "majority" else []
@@ -122,6 +123,8 @@ def _parities(
     of_clip: cross-fitted thresholds. A clip without a question of its own takes the median.
     """
     names = "human_parity", "human_parity_cross_fitted"
+    if not asked["ok"].any():
+        return dict.fromkeys(names, without("no question was answered" if len(asked) else "there are no questions"))
     places = _places(asked, questions, unanimous_only, of_others)
     if isinstance(places, str):
         return dict.fromkeys(names, without(places))

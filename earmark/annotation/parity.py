@@ -9,15 +9,15 @@ With votes p present and a absent on an item, those who said present face p − 
 a − 1. At least two others are needed.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
-from earmark.metrics.classification import decision_contributions, decision_metrics
-from earmark.metrics.resampling import Bootstrap, Estimate, paired_difference, summarise
+from earmark.metrics.classification import balanced_accuracy, decision_contributions, decision_metrics
+from earmark.metrics.resampling import Bootstrap, Estimate, paired_difference
 
 FloatArray = NDArray[np.float64]
 ENOUGH_OTHERS = 2
@@ -93,17 +93,20 @@ def human_parity(
     if not n:
         return without(NO_PLACE)
     bootstrap = Bootstrap.of(np.asarray(clips)[places.item], replicates, rng)
-    units = bootstrap.of_rarer_class(places.reference)
+    of_classes = bootstrap.units_of_classes(places.reference)
+    estimates = [balanced_accuracy(each, bootstrap, of_classes, n=n, why=ONE_CLASS) for each in (model, person)]
+    if estimates[0].value is None or estimates[1].value is None:
+        return {"n": n, "model": estimates[0], "person": estimates[1], "difference": estimates[0], "p": None}
 
     def both(sums: FloatArray) -> FloatArray:
         return np.stack([decision_metrics(sums[..., half])[..., BALANCED] for half in (slice(4), slice(4, 8))], axis=-1)
 
-    contributions = np.concatenate([model, person], axis=1)
-    values = both(contributions.sum(axis=0)[np.newaxis])[0]
-    drawn = bootstrap.replicates(contributions, both, 2)
-    estimates = [summarise(v, r, n=n, units=units, why=ONE_CLASS) for v, r in zip(values, drawn.T, strict=True)]
-    model_value, person_value = values.tolist()
-    difference, p = paired_difference(model_value, person_value, drawn[:, 0], drawn[:, 1], n=n, units=units)
+    drawn = bootstrap.replicates(np.concatenate([model, person], axis=1), both, 2)
+    difference, p = paired_difference(
+        estimates[0].value, estimates[1].value, drawn[:, 0], drawn[:, 1], n=n, units=min(of_classes)
+    )
+    if difference.low is not None and difference.high is not None:
+        difference = replace(difference, low=max(difference.low, -1.0), high=min(difference.high, 1.0))
     return {"n": n, "model": estimates[0], "person": estimates[1], "difference": difference, "p": p}
 
 

@@ -88,6 +88,10 @@ class Questions:
         kept = np.isin(np.arange(len(self.further)), places.item) & known
         return replace(self, further=self.further[kept])
 
+    def without_further(self) -> "Questions":
+        """The questions of the table alone, where no comparison with people can be made."""
+        return replace(self, further=pd.DataFrame())
+
     def with_further(self) -> "Questions":
         """The questions that are asked: those of the table, then the further ones."""
         return replace(self, table=pd.concat([self.table, self.further], ignore_index=True), further=pd.DataFrame())
@@ -165,20 +169,35 @@ def load_questions(subset: Subset, analysis_root: Path, dataset_root: Path, trut
     return replace(decided, table=decided.table.assign(label=(decided.table["label"] > 0.5).astype(float)))
 
 
-def probability_of_others(analysis_root: Path, questions: "Questions") -> pd.DataFrame | None:
-    """Ratings of the questions' items with what Dawid and Skene's model makes of the other votes; None without them.
+OTHERS = ("present", "ds_present_probability_of_others")
 
-    Columns: item (row of questions.table), present, probability; from leave_one_out.csv, which analysis.py writes.
+
+def probability_of_others(path: Path, questions: "Questions") -> pd.DataFrame | None:
+    """Ratings of the questions' items with what Dawid and Skene's model makes of the other votes; None without file.
+
+    path: leave_one_out.csv, which analysis.py writes. Columns: item (row of questions.table), present, probability.
+    DataError with all faults of the file.
     """
-    path = labels_path(analysis_root, questions.subset).with_name("leave_one_out.csv")
     if not path.is_file():
         return None
     key = list(questions.subset.key)
-    ratings = pd.read_csv(path, dtype=dict.fromkeys(key, str), na_filter=False)
+    ratings, faults = read_csv(path)
+    missing = [column for column in (*key, *OTHERS) if column not in ratings]
+    faults += [Fault(1, column, "is missing") for column in missing]
+    if not missing:
+        numbers = ratings[list(OTHERS)].apply(pd.to_numeric, errors="coerce")
+        wrong = (ratings[list(OTHERS)] != "") & ~numbers.apply(lambda column: column.between(0, 1))
+        faults += [
+            Fault(int(line), column, f"'{ratings.at[line, column]}' is not in 0 … 1")
+            for column in OTHERS
+            for line in ratings.index[wrong[column]]
+        ]
+    if faults:
+        remedy = "Nothing was written. Run `uv run analysis.py` to make it again."
+        raise DataError({shown_path(path): faults}, remedy)
     items = questions.table[key].assign(item=range(len(questions.table)))
-    found = ratings.merge(items, on=key, how="inner", validate="many_to_one")
-    probability = pd.to_numeric(found["ds_present_probability_of_others"], errors="coerce")
-    return pd.DataFrame({"item": found["item"], "present": found["present"].astype(int), "probability": probability})
+    found = ratings[key].assign(present=numbers["present"], probability=numbers[OTHERS[1]]).merge(items, on=key)
+    return found[["item", "present", "probability"]]
 
 
 def labels_path(analysis_root: Path, subset: Subset) -> Path:

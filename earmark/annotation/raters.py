@@ -12,14 +12,14 @@ from scipy import sparse
 from earmark.annotation.reliability import Votes
 from earmark.annotation.tables import Annotations
 from earmark.metrics.agreement import cohen_kappa
-from earmark.metrics.dawid_skene import DawidSkene, dawid_skene, standard_errors
+from earmark.metrics.dawid_skene import DawidSkene, dawid_skene, standard_errors, without_credit
 from earmark.metrics.intervals import COEFFICIENT, SHARE, few_units, interval
 from earmark.metrics.resampling import Bootstrap, Estimate, Units
 
 TOO_FAST_MS = 300
 ENOUGH_RATINGS = 20
 MOST_RATERS = 500  # for intervals of sensitivities: a matrix of twice as many rows and columns is solved
-ENOUGH_CLIPS = 40  # for them: with fewer, what raters are credited with biases them (docs/coverage.md)
+ENOUGH_CLIPS = 80  # for them: with fewer, what raters are credited with biases them (docs/coverage.md)
 NO_COMMON_ITEM = "the rater shares no item with another, or everybody gave one answer"
 NOBODY_ELSE = "no item of theirs has others who are not tied"
 ALL_ALIKE = "they and the others gave one and the same answer throughout"
@@ -63,35 +63,35 @@ def fit_dawid_skene(votes: Votes) -> DawidSkene:
 def dawid_skene_estimates(votes: Votes, fit: DawidSkene, bootstrap: Bootstrap) -> dict[str, list[Estimate]]:
     """Each rater's sensitivity and specificity with its interval over clips, under `sensitivity` and `specificity`.
 
-    n: the present (or absent) items that the rater rated, by their posteriors. With few of them a note says so: then
-    the model takes raters to be like what it credits them with.
+    n: the present (or absent) items that the rater rated, by their posteriors. The interval is around the value without
+    what the rater is credited with. With few such items a note says that the credit of all raters decides.
     """
-    present = fit.posterior[votes.item] >= 0.5
-    errors: tuple[NDArray[np.float64], NDArray[np.float64]] = (np.full(len(votes.raters), np.nan),) * 2
-    if bootstrap.n_units > 1 and len(votes.raters) <= MOST_RATERS and np.isfinite(fit.sensitivity).all():
-        vote = votes.codes("binary")
-        errors = standard_errors(fit, votes.item, votes.rater, vote, bootstrap.unit)
+    present, raters = fit.posterior[votes.item] >= 0.5, len(votes.raters)
+    why = "" if raters <= MOST_RATERS else f"no interval: more than {MOST_RATERS} raters"
+    errors = tuple(np.full(raters, np.nan) for _ in range(2))
+    if bootstrap.n_units > 1 and not why:
+        errors = standard_errors(fit, votes.item, votes.rater, votes.codes("binary"), bootstrap.unit)
     found: dict[str, list[Estimate]] = {}
     sides = (("sensitivity", fit.sensitivity, present), ("specificity", fit.specificity, ~present))
     for (name, values, of_side), error in zip(sides, errors, strict=True):
-        n = np.bincount(votes.rater[of_side], minlength=len(votes.raters))
+        n = np.bincount(votes.rater[of_side], minlength=raters)
         distinct = np.unique(votes.rater[of_side] * np.int64(bootstrap.n_units) + bootstrap.unit[votes.item[of_side]])
-        clips = np.bincount(distinct // bootstrap.n_units, minlength=len(votes.raters))
-        found[name] = [
-            _dawid_skene_estimate(*each, "present" if name == "sensitivity" else "absent")
-            for each in zip(values.tolist(), error.tolist(), n.tolist(), clips.tolist(), strict=True)
-        ]
+        clips = np.bincount(distinct // bootstrap.n_units, minlength=raters)
+        own = without_credit(values, n)
+        side = "present" if name == "sensitivity" else "absent"
+        rows = zip(values.tolist(), own.tolist(), error.tolist(), n.tolist(), clips.tolist(), strict=True)
+        found[name] = [_dawid_skene_estimate(*row, side, why) for row in rows]
     return found
 
 
-def _dawid_skene_estimate(value: float, error: float, n: int, clips: int, side: str) -> Estimate:
+def _dawid_skene_estimate(value: float, own: float, error: float, n: int, clips: int, side: str, why: str) -> Estimate:
     if not np.isfinite(value):
         return Estimate(None, n=n, why=NO_COMMON_ITEM)
-    known = interval(value, error, units=max(clips, 2)) if np.isfinite(error) else None
+    known = interval(own, error, units=max(clips, 2)) if np.isfinite(error) else None
     if known is None:
-        return Estimate(value, n=n, why="no interval: the votes do not determine the model")
+        return Estimate(value, n=n, why=why or "no interval: the votes do not determine the model")
     note = few_units(clips, f"clips with {side} items that the rater rated", ENOUGH_CLIPS)
-    return Estimate(value, *known, n=n, note=note)
+    return Estimate(value, min(known[0], value), max(known[1], value), n=n, note=note)
 
 
 def per_rater(annotations: Annotations, votes: Votes, fit: DawidSkene, bootstrap: Bootstrap) -> pd.DataFrame:
@@ -103,7 +103,7 @@ def per_rater(annotations: Annotations, votes: Votes, fit: DawidSkene, bootstrap
     n_raters = len(votes.raters)
     ratings = np.bincount(votes.rater, minlength=n_raters)
     present = np.bincount(votes.rater, votes.codes("binary"), n_raters)
-    agreement, kappa = _with_the_others(votes, bootstrap)
+    agreement, kappa = with_the_others(votes, bootstrap)
     reliability = dawid_skene_estimates(votes, fit, bootstrap)
     reaction = annotations.ratings["reaction_time_ms"].groupby(votes.rater)
     known = annotations.ratings["reaction_time_ms"].notna()
@@ -117,8 +117,10 @@ def per_rater(annotations: Annotations, votes: Votes, fit: DawidSkene, bootstrap
             **_columns("agreement", agreement),
             **_columns("kappa", kappa),
             "kappa_why": [e.why if e.value is None else "" for e in kappa],
+            "note": [e.note or "" for e in agreement],
             "reaction_time_ms_median": reaction.median().reindex(range(n_raters)).to_numpy(),
             "share_under_300_ms": fast.reindex(range(n_raters)).to_numpy(dtype=float),
+            # First the values, so that the columns of earlier releases keep their place.
             "ds_sensitivity": fit.sensitivity,
             "ds_specificity": fit.specificity,
             **_columns("ds_sensitivity", reliability["sensitivity"]),
@@ -138,7 +140,8 @@ def _columns(name: str, estimates: list[Estimate]) -> dict[str, list[float]]:
     return {name: numbers("value"), f"{name}_low": numbers("low"), f"{name}_high": numbers("high")}
 
 
-def _with_the_others(votes: Votes, bootstrap: Bootstrap) -> tuple[list[Estimate], list[Estimate]]:
+def with_the_others(votes: Votes, bootstrap: Bootstrap) -> tuple[list[Estimate], list[Estimate]]:
+    """Each rater's agreement and kappa with the majority of the others on an item: at least one other, not tied."""
     vote, counts = votes.codes("binary"), votes.counts["binary"][votes.item]
     others = counts - np.eye(2, dtype=np.int64)[vote]
     compared = np.flatnonzero(others[:, 0] != others[:, 1])

@@ -1,4 +1,4 @@
-"""How far raters agree, and how well a person would do at the model's task.
+"""How far raters agree, and how well a person predicts the others.
 
 Every figure is a formula on sums over items, with an interval over clips (`metrics.resampling`).
 """
@@ -16,6 +16,7 @@ from earmark.annotation.subsets import Subset
 from earmark.annotation.tables import Annotations
 from earmark.metrics import agreement as coefficients
 from earmark.metrics.agreement import AgreementSums, RaterPairs
+from earmark.metrics.classification import balanced_accuracy
 from earmark.metrics.intervals import COEFFICIENT, ENOUGH_UNITS, SHARE
 from earmark.metrics.resampling import Bootstrap, Estimate, Units
 
@@ -261,7 +262,7 @@ def _pooled_kappa(votes: Votes, bootstrap: Bootstrap, scale: str, weighting: Any
 
 
 def human_ceiling(votes: Votes, bootstrap: Bootstrap) -> dict[str, Estimate | int]:
-    """What a person scores at the model's task: against another person, and against the majority of the others.
+    """How well a person predicts: against another person, and against the majority of the others.
 
     pairwise_*: mean over pairs of raters; *_weighted: pairs weigh the items they share; *_pooled: of one symmetric
     table of all pairs of ratings, which few items of a pair do not bias (of accuracy the weighted mean is that).
@@ -289,14 +290,17 @@ def human_ceiling(votes: Votes, bootstrap: Bootstrap) -> dict[str, Estimate | in
     n = int(held_out.sum())
     said_present, said_absent = held_out[:, :2].sum(axis=1) > 0, held_out[:, 2:].sum(axis=1) > 0
     held = bootstrap.with_any(said_present | said_absent, "with such a rating")
-    sides = zip((said_absent, said_present), SIDES, strict=True)
+    sides = zip((said_present, said_absent), reversed(SIDES), strict=True)
     loo = bootstrap.estimates(
         held_out,
         _accuracies,
         n=[n, n],
         why=[NO_LEAVE_ONE_OUT, NO_LEAVE_ONE_OUT if not n else "the majorities are all of one class"],
-        units=[held, min(bootstrap.with_any(of, f"whose others say {name}") for of, name in sides)],
+        units=[held, held],
     )
+    of_sides = [bootstrap.with_any(of, f"whose others say {name}") for of, name in sides]
+    # Columns of decision_contributions: true and false positives, true and false negatives.
+    balanced_loo = balanced_accuracy(held_out[:, [0, 3, 2, 1]], bootstrap, of_sides, n=n, why=loo[1].why or "")
     pooled = bootstrap.estimate(
         pooled_pairs(votes.counts["binary"]),
         lambda sums: coefficients.pairwise_accuracies(sums.reshape(*sums.shape[:-1], 1, 2, 2))[..., 1],
@@ -310,7 +314,7 @@ def human_ceiling(votes: Votes, bootstrap: Bootstrap) -> dict[str, Estimate | in
         **{f"pairwise_{name}": figure for name, figure in zip(names, pairwise_figures, strict=True)},
         "pairwise_balanced_accuracy_pooled": pooled,
         "loo_accuracy": loo[0],
-        "loo_balanced_accuracy": loo[1],
+        "loo_balanced_accuracy": balanced_loo if loo[1].value is not None else loo[1],
         "loo_n_annotations": n,
     }
 

@@ -9,7 +9,7 @@ from typing import Any
 import pandas as pd
 
 from earmark import script
-from earmark.commands.systems import device_of, naming, require_complete, system_of, wants_intervals
+from earmark.commands.systems import device_of, naming, require_complete, system_of, wants_intervals, warn_of_bootstrap
 from earmark.errors import MissingError, shown_path
 from earmark.report.documents import render
 from earmark.report.files import locked, write_together
@@ -41,6 +41,7 @@ from earmark.suites.systems import BackEnd, System
 
 def tell_case(arguments: Namespace) -> int:
     """A system on all protocols, or some."""
+    warn_of_bootstrap(arguments)
     system = system_of(arguments)
     if system.encoder is None:
         raise MissingError("--encoder SPEC or --embeddings FILE: which model? `--encoder logmel` is built in")

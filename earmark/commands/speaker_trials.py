@@ -16,6 +16,7 @@ from earmark.commands.systems import (
     scored,
     system_of,
     wants_intervals,
+    warn_of_bootstrap,
     with_back_end,
 )
 from earmark.errors import EarmarkError, MissingError, shown_path
@@ -32,7 +33,7 @@ from earmark.suites import tidyvoice
 from earmark.suites.backend import cohort_in_trials
 from earmark.suites.systems import System, scores_of_file
 from earmark.suites.trials import Trials, contradicted, read_speakers, read_trials, speakers_of
-from earmark.suites.verification import Units, Verification, compared, evaluate
+from earmark.suites.verification import SpeakerSource, Verification, compared, evaluate
 
 NEEDS_CALIBRATION = ("act_dcf", "cllr")
 ONE_IS_CALIBRATED = (
@@ -40,14 +41,16 @@ ONE_IS_CALIBRATED = (
     "calibration list"
 )
 SIGNED = {
-    Units.SPEAKERS: "speaker-dyadic",
-    Units.LINKED: "linked-utterance-dyadic",
-    Units.UTTERANCES: "utterance-dyadic",
+    SpeakerSource.SPEAKERS: "speaker-dyadic",
+    SpeakerSource.LINKED: "linked-utterance-dyadic",
+    SpeakerSource.UTTERANCES: "utterance-dyadic",
 }
 
 
 def tell_trials(arguments: Namespace) -> int:
     """Any list, evaluated."""
+    warn_of_bootstrap(arguments)
+    require_against(arguments)
     system = with_back_end(system_of(arguments), arguments)
     with locked([arguments.output_dir]):
         script.show(verified(system, arguments, arguments.output_dir))
@@ -56,11 +59,13 @@ def tell_trials(arguments: Namespace) -> int:
 
 def tell_tidyvoice(arguments: Namespace) -> int:
     """A labelled list by language, a submission of the evaluation lists, or both."""
+    warn_of_bootstrap(arguments)
     lists = {name: path for name, path in (("A", arguments.eval_a), ("U", arguments.eval_u)) if path}
     if len(lists) == 1 or not (lists or arguments.trials):
         raise MissingError("--trials FILE (a labelled list), or both --eval-a FILE and --eval-u FILE for a submission")
     if lists and not (arguments.encoder or arguments.embeddings):
         raise MissingError("--encoder SPEC or --embeddings FILE: evaluation lists have no scores yet")
+    require_against(arguments)
     system = with_back_end(system_of(arguments), arguments)
     name = system.encoder.name if system.encoder is not None else (arguments.scores or arguments.trials).stem
     folder = arguments.output_dir / file_name(name)
@@ -70,6 +75,12 @@ def tell_tidyvoice(arguments: Namespace) -> int:
         if arguments.trials:
             script.show(verified(system, arguments, folder, by_language=True))
     return script.COMPLETE
+
+
+def require_against(arguments: Namespace) -> None:
+    """MissingError for --against-calibrate without what it belongs to."""
+    if arguments.against_calibrate and not (arguments.against and arguments.calibrate):
+        raise MissingError("--against-calibrate FILE belongs to --against FILE and --calibrate FILE; give all three.")
 
 
 def submit(lists: Mapping[str, Path], system: System, arguments: Namespace, path: Path) -> str:
@@ -200,8 +211,6 @@ def against(
 
 def calibration_of_other(arguments: Namespace) -> LinearCalibration:
     """What the other system's scores on the calibration list amount to."""
-    if not arguments.calibrate:
-        raise MissingError("--against-calibrate needs --calibrate FILE, the list that both systems are calibrated on.")
     labelled = read_trials(arguments.calibrate)
     scores, missing = scores_of_file(labelled, arguments.against_calibrate)
     require_complete(missing, arguments, arguments.against_calibrate, may_be_left_out=False)
@@ -249,7 +258,7 @@ def summarise(found: Verification, system: System, left_out: Mapping[str, int], 
                 suite="tidyvoice" if arguments.tell is tell_tidyvoice else "trials",
                 protocol="earmark",
                 metric="eer",
-                ci=SIGNED[found.units] if parameters["intervals"] else "none",
+                ci=SIGNED[found.speakers] if parameters["intervals"] else "none",
                 seed=arguments.seed,
                 parameters=parameters_hash(parameters | back_end),
                 data=data_hash(list(inputs)),
@@ -258,7 +267,7 @@ def summarise(found: Verification, system: System, left_out: Mapping[str, int], 
         ),
         **found.counts,
         "resampled": found.resampled,
-        "units": str(found.units),
+        "units": str(found.speakers),
         "threshold": found.threshold,
         "metrics": found.metrics,
         "encoder": system.encoder.description if system.encoder is not None else {},

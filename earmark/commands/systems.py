@@ -126,10 +126,14 @@ def require_complete(
 
 
 def wants_intervals(arguments: Namespace) -> bool:
-    """Whether intervals are asked for; says so where a flag of an earlier release does nothing any more."""
+    """Whether intervals are asked for."""
+    return not (arguments.no_intervals or arguments.bootstrap == 0)
+
+
+def warn_of_bootstrap(arguments: Namespace) -> None:
+    """Say where a flag of an earlier state does nothing any more."""
     if arguments.bootstrap:
         script.warn("--bootstrap has no effect: intervals over speakers need no resampling.", arguments)
-    return not (arguments.no_intervals or arguments.bootstrap == 0)
 
 
 def device_of(system: System) -> str:

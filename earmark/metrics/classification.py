@@ -5,13 +5,21 @@ negatives; scores are sorted once and swept for all replicates together. What do
 missing) is NaN, never 0.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from earmark.metrics.resampling import CHUNK_VALUES, Bootstrap, Estimate, Units, summarise
+from earmark.metrics.resampling import (
+    CHUNK_VALUES,
+    Bootstrap,
+    Contributions,
+    Estimate,
+    Units,
+    mean_of_rates,
+    summarise,
+)
 
 FloatArray = NDArray[np.float64]
 
@@ -100,12 +108,32 @@ def evaluate(scores: ArrayLike, decisions: ArrayLike, labels: ArrayLike, bootstr
         why=[WHY.get(name, ONE_CLASS) for name in DECISION_METRICS],
         units=[units[name] for name in DECISION_METRICS],
     )
+    decided[0] = balanced_accuracy(decision_contributions(decisions, y), bootstrap, bootstrap.units_of_classes(y), n=n)
     values, replicates = ranking_metrics(scores, y), ranking_replicates(scores, y, bootstrap)
     ranked = [
         summarise(value, drawn, n=n, why=ONE_CLASS, units=units[name])
         for name, value, drawn in zip(RANKING_METRICS, values, replicates.T, strict=True)
     ]
     return dict(zip(names, [*decided, *ranked], strict=True))
+
+
+def balanced_accuracy(
+    contributions: Contributions, bootstrap: Bootstrap, units: Sequence[Units], *, n: int, why: str = ONE_CLASS
+) -> Estimate:
+    """Balanced accuracy with an interval that holds where one class is all right or all wrong.
+
+    contributions: (items, 4), as `decision_contributions` gives them. units: those with a positive item and with a
+    negative one.
+    """
+    total = np.asarray(contributions.sum(axis=0), dtype=float)[np.newaxis]
+    replicates = bootstrap.replicates(contributions, recall_and_specificity, 2)
+    return mean_of_rates(recall_and_specificity(total)[0], replicates, n=n, units=units, why=why)
+
+
+def recall_and_specificity(sums: FloatArray) -> FloatArray:
+    """Recall and specificity: (…, 4) sums of `decision_contributions` → (…, 2)."""
+    tp, fp, tn, fn = np.moveaxis(sums, -1, 0)
+    return np.stack([_ratio(tp, tp + fn), _ratio(tn, tn + fp)], axis=-1)
 
 
 def deciding_units(decisions: ArrayLike, labels: ArrayLike, bootstrap: Bootstrap) -> dict[str, Units]:
@@ -212,7 +240,7 @@ def cross_fitted(
     The bootstrap's units are dealt to folds at random, so that each fold has its part of the positives. A fold is
     judged at the threshold that is best on the others. The interval has the mean of two variances: of replicates that
     keep the thresholds, which alone is too small, and of those that choose them anew, too large, since a sample with
-    repeats chooses less steadily than the data did (docs/coverage.md).
+    repeats chooses less steadily than the data did.
 
     scores, labels: (n,). No thresholds where some fold's others hold one class only, or with fewer than two units.
     """
@@ -232,20 +260,27 @@ def cross_fitted(
             hits, present = (w * said) @ y[rows], w @ y[rows]
             called, total = (w * said).sum(axis=1), w.sum(axis=1)
             sums += np.stack([hits, called - hits, total - present - called + hits, present - hits], axis=1)
-        return np.where(np.isfinite(thresholds).all(axis=1), decision_metrics(sums)[:, 0], np.nan)
+        known = np.isfinite(thresholds).all(axis=1, keepdims=True)
+        return np.where(known, recall_and_specificity(sums), np.nan)
 
     once = np.ones((1, len(s)))
     thresholds = chosen(once) if len(inside) > 1 else np.full((1, 1), np.nan)
     if not np.isfinite(thresholds).all():
         return CrossFitted(Estimate(None, n=len(s), why=NO_THRESHOLD))
-    anew, kept = [np.empty(0)], [np.empty(0)]
+    anew, kept = [np.empty((0, 2))], [np.empty((0, 2))]
     for drawn in _item_weights(bootstrap):
         weights = drawn.astype(float)
         anew.append(judged(chosen(weights), weights))
         kept.append(judged(np.repeat(thresholds, len(weights), axis=0), weights))
-    both = [each - np.nanmean(each) if len(each) else each for each in map(np.concatenate, (anew, kept))]
-    value, units = float(judged(thresholds, once)[0]), bootstrap.of_rarer_class(y)
-    estimate = summarise(value, np.concatenate(both), n=len(s), why=ONE_CLASS, units=units)
+    # Replicates around their own means, side by side, so that the variance is the mean of the two.
+    first, second = np.concatenate(anew), np.concatenate(kept)
+    undefined = ~(np.isfinite(first) & np.isfinite(second)).all(axis=1)
+    first[undefined] = second[undefined] = np.nan
+    if len(first) and not undefined.all():
+        first, second = first - np.nanmean(first, axis=0), second - np.nanmean(second, axis=0)
+    both = np.concatenate([first, second])
+    rates = judged(thresholds, once)[0]
+    estimate = mean_of_rates(rates, both, n=len(s), units=bootstrap.units_of_classes(y), why=ONE_CLASS)
     return CrossFitted(estimate, thresholds[0], thresholds[0][fold])
 
 

@@ -11,6 +11,7 @@ FloatArray = NDArray[np.float64]
 IMAGINED_RIGHT, IMAGINED_WRONG = 2.0, 1.0  # votes of each kind that every rater is credited with in advance
 TOLERANCE = 1e-8
 MAX_ITERATIONS = 1000
+MOST_REFITS = 100  # raters without each of whom the model is fitted anew
 
 
 @dataclass(frozen=True)
@@ -68,15 +69,38 @@ def dawid_skene(item: ArrayLike, rater: ArrayLike, vote: ArrayLike, *, n_items: 
     )
 
 
-def posterior_of_others(fit: DawidSkene, item: ArrayLike, rater: ArrayLike, vote: ArrayLike) -> FloatArray:
-    """For each vote, (n,), the probability that its item is positive, by the other votes on the item alone.
+def posteriors_of_others(fit: DawidSkene, item: ArrayLike, rater: ArrayLike, vote: ArrayLike) -> FloatArray:
+    """For each vote, (n,), the probability that its item is positive, as the other raters have it.
 
-    item, rater, vote: as the model was fitted on. NaN where a rater has no sensitivity or specificity.
+    item, rater, vote: as `fit` was fitted on. The model is fitted anew without each rater; with more than MOST_REFITS
+    raters, none of whom matters much then, only the vote is taken out. NaN where others gave one answer only.
     """
     i, r, v = np.asarray(item, dtype=np.int64), np.asarray(rater, dtype=np.int64), np.asarray(vote, dtype=float)
-    own = _evidence(fit.sensitivity, fit.specificity, r, v)
-    others = np.bincount(i, own, len(fit.posterior))[i] - own
-    return np.asarray(special.expit(others + special.logit(fit.prevalence)))
+    n_items, n_raters = len(fit.posterior), len(fit.sensitivity)
+    if n_raters > MOST_REFITS:
+        own = _evidence(fit.sensitivity, fit.specificity, r, v)
+        others = np.bincount(i, own, n_items)[i] - own
+        return np.asarray(special.expit(others + special.logit(fit.prevalence)))
+    found = np.full(len(i), np.nan)
+    for number in range(n_raters):
+        mine = r == number
+        if len(np.unique(v[~mine])) > 1:
+            without = dawid_skene(i[~mine], r[~mine], v[~mine], n_items=n_items, n_raters=n_raters)
+            found[mine] = without.posterior[i[mine]]
+    return found
+
+
+def without_credit(share: ArrayLike, votes: ArrayLike) -> FloatArray:
+    """Sensitivities or specificities without the votes credited in advance, (raters,); in [0, 1].
+
+    votes: (raters,) the weight of the rater's own votes.
+
+    >>> without_credit([0.75], [5.0]).tolist()  # (2 + 4) / (3 + 5)
+    [0.8]
+    """
+    of, n = np.asarray(share, dtype=float), np.asarray(votes, dtype=float)
+    own = of * (n + IMAGINED_RIGHT + IMAGINED_WRONG) - IMAGINED_RIGHT
+    return np.clip(np.divide(own, n, out=of.copy(), where=n > 0), 0.0, 1.0)
 
 
 def standard_errors(
@@ -91,6 +115,8 @@ def standard_errors(
     Sources: Louis (1982), Journal of the Royal Statistical Society B 44:226; White (1982), Econometrica 50:1.
     """
     i, r, v = np.asarray(item, dtype=np.int64), np.asarray(rater, dtype=np.int64), np.asarray(vote, dtype=float)
+    known = np.isfinite(fit.sensitivity)[r]
+    i, r, v = i[known], r[known], v[known]
     voted = np.flatnonzero(np.isfinite(fit.sensitivity))
     place = np.full(len(fit.sensitivity), -1)
     place[voted] = np.arange(len(voted))

@@ -19,7 +19,6 @@ FloatArray = NDArray[np.float64]
 
 P_TARGET, C_MISS, C_FALSE_ALARM = 0.01, 1.0, 1.0
 METRICS = ("eer", "eer_interpolated", "eer_case", "min_dcf", "act_dcf", "cllr", "min_cllr")
-CHUNK_VALUES = 200_000  # trial weights worked on at once: as many as a core's cache holds
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ influence is its loss less its class's mean, and `speaker_pairs` gives the stand
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -39,7 +39,8 @@ FloatArray = NDArray[np.float64]
 BoolArray = NDArray[np.bool_]
 
 # Chosen by simulation (docs/coverage.md); below them an interval is printed with a note.
-ENOUGH_SPEAKERS, ENOUGH_ERRORS, ENOUGH_FREEDOM = 30, 5, 12
+ENOUGH_SPEAKERS, ENOUGH_ERRORS, ENOUGH_FREEDOM = 50, 10, 12
+ENOUGH_FOR_P = 20  # misses and false alarms at the thresholds of two systems' minDCF
 GROUPS = 30  # of speakers that the jackknife leaves out, one after the other
 CANDIDATES = 2000  # thresholds that the interval of minDCF looks at
 ERRORS_OF_RATE = 20  # false alarms at the threshold where their dependence is measured
@@ -51,14 +52,14 @@ class Metric:
     """A metric of a list and what its interval needs.
 
     pairs: what each pair of speakers has to do with its error; None without intervals. errors: misses and false alarms
-    at its threshold, where it has one. is_cost: of errors that weigh very differently, so that few of them tell little.
-    groups: its values without each group of speakers.
+    at its threshold, where it has one. errors_for_p: how many of either a comparison needs; 0 for metrics whose errors
+    weigh alike. groups: its values without each group of speakers.
     """
 
     estimate: Estimate
     pairs: PairSums | None = None
     errors: tuple[int, int] | None = None
-    is_cost: bool = False
+    errors_for_p: int = 0
     groups: FloatArray = field(default_factory=lambda: np.empty(0))
 
 
@@ -93,6 +94,13 @@ class ScoredTrials:
             part[kind] = weight * (loss[kind] - loss[kind].mean()) / kind.sum()
         return self.pairs.sums(part)
 
+    @property
+    def n_speakers(self) -> int:
+        """Speakers with trials of the class, target or non-target, that has fewer."""
+        n = self.pairs.n_speakers
+        sides = ((self.first[kind], self.second[kind]) for kind in (self.labels, ~self.labels))
+        return min(int(np.count_nonzero(np.bincount(a, minlength=n) + np.bincount(b, minlength=n))) for a, b in sides)
+
     def errors(self, threshold: float) -> FloatArray:
         """1 for a miss or a false alarm at a threshold, else 0."""
         return np.where(self.labels, self.scores < threshold, self.scores >= threshold).astype(float)
@@ -109,8 +117,8 @@ def with_intervals(
     """{metric: its estimate with an interval}.
 
     values: {metric: its value and threshold}, of eer, eer_interpolated, eer_case, min_dcf, act_dcf, cllr, min_cllr; the
-    last two have no threshold. watch: given the groups of the jackknife and
-    how many there are, passes them on; for a progress bar.
+    last two have no threshold. watch: given the groups of the jackknife and how many there are, passes them on; for a
+    progress bar.
     """
     ordered = SortedTrials.of(trials.scores, trials.labels)
     pooled = ordered.pooled(*ordered.counts())
@@ -125,7 +133,26 @@ def with_intervals(
             found[name] = _min_cllr(trials, point.rate, ordered, pooled, watch)
         else:
             found[name] = _error_rate(trials, point, pooled, on_hull=name == "eer")
-    return found
+    return _at_chance(found)
+
+
+def _at_chance(found: dict[str, Metric]) -> dict[str, Metric]:
+    """Upper ends where scores may say nothing: there the hull lies below .5 and the best recalibration below 1.
+
+    The hull's equal error rate is at most the interpolated one, and so is its interval's upper end otherwise; where the
+    latter's interval reaches .5, minCllr may be 1.
+    """
+    if not {"eer", "eer_interpolated"} <= set(found):
+        return found
+    between = found["eer_interpolated"].estimate
+    changed = dict(found)
+    hull = found["eer"].estimate
+    if hull.high is not None and between.high is not None:
+        changed["eer"] = replace(found["eer"], estimate=replace(hull, high=max(hull.high, between.high)))
+    least = found["min_cllr"].estimate if "min_cllr" in found else None
+    if least is not None and least.high is not None and between.high is not None and between.high >= 0.5:
+        changed["min_cllr"] = replace(found["min_cllr"], estimate=replace(least, high=1.0))
+    return changed
 
 
 def _metric(
@@ -135,16 +162,18 @@ def _metric(
     can_be: Range = SHARE,
     errors: tuple[int, int] | None = None,
 ) -> Metric:
-    spread = pairs.spread()
-    n_speakers = _speakers(pairs)
-    known = interval(value, spread.deviation, units=n_speakers, df=spread.df, values=can_be)
+    spread, n_speakers = pairs.spread(), trials.n_speakers
+    df = min(spread.df, max(n_speakers - 1, 1))
+    known = interval(value, spread.deviation, units=n_speakers, df=df, values=can_be)
     note = _note(n_speakers, trials.units, spread, errors)
     return Metric(_estimate(value, known, len(trials.scores), note, trials.units), pairs, errors)
 
 
 def _estimate(value: float, known: tuple[float, float] | None, n: int, note: str | None, units: str) -> Estimate:
     if known is None:
-        return Estimate(value, n=n, why=f"no interval: it needs two {units} or more")
+        return Estimate(
+            value, n=n, why=f"no interval: it needs two {units} or more of either class, and a value above 0"
+        )
     return Estimate(value, min(known[0], value), max(known[1], value), n, note=note)
 
 
@@ -156,11 +185,12 @@ def _note(n_speakers: int, units: str, spread: Spread, errors: tuple[int, int] |
     """What to know before trusting an interval."""
     notes = []
     if n_speakers < ENOUGH_SPEAKERS:
-        notes.append(f"only {n_speakers} {units}; 95 % intervals need {ENOUGH_SPEAKERS}")
+        notes.append(f"only {n_speakers} {units} with trials of one class; 95 % intervals need {ENOUGH_SPEAKERS}")
     elif spread.deviation > NO_DEVIATION and spread.df < ENOUGH_FREEDOM:
-        notes.append(f"a few {units} make most of the errors (as {spread.df + 1:.0f} independent ones would)")
+        notes.append(f"few {units} make most of the errors: the interval rests on some {spread.df + 1:.0f} of them")
     if errors is not None and min(errors) < ENOUGH_ERRORS:
-        notes.append(f"only {errors[0]:,} misses and {errors[1]:,} false alarms at the threshold")
+        counts = f"{errors[0]:,} misses, {errors[1]:,} false alarms"
+        notes.append(f"few errors at the threshold ({counts}), so the interval is wide")
     return "; ".join(notes) or None
 
 
@@ -201,22 +231,19 @@ def _detection_cost(
     thresholds = np.concatenate([[point.threshold], thresholds])
     misses = np.searchsorted(targets, thresholds) / len(targets)
     alarms = (len(others) - np.searchsorted(others, thresholds)) / len(others)
-    t = t_quantile(max(_speakers_of(trials) - 1, 1))
+    t = t_quantile(max(trials.n_speakers - 1, 1))
     sizes = _effective_sizes(trials, point.threshold, targets, others)
     (low_m, high_m), (low_a, high_a) = _wilson_each(misses, sizes[0], t), _wilson_each(alarms, sizes[1], t)
     cost = of_misses * misses + of_alarms * alarms
     low = cost - np.hypot(of_misses * (misses - low_m), of_alarms * (alarms - low_a))
     high = cost + np.hypot(of_misses * (high_m - misses), of_alarms * (high_a - alarms))
     pairs = trials.influence(trials.errors(point.threshold), of_misses, of_alarms)
-    n_speakers, errors = _speakers(pairs), trials.error_counts(point.threshold)
+    n_speakers, errors = trials.n_speakers, trials.error_counts(point.threshold)
     most = 1.0 if any_threshold else np.inf  # rejecting everything costs 1, whatever the scores
     known = None if n_speakers < 2 else (max(float(low.min()), 0.0), min(float(high.min()), most))
     note = _note(n_speakers, trials.units, Spread(0.0, np.inf), errors)
-    return Metric(_estimate(point.rate, known, len(trials.scores), note, trials.units), pairs, errors, is_cost=True)
-
-
-def _speakers_of(trials: ScoredTrials) -> int:
-    return len(np.unique(np.concatenate([trials.first, trials.second])))
+    enough = ENOUGH_FOR_P if any_threshold else ENOUGH_ERRORS
+    return Metric(_estimate(point.rate, known, len(trials.scores), note, trials.units), pairs, errors, enough)
 
 
 def _candidates(targets: FloatArray, others: FloatArray) -> FloatArray:
@@ -237,8 +264,9 @@ def _effective_sizes(
     for kind, at, n in ((trials.labels, threshold, len(targets)), (~trials.labels, min(some, threshold), len(others))):
         errors = trials.errors(at)[kind]
         rate = float(errors.mean())
-        deviation = trials.pairs.take(kind).sums((errors - rate) / n).spread().deviation
-        sizes.append(min(effective_size(rate, deviation, n), n) if np.isfinite(deviation) else float(n))
+        pairs = trials.pairs.take(kind).sums((errors - rate) / n)
+        deviation = pairs.spread().deviation
+        sizes.append(min(effective_size(rate, deviation, _speakers(pairs)), n) if np.isfinite(deviation) else 1.0)
     return sizes[0], sizes[1]
 
 
@@ -258,8 +286,7 @@ def _min_cllr(
     loss = np.where(trials.labels, np.logaddexp(0, -ratio), np.logaddexp(0, ratio)) / np.log(2)
     pairs = trials.influence(loss, 0.5, 0.5)
     groups = _without_each_group(trials, ordered, watch)
-    spread = pairs.spread()
-    n_speakers = _speakers(pairs)
+    spread, n_speakers = pairs.spread(), trials.n_speakers
     deviation = np.sqrt(max(spread.deviation**2, _jackknife_variance(groups) - _of_two(pairs)))
     centre = min(max(value - _jackknife_bias(groups, value), value / 2), 2 * value, 1.0)
     size = effective_size(value, deviation, n_speakers)
@@ -342,19 +369,21 @@ def difference(first: Metric, second: Metric) -> tuple[Estimate, float | None]:
     value = one.value - other.value
     if first.pairs is None or second.pairs is None or one.low is None or other.low is None:
         return Estimate(value, n=one.n, why=one.why or other.why), None
-    few = [m.errors for m in (first, second) if m.is_cost and m.errors is not None and min(m.errors) < ENOUGH_ERRORS]
+    few = [m.errors for m in (first, second) if m.errors is not None and min(m.errors) < m.errors_for_p]
     pairs = first.pairs - second.pairs
     spread, n_speakers = pairs.spread(), _speakers(pairs)
     if few and spread.deviation > NO_DEVIATION:
         low = value - np.hypot(one.value - one.low, (other.high or 0.0) - other.value)
         high = value + np.hypot((one.high or 0.0) - one.value, other.value - other.low)
-        note = f"only {few[0][0]:,} misses and {few[0][1]:,} false alarms at a threshold: too wide, and no p"
+        counts = f"{few[0][0]:,} misses, {few[0][1]:,} false alarms"
+        note = f"few errors at a threshold ({counts}), so the interval is wide and there is no p"
         return Estimate(value, float(low), float(high), one.n, note=note), None
     deviation = spread.deviation
     if len(first.groups) and len(first.groups) == len(second.groups):
         without = _jackknife_variance(first.groups - second.groups) - _of_two(pairs)
         deviation = float(np.sqrt(max(deviation**2, without)))
     known = interval(value, deviation, units=n_speakers, values=DIFFERENCE)
-    notes = dict.fromkeys(note for note in (one.note, other.note) if note)
+    parts = (part for note in (one.note, other.note) if note for part in note.split("; "))
+    notes = dict.fromkeys(parts)
     estimate = _estimate(value, known, one.n, "; ".join(notes) or None, "speakers")
     return estimate, two_sided_p(value, deviation, n_speakers - 1)

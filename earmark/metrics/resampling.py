@@ -5,26 +5,27 @@ together. A replicate is a vector of multiplicities over units. Every estimate h
 items, so all replicates of it are one matrix product: multiplicities (replicates × units) times contributions
 (units × sums). Nothing is recomputed from the data.
 
-The replicates give the standard error; `metrics.intervals` makes an interval of it. Percentiles of the replicates are
-too narrow with few units and collapse at 0 and 1 (docs/coverage.md).
+The replicates give the standard error; `metrics.intervals` makes an interval of it. Percentiles of the replicates would
+be too narrow with few units and collapse at 0 and 1.
 
 Undefined values are NaN inside and become null, with the reason, in an `Estimate`.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import sparse
 
-from earmark.metrics.intervals import DIFFERENCE, SHARE, Range, few_units, interval, two_sided_p
+from earmark.metrics.intervals import DIFFERENCE, NO_DEVIATION, SHARE, Range, few_units, interval, two_sided_p
 
 FloatArray = NDArray[np.float64]
 Contributions: TypeAlias = FloatArray | sparse.csr_array
 Formula = Callable[[FloatArray], FloatArray]
 
+FEWEST_REPLICATES = 20  # the spread of fewer says next to nothing
 DEFINED_SHARE = 0.9  # an interval from fewer defined replicates than this would describe a different question
 CHUNK_VALUES = 20_000_000  # sums held at once, 160 MB of float64
 
@@ -95,6 +96,11 @@ class Bootstrap:
     def units(self) -> Units:
         """All units."""
         return Units(self.n_units, self.name)
+
+    def units_of_classes(self, labels: ArrayLike) -> tuple[Units, Units]:
+        """The units that have a positive item, and those that have a negative one. labels: (n,) booleans or shares."""
+        y = np.asarray(labels, dtype=float)
+        return self.with_any(y > 0, "with a present item"), self.with_any(y < 1, "with an absent item")
 
     def with_any(self, items: ArrayLike, what: str) -> Units:
         """The units that have an item for which `items`, (n,) booleans, is true; what: how a note calls such units.
@@ -213,19 +219,56 @@ def summarise(
     """
     if not np.isfinite(value):
         return Estimate(None, n=n, why=why or "not defined on these data")
-    defined = replicates[np.isfinite(replicates)]
     if not len(replicates):
         return Estimate(float(value), n=n)
-    if len(defined) < DEFINED_SHARE * len(replicates):
-        return Estimate(
-            float(value),
-            n=n,
-            why=f"no interval: undefined in {len(replicates) - len(defined)} of {len(replicates)} replicates",
-        )
+    defined = replicates[np.isfinite(replicates)]
+    if too_few := _too_few(len(defined), len(replicates)):
+        return Estimate(float(value), n=n, why=too_few)
     found = interval(float(value), standard_error(defined, units.n), units=units.n, values=values)
+    if found is None and units.n >= 2:
+        return Estimate(float(value), n=n, why="no interval: a value of 0 has no scale")
     if found is None:
         return Estimate(float(value), n=n, why=f"no interval: it needs two {units.name} or more")
     return Estimate(float(value), *found, n=n, note=few_units(*units))
+
+
+def _too_few(defined: int, replicates: int) -> str:
+    """Why so many defined replicates give no interval; empty where they do."""
+    if replicates < FEWEST_REPLICATES:
+        return f"no interval: it needs {FEWEST_REPLICATES} replicates or more"
+    if defined < DEFINED_SHARE * replicates:
+        return f"no interval: undefined in {replicates - defined} of {replicates} replicates"
+    return ""
+
+
+def mean_of_rates(
+    rates: ArrayLike, replicates: FloatArray, *, n: int, units: Sequence[Units], why: str = ""
+) -> Estimate:
+    """The mean of two rates, such as recall and specificity, with an interval that holds where one of them is 0 or 1.
+
+    There its replicates do not vary, so that those of the mean would vary too little. Each rate has Wilson's interval
+    on its own units; the distances of their ends from the rates are combined with the replicates' correlation.
+
+    rates: (2,). replicates: (R, 2). units: those that decide either rate.
+    Source: Zou and Donner (2008), Statistics in Medicine 27:1693 (MOVER); Zou (2007), Psychological Methods 12:399.
+    """
+    each = np.asarray(rates, dtype=float)
+    value = float(each.mean())
+    fewest = min(units)
+    known = summarise(value, replicates.mean(axis=1), n=n, units=fewest, why=why)
+    if known.low is None:
+        return known
+    drawn = replicates[np.isfinite(replicates).all(axis=1)]
+    ends = [
+        interval(float(rate), standard_error(column, one.n), units=max(one.n, 2)) or (0.0, 1.0)
+        for rate, column, one in zip(each, drawn.T, units, strict=True)
+    ]
+    spread = drawn.std(axis=0)
+    covariance = float(((drawn - drawn.mean(axis=0)).prod(axis=1)).mean())
+    together = covariance / float(spread.prod()) if (spread > NO_DEVIATION).all() else 0.0
+    below, above = np.abs(np.array(ends) - each[:, np.newaxis]).T
+    half = [float(np.sqrt((d**2).sum() + 2 * together * d.prod())) / 2 for d in (below, above)]
+    return replace(known, low=max(value - half[0], 0.0), high=min(value + half[1], 1.0))
 
 
 def standard_error(replicates: FloatArray, units: int) -> float:

@@ -9,7 +9,7 @@ from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from earmark.report.tables import Table, cell, notes_of, to_markdown
+from earmark.report.tables import Table, cell, notes_of, p_value, to_markdown
 
 
 @cache
@@ -44,4 +44,5 @@ def _environment() -> Environment:
         autoescape=False,  # Markdown and LaTeX, not HTML
     )
     environment.filters["cell"] = cell
+    environment.filters["p_value"] = p_value
     return environment

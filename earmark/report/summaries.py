@@ -77,7 +77,7 @@ class AnonymizeSummary(Common):
 
 
 class Ceiling(Strict):
-    """What a person scores at the model's task."""
+    """How well a person predicts the others."""
 
     pairwise_accuracy: Estimate
     pairwise_balanced_accuracy: Estimate
@@ -196,6 +196,7 @@ class BenchmarkSummary(Common):
     cross_fitted_threshold: CrossFitted
     slices: dict[str, list[SliceMetrics]] = Field(default_factory=dict)
     questions_for_people: int = 0
+    questions_for_people_failed: int = 0
     human_parity: Parity | None = None
     human_parity_cross_fitted: Parity | None = None
     human_ceiling: Ceiling | None

@@ -129,6 +129,17 @@ def cell(value: Any) -> str:
     return str(value)
 
 
+def p_value(value: float | None) -> str:
+    """A p-value as reports print it; one that rounds to 0 is said to be below.
+
+    >>> p_value(0.0321), p_value(1e-9), p_value(None)
+    ('0.032', '< 0.001', '–')
+    """
+    if value is None:
+        return UNDEFINED
+    return "< 0.001" if value < 0.0005 else f"{value:.3f}"
+
+
 def _estimate(estimate: Mapping[str, Any]) -> str:
     if _missing(estimate["value"]):
         return UNDEFINED

@@ -6,7 +6,7 @@ source out does neither, and costs one pass: a query changes its answer only whe
 to it is of one source.
 
 The jackknife counts twice what two sources do to each other, here a query and what is in its way; that part is known
-pair by pair, and taken off once. Without that, intervals are 1.2 to 1.3 times too wide (docs/coverage.md).
+pair by pair, and taken off once. Without that, intervals would be too wide.
 Source: Efron and Stein (1981), The jackknife estimate of variance, Annals of Statistics 9:586, section 4.
 """
 

@@ -17,7 +17,7 @@ FloatArray = NDArray[np.float64]
 Watch = Callable[[Iterator[int], int], Iterable[int]]
 
 
-class Units(StrEnum):
+class SpeakerSource(StrEnum):
     """What counts as a speaker in intervals."""
 
     SPEAKERS = "speakers"
@@ -30,19 +30,20 @@ class Verification:
     """What a labelled, scored list amounts to. details: metrics by name, with what their comparison needs.
 
     threshold: where misses and false alarms of this list are closest, at the interpolated EER; the hull's is reached
-    by randomising between two. case_threshold: at the EER as CASE computes it. units: what counts as a speaker.
+    by randomising between two. case_threshold: at the EER as CASE computes it. speakers: what counts as one in
+    intervals.
     """
 
     details: dict[str, Metric]
     counts: dict[str, int]
     threshold: float
     case_threshold: float
-    units: Units
+    speakers: SpeakerSource
 
     @property
     def resampled(self) -> str:
         """What intervals are over: speakers or utterances."""
-        return "speakers" if self.units == Units.SPEAKERS else "utterances"
+        return "speakers" if self.speakers == SpeakerSource.SPEAKERS else "utterances"
 
     @property
     def metrics(self) -> dict[str, Estimate]:
@@ -92,14 +93,14 @@ def evaluate(
     return Verification(found, _counts(trials, speakers), threshold, by_case, units)
 
 
-def _units(trials: Trials, speakers: list[str] | None) -> tuple[Sequence[str], Units]:
+def _units(trials: Trials, speakers: list[str] | None) -> tuple[Sequence[str], SpeakerSource]:
     """The speaker of each of trials.names, or what stands for it."""
     if speakers is not None:
-        return speakers, Units.SPEAKERS
+        return speakers, SpeakerSource.SPEAKERS
     linked = linked_speakers(trials)
     if linked is not None:
-        return linked, Units.LINKED
-    return list(map(str, trials.names)), Units.UTTERANCES
+        return linked, SpeakerSource.LINKED
+    return list(map(str, trials.names)), SpeakerSource.UTTERANCES
 
 
 def compared(first: Verification, second: Verification) -> dict[str, tuple[Estimate, float | None]]:

@@ -14,17 +14,17 @@ import pandas as pd
 from scipy.stats import norm
 
 from earmark.annotation.parity import Places, human_parity
-from earmark.annotation.raters import dawid_skene_estimates, fit_dawid_skene
+from earmark.annotation.raters import dawid_skene_estimates, fit_dawid_skene, with_the_others
 from earmark.annotation.reliability import Votes, agreement, human_ceiling, pair_kappas
 from earmark.annotation.subsets import subsets
 from earmark.metrics.classification import decision_contributions, decision_metrics
-from earmark.metrics.dawid_skene import posterior_of_others
+from earmark.metrics.dawid_skene import posteriors_of_others
 from earmark.metrics.resampling import Bootstrap, Estimate
 from tests.coverage.framework import Scenario
 
 ITEMS, REPLICATES, LARGE = 3, 300, 20_000
 AGAINST_ALL = "model against the majority of all, less person"
-SUBSET = subsets()["emolia-dim"]
+SUBSET, ORDINAL = subsets()["emolia-dim"], subsets()["emolia-emo"]
 
 
 @dataclass(frozen=True)
@@ -40,6 +40,7 @@ class People:
     spread: float = 0.0
     diligence: float = 1.0
     of_item: int = 3
+    ordinal: bool = False  # three levels: absent, weakly and strongly present
 
     def right(self) -> np.ndarray:
         """Each rater's chance to be right, and so sensitivity and specificity."""
@@ -56,17 +57,30 @@ class People:
         rater = np.sort(order[:, : self.of_item], axis=1).ravel()
         item = np.repeat(np.arange(n), self.of_item)
         vote = np.where(rng.random(len(item)) < self.right()[rater], present[item], ~present[item]).astype(np.int64)
-        counts = np.zeros((n, 2), dtype=np.int64)
-        np.add.at(counts, (item, vote), 1)
         names = [f"user_{r}" for r in range(self.raters)]
-        votes = Votes(SUBSET, pd.DataFrame(index=range(n)), {"binary": counts}, item, rater, vote, names)
+        counts = {"binary": counted(item, vote, n, 2)}
+        if self.ordinal:
+            strong = (latent > norm.isf(self.present / 2))[item]
+            vote = vote * (1 + (rng.random(len(item)) < np.where(strong, 0.7, 0.3)))
+            counts["ordinal"] = counted(item, vote, n, 3)
+        subset = ORDINAL if self.ordinal else SUBSET
+        votes = Votes(subset, pd.DataFrame(index=range(n)), counts, item, rater, vote, names)
         replicates = 0 if clips == LARGE else REPLICATES
         return votes, Bootstrap.of(np.repeat(np.arange(clips), ITEMS), replicates, rng), present
+
+
+def counted(item: np.ndarray, rating: np.ndarray, n: int, q: int) -> np.ndarray:
+    """How many people put each of n items into each of q categories."""
+    counts = np.zeros((n, q), dtype=np.int64)
+    np.add.at(counts, (item, rating), 1)
+    return counts
 
 
 def figures(votes: Votes, bootstrap: Bootstrap) -> dict[str, Estimate]:
     """Coefficients, means over pairs, pooled values, and the human ceiling."""
     found: dict[str, Any] = agreement(votes, bootstrap, required=3) | pair_kappas(votes, bootstrap)[0]
+    of_raters = dict(zip(("agreement", "kappa"), with_the_others(votes, bootstrap), strict=True))
+    found |= {f"{name} of a rater with the others": each[0] for name, each in of_raters.items()}
     return found | {k: v for k, v in human_ceiling(votes, bootstrap).items() if isinstance(v, Estimate)}
 
 
@@ -102,7 +116,7 @@ def parity_estimates(rng: np.random.Generator, people: People, labels: str) -> M
     if labels == "dawid-skene":
         fit = fit_dawid_skene(votes)
         vote = votes.codes("binary")
-        places = Places.of_ratings(votes.item, vote, posterior_of_others(fit, votes.item, votes.rater, vote))
+        places = Places.of_ratings(votes.item, vote, posteriors_of_others(fit, votes.item, votes.rater, vote))
     else:
         soft, unanimous = labels == "soft", labels == "unanimous"
         places = Places.of_counts(counts[:, 1], counts.sum(axis=1), soft=soft, unanimous=unanimous)
@@ -131,7 +145,7 @@ def scenario(size: str, people: People, **further: Any) -> Scenario:
     return Scenario("Agreement", size, draw, truth, **further)
 
 
-def parity(clips: int, of_item: int, labels: str) -> Scenario:
+def parity(clips: int, of_item: int, labels: str, *loose: str) -> Scenario:
     """A model in each person's place."""
     people = People(clips, 0.4, raters=of_item, of_item=of_item, accuracy=0.8)
     size = f"{clips} clips of {ITEMS} items, {of_item} raters each, {labels}"
@@ -140,7 +154,7 @@ def parity(clips: int, of_item: int, labels: str) -> Scenario:
         size,
         partial(parity_estimates, people=people, labels=labels),
         no_difference,
-        loose=frozenset({AGAINST_ALL}),
+        loose=frozenset({AGAINST_ALL, *loose}),
     )
 
 
@@ -150,13 +164,22 @@ def reliability(size: str, people: People, **further: Any) -> Scenario:
     return Scenario("Dawid-Skene", size, draw, truth, **further)
 
 
+OF_RATERS = frozenset({"agreement of a rater with the others", "kappa of a rater with the others"})
+RELIABILITY = frozenset({"ds_sensitivity", "ds_specificity"})
 MEANS = frozenset({"cohen_kappa_binary_mean", "pairwise_accuracy", "pairwise_balanced_accuracy"})
 SCENARIOS = [
     scenario("40 clips of 3 items, half present", People(40, 0.5)),
+    scenario("60 clips of 3 items, three levels", People(60, 0.5, ordinal=True)),
     scenario("100 clips of 3 items, 10% present, raters differ", People(100, 0.1, accuracy=0.9, spread=0.06)),
-    scenario("30 clips, eight raters of unequal diligence", People(30, 0.4, raters=8, diligence=10), noted=MEANS),
+    scenario(
+        "30 clips, eight raters of unequal diligence", People(30, 0.4, raters=8, diligence=10), noted=MEANS | OF_RATERS
+    ),
     *(parity(60, of_item, "majority") for of_item in (3, 4)),
     *(parity(60, 4, labels) for labels in ("soft", "unanimous", "dawid-skene")),
+    # Two others hardly determine the model, so that the reference varies; it is the same for model and person.
+    parity(60, 3, "dawid-skene", "model", "person"),
     reliability("240 clips of 3 items, 40% present", People(240, 0.4)),
-    reliability("60 clips of 3 items, 3% present", People(60, 0.03), noted=frozenset({"ds_sensitivity"})),
+    reliability("240 clips of 3 items, 40% present, good raters", People(240, 0.4, accuracy=0.97)),
+    reliability("120 clips of 3 items, 40% present, good raters", People(120, 0.4, accuracy=0.97), noted=RELIABILITY),
+    reliability("60 clips of 3 items, 3% present", People(60, 0.03), noted=RELIABILITY),
 ]

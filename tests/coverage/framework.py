@@ -28,7 +28,7 @@ class Scenario:
     draw: a data set's estimates and p-values by name. truth: {estimate: the value of a very large data set}; None takes
     the mean over the data sets, for estimates whose meaning hangs on the size of the test set. noted: names below the
     size at which their intervals hold, which must say so in a note; they are in the table without being held.
-    loose: {name: why its width, coverage or rate of rejection is reported and not held}.
+    loose: names that are reported and not held, since they are known to be too wide, or are there to show a fault.
     """
 
     area: str
@@ -65,6 +65,7 @@ class Result:
     noted: float = 0.0
     without: float = 0.0  # data sets in which it had no interval or no p-value
     held: bool = True
+    has_truth: bool = True  # of its own, not the mean of the estimates
 
 
 def simulate(scenario: Scenario, data_sets: int | None = None) -> list[Result]:
@@ -106,6 +107,7 @@ def _of_estimates(name: str, found: list[Any], truth: float | None, held: bool) 
         noted=float(np.mean([each.note is not None for each in found])),
         without=1 - len(with_interval) / len(found),
         held=held,
+        has_truth=truth is not None,
     )
 
 

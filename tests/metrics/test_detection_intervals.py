@@ -72,7 +72,7 @@ def test_no_errors_at_all_leave_open_what_so_many_speakers_can_show():
     found = evaluated(scores, labels, who, other)["eer"]
     assert found.estimate.value == found.estimate.low == 0
     assert found.estimate.high == pytest.approx(wilson(0.0, 40, 2.0227)[1], abs=1e-4)
-    assert "only 0 misses and 0 false alarms" in found.estimate.note
+    assert "few errors at the threshold (0 misses, 0 false alarms)" in found.estimate.note
 
 
 def test_lowest_cost_is_never_more_than_rejecting_everything():

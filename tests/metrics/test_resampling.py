@@ -42,6 +42,7 @@ from earmark.metrics.resampling import (
     Estimate,
     Units,
     mcnemar_exact,
+    mean_of_rates,
     multiplicities,
     paired_difference,
     summarise,
@@ -294,6 +295,7 @@ def test_evaluate_intervals_come_from_the_spread_of_recomputed_replicates(bootst
     }
     assert set(found) == set(direct)
     units = deciding_units(decisions, labels, bootstrap)
+    direct.pop("balanced_accuracy")  # of two rates, see below
     for name, replicates in direct.items():
         spread = np.std(replicates, ddof=1) * np.sqrt(units[name].n / (units[name].n - 1))
         low, high = interval(found[name].value, spread, units=units[name].n)
@@ -337,6 +339,27 @@ def test_summarise_where_every_unit_is_right_gives_wilsons_interval_of_so_many_a
     assert (estimate.note is None) == (count >= 20)
 
 
+def test_mean_of_rates_is_as_wide_as_its_replicates_say_where_neither_rate_is_near_a_bound():
+    rng = generator(1)
+    drawn = rng.multivariate_normal([0.5, 0.5], [[1e-4, 5e-5], [5e-5, 1e-4]], 4000)
+    units = Units(1000, "clips"), Units(1000, "clips")
+    found = mean_of_rates([0.5, 0.5], drawn, n=9, units=units)
+    assert found.high - found.low == pytest.approx(2 * t_quantile(999) * drawn.mean(axis=1).std(), rel=0.01)
+
+
+def test_mean_of_rates_holds_where_one_class_is_all_right():
+    drawn = np.stack([np.ones(200), generator(1).normal(0.9, 0.02, 200)], axis=1)
+    found = mean_of_rates([1.0, 0.9], drawn, n=325, units=(Units(25, "clips"), Units(300, "clips")))
+    of_present = 1 - interval(1.0, 0.0, units=25)[0]
+    assert found.value == pytest.approx(0.95)
+    assert found.value - found.low > of_present / 2
+    assert found.high - found.value < 0.03
+
+
+def test_summarise_of_a_few_replicates_gives_no_interval():
+    assert summarise(0.5, np.array([0.4, 0.6]), n=9, units=Units(30, "clips")).why.endswith("20 replicates or more")
+
+
 @pytest.mark.parametrize("values", [SHARE, COEFFICIENT, COST, DIFFERENCE])
 def test_intervals_stay_within_what_values_can_be_and_hold_the_value(values):
     rng = generator(3)
@@ -349,7 +372,7 @@ def test_intervals_stay_within_what_values_can_be_and_hold_the_value(values):
 def test_interval_needs_two_units():
     assert interval(0.5, 0.1, units=1) is None
     assert (
-        summarise(0.5, np.array([0.4, 0.6]), n=9, units=Units(1, "clips")).why
+        summarise(0.5, np.linspace(0.4, 0.6, 30), n=9, units=Units(1, "clips")).why
         == "no interval: it needs two clips or more"
     )
 
