@@ -19,7 +19,7 @@ from earmark.metrics.resampling import Bootstrap, Estimate, Units
 TOO_FAST_MS = 300
 ENOUGH_RATINGS = 20
 MOST_RATERS = 500  # for intervals of sensitivities: a matrix of twice as many rows and columns is solved
-ENOUGH_CLIPS = 80  # for them: with fewer, what raters are credited with biases them (docs/coverage.md)
+ENOUGH_CLIPS = 100  # for them: with fewer, what raters are credited with biases them (docs/coverage.md)
 NO_COMMON_ITEM = "the rater shares no item with another, or everybody gave one answer"
 NOBODY_ELSE = "no item of theirs has others who are not tied"
 ALL_ALIKE = "they and the others gave one and the same answer throughout"
