@@ -115,8 +115,8 @@ def faults(scenario: Scenario, results: list[Result]) -> list[str]:
     """What does not hold: widths, coverage and rates of rejection of what is held, notes of what is not."""
     found = []
     for one in results:
-        if one.name in scenario.noted and one.noted < 0.9 and one.without < 0.9:
-            found.append(f"{one.name}: noted in {one.noted:.0%} of the data sets")
+        if one.name in scenario.noted and one.noted + one.without < 0.9:
+            found.append(f"{one.name}: noted or without an interval in {one.noted + one.without:.0%} of the data sets")
         if not one.held:
             continue
         for value, (low, high), what in (
