@@ -4,7 +4,7 @@ Reads   nothing: data are drawn
 Writes  docs/coverage.md
 
   uv run --all-extras perf/coverage.py
-  uv run --all-extras perf/coverage.py --only "Human parity" --data-sets 100 --output /tmp/coverage.md
+  uv run --all-extras perf/coverage.py --only "Human parity" --data-sets 100 --output coverage.md
 
 The slow tests hold the same simulations to the same bounds.
 """

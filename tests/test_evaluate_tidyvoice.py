@@ -111,6 +111,7 @@ def test_calibration_on_another_list_makes_likelihood_ratios_and_keeps_the_eer(h
     found = run("--trials", "dev.txt", "--calibrate", "cal.txt")
     assert found["metrics"]["eer"]["value"] == pytest.approx(raw["metrics"]["eer"]["value"])
     assert found["metrics"]["cllr"]["value"] < raw["metrics"]["cllr"]["value"]
+    # Of other pairs than the evaluated ones, 45 of which are targets: fitted on those it would be within .15.
     assert found["metrics"]["cllr"]["value"] - found["metrics"]["min_cllr"]["value"] < 0.2
     assert found["back_end"]["calibration"]["scale"] > 0
     trials = read_trials(here[0] / "out" / "vectors" / "scores.csv.gz")
