@@ -16,36 +16,36 @@ from argparse import ArgumentParser, Namespace
 from collections.abc import Sequence
 from pathlib import Path
 
-from earmark import script
+from earmark import cli
 from earmark.annotation.analysis import Analysis, analyse
 from earmark.annotation.labels import TIES
 from earmark.annotation.subsets import Subset, subsets
 from earmark.annotation.tables import Annotations, leave_out, load_annotations
 from earmark.errors import DataError, MissingError, shown_path
-from earmark.report.documents import render
-from earmark.report.files import write_together
+from earmark.files.atomic import write_together
 from earmark.report.provenance import data_hash, exclusions, parameters_hash, provenance, signature
+from earmark.report.render import render
 from earmark.report.summaries import AnalysisSummary, to_json
 from earmark.report.tables import to_csv, to_tex
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    return script.run(tell, argument_parser(), argv)
+    return cli.run(tell, argument_parser(), argv)
 
 
 def argument_parser() -> ArgumentParser:
-    parser = script.argument_parser(__doc__ or "")
+    parser = cli.argument_parser(__doc__ or "")
     parser.add_argument(
         "--subset", choices=[*subsets(), "all"], default="all", help="which subset (default: all there are)"
     )
-    parser.add_argument("--required-raters", type=script.positive_int, default=3, help="raters of a complete item (3)")
+    parser.add_argument("--required-raters", type=cli.positive_int, default=3, help="raters of a complete item (3)")
     parser.add_argument(
         "--ties", choices=TIES, default="exclude", help="what a tied item is labelled (exclude: nothing)"
     )
     parser.add_argument("--exclude-rater", nargs="+", default=[], metavar="NAME", help="leave these people out")
-    parser.add_argument("--min-reaction-ms", type=script.positive_float, metavar="MS", help="leave faster ratings out")
+    parser.add_argument("--min-reaction-ms", type=cli.positive_float, metavar="MS", help="leave faster ratings out")
     parser.add_argument(
-        "--bootstrap", type=script.natural_int, default=1000, metavar="N", help="replicates per interval (1000)"
+        "--bootstrap", type=cli.natural_int, default=1000, metavar="N", help="replicates per interval (1000)"
     )
     parser.add_argument("--annotations-root", type=Path, default=Path("annotations"))
     parser.add_argument("--output-dir", type=Path, default=Path("analysis_outputs"))
@@ -53,7 +53,7 @@ def argument_parser() -> ArgumentParser:
 
 
 def tell(arguments: Namespace) -> int:
-    chosen = script.chosen(subsets(), arguments.subset)
+    chosen = cli.chosen(subsets(), arguments.subset)
     if arguments.subset == "all":
         chosen = [subset for subset in chosen if (arguments.annotations_root / subset.name).is_dir()]
     if not chosen:
@@ -64,7 +64,7 @@ def tell(arguments: Namespace) -> int:
     summaries = []
     for annotations in loaded:
         name = annotations.subset.name
-        script.warn(
+        cli.warn(
             f"{name}: {len(annotations.ratings):,} ratings" if len(annotations.ratings) else f"{name}: NO RATINGS",
             arguments,
         )
@@ -73,7 +73,7 @@ def tell(arguments: Namespace) -> int:
             ties=arguments.ties,
             required=arguments.required_raters,
             replicates=arguments.bootstrap,
-            rng=script.generator(arguments),
+            rng=cli.generator(arguments),
         )
         summary = to_json(AnalysisSummary, summarise(annotations, found, arguments))
         summaries.append(AnalysisSummary.model_validate_json(summary).model_dump())
@@ -83,8 +83,8 @@ def tell(arguments: Namespace) -> int:
     report, tables = render("analysis.md.j2", summaries=summaries, subsets=subsets())
     contents |= {arguments.output_dir / "report.md": report, arguments.output_dir / "report.tex": to_tex(tables)}
     write_together(contents)
-    script.show(report)
-    return script.COMPLETE
+    cli.show(report)
+    return cli.COMPLETE
 
 
 def load_all(chosen: Sequence[Subset], root: Path) -> list[Annotations]:

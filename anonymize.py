@@ -19,13 +19,13 @@ from pathlib import Path
 
 import pandas as pd
 
-from earmark import script
+from earmark import cli
 from earmark.annotation import pseudonyms
 from earmark.annotation.pseudonyms import Anonymity
 from earmark.annotation.subsets import Subset, subsets
 from earmark.annotation.tables import OPTIONAL, TABLES, RawTables, read_csv, read_tables, required_columns, table_path
 from earmark.errors import DataError, EarmarkError, Fault, MissingError, shown_path
-from earmark.report.files import write_together
+from earmark.files.atomic import write_together
 from earmark.report.provenance import provenance, signature
 from earmark.report.summaries import AnonymizeSummary, to_json
 from earmark.report.tables import to_csv
@@ -47,20 +47,18 @@ class Release:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    return script.run(tell, argument_parser(), argv)
+    return cli.run(tell, argument_parser(), argv)
 
 
 def argument_parser() -> ArgumentParser:
-    parser = script.argument_parser(__doc__ or "")
+    parser = cli.argument_parser(__doc__ or "")
     parser.add_argument(
         "--subset", choices=[*subsets(), "all"], default="all", help="which subset (default: all there are)"
     )
-    parser.add_argument(
-        "--k-min", type=script.positive_int, metavar="N", help="refuse when fewer than N people are alike"
-    )
+    parser.add_argument("--k-min", type=cli.positive_int, metavar="N", help="refuse when fewer than N people are alike")
     parser.add_argument("--drop", nargs="+", default=[], metavar="COLUMN", help="leave these columns of users.csv out")
     parser.add_argument("--keep", nargs="+", default=[], metavar="COLUMN", help="publish these columns too")
-    parser.add_argument("--band-age", type=script.positive_int, metavar="YEARS", help="ages as bands of so many years")
+    parser.add_argument("--band-age", type=cli.positive_int, metavar="YEARS", help="ages as bands of so many years")
     parser.add_argument("--coarsen-times", choices=["day", "month"], help="cut created_at to the day or the month")
     parser.add_argument("--raw-root", type=Path, default=Path("annotations_raw"))
     parser.add_argument("--output-dir", type=Path, default=Path("annotations"))
@@ -68,7 +66,7 @@ def argument_parser() -> ArgumentParser:
 
 
 def tell(arguments: Namespace) -> int:
-    chosen = [s for s in script.chosen(subsets(), arguments.subset) if (arguments.raw_root / s.name).is_dir()]
+    chosen = [s for s in cli.chosen(subsets(), arguments.subset) if (arguments.raw_root / s.name).is_dir()]
     if not chosen:
         known = ", ".join(subsets())
         raise MissingError(
@@ -88,14 +86,14 @@ def tell(arguments: Namespace) -> int:
     write(releases, arguments)
     for release in releases:
         columns = pseudonyms.demographic_columns(release.tables["users"], arguments.keep)
-        script.show(
+        cli.show(
             f"{release.raw.subset.name}: {len(release.names)} people ({release.new} new), "
             f"{len(release.tables['annotations']):,} ratings; {pseudonyms.describe(release.anonymity, columns)}"
         )
         if release.left_out:
             columns_left_out = ", ".join(release.left_out)
-            script.show(f"  not published, since nobody has said what they hold (--keep COLUMN): {columns_left_out}")
-    return script.COMPLETE
+            cli.show(f"  not published, since nobody has said what they hold (--keep COLUMN): {columns_left_out}")
+    return cli.COMPLETE
 
 
 def require_sense(chosen: Sequence[Subset], arguments: Namespace) -> None:

@@ -24,9 +24,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from earmark import script
-from earmark.annotation.evaluation import BANDS, Evaluation, evaluate_answers
-from earmark.annotation.questions import (
+from earmark import cli
+from earmark.annotation.subsets import subsets
+from earmark.audio_text.evaluation import BANDS, Evaluation, evaluate_answers
+from earmark.audio_text.questions import (
     SHARES,
     TIED,
     Questions,
@@ -34,12 +35,8 @@ from earmark.annotation.questions import (
     load_questions,
     probability_of_others,
 )
-from earmark.annotation.subsets import subsets
-from earmark.errors import EarmarkError, MissingError, shown_path
-from earmark.models.http import MAX_REPLY, TOKEN_VARIABLE, Client, StoppedError
-from earmark.models.journal import Journal
-from earmark.models.scorers import Answer
-from earmark.models.scorers.choose import (
+from earmark.audio_text.scorers import Answer
+from earmark.audio_text.scorers.select import (
     MAX_EMBEDDINGS_REPLY,
     Model,
     embeddings_model,
@@ -47,9 +44,12 @@ from earmark.models.scorers.choose import (
     in_process_model,
     sham_model,
 )
-from earmark.report.documents import render
-from earmark.report.files import locked, write_together
+from earmark.errors import EarmarkError, MissingError, shown_path
+from earmark.files.atomic import locked, write_together
+from earmark.models.http import MAX_REPLY, TOKEN_VARIABLE, Client, StoppedError
+from earmark.models.journal import Journal
 from earmark.report.provenance import data_hash, exclusions, parameters_hash, provenance, shown_url, signature
+from earmark.report.render import render
 from earmark.report.summaries import AnalysisSummary, BenchmarkSummary, read_summary, to_json
 from earmark.report.tables import to_csv, to_tex
 
@@ -59,11 +59,11 @@ FILTERS = ("min_raters", "require_3_raters", "exclude_flagged", "unanimous_only"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    return script.run(tell, argument_parser(), argv)
+    return cli.run(tell, argument_parser(), argv)
 
 
 def argument_parser() -> ArgumentParser:
-    parser = script.argument_parser(__doc__ or "")
+    parser = cli.argument_parser(__doc__ or "")
     parser.add_argument(
         "--subset", choices=[*subsets(), "both"], default="both", help="which subset (default: all with labels)"
     )
@@ -77,49 +77,43 @@ def argument_parser() -> ArgumentParser:
     )
     model.add_argument("--device", default="auto", help="cpu, cuda, … (default: a GPU where there is one)")
     model.add_argument("--dtype", choices=["float32", "bfloat16", "float16"], default="float32")
-    model.add_argument("--batch-size", type=script.positive_int, default=16, metavar="N", help="clips at a time (16)")
+    model.add_argument("--batch-size", type=cli.positive_int, default=16, metavar="N", help="clips at a time (16)")
     model.add_argument(
-        "--max-seconds", type=script.positive_float, metavar="S", help="longest piece that the model hears at once"
+        "--max-seconds", type=cli.positive_float, metavar="S", help="longest piece that the model hears at once"
     )
     server = parser.add_argument_group("server")
     server.add_argument("--no-audio-send", action="store_true", help="send the clip's name but not its audio")
-    server.add_argument("--sample-rate", type=script.positive_int, metavar="HZ", help="resample clips before sending")
+    server.add_argument("--sample-rate", type=cli.positive_int, metavar="HZ", help="resample clips before sending")
+    server.add_argument("--concurrency", type=cli.positive_int, default=8, metavar="N", help="requests at a time (8)")
     server.add_argument(
-        "--concurrency", type=script.positive_int, default=8, metavar="N", help="requests at a time (8)"
+        "--timeout", type=cli.positive_float, default=60.0, metavar="S", help="seconds for one reply (60)"
     )
     server.add_argument(
-        "--timeout", type=script.positive_float, default=60.0, metavar="S", help="seconds for one reply (60)"
+        "--retries", type=cli.natural_int, default=5, metavar="N", help="further tries of a request (5)"
     )
     server.add_argument(
-        "--retries", type=script.natural_int, default=5, metavar="N", help="further tries of a request (5)"
+        "--max-wait", type=cli.positive_float, default=300.0, metavar="S", help="seconds for all tries (300)"
     )
-    server.add_argument(
-        "--max-wait", type=script.positive_float, default=300.0, metavar="S", help="seconds for all tries (300)"
-    )
-    server.add_argument("--max-consecutive-failures", type=script.positive_int, default=20, metavar="N")
+    server.add_argument("--max-consecutive-failures", type=cli.positive_int, default=20, metavar="N")
     server.add_argument("--fresh", action="store_true", help="forget what an interrupted run has found")
     items = parser.add_argument_group("which questions")
-    items.add_argument(
-        "--min-raters", type=script.positive_int, default=1, metavar="N", help="rated by N people or more"
-    )
+    items.add_argument("--min-raters", type=cli.positive_int, default=1, metavar="N", help="rated by N people or more")
     items.add_argument("--require-3-raters", action="store_true", help="the same as --min-raters 3")
     items.add_argument("--exclude-flagged", action="store_true", help="leave flagged items out")
     items.add_argument("--unanimous-only", action="store_true", help="items on which at least two people all agree")
     items.add_argument(
         "--limit",
-        type=script.positive_int,
+        type=cli.positive_int,
         metavar="N",
         help="the first N questions, and what lies between them for the comparison with people",
     )
     parser.add_argument("--labels", choices=list(SHARES), default="majority", help="what to hold scores against")
-    parser.add_argument(
-        "--threshold", type=script.finite_float, default=0.0, help="present from this similarity up (0.0)"
-    )
+    parser.add_argument("--threshold", type=cli.finite_float, default=0.0, help="present from this similarity up (0.0)")
     parser.add_argument(
         "--by", nargs="+", default=[], metavar="KEY", help="slice by these keys of the clips' JSON files"
     )
     parser.add_argument(
-        "--bootstrap", type=script.natural_int, default=1000, metavar="N", help="replicates per interval (1000)"
+        "--bootstrap", type=cli.natural_int, default=1000, metavar="N", help="replicates per interval (1000)"
     )
     parser.add_argument("--allow-missing", action="store_true", help="exit 0 although clips are missing")
     parser.add_argument("--analysis-root", type=Path, default=Path("analysis_outputs"))
@@ -136,7 +130,7 @@ def address(text: str) -> str:
 
 
 def tell(arguments: Namespace) -> int:
-    chosen = script.chosen(subsets(), arguments.subset)
+    chosen = cli.chosen(subsets(), arguments.subset)
     if arguments.subset == "both":
         chosen = [subset for subset in chosen if labels_path(arguments.analysis_root, subset).is_file()] or chosen
     every = [
@@ -150,7 +144,7 @@ def tell(arguments: Namespace) -> int:
         if all(complete):
             for folder in folders:  # only now: a second subset that fails must not cost the first its answers
                 (folder / JOURNAL).unlink(missing_ok=True)
-    return script.COMPLETE if all(complete) else script.FAILED
+    return cli.COMPLETE if all(complete) else cli.FAILED
 
 
 def require_keys(every: Sequence[Questions], keys: Sequence[str]) -> None:
@@ -175,7 +169,7 @@ def judge(questions: Questions, folder: Path, arguments: Namespace) -> bool:
         answers,
         threshold=arguments.threshold,
         replicates=arguments.bootstrap,
-        rng=script.generator(arguments),
+        rng=cli.generator(arguments),
         by=arguments.by,
         unanimous_only=arguments.unanimous_only,
         of_others=of_others,
@@ -185,20 +179,18 @@ def judge(questions: Questions, folder: Path, arguments: Namespace) -> bool:
     errors = sum(bool(a.error) for a in answers[:n]) - missing
     further_missing = sum(a.error.endswith(NO_CLIP) for a in answers[n:])
     further_errors = sum(bool(a.error) for a in answers[n:]) - further_missing
-    script.show(write(questions, result, model, (missing, errors), folder, arguments))
+    cli.show(write(questions, result, model, (missing, errors), folder, arguments))
     name = questions.subset.name
     if errors or missing:
-        script.warn(
-            f"{name}: {missing} questions lack their clip, {errors} failed; predictions.csv says why", arguments
-        )
+        cli.warn(f"{name}: {missing} questions lack their clip, {errors} failed; predictions.csv says why", arguments)
     if further_errors or further_missing:
-        script.warn(
+        cli.warn(
             f"{name}: of {len(questions.further)} further questions for the comparison with people, {further_missing} "
             f"lack their clip and {further_errors} failed ({next(a.error for a in answers[n:] if a.error)})",
             arguments,
         )
     if not len(questions.table):
-        script.warn(f"{name}: NO QUESTIONS are left to ask", arguments)
+        cli.warn(f"{name}: NO QUESTIONS are left to ask", arguments)
     all_there = not (missing or further_missing) or arguments.allow_missing
     return not errors and not further_errors and all_there
 
@@ -253,7 +245,7 @@ def served_model(journal_path: Path, arguments: Namespace) -> Iterator[Model]:
     pace = {key: getattr(arguments, key) for key in ("concurrency", "max_consecutive_failures")}
     with Journal(journal_path) as journal:
         if len(journal):
-            script.warn(f"Continuing with {len(journal):,} answers from before; --fresh starts over.", arguments)
+            cli.warn(f"Continuing with {len(journal):,} answers from before; --fresh starts over.", arguments)
         try:
             if arguments.endpoint:
                 yield endpoint_model(client, journal, send_audio=not arguments.no_audio_send, **pace)
@@ -273,12 +265,12 @@ def answer(questions: Questions, model: Model, arguments: Namespace) -> list[Ans
     name, paths = questions.subset.name, questions.clips
     with ThreadPoolExecutor() as pool:
         verdicts = pool.map(questions.clip_fault, paths)
-        checked = script.progress(verdicts, arguments, total=len(paths), what=f"{name}: clips", unit="clip")
+        checked = cli.progress(verdicts, arguments, total=len(paths), what=f"{name}: clips", unit="clip")
         faults = dict(zip(paths, checked, strict=True))
     answers = [Answer(None, faults[path]) for path in questions.table["audio_path"]]
     usable = [i for i, known in enumerate(answers) if not known.error]
     asked = [questions.ask(i) for i in usable]
-    bar = script.progress(model.scorer(asked), arguments, total=len(asked), what=f"{name}: questions", unit="q")
+    bar = cli.progress(model.scorer(asked), arguments, total=len(asked), what=f"{name}: questions", unit="q")
     for i, found in bar:
         answers[usable[i]] = found
         if model.traffic:

@@ -22,16 +22,16 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from earmark import script
-from earmark.audio.carriers import build
-from earmark.commands.speaker_case import tell_case
-from earmark.commands.speaker_files import tell_carriers, tell_check, tell_download, tell_leaderboard, tell_verify
-from earmark.commands.speaker_trials import tell_tidyvoice, tell_trials
+from earmark import cli
+from earmark.files.atomic import locked
 from earmark.models.http import TOKEN_VARIABLE
-from earmark.report.files import locked
-from earmark.suites import case, case_files
-from earmark.suites.backend import TOP_N
-from earmark.suites.case_evaluation import PUBLISHED, STRICT
+from earmark.speaker.back_end import TOP_N
+from earmark.speaker.case import files, protocols
+from earmark.speaker.case.commands import tell_carriers, tell_check, tell_download, tell_leaderboard, tell_verify
+from earmark.speaker.case.evaluation import PUBLISHED, STRICT
+from earmark.speaker.case.run import tell_case
+from earmark.speaker.case.simulate.build import build
+from earmark.speaker.run import tell_tidyvoice, tell_trials
 
 OUTPUT = Path("benchmark_outputs/speaker")
 TRIALS = (
@@ -47,7 +47,7 @@ DEMO = OUTPUT / "demo-carriers"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    return script.run(lambda arguments: arguments.tell(arguments), argument_parser(), argv)
+    return cli.run(lambda arguments: arguments.tell(arguments), argument_parser(), argv)
 
 
 def tell_demo(arguments: Namespace) -> int:
@@ -56,13 +56,13 @@ def tell_demo(arguments: Namespace) -> int:
     asked.argv = arguments.argv
     with locked([DEMO]):
         building = build(DEMO_SPEECH, DEMO, seed=asked.seed, processes=2, trials_per_protocol=(1000, 1000))
-        for _ in script.progress(building, asked, total=len(building), what="carriers", unit="file"):
+        for _ in cli.progress(building, asked, total=len(building), what="carriers", unit="file"):
             pass
     return tell_case(asked)
 
 
 def argument_parser() -> ArgumentParser:
-    parser = script.argument_parser(__doc__ or "")
+    parser = cli.argument_parser(__doc__ or "")
     parser.set_defaults(tell=tell_demo, script=Path(__file__))
     parser.set_defaults(token=os.environ.get(TOKEN_VARIABLE), hub_token=os.environ.get("HF_TOKEN"))
     commands = parser.add_subparsers(metavar="COMMAND")
@@ -76,7 +76,7 @@ def argument_parser() -> ArgumentParser:
 
 def add_case(commands: Any) -> None:
     """The CASE benchmark."""
-    case_ = script.subcommand(
+    case_ = cli.subcommand(
         commands,
         "case",
         tell_case,
@@ -104,7 +104,7 @@ def add_lists(commands: Any) -> None:
         ("trials", tell_trials, "any trial list", TRIALS),
         ("tidyvoice", tell_tidyvoice, "TidyVoice: across languages, and its submission", TIDYVOICE),
     ):
-        command = script.subcommand(commands, name, story, summary, examples)
+        command = cli.subcommand(commands, name, story, summary, examples)
         command.add_argument("--trials", type=Path, required=name == "trials", metavar="FILE", help="a labelled list")
         source = command.add_mutually_exclusive_group()
         add_encoder(source)
@@ -129,7 +129,7 @@ def add_lists(commands: Any) -> None:
 
 def add_carriers(commands: Any) -> None:
     """A benchmark of one's own."""
-    made = script.subcommand(
+    made = cli.subcommand(
         commands,
         "carriers",
         tell_carriers,
@@ -139,16 +139,16 @@ def add_carriers(commands: Any) -> None:
     made.add_argument("clean", type=Path, help="a folder spk/…/file, or a CSV of path, speaker and perhaps gender")
     made.add_argument("--output-dir", type=Path, required=True)
     made.add_argument("--protocols", nargs="+", default=[], metavar="NAME", help="some of the 24 (all)")
-    made.add_argument("--processes", type=script.positive_int, default=1, metavar="N", help="at work together (1)")
+    made.add_argument("--processes", type=cli.positive_int, default=1, metavar="N", help="at work together (1)")
     made.add_argument("--noises", type=Path, metavar="DIR", help="recordings of noise instead of the built-in noise")
     made.add_argument("--rooms", type=Path, metavar="DIR", help="impulse responses instead of the built-in rooms")
-    made.add_argument("--trials", nargs=2, type=script.positive_int, default=[5000, 5000], metavar=("TARGET", "OTHER"),
+    made.add_argument("--trials", nargs=2, type=cli.positive_int, default=[5000, 5000], metavar=("TARGET", "OTHER"),
                       help="trials of each protocol, where the speech allows (5000 5000)")  # fmt: skip
 
 
 def add_submissions(commands: Any) -> None:
     """What becomes of results."""
-    board = script.subcommand(
+    board = cli.subcommand(
         commands,
         "leaderboard",
         tell_leaderboard,
@@ -157,7 +157,7 @@ def add_submissions(commands: Any) -> None:
     )
     board.add_argument("results", type=Path, nargs="*", metavar="FILE", help="results.json files")
     board.add_argument("--output-dir", type=Path, default=OUTPUT / "case")
-    check = script.subcommand(
+    check = cli.subcommand(
         commands,
         "check",
         tell_check,
@@ -174,7 +174,7 @@ def add_submissions(commands: Any) -> None:
 
 def add_files(commands: Any) -> None:
     """The official files."""
-    fetched = script.subcommand(
+    fetched = cli.subcommand(
         commands,
         "download",
         tell_download,
@@ -183,11 +183,11 @@ def add_files(commands: Any) -> None:
     )
     fetched.add_argument("--output-dir", type=Path, required=True)
     fetched.add_argument(
-        "--conditions", nargs="+", choices=case.facts()["categories"], metavar="NAME", help="some (all)"
+        "--conditions", nargs="+", choices=protocols.facts()["categories"], metavar="NAME", help="some (all)"
     )
-    fetched.add_argument("--sets", nargs="+", choices=case_files.SETS, metavar="NAME", help="one of two (both)")
-    fetched.add_argument("--hub", default=case_files.HUB, metavar="URL", help=f"({case_files.HUB})")
-    verify = script.subcommand(
+    fetched.add_argument("--sets", nargs="+", choices=files.SETS, metavar="NAME", help="one of two (both)")
+    fetched.add_argument("--hub", default=files.HUB, metavar="URL", help=f"({files.HUB})")
+    verify = cli.subcommand(
         commands,
         "verify",
         tell_verify,
@@ -211,7 +211,7 @@ def add_embedding(parser: ArgumentParser) -> None:
     """Flags that say how a model runs."""
     parser.add_argument("--device", default="auto", help="cpu, cuda, … (default: a GPU where there is one)")
     parser.add_argument("--dtype", choices=["float32", "bfloat16", "float16"], default="float32")
-    parser.add_argument("--batch-size", type=script.positive_int, default=16, metavar="N", help="clips at a time (16)")
+    parser.add_argument("--batch-size", type=cli.positive_int, default=16, metavar="N", help="clips at a time (16)")
     parser.add_argument("--store", type=Path, default=Path("benchmark_outputs/embeddings"), help="embeddings so far")
 
 
@@ -221,7 +221,7 @@ def add_back_end(parser: ArgumentParser) -> None:
     parser.add_argument("--cohort", type=Path, metavar="FILE", help="`utterance speaker` lines: AS-norm against them")
     parser.add_argument(
         "--top-n",
-        type=script.positive_int,
+        type=cli.positive_int,
         default=TOP_N,
         metavar="N",
         help=f"nearest speakers of the cohort that count ({TOP_N})",
@@ -232,10 +232,10 @@ def add_back_end(parser: ArgumentParser) -> None:
 
 def add_statistics(parser: ArgumentParser) -> None:
     """Flags that say what is made of scores."""
-    parser.add_argument("--p-target", type=script.probability, default=0.01, help="prior of the costs (0.01)")
+    parser.add_argument("--p-target", type=cli.probability, default=0.01, help="prior of the costs (0.01)")
     parser.add_argument("--allow-missing", action="store_true", help="leave trials without a score out, and count them")
     parser.add_argument("--no-intervals", action="store_true", help="values alone, which is faster")
-    parser.add_argument("--bootstrap", type=script.natural_int, metavar="N", help=SUPPRESS)  # once: replicates
+    parser.add_argument("--bootstrap", type=cli.natural_int, metavar="N", help=SUPPRESS)  # once: replicates
 
 
 if __name__ == "__main__":

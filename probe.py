@@ -23,13 +23,13 @@ from argparse import ArgumentParser, ArgumentTypeError
 from collections.abc import Sequence
 from pathlib import Path
 
-from earmark import script
-from earmark.commands.probe_others import tell_check, tell_download, tell_list
-from earmark.commands.probe_run import tell_run
-from earmark.models.encoders.checks import LONGEST
+from earmark import cli
+from earmark.models.encoders.conformance.runner import LONGEST
 from earmark.models.http import TOKEN_VARIABLE
-from earmark.probes.language_model import PUBLISHED_MODEL
-from earmark.suites.task_downloads import ZENODO
+from earmark.probing.commands import tell_check, tell_download, tell_list
+from earmark.probing.downloads import ZENODO
+from earmark.probing.heads.llm_asr import PUBLISHED_MODEL
+from earmark.probing.run import tell_run
 
 DEMO = Path(__file__).resolve().parent / "dataset/speaker-demo/tasks"
 DEMO_TASKS = ("voice", "language", "tempo")
@@ -40,7 +40,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     words = list(sys.argv[1:] if argv is None else argv)
     if asked_for(words) not in {*COMMANDS, "-h", "--help", "--version"}:
         words = ["run", *words]
-    return script.run(lambda arguments: arguments.tell(arguments), argument_parser(), words)
+    return cli.run(lambda arguments: arguments.tell(arguments), argument_parser(), words)
 
 
 def asked_for(words: Sequence[str]) -> str:
@@ -52,10 +52,10 @@ def asked_for(words: Sequence[str]) -> str:
 
 
 def argument_parser() -> ArgumentParser:
-    parser = script.argument_parser(__doc__ or "")
+    parser = cli.argument_parser(__doc__ or "")
     parser.set_defaults(script=Path(__file__), token=os.environ.get(TOKEN_VARIABLE), embeddings=None)
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
-    run = script.subcommand(commands, "run", tell_run, "probe an encoder; what happens without a command")
+    run = cli.subcommand(commands, "run", tell_run, "probe an encoder; what happens without a command")
     run.add_argument(
         "--encoder", default="logmel", metavar="SPEC", help="logmel, FILE.py, onnx:FILE, hf:ID, … (logmel)"
     )
@@ -65,13 +65,13 @@ def argument_parser() -> ArgumentParser:
     run.add_argument("--data-root", type=Path, default=Path("data"), metavar="DIR", help="<DIR>/<task>/… (data)")
     run.add_argument("--track", choices=["linear", "knn", "both"], default="both", help="(both)")
     run.add_argument("--protocol", choices=["xares", "strict", "both"], default="both", help="(both)")
-    run.add_argument("--seeds", type=script.positive_int, default=3, metavar="N", help="of the strict protocol (3)")
+    run.add_argument("--seeds", type=cli.positive_int, default=3, metavar="N", help="of the strict protocol (3)")
     run.add_argument("--layers", type=layers, metavar="all|last|0,6,12", help="score layers by themselves (last)")
-    run.add_argument("--shots", type=script.positive_int, metavar="K", help="train on K clips of each class, ten draws")
-    run.add_argument("--bootstrap", type=script.natural_int, default=1000, metavar="N", help="replicates (1000)")
+    run.add_argument("--shots", type=cli.positive_int, metavar="K", help="train on K clips of each class, ten draws")
+    run.add_argument("--bootstrap", type=cli.natural_int, default=1000, metavar="N", help="replicates (1000)")
     run.add_argument("--allow-missing", action="store_true", help="leave unreadable clips out, and count them")
-    run.add_argument("--jobs", type=script.positive_int, default=1, metavar="N", help="tasks at a time (1)")
-    run.add_argument("--batch-size", type=script.positive_int, default=16, metavar="N", help="clips embedded together")
+    run.add_argument("--jobs", type=cli.positive_int, default=1, metavar="N", help="tasks at a time (1)")
+    run.add_argument("--batch-size", type=cli.positive_int, default=16, metavar="N", help="clips embedded together")
     run.add_argument("--store", type=Path, default=Path("benchmark_outputs/embeddings"), help="embeddings so far")
     run.add_argument(
         "--language-model", default=PUBLISHED_MODEL, metavar="ID", help=f"for asr, xares ({PUBLISHED_MODEL})"
@@ -82,14 +82,14 @@ def argument_parser() -> ArgumentParser:
         "--output-dir", type=Path, default=Path("benchmark_outputs/probe"), help="a folder for each encoder"
     )
     add_device(run)
-    check = script.subcommand(commands, "check", tell_check, "whether an encoder keeps what X-ARES asks, and more")
+    check = cli.subcommand(commands, "check", tell_check, "whether an encoder keeps what X-ARES asks, and more")
     check.add_argument("encoder", metavar="SPEC", help="FILE.py, hf:ID, onnx:FILE, logmel, …")
-    check.add_argument("--longest", type=script.positive_float, default=LONGEST, metavar="SECONDS", help="(10 minutes)")
+    check.add_argument("--longest", type=cli.positive_float, default=LONGEST, metavar="SECONDS", help="(10 minutes)")
     add_device(check)
-    listed = script.subcommand(commands, "list", tell_list, "the tasks, and whether their data are here")
+    listed = cli.subcommand(commands, "list", tell_list, "the tasks, and whether their data are here")
     listed.add_argument("tasks", nargs="*", metavar="TASK")
     listed.add_argument("--data-root", type=Path, default=Path("data"), metavar="DIR")
-    fetched = script.subcommand(commands, "download", tell_download, "data of tasks from their Zenodo records")
+    fetched = cli.subcommand(commands, "download", tell_download, "data of tasks from their Zenodo records")
     fetched.add_argument("tasks", nargs="+", metavar="TASK")
     fetched.add_argument("--data-root", type=Path, default=Path("data"), metavar="DIR")
     fetched.add_argument("--zenodo", default=ZENODO, metavar="URL", help=f"({ZENODO})")

@@ -34,10 +34,10 @@ from typing import Any, Literal, TypeVar
 import numpy as np
 from pydantic import BaseModel, Field, ValidationError, field_validator, model_validator
 
-from earmark import script
-from earmark.annotation.clips import sham_stem
+from earmark import cli
+from earmark.audio_text.scorers.sham import sham_similarity
+from earmark.audio_text.scorers.sham_stem import sham_stem
 from earmark.errors import EarmarkError
-from earmark.models.scorers.sham import sham_similarity
 
 DIMENSION, MAX_BODY, LINGER_SECONDS = 64, 32 * 2**20, 2.0
 Number = TypeVar("Number", int, float)
@@ -276,8 +276,8 @@ def latency(text: str) -> tuple[float, float]:
 
 def arguments() -> ArgumentParser:
     """The flags of the server."""
-    parser = script.argument_parser(__doc__ or "")
-    add, size, rate = parser.add_argument, script.positive_int, number(float, 0, 1)
+    parser = cli.argument_parser(__doc__ or "")
+    add, size, rate = parser.add_argument, cli.positive_int, number(float, 0, 1)
     add("--host", default="127.0.0.1", help="address to listen on (default 127.0.0.1: this machine only)")
     add("--port", type=number(int, 0, 65535), default=8765, help="port to listen on, 0 for a free one (default 8765)")
     add("--dimension", type=size, default=DIMENSION, metavar="N", help="size of an embedding (default 64)")
@@ -302,15 +302,15 @@ def serve(args: Namespace) -> int:
     except OSError as error:
         raise EarmarkError(f"{args.host}:{args.port}: {error.strerror}. Give a --port that is free, or 0.") from None
     with server:
-        script.show(server.url)
+        cli.show(server.url)
         sys.stdout.flush()
         server.serve_forever()
-    return script.COMPLETE
+    return cli.COMPLETE
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the server from the command line."""
-    return script.run(serve, arguments(), argv)
+    return cli.run(serve, arguments(), argv)
 
 
 if __name__ == "__main__":

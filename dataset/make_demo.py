@@ -37,8 +37,8 @@ import soxr
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # the script lives one folder below the library
 
 from earmark.annotation.subsets import subsets
+from earmark.cli import argument_parser, generator, run, show
 from earmark.errors import EarmarkError, MissingError
-from earmark.script import argument_parser, generator, run, show
 
 ROOT = Path(__file__).resolve().parents[1]
 FloatArray = npt.NDArray[np.float32]

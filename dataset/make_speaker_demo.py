@@ -33,8 +33,8 @@ import soxr
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # the script lives one folder below the library
 
+from earmark.cli import argument_parser, generator, run, show
 from earmark.errors import EarmarkError, MissingError
-from earmark.script import argument_parser, generator, run, show
 
 DEMO = Path(__file__).resolve().parent / "speaker-demo"
 FloatArray = npt.NDArray[np.float32]

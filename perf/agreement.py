@@ -23,13 +23,13 @@ import pandas as pd
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from earmark import script
+from earmark import cli
 from earmark.annotation.analysis import estimates
 from earmark.annotation.labels import clip_of
 from earmark.annotation.reliability import Votes
 from earmark.annotation.subsets import subsets
 from earmark.annotation.tables import Annotations, load_annotations
-from earmark.metrics.resampling import Bootstrap
+from earmark.metrics.bootstrap import Bootstrap
 
 ROOT = Path(__file__).resolve().parents[1]
 COVERAGE = {1: 4647, 2: 12562, 3: 1366, 4: 57}  # items by number of raters, as published
@@ -38,29 +38,29 @@ SUBSET = "emolia-dim"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    return script.run(tell, argument_parser(), argv)
+    return cli.run(tell, argument_parser(), argv)
 
 
 def argument_parser() -> ArgumentParser:
-    parser = script.argument_parser(__doc__ or "")
-    parser.add_argument("--replicates", type=script.positive_int, default=1000, help="replicates per interval (1000)")
-    parser.add_argument("--baseline-replicates", type=script.positive_int, default=3, help="replicates to time (3)")
+    parser = cli.argument_parser(__doc__ or "")
+    parser.add_argument("--replicates", type=cli.positive_int, default=1000, help="replicates per interval (1000)")
+    parser.add_argument("--baseline-replicates", type=cli.positive_int, default=3, help="replicates to time (3)")
     return parser
 
 
 def tell(arguments: Namespace) -> int:
     with tempfile.TemporaryDirectory() as folder:
-        write_annotations(Path(folder) / SUBSET, script.generator(arguments))
+        write_annotations(Path(folder) / SUBSET, cli.generator(arguments))
         seconds, megabytes = time_script(Path(folder), arguments.replicates)
         annotations = load_annotations(Path(folder) / SUBSET, subsets()[SUBSET])
         with_sums = time_intervals(annotations, arguments.replicates)
         recomputed = time_recomputing(annotations, arguments)
-    script.show(f"analysis.py, whole process: {seconds:.1f} s, peak {megabytes:,.0f} MB")
-    script.show(f"intervals of every estimate, {arguments.replicates:,} replicates")
-    script.show(f"  recomputing each estimate per replicate: {recomputed:,.0f} s")
-    script.show(f"  on sums:                                 {with_sums:.1f} s")
-    script.show(f"  ratio: {recomputed / with_sums:,.0f}")
-    return script.COMPLETE
+    cli.show(f"analysis.py, whole process: {seconds:.1f} s, peak {megabytes:,.0f} MB")
+    cli.show(f"intervals of every estimate, {arguments.replicates:,} replicates")
+    cli.show(f"  recomputing each estimate per replicate: {recomputed:,.0f} s")
+    cli.show(f"  on sums:                                 {with_sums:.1f} s")
+    cli.show(f"  ratio: {recomputed / with_sums:,.0f}")
+    return cli.COMPLETE
 
 
 def write_annotations(folder: Path, rng: np.random.Generator) -> None:
@@ -111,7 +111,7 @@ def time_intervals(annotations: Annotations, replicates: int) -> float:
 
 def time_recomputing(annotations: Annotations, arguments: Namespace) -> float:
     """Seconds of the plain way: draw clips, gather their ratings anew, compute every estimate from them."""
-    rng = script.generator(arguments)
+    rng = cli.generator(arguments)
     ratings = annotations.ratings
     clip = pd.factorize(clip_of(ratings, annotations.subset))[0]
     order = np.argsort(clip, kind="stable")

@@ -18,9 +18,9 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from earmark import script
+from earmark import cli
 from earmark.errors import MissingError
-from earmark.report.files import write_together
+from earmark.files.atomic import write_together
 from earmark.report.tables import to_markdown
 from tests.coverage.framework import COVERED, REJECTED, WIDTH, Result, simulate
 from tests.coverage.test_coverage import SCENARIOS
@@ -48,14 +48,12 @@ HEADERS = ["estimate", "truth", "bias", "width", "covered", "above", "below", "r
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    return script.run(tell, argument_parser(), argv)
+    return cli.run(tell, argument_parser(), argv)
 
 
 def argument_parser() -> ArgumentParser:
-    parser = script.argument_parser(__doc__ or "")
-    parser.add_argument(
-        "--data-sets", type=script.positive_int, metavar="N", help="of each simulation (its own number)"
-    )
+    parser = cli.argument_parser(__doc__ or "")
+    parser.add_argument("--data-sets", type=cli.positive_int, metavar="N", help="of each simulation (its own number)")
     parser.add_argument("--only", default="", metavar="TEXT", help="simulations whose name holds the text")
     parser.add_argument("--output", type=Path, default=ROOT / "docs/coverage.md")
     return parser
@@ -71,7 +69,7 @@ def tell(arguments: Namespace) -> int:
         )
     with ProcessPoolExecutor() as pool:
         done = pool.map(partial(results_of, data_sets=arguments.data_sets), chosen)
-        found = list(script.progress(done, arguments, total=len(chosen), what="simulations", unit="simulation"))
+        found = list(cli.progress(done, arguments, total=len(chosen), what="simulations", unit="simulation"))
     parts, area = [INTRODUCTION], ""
     for number, results in zip(chosen, found, strict=True):
         scenario = SCENARIOS[number]
@@ -82,8 +80,8 @@ def tell(arguments: Namespace) -> int:
         parts.append(f"\n{scenario.size[0].upper() + scenario.size[1:]} ({sets} data sets)\n")
         parts.append(to_markdown(HEADERS, [row_of(one) for one in results]) + "\n")
     write_together({arguments.output: "\n".join(parts)})
-    script.show(f"{arguments.output}: {len(chosen)} simulations, {sum(map(len, found))} estimates and p-values.")
-    return script.COMPLETE
+    cli.show(f"{arguments.output}: {len(chosen)} simulations, {sum(map(len, found))} estimates and p-values.")
+    return cli.COMPLETE
 
 
 def results_of(number: int, data_sets: int | None) -> list[Result]:

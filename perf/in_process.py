@@ -24,10 +24,10 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from earmark import script
-from earmark.models.audio_text import DTYPES, AudioTextModel, load_clap, windows
-from earmark.models.scorers import Question
-from earmark.models.scorers.in_process import InProcessScorer, heard
+from earmark import cli
+from earmark.audio_text.scorers import Question
+from earmark.audio_text.scorers.in_process import InProcessScorer, heard
+from earmark.models.audio_text.loading import DTYPES, AudioTextModel, load_clap, windows
 from tests.models import tiny
 
 RATE = 24_000  # of the published clips
@@ -35,26 +35,26 @@ TEXTS = tuple(f"a voice that conveys feeling number {i}" for i in range(8))
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    return script.run(tell, argument_parser(), argv)
+    return cli.run(tell, argument_parser(), argv)
 
 
 def argument_parser() -> ArgumentParser:
-    parser = script.argument_parser(__doc__ or "")
-    parser.add_argument("--clips", type=script.positive_int, default=32, help="clips (32)")
+    parser = cli.argument_parser(__doc__ or "")
+    parser.add_argument("--clips", type=cli.positive_int, default=32, help="clips (32)")
     parser.add_argument("--seconds", type=float, default=9.0, help="length of a clip (9)")
-    parser.add_argument("--rounds", type=script.positive_int, default=3, help="times that each way is timed (3)")
-    parser.add_argument("--threads", type=script.positive_int, help="of torch (all cores but one, for the decoders)")
+    parser.add_argument("--rounds", type=cli.positive_int, default=3, help="times that each way is timed (3)")
+    parser.add_argument("--threads", type=cli.positive_int, help="of torch (all cores but one, for the decoders)")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda (auto)")
     parser.add_argument("--dtype", choices=DTYPES, default="float32")
-    parser.add_argument("--batch-size", type=script.positive_int, default=8)
-    parser.add_argument("--decoders", type=script.positive_int, default=4)
+    parser.add_argument("--batch-size", type=cli.positive_int, default=8)
+    parser.add_argument("--decoders", type=cli.positive_int, default=4)
     return parser
 
 
 def tell(arguments: Namespace) -> int:
     torch.set_num_threads(arguments.threads or max(1, (os.cpu_count() or 2) - 1))
     with tempfile.TemporaryDirectory() as folder:
-        clips = write_clips(Path(folder) / "clips", arguments, script.generator(arguments))
+        clips = write_clips(Path(folder) / "clips", arguments, cli.generator(arguments))
         checkpoint = tiny.clap(Path(folder) / "model", seconds=10, wide=96, depths=(2, 2, 6, 2))
         model = load_clap(str(checkpoint), arguments.device, arguments.dtype)
         pieces = [model.prepare(piece) for clip in clips for piece in cut(model, clip)]
@@ -66,15 +66,15 @@ def tell(arguments: Namespace) -> int:
         }
         seconds = best(ways, arguments.rounds)
     known = model.description
-    script.show(
+    cli.show(
         f"{len(clips)} clips of {arguments.seconds:g} s, {known['dtype']} on {known['device']}, "
         f"{torch.get_num_threads()} of {os.cpu_count()} cores for torch"
     )
     for name, taken in seconds.items():
-        script.show(f"  {name + ':':13} {taken:6.2f} s, {len(clips) / taken:6.1f} clips/s")
-    script.show(f"  model alone / scorer: {seconds['model alone'] / seconds['scorer']:.2f} (goal 0.90)")
-    script.show(f"  model alone / serial: {seconds['model alone'] / seconds['serial']:.2f}")
-    return script.COMPLETE
+        cli.show(f"  {name + ':':13} {taken:6.2f} s, {len(clips) / taken:6.1f} clips/s")
+    cli.show(f"  model alone / scorer: {seconds['model alone'] / seconds['scorer']:.2f} (goal 0.90)")
+    cli.show(f"  model alone / serial: {seconds['model alone'] / seconds['serial']:.2f}")
+    return cli.COMPLETE
 
 
 def write_clips(folder: Path, arguments: Namespace, rng: np.random.Generator) -> list[Path]:

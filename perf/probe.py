@@ -25,33 +25,33 @@ from numpy.typing import NDArray
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from earmark import script
-from earmark.probes.heads import Fold, Recipe, train_heads
-from earmark.probes.knn import CHOICES_OF_K, SIMILARITIES_AT_ONCE, nearest_classes
-from earmark.probes.selection import selection
+from earmark import cli
+from earmark.probing.heads.knn import CHOICES_OF_K, SIMILARITIES_AT_ONCE, nearest_classes
+from earmark.probing.heads.linear import Fold, Recipe, train_heads
+from earmark.probing.heads.selection import selection
 
 SEEDS, RATES = (0, 1, 2), (1e-4, 3e-4, 1e-3, 3e-3, 1e-2)
 Array = NDArray[Any]
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    return script.run(tell, argument_parser(), argv)
+    return cli.run(tell, argument_parser(), argv)
 
 
 def argument_parser() -> ArgumentParser:
-    parser = script.argument_parser(__doc__ or "")
+    parser = cli.argument_parser(__doc__ or "")
     sizes = {"clips": 20_000, "width": 768, "classes": 50, "frames": 25, "epochs": 10, "batch-size": 32, "rounds": 3}
     for name, size in sizes.items():
-        parser.add_argument(f"--{name}", type=script.positive_int, default=size, help=f"({size:,})")
+        parser.add_argument(f"--{name}", type=cli.positive_int, default=size, help=f"({size:,})")
     parser.add_argument(
-        "--plain-epochs", type=script.positive_int, default=1, help="epochs that the plain way runs, scaled up (1)"
+        "--plain-epochs", type=cli.positive_int, default=1, help="epochs that the plain way runs, scaled up (1)"
     )
     return parser
 
 
 def tell(arguments: Namespace) -> int:
-    x, y = embeddings(arguments, script.generator(arguments))
-    items = script.generator(arguments).permutation(len(x))
+    x, y = embeddings(arguments, cli.generator(arguments))
+    items = cli.generator(arguments).permutation(len(x))
     fold = Fold(0, *np.split(items, [len(x) * 8 // 10, len(x) * 9 // 10]))
     recipe = Recipe("cross_entropy", arguments.classes, arguments.epochs, arguments.batch_size)
     score = selection("accuracy", y)
@@ -75,14 +75,14 @@ def tell(arguments: Namespace) -> int:
             arguments.rounds,
         )
     taken["plain"] *= arguments.epochs / arguments.plain_epochs
-    script.show(f"{len(x):,} clips × {x.shape[1]} × {arguments.classes} classes, {torch.get_num_threads()} threads")
+    cli.show(f"{len(x):,} clips × {x.shape[1]} × {arguments.classes} classes, {torch.get_num_threads()} threads")
     for name, seconds in taken.items():
-        script.show(f"  {name + ':':9} {seconds:7.2f} s")
-    script.show(f"  plain / one:     {taken['plain'] / taken['one']:6.1f} (goal at least 5)")
-    script.show(f"  fifteen / one:   {taken['fifteen'] / taken['one']:6.1f} (goal at most 4)")
-    script.show(f"  fifteen / plain: {taken['fifteen'] / taken['plain']:6.2f}")
-    script.show(f"  nearest / bare:  {taken['nearest'] / taken['bare']:6.2f} (goal at most 1.5)")
-    return script.COMPLETE
+        cli.show(f"  {name + ':':9} {seconds:7.2f} s")
+    cli.show(f"  plain / one:     {taken['plain'] / taken['one']:6.1f} (goal at least 5)")
+    cli.show(f"  fifteen / one:   {taken['fifteen'] / taken['one']:6.1f} (goal at most 4)")
+    cli.show(f"  fifteen / plain: {taken['fifteen'] / taken['plain']:6.2f}")
+    cli.show(f"  nearest / bare:  {taken['nearest'] / taken['bare']:6.2f} (goal at most 1.5)")
+    return cli.COMPLETE
 
 
 def embeddings(arguments: Namespace, rng: np.random.Generator) -> tuple[Array, Array]:

@@ -23,27 +23,25 @@ import requests
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from earmark import script
+from earmark import cli
+from earmark.audio_text.scorers import Question
+from earmark.audio_text.scorers.endpoint import EndpointScorer
 from earmark.models.http import Client
 from earmark.models.journal import Journal
-from earmark.models.scorers import Question
-from earmark.models.scorers.endpoint import EndpointScorer
 
 ROOT = Path(__file__).resolve().parents[1]
 SENTENCES, CLIP_BYTES = 10, 30_000
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    return script.run(tell, argument_parser(), argv)
+    return cli.run(tell, argument_parser(), argv)
 
 
 def argument_parser() -> ArgumentParser:
-    parser = script.argument_parser(__doc__ or "")
-    parser.add_argument(
-        "--questions", type=script.positive_int, default=2000, help="questions at concurrency 32 (2000)"
-    )
-    parser.add_argument("--few", type=script.positive_int, default=100, help="questions one after the other (100)")
-    parser.add_argument("--latency-ms", type=script.positive_int, default=200, help="of the server (200)")
+    parser = cli.argument_parser(__doc__ or "")
+    parser.add_argument("--questions", type=cli.positive_int, default=2000, help="questions at concurrency 32 (2000)")
+    parser.add_argument("--few", type=cli.positive_int, default=100, help="questions one after the other (100)")
+    parser.add_argument("--latency-ms", type=cli.positive_int, default=200, help="of the server (200)")
     return parser
 
 
@@ -60,13 +58,13 @@ def tell(arguments: Namespace) -> int:
         started = time.process_time()
         ask(url, questions, 8, Path(folder) / "cpu.jsonl")
         cpu = (time.process_time() - started) / len(questions)
-    script.show(f"latency {arguments.latency_ms} ms, clips of {CLIP_BYTES // 1000} kB")
-    script.show(f"  the plain way:   {plain:7.1f} questions/s")
-    script.show(f"  concurrency 1:   {serial:7.1f} questions/s, {serial * latency:.1%} of the ideal")
-    script.show(f"  concurrency 32:  {parallel:7.1f} questions/s, {parallel * latency / 32:.1%} of the ideal")
-    script.show(f"  ratio of concurrency 32 to the plain way: {parallel / plain:.1f}")
-    script.show(f"  CPU of the client per request: {1000 * cpu:.2f} ms")
-    return script.COMPLETE
+    cli.show(f"latency {arguments.latency_ms} ms, clips of {CLIP_BYTES // 1000} kB")
+    cli.show(f"  the plain way:   {plain:7.1f} questions/s")
+    cli.show(f"  concurrency 1:   {serial:7.1f} questions/s, {serial * latency:.1%} of the ideal")
+    cli.show(f"  concurrency 32:  {parallel:7.1f} questions/s, {parallel * latency / 32:.1%} of the ideal")
+    cli.show(f"  ratio of concurrency 32 to the plain way: {parallel / plain:.1f}")
+    cli.show(f"  CPU of the client per request: {1000 * cpu:.2f} ms")
+    return cli.COMPLETE
 
 
 @contextmanager

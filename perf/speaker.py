@@ -24,13 +24,13 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from earmark import script
+from earmark import cli
 from earmark.embeddings.store import EmbeddingStore
 from earmark.metrics.detection import equal_error_rate, roc
 from earmark.models.encoders import load_encoder
-from earmark.suites.case import protocols
-from earmark.suites.trials import Trials, speakers_of
-from earmark.suites.verification import evaluate
+from earmark.speaker.case.protocols import protocols
+from earmark.speaker.evaluation import evaluate
+from earmark.speaker.trials import Trials, speakers_of
 
 ROOT = Path(__file__).resolve().parents[1]
 SPEAKERS, UTTERANCES = 1000, 40
@@ -38,14 +38,14 @@ ROUNDS = 3  # of what takes less than a second; the first one pays for fresh mem
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    return script.run(tell, argument_parser(), argv)
+    return cli.run(tell, argument_parser(), argv)
 
 
 def argument_parser() -> ArgumentParser:
-    parser = script.argument_parser(__doc__ or "")
-    parser.add_argument("--trials", type=script.positive_int, default=12_000_000, help="lines of the file (12 million)")
+    parser = cli.argument_parser(__doc__ or "")
+    parser.add_argument("--trials", type=cli.positive_int, default=12_000_000, help="lines of the file (12 million)")
     parser.add_argument("--resemblyzer", action="store_true", help="time Resemblyzer instead of metrics")
-    parser.add_argument("--protocols", type=script.positive_int, default=24, help="lists with intervals (24)")
+    parser.add_argument("--protocols", type=cli.positive_int, default=24, help="lists with intervals (24)")
     return parser
 
 
@@ -64,13 +64,13 @@ def tell_embedding() -> int:
     encoder = load_encoder("resemblyzer", device="cpu")
     with tempfile.TemporaryDirectory() as folder:
         first, second = (seconds(lambda: list(EmbeddingStore(Path(folder)).embed(encoder, files))) for _ in range(2))
-    script.show(f"Resemblyzer, {len(files)} clips: loop {loop:.1f} s, store {first:.1f} s, {loop / first:.2f} times")
-    script.show(f"the second time, from the store: {second:.2f} s")
-    return script.COMPLETE
+    cli.show(f"Resemblyzer, {len(files)} clips: loop {loop:.1f} s, store {first:.1f} s, {loop / first:.2f} times")
+    cli.show(f"the second time, from the store: {second:.2f} s")
+    return cli.COMPLETE
 
 
 def tell_metrics(arguments: Namespace) -> int:
-    rng = script.generator(arguments)
+    rng = cli.generator(arguments)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "scores.txt"
         sorting, eer = time_many(arguments.trials, path, rng)
@@ -88,14 +88,12 @@ def tell_metrics(arguments: Namespace) -> int:
         flags = ["case", folder, "--embeddings", f"{folder}/vectors.npz", "--output-dir", folder]
         case_command = [sys.executable, str(ROOT / "evaluate_speaker.py"), *flags, "--protocol", "published"]
         whole_case = seconds(lambda: subprocess.run(case_command, check=True, stdout=subprocess.DEVNULL))
-    script.show(f"{arguments.trials:,} trials from a file, all metrics: {whole:.1f} s")
-    script.show(f"the same with intervals: {with_intervals:.1f} s, peak of both {megabytes:,.0f} MB")
-    script.show(f"equal error rate of {arguments.trials:,} scores: {eer:.2f} s, {eer / sorting:.2f} times numpy.sort")
-    script.show(
-        f"{arguments.protocols} lists of 10,000 trials, metrics with intervals over speakers: {intervals:.1f} s"
-    )
-    script.show(f"`case`, 24 protocols of 10,000 trials, from embeddings to the report: {whole_case:.1f} s")
-    return script.COMPLETE
+    cli.show(f"{arguments.trials:,} trials from a file, all metrics: {whole:.1f} s")
+    cli.show(f"the same with intervals: {with_intervals:.1f} s, peak of both {megabytes:,.0f} MB")
+    cli.show(f"equal error rate of {arguments.trials:,} scores: {eer:.2f} s, {eer / sorting:.2f} times numpy.sort")
+    cli.show(f"{arguments.protocols} lists of 10,000 trials, metrics with intervals over speakers: {intervals:.1f} s")
+    cli.show(f"`case`, 24 protocols of 10,000 trials, from embeddings to the report: {whole_case:.1f} s")
+    return cli.COMPLETE
 
 
 def time_many(n: int, path: Path, rng: np.random.Generator) -> tuple[float, float]:

@@ -22,7 +22,7 @@ import pytest
 import soundfile
 
 from benchmark import main
-from earmark.models.scorers.sham import sham_similarity
+from earmark.audio_text.scorers.sham import sham_similarity
 from sham_server import Faults, ShamServer, make_server
 
 ROOT = Path(__file__).resolve().parent.parent

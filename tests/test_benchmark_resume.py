@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 import benchmark
-from earmark.annotation.clips import sham_stem
-from earmark.models.scorers.sham import sham_similarity
+from earmark.audio_text.scorers.sham import sham_similarity
+from earmark.audio_text.scorers.sham_stem import sham_stem
 from tests.hostile import Reply, hostile_server
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from earmark.report.documents import definitions
+from earmark.report.render import definitions
 
 ROOT = Path(__file__).resolve().parents[1]
 METRICS = (ROOT / "METRICS.md").read_text(encoding="utf-8")
@@ -60,9 +60,15 @@ def test_the_readme_shows_what_benchmark_prints(tmp_path, capsys):
 
 def test_files_in_the_readme_exist():
     tree = README.split("## The tree")[1].split("```")[1]
-    listed = re.findall(r"^(?:  )?([\w./]+\.(?:py|toml|md))", tree, flags=re.MULTILINE)
-    assert len(listed) > 15
-    assert [name for name in listed if not ((ROOT / name).exists() or (ROOT / "earmark" / name).exists())] == []
+    listed, folders = [], [""]
+    for line in tree.strip().splitlines():
+        name = line.split("  ")[0] if not line.startswith(" ") else line.strip().split("  ")[0]
+        depth = (len(line) - len(line.lstrip())) // 2
+        parent = "".join(folders[: depth + 1])
+        listed += [parent + one for one in name.split(", ")]
+        folders = [*folders[: depth + 1], name] if name.endswith("/") else folders
+    assert len(listed) > 40
+    assert [name for name in listed if not (ROOT / name).exists()] == []
 
 
 def test_no_document_or_code_names_this_machine_or_a_download_host():
@@ -72,7 +78,7 @@ def test_no_document_or_code_names_this_machine_or_a_download_host():
 
 
 def test_tasks_that_documents_name_exist():
-    from earmark.suites.xares import tasks
+    from earmark.probing.tasks import tasks
 
     text = README + (ROOT / "probe.py").read_text(encoding="utf-8")
     named = re.findall(r"(?:--tasks|probe\.py download) ((?:\w+(?:\.toml)? )+)", text)

@@ -12,8 +12,8 @@ import pytest
 import soundfile
 
 import evaluate_speaker
-from earmark.suites.case import facts, protocols
-from earmark.suites.trials import read_trials
+from earmark.speaker.case.protocols import facts, protocols
+from earmark.speaker.trials import read_trials
 
 ROOT = Path(__file__).resolve().parents[1]
 

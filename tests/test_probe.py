@@ -21,14 +21,14 @@ import soundfile
 pytest.importorskip("torch", reason="the extra `torch` is not installed")
 
 import probe
-from earmark.commands import probe_run
-from earmark.commands.probe_tasks import Job, failed, with_known
 from earmark.models.encoders import load_encoder
+from earmark.probing import probe as probing
+from earmark.probing import run as probe_run
+from earmark.probing.jobs import Job, failed, with_known
+from earmark.probing.task_files import read_task_file
+from earmark.probing.tasks import tasks
+from earmark.probing.tracks import Settings
 from earmark.report.summaries import ProbeSummary, read_summary
-from earmark.suites import probing
-from earmark.suites.probe_tracks import Settings
-from earmark.suites.task_files import read_task_file
-from earmark.suites.xares import tasks
 from tests.conftest import ROOT
 from tests.file_server import file_server
 from tests.models.encoders.sources import HEAR, XARES, case, layered, save

@@ -21,7 +21,7 @@ import numpy as np
 import pytest
 import requests
 
-from earmark.models.scorers.sham import sham_similarity
+from earmark.audio_text.scorers.sham import sham_similarity
 from sham_server import Faults, ShamServer, main, make_server
 
 ROOT = Path(__file__).resolve().parent.parent

@@ -20,8 +20,8 @@ from earmark.annotation.reliability import (
 )
 from earmark.annotation.subsets import Slice, Subset
 from earmark.annotation.tables import REPEATED, Annotations
+from earmark.metrics.bootstrap import Bootstrap, Estimate
 from earmark.metrics.dawid_skene import DawidSkene, posteriors_of_others
-from earmark.metrics.resampling import Bootstrap, Estimate
 
 
 @dataclass(frozen=True)

@@ -16,9 +16,9 @@ from earmark.annotation.subsets import Subset
 from earmark.annotation.tables import Annotations
 from earmark.metrics import agreement as coefficients
 from earmark.metrics.agreement import AgreementSums, RaterPairs
+from earmark.metrics.bootstrap import Bootstrap, Estimate, Units
 from earmark.metrics.classification import balanced_accuracy
 from earmark.metrics.intervals import COEFFICIENT, ENOUGH_UNITS, SHARE
-from earmark.metrics.resampling import Bootstrap, Estimate, Units
 
 IntArray = NDArray[np.int64]
 

@@ -13,15 +13,15 @@ import numpy as np
 
 from earmark.audio.clips import AudioError, Clip, TarMember, shown_clip
 from earmark.audio.decode import heard
-from earmark.embeddings.contents import ContentHashes
+from earmark.embeddings.content_hashes import ContentHashes
 from earmark.embeddings.shards import Array, Layout, Shelf
 from earmark.errors import EarmarkError
-from earmark.models.embedders import shown_cause
+from earmark.models.audio_text.networks import shown_cause
+from earmark.models.batching import Careful
+from earmark.models.embedding import Embedding
 from earmark.models.encoders import EmbeddingError, Encoder, same, wrong
-from earmark.models.encoders.given import GivenEmbeddings
-from earmark.models.encoders.views import PLAIN, View
-from earmark.models.scorers.cosine import Embedding
-from earmark.models.scorers.in_process import Careful
+from earmark.models.encoders.output import PLAIN, View
+from earmark.models.encoders.precomputed import GivenEmbeddings
 
 IN_VAIN = 64  # clips that an encoder may fail on before it ever works
 PREPROCESSING = 1  # raise it whenever decoding, mixing down or resampling changes what an encoder hears

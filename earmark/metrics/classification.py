@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from earmark.metrics.resampling import (
+from earmark.metrics.bootstrap import (
     CHUNK_VALUES,
     Bootstrap,
     Contributions,

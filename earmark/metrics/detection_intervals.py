@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from earmark.metrics import detection
+from earmark.metrics.bootstrap import Estimate
 from earmark.metrics.detection import SortedTrials
 from earmark.metrics.intervals import (
     COST,
@@ -32,7 +33,6 @@ from earmark.metrics.intervals import (
     two_sided_p,
     wilson,
 )
-from earmark.metrics.resampling import Estimate
 from earmark.metrics.speaker_pairs import PairSums, SpeakerPairs, Spread, combined
 
 FloatArray = NDArray[np.float64]

@@ -8,7 +8,7 @@ from earmark.annotation.raters import fit_dawid_skene, per_rater, who_stands_out
 from earmark.annotation.reliability import Votes
 from earmark.annotation.tables import load_annotations
 from earmark.errors import DataError
-from earmark.metrics.resampling import Bootstrap
+from earmark.metrics.bootstrap import Bootstrap
 from tests.conftest import DIM, annotated, ratings_table, users_table, write_tables
 
 

@@ -22,7 +22,7 @@ from earmark.annotation.reliability import (
 )
 from earmark.annotation.tables import load_annotations
 from earmark.metrics.agreement import AgreementSums, item_contributions, percent_agreement
-from earmark.metrics.resampling import Bootstrap
+from earmark.metrics.bootstrap import Bootstrap
 from tests.conftest import DIM, EMO, annotated, ratings_table, users_table, write_tables
 
 # Five items, of which one is expected absent (negative) and one was heard by ann alone.

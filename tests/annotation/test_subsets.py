@@ -10,7 +10,7 @@ from earmark.annotation.analysis import slice_summary, slice_table
 from earmark.annotation.labels import clip_of, majority_labels
 from earmark.annotation.subsets import Slice, _subset, subsets
 from earmark.errors import MissingError
-from earmark.metrics.resampling import Bootstrap
+from earmark.metrics.bootstrap import Bootstrap
 from tests.conftest import DIM, EMO, annotated
 
 EMO_LABELS = """file_name, queried_emotion, task_type, source_emotion, usernames, reaction_time_ms_mean,

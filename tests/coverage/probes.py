@@ -5,10 +5,10 @@ from functools import partial
 
 import numpy as np
 
-from earmark.metrics.resampling import Bootstrap, Estimate
-from earmark.probes.few_shot import few_shot_logits
-from earmark.probes.knn import nearest_classes
-from earmark.suites.probe_scores import METRICS, Answers, score
+from earmark.metrics.bootstrap import Bootstrap, Estimate
+from earmark.probing.evaluation import METRICS, Answers, score
+from earmark.probing.heads.few_shot import few_shot_logits
+from earmark.probing.heads.knn import nearest_classes
 from tests.coverage.framework import Scenario
 
 REPLICATES = 300

@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import norm
 
+from earmark.metrics.bootstrap import Bootstrap, Estimate
 from earmark.metrics.classification import (
     DECISION_METRICS,
     RANKING_METRICS,
@@ -16,7 +17,6 @@ from earmark.metrics.classification import (
     evaluate,
     ranking_metrics,
 )
-from earmark.metrics.resampling import Bootstrap, Estimate
 from tests.coverage.framework import Scenario
 
 QUESTIONS, REPLICATES = 3, 300

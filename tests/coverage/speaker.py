@@ -13,13 +13,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from earmark.metrics import detection
+from earmark.metrics.bootstrap import Estimate
 from earmark.metrics.detection import OperatingPoint
 from earmark.metrics.detection_intervals import ScoredTrials, with_intervals
-from earmark.metrics.resampling import Estimate
-from earmark.suites.case import protocols
-from earmark.suites.case_evaluation import PUBLISHED, Outcome, aggregate
-from earmark.suites.trials import Trials
-from earmark.suites.verification import SpeakerSource, Verification, compared, evaluate
+from earmark.speaker.case.evaluation import PUBLISHED, Outcome, aggregate
+from earmark.speaker.case.protocols import protocols
+from earmark.speaker.evaluation import SpeakerSource, Verification, compared, evaluate
+from earmark.speaker.trials import Trials
 from tests.coverage.framework import Scenario
 
 LARGE, MANY = 6000, 4_000_000  # speakers, and trials, whose values stand for the truth

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from earmark.embeddings.contents import ContentHashes
+from earmark.embeddings.content_hashes import ContentHashes
 from earmark.embeddings.shards import Shelf
 from earmark.embeddings.store import EmbeddingStore
 from earmark.errors import EarmarkError

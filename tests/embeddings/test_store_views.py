@@ -15,13 +15,13 @@ import pytest
 import soundfile
 
 from earmark.audio.clips import tar_members
-from earmark.embeddings.contents import ContentHashes
+from earmark.embeddings.content_hashes import ContentHashes
 from earmark.embeddings.shards import Layout, Shelf
 from earmark.embeddings.store import EmbeddingStore
 from earmark.errors import EarmarkError
 from earmark.models.encoders import EmbeddingError, load_encoder
 from earmark.models.encoders.logmel import LogMel, log_mel
-from earmark.models.encoders.views import PLAIN, View
+from earmark.models.encoders.output import PLAIN, View
 from tests.models.encoders import sources
 from tests.models.encoders.sources import clips, noises, save
 
@@ -180,7 +180,7 @@ from pathlib import Path
 from earmark.audio.clips import tar_members
 from earmark.embeddings.store import EmbeddingStore
 from earmark.models.encoders.logmel import LogMel
-from earmark.models.encoders.views import View
+from earmark.models.encoders.output import View
 class Slow(LogMel):
     def frames_prepared(self, prepared):
         time.sleep(0.03)

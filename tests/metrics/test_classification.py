@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from numpy.testing import assert_allclose
 from sklearn import metrics as sk
 
+from earmark.metrics.bootstrap import Bootstrap
 from earmark.metrics.classification import (
     DECISION_METRICS,
     RANKING_METRICS,
@@ -21,7 +22,6 @@ from earmark.metrics.classification import (
     evaluate,
     ranking_metrics,
 )
-from earmark.metrics.resampling import Bootstrap
 
 DECIMALS = [None, 1, 0]  # rounding of the scores: no ties, many ties, three or four distinct scores
 

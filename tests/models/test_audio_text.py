@@ -20,8 +20,8 @@ from hypothesis import strategies as st
 from transformers import ClapFeatureExtractor
 
 from earmark.errors import MissingError
-from earmark.models.audio_text import SHORTCUTS, AudioTextModel, load_clap, load_model, weights_hash, windows
-from earmark.models.embedders import log_mel
+from earmark.models.audio_text.loading import SHORTCUTS, AudioTextModel, load_clap, load_model, weights_hash, windows
+from earmark.models.audio_text.networks import log_mel
 from tests.models import tiny
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -244,7 +244,7 @@ def test_a_missing_extra_names_the_command(folders, monkeypatch):
 
 HUB = """
 from earmark.errors import MissingError
-from earmark.models.audio_text import load_model
+from earmark.models.audio_text.loading import load_model
 print(load_model("acme/tiny", "cpu").description)
 try:
     load_model("acme/unheard-of", "cpu")

@@ -7,7 +7,7 @@ import pytest
 from pydantic import ValidationError
 
 from earmark.errors import EarmarkError
-from earmark.metrics.resampling import Estimate
+from earmark.metrics.bootstrap import Estimate
 from earmark.report.summaries import AnalysisSummary, AnonymizeSummary, BenchmarkSummary, read_summary, to_json
 from tests.conftest import ROOT
 

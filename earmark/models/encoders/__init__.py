@@ -24,10 +24,10 @@ from numpy.typing import NDArray
 
 from earmark.audio.clips import AudioError
 from earmark.errors import EarmarkError, MissingError
-from earmark.models.encoders.views import PLAIN, View, crops
+from earmark.models.encoders.output import PLAIN, View, crops
 
 if TYPE_CHECKING:
-    from earmark.models.encoders.given import GivenEmbeddings
+    from earmark.models.encoders.precomputed import GivenEmbeddings
 
 Array = NDArray[np.float32]
 Prepared = Any  # what an encoder makes of a waveform on the CPU
@@ -210,11 +210,11 @@ MODULES = {
     "onnx": "onnx",
     "hf": "huggingface",
     "resemblyzer": "resemblyzer",
-    "speechbrain": "toolkits",
-    "wespeaker": "toolkits",
-    "pyannote": "toolkits",
-    "nemo": "toolkits",
-    "embeddings": "given",
+    "speechbrain": "speaker_toolkits",
+    "wespeaker": "speaker_toolkits",
+    "pyannote": "speaker_toolkits",
+    "nemo": "speaker_toolkits",
+    "embeddings": "precomputed",
 }
 ALONE = {"logmel", "resemblyzer"}
 PYTHON_FILE = re.compile(r"^(?P<file>.*\.py)(:(?P<name>\w+))?$")
@@ -233,7 +233,7 @@ def load_encoder(
     if spec.startswith(("http://", "https://")):
         return importlib.import_module(f"{load}.endpoint").load(spec, client=client, model=model)
     if found := PYTHON_FILE.match(spec):
-        module = importlib.import_module(f"{load}.python_file")
+        module = importlib.import_module(f"{load}.user_file")
         return module.load(Path(found["file"]), found["name"], device=device, dtype=dtype)
     kind, _, rest = spec.partition(":")
     if kind not in MODULES or bool(rest) == (kind in ALONE):

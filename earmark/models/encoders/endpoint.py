@@ -13,10 +13,10 @@ import numpy as np
 import soundfile
 
 from earmark.errors import EarmarkError
+from earmark.models.embeddings_api import vectors_in
 from earmark.models.encoders import Array, Encoder, identity, in_batches
-from earmark.models.encoders.networks import joined
+from earmark.models.encoders.torch_encoder import joined
 from earmark.models.http import Client, PassingError, RefusedError, StoppedError
-from earmark.models.scorers.embeddings_endpoint import vectors_in
 
 RATE = 16_000
 BATCH = 8

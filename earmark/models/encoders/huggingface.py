@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 
 from earmark.errors import MissingError
-from earmark.models.audio_text import complete_model, precision, quiet_transformers, windows
-from earmark.models.embedders import by_length
+from earmark.models.audio_text.loading import complete_model, precision, quiet_transformers, windows
+from earmark.models.audio_text.networks import by_length
 from earmark.models.encoders import Array, Encoder, identity
-from earmark.models.encoders.networks import each_by_length, loading, noise, toolkit, torch_and_device, weights_of
+from earmark.models.encoders.torch_encoder import each_by_length, loading, noise, toolkit, torch_and_device, weights_of
 
 OPTIONS = "--extra clap"
 

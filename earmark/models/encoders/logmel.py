@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 import earmark.models.encoders as encoders
 from earmark.audio.decode import AudioError
 from earmark.models.encoders import Array, Encoder
-from earmark.models.encoders.views import PLAIN, View
+from earmark.models.encoders.output import PLAIN, View
 
 RATE = 16_000
 WINDOW, HOP, FFT = 400, 160, 512  # 25 ms, 10 ms

@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 
 from earmark.errors import MissingError, shown_path
-from earmark.models.embedders import by_length
+from earmark.models.audio_text.networks import by_length
 from earmark.models.encoders import Array, Encoder, identity
-from earmark.models.encoders.networks import each_by_length, files_hash, framed, joined, loading, pooled, toolkit
+from earmark.models.encoders.torch_encoder import each_by_length, files_hash, framed, joined, loading, pooled, toolkit
 
 RATE = 16_000  # unless the file's metadata say `sample_rate`
 OPTIONS = "--with onnxruntime"

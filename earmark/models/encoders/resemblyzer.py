@@ -8,7 +8,7 @@ import numpy as np
 
 from earmark.audio.decode import AudioError
 from earmark.models.encoders import Array, Encoder, identity
-from earmark.models.encoders.networks import loading, toolkit, torch_and_device, weights_of
+from earmark.models.encoders.torch_encoder import loading, toolkit, torch_and_device, weights_of
 
 OPTIONS = "--with resemblyzer --with webrtcvad-wheels"
 PER_SECOND, COVERAGE = 1.3, 0.75  # Resemblyzer's own: partial utterances per second, and what the last one must hold

@@ -11,7 +11,7 @@ import transformers
 
 from earmark.errors import MissingError
 from earmark.models.encoders import load_encoder
-from earmark.models.encoders.views import View
+from earmark.models.encoders.output import View
 from tests.models.encoders.sources import noises
 
 SMALL = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 32}

@@ -7,7 +7,7 @@ import pytest
 
 from earmark.errors import EarmarkError, MissingError
 from earmark.models.encoders import load_encoder
-from earmark.models.encoders.views import View
+from earmark.models.encoders.output import View
 from tests.models.encoders.sources import noises
 
 WEIGHTS = np.random.default_rng(0).normal(0, 0.1, (5, 1, 200)).astype(np.float32)

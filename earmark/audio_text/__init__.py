@@ -1,0 +1,1 @@
+"""Clips and sentences: similarities, held against people's labels."""

@@ -1,0 +1,36 @@
+"""Questions → cosines of embeddings: each clip and each sentence embedded once, whoever does the embedding."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from earmark.audio_text.scorers import Answer, Question
+from earmark.models.embedding import Embedding
+
+
+def unique_clips(questions: Sequence[Question]) -> dict[Path, list[int]]:
+    """{clip: the questions about it}, in the order in which clips first appear."""
+    asked: dict[Path, list[int]] = {}
+    for i, question in enumerate(questions):
+        asked.setdefault(question.clip, []).append(i)
+    return asked
+
+
+def unique_texts(questions: Sequence[Question]) -> list[str]:
+    """The sentences, each once, in the order in which they first appear."""
+    return list(dict.fromkeys(question.text for question in questions))
+
+
+def answers(
+    questions: Sequence[Question], about: Sequence[int], clip: Embedding, texts: Mapping[str, Embedding]
+) -> Iterator[tuple[int, Answer]]:
+    """The answers to all questions about a clip, once its embedding is known."""
+    for i in about:
+        text = texts[questions[i].text]
+        if clip.vector is None or text.vector is None:
+            yield i, Answer(None, clip.error or f"the sentence: {text.error}")
+        elif len(clip.vector) != len(text.vector):
+            yield i, Answer(None, f"the clip has {len(clip.vector)} dimensions, the sentence {len(text.vector)}")
+        else:
+            yield i, Answer(float(clip.vector.astype(np.float64) @ text.vector.astype(np.float64)))

@@ -1,0 +1,1 @@
+"""Files on disk: archives, downloads, writing that leaves nothing half-written."""

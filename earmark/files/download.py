@@ -1,0 +1,346 @@
+"""Files from elsewhere: listed by Zenodo or the Hugging Face hub, fetched so that a break costs nothing.
+
+What comes over the network is not trusted: a name may not lead out of the folder, and a file is put in
+place only when its checksum is right. A run that is cut short leaves `.part` files, and the same call goes on there.
+
+requests, urllib3 and tenacity do the work; pooch is not used, since it fetches into a temporary file that it deletes
+when the connection breaks.
+"""
+
+import http
+import json
+from collections.abc import Callable, Mapping
+from contextlib import closing
+from pathlib import Path
+from typing import Annotated
+from urllib.parse import urlsplit
+
+import requests
+import tenacity
+import urllib3
+from filelock import FileLock
+from pydantic import AfterValidator, BaseModel, Field, NonNegativeInt, StringConstraints, ValidationError
+from pydantic.dataclasses import dataclass as validated
+
+from earmark.errors import EarmarkError, MissingError
+from earmark.files.archives import BLOCK, checksum_of, leaves
+
+LATER = frozenset({408, 425, 429, 500, 502, 503, 504})  # statuses that may be different next time
+TRIES = 6  # of a request, and of transfers in a row that bring nothing
+BACK_OFF = 0.5  # seconds, doubled from try to try: six tries outlast a server that is down for ten seconds
+LONGEST_WAIT = 300  # seconds that a server's Retry-After is waited for
+TIMEOUT = 60.0  # seconds without a byte
+MAX_LISTING = 1 << 24  # bytes of JSON
+GO_ON = "Run the same command to go on where it stopped."
+
+
+# --- what there is --------------------------------------------------------------------------------------------------
+
+
+def _stays(name: str) -> str:
+    if leaves(name):
+        raise ValueError(f"the name {name!r} leaves the folder")
+    return name
+
+
+def _over_http(url: str) -> str:
+    parts = urlsplit(url)  # its port is read, and so checked, on access
+    if parts.scheme not in ("http", "https") or not parts.hostname or parts.port == 0:
+        raise ValueError("the address is not http:// or https://")
+    return url
+
+
+@validated(frozen=True)
+class RemoteFile:
+    """A file to fetch. name: its path below the target folder. url: without secrets. size: bytes, where known.
+
+    checksum: `md5:…`, `sha1:…`, `sha256:…`, `sha512:…`, or `git-sha1:…`, which is how git names a file's content.
+    Raises pydantic.ValidationError, a ValueError, for anything else and for a name that leaves the folder.
+    """
+
+    name: Annotated[str, AfterValidator(_stays)]
+    url: Annotated[str, AfterValidator(_over_http)]
+    size: NonNegativeInt | None = None
+    checksum: (
+        Annotated[str, StringConstraints(pattern=r"^(md5|(git-)?sha1|sha256|sha512):[0-9a-f]{32,128}$")] | None
+    ) = None
+
+
+class _ZenodoFile(BaseModel):
+    key: str
+    size: int
+    checksum: str
+    links: dict[str, str]
+
+
+class _ZenodoRecord(BaseModel):
+    files: Annotated[list[_ZenodoFile], Field(min_length=1)]
+
+
+def zenodo_files(record: int | str, base: str = "https://zenodo.org") -> list[RemoteFile]:
+    """The files of a public Zenodo record, with the size and MD5 that the record states.
+
+    EarmarkError when the reply is not such a record, names files that leave the folder or lie on another host, or
+    lists none, as a restricted record does.
+    """
+    url = f"{base.rstrip('/')}/api/records/{int(record)}"
+    content = bytearray()
+    with closing(_Session({})) as session, closing(_get(session, url, {})) as reply:
+        try:
+            while len(content) <= MAX_LISTING and (chunk := reply.raw.read1(BLOCK, decode_content=True)):
+                content += chunk
+        except urllib3.exceptions.HTTPError as error:
+            raise EarmarkError(f"{url}: {_cause(error)}. {GO_ON}") from error
+    try:
+        if len(content) > MAX_LISTING:
+            raise ValueError(f"longer than {MAX_LISTING:,} bytes")
+        listed = _ZenodoRecord.model_validate(json.loads(content)).files
+        found = [
+            RemoteFile(name=file.key, url=file.links["self"], size=file.size, checksum=file.checksum) for file in listed
+        ]
+        strange = [file.name for file in found if urlsplit(file.url)[:2] != urlsplit(base)[:2]]
+        if strange:
+            raise ValueError(f"{', '.join(strange)} would come from another host")
+    except (ValueError, KeyError, RecursionError) as error:
+        raise EarmarkError(f"{url}: the reply is no record with files: {_told(error)}") from error
+    return found
+
+
+def hub_files(repository: str, base: str = "https://huggingface.co", token: str | None = None) -> list[RemoteFile]:
+    """The files of a data set on the Hugging Face hub, all of one commit.
+
+    Large files carry their SHA-256, small ones git's SHA-1. token: sent to `base`; None sends none, not even one that
+    is stored on this machine. MissingError without huggingface_hub, and for a data set that is not there or needs a
+    token; EarmarkError when the hub cannot be reached or its reply makes no sense.
+    """
+    try:
+        from huggingface_hub import HfApi, hf_hub_url
+        from huggingface_hub.errors import HfHubHTTPError
+    except ImportError as error:
+        raise MissingError("The hub needs huggingface_hub: put `uv run --extra download` before the script.") from error
+    where = f"{base.rstrip('/')}/datasets/{repository}"
+    try:
+        info = HfApi(endpoint=base, token=token or False).dataset_info(repository, files_metadata=True, timeout=TIMEOUT)
+        return [
+            RemoteFile(
+                name=file.rfilename,
+                url=hf_hub_url(repository, file.rfilename, repo_type="dataset", revision=info.sha, endpoint=base),
+                size=file.size,
+                checksum=f"sha256:{file.lfs.sha256}" if file.lfs else f"git-sha1:{file.blob_id}",
+            )
+            for file in info.siblings or []
+        ]
+    except HfHubHTTPError as error:
+        status = error.response.status_code if error.response is not None else 0
+        if status in (401, 403, 404):
+            raise MissingError(f"{where}: HTTP {status}: no such data set, or one that needs a token.") from None
+        raise EarmarkError(f"{where}: HTTP {status}. {GO_ON}") from None
+    except Exception as error:  # the hub's client has another HTTP library from version to version, and trusts replies
+        said = _told(error) if isinstance(error, ValidationError) else _cause(error)  # others may quote the token
+        raise EarmarkError(f"{where}: no listing: {said}") from None
+
+
+# --- fetching -------------------------------------------------------------------------------------------------------
+
+
+def fetch(
+    file: RemoteFile,
+    folder: Path,
+    *,
+    headers: Mapping[str, str] | None = None,
+    on_bytes: Callable[[int], None] | None = None,
+) -> Path:
+    """The file, below the folder: fetched if it is not there, else left alone.
+
+    It is there when its checksum says so; without a checksum, when its size does; without either, never. With a
+    checksum a broken transfer goes on where it stopped, in this call or the next; without, nothing could tell a file
+    pieced together from two, so it starts over.
+
+    headers: a token, say; sent to the host of the address only, not where that redirects to, and in no message.
+    on_bytes: told of every further byte that is here, found or fetched; a negative number takes bytes back.
+    Other processes that want the same file wait for it. Raises MissingError when the server wants a token, and
+    EarmarkError, with nothing in place, when it refuses, cannot be reached, or sends something else.
+    """
+    target = folder / file.name
+    target.parent.mkdir(parents=True, exist_ok=True)
+    tell = on_bytes or (lambda n: None)
+    with FileLock(target.with_name(f".{target.name}.lock")):
+        if target.is_file() and (file.checksum or file.size is not None) and not _wrong(target, file):
+            tell(target.stat().st_size)
+            return target
+        part = target.with_name(f"{target.name}.part")
+        with closing(_Session(headers or {})) as session:
+            _complete(part, file, session, tell)
+        part.replace(target)
+    return target
+
+
+def _complete(part: Path, file: RemoteFile, session: requests.Session, tell: Callable[[int], None]) -> None:
+    """Fetch what the part lacks; once more from the start if it was begun earlier, perhaps from another version."""
+    wrong = ""
+    begun = file.checksum is not None and part.exists()
+    tell(_size(part) if begun else 0)
+    for afresh in (False, True) if begun else (True,):
+        if afresh:
+            tell(-_size(part) if begun else 0)
+            part.unlink(missing_ok=True)
+        patience = _Patience()
+        retrying = tenacity.Retrying(
+            retry=tenacity.retry_if_exception_type(_BrokenError),
+            after=patience.note,
+            wait=patience.wait,
+            stop=patience.is_over,
+            reraise=True,
+        )
+        try:
+            retrying(_transfer, part, file, session, tell)
+        except _BrokenError as error:
+            raise EarmarkError(f"{_shown(file.url)}: the transfer breaks: {error}. {GO_ON}") from error
+        if not (wrong := _wrong(part, file)):
+            return
+    part.unlink()
+    raise EarmarkError(f"{_shown(file.url)}: what came {wrong}; it was thrown away. Run the same command to try again.")
+
+
+class _BrokenError(Exception):
+    """A transfer that ended early. received: the bytes it brought."""
+
+    def __init__(self, message: str, received: int) -> None:
+        super().__init__(message)
+        self.received = received
+
+
+class _Patience:
+    """Counts transfers in a row that brought nothing: a large file may break often, as long as it grows."""
+
+    def __init__(self) -> None:
+        self._fruitless = 0
+
+    def note(self, state: tenacity.RetryCallState) -> None:
+        failure = state.outcome.exception() if state.outcome else None
+        brought = isinstance(failure, _BrokenError) and failure.received > 0
+        self._fruitless = 0 if brought else self._fruitless + 1
+
+    def wait(self, state: tenacity.RetryCallState) -> float:
+        return BACK_OFF * 2.0**self._fruitless
+
+    def is_over(self, state: tenacity.RetryCallState) -> bool:
+        return self._fruitless >= TRIES
+
+
+def _transfer(part: Path, file: RemoteFile, session: requests.Session, tell: Callable[[int], None]) -> None:
+    """One request for what is lacking. Ends with a part that is complete as far as size tells, or too long."""
+    start = _size(part)
+    if start and file.size is not None and start >= file.size:
+        return
+    if start and file.checksum is None:
+        tell(-start)
+        start = 0
+    with closing(_get(session, file.url, {"Range": f"bytes={start}-"} if start else {})) as reply:
+        if start and reply.status_code == http.HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE:
+            return  # there is no more; the checksum decides
+        if start and not reply.headers.get("Content-Range", "").startswith(f"bytes {start}-"):
+            tell(-start)
+            start = 0
+            if reply.status_code == http.HTTPStatus.PARTIAL_CONTENT:
+                part.unlink()
+                raise _BrokenError("the server sent another part than was asked for", 0)
+        with part.open("ab" if start else "wb") as out:
+            try:
+                # read1 returns what has arrived, so that nothing of it is lost when the connection breaks.
+                while chunk := reply.raw.read1(1 << 16, decode_content=False):
+                    out.write(chunk)
+                    tell(len(chunk))
+                    if file.size is not None and out.tell() > file.size:
+                        return
+            except urllib3.exceptions.HTTPError as error:
+                raise _BrokenError(_cause(error), out.tell() - start) from error
+            if file.size is not None and out.tell() < file.size:
+                raise _BrokenError(f"it ends after {out.tell():,} of {file.size:,} bytes", out.tell() - start)
+
+
+def _size(path: Path) -> int:
+    return path.stat().st_size if path.exists() else 0
+
+
+def _wrong(path: Path, file: RemoteFile) -> str:
+    """How a file differs from what it should be; empty when it does not."""
+    size = path.stat().st_size
+    if file.size is not None and size != file.size:
+        return f"has {size:,} bytes instead of {file.size:,}"
+    if file.checksum and (found := checksum_of(path, file.checksum.partition(":")[0])) != file.checksum:
+        return f"has the checksum {found} instead of {file.checksum}"
+    return ""
+
+
+class _Session(requests.Session):
+    """Sends private headers to the host that a request is for and to none that it redirects to. Keeps ~/.netrc out."""
+
+    def __init__(self, private: Mapping[str, str]) -> None:
+        super().__init__()
+        self._private = dict(private)
+        self.auth = self._sign
+        retries = urllib3.Retry(
+            total=TRIES - 1,
+            backoff_factor=BACK_OFF,
+            backoff_jitter=BACK_OFF,
+            status_forcelist=LATER,
+            retry_after_max=LONGEST_WAIT,
+            raise_on_status=False,
+        )
+        for scheme in ("http://", "https://"):
+            self.mount(scheme, requests.adapters.HTTPAdapter(max_retries=retries))
+
+    def _sign(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
+        request.headers.update(self._private)
+        return request
+
+    def rebuild_auth(self, prepared_request: requests.PreparedRequest, response: requests.Response) -> None:
+        """requests calls this on every redirect, and would itself drop Authorization alone."""
+        old, new = response.request.url or "", prepared_request.url or ""
+        if self.should_strip_auth(old, new):  # type: ignore[no-untyped-call]
+            for name in self._private:
+                prepared_request.headers.pop(name, None)
+
+
+def _get(session: requests.Session, url: str, headers: Mapping[str, str]) -> requests.Response:
+    """A reply whose body is still to be read. What can pass was tried again; messages quote nothing of the server."""
+    try:
+        reply = session.get(url, headers={"Accept-Encoding": "identity", **headers}, stream=True, timeout=TIMEOUT)
+    except requests.RequestException as error:
+        raise EarmarkError(f"{_shown(url)}: {_cause(error)}. {GO_ON}") from error
+    except ValueError as error:  # which quotes the header, so it goes no further
+        raise EarmarkError(
+            f"{_shown(url)}: cannot be asked: {type(error).__name__}: the token holds what no header may, a line break "
+            "say, or the server redirects to what is no address."
+        ) from None
+    status = reply.status_code
+    if reply.ok or (status == http.HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE and "Range" in headers):
+        return reply
+    reply.close()
+    if status in (401, 403):
+        raise MissingError(f"{_shown(url)}: HTTP {status}: the server wants a token, or another one.")
+    raise EarmarkError(
+        f"{_shown(url)}: HTTP {status}. {GO_ON if status in LATER else 'The server refuses; ask for something else.'}"
+    )
+
+
+def _shown(url: str) -> str:
+    """An address without user, password and signature."""
+    parts = urlsplit(url)
+    return f"{parts.scheme}://{parts.hostname}{f':{parts.port}' if parts.port else ''}{parts.path}"
+
+
+def _cause(error: BaseException) -> str:
+    """What happened, in the operating system's words where there are some: requests wraps them several times over."""
+    while error.__context__ is not None:
+        error = error.__context__
+    plain = isinstance(error, OSError) and not isinstance(error, requests.RequestException)
+    return str(error) if plain and str(error) else type(error).__name__
+
+
+def _told(error: Exception) -> str:
+    """What is wrong with a reply, on one line."""
+    if isinstance(error, ValidationError):
+        return "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
+    return " ".join(f"{type(error).__name__}: {error}".split())[:500]

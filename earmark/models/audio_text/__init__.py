@@ -1,0 +1,1 @@
+"""Models that embed audio and text in one space."""

@@ -1,0 +1,272 @@
+"""Models that embed audio and text in one space, loaded from the hub or a local folder.
+
+Nothing here is drawn at random: a model hears pieces that are never longer than its window, each prepared alone, and
+what stands beside a piece in a batch does not matter, so that a clip always gets the same embedding.
+"""
+
+import contextlib
+import json
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from hashlib import sha256
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+
+from earmark.errors import MissingError
+from earmark.models.audio_text.networks import (
+    Array,
+    Clap,
+    Prepared,
+    SentenceTransformerModel,
+    VoiceClap,
+    library,
+    log_mel,
+    settle,
+    shown_cause,
+)
+
+DTYPES = ("float32", "bfloat16", "float16")
+WEIGHTS = (".safetensors", ".bin", ".pt", ".pth")
+VOICECLAP_RATE = 16_000
+VOICECLAP_SECONDS = 30.0  # its encoder is of Whisper's kind, which hears so much at once
+
+
+class AudioTextModel(Protocol):
+    """A model that embeds audio and text in one space.
+
+    sample_rate: Hz of the waveforms it takes. window_seconds: the longest piece it hears at once, None for any.
+    description: what was loaded, as a summary records it.
+    """
+
+    sample_rate: int
+    window_seconds: float | None
+    description: dict[str, Any]
+
+    def prepare(self, waveform: Array) -> Prepared:
+        """The model's input for one piece, computed on the CPU; threads may call it at the same time."""
+
+    def embed_audio(self, pieces: Sequence[Prepared]) -> Array:
+        """(n, d) embeddings of n prepared pieces, each the same whatever its neighbours are."""
+
+    def embed_texts(self, texts: Sequence[str]) -> Array:
+        """(n, d) embeddings of n sentences, each the same whatever its neighbours are."""
+
+
+def windows(waveform: Array, rate: int, seconds: float | None) -> list[Array]:
+    """A waveform cut into the fewest pieces of at most `seconds`, whose lengths differ by one sample at most.
+
+    >>> [len(piece) for piece in windows(np.zeros(25, dtype=np.float32), rate=1, seconds=10)]
+    [9, 8, 8]
+    """
+    longest = max(1, len(waveform) if seconds is None else round(seconds * rate))
+    return np.array_split(waveform, max(1, -(-len(waveform) // longest)))
+
+
+def load_model(
+    name: str, device: str = "auto", dtype: str = "float32", max_seconds: float | None = None, clap: bool = False
+) -> AudioTextModel:
+    """The model of a shortcut, a hub name or a local folder.
+
+    clap: take it for a transformers ClapModel; otherwise a folder's files say what it is, and a hub name is one of
+    sentence-transformers. device: auto, cpu, cuda, cuda:1, mps. dtype: one of DTYPES. max_seconds: a window shorter
+    than the model's own. Raises MissingError for whatever is not there or not known.
+    """
+    loader, name = SHORTCUTS.get(name, (load_clap if clap else _loader(name), name))
+    return loader(name, device, dtype, max_seconds)
+
+
+def load_clap(
+    name: str, device: str = "auto", dtype: str = "float32", max_seconds: float | None = None
+) -> AudioTextModel:
+    """A ClapModel from a folder or the hub. max_seconds: a window shorter than the model's own."""
+    device = usable_device(device, dtype)
+    with _loading(name, "a CLAP model"):
+        transformers = library("transformers")
+        processor = transformers.ClapProcessor.from_pretrained(name)
+        network = complete_model(transformers.ClapModel, name, **precision(dtype)).to(device).eval()
+    extractor = processor.feature_extractor
+    extractor._np_extract_fbank_features = partial(log_mel, extractor)
+    rate = int(extractor.sampling_rate)
+    seconds = _shorter(extractor.nb_max_samples / rate, max_seconds)
+    known = _description(name, "clap", dtype, device, rate, seconds, "transformers")
+    return Clap(network, device, rate, seconds, known, extractor, processor.tokenizer)
+
+
+def load_sentence_transformer(
+    name: str, device: str = "auto", dtype: str = "float32", max_seconds: float | None = None
+) -> AudioTextModel:
+    """An audio-text model of sentence-transformers from a folder or the hub. max_seconds as in `load_clap`."""
+    device = usable_device(device, dtype)
+    with _loading(name, "a sentence-transformers model"):
+        network = (
+            library("sentence_transformers")
+            .SentenceTransformer(name, device=device, trust_remote_code=_trusted(name), model_kwargs=precision(dtype))
+            .eval()
+        )
+        extractor = _extractor(network)
+        rate = int(extractor.sampling_rate)
+    longest = getattr(extractor, "nb_max_samples", None) or getattr(extractor, "n_samples", None)
+    seconds = _shorter(longest / rate if longest else None, max_seconds)
+    network[0].register_forward_pre_hook(settle)
+    known = _description(
+        name, "sentence-transformers", dtype, device, rate, seconds, "transformers", "sentence_transformers"
+    )
+    return SentenceTransformerModel(network, device, rate, seconds, known)
+
+
+def load_voiceclap_small(
+    name: str = "laion/voiceclap-small", device: str = "auto", dtype: str = "float32", max_seconds: float | None = None
+) -> AudioTextModel:
+    """A model of VoiceCLAP's kind, which runs code that comes with it. max_seconds as in `load_clap`."""
+    device = usable_device(device, dtype)
+    with _loading(name, "a VoiceCLAP model"):
+        transformers = library("transformers")
+        trusted = {"trust_remote_code": _trusted(name)}
+        tokenizer = transformers.AutoTokenizer.from_pretrained(name, **trusted)
+        network = complete_model(transformers.AutoModel, name, **precision("float32"), **trusted).to(device).eval()
+        for method in ("encode_waveform", "encode_text"):
+            if not hasattr(network, method):
+                raise ValueError(f"it has no method {method}")
+    seconds = _shorter(VOICECLAP_SECONDS, max_seconds)
+    known = _description(name, "voiceclap", dtype, device, VOICECLAP_RATE, seconds, "transformers")
+    return VoiceClap(network, device, VOICECLAP_RATE, seconds, known, tokenizer, dtype)
+
+
+Loader = Callable[[str, str, str, float | None], AudioTextModel]
+SHORTCUTS: dict[str, tuple[Loader, str]] = {
+    "voiceclap-small": (load_voiceclap_small, "laion/voiceclap-small"),
+    "voiceclap-large": (load_sentence_transformer, "laion/voiceclap-large"),
+}
+
+
+def _loader(name: str) -> Loader:
+    """How to load a folder that is not said to be a ClapModel, by its files."""
+    if (Path(name) / "modules.json").is_file() or not (Path(name) / "config.json").is_file():
+        return load_sentence_transformer
+    config = json.loads((Path(name) / "config.json").read_text(encoding="utf-8"))
+    if config.get("model_type") == "clap":
+        return load_clap
+    return load_voiceclap_small if "auto_map" in config else load_sentence_transformer
+
+
+def usable_device(device: str, dtype: str) -> str:
+    """The device that `auto` stands for; MissingError for one that is not there or a dtype that is not known."""
+    torch = library("torch")
+    if dtype not in DTYPES:
+        raise MissingError(f"dtype {dtype!r} is not one of {', '.join(DTYPES)}.")
+    if device == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        torch.empty(1, device=device)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:  # torch's three ways to say no
+        raise MissingError(
+            f"device {device!r} cannot be used here ({shown_cause(error)}); `auto` takes a GPU where there is one."
+        ) from error
+    return device
+
+
+@contextlib.contextmanager
+def _loading(name: str, what: str) -> Iterator[None]:
+    """Turn whatever goes wrong while a model is loaded into one sentence, and keep its chatter off stdout."""
+    folder = Path(name).is_dir()
+    if not folder and (name.startswith((".", "/", "~")) or name.count("/") > 1 or "\\" in name):
+        raise MissingError(f"{name}: no such folder; give the folder of {what}, or a name on the Hugging Face hub.")
+    try:
+        with contextlib.redirect_stdout(sys.stderr), quiet_transformers():
+            yield
+    except MissingError:
+        raise
+    except Exception as error:
+        raise MissingError(
+            f"{name}: cannot be loaded as {what} ({shown_cause(error)}); its folder needs the configuration, weights, "
+            "tokenizer and feature extractor."
+            if folder
+            else f"{name}: is no folder here and did not come from the Hugging Face hub as {what} "
+            f"({shown_cause(error)}); check the name and the connection, or download the model and give its folder."
+        ) from error
+
+
+@contextlib.contextmanager
+def quiet_transformers() -> Iterator[None]:
+    """transformers without progress bars and warnings, for a while."""
+    logging = library("transformers").utils.logging
+    verbosity, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(verbosity)
+        if bars:
+            logging.enable_progress_bar()
+
+
+def complete_model(kind: Any, name: str, **options: Any) -> Any:
+    """A transformers model all of whose parameters are in the checkpoint: absent ones would be drawn at random."""
+    network, loaded = kind.from_pretrained(name, output_loading_info=True, **options)
+    absent = sorted({parameter for parameter, _ in network.named_parameters()} & set(loaded["missing_keys"]))
+    if absent:
+        raise ValueError(f"the weights lack {len(absent)} of its parameters, such as {absent[0]}")
+    return network
+
+
+def precision(dtype: str) -> dict[str, Any]:
+    """The option that loads weights in a precision; transformers 5 renamed it."""
+    version = int(library("transformers").__version__.split(".")[0])
+    return {"dtype" if version >= 5 else "torch_dtype": getattr(library("torch"), dtype)}
+
+
+def _trusted(name: str) -> bool:
+    """Whether code that comes with a model may run: that of our shortcuts and of folders that the user has here."""
+    return Path(name).is_dir() or name in {known for _, known in SHORTCUTS.values()}
+
+
+def _extractor(network: Any) -> Any:
+    """What turns audio into features within a sentence-transformers model."""
+    for module in network.modules():
+        for holder in (getattr(module, "processor", None), getattr(module, "tokenizer", None)):
+            for extractor in (getattr(holder, "feature_extractor", None), holder):
+                if hasattr(extractor, "sampling_rate"):
+                    return extractor
+    raise ValueError("it has no feature extractor, so it does not hear audio")
+
+
+def _shorter(own: float | None, asked: float | None) -> float | None:
+    """The window: what the user asks for, unless the model's own is shorter."""
+    return min((seconds for seconds in (own, asked) if seconds is not None), default=None)
+
+
+def _description(
+    name: str, kind: str, dtype: str, device: str, rate: int, seconds: float | None, *libraries: str
+) -> dict[str, Any]:
+    folder = Path(name).is_dir()
+    return {
+        "model": Path(name).resolve().name if folder else name,
+        "kind": kind,
+        **({"weights_sha256": weights_hash(Path(name))} if folder else {"revision": _revision(name)}),
+        "dtype": dtype,
+        "device": device,
+        "sample_rate": rate,
+        "window_seconds": seconds,
+        **{name: library(name).__version__ for name in libraries},
+    }
+
+
+def weights_hash(folder: Path) -> str:
+    """The first 16 hex digits of the sha256 of a folder's weight files, one after the other in order of path."""
+    digest = sha256()
+    for path in sorted(path for path in folder.rglob("*") if path.suffix in WEIGHTS):
+        with path.open("rb") as file:
+            while block := file.read(1 << 20):
+                digest.update(block)
+    return digest.hexdigest()[:16]
+
+
+def _revision(name: str) -> str | None:
+    """The commit of the hub that was loaded, which is where the cache keeps it."""
+    hub = library("huggingface_hub")
+    cached = (hub.try_to_load_from_cache(name, file) for file in ("config.json", "modules.json"))
+    return next((Path(path).parent.name for path in cached if isinstance(path, str)), None)

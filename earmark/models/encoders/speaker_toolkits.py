@@ -1,0 +1,143 @@
+"""Speaker encoders of SpeechBrain, WeSpeaker, pyannote.audio and NeMo, loaded by their own code.
+
+None of them is in this project's environment. Waveforms are decoded here; no toolkit's loader ever sees a file.
+"""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from earmark.errors import MissingError
+from earmark.models.encoders import identity
+from earmark.models.encoders.torch_encoder import (
+    NetworkEncoder,
+    files_hash,
+    loading,
+    toolkit,
+    torch_and_device,
+    weight_files,
+    weights_of,
+)
+
+RATE = 16_000
+# What `uv run` needs beside the project; SpeechBrain asks for torchaudio, whose build can lag torch's.
+OPTIONS = {
+    "speechbrain": "--with speechbrain --with 'torch<2.12'",
+    "wespeaker": "--with 'wespeaker @ git+https://github.com/wenet-e2e/wespeaker' --with 'torch<2.12'",
+    "pyannote": "--with pyannote.audio --with 'torch<2.12'",
+    "nemo": "--with 'nemo_toolkit[asr]' --with 'torch<2.12'",
+}
+
+
+def load_speechbrain(source: str, device: str = "auto", dtype: str = "float32") -> NetworkEncoder:
+    """An EncoderClassifier from the hub or a folder with its hyperparams.yaml."""
+    speaker = _imported("speechbrain", "speechbrain.inference.speaker")
+    torch, device = torch_and_device(device, dtype, OPTIONS["speechbrain"])
+    with loading(source, "an EncoderClassifier of SpeechBrain"):
+        # A downloaded folder's settings name the hub as the place of its weights; they are here.
+        settings = Path(source) / "hyperparams.yaml"
+        named = settings.is_file() and "pretrained_path:" in settings.read_text(encoding="utf-8")
+        here = {"pretrained_path": str(Path(source).resolve())} if named else {}
+        model = speaker.EncoderClassifier.from_hparams(source, overrides=here, run_opts={"device": device}).eval()
+        rate = int(getattr(model.hparams, "sample_rate", RATE))
+
+    def forward(waveforms: Any) -> Any:
+        whole = torch.ones(len(waveforms), device=waveforms.device)
+        return model.encode_batch(waveforms, whole).squeeze(1)  # (B, 1, D)
+
+    # A classifier is not part of the embedding, and has random weights where none come with it.
+    weights = weights_of(getattr(model.mods, "embedding_model", model))
+    return _encoder("speechbrain", source, rate, weights, forward, device, dtype, network=model)
+
+
+def load_wespeaker(source: str, device: str = "auto", dtype: str = "float32") -> NetworkEncoder:
+    """A model of WeSpeaker by its name (english, chinese, …) or from a folder with avg_model.pt and config.yaml."""
+    wespeaker = _imported("wespeaker", "wespeaker")
+    _, device = torch_and_device(device, dtype, OPTIONS["wespeaker"])
+    with loading(source, "a model of WeSpeaker"):
+        load = wespeaker.load_model_local if Path(source).is_dir() else wespeaker.load_model
+        speaker = load(source)
+        if hasattr(speaker, "set_device"):
+            speaker.set_device(device)
+        else:  # releases before 2024 count GPUs, −1 for none
+            speaker.set_gpu(int(device.partition(":")[2] or 0) if device.startswith("cuda") else -1)
+        rate = int(getattr(speaker, "resample_rate", RATE))
+
+    def forward(waveforms: Any) -> Any:
+        # Its own loader reads samples as 16-bit integers, so that is the scale it expects.
+        return speaker.extract_embedding_from_pcm(waveforms.cpu() * 32768.0, rate)
+
+    weights = weights_of(speaker.model)
+    return _encoder("wespeaker", source, rate, weights, forward, device, dtype, one_at_a_time=True, network=speaker)
+
+
+def load_pyannote(source: str, device: str = "auto", dtype: str = "float32") -> NetworkEncoder:
+    """An embedding model of pyannote.audio from the hub or a checkpoint, over whole clips."""
+    audio = _imported("pyannote", "pyannote.audio")
+    torch, device = torch_and_device(device, dtype, OPTIONS["pyannote"])
+    with loading(source, "a model of pyannote.audio"):
+        model = audio.Model.from_pretrained(source)
+        if model is None:  # how it says that a gated model has no token
+            raise MissingError(
+                f"{source}: cannot be downloaded; accept its conditions on the Hugging Face hub and log in "
+                "(`uv run hf auth login`)."
+            )
+        model.eval()
+        inference = audio.Inference(model, window="whole", device=torch.device(device))
+        rate = int(model.hparams.sample_rate) if "sample_rate" in model.hparams else RATE
+
+    def forward(waveforms: Any) -> Any:
+        return np.ravel(inference({"waveform": waveforms.cpu(), "sample_rate": rate}))
+
+    weights = weights_of(model)
+    return _encoder("pyannote", source, rate, weights, forward, device, dtype, one_at_a_time=True, network=model)
+
+
+def load_nemo(source: str, device: str = "auto", dtype: str = "float32") -> NetworkEncoder:
+    """A speaker model of NeMo (titanet_large, ecapa_tdnn, …) by its name or from a .nemo file."""
+    asr = _imported("nemo", "nemo.collections.asr")
+    torch, device = torch_and_device(device, dtype, OPTIONS["nemo"])
+    with loading(source, "a speaker model of NeMo"):
+        kind = asr.models.EncDecSpeakerLabelModel
+        if source.endswith(".nemo"):
+            model = kind.restore_from(source, map_location=torch.device(device))
+        else:
+            model = kind.from_pretrained(model_name=source, map_location=torch.device(device))
+        model.to(device).eval()
+        rate = int(model.cfg.preprocessor.sample_rate)
+
+    def forward(waveforms: Any) -> Any:
+        lengths = torch.full((len(waveforms),), waveforms.shape[1], device=waveforms.device)
+        _, embeddings = model.forward(input_signal=waveforms, input_signal_length=lengths)
+        return embeddings
+
+    return _encoder("nemo", source, rate, weights_of(model), forward, device, dtype, network=model)
+
+
+def _imported(kind: str, module: str) -> Any:
+    return toolkit(module, OPTIONS[kind])
+
+
+def _encoder(
+    kind: str, source: str, rate: int, weights: str, forward: Any, device: str, dtype: str, **options: Any
+) -> NetworkEncoder:
+    local = Path(source).exists()
+    readable = Path(source).resolve().name if local else source
+    parts = {"toolkit": kind, "version": _version(kind), "weights_sha256": weights, "dtype": dtype, "sample_rate": rate}
+    if Path(source).is_dir():  # statistics of features and settings, which are no parameters
+        files = [*weight_files(Path(source)), *Path(source).glob("*.yaml")]
+        parts["folder_sha256"] = files_hash(files, Path(source))
+    described = {"model": readable, **parts, "device": device}
+    name = identity(f"{kind}-{readable}", **parts)
+    return NetworkEncoder(readable, rate, name, described, None, forward, device, dtype, **options)
+
+
+def _version(kind: str) -> str:
+    from importlib.metadata import PackageNotFoundError, version
+
+    package = {"pyannote": "pyannote.audio", "nemo": "nemo_toolkit"}.get(kind, kind)
+    try:
+        return version(package)
+    except PackageNotFoundError:  # run from a source tree
+        return "unknown"

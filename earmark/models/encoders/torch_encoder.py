@@ -1,0 +1,277 @@
+"""What encoders that run a network share: toolkits, hashes of weights, equal-length batches, means."""
+
+import contextlib
+import importlib
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from earmark.errors import RUNNING, EarmarkError, MissingError
+from earmark.models.audio_text.loading import WEIGHTS, usable_device
+from earmark.models.audio_text.networks import by_length, shown_cause
+from earmark.models.encoders import Array, Encoder
+from earmark.models.encoders.output import PLAIN, View
+
+# A model may lose or gain frames at the edges of a clip (two) or to windows and strides (a tenth); one whose frames
+# differ by more than that from what its hop implies declares a hop that is not its own.
+FRAMES_OF_HOP, FRAMES_AT_EDGES = 0.1, 2
+
+
+def toolkit(name: str, options: str) -> Any:
+    """A module that is not among the base dependencies. options: of `uv run`, that supply it."""
+    try:
+        with contextlib.redirect_stdout(sys.stderr):
+            return importlib.import_module(name)
+    except ModuleNotFoundError as error:
+        if not error.name or error.name.split(".")[0] != name.split(".")[0]:
+            raise MissingError(
+                f"{name} is installed, but cannot be imported ({shown_cause(error)}): `uv run {options} {RUNNING} …`"
+            ) from error
+        raise MissingError(
+            f"This encoder needs {name}, which is not installed: `uv run {options} {RUNNING} …`"
+        ) from error
+    except (ImportError, OSError, AttributeError, RuntimeError) as error:
+        raise MissingError(
+            f"{name} is installed, but cannot be imported ({shown_cause(error)}); try `uv run {options} {RUNNING} …`"
+        ) from error
+
+
+def torch_and_device(device: str, dtype: str, options: str = "--extra torch") -> tuple[Any, str]:
+    """torch, and the device that `auto` stands for."""
+    torch = toolkit("torch", options)
+    return torch, usable_device(device, dtype)
+
+
+@contextlib.contextmanager
+def loading(name: str, what: str) -> Iterator[None]:
+    """Turn whatever goes wrong while a model is loaded into one sentence, and keep its chatter off stdout."""
+    try:
+        with contextlib.redirect_stdout(sys.stderr):
+            yield
+    except MissingError:
+        raise
+    except Exception as error:
+        raise MissingError(
+            f"{name}: cannot be loaded as {what} ({type(error).__name__}: {shown_cause(error)}); check the name, "
+            "the files and the connection."
+        ) from error
+
+
+def weights_of(network: Any) -> str:
+    """16 hex digits over the names, types, shapes and numbers of a network's parameters and buffers."""
+    torch = toolkit("torch", "--extra torch")
+    digest = sha256()
+    for name, value in sorted(network.state_dict().items()):
+        digest.update(name.encode())
+        if torch.is_tensor(value):
+            numbers = value.detach().cpu().contiguous()
+            digest.update(f"{numbers.dtype}{tuple(numbers.shape)}".encode())
+            digest.update(numbers.reshape(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()[:16]
+
+
+def files_hash(paths: Sequence[Path], root: Path) -> str:
+    """16 hex digits over the paths below `root` and the contents of files."""
+    digest = sha256()
+    for path in sorted(paths):
+        with path.open("rb") as file:
+            content = sha256()
+            while block := file.read(1 << 20):
+                content.update(block)
+        digest.update(f"{path.relative_to(root).as_posix()}\0{content.hexdigest()}\0".encode())
+    return digest.hexdigest()[:16]
+
+
+def weight_files(folder: Path) -> list[Path]:
+    """Files right in a folder that hold weights."""
+    suffixes = {*WEIGHTS, ".ckpt", ".onnx", ".nemo", ".npz", ".h5"}
+    return sorted(path for path in folder.iterdir() if path.is_file() and path.suffix in suffixes)
+
+
+@dataclass
+class NetworkEncoder(Encoder):
+    """An encoder around a function of a batch of waveforms.
+
+    forward: (B, T) float32 tensor on the device → (B, D), or (B, T', D) whose mean over frames counts. Only clips of
+    one length share a batch, so nothing is ever padded. network: what a torch module has to be kept for.
+    """
+
+    forward: Callable[[Any], Any]
+    device: str
+    dtype: str = "float32"
+    one_at_a_time: bool = False
+    network: Any = field(default=None, repr=False)
+
+    def embed_prepared(self, prepared: Sequence[Array]) -> Array:
+        """Clips of as many samples together."""
+        if self.one_at_a_time:
+            return joined([self._batch([clip]) for clip in prepared])
+        return by_length(prepared, len, self._batch)
+
+    def _batch(self, clips: Sequence[Array]) -> Array:
+        return pooled(self.output(self.forward, clips), len(clips))
+
+    def output(self, forward: Callable[[Any], Any], clips: Sequence[Array]) -> Any:
+        """What a function of a batch of waveforms gives for clips of one length."""
+        torch = toolkit("torch", "--extra torch")
+        waveforms = torch.from_numpy(np.stack(clips)).to(self.device)
+        kind, dtype = torch.device(self.device).type, getattr(torch, self.dtype)
+        with (
+            contextlib.redirect_stdout(sys.stderr),
+            torch.inference_mode(),
+            torch.autocast(kind, dtype=dtype, enabled=dtype != torch.float32),
+        ):
+            return forward(waveforms)
+
+    def of_noise(self, forward: Callable[[Any], Any]) -> Any:
+        """What it gives for a second of noise. EarmarkError where it fails on it."""
+        try:
+            return self.output(forward, [noise(1.0, self.sample_rate)])
+        except Exception as error:  # whatever a user's model raises
+            raise EarmarkError(f"{self.name}: fails on a second of noise ({shown_cause(error)}).") from error
+
+
+@dataclass
+class XaresEncoder(NetworkEncoder):
+    """forward: (B, T) → frames (B, T', D), or a list or tuple of such frames, one for each layer.
+
+    hop: seconds from frame to frame, as the file declares it. The last layer is the one whose mean is the embedding.
+    """
+
+    hop: float = 0.01
+
+    @property
+    def gives_frames(self) -> bool:
+        """Always: the contract asks for them."""
+        return True
+
+    @property
+    def hop_seconds(self) -> float:
+        """As declared."""
+        return self.hop
+
+    @cached_property
+    def layers(self) -> int:
+        """What a second of noise comes out as."""
+        return len(layers_of(self.of_noise(self.forward)))
+
+    def _batch(self, clips: Sequence[Array]) -> Array:
+        return pooled(layers_of(self.output(self.forward, clips))[-1], len(clips))
+
+    def layers_prepared(self, prepared: Sequence[Array]) -> Array:
+        """The mean of each layer over its frames, side by side."""
+        return by_length(prepared, len, self._layers)
+
+    def _layers(self, clips: Sequence[Array]) -> Array:
+        found = layers_of(self.output(self.forward, clips))
+        return np.concatenate([pooled(layer, len(clips)) for layer in found], axis=1)
+
+    def frames_prepared(self, prepared: Sequence[Array]) -> list[Array]:
+        """Of clips of as many samples together. ValueError where their number is not what the declared hop implies."""
+        return each_by_length(prepared, len, self._frames)
+
+    def _frames(self, clips: Sequence[Array]) -> list[Array]:
+        found = framed(layers_of(self.output(self.forward, clips))[-1], len(clips))
+        seconds = len(clips[0]) / self.sample_rate
+        implied = seconds / self.hop
+        if abs(found.shape[1] - implied) > FRAMES_OF_HOP * implied + FRAMES_AT_EDGES:
+            raise ValueError(
+                f"gave {found.shape[1]} frames for {seconds:.2f} s, where its hop of {1000 * self.hop:g} ms implies "
+                f"about {implied:.0f}"
+            )
+        return list(found)
+
+
+@dataclass
+class HearEncoder(NetworkEncoder):
+    """forward: scene embeddings. timestamps: (B, T) → frames (B, T', D) and their times in ms, (B, T')."""
+
+    timestamps: Callable[[Any], tuple[Any, Any]] = field(kw_only=True)
+    frame_dimension: int | None = None
+
+    @property
+    def gives_frames(self) -> bool:
+        """Always: the contract asks for them."""
+        return True
+
+    @cached_property
+    def hop_seconds(self) -> float | None:
+        """The median step between the timestamps of a second of noise; None for a single one."""
+        times = numbers(self.of_noise(self.timestamps)[1]).ravel()
+        return float(np.median(np.diff(times))) / 1000 if len(times) > 1 else None
+
+    def width(self, view: View = PLAIN) -> int | None:
+        """Frames may have another dimension than scenes."""
+        return self.frame_dimension if view.frames else super().width(view)
+
+    def frames_prepared(self, prepared: Sequence[Array]) -> list[Array]:
+        """Timestamp embeddings of clips of as many samples together."""
+        return each_by_length(
+            prepared, len, lambda clips: list(framed(self.output(self.timestamps, clips)[0], len(clips)))
+        )
+
+
+def layers_of(output: Any) -> Sequence[Any]:
+    """The layers that a model gave: all of a list or tuple, or the one."""
+    if isinstance(output, (list, tuple)):
+        if not output:
+            raise ValueError("the model gave no layers")
+        return output
+    return [output]
+
+
+def numbers(output: Any) -> Array:
+    """What a model gave, in float32."""
+    output = output.detach().float().cpu().numpy() if hasattr(output, "detach") else output
+    return np.asarray(output, dtype=np.float32)
+
+
+def framed(output: Any, n: int) -> Array:
+    """(n, T', D) frames of what a model gave for n clips of one length."""
+    found = numbers(output)
+    if found.ndim != 3 or len(found) != n:
+        raise ValueError(f"the model gave an array of shape {found.shape} for {n} clips; frames are (n, frames, d)")
+    if not found.shape[1]:
+        raise ValueError("the clip is too short for a single frame")
+    return found
+
+
+def pooled(output: Any, n: int) -> Array:
+    """(n, D) numbers of what a model gave for n clips: (n, D), (D) for one clip, or frames (n, T', D), averaged."""
+    found = numbers(output)
+    if found.ndim == 3 and len(found) == n:
+        return framed(found, n).mean(axis=1, dtype=np.float64).astype(np.float32)
+    if found.ndim == 1 and n == 1:
+        return found[None]
+    if found.ndim != 2 or len(found) != n:
+        raise ValueError(f"the model gave an array of shape {found.shape} for {n} clips; (n, d) or (n, frames, d)")
+    return found
+
+
+def each_by_length(
+    items: Sequence[Any], length: Callable[[Any], Any], run: Callable[[Sequence[Any]], Sequence[Array]]
+) -> list[Array]:
+    """An array for each item, in the order of the items, where only items of one length are run together."""
+    groups: dict[Any, list[int]] = {}
+    for i, item in enumerate(items):
+        groups.setdefault(length(item), []).append(i)
+    found = {i: one for group in groups.values() for i, one in zip(group, run([items[i] for i in group]), strict=True)}
+    return [found[i] for i in range(len(items))]
+
+
+def noise(seconds: float, rate: int) -> Array:
+    """White noise, the same each time, to see what a model makes of audio."""
+    return np.random.default_rng(0).normal(0, 0.1, round(seconds * rate)).astype(np.float32)
+
+
+def joined(batches: Sequence[Array]) -> Array:
+    """Batches of embeddings as one; ValueError where their dimensions differ."""
+    if len({batch.shape[1:] for batch in batches}) > 1:
+        raise ValueError("the model gave embeddings of different dimensions")
+    return np.concatenate(batches)

@@ -1,1 +1,0 @@
-"""Probes: what a simple model reads from frozen embeddings."""

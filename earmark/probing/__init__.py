@@ -1,0 +1,1 @@
+"""Probes of frozen embeddings: tasks, splits, heads, scores."""

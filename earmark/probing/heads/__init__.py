@@ -1,0 +1,1 @@
+"""Heads on embeddings, and nearest neighbours."""

@@ -1,0 +1,1 @@
+"""Speaker verification: trials, a back end, error rates."""

@@ -1,0 +1,186 @@
+"""What the CASE leaderboard takes: results.json and a model card, and the rules both have to keep."""
+
+import json
+import math
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from earmark.errors import MissingError, shown_path
+from earmark.models.encoders import Encoder
+from earmark.models.encoders.precomputed import GivenEmbeddings
+from earmark.speaker.case import protocols
+from earmark.speaker.case.evaluation import PUBLISHED, Outcome, aggregate
+
+OPEN = "TO FILL IN"
+RULES = {"Single model": "yes", "VoxCeleb1-O test speakers in the training data": "no"}
+CARD = {
+    "Architecture": ("Type", "Parameters", "Embedding dimension"),
+    "Training": ("Data", "Augmentations", "Loss", "Training time"),
+    "Preprocessing": ("Sample rate", "Features", "Duration"),
+    "Reproducibility": ("Code", "Checkpoint"),
+    "Rules": tuple(RULES),
+}
+SIXTEEN = re.compile(r"\b16([.,]?000|[.,]0)?\s*k?\s*hz\b|\b16[.,]?000\b", re.IGNORECASE)
+TOLERANCE = 1e-6
+
+
+def results(name: str, outcomes: Sequence[Outcome], config: Mapping[str, Any]) -> dict[str, Any]:
+    """The contents of results.json: figures by the published definitions. Aggregates that do not exist are null."""
+    found = {key: estimate.value for key, estimate in aggregate(outcomes, PUBLISHED).items()}
+    return {
+        "model_name": name,
+        **{key: found[key] for key in protocols.COLUMNS[2:6]},
+        "config": dict(config),
+        "category_breakdown": {category: found[category] for category in protocols.facts()["categories"]},
+        "protocol_results": {outcome.protocol: _protocol(outcome) for outcome in outcomes},
+    }
+
+
+def _protocol(outcome: Outcome) -> dict[str, Any]:
+    found = outcome.found[PUBLISHED]
+    return {
+        "eer": found.metrics["eer_case"].value,
+        "eer_threshold": found.case_threshold,
+        "min_dcf": found.metrics["min_dcf"].value,
+        "num_trials": found.counts["n_trials"],
+        "num_targets": found.counts["n_target"],
+        "num_impostors": found.counts["n_nontarget"],
+    }
+
+
+def known(encoder: Encoder | GivenEmbeddings) -> dict[str, str]:
+    """What a model card can say without being told; empty where the program does not know."""
+    described = encoder.description
+    parts = [described.get(key) for key in ("kind", "contract", "class")]
+    parameters = getattr(getattr(encoder, "network", None), "parameters", None)
+    count = sum(parameter.numel() for parameter in parameters()) if parameters else 0
+    rate = getattr(encoder, "sample_rate", None)
+    weights = described.get("weights_sha256")
+    return {
+        "type": ", ".join(str(part) for part in parts if part),
+        "parameters": f"{count:,}" if count else "",
+        "dimension": str(encoder.dimension or ""),
+        "sample_rate": f"{rate / 1000:g} kHz" if rate else "",
+        "checkpoint": f"weights sha256 {weights}" if weights else "",
+    }
+
+
+# --- the rules ----------------------------------------------------------------------------------------------
+
+
+def check(folder: Path) -> list[str]:
+    """Every rule that a folder with results.json and model_card.md breaks, in words; none where it can be submitted."""
+    return [*_read_and_check(folder / "results.json"), *check_card(folder / "model_card.md")]
+
+
+def _read_and_check(path: Path) -> list[str]:
+    if not path.is_file():
+        raise MissingError(
+            f"{shown_path(path)} is not there; `evaluate_speaker.py case` writes it for all 24 protocols."
+        )
+    try:
+        said = json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, RecursionError) as error:
+        return [f"{path.name}: is no JSON ({error})"]
+    if not isinstance(said, dict):
+        return [f"{path.name}: is no JSON object"]
+    return [f"{path.name}: {problem}" for problem in _together(check_results(said))]
+
+
+def _together(problems: Sequence[str]) -> Iterator[str]:
+    """Problems of several protocols that are the same, in one line."""
+    same: dict[str, list[str]] = {}
+    for problem in problems:
+        name, _, rest = problem.partition(": ")
+        same.setdefault(rest if name in protocols.protocols() else problem, []).append(name)
+    for text, names in same.items():
+        many = f"{len(names)} protocols, from {names[0]}: {text}"
+        yield many if len(names) > 1 else f"{names[0]}: {text}" if names[0] in protocols.protocols() else text
+
+
+def check_results(said: Mapping[str, Any]) -> list[str]:
+    """What is wrong with the contents of results.json."""
+    problems = [] if str(said.get("model_name") or "").strip() else ["model_name is empty"]
+    config = said.get("config")
+    if not isinstance(config, dict) or not {"benchmark_dir", "device"} <= set(config):
+        problems.append("config lacks benchmark_dir or device")
+    elif config.get("self_made_carriers"):
+        problems.append("the carriers are self-made; only CASE's own benchmark counts")
+    by_protocol = said.get("protocol_results")
+    if not isinstance(by_protocol, dict):
+        return [*problems, "protocol_results is missing"]
+    problems += [f"protocol {name} is missing" for name in protocols.protocols() if name not in by_protocol]
+    problems += [f"{name} is no protocol of CASE" for name in by_protocol if name not in protocols.protocols()]
+    for name in protocols.protocols():
+        if name in by_protocol:
+            problems += [f"{name}: {problem}" for problem in _check_protocol(by_protocol[name])]
+    return problems if any("protocol" in p or "eer" in p for p in problems) else [*problems, *_check_aggregates(said)]
+
+
+def _check_protocol(said: Any) -> Iterator[str]:
+    if not isinstance(said, dict):
+        yield "is no table with eer, min_dcf, num_trials"
+        return
+    for key in ("eer", "min_dcf"):
+        value: Any = said.get(key)
+        if not _finite(value) or not 0 <= value <= 1:
+            yield f"{key} is {value!r}, not a number from 0 to 1"
+    expected = protocols.facts()["trials"]
+    if said.get("num_trials") != expected:
+        yield f"num_trials is {said.get('num_trials')!r}; CASE's list has {expected:,}"
+
+
+def _check_aggregates(said: Mapping[str, Any]) -> Iterator[str]:
+    follows = protocols.aggregates({name: row["eer"] for name, row in said["protocol_results"].items()})
+    breakdown = said.get("category_breakdown")
+    breakdown = breakdown if isinstance(breakdown, dict) else {}
+    wanted = {name: (said.get(name), getattr(follows, name)) for name in protocols.COLUMNS[2:6]}
+    wanted |= {f"category {name}": (breakdown.get(name), value) for name, value in follows.category_breakdown.items()}
+    for name, (given, value) in wanted.items():
+        if not _finite(given):
+            yield f"{name} is {given!r}, not a finite number"
+        elif abs(given - value) > TOLERANCE * max(1.0, abs(value)):
+            yield f"{name} is {given:g}, but {value:g} follows from the protocols"
+
+
+def _finite(value: Any) -> bool:
+    try:
+        return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(float(value))
+    except OverflowError:  # a whole number of hundreds of digits
+        return False
+
+
+def check_card(path: Path) -> list[str]:
+    """What a model card lacks: entries that are missing or still open, another rate than 16 kHz, rules not stated."""
+    if not path.is_file():
+        return [f"{path.name} is missing"]
+    said = read_card(path.read_text(encoding="utf-8", errors="replace"))
+    problems = []
+    for section, entries in CARD.items():
+        for entry in entries:
+            value = said.get((section, entry), "")
+            if not value or OPEN in value:
+                problems.append(f"{section} / {entry} is {'still open' if value else 'missing'}")
+            elif entry in RULES and not value.lower().startswith(RULES[entry]):
+                problems.append(f"{section} / {entry} is {value!r}, where the rules ask for {RULES[entry]!r}")
+            elif entry == "Sample rate" and not SIXTEEN.search(value):
+                problems.append(f"{section} / {entry} is {value!r}; CASE asks for 16 kHz input")
+    return [f"{path.name}: {problem}" for problem in problems]
+
+
+def read_card(text: str) -> dict[tuple[str, str], str]:
+    """{(section, entry): value} of a card whose sections are `## Name` and whose entries are `- Entry: value`.
+
+    >>> read_card("# M\\n## Training\\n- Loss: AAM-Softmax\\n")
+    {('Training', 'Loss'): 'AAM-Softmax'}
+    """
+    found, section = {}, ""
+    for line in text.splitlines():
+        if heading := re.match(r"##\s+(.+?)\s*$", line):
+            section = heading[1]
+        elif line[:2] in ("- ", "* ") and ":" in line:
+            name, _, value = line[2:].partition(":")
+            found[section, name.strip(" *")] = value.strip(" *")
+    return found

@@ -1,0 +1,1 @@
+"""TidyVoice: verification across languages."""

@@ -1,1 +1,0 @@
-"""What a published benchmark prescribes: facts as data, beside small modules that read them."""

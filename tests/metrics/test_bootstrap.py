@@ -1,0 +1,575 @@
+"""The bootstrap: its draws, its replicates against metrics recomputed from resampled data, its coverage."""
+
+import json
+from math import nan
+
+import krippendorff
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.testing import assert_allclose
+from scipy import sparse
+from scipy.stats import binom, binomtest, norm
+from sklearn import metrics as sk
+from statsmodels.stats.contingency_tables import mcnemar
+from statsmodels.stats.proportion import proportion_confint
+
+from earmark.metrics.agreement import (
+    AgreementSums,
+    alpha_from_sums,
+    cohen_kappa,
+    fleiss_kappa,
+    gwet_ac,
+    item_contributions,
+    mean_defined,
+    percent_agreement,
+    rater_pairs,
+    rating_counts,
+)
+from earmark.metrics.bootstrap import (
+    Bootstrap,
+    Estimate,
+    Units,
+    mcnemar_exact,
+    mean_of_rates,
+    multiplicities,
+    paired_difference,
+    summarise,
+)
+from earmark.metrics.classification import (
+    DECISION_METRICS,
+    deciding_units,
+    decision_contributions,
+    decision_metrics,
+    evaluate,
+    ranking_metrics,
+)
+from earmark.metrics.intervals import COEFFICIENT, COST, DIFFERENCE, SHARE, interval, t_quantile
+
+N_CLIPS, Q = 15, 4
+
+
+def generator(seed=0):
+    return np.random.default_rng(seed)
+
+
+def replicates_of(bootstrap, contributions, formula):
+    """What the formula gave on every replicate, (replicates,): the first call is the point value."""
+    seen = []
+
+    def recording(sums):
+        seen.append(formula(sums))
+        return seen[-1]
+
+    bootstrap.estimate(contributions, recording, n=1)
+    return np.concatenate(seen[1:])
+
+
+def resampled_items(bootstrap):
+    """The rows of the data that each replicate holds, each as often as its unit was drawn."""
+    rows = np.arange(len(bootstrap.unit))
+    return [
+        np.concatenate([np.tile(rows[bootstrap.unit == u], k) for u, k in enumerate(drawn)])
+        for drawn in bootstrap.weights
+    ]
+
+
+@pytest.fixture
+def clips():
+    """The clip of each of 45 items, 1 to 6 to a clip, in no order."""
+    return generator(1).permutation(np.r_[np.arange(N_CLIPS), generator(2).integers(0, N_CLIPS, 30)])
+
+
+@pytest.fixture
+def bootstrap(clips):
+    """60 replicates over those clips."""
+    return Bootstrap.of(clips, 60, generator(3))
+
+
+@pytest.fixture
+def ratings(clips):
+    """(5 raters, items) with gaps, on a scale of four."""
+    rng = generator(4)
+    truth = rng.integers(0, Q, len(clips))
+    codes = np.where(rng.random((5, len(clips))) < 0.5, rng.integers(0, Q, (5, len(clips))), truth)
+    return np.where(rng.random(codes.shape) < 0.35, np.nan, codes)
+
+
+@pytest.fixture
+def scored(clips):
+    """(scores with ties, labels) of the items."""
+    rng = generator(5)
+    labels = rng.random(len(clips)) < 0.5
+    return rng.normal(labels * 1.0).round(1), labels
+
+
+# --- draws --------------------------------------------------------------------------------------------------
+
+
+@settings(deadline=None)
+@given(st.integers(1, 60), st.integers(0, 30), st.integers(0, 2**32 - 1))
+def test_each_replicate_draws_as_many_units_as_there_are(n_units, replicates, seed):
+    weights = multiplicities(n_units, replicates, generator(seed))
+    assert weights.shape == (replicates, n_units)
+    assert (weights.sum(axis=1) == n_units).all()
+
+
+def test_each_unit_is_drawn_once_on_average_and_as_often_as_a_binomial_says():
+    weights = multiplicities(50, 4000, generator())
+    assert_allclose(weights.mean(axis=0), 1, atol=0.08)  # 5 standard errors
+    expected = binom.pmf(np.arange(4), 50, 1 / 50)
+    assert_allclose([(weights == k).mean() for k in range(4)], expected, atol=0.006)
+
+
+def test_the_same_seed_gives_the_same_bytes_and_another_seed_others(clips):
+    one, same, other = (Bootstrap.of(clips, 30, generator(seed)) for seed in (7, 7, 8))
+    assert one.weights.tobytes() == same.weights.tobytes()
+    assert one.unit.tobytes() == same.unit.tobytes()
+    assert one.weights.tobytes() != other.weights.tobytes()
+
+
+def test_units_are_the_distinct_names_whatever_their_order():
+    bootstrap = Bootstrap.of(["b", "a", "b", "c"], 5, generator())
+    assert bootstrap.unit.tolist() == [1, 0, 1, 2]
+    assert bootstrap.n_units == 3
+
+
+def test_all_items_of_a_unit_move_together(bootstrap):
+    each_item = np.eye(len(bootstrap.unit))
+    held = np.stack(
+        [replicates_of(bootstrap, column[:, None], lambda sums: sums[..., 0]) for column in each_item], axis=1
+    )
+    for unit in range(bootstrap.n_units):
+        assert (held[:, bootstrap.unit == unit] == bootstrap.weights[:, [unit]]).all()
+
+
+@pytest.mark.parametrize("kind", ["mask", "indices"])
+def test_taken_rows_are_drawn_as_often_as_before(bootstrap, kind):
+    values = generator(6).normal(size=len(bootstrap.unit))
+    mask = values > 0.8
+    assert len(set(bootstrap.unit[mask])) < bootstrap.n_units, "some unit must be without a row"
+    taken = bootstrap.take(mask if kind == "mask" else np.flatnonzero(mask))
+    assert (taken.weights[:, taken.unit] == bootstrap.weights[:, bootstrap.unit[mask]]).all()
+    direct = [values[rows][mask[rows]].sum() for rows in resampled_items(bootstrap)]
+    assert_allclose(replicates_of(taken, values[mask, None], lambda sums: sums[..., 0]), direct)
+
+
+def test_rows_may_be_taken_twice_and_in_any_order(bootstrap):
+    rows = np.array([4, 4, 0, 2])
+    taken = bootstrap.take(rows)
+    assert (taken.weights[:, taken.unit] == bootstrap.weights[:, bootstrap.unit[rows]]).all()
+    assert taken.unit[0] == taken.unit[1]
+
+
+@pytest.mark.filterwarnings("error")
+def test_no_row_can_be_taken(bootstrap):
+    taken = bootstrap.take(np.zeros(len(bootstrap.unit), dtype=bool))
+    estimate = taken.estimate(np.empty((0, 2)), lambda s: np.full(s.shape[:-1], nan), n=0, why="nothing")
+    assert estimate == Estimate(None, n=0, why="nothing")
+
+
+def test_rows_of_a_single_unit_have_no_interval(bootstrap):
+    mask = bootstrap.unit == 3
+    estimate = bootstrap.take(mask).estimate(np.ones((mask.sum(), 2)), mean_formula, n=1)
+    assert estimate == Estimate(1.0, n=1)
+
+
+# --- replicates against the metric on resampled data --------------------------------------------------------
+
+
+def sums_formula(formula):
+    return lambda sums: formula(AgreementSums.split(sums))
+
+
+def direct_percent_agreement(ratings):
+    agreeing = pairs = 0
+    for i in range(len(ratings)):
+        for j in range(i):
+            both = ~np.isnan(ratings[[i, j]]).any(axis=0)
+            agreeing, pairs = agreeing + (ratings[i] == ratings[j])[both].sum(), pairs + both.sum()
+    return agreeing / pairs
+
+
+def direct_quadratic_ac2(ratings):
+    """Gwet's AC2 rating by rating."""
+    observed, shares = [], []
+    for item in ratings.T:
+        votes = item[~np.isnan(item)]
+        if len(votes):
+            shares.append([np.mean(votes == k) for k in range(Q)])
+        if len(votes) > 1:
+            credit = 1 - (np.subtract.outer(votes, votes) / (Q - 1)) ** 2
+            observed.append((credit.sum() - len(votes)) / (len(votes) * (len(votes) - 1)))
+    weights = 1 - (np.subtract.outer(np.arange(Q), np.arange(Q)) / (Q - 1)) ** 2
+    pi = np.mean(shares, axis=0)
+    chance = weights.sum() / (Q * (Q - 1)) * (pi * (1 - pi)).sum()
+    return (np.mean(observed) - chance) / (1 - chance)
+
+
+@pytest.mark.parametrize(
+    ("formula", "direct"),
+    [
+        (percent_agreement, direct_percent_agreement),
+        (
+            lambda sums: alpha_from_sums(sums, "ordinal"),
+            lambda r: krippendorff.alpha(reliability_data=r, value_domain=range(Q), level_of_measurement="ordinal"),
+        ),
+        (lambda sums: gwet_ac(sums, "quadratic"), direct_quadratic_ac2),
+    ],
+    ids=["percent agreement", "ordinal alpha", "quadratic AC2"],
+)
+def test_replicates_of_agreement_equal_the_metric_on_resampled_ratings(bootstrap, ratings, formula, direct):
+    found = replicates_of(bootstrap, item_contributions(rating_counts(ratings, Q)), sums_formula(formula))
+    expected = [direct(ratings[:, rows]) for rows in resampled_items(bootstrap)]
+    assert len(expected) == 60
+    assert_allclose(found, expected, rtol=0, atol=1e-10)
+
+
+def cohen_of_pairs(ratings, bootstrap):
+    """Sparse contributions of co-ratings, their bootstrap, and the formula of the mean over pairs."""
+    rater, item = np.nonzero(~np.isnan(ratings))
+    pairs = rater_pairs(item, rater, ratings[rater, item].astype(int))
+    n = len(pairs.pair)
+    cells = sparse.csr_array((np.ones(n), (np.arange(n), pairs.cells(Q))), shape=(n, len(pairs.first) * Q * Q))
+    return (
+        cells,
+        bootstrap.take(pairs.item),
+        lambda sums: mean_defined(cohen_kappa(sums.reshape(*sums.shape[:-1], -1, Q, Q), "quadratic")),
+    )
+
+
+def test_replicates_of_the_mean_cohens_kappa_equal_scikit_learn_on_resampled_ratings(bootstrap, ratings):
+    def direct(resampled):
+        kappas = []
+        for i in range(len(resampled)):
+            for j in range(i):
+                both = ~np.isnan(resampled[[i, j]]).any(axis=0)
+                a, b = resampled[i, both], resampled[j, both]
+                kappas.append(sk.cohen_kappa_score(a, b, labels=range(Q), weights="quadratic") if both.any() else nan)
+        return np.nanmean(kappas)
+
+    cells, taken, formula = cohen_of_pairs(ratings, bootstrap)
+    expected = [direct(ratings[:, rows]) for rows in resampled_items(bootstrap)]
+    assert_allclose(replicates_of(taken, cells, formula), expected, rtol=0, atol=1e-10)
+
+
+def test_sparse_and_dense_contributions_give_the_same_estimate(bootstrap, ratings):
+    cells, taken, formula = cohen_of_pairs(ratings, bootstrap)
+    thin, thick = taken.estimate(cells, formula, n=5), taken.estimate(cells.toarray(), formula, n=5)
+    assert_allclose([thin.value, thin.low, thin.high], [thick.value, thick.low, thick.high])
+
+
+def test_replicates_of_balanced_accuracy_equal_scikit_learn_on_resampled_items(bootstrap, scored):
+    scores, labels = scored
+    decisions = scores > 0.4
+    column = DECISION_METRICS.index("balanced_accuracy")
+    found = replicates_of(
+        bootstrap, decision_contributions(decisions, labels), lambda sums: decision_metrics(sums)[..., column]
+    )
+    expected = [sk.balanced_accuracy_score(labels[r], decisions[r]) for r in resampled_items(bootstrap)]
+    assert_allclose(found, expected)
+
+
+def test_replicates_of_rankings_equal_scikit_learn_on_resampled_items(bootstrap, scored):
+    scores, labels = scored
+    found = ranking_metrics(scores, labels, bootstrap.weights[:, bootstrap.unit])
+    rows = resampled_items(bootstrap)
+    assert_allclose(found[:, 0], [sk.roc_auc_score(labels[r], scores[r]) for r in rows])
+    assert_allclose(found[:, 1], [sk.average_precision_score(labels[r], scores[r]) for r in rows])
+
+
+def test_evaluate_intervals_come_from_the_spread_of_recomputed_replicates(bootstrap, scored):
+    scores, labels = scored
+    decisions, rows = scores > 0.4, resampled_items(bootstrap)
+    found = evaluate(scores, decisions, labels, bootstrap)
+    direct = {
+        "balanced_accuracy": [sk.balanced_accuracy_score(labels[r], decisions[r]) for r in rows],
+        "accuracy": [sk.accuracy_score(labels[r], decisions[r]) for r in rows],
+        "f1": [sk.f1_score(labels[r], decisions[r]) for r in rows],
+        "precision": [sk.precision_score(labels[r], decisions[r]) for r in rows],
+        "recall": [sk.recall_score(labels[r], decisions[r]) for r in rows],
+        "roc_auc": [sk.roc_auc_score(labels[r], scores[r]) for r in rows],
+        "average_precision": [sk.average_precision_score(labels[r], scores[r]) for r in rows],
+    }
+    assert set(found) == set(direct)
+    units = deciding_units(decisions, labels, bootstrap)
+    direct.pop("balanced_accuracy")  # of two rates, see below
+    for name, replicates in direct.items():
+        spread = np.std(replicates, ddof=1) * np.sqrt(units[name].n / (units[name].n - 1))
+        low, high = interval(found[name].value, spread, units=units[name].n)
+        assert_allclose([found[name].low, found[name].high], [low, high], err_msg=name)
+
+
+def test_replicates_computed_in_small_portions_are_the_same(bootstrap, scored, monkeypatch):
+    scores, labels = scored
+    whole = evaluate(scores, scores > 0.4, labels, bootstrap)
+    for name in ("bootstrap", "classification"):
+        monkeypatch.setattr(f"earmark.metrics.{name}.CHUNK_VALUES", 7 * 4 * len(labels))
+    pieces = []
+    bootstrap.estimate(scores[:, None], lambda s: pieces.append(len(s)) or s[..., 0], n=1)
+    assert len(pieces) > 1
+    monkeypatch.setattr("earmark.metrics.bootstrap.CHUNK_VALUES", 7)
+    portions = evaluate(scores, scores > 0.4, labels, bootstrap)
+    for name, estimate in whole.items():
+        assert_allclose([portions[name].low, portions[name].high], [estimate.low, estimate.high], err_msg=name)
+
+
+# --- estimates ----------------------------------------------------------------------------------------------
+
+
+def mean_formula(sums):
+    return sums[..., 0] / sums[..., 1]
+
+
+def test_summarise_gives_wilsons_interval_on_the_effective_sample_size():
+    replicates = 0.3 + 0.05 * np.tile([-1.0, 1.0], 500)
+    estimate = summarise(0.3, replicates, n=7, units=Units(1000, "clips"))
+    assert (estimate.value, estimate.n, estimate.why, estimate.note) == (0.3, 7, None, None)
+    expected = proportion_confint(0.3 * 84, 84, method="wilson")  # 0.3 · 0.7 / 0.05² answers
+    assert_allclose([estimate.low, estimate.high], expected, atol=1e-3)
+
+
+@pytest.mark.parametrize("count", [5, 19, 20, 200])
+def test_summarise_where_every_unit_is_right_gives_wilsons_interval_of_so_many_answers(count):
+    estimate = summarise(1.0, np.ones(100), n=3 * count, units=Units(count, "clips"))
+    assert estimate.high == 1
+    assert estimate.low == pytest.approx(1 / (1 + t_quantile(count - 1) ** 2 / count))
+    assert (estimate.note is None) == (count >= 20)
+
+
+def test_mean_of_rates_is_as_wide_as_its_replicates_say_where_neither_rate_is_near_a_bound():
+    rng = generator(1)
+    drawn = rng.multivariate_normal([0.5, 0.5], [[1e-4, 5e-5], [5e-5, 1e-4]], 4000)
+    units = Units(1000, "clips"), Units(1000, "clips")
+    found = mean_of_rates([0.5, 0.5], drawn, n=9, units=units)
+    assert found.high - found.low == pytest.approx(2 * t_quantile(999) * drawn.mean(axis=1).std(), rel=0.01)
+
+
+def test_mean_of_rates_holds_where_one_class_is_all_right():
+    drawn = np.stack([np.ones(200), generator(1).normal(0.9, 0.02, 200)], axis=1)
+    found = mean_of_rates([1.0, 0.9], drawn, n=325, units=(Units(25, "clips"), Units(300, "clips")))
+    of_present = 1 - interval(1.0, 0.0, units=25)[0]
+    assert found.value == pytest.approx(0.95)
+    assert found.value - found.low > of_present / 2
+    assert found.high - found.value < 0.03
+
+
+def test_summarise_of_a_few_replicates_gives_no_interval():
+    assert summarise(0.5, np.array([0.4, 0.6]), n=9, units=Units(30, "clips")).why.endswith("20 replicates or more")
+
+
+@pytest.mark.parametrize("values", [SHARE, COEFFICIENT, COST, DIFFERENCE])
+def test_intervals_stay_within_what_values_can_be_and_hold_the_value(values):
+    rng = generator(3)
+    for _ in range(300):
+        value = rng.uniform(max(values.lower, -3), min(values.upper, 3))
+        low, high = interval(value, rng.exponential(0.5), units=rng.integers(2, 50), values=values)
+        assert values.lower <= low <= value <= high <= values.upper
+
+
+def test_interval_needs_two_units():
+    assert interval(0.5, 0.1, units=1) is None
+    assert (
+        summarise(0.5, np.linspace(0.4, 0.6, 30), n=9, units=Units(1, "clips")).why
+        == "no interval: it needs two clips or more"
+    )
+
+
+@pytest.mark.parametrize("undefined", [10, 11])
+def test_an_interval_needs_nine_replicates_in_ten(undefined):
+    replicates = np.r_[np.full(undefined, np.nan), np.linspace(0, 1, 100 - undefined)]
+    estimate = summarise(0.4, replicates, n=3, units=Units(30, "clips"))
+    assert estimate.value == 0.4
+    if undefined == 10:
+        assert estimate.low < 0.4 < estimate.high
+        assert estimate.why is None
+    else:
+        assert estimate.low is None and estimate.high is None
+        assert estimate.why == "no interval: undefined in 11 of 100 replicates"
+
+
+@pytest.mark.parametrize("value", [nan, np.inf, -np.inf])
+def test_an_undefined_value_becomes_null_with_a_reason(value):
+    estimate = summarise(value, np.ones(100), n=4, units=Units(9, "clips"), why="nobody came")
+    assert estimate.as_dict() == {"value": None, "low": None, "high": None, "n": 4, "why": "nobody came"}
+    assert summarise(value, np.ones(100), n=4, units=Units(9, "clips")).why
+
+
+def test_a_defined_estimate_has_no_why_in_json():
+    assert json.loads(json.dumps(Estimate(0.5, 0.4, 0.6, 9).as_dict(), allow_nan=False)) == {
+        "value": 0.5,
+        "low": 0.4,
+        "high": 0.6,
+        "n": 9,
+    }
+
+
+def test_no_replicates_leave_the_value_without_an_interval(clips):
+    estimate = Bootstrap.of(clips, 0, generator()).estimate(np.ones((len(clips), 2)), mean_formula, n=2)
+    assert estimate == Estimate(1.0, n=2)
+
+
+def test_one_unit_cannot_be_resampled():
+    estimate = Bootstrap.of(["x", "x", "x"], 100, generator()).estimate(np.ones((3, 2)), mean_formula, n=3)
+    assert estimate == Estimate(1.0, n=3)
+
+
+def test_several_values_share_their_replicates(bootstrap):
+    contributions = generator(9).random((len(bootstrap.unit), 2))
+    first, second = bootstrap.estimates(contributions, lambda s: s * [1, 2], n=[1, 2], why=["", ""])
+    alone = bootstrap.estimate(contributions, lambda s: 2 * s[..., 1], n=2)
+    assert second == alone
+    assert first.n == 1 and first.value == pytest.approx(contributions[:, 0].sum())
+
+
+NO_PAIR = np.array([[0, nan, 1, nan], [nan, 1, nan, nan]])
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize(
+    "ratings",
+    [NO_PAIR, np.array([[0.0, 1.0, 1.0]]), np.zeros((3, 4)), np.full((2, 3), nan), np.empty((2, 0))],
+    ids=["no item with two ratings", "one rater", "one category", "nothing rated", "no item"],
+)
+@pytest.mark.parametrize(
+    "formula",
+    [fleiss_kappa, alpha_from_sums, lambda s: alpha_from_sums(s, "ordinal"), gwet_ac],
+    ids=["fleiss", "alpha", "ordinal alpha", "AC1"],
+)
+def test_an_agreement_that_does_not_exist_is_null_with_a_reason_in_json(ratings, formula):
+    bootstrap = Bootstrap.of(np.arange(ratings.shape[1]), 20, generator())
+    contributions = item_contributions(rating_counts(ratings, 2))
+    estimate = bootstrap.estimate(contributions, sums_formula(formula), n=0, why="nothing to agree about")
+    assert json.loads(json.dumps(estimate.as_dict(), allow_nan=False)) == {
+        "value": None,
+        "low": None,
+        "high": None,
+        "n": 0,
+        "why": "nothing to agree about",
+    }
+
+
+@pytest.mark.filterwarnings("error")
+def test_an_agreement_that_most_replicates_lose_has_a_value_and_no_interval():
+    ratings = np.zeros((2, 6))
+    ratings[0, 0] = 1  # only one item shows a second category: absent from (5/6)^6 = 33 % of the replicates
+    bootstrap = Bootstrap.of(np.arange(6), 300, generator())
+    contributions = item_contributions(rating_counts(ratings, 2))
+    estimate = bootstrap.estimate(contributions, sums_formula(gwet_ac), n=6)
+    assert estimate.value is not None and estimate.low is None
+    n_lost = int((bootstrap.weights[:, 0] == 0).sum())
+    assert estimate.why == f"no interval: undefined in {n_lost} of 300 replicates"
+
+
+# --- two systems --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("first", [0, 1, 4, 10, 37])
+@pytest.mark.parametrize("second", [0, 2, 4, 11, 60])
+def test_mcnemars_exact_p_equals_the_binomial_test_and_statsmodels(first, second):
+    p = mcnemar_exact(first, second)
+    assert p == pytest.approx(mcnemar([[50, first], [second, 20]], exact=True).pvalue)
+    assert p == mcnemar_exact(second, first)
+    if first + second:
+        assert p == pytest.approx(binomtest(first, first + second).pvalue)
+
+
+def test_mcnemar_by_pencil():
+    assert mcnemar_exact(0, 0) == 1
+    assert mcnemar_exact(5, 5) == 1
+    assert mcnemar_exact(0, 5) == pytest.approx(2 / 2**5)
+    assert mcnemar_exact(1, 5) == pytest.approx(2 * (1 + 6) / 2**6)
+
+
+# --- coverage -----------------------------------------------------------------------------------------------
+
+DATA_SETS, REPLICATES, CLIPS, PER_CLIP = 500, 400, 150, 3
+CLIP_OF = np.repeat(np.arange(CLIPS), PER_CLIP)
+
+
+def covered(estimates, truth):
+    return np.mean([e.low <= truth <= e.high for e in estimates])
+
+
+@pytest.mark.slow
+def test_intervals_of_percent_agreement_cover_the_truth_when_clips_are_hard_or_easy():
+    # A clip's items are called present with a probability p ~ Beta(½, ½) of the clip: E[p² + (1 − p)²] = 3/4.
+    rng, estimates, naive_widths, widths = generator(11), [], [], []
+    for _ in range(DATA_SETS):
+        p = rng.beta(0.5, 0.5, CLIPS)[CLIP_OF]
+        ratings = (rng.random((3, len(p))) < p).astype(float)
+        ratings[rng.random(ratings.shape) < 0.2] = np.nan
+        contributions = item_contributions(rating_counts(ratings, 2))
+        bootstrap = Bootstrap.of(CLIP_OF, REPLICATES, rng)
+        estimates.append(bootstrap.estimate(contributions, sums_formula(percent_agreement), n=len(p)))
+        widths.append(estimates[-1].high - estimates[-1].low)
+        naive_widths.append(np.sqrt(0.75 * 0.25 / contributions[:, 1].sum() * 2) * 2 * 1.96)
+    assert np.mean(widths) > 1.2 * np.mean(naive_widths), "the clip effect must be large enough to matter"
+    assert 0.92 <= covered(estimates, 0.75) <= 0.98
+
+
+@pytest.mark.slow
+def test_intervals_of_balanced_accuracy_and_auc_cover_the_truth_when_items_share_a_clip():
+    # Scores: 1.2 for a positive, plus a clip effect and noise of equal variance; threshold .5.
+    shift, deviation, threshold = 1.2, np.sqrt(2), 0.5
+    truth = {
+        "balanced_accuracy": (norm.sf((threshold - shift) / deviation) + norm.cdf(threshold / deviation)) / 2,
+        "roc_auc": norm.cdf(shift / (deviation * np.sqrt(2))),
+    }
+    rng, estimates = generator(12), {name: [] for name in truth}
+    for _ in range(DATA_SETS):
+        labels = rng.random(len(CLIP_OF)) < 0.4
+        scores = shift * labels + rng.normal(size=CLIPS)[CLIP_OF] + rng.normal(size=len(CLIP_OF))
+        found = evaluate(scores, scores >= threshold, labels, Bootstrap.of(CLIP_OF, REPLICATES, rng))
+        for name, kept in estimates.items():
+            kept.append(found[name])
+    shares = {name: covered(kept, truth[name]) for name, kept in estimates.items()}
+    assert all(0.92 <= share <= 0.98 for share in shares.values()), shares
+
+
+def paired(first, second, rng, replicates=2000):
+    """The difference of two means over the same units, and its p-value."""
+    bootstrap = Bootstrap.of(np.arange(len(first)), replicates, rng)
+    columns = np.stack([first, second, np.ones(len(first))], axis=1)
+    both = bootstrap.replicates(columns, lambda sums: sums[..., :2] / sums[..., 2:], 2)
+    return paired_difference(
+        np.mean(first), np.mean(second), both[:, 0], both[:, 1], n=len(first), units=bootstrap.units
+    )
+
+
+def test_what_is_hard_for_both_systems_cancels_in_a_paired_difference():
+    rng = np.random.default_rng(0)
+    hard = rng.normal(size=200)
+    first, second = hard + 0.1 + 0.1 * rng.normal(size=200), hard + 0.1 * rng.normal(size=200)
+    difference, p = paired(first, second, rng)
+    assert difference.low < 0.1 < difference.high
+    assert difference.high - difference.low < 0.06  # unpaired means are known to about 0.28
+    assert p == pytest.approx(2 / 2001), "2,000 replicates cannot show less"
+
+
+def test_a_system_compared_with_itself_does_not_differ():
+    values = np.random.default_rng(1).normal(size=50)
+    difference, p = paired(values, values, np.random.default_rng(2))
+    assert (difference.value, difference.low, difference.high, p) == (0.0, 0.0, 0.0, 1.0)
+
+
+def test_paired_p_values_are_uniform_enough_when_nothing_differs():
+    rng = np.random.default_rng(3)
+    small = sum(paired(*rng.normal(size=(2, 80)), rng, replicates=400)[1] < 0.05 for _ in range(200))
+    assert 2 <= small <= 22  # 10 expected; outside with probability below 0.002
+
+
+def test_swapping_the_systems_turns_the_sign_and_keeps_the_p_value():
+    rng = np.random.default_rng(4)
+    first, second = rng.normal(size=(2, 60))
+    one, p = paired(first, second, np.random.default_rng(5))
+    other, q = paired(second, first, np.random.default_rng(5))
+    assert (one.value, one.low, one.high) == pytest.approx((-other.value, -other.high, -other.low))
+    assert p == pytest.approx(q)
+
+
+def test_without_replicates_a_difference_has_neither_interval_nor_p_value():
+    difference, p = paired_difference(0.6, 0.5, np.empty(0), np.empty(0), n=3, units=Units(3, "clips"))
+    assert (round(difference.value, 3), difference.low, p) == (0.1, None, None)
+    assert paired_difference(np.nan, 0.5, np.empty(0), np.empty(0), n=3, units=Units(3, "clips"))[0].value is None

@@ -1,0 +1,237 @@
+"""Users' files of the three contracts, unmodified, and what is said of files that keep none."""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from earmark.errors import MissingError
+from earmark.models.encoders import EmbeddingError, load_encoder, user_file
+from earmark.models.encoders.output import View
+from tests.conftest import ROOT
+from tests.models.encoders import sources
+from tests.models.encoders.sources import noises, save
+
+
+def refused(path, text: str) -> str:
+    with pytest.raises(MissingError) as caught:
+        load_encoder(f"{path}{text}")
+    return str(caught.value)
+
+
+@pytest.fixture(params=["xares", "case", "hear"])
+def encoder(request, tmp_path):
+    if request.param != "case":
+        pytest.importorskip("torch", reason="the extra `torch` is not installed")
+    text = {"xares": sources.XARES, "case": sources.case(), "hear": sources.HEAR}[request.param]
+    return load_encoder(str(save(tmp_path, "mine.py", text)), device="cpu")
+
+
+def test_no_embedding_depends_on_its_neighbours(encoder):
+    waveforms = noises(7, encoder.sample_rate)
+    together = encoder.embed(waveforms)
+    alone = np.concatenate([encoder.embed([waveform]) for waveform in waveforms])
+    backwards = encoder.embed(waveforms[::-1])[::-1]
+    assert together.shape == (7, encoder.dimension) and together.dtype == np.float32
+    np.testing.assert_allclose(together, alone, rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(together, backwards, rtol=1e-5, atol=1e-6)
+    assert encoder.embed([]).shape == (0, encoder.dimension)
+
+
+def test_xares_is_the_mean_of_what_the_file_gives_for_frames(tmp_path, capsys):
+    torch = pytest.importorskip("torch", reason="the extra `torch` is not installed")
+    file = save(tmp_path, "mine.py", sources.XARES)
+    encoder = load_encoder(str(file), device="cpu")
+    scope: dict = {"__name__": "elsewhere"}
+    exec(compile(file.read_text(), "elsewhere", "exec"), scope)
+    waveform = noises(1)[0]
+    with torch.no_grad():
+        frames = scope["TinyEncoder"]()(torch.from_numpy(waveform)[None])[0].numpy()
+    np.testing.assert_allclose(encoder.embed([waveform])[0], frames.mean(axis=0), rtol=1e-5)
+    assert (encoder.name, encoder.sample_rate, encoder.dimension) == ("TinyEncoder", 16_000, 12)
+    assert capsys.readouterr().out.count("chatter") == 1  # from `exec` here, not from the library
+
+
+def test_a_case_model_gets_16_bit_audio_as_it_was(tmp_path):
+    encoder = load_encoder(str(save(tmp_path, "mine.py", sources.case())))
+    samples = np.random.default_rng(1).integers(-32768, 32768, 4000).astype(np.int16)
+    expected = [part.sum() for part in np.array_split(np.abs(np.fft.rfft(samples / 32768)), 6)]
+    np.testing.assert_allclose(encoder.embed([samples.astype(np.float32) / 32768])[0], expected, rtol=1e-6)
+    assert encoder.name == "bands"
+
+
+def test_the_identity_changes_with_source_and_weights_and_not_with_the_folder(tmp_path):
+    def loaded(folder: str, text: str = sources.case(), weights: bytes | None = None) -> str:
+        file = save(tmp_path / folder, "mine.py", text)
+        if weights is not None:
+            (file.parent / "model.pt").write_bytes(weights)
+        return load_encoder(str(file)).identity
+
+    plain = loaded("a")
+    assert plain == loaded("b")
+    assert "tmp" not in plain and "/" not in plain
+    assert (
+        len({plain, loaded("c", sources.case() + "# changed\n"), loaded("d", weights=b"1"), loaded("e", weights=b"2")})
+        == 4
+    )
+
+
+def test_the_identity_changes_with_a_module_beside_the_file(tmp_path):
+    text = "from beside_it import SCALE\n" + sources.case()
+    identities = set()
+    for scale in (1, 2):
+        save(tmp_path / str(scale), f"beside_{scale}.py", f"SCALE = {scale}\n")
+        file = save(tmp_path / str(scale), "mine.py", text.replace("beside_it", f"beside_{scale}"))
+        identities.add(load_encoder(str(file)).identity)
+    assert len(identities) == 2
+
+
+@pytest.mark.parametrize("contract", ["xares", "case"])
+def test_an_encoder_in_the_working_folder_is_loaded_and_its_packages_count_for_its_identity(tmp_path, contract):
+    pytest.importorskip("torch", reason="the extra `torch` is not installed")
+    text = "from mine_net.front import front\n" + (sources.XARES if contract == "xares" else sources.case())
+    save(tmp_path, "mine.py", text)
+    save(tmp_path / "mine_net", "__init__.py", "")
+    found = []
+    for body in ("x", "x + 1", "x"):
+        save(tmp_path / "mine_net", "front.py", f"def front(x):\n    return {body}\n")
+        code = "import torch; from earmark.models.encoders import load_encoder; print(load_encoder('mine.py').identity)"
+        done = subprocess.run(
+            [sys.executable, "-B", "-c", code], cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(ROOT)},
+            capture_output=True, text=True, check=False, timeout=120,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr
+        found.append(done.stdout)
+    assert found[0] == found[2] != found[1]
+
+
+def test_the_identity_changes_with_the_weights_of_a_network_and_its_precision(tmp_path):
+    pytest.importorskip("torch", reason="the extra `torch` is not installed")
+    text = sources.XARES.replace("manual_seed(7)", "manual_seed(int(open(SEED).read()))")
+    seed = tmp_path / "seed"
+    file = save(tmp_path / "code", "mine.py", text.replace("SEED", repr(str(seed))))
+    found = []
+    for number in (1, 2, 1):
+        seed.write_text(str(number))
+        found.append(load_encoder(str(file), device="cpu").identity)
+    assert found[0] == found[2] != found[1]
+    assert load_encoder(str(file), device="cpu", dtype="bfloat16").identity not in found
+
+
+def test_a_class_is_chosen_by_name(tmp_path):
+    both = sources.case() + "\n\nclass Other(Bands):\n    name = 'other'\n"
+    file = save(tmp_path, "mine.py", both)
+    assert load_encoder(f"{file}:Other").name == "other"
+    assert re.search(r"holds 2 encoders; say which one: .*mine\.py:Bands, .*mine\.py:Other", refused(file, ""))
+    assert "has no class Nothing; its classes: Bands, Other." in refused(file, ":Nothing")
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("x = 1\n", r"mine\.py: holds no encoder\. One is an nn\.Module"),
+        ("import numpy\n\ndef f(:\n", r"mine\.py cannot be imported, line 3: SyntaxError"),
+        ("import numpy\n\n\nnumpy.nothing\n", r"mine\.py cannot be imported, line 4: AttributeError"),
+        (
+            "\nimport case_benchmark.models\n",
+            r"line 2: ModuleNotFoundError: No module named 'case_benchmark'; `uv run --with case_benchmark ",
+        ),
+        ("import sys\nsys.exit(3)\n", r"line 2: SystemExit: 3"),
+        (
+            "class M:\n    def load(self):\n        raise OSError('no x.pt')\n    def extract_embedding(self): 0\n",
+            r"mine\.py cannot be loaded, line 3: OSError: no x\.pt",
+        ),
+        ("class M:\n    x = 1\n", r"holds no encoder"),
+    ],
+)
+def test_a_file_that_is_no_encoder_is_told_why(tmp_path, text, message):
+    assert re.search(message, refused(save(tmp_path, "mine.py", text), ""))
+
+
+def test_what_is_not_there(tmp_path):
+    assert "no such file; an encoder is FILE.py" in refused(tmp_path / "absent.py", "")
+    assert "names no encoder; it can be logmel, onnx:…" in refused("something", "")
+    assert "names no encoder" in refused("onnx:", "")
+    assert "names no encoder" in refused("logmel:40", "")
+
+
+@pytest.mark.parametrize(
+    ("result", "message"),
+    [
+        ("np.ones(6)", "the embedding is constant: all its 6 numbers are 1"),
+        ("np.array([1, 2, np.nan, 4, 5, 6])", "the embedding is not finite"),
+        ("np.arange(5)", "the embedding has 5 dimensions where 6 are expected"),
+    ],
+)
+def test_what_is_no_embedding_is_never_a_number(tmp_path, result, message):
+    text = re.sub(r"return np\.array\(\[part.*", f"return {result}", sources.case())
+    with pytest.raises(EmbeddingError, match=message):
+        load_encoder(str(save(tmp_path, "mine.py", text))).embed(noises(1))
+
+
+def test_xares_frames_are_what_the_file_gives_and_its_hop_is_the_declared_one(tmp_path):
+    torch = pytest.importorskip("torch", reason="the extra `torch` is not installed")
+    encoder = load_encoder(str(save(tmp_path, "mine.py", sources.XARES)), device="cpu")
+    waveforms = noises(5)
+    for waveform, found in zip(waveforms, encoder.embed_view(waveforms, View(frames=True)), strict=True):
+        with torch.no_grad():
+            expected = encoder.network(torch.from_numpy(waveform)[None])[0].numpy()
+        assert found.shape == (1 + (len(waveform) - 400) // 160, 12)
+        np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)
+    assert (encoder.hop_seconds, encoder.layers) == (0.01, 1)
+
+
+def test_an_xares_file_that_gives_a_list_has_as_many_layers_and_embeds_with_the_last(tmp_path):
+    pytest.importorskip("torch", reason="the extra `torch` is not installed")
+    plain = load_encoder(str(save(tmp_path / "one", "mine.py", sources.XARES)), device="cpu")
+    encoder = load_encoder(str(save(tmp_path / "three", "mine.py", sources.layered())), device="cpu")
+    waveforms = noises(4)
+    found = np.concatenate(encoder.embed_view(waveforms, View(layers=True)))
+    assert encoder.layers == 3 and found.shape == (4, 36)
+    for row, frames in zip(found, plain.embed_view(waveforms, View(frames=True)), strict=True):
+        expected = [(frames**power).mean(axis=0) for power in (1, 2, 0.5)]
+        np.testing.assert_allclose(row, np.concatenate(expected), rtol=1e-5)
+    np.testing.assert_array_equal(found[:, 24:], encoder.embed(waveforms))
+    crops = encoder.embed_view([np.tile(waveforms[0], 3)], View(crop_seconds=0.5, layers=True))[0]
+    np.testing.assert_allclose(crops, np.tile(found[0], (3, 1)), rtol=1e-5)
+
+
+def test_hear_frames_are_timestamp_embeddings_and_the_hop_is_between_timestamps(tmp_path):
+    torch = pytest.importorskip("torch", reason="the extra `torch` is not installed")
+    encoder = load_encoder(str(save(tmp_path, "mine.py", sources.HEAR)), device="cpu")
+    (found,) = encoder.embed_view(noises(1, 22_050), View(frames=True))
+    bands = torch.fft.rfft(torch.from_numpy(noises(1, 22_050)[0]).unfold(0, 512, 256)).abs()[:, :255]
+    np.testing.assert_allclose(found, bands.reshape(-1, 5, 51).sum(-1).numpy(), rtol=1e-5)
+    assert encoder.hop_seconds == pytest.approx(256 / 22_050)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("hop_size_in_ms = 10", "hop_size_in_ms = 2", "gave 48 frames for 0.50 s, where its hop of 2 ms implies about"),
+        ("hop_size_in_ms = 10", "hop_size_in_ms = 20", "gave 48 frames for 0.50 s, where its hop of 20 ms implies"),
+        ("return self.frames(audio)", "return self.frames(audio).mean(1)", r"shape \(1, 12\) for 1 clips; frames are"),
+    ],
+)
+def test_frames_that_are_none_too_few_or_too_many(tmp_path, old, new, message):
+    pytest.importorskip("torch", reason="the extra `torch` is not installed")
+    encoder = load_encoder(str(save(tmp_path, "mine.py", sources.XARES.replace(old, new))), device="cpu")
+    with pytest.raises(ValueError, match=message):
+        encoder.embed_view(noises(1), View(frames=True))
+    assert encoder.embed(noises(1)).shape == (1, 12)  # the embedding needs no hop
+
+
+def test_a_hop_that_is_no_time_is_refused(tmp_path):
+    pytest.importorskip("torch", reason="the extra `torch` is not installed")
+    text = sources.XARES.replace("hop_size_in_ms = 10", "hop_size_in_ms = 0")
+    assert "has hop_size_in_ms 0; it is a time above 0" in refused(save(tmp_path, "mine.py", text), "")
+
+
+def test_the_standard_library_is_no_part_of_an_encoder_that_lies_above_it():
+    library = Path(os.__file__).resolve()
+    assert not user_file._lies_in(library.parents[2], library)
+    assert user_file._lies_in(library.parents[2], library.parents[2] / "mine/parts.py")

@@ -1,0 +1,297 @@
+"""Clips and labels from real tar files and manifests: read back, refused where they are wrong, and never slow."""
+
+import io
+import json
+import tarfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import soundfile
+
+from earmark.audio.clips import TarMember
+from earmark.audio.decode import read_audio
+from earmark.errors import DataError, EarmarkError, MissingError
+from earmark.probing.data import read_data
+from earmark.probing.layouts import Status, manifest_of, status
+from earmark.probing.task_files import chosen
+from earmark.probing.tasks import Task, tasks
+
+DEMO = Path(__file__).resolve().parents[2] / "dataset/speaker-demo/tasks"
+CREMAD = tasks()["cremad"]
+
+
+def sound(suffix: str = "wav", level: float = 0.1) -> bytes:
+    out = io.BytesIO()
+    soundfile.write(out, np.full(800, level, dtype=np.float32), 8000, format=suffix)
+    return out.getvalue()
+
+
+def pack(path: Path, members: Mapping[str, bytes | Any]) -> Path:
+    """A tar of these files; what is not bytes becomes JSON."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tarfile.open(path, "w") as tar:
+        for name, content in members.items():
+            data = content if isinstance(content, bytes) else json.dumps(content).encode()
+            info = tarfile.TarInfo(name)
+            info.size = len(data)
+            tar.addfile(info, io.BytesIO(data))
+    return path
+
+
+def pairs(labels: Mapping[str, Any], key: str = "label", suffix: str = "wav") -> dict[str, Any]:
+    return {f: c for k, v in labels.items() for f, c in ((f"{k}.{suffix}", sound(suffix)), (f"{k}.json", {key: v}))}
+
+
+def cremad(root: Path, **parts: Mapping[str, Any]) -> Path:
+    """CREMA-D as its record has it; parts: the members of a split in place of the usual ones."""
+    usual = {"train": {"1001_a": "ANG", "1002_b": "SAD"}, "valid": {"1003_c": "ANG"}, "test": {"1004_d": "SAD"}}
+    for split, labels in usual.items():
+        pack(root / f"cremad/wds-audio-{split}-0.tar", parts.get(split) or pairs(labels))
+    return root
+
+
+def test_pairs_in_tar_files_are_clips_with_labels(tmp_path: Path):
+    found = read_data(CREMAD, cremad(tmp_path))
+    assert [clip.name for clip in found.clips] == ["1001_a.wav", "1002_b.wav", "1003_c.wav", "1004_d.wav"]
+    assert (np.asarray(found.labels).tolist(), found.classes) == ([0, 1, 0, 1], ["ANG", "SAD"])
+    assert found.split is not None and found.split.tolist() == ["train", "train", "valid", "test"]
+    assert found.fold is None
+    assert found.group == ["1001", "1002", "1003", "1004"]  # the actor, as CREMA-D names its files
+    assert isinstance(found.clips[0], TarMember)
+    np.testing.assert_allclose(read_audio(found.clips[0]), 0.1, atol=1e-3)
+
+
+@pytest.mark.parametrize("suffix", ["wav", "flac", "ogg", "mp3"])
+def test_any_audio_that_can_be_decoded_will_do(tmp_path: Path, suffix: str):
+    train = pairs({"a/1": "ANG", "b/1": "SAD"}, suffix=suffix) | {"README.txt": b"x", "a/._1.json": b"junk"}
+    found = read_data(CREMAD, cremad(tmp_path, train=train))
+    assert [clip.name for clip in found.clips][:2] == [f"a/1.{suffix}", f"b/1.{suffix}"]
+    assert found.group[0] == f"wds-audio-train-0.tar:a/1.{suffix}"  # no actor in the name: the clip itself
+    assert len(read_audio(found.clips[1])) >= 800
+
+
+def test_shards_are_read_in_the_order_of_their_names(tmp_path: Path):
+    cremad(tmp_path)
+    pack(tmp_path / "cremad/sub/wds-audio-train-1.tar", pairs({"x": "ANG"}))  # as a zip may bring it along
+    pack(tmp_path / "cremad/.zip.part/wds-audio-train-2.tar", pairs({"y": "ANG"}))  # half unpacked
+    names = [clip.name for clip in read_data(CREMAD, tmp_path).clips]
+    assert sorted(names) == ["1001_a.wav", "1002_b.wav", "1003_c.wav", "1004_d.wav", "x.wav"]
+
+
+def test_folds_keep_their_numbers_and_esc50_its_sources(tmp_path: Path):
+    for fold in range(1, 6):
+        labels = {f"{fold}-{fold}00-A-7": 7, f"{fold}-{fold}00-B-12": 12}
+        pack(tmp_path / f"esc50/wds-audio-fold-{fold}-000.tar", pairs(labels))
+    found = read_data(tasks()["esc50"], tmp_path)
+    assert found.split is None and found.fold is not None
+    assert found.fold.tolist() == [f for f in "12345" for _ in range(2)]
+    assert found.classes == ["7", "12"] and found.group[:4] == ["100", "100", "200", "200"]
+
+
+def test_where_valid_is_test_clips_are_there_once(tmp_path: Path):
+    events = [{"onset": 0.0, "offset": 0.05, "label": "Dog"}]
+    for split in ("train", "eval"):
+        pack(tmp_path / f"desed/wds-audio-{split}-0.tar", {"a.wav": sound(), "a.json": events})
+    found = read_data(tasks()["desed"], tmp_path)
+    assert found.split is not None and found.split.tolist() == ["train", "test"]
+    assert found.labels == [[(0.0, 0.05, 0)], [(0.0, 0.05, 0)]] and found.classes == ["Dog"]
+
+
+def test_where_training_is_the_test_clips_are_there_twice(tmp_path: Path):
+    pack(tmp_path / "subway_broadcast/subway_broadcast-0.tar", pairs({"a": 0, "b": 1}, "broadcasting"))
+    found = read_data(tasks()["subway_broadcast"], tmp_path)
+    assert found.split is not None and found.split.tolist() == ["train", "train", "test", "test"]
+    assert found.clips[:2] == found.clips[2:]
+
+
+def test_everything_wrong_with_tar_files_is_told(tmp_path: Path):
+    train = pairs({"a": "ANG"}) | {"b.wav": sound(), "c.json": {"label": "SAD"}, "d.wav": sound(), "d.json": {"x": 1}}
+    train |= {"e.wav": sound(), "e.flac": sound("flac"), "e.json": {"label": "SAD"}}
+    cremad(tmp_path, train=train)
+    test = tmp_path / "cremad/wds-audio-test-0.tar"
+    test.write_bytes(test.read_bytes()[:1300])
+    with pytest.raises(EarmarkError) as caught:
+        read_data(CREMAD, tmp_path)
+    told = str(caught.value).splitlines()
+    assert told[0] == "cremad: 5 faults"
+    assert sorted(told[1:5]) == [
+        "  wds-audio-train-0.tar:b.wav: no b.json beside it",
+        "  wds-audio-train-0.tar:c.json: no audio beside it",
+        "  wds-audio-train-0.tar:d.json: the JSON has no 'label', only 'x'",
+        "  wds-audio-train-0.tar:e.flac: e has two of these",
+    ]
+    assert "wds-audio-test-0.tar: is no whole tar file" in told[5]
+    assert "probe.py download cremad" in told[6]
+
+
+def test_twenty_faults_are_shown_and_the_rest_counted(tmp_path: Path):
+    cremad(tmp_path, train={f"{i:02d}.wav": sound() for i in range(25)})
+    with pytest.raises(EarmarkError, match="cremad: 25 faults") as caught:
+        read_data(CREMAD, tmp_path)
+    assert "19.json beside it\n  and 5 more" in str(caught.value)
+
+
+def test_a_class_that_training_lacks_names_the_clip(tmp_path: Path):
+    cremad(tmp_path, test=pairs({"1004_d": "FEA"}))
+    with pytest.raises(EarmarkError, match=r"wds-audio-test-0\.tar:1004_d\.wav: 'FEA' is not among the training"):
+        read_data(CREMAD, tmp_path)
+
+
+def test_an_empty_split_and_a_single_class_are_refused(tmp_path: Path):
+    cremad(tmp_path / "empty", valid={"README.txt": b"nothing"})
+    with pytest.raises(EarmarkError, match="cremad: no clips in valid"):
+        read_data(CREMAD, tmp_path / "empty")
+    one = {split: pairs({"x": "ANG"}) for split in ("train", "valid", "test")}
+    with pytest.raises(EarmarkError, match=r"all that training has is ANG; it takes 2 or more"):
+        read_data(CREMAD, cremad(tmp_path / "one", **one))
+
+
+# --- manifests ------------------------------------------------------------------------------------------------------
+
+
+def listed(folder: Path, text: str, *clips: str) -> Path:
+    """A manifest, with clips that are really there."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for clip in clips:
+        (folder / clip).parent.mkdir(parents=True, exist_ok=True)
+        (folder / clip).write_bytes(sound())
+    (folder / "manifest.csv").write_text(text, encoding="utf-8")
+    return folder
+
+
+def test_a_manifest_goes_before_tar_files(tmp_path: Path):
+    cremad(tmp_path)
+    text = "path,label,split,group\na.wav,up,train,anna\nx/b.wav,down,train,\nc.wav,up,test,carl\n"
+    listed(tmp_path / "cremad", text, "a.wav", "x/b.wav", "c.wav")
+    found = read_data(CREMAD, tmp_path)
+    assert found.clips == [tmp_path / "cremad" / name for name in ("a.wav", "x/b.wav", "c.wav")]
+    assert (np.asarray(found.labels).tolist(), found.classes) == ([1, 0, 1], ["down", "up"])
+    assert found.split is not None and found.split.tolist() == ["train", "train", "test"]
+    assert found.group == ["anna", "x/b.wav", "carl"]
+
+
+def test_all_wrong_rows_of_a_manifest_are_told(tmp_path: Path):
+    text = "path,label,split\na.wav,up,train\n./a.wav,up,train\nz.wav,,trian\nb.wav,down,test,x\n,up,test\n"
+    listed(tmp_path / "cremad", text, "a.wav", "b.wav")
+    with pytest.raises(DataError) as caught:
+        read_data(CREMAD, tmp_path)
+    (faults,) = caught.value.faults.values()
+    assert [(f.line, f.column, f.problem) for f in faults] == [
+        (3, "path", "'./a.wav' is there already, in line 2"),
+        (4, "label", "is empty"),
+        (4, "path", "'z.wav' is not there"),
+        (4, "split", "'trian' is no split"),
+        (5, "", "more cells than columns; quote a label that holds commas"),
+        (6, "path", "is empty"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("clip,label,split\n", "line 1, column path: is missing"),
+        ("path,label\n", "column split: is missing, and so is fold"),
+        ("path,label,split,fold\n", "there is a fold too; keep one"),
+        ("path,label,split\n", "no clips in train, test"),
+        ("path,label,split\na.wav,up,train\nb.wav,down,train\n", "no clips in test"),
+        ("path,label,fold\na.wav,up,1\nb.wav,down,1\n", "1 fold; leaving one out needs two"),
+        ("path,label,split\na.wav,up,train\nb.wav,down,test\n", "line 3, column label: 'down' is not among"),
+        ('path,label,split\na.wav,"up"x,train\n', "is no CSV"),
+        ("", "column path: is missing"),
+    ],
+)
+def test_a_manifest_that_is_wrong_is_refused(tmp_path: Path, text: str, message: str):
+    listed(tmp_path / "cremad", text, "a.wav", "b.wav")
+    with pytest.raises(EarmarkError, match=message) as caught:
+        read_data(CREMAD, tmp_path)
+    assert "manifest.csv" in str(caught.value)
+
+
+def test_latin_1_is_no_manifest(tmp_path: Path):
+    listed(tmp_path / "cremad", "")
+    (tmp_path / "cremad/manifest.csv").write_bytes("path,label,split\ngr\xfcn.wav,a,train\n".encode("latin-1"))
+    with pytest.raises(EarmarkError, match="is not a CSV in UTF-8"):
+        read_data(CREMAD, tmp_path)
+
+
+def own(folder: Path, lines: str) -> Task:
+    (folder / "mine.toml").write_text(f'name = "mine"\ndata = "manifest.csv"\n{lines}\n')
+    return chosen([folder / "mine.toml"])[0]
+
+
+def test_a_users_events_come_from_the_cell_or_a_file(tmp_path: Path):
+    cell = '"[{""onset"": 0, ""offset"": 0.1, ""label"": ""knock""}]"'
+    listed(tmp_path, f"path,label,split\na.wav,{cell},train\nb.wav,b.json,test\n", "a.wav", "b.wav")
+    (tmp_path / "b.json").write_text('[{"onset": 0.02, "offset": 0.04, "label": "knock"}]')
+    found = read_data(own(tmp_path, 'type = "frame"'), tmp_path / "elsewhere")
+    assert found.labels == [[(0.0, 0.1, 0)], [(0.02, 0.04, 0)]] and found.classes == ["knock"]
+
+
+def test_a_manifest_is_beside_the_task_or_below_the_data_root(tmp_path: Path):
+    task = own(tmp_path, 'type = "asr"')
+    root = listed(tmp_path / "root", "path,label,split\na.wav,hello there,train\nb.wav,bye,test\n", "a.wav", "b.wav")
+    assert manifest_of(task, root) == root / "manifest.csv"
+    assert read_data(task, root).labels == ["hello there", "bye"]
+    listed(tmp_path, "path,label,split\na.wav,no,train\nb.wav,yes,test\n", "a.wav", "b.wav")
+    assert read_data(task, root).labels == ["no", "yes"]
+
+
+def test_clips_without_any_label_teach_nothing(tmp_path: Path):
+    listed(tmp_path, "path,label,split\na.wav,,train\nb.wav,|,test\n", "a.wav", "b.wav")
+    with pytest.raises(EarmarkError, match="mine: all that training has is no label; it takes 1 or more"):
+        read_data(own(tmp_path, 'type = "clip"\nmultilabel = true'), tmp_path)
+
+
+# --- what is there --------------------------------------------------------------------------------------------------
+
+
+def test_status_tells_what_is_there_and_how_large(tmp_path: Path):
+    private = tasks()["liveenv"]
+    assert status(private, tmp_path) == Status("private: no data", 0, ("liveenv_train*.tar", "liveenv_test*.tar"))
+    assert status(CREMAD, tmp_path).state == "missing"
+    cremad(tmp_path)
+    tars = list((tmp_path / "cremad").glob("*.tar"))
+    assert status(CREMAD, tmp_path) == Status("present", sum(tar.stat().st_size for tar in tars))
+    tars[0].unlink()
+    assert (status(CREMAD, tmp_path).state, len(status(CREMAD, tmp_path).lacks)) == ("missing", 1)
+    listed(tmp_path / "liveenv", "path,label,split\n")
+    assert status(private, tmp_path).present
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("cremad", r"no wds-audio-train\*\.tar, .* Run `uv run probe\.py download cremad --data-root "),
+        ("liveenv", "private to the challenge's organisers; put such files there"),
+        ("librispeechphoneme", "not published in this form"),
+    ],
+)
+def test_missing_data_come_with_what_to_do(tmp_path: Path, name: str, message: str):
+    with pytest.raises(MissingError, match=message):
+        read_data(tasks()[name], tmp_path)
+
+
+def test_a_users_task_without_its_manifest_is_missing(tmp_path: Path):
+    with pytest.raises(MissingError, match=r"mine: no manifest\.csv beside the task's file"):
+        read_data(own(tmp_path, 'type = "clip"'), tmp_path)
+
+
+# --- the demo -------------------------------------------------------------------------------------------------------
+
+
+def test_the_demos_tasks_have_their_clips(tmp_path: Path):
+    language, tempo, voice = (read_data(task, tmp_path) for task in chosen(sorted(DEMO.glob("*.toml"))))
+    assert all(len(found.clips) == 192 for found in (language, tempo, voice))
+    assert (len(voice.classes), language.classes) == (24, ["de", "en", "es", "fr"])
+    assert voice.split is not None
+    spoken = [(Path(clip).parent.name, part) for clip, part in zip(voice.clips, voice.split, strict=True)]  # type: ignore[arg-type]
+    assert set(spoken) == {("en", "train"), ("de", "train"), ("fr", "valid"), ("es", "test")}
+    tempi = np.asarray(tempo.labels)
+    assert tempi.shape == (192, 1) and tempi.min() >= -7 and tempi.max() < 8 and len(np.unique(tempi)) > 10
+    for found in (language, tempo):
+        part = found.fold if found.fold is not None else found.split
+        assert part is not None and len(set(zip(found.group, part, strict=True))) == len(set(found.group)) == 24
+    assert language.fold is not None and set(np.unique(language.fold, return_counts=True)[1]) == {48}

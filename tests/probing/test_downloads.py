@@ -1,0 +1,116 @@
+"""Records fetched from a server that answers as Zenodo does, interruptions included, then read as tasks."""
+
+import io
+import zipfile
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from earmark.errors import EarmarkError, MissingError
+from earmark.probing.data import read_data
+from earmark.probing.downloads import download_task, record_files
+from earmark.probing.layouts import status
+from earmark.probing.task_files import chosen
+from earmark.probing.tasks import tasks
+from tests.file_server import Fault, FileServer, file_server
+from tests.probing.test_data import cremad
+
+CREMAD = tasks()["cremad"]
+
+
+@pytest.fixture
+def server() -> Iterator[FileServer]:
+    with file_server() as running:
+        yield running
+
+
+@pytest.fixture
+def tars(tmp_path: Path) -> dict[str, bytes]:
+    folder = cremad(tmp_path / "made") / "cremad"
+    return {path.name: path.read_bytes() for path in sorted(folder.glob("*.tar"))}
+
+
+def zipped(files: dict[str, bytes], folder: str = "") -> bytes:
+    out = io.BytesIO()
+    with zipfile.ZipFile(out, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, content in files.items():
+            archive.writestr(folder + name, content)
+    return out.getvalue()
+
+
+def test_tar_files_are_the_data_and_stay(tmp_path: Path, server: FileServer, tars: dict[str, bytes]):
+    server.add_record(CREMAD.zenodo, tars)
+    told: Counter[str] = Counter()
+    found = download_task(CREMAD, tmp_path, base=server.url, on_bytes=lambda file, n: told.update({file.name: n}))
+    assert [path.relative_to(tmp_path).as_posix() for path in found] == [f"cremad/{name}" for name in tars]
+    assert told == {name: len(content) for name, content in tars.items()}
+    assert len(read_data(CREMAD, tmp_path).clips) == 4 and status(CREMAD, tmp_path).present
+
+
+@pytest.mark.parametrize("folder", ["", "cremad_wds/"])
+def test_a_zip_of_tar_files_is_unpacked(tmp_path: Path, server: FileServer, tars: dict[str, bytes], folder: str):
+    server.add_record(CREMAD.zenodo, {"data.zip": zipped(tars, folder)})
+    found = download_task(CREMAD, tmp_path, base=server.url)
+    assert {path.name for path in found} == set(tars)
+    assert len(read_data(CREMAD, tmp_path).clips) == 4
+
+
+def test_a_break_is_mended_and_nothing_is_fetched_twice(tmp_path: Path, server: FileServer, tars: dict[str, bytes]):
+    server.add_record(CREMAD.zenodo, tars)
+    first = next(iter(tars))
+    server.faults = [Fault(path=first, cut_after=700)]
+    download_task(CREMAD, tmp_path, base=server.url)
+    path = f"/api/records/{CREMAD.zenodo}/files/{first}/content"
+    assert server.ranges(path) == [None, "bytes=700-"] and server.sent[path] == len(tars[first])
+    sent = dict(server.sent)
+    download_task(CREMAD, tmp_path, base=server.url)
+    assert {name: n for name, n in server.sent.items() if name in sent and "files" in name} == {
+        name: n for name, n in sent.items() if "files" in name
+    }
+    assert len(read_data(CREMAD, tmp_path).clips) == 4
+
+
+def test_tasks_of_one_record_fetch_it_once(tmp_path: Path, server: FileServer):
+    one, other = tasks()["librispeech"], tasks()["librispeechmalefemale"]
+    assert one.zenodo == other.zenodo
+    server.add_record(one.zenodo, {"dev-clean-0.tar": bytes(5000)})
+    for task in (one, other):
+        (path,) = download_task(task, tmp_path, base=server.url)
+        assert path == tmp_path / task.name / "dev-clean-0.tar" and path.read_bytes() == bytes(5000)
+    content = [n for name, n in server.sent.items() if name.endswith("/content")]
+    assert content == [5000]
+    path.unlink()
+    path.write_bytes(b"another")  # what is wrong is replaced here alone
+    download_task(other, tmp_path, base=server.url)
+    assert path.read_bytes() == (tmp_path / one.name / "dev-clean-0.tar").read_bytes() == bytes(5000)
+
+
+def test_what_is_not_what_the_record_says_is_not_kept(tmp_path: Path, server: FileServer, tars: dict[str, bytes]):
+    server.add_record(CREMAD.zenodo, tars)
+    first = next(iter(tars))
+    server.faults = [Fault(path=first, content=bytes(len(tars[first])))]
+    with pytest.raises(EarmarkError, match="has the checksum"):
+        download_task(CREMAD, tmp_path, base=server.url)
+    assert not status(CREMAD, tmp_path).present
+
+
+def test_a_record_can_be_looked_at_before(server: FileServer, tars: dict[str, bytes]):
+    server.add_record(CREMAD.zenodo, tars)
+    assert {file.name: file.size for file in record_files(CREMAD, server.url)} == {n: len(c) for n, c in tars.items()}
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [("liveenv", "liveenv: private: no data"), ("librispeechphoneme", "librispeechphoneme: no public record")],
+)
+def test_what_is_not_published_is_not_fetched(tmp_path: Path, name: str, message: str):
+    with pytest.raises(MissingError, match=message):
+        download_task(tasks()[name], tmp_path)
+
+
+def test_a_users_task_has_nothing_to_fetch(tmp_path: Path):
+    (tmp_path / "x.toml").write_text('name = "x"\ntype = "clip"\ndata = "x.csv"\n')
+    with pytest.raises(MissingError, match="x: a task of your own has nothing to download"):
+        download_task(chosen([tmp_path / "x.toml"])[0], tmp_path)

@@ -1,0 +1,163 @@
+"""Label readers on JSON as data sets have it, and raw labels as arrays, by hand."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from earmark.metrics.sound_events import events_to_frames
+from earmark.probing.labels import READERS, encoded, label_of_cell, label_of_json
+from earmark.probing.tasks import Task, tasks
+
+
+def of(name: str, said: Any) -> Any:
+    return label_of_json(tasks()[name], json.dumps(said).encode())
+
+
+@pytest.mark.parametrize(
+    ("name", "said", "label"),
+    [
+        ("cremad", {"label": "ANG", "x": 1}, "ANG"),
+        ("key_scratching", {"tag": 1}, "1"),
+        ("esc50", {"label": 14}, "14"),
+        ("libricount", {"num_speakers": "3"}, "3"),
+        ("nsynthpitch", {"pitch": 60}, "60"),
+        ("asvspoof2015", {"binary_spoof": "spoof"}, "spoof"),
+        ("librispeechmalefemale", {"gender": "M"}, "M"),
+        ("librispeechmalefemale", {"gender": "F"}, "other"),
+        ("fsd50k", {"soundevent": "Rain;Water;Rain"}, ["Rain", "Water"]),
+        ("fsd50k", {"soundevent": ["Water", "Rain"]}, ["Rain", "Water"]),
+        ("desed", [{"onset": 0.5, "offset": 2, "label": "Speech,Dog"}], [(0.5, 2.0, "Dog"), (0.5, 2.0, "Speech")]),
+        ("desed", [], []),
+        ("maestro", [{"start": 0.0, "end": 0.1, "note": 60}], [(0.0, 0.1, "60")]),
+        ("librispeechphoneme", {"phonemes": [{"start": 0, "end": 0.2, "phone": "AH"}]}, [(0.0, 0.2, "AH")]),
+        ("clotho", {"caption_1": "rain ", "caption_2": "it rains"}, ["rain", "it rains"]),
+        ("librispeech", {"trans": "HE HOPED"}, "HE HOPED"),
+        ("speechocean762", {"accuracy": 8, "fluency": "9", "prosodic": 7.5}, [8.0, 9.0, 7.5]),
+    ],
+)
+def test_readers_read_what_the_data_sets_hold(name, said, label):
+    assert of(name, said) == label
+
+
+@pytest.mark.parametrize(
+    ("name", "said", "message"),
+    [
+        ("cremad", {"emotion": "ANG", "path": "x"}, "the JSON has no 'label', only 'emotion', 'path'"),
+        ("cremad", ["ANG"], "the JSON is a list, not a table with 'label'"),
+        ("cremad", {"label": ""}, 'label is "", not a text'),
+        ("cremad", {"label": None}, "label is null"),
+        ("esc50", {"label": "dog"}, 'label is "dog", not a finite number'),
+        ("esc50", {"label": 1.5}, "not a whole number"),
+        ("esc50", {"label": True}, "label is true"),
+        ("asvspoof2015", {"binary_spoof": "fake"}, "binary_spoof is 'fake', not human or spoof"),
+        ("desed", {"onset": 1}, "the JSON is a table, not a list of events"),
+        ("desed", [{"onset": 1, "offset": 0.5, "label": "Dog"}], "an event lasts from 1 s to 0.5 s"),
+        ("desed", [{"onset": -1, "offset": 0.5, "label": "Dog"}], "an event lasts from -1 s"),
+        ("desed", [{"onset": 1, "label": "Dog"}], "the JSON has no 'offset'"),
+        ("desed", [3], "the JSON is a number, not a table"),
+        ("clotho", {}, "there are no captions"),
+        ("clotho", {"caption_1": 3}, "a caption is 3, not a text"),
+        ("speechocean762", {"accuracy": 8, "fluency": 9}, "has no 'prosodic'"),
+        ("speechocean762", {"accuracy": float("nan"), "fluency": 9, "prosodic": 1}, "accuracy is NaN"),
+    ],
+)
+def test_what_a_reader_cannot_read_is_told(name, said, message):
+    with pytest.raises(ValueError, match=message):
+        of(name, said)
+
+
+@pytest.mark.parametrize("content", [b"{", b"\xff\xfe\x00", b"", b"[" * 100_000])
+def test_what_is_no_json_is_told(content):
+    with pytest.raises(ValueError, match="is no JSON"):
+        label_of_json(tasks()["cremad"], content)
+
+
+def test_every_tasks_reader_is_there():
+    assert {task.reader for task in tasks().values()} == set(READERS)
+
+
+def test_cells_of_a_manifest(tmp_path: Path):
+    events = [{"onset": 0, "offset": 1, "label": "Dog"}]
+    (tmp_path / "dog.json").write_text(json.dumps(events))
+    desed, clotho = tasks()["desed"], tasks()["clotho"]
+    assert label_of_cell(desed, json.dumps(events), tmp_path) == [(0.0, 1.0, "Dog")]
+    assert label_of_cell(desed, "dog.json", tmp_path) == [(0.0, 1.0, "Dog")]
+    assert label_of_cell(clotho, "rain| it rains", tmp_path) == ["rain", "it rains"]
+    assert label_of_cell(tasks()["fsd50k"], "", tmp_path) == []
+    with pytest.raises(ValueError, match=r"cat\.json: No such file"):
+        label_of_cell(desed, "cat.json", tmp_path)
+    with pytest.raises(ValueError, match="is empty"):
+        label_of_cell(tasks()["cremad"], " ", tmp_path)
+    with pytest.raises(ValueError, match='a part of it is "x"'):
+        label_of_cell(tasks()["speechocean762"], "1|x", tmp_path)
+
+
+# --- arrays ---------------------------------------------------------------------------------------------------------
+
+SPLIT = ["train", "train", "valid", "test"]
+
+
+def arrays(task: Task, raw: list[Any], parts: list[str], folds: bool = False) -> Any:
+    return encoded(task, raw, parts, folds=folds)
+
+
+def test_classes_are_those_of_training_and_sorted():
+    y, classes, wrong = arrays(tasks()["cremad"], ["SAD", "ANG", "SAD", "ANG"], SPLIT)
+    assert (y.tolist(), y.dtype, classes, wrong) == ([1, 0, 1, 0], np.int64, ["ANG", "SAD"], [])
+
+
+def test_numbered_classes_are_sorted_as_numbers():
+    assert arrays(tasks()["esc50"], ["10", "9", "100", "9"], ["train"] * 4)[1] == ["9", "10", "100"]
+
+
+def test_a_class_that_training_lacks_is_told():
+    wrong = arrays(tasks()["cremad"], ["SAD", "ANG", "FEA", "ANG"], SPLIT)[2]
+    assert wrong == [(2, "'FEA' is not among the training labels")]
+
+
+def test_with_folds_a_class_needs_two_of_them():
+    y, classes, wrong = arrays(tasks()["esc50"], ["1", "2", "1", "2"], ["1", "1", "2", "3"], folds=True)
+    assert (y.tolist(), classes, wrong) == ([0, 1, 0, 1], ["1", "2"], [])
+    wrong = arrays(tasks()["esc50"], ["1", "2", "1", "2"], ["1", "2", "2", "2"], folds=True)[2]
+    assert wrong == [(1, "'2' is not in other folds"), (3, "'2' is not in other folds")]
+
+
+def test_multilabel_is_a_matrix_of_ones_and_zeros():
+    y, classes, _ = arrays(tasks()["fsd50k"], [["Rain", "Wind"], ["Cat"], [], ["Cat"]], SPLIT)
+    assert (y.tolist(), y.dtype) == ([[0, 1, 1], [1, 0, 0], [0, 0, 0], [1, 0, 0]], np.uint8)
+    assert classes == ["Cat", "Rain", "Wind"]
+
+
+def test_events_become_what_frames_are_made_of():
+    raw = [[(0.0, 0.2, "Dog"), (0.1, 0.3, "Cat")], [], [(0.0, 9.0, "Dog")], []]
+    y, classes, _ = arrays(tasks()["desed"], raw, SPLIT)
+    assert classes == ["Cat", "Dog"]
+    frames = [events_to_frames(events, 3, 0.1, len(classes)).tolist() for events in y]
+    assert frames[0] == [[0, 1], [1, 1], [1, 0]] and frames[1] == [[0, 0]] * 3 and frames[2] == [[0, 1]] * 3
+
+
+def test_numbers_have_one_length():
+    task = tasks()["speechocean762"]
+    y, classes, _ = arrays(task, [[1.0, 2.0], [3.0, 4.0]], ["train", "test"])
+    assert (y.tolist(), y.dtype, classes) == ([[1, 2], [3, 4]], np.float64, [])
+    assert arrays(task, [[1.0, 2.0], [3.0]], ["train", "test"])[2] == [(1, "1 numbers where others have 2")]
+
+
+def test_texts_stay_texts():
+    assert arrays(tasks()["librispeech"], ["a", "b"], ["train", "test"]) == (["a", "b"], [], [])
+
+
+@given(st.lists(st.sampled_from("abcde"), min_size=1, max_size=30), st.randoms())
+def test_the_order_of_clips_does_not_change_a_clips_class(names, random):
+    task = replace(tasks()["cremad"], n_classes=5)
+    y, classes, _ = arrays(task, names, ["train"] * len(names))
+    assert [classes[code] for code in y] == names
+    shuffled = names.copy()
+    random.shuffle(shuffled)
+    assert arrays(task, shuffled, ["train"] * len(names))[1] == classes

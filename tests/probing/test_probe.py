@@ -1,0 +1,431 @@
+"""A task probed: nothing leaks from what is tested, crops and layers are what they are said to be, seeds repeat."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+pytest.importorskip("torch", reason="the extra `torch` is not installed")
+
+from earmark.embeddings.store import EmbeddingStore
+from earmark.errors import EarmarkError
+from earmark.models.encoders import load_encoder
+from earmark.models.encoders.output import View
+from earmark.models.encoders.precomputed import GivenEmbeddings
+from earmark.probing.data import TaskData
+from earmark.probing.features import drawn_folds, embedded, strict_folds
+from earmark.probing.heads.knn import CHOICES_OF_K
+from earmark.probing.heads.linear import Fold, Recipe, train_heads
+from earmark.probing.heads.selection import selection
+from earmark.probing.probe import _without, metrics_of, probe
+from earmark.probing.tasks import Task, tasks
+from earmark.probing.tracks import RATES, Settings
+from tests.models.encoders.sources import XARES, clips, layered, save
+
+N, WIDTH, CLASSES = 48, 6, 3
+BOTH = [("linear", "xares"), ("linear", "strict"), ("knn", "xares"), ("knn", "strict")]
+SETTINGS = Settings(seeds=2, replicates=20)
+TASK = Task("mine", "mine", "yours", "", "clip", "accuracy", epochs=6, learning_rate=3e-2, batch_size=8, knn=True)
+
+
+def embeddings(noise=1.5, seed=0):
+    """Vectors of three classes that overlap, by the names of the clips."""
+    rng = np.random.default_rng(seed)
+    x = rng.normal(size=(CLASSES, WIDTH))[np.arange(N) % CLASSES] + noise * rng.normal(size=(N, WIDTH))
+    rows = {f"{i}.wav": i for i in range(N)}
+    return GivenEmbeddings("mine", f"mine-{seed}", {}, WIDTH, rows, x.astype(np.float32))
+
+
+def clips_in(parts, labels=None, folds=False, classes=CLASSES):
+    column = np.array(parts, dtype=str)
+    labels = np.arange(len(parts)) % classes if labels is None else labels
+    names = [f"c{i}" for i in range(classes)]
+    paths = [Path(f"{i}.wav") for i in range(len(parts))]
+    return TaskData(paths, labels, names, None if folds else column, column if folds else None, [p.name for p in paths])
+
+
+SPLITS = ["train"] * 30 + ["valid"] * 6 + ["test"] * 12
+LAYOUTS = {
+    "splits": clips_in(SPLITS),
+    "no valid": clips_in(["train"] * 36 + ["test"] * 12),
+    "2 folds": clips_in([i // 3 % 2 for i in range(N)], folds=True),
+    "4 folds": clips_in([i // 3 % 4 for i in range(N)], folds=True),
+}
+
+
+def probed(tmp_path, data, task=TASK, encoder=None, settings=SETTINGS):
+    encoder = embeddings() if encoder is None else encoder
+    store = EmbeddingStore(tmp_path / "store")
+    return probe(task, data, encoder, settings, store, batch_size=4, root=tmp_path)
+
+
+def said(found, place, fold=None):
+    """What heads answered, of all clips or of those of one fold."""
+    table = found.predictions[place]
+    table = table if fold is None else table[table["fold"].astype(str) == str(fold)]
+    return table.filter(like="said_")
+
+
+def chosen(found):
+    return {(row.track, row.protocol): row.chosen for row in found.rows}
+
+
+def permuted(data, seed=0):
+    """The data with the labels of its test clips, or of its first fold, shuffled."""
+    tested = data.split == "test" if data.fold is None else data.fold == "0"
+    labels = np.array(data.labels)
+    labels[tested] = np.random.default_rng(seed).permutation(labels[tested])
+    assert (labels != data.labels).any()
+    return replace(data, labels=labels)
+
+
+# --- held out -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_strictly_nothing_is_learnt_from_the_labels_of_test_clips(tmp_path, layout):
+    data = LAYOUTS[layout]
+    fold = None if data.fold is None else 0
+    settings = replace(SETTINGS, protocols=("strict",))
+    before, after = (probed(tmp_path, each, settings=settings) for each in (data, permuted(data)))
+    for place, of_a_fold in ((("linear", "strict"), 2), (("knn", "strict"), 1)):  # rates of two seeds, or one k
+        assert said(before, place, fold).equals(said(after, place, fold))
+        first, second = (chosen(found)[place].split(", ")[:of_a_fold] for found in (before, after))
+        assert first == second
+    scores = [[row.score.value for row in found.rows] for found in (before, after)]
+    assert scores[0] != scores[1]
+
+
+@pytest.mark.parametrize(("layout", "leaks"), [("splits", False), ("no valid", True), ("4 folds", True)])
+def test_as_published_test_clips_choose_the_epoch_unless_there_is_a_validation_split(tmp_path, layout, leaks):
+    data = LAYOUTS[layout]
+    fold = None if data.fold is None else 0
+    settings = replace(SETTINGS, protocols=("xares",))
+    before = probed(tmp_path, data, settings=settings)
+    others = [probed(tmp_path, permuted(data, seed), settings=settings) for seed in range(4)]
+    same = [said(before, ("linear", "xares"), fold).equals(said(o, ("linear", "xares"), fold)) for o in others]
+    assert all(same) != leaks
+    assert all(said(before, ("knn", "xares"), fold).equals(said(o, ("knn", "xares"), fold)) for o in others)
+
+
+def test_a_split_that_lost_all_of_its_clips_is_not_replaced_by_another():
+    data = LAYOUTS["splits"]
+    with pytest.raises(EarmarkError, match="no clip of valid has an embedding"):
+        _without(TASK, data, data.split == "valid")
+
+
+def test_no_test_clip_is_needed_by_another(tmp_path):
+    data = LAYOUTS["splits"]
+    fewer = clips_in(SPLITS[:-5])
+    for place in BOTH:
+        whole, part = (said(probed(tmp_path, each), place) for each in (data, fewer))
+        assert whole[:-5].equals(part)
+
+
+def test_a_seed_repeats_to_the_last_bit_and_another_is_another(tmp_path):
+    data = LAYOUTS["4 folds"]
+
+    def rows(seed):
+        found = probed(tmp_path, data, settings=replace(SETTINGS, seed=seed))
+        return [replace(row, seconds=0.0) for row in found.rows]
+
+    assert rows(0) == rows(0) != rows(7)
+
+
+# --- scores -------------------------------------------------------------------------------------------------
+
+
+def test_every_track_and_protocol_has_a_row_with_what_it_rests_on(tmp_path):
+    found = probed(tmp_path, LAYOUTS["4 folds"], encoder=embeddings(noise=0.7))
+    assert [(row.track, row.protocol) for row in found.rows] == BOTH
+    assert [(row.n_test, row.folds, row.seeds) for row in found.rows] == [
+        *((N, 4, 1), (N, 4, 2)),  # linear: one seed as published, two strictly
+        *((N, 4, 1), (N, 4, 1)),
+    ]
+    rates = found.rows[1].chosen.removeprefix("learning rate ").split(", ")
+    assert len(rates) == 8 and {float(rate) for rate in rates} <= set(RATES)
+    assert len(found.rows[3].chosen.split(", ")) == 4
+    for row in found.rows:
+        table = found.predictions[row.track, row.protocol]
+        right = table.filter(like="said_").eq(table["label"], axis=0)
+        assert row.score.value == pytest.approx(right.to_numpy().mean())
+        assert row.score.low < row.score.value < row.score.high and row.score.value > 0.4
+    assert {entry["class"] for entry in found.classes} == {"c0", "c1", "c2"} and len(found.classes) == 12
+
+
+def test_folds_of_unequal_sizes_count_alike_as_published_and_clips_alike_strictly(tmp_path):
+    parts = ["0"] * 6 + ["1"] * 30 + ["2"] * 12
+    found = probed(tmp_path, clips_in(parts, folds=True))
+    for row in found.rows:
+        table = found.predictions[row.track, row.protocol]
+        right = table.filter(like="said_").eq(table["label"], axis=0).mean(axis=1)
+        by_fold = right.groupby(table["fold"]).mean()
+        expected = by_fold.mean() if row.protocol == "xares" else right.mean()
+        assert row.score.value == pytest.approx(expected)
+        assert by_fold.mean() != pytest.approx(right.mean())
+
+
+def test_k_is_the_first_of_the_best_on_validation(tmp_path):
+    """Direct loops over clips: cosine, votes of exp(similarity / 0.07), the share right on validation."""
+    data, encoder = LAYOUTS["splits"], embeddings()
+    x = encoder.vectors / np.linalg.norm(encoder.vectors, axis=1, keepdims=True)
+    train, valid, test = (np.flatnonzero(data.split == part) for part in ("train", "valid", "test"))
+
+    def vote(clip, k):
+        near = sorted(train, key=lambda other: -float(x[clip] @ x[other]))[:k]
+        votes = np.zeros(CLASSES)
+        for other in near:
+            votes[data.labels[other]] += np.exp(x[clip] @ x[other] / 0.07)
+        return votes.argmax()
+
+    shares = [np.mean([vote(clip, k) == data.labels[clip] for clip in valid]) for k in CHOICES_OF_K]
+    best = CHOICES_OF_K[int(np.argmax(shares))]
+    found = probed(tmp_path, data)
+    assert chosen(found)["knn", "strict"] == f"k {best}"
+    assert said(found, ("knn", "strict"))["said_0"].tolist() == [f"c{vote(clip, best)}" for clip in test]
+
+
+def test_neighbours_of_a_task_scored_by_error_rate_are_scored_by_accuracy(tmp_path):
+    task = replace(TASK, metric="eer")
+    assert (metrics_of(task, "linear"), metrics_of(task, "knn")) == (("eer",), ("accuracy",))
+    assert metrics_of(tasks()["asvspoof2015"], "linear") == ("accuracy", "eer")
+    found = probed(tmp_path, clips_in(SPLITS, np.arange(N) % 2, classes=2), task)
+    assert [(row.track, row.metric) for row in found.rows] == [
+        ("linear", "eer"), ("linear", "eer"), ("knn", "accuracy"), ("knn", "accuracy"),
+    ]  # fmt: skip
+    assert all(0 <= row.score.value <= 1 for row in found.rows)
+
+
+def test_numbers_have_both_errors(tmp_path):
+    encoder = embeddings(seed=3)
+    labels = encoder.vectors[:, :2].astype(float) * 0.1 + 1
+    task = replace(TASK, type="regression", metric="mae", epochs=40, knn=False)
+    found = probed(tmp_path, replace(clips_in(SPLITS, labels), classes=[]), task, encoder)
+    assert [(row.protocol, row.metric) for row in found.rows] == [
+        ("xares", "mae"), ("xares", "mse"), ("strict", "mae"), ("strict", "mse"),
+    ]  # fmt: skip
+    table = found.predictions["linear", "xares"]
+    off = [
+        np.subtract(*([float(v) for v in cell.split("|")] for cell in pair))
+        for pair in zip(table["label"], table["said_0"], strict=True)
+    ]
+    assert found.rows[0].score.value == pytest.approx(np.abs(off).mean(), rel=1e-4)
+    assert found.rows[1].score.value == pytest.approx(np.square(off).mean(), rel=1e-4)
+    assert found.rows[1].score.value < np.var(labels[36:])
+
+
+def test_several_labels_each(tmp_path):
+    encoder = embeddings(seed=4)
+    labels = (encoder.vectors[:, :3] > 0.3).astype(np.uint8)
+    task = replace(TASK, type="multilabel", metric="mAP", epochs=30, knn=False)
+    found = probed(tmp_path, clips_in(SPLITS, labels), task, encoder)
+    assert [row.metric for row in found.rows] == ["mAP", "mAP"]
+    chance = labels[36:].mean()
+    assert all(row.score.value > chance + 0.2 for row in found.rows)
+    told = found.predictions["linear", "strict"]
+    assert told["label"].tolist() == ["|".join(f"c{i}" for i in np.flatnonzero(each)) for each in labels[36:]]
+
+
+# --- sources on both sides ----------------------------------------------------------------------------------
+
+
+def spoken(parts, folds):
+    """Sixty sources of four clips that are alike, each source with a label at random, and their embeddings."""
+    rng = np.random.default_rng(5)
+    source = np.repeat(np.arange(60), 4)
+    x = rng.normal(size=(60, 32))[source] + 0.1 * rng.normal(size=(240, 32))
+    data = clips_in([parts(i) for i in range(240)], rng.integers(0, 3, 60)[source], folds)
+    encoder = GivenEmbeddings("mine", "mine-5", {}, 32, {f"{i}.wav": i for i in range(240)}, x.astype(np.float32))
+    return replace(data, group=[f"s{i}" for i in source]), encoder
+
+
+GIVEN = {
+    "folds": spoken(lambda i: i % 4, folds=True),
+    "splits": spoken(lambda i: ("train", "train", "valid", "test")[i % 4], folds=False),
+}
+
+
+@pytest.mark.parametrize("parts", GIVEN)
+def test_strictly_sources_that_span_folds_or_splits_are_not_known_again(tmp_path, parts):
+    data, encoder = GIVEN[parts]
+    found = probed(tmp_path, data, encoder=encoder)
+    scores = {(row.track, row.protocol): row.score for row in found.rows}
+    assert list(scores) == [(t, p) for t in ("linear", "knn") for p in ("xares", "strict", "strict_given_splits")]
+    for track, known_again in (("linear", 0.55), ("knn", 0.95)):
+        assert scores[track, "strict"].value < 0.5 and scores[track, "strict_given_splits"].value > known_again
+    assert (found.spanning.parts, found.spanning.sources, found.spanning.spanning) == (parts, 60, 60)
+    assert found.spanning.shared_test_clips == found.spanning.test_clips == (240 if parts == "folds" else 60)
+    assert "dealt anew" in found.by_source
+    table = found.predictions["knn", "strict"]
+    assert table.groupby("group")["fold"].nunique().max() == 1
+    published = probed(tmp_path, replace(data, group=data.names), encoder=encoder)  # each clip a source: nothing spans
+    assert published.spanning is None and [row.protocol for row in published.rows].count("strict_given_splits") == 0
+    alike = {row.track: row.score.value for row in published.rows if row.protocol == "xares"}
+    assert alike == {track: scores[track, "xares"].value for track in ("linear", "knn")}
+    as_given = {row.track: row.score.value for row in published.rows if row.protocol == "strict"}
+    assert as_given == {track: scores[track, "strict_given_splits"].value for track in ("linear", "knn")}
+
+
+def test_where_each_class_is_a_source_strict_says_why_it_cannot_be(tmp_path):
+    data, encoder = GIVEN["folds"]
+    found = probed(tmp_path, replace(data, group=[f"c{label}" for label in data.labels]), encoder=encoder)
+    assert {row.protocol for row in found.rows} == {"xares", "strict_given_splits"}
+    told = {(one["track"], one["protocol"], one["again"]): one["error"] for one in found.failed}
+    assert told.keys() == {("linear", "strict", False), ("knn", "strict", False)}
+    assert set(told.values()) == {
+        "strict is not possible by source: 3 sources cannot be dealt to 0, 1, 2, 3; each needs one"
+    }
+    speakers = replace(data, group=[f"s{i // 4 % 60 % 7}" for i in range(240)], labels=np.arange(240) // 4 % 7)
+    names = [f"c{i}" for i in range(7)]
+    (error, *_) = probed(tmp_path, replace(speakers, classes=names), encoder=encoder).failed
+    assert "strict is not possible by source: no training clip is left of c" in error["error"]
+
+
+def test_clips_left_out_for_their_sources_are_counted(tmp_path):
+    data = LAYOUTS["splits"]
+    group = [name if name != "40.wav" else "3.wav" for name in data.names]
+    found = probed(tmp_path, replace(data, group=group))
+    assert found.left_out == {"clips of mine whose source is tested or validates (strict)": 1}
+    assert (found.spanning.spanning, found.spanning.shared_test_clips) == (1, 1)
+
+
+def test_few_shots_are_by_source_too(tmp_path):
+    data, encoder = GIVEN["folds"]
+    found = probed(tmp_path, data, encoder=encoder, settings=replace(SETTINGS, shots=5))
+    values = {(row.track, row.protocol): row.score.value for row in found.rows}
+    for track in ("linear", "knn"):
+        assert values[track, "strict"] < values[track, "strict_given_splits"]
+
+
+# --- few shots ----------------------------------------------------------------------------------------------
+
+
+def test_few_shots_are_ten_draws_under_the_strict_protocol_alone(tmp_path):
+    found = probed(tmp_path, LAYOUTS["splits"], settings=replace(SETTINGS, shots=2))
+    assert [(row.track, row.protocol, row.seeds, row.shots, row.n_test) for row in found.rows] == [
+        ("linear", "strict", 10, 2, 12), ("knn", "strict", 10, 2, 12),
+    ]  # fmt: skip
+    assert len({tuple(column) for _, column in said(found, ("knn", "strict")).items()}) > 3
+    for row in found.rows:
+        table = found.predictions[row.track, row.protocol]
+        right = table.filter(like="said_").eq(table["label"], axis=0)
+        assert row.score.value == pytest.approx(right.to_numpy().mean())
+
+
+def test_few_shots_look_at_no_validation_clip(tmp_path):
+    data, settings = LAYOUTS["splits"], replace(SETTINGS, shots=3)
+    labels = np.array(data.labels)
+    labels[data.split == "valid"] = (labels[data.split == "valid"] + 1) % CLASSES
+    before, after = (probed(tmp_path, each, settings=settings) for each in (data, replace(data, labels=labels)))
+    for track in ("linear", "knn"):
+        assert said(before, (track, "strict")).equals(said(after, (track, "strict")))
+    assert chosen(before) == {("linear", "strict"): "", ("knn", "strict"): "k 10"}
+    more = probed(
+        tmp_path, clips_in(["train"] * 36 + ["valid"] * 3 + ["test"] * 9), settings=replace(SETTINGS, shots=12)
+    )
+    assert chosen(more)["knn", "strict"] == "k 12"
+
+
+def test_few_shots_of_wide_embeddings_are_learnt_as_scikit_learn_learns_them(tmp_path):
+    """Ten classes, 768 dimensions, five shots: a head trained for as many epochs as usual got .73 of .89."""
+    from sklearn.linear_model import LogisticRegression
+
+    rng = np.random.default_rng(0)
+    labels = np.arange(700) % 10
+    x = (0.21 * rng.normal(size=(10, 768))[labels] + rng.normal(size=(700, 768))).astype(np.float32)
+    encoder = GivenEmbeddings("wide", "wide", {}, 768, {f"{i}.wav": i for i in range(700)}, x)
+    data = clips_in(["train"] * 300 + ["valid"] * 100 + ["test"] * 300, labels, classes=10)
+    found = {
+        row.track: row.score
+        for row in probed(tmp_path, data, encoder=encoder, settings=replace(SETTINGS, shots=5)).rows
+    }
+    draws = drawn_folds(labels, strict_folds(data, 0)[0], 5, 10, 0)
+    theirs = [LogisticRegression().fit(x[one.train], labels[one.train]).score(x[400:], labels[400:]) for one in draws]
+    assert found["linear"].value >= np.mean(theirs) - 0.01
+    assert found["linear"].value > found["knn"].value > 0.6
+
+
+def test_few_shots_that_cannot_be_drawn(tmp_path):
+    found = probed(tmp_path, LAYOUTS["splits"], settings=replace(SETTINGS, shots=11))
+    assert [one["error"] for one in found.failed] == ["11 shots: a class has 10 training clips only"] * 2
+    several = replace(TASK, type="multilabel", metric="mAP", knn=False)
+    data = clips_in(SPLITS, np.eye(3, dtype=np.uint8)[np.arange(N) % 3])
+    (failed,) = probed(tmp_path, data, several, settings=replace(SETTINGS, shots=1)).failed
+    assert failed["error"] == "few-shot training needs clips of one class; mine is a multilabel task"
+
+
+# --- crops, layers, frames ----------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def heard(tmp_path_factory):
+    """Twelve clips of 0.6 s and more, which crops of 0.2 s cut into three or four."""
+    folder = tmp_path_factory.mktemp("heard")
+    paths = clips(folder, 12, seconds=0.6)
+    parts = ["train"] * 6 + ["valid"] * 3 + ["test"] * 3
+    return replace(clips_in(parts), clips=paths, names=[])
+
+
+def test_crops_stand_for_themselves_as_published_and_are_averaged_strictly(tmp_path, heard):
+    encoder, task = load_encoder("logmel"), replace(TASK, crop_seconds=0.2)
+    found = probed(tmp_path, heard, task, encoder)
+    store = EmbeddingStore(tmp_path / "store")
+    rows, _ = embedded(encoder, heard.clips, View(crop_seconds=0.2), store, batch_size=4)
+    crops = np.isin(rows.clip, (9, 10, 11))
+    assert crops.sum() > 8
+    assert [row.n_test for row in found.rows] == [crops.sum(), 3, crops.sum(), 3]
+    names = [heard.clips[clip].as_posix().rsplit("/", 1)[1] for clip in rows.clip[crops]]
+    assert [Path(name).name for name in found.predictions["linear", "xares"]["clip"]] == names
+    # The strict heads once more, by themselves; then a loop over the test clips.
+    labels = np.asarray(heard.labels)[rows.clip]
+    fold = Fold(0, *(np.flatnonzero(np.isin(rows.clip, part)) for part in (range(6), range(6, 9), range(9, 12))))
+    heads = train_heads(
+        rows.x, labels, [fold], Recipe("cross_entropy", 3, 6, 8), selection("accuracy", labels, clip=rows.clip),
+        seeds=[0, 1], learning_rates=RATES, best_rate_only=True,
+    )  # fmt: skip
+    for head, column in zip(heads, ("said_0", "said_1"), strict=True):
+        means = [head.test[rows.clip[crops] == clip].mean(axis=0) for clip in (9, 10, 11)]
+        assert said(found, ("linear", "strict"))[column].tolist() == [f"c{np.argmax(mean)}" for mean in means]
+
+
+def test_the_last_layer_is_the_encoders_own_output(tmp_path, heard):
+    encoder = load_encoder(str(save(tmp_path, "layers.py", layered())), device="cpu")
+    plain = load_encoder(str(save(tmp_path / "plain", "plain.py", XARES)), device="cpu")
+    everything = probed(tmp_path, heard, encoder=encoder, settings=replace(SETTINGS, layers=()))
+    assert sorted({row.layer for row in everything.rows}) == [0, 1, 2]
+    assert everything.predictions == {} and everything.classes == []
+
+    def values(found, layer):
+        return [(row.track, row.protocol, row.score) for row in found.rows if row.layer == layer]
+
+    assert values(everything, 2) == values(probed(tmp_path, heard, encoder=encoder), None)
+    assert values(everything, 0) == values(probed(tmp_path, heard, encoder=plain), None)
+    two = probed(tmp_path, heard, encoder=encoder, settings=replace(SETTINGS, layers=(0, 2)))
+    assert [values(two, layer) for layer in (0, 1, 2)] == [values(everything, 0), [], values(everything, 2)]
+    with pytest.raises(ValueError, match="layer 3: TinyEncoder has the layers 0 to 2"):
+        probed(tmp_path, heard, encoder=encoder, settings=replace(SETTINGS, layers=(1, 3)))
+
+
+def test_no_score_depends_on_how_many_clips_are_embedded_together(tmp_path, heard):
+    encoder = load_encoder(str(save(tmp_path, "tiny.py", XARES)), device="cpu")
+
+    def rows(size):
+        store = EmbeddingStore(tmp_path / f"store{size}")
+        found = probe(TASK, heard, encoder, SETTINGS, store, batch_size=size, root=tmp_path)
+        return [(row.track, row.protocol, row.score) for row in found.rows], found.predictions["linear", "strict"]
+
+    (one, told), (other, told_again) = rows(1), rows(12)
+    assert one == other and told.equals(told_again)
+
+
+def test_an_encoder_that_does_not_say_how_long_its_frames_are_cannot_follow_events(tmp_path, heard):
+    class Hopless(type(load_encoder("logmel"))):
+        hop_seconds = None
+
+    encoder = load_encoder("logmel")
+    encoder.__class__ = Hopless
+    task = replace(TASK, type="frame", metric="segment_f1_macro", knn=False)
+    events = [[(0.0, 0.3, i % 3)] for i in range(12)]
+    failed = probed(tmp_path, replace(heard, labels=events), task, encoder).failed
+    assert failed and all("does not say how long a frame is" in one["error"] for one in failed)

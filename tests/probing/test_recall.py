@@ -1,0 +1,85 @@
+"""What sources do to recall at 1, against leaving each of them out, and each two, by brute force."""
+
+from itertools import combinations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from earmark.metrics.retrieval import mean_recall_at_1
+from earmark.probing import recall
+from earmark.probing.recall import NOBODY, SEVERAL, in_the_way, influences
+
+
+def drawn(seed, sources=7, clips=3, captions=2):
+    """Similarities with ties, the clip of each caption, the source of each clip."""
+    rng = np.random.default_rng(seed)
+    source = np.concatenate([np.arange(sources), rng.integers(0, sources, sources * (clips - 1))])
+    owner = np.concatenate([np.arange(len(source)), rng.integers(0, len(source), len(source) * (captions - 1))])
+    similarity = rng.normal(size=(len(source), len(owner)))
+    similarity[owner, np.arange(len(owner))] += 1.5
+    return similarity.round(1), owner, source
+
+
+def without(similarity, owner, source, left_out):
+    """Recall at 1 of what is left, candidates too."""
+    clips = np.flatnonzero(~np.isin(source, left_out))
+    captions = np.flatnonzero(np.isin(owner, clips))
+    return mean_recall_at_1(similarity[np.ix_(clips, captions)], np.searchsorted(clips, owner[captions]))
+
+
+def test_what_is_in_the_way_by_hand():
+    """Clip 0 finds its own; before clip 1's caption come those of 0, of source a; before clip 2's those of a and b."""
+    similarity = np.array([[0.9, 0.1, 0.1], [0.5, 0.4, 0.3], [0.7, 0.6, 0.6]])
+    of_clips, of_captions = in_the_way(similarity, np.arange(3), np.array([0, 1, 2]))
+    assert of_clips.tolist() == [NOBODY, 0, SEVERAL]
+    assert of_captions.tolist() == [NOBODY, 2, NOBODY]
+    equal = np.ones((2, 2))
+    assert [each.tolist() for each in in_the_way(equal, np.arange(2), np.array([0, 1]))] == [[1, 0], [1, 0]]
+
+
+@given(st.integers(0, 10_000))
+@settings(max_examples=25, deadline=None)
+def test_influences_are_the_jackknifes_with_what_pairs_do_counted_once(seed):
+    similarity, owner, source = drawn(seed)
+    n = source.max() + 1
+    whole = mean_recall_at_1(similarity, owner)
+    alone = np.array([without(similarity, owner, source, [s]) for s in range(n)])
+    pseudo = n * whole - (n - 1) * alone
+    found = influences(similarity, owner, source)
+    assert found.mean() == pytest.approx(0, abs=1e-12)
+    jackknife = pseudo.var(ddof=1) / n
+    ratio = found.var(ddof=1) / n / jackknife
+    np.testing.assert_allclose(found, (pseudo - pseudo.mean()) * np.sqrt(ratio), atol=1e-9)
+    assert 0.5 - 1e-9 <= ratio <= 1 + 1e-9
+    assert ratio == pytest.approx(max(1 - pairwise(similarity, owner, source) / jackknife, 0.5))
+
+
+def pairwise(similarity, owner, source):
+    """The variance of what two sources do together: hits of the one that the other alone is in the way of."""
+    n, together = source.max() + 1, []
+    clip_own = [similarity[clip, owner == clip].max() for clip in range(len(source))]
+    for pair in combinations(range(n), 2):
+        lost = 0.0
+        for one, other in (pair, pair[::-1]):
+            for clip in np.flatnonzero(source == one):
+                way = {source[owner[c]] for c in np.flatnonzero(similarity[clip] >= clip_own[clip]) if owner[c] != clip}
+                lost += (way == {other}) / (2 * len(source))
+            for caption in np.flatnonzero(source[owner] == one):
+                column, own = similarity[:, caption], owner[caption]
+                way = {source[c] for c in np.flatnonzero(column >= column[own]) if c != own}
+                lost += (way == {other}) / (2 * len(owner))
+        together.append(lost)
+    return len(together) * np.var(together)
+
+
+def test_blocks_of_rows_change_nothing(monkeypatch):
+    case = drawn(3)
+    whole = influences(*case)
+    monkeypatch.setattr(recall, "CELLS_AT_ONCE", 50)
+    assert influences(*case).tolist() == whole.tolist()
+
+
+def test_where_all_is_found_no_source_moves_anything():
+    assert influences(np.eye(4), np.arange(4), np.array([0, 0, 1, 2])).tolist() == [0, 0, 0]

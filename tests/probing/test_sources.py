@@ -1,0 +1,156 @@
+"""Sources on both sides of a split are counted, and by source none is: by hand, and of whatever folds and splits."""
+
+from collections import Counter
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from earmark.probing.data import TaskData
+from earmark.probing.features import require_taught, strict_folds
+from earmark.probing.sources import LEFT_OUT, Spanning, by_source, dealt, spanning
+
+
+def data(parts, group, labels=None, folds=False):
+    """Clips whose splits, or folds, are these."""
+    labels = np.arange(len(parts)) % 2 if labels is None else np.asarray(labels)
+    paths = [Path(f"{i}.wav") for i in range(len(parts))]
+    column, names = np.array(parts, dtype=str), [f"c{i}" for i in range(int(labels.max()) + 1)]
+    return TaskData(paths, labels, names, None if folds else column, column if folds else None, list(map(str, group)))
+
+
+def sides(found):
+    """{source: its splits or folds}"""
+    parts = found.split if found.fold is None else found.fold
+    of: dict[str, set[str]] = {}
+    for source, part in zip(found.group, parts.tolist(), strict=True):
+        of.setdefault(source, set()).add(part)
+    return {source: own - {LEFT_OUT} for source, own in of.items()}
+
+
+# --- counts -------------------------------------------------------------------------------------------------
+
+
+def test_sources_in_several_folds_are_counted_with_their_clips():
+    assert spanning(data([0, 1, 1, 2, 0], "aabcc", folds=True)) == Spanning("folds", 3, 2, 5, 4)
+    assert spanning(data([0, 0, 1, 2, 2], "aabcc", folds=True)) is None
+
+
+def test_of_splits_the_test_clips_whose_source_trains_are_counted():
+    shared = data(["train", "train", "valid", "test", "test", "test"], "abcacd")
+    assert spanning(shared) == Spanning("splits", 4, 2, 3, 1)  # c is in valid and test and trains nothing
+    assert spanning(data(["train", "train", "test"], "aab")) is None
+
+
+def test_training_clips_that_are_test_clips_are_no_training_strictly():
+    twice = data(["train", "train", "test"], "aba")
+    twice = replace(twice, clips=[Path("a.wav"), Path("b.wav"), Path("a.wav")])
+    assert spanning(twice) is None
+
+
+# --- splits -------------------------------------------------------------------------------------------------
+
+
+def test_training_loses_the_sources_of_the_test_clips_where_it_can():
+    parts = ["train"] * 8 + ["valid"] * 2 + ["test"] * 2
+    found = by_source(data(parts, "aabbccddefae"), seed=0)  # of test: a trains, e validates
+    assert found.data.split.tolist() == [*["", ""], *["train"] * 6, "", "valid", "test", "test"]
+    assert found.left_out == 3 and found.how.startswith("the given test clips")
+    assert spanning(found.data) is None
+
+
+def test_where_validation_shares_too_much_with_training_those_two_are_dealt_anew():
+    parts = ["train", "valid"] * 12 + ["test"] * 4
+    group = [i // 2 for i in range(24)] + [90, 91, 92, 93]
+    labels = [i // 2 % 2 for i in range(28)]
+    found = by_source(data(parts, group, labels), seed=0)
+    assert found.data.split[24:].tolist() == ["test"] * 4 and "training and validation dealt anew" in found.how
+    assert Counter(found.data.split.tolist()) == {"train": 12, "valid": 12, "test": 4}
+    assert found.left_out == 0 and spanning(found.data) is None
+
+
+def test_where_training_would_lose_a_class_or_half_of_its_clips_all_is_dealt_anew():
+    parts = (["train"] * 6 + ["valid"] * 2 + ["test"] * 2) * 8
+    half = by_source(data(parts, [i // 10 for i in range(80)]), seed=0)
+    assert half.how.startswith("splits dealt anew")
+    counts = Counter(half.data.split.tolist())  # six, two and two in ten, of eight sources with ten clips each
+    assert counts["train"] == 50 and sorted(counts.values()) == [10, 20, 50]
+    parts, group = ["train"] * 10 + ["test"] * 6, [0, 0, *range(1, 9), 0, *range(20, 25)]
+    lost = by_source(data(parts, group, [1, 1, *[0] * 8, 1, *[0] * 5]), seed=0)  # class 1 is of source 0 alone
+    assert lost.how.startswith("splits dealt anew") and spanning(lost.data) is None
+
+
+def test_clips_that_no_split_has_neither_train_nor_test():
+    parts = ["train"] * 8 + ["valid"] * 2 + ["test"] * 2
+    (fold,) = strict_folds(by_source(data(parts, "aabbccddefae"), seed=0).data, seed=0)
+    assert [part.tolist() for part in (fold.train, fold.valid, fold.test)] == [[2, 3, 4, 5, 6, 7], [9], [10, 11]]
+
+
+# --- folds --------------------------------------------------------------------------------------------------
+
+
+@st.composite
+def sources(draw):
+    """Clips of sources, each of one class, in folds that sources span, or in splits."""
+    folds = draw(st.booleans())
+    names = [str(i) for i in range(draw(st.integers(2, 5)))] if folds else ["train", "valid", "test"]
+    n = draw(st.integers(max(3, len(names)), 30))
+    sizes = draw(st.lists(st.integers(1, 6), min_size=n, max_size=n))
+    group = np.repeat(np.arange(n), sizes)
+    rng = np.random.default_rng(draw(st.integers(0, 100)))
+    parts = [*names, *rng.choice(names, len(group) - len(names))]
+    return data(parts, group, rng.integers(0, 2, n)[group], folds)
+
+
+@given(sources(), st.integers(0, 5))
+def test_by_source_every_source_is_on_one_side_and_every_side_has_one(task_data, seed):
+    parts = task_data.split if task_data.fold is None else task_data.fold
+    found = by_source(task_data, seed)
+    assert all(len(own) <= 1 for own in sides(found.data).values())
+    assert set().union(*sides(found.data).values()) == set(parts.tolist())
+    assert spanning(found.data) is None
+    if task_data.fold is not None:
+        assert found.left_out == 0 and found.data.split is None
+    again = by_source(task_data, seed).data
+    assert sides(again) == sides(found.data)
+    assert found.data.group == task_data.group and found.data.labels is task_data.labels
+
+
+def test_folds_by_source_are_alike_in_size_and_classes():
+    rng = np.random.default_rng(0)
+    sizes = rng.integers(2, 12, 120)
+    group = np.repeat(np.arange(120), sizes)
+    labels = rng.integers(0, 4, 120)[group]
+    found = by_source(data(rng.integers(0, 5, len(group)), group, labels, folds=True), seed=0).data
+    for code in (None, 0, 1, 2, 3):
+        kept = np.ones(len(group), bool) if code is None else labels == code
+        counts = np.array(list(Counter(found.fold[kept].tolist()).values()))
+        assert len(counts) == 5 and np.ptp(counts) <= 0.1 * counts.mean() + 3
+    seeds = {tuple(by_source(found, seed).data.fold) for seed in range(4)}
+    assert len(seeds) == 4
+
+
+def test_a_class_of_three_sources_is_in_three_folds_and_always_trained():
+    group = np.repeat(np.arange(12), 3)
+    labels = np.repeat([0, 0, 0, *[1] * 9], 3)
+    found = by_source(data(np.arange(36) % 3, group, labels, folds=True), seed=0).data
+    assert set(found.fold[labels == 0]) == {"0", "1", "2"}
+    require_taught(found, strict_folds(found, 0))
+
+
+def test_the_largest_sources_go_first_and_nothing_is_left_empty():
+    found = dealt(data([0] * 12, [0] * 9 + [1, 2, 3], folds=True), np.arange(12), {"a": 0.9, "b": 0.05, "c": 0.05}, 0)
+    assert found[:9].tolist() == ["a"] * 9 and set(found.tolist()) == {"a", "b", "c"}
+
+
+def test_fewer_sources_than_folds_cannot_be_dealt():
+    with pytest.raises(ValueError, match="2 sources cannot be dealt to 0, 1, 2; each needs one"):
+        by_source(data([0, 1, 2, 0], "aabb", folds=True), seed=0)
+
+
+def test_labels_that_are_no_classes_are_dealt_by_size():
+    numbers = replace(data([0, 1] * 10, [i // 4 for i in range(20)], folds=True), classes=[], labels=np.zeros((20, 2)))
+    assert sorted(Counter(by_source(numbers, seed=0).data.fold.tolist()).values()) == [8, 12]

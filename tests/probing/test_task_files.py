@@ -1,0 +1,161 @@
+"""Tasks by name, all of them, and a user's own: what is read, and how wrong files are told."""
+
+from pathlib import Path
+
+import pytest
+
+from earmark.errors import EarmarkError, MissingError
+from earmark.probing.task_files import chosen, read_task_file
+from earmark.probing.tasks import tasks
+
+DEMO = Path(__file__).resolve().parents[2] / "dataset/speaker-demo/tasks"
+
+
+def written(folder: Path, text: str, name: str = "mine.toml") -> Path:
+    (folder / name).write_text(text, encoding="utf-8")
+    return folder / name
+
+
+def test_names_come_in_the_order_asked_for_and_once():
+    assert [task.name for task in chosen(["gtzan_genre", "esc50", "gtzan_genre"])] == ["gtzan_genre", "esc50"]
+
+
+def test_all_leaves_out_what_the_suite_disables():
+    everything = {task.name for task in chosen(["all"])}
+    assert tasks().keys() - everything == {"finger_snap", "key_scratching", "liveenv"}
+    assert "subway_broadcast" in everything  # private: listed, and run where the data are
+
+
+def test_unknown_names_are_met_with_near_ones():
+    with pytest.raises(MissingError, match=r"ecs50: no such task; did you mean esc50") as caught:
+        chosen(["ecs50", "CREMA D", "zzzzzz", "esc50"])
+    assert "CREMA D: no such task; did you mean cremad?" in str(caught.value)
+    assert "zzzzzz: no such task.\n" in str(caught.value)
+    assert caught.value.exit_code == 2
+
+
+def test_a_file_is_read_with_defaults(tmp_path: Path):
+    path = written(tmp_path, 'name = "mine"\ntype = "clip"\ndata = "mine.csv"\n')
+    task = read_task_file(path)
+    assert (task.name, task.type, task.metric, task.manifest, task.home) == (
+        "mine",
+        "clip",
+        "accuracy",
+        "mine.csv",
+        tmp_path,
+    )
+    assert (task.epochs, task.batch_size, task.learning_rate, task.weight, task.knn) == (10, 32, 1e-3, 1.0, True)
+    assert chosen([path, "esc50", str(path)]) == [task, tasks()["esc50"]]
+
+
+def test_a_file_says_all_it_may(tmp_path: Path):
+    text = """
+    name = "doors"
+    type = "frame"
+    metric = "segment_f1_micro"
+    data = "doors.csv"
+    domain = "environment"
+    epochs = 3
+    batch_size = 8
+    learning_rate = 0.01
+    weight = 20
+    crop_seconds = 10
+    segment_seconds = 0.5
+    """
+    task = read_task_file(written(tmp_path, text))
+    assert (task.type, task.metric, task.segment_seconds, task.crop_seconds) == ("frame", "segment_f1_micro", 0.5, 10.0)
+    assert (task.epochs, task.batch_size, task.learning_rate, task.weight, task.domain) == (
+        3,
+        8,
+        0.01,
+        20,
+        "environment",
+    )
+    assert task.reader == "events" and not task.knn
+
+
+@pytest.mark.parametrize(
+    ("lines", "kind", "metric", "segment"),
+    [
+        ('type = "clip"\nmultilabel = true', "multilabel", "mAP", None),
+        ('type = "frame"', "frame", "segment_f1_macro", 1.0),
+        ('type = "frame"\nmetric = "accuracy"', "frame", "accuracy", None),
+        ('type = "regression"\nmetric = "mae"', "regression", "mae", None),
+        ('type = "retrieval"', "retrieval", "recall_at_1", None),
+        ('type = "asr"', "asr", "word_accuracy", None),
+    ],
+)
+def test_every_type_has_a_metric(tmp_path: Path, lines, kind, metric, segment):
+    task = read_task_file(written(tmp_path, f'name = "x"\ndata = "x.csv"\n{lines}\n'))
+    assert (task.type, task.metric, task.segment_seconds) == (kind, metric, segment)
+
+
+def test_everything_wrong_is_told_at_once(tmp_path: Path):
+    text = (
+        'name = "esc50"\ntype = "clip"\nmetric = "acuracy"\nepoch = 3\nepochs = "many"\nbatch_size = 0\nweight = nan\n'
+    )
+    with pytest.raises(EarmarkError) as caught:
+        read_task_file(written(tmp_path, text))
+    told = str(caught.value).splitlines()
+    assert told[0].endswith("mine.toml: 7 faults")
+    assert told[1:-1] == [
+        "  data: is missing",
+        "  epochs: 'many': input should be a valid integer",
+        "  batch_size: 0: input should be greater than 0",
+        "  weight: nan: input should be a finite number",
+        "  epoch: no such key; did you mean epochs?",
+        "  name: 'esc50' is a published task; choose another",
+        "  metric: 'acuracy' is none of clip tasks: accuracy, eer",
+    ]
+    assert told[-1].startswith("The keys are name, type, data, metric")
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ('name = "a/b"\ntype = "clip"\ndata = "x"', "name: 'a/b': string should match pattern"),
+        ('name = "x"\ntype = "clips"\ndata = "x"', "type: 'clips': input should be 'clip', 'frame'"),
+        ('name = "x"\ntype = "asr"\ndata = "x"\nmultilabel = true', "only clip tasks may be, not asr"),
+        (
+            'name = "x"\ntype = "clip"\nmultilabel = true\nmetric = "accuracy"\ndata = "x"',
+            "none of multilabel tasks: mAP",
+        ),
+        (
+            'name = "x"\ntype = "clip"\nsegment_seconds = 1\ndata = "x"',
+            "segment_seconds: clip tasks scored by accuracy have no segments",
+        ),
+        ('name = "x"\ntype = ["clip"]\ndata = "x"', r"type: \['clip'\]"),
+        ("name = ", r"is no TOML: Invalid value"),
+    ],
+)
+def test_a_wrong_value_is_named(tmp_path: Path, text, message):
+    with pytest.raises(EarmarkError, match=message) as caught:
+        read_task_file(written(tmp_path, text))
+    assert "mine.toml" in str(caught.value) and caught.value.exit_code == 1
+
+
+def test_a_file_that_is_not_there_is_missing(tmp_path: Path):
+    with pytest.raises(MissingError, match=r"none\.toml: no such task file"):
+        chosen([tmp_path / "none.toml"])
+
+
+def test_every_wrong_file_is_told(tmp_path: Path):
+    one, two = written(tmp_path, "x = 1", "one.toml"), written(tmp_path, "y = 1", "two.toml")
+    with pytest.raises(EarmarkError, match=r"(?s)one\.toml: 4 faults.*two\.toml: 4 faults"):
+        chosen([one, two])
+
+
+def test_two_tasks_may_not_share_a_name(tmp_path: Path):
+    text = 'name = "x"\ntype = "clip"\ndata = "x.csv"\n'
+    paths = [written(tmp_path, text, "a.toml"), written(tmp_path, f"{text}epochs = 2\n", "b.toml")]
+    with pytest.raises(EarmarkError, match="x: two different tasks have this name"):
+        chosen(paths)
+
+
+def test_the_demos_tasks_are_read():
+    found = chosen(sorted(DEMO.glob("*.toml")))
+    assert [(task.name, task.type, task.metric) for task in found] == [
+        ("language", "clip", "accuracy"),
+        ("tempo", "regression", "mse"),
+        ("voice", "clip", "accuracy"),
+    ]

@@ -1,0 +1,249 @@
+"""The files of CASE: fetched from a server that answers as the hub does, and checked on disk."""
+
+import io
+import tarfile
+
+import numpy as np
+import pytest
+import soundfile
+
+from earmark.errors import EarmarkError, MissingError
+from earmark.files import download as downloads
+from earmark.speaker.case.files import CONDITIONS, SETS, download, trials_folder, verify, wanted_files
+from earmark.speaker.case.protocols import category, facts, protocols
+from tests.file_server import COMMIT, Fault, file_server
+
+
+def wav(seconds=0.01, rate=16_000, channels=1, format="WAV"):  # noqa: A002
+    out = io.BytesIO()
+    soundfile.write(out, np.zeros((int(seconds * rate), channels)), rate, format=format)
+    return out.getvalue()
+
+
+def audio(condition, name):
+    """The files of an archive: two speakers, by condition, as the published archives have them."""
+    return {f"{name}/{condition}/id{n}/a.wav": wav() for n in (1, 2)}
+
+
+def trials(protocol):
+    first, second = f"{SETS[0]}/clean/id1/a.wav", f"{SETS[1]}/{category(protocol)}/id2/a.wav"
+    return f"1 {first} {first}\n0 {first} {second}\n"
+
+
+def packed(files):
+    out = io.BytesIO()
+    with tarfile.open(fileobj=out, mode="w:gz") as archive:
+        for name, content in files.items():
+            info = tarfile.TarInfo(name)
+            info.size = len(content)
+            archive.addfile(info, io.BytesIO(content))
+    return out.getvalue()
+
+
+def published():
+    """The data set as it is on the hub, in small."""
+    files = {f"trials/{protocol}.txt": trials(protocol).encode() for protocol in protocols()}
+    files |= {"README.md": b"# CASE", "metadata.json": b"{}", ".gitattributes": b""}
+    return files | {f"audio/{s}_{c}.tar.gz": packed(audio(c, s)) for s in SETS for c in CONDITIONS}
+
+
+@pytest.fixture(autouse=True)
+def _little_patience(monkeypatch):
+    monkeypatch.setattr(downloads, "BACK_OFF", 0.01)
+
+
+@pytest.fixture
+def hub():
+    with file_server() as server:
+        server.add_data_set(facts()["hub"], published())
+        yield server
+
+
+@pytest.fixture
+def benchmark(tmp_path):
+    """A complete benchmark on disk."""
+    for protocol in protocols():
+        put(tmp_path / "trials" / f"{protocol}.txt", trials(protocol).encode())
+    for name in SETS:
+        for condition in CONDITIONS:
+            for path, content in audio(condition, name).items():
+                put(tmp_path / path, content)
+    return tmp_path
+
+
+def put(path, content):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(content)
+
+
+def address(name):
+    return f"/datasets/{facts()['hub']}/resolve/{COMMIT}/{name}"
+
+
+# --- fetching -------------------------------------------------------------------------------------------------------
+
+
+def test_the_whole_benchmark_comes_and_is_right(tmp_path, hub):
+    counts = {}
+
+    def progress(file, n):
+        counts[file.name] = counts.get(file.name, 0) + n
+
+    files = download(tmp_path, base=hub.url, progress=progress)
+    assert len(files) == 24 + 1 + 12
+    assert counts == {file.name: file.size for file in files}
+    assert verify(tmp_path) == []
+    assert not (tmp_path / "README.md").exists()
+    before = len(hub.requests)
+    assert download(tmp_path, base=hub.url) == files
+    assert len(hub.requests) == before + 1  # the listing
+
+
+def test_a_part_of_the_benchmark(tmp_path, hub):
+    files = download(tmp_path, conditions=["codec"], sets=["librispeech"], base=hub.url)
+    assert [file.name for file in files if file.name.startswith("audio/")] == ["audio/librispeech_codec.tar.gz"]
+    assert [p.relative_to(tmp_path).as_posix() for p in sorted(tmp_path.rglob("*.wav"))] == [
+        "librispeech/codec/id1/a.wav",
+        "librispeech/codec/id2/a.wav",
+    ]
+    assert {problem.split(":")[1] for problem in verify(tmp_path)} == {
+        f" missing; {protocol} names it" for protocol in ("clean_clean", *first_of_other_conditions())
+    }
+
+
+def first_of_other_conditions():
+    firsts = {category(protocol): protocol for protocol in reversed(protocols())}
+    return [protocol for name, protocol in firsts.items() if name != "codec"]
+
+
+def test_an_interrupted_download_goes_on(tmp_path, hub):
+    name = "audio/librispeech_mic.tar.gz"
+    hub.faults = [Fault(name, cut_after=100), *(Fault(name, cut_after=0) for _ in range(6))]
+    with pytest.raises(EarmarkError, match=r"librispeech_mic\.tar\.gz: the transfer breaks"):
+        download(tmp_path, base=hub.url)
+    sent = dict(hub.sent)
+    download(tmp_path, base=hub.url)
+    assert verify(tmp_path) == []
+    assert hub.ranges(address(name))[-1] == "bytes=100-"
+    files = published()
+    assert all(hub.sent[address(n)] == len(files[n]) for n in files if n.endswith((".txt", ".json", ".tar.gz")))
+    assert sent[address("audio/voxceleb1_o_clean.tar.gz")] == hub.sent[address("audio/voxceleb1_o_clean.tar.gz")]
+
+
+def test_the_token_is_sent_to_the_hub_only(tmp_path, hub):
+    with file_server() as store:
+        name = address("audio/librispeech_reverb.tar.gz")
+        store.files["/blob"] = hub.files[name]
+        hub.redirects[name] = f"{store.url}/blob"
+        download(tmp_path, conditions=["reverb"], sets=["librispeech"], base=hub.url, token="hf_verysecret")
+        sent = [{key.lower(): value for key, value in headers.items()} for _, headers in hub.requests]
+        assert {headers.get("authorization") for headers in sent} == {"Bearer hf_verysecret"}
+        assert store.requests
+        assert all("hf_verysecret" not in str(headers) for _, headers in store.requests)
+
+
+@pytest.mark.parametrize(
+    ("choice", "message"),
+    [
+        ({"conditions": ["clean", "fax"]}, "fax: no condition of CASE; they are clean, codec, mic"),
+        ({"sets": ["voices"]}, "voices: no set of CASE; they are voxceleb1_o, librispeech"),
+    ],
+)
+def test_what_case_has_not_is_refused_before_anything_is_asked(tmp_path, hub, choice, message):
+    with pytest.raises(MissingError, match=message):
+        download(tmp_path, base=hub.url, **choice)
+    assert not hub.requests
+
+
+def test_a_hub_that_lacks_a_file_is_named_before_anything_is_fetched(hub):
+    hub.data_sets[facts()["hub"]].remove("trials/clean_reverb.txt")
+    hub.data_sets[facts()["hub"]].remove("audio/librispeech_mic.tar.gz")
+    with pytest.raises(EarmarkError, match=r"does not have trials/clean_reverb\.txt, audio/librispeech_mic\.tar\.gz"):
+        wanted_files(base=hub.url)
+
+
+def test_an_archive_that_means_harm_ends_the_download(tmp_path, hub):
+    hub.files[address("audio/librispeech_noise.tar.gz")] = packed({"ok.wav": wav(), "../evil.wav": wav()})
+    with pytest.raises(EarmarkError, match=r"librispeech_noise\.tar\.gz: '\.\./evil\.wav' leaves the folder"):
+        download(tmp_path / "case", conditions=["noise"], sets=["librispeech"], base=hub.url)
+    assert not list(tmp_path.rglob("evil.wav"))
+    assert not (tmp_path / "case" / "ok.wav").exists()
+
+
+# --- on disk --------------------------------------------------------------------------------------------------------
+
+
+def test_a_complete_benchmark_has_no_problems(benchmark):
+    assert verify(benchmark) == []
+    assert trials_folder(benchmark) == benchmark / "trials"
+
+
+def test_lists_are_found_in_the_other_layout(benchmark):
+    (benchmark / "benchmark").mkdir()
+    (benchmark / "trials").rename(benchmark / "benchmark" / "trials")
+    (benchmark / "trials").mkdir()  # holds nothing of CASE
+    assert trials_folder(benchmark) == benchmark / "benchmark" / "trials"
+    assert verify(benchmark) == []
+    (benchmark / "benchmark/trials/clean_reverb.txt").unlink()
+    assert verify(benchmark) == ["benchmark/trials/clean_reverb.txt: missing"]
+
+
+@pytest.mark.parametrize("tell", [trials_folder, verify])
+def test_a_folder_without_lists_is_told_what_supplies_them(tmp_path, tell):
+    with pytest.raises(
+        MissingError, match=r"Neither .*/trials/ nor .*/benchmark/trials/ holds .*download --output-dir"
+    ):
+        tell(tmp_path)
+
+
+CODEC = "librispeech/codec/id2/a.wav"
+
+
+@pytest.mark.parametrize(
+    ("spoil", "problem"),
+    [
+        (lambda path: path.unlink(), "missing"),
+        (lambda path: path.write_bytes(b""), "empty"),
+        (lambda path: (path.unlink(), path.mkdir()), "no file"),
+        (lambda path: path.write_bytes(b"no audio at all"), "cannot be read: Format not recognised."),
+        (lambda path: path.write_bytes(wav()[:30]), "cannot be read: Error in WAV"),
+        (lambda path: path.write_bytes(wav(rate=8000)), "WAV at 8000 Hz with 1 channels, not 16 kHz mono WAV"),
+        (lambda path: path.write_bytes(wav(channels=2)), "WAV at 16000 Hz with 2 channels, not 16 kHz mono WAV"),
+        (lambda path: path.write_bytes(wav(format="FLAC")), "FLAC at 16000 Hz with 1 channels"),
+        (lambda path: path.write_bytes(wav(seconds=0)), "holds no samples"),
+    ],
+)
+def test_audio_that_will_not_do_is_named_once_with_its_first_list(benchmark, spoil, problem):
+    spoil(benchmark / CODEC)
+    found = verify(benchmark)
+    assert len(found) == 1
+    assert found[0].startswith(f"{CODEC}: {problem}")
+    assert found[0].endswith("; clean_codec_gsm names it")
+
+
+def test_wrong_lines_of_every_list_are_told_and_their_right_lines_still_count(benchmark):
+    put(benchmark / "trials/clean_codec_gsm.txt", b"1 x.wav y.wav\n1 z.wav\nmaybe a b\n0 x.wav ./x.wav\n")
+    put(benchmark / "trials/clean_reverb.txt", b"")
+    put(benchmark / "trials/clean_mic_phone.txt", b"a.wav b.wav\n")
+    assert verify(benchmark) == [
+        "trials/clean_codec_gsm.txt: line 2: has 2 values where the list has 3",
+        "trials/clean_codec_gsm.txt: line 3, column label: 'maybe' is not one of 1, 0, target, nontarget",
+        "trials/clean_mic_phone.txt: no list of CASE, whose lines are `1|0 enrol test`",
+        "trials/clean_reverb.txt: line 1: the file holds no trials",
+        "x.wav: missing; clean_codec_gsm names it",
+        "y.wav: missing; clean_codec_gsm names it",
+    ]
+
+
+def test_a_name_that_no_disk_can_hold_is_a_problem_like_others(benchmark):
+    put(benchmark / "trials/clean_reverb.txt", b"1 x%s x%s\n" % (b"x" * 300, b"x" * 300))
+    assert verify(benchmark) == [f"{'x' * 301}: cannot be read: File name too long; clean_reverb names it"]
+
+
+def test_a_list_that_names_files_elsewhere_is_told_and_they_are_not_opened(benchmark):
+    put(benchmark.parent / "outside.wav", wav())
+    put(benchmark / "trials/clean_reverb.txt", b"1 ../outside.wav /etc/hostname\n")
+    assert verify(benchmark) == [
+        "../outside.wav: leaves the benchmark's folder; clean_reverb names it",
+        "/etc/hostname: leaves the benchmark's folder; clean_reverb names it",
+    ]
