@@ -17,24 +17,22 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from earmark import cli
-from earmark.annotation.analysis import Analysis, analyse
-from earmark.annotation.labels import TIES
-from earmark.annotation.subsets import Subset, subsets
-from earmark.annotation.tables import Annotations, leave_out, load_annotations
-from earmark.errors import DataError, MissingError, shown_path
-from earmark.files.atomic import write_together
-from earmark.report.provenance import data_hash, exclusions, parameters_hash, provenance, signature
-from earmark.report.render import render
-from earmark.report.summaries import AnalysisSummary, to_json
-from earmark.report.tables import to_csv, to_tex
+from earmark.annotation.options import TIES, AnalysisOptions
+from earmark.annotation.subsets import subsets
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    return cli.run(tell, argument_parser(), argv)
+    return cli.main(argument_parser(), __file__, argv)
+
+
+def run(arguments: Namespace, invocation: cli.Invocation) -> int:
+    from earmark.annotation.run import run_analysis  # pandas and scipy wait until the flags are right
+
+    return run_analysis(cli.options(AnalysisOptions, arguments), invocation)
 
 
 def argument_parser() -> ArgumentParser:
-    parser = cli.argument_parser(__doc__ or "")
+    parser = cli.argument_parser(__doc__ or "", run)
     parser.add_argument(
         "--subset", choices=[*subsets(), "all"], default="all", help="which subset (default: all there are)"
     )
@@ -50,91 +48,6 @@ def argument_parser() -> ArgumentParser:
     parser.add_argument("--annotations-root", type=Path, default=Path("annotations"))
     parser.add_argument("--output-dir", type=Path, default=Path("analysis_outputs"))
     return parser
-
-
-def tell(arguments: Namespace) -> int:
-    chosen = cli.chosen(subsets(), arguments.subset)
-    if arguments.subset == "all":
-        chosen = [subset for subset in chosen if (arguments.annotations_root / subset.name).is_dir()]
-    if not chosen:
-        root = shown_path(arguments.annotations_root)
-        raise MissingError(f"{root}/ holds no subset. Run `uv run anonymize.py` to fill it from annotations_raw/.")
-    loaded = restricted(load_all(chosen, arguments.annotations_root), arguments)
-    contents: dict[Path, str | bytes | None] = {}
-    summaries = []
-    for annotations in loaded:
-        name = annotations.subset.name
-        cli.warn(
-            f"{name}: {len(annotations.ratings):,} ratings" if len(annotations.ratings) else f"{name}: NO RATINGS",
-            arguments,
-        )
-        found = analyse(
-            annotations,
-            ties=arguments.ties,
-            required=arguments.required_raters,
-            replicates=arguments.bootstrap,
-            rng=cli.generator(arguments),
-        )
-        summary = to_json(AnalysisSummary, summarise(annotations, found, arguments))
-        summaries.append(AnalysisSummary.model_validate_json(summary).model_dump())
-        folder = arguments.output_dir / name
-        contents |= {folder / f"{table}.csv": to_csv(rows) for table, rows in found.tables.items()}
-        contents[folder / "summary.json"] = summary
-    report, tables = render("analysis.md.j2", summaries=summaries, subsets=subsets())
-    contents |= {arguments.output_dir / "report.md": report, arguments.output_dir / "report.tex": to_tex(tables)}
-    write_together(contents)
-    cli.show(report)
-    return cli.COMPLETE
-
-
-def load_all(chosen: Sequence[Subset], root: Path) -> list[Annotations]:
-    """Every chosen subset's tables; the faults of all of them in one error."""
-    loaded, failures = [], []
-    for subset in chosen:
-        try:
-            loaded.append(load_annotations(root / subset.name, subset))
-        except DataError as error:
-            failures.append(error)
-    if failures:
-        raise DataError.merged(failures)
-    return loaded
-
-
-def restricted(loaded: list[Annotations], arguments: Namespace) -> list[Annotations]:
-    """Without the people and the hasty ratings that the flags leave out."""
-    known = {name for annotations in loaded for name in annotations.ratings["username"]}
-    if unknown := sorted(set(arguments.exclude_rater) - known):
-        raise MissingError(
-            f"--exclude-rater {unknown[0]}: rated nothing here. Those who did: {', '.join(sorted(known))}"
-        )
-    return [leave_out(annotations, arguments.exclude_rater, arguments.min_reaction_ms) for annotations in loaded]
-
-
-def summarise(annotations: Annotations, found: Analysis, arguments: Namespace) -> dict[str, object]:
-    """summary.json: where the numbers came from, then the numbers."""
-    names = ("required_raters", "ties", "bootstrap", "exclude_rater", "min_reaction_ms")
-    parameters = {name: getattr(arguments, name) for name in names}
-    return {
-        **provenance(
-            script=Path(__file__),
-            argv=arguments.argv,
-            seed=arguments.seed,
-            inputs=annotations.rows,
-            parameters=parameters,
-            exclusions=exclusions(annotations.left_out),
-            signature=signature(
-                suite=annotations.subset.name,
-                protocol="earmark",
-                metric="human_upper_bound_binary",
-                ties=arguments.ties,
-                ci=f"clip-bootstrap-{arguments.bootstrap}",
-                seed=arguments.seed,
-                parameters=parameters_hash(parameters),
-                data=data_hash(list(annotations.rows)),
-            ),
-        ),
-        **found.numbers,
-    }
 
 
 if __name__ == "__main__":

@@ -14,44 +14,25 @@ A pseudonym stays an account's for good. All files of a run appear together or n
 import sys
 from argparse import ArgumentParser, Namespace
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
-import pandas as pd
-
 from earmark import cli
-from earmark.annotation import pseudonyms
-from earmark.annotation.pseudonyms import Anonymity
-from earmark.annotation.subsets import Subset, subsets
-from earmark.annotation.tables import OPTIONAL, TABLES, RawTables, read_csv, read_tables, required_columns, table_path
-from earmark.errors import DataError, EarmarkError, Fault, MissingError, shown_path
-from earmark.files.atomic import write_together
-from earmark.report.provenance import provenance, signature
-from earmark.report.summaries import AnonymizeSummary, to_json
-from earmark.report.tables import to_csv
-
-PRIVATE = 0o600
-LEAKS = "Nothing was written. Edit those cells in annotations_raw/, or leave a column of users.csv out with --drop."
-
-
-@dataclass(frozen=True)
-class Release:
-    """One subset, ready to be written: its tables, its map, and how many people are in it."""
-
-    raw: RawTables
-    names: dict[str, str]
-    new: int
-    tables: dict[str, pd.DataFrame]
-    left_out: list[str]
-    anonymity: Anonymity
+from earmark.annotation.options import AnonymizeOptions
+from earmark.annotation.subsets import subsets
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    return cli.run(tell, argument_parser(), argv)
+    return cli.main(argument_parser(), __file__, argv)
+
+
+def run(arguments: Namespace, invocation: cli.Invocation) -> int:
+    from earmark.annotation.release import run_anonymize  # pandas waits until the flags are right
+
+    return run_anonymize(cli.options(AnonymizeOptions, arguments), invocation)
 
 
 def argument_parser() -> ArgumentParser:
-    parser = cli.argument_parser(__doc__ or "")
+    parser = cli.argument_parser(__doc__ or "", run)
     parser.add_argument(
         "--subset", choices=[*subsets(), "all"], default="all", help="which subset (default: all there are)"
     )
@@ -63,141 +44,6 @@ def argument_parser() -> ArgumentParser:
     parser.add_argument("--raw-root", type=Path, default=Path("annotations_raw"))
     parser.add_argument("--output-dir", type=Path, default=Path("annotations"))
     return parser
-
-
-def tell(arguments: Namespace) -> int:
-    chosen = [s for s in cli.chosen(subsets(), arguments.subset) if (arguments.raw_root / s.name).is_dir()]
-    if not chosen:
-        known = ", ".join(subsets())
-        raise MissingError(
-            f"{shown_path(arguments.raw_root)}/ holds no subset. Put tables into a folder named {known} there."
-        )
-    require_sense(chosen, arguments)
-    releases, failures = [], []
-    for subset in chosen:
-        try:
-            releases.append(prepare(subset, arguments))
-        except DataError as error:
-            failures.append(error)
-    if failures:
-        raise DataError.merged(failures)
-    for release in releases:
-        require_k(release, arguments)
-    write(releases, arguments)
-    for release in releases:
-        columns = pseudonyms.demographic_columns(release.tables["users"], arguments.keep)
-        cli.show(
-            f"{release.raw.subset.name}: {len(release.names)} people ({release.new} new), "
-            f"{len(release.tables['annotations']):,} ratings; {pseudonyms.describe(release.anonymity, columns)}"
-        )
-        if release.left_out:
-            columns_left_out = ", ".join(release.left_out)
-            cli.show(f"  not published, since nobody has said what they hold (--keep COLUMN): {columns_left_out}")
-    return cli.COMPLETE
-
-
-def require_sense(chosen: Sequence[Subset], arguments: Namespace) -> None:
-    """MissingError for flags that would overwrite raw tables, or drop what is not there or must stay."""
-    raw, out = arguments.raw_root.resolve(), arguments.output_dir.resolve()
-    if out == raw or raw in out.parents:
-        raise MissingError(f"--output-dir lies in {shown_path(raw)}/, among the raw tables; choose a folder outside.")
-    users = [path for s in chosen if (path := table_path(arguments.raw_root / s.name, "users")).is_file()]
-    columns = {column for path in users for column in read_csv(path)[0].columns}
-    for column in arguments.drop:
-        if any(column in required_columns(subset)["users"] for subset in chosen):
-            raise MissingError(f"--drop {column}: that column is needed")
-        if column not in columns:
-            raise MissingError(f"--drop {column}: users.csv has no such column, only {', '.join(sorted(columns))}")
-
-
-def prepare(subset: Subset, arguments: Namespace) -> Release:
-    """One subset read, checked, pseudonymised and scanned; DataError lists what stands in the way."""
-    folder = arguments.raw_root / subset.name
-    raw = read_tables(folder, subset, f"Fix the rows in {shown_path(folder)}/ and run this again.")
-    users = raw.tables["users"]
-    usernames = list(users["username"]) if "username" in users else []
-    known = pseudonyms.read_map(raw.folder / pseudonyms.MAP_NAME)
-    names = pseudonyms.assign_pseudonyms(usernames, known)
-    faults: dict[str, list[Fault]] = {shown_path(raw.path(name)): [] for name in raw.tables}
-    users_file = shown_path(raw.path("users"))
-    faults[users_file] += [
-        Fault(int(line), "username", "looks like a pseudonym; tables that are anonymous already belong in annotations/")
-        for line, name in zip(users.index, usernames, strict=True)
-        if pseudonyms.looks_like_pseudonym(name)
-    ]
-    tables = pseudonyms.pseudonymised(raw.tables, names)
-    left_out: list[str] = []
-    for name, columns in known_columns(subset, arguments).items():
-        if name in tables:
-            tables[name], others = pseudonyms.published(tables[name], columns)
-            left_out += [f"{name}.csv: {column}" for column in others if column not in arguments.drop]
-    if arguments.band_age:
-        tables["users"], wrong_ages = pseudonyms.band_ages(tables["users"], arguments.band_age)
-        faults[users_file] += wrong_ages
-    for name, table in tables.items():
-        faults[shown_path(raw.path(name))] += pseudonyms.find_leaks(table, names, pseudonyms.checked_columns(subset))
-    if any(faults.values()):
-        raise DataError(faults, LEAKS)
-    if arguments.coarsen_times:
-        tables = {name: pseudonyms.coarsen_times(table, arguments.coarsen_times) for name, table in tables.items()}
-    return Release(
-        raw, names, len(names) - len(known), tables, left_out, pseudonyms.anonymity(tables["users"], arguments.keep)
-    )
-
-
-def known_columns(subset: Subset, arguments: Namespace) -> dict[str, list[str]]:
-    """The columns of each table that are published; any other may hold anything."""
-    known = {name: [*columns, *arguments.keep] for name, columns in required_columns(subset).items()}
-    users = [*known["users"], *pseudonyms.ACCOUNT, *pseudonyms.DEMOGRAPHICS]
-    return {**known, "users": [column for column in users if column not in arguments.drop]}
-
-
-def require_k(release: Release, arguments: Namespace) -> None:
-    """EarmarkError when people are easier to tell apart than --k-min allows."""
-    found, columns = release.anonymity, pseudonyms.demographic_columns(release.tables["users"], arguments.keep)
-    if arguments.k_min and 0 < found.k < arguments.k_min:
-        raise EarmarkError(
-            f"{release.raw.subset.name}: {pseudonyms.describe(found, columns)}; --k-min asks for {arguments.k_min}. "
-            "Nothing was written. --band-age 10 and --drop COLUMN make people more alike."
-        )
-
-
-def write(releases: Sequence[Release], arguments: Namespace) -> None:
-    """All tables and maps at once; an optional table that is gone from the raw folder goes from the outputs too."""
-    contents: dict[Path, str | bytes | None] = {}
-    modes: dict[Path, int] = {}
-    for release in releases:
-        map_path = release.raw.folder / pseudonyms.MAP_NAME
-        pairs = pd.DataFrame(list(release.names.items()), columns=list(pseudonyms.MAP_COLUMNS))
-        contents[map_path], modes[map_path] = to_csv(pairs), PRIVATE
-        folder = arguments.output_dir / release.raw.subset.name
-        for name in TABLES:
-            if name in release.tables:
-                contents[table_path(folder, name)] = to_csv(release.tables[name])
-            elif name in OPTIONAL:
-                contents[table_path(folder, name)] = None
-        contents[folder / "summary.json"] = to_json(AnonymizeSummary, summarise(release, arguments))
-    write_together(contents, modes=modes)
-
-
-def summarise(release: Release, arguments: Namespace) -> dict[str, object]:
-    """summary.json, without the hashes of raw tables, which would let anyone confirm a guess at a name."""
-    found = release.anonymity
-    return {
-        **provenance(
-            script=Path(__file__),
-            argv=arguments.argv,
-            seed=arguments.seed,
-            inputs={},
-            parameters={key: getattr(arguments, key) for key in ("k_min", "drop", "keep", "band_age", "coarsen_times")},
-            signature=signature(suite=release.raw.subset.name, protocol="earmark", metric="k-anonymity"),
-        ),
-        "subset": release.raw.subset.name,
-        "people": found.people,
-        "k": found.k,
-        "unique_people": found.unique,
-        "unique_by": found.unique_by,
-    }
 
 
 if __name__ == "__main__":

@@ -1,6 +1,8 @@
 """What every script does alike: flags, progress, exit codes, errors in one line.
 
-The only module of the library that speaks to a terminal; nothing but the scripts imports it.
+The only module of the library that speaks to a terminal. Scripts and command functions import it; what computes does
+not. A script parses its flags once into a frozen record (`options`), and passes that record and its `Invocation` on:
+no `argparse.Namespace` below the script.
 """
 
 import argparse
@@ -9,28 +11,101 @@ import os
 import sys
 import traceback
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import MISSING, dataclass, fields, is_dataclass
+from math import isfinite
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
-import numpy as np
 from tqdm import tqdm
 
 from earmark import __version__
 from earmark.errors import RUNNING, EarmarkError, shown_path
 
+if TYPE_CHECKING:
+    import numpy as np
+
 COMPLETE, FAILED, USAGE, INTERRUPTED = 0, 1, 2, 130
 
 Item = TypeVar("Item")
+Options = TypeVar("Options")
 Story = Callable[[argparse.Namespace], int]
 
 
-def argument_parser(documentation: str) -> argparse.ArgumentParser:
-    """A parser whose help is the script's docstring, with the flags that every script has."""
+@dataclass(frozen=True)
+class Invocation:
+    """How a script was called, and what it says while it works.
+
+    script: its file. argv: the words after it, as given. seed: of everything random. quiet: no progress and no
+    warnings. debug: errors with their traceback.
+    """
+
+    script: Path
+    argv: tuple[str, ...] = ()
+    seed: int = 0
+    quiet: bool = False
+    debug: bool = False
+
+    def warn(self, text: str) -> None:
+        """Something the user should know, on stderr unless --quiet."""
+        if not self.quiet:
+            tqdm.write(text, file=sys.stderr)
+
+    def progress(self, items: Iterable[Item], *, total: int, what: str, unit: str) -> "tqdm[Item]":
+        """The items, with a bar on stderr that stays away when stderr is no terminal."""
+        return tqdm(items, total=total, desc=what, unit=unit, disable=self._no_bar, file=sys.stderr)
+
+    def bytes_bar(self, *, total: int, what: str) -> "tqdm[Any]":
+        """A bar that counts bytes; `update(n)` moves it on."""
+        return tqdm(total=total, desc=what, unit="B", unit_scale=True, disable=self._no_bar, file=sys.stderr)
+
+    @property
+    def _no_bar(self) -> bool | None:
+        return True if self.quiet else None  # None: tqdm looks whether stderr is a terminal
+
+    def generator(self) -> "np.random.Generator":
+        """The generator that --seed asks for, as fresh each time."""
+        import numpy as np
+
+        return np.random.default_rng(self.seed)
+
+
+Command = Callable[[argparse.Namespace, Invocation], int]
+
+
+def options(kind: type[Options], arguments: argparse.Namespace, **known: Any) -> Options:
+    """A command's frozen record of options, from flags of the same names; lists become tuples.
+
+    known: fields that no flag gives, such as secrets from the environment. A field that is a record itself is filled
+    likewise. A field without a flag has its default.
+
+    >>> @dataclass(frozen=True)
+    ... class Clips:
+    ...     limit: int
+    ...     names: tuple[str, ...] = ()
+    >>> options(Clips, argparse.Namespace(limit=3, names=["a"], seed=0))
+    Clips(limit=3, names=('a',))
+    """
+    given = {**vars(arguments), **known}
+    values: dict[str, Any] = {}
+    for field in fields(kind):  # type: ignore[arg-type]
+        if is_dataclass(field.type) and field.name not in given:
+            values[field.name] = options(field.type, arguments, **known)  # type: ignore[arg-type]
+        elif field.name in given:
+            value = given[field.name]
+            values[field.name] = tuple(value) if isinstance(value, list) else value
+        elif field.default is MISSING and field.default_factory is MISSING:
+            raise TypeError(f"{kind.__name__}.{field.name} has no flag and no default")
+    return kind(**values)
+
+
+def argument_parser(documentation: str, command: Command | None = None) -> argparse.ArgumentParser:
+    """A parser whose help is the script's docstring, with the flags that every script has, for `main`."""
     parser = argparse.ArgumentParser(
         description=documentation, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
     )
     parser.add_argument("--version", action="version", version=f"earmark {__version__}")
     _add_common(parser, seed=0, switch=False)
+    parser.set_defaults(command=command)
     return parser
 
 
@@ -64,6 +139,18 @@ def _add_common(parser: argparse.ArgumentParser, seed: object, switch: object) -
     parser.add_argument("--debug", action="store_true", default=switch, help="show the traceback of an error")
 
 
+def main(parser: argparse.ArgumentParser, script: str, argv: Sequence[str] | None) -> int:
+    """Parse argv and run the command that the parser's default `command` names, a `Command`.
+
+    What goes wrong becomes one line on stderr and an exit code: 0 complete; 1 bad data or a failed item; 2 wrong usage
+    or something missing; 130 interrupted. script: its __file__.
+    """
+    words = tuple(sys.argv[1:] if argv is None else argv)
+    arguments = parser.parse_args(words)
+    invocation = Invocation(Path(script), words, arguments.seed, arguments.quiet, arguments.debug)
+    return _exit_code(lambda: arguments.command(arguments, invocation), Path(script).name, arguments.debug)
+
+
 def run(story: Story, parser: argparse.ArgumentParser, argv: Sequence[str] | None) -> int:
     """Parse argv, tell the story, and turn what goes wrong into one line on stderr and an exit code.
 
@@ -71,11 +158,15 @@ def run(story: Story, parser: argparse.ArgumentParser, argv: Sequence[str] | Non
     """
     arguments = parser.parse_args(argv)
     arguments.argv = list(sys.argv[1:] if argv is None else argv)
+    return _exit_code(lambda: story(arguments), Path(parser.prog).name, arguments.debug)
+
+
+def _exit_code(work: Callable[[], int], script: str, debug: bool) -> int:
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(encoding="utf-8")
     try:
-        return story(arguments)
+        return work()
     except KeyboardInterrupt:
         sys.stderr.write("\nInterrupted. What was finished is kept; the same command continues.\n")
         return INTERRUPTED
@@ -83,10 +174,9 @@ def run(story: Story, parser: argparse.ArgumentParser, argv: Sequence[str] | Non
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return COMPLETE
     except EarmarkError as error:
-        text = str(error).replace(RUNNING, Path(parser.prog).name)
-        return _report(error, error.exit_code, arguments.debug, text)
+        return _report(error, error.exit_code, debug, str(error).replace(RUNNING, script))
     except OSError as error:
-        return _report(error, FAILED, arguments.debug, of_the_system(error))
+        return _report(error, FAILED, debug, of_the_system(error))
 
 
 def _report(error: Exception, exit_code: int, debug: bool, text: str = "") -> int:
@@ -142,15 +232,17 @@ def bytes_bar(arguments: argparse.Namespace, *, total: int, what: str) -> "tqdm[
     return tqdm(total=total, desc=what, unit="B", unit_scale=True, disable=silent, file=sys.stderr)
 
 
-def generator(arguments: argparse.Namespace) -> np.random.Generator:
+def generator(arguments: argparse.Namespace) -> "np.random.Generator":
     """The generator that --seed asks for."""
+    import numpy as np
+
     return np.random.default_rng(arguments.seed)
 
 
 def finite_float(text: str) -> float:
     """An argparse type: a number that is neither NaN nor infinite."""
     value = float(text)
-    if not np.isfinite(value):
+    if not isfinite(value):
         raise argparse.ArgumentTypeError(f"{text} is not finite")
     return value
 
@@ -185,8 +277,3 @@ def positive_int(text: str) -> int:
     if value < 1:
         raise argparse.ArgumentTypeError(f"{text} is not at least 1")
     return value
-
-
-def chosen(known: dict[str, Item], name: str) -> list[Item]:
-    """What a flag such as --subset asks for: the one of that name, or all of them."""
-    return [known[name]] if name in known else list(known.values())

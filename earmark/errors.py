@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 SHOWN_PER_COLUMN = 200
+SHOWN_OF_CAUSE = 200
 RUNNING = "SCRIPT.py"  # in a command that a message names: the script that is running, which `script` puts in
 
 
@@ -88,3 +89,8 @@ def shown_path(path: Path) -> str:
         return path.resolve().relative_to(Path.cwd().resolve()).as_posix()
     except ValueError:
         return str(path)
+
+
+def shown_cause(error: BaseException) -> str:
+    """The first line of an error, short enough for a message."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")[:SHOWN_OF_CAUSE]

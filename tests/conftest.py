@@ -1,6 +1,7 @@
 """Small annotation tables, written to disk as a user would drop them in."""
 
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -107,3 +108,8 @@ def wait_for(condition: Callable[[], bool], seconds: float = 30) -> None:
     while not condition():
         assert time.monotonic() < deadline
         time.sleep(0.005)
+
+
+def interruptible() -> None:
+    """For Popen's preexec_fn: Ctrl-C reaches the process although the tests run in the background of a shell."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)

@@ -9,7 +9,8 @@ import pytest
 
 import analysis
 import earmark
-from earmark.report.summaries import AnalysisSummary, read_summary
+from earmark.annotation.schema import AnalysisSummary
+from earmark.report.schema import read_summary
 from tests.conftest import (
     DIM,
     EMO,

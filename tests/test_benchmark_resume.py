@@ -13,6 +13,7 @@ import pytest
 import benchmark
 from earmark.audio_text.scorers.sham import sham_similarity
 from earmark.audio_text.scorers.sham_stem import sham_stem
+from tests.conftest import interruptible
 from tests.hostile import Reply, hostile_server
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -138,7 +139,8 @@ def test_the_second_of_two_runs_on_the_same_folder_refuses(tmp_path):
 
 def test_ctrl_c_ends_with_130_and_keeps_the_answers(tmp_path):
     with hostile_server(lambda n, body: sham(n, body, 0.05)) as server:
-        with subprocess.Popen(command(server.url, tmp_path, "--concurrency", "1"), cwd=ROOT) as run:
+        asked_for = command(server.url, tmp_path, "--concurrency", "1")
+        with subprocess.Popen(asked_for, cwd=ROOT, preexec_fn=interruptible) as run:
             wait_for_answers(tmp_path / "emolia-emo" / "journal.jsonl", 5)
             run.send_signal(signal.SIGINT)
         assert run.returncode == 130

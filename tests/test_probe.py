@@ -25,10 +25,11 @@ from earmark.models.encoders import load_encoder
 from earmark.probing import probe as probing
 from earmark.probing import run as probe_run
 from earmark.probing.jobs import Job, failed, with_known
+from earmark.probing.schema import ProbeSummary
 from earmark.probing.task_files import read_task_file
 from earmark.probing.tasks import tasks
 from earmark.probing.tracks import Settings
-from earmark.report.summaries import ProbeSummary, read_summary
+from earmark.report.schema import read_summary
 from tests.conftest import ROOT
 from tests.file_server import file_server
 from tests.models.encoders.sources import HEAR, XARES, case, layered, save

@@ -23,6 +23,7 @@ import requests
 
 from earmark.audio_text.scorers.sham import sham_similarity
 from sham_server import Faults, ShamServer, main, make_server
+from tests.conftest import interruptible
 
 ROOT = Path(__file__).resolve().parent.parent
 TEXT = "Speech audio in which the speaker expresses or conveys Affection."
@@ -395,7 +396,8 @@ def test_a_connection_serves_many_requests_without_delay(server: ShamServer) -> 
 @contextmanager
 def script(*flags: str) -> Iterator[tuple["subprocess.Popen[str]", str]]:
     command = [sys.executable, str(ROOT / "sham_server.py"), "--port", "0", *flags]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=ROOT) as process:
+    pipes: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    with subprocess.Popen(command, cwd=ROOT, preexec_fn=interruptible, **pipes) as process:
         try:
             assert process.stdout is not None
             yield process, process.stdout.readline().rstrip("\n")

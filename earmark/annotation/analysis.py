@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from earmark.annotation.labels import Ties, clip_of, majority_labels
+from earmark.annotation.labels import clip_of, majority_labels
+from earmark.annotation.options import Ties
 from earmark.annotation.parity import ratings_and_others
 from earmark.annotation.pseudonyms import DEMOGRAPHICS
 from earmark.annotation.raters import fit_dawid_skene, per_rater, who_stands_out
@@ -20,8 +21,9 @@ from earmark.annotation.reliability import (
 )
 from earmark.annotation.subsets import Slice, Subset
 from earmark.annotation.tables import REPEATED, Annotations
-from earmark.metrics.bootstrap import Bootstrap, Estimate
+from earmark.metrics.bootstrap import Bootstrap
 from earmark.metrics.dawid_skene import DawidSkene, posteriors_of_others
+from earmark.metrics.estimate import Estimate
 
 
 @dataclass(frozen=True)

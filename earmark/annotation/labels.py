@@ -4,17 +4,13 @@ A tie is not a majority: with `ties="exclude"` a tied item has no label. `ties="
 which is what emolia-bench published.
 """
 
-from typing import Literal
-
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from earmark.annotation.options import Ties
 from earmark.annotation.subsets import Subset
 from earmark.annotation.tables import Annotations
-
-Ties = Literal["exclude", "absent"]
-TIES: tuple[Ties, ...] = ("exclude", "absent")
 
 
 def item_counts(annotations: Annotations) -> tuple[pd.DataFrame, NDArray[np.int64], NDArray[np.int64]]:

@@ -16,8 +16,9 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
-from earmark.metrics.bootstrap import Bootstrap, Estimate, paired_difference
+from earmark.metrics.bootstrap import Bootstrap, paired_difference
 from earmark.metrics.classification import balanced_accuracy, decision_contributions, decision_metrics
+from earmark.metrics.estimate import Estimate
 
 FloatArray = NDArray[np.float64]
 ENOUGH_OTHERS = 2

@@ -12,8 +12,9 @@ from scipy import sparse
 from earmark.annotation.reliability import Votes
 from earmark.annotation.tables import Annotations
 from earmark.metrics.agreement import cohen_kappa
-from earmark.metrics.bootstrap import Bootstrap, Estimate, Units
+from earmark.metrics.bootstrap import Bootstrap, Units
 from earmark.metrics.dawid_skene import DawidSkene, dawid_skene, standard_errors, without_credit
+from earmark.metrics.estimate import Estimate
 from earmark.metrics.intervals import COEFFICIENT, SHARE, few_units, interval
 
 TOO_FAST_MS = 300

@@ -16,8 +16,9 @@ from earmark.annotation.subsets import Subset
 from earmark.annotation.tables import Annotations
 from earmark.metrics import agreement as coefficients
 from earmark.metrics.agreement import AgreementSums, RaterPairs
-from earmark.metrics.bootstrap import Bootstrap, Estimate, Units
+from earmark.metrics.bootstrap import Bootstrap, Units
 from earmark.metrics.classification import balanced_accuracy
+from earmark.metrics.estimate import Estimate
 from earmark.metrics.intervals import COEFFICIENT, ENOUGH_UNITS, SHARE
 
 IntArray = NDArray[np.int64]

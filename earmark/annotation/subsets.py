@@ -101,3 +101,13 @@ def _subset(name: str, fields: dict[str, Any]) -> Subset:
         field: tuple(value) if isinstance(value, list) else value for field, value in fields.items()
     }
     return Subset(name=name, **made, **plain)
+
+
+def chosen_subsets(name: str) -> list[Subset]:
+    """The subset of a name, or all of them for a word that is no name, such as all.
+
+    >>> [subset.name for subset in chosen_subsets("emolia-dim")], len(chosen_subsets("all"))
+    (['emolia-dim'], 2)
+    """
+    known = subsets()
+    return [known[name]] if name in known else list(known.values())

@@ -1,13 +1,10 @@
 """Annotation tables: read as they come out of a spreadsheet, checked to the last cell, every fault listed.
 
-Header names are fixed and columns are read by name, in any order. Accepted as they are: a UTF-8 byte order
-mark, Windows line ends, commas, semicolons or tabs as separators, blank lines, spaces around a value, more
-columns than needed. An empty file or a header alone is a table without rows.
+Header names are fixed; `files.csv_table` says what is accepted as it is. An empty file or a header alone is a table
+without rows.
 """
 
-import csv
-import io
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -16,10 +13,10 @@ import pandas as pd
 
 from earmark.annotation.subsets import Subset
 from earmark.errors import DataError, Fault, MissingError, shown_path
+from earmark.files.csv_table import read_csv_table
 
 TABLES = ("annotations", "users", "flags")
 OPTIONAL = ("flags",)
-SEPARATORS = ",;\t"
 MAX_MILLISECONDS = 1e12  # some thirty years: an infinite time is no time
 REPEATED = "older rating of an item by the same person"
 
@@ -102,51 +99,13 @@ def required_columns(subset: Subset) -> dict[str, tuple[str, ...]]:
 
 def read_csv(path: Path) -> tuple[pd.DataFrame, list[Fault]]:
     """A table as text, with the line of each row as index, and what is wrong with its shape."""
-    content = path.read_bytes()
-    try:
-        text = content.decode("utf-16" if content[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig")
-    except UnicodeDecodeError as error:
-        line = content[: error.start].count(b"\n") + 1
-        return _no_rows(), [
-            Fault(line, "", f"byte 0x{content[error.start]:02x} is not UTF-8; save the file as CSV UTF-8")
-        ]
-    header_line = text.partition("\n")[0]
-    separator = max(SEPARATORS, key=header_line.count)
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator)
-    header: list[str] = []
-    lines: list[int] = []
-    rows: list[list[str]] = []
-    faults: list[Fault] = []
-    line = 1
-    try:
-        for row in reader:
-            first, line = line, reader.line_num + 1
-            cells = [cell.strip() for cell in row]
-            if not any(cells):
-                continue
-            if not header:
-                header = cells
-                faults += [Fault(first, name, "the header names it twice") for name in _repeated(filter(None, header))]
-            elif len(cells) < len(header) or any(cells[len(header) :]):
-                faults.append(Fault(first, "", f"has {len(cells)} values where the header has {len(header)} columns"))
-            else:
-                lines.append(first)
-                rows.append(cells[: len(header)])
-    except csv.Error as error:
-        faults.append(Fault(reader.line_num, "", f"cannot be read as CSV: {error}"))
-    table = pd.DataFrame(rows, columns=header, index=pd.Index(lines, name="line", dtype=int), dtype=str)
-    return table.loc[:, [bool(name) for name in header] if header else []].loc[
-        :, lambda t: ~t.columns.duplicated()
-    ], faults
+    table = read_csv_table(path)
+    index = pd.Index(table.lines, name="line", dtype=int)
+    return pd.DataFrame(table.rows, columns=table.columns, index=index, dtype=str), table.faults
 
 
 def _no_rows(columns: Sequence[str] = ()) -> pd.DataFrame:
     return pd.DataFrame(index=pd.Index([], name="line", dtype=int), columns=list(columns), dtype=str)
-
-
-def _repeated(names: Iterable[str]) -> list[str]:
-    seen: set[str] = set()
-    return [name for name in names if name in seen or seen.add(name)]  # type: ignore[func-returns-value]
 
 
 def check(table: pd.DataFrame, name: str, subset: Subset, usernames: pd.Series) -> list[Fault]:

@@ -10,8 +10,9 @@ import pandas as pd
 from earmark.annotation.parity import Places, human_parity, without
 from earmark.audio_text.questions import Questions
 from earmark.audio_text.scorers import Answer
-from earmark.metrics.bootstrap import Bootstrap, Estimate
+from earmark.metrics.bootstrap import Bootstrap
 from earmark.metrics.classification import NO_THRESHOLD, cross_fitted, decision_contributions, evaluate
+from earmark.metrics.estimate import Estimate
 
 BANDS = (("Bad", 0.0), ("Weak", 0.55), ("Medium", 0.65), ("Good", 0.75), ("Excellent", 0.85))
 SLICE_METRICS = ("accuracy", "balanced_accuracy", "f1", "roc_auc", "average_precision")

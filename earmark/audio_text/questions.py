@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import product
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -18,20 +18,13 @@ from earmark.annotation.parity import ENOUGH_OTHERS, Places
 from earmark.annotation.subsets import Subset
 from earmark.annotation.tables import read_csv
 from earmark.audio.decode import SUFFIXES, AudioError, check_audio
+from earmark.audio_text.options import LABEL_COLUMNS, LabelSource
 from earmark.audio_text.scorers import Question
 from earmark.audio_text.scorers.sham_stem import sham_stem
 from earmark.errors import DataError, Fault, MissingError, shown_path
 
 NEEDED = ("majority_present", "benchmark_bucket", "n_raters")
 TIED = "tied between present and absent"
-
-Truth = Literal["majority", "dawid-skene", "soft"]
-# What a scorer is held against: the column of the labels that holds each kind of truth, as a share in [0, 1].
-SHARES: dict[Truth, str] = {
-    "majority": "majority_present",
-    "dawid-skene": "ds_present_probability",
-    "soft": "soft_present",
-}
 
 
 @dataclass(frozen=True)
@@ -53,7 +46,7 @@ class Questions:
     dataset_root: Path
     table: pd.DataFrame
     excluded: dict[str, int]
-    truth: Truth = "majority"
+    truth: LabelSource = "majority"
     further: pd.DataFrame = field(default_factory=pd.DataFrame)
 
     def select(self, keep: Callable[[pd.DataFrame], pd.Series], reason: str, *, by_votes: bool = False) -> "Questions":
@@ -126,7 +119,9 @@ class Questions:
         return Question(self.dataset_root / path, path, sham_stem(path), prompt)
 
 
-def load_questions(subset: Subset, analysis_root: Path, dataset_root: Path, truth: Truth = "majority") -> Questions:
+def load_questions(
+    subset: Subset, analysis_root: Path, dataset_root: Path, truth: LabelSource = "majority"
+) -> Questions:
     """Every labelled item of a subset as a question.
 
     truth: majority, which leaves ties out; dawid-skene, present where the posterior is above one half; soft, the
@@ -140,14 +135,16 @@ def load_questions(subset: Subset, analysis_root: Path, dataset_root: Path, trut
     labels, faults = read_csv(path)
     prompts: list[str] = []
     if len(labels.columns):
-        faults += _label_faults(labels, subset, SHARES[truth])
+        faults += _label_faults(labels, subset, LABEL_COLUMNS[truth])
     if not faults and len(labels):
         prompts, faults = _prompts(labels, subset, dataset_root)
     if faults:
         raise DataError(
             {shown_path(path): faults}, "Nothing was written. Run `uv run analysis.py` to make the labels again."
         )
-    columns = dict.fromkeys([*subset.key, *subset.carried, *NEEDED, "flagged", SHARES["soft"], SHARES[truth]])
+    columns = dict.fromkeys(
+        [*subset.key, *subset.carried, *NEEDED, "flagged", LABEL_COLUMNS["soft"], LABEL_COLUMNS[truth]]
+    )
     labels = labels.reindex(columns=list(columns)).reset_index(drop=True).astype(object).fillna("").astype(str)
     clips = ClipIndex(dataset_root / subset.name, subset)
     table = labels.assign(
@@ -157,10 +154,10 @@ def load_questions(subset: Subset, analysis_root: Path, dataset_root: Path, trut
         clip=clip_of(labels, subset),
         audio_path=[f"{subset.name}/{clips.path_of(row)}" for row in labels.to_dict("records")],
         prompt=prompts,
-        label=pd.to_numeric(labels[SHARES[truth]]).astype(float),
+        label=pd.to_numeric(labels[LABEL_COLUMNS[truth]]).astype(float),
         row=range(len(labels)),
     )
-    share = pd.to_numeric(labels[SHARES["soft"]], errors="coerce")
+    share = pd.to_numeric(labels[LABEL_COLUMNS["soft"]], errors="coerce")
     table["present_votes"] = (share * table["n_raters"]).round()  # NaN in labels that do not tell
     questions = Questions(subset, dataset_root, table, {}, truth)
     if truth == "soft":

@@ -15,8 +15,7 @@ from earmark.audio.clips import AudioError, Clip, TarMember, shown_clip
 from earmark.audio.decode import heard
 from earmark.embeddings.content_hashes import ContentHashes
 from earmark.embeddings.shards import Array, Layout, Shelf
-from earmark.errors import EarmarkError
-from earmark.models.audio_text.networks import shown_cause
+from earmark.errors import EarmarkError, shown_cause
 from earmark.models.batching import Careful
 from earmark.models.embedding import Embedding
 from earmark.models.encoders import EmbeddingError, Encoder, same, wrong

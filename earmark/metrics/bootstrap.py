@@ -12,13 +12,14 @@ Undefined values are NaN inside and become null, with the reason, in an `Estimat
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import sparse
 
+from earmark.metrics.estimate import Estimate
 from earmark.metrics.intervals import DIFFERENCE, NO_DEVIATION, SHARE, Range, few_units, interval, two_sided_p
 
 FloatArray = NDArray[np.float64]
@@ -28,25 +29,6 @@ Formula = Callable[[FloatArray], FloatArray]
 FEWEST_REPLICATES = 20  # the spread of fewer says next to nothing
 DEFINED_SHARE = 0.9  # an interval from fewer defined replicates than this would describe a different question
 CHUNK_VALUES = 20_000_000  # sums held at once, 160 MB of float64
-
-
-@dataclass(frozen=True)
-class Estimate:
-    """A number fit to print: its value, its 95 % interval, the n behind it, or why it does not exist.
-
-    why: the reason for a missing value or interval. note: what to know before trusting the interval.
-    """
-
-    value: float | None
-    low: float | None = None
-    high: float | None = None
-    n: int = 0
-    why: str | None = None
-    note: str | None = None
-
-    def as_dict(self) -> dict[str, Any]:
-        """Plain data for JSON; `why` and `note` are there only where there is something to say."""
-        return {k: v for k, v in asdict(self).items() if k not in ("why", "note") or v is not None}
 
 
 class Units(NamedTuple):

@@ -11,15 +11,8 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from earmark.metrics.bootstrap import (
-    CHUNK_VALUES,
-    Bootstrap,
-    Contributions,
-    Estimate,
-    Units,
-    mean_of_rates,
-    summarise,
-)
+from earmark.metrics.bootstrap import CHUNK_VALUES, Bootstrap, Contributions, Units, mean_of_rates, summarise
+from earmark.metrics.estimate import Estimate
 
 FloatArray = NDArray[np.float64]
 

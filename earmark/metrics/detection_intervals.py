@@ -19,8 +19,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from earmark.metrics import detection
-from earmark.metrics.bootstrap import Estimate
 from earmark.metrics.detection import SortedTrials
+from earmark.metrics.estimate import Estimate
 from earmark.metrics.intervals import (
     COST,
     DIFFERENCE,

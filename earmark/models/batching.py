@@ -3,7 +3,8 @@
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from earmark.models.audio_text.networks import Array, out_of_memory, release_memory, shown_cause
+from earmark.errors import shown_cause
+from earmark.models.audio_text.networks import Array, out_of_memory, release_memory
 from earmark.models.embedding import Embedding, checked
 
 

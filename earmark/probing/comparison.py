@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from earmark.metrics.estimate import Estimate
 from earmark.probing.features import STRICT, STRICT_GIVEN, XARES
 from earmark.probing.tasks import (
     LOWER_IS_BETTER,
@@ -141,11 +142,11 @@ def _compared_means(scores: Sequence[Score], compared: Sequence[Task], track: st
     return [f"these {len(scored)} tasks" if len(scored) > 1 else "this task", *theirs, *own_means]
 
 
-def by_layer(scores: Iterable[Score]) -> dict[str, list[tuple[float, Mapping[str, Any]]]]:
+def by_layer(scores: Iterable[Score]) -> dict[str, list[tuple[float, Estimate]]]:
     """{task, track, protocol: [(layer, estimate)]} of what was probed layer by layer."""
-    lines: dict[str, list[tuple[float, Mapping[str, Any]]]] = {}
+    lines: dict[str, list[tuple[float, Estimate]]] = {}
     for row in scores:
         if row["layer"] is not None and row["metric"] not in LOWER_IS_BETTER:
             name = f"{row['task']}, {row['track']}, {row['protocol']}"
-            lines.setdefault(name, []).append((row["layer"], row["score"]))
+            lines.setdefault(name, []).append((row["layer"], Estimate(**row["score"])))
     return lines

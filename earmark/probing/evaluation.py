@@ -13,9 +13,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from earmark.metrics.bootstrap import Bootstrap, Estimate, Units, standard_error, summarise
+from earmark.metrics.bootstrap import Bootstrap, Units, standard_error, summarise
 from earmark.metrics.classification import ranking_metrics
 from earmark.metrics.detection import SortedTrials, equal_error_rate, roc
+from earmark.metrics.estimate import Estimate
 from earmark.metrics.intervals import COST, SHARE, Range, interval
 from earmark.metrics.retrieval import mean_recall_at_1
 from earmark.metrics.sound_events import segment_maxima, segments_of

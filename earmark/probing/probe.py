@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from earmark.embeddings.store import EmbeddingStore
 from earmark.errors import EarmarkError, MissingError
-from earmark.metrics.bootstrap import Estimate
+from earmark.metrics.estimate import Estimate
 from earmark.models.encoders import Encoder
 from earmark.models.encoders.precomputed import GivenEmbeddings
 from earmark.probing.comparison import own

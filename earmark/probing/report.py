@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from earmark.cli import Invocation
 from earmark.files.atomic import write_together
 from earmark.models.encoders import Encoder
 from earmark.models.encoders.precomputed import GivenEmbeddings
@@ -18,6 +19,7 @@ from earmark.probing.comparison import averages, by_layer, comparisons
 from earmark.probing.features import STRICT
 from earmark.probing.heads.knn import CHOICES_OF_K
 from earmark.probing.layouts import labels_hash, manifest_of, status
+from earmark.probing.schema import ProbeSummary
 from earmark.probing.tasks import Task
 from earmark.probing.tracks import LINEAR, RATES, Settings
 from earmark.report.plots import line_chart
@@ -28,10 +30,10 @@ from earmark.report.provenance import (
     provenance,
     shown_argument,
     shown_text,
-    signature,
 )
 from earmark.report.render import render
-from earmark.report.summaries import ProbeSummary, to_json
+from earmark.report.schema import to_json
+from earmark.report.signature import Signature
 from earmark.report.tables import to_csv, to_tex
 
 COLUMNS = (
@@ -63,8 +65,8 @@ def write(
         for name, outcome in outcomes.items()
         for row in outcome["rows"]
     ]
-    text = to_json(ProbeSummary, summarise(tasks, scores, outcomes, skipped, encoder, settings, arguments))
-    summary = ProbeSummary.model_validate_json(text).model_dump()
+    made = summarise(tasks, scores, outcomes, skipped, encoder, settings, arguments)
+    summary = made.model_dump()
     classes = {name: outcome["classes"] for name, outcome in outcomes.items() if outcome["classes"]}
     lines = by_layer(summary["scores"])
     shown = [(name, one) for name, outcome in outcomes.items() for one in told_by(outcome["confusions"])]
@@ -76,13 +78,13 @@ def write(
         has_layers=any(row["layer"] is not None for row in summary["scores"]),
         has_chart=bool(lines),
         shared=[told_shared({**one, "task": known[one["task"]].formal_name}) for one in summary["shared_sources"]],
-        signatures=signatures(summary),
+        signatures=signatures(made),
         trained_on_test=[known[name].formal_name for name in outcomes if name in known and known[name].trains_on_test],
         rates=", ".join(f"{rate:g}" for rate in RATES),
         ks=", ".join(map(str, CHOICES_OF_K)),
     )
     contents: dict[Path, str | bytes | None] = {
-        folder / "summary.json": text,
+        folder / "summary.json": to_json(made),
         folder / "report.md": report,
         folder / "report.tex": to_tex(tables),
         folder / "scores.csv": to_csv(scores_table(summary["scores"])),
@@ -99,12 +101,11 @@ def told_by(confusions: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
     return sorted(telling, key=lambda one: (one["protocol"] != STRICT, one["track"] != LINEAR))[:1]
 
 
-def signatures(summary: Mapping[str, Any]) -> list[str]:
+def signatures(summary: ProbeSummary) -> list[str]:
     """A line for each track, protocol and metric that has a score."""
-    made = dict.fromkeys((row["track"], row["protocol"], row["metric"]) for row in summary["scores"])
-    first = "|track:any|protocol:any|metric:any"
+    made = dict.fromkeys((row.track, row.protocol, row.metric) for row in summary.scores)
     return [
-        summary["signature"].replace(first, f"|track:{track}|protocol:{protocol}|metric:{metric}")
+        str(summary.signature.replaced(track=track, protocol=protocol, metric=metric))
         for track, protocol, metric in made
     ]
 
@@ -161,7 +162,7 @@ def summarise(
     encoder: Encoder | GivenEmbeddings,
     settings: Settings,
     arguments: Namespace,
-) -> dict[str, Any]:
+) -> ProbeSummary:
     """summary.json: where the numbers came from, then the numbers."""
     parameters = {**asdict(settings), "tasks": [task.name for task in tasks], "allow_missing": arguments.allow_missing}
     parameters |= {key: shown_argument(parameters[key]) for key in ("language_model", "tokenizer") if parameters[key]}
@@ -169,16 +170,14 @@ def summarise(
     files = [path for path in manifests if path.is_file()]
     present = [task for task in tasks if status(task, arguments.data_root).present]
     data = {task.name: labels_hash(task, arguments.data_root) for task in present}
-    return {
-        **provenance(
-            script=arguments.script,
-            argv=arguments.argv,
-            seed=arguments.seed,
+    return ProbeSummary.extending(
+        provenance(
+            Invocation(arguments.script, tuple(arguments.argv), arguments.seed),
             device=str(encoder.description.get("device", "cpu")),
             inputs={path: len(path.read_text(encoding="utf-8", errors="replace").splitlines()) - 1 for path in files},
             parameters=parameters,
             exclusions=exclusions({what: n for one in outcomes.values() for what, n in one["left_out"].items()}),
-            signature=signature(
+            signature=Signature.of(
                 suite="probe",
                 track="any",
                 protocol="any",
@@ -190,11 +189,11 @@ def summarise(
                 model=encoder.identity,
             ),
         ),
-        "encoder_name": arguments.name or encoder.name,
-        "encoder": encoder.description,
-        "scores": scores,
-        "averages": averages(scores, {task.name: task for task in tasks}),
-        "failed": failures(outcomes),
-        "skipped": list(skipped),
-        "shared_sources": shared_sources(outcomes),
-    }
+        encoder_name=arguments.name or encoder.name,
+        encoder=encoder.description,
+        scores=scores,
+        averages=averages(scores, {task.name: task for task in tasks}),
+        failed=failures(outcomes),
+        skipped=list(skipped),
+        shared_sources=shared_sources(outcomes),
+    )

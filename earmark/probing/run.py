@@ -27,11 +27,12 @@ from earmark.probing.jobs import Job, failed, in_processes, known_task, one_by_o
 from earmark.probing.layouts import fingerprint, status
 from earmark.probing.probe import VERSION
 from earmark.probing.report import failures, shared_sources, told_shared, write
+from earmark.probing.schema import ProbeSummary
 from earmark.probing.task_files import chosen_or_broken
 from earmark.probing.tasks import Task
 from earmark.probing.tracks import KNN, LINEAR, Settings
 from earmark.report.provenance import file_name
-from earmark.report.summaries import ProbeSummary, read_summary
+from earmark.report.schema import read_summary
 
 PRIVATE = "private: no data"
 
@@ -82,7 +83,7 @@ def warn_of_another(folder: Path, encoder: Encoder | GivenEmbeddings, arguments:
         before = read_summary(ProbeSummary, folder / "summary.json").signature
     except (EarmarkError, OSError):
         return
-    if not before.endswith(f"|model:{encoder.identity}"):
+    if before["model"] != encoder.identity:
         cli.warn(
             f"{shown_path(folder)} holds the scores of another {encoder.name} or of an earlier state of it; they are "
             "replaced. --name keeps both.",

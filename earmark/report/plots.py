@@ -2,11 +2,13 @@
 
 import io
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.special import ndtri
+
+from earmark.metrics.estimate import Estimate
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -51,17 +53,17 @@ def det_chart(curves: Mapping[str, Sequence[tuple[FloatArray, FloatArray]]]) -> 
     return _svg(figure)
 
 
-def bar_chart(values: Mapping[str, Mapping[str, Any]], label: str) -> str:
-    """Estimates as bars with their intervals. values: {name: {"value", "low", "high"}}; undefined ones are left out."""
-    known = {name: estimate for name, estimate in values.items() if estimate["value"] is not None}
+def bar_chart(values: Mapping[str, Estimate], label: str) -> str:
+    """Estimates as bars with their intervals. Undefined ones are left out."""
+    known = {name: estimate for name, estimate in values.items() if estimate.value is not None}
     figure = _figure((5.2, 0.6 + 0.42 * len(known)))
     axes = figure.add_subplot()
     places = np.arange(len(known))
-    heights = [estimate["value"] for estimate in known.values()]
+    heights = np.array([estimate.value for estimate in known.values()], dtype=float)
     axes.barh(places, heights, color="#8cc0e0", height=0.6)
     for place, estimate in zip(places, known.values(), strict=True):
-        if estimate["low"] is not None:
-            axes.plot([estimate["low"], estimate["high"]], [place, place], color="#1b1b1b", linewidth=1.2)
+        if estimate.low is not None:
+            axes.plot(np.array([estimate.low, estimate.high], float), [place, place], color="#1b1b1b", linewidth=1.2)
     axes.set_yticks(places, list(known))
     axes.invert_yaxis()
     axes.set_xlabel(f"{label}, with its 95 % interval")
@@ -69,21 +71,20 @@ def bar_chart(values: Mapping[str, Mapping[str, Any]], label: str) -> str:
     return _svg(figure)
 
 
-def line_chart(lines: Mapping[str, Sequence[tuple[float, Mapping[str, Any]]]], across: str, up: str) -> str:
+def line_chart(lines: Mapping[str, Sequence[tuple[float, Estimate]]], across: str, up: str) -> str:
     """Estimates along an axis, a line with its interval for each name.
 
-    lines: {name: [(x, {"value", "low", "high"})]}; what is undefined is left out.
+    lines: {name: [(x, estimate)]}; what is undefined is left out.
     """
     figure = _figure((6.0, 4.0))
     axes = figure.add_subplot()
     for colour, (name, points) in zip(_colours(len(lines)), lines.items(), strict=True):
-        known = [(x, estimate) for x, estimate in points if estimate["value"] is not None]
+        known = [(x, estimate) for x, estimate in points if estimate.value is not None]
         places = [x for x, _ in known]
-        axes.plot(
-            places, [estimate["value"] for _, estimate in known], color=colour, marker="o", markersize=3, label=name
-        )
-        bounded = [(x, e) for x, e in known if e["low"] is not None]
-        lows, highs = ([e[end] for _, e in bounded] for end in ("low", "high"))
+        heights = np.array([estimate.value for _, estimate in known], dtype=float)
+        axes.plot(places, heights, color=colour, marker="o", markersize=3, label=name)
+        bounded = [(x, e) for x, e in known if e.low is not None]
+        lows, highs = ([getattr(e, end) for _, e in bounded] for end in ("low", "high"))
         axes.fill_between([x for x, _ in bounded], lows, highs, color=colour, alpha=0.15, linewidth=0)
     axes.set(xlabel=across, ylabel=up)
     axes.spines[["top", "right"]].set_visible(False)

@@ -1,4 +1,4 @@
-"""Where a number came from: versions, inputs, parameters, and the one line that pins it."""
+"""Where a number came from: versions, inputs, parameters."""
 
 import json
 import platform
@@ -12,60 +12,49 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 
-from earmark import __version__
+from earmark.cli import Invocation
 from earmark.errors import shown_path
+from earmark.files.hashing import file_hash
+from earmark.report.schema import SCHEMA_VERSION, Common, Exclusion, Input
+from earmark.report.signature import Signature
 
-SCHEMA_VERSION = 1
 PACKAGES = ("numpy", "pandas", "scipy", "krippendorff", "soundfile", "soxr", "requests", "torch", "transformers")
 CODE = ("*.py", "*.toml", "*.j2")  # what makes a number; outputs and documents do not
 
 
 def provenance(
+    invocation: Invocation,
     *,
-    script: Path,
-    argv: Sequence[str],
-    seed: int,
     inputs: Mapping[Path, int],
     parameters: Mapping[str, Any],
-    exclusions: Sequence[Mapping[str, Any]] = (),
-    signature: str,
+    exclusions: Sequence[Exclusion] = (),
+    signature: Signature,
     device: str = "cpu",
-) -> dict[str, Any]:
-    """The keys that every summary.json begins with.
+) -> Common:
+    """What every summary.json begins with.
 
     inputs: {file: rows read from it}. parameters: what the flags amounted to. exclusions: [{reason, count}].
     """
-    return {
-        "schema_version": SCHEMA_VERSION,
-        "script": script.name,
-        "argv": [shown_argument(argument) for argument in argv],
-        "created_utc": datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
-        "git": git_state(script.resolve().parent),
-        "python": platform.python_version(),
-        "packages": {name: found for name in PACKAGES if (found := _installed(name))},
-        "device": device,
-        "seed": seed,
-        "signature": signature,
-        "inputs": [
-            {"path": output_path(path), "sha256": file_hash(path), "rows": rows} for path, rows in inputs.items()
-        ],
-        "parameters": dict(parameters),
-        "exclusions": [dict(exclusion) for exclusion in exclusions],
-    }
+    return Common(
+        schema_version=SCHEMA_VERSION,
+        script=invocation.script.name,
+        argv=[shown_argument(argument) for argument in invocation.argv],
+        created_utc=datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
+        git=git_state(invocation.script.resolve().parent),
+        python=platform.python_version(),
+        packages={name: found for name in PACKAGES if (found := _installed(name))},
+        device=device,
+        seed=invocation.seed,
+        signature=signature,
+        inputs=[Input(path=output_path(path), sha256=file_hash(path), rows=rows) for path, rows in inputs.items()],
+        parameters=dict(parameters),
+        exclusions=list(exclusions),
+    )
 
 
-def exclusions(counts: Mapping[str, int]) -> list[dict[str, Any]]:
+def exclusions(counts: Mapping[str, int]) -> list[Exclusion]:
     """{reason: count} as summaries list it; what excluded nothing is left out."""
-    return [{"reason": reason, "count": count} for reason, count in counts.items() if count]
-
-
-def signature(**parts: object) -> str:
-    """The line that pins a number: earmark:<version>|suite:…|protocol:…|metric:…, in the order given.
-
-    >>> signature(suite="emolia-emo", metric="percent_binary").split("|")[1:]
-    ['suite:emolia-emo', 'metric:percent_binary']
-    """
-    return "|".join([f"earmark:{__version__}", *(f"{key.replace('_', '-')}:{value}" for key, value in parts.items())])
+    return [Exclusion(reason=reason, count=count) for reason, count in counts.items() if count]
 
 
 def parameters_hash(parameters: Mapping[str, Any]) -> str:
@@ -76,11 +65,6 @@ def parameters_hash(parameters: Mapping[str, Any]) -> str:
 def data_hash(paths: Sequence[Path]) -> str:
     """Eight hexadecimal digits that change when any of the files changes, whatever they are called."""
     return sha256("".join(file_hash(path) for path in paths).encode()).hexdigest()[:8]
-
-
-def file_hash(path: Path) -> str:
-    """sha256 of a file's bytes, as hexadecimal digits."""
-    return sha256(path.read_bytes()).hexdigest()
 
 
 def git_state(folder: Path) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
+from earmark.metrics.estimate import Estimate
 from earmark.report.tables import Table, cell, notes_of, p_value, to_markdown
 
 
@@ -44,5 +45,6 @@ def _environment() -> Environment:
         autoescape=False,  # Markdown and LaTeX, not HTML
     )
     environment.filters["cell"] = cell
+    environment.globals["estimate"] = Estimate
     environment.filters["p_value"] = p_value
     return environment

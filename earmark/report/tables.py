@@ -8,6 +8,8 @@ from typing import Any
 
 import pandas as pd
 
+from earmark.metrics.estimate import Estimate
+
 UNDEFINED = "–"
 LONG_TEXT = 40
 SHOWN_NOTES = 6
@@ -116,8 +118,10 @@ def _line(cells: Sequence[str]) -> str:
 
 def cell(value: Any) -> str:
     """One value as a report prints it: 0.123, 0.123 [0.100, 0.150], 1,234, yes, – for what does not exist."""
-    if isinstance(value, Mapping):
+    if isinstance(value, Estimate):
         return _estimate(value)
+    if isinstance(value, Mapping):
+        return _estimate(Estimate(**value))
     if _missing(value):
         return UNDEFINED
     if isinstance(value, bool):
@@ -140,25 +144,27 @@ def p_value(value: float | None) -> str:
     return "< 0.001" if value < 0.0005 else f"{value:.3f}"
 
 
-def _estimate(estimate: Mapping[str, Any]) -> str:
-    if _missing(estimate["value"]):
+def _estimate(estimate: Estimate) -> str:
+    if estimate.value is None or _missing(estimate.value):
         return UNDEFINED
-    interval = "" if _missing(estimate["low"]) else f" [{_decimal(estimate['low'])}, {_decimal(estimate['high'])}]"
-    return _decimal(estimate["value"]) + interval
+    if estimate.low is None or estimate.high is None or _missing(estimate.low):
+        return _decimal(estimate.value)
+    return f"{_decimal(estimate.value)} [{_decimal(estimate.low)}, {_decimal(estimate.high)}]"
 
 
 def notes_of(rows: Sequence[Sequence[Any]]) -> list[str]:
     """The notes of a table's estimates, each once, with the rows that have it; of many the first few.
 
-    >>> estimate = {"value": 0.1, "low": 0.0, "high": 0.3, "note": "only 7 speakers"}
+    >>> estimate = Estimate(0.1, 0.0, 0.3, note="only 7 speakers")
     >>> notes_of([["EER", estimate], ["minDCF", estimate], ["n", 12]])
     ['EER; minDCF: only 7 speakers']
     """
     found: dict[str, list[str]] = {}
     for row in rows:
         for value in row:
-            if isinstance(value, Mapping) and value.get("note") and value["value"] is not None:
-                found.setdefault(value["note"], []).append(str(row[0]))
+            estimate = Estimate(**value) if isinstance(value, Mapping) else value
+            if isinstance(estimate, Estimate) and estimate.note and estimate.value is not None:
+                found.setdefault(estimate.note, []).append(str(row[0]))
     lines = [f"{_several(list(dict.fromkeys(labels)))}: {note}" for note, labels in found.items()]
     more = [f"{len(lines) - SHOWN_NOTES} more notes are in summary.json"] if len(lines) > SHOWN_NOTES else []
     return [*lines[:SHOWN_NOTES], *more]

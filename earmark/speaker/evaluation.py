@@ -8,9 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from earmark.metrics import detection
-from earmark.metrics.bootstrap import Estimate
 from earmark.metrics.detection import OperatingPoint
 from earmark.metrics.detection_intervals import Metric, ScoredTrials, difference, with_intervals
+from earmark.metrics.estimate import Estimate
 from earmark.speaker.trials import Trials, linked_speakers
 
 FloatArray = NDArray[np.float64]

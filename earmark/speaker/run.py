@@ -8,15 +8,17 @@ from typing import Any
 import numpy as np
 
 from earmark import cli
+from earmark.cli import Invocation
 from earmark.errors import EarmarkError, MissingError, shown_path
 from earmark.files.atomic import locked, write_together
-from earmark.metrics.bootstrap import Estimate
 from earmark.metrics.calibration import LinearCalibration
 from earmark.metrics.detection import det_curve, roc
+from earmark.metrics.estimate import Estimate
 from earmark.report.plots import det_chart
-from earmark.report.provenance import data_hash, exclusions, file_name, parameters_hash, provenance, signature
+from earmark.report.provenance import data_hash, exclusions, file_name, parameters_hash, provenance
 from earmark.report.render import render
-from earmark.report.summaries import SpeakerSummary, to_json
+from earmark.report.schema import to_json
+from earmark.report.signature import Signature
 from earmark.report.tables import to_csv_gz, to_tex
 from earmark.speaker.back_end import cohort_in_trials
 from earmark.speaker.evaluation import SpeakerSource, Verification, compared, evaluate
@@ -31,6 +33,7 @@ from earmark.speaker.options import (
     warn_of_bootstrap,
     with_back_end,
 )
+from earmark.speaker.schema import SpeakerSummary
 from earmark.speaker.system import System, scores_of_file
 from earmark.speaker.tidyvoice import evaluation
 from earmark.speaker.trials import Trials, contradicted, read_speakers, read_trials, speakers_of
@@ -130,13 +133,11 @@ def verified(system: System, arguments: Namespace, folder: Path, by_language: bo
             "against": against(trials, speakers, found, system, arguments),
             "languages": languages(trials, speakers, arguments) if by_language else None,
         }
-    summary = summarise(found, system, left_out, arguments) | extra
-    summary["back_end"]["cohort_speakers_in_trials"] = shared
-    text = to_json(SpeakerSummary, summary)
-    report, tables = render("trials.md.j2", s=SpeakerSummary.model_validate_json(text).model_dump())
+    summary = summarise(found, system, left_out, arguments, cohort_speakers_in_trials=shared, **extra)
+    report, tables = render("trials.md.j2", s=summary.model_dump())
     curve = det_curve(roc(np.asarray(trials.scores), np.asarray(trials.labels)))
     contents: dict[Path, str | bytes | None] = {
-        folder / "summary.json": text,
+        folder / "summary.json": to_json(summary),
         folder / "report.md": report,
         folder / "report.tex": to_tex(tables),
         folder / "det.svg": det_chart({"": [curve]}),
@@ -229,7 +230,14 @@ def languages(trials: Trials, speakers: list[str] | None, arguments: Namespace) 
     }
 
 
-def summarise(found: Verification, system: System, left_out: Mapping[str, int], arguments: Namespace) -> dict[str, Any]:
+def summarise(
+    found: Verification,
+    system: System,
+    left_out: Mapping[str, int],
+    arguments: Namespace,
+    cohort_speakers_in_trials: int | None,
+    **extra: Any,
+) -> SpeakerSummary:
     """summary.json: where the numbers came from, then the numbers."""
     flags = (
         *("trials", "scores", "embeddings", "against", "against_calibrate", "calibrate"),
@@ -245,16 +253,14 @@ def summarise(found: Verification, system: System, left_out: Mapping[str, int], 
     back_end: dict[str, Any] = described | {"calibration": fitted}
     if system.calibration_pairs_in_trials:
         back_end["calibration_pairs_in_trials"] = system.calibration_pairs_in_trials
-    return {
-        **provenance(
-            script=arguments.script,
-            argv=arguments.argv,
-            seed=arguments.seed,
+    return SpeakerSummary.extending(
+        provenance(
+            Invocation(arguments.script, tuple(arguments.argv), arguments.seed),
             device=device_of(system),
             inputs=inputs,
             parameters=parameters,
             exclusions=exclusions(left_out),
-            signature=signature(
+            signature=Signature.of(
                 suite="tidyvoice" if arguments.tell is tell_tidyvoice else "trials",
                 protocol="earmark",
                 metric="eer",
@@ -266,13 +272,14 @@ def summarise(found: Verification, system: System, left_out: Mapping[str, int], 
             ),
         ),
         **found.counts,
-        "resampled": found.resampled,
-        "units": str(found.speakers),
-        "threshold": found.threshold,
-        "metrics": found.metrics,
-        "encoder": system.encoder.description if system.encoder is not None else {},
-        "back_end": back_end,
-    }
+        resampled=found.resampled,
+        units=str(found.speakers),
+        threshold=found.threshold,
+        metrics=found.metrics,
+        encoder=system.encoder.description if system.encoder is not None else {},
+        back_end=back_end | {"cohort_speakers_in_trials": cohort_speakers_in_trials},
+        **extra,
+    )
 
 
 def count_lines(path: Path) -> int:

@@ -13,7 +13,7 @@ from earmark.annotation.subsets import subsets
 from earmark.audio_text.evaluation import BANDS, Evaluation, evaluate_answers, quality_band
 from earmark.audio_text.questions import Questions
 from earmark.audio_text.scorers import Answer
-from earmark.metrics.bootstrap import Estimate
+from earmark.metrics.estimate import Estimate
 from earmark.report.tables import to_csv
 
 # label, similarity, clip, task_type, bucket. At threshold 0: tp 2, fn 1, fp 1, tn 3.

@@ -17,9 +17,10 @@ from earmark.annotation.parity import Places, human_parity
 from earmark.annotation.raters import dawid_skene_estimates, fit_dawid_skene, with_the_others
 from earmark.annotation.reliability import Votes, agreement, human_ceiling, pair_kappas
 from earmark.annotation.subsets import subsets
-from earmark.metrics.bootstrap import Bootstrap, Estimate
+from earmark.metrics.bootstrap import Bootstrap
 from earmark.metrics.classification import decision_contributions, decision_metrics
 from earmark.metrics.dawid_skene import posteriors_of_others
+from earmark.metrics.estimate import Estimate
 from tests.coverage.framework import Scenario
 
 ITEMS, REPLICATES, LARGE = 3, 300, 20_000

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from earmark.metrics.bootstrap import Estimate
+from earmark.metrics.estimate import Estimate
 
 WIDTH = (0.9, 1.2)
 COVERED = (0.92, 0.98)

@@ -5,7 +5,8 @@ from functools import partial
 
 import numpy as np
 
-from earmark.metrics.bootstrap import Bootstrap, Estimate
+from earmark.metrics.bootstrap import Bootstrap
+from earmark.metrics.estimate import Estimate
 from earmark.probing.evaluation import METRICS, Answers, score
 from earmark.probing.heads.few_shot import few_shot_logits
 from earmark.probing.heads.knn import nearest_classes

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import norm
 
-from earmark.metrics.bootstrap import Bootstrap, Estimate
+from earmark.metrics.bootstrap import Bootstrap
 from earmark.metrics.classification import (
     DECISION_METRICS,
     RANKING_METRICS,
@@ -17,6 +17,7 @@ from earmark.metrics.classification import (
     evaluate,
     ranking_metrics,
 )
+from earmark.metrics.estimate import Estimate
 from tests.coverage.framework import Scenario
 
 QUESTIONS, REPLICATES = 3, 300

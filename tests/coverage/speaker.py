@@ -13,9 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from earmark.metrics import detection
-from earmark.metrics.bootstrap import Estimate
 from earmark.metrics.detection import OperatingPoint
 from earmark.metrics.detection_intervals import ScoredTrials, with_intervals
+from earmark.metrics.estimate import Estimate
 from earmark.speaker.case.evaluation import PUBLISHED, Outcome, aggregate
 from earmark.speaker.case.protocols import protocols
 from earmark.speaker.evaluation import SpeakerSource, Verification, compared, evaluate

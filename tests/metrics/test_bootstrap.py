@@ -29,7 +29,6 @@ from earmark.metrics.agreement import (
 )
 from earmark.metrics.bootstrap import (
     Bootstrap,
-    Estimate,
     Units,
     mcnemar_exact,
     mean_of_rates,
@@ -45,6 +44,7 @@ from earmark.metrics.classification import (
     evaluate,
     ranking_metrics,
 )
+from earmark.metrics.estimate import Estimate
 from earmark.metrics.intervals import COEFFICIENT, COST, DIFFERENCE, SHARE, interval, t_quantile
 
 N_CLIPS, Q = 15, 4

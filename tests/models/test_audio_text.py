@@ -238,7 +238,7 @@ def test_a_gpu_that_is_not_there_is_one_sentence(folders):
 
 def test_a_missing_extra_names_the_command(folders, monkeypatch):
     monkeypatch.setitem(sys.modules, "torch", None)
-    with pytest.raises(MissingError, match=r"uv run --extra clap benchmark\.py"):
+    with pytest.raises(MissingError, match=r"uv run --extra clap SCRIPT\.py"):
         load_model(str(folders["clap"]))
 
 

@@ -8,15 +8,17 @@ from pathlib import Path
 import pytest
 
 from earmark import __version__
+from earmark.cli import Invocation
+from earmark.files.hashing import file_hash
 from earmark.report.provenance import (
     data_hash,
-    file_hash,
+    exclusions,
     git_state,
     provenance,
     shown_argument,
     shown_url,
-    signature,
 )
+from earmark.report.signature import Signature
 
 
 @pytest.mark.parametrize(
@@ -52,8 +54,17 @@ def test_an_address_loses_user_password_query_and_fragment():
 
 
 def test_a_signature_names_its_parts_in_order():
-    line = signature(suite="emolia-dim", ties="exclude", n_raters=3)
-    assert line == f"earmark:{__version__}|suite:emolia-dim|ties:exclude|n-raters:3"
+    line = Signature.of(suite="emolia-dim", ties="exclude", n_raters=3)
+    assert str(line) == f"earmark:{__version__}|suite:emolia-dim|ties:exclude|n-raters:3"
+
+
+def test_a_signature_with_another_part_is_another_signature():
+    line = Signature.of(suite="x", metric="eer", n_raters=3)
+    assert str(line.replaced(metric="cllr", n_raters=2)) == f"earmark:{__version__}|suite:x|metric:cllr|n-raters:2"
+    assert line["metric"] == "eer"
+    assert Signature.parse(str(line)) == line
+    with pytest.raises(KeyError, match="the signature has no protocol: earmark:"):
+        line.replaced(protocol="strict")
 
 
 def test_the_hash_of_the_data_is_that_of_the_bytes_not_of_the_names(tmp_path):
@@ -103,33 +114,17 @@ def test_provenance_names_inputs_by_relative_path_hash_and_rows(tmp_path, monkey
     monkeypatch.chdir(tmp_path)
     Path("users.csv").write_text("username\nann\n")
     found = provenance(
-        script=Path("/somewhere/analysis.py"),
-        argv=["--seed", "3", "--annotations-root", "/private/annotations"],
-        seed=3,
+        Invocation(Path("/somewhere/analysis.py"), ("--seed", "3", "--annotations-root", "/private/annotations"), 3),
         inputs={tmp_path / "users.csv": 1},
         parameters={"ties": "exclude"},
-        exclusions=[{"reason": "older", "count": 2}],
-        signature="s",
+        exclusions=exclusions({"older": 2, "newer": 0}),
+        signature=Signature.of(suite="s"),
     )
-    assert list(found) == [
-        "schema_version",
-        "script",
-        "argv",
-        "created_utc",
-        "git",
-        "python",
-        "packages",
-        "device",
-        "seed",
-        "signature",
-        "inputs",
-        "parameters",
-        "exclusions",
+    assert found.script == "analysis.py"
+    assert found.argv == ["--seed", "3", "--annotations-root", "annotations"]
+    assert [(one.path, one.sha256, one.rows) for one in found.inputs] == [
+        ("users.csv", sha256(b"username\nann\n").hexdigest(), 1)
     ]
-    assert found["script"] == "analysis.py"
-    assert found["argv"] == ["--seed", "3", "--annotations-root", "annotations"]
-    assert found["inputs"] == [
-        {"path": "users.csv", "sha256": sha256(b"username\nann\n").hexdigest(), "rows": 1},
-    ]
-    assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", found["created_utc"])
-    assert {"numpy", "pandas"} <= set(found["packages"])
+    assert [(one.reason, one.count) for one in found.exclusions] == [("older", 2)]
+    assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", found.created_utc)
+    assert {"numpy", "pandas"} <= set(found.packages)

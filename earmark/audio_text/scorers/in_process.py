@@ -12,8 +12,9 @@ import numpy as np
 from earmark.audio.decode import AudioError, heard
 from earmark.audio_text.scorers import Answer, Question
 from earmark.audio_text.scorers.cosine import answers, unique_clips, unique_texts
+from earmark.errors import shown_cause
 from earmark.models.audio_text.loading import AudioTextModel, windows
-from earmark.models.audio_text.networks import Prepared, shown_cause
+from earmark.models.audio_text.networks import Prepared
 from earmark.models.batching import Careful
 from earmark.models.embedding import Embedding, checked
 

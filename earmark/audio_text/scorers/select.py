@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 from hashlib import sha256
 from typing import Any
 
+from earmark.audio_text.options import ScorerOptions, ServerOptions
 from earmark.audio_text.scorers import Scorer
 from earmark.audio_text.scorers.embeddings_endpoint import MAX_BATCH, EmbeddingsEndpointScorer
 from earmark.audio_text.scorers.endpoint import EndpointScorer
@@ -30,45 +31,40 @@ def sham_model() -> Model:
     return Model("sham", score_sham, "sham")
 
 
-def endpoint_model(
-    client: Client, journal: Journal, *, send_audio: bool, concurrency: int, max_consecutive_failures: int
-) -> Model:
+def endpoint_model(client: Client, journal: Journal, server: ServerOptions) -> Model:
     """A server that scores a clip and a sentence."""
-    scorer = EndpointScorer(client, journal, concurrency, send_audio, max_consecutive_failures)
+    send_audio = not server.no_audio_send
+    scorer = EndpointScorer(client, journal, server.concurrency, send_audio, server.max_consecutive_failures)
     return Model("endpoint", scorer, f"endpoint-{_short_hash(client.url)}", {"send_audio": send_audio}, client.traffic)
 
 
-def embeddings_model(
-    client: Client,
-    journal: Journal,
-    *,
-    model: str,
-    batch_size: int,
-    sample_rate: int | None,
-    concurrency: int,
-    max_consecutive_failures: int,
-) -> Model:
-    """A server that embeds clips and sentences. model: what the server calls it."""
-    batch = min(batch_size, MAX_BATCH)
+def embeddings_model(client: Client, journal: Journal, options: ScorerOptions, server: ServerOptions) -> Model:
+    """A server that embeds clips and sentences."""
+    model, batch = options.model or "default", min(options.batch_size, MAX_BATCH)
     scorer = EmbeddingsEndpointScorer(
-        client, journal, model, batch, concurrency, sample_rate, max_consecutive_failures=max_consecutive_failures
+        client,
+        journal,
+        model,
+        batch,
+        server.concurrency,
+        server.sample_rate,
+        max_consecutive_failures=server.max_consecutive_failures,
     )
-    described = {"model": model, "sample_rate": sample_rate, "batch_size": batch}
+    described = {"model": model, "sample_rate": server.sample_rate, "batch_size": batch}
     return Model("embeddings-endpoint", scorer, f"{model}-{_short_hash(client.url)}", described, client.traffic)
 
 
-def in_process_model(
-    name: str, *, clap: bool, device: str, dtype: str, max_seconds: float | None, batch_size: int
-) -> Model:
-    """A model in this process, from a folder, the hub, or a shortcut. clap: `name` is a transformers ClapModel."""
+def in_process_model(options: ScorerOptions) -> Model:
+    """A model in this process, from a folder, the hub, or a shortcut."""
     from earmark.audio_text.scorers.in_process import InProcessScorer
     from earmark.models.audio_text.loading import load_model
 
-    loaded = load_model(name, device=device, dtype=dtype, max_seconds=max_seconds, clap=clap)
+    name, clap = options.clap_model or options.model or "", options.clap_model is not None
+    loaded = load_model(name, device=options.device, dtype=options.dtype, max_seconds=options.max_seconds, clap=clap)
     described = loaded.description
     weights = described.get("weights_sha256") or described.get("revision") or "unknown"
     identity = f"{described['model']}-{weights[:8]}"
-    return Model("in-process", InProcessScorer(loaded, batch_size=batch_size), identity, described)
+    return Model("in-process", InProcessScorer(loaded, batch_size=options.batch_size), identity, described)
 
 
 def _short_hash(text: str) -> str:

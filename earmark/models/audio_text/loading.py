@@ -9,13 +9,13 @@ import json
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
-from hashlib import sha256
 from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 
-from earmark.errors import MissingError
+from earmark.errors import MissingError, shown_cause
+from earmark.files.hashing import contents_hash
 from earmark.models.audio_text.networks import (
     Array,
     Clap,
@@ -25,7 +25,6 @@ from earmark.models.audio_text.networks import (
     library,
     log_mel,
     settle,
-    shown_cause,
 )
 
 DTYPES = ("float32", "bfloat16", "float16")
@@ -257,12 +256,7 @@ def _description(
 
 def weights_hash(folder: Path) -> str:
     """The first 16 hex digits of the sha256 of a folder's weight files, one after the other in order of path."""
-    digest = sha256()
-    for path in sorted(path for path in folder.rglob("*") if path.suffix in WEIGHTS):
-        with path.open("rb") as file:
-            while block := file.read(1 << 20):
-                digest.update(block)
-    return digest.hexdigest()[:16]
+    return contents_hash(sorted(path for path in folder.rglob("*") if path.suffix in WEIGHTS))
 
 
 def _revision(name: str) -> str | None:

@@ -4,7 +4,6 @@
 """
 
 import contextlib
-import importlib
 import inspect
 import re
 import sys
@@ -16,26 +15,18 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import csr_array
 
-from earmark.errors import MissingError
+from earmark import optional
 
 Array = NDArray[np.float32]
 Prepared = Any  # what a model makes of a piece of audio on the CPU
 LOOKS_LIKE_A_FILE = re.compile(r"://|^data:|\.\w{2,4}$")
-SHOWN_OF_CAUSE = 200
 FRAMES = 64  # of a spectrogram at once: as many as a core's cache holds
 Item = TypeVar("Item")
 
 
 def library(name: str) -> Any:
     """A module of the extra `clap`. Raises MissingError where the extra is not installed."""
-    try:
-        return importlib.import_module(name)
-    except ModuleNotFoundError as error:
-        if error.name != name:
-            raise
-        raise MissingError(
-            f"A model that runs here needs {name}, which is not installed: `uv run --extra clap benchmark.py …`"
-        ) from error
+    return optional.library(name, "--extra clap", "A model that runs here")
 
 
 @dataclass
@@ -189,11 +180,6 @@ def settle(module: Any, arguments: tuple[Any, ...]) -> None:
 def out_of_memory(error: BaseException) -> bool:
     """Whether an error says that the accelerator's memory is full."""
     return any(kind.__name__ == "OutOfMemoryError" for kind in type(error).__mro__)
-
-
-def shown_cause(error: BaseException) -> str:
-    """The first line of an error, short enough for a message."""
-    return (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")[:SHOWN_OF_CAUSE]
 
 
 def release_memory() -> None:

@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 
 from earmark.errors import MissingError
+from earmark.files.hashing import files_hash
 from earmark.models.encoders import identity
 from earmark.models.encoders.torch_encoder import (
     NetworkEncoder,
-    files_hash,
     loading,
     toolkit,
     torch_and_device,

@@ -1,7 +1,6 @@
 """What encoders that run a network share: toolkits, hashes of weights, equal-length batches, means."""
 
 import contextlib
-import importlib
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -12,9 +11,10 @@ from typing import Any
 
 import numpy as np
 
-from earmark.errors import RUNNING, EarmarkError, MissingError
+from earmark import optional
+from earmark.errors import EarmarkError, MissingError, shown_cause
 from earmark.models.audio_text.loading import WEIGHTS, usable_device
-from earmark.models.audio_text.networks import by_length, shown_cause
+from earmark.models.audio_text.networks import by_length
 from earmark.models.encoders import Array, Encoder
 from earmark.models.encoders.output import PLAIN, View
 
@@ -25,21 +25,7 @@ FRAMES_OF_HOP, FRAMES_AT_EDGES = 0.1, 2
 
 def toolkit(name: str, options: str) -> Any:
     """A module that is not among the base dependencies. options: of `uv run`, that supply it."""
-    try:
-        with contextlib.redirect_stdout(sys.stderr):
-            return importlib.import_module(name)
-    except ModuleNotFoundError as error:
-        if not error.name or error.name.split(".")[0] != name.split(".")[0]:
-            raise MissingError(
-                f"{name} is installed, but cannot be imported ({shown_cause(error)}): `uv run {options} {RUNNING} …`"
-            ) from error
-        raise MissingError(
-            f"This encoder needs {name}, which is not installed: `uv run {options} {RUNNING} …`"
-        ) from error
-    except (ImportError, OSError, AttributeError, RuntimeError) as error:
-        raise MissingError(
-            f"{name} is installed, but cannot be imported ({shown_cause(error)}); try `uv run {options} {RUNNING} …`"
-        ) from error
+    return optional.library(name, options, "This encoder")
 
 
 def torch_and_device(device: str, dtype: str, options: str = "--extra torch") -> tuple[Any, str]:
@@ -73,18 +59,6 @@ def weights_of(network: Any) -> str:
             numbers = value.detach().cpu().contiguous()
             digest.update(f"{numbers.dtype}{tuple(numbers.shape)}".encode())
             digest.update(numbers.reshape(-1).view(torch.uint8).numpy().data)
-    return digest.hexdigest()[:16]
-
-
-def files_hash(paths: Sequence[Path], root: Path) -> str:
-    """16 hex digits over the paths below `root` and the contents of files."""
-    digest = sha256()
-    for path in sorted(paths):
-        with path.open("rb") as file:
-            content = sha256()
-            while block := file.read(1 << 20):
-                content.update(block)
-        digest.update(f"{path.relative_to(root).as_posix()}\0{content.hexdigest()}\0".encode())
     return digest.hexdigest()[:16]
 
 

@@ -22,13 +22,12 @@ from typing import Any
 import numpy as np
 import soundfile
 
-from earmark.errors import RUNNING, MissingError, shown_path
-from earmark.models.audio_text.networks import shown_cause
+from earmark.errors import RUNNING, MissingError, shown_cause, shown_path
+from earmark.files.hashing import files_hash
 from earmark.models.encoders import Array, Encoder, identity
 from earmark.models.encoders.torch_encoder import (
     HearEncoder,
     XaresEncoder,
-    files_hash,
     joined,
     pooled,
     torch_and_device,

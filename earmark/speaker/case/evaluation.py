@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 
 from earmark.errors import EarmarkError, MissingError, shown_path
 from earmark.metrics import detection
-from earmark.metrics.bootstrap import Estimate
 from earmark.metrics.detection_intervals import combined_estimate
+from earmark.metrics.estimate import Estimate
 from earmark.metrics.intervals import COST, DIFFERENCE, SHARE
 from earmark.speaker.case import protocols
 from earmark.speaker.case.files import trials_folder

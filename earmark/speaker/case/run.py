@@ -9,6 +9,7 @@ from typing import Any
 import pandas as pd
 
 from earmark import cli
+from earmark.cli import Invocation
 from earmark.errors import MissingError, shown_path
 from earmark.files.atomic import locked, write_together
 from earmark.report.plots import bar_chart, det_chart
@@ -19,10 +20,10 @@ from earmark.report.provenance import (
     output_path,
     parameters_hash,
     provenance,
-    signature,
 )
 from earmark.report.render import render
-from earmark.report.summaries import CaseSummary, to_json
+from earmark.report.schema import to_json
+from earmark.report.signature import Signature
 from earmark.report.tables import to_csv, to_csv_gz, to_tex
 from earmark.speaker.case import protocols, submission
 from earmark.speaker.case.evaluation import (
@@ -35,6 +36,7 @@ from earmark.speaker.case.evaluation import (
     evaluate_protocols,
     read_benchmark,
 )
+from earmark.speaker.case.schema import CaseSummary
 from earmark.speaker.options import device_of, naming, require_complete, system_of, wants_intervals, warn_of_bootstrap
 from earmark.speaker.system import BackEnd, System
 
@@ -77,10 +79,9 @@ def write_case(
     versions = list(outcomes[0].found)
     complete = len(outcomes) == len(protocols.protocols())
     aggregates = {version: aggregate(outcomes, version) for version in versions} if complete else {}
-    text = to_json(CaseSummary, summarise_case(name, benchmark, outcomes, aggregates, system, arguments))
-    summary = CaseSummary.model_validate_json(text).model_dump()
+    summary = summarise_case(name, benchmark, outcomes, aggregates, system, arguments)
     stale = list((folder / "scores").glob("*.csv.gz"))
-    contents: dict[Path, str | bytes | None] = {folder / "summary.json": text, **dict.fromkeys(stale)}
+    contents: dict[Path, str | bytes | None] = {folder / "summary.json": to_json(summary), **dict.fromkeys(stale)}
     board = pd.DataFrame()
     if complete and PUBLISHED in versions:
         config = {"benchmark_dir": output_path(benchmark.folder), "device": device_of(system)}
@@ -91,10 +92,10 @@ def write_case(
             ["rank", *protocols.COLUMNS[1:6], "source"]
         ]
     if complete:
-        by_category = {c: summary["aggregates"][versions[-1]][c] for c in protocols.facts()["categories"]}
+        by_category = {c: aggregates[versions[-1]][c] for c in protocols.facts()["categories"]}
         contents[folder / "categories.svg"] = bar_chart(by_category, f"equal error rate, {versions[-1]}")
     rows = board.astype(object).to_numpy().tolist()
-    report, tables = render("case.md.j2", s=summary, board={"columns": list(board.columns), "rows": rows})
+    report, tables = render("case.md.j2", s=summary.model_dump(), board={"columns": list(board.columns), "rows": rows})
     card, _ = render("model_card.md.j2", name=name, known=submission.known(system.encoder), open=submission.OPEN)
     contents |= {
         folder / "report.md": report,
@@ -116,22 +117,20 @@ def summarise_case(
     aggregates: Mapping[str, Any],
     system: System,
     arguments: Namespace,
-) -> dict[str, Any]:
+) -> CaseSummary:
     """summary.json: where the numbers came from, then the numbers."""
     assert system.encoder is not None
     parameters = {key: getattr(arguments, key) for key in ("p_target", "allow_missing")}
     parameters["intervals"] = wants_intervals(arguments)
     parameters["versions"] = list(outcomes[0].found)
-    return {
-        **provenance(
-            script=arguments.script,
-            argv=arguments.argv,
-            seed=arguments.seed,
+    return CaseSummary.extending(
+        provenance(
+            Invocation(arguments.script, tuple(arguments.argv), arguments.seed),
             device=device_of(system),
             inputs={benchmark.files[name]: len(trials) for name, trials in benchmark.lists.items()},
             parameters=parameters,
             exclusions=exclusions({"without a score": sum(outcome.n_missing for outcome in outcomes)}),
-            signature=signature(
+            signature=Signature.of(
                 suite="case-self-made" if benchmark.self_made else "case",
                 protocol=list(outcomes[0].found)[-1],
                 metric="absolute_eer",
@@ -142,10 +141,10 @@ def summarise_case(
                 model=system.encoder.identity,
             ),
         ),
-        "model_name": name,
-        "self_made": benchmark.self_made,
-        "n_speakers": len(set(benchmark.speakers.values())),
-        "protocols": [outcome.as_row() for outcome in outcomes],
-        "aggregates": aggregates,
-        "encoder": system.encoder.description,
-    }
+        model_name=name,
+        self_made=benchmark.self_made,
+        n_speakers=len(set(benchmark.speakers.values())),
+        protocols=[outcome.as_row() for outcome in outcomes],
+        aggregates=aggregates,
+        encoder=system.encoder.description,
+    )

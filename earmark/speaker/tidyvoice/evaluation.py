@@ -22,7 +22,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from earmark.errors import shown_path
 from earmark.metrics import detection
-from earmark.metrics.bootstrap import Estimate
+from earmark.metrics.estimate import Estimate
 from earmark.speaker.evaluation import evaluate
 from earmark.speaker.trials import Trials
 

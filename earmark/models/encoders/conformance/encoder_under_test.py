@@ -13,8 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from earmark.errors import EarmarkError, MissingError, shown_path
-from earmark.models.audio_text.networks import shown_cause
+from earmark.errors import EarmarkError, MissingError, shown_cause, shown_path
 from earmark.models.encoders import PYTHON_FILE, Array, Encoder, load_encoder
 from earmark.models.encoders.output import PLAIN
 from earmark.models.encoders.torch_encoder import XaresEncoder, framed, layers_of, toolkit

@@ -1,0 +1,83 @@
+"""What the summary.json of `anonymize.py` and `analysis.py` hold."""
+
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from earmark.metrics.estimate import Estimate
+from earmark.report.schema import Common, Strict
+
+
+class AnonymizeSummary(Common):
+    """annotations/<subset>/summary.json"""
+
+    subset: str
+    people: int
+    k: int
+    unique_people: int
+    unique_by: dict[str, int]
+
+
+class Ceiling(Strict):
+    """How well a person predicts the others."""
+
+    pairwise_accuracy: Estimate
+    pairwise_balanced_accuracy: Estimate
+    pairwise_accuracy_weighted: Estimate
+    pairwise_balanced_accuracy_weighted: Estimate
+    pairwise_balanced_accuracy_pooled: Estimate | None = None
+    loo_accuracy: Estimate
+    loo_balanced_accuracy: Estimate
+    loo_n_annotations: int
+
+    @property
+    def estimates(self) -> dict[str, Estimate]:
+        """Those that exist, by name."""
+        return {name: value for name, value in self if isinstance(value, Estimate)}
+
+
+class Agreement(BaseModel):
+    """Estimates by name, and pairs of raters: {"user_0__user_1": {"n": …, "cohen_kappa_binary": …}}."""
+
+    model_config = ConfigDict(extra="allow", allow_inf_nan=False)
+    __pydantic_extra__: dict[str, Estimate]
+    pairs: dict[str, dict[str, Estimate | int]]
+
+    @property
+    def estimates(self) -> dict[str, Estimate]:
+        """All of them by name."""
+        return self.__pydantic_extra__
+
+    def get(self, name: str) -> Estimate | None:
+        """One of them, or None where the scale has no such figure."""
+        return self.estimates.get(name)
+
+
+class AnalysisSummary(Common):
+    """analysis_outputs/<subset>/summary.json"""
+
+    subset: str
+    rating_scale: list[str]
+    rows_raw: int
+    rows_deduplicated: int
+    ratings_used: int
+    clips_total: int
+    items_total: int
+    items_complete: int
+    items_incomplete: int
+    items_flagged: int
+    items_tied: int
+    rater_coverage: dict[str, int]
+    annotators: list[str]
+    smallest_pair_items: int | None = None
+    demographics: dict[str, dict[str, int]]
+    majority_present_rate: Estimate
+    preselection_confirm_rate: Estimate
+    human_upper_bound_binary: Estimate
+    agreement: Agreement
+    human_ceiling: Ceiling
+    human_ceiling_with_prior: Ceiling
+    emolia_bench: dict[str, float | int | None]
+    slices: dict[str, list[dict[str, str | int | float | Estimate]]]
+    raters: list[dict[str, Any]] = Field(default_factory=list)
+    raters_who_stand_out: dict[str, list[str]] = Field(default_factory=dict)

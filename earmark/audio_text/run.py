@@ -1,0 +1,262 @@
+"""`benchmark.py`: labels + clips + a scorer → predictions, metrics, report."""
+
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+
+from earmark import cli
+from earmark.annotation.schema import AnalysisSummary
+from earmark.annotation.subsets import chosen_subsets
+from earmark.audio_text.evaluation import BANDS, Evaluation, evaluate_answers
+from earmark.audio_text.options import BenchmarkOptions, FilterOptions, ScorerOptions, ServerOptions
+from earmark.audio_text.questions import TIED, Questions, labels_path, load_questions, probability_of_others
+from earmark.audio_text.schema import BenchmarkSummary
+from earmark.audio_text.scorers import Answer
+from earmark.audio_text.scorers.select import (
+    MAX_EMBEDDINGS_REPLY,
+    Model,
+    embeddings_model,
+    endpoint_model,
+    in_process_model,
+    sham_model,
+)
+from earmark.cli import Invocation
+from earmark.errors import EarmarkError, MissingError, shown_path
+from earmark.files.atomic import locked, write_together
+from earmark.models.http import MAX_REPLY, Client, StoppedError
+from earmark.models.journal import Journal
+from earmark.report.provenance import data_hash, exclusions, parameters_hash, provenance, shown_url
+from earmark.report.render import render
+from earmark.report.schema import read_summary, to_json
+from earmark.report.signature import Signature
+from earmark.report.tables import to_csv, to_tex
+
+JOURNAL = "journal.jsonl"
+NO_CLIP = ": is not there"  # how the fault of a clip ends that does not exist
+
+
+def run_benchmark(options: BenchmarkOptions, invocation: Invocation) -> int:
+    """Score, evaluate, write and show every subset asked for; 1 where a question has no answer."""
+    chosen = chosen_subsets(options.subset)
+    if options.subset == "both":
+        chosen = [subset for subset in chosen if labels_path(options.analysis_root, subset).is_file()] or chosen
+    every = [
+        filtered(load_questions(subset, options.analysis_root, options.dataset_root, options.labels), options.filters)
+        for subset in chosen
+    ]
+    folders = [options.output_dir / questions.subset.name for questions in every]
+    require_keys(every, options.by)
+    with locked(folders):
+        complete = [
+            evaluate_subset(questions, folder, options, invocation)
+            for questions, folder in zip(every, folders, strict=True)
+        ]
+        if all(complete):
+            for folder in folders:  # only now: a second subset that fails must not cost the first its answers
+                (folder / JOURNAL).unlink(missing_ok=True)
+    return cli.COMPLETE if all(complete) else cli.FAILED
+
+
+def require_keys(every: Sequence[Questions], keys: Sequence[str]) -> None:
+    """MissingError for a key of --by that no clip's JSON file has."""
+    known = (
+        {key for questions in every for path in questions.clips for key in questions.described(path)} if keys else set()
+    )
+    if unknown := [key for key in keys if key not in known]:
+        raise MissingError(f"--by {unknown[0]}: no clip's JSON file has that key, only {', '.join(sorted(known))}")
+
+
+def evaluate_subset(questions: Questions, folder: Path, options: BenchmarkOptions, invocation: Invocation) -> bool:
+    """Ask, evaluate, write and show one subset; returns whether every question was answered."""
+    of_others = None
+    if options.labels == "dawid-skene":
+        of_others = probability_of_others(others_path(questions, options.analysis_root), questions.with_further())
+        questions = questions if of_others is not None else questions.without_further()
+    with chosen_model(folder, options, invocation) as model:
+        answers = answer(questions.with_further(), model, invocation)
+    result = evaluate_answers(
+        questions,
+        answers,
+        threshold=options.threshold,
+        replicates=options.bootstrap,
+        rng=invocation.generator(),
+        by=options.by,
+        unanimous_only=options.filters.unanimous_only,
+        of_others=of_others,
+    )
+    n = len(questions.table)
+    missing = sum(a.error.endswith(NO_CLIP) for a in answers[:n])
+    errors = sum(bool(a.error) for a in answers[:n]) - missing
+    further_missing = sum(a.error.endswith(NO_CLIP) for a in answers[n:])
+    further_errors = sum(bool(a.error) for a in answers[n:]) - further_missing
+    cli.show(write(questions, result, model, (missing, errors), folder, options, invocation))
+    name = questions.subset.name
+    if errors or missing:
+        invocation.warn(f"{name}: {missing} questions lack their clip, {errors} failed; predictions.csv says why")
+    if further_errors or further_missing:
+        invocation.warn(
+            f"{name}: of {len(questions.further)} further questions for the comparison with people, {further_missing} "
+            f"lack their clip and {further_errors} failed ({next(a.error for a in answers[n:] if a.error)})"
+        )
+    if not len(questions.table):
+        invocation.warn(f"{name}: NO QUESTIONS are left to ask")
+    all_there = not (missing or further_missing) or options.allow_missing
+    return not errors and not further_errors and all_there
+
+
+def others_path(questions: Questions, analysis_root: Path) -> Path:
+    """Where analysis.py leaves what the comparison with people needs under Dawid and Skene's labels."""
+    return labels_path(analysis_root, questions.subset).with_name("leave_one_out.csv")
+
+
+def filtered(questions: Questions, filters: FilterOptions) -> Questions:
+    """The questions that the flags leave."""
+    raters = filters.fewest_raters
+    questions = questions.select(lambda t: t["n_raters"] >= raters, f"rated by fewer than {raters} people")
+    if filters.exclude_flagged:
+        questions = questions.select(lambda t: ~t["flagged"], "flagged")
+    if filters.unanimous_only:
+        questions = questions.select(
+            lambda t: t["benchmark_bucket"].str.startswith("unanimous_"), "not unanimous", by_votes=True
+        )
+    questions = questions.first(filters.limit) if filters.limit else questions
+    return questions.with_places(unanimous=filters.unanimous_only)
+
+
+@contextmanager
+def chosen_model(folder: Path, options: BenchmarkOptions, invocation: Invocation) -> Iterator[Model]:
+    """What the flags ask to score with; answers of a server go through a journal in the folder."""
+    scorer = options.scorer
+    if scorer.model and (scorer.endpoint or scorer.clap_model):
+        raise MissingError("--model is a model of its own, or what an --embeddings-endpoint calls its model.")
+    if scorer.address:
+        with served_model(folder / JOURNAL, scorer, options.server, invocation) as model:
+            yield model
+    elif scorer.clap_model or scorer.model:
+        yield in_process_model(scorer)
+    else:
+        yield sham_model()
+
+
+@contextmanager
+def served_model(
+    journal_path: Path, scorer: ScorerOptions, server: ServerOptions, invocation: Invocation
+) -> Iterator[Model]:
+    """A model behind an address, continuing from the journal unless --fresh."""
+    if server.fresh:
+        journal_path.unlink(missing_ok=True)
+    client = Client(
+        scorer.address or "",
+        server.timeout,
+        server.retries,
+        server.max_wait,
+        token=server.token,
+        max_reply=MAX_EMBEDDINGS_REPLY if scorer.embeddings_endpoint else MAX_REPLY,
+    )
+    with Journal(journal_path) as journal:
+        if len(journal):
+            invocation.warn(f"Continuing with {len(journal):,} answers from before; --fresh starts over.")
+        try:
+            if scorer.endpoint:
+                yield endpoint_model(client, journal, server)
+            else:
+                yield embeddings_model(client, journal, scorer, server)
+        except StoppedError as error:
+            kept = f"{len(journal):,} answers are kept in {shown_path(journal.path)}; the same command continues there."
+            raise EarmarkError(f"{error}\n{kept}") from error
+
+
+def answer(questions: Questions, model: Model, invocation: Invocation) -> list[Answer]:
+    """An answer to every question, in order.
+
+    A clip that cannot be used is never sent to the scorer; its questions say why.
+    """
+    name, paths = questions.subset.name, questions.clips
+    with ThreadPoolExecutor() as pool:
+        verdicts = pool.map(questions.clip_fault, paths)
+        checked = invocation.progress(verdicts, total=len(paths), what=f"{name}: clips", unit="clip")
+        faults = dict(zip(paths, checked, strict=True))
+    answers = [Answer(None, faults[path]) for path in questions.table["audio_path"]]
+    usable = [i for i, known in enumerate(answers) if not known.error]
+    asked = [questions.ask(i) for i in usable]
+    bar = invocation.progress(model.scorer(asked), total=len(asked), what=f"{name}: questions", unit="q")
+    for i, found in bar:
+        answers[usable[i]] = found
+        if model.traffic:
+            bar.set_postfix(retries=model.traffic.retries, errors=model.traffic.errors, refresh=False)
+    return answers
+
+
+def write(
+    questions: Questions,
+    result: Evaluation,
+    model: Model,
+    lost: tuple[int, int],
+    folder: Path,
+    options: BenchmarkOptions,
+    invocation: Invocation,
+) -> str:
+    """All files of a subset at once; returns the report."""
+    summary = summarise(questions, result, model, lost, options, invocation)
+    report, report_tables = render("benchmark.md.j2", s=summary, bands=BANDS)
+    tables = {"predictions": result.predictions} | {f"metrics_by_{key}": rows for key, rows in result.slices.items()}
+    contents: dict[Path, str | bytes | None] = {folder / f"{name}.csv": to_csv(rows) for name, rows in tables.items()}
+    contents = {**dict.fromkeys(folder.glob("metrics_by_*.csv")), **contents}  # an earlier run's slices go
+    contents |= {folder / "summary.json": to_json(summary), folder / "report.md": report}
+    write_together({**contents, folder / "report.tex": to_tex(report_tables)})
+    return report
+
+
+def summarise(
+    questions: Questions,
+    result: Evaluation,
+    model: Model,
+    lost: tuple[int, int],
+    options: BenchmarkOptions,
+    invocation: Invocation,
+) -> BenchmarkSummary:
+    """summary.json: where the numbers came from, then the numbers, then what people do at the same task."""
+    name = questions.subset.name
+    analysis_path = options.analysis_root / name / "summary.json"
+    people = read_summary(AnalysisSummary, analysis_path) if analysis_path.is_file() else None
+    labels, others = labels_path(options.analysis_root, questions.subset), others_path(questions, options.analysis_root)
+    inputs = {labels: sum(questions.excluded.values()) + len(questions.table)}
+    if options.labels == "dawid-skene" and others.is_file():
+        inputs[others] = result.numbers["human_parity"]["n"]
+    ties_of_labels = people.parameters.get("ties", "unknown") if people else "unknown"
+    common = provenance(
+        invocation,
+        inputs=inputs,
+        parameters=options.parameters,
+        exclusions=exclusions(questions.excluded),
+        signature=Signature.of(
+            suite=name,
+            protocol="earmark",
+            metric="balanced_accuracy",
+            labels=options.labels,
+            ties=ties_of_labels if options.labels == "majority" else "none",
+            ci=f"clip-bootstrap-{options.bootstrap}",
+            seed=invocation.seed,
+            parameters=parameters_hash(options.parameters),
+            data=data_hash(list(inputs)),
+            model=model.identity,
+        ),
+        device=model.description.get("device", "cpu"),
+    )
+    return BenchmarkSummary.extending(
+        common,
+        subset=name,
+        mode=model.mode,
+        endpoint=shown_url(options.scorer.address) if options.scorer.address else None,
+        labels=options.labels,
+        threshold=options.threshold,
+        filters=vars(options.filters),
+        missing_audio=lost[0],
+        evaluation_errors=lost[1],
+        items_tied_excluded=questions.excluded.get(TIED, 0),
+        **result.numbers,
+        human_ceiling=people.human_ceiling if people else None,
+        human_ceiling_with_prior=people.human_ceiling_with_prior if people else None,
+        scorer={**model.description, **(model.traffic.as_dict() if model.traffic else {})},
+    )

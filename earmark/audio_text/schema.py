@@ -1,0 +1,86 @@
+"""What the summary.json of `benchmark.py` holds."""
+
+from typing import Any
+
+from pydantic import Field
+
+from earmark.annotation.schema import Ceiling
+from earmark.metrics.estimate import Estimate
+from earmark.report.schema import Common, Strict
+
+
+class Metrics(Strict):
+    """A scorer against labels."""
+
+    balanced_accuracy: Estimate
+    accuracy: Estimate
+    f1: Estimate
+    precision: Estimate
+    recall: Estimate
+    roc_auc: Estimate
+    average_precision: Estimate
+    tp: int | float  # shares of items under soft labels
+    fp: int | float
+    tn: int | float
+    fn: int | float
+
+
+class CrossFitted(Strict):
+    """Balanced accuracy at thresholds chosen on other clips."""
+
+    threshold: float | None
+    thresholds: list[float]
+    balanced_accuracy: Estimate
+
+
+class Parity(Strict):
+    """Balanced accuracy of a model in each person's place, of a person there, and their difference."""
+
+    n: int
+    model: Estimate
+    person: Estimate
+    difference: Estimate
+    p: float | None
+
+
+class SliceMetrics(Strict):
+    """The questions of one slice."""
+
+    value: str
+    n: int
+    n_positive: int | float
+    accuracy: Estimate
+    balanced_accuracy: Estimate
+    f1: Estimate
+    roc_auc: Estimate
+    average_precision: Estimate
+
+
+class BenchmarkSummary(Common):
+    """benchmark_outputs/<subset>/summary.json"""
+
+    subset: str
+    mode: str
+    endpoint: str | None
+    labels: str = "majority"
+    threshold: float
+    filters: dict[str, Any]
+    rows_total: int
+    rows_evaluated_ok: int
+    missing_audio: int
+    evaluation_errors: int
+    items_tied_excluded: int
+    majority_baseline: float | None
+    quality_band: str | None
+    quality_band_cross_fitted: str | None
+    overall: Metrics
+    unanimous_subset: Metrics
+    cross_fitted_threshold: CrossFitted
+    slices: dict[str, list[SliceMetrics]] = Field(default_factory=dict)
+    questions_for_people: int = 0
+    questions_for_people_failed: int = 0
+    human_parity: Parity | None = None
+    human_parity_cross_fitted: Parity | None = None
+    human_ceiling: Ceiling | None
+    human_ceiling_with_prior: Ceiling | None
+    scorer: dict[str, Any] = Field(default_factory=dict)

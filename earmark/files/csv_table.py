@@ -1,0 +1,91 @@
+"""CSV tables as they come out of a spreadsheet: every row with its line, every fault of shape listed.
+
+Accepted as they are: a byte order mark, UTF-16, Windows line ends, commas, semicolons or tabs as separators, blank
+lines, spaces around a value, cells with line breaks, more columns than needed. An empty file or a header alone is a
+table without rows. Columns are read by name, in any order.
+"""
+
+import csv
+import io
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from earmark.errors import DataError, Fault, shown_path
+
+SEPARATORS = ",;\t"
+
+
+@dataclass(frozen=True)
+class CsvTable:
+    """A table as text. columns: the header's names. rows: as many cells each. lines: where each row begins in the
+    file, from 1. faults: what is wrong with the table's shape; rows at fault are left out.
+    """
+
+    path: Path
+    columns: list[str] = field(default_factory=list)
+    rows: list[list[str]] = field(default_factory=list)
+    lines: list[int] = field(default_factory=list)
+    faults: list[Fault] = field(default_factory=list)
+
+    def records(self) -> Iterator[tuple[int, dict[str, str]]]:
+        """(line, {column: cell}) of each row."""
+        for line, row in zip(self.lines, self.rows, strict=True):
+            yield line, dict(zip(self.columns, row, strict=True))
+
+    def require(self, columns: Sequence[str], remedy: str) -> None:
+        """DataError with every fault of shape and every one of these columns that is missing."""
+        missing = [Fault(1, name, "is missing") for name in columns if name not in self.columns]
+        if faults := [*self.faults, *missing]:
+            raise DataError({shown_path(self.path): faults}, remedy)
+
+
+def read_csv_table(path: Path) -> CsvTable:
+    """The table in a file. OSError where it cannot be read; whatever else is wrong is among its faults."""
+    content = path.read_bytes()
+    try:
+        text = content.decode("utf-16" if content[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = content[: error.start].count(b"\n") + 1
+        problem = f"byte 0x{content[error.start]:02x} is not UTF-8; save the file as CSV UTF-8"
+        return CsvTable(path, faults=[Fault(line, "", problem)])
+    separator = max(SEPARATORS, key=text.partition("\n")[0].count)
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator)
+    table = CsvTable(path)
+    line = 1
+    try:
+        for row in reader:
+            first, line = line, reader.line_num + 1
+            cells = [cell.strip() for cell in row]
+            if not any(cells):
+                continue
+            if not table.columns:
+                table.columns.extend(cells)
+            elif len(cells) < len(table.columns) or any(cells[len(table.columns) :]):
+                problem = f"has {len(cells)} values where the header has {len(table.columns)} columns"
+                table.faults.append(Fault(first, "", problem))
+            else:
+                table.lines.append(first)
+                table.rows.append(cells[: len(table.columns)])
+    except csv.Error as error:
+        table.faults.append(Fault(reader.line_num, "", f"cannot be read as CSV: {error}"))
+    return _with_distinct_columns(table)
+
+
+def _with_distinct_columns(table: CsvTable) -> CsvTable:
+    """Without columns that have no name or one that the header has already, which is a fault."""
+    repeated = list(_repeated(filter(None, table.columns)))
+    if not repeated and all(table.columns):
+        return table
+    keep = [i for i, name in enumerate(table.columns) if name and table.columns.index(name) == i]
+    faults = [Fault(1, name, "the header names it twice") for name in repeated] + table.faults
+    rows = [[row[i] for i in keep] for row in table.rows]
+    return CsvTable(table.path, [table.columns[i] for i in keep], rows, table.lines, faults)
+
+
+def _repeated(names: Iterable[str]) -> Iterator[str]:
+    seen: set[str] = set()
+    for name in names:
+        if name in seen:
+            yield name
+        seen.add(name)

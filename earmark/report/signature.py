@@ -1,0 +1,57 @@
+"""The line that pins a number: version, suite, metric, interval, seed, parameters, data, model."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from pydantic import GetCoreSchemaHandler
+from pydantic_core import core_schema
+
+from earmark import __version__
+
+
+@dataclass(frozen=True)
+class Signature:
+    """Parts in their order; printed as `earmark:<version>|suite:…|metric:…`.
+
+    >>> made = Signature.of(suite="emolia-emo", metric="percent_binary", ci="none")
+    >>> str(made.replaced(metric="fleiss_kappa_binary")).split("|")[1:]
+    ['suite:emolia-emo', 'metric:fleiss_kappa_binary', 'ci:none']
+    """
+
+    parts: tuple[tuple[str, str], ...]
+
+    @classmethod
+    def of(cls, **parts: object) -> "Signature":
+        """Parts by name, after this version; `_` in a name is printed as `-`."""
+        return cls((("earmark", __version__), *((key.replace("_", "-"), str(value)) for key, value in parts.items())))
+
+    @classmethod
+    def parse(cls, text: str) -> "Signature":
+        """The parts of a printed signature. ValueError for a text that is none."""
+        parts = tuple((key, value) for key, _, value in (part.partition(":") for part in text.split("|")))
+        if not parts[0][0] or not all(key for key, _ in parts):
+            raise ValueError(f"{text!r} is no signature")
+        return cls(parts)
+
+    def __str__(self) -> str:
+        return "|".join(f"{key}:{value}" for key, value in self.parts)
+
+    def __getitem__(self, key: str) -> str:
+        return dict(self.parts)[key]
+
+    def replaced(self, **parts: object) -> "Signature":
+        """With other values of some parts. KeyError for a part that it does not have."""
+        new = {key.replace("_", "-"): str(value) for key, value in parts.items()}
+        if unknown := new.keys() - dict(self.parts).keys():
+            raise KeyError(f"the signature has no {', '.join(sorted(unknown))}: {self}")
+        return Signature(tuple((key, new.get(key, value)) for key, value in self.parts))
+
+    @classmethod
+    def __get_pydantic_core_schema__(cls, source: Any, handler: GetCoreSchemaHandler) -> core_schema.CoreSchema:
+        """A text in JSON."""
+        from_text = core_schema.no_info_after_validator_function(cls.parse, core_schema.str_schema())
+        return core_schema.json_or_python_schema(
+            json_schema=from_text,
+            python_schema=core_schema.union_schema([core_schema.is_instance_schema(cls), from_text]),
+            serialization=core_schema.to_string_ser_schema(),
+        )
