@@ -27,7 +27,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from earmark import cli
 from earmark.embeddings.store import EmbeddingStore
 from earmark.metrics.detection import equal_error_rate, roc
-from earmark.models.encoders import load_encoder
+from earmark.models.encoders.registry import load_encoder
 from earmark.speaker.case.protocols import protocols
 from earmark.speaker.evaluation import evaluate
 from earmark.speaker.trials import Trials, speakers_of

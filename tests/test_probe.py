@@ -21,7 +21,7 @@ import soundfile
 pytest.importorskip("torch", reason="the extra `torch` is not installed")
 
 import probe
-from earmark.models.encoders import load_encoder
+from earmark.models.encoders.registry import load_encoder
 from earmark.probing import probe as probing
 from earmark.probing import run as probe_run
 from earmark.probing.jobs import Job, failed, with_known

@@ -18,7 +18,7 @@ from earmark.embeddings.shards import Array, Layout, Shelf
 from earmark.errors import EarmarkError, shown_cause
 from earmark.models.batching import Careful
 from earmark.models.embedding import Embedding
-from earmark.models.encoders import EmbeddingError, Encoder, same, wrong
+from earmark.models.encoders.base import EmbeddingError, Encoder, same, wrong
 from earmark.models.encoders.output import PLAIN, View
 from earmark.models.encoders.precomputed import GivenEmbeddings
 

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import Any
+from urllib.parse import urlsplit
 
 import numpy as np
 import requests
@@ -115,6 +116,22 @@ class Client:
             reraise=True,
         )
         return retrying(self._try, body)
+
+    def require_reachable(self, seconds: float = 10.0) -> None:
+        """Find out at once that nothing answers at the address, before patience with a busy server begins.
+
+        Any reply will do, so the request goes the way that all others will, through a proxy if there is one. Raises
+        MissingError.
+        """
+        try:
+            self._session.get(self.url, timeout=seconds, stream=True, allow_redirects=False).close()
+        except requests.RequestException as error:
+            parts = urlsplit(self.url)
+            port = parts.port or (443 if parts.scheme == "https" else 80)
+            raise MissingError(
+                f"{parts.hostname}:{port}: no connection ({self._without_token(_innermost(error))}); check the address "
+                "and that the server runs."
+            ) from error
 
     def close(self) -> None:
         """End all waiting: requests that would be tried again fail instead."""

@@ -8,6 +8,7 @@ from earmark.errors import EarmarkError, shown_path
 from earmark.files.download import RemoteFile
 from earmark.models.encoders.conformance.runner import HEADERS, PROMISES, check
 from earmark.models.encoders.from_options import loaded_encoder
+from earmark.models.encoders.options import EncoderOptions
 from earmark.probing.downloads import download_task, record_files
 from earmark.probing.layouts import status
 from earmark.probing.task_files import chosen
@@ -20,7 +21,9 @@ PASSED = {True: "pass", False: "FAIL", None: "–"}
 def tell_check(arguments: Namespace) -> int:
     """Every check of an encoder as a table; 1 where one fails."""
     found = check(
-        loaded_encoder(arguments) if arguments.encoder.startswith("http") else arguments.encoder,
+        loaded_encoder(cli.options(EncoderOptions, arguments))
+        if arguments.encoder.startswith("http")
+        else arguments.encoder,
         device=arguments.device,
         dtype=arguments.dtype,
         longest_seconds=arguments.longest,

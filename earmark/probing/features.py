@@ -21,7 +21,7 @@ from earmark.embeddings.store import EmbeddingStore
 from earmark.errors import EarmarkError
 from earmark.metrics.sound_events import events_to_frames
 from earmark.models.embedding import Embedding
-from earmark.models.encoders import Encoder
+from earmark.models.encoders.base import Encoder
 from earmark.models.encoders.output import View
 from earmark.models.encoders.precomputed import GivenEmbeddings
 from earmark.probing.data import TaskData

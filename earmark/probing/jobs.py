@@ -20,8 +20,9 @@ from earmark import cli
 from earmark.embeddings.store import EmbeddingStore
 from earmark.errors import EarmarkError, MissingError
 from earmark.files.atomic import write_together
-from earmark.models.encoders import Encoder
+from earmark.models.encoders.base import Encoder
 from earmark.models.encoders.from_options import loaded_encoder
+from earmark.models.encoders.options import EncoderOptions
 from earmark.models.encoders.precomputed import GivenEmbeddings
 from earmark.probing.data import read_data
 from earmark.probing.features import PROTOCOLS
@@ -114,7 +115,7 @@ def _end_with(parent: Any) -> None:
 @cache
 def _encoder_of(spec: str, embeddings: str, device: str, dtype: str, token: str | None) -> Encoder | GivenEmbeddings:
     given = Namespace(encoder=spec, embeddings=embeddings, device=device, dtype=dtype, token=token)
-    return loaded_encoder(given)
+    return loaded_encoder(cli.options(EncoderOptions, given))
 
 
 @cache

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from earmark.embeddings.store import EmbeddingStore
 from earmark.errors import EarmarkError, MissingError
 from earmark.metrics.estimate import Estimate
-from earmark.models.encoders import Encoder
+from earmark.models.encoders.base import Encoder
 from earmark.models.encoders.precomputed import GivenEmbeddings
 from earmark.probing.comparison import own
 from earmark.probing.confusion import by_frame, confusion, hardest, per_class, per_label

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from earmark.cli import Invocation
 from earmark.files.atomic import write_together
-from earmark.models.encoders import Encoder
+from earmark.models.encoders.base import Encoder
 from earmark.models.encoders.precomputed import GivenEmbeddings
 from earmark.probing.comparison import averages, by_layer, comparisons
 from earmark.probing.features import STRICT

@@ -15,11 +15,12 @@ from earmark.embeddings.store import PREPROCESSING
 from earmark.errors import EarmarkError, MissingError, shown_path
 from earmark.files.atomic import locked
 from earmark.models.audio_text.loading import usable_device
-from earmark.models.encoders import Encoder
+from earmark.models.encoders.base import Encoder
 from earmark.models.encoders.conformance.encoder_under_test import Subject
 from earmark.models.encoders.conformance.requirements import Outcome, hop, neighbours
 from earmark.models.encoders.conformance.runner import LONGEST
 from earmark.models.encoders.from_options import loaded_encoder
+from earmark.models.encoders.options import EncoderOptions
 from earmark.models.encoders.precomputed import GivenEmbeddings
 from earmark.probing.features import FOLLOWED, STRICT, XARES
 from earmark.probing.heads.batched import missing
@@ -48,7 +49,7 @@ def tell_run(arguments: Namespace) -> int:
         if arguments.device != "auto":
             usable_device(arguments.device, arguments.dtype)
     tasks, skipped = sorted_out(asked, settings, arguments)
-    encoder = loaded_encoder(arguments)
+    encoder = loaded_encoder(cli.options(EncoderOptions, arguments))
     require_layers(encoder, settings)
     folder = arguments.output_dir / folder_of(encoder, arguments)
     warn_of_another(folder, encoder, arguments)

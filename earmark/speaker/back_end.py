@@ -15,7 +15,7 @@ from collections.abc import Iterable, Mapping, Sequence
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from earmark.models.encoders import SAME
+from earmark.models.encoders.base import SAME
 from earmark.speaker.trials import Trials
 
 FloatArray = NDArray[np.float64]

@@ -14,6 +14,7 @@ from earmark.errors import EarmarkError, MissingError, shown_path
 from earmark.metrics import calibration
 from earmark.metrics.calibration import LinearCalibration
 from earmark.models.encoders.from_options import loaded_encoder
+from earmark.models.encoders.options import EncoderOptions
 from earmark.speaker.system import NO_MEAN, BackEnd, System
 from earmark.speaker.trials import Trials, read_enrolments, read_speakers, read_trials, shared_pairs
 
@@ -24,7 +25,7 @@ def system_of(arguments: Namespace) -> System:
     """What --encoder, --embeddings or --scores names, with its back end still empty."""
     if not (arguments.embeddings or arguments.encoder):
         return System(score_file=getattr(arguments, "scores", None))
-    encoder = loaded_encoder(arguments)
+    encoder = loaded_encoder(cli.options(EncoderOptions, arguments))
     return System(
         encoder,
         store=EmbeddingStore(arguments.store),

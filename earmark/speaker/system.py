@@ -14,7 +14,7 @@ from earmark.embeddings.store import EmbeddingStore
 from earmark.errors import DataError, EarmarkError, Fault, MissingError, shown_path
 from earmark.metrics.calibration import LinearCalibration
 from earmark.models.embedding import Embedding
-from earmark.models.encoders import Encoder
+from earmark.models.encoders.base import Encoder
 from earmark.models.encoders.precomputed import GivenEmbeddings
 from earmark.speaker.back_end import (
     TOP_N,

@@ -19,8 +19,9 @@ from earmark.embeddings.content_hashes import ContentHashes
 from earmark.embeddings.shards import Shelf
 from earmark.embeddings.store import EmbeddingStore
 from earmark.errors import EarmarkError
-from earmark.models.encoders import EmbeddingError, load_encoder
+from earmark.models.encoders.base import EmbeddingError
 from earmark.models.encoders.logmel import LogMel
+from earmark.models.encoders.registry import load_encoder
 from tests.models.encoders import sources
 from tests.models.encoders.sources import clips, noises, save
 
@@ -221,7 +222,7 @@ PROCESS = """
 import sys
 from pathlib import Path
 from earmark.embeddings.store import EmbeddingStore
-from earmark.models.encoders import load_encoder
+from earmark.models.encoders.registry import load_encoder
 store, spec, *paths = sys.argv[1:]
 for path, found in EmbeddingStore(Path(store)).embed(load_encoder(spec), [Path(p) for p in paths], batch_size=2):
     print(path, found.error, flush=True)

@@ -19,9 +19,10 @@ from earmark.embeddings.content_hashes import ContentHashes
 from earmark.embeddings.shards import Layout, Shelf
 from earmark.embeddings.store import EmbeddingStore
 from earmark.errors import EarmarkError
-from earmark.models.encoders import EmbeddingError, load_encoder
+from earmark.models.encoders.base import EmbeddingError
 from earmark.models.encoders.logmel import LogMel, log_mel
 from earmark.models.encoders.output import PLAIN, View
+from earmark.models.encoders.registry import load_encoder
 from tests.models.encoders import sources
 from tests.models.encoders.sources import clips, noises, save
 

@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 from earmark.audio.clips import TarMember
 from earmark.embeddings.store import EmbeddingStore
 from earmark.errors import EarmarkError
-from earmark.models.encoders import load_encoder
 from earmark.models.encoders.output import View
 from earmark.models.encoders.precomputed import GivenEmbeddings
+from earmark.models.encoders.registry import load_encoder
 from earmark.probing.data import TaskData
 from earmark.probing.features import (
     SHOWN,

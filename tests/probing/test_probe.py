@@ -10,9 +10,9 @@ pytest.importorskip("torch", reason="the extra `torch` is not installed")
 
 from earmark.embeddings.store import EmbeddingStore
 from earmark.errors import EarmarkError
-from earmark.models.encoders import load_encoder
 from earmark.models.encoders.output import View
 from earmark.models.encoders.precomputed import GivenEmbeddings
+from earmark.models.encoders.registry import load_encoder
 from earmark.probing.data import TaskData
 from earmark.probing.features import drawn_folds, embedded, strict_folds
 from earmark.probing.heads.knn import CHOICES_OF_K

@@ -14,7 +14,7 @@ import soundfile
 
 from earmark.errors import EarmarkError
 from earmark.models.embeddings_api import vectors_in
-from earmark.models.encoders import Array, Encoder, identity, in_batches
+from earmark.models.encoders.base import Array, Encoder, identity, in_batches
 from earmark.models.encoders.torch_encoder import joined
 from earmark.models.http import Client, PassingError, RefusedError, StoppedError
 

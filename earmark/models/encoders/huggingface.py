@@ -11,7 +11,7 @@ import numpy as np
 from earmark.errors import MissingError
 from earmark.models.audio_text.loading import complete_model, precision, quiet_transformers, windows
 from earmark.models.audio_text.networks import by_length
-from earmark.models.encoders import Array, Encoder, identity
+from earmark.models.encoders.base import Array, Encoder, identity
 from earmark.models.encoders.torch_encoder import each_by_length, loading, noise, toolkit, torch_and_device, weights_of
 
 OPTIONS = "--extra clap"

@@ -5,9 +5,9 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-import earmark.models.encoders as encoders
+import earmark.models.encoders.base as encoders
 from earmark.audio.decode import AudioError
-from earmark.models.encoders import Array, Encoder
+from earmark.models.encoders.base import Array, Encoder
 from earmark.models.encoders.output import PLAIN, View
 
 RATE = 16_000

@@ -9,7 +9,7 @@ import numpy as np
 from earmark.errors import MissingError, shown_path
 from earmark.files.hashing import files_hash
 from earmark.models.audio_text.networks import by_length
-from earmark.models.encoders import Array, Encoder, identity
+from earmark.models.encoders.base import Array, Encoder, identity
 from earmark.models.encoders.torch_encoder import each_by_length, framed, joined, loading, pooled, toolkit
 
 RATE = 16_000  # unless the file's metadata say `sample_rate`

@@ -20,7 +20,7 @@ import numpy as np
 
 from earmark.errors import DataError, EarmarkError, Fault, MissingError, shown_path
 from earmark.models.embedding import Embedding
-from earmark.models.encoders import Array, identity, wrong
+from earmark.models.encoders.base import Array, identity, wrong
 from earmark.models.encoders.output import PLAIN, View
 from earmark.models.encoders.torch_encoder import toolkit
 

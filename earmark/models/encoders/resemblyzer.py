@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from earmark.audio.decode import AudioError
-from earmark.models.encoders import Array, Encoder, identity
+from earmark.models.encoders.base import Array, Encoder, identity
 from earmark.models.encoders.torch_encoder import loading, toolkit, torch_and_device, weights_of
 
 OPTIONS = "--with resemblyzer --with webrtcvad-wheels"

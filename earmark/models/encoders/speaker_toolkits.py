@@ -10,7 +10,7 @@ import numpy as np
 
 from earmark.errors import MissingError
 from earmark.files.hashing import files_hash
-from earmark.models.encoders import identity
+from earmark.models.encoders.base import identity
 from earmark.models.encoders.torch_encoder import (
     NetworkEncoder,
     loading,

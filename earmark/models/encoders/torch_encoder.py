@@ -15,7 +15,7 @@ from earmark import optional
 from earmark.errors import EarmarkError, MissingError, shown_cause
 from earmark.models.audio_text.loading import WEIGHTS, usable_device
 from earmark.models.audio_text.networks import by_length
-from earmark.models.encoders import Array, Encoder
+from earmark.models.encoders.base import Array, Encoder
 from earmark.models.encoders.output import PLAIN, View
 
 # A model may lose or gain frames at the edges of a clip (two) or to windows and strides (a tenth); one whose frames

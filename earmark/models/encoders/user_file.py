@@ -24,7 +24,7 @@ import soundfile
 
 from earmark.errors import RUNNING, MissingError, shown_cause, shown_path
 from earmark.files.hashing import files_hash
-from earmark.models.encoders import Array, Encoder, identity
+from earmark.models.encoders.base import Array, Encoder, identity
 from earmark.models.encoders.torch_encoder import (
     HearEncoder,
     XaresEncoder,

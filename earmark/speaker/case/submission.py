@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from earmark.errors import MissingError, shown_path
-from earmark.models.encoders import Encoder
+from earmark.models.encoders.base import Encoder
 from earmark.models.encoders.precomputed import GivenEmbeddings
 from earmark.speaker.case import protocols
 from earmark.speaker.case.evaluation import PUBLISHED, Outcome, aggregate

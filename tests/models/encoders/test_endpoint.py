@@ -9,7 +9,7 @@ import pytest
 import soundfile
 
 from earmark.embeddings.store import EmbeddingStore
-from earmark.models.encoders import load_encoder
+from earmark.models.encoders.registry import load_encoder
 from earmark.models.http import Client, StoppedError, UnauthorisedError
 from tests.hostile import Reply, hostile_server
 from tests.models.encoders.sources import clips, noises

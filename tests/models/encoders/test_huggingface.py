@@ -10,8 +10,8 @@ import torch
 import transformers
 
 from earmark.errors import MissingError
-from earmark.models.encoders import load_encoder
 from earmark.models.encoders.output import View
+from earmark.models.encoders.registry import load_encoder
 from tests.models.encoders.sources import noises
 
 SMALL = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 32}

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from earmark.audio.decode import AudioError
-from earmark.models.encoders import load_encoder
 from earmark.models.encoders.logmel import BANDS, FLOOR, log_mel, mel_filters
 from earmark.models.encoders.output import View
+from earmark.models.encoders.registry import load_encoder
 from tests.models.encoders.sources import noises
 
 TONE = np.sin(2 * np.pi * 1000 * np.arange(8000) / 16_000).astype(np.float32)

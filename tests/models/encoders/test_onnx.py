@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from earmark.errors import EarmarkError, MissingError
-from earmark.models.encoders import load_encoder
 from earmark.models.encoders.output import View
+from earmark.models.encoders.registry import load_encoder
 from tests.models.encoders.sources import noises
 
 WEIGHTS = np.random.default_rng(0).normal(0, 0.1, (5, 1, 200)).astype(np.float32)

@@ -7,8 +7,8 @@ from hypothesis import strategies as st
 
 from earmark.audio.decode import AudioError
 from earmark.errors import EarmarkError
-from earmark.models.encoders import load_encoder
 from earmark.models.encoders.output import PLAIN, View, crops
+from earmark.models.encoders.registry import load_encoder
 from tests.models.encoders.sources import case, noises, save
 
 

@@ -11,7 +11,7 @@ import pyarrow.parquet
 import pytest
 
 from earmark.errors import DataError, EarmarkError, MissingError
-from earmark.models.encoders import load_encoder
+from earmark.models.encoders.registry import load_encoder
 
 IDS = ["anna/1.wav", "anna/2.wav", "bela/1.wav"]
 VECTORS = np.arange(12, dtype=np.float32).reshape(3, 4)

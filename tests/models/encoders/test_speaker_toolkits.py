@@ -10,7 +10,7 @@ import pytest
 
 from earmark.audio.decode import AudioError
 from earmark.errors import MissingError
-from earmark.models.encoders import load_encoder
+from earmark.models.encoders.registry import load_encoder
 from tests.models.encoders.sources import noises
 
 

@@ -10,8 +10,10 @@ import numpy as np
 import pytest
 
 from earmark.errors import MissingError
-from earmark.models.encoders import EmbeddingError, load_encoder, user_file
+from earmark.models.encoders import user_file
+from earmark.models.encoders.base import EmbeddingError
 from earmark.models.encoders.output import View
+from earmark.models.encoders.registry import load_encoder
 from tests.conftest import ROOT
 from tests.models.encoders import sources
 from tests.models.encoders.sources import noises, save
@@ -99,7 +101,8 @@ def test_an_encoder_in_the_working_folder_is_loaded_and_its_packages_count_for_i
     found = []
     for body in ("x", "x + 1", "x"):
         save(tmp_path / "mine_net", "front.py", f"def front(x):\n    return {body}\n")
-        code = "import torch; from earmark.models.encoders import load_encoder; print(load_encoder('mine.py').identity)"
+        code = "import torch; from earmark.models.encoders.registry import load_encoder as load; "
+        code += "print(load('mine.py').identity)"
         done = subprocess.run(
             [sys.executable, "-B", "-c", code], cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(ROOT)},
             capture_output=True, text=True, check=False, timeout=120,

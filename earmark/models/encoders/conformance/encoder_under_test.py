@@ -14,8 +14,9 @@ from typing import Any
 import numpy as np
 
 from earmark.errors import EarmarkError, MissingError, shown_cause, shown_path
-from earmark.models.encoders import PYTHON_FILE, Array, Encoder, load_encoder
+from earmark.models.encoders.base import Array, Encoder
 from earmark.models.encoders.output import PLAIN
+from earmark.models.encoders.registry import PYTHON_FILE, load_encoder
 from earmark.models.encoders.torch_encoder import XaresEncoder, framed, layers_of, toolkit
 from earmark.models.encoders.user_file import CASE, HEAR, import_file
 

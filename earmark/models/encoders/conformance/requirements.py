@@ -10,7 +10,7 @@ import numpy as np
 
 from earmark.audio.clips import AudioError
 from earmark.models.audio_text.networks import out_of_memory
-from earmark.models.encoders import Array
+from earmark.models.encoders.base import Array
 from earmark.models.encoders.conformance.encoder_under_test import GIB, Subject, gib
 from earmark.models.encoders.output import View
 from earmark.models.encoders.torch_encoder import FRAMES_AT_EDGES, framed, layers_of, numbers

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Literal
 
-from earmark.models.encoders import Encoder
+from earmark.models.encoders.base import Encoder
 from earmark.models.encoders.conformance import requirements as promises
 from earmark.models.encoders.conformance.encoder_under_test import Subject, gib, subject
 from earmark.models.encoders.conformance.requirements import Outcome

@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 
 from earmark.errors import EarmarkError, MissingError
-from earmark.models.encoders import load_encoder
 from earmark.models.encoders.conformance import requirements
 from earmark.models.encoders.conformance.encoder_under_test import peak_bytes, voice
 from earmark.models.encoders.conformance.runner import HEADERS, PROMISES, Check, check
+from earmark.models.encoders.registry import load_encoder
 from tests.conftest import ROOT
 from tests.hostile import Reply, hostile_server
 from tests.models.encoders import sources
