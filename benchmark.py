@@ -58,6 +58,9 @@ def argument_parser() -> ArgumentParser:
     model.add_argument(
         "--max-seconds", type=cli.positive_float, metavar="S", help="longest piece that the model hears at once"
     )
+    model.add_argument(
+        "--store", type=Path, default=Path("benchmark_outputs/embeddings"), metavar="DIR", help="embeddings made so far"
+    )
     server = parser.add_argument_group("server")
     server.add_argument("--no-audio-send", action="store_true", help="send the clip's name but not its audio")
     server.add_argument("--sample-rate", type=cli.positive_int, metavar="HZ", help="resample clips before sending")

@@ -38,23 +38,23 @@ SUBSET = "emolia-dim"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    return cli.run(tell, argument_parser(), argv)
+    return cli.main(argument_parser(), __file__, argv)
 
 
 def argument_parser() -> ArgumentParser:
-    parser = cli.argument_parser(__doc__ or "")
+    parser = cli.argument_parser(__doc__ or "", run)
     parser.add_argument("--replicates", type=cli.positive_int, default=1000, help="replicates per interval (1000)")
     parser.add_argument("--baseline-replicates", type=cli.positive_int, default=3, help="replicates to time (3)")
     return parser
 
 
-def tell(arguments: Namespace) -> int:
+def run(arguments: Namespace, invocation: cli.Invocation) -> int:
     with tempfile.TemporaryDirectory() as folder:
-        write_annotations(Path(folder) / SUBSET, cli.generator(arguments))
+        write_annotations(Path(folder) / SUBSET, invocation.generator())
         seconds, megabytes = time_script(Path(folder), arguments.replicates)
         annotations = load_annotations(Path(folder) / SUBSET, subsets()[SUBSET])
         with_sums = time_intervals(annotations, arguments.replicates)
-        recomputed = time_recomputing(annotations, arguments)
+        recomputed = time_recomputing(annotations, arguments, invocation.generator())
     cli.show(f"analysis.py, whole process: {seconds:.1f} s, peak {megabytes:,.0f} MB")
     cli.show(f"intervals of every estimate, {arguments.replicates:,} replicates")
     cli.show(f"  recomputing each estimate per replicate: {recomputed:,.0f} s")
@@ -109,9 +109,8 @@ def time_intervals(annotations: Annotations, replicates: int) -> float:
     return time.perf_counter() - started
 
 
-def time_recomputing(annotations: Annotations, arguments: Namespace) -> float:
+def time_recomputing(annotations: Annotations, arguments: Namespace, rng: np.random.Generator) -> float:
     """Seconds of the plain way: draw clips, gather their ratings anew, compute every estimate from them."""
-    rng = cli.generator(arguments)
     ratings = annotations.ratings
     clip = pd.factorize(clip_of(ratings, annotations.subset))[0]
     order = np.argsort(clip, kind="stable")

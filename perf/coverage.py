@@ -48,18 +48,18 @@ HEADERS = ["estimate", "truth", "bias", "width", "covered", "above", "below", "r
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    return cli.run(tell, argument_parser(), argv)
+    return cli.main(argument_parser(), __file__, argv)
 
 
 def argument_parser() -> ArgumentParser:
-    parser = cli.argument_parser(__doc__ or "")
+    parser = cli.argument_parser(__doc__ or "", run)
     parser.add_argument("--data-sets", type=cli.positive_int, metavar="N", help="of each simulation (its own number)")
     parser.add_argument("--only", default="", metavar="TEXT", help="simulations whose name holds the text")
     parser.add_argument("--output", type=Path, default=ROOT / "docs/coverage.md")
     return parser
 
 
-def tell(arguments: Namespace) -> int:
+def run(arguments: Namespace, invocation: cli.Invocation) -> int:
     if arguments.only and arguments.output == ROOT / "docs/coverage.md":
         raise MissingError("--output FILE: docs/coverage.md holds all simulations, not some.")
     chosen = [number for number, one in enumerate(SCENARIOS) if arguments.only.lower() in one.name.lower()]

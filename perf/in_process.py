@@ -15,7 +15,7 @@ import sys
 import tempfile
 import time
 from argparse import ArgumentParser, Namespace
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -25,9 +25,13 @@ import torch
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from earmark import cli
+from earmark.audio.decode import heard
 from earmark.audio_text.scorers import Question
-from earmark.audio_text.scorers.in_process import InProcessScorer, heard
-from earmark.models.audio_text.loading import DTYPES, AudioTextModel, load_clap, windows
+from earmark.audio_text.scorers.in_process import InProcessScorer
+from earmark.embeddings.store import EmbeddingStore
+from earmark.models.audio_text.loading import AudioTextModel, load_clap
+from earmark.models.batching import windows
+from earmark.models.torch_runtime import DTYPES
 from tests.models import tiny
 
 RATE = 24_000  # of the published clips
@@ -35,11 +39,11 @@ TEXTS = tuple(f"a voice that conveys feeling number {i}" for i in range(8))
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    return cli.run(tell, argument_parser(), argv)
+    return cli.main(argument_parser(), __file__, argv)
 
 
 def argument_parser() -> ArgumentParser:
-    parser = cli.argument_parser(__doc__ or "")
+    parser = cli.argument_parser(__doc__ or "", run)
     parser.add_argument("--clips", type=cli.positive_int, default=32, help="clips (32)")
     parser.add_argument("--seconds", type=float, default=9.0, help="length of a clip (9)")
     parser.add_argument("--rounds", type=cli.positive_int, default=3, help="times that each way is timed (3)")
@@ -51,14 +55,18 @@ def argument_parser() -> ArgumentParser:
     return parser
 
 
-def tell(arguments: Namespace) -> int:
+def run(arguments: Namespace, invocation: cli.Invocation) -> int:
     torch.set_num_threads(arguments.threads or max(1, (os.cpu_count() or 2) - 1))
     with tempfile.TemporaryDirectory() as folder:
-        clips = write_clips(Path(folder) / "clips", arguments, cli.generator(arguments))
+        clips = write_clips(Path(folder) / "clips", arguments, invocation.generator())
         checkpoint = tiny.clap(Path(folder) / "model", seconds=10, wide=96, depths=(2, 2, 6, 2))
         model = load_clap(str(checkpoint), arguments.device, arguments.dtype)
         pieces = [model.prepare(piece) for clip in clips for piece in cut(model, clip)]
-        scorer = InProcessScorer(model, arguments.batch_size, arguments.decoders)
+
+        def scorer(questions: Sequence[Question]) -> Iterable[object]:
+            store = EmbeddingStore(Path(tempfile.mkdtemp(dir=folder)))  # an empty one for each round
+            return InProcessScorer(model, store, arguments.batch_size, arguments.decoders)(questions)
+
         ways: dict[str, Callable[[], object]] = {
             "model alone": lambda: embed(model, pieces, arguments.batch_size),
             "scorer": lambda: list(scorer([Question(c, c.name, c.stem, text) for c in clips for text in TEXTS])),

@@ -34,18 +34,18 @@ SENTENCES, CLIP_BYTES = 10, 30_000
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    return cli.run(tell, argument_parser(), argv)
+    return cli.main(argument_parser(), __file__, argv)
 
 
 def argument_parser() -> ArgumentParser:
-    parser = cli.argument_parser(__doc__ or "")
+    parser = cli.argument_parser(__doc__ or "", run)
     parser.add_argument("--questions", type=cli.positive_int, default=2000, help="questions at concurrency 32 (2000)")
     parser.add_argument("--few", type=cli.positive_int, default=100, help="questions one after the other (100)")
     parser.add_argument("--latency-ms", type=cli.positive_int, default=200, help="of the server (200)")
     return parser
 
 
-def tell(arguments: Namespace) -> int:
+def run(arguments: Namespace, invocation: cli.Invocation) -> int:
     latency = arguments.latency_ms / 1000
     with tempfile.TemporaryDirectory() as folder, server(arguments.latency_ms) as url:
         questions = make_questions(Path(folder), arguments.questions)

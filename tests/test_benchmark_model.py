@@ -9,6 +9,7 @@ import pytest
 import benchmark
 
 pytest.importorskip("transformers", reason="needs `--extra clap`")
+from earmark.models.audio_text import networks
 from tests.models import tiny
 
 
@@ -18,7 +19,9 @@ def clap(tmp_path_factory):
 
 
 def run(out, *flags):
-    code = benchmark.main(["--subset", "emolia-dim", "--quiet", "--output-dir", str(out), *map(str, flags)])
+    kept = out / "embeddings"  # of this run alone
+    common = ["--subset", "emolia-dim", "--quiet", "--output-dir", str(out), "--store", str(kept)]
+    code = benchmark.main([*common, *map(str, flags)])
     return code, json.loads((out / "emolia-dim" / "summary.json").read_text())
 
 
@@ -51,6 +54,14 @@ def test_the_same_command_twice_gives_the_same_bytes(clap, tmp_path):
         run(tmp_path / name, "--clap-model", clap)
     first, second = (tmp_path / name / "emolia-dim" / "predictions.csv" for name in ("first", "second"))
     assert first.read_bytes() == second.read_bytes()
+
+
+def test_a_second_run_embeds_nothing(clap, tmp_path, monkeypatch):
+    run(tmp_path / "first", "--clap-model", clap, "--store", tmp_path / "kept")
+    for method in ("embed_audio", "embed_texts", "prepare"):
+        monkeypatch.setattr(networks.Clap, method, lambda self, items: pytest.fail("embedded again"))
+    run(tmp_path / "second", "--clap-model", clap, "--store", tmp_path / "kept", "--threshold", 0.2)
+    np.testing.assert_array_equal(similarities(tmp_path / "first"), similarities(tmp_path / "second"))
 
 
 def test_lower_precision_is_recorded_and_close(clap, tmp_path):

@@ -18,7 +18,7 @@ class ScorerOptions:
     """What scores: a server's address, a model of this process, or neither for the sham scorer.
 
     model: the name of a model, or what a server calls its own. batch_size: clips at a time. max_seconds: the longest
-    piece that a model hears at once.
+    piece that a model hears at once. store: the folder of embeddings that models of this process made.
     """
 
     endpoint: str | None = None
@@ -29,6 +29,7 @@ class ScorerOptions:
     dtype: str = "float32"
     batch_size: int = 16
     max_seconds: float | None = None
+    store: Path = Path("benchmark_outputs/embeddings")
 
     @property
     def address(self) -> str | None:

@@ -14,7 +14,6 @@ from earmark.audio_text.questions import TIED, Questions, labels_path, load_ques
 from earmark.audio_text.schema import BenchmarkSummary
 from earmark.audio_text.scorers import Answer
 from earmark.audio_text.scorers.select import (
-    MAX_EMBEDDINGS_REPLY,
     Model,
     embeddings_model,
     endpoint_model,
@@ -24,6 +23,7 @@ from earmark.audio_text.scorers.select import (
 from earmark.cli import Invocation
 from earmark.errors import EarmarkError, MissingError, shown_path
 from earmark.files.atomic import locked, write_together
+from earmark.models import embeddings_api
 from earmark.models.http import MAX_REPLY, Client, StoppedError
 from earmark.models.journal import Journal
 from earmark.report.provenance import data_hash, exclusions, parameters_hash, provenance, shown_url
@@ -152,7 +152,7 @@ def served_model(
         server.retries,
         server.max_wait,
         token=server.token,
-        max_reply=MAX_EMBEDDINGS_REPLY if scorer.embeddings_endpoint else MAX_REPLY,
+        max_reply=embeddings_api.MAX_REPLY if scorer.embeddings_endpoint else MAX_REPLY,
     )
     with Journal(journal_path) as journal:
         if len(journal):

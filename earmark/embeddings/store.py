@@ -1,12 +1,13 @@
 """Clips → embeddings, each made once: what is in the store is read, the rest is embedded and kept."""
 
+import contextlib
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from itertools import islice
+from hashlib import sha256
 from pathlib import Path
-from threading import Lock
+from threading import Lock, RLock
 from typing import Any, Generic, TypeVar
 
 import numpy as np
@@ -16,7 +17,7 @@ from earmark.audio.decode import heard
 from earmark.embeddings.content_hashes import ContentHashes
 from earmark.embeddings.shards import Array, Layout, Shelf
 from earmark.errors import EarmarkError, shown_cause
-from earmark.models.batching import Careful
+from earmark.models.batching import AdaptiveBatches, in_batches
 from earmark.models.embedding import Embedding
 from earmark.models.encoders.base import EmbeddingError, Encoder, same, wrong
 from earmark.models.encoders.output import PLAIN, View
@@ -53,8 +54,9 @@ class EmbeddingStore:
         clip has as many rows as its length gives, frames or crops, (rows, d): always float32, and what is on the disk
         to the last bit, the first time too. Clips of the same content are embedded once. batch_size: clips, or crops,
         that the encoder hears at once; halved for good when the accelerator's memory does not suffice. decoders:
-        threads that hash, decode and prepare ahead of the encoder. At most decoders + 3 · batch_size clips are held
-        at a time. audio_root: what the ids of embeddings made elsewhere are relative to.
+        threads that hash, decode and prepare ahead of the encoder. At most decoders + 3 · batch_size pieces are held
+        at a time, and what decoders + 1 clips have beyond that. audio_root: what the ids of embeddings made elsewhere
+        are relative to.
         Raises EarmarkError for a view that the encoder cannot give, EmbeddingError at the end where an encoder gives
         two or more different clips one and the same vector, and passes on what ends a run: no permission, a server
         that stays away, a full disk.
@@ -71,6 +73,27 @@ class EmbeddingStore:
                 yield from _Run[C](encoder, view, shelf, contents, batch_size).all(paths, decoders)
         finally:
             contents.close()
+
+    def embed_texts(
+        self, identity: str, texts: Sequence[str], embed: Callable[[Sequence[str]], Array], batch_size: int = 16
+    ) -> dict[str, Embedding]:
+        """{sentence: its numbers, as the model gave them, or what is wrong}; each is embedded once, ever.
+
+        identity: names the model's weights and settings. embed: n sentences → (n, d).
+        """
+        keys = {text: sha256(text.encode()).hexdigest() for text in texts}
+        with Shelf(self.root / f"{identity}-texts", {"identity": identity}, Layout(False, "<f4")) as shelf:
+            known = {text: shelf.get(key) for text, key in keys.items()}
+            new = sorted((text for text, vector in known.items() if vector is None), key=len)  # those share batches
+            adaptive = AdaptiveBatches(embed, batch_size, lambda rows: _faultless(rows, shelf.dimension))
+            found: dict[str, Embedding] = {}
+            for batch in in_batches(new, batch_size):
+                embedded = dict(zip(batch, adaptive(batch), strict=True))
+                good = {keys[text]: one.vector for text, one in embedded.items() if one.vector is not None}
+                if good:
+                    shelf.add(list(good), list(good.values()))
+                found |= embedded
+        return {text: Embedding(vector) if vector is not None else found[text] for text, vector in known.items()}
 
     def folder(self, encoder: Encoder, view: View = PLAIN) -> Path:
         """Where what was asked of an encoder is."""
@@ -108,6 +131,11 @@ class _Job(Generic[C]):
     vector: Array | None = None
     error: str = ""
 
+    @property
+    def pieces(self) -> int:
+        """How many inputs for the encoder it holds."""
+        return len(self.prepared or ())
+
 
 class _Run(Generic[C]):
     """One pass over clips. Threads hash, decode and prepare; the caller's thread runs the encoder and writes."""
@@ -115,7 +143,7 @@ class _Run(Generic[C]):
     def __init__(self, encoder: Encoder, view: View, shelf: Shelf, contents: ContentHashes, batch_size: int) -> None:
         self._encoder, self._view, self._shelf = encoder, view, shelf
         self._contents, self._batch_size = contents, batch_size
-        self._careful = Careful(self._rows, batch_size, self._checked)
+        self._in_batches = AdaptiveBatches(self._rows, batch_size, self._checked)
         self._width = shelf.dimension
         self._claimed: set[str] = set()
         self._claims = Lock()
@@ -126,20 +154,18 @@ class _Run(Generic[C]):
 
     def all(self, paths: Sequence[C], decoders: int) -> Iterator[tuple[C, Embedding]]:
         batch: list[_Job[C]] = []
-        pool = ThreadPoolExecutor(decoders, thread_name_prefix="decoder")
-        try:
-            for job in _ahead(pool, self._prepare, paths, decoders + 2 * self._batch_size):
+        ahead = _Ahead(self._prepare, paths, decoders, decoders + 2 * self._batch_size)
+        with contextlib.closing(iter(ahead)) as jobs:
+            for job in jobs:
                 if job.prepared is not None:
                     batch.append(job)
-                    if len(batch) == self._batch_size:
+                    if sum(job.pieces for job in batch) >= self._batch_size:
                         yield from self._embed(batch)
                         batch = []
                 else:
                     yield from self._settle(job)
             if batch:
                 yield from self._embed(batch)
-        finally:
-            pool.shutdown(cancel_futures=True)
         self._variety.require()
 
     def _prepare(self, path: C) -> _Job[C]:
@@ -160,7 +186,7 @@ class _Run(Generic[C]):
         except EarmarkError:
             raise
         except Exception as error:  # whatever an extractor raises, the other clips go on
-            job.error = f"cannot be prepared for the encoder ({shown_cause(error)})"
+            job.error = f"cannot be prepared for the model ({shown_cause(error)})"
         return job
 
     def _claim(self, content: str) -> bool:
@@ -188,7 +214,7 @@ class _Run(Generic[C]):
 
     def _embed(self, batch: Sequence[_Job[C]]) -> Iterator[tuple[C, Embedding]]:
         """Through the encoder, onto the disk, and only then to the caller."""
-        heard_pieces = iter(self._careful([piece for job in batch for piece in job.prepared or []]))
+        heard_pieces = iter(self._in_batches([piece for job in batch for piece in job.prepared or []]))
         found = [self._joined([next(heard_pieces) for _ in job.prepared or []]) for job in batch]
         good = [(job.content, one.vector) for job, one in zip(batch, found, strict=True) if one.vector is not None]
         if good:
@@ -212,21 +238,21 @@ class _Run(Generic[C]):
             )
 
     def _joined(self, pieces: Sequence[Embedding]) -> Embedding:
-        """A clip's rows, one for each crop; without crops the one piece is all there is."""
-        if self._view.crop_seconds is None:
-            return pieces[0]
+        """A clip's rows, one for each crop, or one for all of its pieces."""
         rows = [piece.vector for piece in pieces if piece.vector is not None]
         if len(rows) == len(pieces):
-            return Embedding(np.stack(rows))
+            return Embedding(self._encoder.joined(rows, self._view))
         number, error = next((i, piece.error) for i, piece in enumerate(pieces, 1) if piece.error)
-        return Embedding(None, f"crop {number} of {len(pieces)}: {error}")
+        if self._view.crop_seconds is not None:
+            return Embedding(None, f"crop {number} of {len(pieces)}: {error}")
+        return Embedding(None, f"window {number} of {len(pieces)}: {error}" if len(pieces) > 1 else error)
 
     def _answers(self, job: _Job[C], found: Embedding) -> Iterator[tuple[C, Embedding]]:
         for path in (job.path, *self._waiting.pop(job.content, [])):
             yield path, _named(path, found)
 
     def _rows(self, prepared: Sequence[Any]) -> Any:
-        """An array for each piece; Careful asks for nothing but that they can be counted through."""
+        """An array for each piece; AdaptiveBatches asks for nothing but that they can be counted through."""
         try:
             return self._encoder.view_prepared(prepared, self._view)
         except (EarmarkError, RuntimeError, ValueError, MemoryError):
@@ -276,15 +302,55 @@ class _Variety:
             )
 
 
+def _faultless(rows: Array, dimension: int | None) -> Embedding:
+    fault = wrong(rows, dimension)
+    return Embedding(None, fault) if fault else Embedding(rows.astype(np.float32))
+
+
 def _named(path: Clip, found: Embedding) -> Embedding:
     return Embedding(None, f"{shown_clip(path)}: {found.error}") if found.error else found
 
 
-def _ahead(pool: ThreadPoolExecutor, work: Callable[[C], _Job[C]], paths: Sequence[C], most: int) -> Iterator[_Job[C]]:
-    """The work on each path in order, at most so many of them begun and not taken."""
-    remaining = iter(paths)
-    begun: deque[Future[_Job[C]]] = deque(pool.submit(work, path) for path in islice(remaining, most))
-    while begun:
-        job = begun.popleft().result()
-        begun.extend(pool.submit(work, path) for path in islice(remaining, 1))
-        yield job
+class _Ahead(Generic[C]):
+    """The work on each path, in order, done by threads ahead of the caller.
+
+    At any time, `workers` paths are being worked on, unless so many clips or pieces (`most`) are ready and not taken.
+    """
+
+    def __init__(self, work: Callable[[C], _Job[C]], paths: Sequence[C], workers: int, most: int) -> None:
+        self._work, self._remaining, self._workers, self._most = work, iter(paths), workers, most
+        self._pool = ThreadPoolExecutor(workers, thread_name_prefix="decoder")
+        self._begun: deque[Future[_Job[C]]] = deque()
+        self._working = self._ready = 0
+        self._lock = RLock()
+
+    def __iter__(self) -> Generator[_Job[C], None, None]:
+        try:
+            self._begin()
+            while self._begun:
+                job = self._begun.popleft().result()
+                with self._lock:
+                    self._ready -= max(1, job.pieces)
+                self._begin()
+                yield job
+        finally:
+            with self._lock:
+                self._remaining = iter(())
+            self._pool.shutdown(cancel_futures=True)
+
+    def _begin(self) -> None:
+        with self._lock:
+            while self._working < self._workers and self._ready < self._most:
+                if (path := next(self._remaining, None)) is None:
+                    return
+                self._working += 1
+                self._begun.append(future := self._pool.submit(self._work, path))
+                future.add_done_callback(self._done)
+
+    def _done(self, future: Future[_Job[C]]) -> None:
+        if future.cancelled() or future.exception() is not None:
+            return
+        with self._lock:
+            self._working -= 1
+            self._ready += max(1, future.result().pieces)
+        self._begin()

@@ -1,14 +1,57 @@
-"""Batches for a model whose accelerator may have too little memory, or that fails on some of them."""
+"""Batches for a model: cut to its window, of one length, as large as the accelerator's memory allows."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from earmark.errors import shown_cause
-from earmark.models.audio_text.networks import Array, out_of_memory, release_memory
 from earmark.models.embedding import Embedding, checked
+from earmark.models.torch_runtime import out_of_memory, release_memory
+
+Array = NDArray[np.float32]
 
 
-class Careful:
+def windows(waveform: Array, rate: int, seconds: float | None) -> list[Array]:
+    """A waveform cut into the fewest pieces of at most `seconds`, whose lengths differ by one sample at most.
+
+    >>> [len(piece) for piece in windows(np.zeros(25, dtype=np.float32), rate=1, seconds=10)]
+    [9, 8, 8]
+    """
+    longest = max(1, len(waveform) if seconds is None else round(seconds * rate))
+    return np.array_split(waveform, max(1, -(-len(waveform) // longest)))
+
+
+def in_batches(items: Sequence[Any], size: int) -> Iterator[Sequence[Any]]:
+    """Items in their order, `size` at a time."""
+    return (items[start : start + size] for start in range(0, len(items), size))
+
+
+def each_by_length(
+    items: Sequence[Any], length: Callable[[Any], Any], run: Callable[[Sequence[Any]], Sequence[Array]]
+) -> list[Array]:
+    """An array for each item, in the order of the items, where only items of one length are run together."""
+    groups: dict[Any, list[int]] = {}
+    for i, item in enumerate(items):
+        groups.setdefault(length(item), []).append(i)
+    found = {i: one for group in groups.values() for i, one in zip(group, run([items[i] for i in group]), strict=True)}
+    return [found[i] for i in range(len(items))]
+
+
+def by_length(items: Sequence[Any], length: Callable[[Any], Any], embed: Callable[[Sequence[Any]], Array]) -> Array:
+    """Embeddings in the order of the items, where only items of one length are embedded together."""
+    return joined([one[None] for one in each_by_length(items, length, lambda group: list(embed(group)))])
+
+
+def joined(batches: Sequence[Array]) -> Array:
+    """Batches of embeddings as one; ValueError where their dimensions differ."""
+    if len({batch.shape[1:] for batch in batches}) > 1:
+        raise ValueError("the model gave embeddings of different dimensions")
+    return np.concatenate(batches)
+
+
+class AdaptiveBatches:
     """Embeds batches; one that the accelerator has no memory for is halved, and so are all after it."""
 
     def __init__(

@@ -1,12 +1,65 @@
-"""Embeddings in the replies of servers, in the shape of OpenAI and infinity: {"data": [{"index", "embedding"}]}."""
+"""Servers that embed audio or text, in the shape of OpenAI and infinity.
+
+Request   {"model", "input": […], "modality": "audio" or "text", "encoding_format": "float" or "base64"}
+Reply     {"data": [{"index", "embedding"}]}
+"""
 
 import base64
-from typing import Any
+import io
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
 
 import numpy as np
+import soundfile
+from numpy.typing import NDArray
 
 from earmark.models.embedding import Vector
-from earmark.models.http import RefusedError, shown
+from earmark.models.http import Client, RefusedError, shown
+
+Modality = Literal["audio", "text"]
+EncodingFormat = Literal["float", "base64"]
+MAX_REPLY = 1 << 26  # 32 embeddings of 65,536 dimensions as numbers
+
+
+@dataclass(frozen=True)
+class EmbeddingsServer:
+    """A server that embeds. model: what it calls its model. encoding_format: how numbers come back."""
+
+    client: Client
+    model: str = "default"
+    encoding_format: EncodingFormat = "base64"
+
+    def embed(self, inputs: Sequence[str], modality: Modality) -> list[Vector]:
+        """The embeddings of sentences, or of clips as data URIs, in one request and in their order.
+
+        Raises PassingError, RefusedError and UnauthorisedError as `Client.post`; RefusedError for a reply that does not
+        hold as many embeddings.
+        """
+        body = {
+            "model": self.model,
+            "input": list(inputs),
+            "modality": modality,
+            "encoding_format": self.encoding_format,
+        }
+        return vectors_in(self.client.post(json.dumps(body).encode()), len(inputs))
+
+
+def data_uri(content: bytes, kind: str) -> str:
+    """A file as the text that a request holds. kind: its media type.
+
+    >>> data_uri(b"RIFF", "audio/wav")
+    'data:audio/wav;base64,UklGRg=='
+    """
+    return f"data:{kind};base64,{base64.b64encode(content).decode('ascii')}"
+
+
+def wav_bytes(waveform: NDArray[Any], rate: int) -> bytes:
+    """A mono waveform in [−1, 1], or of 16-bit numbers, as a 16-bit wav file."""
+    wav = io.BytesIO()
+    soundfile.write(wav, waveform, rate, format="WAV", subtype="PCM_16")
+    return wav.getvalue()
 
 
 def vectors_in(reply: Any, n: int) -> list[Vector]:

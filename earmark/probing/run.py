@@ -14,7 +14,6 @@ from earmark.audio.clips import file_stamp
 from earmark.embeddings.store import PREPROCESSING
 from earmark.errors import EarmarkError, MissingError, shown_path
 from earmark.files.atomic import locked
-from earmark.models.audio_text.loading import usable_device
 from earmark.models.encoders.base import Encoder
 from earmark.models.encoders.conformance.encoder_under_test import Subject
 from earmark.models.encoders.conformance.requirements import Outcome, hop, neighbours
@@ -22,6 +21,7 @@ from earmark.models.encoders.conformance.runner import LONGEST
 from earmark.models.encoders.from_options import loaded_encoder
 from earmark.models.encoders.options import EncoderOptions
 from earmark.models.encoders.precomputed import GivenEmbeddings
+from earmark.models.torch_runtime import usable_device
 from earmark.probing.features import FOLLOWED, STRICT, XARES
 from earmark.probing.heads.batched import missing
 from earmark.probing.jobs import Job, failed, in_processes, known_task, one_by_one

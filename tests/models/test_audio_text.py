@@ -20,8 +20,9 @@ from hypothesis import strategies as st
 from transformers import ClapFeatureExtractor
 
 from earmark.errors import MissingError
-from earmark.models.audio_text.loading import SHORTCUTS, AudioTextModel, load_clap, load_model, weights_hash, windows
+from earmark.models.audio_text.loading import SHORTCUTS, AudioTextModel, load_clap, load_model, weights_hash
 from earmark.models.audio_text.networks import log_mel
+from earmark.models.batching import windows
 from tests.models import tiny
 
 ROOT = Path(__file__).resolve().parents[2]

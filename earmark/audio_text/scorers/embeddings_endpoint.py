@@ -1,32 +1,26 @@
-"""A model behind an address that embeds clips and sentences, in the shape of OpenAI and infinity.
+"""A model behind an address that embeds clips and sentences (see `models.embeddings_api`).
 
-Request   {"model", "input": […], "modality": "audio" or "text", "encoding_format": "float" or "base64"}
-Reply     {"data": [{"index", "embedding"}]}
+What it gave is kept in the journal of the run alone, not in the store of embeddings: which weights a server holds is
+not known here, and those of a model in training change from run to run.
 """
 
 import base64
-import io
-import json
 import mimetypes
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
-from typing import Any, Literal
-
-import soundfile
+from typing import Any
 
 from earmark.audio.decode import AudioError, read_audio
 from earmark.audio_text.scorers import Answer, Question
 from earmark.audio_text.scorers.cosine import answers, unique_clips, unique_texts
 from earmark.audio_text.scorers.parallel import in_parallel
 from earmark.models.embedding import Embedding, Vector, checked
-from earmark.models.embeddings_api import from_base64, vectors_in
+from earmark.models.embeddings_api import EmbeddingsServer, EncodingFormat, Modality, data_uri, from_base64, wav_bytes
 from earmark.models.http import Client, PassingError, RefusedError
 from earmark.models.journal import Journal, journal_key
 
-Modality = Literal["audio", "text"]
-EncodingFormat = Literal["float", "base64"]
 MAX_BATCH = 32
 
 
@@ -58,6 +52,10 @@ class EmbeddingsEndpointScorer:
     sample_rate: int | None = None
     encoding_format: EncodingFormat = "base64"
     max_consecutive_failures: int = 20
+
+    @property
+    def _server(self) -> EmbeddingsServer:
+        return EmbeddingsServer(self.client, self.model, self.encoding_format)
 
     def __call__(self, questions: Sequence[Question]) -> Iterator[tuple[int, Answer]]:
         """Answers as clips come in, after the sentences. Raises as `EndpointScorer`."""
@@ -107,10 +105,9 @@ class EmbeddingsEndpointScorer:
         if self.sample_rate is None:
             kind, content = mimetypes.guess_type(clip.name)[0] or "audio/mpeg", clip.read_bytes()
         else:
-            wav = io.BytesIO()
-            soundfile.write(wav, read_audio(clip, self.sample_rate), self.sample_rate, format="WAV", subtype="PCM_16")
-            kind, content = "audio/wav", wav.getvalue()
-        return f"data:{kind};base64,{base64.b64encode(content).decode('ascii')}"
+            waveform = read_audio(clip, self.sample_rate)
+            kind, content = "audio/wav", wav_bytes(waveform, self.sample_rate)
+        return data_uri(content, kind)
 
     def _key(self, modality: Modality, text: str) -> str:
         return journal_key(sha256(text.encode()).hexdigest(), modality, self.client.url, self.model)
@@ -118,14 +115,8 @@ class EmbeddingsEndpointScorer:
     def _ask(self, modality: Modality, inputs: dict[int, str], errors: dict[int, str]) -> Iterator[tuple[int, Vector]]:
         if not inputs:
             return
-        body = {
-            "model": self.model,
-            "input": list(inputs.values()),
-            "modality": modality,
-            "encoding_format": self.encoding_format,
-        }
         try:
-            vectors = vectors_in(self.client.post(json.dumps(body).encode()), len(inputs))
+            vectors = self._server.embed(list(inputs.values()), modality)
         except PassingError as error:
             errors.update(dict.fromkeys(inputs, str(error)))
         except RefusedError as error:

@@ -12,8 +12,6 @@ from earmark.audio_text.scorers.sham import score_sham
 from earmark.models.http import Client, Traffic
 from earmark.models.journal import Journal
 
-MAX_EMBEDDINGS_REPLY = 1 << 26  # 32 embeddings of 65,536 dimensions as numbers
-
 
 @dataclass(frozen=True)
 class Model:
@@ -57,6 +55,7 @@ def embeddings_model(client: Client, journal: Journal, options: ScorerOptions, s
 def in_process_model(options: ScorerOptions) -> Model:
     """A model in this process, from a folder, the hub, or a shortcut."""
     from earmark.audio_text.scorers.in_process import InProcessScorer
+    from earmark.embeddings.store import EmbeddingStore
     from earmark.models.audio_text.loading import load_model
 
     name, clap = options.clap_model or options.model or "", options.clap_model is not None
@@ -64,7 +63,9 @@ def in_process_model(options: ScorerOptions) -> Model:
     described = loaded.description
     weights = described.get("weights_sha256") or described.get("revision") or "unknown"
     identity = f"{described['model']}-{weights[:8]}"
-    return Model("in-process", InProcessScorer(loaded, batch_size=options.batch_size), identity, described)
+    return Model(
+        "in-process", InProcessScorer(loaded, EmbeddingStore(options.store), options.batch_size), identity, described
+    )
 
 
 def _short_hash(text: str) -> str:

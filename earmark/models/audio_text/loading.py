@@ -12,8 +12,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
-import numpy as np
-
 from earmark.errors import MissingError, shown_cause
 from earmark.files.hashing import contents_hash
 from earmark.models.audio_text.networks import (
@@ -22,13 +20,11 @@ from earmark.models.audio_text.networks import (
     Prepared,
     SentenceTransformerModel,
     VoiceClap,
-    library,
     log_mel,
     settle,
 )
+from earmark.models.torch_runtime import WEIGHTS, complete_model, library, precision, quiet_transformers, usable_device
 
-DTYPES = ("float32", "bfloat16", "float16")
-WEIGHTS = (".safetensors", ".bin", ".pt", ".pth")
 VOICECLAP_RATE = 16_000
 VOICECLAP_SECONDS = 30.0  # its encoder is of Whisper's kind, which hears so much at once
 
@@ -52,16 +48,6 @@ class AudioTextModel(Protocol):
 
     def embed_texts(self, texts: Sequence[str]) -> Array:
         """(n, d) embeddings of n sentences, each the same whatever its neighbours are."""
-
-
-def windows(waveform: Array, rate: int, seconds: float | None) -> list[Array]:
-    """A waveform cut into the fewest pieces of at most `seconds`, whose lengths differ by one sample at most.
-
-    >>> [len(piece) for piece in windows(np.zeros(25, dtype=np.float32), rate=1, seconds=10)]
-    [9, 8, 8]
-    """
-    longest = max(1, len(waveform) if seconds is None else round(seconds * rate))
-    return np.array_split(waveform, max(1, -(-len(waveform) // longest)))
 
 
 def load_model(
@@ -151,22 +137,6 @@ def _loader(name: str) -> Loader:
     return load_voiceclap_small if "auto_map" in config else load_sentence_transformer
 
 
-def usable_device(device: str, dtype: str) -> str:
-    """The device that `auto` stands for; MissingError for one that is not there or a dtype that is not known."""
-    torch = library("torch")
-    if dtype not in DTYPES:
-        raise MissingError(f"dtype {dtype!r} is not one of {', '.join(DTYPES)}.")
-    if device == "auto":
-        return "cuda" if torch.cuda.is_available() else "cpu"
-    try:
-        torch.empty(1, device=device)
-    except (RuntimeError, AssertionError, NotImplementedError) as error:  # torch's three ways to say no
-        raise MissingError(
-            f"device {device!r} cannot be used here ({shown_cause(error)}); `auto` takes a GPU where there is one."
-        ) from error
-    return device
-
-
 @contextlib.contextmanager
 def _loading(name: str, what: str) -> Iterator[None]:
     """Turn whatever goes wrong while a model is loaded into one sentence, and keep its chatter off stdout."""
@@ -186,36 +156,6 @@ def _loading(name: str, what: str) -> Iterator[None]:
             else f"{name}: is no folder here and did not come from the Hugging Face hub as {what} "
             f"({shown_cause(error)}); check the name and the connection, or download the model and give its folder."
         ) from error
-
-
-@contextlib.contextmanager
-def quiet_transformers() -> Iterator[None]:
-    """transformers without progress bars and warnings, for a while."""
-    logging = library("transformers").utils.logging
-    verbosity, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        logging.set_verbosity(verbosity)
-        if bars:
-            logging.enable_progress_bar()
-
-
-def complete_model(kind: Any, name: str, **options: Any) -> Any:
-    """A transformers model all of whose parameters are in the checkpoint: absent ones would be drawn at random."""
-    network, loaded = kind.from_pretrained(name, output_loading_info=True, **options)
-    absent = sorted({parameter for parameter, _ in network.named_parameters()} & set(loaded["missing_keys"]))
-    if absent:
-        raise ValueError(f"the weights lack {len(absent)} of its parameters, such as {absent[0]}")
-    return network
-
-
-def precision(dtype: str) -> dict[str, Any]:
-    """The option that loads weights in a precision; transformers 5 renamed it."""
-    version = int(library("transformers").__version__.split(".")[0])
-    return {"dtype" if version >= 5 else "torch_dtype": getattr(library("torch"), dtype)}
 
 
 def _trusted(name: str) -> bool:

@@ -1,13 +1,13 @@
 """Three kinds of models that embed audio and text, and what each needs so that neighbours in a batch do not matter.
 
-`audio_text` loads them. torch is imported only once a model is wanted: the rest of the project works without it.
+`loading` loads them. torch is imported only once a model is wanted: the rest of the project works without it.
 """
 
 import contextlib
 import inspect
 import re
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -15,18 +15,14 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import csr_array
 
-from earmark import optional
+from earmark.models.batching import by_length
+from earmark.models.torch_runtime import library
 
 Array = NDArray[np.float32]
 Prepared = Any  # what a model makes of a piece of audio on the CPU
 LOOKS_LIKE_A_FILE = re.compile(r"://|^data:|\.\w{2,4}$")
 FRAMES = 64  # of a spectrogram at once: as many as a core's cache holds
 Item = TypeVar("Item")
-
-
-def library(name: str) -> Any:
-    """A module of the extra `clap`. Raises MissingError where the extra is not installed."""
-    return optional.library(name, "--extra clap", "A model that runs here")
 
 
 @dataclass
@@ -175,27 +171,6 @@ def settle(module: Any, arguments: tuple[Any, ...]) -> None:
             features[name] = torch.zeros_like(value)
         elif torch.is_tensor(value) and value.is_floating_point():
             features[name] = value.to(dtype)
-
-
-def out_of_memory(error: BaseException) -> bool:
-    """Whether an error says that the accelerator's memory is full."""
-    return any(kind.__name__ == "OutOfMemoryError" for kind in type(error).__mro__)
-
-
-def release_memory() -> None:
-    """Give memory that torch keeps for later back to the accelerator."""
-    torch = library("torch")
-    if torch.cuda.is_available():
-        torch.cuda.empty_cache()
-
-
-def by_length(items: Sequence[Item], length: Callable[[Item], int], embed: Callable[[Sequence[Item]], Array]) -> Array:
-    """Embeddings in the order of the items, where only items of one length are embedded together."""
-    groups: dict[int, list[int]] = {}
-    for i, item in enumerate(items):
-        groups.setdefault(length(item), []).append(i)
-    found = np.concatenate([embed([items[i] for i in group]) for group in groups.values()])
-    return found[np.argsort(np.concatenate(list(groups.values())))]
 
 
 def _array(output: Any) -> Array:

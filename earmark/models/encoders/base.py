@@ -3,7 +3,7 @@
 import json
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from typing import TYPE_CHECKING, Any
@@ -121,6 +121,10 @@ class Encoder(ABC):
         self.require_shape(rows, len(prepared), self.layers if view.layers else 1)
         return list(rows)
 
+    def joined(self, rows: Sequence[Array], view: View) -> Array:
+        """What a clip comes out as, from the rows of its pieces in the order in which `prepare_view` gave them."""
+        return rows[0] if view.crop_seconds is None else np.stack(rows)
+
     def embed(self, waveforms: Sequence[Array]) -> Array:
         """(n, d) float32 embeddings of n mono waveforms at `sample_rate`, each the same whatever its neighbours are.
 
@@ -141,7 +145,8 @@ class Encoder(ABC):
             if fault := wrong(rows, self.width(view)):
                 raise EmbeddingError(f"{self.name}: {fault}")
         ends = np.cumsum([len(clip) for clip in prepared])
-        return [np.vstack(found[end - len(clip) : end]) for clip, end in zip(prepared, ends, strict=True)]
+        clips = (found[end - len(clip) : end] for clip, end in zip(prepared, ends, strict=True))
+        return [np.atleast_2d(self.joined(rows, view)) for rows in clips]
 
     def require_shape(self, found: Array, n: int, layers: int = 1) -> None:
         """Make sure that n vectors came, and learn the dimension from the first ones."""
@@ -186,8 +191,3 @@ def identity(name: str, **parts: Any) -> str:
     text = json.dumps(parts, sort_keys=True, default=str)
     readable = re.sub(r"[^\w.]+", "-", name).strip("-.")[-60:]
     return f"{readable}-{sha256(text.encode()).hexdigest()[:16]}"
-
-
-def in_batches(items: Sequence[Any], size: int) -> Iterator[Sequence[Any]]:
-    """Items in their order, `size` at a time."""
-    return (items[start : start + size] for start in range(0, len(items), size))

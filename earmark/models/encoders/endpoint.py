@@ -1,8 +1,5 @@
-"""A server that embeds audio, in the shape of OpenAI and infinity (see `scorers.embeddings_endpoint`)."""
+"""A server that embeds audio, in the shape of OpenAI and infinity (see `models.embeddings_api`)."""
 
-import base64
-import io
-import json
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from hashlib import sha256
@@ -10,18 +7,16 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import numpy as np
-import soundfile
 
 from earmark.errors import EarmarkError
-from earmark.models.embeddings_api import vectors_in
-from earmark.models.encoders.base import Array, Encoder, identity, in_batches
-from earmark.models.encoders.torch_encoder import joined
+from earmark.models.batching import in_batches, joined
+from earmark.models.embeddings_api import MAX_REPLY, EmbeddingsServer, data_uri, wav_bytes
+from earmark.models.encoders.base import Array, Encoder, identity
 from earmark.models.http import Client, PassingError, RefusedError, StoppedError
 
 RATE = 16_000
 BATCH = 8
 CONCURRENCY = 4
-MAX_REPLY = 1 << 26
 MAX_FAILURES = 5  # requests in a row that failed after all their tries
 
 
@@ -32,7 +27,7 @@ class EndpointEncoder(Encoder):
     """
 
     def __init__(self, client: Client, model: str) -> None:
-        self._client, self._model = client, model
+        self._server = EmbeddingsServer(client, model)
         self._failures = 0
         parts = urlsplit(client.url)
         address = f"{parts.hostname}{f':{parts.port}' if parts.port else ''}{parts.path}"
@@ -43,10 +38,8 @@ class EndpointEncoder(Encoder):
 
     def prepare(self, waveform: Array) -> str:
         """The clip as a data URI."""
-        wav = io.BytesIO()
         samples = np.clip(np.rint(waveform * 32768.0), -32768, 32767).astype(np.int16)
-        soundfile.write(wav, samples, RATE, format="WAV", subtype="PCM_16")
-        return f"data:audio/wav;base64,{base64.b64encode(wav.getvalue()).decode('ascii')}"
+        return data_uri(wav_bytes(samples, RATE), "audio/wav")
 
     def embed_prepared(self, prepared: Sequence[str]) -> Array:
         """Raises ValueError or RuntimeError for clips that get no embedding, StoppedError when nothing gets one."""
@@ -54,9 +47,8 @@ class EndpointEncoder(Encoder):
             return joined(list(pool.map(self._ask, in_batches(prepared, BATCH))))
 
     def _ask(self, clips: Sequence[str]) -> Array:
-        body = {"model": self._model, "input": list(clips), "modality": "audio", "encoding_format": "base64"}
         try:
-            found = vectors_in(self._client.post(json.dumps(body).encode()), len(clips))
+            found = self._server.embed(clips, "audio")
         except PassingError as error:
             self._failures += 1
             if self._failures >= MAX_FAILURES:

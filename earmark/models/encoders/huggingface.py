@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 
 from earmark.errors import MissingError
-from earmark.models.audio_text.loading import complete_model, precision, quiet_transformers, windows
-from earmark.models.audio_text.networks import by_length
+from earmark.models.batching import by_length, each_by_length, windows
 from earmark.models.encoders.base import Array, Encoder, identity
-from earmark.models.encoders.torch_encoder import each_by_length, loading, noise, toolkit, torch_and_device, weights_of
+from earmark.models.encoders.torch_encoder import loading, noise, toolkit, torch_and_device, weights_of
+from earmark.models.torch_runtime import complete_model, precision, quiet_transformers
 
 OPTIONS = "--extra clap"
 
@@ -93,7 +93,7 @@ class HuggingFaceEncoder(Encoder):
 
     def _averaged(self, prepared: Sequence[list[Piece]], embed: Callable[[Sequence[Piece]], Array]) -> Array:
         pieces = [piece for clip in prepared for piece in clip]
-        vectors = iter(by_length(pieces, lambda piece: piece.shape, embed))  # type: ignore[arg-type,return-value]
+        vectors = iter(by_length(pieces, lambda piece: piece.shape, embed))
         found = []
         for clip in prepared:
             own = np.stack([next(vectors) for _ in clip]).astype(np.float64)

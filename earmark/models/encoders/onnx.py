@@ -8,9 +8,9 @@ import numpy as np
 
 from earmark.errors import MissingError, shown_path
 from earmark.files.hashing import files_hash
-from earmark.models.audio_text.networks import by_length
+from earmark.models.batching import by_length, each_by_length, joined
 from earmark.models.encoders.base import Array, Encoder, identity
-from earmark.models.encoders.torch_encoder import each_by_length, framed, joined, loading, pooled, toolkit
+from earmark.models.encoders.torch_encoder import framed, loading, pooled, toolkit
 
 RATE = 16_000  # unless the file's metadata say `sample_rate`
 OPTIONS = "--with onnxruntime"

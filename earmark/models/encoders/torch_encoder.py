@@ -13,10 +13,10 @@ import numpy as np
 
 from earmark import optional
 from earmark.errors import EarmarkError, MissingError, shown_cause
-from earmark.models.audio_text.loading import WEIGHTS, usable_device
-from earmark.models.audio_text.networks import by_length
+from earmark.models.batching import by_length, each_by_length, joined
 from earmark.models.encoders.base import Array, Encoder
 from earmark.models.encoders.output import PLAIN, View
+from earmark.models.torch_runtime import WEIGHTS, usable_device
 
 # A model may lose or gain frames at the edges of a clip (two) or to windows and strides (a tenth); one whose frames
 # differ by more than that from what its hop implies declares a hop that is not its own.
@@ -228,24 +228,6 @@ def pooled(output: Any, n: int) -> Array:
     return found
 
 
-def each_by_length(
-    items: Sequence[Any], length: Callable[[Any], Any], run: Callable[[Sequence[Any]], Sequence[Array]]
-) -> list[Array]:
-    """An array for each item, in the order of the items, where only items of one length are run together."""
-    groups: dict[Any, list[int]] = {}
-    for i, item in enumerate(items):
-        groups.setdefault(length(item), []).append(i)
-    found = {i: one for group in groups.values() for i, one in zip(group, run([items[i] for i in group]), strict=True)}
-    return [found[i] for i in range(len(items))]
-
-
 def noise(seconds: float, rate: int) -> Array:
     """White noise, the same each time, to see what a model makes of audio."""
     return np.random.default_rng(0).normal(0, 0.1, round(seconds * rate)).astype(np.float32)
-
-
-def joined(batches: Sequence[Array]) -> Array:
-    """Batches of embeddings as one; ValueError where their dimensions differ."""
-    if len({batch.shape[1:] for batch in batches}) > 1:
-        raise ValueError("the model gave embeddings of different dimensions")
-    return np.concatenate(batches)

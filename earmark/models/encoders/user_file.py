@@ -24,11 +24,11 @@ import soundfile
 
 from earmark.errors import RUNNING, MissingError, shown_cause, shown_path
 from earmark.files.hashing import files_hash
+from earmark.models.batching import joined
 from earmark.models.encoders.base import Array, Encoder, identity
 from earmark.models.encoders.torch_encoder import (
     HearEncoder,
     XaresEncoder,
-    joined,
     pooled,
     torch_and_device,
     weight_files,

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from earmark.errors import MissingError
 from earmark.metrics.word_error_rate import word_errors
-from earmark.models.audio_text.loading import complete_model, precision, quiet_transformers
+from earmark.models.torch_runtime import complete_model, precision, quiet_transformers
 from earmark.probing.heads.batched import Tensor, generator_of, initial_parameters, torch_library
 from earmark.probing.heads.ctc import Transcription, Utterances, check_splits, share_right
 from earmark.probing.heads.optimise import Recipe, fit, to_numpy

@@ -4,6 +4,7 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from tempfile import TemporaryDirectory, mkdtemp
 
 import numpy as np
 import pytest
@@ -16,10 +17,14 @@ import torch
 
 from earmark.audio_text.scorers import Answer, Question
 from earmark.audio_text.scorers.in_process import InProcessScorer
-from earmark.models.audio_text.loading import AudioTextModel, load_clap, load_model, windows
+from earmark.embeddings.store import EmbeddingStore
+from earmark.models.audio_text.loading import AudioTextModel, load_clap, load_model
 from earmark.models.audio_text.networks import Clap
+from earmark.models.batching import windows
+from earmark.models.encoders.base import EmbeddingError
 from tests.models import tiny
 
+STORES = TemporaryDirectory()
 TEXTS = ("calm", "a voice full of joy", "someone very tired", "loud")
 
 
@@ -69,6 +74,11 @@ def counting(folder: Path, **flags) -> Counting:
     return Counting(load_clap(str(folder), device="cpu", **flags))
 
 
+def scorer(model: AudioTextModel, *settings: int, **further: int) -> InProcessScorer:
+    """With an empty store of its own."""
+    return InProcessScorer(model, EmbeddingStore(Path(mkdtemp(dir=STORES.name))), *settings, **further)
+
+
 def voice(seconds: float, pitch: float, rate: int = 48_000) -> np.ndarray:
     """A hum with some breath, at a pitch that rises."""
     t = np.arange(int(seconds * rate)) / rate
@@ -90,18 +100,18 @@ def questions(clips: list[Path], texts: tuple[str, ...] = TEXTS) -> list[Questio
     return [Question(clip, clip.name, clip.stem, text) for clip in clips for text in texts]
 
 
-def scores(scorer: InProcessScorer, asked: list[Question]) -> dict[tuple[str, str], float]:
+def scores(scoring: InProcessScorer, asked: list[Question]) -> dict[tuple[str, str], float]:
     """{(clip, sentence): similarity}; every question answered once and without an error."""
-    answers = list(scorer(asked))
+    answers = list(scoring(asked))
     assert sorted(i for i, _ in answers) == list(range(len(asked)))
     assert not {answer.error for _, answer in answers} - {""}
     return {(asked[i].stem, asked[i].text): answer.similarity for i, answer in answers}
 
 
-def by_clip(scorer: InProcessScorer, asked: list[Question]) -> dict[str, set[str]]:
+def by_clip(scoring: InProcessScorer, asked: list[Question]) -> dict[str, set[str]]:
     """{clip: the errors of its answers}"""
     found: dict[str, set[str]] = {}
-    for i, answer in scorer(asked):
+    for i, answer in scoring(asked):
         assert (answer.similarity is None) == bool(answer.error)
         assert answer.similarity is None or np.isfinite(answer.similarity)
         found.setdefault(asked[i].clip.name, set()).add(answer.error)
@@ -113,19 +123,19 @@ def test_a_score_is_the_cosine_of_the_two_embeddings(folder, clips):
     waveform, _ = soundfile.read(clips[1], dtype="float32")
     audio, text = model.embed_audio([model.prepare(waveform)])[0], model.embed_texts(["calm"])[0]
     expected = audio @ text / np.linalg.norm(audio) / np.linalg.norm(text)
-    (answer,) = dict(InProcessScorer(model)(questions([clips[1]], ("calm",)))).values()
+    (answer,) = dict(scorer(model)(questions([clips[1]], ("calm",)))).values()
     assert answer.similarity == pytest.approx(expected, abs=1e-6)
 
 
 def test_a_score_depends_on_neither_order_nor_batches_nor_neighbours(model, clips):
-    reference = scores(InProcessScorer(model, batch_size=1), questions(clips))
+    reference = scores(scorer(model, batch_size=1), questions(clips))
     assert len({round(score, 4) for score in reference.values()}) > 20
     rng = np.random.default_rng(0)
     for batch_size, decoders in [(2, 1), (16, 4)]:
         asked = questions(clips)
         rng.shuffle(asked)
-        assert scores(InProcessScorer(model, batch_size, decoders), asked) == pytest.approx(reference, abs=1e-5)
-    assert scores(InProcessScorer(model), questions(clips[4:5], TEXTS[:1])) == pytest.approx(
+        assert scores(scorer(model, batch_size, decoders), asked) == pytest.approx(reference, abs=1e-5)
+    assert scores(scorer(model), questions(clips[4:5], TEXTS[:1])) == pytest.approx(
         {key: reference[key] for key in [(clips[4].stem, TEXTS[0])]}, abs=1e-5
     )
 
@@ -133,17 +143,17 @@ def test_a_score_depends_on_neither_order_nor_batches_nor_neighbours(model, clip
 @pytest.mark.parametrize("batch_size", [1, 4])
 def test_a_run_repeats_to_the_last_bit(model, clips, batch_size):
     asked = questions(clips[1:6])
-    first = scores(InProcessScorer(model, batch_size, decoders=3), asked)
-    assert scores(InProcessScorer(model, batch_size, decoders=1), asked) == first
+    first = scores(scorer(model, batch_size, decoders=3), asked)
+    assert scores(scorer(model, batch_size, decoders=1), asked) == first
 
 
 def test_25_seconds_are_the_mean_of_three_windows_and_the_same_every_time(tmp_path):
     model = load_clap(str(tiny.clap(tmp_path / "model", seconds=10)), device="cpu")
     soundfile.write(tmp_path / "long.wav", waveform := voice(25, 90, 16_000), 16_000, subtype="FLOAT")
     soundfile.write(tmp_path / "first.wav", waveform[: 25 * 16_000 // 3], 16_000, subtype="FLOAT")
-    runs = [scores(InProcessScorer(model), questions([tmp_path / "long.wav"])) for _ in range(2)]
+    runs = [scores(scorer(model), questions([tmp_path / "long.wav"])) for _ in range(2)]
     assert runs[0] == runs[1]
-    first = scores(InProcessScorer(model), questions([tmp_path / "first.wav"]))
+    first = scores(scorer(model), questions([tmp_path / "first.wav"]))
     assert abs(runs[0]["long", "calm"] - first["first", "calm"]) > 1e-4
 
     from earmark.audio.decode import read_audio
@@ -162,7 +172,7 @@ def test_sample_rate_and_channels_of_the_file_hardly_matter(model, tmp_path):
     soundfile.write(tmp_path / "a_8k.wav", sound, 8_000, subtype="FLOAT")
     soundfile.write(tmp_path / "b_8k_stereo.wav", np.column_stack([sound, sound]), 8_000, subtype="FLOAT")
     soundfile.write(tmp_path / "c_48k.wav", voice(1.5, 200, 48_000), 48_000, subtype="FLOAT")
-    found = scores(InProcessScorer(model), questions(sorted(tmp_path.glob("*.wav"))))
+    found = scores(scorer(model), questions(sorted(tmp_path.glob("*.wav"))))
     for text in TEXTS:
         assert found["b_8k_stereo", text] == pytest.approx(found["a_8k", text], abs=1e-5)
         assert -1 <= found["c_48k", text] <= 1
@@ -177,7 +187,7 @@ def test_broken_clips_fail_alone_and_by_name(model, clips, tmp_path):
     soundfile.write(tmp_path / "nan.wav", np.full(4_800, np.nan), 48_000, subtype="FLOAT")
     bad = [tmp_path / name for name in ("truncated.wav", "prose.mp3", "silent.wav", "nan.wav", "absent.wav")]
     mixed = [clips[0], *bad[:3], clips[1], clips[2], *bad[3:]]
-    found = by_clip(InProcessScorer(model, batch_size=2), questions(mixed))
+    found = by_clip(scorer(model, batch_size=2), questions(mixed))
     assert {name for name, errors in found.items() if errors == {""}} == {clip.name for clip in clips[:3]}
     for name, words in [
         ("truncated.wav", "ends after"),
@@ -196,7 +206,7 @@ def test_an_embedding_that_is_not_finite_is_an_error_that_names_the_clip(folder,
     model = load_clap(str(folder), device="cpu")
     with torch.no_grad():
         model.network.audio_projection.linear2.bias.fill_(float("nan"))
-    found = by_clip(InProcessScorer(model), questions(clips[:2]))
+    found = by_clip(scorer(model), questions(clips[:2]))
     assert found == {clip.name: {f"{clip.name}: the embedding is not finite"} for clip in clips[:2]}
 
 
@@ -204,22 +214,62 @@ def test_work_and_memory_grow_with_clips_plus_sentences_not_with_their_product(f
     model = counting(folder, max_seconds=0.25)
     texts = tuple(f"sentence number {i}" for i in range(30))
     asked = questions(clips, texts)
-    assert len(scores(InProcessScorer(model, batch_size=2, decoders=2), asked)) == 270
+    assert len(scores(scorer(model, batch_size=2, decoders=2), asked)) == 270
     assert model.texts == 30
     assert model.prepared == model.embedded == 2 + 8 + 20 + 4 + 4 + 14 + 8 + 3 + 4
-    assert model.most_alive <= (2 + 2) * 2
+    assert model.most_alive <= most_alive(2, 2, longest=20)
+
+
+def most_alive(batch_size: int, decoders: int, longest: int) -> int:
+    """The bound that the store states, for clips of at most so many windows."""
+    return decoders + 3 * batch_size + (decoders + 1) * (longest - 1)
+
+
+def test_prepared_pieces_of_many_clips_are_bounded(folder, tmp_path):
+    for i in range(40):
+        soundfile.write(tmp_path / f"{i:02d}.wav", voice(1.25, 100 + i, 16_000), 16_000)
+    model = counting(folder, max_seconds=0.25)
+    scores(scorer(model, 4, 2), questions(sorted(tmp_path.glob("*.wav")), ("calm",)))
+    assert model.prepared == 200
+    assert 4 < model.most_alive <= most_alive(4, 2, longest=5)
+
+
+def test_a_second_run_reads_clips_and_sentences_from_the_store(folder, clips, tmp_path):
+    first, second = counting(folder), counting(folder)
+    expected = scores(InProcessScorer(first, EmbeddingStore(tmp_path)), questions(clips))
+    assert scores(InProcessScorer(second, EmbeddingStore(tmp_path)), questions(clips)) == expected
+    assert (first.embedded, first.texts) == (12, 4)
+    assert (second.prepared, second.embedded, second.texts) == (0, 0, 0)
+
+
+def test_another_window_or_checkpoint_has_embeddings_of_its_own(folder, clips, tmp_path):
+    other = tiny.clap(tmp_path / "other", seed=1)
+    models = [counting(folder), counting(folder, max_seconds=0.25), counting(other), counting(folder, dtype="bfloat16")]
+    for model in models:
+        scores(InProcessScorer(model, EmbeddingStore(tmp_path / "store")), questions(clips[:2]))
+        assert model.embedded > 0 and model.texts == 4
+
+
+def test_a_model_that_gives_all_clips_one_embedding_is_an_error(folder, clips):
+    model = load_clap(str(folder), device="cpu")
+    with torch.no_grad():
+        last = model.network.audio_projection.linear2
+        last.weight.fill_(0)
+        last.bias.copy_(torch.arange(len(last.bias)))
+    with pytest.raises(EmbeddingError, match="one and the same embedding for all 9 different clips"):
+        list(scorer(model)(questions(clips)))
 
 
 @pytest.mark.parametrize(("batch_size", "decoders"), [(1, 1), (1, 5), (7, 1)])
 def test_no_combination_of_batches_and_threads_waits_for_itself(folder, clips, batch_size, decoders):
     model = counting(folder, max_seconds=0.4)
-    scores(InProcessScorer(model, batch_size, decoders), questions(clips, ("calm",)))
-    assert model.most_alive <= (decoders + 2) * batch_size
+    scores(scorer(model, batch_size, decoders), questions(clips, ("calm",)))
+    assert model.most_alive <= most_alive(batch_size, decoders, longest=13)
 
 
 def test_answers_come_as_soon_as_the_batch_is_done(folder, clips):
     model = counting(folder)
-    answers: Iterator[tuple[int, Answer]] = InProcessScorer(model, batch_size=1, decoders=1)(questions(clips))
+    answers: Iterator[tuple[int, Answer]] = scorer(model, batch_size=1, decoders=1)(questions(clips))
     next(answers)
     assert model.embedded == 1
     answers.close()
@@ -227,7 +277,7 @@ def test_answers_come_as_soon_as_the_batch_is_done(folder, clips):
 
 def test_closing_early_ends_the_threads_at_once(folder, clips):
     before = threading.active_count()
-    answers = InProcessScorer(counting(folder, max_seconds=0.1), batch_size=1)(questions(clips))
+    answers = scorer(counting(folder, max_seconds=0.1), batch_size=1)(questions(clips))
     next(answers)
     started = time.monotonic()
     answers.close()
@@ -242,7 +292,7 @@ def test_ctrl_c_in_the_model_ends_the_threads(folder, clips):
 
     before = threading.active_count()
     with pytest.raises(KeyboardInterrupt):
-        list(InProcessScorer(Interrupted(load_clap(str(folder), device="cpu")))(questions(clips)))
+        list(scorer(Interrupted(load_clap(str(folder), device="cpu")))(questions(clips)))
     assert threading.active_count() <= before
 
 
@@ -257,8 +307,8 @@ def test_a_gpu_that_is_full_gets_smaller_batches(folder, clips):
             return super().embed_audio(pieces)
 
     model = Small(load_clap(str(folder), device="cpu"))
-    reference = scores(InProcessScorer(load_clap(str(folder), device="cpu"), batch_size=1), questions(clips))
-    assert scores(InProcessScorer(model, batch_size=8), questions(clips)) == pytest.approx(reference, abs=1e-5)
+    reference = scores(scorer(load_clap(str(folder), device="cpu"), batch_size=1), questions(clips))
+    assert scores(scorer(model, batch_size=8), questions(clips)) == pytest.approx(reference, abs=1e-5)
     assert model.sizes[:3] == (8, 4, 2)
     assert set(model.sizes[2:]) <= {1, 2}  # once small, small from then on
 
@@ -276,7 +326,7 @@ def test_a_piece_that_the_model_cannot_take_fails_alone(folder, clips):
                 prepared.flat[0] = -1
             return prepared
 
-    found = by_clip(InProcessScorer(Picky(load_clap(str(folder), device="cpu"))), questions(clips))
+    found = by_clip(scorer(Picky(load_clap(str(folder), device="cpu"))), questions(clips))
     (error,) = found.pop("clip_7.wav")
     assert error == "clip_7.wav: the model fails on it (Kernel size can't be greater than actual input size)"
     assert set.union(*found.values()) == {""}
@@ -289,17 +339,17 @@ def test_an_extractor_that_fails_on_a_clip_fails_alone(folder, clips):
                 raise TypeError("no such length")
             return super().prepare(waveform)
 
-    found = by_clip(InProcessScorer(Picky(load_clap(str(folder), device="cpu"))), questions(clips))
+    found = by_clip(scorer(Picky(load_clap(str(folder), device="cpu"))), questions(clips))
     assert found.pop("clip_7.wav") == {"clip_7.wav: cannot be prepared for the model (no such length)"}
     assert set.union(*found.values()) == {""}
 
 
 def test_no_question_has_no_answer(folder):
-    assert list(InProcessScorer(load_clap(str(folder), device="cpu"))([])) == []
+    assert list(scorer(load_clap(str(folder), device="cpu"))([])) == []
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="torch finds no CUDA GPU here")
 def test_a_gpu_scores_as_the_cpu_does(folder, clips):
-    expected = scores(InProcessScorer(load_clap(str(folder), device="cpu")), questions(clips))
-    found = scores(InProcessScorer(load_clap(str(folder), device="cuda")), questions(clips))
+    expected = scores(scorer(load_clap(str(folder), device="cpu")), questions(clips))
+    found = scores(scorer(load_clap(str(folder), device="cuda")), questions(clips))
     assert found == pytest.approx(expected, abs=5e-3)

@@ -9,12 +9,12 @@ from typing import Any
 import numpy as np
 
 from earmark.audio.clips import AudioError
-from earmark.models.audio_text.networks import out_of_memory
 from earmark.models.encoders.base import Array
 from earmark.models.encoders.conformance.encoder_under_test import GIB, Subject, gib
 from earmark.models.encoders.output import View
 from earmark.models.encoders.torch_encoder import FRAMES_AT_EDGES, framed, layers_of, numbers
 from earmark.models.encoders.user_file import XARES
+from earmark.models.torch_runtime import out_of_memory
 
 RAM, GPU = 12 * GIB, 16 * GIB  # the challenge's limits
 SAMPLES = 50_000  # of each of the two clips that X-ARES's checker passes

@@ -1,0 +1,77 @@
+"""What all models that run on torch share: devices, precisions, memory, loading from a folder or the hub.
+
+torch is imported only once a model is wanted: the rest of the project works without it.
+"""
+
+import contextlib
+from collections.abc import Iterator
+from typing import Any
+
+from earmark import optional
+from earmark.errors import MissingError, shown_cause
+
+DTYPES = ("float32", "bfloat16", "float16")
+WEIGHTS = (".safetensors", ".bin", ".pt", ".pth")
+
+
+def library(name: str) -> Any:
+    """A module of the extra `clap`. Raises MissingError where the extra is not installed."""
+    return optional.library(name, "--extra clap", "A model that runs here")
+
+
+def usable_device(device: str, dtype: str) -> str:
+    """The device that `auto` stands for; MissingError for one that is not there or a dtype that is not known."""
+    torch = library("torch")
+    if dtype not in DTYPES:
+        raise MissingError(f"dtype {dtype!r} is not one of {', '.join(DTYPES)}.")
+    if device == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        torch.empty(1, device=device)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:  # torch's three ways to say no
+        raise MissingError(
+            f"device {device!r} cannot be used here ({shown_cause(error)}); `auto` takes a GPU where there is one."
+        ) from error
+    return device
+
+
+def out_of_memory(error: BaseException) -> bool:
+    """Whether an error says that the accelerator's memory is full."""
+    return any(kind.__name__ == "OutOfMemoryError" for kind in type(error).__mro__)
+
+
+def release_memory() -> None:
+    """Give memory that torch keeps for later back to the accelerator."""
+    torch = library("torch")
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+
+
+@contextlib.contextmanager
+def quiet_transformers() -> Iterator[None]:
+    """transformers without progress bars and warnings, for a while."""
+    logging = library("transformers").utils.logging
+    verbosity, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(verbosity)
+        if bars:
+            logging.enable_progress_bar()
+
+
+def complete_model(kind: Any, name: str, **options: Any) -> Any:
+    """A transformers model all of whose parameters are in the checkpoint: absent ones would be drawn at random."""
+    network, loaded = kind.from_pretrained(name, output_loading_info=True, **options)
+    absent = sorted({parameter for parameter, _ in network.named_parameters()} & set(loaded["missing_keys"]))
+    if absent:
+        raise ValueError(f"the weights lack {len(absent)} of its parameters, such as {absent[0]}")
+    return network
+
+
+def precision(dtype: str) -> dict[str, Any]:
+    """The option that loads weights in a precision; transformers 5 renamed it."""
+    version = int(library("transformers").__version__.split(".")[0])
+    return {"dtype" if version >= 5 else "torch_dtype": getattr(library("torch"), dtype)}
