@@ -24,6 +24,7 @@ from earmark.annotation.tables import REPEATED, Annotations
 from earmark.metrics.bootstrap import Bootstrap
 from earmark.metrics.dawid_skene import DawidSkene, posteriors_of_others
 from earmark.metrics.estimate import Estimate
+from earmark.metrics.ratio import ratio
 
 
 @dataclass(frozen=True)
@@ -121,9 +122,7 @@ def _mean(column: pd.Series, bootstrap: Bootstrap) -> Estimate:
     values = column.astype("Float64").fillna(0).to_numpy(dtype=float)
     return bootstrap.estimate(
         np.stack([values, known], axis=1).astype(float),
-        lambda sums: np.divide(
-            sums[..., 0], sums[..., 1], out=np.full(sums.shape[:-1], np.nan), where=sums[..., 1] > 0
-        ),
+        lambda sums: ratio(sums[..., 0], sums[..., 1]),
         n=int(known.sum()),
         why="no item to take the mean over",
         units=bootstrap.with_any(known, "with such an item"),

@@ -19,6 +19,7 @@ from numpy.typing import ArrayLike, NDArray
 from earmark.metrics.bootstrap import Bootstrap, paired_difference
 from earmark.metrics.classification import balanced_accuracy, decision_contributions, decision_metrics
 from earmark.metrics.estimate import Estimate
+from earmark.metrics.ratio import ratio
 
 FloatArray = NDArray[np.float64]
 ENOUGH_OTHERS = 2
@@ -55,7 +56,7 @@ class Places:
         parts = []
         for vote, votes in ((True, p), (False, n - p)):
             others_present, others = p - vote, n - 1
-            share = np.divide(others_present, others, out=np.full(len(p), 0.5), where=others > 0)
+            share = ratio(others_present, others, empty=0.5)
             there = (votes > 0) & (others >= ENOUGH_OTHERS)
             if unanimous:
                 there &= (share == 0) | (share == 1)

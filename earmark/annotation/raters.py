@@ -16,6 +16,7 @@ from earmark.metrics.bootstrap import Bootstrap, Units
 from earmark.metrics.dawid_skene import DawidSkene, dawid_skene, standard_errors, without_credit
 from earmark.metrics.estimate import Estimate
 from earmark.metrics.intervals import COEFFICIENT, SHARE, few_units, interval
+from earmark.metrics.ratio import ratio
 
 TOO_FAST_MS = 300
 ENOUGH_RATINGS = 20
@@ -157,7 +158,7 @@ def with_the_others(votes: Votes, bootstrap: Bootstrap) -> tuple[list[Estimate],
         tables = sums.reshape(*sums.shape[:-1], n_raters, 2, 2)
         total = tables.sum(axis=(-2, -1))
         right = tables[..., 0, 0] + tables[..., 1, 1]
-        agreement = np.divide(right, total, out=np.full(total.shape, np.nan), where=total > 0)
+        agreement = ratio(right, total)
         return np.concatenate([agreement, cohen_kappa(tables)], axis=-1)
 
     why = [NOBODY_ELSE if not size else "" for size in n] + [ALL_ALIKE if size else NOBODY_ELSE for size in n]

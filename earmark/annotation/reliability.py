@@ -20,6 +20,7 @@ from earmark.metrics.bootstrap import Bootstrap, Units
 from earmark.metrics.classification import balanced_accuracy
 from earmark.metrics.estimate import Estimate
 from earmark.metrics.intervals import COEFFICIENT, ENOUGH_UNITS, SHARE
+from earmark.metrics.ratio import ratio
 
 IntArray = NDArray[np.int64]
 
@@ -129,13 +130,16 @@ def _units_of_categories(votes: Votes, bootstrap: Bootstrap, items: NDArray[np.b
 
 
 def _formulas(scale: str) -> dict[str, Any]:
-    gwet = {"binary": ("gwet_ac1_binary", "unweighted"), "ordinal": ("gwet_ac2_ordinal", "quadratic")}[scale]
+    """Coefficients by name; adding one is adding a line here, a sentence to definitions.toml and one to METRICS.md."""
     level: Any = {"binary": "nominal", "ordinal": "ordinal"}[scale]
+    weighting: Any = {"binary": "unweighted", "ordinal": "quadratic"}[scale]
+    gwet = {"binary": "gwet_ac1_binary", "ordinal": "gwet_ac2_ordinal"}[scale]
     return {
         f"percent_{scale}": coefficients.percent_agreement,
         f"fleiss_kappa_{scale}": coefficients.fleiss_kappa,
         f"krippendorff_alpha_{scale}": lambda sums: coefficients.alpha_from_sums(sums, level),
-        gwet[0]: lambda sums: coefficients.gwet_ac(sums, gwet[1]),  # type: ignore[arg-type]
+        gwet: lambda sums: coefficients.gwet_ac(sums, weighting),
+        f"brennan_prediger_{scale}": lambda sums: coefficients.brennan_prediger(sums, weighting),
     }
 
 
@@ -153,7 +157,7 @@ def _exact_all(counts: IntArray, bootstrap: Bootstrap, required: int) -> Estimat
 
 
 def _share(sums: NDArray[np.float64]) -> NDArray[np.float64]:
-    return np.divide(sums[..., 0], sums[..., 1], out=np.full(sums.shape[:-1], np.nan), where=sums[..., 1] > 0)
+    return ratio(sums[..., 0], sums[..., 1])
 
 
 # --- pairs of raters ----------------------------------------------------------------------------------------

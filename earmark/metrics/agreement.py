@@ -20,6 +20,8 @@ import krippendorff
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from earmark.metrics.ratio import ratio
+
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
 Weighting = Literal["unweighted", "linear", "quadratic"]
@@ -95,15 +97,15 @@ def item_contributions(counts: ArrayLike) -> FloatArray:
     pairs = raters * (raters - 1)
     ordered = n[:, :, None] * n[:, None, :] - np.einsum("ik,kl->ikl", n, np.eye(n.shape[1]))
     credit = np.stack([category_weights(n.shape[1], w) for w in ("unweighted", "linear", "quadratic")])
-    agreement = _ratio(np.einsum("ikl,wkl->iw", ordered, credit), pairs[:, None], empty=0.0)
-    coincidences = _ratio(ordered, (raters - 1)[:, None, None], empty=0.0)
+    agreement = ratio(np.einsum("ikl,wkl->iw", ordered, credit), pairs[:, None], empty=0.0)
+    coincidences = ratio(ordered, (raters - 1)[:, None, None], empty=0.0)
     columns = [
         np.einsum("ikk->i", ordered)[:, None],
         pairs[:, None],
         agreement,
         (raters > 1)[:, None],
         (raters > 0)[:, None],
-        _ratio(n, raters[:, None], empty=0.0),
+        ratio(n, raters[:, None], empty=0.0),
         coincidences.reshape(len(n), n.shape[1] ** 2),
     ]
     return np.concatenate(columns, axis=1)
@@ -116,8 +118,8 @@ def percent_agreement(sums: AgreementSums, weighting: Literal["pairs", "ratings"
     observed agreement). The two are equal when all items have equally many ratings. No pair: NaN.
     """
     if weighting == "pairs":
-        return _ratio(sums.agreeing, sums.pairs)
-    return _ratio(np.einsum("...kk->...", sums.coincidences), sums.coincidences.sum(axis=(-2, -1)))
+        return ratio(sums.agreeing, sums.pairs)
+    return ratio(np.einsum("...kk->...", sums.coincidences), sums.coincidences.sum(axis=(-2, -1)))
 
 
 def fleiss_kappa(sums: AgreementSums) -> FloatArray:
@@ -127,7 +129,7 @@ def fleiss_kappa(sums: AgreementSums) -> FloatArray:
     the categories over all rated items. With equal numbers this is Fleiss (1971), Psychological Bulletin 76:378;
     unequal as in Gwet (2014), Handbook of Inter-Rater Reliability, ch. 2. One category only: NaN.
     """
-    observed, shares = _ratio(sums.agreement[..., 0], sums.pairable), _mean_shares(sums)
+    observed, shares = ratio(sums.agreement[..., 0], sums.pairable), _mean_shares(sums)
     return _beyond_chance(observed, (shares**2).sum(axis=-1))
 
 
@@ -170,7 +172,7 @@ def alpha_from_sums(sums: AgreementSums, level: Level = "nominal", values: Array
     distance = _squared_distances(totals, level, values)
     observed = (o * distance).sum(axis=(-2, -1))
     expected = (totals[..., :, None] * totals[..., None, :] * distance).sum(axis=(-2, -1))
-    return 1 - _ratio((n - 1) * observed, expected)
+    return 1 - ratio((n - 1) * observed, expected)
 
 
 def krippendorff_alpha(counts: ArrayLike, level: Level = "nominal", values: ArrayLike | None = None) -> float:
@@ -200,7 +202,7 @@ def _squared_distances(totals: FloatArray, level: Level, values: ArrayLike | Non
         unit = (np.ptp(v) if len(v) else 0.0) or 1.0  # alpha does not depend on it; tiny distances would
         return (np.subtract.outer(v, v) / unit) ** 2
     if level == "ratio":
-        return _ratio(np.subtract.outer(v, v), np.add.outer(v, v), empty=0.0) ** 2
+        return ratio(np.subtract.outer(v, v), np.add.outer(v, v), empty=0.0) ** 2
     # Ordinal: everything between the two ranks counts, the ends by half.
     middles = np.cumsum(totals, axis=-1) - totals / 2
     return (middles[..., :, None] - middles[..., None, :]) ** 2
@@ -238,26 +240,10 @@ def cohen_kappa(confusion: ArrayLike, weighting: Weighting = "unweighted") -> Fl
     0.4
     """
     table = np.asarray(confusion, dtype=float)
-    p = _ratio(table, table.sum(axis=(-2, -1), keepdims=True))
+    p = ratio(table, table.sum(axis=(-2, -1), keepdims=True))
     credit = category_weights(table.shape[-1], weighting)
     chance = p.sum(axis=-1)[..., :, None] * p.sum(axis=-2)[..., None, :]
     return _beyond_chance((p * credit).sum(axis=(-2, -1)), (chance * credit).sum(axis=(-2, -1)))
-
-
-def cohen_kappa_standard_error(confusion: ArrayLike, weighting: Weighting = "unweighted") -> float:
-    """Large-sample standard error of Cohen's kappa, for an interval around it.
-
-    confusion: (q, q) counts. Source: Fleiss, Cohen and Everitt (1969), Psychological Bulletin 72:323, eq. 9.
-    Undefined kappa: NaN.
-    """
-    table = np.asarray(confusion, dtype=float)
-    n = table.sum()
-    p, credit = _ratio(table, n), category_weights(len(table), weighting)
-    rows, columns = p.sum(axis=1), p.sum(axis=0)
-    kappa, chance = float(cohen_kappa(table, weighting)), float(rows @ credit @ columns)
-    marginal = (credit @ columns)[:, None] + (rows @ credit)[None, :]
-    spread = (p * (credit - marginal * (1 - kappa)) ** 2).sum() - (kappa - chance * (1 - kappa)) ** 2
-    return float(np.sqrt(max(spread, 0.0) / n) / (1 - chance)) if np.isfinite(kappa) else float("nan")
 
 
 @dataclass(frozen=True)
@@ -317,9 +303,9 @@ def pairwise_accuracies(confusions: FloatArray) -> FloatArray:
     pair has a value.
     """
     shared = confusions.sum(axis=(-2, -1))
-    accuracy = _ratio(np.einsum("...kk->...", confusions), shared)
-    by_first = _ratio(np.einsum("...kk->...k", confusions), confusions.sum(axis=-1)).mean(axis=-1)
-    by_second = _ratio(np.einsum("...kk->...k", confusions), confusions.sum(axis=-2)).mean(axis=-1)
+    accuracy = ratio(np.einsum("...kk->...", confusions), shared)
+    by_first = ratio(np.einsum("...kk->...k", confusions), confusions.sum(axis=-1)).mean(axis=-1)
+    by_second = ratio(np.einsum("...kk->...k", confusions), confusions.sum(axis=-2)).mean(axis=-1)
     balanced = mean_defined(np.stack([by_first, by_second], axis=-1))
     means = [
         mean_defined(accuracy),
@@ -333,7 +319,7 @@ def pairwise_accuracies(confusions: FloatArray) -> FloatArray:
 def mean_defined(values: FloatArray, weights: ArrayLike = 1.0) -> FloatArray:
     """Mean over the last axis of what is not NaN, weighted where weights are given; NaN where nothing is left."""
     there = ~np.isnan(values) * np.asarray(weights, dtype=float)
-    return _ratio((np.nan_to_num(values) * there).sum(axis=-1), there.sum(axis=-1))
+    return ratio((np.nan_to_num(values) * there).sum(axis=-1), there.sum(axis=-1))
 
 
 def leave_one_out(counts: ArrayLike) -> FloatArray:
@@ -365,11 +351,11 @@ def leave_one_out(counts: ArrayLike) -> FloatArray:
 
 def _observed(sums: AgreementSums, weighting: Weighting) -> FloatArray:
     column = ("unweighted", "linear", "quadratic").index(weighting)
-    return _ratio(sums.agreement[..., column], sums.pairable)
+    return ratio(sums.agreement[..., column], sums.pairable)
 
 
 def _mean_shares(sums: AgreementSums) -> FloatArray:
-    return _ratio(sums.shares, sums.rated[..., None])
+    return ratio(sums.shares, sums.rated[..., None])
 
 
 def _one_category(sums: AgreementSums) -> NDArray[np.bool_]:
@@ -377,11 +363,4 @@ def _one_category(sums: AgreementSums) -> NDArray[np.bool_]:
 
 
 def _beyond_chance(observed: FloatArray, chance: FloatArray) -> FloatArray:
-    return _ratio(observed - chance, 1 - chance)
-
-
-def _ratio(numerator: ArrayLike, denominator: ArrayLike, empty: float = np.nan) -> FloatArray:
-    """numerator / denominator, and `empty` where the denominator is 0 (but for rounding)."""
-    top, bottom = np.broadcast_arrays(np.asarray(numerator, dtype=float), np.asarray(denominator, dtype=float))
-    fine = np.abs(bottom) > 1e-12
-    return np.divide(top, bottom, out=np.full(top.shape, empty), where=fine)
+    return ratio(observed - chance, 1 - chance)

@@ -13,6 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from earmark.metrics.bootstrap import CHUNK_VALUES, Bootstrap, Contributions, Units, mean_of_rates, summarise
 from earmark.metrics.estimate import Estimate
+from earmark.metrics.ratio import ratio
 
 FloatArray = NDArray[np.float64]
 
@@ -39,13 +40,13 @@ def decision_metrics(sums: FloatArray) -> FloatArray:
     where nothing was called positive though something is. Without a positive label neither F1 nor precision exists.
     """
     tp, fp, tn, fn = np.moveaxis(sums, -1, 0)
-    recall, specificity = _ratio(tp, tp + fn), _ratio(tn, tn + fp)
+    recall, specificity = ratio(tp, tp + fn), ratio(tn, tn + fp)
     return np.stack(
         [
             (recall + specificity) / 2,
-            _ratio(tp + tn, tp + fp + tn + fn),
-            np.where(tp + fn > 0, _ratio(2 * tp, 2 * tp + fp + fn), np.nan),
-            np.where(tp + fn > 0, _ratio(tp, tp + fp), np.nan),
+            ratio(tp + tn, tp + fp + tn + fn),
+            np.where(tp + fn > 0, ratio(2 * tp, 2 * tp + fp + fn), np.nan),
+            np.where(tp + fn > 0, ratio(tp, tp + fp), np.nan),
             recall,
         ],
         axis=-1,
@@ -76,10 +77,8 @@ def ranking_metrics(scores: ArrayLike, labels: ArrayLike, weights: ArrayLike | N
     new_tp, new_fp = np.diff(tp, prepend=0.0), np.diff(fp, prepend=0.0)
     positives, negatives = new_tp.sum(axis=-1), new_fp.sum(axis=-1)
     area = (new_fp * (tp - new_tp / 2)).sum(axis=-1)
-    precision = _ratio(tp, tp + fp, empty=0.0)
-    return np.stack(
-        [_ratio(area, positives * negatives), _ratio((new_tp * precision).sum(axis=-1), positives)], axis=-1
-    )
+    precision = ratio(tp, tp + fp, empty=0.0)
+    return np.stack([ratio(area, positives * negatives), ratio((new_tp * precision).sum(axis=-1), positives)], axis=-1)
 
 
 def evaluate(scores: ArrayLike, decisions: ArrayLike, labels: ArrayLike, bootstrap: Bootstrap) -> dict[str, Estimate]:
@@ -126,7 +125,7 @@ def balanced_accuracy(
 def recall_and_specificity(sums: FloatArray) -> FloatArray:
     """Recall and specificity: (…, 4) sums of `decision_contributions` → (…, 2)."""
     tp, fp, tn, fn = np.moveaxis(sums, -1, 0)
-    return np.stack([_ratio(tp, tp + fn), _ratio(tn, tn + fp)], axis=-1)
+    return np.stack([ratio(tp, tp + fn), ratio(tn, tn + fp)], axis=-1)
 
 
 def deciding_units(decisions: ArrayLike, labels: ArrayLike, bootstrap: Bootstrap) -> dict[str, Units]:
@@ -201,7 +200,7 @@ class _Candidates:
         known = (positives > 0) & (negatives > 0)
         if not known.any():
             return np.full(len(weights), np.nan)
-        balanced = (1 - _ratio(missed, positives[:, None]) + _ratio(rejected, negatives[:, None])) / 2
+        balanced = (1 - ratio(missed, positives[:, None]) + ratio(rejected, negatives[:, None])) / 2
         best = balanced >= balanced.max(axis=1, keepdims=True) - 1e-12
         middle = np.cumsum(best, axis=1) > (best.sum(axis=1) // 2)[:, None]
         return np.where(known, self.thresholds[np.argmax(middle, axis=1)], np.nan)
@@ -289,8 +288,3 @@ def deal_folds(labels: FloatArray, bootstrap: Bootstrap, rng: np.random.Generato
     fold = np.empty(n_units, dtype=np.int64)
     fold[order] = np.arange(n_units) % folds
     return fold[bootstrap.unit]
-
-
-def _ratio(numerator: FloatArray, denominator: FloatArray, empty: float = np.nan) -> FloatArray:
-    top, bottom = np.broadcast_arrays(np.asarray(numerator, dtype=float), np.asarray(denominator, dtype=float))
-    return np.divide(top, bottom, out=np.full(top.shape, empty), where=bottom > 0)
