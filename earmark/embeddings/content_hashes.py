@@ -8,6 +8,7 @@ from pathlib import Path
 from threading import Lock
 
 from earmark.audio.clips import Clip, TarMember, file_stamp
+from earmark.files.hashing import file_hash
 
 SETTLED = 2.0  # seconds since a file's last change: until then, another change might leave the same time stamp
 WRITTEN_TOGETHER = 512
@@ -46,7 +47,7 @@ class ContentHashes:
             known = self._new.get(name) or self._known(name)
         if known is not None and known[0] == stamp:
             return known[1].hex()
-        digest = sha256(clip.read()).digest() if isinstance(clip, TarMember) else _read(path)
+        digest = sha256(clip.read()).digest() if isinstance(clip, TarMember) else bytes.fromhex(file_hash(path))
         if _settled(path) and file_stamp(path) == stamp:
             with self._lock:
                 self._new[name] = (stamp, digest)
@@ -91,11 +92,3 @@ def _settled(path: Path) -> bool:
     """Whether a file's last change is so long ago that another would have got another time."""
     found = path.stat()
     return max(found.st_mtime, found.st_ctime) < time.time() - SETTLED
-
-
-def _read(path: Path) -> bytes:
-    digest = sha256()
-    with path.open("rb") as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
-    return digest.digest()

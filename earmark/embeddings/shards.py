@@ -30,6 +30,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from earmark.errors import EarmarkError, shown_path
+from earmark.files.atomic import write_together
 
 Array = NDArray[np.float32]
 SCHEMA_VERSION = 1
@@ -267,9 +268,8 @@ class _Writer:
 
 def write_json(path: Path, data: Any) -> None:
     """JSON in a file that is whole or not there, whoever else writes it."""
-    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
-    temporary.write_text(json.dumps(data, indent=2, sort_keys=True, default=str, allow_nan=False), encoding="utf-8")
-    temporary.replace(path)
+    text = json.dumps(data, indent=2, sort_keys=True, default=str, allow_nan=False)
+    write_together({path: text})
 
 
 def _read(file: int, size: int, offset: int) -> bytes:

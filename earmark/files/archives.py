@@ -17,6 +17,7 @@ from pathlib import Path, PurePosixPath, PureWindowsPath
 from filelock import FileLock
 
 from earmark.errors import EarmarkError, shown_path
+from earmark.files.hashing import file_hash
 
 BLOCK = 1 << 20
 # By the first bytes of a file; what begins otherwise is taken for a plain tar.
@@ -36,13 +37,11 @@ def leaves(name: str) -> bool:
 
 def checksum_of(path: Path, algorithm: str) -> str:
     """`algorithm:digest` of a file; git-sha1 is how git names its content."""
-    digest = hashlib.new(algorithm.removeprefix("git-"), usedforsecurity=False)
-    if algorithm == "git-sha1":
-        digest.update(b"blob %d\0" % path.stat().st_size)
-    with path.open("rb") as content:
-        while block := content.read(BLOCK):
-            digest.update(block)
-    return f"{algorithm}:{digest.hexdigest()}"
+    if algorithm != "git-sha1":
+        return f"{algorithm}:{file_hash(path, algorithm)}"
+    blob = hashlib.sha1(b"blob %d\0" % path.stat().st_size, usedforsecurity=False)
+    with path.open("rb") as file:
+        return f"{algorithm}:{hashlib.file_digest(file, lambda: blob).hexdigest()}"
 
 
 def unpack(archive: Path, folder: Path) -> list[Path]:
