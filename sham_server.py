@@ -274,9 +274,9 @@ def latency(text: str) -> tuple[float, float]:
     return milliseconds(mean), milliseconds(spread or "0")
 
 
-def arguments() -> ArgumentParser:
+def argument_parser() -> ArgumentParser:
     """The flags of the server."""
-    parser = cli.argument_parser(__doc__ or "")
+    parser = cli.argument_parser(__doc__ or "", run)
     add, size, rate = parser.add_argument, cli.positive_int, number(float, 0, 1)
     add("--host", default="127.0.0.1", help="address to listen on (default 127.0.0.1: this machine only)")
     add("--port", type=number(int, 0, 65535), default=8765, help="port to listen on, 0 for a free one (default 8765)")
@@ -292,15 +292,15 @@ def arguments() -> ArgumentParser:
     return parser
 
 
-def serve(args: Namespace) -> int:
+def run(arguments: Namespace, invocation: cli.Invocation) -> int:
     """Listen, say where, and answer until interrupted."""
-    rates = {"error_rate": args.error_rate, "garbage_rate": args.garbage_rate, "drop_rate": args.drop_rate}
-    faults = Faults(args.latency_ms, status=tuple(args.status), retry_after=args.retry_after, seed=args.seed, **rates)
-    options = {"max_body": args.max_body, "dimension": args.dimension, "verbose": args.verbose}
+    faults = cli.options(Faults, arguments)
+    sizes = {"max_body": arguments.max_body, "dimension": arguments.dimension}
     try:
-        server = make_server(args.host, args.port, faults, **options)
+        server = make_server(arguments.host, arguments.port, faults, verbose=arguments.verbose, **sizes)
     except OSError as error:
-        raise EarmarkError(f"{args.host}:{args.port}: {error.strerror}. Give a --port that is free, or 0.") from None
+        where = f"{arguments.host}:{arguments.port}"
+        raise EarmarkError(f"{where}: {error.strerror}. Give a --port that is free, or 0.") from None
     with server:
         cli.show(server.url)
         sys.stdout.flush()
@@ -310,7 +310,7 @@ def serve(args: Namespace) -> int:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the server from the command line."""
-    return cli.run(serve, arguments(), argv)
+    return cli.main(argument_parser(), __file__, argv)
 
 
 if __name__ == "__main__":

@@ -19,6 +19,7 @@ from earmark.annotation.reliability import (
     human_ceiling,
     pair_kappas,
 )
+from earmark.annotation.schema import Agreement, AnalysisResult
 from earmark.annotation.subsets import Slice, Subset
 from earmark.annotation.tables import REPEATED, Annotations
 from earmark.metrics.bootstrap import Bootstrap
@@ -29,10 +30,10 @@ from earmark.metrics.ratio import ratio
 
 @dataclass(frozen=True)
 class Analysis:
-    """What was found: tables to write as they are, and the numbers of summary.json but for its provenance."""
+    """Tables to write as they are, and what summary.json holds but for its provenance."""
 
     tables: dict[str, pd.DataFrame]
-    numbers: dict[str, Any]
+    result: AnalysisResult
 
 
 def analyse(
@@ -47,32 +48,30 @@ def analyse(
     bootstrap = Bootstrap.of(clip_of(labels, subset), replicates, rng)
     raters = per_rater(annotations, votes, fit, bootstrap)
     found = estimates(votes, bootstrap, required)
-    numbers = {
-        "subset": subset.name,
-        "rating_scale": list(subset.scale),
+    slices = {name: slice_summary(labels, subset, name, bootstrap) for name in subset.summaries}
+    result = AnalysisResult(
+        subset=subset.name,
+        rating_scale=list(subset.scale),
         **_counts(annotations, labels, bootstrap.n_units, required),
-        "annotators": votes.raters,
-        "smallest_pair_items": min((pair["n"] for pair in found["agreement"]["pairs"].values()), default=None),
-        "demographics": demographics(annotations),
-        "majority_present_rate": _mean(labels["majority_present"], bootstrap),
-        "preselection_confirm_rate": _mean(labels[subset.names["matches_expected"]], bootstrap),
+        annotators=votes.raters,
+        smallest_pair_items=min((pair["n"] for pair in found["agreement"].pairs.values()), default=None),
+        demographics=demographics(annotations),
+        majority_present_rate=_mean(labels["majority_present"], bootstrap),
+        preselection_confirm_rate=_mean(labels[subset.names["matches_expected"]], bootstrap),
         **found,
-        "emolia_bench": {
-            **emolia_bench_figures(votes, required),
-            **_tie_counted_as_absent(annotations),
-        },
-    }
-    numbers["slices"] = {name: slice_summary(labels, subset, name, bootstrap) for name in subset.summaries}
-    numbers["raters"] = _records(raters)
-    numbers["raters_who_stand_out"] = who_stands_out(raters)
+        emolia_bench={**emolia_bench_figures(votes, required), **_tie_counted_as_absent(annotations)},
+        slices=slices,
+        raters=_records(raters),
+        raters_who_stand_out=who_stands_out(raters),
+    )
     tables = {
         "benchmark_labels": labels[list(subset.labels)],
         "per_rater_summary": raters.drop(columns=["kappa_why", "note", "ds_note"]),
         "leave_one_out": _leave_one_out(votes, fit),
-        **{name: slice_table(numbers["slices"][name], subset.summaries[name]) for name in subset.summaries},
+        **{name: slice_table(slices[name], subset.summaries[name]) for name in subset.summaries},
         "incomplete_items": incomplete_items(labels, subset, required),
     }
-    return Analysis(tables, numbers)
+    return Analysis(tables, result)
 
 
 def _leave_one_out(votes: Votes, fit: DawidSkene) -> pd.DataFrame:
@@ -88,7 +87,7 @@ def estimates(votes: Votes, bootstrap: Bootstrap, required: int) -> dict[str, An
     kappa_means, pairs = pair_kappas(votes, bootstrap)
     return {
         "human_upper_bound_binary": found["percent_binary"],
-        "agreement": {**found, **kappa_means, "pairs": pairs},
+        "agreement": Agreement.of({**found, **kappa_means}, pairs),
         "human_ceiling": human_ceiling(votes, bootstrap),
         "human_ceiling_with_prior": human_ceiling(votes.with_prior(), bootstrap.take(votes.raters_per_item >= 2)),
     }

@@ -10,7 +10,6 @@ a − 1. At least two others are needed.
 """
 
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -80,25 +79,44 @@ class Places:
         return Places(self.item[kept], self.weight[kept], self.vote[kept], self.reference[kept])
 
 
+@dataclass(frozen=True)
+class Parity:
+    """Balanced accuracy of a model in each person's place, of a person there, and their difference (model less person).
+
+    n: ratings. p: two-sided, None where there is none.
+    """
+
+    n: int
+    model: Estimate
+    person: Estimate
+    difference: Estimate
+    p: float | None = None
+
+    @classmethod
+    def without(cls, reason: str) -> "Parity":
+        """What stands for the comparison where it cannot be made."""
+        none = Estimate(None, why=reason)
+        return cls(0, none, none, none)
+
+
 def human_parity(
     places: Places, decisions: NDArray[np.bool_], clips: ArrayLike, replicates: int, rng: np.random.Generator
-) -> dict[str, Any]:
+) -> Parity:
     """Balanced accuracy of the model and of a person in the same places, and their paired difference.
 
     decisions: (n,) the model's answers to the items. clips: (n,) what is resampled together.
-    Returns n (ratings), model, person and difference (model less person) as estimates, and the two-sided p-value.
     """
     weight = places.weight[:, np.newaxis]
     model = weight * decision_contributions(decisions[places.item], places.reference)
     person = weight * decision_contributions(places.vote, places.reference)
     n = int(places.weight.sum())
     if not n:
-        return without(NO_PLACE)
+        return Parity.without(NO_PLACE)
     bootstrap = Bootstrap.of(np.asarray(clips)[places.item], replicates, rng)
     of_classes = bootstrap.units_of_classes(places.reference)
     estimates = [balanced_accuracy(each, bootstrap, of_classes, n=n, why=ONE_CLASS) for each in (model, person)]
     if estimates[0].value is None or estimates[1].value is None:
-        return {"n": n, "model": estimates[0], "person": estimates[1], "difference": estimates[0], "p": None}
+        return Parity(n, estimates[0], estimates[1], estimates[0])
 
     def both(sums: FloatArray) -> FloatArray:
         return np.stack([decision_metrics(sums[..., half])[..., BALANCED] for half in (slice(4), slice(4, 8))], axis=-1)
@@ -109,13 +127,7 @@ def human_parity(
     )
     if difference.low is not None and difference.high is not None:
         difference = replace(difference, low=max(difference.low, -1.0), high=min(difference.high, 1.0))
-    return {"n": n, "model": estimates[0], "person": estimates[1], "difference": difference, "p": p}
-
-
-def without(reason: str) -> dict[str, Any]:
-    """What stands for the comparison where it cannot be made."""
-    none = Estimate(None, why=reason)
-    return {"n": 0, "model": none, "person": none, "difference": none, "p": None}
+    return Parity(n, estimates[0], estimates[1], difference, p)
 
 
 def ratings_and_others(

@@ -266,13 +266,32 @@ def _pooled_kappa(votes: Votes, bootstrap: Bootstrap, scale: str, weighting: Any
 # --- the human ceiling --------------------------------------------------------------------------------------
 
 
-def human_ceiling(votes: Votes, bootstrap: Bootstrap) -> dict[str, Estimate | int]:
-    """How well a person predicts: against another person, and against the majority of the others.
+@dataclass(frozen=True)
+class Ceiling:
+    """How well a person predicts the others.
 
     pairwise_*: mean over pairs of raters; *_weighted: pairs weigh the items they share; *_pooled: of one symmetric
     table of all pairs of ratings, which few items of a pair do not bias (of accuracy the weighted mean is that).
     loo_*: each rating against the majority of at least two others, where they are not tied.
     """
+
+    pairwise_accuracy: Estimate
+    pairwise_balanced_accuracy: Estimate
+    pairwise_accuracy_weighted: Estimate
+    pairwise_balanced_accuracy_weighted: Estimate
+    loo_accuracy: Estimate
+    loo_balanced_accuracy: Estimate
+    loo_n_annotations: int
+    pairwise_balanced_accuracy_pooled: Estimate | None = None
+
+    @property
+    def estimates(self) -> dict[str, Estimate]:
+        """Those that exist, by name."""
+        return {name: value for name, value in vars(self).items() if isinstance(value, Estimate)}
+
+
+def human_ceiling(votes: Votes, bootstrap: Bootstrap) -> Ceiling:
+    """How well a person predicts: against another person, and against the majority of the others."""
     pairs = co_ratings(votes)
     pairable = votes.raters_per_item > 1
     balanced = _units_of_categories(votes, bootstrap, pairable)
@@ -315,13 +334,13 @@ def human_ceiling(votes: Votes, bootstrap: Bootstrap) -> dict[str, Estimate | in
     )
     if len(np.flatnonzero(votes.counts["binary"][pairable].sum(axis=0))) < 2:
         pooled = Estimate(None, n=pooled.n, why=ONE_CATEGORY if pairable.any() else NO_PAIRS)
-    return {
+    return Ceiling(
         **{f"pairwise_{name}": figure for name, figure in zip(names, pairwise_figures, strict=True)},
-        "pairwise_balanced_accuracy_pooled": pooled,
-        "loo_accuracy": loo[0],
-        "loo_balanced_accuracy": balanced_loo if loo[1].value is not None else loo[1],
-        "loo_n_annotations": n,
-    }
+        pairwise_balanced_accuracy_pooled=pooled,
+        loo_accuracy=loo[0],
+        loo_balanced_accuracy=balanced_loo if loo[1].value is not None else loo[1],
+        loo_n_annotations=n,
+    )
 
 
 def _accuracies(sums: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -97,4 +97,4 @@ def summarise(
             data=data_hash(list(annotations.rows)),
         ),
     )
-    return AnalysisSummary.extending(common, **found.numbers)
+    return AnalysisSummary.extending(common, found.result)

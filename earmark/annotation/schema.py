@@ -1,9 +1,11 @@
 """What the summary.json of `anonymize.py` and `analysis.py` hold."""
 
+from collections.abc import Mapping
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from earmark.annotation.reliability import Ceiling
 from earmark.metrics.estimate import Estimate
 from earmark.report.schema import Common, Strict
 
@@ -18,30 +20,17 @@ class AnonymizeSummary(Common):
     unique_by: dict[str, int]
 
 
-class Ceiling(Strict):
-    """How well a person predicts the others."""
-
-    pairwise_accuracy: Estimate
-    pairwise_balanced_accuracy: Estimate
-    pairwise_accuracy_weighted: Estimate
-    pairwise_balanced_accuracy_weighted: Estimate
-    pairwise_balanced_accuracy_pooled: Estimate | None = None
-    loo_accuracy: Estimate
-    loo_balanced_accuracy: Estimate
-    loo_n_annotations: int
-
-    @property
-    def estimates(self) -> dict[str, Estimate]:
-        """Those that exist, by name."""
-        return {name: value for name, value in self if isinstance(value, Estimate)}
-
-
 class Agreement(BaseModel):
     """Estimates by name, and pairs of raters: {"user_0__user_1": {"n": …, "cohen_kappa_binary": …}}."""
 
     model_config = ConfigDict(extra="allow", allow_inf_nan=False)
     __pydantic_extra__: dict[str, Estimate]
     pairs: dict[str, dict[str, Estimate | int]]
+
+    @classmethod
+    def of(cls, estimates: Mapping[str, Estimate], pairs: Mapping[str, Mapping[str, Estimate | int]]) -> "Agreement":
+        """From both by name."""
+        return cls.model_validate({**estimates, "pairs": pairs})
 
     @property
     def estimates(self) -> dict[str, Estimate]:
@@ -53,8 +42,8 @@ class Agreement(BaseModel):
         return self.estimates.get(name)
 
 
-class AnalysisSummary(Common):
-    """analysis_outputs/<subset>/summary.json"""
+class AnalysisResult(Strict):
+    """What `analyse` finds about a subset, but for tables."""
 
     subset: str
     rating_scale: list[str]
@@ -81,3 +70,7 @@ class AnalysisSummary(Common):
     slices: dict[str, list[dict[str, str | int | float | Estimate]]]
     raters: list[dict[str, Any]] = Field(default_factory=list)
     raters_who_stand_out: dict[str, list[str]] = Field(default_factory=dict)
+
+
+class AnalysisSummary(AnalysisResult, Common):
+    """analysis_outputs/<subset>/summary.json"""

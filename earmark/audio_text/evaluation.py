@@ -2,13 +2,13 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from earmark.annotation.parity import Places, human_parity, without
+from earmark.annotation.parity import Parity, Places, human_parity
 from earmark.audio_text.questions import Questions
+from earmark.audio_text.schema import BenchmarkResult, CrossFitted, Metrics, SliceMetrics
 from earmark.audio_text.scorers import Answer
 from earmark.metrics.bootstrap import Bootstrap
 from earmark.metrics.classification import NO_THRESHOLD, cross_fitted, decision_contributions, evaluate
@@ -21,11 +21,11 @@ NOT_SAID = "(not said)"
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What was found: one row per question, tables by slice, and the numbers of summary.json."""
+    """One row per question, tables by slice, and what summary.json holds about the scorer."""
 
     predictions: pd.DataFrame
     slices: dict[str, pd.DataFrame]
-    numbers: dict[str, Any]
+    result: BenchmarkResult
 
 
 def evaluate_answers(
@@ -65,32 +65,34 @@ def evaluate_answers(
     cross_fitted, of_clip = _cross_fitted(good, bootstrap, dealing)
     overall = _metrics(good, bootstrap)
     positive = good["label"].mean() if len(good) else None
-    numbers = {
-        "rows_total": len(table),
-        "rows_evaluated_ok": len(good),
-        "majority_baseline": None if positive is None else float(max(positive, 1 - positive)),
-        "quality_band": quality_band(overall["balanced_accuracy"]),
-        "quality_band_cross_fitted": quality_band(cross_fitted["balanced_accuracy"]),
-        "overall": overall,
-        "unanimous_subset": _metrics(good[unanimous], bootstrap.take(unanimous)),
-        "cross_fitted_threshold": cross_fitted,
-        "questions_for_people": len(asked) - len(table),
-        "questions_for_people_failed": int((~asked["ok"].iloc[len(table) :].astype(bool)).sum()),
-        **_parities(asked, questions, replicates, of_people, unanimous_only, of_others, of_clip),
-    }
+    at_fixed, at_cross_fitted = _parities(asked, questions, replicates, of_people, unanimous_only, of_others, of_clip)
+    slices = {key: _by(good, key, bootstrap) for key in [*questions.subset.slices, *by]}
+    result = BenchmarkResult(
+        rows_total=len(table),
+        rows_evaluated_ok=len(good),
+        majority_baseline=None if positive is None else float(max(positive, 1 - positive)),
+        quality_band=quality_band(overall.balanced_accuracy),
+        quality_band_cross_fitted=quality_band(cross_fitted.balanced_accuracy),
+        overall=overall,
+        unanimous_subset=_metrics(good[unanimous], bootstrap.take(unanimous)),
+        cross_fitted_threshold=cross_fitted,
+        slices=slices,
+        questions_for_people=len(asked) - len(table),
+        questions_for_people_failed=int((~asked["ok"].iloc[len(table) :].astype(bool)).sum()),
+        human_parity=at_fixed,
+        human_parity_cross_fitted=at_cross_fitted,
+    )
     other_truth = ["label"] if questions.truth != "majority" else []
     columns = [*questions.subset.key, "benchmark_bucket", "n_raters", "majority_present", *other_truth]
     predictions = table[[*columns, "audio_path", "prompt", "similarity", "pred_present", "ok", "error"]]
-    slices = {key: _by(good, key, bootstrap) for key in [*questions.subset.slices, *by]}
-    tables = {key: slice_table(key, records) for key, records in slices.items()}
-    return Evaluation(predictions, tables, {**numbers, "slices": slices})
+    return Evaluation(predictions, {key: slice_table(key, rows) for key, rows in slices.items()}, result)
 
 
-def _metrics(rows: pd.DataFrame, bootstrap: Bootstrap) -> dict[str, Any]:
+def _metrics(rows: pd.DataFrame, bootstrap: Bootstrap) -> Metrics:
     labels, said = rows["label"].to_numpy(dtype=float), rows["pred_present"].to_numpy(dtype=bool)
     tp, fp, tn, fn = (_whole(count) for count in decision_contributions(said, labels).sum(axis=0))
     estimates = evaluate(rows["similarity"].to_numpy(dtype=float), said, labels, bootstrap)
-    return {**estimates, "tp": tp, "fp": fp, "tn": tn, "fn": fn}
+    return Metrics(**estimates, tp=tp, fp=fp, tn=tn, fn=fn)
 
 
 def _whole(count: float) -> int | float:
@@ -100,14 +102,14 @@ def _whole(count: float) -> int | float:
 
 def _cross_fitted(
     rows: pd.DataFrame, bootstrap: Bootstrap, rng: np.random.Generator
-) -> tuple[dict[str, Any], dict[str, float]]:
-    """The numbers of summary.json, and the threshold of each clip."""
+) -> tuple[CrossFitted, dict[str, float]]:
+    """Balanced accuracy at thresholds chosen on other clips, and the threshold of each clip."""
     scores, labels = rows["similarity"].to_numpy(dtype=float), rows["label"].to_numpy(dtype=float)
     found = cross_fitted(scores, labels, bootstrap, rng)
     of_clip = dict(zip(rows["clip"], found.of_item.tolist(), strict=False))
     threshold = float(np.median(found.thresholds)) if of_clip else None
-    numbers = {"threshold": threshold, "thresholds": found.thresholds.tolist()}
-    return {**numbers, "balanced_accuracy": found.balanced_accuracy}, of_clip
+    thresholds = found.thresholds.tolist()
+    return CrossFitted(threshold=threshold, thresholds=thresholds, balanced_accuracy=found.balanced_accuracy), of_clip
 
 
 def _parities(
@@ -118,26 +120,26 @@ def _parities(
     unanimous_only: bool,
     of_others: pd.DataFrame | None,
     of_clip: Mapping[str, float],
-) -> dict[str, Any]:
+) -> tuple[Parity, Parity]:
     """The model in each person's place, on every item that was answered: at the fixed threshold, and cross-fitted.
 
     of_clip: cross-fitted thresholds. A clip without a question of its own takes the median.
     """
-    names = "human_parity", "human_parity_cross_fitted"
     if not asked["ok"].any():
-        return dict.fromkeys(names, without("no question was answered" if len(asked) else "there are no questions"))
+        none = Parity.without("no question was answered" if len(asked) else "there are no questions")
+        return none, none
     places = _places(asked, questions, unanimous_only, of_others)
     if isinstance(places, str):
-        return dict.fromkeys(names, without(places))
+        return Parity.without(places), Parity.without(places)
     places = places.take(asked["ok"].to_numpy(dtype=bool)[places.item])
     similarity, clips = asked["similarity"].fillna(-np.inf).to_numpy(dtype=float), asked["clip"].to_numpy()
     fixed = asked["pred_present"].fillna(0).to_numpy(dtype=bool)
-    found = {names[0]: human_parity(places, fixed, clips, replicates, rng)}
+    at_fixed = human_parity(places, fixed, clips, replicates, rng)
     if not of_clip:
-        return found | {names[1]: without(NO_THRESHOLD)}
+        return at_fixed, Parity.without(NO_THRESHOLD)
     middle = float(np.median(list(of_clip.values())))
     fitted = similarity >= np.array([of_clip.get(clip, middle) for clip in clips])
-    return found | {names[1]: human_parity(places, fitted, clips, replicates, rng)}
+    return at_fixed, human_parity(places, fitted, clips, replicates, rng)
 
 
 def _places(
@@ -159,20 +161,21 @@ def _places(
     return Places.of_counts(votes, raters, soft=questions.truth == "soft", unanimous=unanimous_only)
 
 
-def _by(rows: pd.DataFrame, key: str, bootstrap: Bootstrap) -> list[dict[str, Any]]:
+def _by(rows: pd.DataFrame, key: str, bootstrap: Bootstrap) -> list[SliceMetrics]:
     """The metrics of each value of a column."""
-    records = []
+    found = []
     for value, of_slice in rows.groupby(key, sort=True):
         metrics = _metrics(of_slice, bootstrap.take(of_slice.index.to_numpy()))
-        counts = {"value": value, "n": len(of_slice), "n_positive": _whole(of_slice["label"].sum())}
-        records.append({**counts, **{name: metrics[name] for name in SLICE_METRICS}})
-    return records
+        estimates = {name: getattr(metrics, name) for name in SLICE_METRICS}
+        n_positive = _whole(of_slice["label"].sum())
+        found.append(SliceMetrics(value=value, n=len(of_slice), n_positive=n_positive, **estimates))
+    return found
 
 
-def slice_table(key: str, records: Sequence[dict[str, Any]]) -> pd.DataFrame:
+def slice_table(key: str, rows: Sequence[SliceMetrics]) -> pd.DataFrame:
     """A slice as metrics_by_<key>.csv: values alone, empty cells for what does not exist (a class is missing)."""
-    rows = [[r["value"], r["n"], r["n_positive"], *(r[name].value for name in SLICE_METRICS)] for r in records]
-    return pd.DataFrame(rows, columns=[key, "n", "n_positive", *SLICE_METRICS])
+    cells = [[r.value, r.n, r.n_positive, *(getattr(r, name).value for name in SLICE_METRICS)] for r in rows]
+    return pd.DataFrame(cells, columns=[key, "n", "n_positive", *SLICE_METRICS])
 
 
 def quality_band(balanced_accuracy: Estimate) -> str | None:

@@ -223,7 +223,7 @@ def summarise(
     labels, others = labels_path(options.analysis_root, questions.subset), others_path(questions, options.analysis_root)
     inputs = {labels: sum(questions.excluded.values()) + len(questions.table)}
     if options.labels == "dawid-skene" and others.is_file():
-        inputs[others] = result.numbers["human_parity"]["n"]
+        inputs[others] = result.result.human_parity.n if result.result.human_parity else 0
     ties_of_labels = people.parameters.get("ties", "unknown") if people else "unknown"
     common = provenance(
         invocation,
@@ -246,6 +246,7 @@ def summarise(
     )
     return BenchmarkSummary.extending(
         common,
+        result.result,
         subset=name,
         mode=model.mode,
         endpoint=shown_url(options.scorer.address) if options.scorer.address else None,
@@ -255,7 +256,6 @@ def summarise(
         missing_audio=lost[0],
         evaluation_errors=lost[1],
         items_tied_excluded=questions.excluded.get(TIED, 0),
-        **result.numbers,
         human_ceiling=people.human_ceiling if people else None,
         human_ceiling_with_prior=people.human_ceiling_with_prior if people else None,
         scorer={**model.description, **(model.traffic.as_dict() if model.traffic else {})},

@@ -4,7 +4,8 @@ from typing import Any
 
 from pydantic import Field
 
-from earmark.annotation.schema import Ceiling
+from earmark.annotation.parity import Parity
+from earmark.annotation.reliability import Ceiling
 from earmark.metrics.estimate import Estimate
 from earmark.report.schema import Common, Strict
 
@@ -33,16 +34,6 @@ class CrossFitted(Strict):
     balanced_accuracy: Estimate
 
 
-class Parity(Strict):
-    """Balanced accuracy of a model in each person's place, of a person there, and their difference."""
-
-    n: int
-    model: Estimate
-    person: Estimate
-    difference: Estimate
-    p: float | None
-
-
 class SliceMetrics(Strict):
     """The questions of one slice."""
 
@@ -56,20 +47,11 @@ class SliceMetrics(Strict):
     average_precision: Estimate
 
 
-class BenchmarkSummary(Common):
-    """benchmark_outputs/<subset>/summary.json"""
+class BenchmarkResult(Strict):
+    """What `evaluate_answers` finds, but for tables."""
 
-    subset: str
-    mode: str
-    endpoint: str | None
-    labels: str = "majority"
-    threshold: float
-    filters: dict[str, Any]
     rows_total: int
     rows_evaluated_ok: int
-    missing_audio: int
-    evaluation_errors: int
-    items_tied_excluded: int
     majority_baseline: float | None
     quality_band: str | None
     quality_band_cross_fitted: str | None
@@ -81,6 +63,20 @@ class BenchmarkSummary(Common):
     questions_for_people_failed: int = 0
     human_parity: Parity | None = None
     human_parity_cross_fitted: Parity | None = None
+
+
+class BenchmarkSummary(BenchmarkResult, Common):
+    """benchmark_outputs/<subset>/summary.json"""
+
+    subset: str
+    mode: str
+    endpoint: str | None
+    labels: str = "majority"
+    threshold: float
+    filters: dict[str, Any]
+    missing_audio: int
+    evaluation_errors: int
+    items_tied_excluded: int
     human_ceiling: Ceiling | None
     human_ceiling_with_prior: Ceiling | None
     scorer: dict[str, Any] = Field(default_factory=dict)

@@ -5,6 +5,7 @@ A file of an earlier release must still load: fields are added with a default, a
 
 import json
 from collections.abc import Mapping
+from dataclasses import fields, is_dataclass
 from pathlib import Path
 from typing import Any, Self, TypeVar
 
@@ -62,16 +63,20 @@ class Common(Strict):
     exclusions: list[Exclusion]
 
     @classmethod
-    def extending(cls, common: "Common", **own: Any) -> Self:
-        """A summary that begins with another's keys. ValidationError where one of its own is wrong or missing."""
-        return cls(**{name: getattr(common, name) for name in Common.model_fields}, **own)
+    def extending(cls, common: "Common", *results: Strict, **own: Any) -> Self:
+        """A summary that begins with another's keys. ValidationError where one of its own is wrong or missing.
+
+        results: models whose fields are this one's too, as computations gave them.
+        """
+        keys = {name: getattr(common, name) for name in Common.model_fields}
+        return cls(**keys, **{name: value for result in results for name, value in result}, **own)
 
 
 Summary = TypeVar("Summary", bound=Common)
 
 
-def to_json(summary: Common) -> str:
-    """A summary as JSON text, its keys in their order. ValueError for a number that is not finite."""
+def to_json(summary: BaseModel) -> str:
+    """A summary, or a part of it, as JSON text, its keys in their order. ValueError for a number that is not finite."""
     return json.dumps(_jsonable(summary), indent=2, ensure_ascii=False, allow_nan=False, default=_jsonable) + "\n"
 
 
@@ -100,6 +105,8 @@ def _jsonable(value: object) -> object:
         return value.as_dict()
     if isinstance(value, Signature):
         return str(value)
+    if is_dataclass(value):
+        return {field.name: getattr(value, field.name) for field in fields(value)}
     if isinstance(value, np.generic):
         return value.item()
     raise TypeError(f"{type(value).__name__} does not belong in a summary")

@@ -58,16 +58,16 @@ def test_human_parity_of_a_model_that_answers_like_the_people_is_no_difference()
         Places.of_counts(present, np.full(30, 3), soft=False, unanimous=False),
         present > 0, np.arange(30), 100, np.random.default_rng(0),
     )  # fmt: skip
-    assert (found["n"], found["model"].value, found["person"].value, found["p"]) == (90, 1, 1, 1)
-    assert (found["difference"].value, found["difference"].low, found["difference"].high) == (0, 0, 0)
-    assert found["model"].high == 1 and found["model"].low < 0.9
+    assert (found.n, found.model.value, found.person.value, found.p) == (90, 1, 1, 1)
+    assert (found.difference.value, found.difference.low, found.difference.high) == (0, 0, 0)
+    assert found.model.high == 1 and found.model.low < 0.9
 
 
 def test_human_parity_without_a_place_says_why():
     none = Places.of_counts([1, 0], [1, 2], soft=False, unanimous=False)
     found = human_parity(none, np.array([True, False]), ["a", "b"], 50, np.random.default_rng(0))
-    assert (found["n"], found["p"], found["model"].value) == (0, None, None)
-    assert found["model"].why == "no rating faces two others that say anything"
+    assert (found.n, found.p, found.model.value) == (0, None, None)
+    assert found.model.why == "no rating faces two others that say anything"
 
 
 def test_posteriors_of_others_are_those_of_the_model_without_the_rater():

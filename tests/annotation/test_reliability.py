@@ -203,13 +203,13 @@ def test_emolia_bench_looked_at_items_with_exactly_three_raters(tmp_path):
     ],
 )
 def test_the_human_ceiling_on_five_items(five, name, value):
-    assert human_ceiling(five, bootstrap_of(five))[name].value == pytest.approx(value)
+    assert getattr(human_ceiling(five, bootstrap_of(five)), name).value == pytest.approx(value)
 
 
 def test_leave_one_out_counts_the_ratings_that_face_a_majority(five):
     found = human_ceiling(five, bootstrap_of(five))
-    assert found["loo_n_annotations"] == 7
-    assert found["loo_accuracy"].n == 7
+    assert found.loo_n_annotations == 7
+    assert found.loo_accuracy.n == 7
 
 
 @pytest.mark.parametrize(
@@ -228,8 +228,8 @@ def test_the_prior_is_one_more_rater_of_items_with_two_people(five, name, value)
     assert prior.raters == ["ann", "ben", "cat", "prior"]
     assert len(prior.items) == 4  # item 4 had one person
     found = human_ceiling(prior, bootstrap_of(prior))
-    assert found[name].value == pytest.approx(value)
-    assert found["loo_n_annotations"] == 15
+    assert getattr(found, name).value == pytest.approx(value)
+    assert found.loo_n_annotations == 15
 
 
 def test_the_prior_of_an_emotion_is_its_task(tmp_path):
@@ -253,9 +253,9 @@ def test_without_two_ratings_of_any_item_nothing_is_said(tmp_path):
     assert found["percent_binary"].why == NO_PAIRS
     assert found["exact_all_binary"].why == "no item was rated by 3 raters"
     ceiling = human_ceiling(votes, bootstrap_of(votes))
-    assert ceiling["pairwise_accuracy"].why == NO_PAIRS
-    assert ceiling["loo_accuracy"].why == NO_LEAVE_ONE_OUT
-    assert ceiling["loo_n_annotations"] == 0
+    assert ceiling.pairwise_accuracy.why == NO_PAIRS
+    assert ceiling.loo_accuracy.why == NO_LEAVE_ONE_OUT
+    assert ceiling.loo_n_annotations == 0
     assert pair_kappas(votes, bootstrap_of(votes))[1] == {}
 
 
@@ -269,7 +269,7 @@ def test_one_category_has_percent_agreement_but_no_kappa(tmp_path):
     assert means["cohen_kappa_binary_mean"].value is None
     assert pairs["ann__ben"]["cohen_kappa_binary"].why == "both raters gave one and the same rating"
     ceiling = human_ceiling(votes, bootstrap_of(votes))
-    assert (ceiling["loo_accuracy"].value, ceiling["loo_balanced_accuracy"].value) == (1, None)
+    assert (ceiling.loo_accuracy.value, ceiling.loo_balanced_accuracy.value) == (1, None)
 
 
 def test_an_item_is_complete_only_with_a_second_rater(tmp_path):
@@ -297,8 +297,8 @@ def figures(table):
     found = {
         **agreement(votes, bootstrap, 3),
         **pair_kappas(votes, bootstrap)[0],
-        **human_ceiling(votes, bootstrap),
-        **{f"prior {k}": v for k, v in human_ceiling(prior, bootstrap.take(votes.raters_per_item >= 2)).items()},
+        **vars(human_ceiling(votes, bootstrap)),
+        **{f"prior {k}": v for k, v in vars(human_ceiling(prior, bootstrap.take(votes.raters_per_item >= 2))).items()},
         **{f"published {k}": v for k, v in emolia_bench_figures(votes, 3).items()},
     }
     flat = {}

@@ -12,8 +12,10 @@ import pytest
 from earmark.annotation.subsets import subsets
 from earmark.audio_text.evaluation import BANDS, Evaluation, evaluate_answers, quality_band
 from earmark.audio_text.questions import Questions
+from earmark.audio_text.schema import BenchmarkResult
 from earmark.audio_text.scorers import Answer
 from earmark.metrics.estimate import Estimate
+from earmark.report.schema import to_json
 from earmark.report.tables import to_csv
 
 # label, similarity, clip, task_type, bucket. At threshold 0: tp 2, fn 1, fp 1, tn 3.
@@ -57,23 +59,20 @@ def evaluated(
 
 
 def counts(metrics: dict[str, Any]) -> tuple[int, ...]:
-    return tuple(int(metrics[name]) for name in ("tp", "fp", "tn", "fn"))
+    found = metrics if isinstance(metrics, dict) else vars(metrics)
+    return tuple(int(found[name]) for name in ("tp", "fp", "tn", "fn"))
 
 
-def as_json(numbers: dict[str, Any]) -> Any:
+def as_json(result: BenchmarkResult) -> Any:
     """Through JSON and back; a NaN anywhere is a ValueError here."""
-
-    def plain(value: Any) -> Any:
-        return value.as_dict() if isinstance(value, Estimate) else value.item()
-
-    return json.loads(json.dumps(numbers, allow_nan=False, default=plain))
+    return json.loads(to_json(result))
 
 
 # --- values by hand ---------------------------------------------------------------------------------------------
 
 
 def test_every_metric_is_what_counting_gives():
-    overall = evaluated(ROWS).numbers["overall"]
+    overall = evaluated(ROWS).result.overall
     assert counts(overall) == (2, 1, 3, 1)
     by_hand = {
         "balanced_accuracy": (Fraction(2, 3) + Fraction(3, 4)) / 2,
@@ -84,21 +83,23 @@ def test_every_metric_is_what_counting_gives():
         "roc_auc": Fraction(4 + 3 + 2, 12),  # 0.9 beats 4 of 4 absent items, 0.4 beats 3, −0.2 beats 2
         "average_precision": (Fraction(1, 1) + Fraction(2, 3) + Fraction(3, 5)) / 3,  # at ranks 1, 3 and 5
     }
-    assert {name: overall[name].value for name in METRICS} == pytest.approx({k: float(v) for k, v in by_hand.items()})
-    assert {overall[name].n for name in METRICS} == {7}
+    assert {name: getattr(overall, name).value for name in METRICS} == pytest.approx(
+        {k: float(v) for k, v in by_hand.items()}
+    )
+    assert {getattr(overall, name).n for name in METRICS} == {7}
 
 
 def test_the_baseline_is_the_share_of_the_larger_class():
-    assert evaluated(ROWS).numbers["majority_baseline"] == pytest.approx(4 / 7)
-    assert evaluated([(1 - row[0], *row[1:]) for row in ROWS]).numbers["majority_baseline"] == pytest.approx(4 / 7)
+    assert evaluated(ROWS).result.majority_baseline == pytest.approx(4 / 7)
+    assert evaluated([(1 - row[0], *row[1:]) for row in ROWS]).result.majority_baseline == pytest.approx(4 / 7)
 
 
 def test_the_unanimous_subset_holds_unanimous_items_alone():
-    unanimous = evaluated(ROWS).numbers["unanimous_subset"]
+    unanimous = evaluated(ROWS).result.unanimous_subset
     assert counts(unanimous) == (1, 0, 2, 1)
-    assert unanimous["balanced_accuracy"].value == pytest.approx(0.75)
-    assert unanimous["accuracy"].n == 4
-    assert unanimous["roc_auc"].value == pytest.approx(3 / 4)
+    assert unanimous.balanced_accuracy.value == pytest.approx(0.75)
+    assert unanimous.accuracy.n == 4
+    assert unanimous.roc_auc.value == pytest.approx(3 / 4)
 
 
 def test_a_similarity_at_the_threshold_is_present():
@@ -118,15 +119,15 @@ def test_predictions_hold_the_columns_of_the_format_in_the_order_of_the_question
 
 
 def test_an_interval_holds_its_value_and_no_replicate_means_no_interval():
-    accuracy = evaluated(ROWS, replicates=500).numbers["overall"]["accuracy"]
+    accuracy = evaluated(ROWS, replicates=500).result.overall.accuracy
     assert 0 <= accuracy.low <= accuracy.value <= accuracy.high <= 1
     assert accuracy.low < accuracy.high
-    bare = evaluated(ROWS, replicates=0).numbers["overall"]["accuracy"]
+    bare = evaluated(ROWS, replicates=0).result.overall.accuracy
     assert (bare.value, bare.low, bare.high) == (accuracy.value, None, None)
 
 
 def test_the_same_seed_gives_the_same_numbers():
-    assert as_json(evaluated(ROWS).numbers) == as_json(evaluated(ROWS).numbers)
+    assert as_json(evaluated(ROWS).result) == as_json(evaluated(ROWS).result)
 
 
 # --- slices -----------------------------------------------------------------------------------------------------
@@ -208,7 +209,7 @@ def test_a_model_exactly_on_an_edge_is_in_the_upper_band(hits: int, rejections: 
     """7 of 10 present and 6 of 10 absent items right are 0.65, whatever binary fractions make of it."""
     rows = [(1, 0.5 if i < hits else -0.5, f"p{i}", "affirmative", "majority_present") for i in range(10)]
     rows += [(0, -0.5 if i < rejections else 0.5, f"n{i}", "ultimate", "majority_absent") for i in range(10)]
-    assert evaluated(rows).numbers["quality_band"] == band
+    assert evaluated(rows).result.quality_band == band
 
 
 # --- cross-fitted threshold -------------------------------------------------------------------------------------
@@ -224,13 +225,13 @@ def cosines_around(centre: float) -> list[tuple[Any, ...]]:
 
 
 def test_a_cross_fitted_threshold_finds_a_model_whose_cosines_are_not_centred_on_zero():
-    numbers = evaluated(cosines_around(0.3)).numbers
-    assert numbers["overall"]["balanced_accuracy"].value == 0.5
-    assert numbers["quality_band"] == "Bad"
-    assert numbers["cross_fitted_threshold"]["balanced_accuracy"].value == 1.0
-    assert numbers["cross_fitted_threshold"]["threshold"] == pytest.approx(0.3, abs=0.005)
-    assert len(numbers["cross_fitted_threshold"]["thresholds"]) == 5
-    assert numbers["quality_band_cross_fitted"] == "Excellent"
+    result = evaluated(cosines_around(0.3)).result
+    assert result.overall.balanced_accuracy.value == 0.5
+    assert result.quality_band == "Bad"
+    assert result.cross_fitted_threshold.balanced_accuracy.value == 1.0
+    assert result.cross_fitted_threshold.threshold == pytest.approx(0.3, abs=0.005)
+    assert len(result.cross_fitted_threshold.thresholds) == 5
+    assert result.quality_band_cross_fitted == "Excellent"
 
 
 def test_a_model_that_knows_nothing_gains_nothing_from_cross_fitting():
@@ -239,12 +240,12 @@ def test_a_model_that_knows_nothing_gains_nothing_from_cross_fitting():
         (i % 2, float(rng.normal()), f"clip{i}", "affirmative", ("unanimous_absent", "unanimous_present")[i % 2])
         for i in range(400)
     ]
-    value = evaluated(rows).numbers["cross_fitted_threshold"]["balanced_accuracy"].value
+    value = evaluated(rows).result.cross_fitted_threshold.balanced_accuracy.value
     assert value == pytest.approx(0.5, abs=0.07)  # chosen on the items themselves it would be well above
 
 
 def test_one_class_has_no_cross_fitted_threshold_and_says_why():
-    numbers = as_json(evaluated([row for row in ROWS if row[0]]).numbers)
+    numbers = as_json(evaluated([row for row in ROWS if row[0]]).result)
     fitted = numbers["cross_fitted_threshold"]
     assert (fitted["threshold"], fitted["thresholds"], fitted["balanced_accuracy"]["value"]) == (None, [], None)
     assert "one class" in fitted["balanced_accuracy"]["why"]
@@ -260,8 +261,8 @@ def test_a_failed_answer_is_neither_present_nor_absent_and_enters_no_metric():
     answers = [Answer(row[1]) for row in ROWS]
     answers[1] = Answer(None, "HTTP 500: sorry")  # the one false positive
     result = evaluated(ROWS, answers)
-    assert counts(result.numbers["overall"]) == (2, 0, 3, 1)
-    assert (result.numbers["rows_total"], result.numbers["rows_evaluated_ok"]) == (7, 6)
+    assert counts(result.result.overall) == (2, 0, 3, 1)
+    assert (result.result.rows_total, result.result.rows_evaluated_ok) == (7, 6)
     failed = to_csv(result.predictions).splitlines()[2]
     assert failed.endswith("Is there joy?,,,False,HTTP 500: sorry")
     assert result.predictions["ok"].tolist() == [True, False, True, True, True, True, True]
@@ -282,7 +283,7 @@ def check_nothing_exists(numbers: dict[str, Any]) -> None:
 
 def test_when_every_answer_failed_every_number_is_null_and_says_why():
     result = evaluated(ROWS, [Answer(None, "no reply") for _ in ROWS])
-    numbers = as_json(result.numbers)
+    numbers = as_json(result.result)
     assert (numbers["rows_total"], numbers["rows_evaluated_ok"]) == (7, 0)
     check_nothing_exists(numbers)
     assert [len(table) for table in result.slices.values()] == [0, 0, 0]
@@ -293,7 +294,7 @@ def test_when_every_answer_failed_every_number_is_null_and_says_why():
 
 def test_no_question_at_all_gives_null_numbers_and_headers():
     result = evaluated([])
-    numbers = as_json(result.numbers)
+    numbers = as_json(result.result)
     assert (numbers["rows_total"], numbers["rows_evaluated_ok"]) == (0, 0)
     check_nothing_exists(numbers)
     assert to_csv(result.predictions).startswith("file_name,queried_emotion,task_type,")

@@ -82,7 +82,7 @@ def figures(votes: Votes, bootstrap: Bootstrap) -> dict[str, Estimate]:
     found: dict[str, Any] = agreement(votes, bootstrap, required=3) | pair_kappas(votes, bootstrap)[0]
     of_raters = dict(zip(("agreement", "kappa"), with_the_others(votes, bootstrap), strict=True))
     found |= {f"{name} of a rater with the others": each[0] for name, each in of_raters.items()}
-    return found | {k: v for k, v in human_ceiling(votes, bootstrap).items() if isinstance(v, Estimate)}
+    return found | human_ceiling(votes, bootstrap).estimates
 
 
 def agreement_estimates(rng: np.random.Generator, people: People) -> Mapping[str, Estimate]:
@@ -122,7 +122,7 @@ def parity_estimates(rng: np.random.Generator, people: People, labels: str) -> M
         soft, unanimous = labels == "soft", labels == "unanimous"
         places = Places.of_counts(counts[:, 1], counts.sum(axis=1), soft=soft, unanimous=unanimous)
     found = human_parity(places, np.where(right, present, ~present), bootstrap.unit, REPLICATES, rng)
-    alike = {"model": found["model"], "person": found["person"], "difference": found["difference"], "p": found["p"]}
+    alike = {"model": found.model, "person": found.person, "difference": found.difference, "p": found.p}
     return alike | {AGAINST_ALL: against_all(votes, np.where(right, present, ~present), bootstrap)}
 
 
@@ -131,7 +131,7 @@ def against_all(votes: Votes, said: np.ndarray, bootstrap: Bootstrap) -> Estimat
     absent, present = votes.counts["binary"].T
     decided = absent != present
     model = decision_metrics(decision_contributions(said[decided], (present > absent)[decided]).sum(axis=0))[0]
-    person = human_ceiling(votes, Bootstrap(bootstrap.unit, bootstrap.weights[:0]))["loo_balanced_accuracy"]
+    person = human_ceiling(votes, Bootstrap(bootstrap.unit, bootstrap.weights[:0])).loo_balanced_accuracy
     return Estimate(float(model) - person.value)
 
 
