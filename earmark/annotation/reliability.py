@@ -266,7 +266,7 @@ def _pooled_kappa(votes: Votes, bootstrap: Bootstrap, scale: str, weighting: Any
 # --- the human ceiling --------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Ceiling:
     """How well a person predicts the others.
 
@@ -279,10 +279,10 @@ class Ceiling:
     pairwise_balanced_accuracy: Estimate
     pairwise_accuracy_weighted: Estimate
     pairwise_balanced_accuracy_weighted: Estimate
+    pairwise_balanced_accuracy_pooled: Estimate | None = None  # absent from summaries of early states
     loo_accuracy: Estimate
     loo_balanced_accuracy: Estimate
     loo_n_annotations: int
-    pairwise_balanced_accuracy_pooled: Estimate | None = None
 
     @property
     def estimates(self) -> dict[str, Estimate]:

@@ -4,7 +4,9 @@ torch is imported only once a model is wanted: the rest of the project works wit
 """
 
 import contextlib
+import sys
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 from earmark import optional
@@ -75,3 +77,28 @@ def precision(dtype: str) -> dict[str, Any]:
     """The option that loads weights in a precision; transformers 5 renamed it."""
     version = int(library("transformers").__version__.split(".")[0])
     return {"dtype" if version >= 5 else "torch_dtype": getattr(library("torch"), dtype)}
+
+
+@contextlib.contextmanager
+def loading(name: str, what: str, hub: str = "") -> Iterator[None]:
+    """Turn whatever goes wrong while a model is loaded into one sentence, and keep its chatter off stdout.
+
+    hub: for what comes from a folder or the Hugging Face hub through transformers: the files that a folder needs.
+    """
+    folder = Path(name).is_dir()
+    if hub and not folder and (name.startswith((".", "/", "~")) or name.count("/") > 1 or "\\" in name):
+        raise MissingError(f"{name}: no such folder; give the folder of {what}, or a name on the Hugging Face hub.")
+    try:
+        with contextlib.redirect_stdout(sys.stderr), quiet_transformers() if hub else contextlib.nullcontext():
+            yield
+    except MissingError:
+        raise
+    except Exception as error:
+        cause = f"({type(error).__name__}: {shown_cause(error)})"
+        if hub and not folder:
+            raise MissingError(
+                f"{name}: is no folder here and did not come from the Hugging Face hub as {what} {cause}; check the "
+                "name and the connection, or download the model and give its folder."
+            ) from error
+        remedy = f"its folder needs {hub}" if hub else "check the name, the files and the connection"
+        raise MissingError(f"{name}: cannot be loaded as {what} {cause}; {remedy}.") from error

@@ -4,15 +4,12 @@ Nothing here is drawn at random: a model hears pieces that are never longer than
 what stands beside a piece in a batch does not matter, so that a clip always gets the same embedding.
 """
 
-import contextlib
 import json
-import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
-from earmark.errors import MissingError, shown_cause
 from earmark.files.hashing import contents_hash
 from earmark.models.audio_text.networks import (
     Array,
@@ -23,8 +20,9 @@ from earmark.models.audio_text.networks import (
     log_mel,
     settle,
 )
-from earmark.models.torch_runtime import WEIGHTS, complete_model, library, precision, quiet_transformers, usable_device
+from earmark.models.torch_runtime import WEIGHTS, complete_model, library, loading, precision, usable_device
 
+FILES = "the configuration, weights, tokenizer and feature extractor"
 VOICECLAP_RATE = 16_000
 VOICECLAP_SECONDS = 30.0  # its encoder is of Whisper's kind, which hears so much at once
 
@@ -68,7 +66,7 @@ def load_clap(
 ) -> AudioTextModel:
     """A ClapModel from a folder or the hub. max_seconds: a window shorter than the model's own."""
     device = usable_device(device, dtype)
-    with _loading(name, "a CLAP model"):
+    with loading(name, "a CLAP model", hub=FILES):
         transformers = library("transformers")
         processor = transformers.ClapProcessor.from_pretrained(name)
         network = complete_model(transformers.ClapModel, name, **precision(dtype)).to(device).eval()
@@ -85,7 +83,7 @@ def load_sentence_transformer(
 ) -> AudioTextModel:
     """An audio-text model of sentence-transformers from a folder or the hub. max_seconds as in `load_clap`."""
     device = usable_device(device, dtype)
-    with _loading(name, "a sentence-transformers model"):
+    with loading(name, "a sentence-transformers model", hub=FILES):
         network = (
             library("sentence_transformers")
             .SentenceTransformer(name, device=device, trust_remote_code=_trusted(name), model_kwargs=precision(dtype))
@@ -107,7 +105,7 @@ def load_voiceclap_small(
 ) -> AudioTextModel:
     """A model of VoiceCLAP's kind, which runs code that comes with it. max_seconds as in `load_clap`."""
     device = usable_device(device, dtype)
-    with _loading(name, "a VoiceCLAP model"):
+    with loading(name, "a VoiceCLAP model", hub=FILES):
         transformers = library("transformers")
         trusted = {"trust_remote_code": _trusted(name)}
         tokenizer = transformers.AutoTokenizer.from_pretrained(name, **trusted)
@@ -135,27 +133,6 @@ def _loader(name: str) -> Loader:
     if config.get("model_type") == "clap":
         return load_clap
     return load_voiceclap_small if "auto_map" in config else load_sentence_transformer
-
-
-@contextlib.contextmanager
-def _loading(name: str, what: str) -> Iterator[None]:
-    """Turn whatever goes wrong while a model is loaded into one sentence, and keep its chatter off stdout."""
-    folder = Path(name).is_dir()
-    if not folder and (name.startswith((".", "/", "~")) or name.count("/") > 1 or "\\" in name):
-        raise MissingError(f"{name}: no such folder; give the folder of {what}, or a name on the Hugging Face hub.")
-    try:
-        with contextlib.redirect_stdout(sys.stderr), quiet_transformers():
-            yield
-    except MissingError:
-        raise
-    except Exception as error:
-        raise MissingError(
-            f"{name}: cannot be loaded as {what} ({shown_cause(error)}); its folder needs the configuration, weights, "
-            "tokenizer and feature extractor."
-            if folder
-            else f"{name}: is no folder here and did not come from the Hugging Face hub as {what} "
-            f"({shown_cause(error)}); check the name and the connection, or download the model and give its folder."
-        ) from error
 
 
 def _trusted(name: str) -> bool:

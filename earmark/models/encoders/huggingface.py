@@ -11,8 +11,8 @@ import numpy as np
 from earmark.errors import MissingError
 from earmark.models.batching import by_length, each_by_length, windows
 from earmark.models.encoders.base import Array, Encoder, identity
-from earmark.models.encoders.torch_encoder import loading, noise, toolkit, torch_and_device, weights_of
-from earmark.models.torch_runtime import complete_model, precision, quiet_transformers
+from earmark.models.encoders.torch_encoder import noise, toolkit, torch_and_device, weights_of
+from earmark.models.torch_runtime import complete_model, loading, precision, quiet_transformers
 
 OPTIONS = "--extra clap"
 

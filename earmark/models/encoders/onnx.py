@@ -10,7 +10,8 @@ from earmark.errors import MissingError, shown_path
 from earmark.files.hashing import files_hash
 from earmark.models.batching import by_length, each_by_length, joined
 from earmark.models.encoders.base import Array, Encoder, identity
-from earmark.models.encoders.torch_encoder import framed, loading, pooled, toolkit
+from earmark.models.encoders.torch_encoder import framed, pooled, toolkit
+from earmark.models.torch_runtime import loading
 
 RATE = 16_000  # unless the file's metadata say `sample_rate`
 OPTIONS = "--with onnxruntime"

@@ -8,7 +8,8 @@ import numpy as np
 
 from earmark.audio.decode import AudioError
 from earmark.models.encoders.base import Array, Encoder, identity
-from earmark.models.encoders.torch_encoder import loading, toolkit, torch_and_device, weights_of
+from earmark.models.encoders.torch_encoder import toolkit, torch_and_device, weights_of
+from earmark.models.torch_runtime import loading
 
 OPTIONS = "--with resemblyzer --with webrtcvad-wheels"
 PER_SECOND, COVERAGE = 1.3, 0.75  # Resemblyzer's own: partial utterances per second, and what the last one must hold

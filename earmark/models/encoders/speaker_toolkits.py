@@ -13,12 +13,12 @@ from earmark.files.hashing import files_hash
 from earmark.models.encoders.base import identity
 from earmark.models.encoders.torch_encoder import (
     NetworkEncoder,
-    loading,
     toolkit,
     torch_and_device,
     weight_files,
     weights_of,
 )
+from earmark.models.torch_runtime import loading
 
 RATE = 16_000
 # What `uv run` needs beside the project; SpeechBrain asks for torchaudio, whose build can lag torch's.

@@ -2,7 +2,7 @@
 
 import contextlib
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from hashlib import sha256
@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from earmark import optional
-from earmark.errors import EarmarkError, MissingError, shown_cause
+from earmark.errors import EarmarkError, shown_cause
 from earmark.models.batching import by_length, each_by_length, joined
 from earmark.models.encoders.base import Array, Encoder
 from earmark.models.encoders.output import PLAIN, View
@@ -32,21 +32,6 @@ def torch_and_device(device: str, dtype: str, options: str = "--extra torch") ->
     """torch, and the device that `auto` stands for."""
     torch = toolkit("torch", options)
     return torch, usable_device(device, dtype)
-
-
-@contextlib.contextmanager
-def loading(name: str, what: str) -> Iterator[None]:
-    """Turn whatever goes wrong while a model is loaded into one sentence, and keep its chatter off stdout."""
-    try:
-        with contextlib.redirect_stdout(sys.stderr):
-            yield
-    except MissingError:
-        raise
-    except Exception as error:
-        raise MissingError(
-            f"{name}: cannot be loaded as {what} ({type(error).__name__}: {shown_cause(error)}); check the name, "
-            "the files and the connection."
-        ) from error
 
 
 def weights_of(network: Any) -> str:
