@@ -42,6 +42,8 @@ def argument_parser() -> ArgumentParser:
     )
     parser.add_argument("--exclude-rater", nargs="+", default=[], metavar="NAME", help="leave these people out")
     parser.add_argument("--min-reaction-ms", type=cli.positive_float, metavar="MS", help="leave faster ratings out")
+    parser.add_argument("--exact-keys", action="store_true", help="keys that differ only in spelling stay apart")
+    parser.add_argument("--show-names", action="store_true", help="name people in outputs who have no pseudonym")
     parser.add_argument(
         "--bootstrap", type=cli.natural_int, default=1000, metavar="N", help="replicates per interval (1000)"
     )

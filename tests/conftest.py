@@ -80,8 +80,9 @@ def annotated(folder: Path, subset: Subset, votes: Votes, flags: pd.DataFrame | 
 
 
 def contents(folder: Path) -> dict[str, bytes]:
-    """Every file below a folder: {path: bytes}."""
-    return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
+    """Every file below a folder but locks: {path: bytes}."""
+    files = (path for path in sorted(folder.rglob("*")) if path.is_file() and path.name != ".lock")
+    return {str(path.relative_to(folder)): path.read_bytes() for path in files}
 
 
 def run_script(script: str, *arguments: str | Path) -> subprocess.CompletedProcess[str]:

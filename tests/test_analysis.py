@@ -6,6 +6,7 @@ import shutil
 
 import pandas as pd
 import pytest
+from filelock import FileLock
 
 import analysis
 import earmark
@@ -516,3 +517,78 @@ def test_the_help_is_the_docstring(capsys):
     assert ended.value.code == 0
     assert analysis.__doc__ is not None
     assert analysis.__doc__.strip() in capsys.readouterr().out
+
+
+# --- keys, names, consent, reports of several runs ----------------------------------------------------------
+
+
+def test_keys_that_differ_only_in_spelling_are_one_item(here, capsys):
+    votes_of_two = {
+        ("1.mp3", "TEMP", "5", "positive"): votes(1, 1),
+        ("1.mp3", "TEMP", "5.0", "positive"): {"user_2": 0},
+        ("cafe\u0301.mp3", "TEMP", "5", "positive"): votes(1, 0),
+        ("caf\u00e9.mp3", "TEMP", "5", "positive"): {"user_2": 1},
+    }
+    write_tables(here / "annotations" / "emolia-dim", ratings_table(DIM, votes_of_two), users_table(*PEOPLE))
+    command = ["--subset", "emolia-dim", "--bootstrap", "20"]
+    assert analysis.main(command) == 0
+    assert summary(here, "emolia-dim")["items_total"] == 2
+    told = capsys.readouterr().err
+    assert "level: 1 spellings are taken for another ('5.0' as '5'); --exact-keys keeps them apart" in told
+    assert any("'5.0' as '5'" in line for line in summary(here, "emolia-dim")["warnings"])
+    assert "'5.0' as '5'" in (here / "analysis_outputs" / "report.md").read_text(encoding="utf-8")
+    assert analysis.main([*command, "--exact-keys"]) == 0
+    assert summary(here, "emolia-dim")["items_total"] == 4
+
+
+def test_keys_that_look_alike_are_named_and_kept_apart(here, capsys):
+    alike = {("A.mp3", "TEMP", "5", "positive"): votes(1, 1), ("x/a.wav", "TEMP", "05", "positive"): votes(1, 1)}
+    write_tables(here / "annotations" / "emolia-dim", ratings_table(DIM, alike), users_table(*PEOPLE))
+    assert analysis.main(["--subset", "emolia-dim", "--bootstrap", "20"]) == 0
+    assert summary(here, "emolia-dim")["items_total"] == 2
+    told = capsys.readouterr().err
+    assert "file_name: 'A.mp3', 'x/a.wav' look alike and are counted as different" in told
+    assert "level: '05', '5' look alike" in told
+
+
+def test_names_that_are_no_pseudonyms_reach_no_output(here, capsys):
+    people = {"anna.schmidt": 1, "bob": 1, "cyd": 0}
+    table = ratings_table(DIM, {("1.mp3", "TEMP", "5", "positive"): people, ("2.mp3", "TEMP", "5", "positive"): people})
+    write_tables(here / "annotations" / "emolia-dim", table, users_table(*people))
+    command = ["--subset", "emolia-dim", *FAST[:2], "--exclude-rater", "bob"]
+    assert analysis.main(command) == 0
+    assert "names that are no pseudonyms" in capsys.readouterr().err
+    written = contents(here / "analysis_outputs" / "emolia-dim")
+    for name in people:
+        assert [path for path, content in written.items() if name.encode() in content] == []
+    assert summary(here, "emolia-dim")["annotators"] == ["rater_0", "rater_2"]
+    assert analysis.main([*command, "--show-names"]) == 0
+    assert sorted(summary(here, "emolia-dim")["annotators"]) == ["anna.schmidt", "cyd"]
+
+
+def test_ratings_of_people_who_withdrew_consent_are_left_out(here):
+    table = ratings_table(DIM, {("1.mp3", "TEMP", "5", "positive"): votes(1, 1, 0)})
+    people = users_table(*PEOPLE).assign(consent=["True", "True", "CONSENT_REVOKED"])
+    write_tables(here / "annotations" / "emolia-dim", table, people)
+    assert analysis.main(["--subset", "emolia-dim", *FAST]) == 0
+    found = summary(here, "emolia-dim")
+    assert (found["rows_raw"], found["ratings_used"], found["annotators"]) == (3, 2, ["user_0", "user_1"])
+    assert {"reason": "rating by a person who withdrew consent", "count": 1} in found["exclusions"]
+
+
+def test_one_subset_alone_keeps_the_others_in_the_report(here):
+    assert analysis.main(FAST) == 0
+    report = here / "analysis_outputs" / "report.md"
+    whole = report.read_text(encoding="utf-8")
+    assert analysis.main([*FAST, "--subset", "emolia-dim"]) == 0
+    assert report.read_text(encoding="utf-8") == whole
+    (here / "analysis_outputs" / "emolia-emo" / "summary.json").write_text("{}")
+    assert analysis.main([*FAST, "--subset", "emolia-dim"]) == 0
+    assert "## emolia-emo" not in report.read_text(encoding="utf-8")
+
+
+def test_another_run_in_the_same_folder_is_refused(here, capsys):
+    (here / "analysis_outputs").mkdir()
+    with FileLock(here / "analysis_outputs" / ".lock"):
+        assert analysis.main(FAST) == 1
+    assert "Another run is writing to analysis_outputs/" in capsys.readouterr().err

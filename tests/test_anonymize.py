@@ -155,7 +155,7 @@ def test_no_output_tells_a_name_or_an_absolute_path(here):
 def test_one_subset_alone_is_enough(here):
     shutil.rmtree(here / "annotations_raw" / "emolia-dim")
     assert anonymize.main([]) == 0
-    assert [path.name for path in (here / "annotations").iterdir()] == ["emolia-emo"]
+    assert [path.name for path in (here / "annotations").iterdir() if path.is_dir()] == ["emolia-emo"]
 
 
 @pytest.mark.parametrize("header_only", [True, False])
@@ -428,3 +428,41 @@ def test_a_column_that_is_kept_is_published_scanned_and_counted_in_k(here, capsy
     with_column(users, "nationality", ["call ann.smith"])
     capsys.readouterr()
     assert "column nationality: still holds a raw username" in fails(["--keep", "nationality"], capsys)
+
+
+# --- what was found in other people's tables ----------------------------------------------------------------
+
+
+def test_people_who_withdrew_consent_are_not_published_and_counted(here, capsys):
+    folder = here / "annotations_raw" / "emolia-emo"
+    users = pd.read_csv(folder / "users.csv", dtype=str, keep_default_na=False)
+    name = users["username"][0]
+    users.assign(consent=["False", *["True"] * (len(users) - 1)]).to_csv(folder / "users.csv", index=False)
+    ratings = pd.read_csv(folder / "annotations.csv", dtype=str)
+    theirs = int((ratings["username"] == name).sum())
+    assert theirs
+    assert anonymize.main(["--subset", "emolia-emo"]) == 0
+    out = here / "annotations" / "emolia-emo"
+    assert len(pd.read_csv(out / "annotations.csv")) == len(ratings) - theirs
+    assert len(pd.read_csv(out / "users.csv")) == len(users) - 1
+    exclusions = json.loads((out / "summary.json").read_text())["exclusions"]
+    assert exclusions == [{"reason": "rating by a person who withdrew consent", "count": theirs}]
+    assert f"{theirs} ratings of people who withdrew" in capsys.readouterr().err
+
+
+def test_doubtful_cells_are_listed_and_published(here, capsys):
+    folder = here / "annotations_raw" / "emolia-emo"
+    users = pd.read_csv(folder / "users.csv", dtype=str, keep_default_na=False)
+    name = users["username"][0]
+    for table in ("users", "annotations", "flags"):
+        if (folder / f"{table}.csv").is_file():
+            text = pd.read_csv(folder / f"{table}.csv", dtype=str, keep_default_na=False)
+            text["username"] = text["username"].replace({name: "greta.holm"})
+            text.to_csv(folder / f"{table}.csv", index=False)
+    flags = flags_table(EMO, (("b.mp3", "Fear", "ultimate"), "greta.holm", "what Greta heard"))
+    flags.to_csv(folder / "flags.csv", index=False)
+    assert anonymize.main(["--subset", "emolia-emo"]) == 0
+    told = capsys.readouterr().err
+    assert "flags.csv: look at these before you publish" in told
+    assert "line 2, column reason: still holds what may be a name" in told
+    assert "Greta" not in told

@@ -21,7 +21,7 @@ from earmark.annotation.reliability import (
 )
 from earmark.annotation.schema import Agreement, AnalysisResult
 from earmark.annotation.subsets import Slice, Subset
-from earmark.annotation.tables import REPEATED, Annotations
+from earmark.annotation.tables import REPEATED, WITHDRAWN, Annotations
 from earmark.metrics.bootstrap import Bootstrap
 from earmark.metrics.dawid_skene import DawidSkene, posteriors_of_others
 from earmark.metrics.estimate import Estimate
@@ -63,6 +63,7 @@ def analyse(
         slices=slices,
         raters=_records(raters),
         raters_who_stand_out=who_stands_out(raters),
+        warnings=list(annotations.warnings),
     )
     tables = {
         "benchmark_labels": labels[list(subset.labels)],
@@ -103,7 +104,7 @@ def _counts(annotations: Annotations, labels: pd.DataFrame, n_clips: int, requir
     complete = int((labels["n_raters"] >= required).sum())
     return {
         "rows_raw": annotations.rows_raw,
-        "rows_deduplicated": annotations.rows_raw - annotations.left_out[REPEATED],
+        "rows_deduplicated": annotations.rows_raw - annotations.left_out[REPEATED] - annotations.left_out[WITHDRAWN],
         "ratings_used": len(annotations.ratings),
         "clips_total": n_clips,
         "items_total": len(labels),

@@ -31,13 +31,18 @@ class AnonymizeOptions:
 
 @dataclass(frozen=True)
 class AnalysisOptions:
-    """subset: a name, or all. required_raters: of a complete item. bootstrap: replicates. exclude_rater: names."""
+    """subset: a name, or all. required_raters: of a complete item. bootstrap: replicates. exclude_rater: names.
+
+    exact_keys: keys that differ only in spelling are different items. show_names: of people who have no pseudonym.
+    """
 
     subset: str
     required_raters: int
     ties: Ties
     exclude_rater: tuple[str, ...]
     min_reaction_ms: float | None
+    exact_keys: bool
+    show_names: bool
     bootstrap: int
     annotations_root: Path
     output_dir: Path
@@ -46,4 +51,5 @@ class AnalysisOptions:
     def parameters(self) -> dict[str, Any]:
         """What a summary records of them."""
         names = ("required_raters", "ties", "bootstrap", "exclude_rater", "min_reaction_ms")
-        return {name: getattr(self, name) for name in names}
+        told = {name: getattr(self, name) for name in names}
+        return {**told, "exact_keys": True} if self.exact_keys else told

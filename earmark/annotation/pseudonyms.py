@@ -1,11 +1,10 @@
-"""Names → pseudonyms, and the proof that no name is left.
+"""Names → pseudonyms, and how well people hide behind them.
 
 A pseudonym is an account's for good: the map from names to pseudonyms lives beside the raw tables, readable by
-its owner alone, and grows only at the end. Nothing here may reach an output but through `find_leaks`.
+its owner alone, and grows only at the end. Nothing here may reach an output but through `leaks.scan`.
 """
 
 import re
-import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from earmark.annotation.subsets import Subset
+from earmark.annotation.leaks import words_of
 from earmark.annotation.tables import parse_times, read_csv
 from earmark.errors import DataError, Fault, shown_path
 
@@ -22,9 +21,6 @@ ACCOUNT = ("username", "is_active", "is_admin", "onboarded", "annotation_count",
 MAP_NAME = "_anon_map.csv"
 MAP_COLUMNS = ("raw_username", "anon_username")
 PSEUDONYM = re.compile(r"user_(\d+)")
-EMAIL = re.compile(r"[\w.+-]+@[\w-]+(\.[\w-]+)+")
-HOME_FOLDER = re.compile(r"(/home/|/Users/|/root\b|[A-Za-z]:\\Users\\|~[A-Za-z]\w*/)", re.IGNORECASE)
-WORD = re.compile(r"[^\W_]+")
 
 
 def read_map(path: Path) -> dict[str, str]:
@@ -65,7 +61,7 @@ def assign_pseudonyms(usernames: Iterable[str], known: Mapping[str, str]) -> dic
 
 def looks_like_pseudonym(username: str) -> bool:
     """Whether an account's own name could be mistaken for a pseudonym, so that no scan could tell them apart."""
-    return bool(PSEUDONYM.fullmatch("_".join(_words(username))))
+    return bool(PSEUDONYM.fullmatch("_".join(words_of(username))))
 
 
 def pseudonymised(tables: Mapping[str, pd.DataFrame], pseudonyms: Mapping[str, str]) -> dict[str, pd.DataFrame]:
@@ -80,51 +76,6 @@ def published(table: pd.DataFrame, known: Iterable[str]) -> tuple[pd.DataFrame, 
     """The table with the known columns only, and the names of the others: nobody has looked at what they hold."""
     others = [column for column in table.columns if column not in set(known)]
     return table.drop(columns=others), others
-
-
-# --- leaks --------------------------------------------------------------------------------------------------
-
-
-def find_leaks(table: pd.DataFrame, usernames: Iterable[str], checked: Iterable[str]) -> list[Fault]:
-    """Every cell that still holds a raw username, an e-mail address or a path to somebody's home folder.
-
-    Names are found as whole words, whatever the case, the accents' encoding, or the punctuation between their
-    parts ("Anna.S" in "as anna_s said"). `username` holds pseudonyms by now. checked: columns whose cells were
-    already held against a closed set of values or a number format. The message names line and column but not the name.
-    """
-    names = {words for name in usernames if (words := _words(name))}
-    wordless = {name.casefold() for name in usernames if not _words(name)}
-    longest = max(map(len, names), default=0)
-    faults: list[Fault] = []
-    for column in table.columns.difference(["username", *checked], sort=False):
-        verdicts = {cell: _leak(cell, names, wordless, longest) for cell in table[column].unique()}
-        faults += [
-            Fault(int(line), column, f"still holds {verdicts[cell]}")
-            for line, cell in zip(table.index, table[column], strict=True)
-            if verdicts[cell]
-        ]
-    return faults
-
-
-def _leak(cell: str, names: set[tuple[str, ...]], wordless: set[str], longest: int) -> str:
-    if EMAIL.search(cell):
-        return "an e-mail address"
-    if HOME_FOLDER.search(cell):
-        return "a path to a home folder"
-    words = _words(cell)
-    runs = (words[i : i + n] for n in range(1, longest + 1) for i in range(len(words) - n + 1))
-    if any(run in names for run in runs) or any(name in cell.casefold() for name in wordless):
-        return "a raw username"
-    return ""
-
-
-def _words(text: str) -> tuple[str, ...]:
-    return tuple(WORD.findall(unicodedata.normalize("NFKC", text).casefold()))
-
-
-def checked_columns(subset: Subset) -> tuple[str, ...]:
-    """Columns that cannot hold a name: `tables.check` holds them against a format or a set of values."""
-    return ("rating", *subset.choices, "reaction_time_ms", "sample_time_ms", "created_at")
 
 
 # --- who can be told apart ----------------------------------------------------------------------------------

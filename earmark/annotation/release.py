@@ -8,20 +8,32 @@ import pandas as pd
 
 from earmark import cli
 from earmark.annotation import pseudonyms
+from earmark.annotation.leaks import checked_columns, scan
 from earmark.annotation.options import AnonymizeOptions
 from earmark.annotation.pseudonyms import Anonymity
 from earmark.annotation.schema import AnonymizeSummary
 from earmark.annotation.subsets import Subset, chosen_subsets, subsets
-from earmark.annotation.tables import OPTIONAL, TABLES, RawTables, read_csv, read_tables, required_columns, table_path
+from earmark.annotation.tables import (
+    OPTIONAL,
+    TABLES,
+    WITHDRAWN,
+    RawTables,
+    read_csv,
+    read_tables,
+    required_columns,
+    table_path,
+    without_withdrawn,
+)
 from earmark.cli import Invocation
 from earmark.errors import DataError, EarmarkError, Fault, MissingError, shown_path
-from earmark.files.atomic import write_together
-from earmark.report.provenance import provenance
+from earmark.files.atomic import locked, write_together
+from earmark.report.provenance import exclusions, provenance
 from earmark.report.schema import to_json
 from earmark.report.signature import Signature
 from earmark.report.tables import to_csv
 
 PRIVATE = 0o600
+SHOWN_DOUBTS = 20
 LEAKS = "Nothing was written. Edit those cells in annotations_raw/, or leave a column of users.csv out with --drop."
 
 
@@ -35,6 +47,8 @@ class Release:
     tables: dict[str, pd.DataFrame]
     left_out: list[str]
     anonymity: Anonymity
+    withdrawn: int
+    doubtful: dict[str, list[Fault]]
 
 
 def run_anonymize(options: AnonymizeOptions, invocation: Invocation) -> int:
@@ -56,8 +70,11 @@ def run_anonymize(options: AnonymizeOptions, invocation: Invocation) -> int:
         raise DataError.merged(failures)
     for release in releases:
         require_k(release, options)
-    write(releases, options, invocation)
+    with locked([options.raw_root, options.output_dir]):
+        write(releases, options, invocation)
     for release in releases:
+        for warning in warnings(release):
+            invocation.warn(warning)
         columns = pseudonyms.demographic_columns(release.tables["users"], options.keep)
         cli.show(
             f"{release.raw.subset.name}: {len(release.names)} people ({release.new} new), "
@@ -67,6 +84,20 @@ def run_anonymize(options: AnonymizeOptions, invocation: Invocation) -> int:
             columns_left_out = ", ".join(release.left_out)
             cli.show(f"  not published, since nobody has said what they hold (--keep COLUMN): {columns_left_out}")
     return cli.COMPLETE
+
+
+def warnings(release: Release) -> list[str]:
+    """What a person should look at before the tables are published."""
+    told = []
+    if release.withdrawn:
+        name = release.raw.subset.name
+        told.append(f"{name}: {release.withdrawn:,} ratings of people who withdrew their consent are left out.")
+    for file, faults in release.doubtful.items():
+        if faults:
+            shown = [str(fault) for fault in faults[:SHOWN_DOUBTS]]
+            more = [f"  and {len(faults) - SHOWN_DOUBTS:,} more"] if len(faults) > SHOWN_DOUBTS else []
+            told.append("\n".join([f"{file}: look at these before you publish", *shown, *more]))
+    return told
 
 
 def require_sense(chosen: Sequence[Subset], options: AnonymizeOptions) -> None:
@@ -89,6 +120,7 @@ def prepare(subset: Subset, options: AnonymizeOptions) -> Release:
     raw = read_tables(folder, subset, f"Fix the rows in {shown_path(folder)}/ and run this again.")
     users = raw.tables["users"]
     usernames = list(users["username"]) if "username" in users else []
+    kept, n_withdrawn = without_withdrawn(raw.tables)
     known = pseudonyms.read_map(raw.folder / pseudonyms.MAP_NAME)
     names = pseudonyms.assign_pseudonyms(usernames, known)
     faults: dict[str, list[Fault]] = {shown_path(raw.path(name)): [] for name in raw.tables}
@@ -98,7 +130,7 @@ def prepare(subset: Subset, options: AnonymizeOptions) -> Release:
         for line, name in zip(users.index, usernames, strict=True)
         if pseudonyms.looks_like_pseudonym(name)
     ]
-    tables = pseudonyms.pseudonymised(raw.tables, names)
+    tables = pseudonyms.pseudonymised(kept, names)
     left_out: list[str] = []
     for name, columns in known_columns(subset, options).items():
         if name in tables:
@@ -107,15 +139,17 @@ def prepare(subset: Subset, options: AnonymizeOptions) -> Release:
     if options.band_age:
         tables["users"], wrong_ages = pseudonyms.band_ages(tables["users"], options.band_age)
         faults[users_file] += wrong_ages
+    doubtful: dict[str, list[Fault]] = {}
     for name, table in tables.items():
-        faults[shown_path(raw.path(name))] += pseudonyms.find_leaks(table, names, pseudonyms.checked_columns(subset))
+        found = scan(table, names, checked_columns(subset))
+        faults[shown_path(raw.path(name))] += found.faults
+        doubtful[shown_path(raw.path(name))] = found.doubtful
     if any(faults.values()):
         raise DataError(faults, LEAKS)
     if options.coarsen_times:
         tables = {name: pseudonyms.coarsen_times(table, options.coarsen_times) for name, table in tables.items()}
-    return Release(
-        raw, names, len(names) - len(known), tables, left_out, pseudonyms.anonymity(tables["users"], options.keep)
-    )
+    anonymity = pseudonyms.anonymity(tables["users"], options.keep)
+    return Release(raw, names, len(names) - len(known), tables, left_out, anonymity, n_withdrawn, doubtful)
 
 
 def known_columns(subset: Subset, options: AnonymizeOptions) -> dict[str, list[str]]:
@@ -160,6 +194,7 @@ def summarise(release: Release, options: AnonymizeOptions, invocation: Invocatio
         invocation,
         inputs={},
         parameters=options.parameters,
+        exclusions=exclusions({WITHDRAWN: release.withdrawn}),
         signature=Signature.of(suite=release.raw.subset.name, protocol="earmark", metric="k-anonymity"),
     )
     return AnonymizeSummary.extending(

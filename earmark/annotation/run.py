@@ -1,20 +1,24 @@
 """`analysis.py`: annotations → labels, agreement, human ceiling, raters, report."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
+
+import pandas as pd
 
 from earmark import cli
 from earmark.annotation.analysis import Analysis, analyse
 from earmark.annotation.options import AnalysisOptions
+from earmark.annotation.pseudonyms import PSEUDONYM
 from earmark.annotation.schema import AnalysisSummary
 from earmark.annotation.subsets import Subset, chosen_subsets, subsets
 from earmark.annotation.tables import Annotations, leave_out, load_annotations
 from earmark.cli import Invocation
-from earmark.errors import DataError, MissingError, shown_path
-from earmark.files.atomic import write_together
+from earmark.errors import DataError, EarmarkError, MissingError, shown_path
+from earmark.files.atomic import locked, write_together
 from earmark.report.provenance import data_hash, exclusions, parameters_hash, provenance
 from earmark.report.render import render
-from earmark.report.schema import to_json
+from earmark.report.schema import read_summary, to_json
 from earmark.report.signature import Signature
 from earmark.report.tables import to_csv, to_tex
 
@@ -27,39 +31,83 @@ def run_analysis(options: AnalysisOptions, invocation: Invocation) -> int:
     if not chosen:
         root = shown_path(options.annotations_root)
         raise MissingError(f"{root}/ holds no subset. Run `uv run anonymize.py` to fill it from annotations_raw/.")
-    loaded = restricted(load_all(chosen, options.annotations_root), options)
-    contents: dict[Path, str | bytes | None] = {}
-    summaries = []
-    for annotations in loaded:
-        name = annotations.subset.name
-        invocation.warn(
-            f"{name}: {len(annotations.ratings):,} ratings" if len(annotations.ratings) else f"{name}: NO RATINGS"
-        )
-        found = analyse(
-            annotations,
-            ties=options.ties,
-            required=options.required_raters,
-            replicates=options.bootstrap,
-            rng=invocation.generator(),
-        )
-        summary = summarise(annotations, found, options, invocation)
-        summaries.append(summary)
-        folder = options.output_dir / name
-        contents |= {folder / f"{table}.csv": to_csv(rows) for table, rows in found.tables.items()}
-        contents[folder / "summary.json"] = to_json(summary)
-    report, tables = render("analysis.md.j2", summaries=summaries, subsets=subsets())
-    contents |= {options.output_dir / "report.md": report, options.output_dir / "report.tex": to_tex(tables)}
-    write_together(contents)
+    loaded, options, invocation = hidden_names(load_all(chosen, options), options, invocation)
+    loaded = restricted(loaded, options)
+    with locked([options.output_dir]):
+        contents: dict[Path, str | bytes | None] = {}
+        summaries = {}
+        for annotations in loaded:
+            name = annotations.subset.name
+            n = len(annotations.ratings)
+            invocation.warn(f"{name}: {n:,} ratings" if n else f"{name}: NO RATINGS")
+            for warning in annotations.warnings:
+                invocation.warn(f"{name}: {warning}.")
+            found = analyse(
+                annotations,
+                ties=options.ties,
+                required=options.required_raters,
+                replicates=options.bootstrap,
+                rng=invocation.generator(),
+            )
+            summaries[name] = summarise(annotations, found, options, invocation)
+            folder = options.output_dir / name
+            contents |= {folder / f"{table}.csv": to_csv(rows) for table, rows in found.tables.items()}
+            contents[folder / "summary.json"] = to_json(summaries[name])
+        everything = summaries | earlier(options.output_dir, summaries, invocation)
+        in_order = [everything[name] for name in subsets() if name in everything]
+        report, tables = render("analysis.md.j2", summaries=in_order, subsets=subsets())
+        contents |= {options.output_dir / "report.md": report, options.output_dir / "report.tex": to_tex(tables)}
+        write_together(contents)
     cli.show(report)
     return cli.COMPLETE
 
 
-def load_all(chosen: Sequence[Subset], root: Path) -> list[Annotations]:
+def earlier(
+    folder: Path, summaries: Mapping[str, AnalysisSummary], invocation: Invocation
+) -> dict[str, AnalysisSummary]:
+    """What earlier runs found about other subsets, which stays in the report of all."""
+    found = {}
+    for name in subsets():
+        path = folder / name / "summary.json"
+        if name not in summaries and path.is_file():
+            try:
+                found[name] = read_summary(AnalysisSummary, path)
+            except EarmarkError as error:
+                invocation.warn(f"{name} is not in the report: {error}")
+    return found
+
+
+def hidden_names(
+    loaded: list[Annotations], options: AnalysisOptions, invocation: Invocation
+) -> tuple[list[Annotations], AnalysisOptions, Invocation]:
+    """People who have no pseudonym as rater_0, rater_1, … in everything that is written, unless --show-names."""
+    names = sorted({name for one in loaded for table in (one.ratings, one.users) for name in table.get("username", ())})
+    if options.show_names or all(PSEUDONYM.fullmatch(name) for name in names):
+        return loaded, options, invocation
+    hidden = {name: f"rater_{number}" for number, name in enumerate(names)}
+    invocation.warn(
+        f"{shown_path(options.annotations_root)}/ holds names that are no pseudonyms (user_0, user_1, …); they are "
+        "written as rater_0, rater_1, … in sorted order. Run `uv run anonymize.py` before you publish the tables; "
+        "--show-names writes names as they are."
+    )
+
+    def renamed(table: pd.DataFrame) -> pd.DataFrame:
+        return table.assign(username=table["username"].map(hidden)) if "username" in table else table
+
+    changed = [replace(one, ratings=renamed(one.ratings), users=renamed(one.users)) for one in loaded]
+    excluded = tuple(hidden.get(name, name) for name in options.exclude_rater)
+    argv = tuple(hidden.get(word, word) for word in invocation.argv)
+    return changed, replace(options, exclude_rater=excluded), replace(invocation, argv=argv)
+
+
+def load_all(chosen: Sequence[Subset], options: AnalysisOptions) -> list[Annotations]:
     """Every chosen subset's tables; the faults of all of them in one error."""
     loaded, failures = [], []
     for subset in chosen:
         try:
-            loaded.append(load_annotations(root / subset.name, subset))
+            loaded.append(
+                load_annotations(options.annotations_root / subset.name, subset, exact_keys=options.exact_keys)
+            )
         except DataError as error:
             failures.append(error)
     if failures:

@@ -70,6 +70,7 @@ class AnalysisResult(Strict):
     slices: dict[str, list[dict[str, str | int | float | Estimate]]]
     raters: list[dict[str, Any]] = Field(default_factory=list)
     raters_who_stand_out: dict[str, list[str]] = Field(default_factory=dict)
+    warnings: list[str] = Field(default_factory=list)
 
 
 class AnalysisSummary(AnalysisResult, Common):

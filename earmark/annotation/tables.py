@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from earmark.annotation.spelling import lookalikes, respellings, told_apart, told_joined
 from earmark.annotation.subsets import Subset
 from earmark.errors import DataError, Fault, MissingError, shown_path
 from earmark.files.csv_table import read_csv_table
@@ -19,6 +20,9 @@ TABLES = ("annotations", "users", "flags")
 OPTIONAL = ("flags",)
 MAX_MILLISECONDS = 1e12  # some thirty years: an infinite time is no time
 REPEATED = "older rating of an item by the same person"
+WITHDRAWN = "rating by a person who withdrew consent"
+NO_CONSENT = frozenset({"false", "no", "0", "revoked", "withdrawn", "consent_revoked"})
+REVOKED = "CONSENT_REVOKED"
 
 Rule = tuple[Callable[[pd.Series], pd.Series], str]
 
@@ -44,7 +48,7 @@ class Annotations:
     `reaction_time_ms`, `sample_time_ms` (float, NaN where empty), `created_at` (UTC); one row per rating,
     repeats removed. users: as text. flagged: the keys someone flagged, one row each.
     rows: {file: rows read}. rows_raw: ratings in the file.
-    left_out: {reason: ratings that are not in `ratings`}.
+    left_out: {reason: ratings that are not in `ratings`}. warnings: what to know about the keys.
     """
 
     subset: Subset
@@ -54,6 +58,7 @@ class Annotations:
     rows: dict[Path, int]
     rows_raw: int
     left_out: dict[str, int]
+    warnings: tuple[str, ...] = ()
 
 
 def table_path(folder: Path, table: str) -> Path:
@@ -177,10 +182,47 @@ def leave_out(
     return replace(annotations, ratings=ratings.reset_index(drop=True), left_out=left_out)
 
 
-def load_annotations(folder: Path, subset: Subset) -> Annotations:
+def withdrawn(users: pd.DataFrame) -> set[str]:
+    """The people whose consent is withdrawn, by the column consent or by an account that was renamed for it."""
+    if "username" not in users:
+        return set()
+    revoked = users["username"].str.upper().str.startswith(REVOKED)
+    if "consent" in users:
+        revoked |= users["consent"].str.casefold().isin(NO_CONSENT)
+    return set(users["username"][revoked])
+
+
+def without_withdrawn(tables: dict[str, pd.DataFrame]) -> tuple[dict[str, pd.DataFrame], int]:
+    """The tables without the people who withdrew their consent, their ratings and their flags; and how many ratings."""
+    gone = withdrawn(tables["users"])
+    left = {
+        name: table[~table["username"].isin(gone)] if "username" in table else table for name, table in tables.items()
+    }
+    return left, len(tables["annotations"]) - len(left["annotations"])
+
+
+def _spelled_alike(
+    subset: Subset, tables: dict[str, pd.DataFrame], exact: bool
+) -> tuple[dict[str, pd.DataFrame], tuple[str, ...]]:
+    """Ratings and flags with keys joined that differ in nothing but spelling, and what to say about keys."""
+    told: list[str] = []
+    for column in subset.key:
+        given = tables["annotations"][column]
+        joined = {} if exact else respellings(given)
+        if joined:
+            told.append(told_joined(column, joined))
+            tables = {name: table.assign(**{column: table[column].replace(joined)}) for name, table in tables.items()}
+        groups = lookalikes(tables["annotations"][column])
+        if groups and column not in subset.choices:
+            told.append(told_apart(column, groups))
+    return tables, tuple(told)
+
+
+def load_annotations(folder: Path, subset: Subset, *, exact_keys: bool = False) -> Annotations:
     """Read, check and type a subset's ratings, and keep the newest where a person rated an item twice.
 
-    Equal times: the later line counts. Raises as `read_tables`.
+    Equal times: the later line counts. People who withdrew their consent are left out and counted. Keys that differ
+    only in spelling are one item unless exact_keys. Raises as `read_tables`.
     """
     raw = read_tables(folder, subset)
     required = required_columns(subset)
@@ -188,7 +230,9 @@ def load_annotations(folder: Path, subset: Subset) -> Annotations:
         name: raw.tables[name] if len(raw.tables.get(name, ())) else _no_rows(required[name])
         for name in ("annotations", "flags")
     }
-    table = given["annotations"]
+    kept, n_withdrawn = without_withdrawn({**given, "users": raw.tables["users"]})
+    spelled, warnings = _spelled_alike(subset, {name: kept[name] for name in given}, exact_keys)
+    table = spelled["annotations"]
     ratings = table[[*subset.key, "username", *subset.carried]].assign(
         rating=table["rating"].map({name: code for code, name in enumerate(subset.scale)}).astype(np.int64),
         reaction_time_ms=pd.to_numeric(table["reaction_time_ms"]).astype(float),
@@ -199,9 +243,10 @@ def load_annotations(folder: Path, subset: Subset) -> Annotations:
     return Annotations(
         subset=subset,
         ratings=newest.sort_values([*subset.key, "username"], ignore_index=True),
-        users=raw.tables["users"],
-        flags=given["flags"].reset_index(drop=True),
+        users=kept["users"],
+        flags=spelled["flags"].reset_index(drop=True),
         rows={raw.path(name): len(rows) for name, rows in raw.tables.items()},
-        rows_raw=len(ratings),
-        left_out={REPEATED: len(ratings) - len(newest)},
+        rows_raw=len(given["annotations"]),
+        left_out={REPEATED: len(ratings) - len(newest), WITHDRAWN: n_withdrawn},
+        warnings=warnings,
     )

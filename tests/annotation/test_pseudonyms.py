@@ -15,7 +15,6 @@ from earmark.annotation.pseudonyms import (
     band_ages,
     coarsen_times,
     describe,
-    find_leaks,
     looks_like_pseudonym,
     pseudonymised,
     read_map,
@@ -115,104 +114,6 @@ def test_usernames_are_replaced_and_nothing_else():
 )
 def test_a_name_like_user_3_could_be_mistaken_for_a_pseudonym(name, mistakable):
     assert looks_like_pseudonym(name) is mistakable
-
-
-# --- leaks --------------------------------------------------------------------------------------------------
-
-
-def leaks(cell, *names, column="reason"):
-    return [fault.problem for fault in find_leaks(pd.DataFrame({column: [cell]}, index=[7]), names, ())]
-
-
-@pytest.mark.parametrize(
-    ("name", "cell"),
-    [
-        ("ann", "ann"),
-        ("ann", "as ANN said"),
-        ("ann", "(ann)"),
-        ("ann", "ann's microphone"),
-        ("ann", "see ann_0012.mp3"),
-        ("Ann", "clip/ann/sample.mp3"),
-        ("ann.smith", "ask Ann Smith"),
-        ("ann.smith", "ann-smith"),
-        ("ann smith", "ANN_SMITH.mp3"),
-        ("zoë", "ZOË was here"),
-        ("zoë", "zoe\u0308 was here"),  # the same letter in two code points
-        ("straße", "STRASSE"),
-        ("王芳", "by 王芳, twice"),
-        ("ann2", "ann2!"),
-        ("ann", "two\nlines, ann"),
-        ("!!!", "so said !!! to me"),
-    ],
-)
-def test_a_name_is_found_as_whole_words_whatever_case_and_punctuation(name, cell):
-    assert leaks(cell, "someone", name) == ["still holds a raw username"]
-
-
-@pytest.mark.parametrize(
-    ("name", "cell"),
-    [
-        ("ann", "an annotation by Joanna"),
-        ("ann", "ann2"),
-        ("ann.smith", "ann or smith"),
-        ("ann.smith", "smith, ann"),
-        ("ben", "Benefit"),
-        ("eve", ""),
-        ("zoë", "zoe"),
-    ],
-)
-def test_a_part_of_a_word_or_of_a_name_is_no_leak(name, cell):
-    assert leaks(cell, name) == []
-
-
-@pytest.mark.parametrize(
-    ("cell", "what"),
-    [
-        ("mail me: jo.doe+ears@uni-x.ac.uk!", "an e-mail address"),
-        ("<JO@EXAMPLE.ORG>", "an e-mail address"),
-        ("from /home/jo/clips/a.wav", "a path to a home folder"),
-        ("/Users/jo/a.wav", "a path to a home folder"),
-        (r"C:\Users\jo\a.wav", "a path to a home folder"),
-        (r"d:\users\jo", "a path to a home folder"),
-        ("file:///home/jo", "a path to a home folder"),
-        ("~jo/a.wav", "a path to a home folder"),
-        ("C:/Users/jo/a.wav", "a path to a home folder"),
-        ("/root/a.wav", "a path to a home folder"),
-    ],
-)
-def test_addresses_and_home_folders_are_found_whoever_they_belong_to(cell, what):
-    assert leaks(cell, "ann") == [f"still holds {what}"]
-
-
-@pytest.mark.parametrize("cell", ["3 @ 5", "loud@night", "at home/work", "/homework/x", "Users differ", "a ~ b/c"])
-def test_what_only_resembles_an_address_or_a_path_is_no_leak(cell):
-    assert leaks(cell, "ann") == []
-
-
-def test_a_leak_names_line_and_column_but_not_the_name():
-    (fault,) = find_leaks(pd.DataFrame({"file_name": ["x", "ann-b.mp3"]}, index=[2, 9]), ["ann.b"], ())
-    assert (fault.line, fault.column) == (9, "file_name")
-    assert "ann" not in fault.problem
-
-
-def test_names_are_looked_for_in_every_column_but_those_already_checked():
-    table = pd.DataFrame({"file_name": ["no"], "degree": ["no"], "rating": ["no"]}, index=[2])
-    assert [fault.column for fault in find_leaks(table, ["no"], ("rating",))] == ["file_name", "degree"]
-
-
-@pytest.mark.parametrize("name", ["user", "User"])
-def test_an_account_called_user_is_not_found_in_its_own_pseudonym(name):
-    table = pseudonymised({"users": users_table(name)}, {name: "user_0"})["users"]
-    assert find_leaks(table, [name], ()) == []
-
-
-@given(
-    st.sampled_from(["ann", "ben.k", "Zoë 2", "o'neil"]),
-    st.text(st.characters(categories=["P", "Zs"]), max_size=3),
-    st.text(st.characters(categories=["P", "Zs"]), max_size=3),
-)
-def test_no_punctuation_around_a_name_hides_it(name, before, after):
-    assert leaks(f"heard{before or ' '}{name.upper()}{after or ' '}there", name)
 
 
 # --- k-anonymity --------------------------------------------------------------------------------------------
