@@ -10,13 +10,17 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from earmark.metrics.estimate import Estimate
-from earmark.report.tables import Table, cell, notes_of, p_value, to_markdown
+from earmark.report.tables import Table, cell, escaped, notes_of, p_value, to_markdown
 
 
 @cache
 def definitions() -> dict[str, dict[str, str]]:
     """{number: {"label", "sentence"}}, as definitions.toml has them; METRICS.md explains the same names at length."""
     return tomllib.loads(files(__package__).joinpath("definitions.toml").read_text(encoding="utf-8"))
+
+
+class Ready(str):
+    """Markdown of our own, in which names of others are escaped already."""
 
 
 def render(template: str, **values: Any) -> tuple[str, list[Table]]:
@@ -29,7 +33,7 @@ def render(template: str, **values: Any) -> tuple[str, list[Table]]:
     def table(headers: Sequence[str], rows: Sequence[Sequence[Any]], caption: str = "") -> str:
         tables.append(Table(caption, headers, rows))
         notes = "\n".join(f"- {note}." for note in notes_of(rows))
-        return to_markdown(headers, rows) + (f"\n\n{notes}\n" if notes else "")
+        return Ready(to_markdown(headers, rows) + (f"\n\n{escaped(notes)}\n" if notes else ""))
 
     text = _environment().get_template(template).render(define=definitions(), table=table, **values)
     return re.sub(r"\n{3,}", "\n\n", text).rstrip() + "\n", tables
@@ -42,7 +46,8 @@ def _environment() -> Environment:
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
-        autoescape=False,  # Markdown and LaTeX, not HTML
+        autoescape=False,  # Markdown, not HTML
+        finalize=lambda value: escaped(value) if isinstance(value, str) and not isinstance(value, Ready) else value,
     )
     environment.filters["cell"] = cell
     environment.globals["estimate"] = Estimate

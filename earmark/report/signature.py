@@ -1,5 +1,6 @@
 """The line that pins a number: version, suite, metric, interval, seed, parameters, data, model."""
 
+import re
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,8 +23,8 @@ class Signature:
 
     @classmethod
     def of(cls, **parts: object) -> "Signature":
-        """Parts by name, after this version; `_` in a name is printed as `-`."""
-        return cls((("earmark", __version__), *((key.replace("_", "-"), str(value)) for key, value in parts.items())))
+        """Parts by name, after this version. `_` in a name is printed as `-`, and so is what would end a part."""
+        return cls((("earmark", __version__), *((key.replace("_", "-"), _part(value)) for key, value in parts.items())))
 
     @classmethod
     def parse(cls, text: str) -> "Signature":
@@ -41,7 +42,7 @@ class Signature:
 
     def replaced(self, **parts: object) -> "Signature":
         """With other values of some parts. KeyError for a part that it does not have."""
-        new = {key.replace("_", "-"): str(value) for key, value in parts.items()}
+        new = {key.replace("_", "-"): _part(value) for key, value in parts.items()}
         if unknown := new.keys() - dict(self.parts).keys():
             raise KeyError(f"the signature has no {', '.join(sorted(unknown))}: {self}")
         return Signature(tuple((key, new.get(key, value)) for key, value in self.parts))
@@ -55,3 +56,7 @@ class Signature:
             python_schema=core_schema.union_schema([core_schema.is_instance_schema(cls), from_text]),
             serialization=core_schema.to_string_ser_schema(),
         )
+
+
+def _part(value: object) -> str:
+    return re.sub(r"[|`\x00-\x1f\x7f]", "-", str(value))

@@ -2,6 +2,7 @@
 
 import gzip
 import io
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -11,6 +12,8 @@ import pandas as pd
 from earmark.metrics.estimate import Estimate
 
 UNDEFINED = "–"
+# Control characters but line ends and tabs, and characters that turn the direction of writing.
+INVISIBLE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200b\u200e\u200f\u202a-\u202e\u2066-\u2069\ufeff]")
 LONG_TEXT = 40
 SHOWN_NOTES = 6
 SHOWN_ROWS = 4  # that have one note
@@ -113,7 +116,17 @@ def _tex(text: str) -> str:
 
 
 def _line(cells: Sequence[str]) -> str:
-    return "| " + " | ".join(text.replace("|", "\\|").replace("\n", " ") for text in cells) + " |"
+    return "| " + " | ".join(escaped(text).replace("|", "\\|").replace("\n", " ") for text in cells) + " |"
+
+
+def escaped(text: str) -> str:
+    """A text for Markdown in which names and labels of others cannot be markup: no HTML, no code, nothing invisible.
+
+    >>> escaped("<script>alert(`1`)</script> p < 0.05")
+    '&lt;script>alert(\\\\`1\\\\`)&lt;/script> p < 0.05'
+    """
+    visible = INVISIBLE.sub("\ufffd", text)
+    return re.sub(r"(?<!\\)`", r"\\`", re.sub(r"<(?=[A-Za-z/!?])", "&lt;", visible))
 
 
 def cell(value: Any) -> str:

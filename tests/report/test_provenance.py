@@ -67,6 +67,10 @@ def test_a_signature_with_another_part_is_another_signature():
         line.replaced(protocol="strict")
 
 
+def test_a_part_of_a_signature_cannot_end_it():
+    assert str(Signature.of(model="a|metric:eer\n`x`")).split("|")[1:] == ["model:a-metric:eer--x-"]
+
+
 def test_the_hash_of_the_data_is_that_of_the_bytes_not_of_the_names(tmp_path):
     for name, text in {"a": "one", "b": "one", "c": "two"}.items():
         (tmp_path / name).write_text(text)

@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from earmark.report.render import render
 from earmark.report.tables import Table, cell, to_csv, to_markdown, to_tex
 from tests.conftest import ROOT
 
@@ -24,6 +25,31 @@ def test_csv_has_unix_line_ends_and_empty_cells_for_what_is_missing():
 
 def test_markdown_escapes_pipes_and_line_ends():
     assert to_markdown(["a|b", "n"], [["x|y\nz", 1]]) == "| a\\|b | n |\n|---|---:|\n| x\\|y z | 1 |"
+
+
+@pytest.mark.parametrize(
+    ("label", "shown"),
+    [
+        ("<script>alert(1)</script>", "&lt;script>alert(1)&lt;/script>"),
+        ("<!-- hidden", "&lt;!-- hidden"),
+        ("a `code` b", "a \\`code\\` b"),
+        ("x | y", "x \\| y"),
+        ("evil\u202etxt.exe\x07", "evil\ufffdtxt.exe\ufffd"),
+        ("p < 0.05 and a<b", "p < 0.05 and a&lt;b"),
+    ],
+)
+def test_to_markdown_escapes_names_of_others(label, shown):
+    assert to_markdown(["name"], [[label]]).splitlines()[2] == f"| {shown} |"
+
+
+def test_render_escapes_names_in_text_and_tables_but_not_its_own_markup():
+    card, _ = render("model_card.md.j2", name="<img src=x> `rm`", known=dict.fromkeys(KNOWN, "<b>x</b>"), open="TODO")
+    assert card.startswith("# &lt;img src=x> \\`rm\\`\n")
+    assert "<" not in card and "&lt;b>x&lt;/b>" in card
+    assert "## Training" in card
+
+
+KNOWN = ("type", "parameters", "dimension", "sample_rate", "checkpoint")
 
 
 def test_markdown_aligns_numbers_right_and_text_left():
