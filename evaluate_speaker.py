@@ -23,15 +23,21 @@ from pathlib import Path
 from typing import Any
 
 from earmark import cli
-from earmark.files.atomic import locked
-from earmark.models.http import TOKEN_VARIABLE
-from earmark.speaker.back_end import TOP_N
-from earmark.speaker.case import files, protocols
-from earmark.speaker.case.commands import tell_carriers, tell_check, tell_download, tell_leaderboard, tell_verify
-from earmark.speaker.case.evaluation import PUBLISHED, STRICT
-from earmark.speaker.case.run import tell_case
-from earmark.speaker.case.simulate.build import build
-from earmark.speaker.run import tell_tidyvoice, tell_trials
+from earmark.cli import Invocation
+from earmark.models.encoders.options import EncoderOptions
+from earmark.speaker.case.protocols import PUBLISHED, STRICT, categories, protocols, sets_of_recordings
+from earmark.speaker.options import (
+    HUB,
+    TOP_N,
+    CaseOptions,
+    CheckOptions,
+    DownloadOptions,
+    LeaderboardOptions,
+    SimulateOptions,
+    TidyVoiceOptions,
+    TrialsOptions,
+    VerifyOptions,
+)
 
 OUTPUT = Path("benchmark_outputs/speaker")
 TRIALS = (
@@ -44,27 +50,80 @@ TIDYVOICE = (
 )
 DEMO_SPEECH = Path(__file__).resolve().parent / "dataset/speaker-demo/case.csv"
 DEMO = OUTPUT / "demo-carriers"
+TOKEN_VARIABLE = "EARMARK_API_KEY"  # holds the bearer token of an embeddings server, if there is one
+HUB_TOKEN_VARIABLE = "HF_TOKEN"
+N = len(protocols())
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    return cli.run(lambda arguments: arguments.tell(arguments), argument_parser(), argv)
+    return cli.main(argument_parser(), __file__, argv)
 
 
-def tell_demo(arguments: Namespace) -> int:
+# --- commands: what computes waits until the flags are right ------------------------------------------------
+
+
+def run_demo(arguments: Namespace, invocation: Invocation) -> int:
     """CASE on the demo speech with the built-in encoder."""
-    asked = argument_parser().parse_args([*arguments.argv, "case", str(DEMO), "--encoder", "logmel"])
-    asked.argv = arguments.argv
-    with locked([DEMO]):
-        building = build(DEMO_SPEECH, DEMO, seed=asked.seed, processes=2, trials_per_protocol=(1000, 1000))
-        for _ in cli.progress(building, asked, total=len(building), what="carriers", unit="file"):
-            pass
-    return tell_case(asked)
+    from earmark.speaker.case.commands import simulate
+    from earmark.speaker.case.run import run_case
+
+    simulate(SimulateOptions(DEMO_SPEECH, DEMO, trials=(1000, 1000), processes=2), invocation)
+    return run_case(CaseOptions(DEMO, OUTPUT / "case", EncoderOptions(encoder="logmel")), invocation)
+
+
+def run_case(arguments: Namespace, invocation: Invocation) -> int:
+    from earmark.speaker.case.run import run_case
+
+    return run_case(cli.options(CaseOptions, arguments, token=os.environ.get(TOKEN_VARIABLE)), invocation)
+
+
+def run_trials(arguments: Namespace, invocation: Invocation) -> int:
+    from earmark.speaker.run import run_trials
+
+    return run_trials(cli.options(TrialsOptions, arguments, token=os.environ.get(TOKEN_VARIABLE)), invocation)
+
+
+def run_tidyvoice(arguments: Namespace, invocation: Invocation) -> int:
+    from earmark.speaker.run import run_tidyvoice
+
+    return run_tidyvoice(cli.options(TidyVoiceOptions, arguments, token=os.environ.get(TOKEN_VARIABLE)), invocation)
+
+
+def run_carriers(arguments: Namespace, invocation: Invocation) -> int:
+    from earmark.speaker.case.commands import run_carriers
+
+    return run_carriers(cli.options(SimulateOptions, arguments), invocation)
+
+
+def run_leaderboard(arguments: Namespace, invocation: Invocation) -> int:
+    from earmark.speaker.case.commands import run_leaderboard
+
+    return run_leaderboard(cli.options(LeaderboardOptions, arguments), invocation)
+
+
+def run_check(arguments: Namespace, invocation: Invocation) -> int:
+    from earmark.speaker.case.commands import run_check
+
+    return run_check(cli.options(CheckOptions, arguments), invocation)
+
+
+def run_download(arguments: Namespace, invocation: Invocation) -> int:
+    from earmark.speaker.case.commands import run_download
+
+    return run_download(cli.options(DownloadOptions, arguments, token=os.environ.get(HUB_TOKEN_VARIABLE)), invocation)
+
+
+def run_verify(arguments: Namespace, invocation: Invocation) -> int:
+    from earmark.speaker.case.commands import run_verify
+
+    return run_verify(cli.options(VerifyOptions, arguments), invocation)
+
+
+# --- flags --------------------------------------------------------------------------------------------------
 
 
 def argument_parser() -> ArgumentParser:
-    parser = cli.argument_parser(__doc__ or "")
-    parser.set_defaults(tell=tell_demo, script=Path(__file__))
-    parser.set_defaults(token=os.environ.get(TOKEN_VARIABLE), hub_token=os.environ.get("HF_TOKEN"))
+    parser = cli.argument_parser(__doc__ or "", run_demo)
     commands = parser.add_subparsers(metavar="COMMAND")
     add_case(commands)
     add_lists(commands)
@@ -79,8 +138,8 @@ def add_case(commands: Any) -> None:
     case_ = cli.subcommand(
         commands,
         "case",
-        tell_case,
-        "the CASE benchmark: 24 carriers, from clean to playback",
+        run_case,
+        f"the CASE benchmark: {N} carriers, from clean to playback",
         [
             "uv run evaluate_speaker.py case case-benchmark --encoder my_model.py",
             'uv run evaluate_speaker.py case case-benchmark --embeddings vectors.npz --name "My model"',
@@ -93,7 +152,9 @@ def add_case(commands: Any) -> None:
     case_.add_argument(
         "--protocol", choices=[PUBLISHED, STRICT, "both"], default="both", help="columns of the report (both)"
     )
-    case_.add_argument("--protocols", nargs="+", default=[], metavar="NAME", help="some of the 24, without aggregates")
+    case_.add_argument(
+        "--protocols", nargs="+", default=[], metavar="NAME", help=f"some of the {N}, without aggregates"
+    )
     case_.add_argument("--name", help="of the model (the encoder's)")
     case_.add_argument("--output-dir", type=Path, default=OUTPUT / "case", help="a folder for each model goes there")
 
@@ -101,8 +162,8 @@ def add_case(commands: Any) -> None:
 def add_lists(commands: Any) -> None:
     """Any trial list, and TidyVoice."""
     for name, story, summary, examples in (
-        ("trials", tell_trials, "any trial list", TRIALS),
-        ("tidyvoice", tell_tidyvoice, "TidyVoice: across languages, and its submission", TIDYVOICE),
+        ("trials", run_trials, "any trial list", TRIALS),
+        ("tidyvoice", run_tidyvoice, "TidyVoice: across languages, and its submission", TIDYVOICE),
     ):
         command = cli.subcommand(commands, name, story, summary, examples)
         command.add_argument("--trials", type=Path, required=name == "trials", metavar="FILE", help="a labelled list")
@@ -132,13 +193,13 @@ def add_carriers(commands: Any) -> None:
     made = cli.subcommand(
         commands,
         "carriers",
-        tell_carriers,
+        run_carriers,
         "a CASE-shaped benchmark from clean speech",
         ["uv run evaluate_speaker.py carriers speech/ --output-dir my-carriers --processes 4"],
     )
     made.add_argument("clean", type=Path, help="a folder spk/…/file, or a CSV of path, speaker and perhaps gender")
     made.add_argument("--output-dir", type=Path, required=True)
-    made.add_argument("--protocols", nargs="+", default=[], metavar="NAME", help="some of the 24 (all)")
+    made.add_argument("--protocols", nargs="+", default=[], metavar="NAME", help=f"some of the {N} (all)")
     made.add_argument("--processes", type=cli.positive_int, default=1, metavar="N", help="at work together (1)")
     made.add_argument("--noises", type=Path, metavar="DIR", help="recordings of noise instead of the built-in noise")
     made.add_argument("--rooms", type=Path, metavar="DIR", help="impulse responses instead of the built-in rooms")
@@ -151,7 +212,7 @@ def add_submissions(commands: Any) -> None:
     board = cli.subcommand(
         commands,
         "leaderboard",
-        tell_leaderboard,
+        run_leaderboard,
         "CASE results beside the published models",
         ["uv run evaluate_speaker.py leaderboard benchmark_outputs/speaker/case/*/results.json"],
     )
@@ -160,7 +221,7 @@ def add_submissions(commands: Any) -> None:
     check = cli.subcommand(
         commands,
         "check",
-        tell_check,
+        run_check,
         "whether a submission to CASE or TidyVoice keeps the rules",
         [
             "uv run evaluate_speaker.py check benchmark_outputs/speaker/case/my-model",
@@ -177,20 +238,20 @@ def add_files(commands: Any) -> None:
     fetched = cli.subcommand(
         commands,
         "download",
-        tell_download,
+        run_download,
         "the CASE benchmark from the Hugging Face hub",
         ["uv run --extra download evaluate_speaker.py download --output-dir case-benchmark --conditions clean codec"],
     )
     fetched.add_argument("--output-dir", type=Path, required=True)
+    fetched.add_argument("--conditions", nargs="+", choices=categories(), default=[], metavar="NAME", help="some (all)")
     fetched.add_argument(
-        "--conditions", nargs="+", choices=protocols.facts()["categories"], metavar="NAME", help="some (all)"
+        "--sets", nargs="+", choices=sets_of_recordings(), default=[], metavar="NAME", help="one of two (both)"
     )
-    fetched.add_argument("--sets", nargs="+", choices=files.SETS, metavar="NAME", help="one of two (both)")
-    fetched.add_argument("--hub", default=files.HUB, metavar="URL", help=f"({files.HUB})")
+    fetched.add_argument("--hub", default=HUB, metavar="URL", help=f"({HUB})")
     verify = cli.subcommand(
         commands,
         "verify",
-        tell_verify,
+        run_verify,
         "whether a CASE benchmark on disk is complete",
         ["uv run evaluate_speaker.py verify case-benchmark"],
     )

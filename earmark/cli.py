@@ -112,7 +112,7 @@ def argument_parser(documentation: str, command: Command | None = None) -> argpa
 def subcommand(
     commands: "argparse._SubParsersAction[argparse.ArgumentParser]",
     name: str,
-    story: Story,
+    story: Story | Command,
     summary: str,
     examples: Sequence[str] = (),
 ) -> argparse.ArgumentParser:
@@ -129,7 +129,7 @@ def subcommand(
         allow_abbrev=False,
     )
     _add_common(parser, seed=argparse.SUPPRESS, switch=argparse.SUPPRESS)
-    parser.set_defaults(tell=story)
+    parser.set_defaults(tell=story, command=story)
     return parser
 
 

@@ -38,22 +38,22 @@ ROUNDS = 3  # of what takes less than a second; the first one pays for fresh mem
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    return cli.run(tell, argument_parser(), argv)
+    return cli.main(argument_parser(), __file__, argv)
 
 
 def argument_parser() -> ArgumentParser:
-    parser = cli.argument_parser(__doc__ or "")
+    parser = cli.argument_parser(__doc__ or "", run)
     parser.add_argument("--trials", type=cli.positive_int, default=12_000_000, help="lines of the file (12 million)")
     parser.add_argument("--resemblyzer", action="store_true", help="time Resemblyzer instead of metrics")
     parser.add_argument("--protocols", type=cli.positive_int, default=24, help="lists with intervals (24)")
     return parser
 
 
-def tell(arguments: Namespace) -> int:
-    return tell_embedding() if arguments.resemblyzer else tell_metrics(arguments)
+def run(arguments: Namespace, invocation: cli.Invocation) -> int:
+    return time_embedding() if arguments.resemblyzer else time_metrics(arguments, invocation)
 
 
-def tell_embedding() -> int:
+def time_embedding() -> int:
     """Resemblyzer's own loop, decoding and all, against the store; then what the store reads again."""
     import resemblyzer
 
@@ -69,8 +69,8 @@ def tell_embedding() -> int:
     return cli.COMPLETE
 
 
-def tell_metrics(arguments: Namespace) -> int:
-    rng = cli.generator(arguments)
+def time_metrics(arguments: Namespace, invocation: cli.Invocation) -> int:
+    rng = invocation.generator()
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "scores.txt"
         sorting, eer = time_many(arguments.trials, path, rng)

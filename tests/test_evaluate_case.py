@@ -9,7 +9,8 @@ import soundfile
 
 import evaluate_speaker
 from earmark.metrics.detection import case_equal_error_rate, equal_error_rate, roc
-from earmark.speaker.case.protocols import aggregates, category, facts, protocols, read_results
+from earmark.speaker.case.leaderboard import read_results
+from earmark.speaker.case.protocols import aggregates, category, facts, protocols
 from earmark.speaker.case.submission import CARD, OPEN, RULES, check_card, check_results
 
 SPEAKERS, UTTERANCES, NOISE = (

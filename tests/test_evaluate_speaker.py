@@ -13,7 +13,7 @@ import soundfile
 
 import evaluate_speaker
 from earmark.speaker.case.protocols import facts, protocols
-from earmark.speaker.trials import read_trials
+from earmark.speaker.trial_files import read_trials
 
 ROOT = Path(__file__).resolve().parents[1]
 

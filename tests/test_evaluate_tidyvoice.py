@@ -9,7 +9,7 @@ import pytest
 
 import evaluate_speaker
 from earmark.metrics.detection import cllr, equal_error_rate, min_cllr, roc
-from earmark.speaker.trials import read_trials
+from earmark.speaker.trial_files import read_trials
 
 LANGUAGES, SPEAKERS = ("de", "fr"), 10
 

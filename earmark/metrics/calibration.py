@@ -11,6 +11,8 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.optimize import minimize, root
 from scipy.special import expit, logit
 
+from earmark.metrics.detection import checked
+
 FloatArray = NDArray[np.float64]
 
 # On the scale of standardised scores. Far below sampling error, and yet the optimum stays finite where some threshold
@@ -55,7 +57,7 @@ def fit(scores: ArrayLike, labels: ArrayLike, p_target: float = 0.5) -> LinearCa
     >>> round(found.scale, 6), round(found.offset, 6)
     (0.908184, -1.362276)
     """
-    s, y = _checked(scores, labels)
+    s, y = checked(scores, labels, "calibration")
     if not 0 < p_target < 1:
         raise ValueError(f"p_target is {p_target}; a prior lies between 0 and 1")
     centre, deviation = float(s.mean()), float(s.std())
@@ -105,17 +107,3 @@ class _Loss:
         curve = self.weights * expit(margins) * expit(-margins)
         across = curve @ self.scores
         return np.array([[curve @ self.scores**2 + RIDGE, across], [across, curve.sum()]])
-
-
-def _checked(scores: ArrayLike, labels: ArrayLike) -> tuple[FloatArray, NDArray[np.bool_]]:
-    s, y = np.asarray(scores, dtype=float), np.asarray(labels)
-    if s.shape != y.shape or s.ndim != 1:
-        raise ValueError(f"scores {s.shape} and labels {y.shape} must be two lists of the same length")
-    if not np.isin(y, (0, 1)).all():
-        raise ValueError("labels must be True or False; did you pass scores and labels the wrong way round?")
-    if not np.isfinite(s).all():
-        raise ValueError("scores must be finite")
-    y = y.astype(bool)
-    if not y.any() or y.all():
-        raise ValueError(f"{'no' if not y.any() else 'only'} target trials: calibration needs both kinds")
-    return s, y

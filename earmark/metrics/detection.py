@@ -7,8 +7,11 @@ scores: (n,) finite numbers. labels: (n,) True for target trials. A metric witho
 trial does not exist: ValueError.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from enum import StrEnum
+from functools import cached_property
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -16,9 +19,9 @@ from scipy.optimize import isotonic_regression
 from scipy.special import logit, ndtri
 
 FloatArray = NDArray[np.float64]
+BoolArray = NDArray[np.bool_]
 
 P_TARGET, C_MISS, C_FALSE_ALARM = 0.01, 1.0, 1.0
-METRICS = ("eer", "eer_interpolated", "eer_case", "min_dcf", "act_dcf", "cllr", "min_cllr")
 
 
 @dataclass(frozen=True)
@@ -87,7 +90,7 @@ def equal_error_rate(curve: Roc) -> OperatingPoint:
         cost = across[0] * false_alarms + across[1] * misses
         beyond = int(cost.argmin())
         if cost[beyond] >= cost[left] - 1e-15:
-            return _crossing(curve, left, right)
+            return _crossing(curve, left, right).point(curve)
         if misses[beyond] >= false_alarms[beyond]:
             right = beyond
         else:
@@ -100,8 +103,7 @@ def interpolated_equal_error_rate(curve: Roc) -> OperatingPoint:
     >>> interpolated_equal_error_rate(roc([.9, .8, .4, .7, .3, .2, .1], np.arange(7) < 3)).rate
     0.25
     """
-    right = int(np.argmax(curve.misses >= curve.false_alarms))
-    return _crossing(curve, right - 1, right)
+    return crossing(curve).point(curve)
 
 
 def case_equal_error_rate(scores: ArrayLike, labels: ArrayLike) -> OperatingPoint:
@@ -131,14 +133,32 @@ def case_equal_error_rate(scores: ArrayLike, labels: ArrayLike) -> OperatingPoin
     return OperatingPoint(float(root), float(thresholds[i]))
 
 
-def _crossing(curve: Roc, left: int, right: int) -> OperatingPoint:
-    """Where the line between two points, on either side of the diagonal, meets it."""
+class Crossing(NamedTuple):
+    """Where the line between two points of a ROC meets the diagonal. share: of the way from the left to the right."""
+
+    left: int
+    right: int
+    share: float
+
+    def between(self, values: FloatArray) -> float:
+        """What is known at the ROC's points, there."""
+        return float(values[self.left] + self.share * (values[self.right] - values[self.left]))
+
+    def point(self, curve: Roc) -> OperatingPoint:
+        """The equal error rate and its threshold."""
+        return OperatingPoint(self.between(curve.misses), self.between(curve.thresholds))
+
+
+def crossing(curve: Roc) -> Crossing:
+    """Where a ROC, straight between its points, meets the diagonal."""
+    right = int(np.argmax(curve.misses >= curve.false_alarms))
+    return _crossing(curve, right - 1, right)
+
+
+def _crossing(curve: Roc, left: int, right: int) -> Crossing:
     below = curve.false_alarms[left] - curve.misses[left]
     above = curve.misses[right] - curve.false_alarms[right]
-    share = below / (below + above) if below + above > 0 else 0.0
-    rate = curve.misses[left] + share * (curve.misses[right] - curve.misses[left])
-    threshold = curve.thresholds[left] + share * (curve.thresholds[right] - curve.thresholds[left])
-    return OperatingPoint(float(rate), float(threshold))
+    return Crossing(left, right, float(below / (below + above)) if below + above > 0 else 0.0)
 
 
 def _kept_by_roc_curve(targets: FloatArray, others: FloatArray) -> tuple[FloatArray, FloatArray, FloatArray]:
@@ -222,17 +242,21 @@ def cllr(scores: ArrayLike, labels: ArrayLike) -> float:
     return float((np.logaddexp(0, -targets).mean() + np.logaddexp(0, others).mean()) / (2 * np.log(2)))
 
 
+def bits(ratios: FloatArray, labels: BoolArray) -> FloatArray:
+    """What each log-likelihood ratio costs, (n,) in bits: Cllr is the mean of the two classes' means."""
+    return np.where(labels, np.logaddexp(0, -ratios), np.logaddexp(0, ratios)) / np.log(2)
+
+
 def min_cllr(scores: ArrayLike, labels: ArrayLike) -> float:
     """Cllr after the best increasing recalibration of the scores (pool adjacent violators); ties stay tied.
 
     >>> round(min_cllr([.9, .8, .4, .7, .3, .2, .1], np.arange(7) < 3), 6)
     0.287358
     """
-    trials = SortedTrials.of(scores, labels)
-    return trials.pooled(*trials.counts()).min_cllr
+    return LabelledScores.of(scores, labels).pooled.min_cllr
 
 
-# --- intervals ----------------------------------------------------------------------------------------------
+# --- trials in order ----------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -262,14 +286,11 @@ class Pooled:
         return float((for_targets + for_others) / (2 * np.log(2)))
 
     @property
-    def eer(self) -> float:
-        """Equal error rate on the convex hull, whose corners are the blocks' edges."""
+    def hull(self) -> Roc:
+        """The ROC's convex hull, whose corners are the blocks' edges; its ends have infinite thresholds."""
         misses = np.concatenate([[0.0], np.cumsum(self.targets)]) / self.targets.sum()
         false_alarms = 1 - np.concatenate([[0.0], np.cumsum(self.others)]) / self.others.sum()
-        right = int(np.argmax(misses >= false_alarms))
-        below = false_alarms[right - 1] - misses[right - 1]
-        above = misses[right] - false_alarms[right]
-        return float(misses[right - 1] + below / (below + above) * (misses[right] - misses[right - 1]))
+        return Roc(np.concatenate([[-np.inf], self.lowest[1:], [np.inf]]), misses, false_alarms)
 
 
 @dataclass(frozen=True)
@@ -283,12 +304,12 @@ class SortedTrials:
     order: NDArray[np.int64]
     scores: FloatArray
     first: NDArray[np.int64]
-    is_target: NDArray[np.bool_]
+    is_target: BoolArray
 
     @classmethod
     def of(cls, scores: ArrayLike, labels: ArrayLike) -> "SortedTrials":
         """Sort and group trials."""
-        s, y = _checked(scores, labels)
+        s, y = checked(scores, labels)
         order = np.argsort(s, kind="stable")
         ordered = s[order]
         first = np.flatnonzero(np.diff(ordered, prepend=-np.inf))
@@ -311,40 +332,102 @@ class SortedTrials:
         edges = isotonic_regression(targets / total, weights=total).blocks[:-1]
         return Pooled(np.add.reduceat(targets, edges), np.add.reduceat(others, edges), self.scores[there][edges])
 
-    def replicates(self, weights: Iterator[FloatArray], p_target: float = P_TARGET) -> FloatArray:
-        """EER on the hull, EER interpolated, minDCF, actual DCF, Cllr and minCllr of every replicate: (replicates, 6).
+    def equal_error_rates(self, weights: FloatArray) -> FloatArray:
+        """The equal error rate on the hull for every row of weights, (rows, n); NaN where a class has no weight."""
+        rates = []
+        for targets, others in zip(*self.counts(weights), strict=True):
+            known = targets.any() and others.any()
+            hull = self.pooled(targets, others).hull if known else None
+            rates.append(np.nan if hull is None else crossing(hull).between(hull.misses))
+        return np.array(rates)
 
-        weights: chunks (rows, n) of trial weights. A replicate without a target or non-target is NaN.
-        """
-        found = [self._metrics(chunk, p_target) for chunk in weights]
-        return np.concatenate([np.empty((0, 6)), *found])
+    def replicates(self, weights: Iterable[FloatArray]) -> FloatArray:
+        """The same for chunks of rows, as one column."""
+        return np.concatenate([self.equal_error_rates(chunk) for chunk in weights])[:, np.newaxis]
 
-    def _metrics(self, weights: FloatArray, p_target: float) -> FloatArray:
-        targets, others = self.counts(weights)
-        n_targets, n_others = targets.sum(axis=-1), others.sum(axis=-1)
-        known = (n_targets > 0) & (n_others > 0)
-        metrics = np.full((len(weights), 6), np.nan)
-        targets, others = targets[known], others[known]
-        n_targets, n_others = n_targets[known, None], n_others[known, None]
-        misses, false_alarms = _rising(targets, n_targets), 1 - _rising(others, n_others)
-        hulls = [self.pooled(t, o) for t, o in zip(targets, others, strict=True)]
-        accepted = int(np.searchsorted(self.scores, bayes_threshold(p_target)))
-        costs = detection_cost(misses, false_alarms, p_target)
-        bits = (targets @ np.logaddexp(0, -self.scores) / n_targets[:, 0]) + (
-            others @ np.logaddexp(0, self.scores) / n_others[:, 0]
-        )
-        metrics[known] = np.stack(
-            [
-                np.array([hull.eer for hull in hulls]),
-                _interpolated(misses, false_alarms),
-                costs.min(axis=-1, initial=np.inf),
-                costs[:, accepted],
-                bits / (2 * np.log(2)),
-                np.array([hull.min_cllr for hull in hulls]),
-            ],
-            axis=-1,
-        )
-        return metrics
+
+@dataclass(frozen=True)
+class LabelledScores:
+    """Checked scores, (n,), and labels, (n,); what several metrics need of them is made once."""
+
+    scores: FloatArray
+    labels: BoolArray
+
+    @classmethod
+    def of(cls, scores: ArrayLike, labels: ArrayLike) -> "LabelledScores":
+        """ValueError for what has no error rate."""
+        return cls(*checked(scores, labels))
+
+    @cached_property
+    def curve(self) -> Roc:
+        """Their ROC."""
+        return roc(self.scores, self.labels)
+
+    @cached_property
+    def ordered(self) -> SortedTrials:
+        """Sorted."""
+        return SortedTrials.of(self.scores, self.labels)
+
+    @cached_property
+    def pooled(self) -> Pooled:
+        """Their blocks of equal shares of targets."""
+        return self.ordered.pooled(*self.ordered.counts())
+
+
+# --- all metrics --------------------------------------------------------------------------------------------
+
+
+class Kind(StrEnum):
+    """What a metric is, which decides the method of its interval (`detection_intervals`)."""
+
+    ERROR_RATE = "errors at its threshold"
+    ERROR_RATE_ON_HULL = "errors between two thresholds"
+    COST = "a cost at its threshold"
+    LOWEST_COST = "the lowest cost at any threshold"
+    MEAN_LOSS = "the mean of the classes' mean losses"
+    RECALIBRATED = "the lowest Cllr of any recalibration"
+
+
+@dataclass(frozen=True)
+class Definition:
+    """A metric: its value, from scores and the prior of targets, and its kind.
+
+    loss: of each trial, for mean losses. of_ratios: it takes scores to be log-likelihood ratios.
+    """
+
+    point: Callable[[LabelledScores, float], OperatingPoint]
+    kind: Kind
+    loss: Callable[[FloatArray, BoolArray], FloatArray] | None = None
+    of_ratios: bool = False
+
+
+# By name, in the order of reports; definitions.toml and METRICS.md say what each is.
+METRICS = {
+    "eer": Definition(lambda trials, p: equal_error_rate(trials.curve), Kind.ERROR_RATE_ON_HULL),
+    "eer_interpolated": Definition(lambda trials, p: interpolated_equal_error_rate(trials.curve), Kind.ERROR_RATE),
+    "eer_case": Definition(lambda trials, p: case_equal_error_rate(trials.scores, trials.labels), Kind.ERROR_RATE),
+    "min_dcf": Definition(lambda trials, p: min_dcf(trials.curve, p), Kind.LOWEST_COST),
+    "act_dcf": Definition(lambda trials, p: actual_dcf(trials.scores, trials.labels, p), Kind.COST, of_ratios=True),
+    "cllr": Definition(
+        lambda trials, p: OperatingPoint(cllr(trials.scores, trials.labels), np.nan),
+        Kind.MEAN_LOSS,
+        loss=bits,
+        of_ratios=True,
+    ),
+    "min_cllr": Definition(lambda trials, p: OperatingPoint(trials.pooled.min_cllr, np.nan), Kind.RECALIBRATED),
+}
+
+
+def evaluate(
+    trials: LabelledScores, p_target: float = P_TARGET, names: Iterable[str] = METRICS
+) -> dict[str, OperatingPoint]:
+    """{metric: its value and threshold}; NaN for the threshold of a metric that has none.
+
+    >>> found = evaluate(LabelledScores.of([.9, .8, .4, .7, .3, .2, .1], np.arange(7) < 3))
+    >>> found["eer"].rate, round(found["cllr"].rate, 6)
+    (0.14285714285714285, 0.925808)
+    """
+    return {name: METRICS[name].point(trials, p_target) for name in names}
 
 
 def det_curve(curve: Roc) -> tuple[FloatArray, FloatArray]:
@@ -356,32 +439,17 @@ def det_curve(curve: Roc) -> tuple[FloatArray, FloatArray]:
     return ndtri(curve.false_alarms[inside]), ndtri(curve.misses[inside])
 
 
-def _rising(counts: FloatArray, totals: FloatArray) -> FloatArray:
-    """Shares of the totals below each score and above the last, from counts at each score: (rows, k + 1)."""
-    shares = np.zeros((len(counts), counts.shape[-1] + 1))
-    np.cumsum(counts, axis=-1, out=shares[:, 1:])
-    shares /= totals
-    return shares
-
-
-def _interpolated(misses: FloatArray, false_alarms: FloatArray) -> FloatArray:
-    right = np.argmax(misses >= false_alarms, axis=-1)
-    rows = np.arange(len(misses))
-    below = false_alarms[rows, right - 1] - misses[rows, right - 1]
-    above = misses[rows, right] - false_alarms[rows, right]
-    return misses[rows, right - 1] + below / (below + above) * (misses[rows, right] - misses[rows, right - 1])
-
-
 def _weighted_sum(weights: FloatArray, values: FloatArray) -> float:
     return float((weights[weights > 0] * values[weights > 0]).sum())
 
 
 def _split(scores: ArrayLike, labels: ArrayLike) -> tuple[FloatArray, FloatArray]:
-    s, y = _checked(scores, labels)
+    s, y = checked(scores, labels)
     return s[y], s[~y]
 
 
-def _checked(scores: ArrayLike, labels: ArrayLike) -> tuple[FloatArray, NDArray[np.bool_]]:
+def checked(scores: ArrayLike, labels: ArrayLike, needed_by: str = "an error rate") -> tuple[FloatArray, BoolArray]:
+    """Scores and labels as arrays. ValueError for other shapes, values that are not finite, or one class alone."""
     s, y = np.asarray(scores, dtype=float), np.asarray(labels)
     if s.shape != y.shape or s.ndim != 1:
         raise ValueError(f"scores {s.shape} and labels {y.shape} must be two lists of the same length")
@@ -392,5 +460,5 @@ def _checked(scores: ArrayLike, labels: ArrayLike) -> tuple[FloatArray, NDArray[
     if not np.isfinite(s).all():
         raise ValueError("scores must be finite")
     if not y.any() or y.all():
-        raise ValueError(f"{'no' if not y.any() else 'only'} target trials: an error rate needs both kinds")
+        raise ValueError(f"{'no' if not y.any() else 'only'} target trials: {needed_by} needs both kinds")
     return s, y

@@ -12,14 +12,15 @@ influence is its loss less its class's mean, and `speaker_pairs` gives the stand
                       value is too low and how much wider its distribution is
 """
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from earmark.metrics import detection
-from earmark.metrics.detection import SortedTrials
+from earmark.metrics.detection import METRICS, Definition, Kind, LabelledScores, OperatingPoint
 from earmark.metrics.estimate import Estimate
 from earmark.metrics.intervals import (
     COST,
@@ -47,45 +48,60 @@ ERRORS_OF_RATE = 20  # false alarms at the threshold where their dependence is m
 Watch = Callable[[Iterator[int], int], Iterable[int]]
 
 
+class Errors(NamedTuple):
+    """Wrong decisions at a threshold."""
+
+    misses: int
+    false_alarms: int
+
+    def __str__(self) -> str:
+        return f"{self.misses:,} misses, {self.false_alarms:,} false alarms"
+
+
+class Difference(NamedTuple):
+    """One system's value less another's, and the two-sided p-value, None where there is none."""
+
+    estimate: Estimate
+    p: float | None
+
+
 @dataclass(frozen=True)
 class Metric:
     """A metric of a list and what its interval needs.
 
-    pairs: what each pair of speakers has to do with its error; None without intervals. errors: misses and false alarms
-    at its threshold, where it has one. errors_for_p: how many of either a comparison needs; 0 for metrics whose errors
-    weigh alike. groups: its values without each group of speakers.
+    threshold: where its value is met; NaN where it has none. pairs: what each pair of speakers has to do with its
+    error; None without intervals. errors: at its threshold. errors_for_p: how many of either kind a comparison needs;
+    0 for metrics whose errors weigh alike. groups: its values without each group of speakers.
     """
 
     estimate: Estimate
+    threshold: float = np.nan
     pairs: PairSums | None = None
-    errors: tuple[int, int] | None = None
+    errors: Errors | None = None
     errors_for_p: int = 0
     groups: FloatArray = field(default_factory=lambda: np.empty(0))
 
 
 @dataclass(frozen=True)
-class ScoredTrials:
+class ScoredTrials(LabelledScores):
     """Scored, labelled trials, (n,), and the speaker of either side. units: what speakers are called in notes."""
 
-    scores: FloatArray
-    labels: BoolArray
     first: NDArray[np.int64]
     second: NDArray[np.int64]
     pairs: SpeakerPairs
     units: str
 
     @classmethod
-    def of(
+    def with_speakers(
         cls,
-        scores: FloatArray,
-        labels: BoolArray,
+        trials: LabelledScores,
         first: NDArray[np.int64],
         second: NDArray[np.int64],
         n_speakers: int,
         units: str = "speakers",
     ) -> "ScoredTrials":
         """first, second: (n,) the speaker of either side, 0 … n_speakers − 1. units: what they are, for notes."""
-        return cls(scores, labels, first, second, SpeakerPairs.of(first, second, n_speakers), units)
+        return cls(trials.scores, trials.labels, first, second, SpeakerPairs.of(first, second, n_speakers), units)
 
     def influence(self, loss: FloatArray, of_targets: float, of_others: float) -> PairSums:
         """Of of_targets · mean loss of targets + of_others · mean loss of the others. loss: (n,)."""
@@ -105,35 +121,41 @@ class ScoredTrials:
         """1 for a miss or a false alarm at a threshold, else 0."""
         return np.where(self.labels, self.scores < threshold, self.scores >= threshold).astype(float)
 
-    def error_counts(self, threshold: float) -> tuple[int, int]:
+    def error_counts(self, threshold: float) -> Errors:
         """Misses and false alarms at a threshold."""
         errors = self.errors(threshold)
-        return int(errors[self.labels].sum()), int(errors[~self.labels].sum())
+        return Errors(int(errors[self.labels].sum()), int(errors[~self.labels].sum()))
 
 
 def with_intervals(
-    trials: ScoredTrials, values: dict[str, detection.OperatingPoint], p_target: float, watch: Watch
+    trials: ScoredTrials,
+    points: Mapping[str, OperatingPoint],
+    p_target: float,
+    watch: Watch = lambda groups, total: groups,
 ) -> dict[str, Metric]:
     """{metric: its estimate with an interval}.
 
-    values: {metric: its value and threshold}, of eer, eer_interpolated, eer_case, min_dcf, act_dcf, cllr, min_cllr; the
-    last two have no threshold. watch: given the groups of the jackknife and how many there are, passes them on; for a
-    progress bar.
+    points: {metric: its value and threshold}, of `detection.METRICS`. watch: given the groups of the jackknife and how
+    many there are, passes them on; for a progress bar.
     """
-    ordered = SortedTrials.of(trials.scores, trials.labels)
-    pooled = ordered.pooled(*ordered.counts())
-    found = {}
-    for name, point in values.items():
-        if name in ("min_dcf", "act_dcf"):
-            found[name] = _detection_cost(trials, point, p_target, any_threshold=name == "min_dcf")
-        elif name == "cllr":
-            bits = np.where(trials.labels, np.logaddexp(0, -trials.scores), np.logaddexp(0, trials.scores)) / np.log(2)
-            found[name] = _metric(trials, point.rate, trials.influence(bits, 0.5, 0.5), COST)
-        elif name == "min_cllr":
-            found[name] = _min_cllr(trials, point.rate, ordered, pooled, watch)
-        else:
-            found[name] = _error_rate(trials, point, pooled, on_hull=name == "eer")
-    return _at_chance(found)
+    found = {name: _with_interval(METRICS[name], trials, point, p_target, watch) for name, point in points.items()}
+    return _at_chance({name: replace(one, threshold=points[name].threshold) for name, one in found.items()})
+
+
+def _with_interval(
+    metric: Definition, trials: ScoredTrials, point: OperatingPoint, p_target: float, watch: Watch
+) -> Metric:
+    match metric.kind:
+        case Kind.ERROR_RATE | Kind.ERROR_RATE_ON_HULL:
+            return _error_rate(trials, point, on_hull=metric.kind == Kind.ERROR_RATE_ON_HULL)
+        case Kind.COST | Kind.LOWEST_COST:
+            return _detection_cost(trials, point, p_target, any_threshold=metric.kind == Kind.LOWEST_COST)
+        case Kind.RECALIBRATED:
+            return _min_cllr(trials, point.rate, watch)
+        case Kind.MEAN_LOSS:
+            assert metric.loss is not None
+            loss = metric.loss(trials.scores, trials.labels)
+            return _metric(trials, point.rate, trials.influence(loss, 0.5, 0.5), COST)
 
 
 def _at_chance(found: dict[str, Metric]) -> dict[str, Metric]:
@@ -160,13 +182,13 @@ def _metric(
     value: float,
     pairs: PairSums,
     can_be: Range = SHARE,
-    errors: tuple[int, int] | None = None,
+    errors: Errors | None = None,
 ) -> Metric:
     spread, n_speakers = pairs.spread(), trials.n_speakers
     df = min(spread.df, max(n_speakers - 1, 1))
     known = interval(value, spread.deviation, units=n_speakers, df=df, values=can_be)
     note = _note(n_speakers, trials.units, spread, errors)
-    return Metric(_estimate(value, known, len(trials.scores), note, trials.units), pairs, errors)
+    return Metric(_estimate(value, known, len(trials.scores), note, trials.units), pairs=pairs, errors=errors)
 
 
 def _estimate(value: float, known: tuple[float, float] | None, n: int, note: str | None, units: str) -> Estimate:
@@ -181,7 +203,7 @@ def _speakers(pairs: PairSums) -> int:
     return len(np.unique(np.concatenate(np.divmod(pairs.code, pairs.n_speakers))))
 
 
-def _note(n_speakers: int, units: str, spread: Spread, errors: tuple[int, int] | None) -> str | None:
+def _note(n_speakers: int, units: str, spread: Spread, errors: Errors | None) -> str | None:
     """What to know before trusting an interval."""
     notes = []
     if n_speakers < ENOUGH_SPEAKERS:
@@ -189,41 +211,34 @@ def _note(n_speakers: int, units: str, spread: Spread, errors: tuple[int, int] |
     elif spread.deviation > NO_DEVIATION and spread.df < ENOUGH_FREEDOM:
         notes.append(f"few {units} make most of the errors: the interval rests on some {spread.df + 1:.0f} of them")
     if errors is not None and min(errors) < ENOUGH_ERRORS:
-        counts = f"{errors[0]:,} misses, {errors[1]:,} false alarms"
-        notes.append(f"few errors at the threshold ({counts}), so the interval is wide")
+        notes.append(f"few errors at the threshold ({errors}), so the interval is wide")
     return "; ".join(notes) or None
 
 
 # --- equal error rates --------------------------------------------------------------------------------------
 
 
-def _error_rate(
-    trials: ScoredTrials, point: detection.OperatingPoint, pooled: detection.Pooled, *, on_hull: bool
-) -> Metric:
-    misses = np.concatenate([[0.0], np.cumsum(pooled.targets)]) / pooled.targets.sum()
-    false_alarms = 1 - np.concatenate([[0.0], np.cumsum(pooled.others)]) / pooled.others.sum()
-    right = int(np.argmax(misses >= false_alarms))
-    up, down = misses[right] - misses[right - 1], false_alarms[right - 1] - false_alarms[right]
+def _error_rate(trials: ScoredTrials, point: OperatingPoint, *, on_hull: bool) -> Metric:
+    hull = trials.pooled.hull
+    across = detection.crossing(hull)
+    ends = [across.left, across.right]
+    up, down = float(np.diff(hull.misses[ends])[0]), -float(np.diff(hull.false_alarms[ends])[0])
     prior = down / (up + down)
     if on_hull:  # met by randomising between the two ends of the hull's edge
-        corners = np.concatenate([[-np.inf], pooled.lowest[1:], [np.inf]])
-        below, above = false_alarms[right - 1] - misses[right - 1], misses[right] - false_alarms[right]
-        share = below / (below + above)
-        loss = (1 - share) * trials.errors(corners[right - 1]) + share * trials.errors(corners[right])
+        left, right = (trials.errors(threshold) for threshold in hull.thresholds[ends])
+        loss = (1 - across.share) * left + across.share * right
     else:
         loss = trials.errors(point.threshold)
     pairs = trials.influence(loss, prior, 1 - prior)
     n_targets = int(trials.labels.sum())
-    errors = round(point.rate * n_targets), round(point.rate * (len(trials.labels) - n_targets))
+    errors = Errors(round(point.rate * n_targets), round(point.rate * (len(trials.labels) - n_targets)))
     return _metric(trials, point.rate, pairs, SHARE, errors)
 
 
 # --- detection costs ----------------------------------------------------------------------------------------
 
 
-def _detection_cost(
-    trials: ScoredTrials, point: detection.OperatingPoint, p_target: float, *, any_threshold: bool
-) -> Metric:
+def _detection_cost(trials: ScoredTrials, point: OperatingPoint, p_target: float, *, any_threshold: bool) -> Metric:
     """A normalised cost at a threshold, or the lowest at any."""
     of_misses, of_alarms = (float(detection.detection_cost(np.array(m), np.array(1 - m), p_target)) for m in (1, 0))
     targets, others = np.sort(trials.scores[trials.labels]), np.sort(trials.scores[~trials.labels])
@@ -243,7 +258,8 @@ def _detection_cost(
     known = None if n_speakers < 2 else (max(float(low.min()), 0.0), min(float(high.min()), most))
     note = _note(n_speakers, trials.units, Spread(0.0, np.inf), errors)
     enough = ENOUGH_FOR_P if any_threshold else ENOUGH_ERRORS
-    return Metric(_estimate(point.rate, known, len(trials.scores), note, trials.units), pairs, errors, enough)
+    estimate = _estimate(point.rate, known, len(trials.scores), note, trials.units)
+    return Metric(estimate, pairs=pairs, errors=errors, errors_for_p=enough)
 
 
 def _candidates(targets: FloatArray, others: FloatArray) -> FloatArray:
@@ -278,24 +294,22 @@ def _wilson_each(shares: FloatArray, size: float, t: float) -> tuple[FloatArray,
 # --- minCllr ------------------------------------------------------------------------------------------------
 
 
-def _min_cllr(
-    trials: ScoredTrials, value: float, ordered: SortedTrials, pooled: detection.Pooled, watch: Watch
-) -> Metric:
+def _min_cllr(trials: ScoredTrials, value: float, watch: Watch) -> Metric:
+    pooled = trials.pooled
     block = np.searchsorted(pooled.lowest, trials.scores, side="right") - 1
-    ratio = pooled.log_likelihood_ratios[block]
-    loss = np.where(trials.labels, np.logaddexp(0, -ratio), np.logaddexp(0, ratio)) / np.log(2)
+    loss = detection.bits(pooled.log_likelihood_ratios[block], trials.labels)
     pairs = trials.influence(loss, 0.5, 0.5)
-    groups = _without_each_group(trials, ordered, watch)
+    groups = _without_each_group(trials, watch)
     spread, n_speakers = pairs.spread(), trials.n_speakers
     deviation = np.sqrt(max(spread.deviation**2, _jackknife_variance(groups) - _of_two(pairs)))
     centre = min(max(value - _jackknife_bias(groups, value), value / 2), 2 * value, 1.0)
     size = effective_size(value, deviation, n_speakers)
     known = None if n_speakers < 2 else wilson(centre, size, t_quantile(n_speakers - 1))
     note = _note(n_speakers, trials.units, spread, None)
-    return Metric(_estimate(value, known, len(trials.scores), note, trials.units), pairs, groups=groups)
+    return Metric(_estimate(value, known, len(trials.scores), note, trials.units), pairs=pairs, groups=groups)
 
 
-def _without_each_group(trials: ScoredTrials, ordered: SortedTrials, watch: Watch) -> FloatArray:
+def _without_each_group(trials: ScoredTrials, watch: Watch) -> FloatArray:
     """minCllr without each of GROUPS groups of speakers, NaN where a class is lost."""
     present = np.unique(np.concatenate([trials.first, trials.second]))
     n_groups = min(GROUPS, len(present))
@@ -304,9 +318,9 @@ def _without_each_group(trials: ScoredTrials, ordered: SortedTrials, watch: Watc
     first, second = group[trials.first], group[trials.second]
     values = []
     for number in watch(iter(range(n_groups)), n_groups):
-        targets, others = ordered.counts(((first != number) & (second != number)).astype(float))
+        targets, others = trials.ordered.counts(((first != number) & (second != number)).astype(float))
         known = targets.any() and others.any()
-        values.append(ordered.pooled(targets, others).min_cllr if known else np.nan)
+        values.append(trials.ordered.pooled(targets, others).min_cllr if known else np.nan)
     return np.array(values)
 
 
@@ -355,8 +369,8 @@ def combined_estimate(
 # --- two systems --------------------------------------------------------------------------------------------
 
 
-def difference(first: Metric, second: Metric) -> tuple[Estimate, float | None]:
-    """How much the first system's value is above the second's on the same trials, and its two-sided p-value.
+def difference(first: Metric, second: Metric) -> Difference:
+    """How much the first system's value is above the second's on the same trials.
 
     What is hard for both cancels. Where the threshold of a cost has next to no errors the interval is that of two
     independent values, which is too wide, and there is no p-value.
@@ -365,19 +379,18 @@ def difference(first: Metric, second: Metric) -> tuple[Estimate, float | None]:
     """
     one, other = first.estimate, second.estimate
     if one.value is None or other.value is None:
-        return Estimate(None, n=one.n, why=one.why or other.why), None
+        return Difference(Estimate(None, n=one.n, why=one.why or other.why), None)
     value = one.value - other.value
     if first.pairs is None or second.pairs is None or one.low is None or other.low is None:
-        return Estimate(value, n=one.n, why=one.why or other.why), None
+        return Difference(Estimate(value, n=one.n, why=one.why or other.why), None)
     few = [m.errors for m in (first, second) if m.errors is not None and min(m.errors) < m.errors_for_p]
     pairs = first.pairs - second.pairs
     spread, n_speakers = pairs.spread(), _speakers(pairs)
     if few and spread.deviation > NO_DEVIATION:
         low = value - np.hypot(one.value - one.low, (other.high or 0.0) - other.value)
         high = value + np.hypot((one.high or 0.0) - one.value, other.value - other.low)
-        counts = f"{few[0][0]:,} misses, {few[0][1]:,} false alarms"
-        note = f"few errors at a threshold ({counts}), so the interval is wide and there is no p"
-        return Estimate(value, float(low), float(high), one.n, note=note), None
+        note = f"few errors at a threshold ({few[0]}), so the interval is wide and there is no p"
+        return Difference(Estimate(value, float(low), float(high), one.n, note=note), None)
     deviation = spread.deviation
     if len(first.groups) and len(first.groups) == len(second.groups):
         without = _jackknife_variance(first.groups - second.groups) - _of_two(pairs)
@@ -386,4 +399,4 @@ def difference(first: Metric, second: Metric) -> tuple[Estimate, float | None]:
     parts = (part for note in (one.note, other.note) if note for part in note.split("; "))
     notes = dict.fromkeys(parts)
     estimate = _estimate(value, known, one.n, "; ".join(notes) or None, "speakers")
-    return estimate, two_sided_p(value, deviation, n_speakers - 1)
+    return Difference(estimate, two_sided_p(value, deviation, n_speakers - 1))

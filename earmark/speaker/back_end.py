@@ -16,11 +16,11 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from earmark.models.encoders.base import SAME
+from earmark.speaker.options import TOP_N
 from earmark.speaker.trials import Trials
 
 FloatArray = NDArray[np.float64]
 
-TOP_N = 300
 CHUNK_VALUES = 1 << 21  # numbers worked on at once: 16 MB
 FLAT = 1e-9  # cosines that spread less than this are one and the same
 
@@ -31,7 +31,7 @@ FLAT = 1e-9  # cosines that spread less than this are one and the same
 def utterances_of(trials: Trials, models: Mapping[str, Sequence[str]] | None = None) -> list[str]:
     """The utterances whose embeddings a list needs, each once: its names, or those that its models are made of.
 
-    models: {model: utterances}, as `trials.read_enrolments` reads them. Enrolments that are no model stand for
+    models: {model: utterances}, as `trial_files.read_enrolments` reads them. Enrolments that are no model stand for
     themselves. ValueError for a model on the test side, where it would hide an utterance of that name.
     """
     models = models or {}

@@ -1,20 +1,16 @@
 """What a labelled, scored trial list amounts to: every detection metric, with intervals over speakers."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
 import numpy as np
-from numpy.typing import NDArray
 
 from earmark.metrics import detection
-from earmark.metrics.detection import OperatingPoint
-from earmark.metrics.detection_intervals import Metric, ScoredTrials, difference, with_intervals
+from earmark.metrics.detection import LabelledScores
+from earmark.metrics.detection_intervals import Difference, Metric, ScoredTrials, Watch, difference, with_intervals
 from earmark.metrics.estimate import Estimate
 from earmark.speaker.trials import Trials, linked_speakers
-
-FloatArray = NDArray[np.float64]
-Watch = Callable[[Iterator[int], int], Iterable[int]]
 
 
 class SpeakerSource(StrEnum):
@@ -26,18 +22,39 @@ class SpeakerSource(StrEnum):
 
 
 @dataclass(frozen=True)
-class Verification:
-    """What a labelled, scored list amounts to. details: metrics by name, with what their comparison needs.
+class Counts:
+    """What a list holds. n_speakers: 0 where they are not known."""
 
-    threshold: where misses and false alarms of this list are closest, at the interpolated EER; the hull's is reached
-    by randomising between two. case_threshold: at the EER as CASE computes it. speakers: what counts as one in
-    intervals.
+    n_trials: int
+    n_target: int
+    n_nontarget: int
+    n_speakers: int
+    n_self_trials: int
+    n_repeated_trials: int
+
+    @classmethod
+    def of(cls, trials: Trials, speakers: Sequence[str] | None) -> "Counts":
+        """Of a labelled list; speakers: of its names."""
+        n_target = int(np.asarray(trials.labels).sum())
+        return cls(
+            n_trials=len(trials),
+            n_target=n_target,
+            n_nontarget=len(trials) - n_target,
+            n_speakers=len(set(speakers)) if speakers is not None else 0,
+            n_self_trials=int(trials.is_self.sum()),
+            n_repeated_trials=int(trials.is_repeated.sum()),
+        )
+
+
+@dataclass(frozen=True)
+class Verification:
+    """What a labelled, scored list amounts to.
+
+    details: metrics by name, with what their comparison needs. speakers: what counts as one in intervals.
     """
 
     details: dict[str, Metric]
-    counts: dict[str, int]
-    threshold: float
-    case_threshold: float
+    counts: Counts
     speakers: SpeakerSource
 
     @property
@@ -50,6 +67,11 @@ class Verification:
         """Estimates by name."""
         return {name: one.estimate for name, one in self.details.items()}
 
+    @property
+    def threshold(self) -> float:
+        """Where misses and false alarms are closest, at the interpolated EER; the hull's randomises between two."""
+        return self.details["eer_interpolated"].threshold
+
 
 def evaluate(
     trials: Trials,
@@ -57,7 +79,7 @@ def evaluate(
     *,
     intervals: bool = True,
     column: Mapping[str, int] | None = None,
-    p_target: float = 0.01,
+    p_target: float = detection.P_TARGET,
     watch: Watch = lambda groups, total: groups,
 ) -> Verification:
     """Every metric of `metrics.detection`, with intervals over speakers.
@@ -70,27 +92,20 @@ def evaluate(
     """
     if trials.labels is None or trials.scores is None:
         raise ValueError("metrics need labels and scores")
-    curve = detection.roc(trials.scores, trials.labels)
-    values = {
-        "eer": detection.equal_error_rate(curve),
-        "eer_interpolated": detection.interpolated_equal_error_rate(curve),
-        "eer_case": detection.case_equal_error_rate(trials.scores, trials.labels),
-        "min_dcf": detection.min_dcf(curve, p_target),
-        "act_dcf": detection.actual_dcf(trials.scores, trials.labels, p_target),
-        "cllr": OperatingPoint(detection.cllr(trials.scores, trials.labels), np.nan),
-        "min_cllr": OperatingPoint(detection.min_cllr(trials.scores, trials.labels), np.nan),
-    }
+    scored = LabelledScores.of(trials.scores, trials.labels)
     names, units = _units(trials, speakers)
     if intervals:
         column = column or {name: number for number, name in enumerate(sorted(set(names)))}
         place = np.array([column[name] for name in names], dtype=np.int64)
         sides = place[trials.enrolment], place[trials.test]
-        scored = ScoredTrials.of(trials.scores, trials.labels, *sides, len(column), str(units))
-        found = with_intervals(scored, values, p_target, watch)
+        scored = ScoredTrials.with_speakers(scored, *sides, len(column), str(units))
+        found = with_intervals(scored, detection.evaluate(scored, p_target), p_target, watch)
     else:
-        found = {name: Metric(Estimate(point.rate, n=len(trials))) for name, point in values.items()}
-    threshold, by_case = values["eer_interpolated"].threshold, values["eer_case"].threshold
-    return Verification(found, _counts(trials, speakers), threshold, by_case, units)
+        found = {
+            name: Metric(Estimate(point.rate, n=len(trials)), point.threshold)
+            for name, point in detection.evaluate(scored, p_target).items()
+        }
+    return Verification(found, Counts.of(trials, speakers), units)
 
 
 def _units(trials: Trials, speakers: list[str] | None) -> tuple[Sequence[str], SpeakerSource]:
@@ -103,18 +118,6 @@ def _units(trials: Trials, speakers: list[str] | None) -> tuple[Sequence[str], S
     return list(map(str, trials.names)), SpeakerSource.UTTERANCES
 
 
-def compared(first: Verification, second: Verification) -> dict[str, tuple[Estimate, float | None]]:
-    """{metric: (first less second, two-sided p-value)} of two systems on the same trials."""
+def compared(first: Verification, second: Verification) -> dict[str, Difference]:
+    """{metric: first less second} of two systems on the same trials."""
     return {name: difference(one, second.details[name]) for name, one in first.details.items()}
-
-
-def _counts(trials: Trials, speakers: list[str] | None) -> dict[str, int]:
-    labels = trials.labels if trials.labels is not None else np.zeros(len(trials), dtype=bool)
-    return {
-        "n_trials": len(trials),
-        "n_target": int(labels.sum()),
-        "n_nontarget": int((~labels).sum()),
-        "n_speakers": len(set(speakers)) if speakers is not None else 0,
-        "n_self_trials": int(trials.is_self.sum()),
-        "n_repeated_trials": int(trials.is_repeated.sum()),
-    }

@@ -1,142 +1,173 @@
-"""The system that a user names by flags: an encoder, embeddings or scores, and what happens to them."""
+"""What `evaluate_speaker.py` can be asked for, as records that the flags of its commands fill once."""
 
-from argparse import Namespace
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
-import numpy as np
-
-from earmark import cli
-from earmark.embeddings.store import EmbeddingStore
-from earmark.errors import EarmarkError, MissingError, shown_path
-from earmark.metrics import calibration
-from earmark.metrics.calibration import LinearCalibration
-from earmark.models.encoders.from_options import loaded_encoder
 from earmark.models.encoders.options import EncoderOptions
-from earmark.speaker.system import NO_MEAN, BackEnd, System
-from earmark.speaker.trials import Trials, read_enrolments, read_speakers, read_trials, shared_pairs
+from earmark.speaker.case.protocols import PUBLISHED, STRICT
 
-SHOWN = 20  # names of a list in a message
-
-
-def system_of(arguments: Namespace) -> System:
-    """What --encoder, --embeddings or --scores names, with its back end still empty."""
-    if not (arguments.embeddings or arguments.encoder):
-        return System(score_file=getattr(arguments, "scores", None))
-    encoder = loaded_encoder(cli.options(EncoderOptions, arguments))
-    return System(
-        encoder,
-        store=EmbeddingStore(arguments.store),
-        batch_size=arguments.batch_size,
-        watch=lambda made, n: cli.progress(made, arguments, total=n, what=encoder.name, unit="clip"),
-    )
+TOP_N = 300  # nearest speakers of a cohort that count
+NO_MEAN, MEAN_OF_COHORT = "none", "cohort"
+HUB = "https://huggingface.co"
 
 
-def with_back_end(system: System, arguments: Namespace) -> System:
-    """The system with what --mean, --cohort, --enrolments and --calibrate ask for."""
-    if system.encoder is None and (arguments.mean != NO_MEAN or arguments.cohort or arguments.enrolments):
-        raise MissingError(
-            "--mean, --cohort and --enrolments need --encoder SPEC or --embeddings FILE: scores hold no embeddings."
-        )
-    models = read_enrolments(arguments.enrolments) if arguments.enrolments else {}
-    cohort = None
-    if arguments.cohort:
-        speakers = read_speakers(arguments.cohort)
-        vectors, missing = system.embeddings(speakers, arguments.audio_root or arguments.cohort.parent)
-        require_complete(missing, arguments, arguments.cohort, may_be_left_out=False)
-        cohort = (vectors, speakers)
-    with naming(shown_path(arguments.cohort) if arguments.cohort else "--mean"):
-        system = replace(system, back_end=BackEnd.of(models, arguments.mean, cohort, arguments.top_n))
-    if arguments.calibrate:
-        shared = calibration_pairs_in_trials(arguments)
-        found = fitted_calibration(scored(arguments.calibrate, system, arguments), arguments.calibrate)
-        system = replace(system, calibration=found, calibration_pairs_in_trials=shared)
-    return system
+@dataclass(frozen=True)
+class StatisticsOptions:
+    """What is made of scores. p_target: prior of the costs. allow_missing: leave trials without a score out."""
+
+    p_target: float = 0.01
+    allow_missing: bool = False
+    no_intervals: bool = False
+    bootstrap: int | None = None  # once the number of replicates; 0 still means no intervals
+
+    @property
+    def intervals(self) -> bool:
+        """Whether intervals are asked for."""
+        return not (self.no_intervals or self.bootstrap == 0)
 
 
-def calibration_pairs_in_trials(arguments: Namespace) -> int:
-    """How many pairs of the calibration list are to be evaluated, whichever way round and wherever in the list.
+@dataclass(frozen=True)
+class BackEndOptions:
+    """What happens between embeddings and scores.
 
-    A warning where there are any; EarmarkError where they are half of the trials or more.
+    mean: none, cohort or a .npy file, taken off embeddings. cohort: a file of `utterance speaker` lines for AS-norm,
+    of which the top_n nearest count. calibrate: a labelled list. enrolments: models of several utterances.
     """
-    if not arguments.trials:
-        return 0
-    path, evaluated = shown_path(arguments.calibrate), read_trials(arguments.trials)
-    both = shared_pairs(read_trials(arguments.calibrate), evaluated)
-    if both >= len(evaluated) / 2:
-        raise EarmarkError(
-            f"{path}: is the list to be evaluated, or holds {both:,} of its pairs; calibrate on another."
-        )
-    if both:
-        cli.warn(f"{path}: {both:,} of its pairs are in the trials, which flatters actDCF and Cllr.", arguments)
-    return both
+
+    mean: str = NO_MEAN
+    cohort: Path | None = None
+    top_n: int = TOP_N
+    calibrate: Path | None = None
+    enrolments: Path | None = None
 
 
-def fitted_calibration(trials: Trials, path: Path) -> LinearCalibration:
-    """The calibration that a labelled, scored list gives. EarmarkError names its file where there is none."""
-    with naming(shown_path(path)):
-        complete = trials.take(~np.isnan(np.asarray(trials.scores)))
-        found = calibration.fit(np.asarray(complete.scores), np.asarray(complete.labels))
-    if found.scale <= 0:
-        raise EarmarkError(f"{shown_path(path)}: higher scores are not more likely targets there.")
-    return found
+@dataclass(frozen=True)
+class TrialsOptions:
+    """trials: a labelled list. scores: a score file, where no encoder is named. audio_root: the folder that paths in
+    lists start from, a list's own by default. speakers: a file of `utterance speaker` lines. against: another system's
+    scores; against_calibrate: its scores of the calibration list.
+    """
+
+    trials: Path | None
+    output_dir: Path
+    encoder_options: EncoderOptions
+    scores: Path | None = None
+    back_end: BackEndOptions = BackEndOptions()
+    statistics: StatisticsOptions = StatisticsOptions()
+    audio_root: Path | None = None
+    speakers: Path | None = None
+    no_self_trials: bool = False
+    against: Path | None = None
+    against_calibrate: Path | None = None
+
+    @property
+    def inputs(self) -> list[Path]:
+        """The files that a summary lists, which must be there."""
+        back_end, embeddings = self.back_end, self.encoder_options.embeddings
+        given = [self.trials, self.scores, embeddings and Path(embeddings), self.against, self.against_calibrate]
+        given += [back_end.calibrate, back_end.cohort, back_end.enrolments, self.speakers, Path(back_end.mean)]
+        return [path for path in given if path and path.is_file()]
+
+    @property
+    def parameters(self) -> dict[str, Any]:
+        """What a summary records of them, beside the back end."""
+        return {
+            "p_target": self.statistics.p_target,
+            "no_self_trials": self.no_self_trials,
+            "allow_missing": self.statistics.allow_missing,
+            "intervals": self.statistics.intervals,
+        }
 
 
-def scored(path: Path, system: System, arguments: Namespace) -> Trials:
-    """A labelled list with the scores of all its trials that have one."""
-    trials = read_trials(path)
-    if trials.labels is None:
-        raise EarmarkError(f"{shown_path(path)}: has no labels, so no error rate can be computed")
-    if trials.scores is not None and path == arguments.calibrate:
-        system = replace(system, score_file=path)
-    with naming(shown_path(path)):
-        scores, missing = system.scores(trials, arguments.audio_root or path.parent)
-    require_complete(missing, arguments, path)
-    if np.isnan(scores).any() and not missing:
-        n = int(np.isnan(scores).sum())
-        raise EarmarkError(f"{shown_path(path)}: {n:,} trials have no score, though nothing is missing.")
-    return trials.with_scores(scores)
+@dataclass(frozen=True)
+class EvaluationLists:
+    """The unlabelled lists of TidyVoice."""
+
+    eval_a: Path | None = None
+    eval_u: Path | None = None
+
+    @property
+    def files(self) -> dict[str, Path]:
+        """{list: its file}, of those given."""
+        return {name: path for name, path in (("A", self.eval_a), ("U", self.eval_u)) if path}
 
 
-@contextmanager
-def naming(what: str) -> Iterator[None]:
-    """Data that some metric or back end cannot take becomes an error that names them."""
-    try:
-        yield
-    except ValueError as error:
-        raise EarmarkError(f"{what}: {error}") from error
+@dataclass(frozen=True)
+class TidyVoiceOptions:
+    """A labelled list, or both evaluation lists for a submission, or all three."""
+
+    labelled: TrialsOptions
+    evaluation: EvaluationLists
 
 
-def require_complete(
-    missing: Sequence[str], arguments: Namespace, needed_by: Path, may_be_left_out: bool = True
-) -> None:
-    """Stop with the list of what is missing, and what to do, unless it is allowed to be."""
-    if not missing or (arguments.allow_missing and may_be_left_out):
-        return
-    lines = [f"{shown_path(needed_by)}: {len(missing):,} {'is' if len(missing) == 1 else 'are'} missing:"]
-    lines += [f"  {name}" for name in missing[:SHOWN]]
-    lines += [f"  and {len(missing) - SHOWN:,} more"] if len(missing) > SHOWN else []
-    if arguments.encoder or arguments.embeddings:
-        root = shown_path(getattr(arguments, "audio_root", None) or needed_by.parent)
-        lines.append(f"Paths are taken below {root}/; --audio-root DIR says otherwise.")
-    if may_be_left_out:
-        lines.append("--allow-missing leaves their trials out and counts them.")
-    raise EarmarkError("\n".join(lines))
+@dataclass(frozen=True)
+class CaseOptions:
+    """benchmark: its folder. protocol: published, strict or both. protocols: names, all if none. name: the model's."""
+
+    benchmark: Path
+    output_dir: Path
+    encoder_options: EncoderOptions
+    statistics: StatisticsOptions = StatisticsOptions()
+    protocol: str = "both"
+    protocols: tuple[str, ...] = ()
+    name: str | None = None
+
+    @property
+    def versions(self) -> list[str]:
+        """Of the figures: published, strict or both."""
+        return [PUBLISHED, STRICT] if self.protocol == "both" else [self.protocol]
+
+    @property
+    def parameters(self) -> dict[str, Any]:
+        """What a summary records of them."""
+        statistics = self.statistics
+        parameters = {"p_target": statistics.p_target, "allow_missing": statistics.allow_missing}
+        return parameters | {"intervals": statistics.intervals, "versions": self.versions}
 
 
-def wants_intervals(arguments: Namespace) -> bool:
-    """Whether intervals are asked for."""
-    return not (arguments.no_intervals or arguments.bootstrap == 0)
+@dataclass(frozen=True)
+class SimulateOptions:
+    """clean: a folder or CSV of clean speech. protocols: names, all if none. trials: target and non-target."""
+
+    clean: Path
+    output_dir: Path
+    trials: tuple[int, int]
+    protocols: tuple[str, ...] = ()
+    processes: int = 1
+    noises: Path | None = None
+    rooms: Path | None = None
 
 
-def warn_of_bootstrap(arguments: Namespace) -> None:
-    """Say where a flag of an earlier state does nothing any more."""
-    if arguments.bootstrap:
-        cli.warn("--bootstrap has no effect: intervals over speakers need no resampling.", arguments)
+@dataclass(frozen=True)
+class DownloadOptions:
+    """conditions, sets: of the audio, all if none. hub: its address. token: of the hub; secret."""
+
+    output_dir: Path
+    conditions: tuple[str, ...] = ()
+    sets: tuple[str, ...] = ()
+    hub: str = HUB
+    token: str | None = field(default=None, repr=False)
 
 
-def device_of(system: System) -> str:
-    """Where a system runs, as a summary records it."""
-    return str(system.encoder.description.get("device", "cpu")) if system.encoder is not None else "cpu"
+@dataclass(frozen=True)
+class VerifyOptions:
+    """benchmark: its folder."""
+
+    benchmark: Path
+
+
+@dataclass(frozen=True)
+class CheckOptions:
+    """submission: a folder for CASE, a ZIP for TidyVoice. evaluation: TidyVoice's lists, for their lengths."""
+
+    submission: Path
+    evaluation: EvaluationLists
+
+
+@dataclass(frozen=True)
+class LeaderboardOptions:
+    """results: results.json files."""
+
+    results: tuple[Path, ...]
+    output_dir: Path

@@ -1,9 +1,8 @@
 """`evaluate_speaker.py trials` and `tidyvoice`: any trial list, and TidyVoice's breakdown and submission."""
 
-from argparse import Namespace
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -12,7 +11,8 @@ from earmark.cli import Invocation
 from earmark.errors import EarmarkError, MissingError, shown_path
 from earmark.files.atomic import locked, write_together
 from earmark.metrics.calibration import LinearCalibration
-from earmark.metrics.detection import det_curve, roc
+from earmark.metrics.detection import METRICS, det_curve, roc
+from earmark.metrics.detection_intervals import Difference
 from earmark.metrics.estimate import Estimate
 from earmark.report.plots import det_chart
 from earmark.report.provenance import data_hash, exclusions, file_name, parameters_hash, provenance
@@ -22,23 +22,16 @@ from earmark.report.signature import Signature
 from earmark.report.tables import to_csv_gz, to_tex
 from earmark.speaker.back_end import cohort_in_trials
 from earmark.speaker.evaluation import SpeakerSource, Verification, compared, evaluate
-from earmark.speaker.options import (
-    device_of,
-    fitted_calibration,
-    naming,
-    require_complete,
-    scored,
-    system_of,
-    wants_intervals,
-    warn_of_bootstrap,
-    with_back_end,
-)
-from earmark.speaker.schema import SpeakerSummary
-from earmark.speaker.system import System, scores_of_file
-from earmark.speaker.tidyvoice import evaluation
-from earmark.speaker.trials import Trials, contradicted, read_speakers, read_trials, speakers_of
+from earmark.speaker.options import EvaluationLists, TidyVoiceOptions, TrialsOptions
+from earmark.speaker.schema import Against, Calibration, Languages, SpeakerSummary
+from earmark.speaker.system import System, naming, require_complete, scores_of_file
+from earmark.speaker.system_from_options import fitted_calibration, scored, warn_of_bootstrap, whole_system
+from earmark.speaker.tidyvoice.evaluation import breakdown
+from earmark.speaker.tidyvoice.submission import check_submission, submission_bytes
+from earmark.speaker.trial_files import read_speakers, read_trials
+from earmark.speaker.trials import Trials, contradicted, speakers_of
 
-NEEDS_CALIBRATION = ("act_dcf", "cllr")
+TRIALS, TIDYVOICE = "trials", "tidyvoice"  # suites, as signatures name them
 ONE_IS_CALIBRATED = (
     "one system is calibrated and the other is not; --against-calibrate FILE gives the other's scores on the "
     "calibration list"
@@ -50,91 +43,108 @@ SIGNED = {
 }
 
 
-def tell_trials(arguments: Namespace) -> int:
+@dataclass(frozen=True)
+class EvaluatedList:
+    """A list, its speakers where they are known, and what it amounts to.
+
+    left_out: {reason: trials}. cohort_speakers: of the cohort, in the trials too; None where nobody can tell.
+    """
+
+    trials: Trials
+    speakers: list[str] | None
+    left_out: dict[str, int]
+    cohort_speakers: int | None
+    found: Verification
+    against: Against | None
+    languages: Languages | None
+
+
+def run_trials(options: TrialsOptions, invocation: Invocation) -> int:
     """Any list, evaluated."""
-    warn_of_bootstrap(arguments)
-    require_against(arguments)
-    system = with_back_end(system_of(arguments), arguments)
-    with locked([arguments.output_dir]):
-        cli.show(verified(system, arguments, arguments.output_dir))
+    warn_of_bootstrap(options.statistics, invocation)
+    require_against(options)
+    system = whole_system(options, invocation)
+    with locked([options.output_dir]):
+        cli.show(evaluate_list(TRIALS, system, options, options.output_dir, invocation))
     return cli.COMPLETE
 
 
-def tell_tidyvoice(arguments: Namespace) -> int:
+def run_tidyvoice(options: TidyVoiceOptions, invocation: Invocation) -> int:
     """A labelled list by language, a submission of the evaluation lists, or both."""
-    warn_of_bootstrap(arguments)
-    lists = {name: path for name, path in (("A", arguments.eval_a), ("U", arguments.eval_u)) if path}
-    if len(lists) == 1 or not (lists or arguments.trials):
+    labelled, lists = options.labelled, options.evaluation.files
+    warn_of_bootstrap(labelled.statistics, invocation)
+    if len(lists) == 1 or not (lists or labelled.trials):
         raise MissingError("--trials FILE (a labelled list), or both --eval-a FILE and --eval-u FILE for a submission")
-    if lists and not (arguments.encoder or arguments.embeddings):
+    if lists and not labelled.encoder_options.spec:
         raise MissingError("--encoder SPEC or --embeddings FILE: evaluation lists have no scores yet")
-    require_against(arguments)
-    system = with_back_end(system_of(arguments), arguments)
-    name = system.encoder.name if system.encoder is not None else (arguments.scores or arguments.trials).stem
-    folder = arguments.output_dir / file_name(name)
+    require_against(labelled)
+    system = whole_system(labelled, invocation)
+    folder = labelled.output_dir / file_name(name_of(system, labelled))
     with locked([folder]):
         if lists:
-            cli.show(submit(lists, system, arguments, folder / "submission.zip"))
-        if arguments.trials:
-            cli.show(verified(system, arguments, folder, by_language=True))
+            cli.show(submit(options.evaluation, system, labelled.audio_root, folder / "submission.zip"))
+        if labelled.trials:
+            cli.show(evaluate_list(TIDYVOICE, system, labelled, folder, invocation))
     return cli.COMPLETE
 
 
-def require_against(arguments: Namespace) -> None:
+def name_of(system: System, options: TrialsOptions) -> str:
+    """What to call a system: as its encoder, or as the file that its scores come from."""
+    if system.encoder is not None:
+        return system.encoder.name
+    file = options.scores or options.trials
+    assert file is not None
+    return file.stem
+
+
+def require_against(options: TrialsOptions) -> None:
     """MissingError for --against-calibrate without what it belongs to."""
-    if arguments.against_calibrate and not (arguments.against and arguments.calibrate):
+    if options.against_calibrate and not (options.against and options.back_end.calibrate):
         raise MissingError("--against-calibrate FILE belongs to --against FILE and --calibrate FILE; give all three.")
 
 
-def submit(lists: Mapping[str, Path], system: System, arguments: Namespace, path: Path) -> str:
+def submit(lists: EvaluationLists, system: System, audio_root: Path | None, path: Path) -> str:
     """The ZIP of both evaluation lists, checked after it is written."""
     scores = {}
-    for name, file in lists.items():
-        trials = read_trials(file)
+    for name, file in lists.files.items():
+        trials, root = read_trials(file), audio_root or file.parent
         with naming(shown_path(file)):
-            scores[name], missing = system.scores(trials, arguments.audio_root or file.parent)
-        require_complete(missing, arguments, file, may_be_left_out=False)  # a submission has a score for every trial
-    write_together({path: evaluation.submission_bytes(scores)})
-    counts = {name: len(found) for name, found in scores.items()}
-    if broken := evaluation.check_submission(path, counts, scores):
+            found = system.scores(trials, root)
+        require_complete(found.missing, file, root=root)  # a submission has a score for every trial
+        scores[name] = found.values
+    write_together({path: submission_bytes(scores)})
+    counts = {name: len(values) for name, values in scores.items()}
+    if broken := check_submission(path, counts, scores):
         raise EarmarkError("\n  ".join([f"{shown_path(path)} breaks the rules:", *broken]))
     return f"{shown_path(path)}: {counts['A']:,} scores of eval A, {counts['U']:,} of eval U, checked."
 
 
-def verified(system: System, arguments: Namespace, folder: Path, by_language: bool = False) -> str:
-    """A labelled list, evaluated and written; returns the report."""
-    trials = scored(arguments.trials, system, arguments)
-    missing = np.isnan(np.asarray(trials.scores))
-    left_out = {"without a score": int(missing.sum())}
-    trials = trials.take(~missing)
-    if arguments.no_self_trials:
-        left_out["of a file against itself"] = int(trials.is_self.sum())
-        trials = trials.take(~trials.is_self)
-    trials = trials.compact()
-    known = read_speakers(arguments.speakers) if arguments.speakers else None
-    speakers = speakers_of(trials.names, speakers_of_models(trials, system, known))
-    if speakers is not None and contradicted(trials, speakers):
-        cli.warn(
-            "The labels contradict the speakers (a target trial has two, or a non-target trial one): they are taken as "
-            "not known. --speakers FILE maps utterances to them.",
-            arguments,
-        )
-        speakers = None
-    shared = shared_with_cohort(trials, speakers, arguments)
-    with naming(shown_path(arguments.trials)):
+# --- a labelled list ----------------------------------------------------------------------------------------
+
+
+def evaluate_list(suite: str, system: System, options: TrialsOptions, folder: Path, invocation: Invocation) -> str:
+    """The labelled list of --trials, evaluated and written; returns the report. suite: TIDYVOICE adds languages."""
+    assert options.trials is not None
+    every = scored(read_trials(options.trials), options.trials, system, options)
+    trials, left_out = kept(every, without_self=options.no_self_trials)
+    speakers = known_speakers(trials, system, options, invocation)
+    shared = shared_with_cohort(trials, speakers, options.back_end.cohort, invocation)
+    intervals, p_target = options.statistics.intervals, options.statistics.p_target
+    with naming(shown_path(options.trials)):
         found = evaluate(
             trials,
             speakers,
-            intervals=wants_intervals(arguments),
-            p_target=arguments.p_target,
-            watch=lambda groups, n: cli.progress(groups, arguments, total=n, what="jackknife", unit="group"),
+            intervals=intervals,
+            p_target=p_target,
+            watch=lambda groups, n: invocation.progress(groups, total=n, what="jackknife", unit="group"),
         )
-        extra = {
-            "against": against(trials, speakers, found, system, arguments),
-            "languages": languages(trials, speakers, arguments) if by_language else None,
-        }
-    summary = summarise(found, system, left_out, arguments, cohort_speakers_in_trials=shared, **extra)
-    report, tables = render("trials.md.j2", s=summary.model_dump())
+        against = compared_with_other(trials, speakers, found, system, options)
+        languages = None
+        if suite == TIDYVOICE:
+            languages = breakdown(trials, speakers, p_target, intervals=intervals).summary
+    evaluated = EvaluatedList(trials, speakers, left_out, shared, found, against, languages)
+    summary = summarise(suite, evaluated, system, options, invocation)
+    report, tables = render("trials.md.j2", s=summary)
     curve = det_curve(roc(np.asarray(trials.scores), np.asarray(trials.labels)))
     contents: dict[Path, str | bytes | None] = {
         folder / "summary.json": to_json(summary),
@@ -146,6 +156,30 @@ def verified(system: System, arguments: Namespace, folder: Path, by_language: bo
     }
     write_together(contents)
     return report
+
+
+def kept(trials: Trials, *, without_self: bool) -> tuple[Trials, dict[str, int]]:
+    """The trials that are evaluated, and {reason: how many are left out}."""
+    missing = np.isnan(np.asarray(trials.scores))
+    left_out = {"without a score": int(missing.sum())}
+    trials = trials.take(~missing)
+    if without_self:
+        left_out["of a file against itself"] = int(trials.is_self.sum())
+        trials = trials.take(~trials.is_self)
+    return trials.compact(), left_out
+
+
+def known_speakers(trials: Trials, system: System, options: TrialsOptions, invocation: Invocation) -> list[str] | None:
+    """The speaker of each of the list's utterances; None where they are not known, or the labels contradict them."""
+    known = read_speakers(options.speakers) if options.speakers else None
+    speakers = speakers_of(trials.names, speakers_of_models(trials, system, known))
+    if speakers is None or not contradicted(trials, speakers):
+        return speakers
+    invocation.warn(
+        "The labels contradict the speakers (a target trial has two, or a non-target trial one): they are taken as "
+        "not known. --speakers FILE maps utterances to them."
+    )
+    return None
 
 
 def speakers_of_models(trials: Trials, system: System, known: dict[str, str] | None) -> dict[str, str] | None:
@@ -163,122 +197,104 @@ def speakers_of_models(trials: Trials, system: System, known: dict[str, str] | N
     return found | dict(zip(plain, speakers_of(plain) or [], strict=False))
 
 
-def shared_with_cohort(trials: Trials, speakers: Sequence[str] | None, arguments: Namespace) -> int | None:
+def shared_with_cohort(
+    trials: Trials, speakers: Sequence[str] | None, cohort: Path | None, invocation: Invocation
+) -> int | None:
     """How many of the cohort's speakers are in the trials too; a warning where there are any.
 
     0 without a cohort, None where nobody can tell since the trials' speakers are not known.
     """
-    if not arguments.cohort:
+    if not cohort:
         return 0
-    both = cohort_in_trials(map(str, trials.names), speakers, read_speakers(arguments.cohort))
+    both = cohort_in_trials(map(str, trials.names), speakers, read_speakers(cohort))
     if both:
-        cli.warn(
+        invocation.warn(
             f"{len(both):,} speakers are in the cohort and in the trials ({', '.join(both[:3])}, …): their own scores "
-            "look ordinary against themselves, and error rates come out wrong.",
-            arguments,
+            "look ordinary against themselves, and error rates come out wrong."
         )
     return None if both is None else len(both)
 
 
-def against(
-    trials: Trials, speakers: list[str] | None, found: Verification, system: System, arguments: Namespace
-) -> dict[str, Any] | None:
+def compared_with_other(
+    trials: Trials, speakers: list[str] | None, found: Verification, system: System, options: TrialsOptions
+) -> Against | None:
     """The other system on the same trials, and by how much this one differs.
 
     Where this system is calibrated, the other is calibrated on the same list (--against-calibrate), or metrics that
     depend on calibration are not compared.
     """
-    if not arguments.against:
+    if not options.against:
         return None
-    scores, missing = scores_of_file(trials, arguments.against)
-    require_complete(missing, arguments, arguments.against, may_be_left_out=False)
-    calibrated = calibration_of_other(arguments) if arguments.against_calibrate else None
+    scores = complete_scores(trials, options.against)
+    calibrated = calibration_of_other(options)
     if calibrated is not None:
-        scores = calibrated(scores)
-    intervals = wants_intervals(arguments)
-    other = evaluate(trials.with_scores(scores), speakers, intervals=intervals, p_target=arguments.p_target)
+        scores = scores.with_scores(calibrated(np.asarray(scores.scores)))
+    statistics = options.statistics
+    other = evaluate(scores, speakers, intervals=statistics.intervals, p_target=statistics.p_target)
     differences = compared(found, other)
     if (system.calibration is None) != (calibrated is None):
-        for name in NEEDS_CALIBRATION:
-            differences[name] = (Estimate(None, n=len(trials), why=ONE_IS_CALIBRATED), None)
-    return {
-        "name": arguments.against.name,
-        "metrics": other.metrics,
-        "differences": {name: difference for name, (difference, _) in differences.items()},
-        "p_values": {name: p for name, (_, p) in differences.items()},
-        "calibration": calibrated and {"scale": calibrated.scale, "offset": calibrated.offset},
-    }
+        none = Difference(Estimate(None, n=len(trials), why=ONE_IS_CALIBRATED), None)
+        differences |= {name: none for name in differences if METRICS[name].of_ratios}
+    return Against(
+        name=options.against.name,
+        metrics=other.metrics,
+        differences={name: difference.estimate for name, difference in differences.items()},
+        p_values={name: difference.p for name, difference in differences.items()},
+        calibration=Calibration.of(calibrated),
+    )
 
 
-def calibration_of_other(arguments: Namespace) -> LinearCalibration:
-    """What the other system's scores on the calibration list amount to."""
-    labelled = read_trials(arguments.calibrate)
-    scores, missing = scores_of_file(labelled, arguments.against_calibrate)
-    require_complete(missing, arguments, arguments.against_calibrate, may_be_left_out=False)
-    return fitted_calibration(labelled.with_scores(scores), arguments.against_calibrate)
+def complete_scores(trials: Trials, path: Path) -> Trials:
+    """The list with the scores of a file, which has to hold all of them."""
+    found = scores_of_file(trials, path)
+    require_complete(found.missing, path)
+    return trials.with_scores(found.values)
 
 
-def languages(trials: Trials, speakers: list[str] | None, arguments: Namespace) -> dict[str, Any]:
-    """TidyVoice's breakdown, and the published baseline."""
-    found = evaluation.breakdown(trials, speakers, arguments.p_target, intervals=wants_intervals(arguments))
-    groups = [{key: None if value != value else value for key, value in vars(group).items()} for group in found.groups]
-    return {
-        "why": found.why,
-        "groups": groups,
-        "conditions": [vars(condition) for condition in found.conditions],
-        "baseline": evaluation.facts()["baseline"],
-    }
+def calibration_of_other(options: TrialsOptions) -> LinearCalibration | None:
+    """What the other system's scores on the calibration list amount to, where they are given."""
+    if not (options.against_calibrate and options.back_end.calibrate):
+        return None
+    labelled = complete_scores(read_trials(options.back_end.calibrate), options.against_calibrate)
+    return fitted_calibration(labelled, options.against_calibrate)
 
 
 def summarise(
-    found: Verification,
-    system: System,
-    left_out: Mapping[str, int],
-    arguments: Namespace,
-    cohort_speakers_in_trials: int | None,
-    **extra: Any,
+    suite: str, evaluated: EvaluatedList, system: System, options: TrialsOptions, invocation: Invocation
 ) -> SpeakerSummary:
     """summary.json: where the numbers came from, then the numbers."""
-    flags = (
-        *("trials", "scores", "embeddings", "against", "against_calibrate", "calibrate"),
-        *("cohort", "enrolments", "speakers", "mean"),
-    )
-    given = [Path(value) for flag in flags if (value := getattr(arguments, flag))]
-    inputs = {path: count_lines(path) for path in given if path.is_file()}
-    inputs[arguments.trials] = found.counts["n_trials"] + sum(left_out.values())
-    names = ("p_target", "no_self_trials", "allow_missing")
-    fitted = system.calibration and {"scale": system.calibration.scale, "offset": system.calibration.offset}
-    parameters = {key: getattr(arguments, key) for key in names} | {"intervals": wants_intervals(arguments)}
-    described = system.back_end.description(arguments.mean) if system.encoder is not None else {"scores": "given"}
-    back_end: dict[str, Any] = described | {"calibration": fitted}
-    if system.calibration_pairs_in_trials:
-        back_end["calibration_pairs_in_trials"] = system.calibration_pairs_in_trials
+    found, encoder = evaluated.found, system.encoder
+    inputs = {path: count_lines(path) for path in options.inputs}
+    if options.trials:
+        inputs[options.trials] = found.counts.n_trials + sum(evaluated.left_out.values())
+    back_end = system.summary(options.back_end.mean, evaluated.cohort_speakers)
     return SpeakerSummary.extending(
         provenance(
-            Invocation(arguments.script, tuple(arguments.argv), arguments.seed),
-            device=device_of(system),
+            invocation,
+            device=system.device,
             inputs=inputs,
-            parameters=parameters,
-            exclusions=exclusions(left_out),
+            parameters=options.parameters,
+            exclusions=exclusions(evaluated.left_out),
             signature=Signature.of(
-                suite="tidyvoice" if arguments.tell is tell_tidyvoice else "trials",
+                suite=suite,
                 protocol="earmark",
                 metric="eer",
-                ci=SIGNED[found.speakers] if parameters["intervals"] else "none",
-                seed=arguments.seed,
-                parameters=parameters_hash(parameters | back_end),
+                ci=SIGNED[found.speakers] if options.statistics.intervals else "none",
+                seed=invocation.seed,
+                parameters=parameters_hash(options.parameters | back_end.parameters),
                 data=data_hash(list(inputs)),
-                **({"model": system.encoder.identity} if system.encoder is not None else {}),
+                **({"model": encoder.identity} if encoder is not None else {}),
             ),
         ),
-        **found.counts,
+        **asdict(found.counts),
         resampled=found.resampled,
         units=str(found.speakers),
         threshold=found.threshold,
         metrics=found.metrics,
-        encoder=system.encoder.description if system.encoder is not None else {},
-        back_end=back_end | {"cohort_speakers_in_trials": cohort_speakers_in_trials},
-        **extra,
+        encoder=encoder.description if encoder is not None else {},
+        back_end=back_end,
+        against=evaluated.against,
+        languages=evaluated.languages,
     )
 
 

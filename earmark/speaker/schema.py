@@ -1,11 +1,51 @@
 """What the summary.json of `evaluate_speaker.py trials` and `tidyvoice` holds."""
 
-from typing import Any
+from collections.abc import Iterator
+from dataclasses import asdict
+from typing import Any, Self
 
 from pydantic import Field
 
+from earmark.metrics.calibration import LinearCalibration
 from earmark.metrics.estimate import Estimate
 from earmark.report.schema import Common, Strict
+
+
+class Calibration(Strict):
+    """scale · score + offset is the log-likelihood ratio."""
+
+    scale: float
+    offset: float
+
+    @classmethod
+    def of(cls, fitted: LinearCalibration | None) -> Self | None:
+        """As a summary holds it; None for none."""
+        return cls(**asdict(fitted)) if fitted is not None else None
+
+
+class BackEndSummary(Strict):
+    """What happened between embeddings and scores. A file holds what was said of this run, not the defaults.
+
+    scores: how they were made, or given. mean: none, cohort or a file. cohort_speakers_in_trials: None where nobody can
+    tell.
+    """
+
+    scores: str = ""
+    mean: str | None = None
+    cohort_speakers: int | None = None
+    top_n: int | None = None
+    enrolment_models: int | None = None
+    calibration: Calibration | None = None
+    calibration_pairs_in_trials: int = 0
+    cohort_speakers_in_trials: int | None = 0
+
+    def __iter__(self) -> Iterator[tuple[str, Any]]:  # type: ignore[override]  # pydantic has a generator here
+        return ((name, value) for name, value in super().__iter__() if name in self.model_fields_set)
+
+    @property
+    def parameters(self) -> dict[str, Any]:
+        """What of it decides the numbers."""
+        return self.model_dump(exclude_unset=True, exclude={"cohort_speakers_in_trials"})
 
 
 class Against(Strict):
@@ -15,16 +55,54 @@ class Against(Strict):
     metrics: dict[str, Estimate]
     differences: dict[str, Estimate]
     p_values: dict[str, float | None]
-    calibration: dict[str, float] | None = None
+    calibration: Calibration | None = None
+
+
+class Group(Strict):
+    """One kind of trial. error: "miss rate" of targets or "false alarm rate" of the others, at the pooled threshold.
+
+    mean_score and rate are None where the list has no such trial.
+    """
+
+    name: str
+    n: int
+    mean_score: float | None
+    error: str
+    rate: float | None
+
+
+class LanguageCondition(Strict):
+    """Targets and non-targets of one condition of language. Rates have no value, but a reason, where one is lacking."""
+
+    name: str
+    n_target: int
+    n_nontarget: int
+    eer: Estimate
+    min_dcf: Estimate
+
+
+class PublishedRates(Strict):
+    """Of the baseline on one list, as shares."""
+
+    eer: float
+    min_dcf: float
+
+
+class Baseline(Strict):
+    """The published baseline. results: {list: its rates}."""
+
+    model: str
+    training: str
+    results: dict[str, PublishedRates]
 
 
 class Languages(Strict):
-    """TidyVoice's breakdown: groups of trials, and the same- and cross-language lists; baseline: as published."""
+    """TidyVoice's breakdown: groups of trials, and the same- and cross-language lists; why: there are none."""
 
     why: str
-    groups: list[dict[str, str | int | float | None]]
-    conditions: list[dict[str, str | int | Estimate]]
-    baseline: dict[str, Any]
+    groups: list[Group]
+    conditions: list[LanguageCondition]
+    baseline: Baseline
 
 
 class SpeakerSummary(Common):
@@ -41,6 +119,6 @@ class SpeakerSummary(Common):
     threshold: float
     metrics: dict[str, Estimate]
     encoder: dict[str, Any] = Field(default_factory=dict)
-    back_end: dict[str, Any] = Field(default_factory=dict)
+    back_end: BackEndSummary = Field(default_factory=BackEndSummary)
     against: Against | None = None
     languages: Languages | None = None

@@ -1,6 +1,7 @@
 """What gives trials their scores: embeddings and what is done to them, or a file that holds the scores already."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,6 @@ from earmark.models.embedding import Embedding
 from earmark.models.encoders.base import Encoder
 from earmark.models.encoders.precomputed import GivenEmbeddings
 from earmark.speaker.back_end import (
-    TOP_N,
     FloatArray,
     adaptive_s_norm,
     centred,
@@ -27,11 +27,38 @@ from earmark.speaker.back_end import (
     trial_rows,
     utterances_of,
 )
-from earmark.speaker.trials import Trials, read_trials
+from earmark.speaker.options import MEAN_OF_COHORT, NO_MEAN, TOP_N
+from earmark.speaker.schema import BackEndSummary, Calibration
+from earmark.speaker.trial_files import read_trials
+from earmark.speaker.trials import Trials
 
 Made = Iterable[tuple[Path, Embedding]]
 Watch = Callable[[Made, int], Made]
-NO_MEAN, MEAN_OF_COHORT = "none", "cohort"
+SHOWN = 20  # names of a list in a message
+
+
+@dataclass(frozen=True)
+class Embeddings:
+    """vectors: {utterance: (d,)}. missing: the other utterances, each with the reason."""
+
+    vectors: dict[str, ArrayLike]
+    missing: list[str]
+
+
+@dataclass(frozen=True)
+class Scores:
+    """values: (n,) of a list's trials, NaN where there is none. missing: what they would need, in words."""
+
+    values: FloatArray
+    missing: list[str]
+
+
+@dataclass(frozen=True)
+class Cohort:
+    """Utterances of other speakers. vectors: {utterance: (d,)}. speakers: {utterance: speaker}."""
+
+    vectors: Mapping[str, ArrayLike]
+    speakers: Mapping[str, str]
 
 
 @dataclass(frozen=True)
@@ -48,14 +75,8 @@ class BackEnd:
     top_n: int = TOP_N
 
     @classmethod
-    def of(
-        cls,
-        models: Mapping[str, Sequence[str]],
-        mean: str,
-        cohort: tuple[Mapping[str, ArrayLike], Mapping[str, str]] | None,
-        top_n: int,
-    ) -> "BackEnd":
-        """From what a user asks for. mean: none, cohort, or a .npy file. cohort: ({utterance: vector}, its speakers).
+    def of(cls, models: Mapping[str, Sequence[str]], mean: str, cohort: Cohort | None, top_n: int = TOP_N) -> "BackEnd":
+        """From what a user asks for. mean: none, cohort, or a .npy file.
 
         EarmarkError or ValueError for a mean that does not fit, MissingError for a mean of a cohort that is not given.
         """
@@ -66,34 +87,33 @@ class BackEnd:
             taken_off = read_mean(Path(mean))
         if cohort is None:
             return cls(models, taken_off, None, top_n)
-        vectors, speakers = cohort
-        matrix, _ = embedding_matrix(list(vectors), vectors)
+        matrix, _ = embedding_matrix(list(cohort.vectors), cohort.vectors)
         if mean == MEAN_OF_COHORT:
             taken_off = matrix.mean(axis=0)
         if taken_off is not None:
             matrix = centred(matrix, taken_off)
-        means, _ = speaker_means(matrix, [speakers[name] for name in vectors])
+        means, _ = speaker_means(matrix, [cohort.speakers[name] for name in cohort.vectors])
         return cls(models, taken_off, means, min(top_n, len(means)))
 
-    def scores(self, trials: Trials, vectors: Mapping[str, ArrayLike]) -> tuple[FloatArray, list[str]]:
-        """The score of every trial, NaN where an embedding is missing; and the utterances that have none.
+    def scores(self, trials: Trials, vectors: Mapping[str, ArrayLike]) -> FloatArray:
+        """The score of every trial, NaN where an embedding is missing.
 
-        ValueError for embeddings that are no embeddings: see `backend.embedding_matrix`.
+        ValueError for embeddings that are no embeddings: see `back_end.embedding_matrix`.
         """
         utterances = utterances_of(trials, self.models)
         matrix, missing = embedding_matrix(utterances, vectors)
         if len(missing) == len(utterances):
-            return np.full(len(trials), np.nan), missing
+            return np.full(len(trials), np.nan)
         if self.mean is not None:
             matrix = centred(matrix, self.mean)
         rows = trial_rows(trials, self.models, utterances, matrix)
         found = cosine_scores(trials, rows)
         if self.cohort is not None:
             found = adaptive_s_norm(trials, found, rows, self.cohort, self.top_n)
-        return found, missing
+        return found
 
     def description(self, mean: str) -> dict[str, Any]:
-        """What a summary records."""
+        """What a summary records. mean: as the user named it."""
         cohort = None if self.cohort is None else len(self.cohort)
         return {
             "scores": "cosine" if cohort is None else "AS-norm of cosines",
@@ -122,8 +142,26 @@ class System:
     calibration: LinearCalibration | None = None
     calibration_pairs_in_trials: int = 0
 
-    def embeddings(self, names: Iterable[str], root: Path) -> tuple[dict[str, ArrayLike], list[str]]:
-        """The embedding of every utterance that has one, which the store keeps; and the others, with the reason."""
+    @property
+    def device(self) -> str:
+        """Where it runs, as a summary records it."""
+        return str(self.encoder.description.get("device", "cpu")) if self.encoder is not None else "cpu"
+
+    def summary(self, mean: str, cohort_speakers_in_trials: int | None) -> BackEndSummary:
+        """What a summary records of the way to scores. mean: as the user named it."""
+        described: dict[str, Any] = {"scores": "given"}
+        if self.encoder is not None:
+            described = self.back_end.description(mean)
+        if self.calibration_pairs_in_trials:
+            described["calibration_pairs_in_trials"] = self.calibration_pairs_in_trials
+        return BackEndSummary(
+            **described,
+            calibration=Calibration.of(self.calibration),
+            cohort_speakers_in_trials=cohort_speakers_in_trials,
+        )
+
+    def embeddings(self, names: Iterable[str], root: Path) -> Embeddings:
+        """Of utterances whose audio lies below root; the store keeps them."""
         assert self.encoder is not None and self.store is not None
         spelt: dict[Path, list[str]] = {}  # a file may be called by several names
         for name in names:
@@ -137,23 +175,52 @@ class System:
                     missing.append(f"{name} ({embedding.error.removeprefix(f'{path.name}: ')})")
                 else:
                     vectors[name] = embedding.vector
-        return vectors, missing
+        return Embeddings(vectors, missing)
 
-    def scores(self, trials: Trials, root: Path) -> tuple[FloatArray, list[str]]:
-        """The score of every trial, NaN where there is none, and what is missing. root: of the audio.
+    def scores(self, trials: Trials, root: Path) -> Scores:
+        """The scores of a list's trials. root: of the audio.
 
         MissingError where nothing gives scores; ValueError for embeddings that are none.
         """
         if self.encoder is not None:
-            vectors, missing = self.embeddings(utterances_of(trials, self.back_end.models), root)
-            found, _ = self.back_end.scores(trials, vectors)
+            embedded = self.embeddings(utterances_of(trials, self.back_end.models), root)
+            found = Scores(self.back_end.scores(trials, embedded.vectors), embedded.missing)
         elif self.score_file is not None:
-            found, missing = scores_of_file(trials, self.score_file)
+            found = scores_of_file(trials, self.score_file)
         elif trials.scores is not None:
-            found, missing = trials.scores, []
+            found = Scores(trials.scores, [])
         else:
             raise MissingError("--encoder SPEC, --embeddings FILE or --scores FILE: the list has no scores of its own")
-        return found if self.calibration is None else self.calibration(found), missing
+        return found if self.calibration is None else Scores(self.calibration(found.values), found.missing)
+
+
+@contextmanager
+def naming(what: str) -> Iterator[None]:
+    """Data that some metric or back end cannot take becomes an error that names them."""
+    try:
+        yield
+    except ValueError as error:
+        raise EarmarkError(f"{what}: {error}") from error
+
+
+def require_complete(
+    missing: Sequence[str], needed_by: Path, *, root: Path | None = None, allowed: bool | None = None
+) -> None:
+    """EarmarkError with the list of what is missing, and what to do, unless it is allowed to be.
+
+    root: of the audio, where that is what can be missing. allowed: whether --allow-missing was given; None where the
+    flag has no say.
+    """
+    if not missing or allowed:
+        return
+    lines = [f"{shown_path(needed_by)}: {len(missing):,} {'is' if len(missing) == 1 else 'are'} missing:"]
+    lines += [f"  {name}" for name in missing[:SHOWN]]
+    lines += [f"  and {len(missing) - SHOWN:,} more"] if len(missing) > SHOWN else []
+    if root is not None:
+        lines.append(f"Paths are taken below {shown_path(root)}/; --audio-root DIR says otherwise.")
+    if allowed is not None:
+        lines.append("--allow-missing leaves their trials out and counts them.")
+    raise EarmarkError("\n".join(lines))
 
 
 def read_mean(path: Path) -> FloatArray:
@@ -177,8 +244,8 @@ def audio_path(root: Path, name: str) -> Path:
     return path if path.suffix.lower() in SUFFIXES else path.with_name(f"{path.name}.wav")
 
 
-def scores_of_file(trials: Trials, path: Path) -> tuple[FloatArray, list[str]]:
-    """The scores of the list's trials in a score file, and the trials that it does not hold.
+def scores_of_file(trials: Trials, path: Path) -> Scores:
+    """The scores of the list's trials in a score file; missing: the trials that it does not hold.
 
     EarmarkError where it gives one pair two different scores, or holds the pairs the other way round.
     """
@@ -186,7 +253,7 @@ def scores_of_file(trials: Trials, path: Path) -> tuple[FloatArray, list[str]]:
     if given.scores is None:
         raise DataError({shown_path(path): [Fault(1, "", "holds no scores")]}, "A line is `enrol test score`.")
     if _same_pairs(trials, given):
-        return given.scores, []
+        return Scores(given.scores, [])
     index = pd.MultiIndex.from_arrays([given.names[given.enrolment], given.names[given.test]])
     wanted = pd.MultiIndex.from_arrays([trials.names[trials.enrolment], trials.names[trials.test]])
     by_pair = pd.Series(given.scores, index=index)
@@ -196,7 +263,7 @@ def scores_of_file(trials: Trials, path: Path) -> tuple[FloatArray, list[str]]:
     absent = wanted[np.isnan(scores)].unique()
     if len(absent) and not by_pair.reindex(absent.swaplevel()).isna().any():
         raise EarmarkError(f"{shown_path(path)}: holds pairs the other way round; a line is `enrol test score`.")
-    return scores, [f"{enrol} {test}" for enrol, test in absent]
+    return Scores(scores, [f"{enrol} {test}" for enrol, test in absent])
 
 
 def _require_one_score(by_pair: "pd.Series[float]", path: Path) -> None:

@@ -5,7 +5,7 @@ noise; both are then scaled to be about log-likelihood ratios. Every pair of a s
 and there are so many non-target trials for each.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
 
@@ -13,19 +13,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from earmark.metrics import detection
-from earmark.metrics.detection import OperatingPoint
+from earmark.metrics.detection import LabelledScores
 from earmark.metrics.detection_intervals import ScoredTrials, with_intervals
 from earmark.metrics.estimate import Estimate
-from earmark.speaker.case.evaluation import PUBLISHED, Outcome, aggregate
-from earmark.speaker.case.protocols import protocols
-from earmark.speaker.evaluation import SpeakerSource, Verification, compared, evaluate
+from earmark.speaker.case.evaluation import Outcome, aggregate
+from earmark.speaker.case.protocols import PUBLISHED, category, protocols
+from earmark.speaker.evaluation import Counts, SpeakerSource, Verification, compared, evaluate
 from earmark.speaker.trials import Trials
 from tests.coverage.framework import Scenario
 
 LARGE, MANY = 6000, 4_000_000  # speakers, and trials, whose values stand for the truth
 QUALITY, LIKENESS = 0.5, 0.3
 SYSTEM = 0.5  # standard deviation of what only one of two systems hears
-METRICS = ("eer", "eer_interpolated", "eer_case", "min_dcf", "act_dcf", "cllr", "min_cllr")
+METRICS = tuple(detection.METRICS)
 
 
 @dataclass(frozen=True)
@@ -84,8 +84,8 @@ def estimates(rng: np.random.Generator, design: Design, known: bool = True) -> M
     """Every metric of a list, and the p-values of two systems that are equally good."""
     found = [evaluate(t, speakers_of(t) if known else None) for t in design.draw(rng, systems=2)]
     both = compared(found[0], found[1])
-    differences = {f"difference of {name}": estimate for name, (estimate, _) in both.items()}
-    return found[0].metrics | differences | {f"p of {name}": p for name, (_, p) in both.items()}
+    differences = {f"difference of {name}": one.estimate for name, one in both.items()}
+    return found[0].metrics | differences | {f"p of {name}": one.p for name, one in both.items()}
 
 
 def truth(rng: np.random.Generator, design: Design) -> dict[str, float]:
@@ -109,11 +109,9 @@ def scenario(size: str, design: Design, known: bool = True, **further) -> Scenar
 
 def lowest_costs(rng: np.random.Generator, design: Design) -> Mapping[str, Estimate | float | None]:
     """minDCF alone, of lists with many false alarms at its threshold, and of two systems."""
-    found = [
-        only(t, {"min_dcf": detection.min_dcf(detection.roc(t.scores, t.labels))}) for t in design.draw(rng, systems=2)
-    ]
-    estimate, p = compared(found[0], found[1])["min_dcf"]
-    return found[0].metrics | {"difference of min_dcf": estimate, "p of min_dcf": p}
+    found = [only(t, ["min_dcf"]) for t in design.draw(rng, systems=2)]
+    difference = compared(found[0], found[1])["min_dcf"]
+    return found[0].metrics | {"difference of min_dcf": difference.estimate, "p of min_dcf": difference.p}
 
 
 # --- CASE ---------------------------------------------------------------------------------------------------
@@ -126,7 +124,7 @@ def case_aggregates(rng: np.random.Generator, design: Design) -> Mapping[str, Es
     state = rng.bit_generator.random_raw()
     outcomes = []
     for number, protocol in enumerate(protocols()):
-        harder = Design(**{**vars(design), "separation": design.separation - SEVERITY[protocol.split("_")[1]]})
+        harder = Design(**{**vars(design), "separation": design.separation - SEVERITY[category(protocol)]})
         trials = with_same_speakers(harder, np.random.default_rng(state), np.random.default_rng((state, number)))
         found = error_rate_alone(trials)
         outcomes.append(Outcome(protocol, trials, 0, 0, 0, {PUBLISHED: found}))
@@ -149,18 +147,18 @@ def with_same_speakers(design: Design, of_speakers: np.random.Generator, of_tria
 
 def error_rate_alone(trials: Trials) -> Verification:
     """The equal error rate of a list, which is all that aggregates need."""
-    return only(trials, {"eer_case": detection.case_equal_error_rate(trials.scores, trials.labels)})
+    return only(trials, ["eer_case"])
 
 
-def only(trials: Trials, points: Mapping[str, OperatingPoint]) -> Verification:
+def only(trials: Trials, metrics: Iterable[str]) -> Verification:
     """The evaluation of a list by some metrics."""
     names = speakers_of(trials)
     column = {name: number for number, name in enumerate(sorted(set(names)))}
     place = np.array([column[name] for name in names])
     sides = place[trials.enrolment], place[trials.test]
-    scored = ScoredTrials.of(trials.scores, trials.labels, *sides, len(column))
-    found = with_intervals(scored, dict(points), 0.01, lambda groups, n: groups)
-    return Verification(found, {"n_trials": len(trials)}, np.nan, np.nan, SpeakerSource.SPEAKERS)
+    scored = ScoredTrials.with_speakers(LabelledScores.of(trials.scores, trials.labels), *sides, len(column))
+    found = with_intervals(scored, detection.evaluate(scored, names=metrics), detection.P_TARGET)
+    return Verification(found, Counts.of(trials, names), SpeakerSource.SPEAKERS)
 
 
 def case_truth(rng: np.random.Generator, design: Design) -> dict[str, float]:

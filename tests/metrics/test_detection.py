@@ -11,6 +11,9 @@ from scipy.optimize import brentq
 from sklearn.metrics import roc_curve
 
 from earmark.metrics.detection import (
+    METRICS,
+    Kind,
+    LabelledScores,
     SortedTrials,
     actual_dcf,
     bayes_threshold,
@@ -18,11 +21,13 @@ from earmark.metrics.detection import (
     cllr,
     det_curve,
     equal_error_rate,
+    evaluate,
     interpolated_equal_error_rate,
     min_cllr,
     min_dcf,
     roc,
 )
+from earmark.report.render import definitions
 
 SEVEN = [0.9, 0.8, 0.4, 0.7, 0.3, 0.2, 0.1], np.arange(7) < 3
 EIGHT = [1, 2, 3, 4, 0, 1, 2, 3], np.arange(8) < 4
@@ -193,30 +198,44 @@ def test_the_hull_is_never_worse_than_the_roc_and_the_eer_never_above_a_half_on_
     assert equal_error_rate(curve).rate <= 0.5 + 1e-12
 
 
-# --- replicates ---------------------------------------------------------------------------------------------
+# --- weighted trials ----------------------------------------------------------------------------------------
 
 
 @settings(max_examples=60, deadline=None)
 @given(trials(), st.integers(0, 100))
-def test_a_weighted_replicate_is_the_metric_of_the_repeated_trials(found, seed):
+def test_weighted_trials_have_the_metrics_of_the_repeated_trials(found, seed):
     scores, labels = found
     weights = np.random.default_rng(seed).integers(0, 4, size=(3, len(scores)))
-    replicates = SortedTrials.of(scores, labels).replicates(iter([weights.astype(float)]))
-    for row, w in zip(replicates, weights, strict=True):
+    ordered = SortedTrials.of(scores, labels)
+    rates = ordered.equal_error_rates(weights.astype(float))
+    for rate, w in zip(rates, weights, strict=True):
         s, y = np.repeat(scores, w), np.repeat(labels, w)
         if not y.any() or y.all():
-            assert np.isnan(row).all()
+            assert np.isnan(rate)
             continue
-        curve = roc(s, y)
-        expected = [
-            equal_error_rate(curve).rate,
-            interpolated_equal_error_rate(curve).rate,
-            min_dcf(curve).rate,
-            actual_dcf(s, y).rate,
-            cllr(s, y),
-            min_cllr(s, y),
-        ]
-        assert row == pytest.approx(expected, abs=1e-9)
+        assert rate == pytest.approx(equal_error_rate(roc(s, y)).rate, abs=1e-9)
+        assert ordered.pooled(*ordered.counts(w)).min_cllr == pytest.approx(min_cllr(s, y), abs=1e-9)
+
+
+# --- the table of metrics -----------------------------------------------------------------------------------
+
+
+def test_every_metric_of_the_table_is_its_function_and_is_defined():
+    curve, p = roc(*SEVEN), 0.05
+    found = evaluate(LabelledScores.of(*SEVEN), p)
+    assert found | {"cllr": None, "min_cllr": None} == {
+        "eer": equal_error_rate(curve),
+        "eer_interpolated": interpolated_equal_error_rate(curve),
+        "eer_case": case_equal_error_rate(*SEVEN),
+        "min_dcf": min_dcf(curve, p),
+        "act_dcf": actual_dcf(*SEVEN, p),
+        "cllr": None,
+        "min_cllr": None,
+    }
+    assert (found["cllr"].rate, found["min_cllr"].rate) == (cllr(*SEVEN), min_cllr(*SEVEN))
+    assert np.isnan([found["cllr"].threshold, found["min_cllr"].threshold]).all()
+    assert set(METRICS) <= set(definitions())
+    assert all(metric.loss for metric in METRICS.values() if metric.kind == Kind.MEAN_LOSS)
 
 
 def test_det_points_lie_on_probit_axes():

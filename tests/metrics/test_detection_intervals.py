@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 
 from earmark.metrics import detection
-from earmark.metrics.detection import OperatingPoint, SortedTrials
+from earmark.metrics.detection import LabelledScores, SortedTrials
 from earmark.metrics.detection_intervals import ScoredTrials, difference, with_intervals
 from earmark.metrics.intervals import wilson
 
-COLUMNS = ("eer", "eer_interpolated", "min_dcf", "act_dcf", "cllr", "min_cllr")  # of SortedTrials.replicates
+NAMES = ("eer", "eer_interpolated", "min_dcf", "act_dcf", "cllr", "min_cllr")
 P_TARGET = 0.2
 
 
@@ -19,16 +19,28 @@ def scored(seed=0, n=400, separation=1.5):
     return scores, labels
 
 
-def points(scores, labels):
-    curve = detection.roc(scores, labels)
-    return {
-        "eer": detection.equal_error_rate(curve),
-        "eer_interpolated": detection.interpolated_equal_error_rate(curve),
-        "min_dcf": detection.min_dcf(curve, P_TARGET),
-        "act_dcf": detection.actual_dcf(scores, labels, P_TARGET),
-        "cllr": OperatingPoint(detection.cllr(scores, labels), np.nan),
-        "min_cllr": OperatingPoint(detection.min_cllr(scores, labels), np.nan),
-    }
+def reweighted(name, ordered, weights):
+    """A metric of trials with weights, (rows, n): costs and bits by their definitions, one row at a time."""
+    if name == "eer":
+        return ordered.equal_error_rates(weights)
+    found = []
+    for targets, others in zip(*ordered.counts(weights), strict=True):
+        misses = np.cumsum(np.r_[0, targets]) / targets.sum()  # below each score, and above the last
+        alarms = 1 - np.cumsum(np.r_[0, others]) / others.sum()
+        costs = (P_TARGET * misses + (1 - P_TARGET) * alarms) / P_TARGET
+        found.append(
+            {
+                "min_dcf": costs.min(),
+                "act_dcf": costs[np.searchsorted(ordered.scores, detection.bayes_threshold(P_TARGET))],
+                "cllr": (
+                    targets @ np.log2(1 + np.exp(-ordered.scores)) / targets.sum()
+                    + others @ np.log2(1 + np.exp(ordered.scores)) / others.sum()
+                )
+                / 2,
+                "min_cllr": ordered.pooled(targets, others).min_cllr,
+            }[name]
+        )
+    return np.array(found)
 
 
 def evaluated(scores, labels, first=None, second=None):
@@ -36,19 +48,18 @@ def evaluated(scores, labels, first=None, second=None):
     first = np.arange(len(scores)) if first is None else first
     second = first if second is None else second
     n = int(max(first.max(), second.max())) + 1
-    trials = ScoredTrials.of(scores, labels, first, second, n)
-    return with_intervals(trials, points(scores, labels), P_TARGET, lambda groups, total: groups)
+    trials = ScoredTrials.with_speakers(LabelledScores.of(scores, labels), first, second, n)
+    return with_intervals(trials, detection.evaluate(trials, P_TARGET, NAMES), P_TARGET)
 
 
-@pytest.mark.parametrize("name", [name for name in COLUMNS if name != "eer_interpolated"])
+@pytest.mark.parametrize("name", [name for name in NAMES if name != "eer_interpolated"])
 def test_influence_of_a_trial_is_how_much_the_metric_changes_with_its_weight(name):
     scores, labels = scored()
     ordered, step = SortedTrials.of(scores, labels), 1e-6
     rows = np.random.default_rng(1).choice(len(scores), 60, replace=False)
     weights = np.ones((len(rows), len(scores)))
     weights[np.arange(len(rows)), rows] += step
-    base = ordered.replicates(iter([np.ones((1, len(scores)))]), P_TARGET)[0, COLUMNS.index(name)]
-    moved = ordered.replicates(iter([weights]), P_TARGET)[:, COLUMNS.index(name)]
+    base, moved = (reweighted(name, ordered, w) for w in (np.ones((1, len(scores))), weights))
     pairs = evaluated(scores, labels)[name].pairs
     assert pairs.sums[rows] == pytest.approx((moved - base) / step, abs=2e-6)
     assert np.abs(pairs.sums).max() > 1e-3
@@ -97,7 +108,7 @@ def test_jackknife_moves_min_cllr_up():
 def test_difference_of_opposite_sign_when_systems_swap():
     scores, labels = scored()
     one, other = evaluated(scores, labels), evaluated(scores + np.random.default_rng(3).normal(size=400), labels)
-    for name in COLUMNS:
+    for name in NAMES:
         (first, p), (second, q) = difference(one[name], other[name]), difference(other[name], one[name])
         assert (first.value, first.low, first.high) == pytest.approx((-second.value, -second.high, -second.low))
         assert p == pytest.approx(q)

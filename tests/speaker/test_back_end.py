@@ -18,7 +18,8 @@ from earmark.speaker.back_end import (
     trial_rows,
     utterances_of,
 )
-from earmark.speaker.trials import Trials, read_enrolments
+from earmark.speaker.trial_files import read_enrolments
+from earmark.speaker.trials import Trials
 
 
 def listed(*pairs):

@@ -25,9 +25,9 @@ def test_evaluate_gives_every_metric_a_value_an_interval_and_counts():
     for name, estimate in found.metrics.items():
         assert estimate.low <= estimate.value <= estimate.high, name
         assert "only 12 speakers with trials of one class; 95 % intervals need 50" in estimate.note
-    assert found.counts["n_trials"] == 800
-    assert found.counts["n_target"] + found.counts["n_nontarget"] == 800
-    assert found.counts["n_speakers"] == 12
+    assert found.counts.n_trials == 800
+    assert found.counts.n_target + found.counts.n_nontarget == 800
+    assert found.counts.n_speakers == 12
     assert found.speakers == "speakers"
     json.dumps({name: e.as_dict() for name, e in found.metrics.items()}, allow_nan=False)
 
@@ -42,7 +42,7 @@ def test_evaluate_without_intervals_gives_the_same_values():
 def test_evaluate_takes_linked_utterances_as_one_speaker_where_speakers_are_not_known():
     trials = scored()
     known, linked = (evaluate(trials, speakers) for speakers in (speakers_of(trials.names), None))
-    assert (linked.speakers, linked.counts["n_speakers"]) == (SpeakerSource.LINKED, 0)
+    assert (linked.speakers, linked.counts.n_speakers) == (SpeakerSource.LINKED, 0)
     assert linked_speakers(trials) == [f"spk{i // 5}/{i // 5 * 5}.wav" for i in range(60)], "all of them are linked"
     for name, estimate in linked.metrics.items():
         assert (estimate.low, estimate.high) == pytest.approx((known.metrics[name].low, known.metrics[name].high))

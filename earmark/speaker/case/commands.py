@@ -1,106 +1,102 @@
 """The commands of `evaluate_speaker.py` that make, fetch, check and rank files."""
 
 import json
-from argparse import Namespace
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 
 from earmark import cli
+from earmark.cli import Invocation
 from earmark.errors import shown_path
 from earmark.files.atomic import locked, write_together
 from earmark.files.download import RemoteFile
 from earmark.report.tables import to_csv, to_markdown
-from earmark.speaker.case import files, protocols, submission
+from earmark.speaker.case import files, submission
+from earmark.speaker.case.leaderboard import COLUMNS, leaderboard, read_results
+from earmark.speaker.case.protocols import aggregates, protocols
 from earmark.speaker.case.simulate.build import build
-from earmark.speaker.options import naming
-from earmark.speaker.tidyvoice import evaluation
-from earmark.speaker.trials import read_trials
+from earmark.speaker.options import CheckOptions, DownloadOptions, LeaderboardOptions, SimulateOptions, VerifyOptions
+from earmark.speaker.system import naming
+from earmark.speaker.tidyvoice.submission import check_submission
+from earmark.speaker.trial_files import read_trials
 
 
-def tell_carriers(arguments: Namespace) -> int:
+def run_carriers(options: SimulateOptions, invocation: Invocation) -> int:
     """Make the benchmark; what is there already is kept."""
-    with locked([arguments.output_dir]):
-        building = build(
-            arguments.clean,
-            arguments.output_dir,
-            seed=arguments.seed,
-            protocols=arguments.protocols,
-            processes=arguments.processes,
-            noises=arguments.noises,
-            rooms=arguments.rooms,
-            trials_per_protocol=tuple(arguments.trials),
-        )
-        bar = cli.progress(building, arguments, total=len(building), what="carriers", unit="file")
-        fresh = sum(made.fresh for made in bar)
+    fresh = simulate(options, invocation)
     cli.show(
-        f"{len(building):,} files, {fresh:,} of them new, in {shown_path(arguments.output_dir)}/. These carriers are "
+        f"{len(fresh):,} files, {sum(fresh):,} of them new, in {shown_path(options.output_dir)}/. These carriers are "
         "made here, from your speech: results on them are not official CASE results."
     )
     return cli.COMPLETE
 
 
-def tell_download(arguments: Namespace) -> int:
+def simulate(options: SimulateOptions, invocation: Invocation) -> list[bool]:
+    """Make what is not there yet; returns whether each file is new."""
+    with locked([options.output_dir]):
+        building = build(
+            options.clean,
+            options.output_dir,
+            seed=invocation.seed,
+            protocols=options.protocols,
+            processes=options.processes,
+            noises=options.noises,
+            rooms=options.rooms,
+            trials_per_protocol=options.trials,
+        )
+        bar = invocation.progress(building, total=len(building), what="carriers", unit="file")
+        return [made.fresh for made in bar]
+
+
+def run_download(options: DownloadOptions, invocation: Invocation) -> int:
     """Fetch the official benchmark, or go on fetching it."""
-    wanted = files.wanted_files(**chosen_files(arguments))
+    token = options.token
+    wanted = files.wanted_files(conditions=options.conditions, sets=options.sets, base=options.hub, token=token)
     total = sum(file.size or 0 for file in wanted)
-    with cli.bytes_bar(arguments, total=total, what="CASE") as bar:
+    with invocation.bytes_bar(total=total, what="CASE") as bar:
 
         def advance(_: RemoteFile, n: int) -> None:
             bar.update(n)
 
-        files.download(arguments.output_dir, **chosen_files(arguments), progress=advance)
-    cli.show(f"{len(wanted):,} files, {total / 1e9:.2f} GB, in {shown_path(arguments.output_dir)}/.")
+        files.download(wanted, options.output_dir, advance, token)
+    cli.show(f"{len(wanted):,} files, {total / 1e9:.2f} GB, in {shown_path(options.output_dir)}/.")
     return cli.COMPLETE
 
 
-def chosen_files(arguments: Namespace) -> dict[str, Any]:
-    """The part of the benchmark that is asked for."""
-    return {
-        "conditions": arguments.conditions or files.CONDITIONS,
-        "sets": arguments.sets or files.SETS,
-        "base": arguments.hub,
-        "token": arguments.hub_token,
-    }
-
-
-def tell_verify(arguments: Namespace) -> int:
+def run_verify(options: VerifyOptions, invocation: Invocation) -> int:
     """Name every file that is missing or broken."""
-    problems = files.verify(arguments.benchmark)
-    return say(problems, f"{shown_path(arguments.benchmark)}: all 24 lists and their audio are there.")
+    all_well = f"{shown_path(options.benchmark)}: all {len(protocols())} lists and their audio are there."
+    return report_problems(files.verify(options.benchmark), all_well)
 
 
-def tell_check(arguments: Namespace) -> int:
+def run_check(options: CheckOptions, invocation: Invocation) -> int:
     """Name every rule that a submission breaks."""
-    path = arguments.submission
+    path = options.submission
     if path.is_dir():
-        return say(submission.check(path), f"{shown_path(path)}: keeps the rules of the CASE leaderboard.")
-    given = {"A": arguments.eval_a, "U": arguments.eval_u}
-    lists = {name: len(read_trials(file)) for name, file in given.items() if file}
-    return say(evaluation.check_submission(path, lists), f"{shown_path(path)}: keeps the rules of TidyVoice.")
+        return report_problems(submission.check(path), f"{shown_path(path)}: keeps the rules of the CASE leaderboard.")
+    lists = {name: len(read_trials(file)) for name, file in options.evaluation.files.items()}
+    return report_problems(check_submission(path, lists), f"{shown_path(path)}: keeps the rules of TidyVoice.")
 
 
-def say(problems: Sequence[str], all_well: str) -> int:
+def report_problems(problems: Sequence[str], all_well: str) -> int:
     """Every problem on a line of its own; 1 where there is one."""
     cli.show("\n".join(problems) if problems else all_well)
     return cli.FAILED if problems else cli.COMPLETE
 
 
-def tell_leaderboard(arguments: Namespace) -> int:
+def run_leaderboard(options: LeaderboardOptions, invocation: Invocation) -> int:
     """Rank results files among the published models."""
     results = []
-    for path in arguments.results:
-        found = protocols.read_results(path)
+    for path in options.results:
+        found = read_results(path)
         with naming(shown_path(path)):
-            protocols.aggregates(found.eers)
+            aggregates(found.eers)
         results.append(found)
-    table = protocols.leaderboard(results)
-    columns = list(protocols.COLUMNS)
-    board = to_markdown(columns, table[columns].astype(object).to_numpy().tolist())
+    table = leaderboard(results)
+    board = to_markdown(COLUMNS, table[list(COLUMNS)].astype(object).to_numpy().tolist())
     if any(found.self_made for found in results):
         board += "\n\nSelf-made carriers are other data than CASE's: they have no rank among published models."
-    folder = arguments.output_dir
+    folder = options.output_dir
     table = table.replace(np.inf, np.nan)  # a score that divides by no errors does not exist
     records = table.astype(object).where(table.notna(), None).to_dict("records")
     write_together(

@@ -7,6 +7,7 @@ benchmark's folder, and the lists name audio relative to it.
 
 from collections.abc import Callable, Iterable, Sequence
 from fnmatch import fnmatch
+from functools import partial
 from pathlib import Path, PurePosixPath
 
 import soundfile
@@ -14,12 +15,10 @@ import soundfile
 from earmark.errors import DataError, EarmarkError, MissingError, shown_path
 from earmark.files.archives import leaves, unpack
 from earmark.files.download import RemoteFile, fetch, hub_files
-from earmark.speaker.case.protocols import facts, protocols
-from earmark.speaker.trials import read_trials
+from earmark.speaker.case.protocols import categories, facts, protocols, sets_of_recordings
+from earmark.speaker.options import HUB
+from earmark.speaker.trial_files import read_trials
 
-SETS = ("voxceleb1_o", "librispeech")
-CONDITIONS: tuple[str, ...] = tuple(facts()["categories"])
-HUB = "https://huggingface.co"
 RATE = 16_000  # Hz
 LAYOUTS = ("trials", "benchmark/trials")
 COMMAND = "uv run --extra download evaluate_speaker.py download --output-dir DIR"
@@ -29,17 +28,15 @@ COMMAND = "uv run --extra download evaluate_speaker.py download --output-dir DIR
 
 
 def wanted_files(
-    *,
-    conditions: Sequence[str] = CONDITIONS,
-    sets: Sequence[str] = SETS,
-    base: str = HUB,
-    token: str | None = None,
+    *, conditions: Sequence[str] = (), sets: Sequence[str] = (), base: str = HUB, token: str | None = None
 ) -> list[RemoteFile]:
-    """What `download` would fetch: lists and facts first, then archives by set and condition.
+    """The benchmark's files on the hub, or a part of them: lists and facts first, then archives by set and condition.
 
+    conditions, sets: of the audio, all if none; the lists always come whole. base, token: of the hub.
     MissingError for a condition or set that CASE has not; EarmarkError when the hub has not all of it.
     """
-    for kind, given, known in (("condition", conditions, CONDITIONS), ("set", sets, SETS)):
+    conditions, sets = conditions or categories(), sets or sets_of_recordings()
+    for kind, given, known in (("condition", conditions, categories()), ("set", sets, sets_of_recordings())):
         if unknown := [name for name in given if name not in known]:
             raise MissingError(f"{', '.join(unknown)}: no {kind} of CASE; they are {', '.join(known)}.")
     archives = [f"audio/{name}_{condition}.tar.gz" for name in sets for condition in conditions]
@@ -52,31 +49,18 @@ def wanted_files(
 
 
 def download(
-    folder: Path,
-    *,
-    conditions: Sequence[str] = CONDITIONS,
-    sets: Sequence[str] = SETS,
-    base: str = HUB,
-    token: str | None = None,
-    progress: Callable[[RemoteFile, int], None] | None = None,
-) -> list[RemoteFile]:
-    """Fetch and unpack the benchmark, or part of it, into a folder. What is there and right is left alone.
+    wanted: Sequence[RemoteFile], folder: Path, on_bytes: Callable[[RemoteFile, int], None], token: str | None = None
+) -> None:
+    """Fetch and unpack files of the benchmark into a folder. What is there and right is left alone.
 
-    conditions, sets: of the audio; the lists always come whole. token: of the hub. progress: told, for every file,
-    of further bytes that are here. Returns the files that were wanted; archives stay, in `audio/`.
-    Interrupted or failed, the same call goes on where it stopped. Errors as in `wanted_files`, `fetch` and `unpack`.
+    token: of the hub. on_bytes: told, for every file, of further bytes that are here. Archives stay, in `audio/`.
+    Interrupted or failed, the same call goes on where it stopped. Errors as in `fetch` and `unpack`.
     """
     headers = {"Authorization": f"Bearer {token}"} if token else None
-    wanted = wanted_files(conditions=conditions, sets=sets, base=base, token=token)
     for file in wanted:
-        path = fetch(file, folder, headers=headers, on_bytes=_bound(progress, file))
+        path = fetch(file, folder, headers=headers, on_bytes=partial(on_bytes, file))
         if path.name.endswith(".tar.gz"):
             unpack(path, folder)
-    return wanted
-
-
-def _bound(progress: Callable[[RemoteFile, int], None] | None, file: RemoteFile) -> Callable[[int], None] | None:
-    return None if progress is None else lambda n: progress(file, n)
 
 
 # --- on disk --------------------------------------------------------------------------------------------------------

@@ -1,61 +1,78 @@
 """The CASE benchmark: how far speaker verification suffers from the carrier, from clean audio to playback.
 
-Twenty-four protocols in six categories; every aggregate follows from the protocols' equal error rates.
+Twenty-four conditions in six categories, each a protocol with a trial list of its own (case.toml); every aggregate
+follows from the protocols' equal error rates. Nothing here needs more than Python, so that flags can name conditions.
 """
 
-import json
 import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, reduce
 from importlib.resources import files
-from pathlib import Path
+from math import inf
+from operator import add
 from typing import Any
 
-import numpy as np
-import pandas as pd
-from numpy.typing import ArrayLike, NDArray
-
-from earmark.errors import EarmarkError, shown_path
-
-FloatArray = NDArray[np.float64]
 CLEAN = "clean_clean"
-SELF_MADE = "yours, self-made carriers"
-COLUMNS = (
-    "rank",
-    "model_name",
-    "clean_eer",
-    "absolute_eer",
-    "degradation_factor",
-    "case_score_v1",
-    "rank_degradation",
-    "rank_clean",
-    "source",
-)
+PUBLISHED, STRICT = "published", "strict"  # how the protocols' figures are computed
+AGGREGATES = ("clean_eer", "absolute_eer", "degradation_factor", "case_score_v1")
 
 
 @cache
 def facts() -> dict[str, Any]:
-    """The published facts: `hub`, `categories`, `protocols`, and the `published` models."""
+    """case.toml: `hub`, `trials` of each protocol, `categories`, `sets`, `protocols`, and the `published` models."""
     return tomllib.loads(files(__package__).joinpath("case.toml").read_text(encoding="utf-8"))
 
 
+@dataclass(frozen=True)
+class Condition:
+    """What the simulation passes clean speech through, in the order of the fields; None or False for nothing."""
+
+    name: str
+    category: str
+    codec: str | None = None
+    loudspeaker: str | None = None
+    room: bool = False
+    microphone: str | None = None
+    snr: float | None = None
+
+
+@cache
+def conditions() -> dict[str, Condition]:
+    """The 24 conditions by the names of their protocols, clean first.
+
+    >>> len(conditions()), conditions()["clean_codec_gsm"].codec
+    (24, 'gsm')
+    """
+    return {name: Condition(name, **fields) for name, fields in facts()["protocols"].items()}
+
+
 def protocols() -> list[str]:
-    """The 24 protocols, clean first.
+    """The names of the 24 protocols, clean first.
 
     >>> len(protocols()), protocols()[0]
     (24, 'clean_clean')
     """
-    return list(facts()["protocols"])
+    return list(conditions())
+
+
+def categories() -> list[str]:
+    """The six categories of conditions, clean first."""
+    return list(facts()["categories"])
+
+
+def sets_of_recordings() -> list[str]:
+    """The two sets of recordings behind the official benchmark."""
+    return list(facts()["sets"])
 
 
 def category(protocol: str) -> str:
-    """The category of a protocol: the second word of its name.
+    """The category of a protocol.
 
     >>> category("clean_codec_opus_6k")
     'codec'
     """
-    return protocol.split("_")[1]
+    return conditions()[protocol].category
 
 
 @dataclass(frozen=True)
@@ -67,6 +84,19 @@ class Aggregates:
     degradation_factor: float
     case_score_v1: float
     category_breakdown: dict[str, float]
+
+    @classmethod
+    def of_categories(cls, means: Mapping[str, float]) -> "Aggregates":
+        """From the mean rate of each category; the ratio is infinite where clean speech has no errors."""
+        clean = means["clean"]
+        ratios = [mean if name == "clean" else mean / clean if clean else inf for name, mean in means.items()]
+        absolute = _mean(means.values())
+        return cls(clean, absolute, absolute - clean, _mean(ratios), dict(means))
+
+    @property
+    def by_name(self) -> dict[str, float]:
+        """The four aggregates, then the categories' means."""
+        return {name: getattr(self, name) for name in AGGREGATES} | self.category_breakdown
 
 
 def aggregates(eers: Mapping[str, float]) -> Aggregates:
@@ -82,90 +112,9 @@ def aggregates(eers: Mapping[str, float]) -> Aggregates:
     wrong += [f"{p} has the equal error rate {e}" for p, e in eers.items() if not 0 <= e <= 1]
     if wrong:
         raise ValueError("; ".join(wrong))
-    return _of_categories({name: float(mean) for name, mean in category_means(eers).items()})
+    rates = {name: [float(eers[p]) for p in protocols() if category(p) == name] for name in categories()}
+    return Aggregates.of_categories({name: _mean(of_category) for name, of_category in rates.items()})
 
 
-def category_means(eers: Mapping[str, ArrayLike]) -> dict[str, FloatArray]:
-    """Mean over the protocols of each category, of numbers or of arrays of replicates."""
-    return {
-        name: np.mean([np.asarray(eers[p], dtype=float) for p in protocols() if category(p) == name], axis=0)
-        for name in facts()["categories"]
-    }
-
-
-def headline(means: Mapping[str, ArrayLike]) -> dict[str, FloatArray]:
-    """The four aggregates, from the categories' means; the ratio is infinite where clean speech has no errors."""
-    arrays = {name: np.asarray(mean, dtype=float) for name, mean in means.items()}
-    clean = arrays["clean"]
-    without_errors = clean == 0
-    ratios = [
-        mean if name == "clean" else np.where(without_errors, np.inf, mean / np.where(without_errors, 1, clean))
-        for name, mean in arrays.items()
-    ]
-    absolute = np.mean(list(arrays.values()), axis=0)
-    return {
-        "clean_eer": clean,
-        "absolute_eer": absolute,
-        "degradation_factor": absolute - clean,
-        "case_score_v1": np.mean(ratios, axis=0),
-    }
-
-
-def _of_categories(means: Mapping[str, float]) -> Aggregates:
-    return Aggregates(**{name: float(value) for name, value in headline(means).items()}, category_breakdown=dict(means))
-
-
-@dataclass(frozen=True)
-class Results:
-    """A model's {protocol: equal error rate}. self_made: on carriers made elsewhere than at CASE."""
-
-    model_name: str
-    eers: dict[str, float]
-    self_made: bool = False
-
-
-def read_results(path: Path) -> Results:
-    """What a results file of any shape in circulation says.
-
-    `protocol_results` holds numbers or tables with `eer`, in every shape: the submission's, the published files' (with
-    `contributions` and `case_score_v2`), the tool's own (with `category_summary`). Aggregates are not read.
-    """
-    try:
-        said = json.loads(path.read_text(encoding="utf-8"))
-        results = said["protocol_results"]
-        eers = {str(name): float(r["eer"] if isinstance(r, dict) else r) for name, r in results.items()}
-        config = said.get("config") or {}
-        return Results(str(said.get("model_name") or path.stem), eers, bool(config.get("self_made_carriers")))
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as error:
-        raise EarmarkError(f"{shown_path(path)} is no results file: {type(error).__name__}: {error}") from error
-
-
-def leaderboard(results: Sequence[Results]) -> pd.DataFrame:
-    """Models beside the six published ones, best absolute EER first, with the ranks by degradation and clean EER.
-
-    Equal figures share a rank. Results on self-made carriers come last and have none: they are of other data.
-    """
-    rows = [(one.model_name, aggregates(one.eers), SELF_MADE if one.self_made else "yours") for one in results]
-    rows += [(m["model_name"], _of_categories(m["category_breakdown"]), "published") for m in facts()["published"]]
-    table = pd.DataFrame(
-        [
-            {
-                "model_name": name,
-                **{key: getattr(found, key) for key in COLUMNS[2:6]},
-                **{f"eer_{key}": value for key, value in found.category_breakdown.items()},
-                "source": source,
-            }
-            for name, found, source in rows
-        ]
-    )
-    for rank, key in (
-        ("rank", "absolute_eer"),
-        ("rank_degradation", "degradation_factor"),
-        ("rank_clean", "clean_eer"),
-    ):
-        ranked = table[key].where(table["source"] != SELF_MADE).round(12)
-        table[rank] = ranked.rank(method="min").astype("Int64")
-    by_category = [f"eer_{name}" for name in facts()["categories"]]
-    return table.sort_values(["rank", "absolute_eer", "model_name"], ignore_index=True)[
-        [*COLUMNS[:-1], *by_category, "source"]
-    ]
+def _mean(values: Collection[float]) -> float:
+    return reduce(add, values) / len(values)  # from left to right, as the published figures are rounded

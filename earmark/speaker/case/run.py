@@ -1,107 +1,105 @@
 """`evaluate_speaker.py case`: a benchmark in the shape of CASE, a system, and all that is written about both."""
 
 import json
-from argparse import Namespace
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
+from pydantic import BaseModel
 
 from earmark import cli
 from earmark.cli import Invocation
 from earmark.errors import MissingError, shown_path
 from earmark.files.atomic import locked, write_together
+from earmark.metrics.estimate import Estimate
 from earmark.report.plots import bar_chart, det_chart
-from earmark.report.provenance import (
-    data_hash,
-    exclusions,
-    file_name,
-    output_path,
-    parameters_hash,
-    provenance,
-)
+from earmark.report.provenance import data_hash, exclusions, file_name, output_path, parameters_hash, provenance
 from earmark.report.render import render
 from earmark.report.schema import to_json
 from earmark.report.signature import Signature
-from earmark.report.tables import to_csv, to_csv_gz, to_tex
-from earmark.speaker.case import protocols, submission
-from earmark.speaker.case.evaluation import (
-    PUBLISHED,
-    STRICT,
-    Benchmark,
-    Outcome,
-    aggregate,
-    det_curves,
-    evaluate_protocols,
-    read_benchmark,
-)
-from earmark.speaker.case.schema import CaseSummary
-from earmark.speaker.options import device_of, naming, require_complete, system_of, wants_intervals, warn_of_bootstrap
-from earmark.speaker.system import BackEnd, System
+from earmark.report.tables import Table, to_csv, to_csv_gz, to_tex
+from earmark.speaker.case.benchmark import Benchmark, read_benchmark
+from earmark.speaker.case.evaluation import Outcome, aggregate, det_curves, evaluate_protocols
+from earmark.speaker.case.leaderboard import Results, leaderboard
+from earmark.speaker.case.protocols import AGGREGATES, PUBLISHED, categories, protocols
+from earmark.speaker.case.schema import CaseConfig, CaseProtocol, CaseResults, CaseSummary
+from earmark.speaker.case.submission import OPEN, Known, case_results
+from earmark.speaker.options import CaseOptions
+from earmark.speaker.system import BackEnd, System, naming, require_complete
+from earmark.speaker.system_from_options import system_of, warn_of_bootstrap
 
 
-def tell_case(arguments: Namespace) -> int:
+def run_case(options: CaseOptions, invocation: Invocation) -> int:
     """A system on all protocols, or some."""
-    warn_of_bootstrap(arguments)
-    system = system_of(arguments)
+    warn_of_bootstrap(options.statistics, invocation)
+    system = system_of(options.encoder_options, invocation)
     if system.encoder is None:
         raise MissingError("--encoder SPEC or --embeddings FILE: which model? `--encoder logmel` is built in")
-    benchmark = read_benchmark(arguments.benchmark, arguments.protocols)
-    vectors, missing = system.embeddings(benchmark.names, benchmark.folder)
-    require_complete(missing, arguments, benchmark.folder / "trials")
+    benchmark = read_benchmark(options.benchmark, options.protocols)
+    found = system.embeddings(benchmark.names, benchmark.folder)
+    require_complete(
+        found.missing,
+        benchmark.folder / "trials",
+        root=benchmark.folder,
+        allowed=options.statistics.allow_missing,
+    )
     with naming(system.encoder.name):
         back_end = BackEnd()
         lists = {
-            name: trials.with_scores(back_end.scores(trials, vectors)[0]) for name, trials in benchmark.lists.items()
+            name: trials.with_scores(back_end.scores(trials, found.vectors)) for name, trials in benchmark.lists.items()
         }
-    found = evaluate_protocols(
+    evaluated = evaluate_protocols(
         benchmark,
         lists,
-        versions=[PUBLISHED, STRICT] if arguments.protocol == "both" else [arguments.protocol],
-        intervals=wants_intervals(arguments),
-        p_target=arguments.p_target,
+        versions=options.versions,
+        intervals=options.statistics.intervals,
+        p_target=options.statistics.p_target,
     )
     with naming(shown_path(benchmark.folder)):
-        outcomes = list(cli.progress(found, arguments, total=len(lists), what="metrics", unit="protocol"))
-    name = arguments.name or system.encoder.name
-    folder = arguments.output_dir / file_name(name)
+        outcomes = list(invocation.progress(evaluated, total=len(lists), what="metrics", unit="protocol"))
+    folder = options.output_dir / file_name(options.name or system.encoder.name)
     with locked([folder]):
-        cli.show(write_case(folder, name, benchmark, outcomes, system, arguments))
+        cli.show(write_case(folder, benchmark, outcomes, system, options, invocation))
     return cli.COMPLETE
 
 
 def write_case(
-    folder: Path, name: str, benchmark: Benchmark, outcomes: Sequence[Outcome], system: System, arguments: Namespace
+    folder: Path,
+    benchmark: Benchmark,
+    outcomes: Sequence[Outcome],
+    system: System,
+    options: CaseOptions,
+    invocation: Invocation,
 ) -> str:
     """All files at once, but for a model card that is there already; returns the report."""
     assert system.encoder is not None
-    versions = list(outcomes[0].found)
-    complete = len(outcomes) == len(protocols.protocols())
-    aggregates = {version: aggregate(outcomes, version) for version in versions} if complete else {}
-    summary = summarise_case(name, benchmark, outcomes, aggregates, system, arguments)
+    complete = len(outcomes) == len(protocols())
+    aggregates = {version: aggregate(outcomes, version) for version in options.versions} if complete else {}
+    summary = summarise_case(benchmark, outcomes, aggregates, system, options, invocation)
     stale = list((folder / "scores").glob("*.csv.gz"))
     contents: dict[Path, str | bytes | None] = {folder / "summary.json": to_json(summary), **dict.fromkeys(stale)}
-    board = pd.DataFrame()
-    if complete and PUBLISHED in versions:
-        config = {"benchmark_dir": output_path(benchmark.folder), "device": device_of(system)}
-        results = submission.results(name, outcomes, config | {"self_made_carriers": benchmark.self_made})
-        contents[folder / "results.json"] = json.dumps(results, indent=2, allow_nan=False) + "\n"
-        rates = {protocol: row["eer"] for protocol, row in results["protocol_results"].items()}
-        board = protocols.leaderboard([protocols.Results(name, rates, benchmark.self_made)])[
-            ["rank", *protocols.COLUMNS[1:6], "source"]
-        ]
-    if complete:
-        by_category = {c: aggregates[versions[-1]][c] for c in protocols.facts()["categories"]}
-        contents[folder / "categories.svg"] = bar_chart(by_category, f"equal error rate, {versions[-1]}")
-    rows = board.astype(object).to_numpy().tolist()
-    report, tables = render("case.md.j2", s=summary.model_dump(), board={"columns": list(board.columns), "rows": rows})
-    card, _ = render("model_card.md.j2", name=name, known=submission.known(system.encoder), open=submission.OPEN)
+    board = None
+    if PUBLISHED in aggregates:
+        config = CaseConfig(
+            benchmark_dir=output_path(benchmark.folder), device=system.device, self_made_carriers=benchmark.self_made
+        )
+        results = case_results(summary.model_name, outcomes, aggregates[PUBLISHED], config)
+        contents[folder / "results.json"] = json.dumps(results.model_dump(), indent=2, allow_nan=False) + "\n"
+        board = board_with(results)
+    if aggregates:
+        last = options.versions[-1]
+        by_category = {category: aggregates[last][category] for category in categories()}
+        contents[folder / "categories.svg"] = bar_chart(by_category, f"equal error rate, {last}")
+    report, tables = render(
+        "case.md.j2", s=summary, board=board, aggregates=AGGREGATES, categories=categories(), total=len(protocols())
+    )
+    card, _ = render("model_card.md.j2", name=summary.model_name, known=Known.of(system.encoder), open=OPEN)
     contents |= {
         folder / "report.md": report,
         folder / "report.tex": to_tex(tables),
         folder / "det.svg": det_chart(det_curves(outcomes)),
-        folder / "protocols.csv": to_csv(pd.DataFrame([outcome.as_flat_row() for outcome in outcomes])),
+        folder / "protocols.csv": to_csv(pd.DataFrame([csv_row(protocol) for protocol in summary.protocols])),
         **{folder / "scores" / f"{one.protocol}.csv.gz": to_csv_gz(one.trials.tables()) for one in outcomes},
     }
     if not (folder / "model_card.md").exists():  # what somebody has filled in stays
@@ -110,41 +108,63 @@ def write_case(
     return report
 
 
+def board_with(results: CaseResults) -> Table:
+    """The leaderboard with a model on it."""
+    rates = {protocol: row.eer for protocol, row in results.protocol_results.items()}
+    columns = ["rank", "model_name", *AGGREGATES, "source"]
+    board = leaderboard([Results(results.model_name, rates, results.config.self_made_carriers)])[columns]
+    return Table("", columns, board.astype(object).to_numpy().tolist())
+
+
+def csv_row(protocol: CaseProtocol) -> dict[str, Any]:
+    """A row of protocols.csv: published_eer, published_eer_low, …; without versions that were not asked for."""
+    return dict(_cells(protocol))
+
+
+def _cells(record: BaseModel, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for key, value in record:
+        if isinstance(value, BaseModel):
+            yield from _cells(value, f"{prefix}{key}_")
+        elif isinstance(value, Estimate):
+            yield f"{prefix}{key}", value.value
+            yield f"{prefix}{key}_low", value.low
+            yield f"{prefix}{key}_high", value.high
+        elif value is not None:
+            yield f"{prefix}{key}", value
+
+
 def summarise_case(
-    name: str,
     benchmark: Benchmark,
     outcomes: Sequence[Outcome],
-    aggregates: Mapping[str, Any],
+    aggregates: Mapping[str, Mapping[str, Estimate]],
     system: System,
-    arguments: Namespace,
+    options: CaseOptions,
+    invocation: Invocation,
 ) -> CaseSummary:
     """summary.json: where the numbers came from, then the numbers."""
     assert system.encoder is not None
-    parameters = {key: getattr(arguments, key) for key in ("p_target", "allow_missing")}
-    parameters["intervals"] = wants_intervals(arguments)
-    parameters["versions"] = list(outcomes[0].found)
     return CaseSummary.extending(
         provenance(
-            Invocation(arguments.script, tuple(arguments.argv), arguments.seed),
-            device=device_of(system),
+            invocation,
+            device=system.device,
             inputs={benchmark.files[name]: len(trials) for name, trials in benchmark.lists.items()},
-            parameters=parameters,
+            parameters=options.parameters,
             exclusions=exclusions({"without a score": sum(outcome.n_missing for outcome in outcomes)}),
             signature=Signature.of(
                 suite="case-self-made" if benchmark.self_made else "case",
-                protocol=list(outcomes[0].found)[-1],
+                protocol=options.versions[-1],
                 metric="absolute_eer",
-                ci="speaker-dyadic" if parameters["intervals"] else "none",
-                seed=arguments.seed,
-                parameters=parameters_hash(parameters),
+                ci="speaker-dyadic" if options.statistics.intervals else "none",
+                seed=invocation.seed,
+                parameters=parameters_hash(options.parameters),
                 data=data_hash(list(benchmark.files.values())),
                 model=system.encoder.identity,
             ),
         ),
-        model_name=name,
+        model_name=options.name or system.encoder.name,
         self_made=benchmark.self_made,
         n_speakers=len(set(benchmark.speakers.values())),
-        protocols=[outcome.as_row() for outcome in outcomes],
+        protocols=[outcome.row for outcome in outcomes],
         aggregates=aggregates,
         encoder=system.encoder.description,
     )

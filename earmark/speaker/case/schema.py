@@ -1,4 +1,4 @@
-"""What the summary.json of `evaluate_speaker.py case` holds."""
+"""What the summary.json and the results.json of `evaluate_speaker.py case` hold."""
 
 from typing import Any
 
@@ -39,3 +39,35 @@ class CaseSummary(Common):
     protocols: list[CaseProtocol]
     aggregates: dict[str, dict[str, Estimate]]
     encoder: dict[str, Any] = Field(default_factory=dict)
+
+
+class CaseConfig(Strict):
+    """Where the results of a submission come from."""
+
+    benchmark_dir: str
+    device: str
+    self_made_carriers: bool
+
+
+class ProtocolResult(Strict):
+    """One protocol in a submission, by the published definition."""
+
+    eer: float
+    eer_threshold: float
+    min_dcf: float
+    num_trials: int
+    num_targets: int
+    num_impostors: int
+
+
+class CaseResults(Strict):
+    """results.json, which the CASE leaderboard takes. Aggregates that do not exist are None."""
+
+    model_name: str
+    clean_eer: float | None
+    absolute_eer: float | None
+    degradation_factor: float | None
+    case_score_v1: float | None
+    config: CaseConfig
+    category_breakdown: dict[str, float | None]
+    protocol_results: dict[str, ProtocolResult]

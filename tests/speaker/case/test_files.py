@@ -9,8 +9,9 @@ import soundfile
 
 from earmark.errors import EarmarkError, MissingError
 from earmark.files import download as downloads
-from earmark.speaker.case.files import CONDITIONS, SETS, download, trials_folder, verify, wanted_files
-from earmark.speaker.case.protocols import category, facts, protocols
+from earmark.speaker.case import files as case_files
+from earmark.speaker.case.files import trials_folder, verify, wanted_files
+from earmark.speaker.case.protocols import categories, category, facts, protocols, sets_of_recordings
 from tests.file_server import COMMIT, Fault, file_server
 
 
@@ -26,7 +27,8 @@ def audio(condition, name):
 
 
 def trials(protocol):
-    first, second = f"{SETS[0]}/clean/id1/a.wav", f"{SETS[1]}/{category(protocol)}/id2/a.wav"
+    one, other = sets_of_recordings()
+    first, second = f"{one}/clean/id1/a.wav", f"{other}/{category(protocol)}/id2/a.wav"
     return f"1 {first} {first}\n0 {first} {second}\n"
 
 
@@ -44,7 +46,14 @@ def published():
     """The data set as it is on the hub, in small."""
     files = {f"trials/{protocol}.txt": trials(protocol).encode() for protocol in protocols()}
     files |= {"README.md": b"# CASE", "metadata.json": b"{}", ".gitattributes": b""}
-    return files | {f"audio/{s}_{c}.tar.gz": packed(audio(c, s)) for s in SETS for c in CONDITIONS}
+    return files | {f"audio/{s}_{c}.tar.gz": packed(audio(c, s)) for s in sets_of_recordings() for c in categories()}
+
+
+def download(folder, *, progress=lambda file, n: None, **choice):
+    """What the command does: list, then fetch."""
+    wanted = wanted_files(**choice)
+    case_files.download(wanted, folder, progress, choice.get("token"))
+    return wanted
 
 
 @pytest.fixture(autouse=True)
@@ -64,8 +73,8 @@ def benchmark(tmp_path):
     """A complete benchmark on disk."""
     for protocol in protocols():
         put(tmp_path / "trials" / f"{protocol}.txt", trials(protocol).encode())
-    for name in SETS:
-        for condition in CONDITIONS:
+    for name in sets_of_recordings():
+        for condition in categories():
             for path, content in audio(condition, name).items():
                 put(tmp_path / path, content)
     return tmp_path

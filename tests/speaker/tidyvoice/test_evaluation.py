@@ -1,29 +1,15 @@
-"""Languages from paths, who suffers when they differ, and submissions that are right, wrong, or hostile."""
+"""Languages from paths, and who suffers when they differ."""
 
-import io
-import zipfile
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from earmark.speaker.tidyvoice import evaluation as tidyvoice
-from earmark.speaker.tidyvoice.evaluation import (
-    breakdown,
-    categories,
-    check_submission,
-    facts,
-    language,
-    submission_bytes,
-)
-from earmark.speaker.trials import Trials, read_trials
+from earmark.speaker.tidyvoice.evaluation import breakdown, categories, facts, language, same_language
+from earmark.speaker.trial_files import read_trials
+from earmark.speaker.trials import Trials
 
 DEMO = Path(__file__).resolve().parents[3] / "dataset/speaker-demo/trials_crosslingual.txt"
-SCORES = {"A": np.array([0.1, -2.5e-7, 3.0]), "U": np.array([1 / 3, 0.0])}
-LISTS = {"A": 3, "U": 2}
-
-
-# --- languages ----------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -77,7 +63,7 @@ def test_the_breakdown_by_hand():
 def test_the_demo_list_shows_all_groups_and_their_errors_add_up():
     trials = read_trials(DEMO)
     rng = np.random.default_rng(0)
-    same = tidyvoice.same_language(trials)
+    same = same_language(trials)
     scores = rng.normal(size=len(trials)) + 2.0 * trials.labels + 0.7 * same
     found = breakdown(Trials(trials.names, trials.enrolment, trials.test, trials.labels, scores))
     assert sum(group.n for group in found.groups) == len(trials)
@@ -113,7 +99,7 @@ def test_a_condition_without_a_class_says_so():
     assert (row.eer.why, row.n_nontarget, row.eer.value) == ("no non-target trials", 0, None)
     group = next(group for group in found.groups if group.name == "non-target, different languages")
     assert group.n == 0
-    assert np.isnan(group.rate)
+    assert group.rate is None
 
 
 def test_the_published_facts():
@@ -124,174 +110,3 @@ def test_the_published_facts():
         ("U", 0.116, 0.607),
     ]
     assert [row["trials"] for row in facts()["lists"].values()] == [12_000_000, 4_000_000, 1_280_000]
-
-
-# --- submission ---------------------------------------------------------------------------------------------
-
-
-def submitted(tmp_path, members, compression=zipfile.ZIP_DEFLATED):
-    path = tmp_path / "submission.zip"
-    with zipfile.ZipFile(path, "w", compression) as archive:
-        for name, content in members:
-            archive.writestr(name, content)
-    return path
-
-
-def good(tmp_path, **changed):
-    """A submission of LISTS with some files changed, None for left out."""
-    content = {"A": "0.1\n-2e-7\n3\n", "U": "0.3\n0\n"} | changed
-    files = [(f"tv26_eval-{name}.txt", text) for name, text in content.items() if text is not None]
-    return submitted(tmp_path, files)
-
-
-def test_a_submission_is_two_files_of_bare_numbers_that_read_back_exactly(tmp_path):
-    path = tmp_path / "s.zip"
-    path.write_bytes(submission_bytes(SCORES))
-    with zipfile.ZipFile(path) as archive:
-        assert archive.namelist() == ["tv26_eval-A.txt", "tv26_eval-U.txt"]
-        for name, scores in SCORES.items():
-            lines = archive.read(f"tv26_eval-{name}.txt").decode().splitlines()
-            assert [float(line) for line in lines] == scores.tolist()
-    assert check_submission(path, LISTS, SCORES) == []
-    trials = Trials(np.array(["a"], dtype=object), np.zeros(2, dtype=int), np.zeros(2, dtype=int))
-    assert check_submission(path, {"A": 3, "U": trials}) == []
-
-
-def test_the_same_scores_give_the_same_bytes_in_any_chunks(monkeypatch):
-    whole = submission_bytes(SCORES)
-    assert submission_bytes({"U": SCORES["U"].tolist(), "A": SCORES["A"]}) == whole
-    monkeypatch.setattr(tidyvoice, "CHUNK_LINES", 2)
-    with zipfile.ZipFile(io.BytesIO(submission_bytes(SCORES))) as archive:
-        assert archive.read("tv26_eval-A.txt") == b"0.1\n-2.5e-07\n3.0\n"
-
-
-@pytest.mark.parametrize(
-    ("scores", "message"),
-    [
-        ({"A": [1.0]}, "holds the lists A, U, not A"),
-        ({"A": [1.0], "U": [1.0], "dev": [1.0]}, "not A, U, dev"),
-        ({"A": [1.0], "U": [np.nan]}, "list U: one finite score"),
-        ({"A": [[1.0]], "U": [1.0]}, "list A: one finite score"),
-    ],
-)
-def test_scores_that_cannot_be_submitted(scores, message):
-    with pytest.raises(ValueError, match=message):
-        submission_bytes(scores)
-
-
-@pytest.mark.parametrize(
-    ("changed", "problems"),
-    [
-        ({}, []),
-        ({"A": "0.1\r\n.5\r\n+3.E-2"}, []),
-        ({"A": "0.1\n2\n"}, ["tv26_eval-A.txt: has 2 lines where the list has 3 trials"]),
-        ({"A": ""}, ["tv26_eval-A.txt: has 0 lines where the list has 3 trials"]),
-        ({"U": None}, ["tv26_eval-U.txt: is missing"]),
-        (
-            {"A": "score\n1\n2\n3\n"},
-            [
-                "tv26_eval-A.txt: line 1: 'score' is a header; a line is one score",
-                "tv26_eval-A.txt: has 4 lines where the list has 3 trials",
-            ],
-        ),
-        (
-            {"A": "1\nnan\n1e999\n", "U": "-inf\n\n"},
-            [
-                "tv26_eval-A.txt: line 2: 'nan' is not finite",
-                "tv26_eval-A.txt: line 3: '1e999' is not finite",
-                "tv26_eval-U.txt: line 1: '-inf' is not finite",
-                "tv26_eval-U.txt: line 2: is empty",
-            ],
-        ),
-        (
-            {"A": "1\na b 0.5\n1_0\n"},
-            [
-                "tv26_eval-A.txt: line 2: 'a b 0.5' has 3 columns; a line is the score alone",
-                "tv26_eval-A.txt: line 3: '1_0' is no number; a line is one score",
-            ],
-        ),
-        ({"A": "\ufeff1\n2\n3\n"}, [r"tv26_eval-A.txt: line 1: '\\xef\\xbb\\xbf1' is a header; a line is one score"]),
-    ],
-)
-def test_everything_wrong_is_said_at_once(tmp_path, changed, problems):
-    assert check_submission(good(tmp_path, **changed), LISTS) == problems
-
-
-def test_only_the_first_wrong_lines_are_shown_and_the_rest_counted(tmp_path):
-    problems = check_submission(good(tmp_path, A="1\n" + "x\n" * 30), LISTS)
-    assert len(problems) == 22
-    assert problems[19].startswith("tv26_eval-A.txt: line 21:")
-    assert problems[20] == "tv26_eval-A.txt: 10 more lines are wrong"
-    assert problems[21] == "tv26_eval-A.txt: has 31 lines where the list has 3 trials"
-
-
-def test_the_published_sizes_are_expected_unless_lists_are_given(tmp_path):
-    problems = check_submission(good(tmp_path))
-    assert problems[0] == "tv26_eval-A.txt: has 3 lines where the list has 4,000,000 trials"
-    assert problems[1] == "tv26_eval-U.txt: has 2 lines where the list has 1,280,000 trials"
-
-
-def test_the_order_is_seen_against_scores_only(tmp_path):
-    swapped = good(tmp_path, A="3\n-2e-7\n0.1\n")
-    scores = {"A": [0.1, -2e-7, 3.0]}
-    assert check_submission(swapped, LISTS) == []
-    assert check_submission(swapped, LISTS, scores) == [
-        "tv26_eval-A.txt: line 1: is not the score of trial 1, 0.1; the order may be another"
-    ]
-    rounded = good(tmp_path, A="0.1000001\n0\n3.00001\n")
-    assert check_submission(rounded, LISTS, scores) == []
-    assert check_submission(rounded, LISTS, {"A": [0.1, 0.0]}) == [
-        "tv26_eval-A.txt: was compared with 2 scores where the list has 3 trials"
-    ]
-
-
-def test_other_members_and_folders_are_named(tmp_path):
-    numbers = {"A": "1\n2\n3\n", "U": "1\n2\n"}
-    members = [(f"out/tv26_eval-{name}.txt", text) for name, text in numbers.items()]
-    problems = check_submission(submitted(tmp_path, [*members, ("../../x\x1b[2J", ""), ("readme.md", "")]), LISTS)
-    assert problems[:2] == ["tv26_eval-A.txt: is missing", "tv26_eval-U.txt: is missing"]
-    assert r"'../../x\x1b[2J': files belong at the top, not in a folder" in problems
-    assert "'out/tv26_eval-A.txt': files belong at the top, not in a folder" in problems
-    assert "'readme.md': is not expected" in problems
-    assert not (tmp_path.parent / "x").exists()
-    crowd = check_submission(submitted(tmp_path, [(f"{i}.txt", "") for i in range(50)]), LISTS)
-    assert len(crowd) == 23
-    assert crowd[-1] == "and 30 more files"
-
-
-@pytest.mark.filterwarnings("ignore:Duplicate name")
-def test_a_file_that_is_there_twice_is_not_read(tmp_path):
-    path = submitted(tmp_path, [("tv26_eval-A.txt", "x"), ("tv26_eval-A.txt", "y"), ("tv26_eval-U.txt", "1\n2\n")])
-    assert check_submission(path, LISTS) == ["tv26_eval-A.txt: is there 2 times"]
-
-
-def test_a_line_without_end_and_a_bomb_are_not_read_to_the_end(tmp_path, monkeypatch):
-    endless = check_submission(good(tmp_path, A=b"\0" * (1 << 26)), LISTS)
-    assert "is longer than any number" in endless[0]
-    assert endless[1:] == ["tv26_eval-A.txt: was not read beyond that line"]
-    monkeypatch.setattr(tidyvoice, "MOST_BYTES", 1000)
-    assert check_submission(good(tmp_path, A="1\n" * 501), LISTS) == [
-        "tv26_eval-A.txt: has 1,002 bytes, too many for 3 numbers; it was not read"
-    ]
-
-
-def test_what_is_no_archive_or_is_damaged(tmp_path):
-    assert check_submission(tmp_path / "none.zip") == [f"{tmp_path / 'none.zip'}: is not there"]
-    path = tmp_path / "s.zip"
-    path.write_text("1\n2\n")
-    assert "is no ZIP archive, or damaged" in check_submission(path)[0]
-    whole = bytearray(submission_bytes({"A": np.linspace(0, 1, 5000), "U": [1.0, 2.0]}))
-    whole[2000:2040] = bytes(40)
-    path.write_bytes(whole)
-    problems = check_submission(path, {"A": 5000, "U": 2})
-    assert any("cannot be read beyond line" in problem or "line" in problem for problem in problems)
-    assert all(problem.startswith("tv26_eval-A.txt") for problem in problems)
-
-
-def test_an_encrypted_file_is_named(tmp_path):
-    path = good(tmp_path)
-    content = bytearray(path.read_bytes())
-    entry = content.index(b"PK\x01\x02")
-    content[entry + 8] |= 1  # the flag in the archive's directory
-    path.write_bytes(content)
-    assert check_submission(path, LISTS) == ["tv26_eval-A.txt: is encrypted"]

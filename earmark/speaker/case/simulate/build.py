@@ -1,7 +1,7 @@
 """A speaker verification benchmark shaped like CASE, made from clean speech by real codecs, microphones and rooms.
 
-CASE publishes the names of its 24 protocols and no generator. What is made here are self-made carriers: figures from
-them are not official CASE figures. Facts (which protocol is what, all curves) in carriers.toml.
+CASE publishes the names of its conditions and no generator. What is made here are self-made carriers: figures from
+them are not official CASE figures. Facts: which condition is what in ../case.toml, all curves in carriers.toml.
 """
 
 import csv
@@ -9,13 +9,12 @@ import hashlib
 import io
 import json
 import multiprocessing
-import os
 import signal
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict, dataclass
-from functools import cache, partial
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -26,11 +25,13 @@ import soxr
 
 from earmark.audio.decode import AudioError, read_audio
 from earmark.errors import EarmarkError, shown_path
+from earmark.files.atomic import write_together
+from earmark.speaker.case import protocols as case
+from earmark.speaker.case.protocols import CLEAN, Condition, conditions
 from earmark.speaker.case.simulate.clean_speech import TRIALS, Pairs, Source, clean_speech, faulty, trial_pairs
 from earmark.speaker.case.simulate.codecs import RATE, FloatArray, codecs, facts, pass_codec, pass_response, responses
 from earmark.speaker.case.simulate.noise_and_rooms import Recordings, add_noise, pass_room, recordings
 
-CLEAN = "clean_clean"
 SHORTEST = 0.1  # seconds: five frames, the least in which a level means anything
 SILENT = 1e-3  # peak: −60 dB
 LOUDEST = 0.99  # peak after scaling what would clip
@@ -42,44 +43,21 @@ REMEDY = (
 Row = dict[str, str]
 
 
-@dataclass(frozen=True)
-class Protocol:
-    """What clean speech passes, in the order of the fields; None or False where it passes nothing."""
-
-    name: str
-    category: str
-    codec: str | None = None
-    loudspeaker: str | None = None
-    room: bool = False
-    microphone: str | None = None
-    snr: float | None = None
-
-
-@cache
-def protocols() -> dict[str, Protocol]:
-    """The 24 protocols of CASE by name, in the order of carriers.toml.
-
-    >>> len(protocols()), protocols()["clean_codec_gsm"].codec
-    (24, 'gsm')
-    """
-    return {name: Protocol(name, **fields) for name, fields in facts()["protocols"].items()}
-
-
 def degrade(
     waveform: FloatArray,
-    protocol: Protocol,
+    condition: Condition,
     rng: np.random.Generator,
     noises: Recordings | None = None,
     rooms: Recordings | None = None,
 ) -> tuple[FloatArray, Row]:
-    """Clean speech after a protocol, aligned to the sample with the input and of its length.
+    """Clean speech under a condition, aligned to the sample with the input and of its length.
 
     waveform: (n,) 16 kHz mono float32. noises, rooms: recordings instead of the built-in ones.
     Returns (n,) float32 within [−1, 1] (scaled down where it would clip) and one text for each of MEASURES, empty
     where it does not apply; gain_db is that scaling. ValueError for a waveform that is not speech, see REMEDY.
 
     >>> tone, rng = np.sin(np.arange(16000, dtype=np.float32)), np.random.default_rng(0)
-    >>> degraded, what = degrade(tone, protocols()["clean_codec_alaw"], rng)
+    >>> degraded, what = degrade(tone, conditions()["clean_codec_alaw"], rng)
     >>> degraded.shape, what["codec"]
     ((16000,), 'alaw')
     """
@@ -87,20 +65,20 @@ def degrade(
         raise ValueError(reason)
     what = dict.fromkeys(MEASURES, "")
     degraded = waveform
-    if protocol.codec:
-        degraded, what["codec"] = pass_codec(degraded, codecs()[protocol.codec]), protocol.codec
-    if protocol.loudspeaker:
-        degraded = pass_response(degraded, responses("loudspeakers")[protocol.loudspeaker])
-        what["loudspeaker"] = protocol.loudspeaker
-    if protocol.room:
+    if condition.codec:
+        degraded, what["codec"] = pass_codec(degraded, codecs()[condition.codec]), condition.codec
+    if condition.loudspeaker:
+        degraded = pass_response(degraded, responses("loudspeakers")[condition.loudspeaker])
+        what["loudspeaker"] = condition.loudspeaker
+    if condition.room:
         degraded, room = pass_room(degraded, rng, rooms)
         what |= room
-    if protocol.microphone:
-        degraded = pass_response(degraded, responses("microphones")[protocol.microphone])
-        what["microphone"] = protocol.microphone
-    if protocol.snr is not None:
-        degraded, what["noise"] = add_noise(degraded, protocol.snr, rng, noises)
-        what["snr_db"] = f"{protocol.snr:g}"
+    if condition.microphone:
+        degraded = pass_response(degraded, responses("microphones")[condition.microphone])
+        what["microphone"] = condition.microphone
+    if condition.snr is not None:
+        degraded, what["noise"] = add_noise(degraded, condition.snr, rng, noises)
+        what["snr_db"] = f"{condition.snr:g}"
     peak = float(np.abs(degraded).max())
     gain = LOUDEST / peak if peak > 1 else 1.0
     what["gain_db"] = f"{20 * np.log10(gain):.4f}"
@@ -130,21 +108,21 @@ class Made:
 
 
 @dataclass(frozen=True)
-class Recipe:
+class BuildSpec:
     """All that the bytes of a file depend on, apart from its source."""
 
     output: Path
     seed: int
-    protocols: tuple[Protocol, ...]
+    conditions: tuple[Condition, ...]
     noises: Recordings | None
     rooms: Recordings | None
 
     def make(self, source: Source) -> list[Made] | str:
-        """The source after every protocol, on disk; or why it is unusable."""
+        """The source under every condition, on disk; or why it is unusable."""
         try:
             content = hashlib.sha256(source.path.read_bytes()).hexdigest()
-            marks = {protocol: self._mark(source, content, protocol) for protocol in self.protocols}
-            finished = {protocol: self._finished(source, protocol, mark) for protocol, mark in marks.items()}
+            marks = {condition: self._mark(source, content, condition) for condition in self.conditions}
+            finished = {condition: self._finished(source, condition, mark) for condition, mark in marks.items()}
             if all(finished.values()):
                 return [Made(row, False) for row in finished.values() if row]
             waveform, rate = _read_clean(source.path)
@@ -158,31 +136,32 @@ class Recipe:
         }
         origin |= {"source_rate": str(rate), "seconds": f"{len(waveform) / RATE:.4f}"}
         made = []
-        for protocol, mark in marks.items():
-            row = finished[protocol]
+        for condition, mark in marks.items():
+            row = finished[condition]
             if row is None:
-                rng = np.random.default_rng(seed_of(self.seed, protocol.name, source.name))
-                degraded, what = degrade(waveform, protocol, rng, self.noises, self.rooms)
-                path = audio_path(protocol.name, source.name)
-                row = {"path": path, "protocol": protocol.name, "category": protocol.category, **origin, **what}
-                _write(self.output / path, _wav(degraded, {"made": mark, "row": row}))
+                rng = np.random.default_rng(seed_of(self.seed, condition.name, source.name))
+                degraded, what = degrade(waveform, condition, rng, self.noises, self.rooms)
+                path = audio_path(condition.name, source.name)
+                row = {"path": path, "protocol": condition.name, "category": condition.category, **origin, **what}
+                write_together({self.output / path: _wav(degraded, {"made": mark, "row": row})})
                 made.append(Made(row, True))
             else:
                 made.append(Made(row, False))
         return made
 
-    def _mark(self, source: Source, content: str, protocol: Protocol) -> str:
+    def _mark(self, source: Source, content: str, condition: Condition) -> str:
         """A digest of everything that decides the bytes; a finished file is one that carries it."""
-        recorded = [self.noises if protocol.snr is not None else None, self.rooms if protocol.room else None]
+        recorded = [self.noises if condition.snr is not None else None, self.rooms if condition.room else None]
         versions = [soundfile.__libsndfile_version__, soxr.__version__, np.__version__, scipy.__version__]
         given = [source.recorded, source.speaker, source.gender, content]
         fingerprints = [each and each.fingerprint for each in recorded]
-        everything = [self.seed, asdict(protocol), facts(), given, fingerprints, versions]
+        tables = {**facts(), "protocols": case.facts()["protocols"]}
+        everything = [self.seed, asdict(condition), tables, given, fingerprints, versions]
         return hashlib.sha256(json.dumps(everything, sort_keys=True).encode()).hexdigest()[:32]
 
-    def _finished(self, source: Source, protocol: Protocol, mark: str) -> Row | None:
+    def _finished(self, source: Source, condition: Condition, mark: str) -> Row | None:
         try:
-            with soundfile.SoundFile(self.output / audio_path(protocol.name, source.name)) as file:
+            with soundfile.SoundFile(self.output / audio_path(condition.name, source.name)) as file:
                 written = json.loads(file.comment)
         except (OSError, soundfile.LibsndfileError, json.JSONDecodeError):
             return None
@@ -194,13 +173,13 @@ class Building:
     """A benchmark about to be built: `len` files, each yielded when it is finished; trials and manifest come last."""
 
     clean: Path
-    recipe: Recipe
+    spec: BuildSpec
     sources: tuple[Source, ...]
     pairs: tuple[Pairs, Pairs]
     processes: int
 
     def __len__(self) -> int:
-        return len(self.sources) * len(self.recipe.protocols)
+        return len(self.sources) * len(self.spec.conditions)
 
     def __iter__(self) -> Iterator[Made]:
         rows, faults = [], []
@@ -212,19 +191,19 @@ class Building:
             yield from outcome
         if faults:
             raise faulty(self.clean, faults, REMEDY)
-        for protocol in self.recipe.protocols:
-            _write(self.recipe.output / "trials" / f"{protocol.name}.txt", self._trials(protocol).encode())
-        _write(self.recipe.output / "manifest.csv", _table(rows, self.recipe.protocols).encode())
+        output, conditions = self.spec.output, self.spec.conditions
+        lists = {output / "trials" / f"{condition.name}.txt": self._trials(condition) for condition in conditions}
+        write_together({**lists, output / "manifest.csv": _table(rows, conditions)})
 
     def _outcomes(self) -> Iterator[list[Made] | str]:
         if self.processes == 1:
-            yield from map(self.recipe.make, self.sources)
+            yield from map(self.spec.make, self.sources)
             return
         # Ctrl-C is the parent's: workers finish the file in hand and are not given another.
         uninterrupted, spawn = (signal.SIGINT, signal.SIG_IGN), multiprocessing.get_context("spawn")
         pool = ProcessPoolExecutor(self.processes, spawn, initializer=signal.signal, initargs=uninterrupted)
         try:
-            yield from pool.map(partial(Recipe.make, self.recipe), self.sources)
+            yield from pool.map(partial(BuildSpec.make, self.spec), self.sources)
         except BrokenProcessPool as error:
             raise EarmarkError(
                 "A worker was killed, perhaps for memory. What was finished is kept; continue with fewer processes."
@@ -232,10 +211,10 @@ class Building:
         finally:
             pool.shutdown(cancel_futures=True)
 
-    def _trials(self, protocol: Protocol) -> str:
+    def _trials(self, condition: Condition) -> str:
         names = [source.name for source in self.sources]
         lines = [
-            f"{label} {audio_path(CLEAN, names[enrol])} {audio_path(protocol.name, names[test])}\n"
+            f"{label} {audio_path(CLEAN, names[enrol])} {audio_path(condition.name, names[test])}\n"
             for label, pairs in zip((1, 0), self.pairs, strict=True)
             for enrol, test in pairs.tolist()
         ]
@@ -255,7 +234,7 @@ def build(
 ) -> Building:
     """A benchmark from clean speech; iterate over what is returned to make it.
 
-    clean: a folder `spk/…/file` or a CSV, see `clean_speech`. protocols: names, all 24 if none; clean_clean is always
+    clean: a folder `spk/…/file` or a CSV, see `clean_speech`. protocols: names, all if none; clean_clean is always
     made, since every trial enrols on it. noises, rooms: folders of recordings, instead of the built-in ones.
     trials_per_protocol: target and non-target, fewer where the data have fewer; the same pairs in every protocol.
 
@@ -270,12 +249,12 @@ def build(
     sources = clean_speech(clean)
     pairs = trial_pairs(sources, np.random.default_rng(seed_of(seed, "trials", "")), trials_per_protocol)
     recorded = [None if folder is None else recordings(folder) for folder in (noises, rooms)]
-    recipe = Recipe(output, seed, _chosen(protocols), *recorded)
-    return Building(clean, recipe, tuple(sources), pairs, processes)
+    spec = BuildSpec(output, seed, _chosen(protocols), *recorded)
+    return Building(clean, spec, tuple(sources), pairs, processes)
 
 
-def _chosen(names: Sequence[str]) -> tuple[Protocol, ...]:
-    known = protocols()
+def _chosen(names: Sequence[str]) -> tuple[Condition, ...]:
+    known = conditions()
     if unknown := [name for name in names if name not in known]:
         raise EarmarkError(f"{', '.join(unknown)}: not a protocol. Known: {', '.join(known)}.")
     return tuple(known[name] for name in known if not names or name in names or name == CLEAN)
@@ -309,21 +288,10 @@ def _wav(waveform: FloatArray, comment: Mapping[str, Any]) -> bytes:
     return buffer.getvalue()
 
 
-def _table(rows: Sequence[Row], order: Sequence[Protocol]) -> str:
-    place = {protocol.name: number for number, protocol in enumerate(order)}
+def _table(rows: Sequence[Row], order: Sequence[Condition]) -> str:
+    place = {condition.name: number for number, condition in enumerate(order)}
     text = io.StringIO()
     writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
     writer.writeheader()
     writer.writerows(sorted(rows, key=lambda row: (place[row["protocol"]], row["path"])))
     return text.getvalue()
-
-
-def _write(path: Path, content: bytes) -> None:
-    """The file, whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        temporary.write_bytes(content)
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)

@@ -1,7 +1,5 @@
 """Clean speech to make a benchmark of: whose it is, where it is, and which pairs of files become trials."""
 
-import csv
-import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +9,7 @@ from numpy.typing import NDArray
 
 from earmark.audio.decode import SUFFIXES
 from earmark.errors import DataError, EarmarkError, Fault, shown_path
+from earmark.files.csv_table import read_csv_table
 
 TRIALS = (5000, 5000)  # target and non-target, as CASE has them
 GENDERS = {"": "", "f": "f", "female": "f", "m": "m", "male": "m"}
@@ -71,18 +70,12 @@ def _found(folder: Path) -> list[Source]:
     return [Source(folder / path, path.as_posix(), _name(path), _name(path).split("/")[0], "", 0) for path in given]
 
 
-def _listed(table: Path) -> list[Source]:
-    try:
-        text = table.read_text(encoding="utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise EarmarkError(f"{shown_path(table)}: is not a CSV in UTF-8. Give a CSV of path, speaker.") from error
-    reader = csv.DictReader(io.StringIO(text, newline=""), restval="")
-    if missing := [column for column in ("path", "speaker") if column not in (reader.fieldnames or ())]:
-        raise DataError({shown_path(table): [Fault(1, name, "is missing") for name in missing]}, "Nothing was made.")
+def _listed(path: Path) -> list[Source]:
+    table = read_csv_table(path)
+    table.require(("path", "speaker"), "Nothing was made. Give a CSV of path, speaker.")
     sources, faults = [], []
-    for row in reader:
-        line, given, speaker = reader.line_num, row["path"].strip(), row["speaker"].strip()
-        gender = (row.get("gender") or "").strip().lower()
+    for line, row in table.records():
+        given, speaker, gender = row["path"], row["speaker"], row.get("gender", "").lower()
         if Path(given).name in ("", ".."):
             faults.append(Fault(line, "path", f"{given!r} is not the path of a file"))
         if not speaker or "/" in speaker or speaker.startswith("."):
@@ -91,9 +84,9 @@ def _listed(table: Path) -> list[Source]:
             faults.append(Fault(line, "gender", f"{gender!r} is not one of f, m, female, male"))
         if not faults:
             name = _name(_below(speaker, Path(given)))
-            sources.append(Source(table.parent / given, given, name, name.split("/")[0], GENDERS[gender], line))
+            sources.append(Source(path.parent / given, given, name, name.split("/")[0], GENDERS[gender], line))
     if faults:
-        raise DataError({shown_path(table): faults}, "Nothing was made.")
+        raise DataError({shown_path(path): faults}, "Nothing was made.")
     return sources
 
 

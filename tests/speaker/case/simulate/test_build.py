@@ -17,10 +17,11 @@ from hypothesis import strategies as st
 
 from earmark.audio.decode import read_audio
 from earmark.errors import DataError, EarmarkError
+from earmark.speaker.case.protocols import Condition, conditions
 from earmark.speaker.case.simulate import build as module
 from earmark.speaker.case.simulate import codecs
 from earmark.speaker.case.simulate import noise_and_rooms as rooms
-from earmark.speaker.case.simulate.build import build, degrade, protocols
+from earmark.speaker.case.simulate.build import build, degrade
 from earmark.speaker.case.simulate.clean_speech import Source, clean_speech, trial_pairs
 
 ROOT = Path(__file__).resolve().parents[4]
@@ -31,7 +32,7 @@ VOICES = ("m1/en/00", "f3/de/00", "croak/fr/01", "alicia/es/00", "denis/en/01")
 NARROW = ("gsm", "ulaw", "alaw", "opus_6k")
 WIDE = ("opus_12k", "opus_24k", "mp3_32k")
 KBPS = {"gsm": 13, "ulaw": 64, "alaw": 64, "opus_6k": 6, "opus_12k": 12, "opus_24k": 24, "mp3_32k": 32}
-NOISY = [protocol for protocol in protocols().values() if protocol.category == "noise"]
+NOISY = [protocol for protocol in conditions().values() if protocol.category == "noise"]
 
 
 def rng(seed: int = 0) -> np.random.Generator:
@@ -80,45 +81,14 @@ def payload(encoded: bytes) -> int:
     return sum(sizes[2:])  # after the two header pages
 
 
-# --- the protocols --------------------------------------------------------------------------------------------------
+# --- degrading -----------------------------------------------------------------------------------------------------
 
 
-def test_the_24_protocols_have_the_names_and_categories_of_case():
-    in_category = {
-        "codec": ("gsm", "ulaw", "alaw", "opus_6k", "opus_12k", "opus_24k", "mp3_32k"),
-        "mic": (
-            *("webcam_budget", "webcam_quality", "headset_usb", "laptop_internal"),
-            *("phone", "smartphone_flagship", "conference_ceiling"),
-        ),
-        "noise": ("snr_25", "snr_20", "snr_15", "snr_10", "snr_5"),
-        "playback": ("alaw_snr25_phone", "gsm_snr20_webcam_budget", "ulaw_snr15_laptop_internal"),
-    }
-    names = [f"clean_{category}_{rest}" for category, each in in_category.items() for rest in each]
-    names += ["clean_clean", "clean_reverb"]
-    assert len(names) == 24
-    assert sorted(protocols()) == sorted(names)
-    assert all(protocol.category == name.split("_")[1] for name, protocol in protocols().items())
-
-
-def test_a_name_says_what_its_protocol_does():
-    for name, protocol in protocols().items():
-        if protocol.category == "codec":
-            assert name == f"clean_codec_{protocol.codec}"
-        elif protocol.category == "mic":
-            assert name == f"clean_mic_{protocol.microphone}"
-        elif protocol.category == "noise":
-            assert name == f"clean_noise_snr_{protocol.snr:g}"
-        elif protocol.category == "playback":
-            assert name == f"clean_playback_{protocol.codec}_snr{protocol.snr:g}_{protocol.microphone}"
-            assert protocol.room
-            assert protocol.loudspeaker
-
-
-@pytest.mark.parametrize("name", protocols())
+@pytest.mark.parametrize("name", conditions())
 @pytest.mark.parametrize("length", [1600, 16001, 33333])
 def test_every_protocol_keeps_the_length_and_stays_in_range(name: str, length: int):
     loud = 0.99 * voice("f3/de/00")[:length] / 0.7
-    degraded, what = degrade(loud, protocols()[name], rng())
+    degraded, what = degrade(loud, conditions()[name], rng())
     assert degraded.shape == (length,)
     assert degraded.dtype == np.float32
     assert np.isfinite(degraded).all()
@@ -126,20 +96,20 @@ def test_every_protocol_keeps_the_length_and_stays_in_range(name: str, length: i
     assert tuple(what) == module.MEASURES
 
 
-@pytest.mark.parametrize("name", protocols())
+@pytest.mark.parametrize("name", conditions())
 def test_the_same_generator_gives_the_same_samples(name: str):
-    one, other, third = (degrade(voice("m1/en/00"), protocols()[name], rng(seed))[0] for seed in (0, 0, 1))
+    one, other, third = (degrade(voice("m1/en/00"), conditions()[name], rng(seed))[0] for seed in (0, 0, 1))
     np.testing.assert_array_equal(one, other)
-    by_chance = protocols()[name].room or protocols()[name].snr is not None
+    by_chance = conditions()[name].room or conditions()[name].snr is not None
     assert np.array_equal(one, third) != by_chance
 
 
 def test_clean_is_the_input_itself():
-    np.testing.assert_array_equal(degrade(voice("m1/en/00"), protocols()["clean_clean"], rng())[0], voice("m1/en/00"))
+    np.testing.assert_array_equal(degrade(voice("m1/en/00"), conditions()["clean_clean"], rng())[0], voice("m1/en/00"))
 
 
 def test_playback_names_every_stage():
-    _, what = degrade(voice("m1/en/00"), protocols()["clean_playback_gsm_snr20_webcam_budget"], rng())
+    _, what = degrade(voice("m1/en/00"), conditions()["clean_playback_gsm_snr20_webcam_budget"], rng())
     assert what["codec"] == "gsm"
     assert what["loudspeaker"] == "small"
     assert what["microphone"] == "webcam_budget"
@@ -160,7 +130,7 @@ def test_playback_names_every_stage():
 )
 def test_what_is_not_speech_is_refused(samples: np.ndarray, reason: str):
     with pytest.raises(ValueError, match=reason):
-        degrade(samples, protocols()["clean_noise_snr_5"], rng())
+        degrade(samples, conditions()["clean_noise_snr_5"], rng())
 
 
 # --- codecs ---------------------------------------------------------------------------------------------------------
@@ -254,7 +224,7 @@ def test_only_frames_with_speech_are_active():
 
 @pytest.mark.parametrize("protocol", NOISY, ids=lambda protocol: protocol.name)
 @pytest.mark.parametrize("seed", range(6))
-def test_noise_is_that_far_below_the_speech_and_pauses_do_not_count(protocol: module.Protocol, seed: int):
+def test_noise_is_that_far_below_the_speech_and_pauses_do_not_count(protocol: Condition, seed: int):
     speech, tone = half_speech()
     degraded, what = degrade(speech, protocol, rng(seed))
     noise = degraded / 10 ** (float(what["gain_db"]) / 20) - speech
@@ -287,7 +257,7 @@ def test_recorded_noise_is_resampled_repeated_and_named(tmp_path: Path):
     soundfile.write(tmp_path / "hums" / "mains.flac", np.stack([hum, hum], axis=1), 44100)
     noises = rooms.recordings(tmp_path)
     speech, tone = half_speech()
-    degraded, what = degrade(speech, protocols()["clean_noise_snr_10"], rng(), noises=noises)
+    degraded, what = degrade(speech, conditions()["clean_noise_snr_10"], rng(), noises=noises)
     assert what["noise"] == "hums/mains.flac"
     noise = (degraded - speech)[tone]
     assert 10 * np.log10(np.mean(speech[tone] ** 2) / np.mean(noise**2)) == pytest.approx(10, abs=0.05)
@@ -341,7 +311,7 @@ def test_a_recorded_room_is_applied_from_its_direct_path_on(tmp_path: Path):
     response[[100, 180]] = -0.8, -0.4
     soundfile.write(tmp_path / "hall.wav", response, RATE, subtype="FLOAT")
     clean = rough_noise()
-    heard, what = degrade(clean, protocols()["clean_reverb"], rng(), rooms=rooms.recordings(tmp_path))
+    heard, what = degrade(clean, conditions()["clean_reverb"], rng(), rooms=rooms.recordings(tmp_path))
     expected = clean + 0.5 * np.pad(clean, (80, 0))[: len(clean)]
     expected *= np.sqrt(np.mean(clean**2) / np.mean(expected**2))
     assert what["room"] == "hall.wav"
@@ -423,7 +393,7 @@ def test_everything_is_there_and_as_the_manifest_says(tmp_path: Path, speech: Pa
     assert len(building) == len(made) == 6 * 24
     assert all(each.fresh for each in made)
     rows = manifest(tmp_path / "out")
-    assert Counter(row["protocol"] for row in rows) == dict.fromkeys(protocols(), 6)
+    assert Counter(row["protocol"] for row in rows) == dict.fromkeys(conditions(), 6)
     assert {row["path"] for row in rows} == {name for name in contents(tmp_path / "out") if name.endswith(".wav")}
     for row in rows:
         assert row["path"] == f"audio/{row['protocol']}/{row['source']}"
@@ -573,7 +543,7 @@ def test_a_faulty_csv_is_refused_with_every_line(tmp_path: Path, speech: Path):
     with pytest.raises(DataError, match=r"(?s)column path: is missing.*column speaker: is missing"):
         clean_speech(table)
     table.write_bytes(b"\xff\xfe\x00")
-    with pytest.raises(EarmarkError, match="not a CSV in UTF-8"):
+    with pytest.raises(EarmarkError, match="is not UTF-8; save the file as CSV UTF-8"):
         clean_speech(table)
 
 
