@@ -21,7 +21,7 @@ from scipy.special import logit, ndtri
 FloatArray = NDArray[np.float64]
 BoolArray = NDArray[np.bool_]
 
-P_TARGET, C_MISS, C_FALSE_ALARM = 0.01, 1.0, 1.0
+P_TARGET = 0.01
 
 
 @dataclass(frozen=True)
@@ -180,9 +180,7 @@ def _kept_by_roc_curve(targets: FloatArray, others: FloatArray) -> tuple[FloatAr
 # --- costs --------------------------------------------------------------------------------------------------
 
 
-def min_dcf(
-    curve: Roc, p_target: float = P_TARGET, c_miss: float = C_MISS, c_false_alarm: float = C_FALSE_ALARM
-) -> OperatingPoint:
+def min_dcf(curve: Roc, p_target: float = P_TARGET) -> OperatingPoint:
     """Lowest normalised detection cost that any threshold reaches; 1 is what no scores at all would cost.
 
     Source: NIST Speaker Recognition Evaluation plans; normalised by the better of accepting all and none.
@@ -190,44 +188,31 @@ def min_dcf(
     >>> round(min_dcf(roc([.9, .8, .4, .7, .3, .2, .1], np.arange(7) < 3)).rate, 4)
     0.3333
     """
-    cost = detection_cost(curve.misses, curve.false_alarms, p_target, c_miss, c_false_alarm)
+    cost = detection_cost(curve.misses, curve.false_alarms, p_target)
     best = int(cost.argmin())
     return OperatingPoint(float(cost[best]), float(curve.thresholds[best]))
 
 
-def actual_dcf(
-    scores: ArrayLike,
-    labels: ArrayLike,
-    p_target: float = P_TARGET,
-    c_miss: float = C_MISS,
-    c_false_alarm: float = C_FALSE_ALARM,
-) -> OperatingPoint:
+def actual_dcf(scores: ArrayLike, labels: ArrayLike, p_target: float = P_TARGET) -> OperatingPoint:
     """Normalised detection cost at the threshold that is right for scores that are log-likelihood ratios.
 
-    The threshold is −logit(p_target) for equal costs. Scores that are no log-likelihood ratios (cosines, say) have
+    The threshold is −logit(p_target). Scores that are no log-likelihood ratios (cosines, say) have
     an actual cost too, and it is high.
     """
     targets, others = _split(scores, labels)
-    threshold = bayes_threshold(p_target, c_miss, c_false_alarm)
+    threshold = bayes_threshold(p_target)
     misses, false_alarms = np.asarray((targets < threshold).mean()), np.asarray((others >= threshold).mean())
-    return OperatingPoint(float(detection_cost(misses, false_alarms, p_target, c_miss, c_false_alarm)), threshold)
+    return OperatingPoint(float(detection_cost(misses, false_alarms, p_target)), threshold)
 
 
-def bayes_threshold(p_target: float = P_TARGET, c_miss: float = C_MISS, c_false_alarm: float = C_FALSE_ALARM) -> float:
+def bayes_threshold(p_target: float = P_TARGET, c_miss: float = 1.0, c_false_alarm: float = 1.0) -> float:
     """Where a log-likelihood ratio should be cut: −logit(p_target) − log(c_miss / c_false_alarm)."""
     return float(-logit(p_target) - np.log(c_miss / c_false_alarm))
 
 
-def detection_cost(
-    misses: FloatArray,
-    false_alarms: FloatArray,
-    p_target: float = P_TARGET,
-    c_miss: float = C_MISS,
-    c_false_alarm: float = C_FALSE_ALARM,
-) -> FloatArray:
-    """Normalised detection cost of operating points, any shape."""
-    worth = min(c_miss * p_target, c_false_alarm * (1 - p_target))
-    return (c_miss * p_target * misses + c_false_alarm * (1 - p_target) * false_alarms) / worth
+def detection_cost(misses: FloatArray, false_alarms: FloatArray, p_target: float = P_TARGET) -> FloatArray:
+    """Normalised detection cost of operating points, any shape; either error costs 1."""
+    return (p_target * misses + (1 - p_target) * false_alarms) / min(p_target, 1 - p_target)
 
 
 def cllr(scores: ArrayLike, labels: ArrayLike) -> float:

@@ -79,22 +79,15 @@ def run_tidyvoice(options: TidyVoiceOptions, invocation: Invocation) -> int:
         raise MissingError("--encoder SPEC or --embeddings FILE: evaluation lists have no scores yet")
     require_against(labelled)
     system = whole_system(labelled, invocation)
-    folder = labelled.output_dir / file_name(name_of(system, labelled))
+    file = labelled.scores or labelled.trials
+    name = system.encoder.name if system.encoder is not None else file.stem if file else ""
+    folder = labelled.output_dir / file_name(name)
     with locked([folder]):
         if lists:
             cli.show(submit(options.evaluation, system, labelled.audio_root, folder / "submission.zip"))
         if labelled.trials:
             cli.show(evaluate_list(TIDYVOICE, system, labelled, folder, invocation))
     return cli.COMPLETE
-
-
-def name_of(system: System, options: TrialsOptions) -> str:
-    """What to call a system: as its encoder, or as the file that its scores come from."""
-    if system.encoder is not None:
-        return system.encoder.name
-    file = options.scores or options.trials
-    assert file is not None
-    return file.stem
 
 
 def require_against(options: TrialsOptions) -> None:

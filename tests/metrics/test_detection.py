@@ -232,6 +232,7 @@ def test_every_metric_of_the_table_is_its_function_and_is_defined():
         "cllr": None,
         "min_cllr": None,
     }
+    assert list(found) == list(METRICS)
     assert (found["cllr"].rate, found["min_cllr"].rate) == (cllr(*SEVEN), min_cllr(*SEVEN))
     assert np.isnan([found["cllr"].threshold, found["min_cllr"].threshold]).all()
     assert set(METRICS) <= set(definitions())

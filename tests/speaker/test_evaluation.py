@@ -5,6 +5,7 @@ import json
 import numpy as np
 import pytest
 
+from earmark.metrics.detection import METRICS
 from earmark.speaker.evaluation import SpeakerSource, compared, evaluate
 from earmark.speaker.trials import Trials, linked_speakers, speakers_of
 
@@ -21,7 +22,7 @@ def scored():
 def test_evaluate_gives_every_metric_a_value_an_interval_and_counts():
     trials = scored()
     found = evaluate(trials, speakers_of(trials.names))
-    assert list(found.metrics) == ["eer", "eer_interpolated", "eer_case", "min_dcf", "act_dcf", "cllr", "min_cllr"]
+    assert list(found.metrics) == list(METRICS)
     for name, estimate in found.metrics.items():
         assert estimate.low <= estimate.value <= estimate.high, name
         assert "only 12 speakers with trials of one class; 95 % intervals need 50" in estimate.note
