@@ -192,7 +192,7 @@ def summarise(release: Release, options: AnonymizeOptions, invocation: Invocatio
     found = release.anonymity
     common = provenance(
         invocation,
-        inputs={},
+        inputs=[],
         parameters=options.parameters,
         exclusions=exclusions({WITHDRAWN: release.withdrawn}),
         signature=Signature.of(suite=release.raw.subset.name, protocol="earmark", metric="k-anonymity"),

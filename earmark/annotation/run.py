@@ -16,7 +16,7 @@ from earmark.annotation.tables import Annotations, leave_out, load_annotations
 from earmark.cli import Invocation
 from earmark.errors import DataError, EarmarkError, MissingError, shown_path
 from earmark.files.atomic import locked, write_together
-from earmark.report.provenance import data_hash, exclusions, parameters_hash, provenance
+from earmark.report.provenance import data_hash, exclusions, hashed, parameters_hash, provenance
 from earmark.report.render import render
 from earmark.report.schema import read_summary, to_json
 from earmark.report.signature import Signature
@@ -129,9 +129,10 @@ def summarise(
     annotations: Annotations, found: Analysis, options: AnalysisOptions, invocation: Invocation
 ) -> AnalysisSummary:
     """summary.json: where the numbers came from, then the numbers."""
+    inputs = hashed(annotations.rows)
     common = provenance(
         invocation,
-        inputs=annotations.rows,
+        inputs=inputs,
         parameters=options.parameters,
         exclusions=exclusions(annotations.left_out),
         signature=Signature.of(
@@ -142,7 +143,7 @@ def summarise(
             ci=f"clip-bootstrap-{options.bootstrap}",
             seed=invocation.seed,
             parameters=parameters_hash(options.parameters),
-            data=data_hash(list(annotations.rows)),
+            data=data_hash(inputs),
         ),
     )
     return AnalysisSummary.extending(common, found.result)

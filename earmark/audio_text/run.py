@@ -26,7 +26,7 @@ from earmark.files.atomic import locked, write_together
 from earmark.models import embeddings_api
 from earmark.models.http import MAX_REPLY, Client, StoppedError
 from earmark.models.journal import Journal
-from earmark.report.provenance import data_hash, exclusions, parameters_hash, provenance, shown_url
+from earmark.report.provenance import data_hash, exclusions, hashed, parameters_hash, provenance, shown_url
 from earmark.report.render import render
 from earmark.report.schema import read_summary, to_json
 from earmark.report.signature import Signature
@@ -221,9 +221,10 @@ def summarise(
     analysis_path = options.analysis_root / name / "summary.json"
     people = read_summary(AnalysisSummary, analysis_path) if analysis_path.is_file() else None
     labels, others = labels_path(options.analysis_root, questions.subset), others_path(questions, options.analysis_root)
-    inputs = {labels: sum(questions.excluded.values()) + len(questions.table)}
+    rows = {labels: sum(questions.excluded.values()) + len(questions.table)}
     if options.labels == "dawid-skene" and others.is_file():
-        inputs[others] = result.result.human_parity.n if result.result.human_parity else 0
+        rows[others] = result.result.human_parity.n if result.result.human_parity else 0
+    inputs = hashed(rows)
     ties_of_labels = people.parameters.get("ties", "unknown") if people else "unknown"
     common = provenance(
         invocation,
@@ -239,7 +240,7 @@ def summarise(
             ci=f"clip-bootstrap-{options.bootstrap}",
             seed=invocation.seed,
             parameters=parameters_hash(options.parameters),
-            data=data_hash(list(inputs)),
+            data=data_hash(inputs),
             model=model.identity,
         ),
         device=model.description.get("device", "cpu"),

@@ -26,6 +26,7 @@ from earmark.report.plots import line_chart
 from earmark.report.provenance import (
     exclusions,
     file_name,
+    hashed,
     parameters_hash,
     provenance,
     shown_argument,
@@ -174,7 +175,9 @@ def summarise(
         provenance(
             Invocation(arguments.script, tuple(arguments.argv), arguments.seed),
             device=str(encoder.description.get("device", "cpu")),
-            inputs={path: len(path.read_text(encoding="utf-8", errors="replace").splitlines()) - 1 for path in files},
+            inputs=hashed(
+                {path: len(path.read_text(encoding="utf-8", errors="replace").splitlines()) - 1 for path in files}
+            ),
             parameters=parameters,
             exclusions=exclusions({what: n for one in outcomes.values() for what, n in one["left_out"].items()}),
             signature=Signature.of(

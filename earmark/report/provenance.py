@@ -25,7 +25,7 @@ CODE = ("*.py", "*.toml", "*.j2")  # what makes a number; outputs and documents 
 def provenance(
     invocation: Invocation,
     *,
-    inputs: Mapping[Path, int],
+    inputs: Sequence[Input],
     parameters: Mapping[str, Any],
     exclusions: Sequence[Exclusion] = (),
     signature: Signature,
@@ -33,7 +33,7 @@ def provenance(
 ) -> Common:
     """What every summary.json begins with.
 
-    inputs: {file: rows read from it}. parameters: what the flags amounted to. exclusions: [{reason, count}].
+    inputs: as `hashed` gives them. parameters: what the flags amounted to. exclusions: [{reason, count}].
     """
     return Common(
         schema_version=SCHEMA_VERSION,
@@ -46,7 +46,7 @@ def provenance(
         device=device,
         seed=invocation.seed,
         signature=signature,
-        inputs=[Input(path=output_path(path), sha256=file_hash(path), rows=rows) for path, rows in inputs.items()],
+        inputs=list(inputs),
         parameters=dict(parameters),
         exclusions=list(exclusions),
     )
@@ -62,9 +62,14 @@ def parameters_hash(parameters: Mapping[str, Any]) -> str:
     return sha256(json.dumps(parameters, sort_keys=True, default=str).encode()).hexdigest()[:8]
 
 
-def data_hash(paths: Sequence[Path]) -> str:
+def hashed(rows: Mapping[Path, int]) -> list[Input]:
+    """{file: rows read from it} as summaries list it, with hashes; each file is read once."""
+    return [Input(path=output_path(path), sha256=file_hash(path), rows=n) for path, n in rows.items()]
+
+
+def data_hash(inputs: Sequence[Input]) -> str:
     """Eight hexadecimal digits that change when any of the files changes, whatever they are called."""
-    return sha256("".join(file_hash(path) for path in paths).encode()).hexdigest()[:8]
+    return sha256("".join(one.sha256 for one in inputs).encode()).hexdigest()[:8]
 
 
 def git_state(folder: Path) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from earmark.metrics.detection import METRICS, det_curve, roc
 from earmark.metrics.detection_intervals import Difference
 from earmark.metrics.estimate import Estimate
 from earmark.report.plots import det_chart
-from earmark.report.provenance import data_hash, exclusions, file_name, parameters_hash, provenance
+from earmark.report.provenance import data_hash, exclusions, file_name, hashed, parameters_hash, provenance
 from earmark.report.render import render
 from earmark.report.schema import to_json
 from earmark.report.signature import Signature
@@ -257,9 +257,10 @@ def summarise(
 ) -> SpeakerSummary:
     """summary.json: where the numbers came from, then the numbers."""
     found, encoder = evaluated.found, system.encoder
-    inputs = {path: count_lines(path) for path in options.inputs}
+    rows = {path: count_lines(path) for path in options.inputs}
     if options.trials:
-        inputs[options.trials] = found.counts.n_trials + sum(evaluated.left_out.values())
+        rows[options.trials] = found.counts.n_trials + sum(evaluated.left_out.values())
+    inputs = hashed(rows)
     back_end = system.summary(options.back_end.mean, evaluated.cohort_speakers)
     return SpeakerSummary.extending(
         provenance(
@@ -275,7 +276,7 @@ def summarise(
                 ci=SIGNED[found.speakers] if options.statistics.intervals else "none",
                 seed=invocation.seed,
                 parameters=parameters_hash(options.parameters | back_end.parameters),
-                data=data_hash(list(inputs)),
+                data=data_hash(inputs),
                 **({"model": encoder.identity} if encoder is not None else {}),
             ),
         ),

@@ -14,6 +14,7 @@ from earmark.report.provenance import (
     data_hash,
     exclusions,
     git_state,
+    hashed,
     provenance,
     shown_argument,
     shown_url,
@@ -76,9 +77,10 @@ def test_the_hash_of_the_data_is_that_of_the_bytes_not_of_the_names(tmp_path):
         (tmp_path / name).write_text(text)
     a, b, c = (tmp_path / name for name in "abc")
     assert file_hash(a) == sha256(b"one").hexdigest()
-    assert data_hash([a]) == data_hash([b]) != data_hash([c])
-    assert data_hash([a, c]) != data_hash([c, a])
-    assert re.fullmatch("[0-9a-f]{8}", data_hash([a, c]))
+    one, same, other = ([entry] for path in (a, b, c) for entry in hashed({path: 1}))
+    assert data_hash(one) == data_hash(same) != data_hash(other)
+    assert data_hash(one + other) != data_hash(other + one)
+    assert re.fullmatch("[0-9a-f]{8}", data_hash(one + other))
 
 
 @pytest.fixture
@@ -119,7 +121,7 @@ def test_provenance_names_inputs_by_relative_path_hash_and_rows(tmp_path, monkey
     Path("users.csv").write_text("username\nann\n")
     found = provenance(
         Invocation(Path("/somewhere/analysis.py"), ("--seed", "3", "--annotations-root", "/private/annotations"), 3),
-        inputs={tmp_path / "users.csv": 1},
+        inputs=hashed({tmp_path / "users.csv": 1}),
         parameters={"ties": "exclude"},
         exclusions=exclusions({"older": 2, "newer": 0}),
         signature=Signature.of(suite="s"),

@@ -14,7 +14,7 @@ from earmark.errors import MissingError, shown_path
 from earmark.files.atomic import locked, write_together
 from earmark.metrics.estimate import Estimate
 from earmark.report.plots import bar_chart, det_chart
-from earmark.report.provenance import data_hash, exclusions, file_name, output_path, parameters_hash, provenance
+from earmark.report.provenance import data_hash, exclusions, file_name, hashed, output_path, parameters_hash, provenance
 from earmark.report.render import render
 from earmark.report.schema import to_json
 from earmark.report.signature import Signature
@@ -143,11 +143,12 @@ def summarise_case(
 ) -> CaseSummary:
     """summary.json: where the numbers came from, then the numbers."""
     assert system.encoder is not None
+    inputs = hashed({benchmark.files[name]: len(trials) for name, trials in benchmark.lists.items()})
     return CaseSummary.extending(
         provenance(
             invocation,
             device=system.device,
-            inputs={benchmark.files[name]: len(trials) for name, trials in benchmark.lists.items()},
+            inputs=inputs,
             parameters=options.parameters,
             exclusions=exclusions({"without a score": sum(outcome.n_missing for outcome in outcomes)}),
             signature=Signature.of(
@@ -157,7 +158,7 @@ def summarise_case(
                 ci="speaker-dyadic" if options.statistics.intervals else "none",
                 seed=invocation.seed,
                 parameters=parameters_hash(options.parameters),
-                data=data_hash(list(benchmark.files.values())),
+                data=data_hash(inputs),
                 model=system.encoder.identity,
             ),
         ),
