@@ -1,7 +1,8 @@
 """Score clips against sentences and compare with what people heard.
 
 Reads   analysis_outputs/<subset>/{benchmark_labels.csv, leave_one_out.csv, summary.json}, dataset/<subset>/
-Writes  benchmark_outputs/<subset>/{predictions.csv, metrics_by_*.csv, summary.json, report.md, report.tex}
+Writes  benchmark_outputs/<subset>/{predictions.csv, metrics_by_*.csv, summary.json, report.md, report.tex}, the latest
+        run, and the same in benchmark_outputs/runs/<model>/<subset>/, which another model's run does not replace
 
   uv run benchmark.py
   uv run benchmark.py --endpoint http://127.0.0.1:8765/v1/similarity --concurrency 32
@@ -96,6 +97,9 @@ def argument_parser() -> ArgumentParser:
         "--bootstrap", type=cli.natural_int, default=1000, metavar="N", help="replicates per interval (1000)"
     )
     parser.add_argument("--allow-missing", action="store_true", help="exit 0 although clips are missing")
+    parser.add_argument(
+        "--name", help="of the model in benchmark_outputs/runs/<name>/, where its run is kept (its own)"
+    )
     parser.add_argument("--analysis-root", type=Path, default=Path("analysis_outputs"))
     parser.add_argument("--dataset-root", type=Path, default=Path("dataset"))
     parser.add_argument("--output-dir", type=Path, default=Path("benchmark_outputs"))

@@ -381,7 +381,8 @@ def test_quiet_leaves_stderr_empty_and_the_report_on_stdout(small: Path, tmp_pat
 
 def test_one_subset_alone_leaves_the_other_alone(demo_run, tmp_path: Path):
     assert run(ROOT, tmp_path / "out", "--subset", "emolia-dim") == 0
-    assert [path.name for path in (tmp_path / "out").iterdir()] == ["emolia-dim"]
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["emolia-dim", "runs"]
+    assert [path.name for path in (tmp_path / "out/runs/sham").iterdir() if path.is_dir()] == ["emolia-dim"]
     assert (
         contents(tmp_path / "out")["emolia-dim/predictions.csv"] == contents(demo_run[1])["emolia-dim/predictions.csv"]
     )

@@ -4,6 +4,7 @@ import csv
 import json
 
 import numpy as np
+import pandas as pd
 import pytest
 
 import benchmark
@@ -62,6 +63,21 @@ def test_a_second_run_embeds_nothing(clap, tmp_path, monkeypatch):
         monkeypatch.setattr(networks.Clap, method, lambda self, items: pytest.fail("embedded again"))
     run(tmp_path / "second", "--clap-model", clap, "--store", tmp_path / "kept", "--threshold", 0.2)
     np.testing.assert_array_equal(similarities(tmp_path / "first"), similarities(tmp_path / "second"))
+
+
+def test_runs_of_two_checkpoints_of_one_name_are_both_kept(clap, tmp_path):
+    other = tiny.clap(tmp_path / "elsewhere" / clap.name, seed=1)
+    out = tmp_path / "out"
+    run(out, "--clap-model", clap)
+    first = similarities(out)
+    run(out, "--clap-model", other)
+    kept = [out / "runs" / name / "emolia-dim" / "predictions.csv" for name in ("tiny-clap", "tiny-clap-2")]
+    found = [np.array(pd.read_csv(path)["similarity"]) for path in kept]
+    np.testing.assert_array_equal(found[0], first)
+    np.testing.assert_array_equal(found[1], similarities(out))
+    assert np.abs(found[0] - found[1]).max() > 1e-4
+    run(out, "--clap-model", clap, "--name", "before training")
+    assert (out / "runs" / "before-training" / "emolia-dim" / "report.md").is_file()
 
 
 def test_lower_precision_is_recorded_and_close(clap, tmp_path):

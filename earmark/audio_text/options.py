@@ -70,7 +70,10 @@ class FilterOptions:
 
 @dataclass(frozen=True)
 class BenchmarkOptions:
-    """subset: a name, or both. labels: what scores are held against. by: keys of the clips' JSON files to slice by."""
+    """subset: a name, or both. labels: what scores are held against. by: keys of the clips' JSON files to slice by.
+
+    name: of the model, where its run is kept; None for its own.
+    """
 
     subset: str
     scorer: ScorerOptions
@@ -81,6 +84,7 @@ class BenchmarkOptions:
     by: tuple[str, ...]
     bootstrap: int
     allow_missing: bool
+    name: str | None
     analysis_root: Path
     dataset_root: Path
     output_dir: Path

@@ -22,11 +22,12 @@ from earmark.audio_text.scorers.select import (
 )
 from earmark.cli import Invocation
 from earmark.errors import EarmarkError, MissingError, shown_path
-from earmark.files.atomic import locked, write_together
+from earmark.files.atomic import locked
+from earmark.files.runs import RUNS, kept_run
 from earmark.models import embeddings_api
 from earmark.models.http import MAX_REPLY, Client, StoppedError
 from earmark.models.journal import Journal
-from earmark.report.provenance import data_hash, exclusions, hashed, parameters_hash, provenance, shown_url
+from earmark.report.provenance import data_hash, exclusions, file_name, hashed, parameters_hash, provenance, shown_url
 from earmark.report.render import render
 from earmark.report.schema import read_summary, to_json
 from earmark.report.signature import Signature
@@ -201,10 +202,17 @@ def write(
     summary = summarise(questions, result, model, lost, options, invocation)
     report, report_tables = render("benchmark.md.j2", s=summary, bands=BANDS)
     tables = {"predictions": result.predictions} | {f"metrics_by_{key}": rows for key, rows in result.slices.items()}
-    contents: dict[Path, str | bytes | None] = {folder / f"{name}.csv": to_csv(rows) for name, rows in tables.items()}
-    contents = {**dict.fromkeys(folder.glob("metrics_by_*.csv")), **contents}  # an earlier run's slices go
-    contents |= {folder / "summary.json": to_json(summary), folder / "report.md": report}
-    write_together({**contents, folder / "report.tex": to_tex(report_tables)})
+    contents = {f"{name}.csv": to_csv(rows) for name, rows in tables.items()}
+    contents |= {"summary.json": to_json(summary), "report.md": report, "report.tex": to_tex(report_tables)}
+    kept_run(
+        folder,
+        contents,
+        name=file_name(options.name or model.name),
+        state=model.identity,
+        suite=questions.subset.name,
+        owned=("metrics_by_*.csv",),
+        runs=options.output_dir / RUNS,
+    )
     return report
 
 

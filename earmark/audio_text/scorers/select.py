@@ -23,6 +23,11 @@ class Model:
     description: dict[str, Any] = field(default_factory=dict)
     traffic: Traffic | None = None
 
+    @property
+    def name(self) -> str:
+        """Where its runs are kept, unless the user says otherwise."""
+        return str(self.description.get("model") or self.mode)
+
 
 def sham_model() -> Model:
     """No model: numbers from a hash."""
