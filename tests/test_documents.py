@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from earmark.models.encoders.registry import encoder_specs
 from earmark.report.render import definitions
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -85,3 +86,8 @@ def test_tasks_that_documents_name_exist():
     words = {word for group in named for word in group.split() if not word.endswith(".toml")}
     assert len(words) > 1
     assert words - {"all", "TASKS"} <= set(tasks())
+
+
+def test_the_readme_lists_every_kind_of_encoder_as_the_registry_does():
+    rows = [f"| `{spec}` | {what} |" for spec, what in encoder_specs().items()]
+    assert "\n".join(rows) in README
