@@ -344,13 +344,13 @@ class _Ahead(Generic[C]):
                 if (path := next(self._remaining, None)) is None:
                     return
                 self._working += 1
-                self._begun.append(future := self._pool.submit(self._work, path))
-                future.add_done_callback(self._done)
+                self._begun.append(self._pool.submit(self._counted, path))
 
-    def _done(self, future: Future[_Job[C]]) -> None:
-        if future.cancelled() or future.exception() is not None:
-            return
+    def _counted(self, path: C) -> _Job[C]:
+        """The work, counted before anybody can see its result: so what is taken was counted, and what follows begun."""
+        job = self._work(path)
         with self._lock:
             self._working -= 1
-            self._ready += max(1, future.result().pieces)
-        self._begin()
+            self._ready += max(1, job.pieces)
+            self._begin()
+        return job

@@ -17,7 +17,7 @@ import soundfile
 
 from earmark.embeddings.content_hashes import ContentHashes
 from earmark.embeddings.shards import Shelf
-from earmark.embeddings.store import EmbeddingStore
+from earmark.embeddings.store import EmbeddingStore, _Ahead, _Job
 from earmark.errors import EarmarkError
 from earmark.models.encoders.base import EmbeddingError
 from earmark.models.encoders.logmel import LogMel
@@ -221,7 +221,7 @@ def test_vectors_made_elsewhere_pass_through(store, tmp_path):
 PROCESS = """
 import sys
 from pathlib import Path
-from earmark.embeddings.store import EmbeddingStore
+from earmark.embeddings.store import EmbeddingStore, _Ahead, _Job
 from earmark.models.encoders.registry import load_encoder
 store, spec, *paths = sys.argv[1:]
 for path, found in EmbeddingStore(Path(store)).embed(load_encoder(spec), [Path(p) for p in paths], batch_size=2):
@@ -343,3 +343,16 @@ def test_an_encoder_that_never_works_is_not_asked_to_the_end(tmp_path):
     with pytest.raises(EmbeddingError, match=r"fails on each of the first \d+ clips, on \d+\.wav: .*no such layer"):
         list(EmbeddingStore(tmp_path / "store").embed(encoder, paths, batch_size=8))
     assert encoder.heard < 300
+
+
+@pytest.mark.parametrize(("workers", "most"), [(1, 1), (2, 3), (4, 20)])
+def test_work_ahead_loses_no_clip_however_threads_take_turns(workers, most):
+    """A result may be taken before the thread that gave it has done anything else."""
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        for _ in range(60):
+            ahead = _Ahead(lambda number: _Job(number, prepared=[0] * (number % 4)), range(200), workers, most)
+            assert [job.path for job in ahead] == list(range(200))
+    finally:
+        sys.setswitchinterval(interval)
