@@ -14,7 +14,7 @@ ALLOWED = {
     "errors": set(),
     "metrics": set(),
     "files": {"errors"},
-    "audio": {"errors"},
+    "audio": {"errors", "optional"},
     "report": {"errors", "metrics", "files", "cli"},
     "cli": {"errors"},
     "optional": {"errors"},

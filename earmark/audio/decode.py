@@ -1,9 +1,12 @@
-"""The one decoder: any file that libsndfile reads → mono float32 at any rate, or a sentence that says why not."""
+"""The one decoder: any audio file → mono float32 at any rate, or a sentence that says why not.
 
-import io
-import re
-from pathlib import Path
-from typing import BinaryIO
+How long a clip is, is what decodes, and nothing that its header says. Whatever a header says, no more memory is taken
+than the decoded sound needs.
+"""
+
+import os
+from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import soundfile
@@ -11,33 +14,41 @@ import soxr
 from numpy.typing import NDArray
 
 from earmark.audio.clips import AudioError as AudioError  # for those who only decode
-from earmark.audio.clips import Clip, TarMember, shown_clip
+from earmark.audio.clips import Clip, shown_clip
+from earmark.audio.containers import Layout, layout
+from earmark.audio.content import WHOLE, Content, Stream
+from earmark.audio.ffmpeg import ffmpeg_blocks
+from earmark.audio.formats import SUFFIXES as SUFFIXES
+from earmark.audio.formats import beyond_libsndfile
 
-SUFFIXES = (".mp3", ".wav", ".flac", ".ogg", ".opus")
-BLOCK = 1 << 18
-# libsndfile silently shortens a WAV whose header promises more than the file holds, and says so only in its log.
-SHORT_WAV = re.compile(r"^data : (\d+) \(should be (\d+)\)", re.MULTILINE)
+BLOCK = 1 << 18  # samples decoded at a time
+SAMPLES = 1 << 30  # of a clip in memory, 4 GiB: 18 hours at 16 kHz, 6 at 48 kHz
+LOWEST_RATE, HIGHEST_RATE = 1_000, 768_000
+CHANNELS = 255  # as many as Opus and Vorbis can have
+UNCOUNTED = 1 << 62  # samples; libsndfile gives a greater number where it knows none
+
+Block = NDArray[np.float32]
 
 
 def read_audio(clip: Clip, rate: int | None = None) -> NDArray[np.float32]:
     """A clip as mono float32 in [−1, 1] (channels averaged), resampled to `rate` Hz where one is given.
 
-    clip: a file, or a member of a tar file. Raises AudioError for one that is missing, empty, not audio, or shorter
-    than it says.
+    clip: a file, or a member of a tar file. Files joined into one are decoded one after the other; where their rates
+    differ and none is given, all get the first one's. Raises AudioError for a clip that is missing, empty, not audio,
+    damaged, or shorter than it says, MissingError for a format whose decoder is not installed.
 
+    >>> from pathlib import Path
     >>> read_audio(Path("missing.wav"))
     Traceback (most recent call last):
     earmark.audio.clips.AudioError: missing.wav: is not there
     """
-    with _open(clip) as file:
-        declared, native = file.frames, file.samplerate
-        try:
-            samples = file.read(dtype="float32", always_2d=True)
-        except soundfile.LibsndfileError as error:
-            raise AudioError(f"{shown_clip(clip)}: cannot be decoded ({error.error_string})") from error
-    _require_length(clip, len(samples), declared, native)
-    mono = samples.mean(axis=1, dtype=np.float32)
-    return mono if rate in (None, native) else soxr.resample(mono, native, rate).astype(np.float32)
+    return _resampled(_mono(clip), rate)
+
+
+def audio_and_rate(clip: Clip, rate: int) -> tuple[NDArray[np.float32], int]:
+    """A clip as of `read_audio`, and the rate that it has itself (where parts differ, the lowest)."""
+    parts = _mono(clip)
+    return _resampled(parts, rate), min(native for native, _ in parts)
 
 
 def heard(clip: Clip, rate: int) -> NDArray[np.float32]:
@@ -56,58 +67,144 @@ def check_audio(clip: Clip, seconds: float | None = None) -> None:
     """Make sure that a clip can be decoded to its end, holding no more than a block of it.
 
     seconds: how long the clip is said to be elsewhere, if anywhere; a file shorter than that by a tenth (and a
-    quarter of a second) is truncated. Raises AudioError as `read_audio`.
+    quarter of a second) is truncated. Raises as `read_audio`.
     """
-    with _open(clip) as file:
-        declared, rate = file.frames, file.samplerate
-        try:
-            got = 0
-            while block := len(file.read(BLOCK, dtype="float32")):  # blocks() would fill up what is missing
-                got += block
-        except soundfile.LibsndfileError as error:
-            raise AudioError(f"{shown_clip(clip)}: cannot be decoded ({error.error_string})") from error
-    _require_length(clip, got, declared, rate)
-    if seconds is not None and got / rate < min(0.9 * seconds, seconds - 0.25):
-        _require_length(clip, got, int(seconds * rate), rate)
+    got = sum(len(block) / rate for rate, block in _blocks(clip))
+    if seconds is not None and got < min(0.9 * seconds, seconds - 0.25):
+        raise AudioError(f"{shown_clip(clip)}: ends after {got:.1f} s of {seconds:.1f} s")
 
 
-def _open(clip: Clip) -> soundfile.SoundFile:
-    name = shown_clip(clip)
-    source = _member(clip) if isinstance(clip, TarMember) else _file(clip)
+def decoding_variant(clip: Clip) -> str:
+    """Names how a clip is decoded, where that is not libsndfile's plain way: what was made of it before may be wrong.
+
+    Empty for all others, and for what is no audio. Nothing is decoded; the headers are read, of MP3 and Ogg those of
+    all frames and pages. The name changes when the way does. OSError where a tar file cannot be read.
+    """
     try:
-        file = soundfile.SoundFile(source)
-    except (soundfile.LibsndfileError, TypeError) as error:  # TypeError: no known audio suffix, such as .raw
-        reason = getattr(error, "error_string", "no known audio suffix")  # str(error) holds the whole path
-        raise AudioError(f"{name}: is not audio, or cut short before the first sample ({reason})") from error
-    if promised := SHORT_WAV.search(file.extra_info):
-        seconds = file.frames / file.samplerate
-        file.close()
-        whole = seconds * int(promised[1]) / max(int(promised[2]), 1)
-        raise AudioError(f"{name}: ends after {seconds:.1f} s of {whole:.1f} s")
-    if file.frames == 0:
-        file.close()
-        raise AudioError(f"{name}: holds no samples")
-    return file
+        with Content(clip) as content:
+            if beyond := beyond_libsndfile(content):
+                return beyond[1]
+            found = layout(content)
+            if not found.plain:
+                return found.kind or "cut short"
+            with _opened(content, found, WHOLE) as file:
+                return "" if _sane(file.samplerate, file.channels) else "refused"
+    except AudioError:
+        return ""
 
 
-def _file(path: Path) -> Path:
-    if not path.exists():
-        raise AudioError(f"{path.name}: is not there")
-    if not path.is_file():
-        raise AudioError(f"{path.name}: is a folder, not a file")
-    if path.stat().st_size == 0:
-        raise AudioError(f"{path.name}: is empty (0 bytes)")
-    return path
+def _mono(clip: Clip) -> list[tuple[int, NDArray[np.float32]]]:
+    """(rate, waveform) of a clip's parts; one part, unless its rate changes."""
+    parts: list[tuple[int, list[NDArray[np.float32]]]] = []
+    total = 0
+    for rate, block in _blocks(clip):
+        total += len(block)
+        if total > SAMPLES:
+            raise AudioError(f"{shown_clip(clip)}: has more than {SAMPLES:,} samples; cut it into clips")
+        if not parts or parts[-1][0] != rate:
+            parts.append((rate, []))
+        parts[-1][1].append(block.mean(axis=1, dtype=np.float32))
+    return [(rate, blocks[0] if len(blocks) == 1 else np.concatenate(blocks)) for rate, blocks in parts]
 
 
-def _member(member: TarMember) -> BinaryIO:
-    if not member.tar.is_file():
-        raise AudioError(f"{shown_clip(member)}: the tar file is not there")
-    if not member.size:
-        raise AudioError(f"{shown_clip(member)}: is empty (0 bytes)")
-    return io.BytesIO(member.read())
+def _resampled(parts: list[tuple[int, NDArray[np.float32]]], rate: int | None) -> NDArray[np.float32]:
+    wanted = parts[0][0] if rate is None else rate
+    found = [
+        mono if native == wanted else soxr.resample(mono, native, wanted).astype(np.float32, copy=False)
+        for native, mono in parts
+    ]
+    return found[0] if len(found) == 1 else np.concatenate(found)
 
 
-def _require_length(clip: Clip, got: int, declared: int, rate: int) -> None:
-    if got < declared:
-        raise AudioError(f"{shown_clip(clip)}: ends after {got / rate:.1f} s of {declared / rate:.1f} s")
+def _blocks(clip: Clip) -> Iterator[tuple[int, Block]]:
+    """(rate, (n, channels)) of a clip, piece by piece to its end; AudioError where the end is too early."""
+    some = False
+    with Content(clip) as content:
+        if beyond := beyond_libsndfile(content):
+            blocks = ffmpeg_blocks(content, *beyond)
+        else:
+            blocks = _blocks_of_libsndfile(content)
+        for rate, block in blocks:
+            _require_sane(content.name, rate, block.shape[1])
+            some = some or len(block) > 0
+            yield rate, block
+        if not some:
+            raise AudioError(f"{content.name}: holds no samples")
+
+
+def _blocks_of_libsndfile(content: Content) -> Iterator[tuple[int, Block]]:
+    found = layout(content)
+    before = 0.0  # seconds, of the streams that are finished
+    for stream in found.streams:
+        with _opened(content, found, stream) as file:
+            rate = file.samplerate
+            _require_sane(content.name, rate, file.channels)
+            # No more is asked for than is declared: some decoders fail on tags behind the sound.
+            declared = UNCOUNTED if stream.endless else min(file.frames, UNCOUNTED)
+            if declared < UNCOUNTED:
+                _require_held(content, found, declared / rate)
+            got, wanted = 0, max(1, BLOCK // file.channels)
+            try:
+                while size := min(wanted, declared - got):
+                    block = file.read(size, dtype="float32", always_2d=True)
+                    got += len(block)
+                    yield rate, block
+                    if len(block) < size:
+                        break
+            except soundfile.LibsndfileError as error:
+                raise AudioError(f"{content.name}: cannot be decoded ({_reason(error)})") from error
+        if got < declared < UNCOUNTED:
+            raise _early(content, before + got / rate, before + declared / rate)
+        before += got / rate
+    _require_held(content, found, before)
+    if found.unended:
+        raise AudioError(f"{content.name}: ends after {before:.1f} s without the mark of its end: it was cut short")
+
+
+class _Sound(soundfile.SoundFile):  # type: ignore[misc]
+    """Read from the start to the end, without going back, which libsndfile cannot do in every file."""
+
+    def seekable(self) -> bool:
+        return False
+
+
+def _opened(content: Content, found: Layout, stream: Stream) -> Any:
+    """AudioError for a stream that is no audio."""
+    try:
+        if stream == WHOLE and content.member is None:
+            # By its number, for libsndfile takes any file for sound whose name ends in .au, .gsm or .vox.
+            os.lseek(content.descriptor, 0, os.SEEK_SET)
+            return _Sound(content.descriptor, closefd=False)
+        return _Sound(stream.opened(content))
+    except (soundfile.LibsndfileError, TypeError) as error:
+        what = "is not audio, or cut short before the first sample"
+        if found.unended:
+            what = "cannot be decoded, it was cut short: its last page is not marked as the end"
+        raise AudioError(f"{content.name}: {what} ({_reason(error)})") from error
+
+
+def _reason(error: Exception) -> str:
+    """What libsndfile says, without the path, which it puts in front."""
+    return str(getattr(error, "error_string", "")).strip().rstrip(".") or "damaged, or cut short"
+
+
+def _sane(rate: int, channels: int) -> bool:
+    return LOWEST_RATE <= rate <= HIGHEST_RATE and 0 < channels <= CHANNELS
+
+
+def _require_sane(name: str, rate: int, channels: int) -> None:
+    if not _sane(rate, channels):
+        raise AudioError(
+            f"{name}: is damaged, its header says {rate:,} Hz and {channels:,} channels, where audio has "
+            f"{LOWEST_RATE:,} to {HIGHEST_RATE:,} Hz and up to {CHANNELS} channels; make it again"
+        )
+
+
+def _require_held(content: Content, found: Layout, seconds: float) -> None:
+    """AudioError where the file ends before its sound does. seconds: what there is of it."""
+    if found.promised:
+        raise _early(content, seconds, seconds * found.promised / max(found.held, 1))
+
+
+def _early(content: Content, seconds: float, whole: float) -> AudioError:
+    return AudioError(f"{content.name}: ends after {seconds:.1f} s of {whole:.1f} s")
