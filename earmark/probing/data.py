@@ -10,16 +10,15 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 import numpy as np
-import soundfile
 from numpy.typing import NDArray
 
 from earmark.audio.clips import Clip, TarMember, shown_clip, tar_members
+from earmark.audio.formats import SUFFIXES
 from earmark.errors import DataError, EarmarkError, Fault, shown_path
 from earmark.probing.labels import Labels, encoded, label_of_cell, label_of_json
 from earmark.probing.layouts import download_command, manifest_of, require_tars, tar_files
 from earmark.probing.tasks import SPLITS, Task
 
-AUDIO = frozenset(name.lower() for name in soundfile.available_formats()) - {"raw"} | {"aif", "oga", "opus"}
 SHOWN = 20  # faults in tar files; the rest are counted
 
 
@@ -176,7 +175,7 @@ def _pairs(task: Task, tar: Path, faults: list[str]) -> Iterator[tuple[TarMember
     notes: dict[str, TarMember] = {}
     for member in members:
         key, _, suffix = member.name.rpartition(".")
-        kind = notes if suffix.lower() == "json" else audio if suffix.lower() in AUDIO else None
+        kind = notes if suffix.lower() == "json" else audio if f".{suffix.lower()}" in SUFFIXES else None
         if kind is None or PurePosixPath(key).name.startswith("."):  # what file managers leave behind
             continue
         if kind.setdefault(key, member) is not member:

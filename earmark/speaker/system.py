@@ -239,9 +239,9 @@ def _no_mean(path: Path) -> FloatArray:
 
 
 def audio_path(root: Path, name: str) -> Path:
-    """Where the audio of an utterance is; lists of TidyVoice leave the `.wav` out."""
+    """Where the audio of an utterance is: as named, if that is a file; lists of TidyVoice leave the `.wav` out."""
     path = root / name
-    return path if path.suffix.lower() in SUFFIXES else path.with_name(f"{path.name}.wav")
+    return path if path.suffix.lower() in SUFFIXES or path.is_file() else path.with_name(f"{path.name}.wav")
 
 
 def scores_of_file(trials: Trials, path: Path) -> Scores:

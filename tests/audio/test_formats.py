@@ -1,0 +1,132 @@
+"""Which files are audio by name, and formats that only the extra's decoder reads."""
+
+import io
+import sys
+import tarfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from earmark.audio.decode import SUFFIXES, AudioError, audio_and_rate, check_audio, decoding_variant, heard, read_audio
+from earmark.errors import MissingError
+from earmark.probing.data import read_data
+from earmark.probing.tasks import tasks
+from earmark.speaker.case.simulate.noise_and_rooms import recordings
+from earmark.speaker.system import audio_path
+from tests.audio.files import by_ffmpeg, encoded, wav
+
+# suffix, container, codec, rate, seconds that the encoder puts around four
+BEYOND = [
+    ("m4a", "ipod", "aac", 16_000, 0.13),
+    ("m4a", "mov", "alac", 44_100, 0.0),
+    ("aac", "adts", "aac", 16_000, 0.13),
+    ("webm", "webm", "libopus", 48_000, 0.03),
+    ("mka", "matroska", "aac", 16_000, 0.13),
+    ("wma", "asf", "wmav2", 44_100, 0.06),
+    ("amr", "amr", "libopencore_amrnb", 8_000, 0.03),
+    ("ac3", "ac3", "ac3", 48_000, 0.04),
+    ("eac3", "eac3", "eac3", 48_000, 0.04),
+    ("wv", "wv", "wavpack", 16_000, 0.0),
+]
+each_beyond = pytest.mark.parametrize(("suffix", "container", "codec", "rate", "around"), BEYOND)
+
+
+def need_av() -> None:
+    pytest.importorskip("av", reason="PyAV is not installed: `uv run --all-extras pytest` brings it")
+
+
+@each_beyond
+def test_what_libsndfile_lacks_is_decoded_by_the_extra(tmp_path, suffix, container, codec, rate, around):
+    need_av()
+    path = tmp_path / f"clip.{suffix}"
+    path.write_bytes(by_ffmpeg(container, codec, rate))
+    found = heard(path, 16_000)
+    assert len(found) / 16_000 == pytest.approx(4.0, abs=around + 1e-3)
+    spectrum = np.abs(np.fft.rfft(found[8000:-8000]))
+    assert np.fft.rfftfreq(len(found) - 16_000, 1 / 16_000)[spectrum.argmax()] == pytest.approx(440, abs=1)
+    assert np.abs(found[8000:-8000]).max() == pytest.approx(16_000 / 32_768, rel=0.1)
+    check_audio(path, 4.0)
+    assert audio_and_rate(path, 16_000)[1] == rate
+    assert decoding_variant(path) != "" and f".{suffix}" in SUFFIXES
+
+
+@each_beyond
+def test_what_the_extra_decodes_is_refused_where_it_is_cut_short(tmp_path, suffix, container, codec, rate, around):
+    need_av()
+    path = tmp_path / f"clip.{suffix}"
+    content = by_ffmpeg(container, codec, rate)
+    path.write_bytes(content[: len(content) // 2 + 7])
+    with pytest.raises(AudioError, match=rf"^clip\.{suffix}: .*(ends after \d\.\d s of 4|damaged or cut short)"):
+        check_audio(path, 4.0)
+
+
+def test_a_format_whose_decoder_is_not_installed_is_named_with_the_command(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "av", None)
+    starts = {
+        "speech.m4a": (b"\0\0\0\x1cftypM4A \0\0\2\0", "MPEG-4 audio"),
+        "speech.aac": (b"\xff\xf1\x60\x40\x40\x9f\xfc\xde", "AAC"),
+        "speech.webm": (b"\x1aE\xdf\xa3\x9fB\x86\x81", "WebM"),
+        "speech.wma": (bytes.fromhex("3026b2758e66cf11a6d900aa0062ce6c"), "Windows Media Audio"),
+        "speech.amr": (b"#!AMR\n", "AMR"),
+        "speech.ac3": (bytes.fromhex("0b7708ce0c402f84"), "AC-3"),
+        "speech.wav": (wav(bytes(800), tag=0x161), "WAV with codec 0x0161"),
+    }
+    for name, (content, kind) in starts.items():
+        (tmp_path / name).write_bytes(content + bytes(500))
+        with pytest.raises(MissingError) as caught:
+            read_audio(tmp_path / name)
+        assert str(caught.value).startswith(f"{name}: ") and kind in str(caught.value)
+        assert str(caught.value).endswith("needs av, which is not installed: `uv run --extra formats SCRIPT.py …`")
+        assert caught.value.exit_code == 2
+
+
+def test_a_file_named_like_a_format_is_what_it_holds(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "av", None)
+    (tmp_path / "clip.m4a").write_bytes(encoded("FLAC"))
+    assert len(read_audio(tmp_path / "clip.m4a")) == 32_000
+
+
+def test_a_sphere_file_compressed_with_shorten_names_the_remedy(tmp_path):
+    content = encoded("NIST", "PCM_16")
+    coded = content.replace(b"sample_coding -s3 pcm", b"sample_coding -s26 pcm,embedded-shorten-v2.00", 1)
+    assert coded != content
+    (tmp_path / "clip.sph").write_bytes(coded)
+    with pytest.raises(AudioError, match=r"^clip\.sph: is a SPHERE file compressed with Shorten.*`sph2pipe -f wav`"):
+        read_audio(tmp_path / "clip.sph")
+
+
+def test_a_name_in_a_list_is_taken_as_it_stands_if_that_file_is_there(tmp_path):
+    for name in ("a.aiff", "b.m4a", "c.caf", "d.SPH"):
+        assert audio_path(tmp_path, name) == tmp_path / name
+    assert audio_path(tmp_path, "spk/de/e.12") == tmp_path / "spk/de/e.12.wav"
+    (tmp_path / "e.mp4").touch()
+    (tmp_path / "f").touch()
+    assert audio_path(tmp_path, "e.mp4") == tmp_path / "e.mp4"
+    assert audio_path(tmp_path, "f") == tmp_path / "f"
+
+
+@pytest.mark.parametrize(
+    ("suffix", "container"), [("aiff", "AIFF"), ("au", "AU"), ("caf", "CAF"), ("w64", "W64"), ("SPH", "NIST")]
+)
+def test_folders_and_tar_files_hold_every_format_alike(tmp_path: Path, suffix: str, container: str):
+    content = encoded(container, "PCM_16")
+    (tmp_path / "noise").mkdir()
+    (tmp_path / f"noise/clip.{suffix}").write_bytes(content)
+    assert recordings(tmp_path / "noise").names == (f"clip.{suffix}",)
+    for split in ("train", "valid", "test"):
+        members = {f"1001_a.{suffix}": content, "1001_a.json": b'{"label": "ANG"}'}
+        members |= {f"1002_b.{suffix}": content, "1002_b.json": b'{"label": "SAD"}'}
+        pack(tmp_path / f"cremad/wds-audio-{split}-0.tar", members)
+    found = read_data(tasks()["cremad"], tmp_path)
+    assert [clip.name for clip in found.clips][:2] == [f"1001_a.{suffix}", f"1002_b.{suffix}"]
+    np.testing.assert_array_equal(read_audio(found.clips[0]), read_audio(tmp_path / f"noise/clip.{suffix}"))
+
+
+def pack(path: Path, members: dict[str, bytes]) -> None:
+    path.parent.mkdir(exist_ok=True)
+    with tarfile.open(path, "w") as tar:
+        for name, content in members.items():
+            info = tarfile.TarInfo(name)
+            info.size = len(content)
+            tar.addfile(info, io.BytesIO(content))
