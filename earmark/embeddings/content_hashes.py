@@ -8,10 +8,14 @@ from pathlib import Path
 from threading import Lock
 
 from earmark.audio.clips import Clip, TarMember, file_stamp
+from earmark.audio.decode import decoding_variant
 from earmark.files.hashing import file_hash
 
 SETTLED = 2.0  # seconds since a file's last change: until then, another change might leave the same time stamp
 WRITTEN_TOGETHER = 512
+# How clips are decoded, apart from their hashes: databases of former releases have those alone, and keep them.
+VARIANTS = "variants (path BLOB PRIMARY KEY, stamp TEXT, variant TEXT)"
+LOOK_UP = "SELECT stamp, hash, variant FROM contents LEFT JOIN variants USING (path, stamp) WHERE path = ?"
 
 
 class ContentHashes:
@@ -23,20 +27,21 @@ class ContentHashes:
 
     def __init__(self, path: Path) -> None:
         self._lock = Lock()
-        self._new: dict[bytes, tuple[str, bytes]] = {}
+        self._new: dict[bytes, tuple[str, bytes, str | None]] = {}
         self._database: sqlite3.Connection | None = None
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             self._database = sqlite3.connect(path, timeout=10, check_same_thread=False)
-            self._database.execute(
-                "CREATE TABLE IF NOT EXISTS contents (path BLOB PRIMARY KEY, stamp TEXT, hash BLOB) WITHOUT ROWID"
-            )
+            for columns in ("contents (path BLOB PRIMARY KEY, stamp TEXT, hash BLOB)", VARIANTS):
+                self._database.execute(f"CREATE TABLE IF NOT EXISTS {columns} WITHOUT ROWID")
         except (sqlite3.Error, OSError):
             self._give_up()
 
     def of(self, clip: Clip) -> str:
         """The sha256 of a clip's bytes, in hexadecimal: the same for a file and for a copy of it inside a tar file.
 
+        Where a clip is not decoded libsndfile's plain way, the hash covers the name of the other way: an embedding made
+        of it before there was that way may be wrong, and is not found again.
         Raises OSError where it cannot be read, AudioError where a tar file ends before its member does.
         """
         path = clip.tar if isinstance(clip, TarMember) else clip
@@ -45,15 +50,18 @@ class ContentHashes:
         stamp = file_stamp(path)
         with self._lock:
             known = self._new.get(name) or self._known(name)
-        if known is not None and known[0] == stamp:
-            return known[1].hex()
-        digest = sha256(clip.read()).digest() if isinstance(clip, TarMember) else bytes.fromhex(file_hash(path))
+        if known is None or known[0] != stamp:
+            digest = sha256(clip.read()).digest() if isinstance(clip, TarMember) else bytes.fromhex(file_hash(path))
+            known = (stamp, digest, None)
+        elif known[2] is not None:
+            return _key(known[1], known[2])
+        digest, variant = known[1], decoding_variant(clip)
         if _settled(path) and file_stamp(path) == stamp:
             with self._lock:
-                self._new[name] = (stamp, digest)
+                self._new[name] = (stamp, digest, variant)
                 if len(self._new) >= WRITTEN_TOGETHER:
                     self._write()
-        return digest.hex()
+        return _key(digest, variant)
 
     def close(self) -> None:
         """Keep what was found for the next time."""
@@ -61,24 +69,26 @@ class ContentHashes:
             self._write()
             self._give_up()
 
-    def _known(self, name: bytes) -> tuple[str, bytes] | None:
+    def _known(self, name: bytes) -> tuple[str, bytes, str | None] | None:
         if self._database is None:
             return None
         try:
-            row = self._database.execute("SELECT stamp, hash FROM contents WHERE path = ?", (name,)).fetchone()
+            row = self._database.execute(LOOK_UP, (name,)).fetchone()
         except sqlite3.Error:
             self._give_up()
             return None
-        return (str(row[0]), bytes(row[1])) if row else None
+        return (str(row[0]), bytes(row[1]), row[2]) if row else None
 
     def _write(self) -> None:
-        rows = [(name, stamp, digest) for name, (stamp, digest) in self._new.items()]
+        rows = [(name, stamp, digest) for name, (stamp, digest, _) in self._new.items()]
+        variants = [(name, stamp, variant) for name, (stamp, _, variant) in self._new.items()]
         self._new.clear()
         if self._database is None or not rows:
             return
         try:
             with self._database:
                 self._database.executemany("INSERT OR REPLACE INTO contents VALUES (?, ?, ?)", rows)
+                self._database.executemany("INSERT OR REPLACE INTO variants VALUES (?, ?, ?)", variants)
         except sqlite3.Error:
             self._give_up()
 
@@ -86,6 +96,10 @@ class ContentHashes:
         if self._database is not None:
             self._database.close()
             self._database = None
+
+
+def _key(digest: bytes, variant: str) -> str:
+    return sha256(digest + variant.encode()).hexdigest() if variant else digest.hex()
 
 
 def _settled(path: Path) -> bool:
