@@ -24,6 +24,7 @@ import torch
 from numpy.typing import NDArray
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+sys.path.remove(str(Path(__file__).resolve().parent))  # its coverage.py is not the module that numba looks for
 
 from earmark import cli
 from earmark.probing.heads.knn import CHOICES_OF_K, SIMILARITIES_AT_ONCE, nearest_classes
@@ -35,11 +36,11 @@ Array = NDArray[Any]
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    return cli.run(tell, argument_parser(), argv)
+    return cli.main(argument_parser(), __file__, argv)
 
 
 def argument_parser() -> ArgumentParser:
-    parser = cli.argument_parser(__doc__ or "")
+    parser = cli.argument_parser(__doc__ or "", measure)
     sizes = {"clips": 20_000, "width": 768, "classes": 50, "frames": 25, "epochs": 10, "batch-size": 32, "rounds": 3}
     for name, size in sizes.items():
         parser.add_argument(f"--{name}", type=cli.positive_int, default=size, help=f"({size:,})")
@@ -49,9 +50,9 @@ def argument_parser() -> ArgumentParser:
     return parser
 
 
-def tell(arguments: Namespace) -> int:
-    x, y = embeddings(arguments, cli.generator(arguments))
-    items = cli.generator(arguments).permutation(len(x))
+def measure(arguments: Namespace, invocation: cli.Invocation) -> int:
+    x, y = embeddings(arguments, invocation.generator())
+    items = invocation.generator().permutation(len(x))
     fold = Fold(0, *np.split(items, [len(x) * 8 // 10, len(x) * 9 // 10]))
     recipe = Recipe("cross_entropy", arguments.classes, arguments.epochs, arguments.batch_size)
     score = selection("accuracy", y)

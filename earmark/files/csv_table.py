@@ -40,8 +40,11 @@ class CsvTable:
             raise DataError({shown_path(self.path): faults}, remedy)
 
 
-def read_csv_table(path: Path) -> CsvTable:
-    """The table in a file. OSError where it cannot be read; whatever else is wrong is among its faults."""
+def read_csv_table(path: Path, *, strict: bool = False, fill: bool = False) -> CsvTable:
+    """The table in a file. OSError where it cannot be read; whatever else is wrong is among its faults.
+
+    strict: quotes that end within a cell, or never, are a fault. fill: a row that ends early has empty cells.
+    """
     content = path.read_bytes()
     try:
         text = content.decode("utf-16" if content[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig")
@@ -50,7 +53,7 @@ def read_csv_table(path: Path) -> CsvTable:
         problem = f"byte 0x{content[error.start]:02x} is not UTF-8; save the file as CSV UTF-8"
         return CsvTable(path, faults=[Fault(line, "", problem)])
     separator = max(SEPARATORS, key=text.partition("\n")[0].count)
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator)
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator, strict=strict)
     table = CsvTable(path)
     line = 1
     try:
@@ -61,7 +64,10 @@ def read_csv_table(path: Path) -> CsvTable:
                 continue
             if not table.columns:
                 table.columns.extend(cells)
-            elif len(cells) < len(table.columns) or any(cells[len(table.columns) :]):
+                continue
+            if fill:
+                cells += [""] * (len(table.columns) - len(cells))
+            if len(cells) < len(table.columns) or any(cells[len(table.columns) :]):
                 problem = f"has {len(cells)} values where the header has {len(table.columns)} columns"
                 table.faults.append(Fault(first, "", problem))
             else:
