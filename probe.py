@@ -19,28 +19,63 @@ stop the others.
 
 import os
 import sys
-from argparse import ArgumentParser, ArgumentTypeError
+from argparse import ArgumentParser, ArgumentTypeError, Namespace
 from collections.abc import Sequence
 from pathlib import Path
 
 from earmark import cli
-from earmark.models.encoders.conformance.runner import LONGEST
-from earmark.models.http import TOKEN_VARIABLE
-from earmark.probing.commands import tell_check, tell_download, tell_list
-from earmark.probing.downloads import ZENODO
-from earmark.probing.heads.llm_asr import PUBLISHED_MODEL
-from earmark.probing.run import tell_run
+from earmark.probing.options import (
+    BOTH,
+    KNN,
+    LINEAR,
+    PUBLISHED_LANGUAGE_MODEL,
+    STRICT,
+    XARES,
+    ZENODO,
+    CheckOptions,
+    DownloadOptions,
+    ListOptions,
+    RunOptions,
+)
 
 DEMO = Path(__file__).resolve().parent / "dataset/speaker-demo/tasks"
 DEMO_TASKS = ("voice", "language", "tempo")
 COMMANDS = ("run", "check", "list", "download")
+TOKEN_VARIABLE = "EARMARK_API_KEY"  # holds the bearer token of a server, if there is one
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     words = list(sys.argv[1:] if argv is None else argv)
     if asked_for(words) not in {*COMMANDS, "-h", "--help", "--version"}:
         words = ["run", *words]
-    return cli.run(lambda arguments: arguments.tell(arguments), argument_parser(), words)
+    return cli.main(argument_parser(), __file__, words)
+
+
+# What computes waits until the flags are right: help and errors of usage come at once.
+
+
+def run(arguments: Namespace, invocation: cli.Invocation) -> int:
+    from earmark.probing.run import run_probes
+
+    return run_probes(cli.options(RunOptions, arguments, token=os.environ.get(TOKEN_VARIABLE)), invocation)
+
+
+def check(arguments: Namespace, invocation: cli.Invocation) -> int:
+    from earmark.probing.commands import run_check
+
+    return run_check(cli.options(CheckOptions, arguments, token=os.environ.get(TOKEN_VARIABLE)), invocation)
+
+
+def list_tasks(arguments: Namespace, invocation: cli.Invocation) -> int:
+    from earmark.probing.commands import run_list
+
+    return run_list(cli.options(ListOptions, arguments), invocation)
+
+
+def download(arguments: Namespace, invocation: cli.Invocation) -> int:
+    from earmark.probing.commands import run_download
+
+    return run_download(cli.options(DownloadOptions, arguments), invocation)
 
 
 def asked_for(words: Sequence[str]) -> str:
@@ -53,47 +88,51 @@ def asked_for(words: Sequence[str]) -> str:
 
 def argument_parser() -> ArgumentParser:
     parser = cli.argument_parser(__doc__ or "")
-    parser.set_defaults(script=Path(__file__), token=os.environ.get(TOKEN_VARIABLE), embeddings=None)
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
-    run = cli.subcommand(commands, "run", tell_run, "probe an encoder; what happens without a command")
-    run.add_argument(
-        "--encoder", default="logmel", metavar="SPEC", help="logmel, FILE.py, onnx:FILE, hf:ID, … (logmel)"
-    )
-    run.add_argument("--embeddings", metavar="FILE", help="made elsewhere: .npz, .npy with ids, .scp, .parquet")
-    run.add_argument("--tasks", nargs="+", metavar="TASK", default=[f"{DEMO}/{name}.toml" for name in DEMO_TASKS],
-                     help="names, all, or FILE.toml (the three demo tasks)")  # fmt: skip
-    run.add_argument("--data-root", type=Path, default=Path("data"), metavar="DIR", help="<DIR>/<task>/… (data)")
-    run.add_argument("--track", choices=["linear", "knn", "both"], default="both", help="(both)")
-    run.add_argument("--protocol", choices=["xares", "strict", "both"], default="both", help="(both)")
-    run.add_argument("--seeds", type=cli.positive_int, default=3, metavar="N", help="of the strict protocol (3)")
-    run.add_argument("--layers", type=layers, metavar="all|last|0,6,12", help="score layers by themselves (last)")
-    run.add_argument("--shots", type=cli.positive_int, metavar="K", help="train on K clips of each class, ten draws")
-    run.add_argument("--bootstrap", type=cli.natural_int, default=1000, metavar="N", help="replicates (1000)")
-    run.add_argument("--allow-missing", action="store_true", help="leave unreadable clips out, and count them")
-    run.add_argument("--jobs", type=cli.positive_int, default=1, metavar="N", help="tasks at a time (1)")
-    run.add_argument("--batch-size", type=cli.positive_int, default=16, metavar="N", help="clips embedded together")
-    run.add_argument("--store", type=Path, default=Path("benchmark_outputs/embeddings"), help="embeddings so far")
-    run.add_argument(
-        "--language-model", default=PUBLISHED_MODEL, metavar="ID", help=f"for asr, xares ({PUBLISHED_MODEL})"
-    )
-    run.add_argument("--tokenizer", metavar="ID", help="for retrieval (words of the training captions)")
-    run.add_argument("--name", help="of the encoder in reports (its own)")
-    run.add_argument(
-        "--output-dir", type=Path, default=Path("benchmark_outputs/probe"), help="a folder for each encoder"
-    )
-    add_device(run)
-    check = cli.subcommand(commands, "check", tell_check, "whether an encoder keeps what X-ARES asks, and more")
-    check.add_argument("encoder", metavar="SPEC", help="FILE.py, hf:ID, onnx:FILE, logmel, …")
-    check.add_argument("--longest", type=cli.positive_float, default=LONGEST, metavar="SECONDS", help="(10 minutes)")
-    add_device(check)
-    listed = cli.subcommand(commands, "list", tell_list, "the tasks, and whether their data are here")
+    add_run(cli.subcommand(commands, "run", run, "probe an encoder; what happens without a command"))
+    checks = cli.subcommand(commands, "check", check, "whether an encoder keeps what X-ARES asks, and more")
+    checks.add_argument("encoder", metavar="SPEC", help="FILE.py, hf:ID, onnx:FILE, logmel, …")
+    checks.add_argument("--longest", type=cli.positive_float, metavar="SECONDS", help="(10 minutes)")
+    add_device(checks)
+    listed = cli.subcommand(commands, "list", list_tasks, "the tasks, and whether their data are here")
     listed.add_argument("tasks", nargs="*", metavar="TASK")
     listed.add_argument("--data-root", type=Path, default=Path("data"), metavar="DIR")
-    fetched = cli.subcommand(commands, "download", tell_download, "data of tasks from their Zenodo records")
+    fetched = cli.subcommand(commands, "download", download, "data of tasks from their Zenodo records")
     fetched.add_argument("tasks", nargs="+", metavar="TASK")
     fetched.add_argument("--data-root", type=Path, default=Path("data"), metavar="DIR")
     fetched.add_argument("--zenodo", default=ZENODO, metavar="URL", help=f"({ZENODO})")
     return parser
+
+
+def add_run(parser: ArgumentParser) -> None:
+    """Flags of `run`."""
+    parser.add_argument(
+        "--encoder", default="logmel", metavar="SPEC", help="logmel, FILE.py, onnx:FILE, hf:ID, … (logmel)"
+    )
+    parser.add_argument("--embeddings", metavar="FILE", help="made elsewhere: .npz, .npy with ids, .scp, .parquet")
+    parser.add_argument("--tasks", nargs="+", metavar="TASK", default=[f"{DEMO}/{name}.toml" for name in DEMO_TASKS],
+                        help="names, all, or FILE.toml (the three demo tasks)")  # fmt: skip
+    parser.add_argument("--data-root", type=Path, default=Path("data"), metavar="DIR", help="<DIR>/<task>/… (data)")
+    parser.add_argument("--track", choices=[LINEAR, KNN, BOTH], default=BOTH, help="(both)")
+    parser.add_argument("--protocol", choices=[XARES, STRICT, BOTH], default=BOTH, help="(both)")
+    parser.add_argument("--seeds", type=cli.positive_int, default=3, metavar="N", help="of the strict protocol (3)")
+    parser.add_argument("--layers", type=layers, metavar="all|last|0,6,12", help="score layers by themselves (last)")
+    parser.add_argument("--shots", type=cli.positive_int, metavar="K", help="train on K clips of each class, ten draws")
+    parser.add_argument("--bootstrap", type=cli.natural_int, default=1000, metavar="N", help="replicates (1000)")
+    parser.add_argument("--allow-missing", action="store_true", help="leave unreadable clips out, and count them")
+    parser.add_argument("--jobs", type=cli.positive_int, default=1, metavar="N", help="tasks at a time (1)")
+    parser.add_argument("--batch-size", type=cli.positive_int, default=16, metavar="N", help="clips embedded together")
+    parser.add_argument("--store", type=Path, default=Path("benchmark_outputs/embeddings"), help="embeddings so far")
+    parser.add_argument(
+        "--language-model", default=PUBLISHED_LANGUAGE_MODEL, metavar="ID",
+        help=f"for asr, xares ({PUBLISHED_LANGUAGE_MODEL})",
+    )  # fmt: skip
+    parser.add_argument("--tokenizer", metavar="ID", help="for retrieval (words of the training captions)")
+    parser.add_argument("--name", help="of the encoder in reports (its own)")
+    parser.add_argument(
+        "--output-dir", type=Path, default=Path("benchmark_outputs/probe"), help="a folder for each encoder"
+    )
+    add_device(parser)
 
 
 def add_device(parser: ArgumentParser) -> None:

@@ -79,7 +79,7 @@ def test_no_document_or_code_names_this_machine_or_a_download_host():
 
 
 def test_tasks_that_documents_name_exist():
-    from earmark.probing.tasks import tasks
+    from earmark.probing.xares import tasks
 
     text = README + (ROOT / "probe.py").read_text(encoding="utf-8")
     named = re.findall(r"(?:--tasks|probe\.py download) ((?:\w+(?:\.toml)? )+)", text)

@@ -9,7 +9,6 @@ import subprocess
 import sys
 import tarfile
 import time
-from argparse import Namespace
 from dataclasses import replace
 from pathlib import Path
 
@@ -21,14 +20,18 @@ import soundfile
 pytest.importorskip("torch", reason="the extra `torch` is not installed")
 
 import probe
+from earmark.cli import Invocation
+from earmark.models.encoders.options import EncoderOptions
 from earmark.models.encoders.registry import load_encoder
-from earmark.probing import probe as probing
 from earmark.probing import run as probe_run
-from earmark.probing.jobs import Job, failed, with_known
-from earmark.probing.schema import ProbeSummary
+from earmark.probing import task_types
+from earmark.probing.jobs import Job
+from earmark.probing.layouts import locate
+from earmark.probing.options import ProbeSettings, RunOptions
+from earmark.probing.outcome import TaskOutcome, known_outcome
+from earmark.probing.schema import ClassTable, Failure, ProbeSummary
 from earmark.probing.task_files import read_task_file
-from earmark.probing.tasks import tasks
-from earmark.probing.tracks import Settings
+from earmark.probing.xares import tasks
 from earmark.report.schema import read_summary
 from tests.conftest import ROOT
 from tests.file_server import file_server
@@ -164,6 +167,8 @@ def test_every_type_of_task_is_scored_by_both_protocols(everything):
     expected = {(t, p, m) for t, listed in metrics.items() for m in listed for p in ("xares", "strict")}
     assert linear == expected
     assert {task for task, track, *_ in found if track == "knn"} == {"esc50", "asvspoof2015"}
+    crops = {(row["task"], row["protocol"]) for row in summary(everything)["scores"] if row["counts"] != "clips"}
+    assert crops == {("fsd50k", "xares")}  # the only one whose clips are cut
     for (*_, metric, _), score in found.items():
         assert score["value"] is not None and score["low"] <= score["high"]
         assert 0 <= score["value"] <= (1 if metric not in ("mse", "mae") else 100)
@@ -190,9 +195,9 @@ def test_all_files_are_written_and_none_holds_a_path_of_this_machine(everything)
     assert [name for name, path in files.items() if str(everything.parents[1]).encode() in path.read_bytes()] == []
     table = pd.read_csv(files["scores.csv"])
     assert len(table) == len(values(everything))
-    assert list(table)[:12] == [
-        *("task", "formal_name", "domain", "track", "protocol", "metric", "score", "low", "high", "n_test", "weight"),
-        "folds",
+    assert list(table) == [
+        *("task", "formal_name", "domain", "track", "protocol", "metric", "score", "low", "high", "n_test", "counts"),
+        *("weight", "folds", "n_heads", "seconds", "layer", "shots", "chosen"),
     ]
     told = pd.read_csv(files["predictions/esc50_linear_strict.csv"], dtype=str)
     assert len(told) == 30 and set(told["label"]) == {"3", "7", "20"} and set(told["fold"]) == set("12345")
@@ -231,6 +236,7 @@ def test_speech_is_recognised_by_a_linear_head_and_through_a_language_model(tmp_
         told = pd.read_csv(folder / f"predictions/words_linear_{protocol}.csv", keep_default_na=False)
         assert sorted(set(told["label"])) == ["high high", "low low", "mid mid"] and len(told) == 6
     (published,) = (row for row in summary(folder)["scores"] if row["protocol"] == "xares")
+    assert (published["n_test"], published["counts"]) == (6, "utterances")
     assert re.fullmatch(r"tiny-qwen2(; [1-6] of 6 transcripts cut at the length limit)?", published["chosen"])
     assert str(tmp_path) not in "".join(path.read_text() for path in folder.rglob("*.*") if path.is_file())
 
@@ -362,7 +368,7 @@ def test_one_track_and_one_protocol(tmp_path):
 def test_few_shots_are_ten_draws(tmp_path):
     folder = run(tmp_path, listed(tmp_path, "one"), flags=["--shots", "2"])
     rows = summary(folder)["scores"]
-    assert [(row["track"], row["protocol"], row["seeds"], row["shots"]) for row in rows] == [
+    assert [(row["track"], row["protocol"], row["n_heads"], row["shots"]) for row in rows] == [
         ("linear", "strict", 10, 2), ("knn", "strict", 10, 2),
     ]  # fmt: skip
     assert "**2 shots**" in (folder / "report.md").read_text()
@@ -687,7 +693,7 @@ def test_a_manifest_that_is_no_text_fails_its_task_alone(tmp_path):
     broken, good = listed(tmp_path, "broken"), listed(tmp_path, "good")
     (tmp_path / "broken.csv").write_bytes(b"path,label,split\n\xff\xfe\xfa,a,train\n")
     folder = run(tmp_path, broken, good, code=1, flags=["--track", "knn"])
-    assert "is not a CSV in UTF-8" in errors(folder)["broken"]
+    assert "line 2: byte 0xff is not UTF-8; save the file as CSV UTF-8" in errors(folder)["broken"]
     assert {task for task, *_ in values(folder)} == {"good"}
 
 
@@ -806,7 +812,8 @@ def test_without_torch_neighbours_work_and_linear_heads_say_what_they_need(tmp_p
     assert len(values(tmp_path / "knn/logmel")) == 2
     refused = without_torch("linear")
     assert refused.returncode == 2
-    assert f"need {library}: `uv run --extra torch probe.py" in refused.stderr and "Traceback" not in refused.stderr
+    told = f"A linear probe needs {library}, which is not installed: `uv run --extra torch probe.py …`"
+    assert told in refused.stderr and "Traceback" not in refused.stderr
     assert not (tmp_path / "linear").exists()
     done = without_torch("linear", "--shots", "2")  # such a head is fitted by scipy
     assert done.returncode == 0, done.stderr
@@ -828,17 +835,35 @@ def test_what_one_protocol_cannot_score_the_other_keeps(tmp_path):
     known = json.loads((folder / "tasks/words.json").read_text())
     run(tmp_path, task, code=1, flags=["--track", "linear", "--language-model", str(tmp_path / "no")])
     again = json.loads((folder / "tasks/words.json").read_text())  # what failed is tried again, and it alone
-    assert again == known and again["rows"][0]["seconds"] == known["rows"][0]["seconds"]
+    assert again == known and again["scores"][0]["seconds"] == known["scores"][0]["seconds"]
     assert [path.name for path in (folder / "predictions").iterdir()] == ["words_linear_strict.csv"]
 
 
 def test_what_is_known_stays_when_a_retry_fails_as_a_whole(tmp_path):
-    known = {**failed("kNN"), "rows": [{"track": "linear"}], "predictions": ["one_linear_strict.csv"]}
-    job = Job(tasks()["esc50"], Settings(), tmp_path, tmp_path, "key", Namespace(), known)
-    told = with_known(job, failed("no audio"))
-    assert told["rows"] == known["rows"] and told["predictions"] == known["predictions"]
-    assert [one["error"] for one in told["failed"]] == ["kNN", "no audio"]
-    assert with_known(replace(job, known=None), failed("no audio")) == failed("no audio")
+    table = ClassTable(track="linear", protocol="strict", rows=[])
+    known = TaskOutcome(classes=[table], failed=[Failure(error="kNN")], predictions=["one_linear_strict.csv"])
+    options = RunOptions(EncoderOptions(), (), tmp_path, tmp_path)
+    located = locate(tasks()["esc50"], tmp_path)
+    job = Job(located, ProbeSettings(), options, Invocation(tmp_path), tmp_path, "key", known)
+    later = job.failed("no audio")
+    assert later.classes == known.classes and later.predictions == known.predictions
+    assert [one.error for one in later.failed] == ["kNN", "no audio"]
+    assert replace(job, known=None).failed("no audio") == TaskOutcome.failure("no audio")
+
+
+def test_a_task_file_of_an_earlier_release_is_none(tmp_path):
+    folder = run(tmp_path, listed(tmp_path, "one"), flags=["--track", "knn"])
+    first, file = outcome(folder), folder / "tasks/one.json"
+    kept = json.loads(file.read_text())
+    assert known_outcome(folder, "one", kept["key"]) is not None
+    earlier = {
+        "key": kept["key"], "rows": [], "classes": [], "confusions": [], "left_out": {}, "predictions": [],
+        "failed": [{"error": "x", "missing": False, "again": True}], "shared_sources": None,
+    }  # fmt: skip
+    file.write_text(json.dumps(earlier))
+    assert known_outcome(folder, "one", kept["key"]) is None
+    run(tmp_path, tmp_path / "one.toml", flags=["--track", "knn"])
+    assert outcome(folder) == first
 
 
 def test_an_accident_in_one_track_and_a_table_that_cannot_be_written_cost_no_more_than_that(tmp_path, monkeypatch):
@@ -854,7 +879,7 @@ def test_an_accident_in_one_track_and_a_table_that_cannot_be_written_cost_no_mor
         raise RuntimeError("CUDA out of memory")
 
     with monkeypatch.context() as patch:
-        patch.setattr(probing, "linear", without_memory)
+        patch.setattr(task_types, "linear_heads", without_memory)
         run(tmp_path, one, two, code=1)
     assert set(values(folder)) == {("one", "knn", protocol, "accuracy", None) for protocol in ("xares", "strict")}
     told = {(row["task"], row["track"]): row["error"] for row in summary(folder)["failed"]}
@@ -873,10 +898,10 @@ def test_keys_see_the_preprocessing_and_a_tokenizers_files(tmp_path, monkeypatch
     words = tmp_path / "words"
     words.mkdir()
     (words / "tokenizer.json").write_text("{}")
-    encoder, asked = load_encoder("logmel"), Namespace(allow_missing=False, data_root=tmp_path)
+    encoder, asked = load_encoder("logmel"), ProbeSettings(tokenizer=str(words))
 
     def key():
-        return probe_run.key_of(task, Settings(tokenizer=str(words)), encoder, asked)
+        return probe_run.key_of(locate(task, tmp_path), asked, encoder, False)
 
     keys = [key(), key()]
     (words / "tokenizer.json").write_text("{ }")

@@ -12,7 +12,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-BoolArray = NDArray[np.bool_]
+FloatArray = NDArray[np.float64]
 
 AVERAGES = ("macro", "micro")
 ROUNDING = 1e-6  # of a frame: 0.3 s / 0.1 s is 2.9999999999999996
@@ -93,6 +93,26 @@ def segment_maxima(
     return maxima[within < np.repeat(segments_of(lengths, size, whole=whole), segments)]
 
 
+def segment_counts(predicted: ArrayLike, reference: ArrayLike, average: Literal["macro", "micro"] | str) -> FloatArray:
+    """What each segment adds to an F1: for each label its true positives, then for each what counts as 2 tp + fp + fn.
+
+    predicted, reference: (segments, C) booleans or 0/1; returns (segments, 2C), or for micro (segments, 2), the sums
+    over labels.
+    """
+    said, true = np.asarray(predicted).astype(float), np.asarray(reference).astype(float)
+    if said.shape != true.shape or said.ndim != 2:
+        raise ValueError(f"predicted {said.shape} and reference {true.shape} must both be (segments, labels)")
+    if average not in AVERAGES:
+        raise ValueError(f"average {average!r} is not one of {', '.join(AVERAGES)}")
+    parts = [said * true, said + true]
+    return np.concatenate([part.sum(axis=1, keepdims=True) for part in parts] if average == "micro" else parts, axis=1)
+
+
+def f1_scores(hits: FloatArray, claims: FloatArray) -> FloatArray:
+    """F1 of sums of `segment_counts`, 2 hits / claims; 0 where nothing occurs and nothing is predicted."""
+    return np.divide(2 * hits, claims, out=np.zeros_like(hits), where=claims > 0)
+
+
 def segment_f1(predicted: ArrayLike, reference: ArrayLike, average: Literal["macro", "micro"] | str = "macro") -> float:
     """F1 = 2 tp / (2 tp + fp + fn) of decisions on segments.
 
@@ -104,16 +124,9 @@ def segment_f1(predicted: ArrayLike, reference: ArrayLike, average: Literal["mac
     >>> segment_f1([[1, 0], [1, 1]], [[1, 0], [0, 1]], "micro")
     0.8
     """
-    said, true = np.asarray(predicted).astype(bool), np.asarray(reference).astype(bool)
-    if said.shape != true.shape or said.ndim != 2:
-        raise ValueError(f"predicted {said.shape} and reference {true.shape} must both be (segments, labels)")
-    if average not in AVERAGES:
-        raise ValueError(f"average {average!r} is not one of {', '.join(AVERAGES)}")
-    hits, claims = (said & true).sum(axis=0), said.sum(axis=0) + true.sum(axis=0)
-    if average == "micro":
-        hits, claims = hits.sum(keepdims=True), claims.sum(keepdims=True)
-    f1 = np.divide(2 * hits, claims, out=np.zeros(len(hits)), where=claims > 0)
-    return float(f1.mean()) if len(f1) else float("nan")
+    hits, claims = np.split(segment_counts(predicted, reference, average).sum(axis=0), 2)
+    no_label = np.shape(predicted)[1:] == (0,)
+    return float("nan") if no_label else float(f1_scores(hits, claims).mean())
 
 
 def _positive(value: float, name: str) -> None:

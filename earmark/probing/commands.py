@@ -1,34 +1,33 @@
 """`probe.py check`, `list` and `download`: an encoder's promises, the tasks, their data."""
 
-from argparse import Namespace
 from dataclasses import astuple
 
 from earmark import cli
+from earmark.cli import Invocation
 from earmark.errors import EarmarkError, shown_path
 from earmark.files.download import RemoteFile
-from earmark.models.encoders.conformance.runner import HEADERS, PROMISES, check
+from earmark.models.encoders.conformance.runner import HEADERS, LONGEST, PROMISES, check
 from earmark.models.encoders.from_options import loaded_encoder
-from earmark.models.encoders.options import EncoderOptions
 from earmark.probing.downloads import download_task, record_files
-from earmark.probing.layouts import status
+from earmark.probing.layouts import locate
+from earmark.probing.options import CheckOptions, DownloadOptions, ListOptions
 from earmark.probing.task_files import chosen
-from earmark.probing.tasks import tasks
+from earmark.probing.xares import tasks
 from earmark.report.tables import to_markdown
 
 PASSED = {True: "pass", False: "FAIL", None: "–"}
 
 
-def tell_check(arguments: Namespace) -> int:
+def run_check(options: CheckOptions, invocation: Invocation) -> int:
     """Every check of an encoder as a table; 1 where one fails."""
+    model = options.model
     found = check(
-        loaded_encoder(cli.options(EncoderOptions, arguments))
-        if arguments.encoder.startswith("http")
-        else arguments.encoder,
-        device=arguments.device,
-        dtype=arguments.dtype,
-        longest_seconds=arguments.longest,
+        loaded_encoder(model) if model.spec.startswith("http") else model.spec,
+        device=model.device,
+        dtype=model.dtype,
+        longest_seconds=options.longest or LONGEST,
     )
-    bar = cli.progress(found, arguments, total=len(PROMISES), what="checks", unit="check")
+    bar = invocation.progress(found, total=len(PROMISES), what="checks", unit="check")
     rows = [[PASSED[cell] if i == 1 else cell for i, cell in enumerate(astuple(one))] for one in bar]
     failed = sum(row[1] == PASSED[False] for row in rows)
     cli.show(to_markdown(list(HEADERS), rows))
@@ -36,48 +35,38 @@ def tell_check(arguments: Namespace) -> int:
     return cli.FAILED if failed else cli.COMPLETE
 
 
-def tell_list(arguments: Namespace) -> int:
+def run_list(options: ListOptions, invocation: Invocation) -> int:
     """The tasks, and whether their data are here."""
-    known = chosen(arguments.tasks) if arguments.tasks else list(tasks().values())
     rows = []
-    for task in known:
-        there = status(task, arguments.data_root)
-        size = "–" if not there.size else f"{there.size / 1e6:,.0f} MB"
+    for task in chosen(options.tasks) if options.tasks else tasks().values():
+        located = locate(task, options.data_root)
+        size = "–" if not located.size else f"{located.size / 1e6:,.0f} MB"
         tracks = "linear, kNN" if task.knn else "linear"
-        rows.append([task.name, task.formal_name, task.domain, task.type, task.metric, tracks, there.state, size])
-    headers = [
-        "task",
-        "name",
-        "domain",
-        "type",
-        "metric",
-        "tracks",
-        f"data in {shown_path(arguments.data_root)}",
-        "size",
-    ]
-    cli.show(to_markdown(headers, rows))
+        rows.append([task.name, task.formal_name, task.domain, task.type, task.metric, tracks, located.state, size])
+    where = f"data in {shown_path(options.data_root)}"
+    cli.show(to_markdown(["task", "name", "domain", "type", "metric", "tracks", where, "size"], rows))
     return cli.COMPLETE
 
 
-def tell_download(arguments: Namespace) -> int:
+def run_download(options: DownloadOptions, invocation: Invocation) -> int:
     """Every task that is asked for; one that fails does not stop the others. Of `all`, those that have a record.
 
     EarmarkError with what failed, at the end.
     """
     failed: list[str] = []
-    for task in chosen(arguments.tasks):
-        if "all" in arguments.tasks and task.name not in arguments.tasks and not task.zenodo:
+    for task in chosen(options.tasks):
+        if "all" in options.tasks and task.name not in options.tasks and not task.zenodo:
             cli.show(f"{task.name}: left out; it has no public record")
             continue
         try:
-            total = sum(file.size or 0 for file in record_files(task, arguments.zenodo))
-            with cli.bytes_bar(arguments, total=total, what=task.name) as bar:
+            total = sum(file.size or 0 for file in record_files(task, options.zenodo))
+            with invocation.bytes_bar(total=total, what=task.name) as bar:
 
                 def advance(_: RemoteFile, n: int) -> None:
                     bar.update(n)
 
-                made = download_task(task, arguments.data_root, base=arguments.zenodo, on_bytes=advance)
-            cli.show(f"{task.name}: {len(made):,} files in {shown_path(arguments.data_root / task.name)}/")
+                made = download_task(task, options.data_root, base=options.zenodo, on_bytes=advance)
+            cli.show(f"{task.name}: {len(made):,} files in {shown_path(options.data_root / task.name)}/")
         except EarmarkError as error:
             failed.append(f"{task.name}: {str(error).removeprefix(f'{task.name}: ')}")
     if failed:

@@ -7,9 +7,10 @@ from pathlib import Path
 from earmark.errors import MissingError
 from earmark.files.archives import unpack
 from earmark.files.download import RemoteFile, fetch, zenodo_files
-from earmark.probing.tasks import Task, tasks
+from earmark.probing.options import ZENODO
+from earmark.probing.tasks import Task
+from earmark.probing.xares import tasks
 
-ZENODO = "https://zenodo.org"
 PACKED = (".zip", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz")  # a plain .tar is the data itself
 
 

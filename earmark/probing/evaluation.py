@@ -1,14 +1,16 @@
-"""What answers on test clips amount to: the task's metrics with intervals.
+"""What predictions on test items amount to: the task's metrics with intervals.
 
-Answers of several heads (seeds, or draws of few-shot training) on the same clips: a metric is computed for each of
-them, and its mean is the score. Clips are resampled in groups of one source. Draws add their own variance: the interval
+Predictions of several heads (seeds, or draws of few-shot training) on the same items: a metric is computed for each of
+them, and its mean is the score. Items are resampled in groups of one source. Draws add their own variance: the interval
 of few-shot training is about other draws from the same training clips and other test sources.
+
+A metric is a row of METRICS: what it is computed from, how, and what is to know about it.
 """
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import Any
+from typing import Any, Generic, Self, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,66 +21,150 @@ from earmark.metrics.detection import SortedTrials, equal_error_rate, roc
 from earmark.metrics.estimate import Estimate
 from earmark.metrics.intervals import COST, SHARE, Range, interval
 from earmark.metrics.retrieval import mean_recall_at_1
-from earmark.metrics.sound_events import segment_maxima, segments_of
+from earmark.metrics.sound_events import f1_scores, segment_counts, segment_maxima, segments_of
 from earmark.metrics.word_error_rate import word_errors, words_right
 from earmark.probing.recall import influences
 
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
+BoolArray = NDArray[np.bool_]
 
 CHUNK_VALUES = 20_000_000  # replicates × items worked on at once
-COSTS = frozenset({"mse", "mae"})  # without an upper bound
 OF_FOLDS = "the sources tested here also train the heads of other folds, which the interval leaves out"
 
 
 @dataclass(frozen=True)
-class Answers:
-    """What heads answered, one entry of each list for each head.
+class Predictions:
+    """What heads predicted for n test items, an entry of `outputs` for each head.
 
-    group: (n,) the source of each scored item; fold: (n,). labels: (n,) classes, (n, C) 0/1, (n, k) numbers, (T, C)
-    frames, or references; outputs: for each head (n, C) or (T, C) logits or numbers, (n, m) similarities of clips and
-    captions, or hypotheses. classes: for each head (n,) the class it names, of clip tasks. edges: (n + 1,) where the
-    items' frames begin. segment_frames, whole_segments: of frame tasks. owner: (m,) the clip of each caption.
-    left_out: what training went without, and how many.
+    group: (n,) the source of each item; fold: (n,). labels: (n, C) 0/1, (n, k) numbers, or n references. outputs: for
+    each head as many logits or numbers, or n hypotheses. by_fold: the score is the mean of the folds' scores, as
+    published. draws: heads are draws of few-shot training. left_out: what training went without, and how many.
     """
 
     group: Sequence[str]
     fold: IntArray
     labels: Any
     outputs: list[Any] = field(default_factory=list)
-    classes: list[IntArray] = field(default_factory=list)
-    edges: IntArray | None = None
-    segment_frames: int = 1
-    whole_segments: bool = False
-    owner: IntArray | None = None
-    by_fold: bool = False  # the score is the mean of the folds' scores, as published
-    draws: bool = False
-    left_out: dict[str, int] = field(default_factory=dict)
+    by_fold: bool = field(default=False, kw_only=True)
+    draws: bool = field(default=False, kw_only=True)
+    left_out: dict[str, int] = field(default_factory=dict, kw_only=True)
 
     @property
     def n(self) -> int:
         """Scored items: clips, or crops where each stands for itself."""
         return len(self.group)
 
+    @property
+    def n_heads(self) -> int:
+        """How many heads predicted."""
+        return len(self.outputs)
 
+    def part(self, items: BoolArray) -> Self:
+        """Some of the items."""
+        return replace(
+            self,
+            group=[group for group, kept in zip(self.group, items, strict=True) if kept],
+            fold=self.fold[items],
+            **self._part_of_values(items),
+        )
+
+    def _part_of_values(self, items: BoolArray) -> dict[str, Any]:
+        return {"labels": self.labels[items], "outputs": [each[items] for each in self.outputs]}
+
+
+@dataclass(frozen=True)
+class ClassPredictions(Predictions):
+    """One class for each item. labels: (n,) classes; classes: for each head (n,); outputs: (n, C) logits, or none."""
+
+    classes: list[IntArray] = field(default_factory=list)
+
+    @property
+    def n_heads(self) -> int:
+        """How many heads, or ways of asking neighbours."""
+        return len(self.classes)
+
+    def _part_of_values(self, items: BoolArray) -> dict[str, Any]:
+        outputs, classes = ([each[items] for each in values] for values in (self.outputs, self.classes))
+        return {"labels": self.labels[items], "outputs": outputs, "classes": classes}
+
+
+@dataclass(frozen=True)
+class FramePredictions(Predictions):
+    """Clips by their frames. labels: (T,) classes, −1 for none, or (T, C) 0/1; outputs: for each head (T, C) logits.
+
+    edges: (n + 1,) where the items' frames begin. segment_frames, whole_segments: what sound events are scored over.
+    """
+
+    edges: IntArray = field(kw_only=True)
+    segment_frames: int = 1
+    whole_segments: bool = False
+
+    def by_clip(self, of_frames: FloatArray) -> FloatArray:
+        """Sums over each clip's frames."""
+        return _sums_between(of_frames, self.edges)
+
+    def present(self, frames: NDArray[Any]) -> FloatArray:
+        """0/1 of each segment and label, of frames (T, C) whose numbers above 0 are a yes."""
+        whole = self.whole_segments
+        return segment_maxima(frames > 0, self.segment_frames, self.edges, whole=whole).astype(float)
+
+    def labelled(self) -> tuple[IntArray, list[IntArray]]:
+        """The class of every frame that has one, and what each head says it is."""
+        known = self.labels >= 0
+        return self.labels[known], [each.argmax(axis=1)[known] for each in self.outputs]
+
+    def _part_of_values(self, items: BoolArray) -> dict[str, Any]:
+        lengths = np.diff(self.edges)
+        edges = np.concatenate([[0], np.cumsum(lengths[items])])
+        return {**super()._part_of_values(np.repeat(items, lengths)), "edges": edges}
+
+
+@dataclass(frozen=True)
+class CaptionPredictions(Predictions):
+    """Clips and captions. outputs: for each head (n, m) similarities; owner: (m,) the clip of each caption."""
+
+    owner: IntArray = field(kw_only=True)
+
+
+P = TypeVar("P", bound=Predictions)
 Values = tuple[FloatArray, FloatArray]  # of every head: (heads,), and of every replicate: (replicates, heads)
-Metric = Callable[[Answers, Bootstrap], Values]
 
 
-def score(metric: str, answers: Answers, replicates: int, rng: np.random.Generator) -> Estimate:
-    """The metric of the answers, mean over heads, with its interval.
+def _all(predictions: Predictions, bootstrap: Bootstrap) -> Units:
+    return bootstrap.units
+
+
+@dataclass(frozen=True)
+class Metric(Generic[P]):
+    """needs: the predictions it is computed from. values: those that it can take. units: the sources that decide how
+    well it is known, where these are not all.
+    """
+
+    needs: type[P]
+    compute: Callable[[P, Bootstrap], Values]
+    lower_is_better: bool = False
+    values: Range = SHARE
+    units: Callable[[P, Bootstrap], Units] = _all
+
+
+def score(metric: str, predictions: Predictions, replicates: int, rng: np.random.Generator) -> Estimate:
+    """The metric of the predictions, mean over heads, with its interval.
 
     metric: a key of METRICS. Undefined (no positives, say): an Estimate without value, with the reason.
     """
-    bootstrap = Bootstrap.of(np.asarray(answers.group), replicates, rng, "sources")
-    values, drawn = _of_folds(METRICS[metric], answers, bootstrap)
+    how = METRICS[metric]
+    if not isinstance(predictions, how.needs):
+        raise ValueError(f"{metric} is computed from {how.needs.__name__}, not from {type(predictions).__name__}")
+    bootstrap = Bootstrap.of(np.asarray(predictions.group), replicates, rng, "sources")
+    values, drawn = _of_folds(how, predictions, bootstrap)
     value, means = float(np.mean(values)), drawn.mean(axis=1)
-    units = UNITS.get(metric, _all)(answers, bootstrap)
-    why, can_be = "a test split without what the metric needs", COST if metric in COSTS else SHARE
-    found = summarise(value, means, n=answers.n, why=why, units=units, values=can_be)
-    if answers.draws and found.low is not None:
-        found = _with_draws(found, values, drawn[np.isfinite(drawn).all(axis=1)], units, can_be)
-    if len(np.unique(answers.fold)) > 1 and found.low is not None:
+    units = how.units(predictions, bootstrap)
+    why = "a test split without what the metric needs"
+    found = summarise(value, means, n=predictions.n, why=why, units=units, values=how.values)
+    if predictions.draws and found.low is not None:
+        found = _with_draws(found, values, drawn[np.isfinite(drawn).all(axis=1)], units, how.values)
+    if len(np.unique(predictions.fold)) > 1 and found.low is not None:
         found = replace(found, note="; ".join(filter(None, [found.note, OF_FOLDS])))
     return found
 
@@ -104,17 +190,20 @@ def _with_draws(found: Estimate, values: FloatArray, drawn: FloatArray, units: U
     return found if bounds is None else replace(found, low=bounds[0], high=bounds[1])
 
 
-def _of_folds(metric: Metric, answers: Answers, bootstrap: Bootstrap) -> Values:
-    """The metric of all answers together; or as published, its mean over the folds, each by itself.
+def _of_folds(metric: Metric[Any], predictions: Predictions, bootstrap: Bootstrap) -> Values:
+    """The metric of all items together; or as published, its mean over the folds, each by itself.
 
     In a replicate, a fold counts by how often its sources were drawn: where each fold is one source, as in leaving one
     speaker out, the folds are what is resampled.
     """
-    folds = np.unique(answers.fold)
-    if not answers.by_fold or len(folds) < 2:
-        return metric(answers, bootstrap)
-    of_folds = [answers.fold == fold for fold in folds]
-    found = [metric(*_part(answers, bootstrap, items)) for items in of_folds]
+    folds = np.unique(predictions.fold)
+    if not predictions.by_fold or len(folds) < 2:
+        return metric.compute(predictions, bootstrap)
+    of_folds = [predictions.fold == fold for fold in folds]
+    found = [
+        metric.compute(predictions.part(items), Bootstrap(bootstrap.unit[items], bootstrap.weights, bootstrap.name))
+        for items in of_folds
+    ]
     values = np.mean([values for values, _ in found], axis=0)
     drawn = np.stack([drawn for _, drawn in found])
     times = np.stack([bootstrap.weights[:, np.unique(bootstrap.unit[items])].mean(axis=1) for items in of_folds])
@@ -124,23 +213,22 @@ def _of_folds(metric: Metric, answers: Answers, bootstrap: Bootstrap) -> Values:
         return values, (np.where(there, drawn, 0) * shares).sum(axis=0) / shares.sum(axis=0)
 
 
-def _part(answers: Answers, bootstrap: Bootstrap, items: NDArray[np.bool_]) -> tuple[Answers, Bootstrap]:
-    """Some of the items, with the same draws of all sources."""
-    lengths = None if answers.edges is None else np.diff(answers.edges)
-    rows = items if lengths is None else np.repeat(items, lengths)
-    part = replace(
-        answers,
-        group=[group for group, kept in zip(answers.group, items, strict=True) if kept],
-        fold=answers.fold[items],
-        labels=answers.labels[rows],
-        outputs=[each[rows] for each in answers.outputs],
-        classes=[each[items] for each in answers.classes],
-        edges=None if lengths is None else np.concatenate([[0], np.cumsum(lengths[items])]),
-    )
-    return part, Bootstrap(bootstrap.unit[items], bootstrap.weights, bootstrap.name)
-
-
 # --- metrics that are formulas on sums ----------------------------------------------------------------------
+
+
+def hits(classes: NDArray[Any], labels: NDArray[Any]) -> FloatArray:
+    """(n,) 1 where the class is right, else 0."""
+    return np.asarray(classes == labels, dtype=float)
+
+
+def squared_errors(outputs: NDArray[Any], labels: NDArray[Any]) -> FloatArray:
+    """(n,) the squared error of each item, mean over its numbers."""
+    return np.asarray(((outputs - labels) ** 2).mean(axis=1))
+
+
+def absolute_errors(outputs: NDArray[Any], labels: NDArray[Any]) -> FloatArray:
+    """(n,) the absolute error of each item, mean over its numbers."""
+    return np.asarray(np.abs(outputs - labels).mean(axis=1))
 
 
 def _from_sums(
@@ -152,135 +240,120 @@ def _from_sums(
     return np.array(values), np.stack(drawn, axis=1)
 
 
-def _ratio(sums: FloatArray) -> FloatArray:
-    with np.errstate(invalid="ignore", divide="ignore"):
-        return np.asarray(sums[..., 0] / sums[..., 1])
+def _means(of_items: Sequence[FloatArray], counts: FloatArray, bootstrap: Bootstrap) -> Values:
+    """For each head the sum over items over the sum of their counts, both (n,)."""
+
+    def ratio(sums: FloatArray) -> FloatArray:
+        with np.errstate(invalid="ignore", divide="ignore"):
+            return np.asarray(sums[..., 0] / sums[..., 1])
+
+    return _from_sums([np.stack([each, counts], axis=1) for each in of_items], ratio, bootstrap)
 
 
-def accuracy(answers: Answers, bootstrap: Bootstrap) -> Values:
-    """Share of items whose class is right."""
-    right = [(classes == answers.labels).astype(float) for classes in answers.classes]
-    return _from_sums([np.stack([each, np.ones(answers.n)], axis=1) for each in right], _ratio, bootstrap)
+def _accuracy(predictions: ClassPredictions, bootstrap: Bootstrap) -> Values:
+    right = [hits(classes, predictions.labels) for classes in predictions.classes]
+    return _means(right, np.ones(predictions.n), bootstrap)
 
 
-def squared_error(answers: Answers, bootstrap: Bootstrap) -> Values:
-    """Mean squared error over items and numbers."""
-    errors = [((each - answers.labels) ** 2).mean(axis=1) for each in answers.outputs]
-    return _from_sums([np.stack([each, np.ones(answers.n)], axis=1) for each in errors], _ratio, bootstrap)
+def _mean_error(
+    predictions: Predictions, bootstrap: Bootstrap, errors: Callable[[NDArray[Any], NDArray[Any]], FloatArray]
+) -> Values:
+    of_items = [errors(each, predictions.labels) for each in predictions.outputs]
+    return _means(of_items, np.ones(predictions.n), bootstrap)
 
 
-def absolute_error(answers: Answers, bootstrap: Bootstrap) -> Values:
-    """Mean absolute error over items and numbers."""
-    errors = [np.abs(each - answers.labels).mean(axis=1) for each in answers.outputs]
-    return _from_sums([np.stack([each, np.ones(answers.n)], axis=1) for each in errors], _ratio, bootstrap)
+def _frame_accuracy(predictions: FramePredictions, bootstrap: Bootstrap) -> Values:
+    known = predictions.labels >= 0
+    right = [known * hits(each.argmax(axis=1), predictions.labels) for each in predictions.outputs]
+    counts = predictions.by_clip(known.astype(float))
+    return _means([predictions.by_clip(each) for each in right], counts, bootstrap)
 
 
-def frame_accuracy(answers: Answers, bootstrap: Bootstrap) -> Values:
-    """Share of labelled frames whose class is right."""
-    known = answers.labels >= 0
-    counts = _by_clip(known.astype(float), answers)
-    right = [
-        _by_clip((known & (each.argmax(axis=1) == answers.labels)).astype(float), answers) for each in answers.outputs
-    ]
-    return _from_sums([np.stack([each, counts], axis=1) for each in right], _ratio, bootstrap)
+def _sums_between(values: FloatArray, edges: IntArray) -> FloatArray:
+    sums = np.concatenate([np.zeros((1, *values.shape[1:])), np.cumsum(values, axis=0)])
+    return np.asarray(sums[edges[1:]] - sums[edges[:-1]])
 
 
-def _by_clip(of_frames: FloatArray, answers: Answers) -> FloatArray:
-    assert answers.edges is not None
-    sums = np.concatenate([np.zeros((1, *of_frames.shape[1:])), np.cumsum(of_frames, axis=0)])
-    return np.asarray(sums[answers.edges[1:]] - sums[answers.edges[:-1]])
-
-
-def segments_present(frames: NDArray[Any], answers: Answers) -> FloatArray:
-    """0/1 of each segment and label, of frames (T, C) whose numbers above 0 are a yes."""
-    whole = answers.whole_segments
-    return segment_maxima(frames > 0, answers.segment_frames, answers.edges, whole=whole).astype(float)
-
-
-def segment_f1(answers: Answers, bootstrap: Bootstrap, average: str) -> Values:
+def _segment_f1(predictions: FramePredictions, bootstrap: Bootstrap, average: str) -> Values:
     """F1 over segments of frames; macro: mean over labels, one that never occurs and is never predicted counting 0.
 
     A label that is merely not drawn into a replicate is left out of the replicate's mean.
     """
-    assert answers.edges is not None
-    lengths = segments_of(np.diff(answers.edges), answers.segment_frames, whole=answers.whole_segments)
+    size, whole = predictions.segment_frames, predictions.whole_segments
+    lengths = segments_of(np.diff(predictions.edges), size, whole=whole)
     edges = np.concatenate([[0], np.cumsum(lengths)])
-    true = segments_present(answers.labels, answers)
+    true = predictions.present(predictions.labels)
 
-    def counts(outputs: NDArray[Any]) -> FloatArray:
-        said = segments_present(outputs, answers)  # a logit above 0 is more likely than not
-        stacked = np.concatenate([said * true, said + true], axis=1)
-        sums = np.concatenate([np.zeros((1, stacked.shape[1])), np.cumsum(stacked, axis=0)])
-        found = sums[edges[1:]] - sums[edges[:-1]]
-        if average == "macro":
-            return np.asarray(found)
-        labels = true.shape[1]
-        return np.stack([found[:, :labels].sum(axis=1), found[:, labels:].sum(axis=1)], axis=1)
-
-    def formula(sums: FloatArray, nowhere: NDArray[np.bool_]) -> FloatArray:
+    def formula(sums: FloatArray, nowhere: BoolArray) -> FloatArray:
         half = sums.shape[-1] // 2
-        hits, claims = sums[..., :half], sums[..., half:]
-        f1 = np.divide(2 * hits, claims, out=np.zeros_like(hits), where=claims > 0)
-        counted = (claims > 0) | nowhere
+        claims = sums[..., half:]
+        f1, counted = f1_scores(sums[..., :half], claims), (claims > 0) | nowhere
         with np.errstate(invalid="ignore"):
             return np.asarray((f1 * counted).sum(axis=-1) / counted.sum(axis=-1))
 
     found = []
-    for each in map(counts, answers.outputs):
-        nowhere = each[:, each.shape[1] // 2 :].sum(axis=0) == 0
-        found.append(_from_sums([each], partial(formula, nowhere=nowhere), bootstrap))
+    for each in predictions.outputs:  # a logit above 0 is more likely than not
+        counts = _sums_between(segment_counts(predictions.present(each), true, average), edges)
+        nowhere = counts[:, counts.shape[1] // 2 :].sum(axis=0) == 0
+        found.append(_from_sums([counts], partial(formula, nowhere=nowhere), bootstrap))
     return np.concatenate([values for values, _ in found]), np.concatenate([drawn for _, drawn in found], axis=1)
 
 
-def word_accuracy(answers: Answers, bootstrap: Bootstrap) -> Values:
+def _word_accuracy(predictions: Predictions, bootstrap: Bootstrap) -> Values:
     """max(0, 1 − WER) over all utterances together; of no words, undefined."""
-    counts = [word_errors(answers.labels, each).astype(float) for each in answers.outputs]
+    counts = [word_errors(predictions.labels, each).astype(float) for each in predictions.outputs]
     return _from_sums(counts, lambda sums: np.where(sums[..., 3] > 0, words_right(sums), np.nan), bootstrap)
 
 
-def recall_at_1(answers: Answers, bootstrap: Bootstrap) -> Values:
+def _recall_at_1(predictions: CaptionPredictions, bootstrap: Bootstrap) -> Values:
     """Mean of both directions' recall at 1: clips that find a caption of theirs, captions that find their clip.
 
-    A replicate draws what each source does to the value as query and as candidate (`probe_recall`).
+    A replicate draws what each source does to the value as query and as candidate (`recall`).
     """
-    assert answers.owner is not None
-    owner = answers.owner
-    values = [mean_recall_at_1(each, owner) for each in answers.outputs]
+    owner = predictions.owner
+    values = [mean_recall_at_1(each, owner) for each in predictions.outputs]
     if bootstrap.n_units < 2:
         return np.array(values), np.empty((0, len(values)))
-    by_source = np.stack([influences(each, owner, bootstrap.unit) for each in answers.outputs], axis=1)
+    by_source = np.stack([influences(each, owner, bootstrap.unit) for each in predictions.outputs], axis=1)
     return np.array(values), values + (bootstrap.weights / bootstrap.n_units) @ by_source
 
 
 # --- metrics of rankings ------------------------------------------------------------------------------------
 
 
-def mean_average_precision(answers: Answers, bootstrap: Bootstrap) -> Values:
-    """Mean over the labels that occur of their average precision."""
-    values = [_map(each, answers.labels) for each in answers.outputs]
-    drawn = [_in_chunks(bootstrap, partial(_map, each, answers.labels)) for each in answers.outputs]
-    return np.array([float(value) for value in values]), np.stack(drawn, axis=1)
+def mean_average_precision(
+    outputs: NDArray[Any], labels: NDArray[Any], weights: FloatArray | None = None
+) -> FloatArray:
+    """The mean over the labels that occur of their average precision, (); of weights (replicates, n), (replicates,).
 
-
-def _map(outputs: NDArray[Any], labels: NDArray[Any], weights: FloatArray | None = None) -> FloatArray:
-    """Of weights (replicates, n), (replicates,); a label without a positive in a replicate is left out there."""
+    A label without a positive in a replicate is left out there. No label occurs, or an output is not finite, as after
+    a learning rate that was too high: NaN.
+    """
     occurring = np.flatnonzero((labels > 0).any(axis=0))
-    if not len(occurring):
+    if not len(occurring) or not np.isfinite(outputs).all():
         return np.full(() if weights is None else len(weights), np.nan)
     found = np.array([ranking_metrics(outputs[:, label], labels[:, label], weights)[..., 1] for label in occurring])
     with np.errstate(invalid="ignore"):  # a replicate may hold no label's positive
         return np.asarray(np.nansum(found, axis=0) / np.isfinite(found).sum(axis=0))
 
 
-def error_rate(answers: Answers, bootstrap: Bootstrap) -> Values:
-    """Equal error rate of two classes, on the convex hull; the second class is what is looked for."""
-    if other := [each.shape[1] for each in answers.outputs if each.shape[1] != 2]:
+def _map(predictions: Predictions, bootstrap: Bootstrap) -> Values:
+    labels = predictions.labels
+    values = [float(mean_average_precision(each, labels)) for each in predictions.outputs]
+    drawn = [_in_chunks(bootstrap, partial(mean_average_precision, each, labels)) for each in predictions.outputs]
+    return np.array(values), np.stack(drawn, axis=1)
+
+
+def _equal_error_rate(predictions: ClassPredictions, bootstrap: Bootstrap) -> Values:
+    """Of two classes, on the convex hull; the second class is what is looked for."""
+    outputs = predictions.outputs
+    if other := [each.shape[1] for each in outputs if each.shape[1] != 2]:
         raise ValueError(f"an equal error rate is of two classes; there are {other[0]}")
-    labels = np.asarray(answers.labels) == 1
+    labels = np.asarray(predictions.labels) == 1
     if labels.all() or not labels.any():
         n_drawn = len(bootstrap.weights) if bootstrap.n_units > 1 else 0
-        return np.full(len(answers.outputs), np.nan), np.full((n_drawn, len(answers.outputs)), np.nan)
-    scores = [np.asarray(each[:, 1] - each[:, 0], dtype=float) for each in answers.outputs]
+        return np.full(len(outputs), np.nan), np.full((n_drawn, len(outputs)), np.nan)
+    scores = [np.asarray(each[:, 1] - each[:, 0], dtype=float) for each in outputs]
     values = [equal_error_rate(roc(each, labels)).rate for each in scores]
 
     def replicates(each: FloatArray) -> FloatArray:
@@ -299,42 +372,39 @@ def _in_chunks(bootstrap: Bootstrap, work: Callable[[FloatArray], FloatArray]) -
     return np.concatenate([work(bootstrap.weights[i : i + rows, bootstrap.unit].astype(float)) for i in chunks])
 
 
-METRICS: dict[str, Metric] = {
-    "accuracy": accuracy,
-    "eer": error_rate,
-    "mAP": mean_average_precision,
-    "mse": squared_error,
-    "mae": absolute_error,
-    "frame_accuracy": frame_accuracy,
-    "segment_f1_macro": lambda answers, bootstrap: segment_f1(answers, bootstrap, "macro"),
-    "segment_f1_micro": lambda answers, bootstrap: segment_f1(answers, bootstrap, "micro"),
-    "recall_at_1": recall_at_1,
-    "word_accuracy": word_accuracy,
-}
+# --- the table ----------------------------------------------------------------------------------------------
 
 
-# --- the sources that decide how well a metric is known, where that is not all ------------------------------
+def _of_rarer_class(predictions: ClassPredictions, bootstrap: Bootstrap) -> Units:
+    return bootstrap.of_rarer_class(np.asarray(predictions.labels) == 1)
 
 
-def _all(answers: Answers, bootstrap: Bootstrap) -> Units:
-    return bootstrap.units
+def _with_a_label(predictions: Predictions, bootstrap: Bootstrap) -> Units:
+    return bootstrap.with_any((predictions.labels > 0).any(axis=1), "with a label")
 
 
-def _with_frames(answers: Answers, bootstrap: Bootstrap, frames: NDArray[np.bool_], what: str) -> Units:
-    return bootstrap.with_any(_by_clip(frames.astype(float), answers) > 0, what)
+def _with_a_labelled_frame(predictions: FramePredictions, bootstrap: Bootstrap) -> Units:
+    return bootstrap.with_any(predictions.by_clip((predictions.labels >= 0).astype(float)) > 0, "with a label")
 
 
-UNITS: dict[str, Callable[[Answers, Bootstrap], Units]] = {
-    "eer": lambda answers, bootstrap: bootstrap.of_rarer_class(np.asarray(answers.labels) == 1),
-    "mAP": lambda answers, bootstrap: bootstrap.with_any((answers.labels > 0).any(axis=1), "with a label"),
-    "frame_accuracy": lambda answers, bootstrap: _with_frames(answers, bootstrap, answers.labels >= 0, "with a label"),
-    "segment_f1_macro": lambda answers, bootstrap: _with_frames(
-        answers, bootstrap, (answers.labels > 0).any(axis=1), "with an event"
-    ),
-    "segment_f1_micro": lambda answers, bootstrap: _with_frames(
-        answers, bootstrap, (answers.labels > 0).any(axis=1), "with an event"
-    ),
-    "word_accuracy": lambda answers, bootstrap: bootstrap.with_any(
-        [bool(text) for text in answers.labels], "with words"
-    ),
+def _with_an_event(predictions: FramePredictions, bootstrap: Bootstrap) -> Units:
+    events = (predictions.labels > 0).any(axis=1).astype(float)
+    return bootstrap.with_any(predictions.by_clip(events) > 0, "with an event")
+
+
+def _with_words(predictions: Predictions, bootstrap: Bootstrap) -> Units:
+    return bootstrap.with_any([bool(text) for text in predictions.labels], "with words")
+
+
+METRICS: dict[str, Metric[Any]] = {
+    "accuracy": Metric(ClassPredictions, _accuracy),
+    "eer": Metric(ClassPredictions, _equal_error_rate, lower_is_better=True, units=_of_rarer_class),
+    "mAP": Metric(Predictions, _map, units=_with_a_label),
+    "mse": Metric(Predictions, partial(_mean_error, errors=squared_errors), lower_is_better=True, values=COST),
+    "mae": Metric(Predictions, partial(_mean_error, errors=absolute_errors), lower_is_better=True, values=COST),
+    "frame_accuracy": Metric(FramePredictions, _frame_accuracy, units=_with_a_labelled_frame),
+    "segment_f1_macro": Metric(FramePredictions, partial(_segment_f1, average="macro"), units=_with_an_event),
+    "segment_f1_micro": Metric(FramePredictions, partial(_segment_f1, average="micro"), units=_with_an_event),
+    "recall_at_1": Metric(CaptionPredictions, _recall_at_1),
+    "word_accuracy": Metric(Predictions, _word_accuracy, units=_with_words),
 }

@@ -1,15 +1,14 @@
-"""Labels of a task: from the JSON beside a clip or the cell of a manifest to what probes are trained on.
+"""Labels of a task: from the JSON beside a clip to raw labels, and from names of classes to positions.
 
 A reader turns one JSON value into a raw label: a class name, a list of them, events, captions, a text or numbers. It
-raises ValueError with what is wrong. `encoded` then turns the raw labels of all clips into arrays, with the classes
-that training knows.
+raises ValueError with what is wrong. A task's type (`task_types`) reads the cells of manifests and turns the raw labels
+of all clips into what probes are trained on, with the classes that training knows.
 """
 
 import json
 import math
 from collections.abc import Callable, Iterable, Sequence
-from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,7 +17,23 @@ from earmark.probing.tasks import Task
 
 Event = tuple[float, float, int]  # onset and offset in seconds, position in classes
 Labels = NDArray[np.int64] | NDArray[np.uint8] | NDArray[np.float64] | list[list[Event]] | list[list[str]] | list[str]
-Wrong = tuple[int, str]  # a clip's position, and what is wrong with its label
+
+
+class Wrong(NamedTuple):
+    """clip: its position; problem: what is wrong with its label."""
+
+    clip: int
+    problem: str
+
+
+class Encoded(NamedTuple):
+    """labels: by the task's type. classes: empty where labels are none. wrong: labels that do not fit; where there are
+    any, the array is not to be used.
+    """
+
+    labels: Labels
+    classes: list[str]
+    wrong: list[Wrong]
 
 
 # --- readers --------------------------------------------------------------------------------------------------------
@@ -46,7 +61,8 @@ def _text(value: Any, what: str) -> str:
     return value.strip()
 
 
-def _number(value: Any, what: str) -> float:
+def number_of(value: Any, what: str) -> float:
+    """A finite number; what: how a message calls the value."""
     try:
         number = math.nan if isinstance(value, bool) or value is None else float(value)
     except (TypeError, ValueError, OverflowError):
@@ -62,7 +78,7 @@ def _string(said: Any, key: str) -> str:
 
 
 def _integer(said: Any, key: str) -> str:
-    number = _number(_at(said, key), key)
+    number = number_of(_at(said, key), key)
     if number != int(number):
         raise ValueError(f"{key} is {number}, not a whole number")
     return str(int(number))
@@ -81,10 +97,11 @@ def _gender(said: Any, key: str) -> str:
 
 def _list(said: Any, key: str) -> list[str]:
     value = _at(said, key)
-    return sorted({_text(name, key) for name in value} if isinstance(value, list) else _split(_text(value, key), ";"))
+    return sorted({_text(name, key) for name in value} if isinstance(value, list) else split_at(_text(value, key), ";"))
 
 
-def _split(text: str, *separators: str) -> set[str]:
+def split_at(text: str, *separators: str) -> set[str]:
+    """The parts of a text between separators, without spaces around them; no empty ones."""
     for other in separators[1:]:
         text = text.replace(other, separators[0])
     return {part.strip() for part in text.split(separators[0])} - {""}
@@ -99,16 +116,17 @@ def _events(onset: str, offset: str, label: str) -> Callable[[Any, str], list[tu
         if not isinstance(listed, list):
             raise ValueError(f"{key or 'the JSON'} is {_kind(listed)}, not a list of events")
         for event in listed:
-            start, end = _number(_at(event, onset), onset), _number(_at(event, offset), offset)
+            start, end = number_of(_at(event, onset), onset), number_of(_at(event, offset), offset)
             if not 0 <= start <= end:
                 raise ValueError(f"an event lasts from {start:g} s to {end:g} s")
-            found += [(start, end, name) for name in sorted(_split(_string(event, label), ","))]
+            found += [(start, end, name) for name in sorted(split_at(_string(event, label), ","))]
         return found
 
     return read
 
 
-def _captions(said: Any, key: str) -> list[str]:
+def captions_of(said: Any, key: str) -> list[str]:
+    """Captions from a list or a table of them."""
     value = _at(said, key)
     listed = list(value.values()) if isinstance(value, dict) else value
     if not isinstance(listed, list) or not listed:
@@ -121,7 +139,7 @@ def _transcript(said: Any, key: str) -> str:
 
 
 def _numbers(said: Any, keys: str) -> list[float]:
-    return [_number(_at(said, key), key) for key in keys.split("|")]
+    return [number_of(_at(said, key), key) for key in keys.split("|")]
 
 
 READERS: dict[str, Callable[[Any, str], Any]] = {
@@ -133,104 +151,48 @@ READERS: dict[str, Callable[[Any, str], Any]] = {
     "events": _events("onset", "offset", "label"),  # DESED: [{onset, offset, label}]
     "notes": _events("start", "end", "note"),  # MAESTRO: [{start, end, note}]
     "phonemes": _events("start", "end", "phone"),  # [{start, end, phone}]
-    "captions": _captions,  # Clotho: {caption_1: text, …}
+    "captions": captions_of,  # Clotho: {caption_1: text, …}
     "transcript": _transcript,
     "numbers": _numbers,  # speechocean762: one of each key
 }
 
 
+def json_of(content: str | bytes) -> Any:
+    """What a JSON text holds. ValueError where it is none."""
+    try:
+        return json.loads(content)
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"is no JSON: {error}") from None
+
+
 def label_of_json(task: Task, content: bytes) -> Any:
     """The raw label that a JSON file holds, as the task reads it. ValueError with what is wrong."""
-    try:
-        said = json.loads(content)
-    except (ValueError, RecursionError) as error:
-        raise ValueError(f"is no JSON: {error}") from None
-    return READERS[task.reader](said, task.key)
+    return READERS[task.reader](json_of(content), task.key)
 
 
-def label_of_cell(task: Task, cell: str, folder: Path) -> Any:
-    """The raw label that a manifest's cell holds; folder: where paths in it start. ValueError with what is wrong.
+# --- classes --------------------------------------------------------------------------------------------------------
 
-    >>> from earmark.probing.tasks import tasks
-    >>> label_of_cell(tasks()["fsd50k"], "Rain|Wind; Rain", Path())
-    ['Rain', 'Wind']
-    >>> label_of_cell(tasks()["speechocean762"], "8|9|7.5", Path())
-    [8.0, 9.0, 7.5]
+
+def training_classes(
+    names: Sequence[Sequence[str]], parts: Sequence[str], *, folds: bool
+) -> tuple[dict[str, int], list[Wrong]]:
+    """{class: its position} of the classes that training has, and the clips that name others.
+
+    names: the classes that each clip names; parts: its split or fold. Classes are sorted (as numbers where all are);
+    with folds, those of at least two folds, for each fold is tested by what the others teach.
     """
-    cell = cell.strip()
-    if task.type == "multilabel":
-        return sorted(_split(cell, "|", ";"))
-    if not cell:
-        raise ValueError("is empty")
-    if task.type == "regression":
-        return [_number(part, "a part of it") for part in cell.split("|")]
-    if task.type == "retrieval":
-        return _captions([part for part in cell.split("|") if part.strip()], "")
-    if task.type == "frame":
-        return _events_of_cell(task, cell, folder)
-    return cell
-
-
-def _events_of_cell(task: Task, cell: str, folder: Path) -> Any:
-    try:
-        said = json.loads(cell if cell.startswith("[") else (folder / cell).read_bytes())
-    except OSError as error:
-        raise ValueError(f"{cell}: {error.strerror}") from None
-    except (ValueError, RecursionError) as error:
-        raise ValueError(f"is no JSON: {error}") from None
-    return READERS[task.reader](said, "" if isinstance(said, list) else task.key)
-
-
-# --- arrays ---------------------------------------------------------------------------------------------------------
-
-
-def encoded(
-    task: Task, raw: Sequence[Any], parts: Sequence[str], *, folds: bool
-) -> tuple[Labels, list[str], list[Wrong]]:
-    """Raw labels as arrays, the classes, and the clips whose labels do not fit.
-
-    parts: each clip's split or fold. Classes are those of the training clips, sorted (as numbers where all are); with
-    folds, those of at least two folds, for each fold is tested by what the others teach. Shapes: clip (N,) int64;
-    multilabel (N, C) uint8; regression (N, k) float64; the others lists of N. Where clips are wrong, the array is not
-    to be used.
-    """
-    if task.type == "regression":
-        width = len(raw[0])
-        wrong = [(i, f"{len(x)} numbers where others have {width}") for i, x in enumerate(raw) if len(x) != width]
-        return (np.zeros((0, width)) if wrong else np.array(raw, dtype=np.float64)), [], wrong
-    if task.type in ("retrieval", "asr"):
-        return list(raw), [], []
-    names = [_names(task, label) for label in raw]
-    classes = in_order(_taught(names, parts, folds))
-    place = {name: code for code, name in enumerate(classes)}
+    if folds:
+        first: dict[str, str] = {}
+        clips = zip(names, parts, strict=True)
+        taught = {name for found, part in clips for name in found if first.setdefault(name, part) != part}
+    else:
+        taught = {name for found, part in zip(names, parts, strict=True) if part == "train" for name in found}
+    places = {name: code for code, name in enumerate(in_order(taught))}
     where = "in other folds" if folds else "among the training labels"
-    wrong = [(i, f"{name!r} is not {where}") for i, found in enumerate(names) for name in found if name not in place]
-    if wrong:
-        return [], classes, wrong
-    if task.type == "frame":
-        return [[(on, off, place[name]) for on, off, name in events] for events in raw], classes, []
-    if task.type == "clip":
-        return np.array([place[name] for name in raw], dtype=np.int64), classes, []
-    hot = np.zeros((len(raw), len(classes)), dtype=np.uint8)
-    rows = np.repeat(np.arange(len(raw)), [len(found) for found in names])
-    hot[rows, [place[name] for found in names for name in found]] = 1
-    return hot, classes, []
-
-
-def _names(task: Task, label: Any) -> Sequence[str]:
-    """The classes that a raw label names, each once."""
-    if task.type == "clip":
-        return (label,)
-    return sorted({name for _, _, name in label}) if task.type == "frame" else label
-
-
-def _taught(names: Sequence[Sequence[str]], parts: Sequence[str], folds: bool) -> set[str]:
-    if not folds:
-        return {name for found, part in zip(names, parts, strict=True) if part == "train" for name in found}
-    first: dict[str, str] = {}
-    return {
-        name for found, part in zip(names, parts, strict=True) for name in found if first.setdefault(name, part) != part
-    }
+    wrong = [
+        Wrong(i, f"{name!r} is not {where}") for i, found in enumerate(names) for name in found if name not in places
+    ]
+    return places, wrong
 
 
 def in_order(names: Iterable[str]) -> list[str]:

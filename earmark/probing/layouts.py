@@ -15,127 +15,142 @@ A manifest goes before tar files.
 
 import contextlib
 import csv
-import io
+from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from hashlib import sha256
 from pathlib import Path
 from typing import Literal
 
 from earmark.audio.clips import file_stamp
-from earmark.errors import EarmarkError, MissingError, shown_path
+from earmark.errors import MissingError, shown_path
+from earmark.files.csv_table import CsvTable, read_csv_table
+from earmark.probing.task_types import type_of
 from earmark.probing.tasks import Task
 
 csv.field_size_limit(1 << 30)  # the events of a long recording, in one cell
 
+PRIVATE: Literal["private: no data"] = "private: no data"
+
 
 @dataclass(frozen=True)
-class Status:
-    """Whether a task's data are there. size: bytes of its tar files; None for a manifest, whose clips lie anywhere.
+class Located:
+    """A task's data as they lie on disk, looked for once; what is in the files is read when it is asked for.
 
-    lacks: patterns of tar files that nothing matches.
+    manifest: None where there is none. tars: {pattern: its tar files}, looked for where there is no manifest.
     """
 
-    state: Literal["present", "missing", "private: no data"]
-    size: int | None = None
-    lacks: tuple[str, ...] = ()
+    task: Task
+    data_root: Path
+    manifest: Path | None
+    tars: Mapping[str, tuple[Path, ...]]
+
+    @property
+    def lacks(self) -> tuple[str, ...]:
+        """Patterns of tar files that nothing matches."""
+        return tuple(glob for glob, files in self.tars.items() if not files)
 
     @property
     def present(self) -> bool:
-        """Whether `read_data` has something to read."""
-        return self.state == "present"
+        """Whether there is something to read."""
+        return self.manifest is not None or (bool(self.tars) and not self.lacks)
 
+    @property
+    def state(self) -> Literal["present", "missing", "private: no data"]:
+        """In words."""
+        if self.present:
+            return "present"
+        return PRIVATE if self.task.private and not self.size else "missing"
 
-def download_command(task: Task, data_root: Path) -> str:
-    """What fetches a published task's data into this folder."""
-    where = "" if data_root == Path("data") else f" --data-root {shown_path(data_root)}"
-    return f"uv run probe.py download {task.name}{where}"
+    @cached_property
+    def size(self) -> int | None:
+        """Bytes of the tar files; None for a manifest, whose clips lie anywhere."""
+        return None if self.manifest else sum(tar.stat().st_size for tar in self.tar_files)
 
+    @property
+    def tar_files(self) -> list[Path]:
+        """All of them, each once."""
+        return sorted({tar for files in self.tars.values() for tar in files})
 
-def manifest_of(task: Task, data_root: Path) -> Path:
-    """Where a task's manifest is, or would be: beside a user's TOML file if it is there, else below the data root."""
-    if task.home is None:
-        return data_root / task.name / task.manifest
-    beside = task.home / task.manifest
-    return beside if beside.is_file() else data_root / task.manifest
+    @cached_property
+    def table(self) -> CsvTable:
+        """The manifest, whatever is wrong with it."""
+        assert self.manifest is not None
+        return read_csv_table(self.manifest, strict=True, fill=True)
 
+    @cached_property
+    def fingerprint(self) -> str:
+        """A digest that changes when labels or clips do, without opening a clip: file stamps stand for them.
 
-def status(task: Task, data_root: Path) -> Status:
-    """Whether the data are there, without opening them."""
-    if manifest_of(task, data_root).is_file():
-        return Status("present")
-    found = {glob: tar_files(task, data_root, glob) for glob in task.patterns.values()}
-    lacks = tuple(glob for glob, paths in found.items() if not paths)
-    size = sum(path.stat().st_size for path in {path for paths in found.values() for path in paths})
-    if found and not lacks:
-        return Status("present", size)
-    return Status("private: no data" if task.private and not size else "missing", size, lacks)
-
-
-def fingerprint(task: Task, data_root: Path) -> str:
-    """A digest that changes when a task's labels or clips do, without opening a clip: file stamps stand for them.
-
-    MissingError where data are missing.
-    """
-    digest = sha256()
-    manifest = manifest_of(task, data_root)
-    if manifest.is_file():
-        content = manifest.read_bytes()
-        digest.update(content)
-        rows = csv.DictReader(io.StringIO(content.decode("utf-8-sig", "replace"), newline=""), restval="")
-        try:
-            clips = [manifest.parent / name for row in rows for name in _named(task, row)]
-        except csv.Error as error:
-            raise EarmarkError(f"{shown_path(manifest)}: is no CSV ({error}).") from error
-    else:
-        require_tars(task, data_root)
-        patterns = task.patterns.values()
-        clips = sorted({tar for glob in patterns for tar in tar_files(task, data_root, glob)})
-    for clip in clips:
-        with contextlib.suppress(OSError):  # reading says what is not there
-            digest.update(f"{clip.name}\0{file_stamp(clip)}\0".encode())
-    return digest.hexdigest()
-
-
-def _named(task: Task, row: dict[str, str]) -> list[str]:
-    """The files that a row of a manifest names: its clip and, of a frame task, perhaps its events."""
-    label = row.get("label", "").strip()
-    return [row.get("path", "").strip(), *([label] if task.type == "frame" and label[:1] not in ("", "[") else [])]
-
-
-def labels_hash(task: Task, data_root: Path) -> str:
-    """A digest of a task's manifest, or of the names and sizes of its tar files: the same wherever a copy lies."""
-    manifest = manifest_of(task, data_root)
-    if manifest.is_file():
-        digest = sha256(content := manifest.read_bytes())
-        if task.type == "frame":
-            rows = csv.DictReader(io.StringIO(content.decode("utf-8-sig", "replace"), newline=""), restval="")
-            for events in (manifest.parent / name for row in rows for name in _named(task, row)[1:]):
-                digest.update(events.read_bytes() if events.is_file() else b"")
+        MissingError where data are missing.
+        """
+        self.require()
+        digest = sha256()
+        files = self.tar_files
+        if self.manifest is not None:
+            digest.update(self.manifest.read_bytes())
+            rows = [row for _, row in self.table.records()]
+            files = [self.manifest.parent / row.get("path", "") for row in rows] + self._label_files
+        for file in files:
+            with contextlib.suppress(OSError):  # reading says what is not there
+                digest.update(f"{file.name}\0{file_stamp(file)}\0".encode())
         return digest.hexdigest()
-    require_tars(task, data_root)
-    tars = sorted({tar for glob in task.patterns.values() for tar in tar_files(task, data_root, glob)})
-    return sha256("".join(f"{tar.name}\0{tar.stat().st_size}\0" for tar in tars).encode()).hexdigest()
+
+    @cached_property
+    def labels_hash(self) -> str:
+        """A digest of the manifest, or of the names and sizes of the tar files: the same wherever a copy lies.
+
+        MissingError where data are missing.
+        """
+        self.require()
+        if self.manifest is None:
+            return sha256("".join(f"{tar.name}\0{tar.stat().st_size}\0" for tar in self.tar_files).encode()).hexdigest()
+        digest = sha256(self.manifest.read_bytes())
+        for labels in self._label_files:
+            digest.update(labels.read_bytes() if labels.is_file() else b"")
+        return digest.hexdigest()
+
+    @cached_property
+    def _label_files(self) -> list[Path]:
+        """Files that cells of the manifest name in place of labels."""
+        assert self.manifest is not None
+        kind, folder = type_of(self.task), self.manifest.parent
+        return [folder / name for _, row in self.table.records() for name in kind.files_of_cell(row.get("label", ""))]
+
+    @property
+    def download_command(self) -> str:
+        """What fetches a published task's data into this folder."""
+        where = "" if self.data_root == Path("data") else f" --data-root {shown_path(self.data_root)}"
+        return f"uv run probe.py download {self.task.name}{where}"
+
+    def require(self) -> None:
+        """MissingError where data are not there, with what brings them."""
+        if self.present:
+            return
+        task, root = self.task, shown_path(self.data_root)
+        if task.home is not None:
+            raise MissingError(f"{task.name}: no {task.manifest} beside the task's file, nor in {root}.")
+        lacks = f"{task.name}: no {', '.join(self.lacks)} in {shown_path(self.data_root / task.name)}."
+        if task.private:
+            remedy = "The data are private to the challenge's organisers"
+        elif not task.zenodo:
+            remedy = "The data are not published in this form"
+        else:
+            raise MissingError(f"{lacks} Run `{self.download_command}`.")
+        raise MissingError(f"{lacks} {remedy}; put such files there, or a manifest.csv.")
 
 
-def tar_files(task: Task, data_root: Path, glob: str) -> list[Path]:
-    """The task's tar files of a pattern, also in folders that an archive brought along; not in hidden ones."""
-    folder = data_root / task.name
-    found = (path for path in folder.rglob(glob) if path.is_file())
-    return sorted(path for path in found if not any(part.startswith(".") for part in path.relative_to(folder).parts))
+def locate(task: Task, data_root: Path) -> Located:
+    """Look for a task's manifest, beside a user's TOML file and below the data root, and else for its tar files.
 
-
-def require_tars(task: Task, data_root: Path) -> None:
-    """MissingError where a task's tar files are not there, with what brings them."""
-    there = status(task, data_root)
-    if there.present:
-        return
-    if task.home is not None:
-        raise MissingError(f"{task.name}: no {task.manifest} beside the task's file, nor in {shown_path(data_root)}.")
-    folder, lacks = shown_path(data_root / task.name), ", ".join(there.lacks)
-    if task.private:
-        remedy = "The data are private to the challenge's organisers"
-    elif not task.zenodo:
-        remedy = "The data are not published in this form"
-    else:
-        raise MissingError(f"{task.name}: no {lacks} in {folder}. Run `{download_command(task, data_root)}`.")
-    raise MissingError(f"{task.name}: no {lacks} in {folder}. {remedy}; put such files there, or a manifest.csv.")
+    Tar files also lie in folders that an archive brought along; not in hidden ones.
+    """
+    below = data_root / task.name if task.home is None else data_root
+    places = [below / task.manifest] if task.home is None else [task.home / task.manifest, below / task.manifest]
+    if manifest := next((place for place in places if place.is_file()), None):
+        return Located(task, data_root, manifest, {})
+    files = sorted(path for path in below.rglob("*.tar") if path.is_file()) if task.patterns else []
+    files = [file for file in files if not any(part.startswith(".") for part in file.relative_to(below).parts)]
+    return Located(
+        task, data_root, None, {glob: tuple(f for f in files if f.match(glob)) for glob in task.patterns.values()}
+    )

@@ -1,16 +1,15 @@
 """`probe.py run`: every task probed, several at a time if asked, none twice, and the report of all of them."""
 
 import json
-from argparse import Namespace
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
 from hashlib import sha256
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
 
 from earmark import __version__, cli
 from earmark.audio.clips import file_stamp
+from earmark.cli import Invocation
 from earmark.embeddings.store import PREPROCESSING
 from earmark.errors import EarmarkError, MissingError, shown_path
 from earmark.files.atomic import locked
@@ -19,105 +18,110 @@ from earmark.models.encoders.conformance.encoder_under_test import Subject
 from earmark.models.encoders.conformance.requirements import Outcome, hop, neighbours
 from earmark.models.encoders.conformance.runner import LONGEST
 from earmark.models.encoders.from_options import loaded_encoder
-from earmark.models.encoders.options import EncoderOptions
 from earmark.models.encoders.precomputed import GivenEmbeddings
 from earmark.models.torch_runtime import usable_device
-from earmark.probing.features import FOLLOWED, STRICT, XARES
-from earmark.probing.heads.batched import missing
-from earmark.probing.jobs import Job, failed, in_processes, known_task, one_by_one
-from earmark.probing.layouts import fingerprint, status
+from earmark.optional import library
+from earmark.probing.heads.batched import EXTRA, NEEDED_BY
+from earmark.probing.jobs import Job, in_processes, one_by_one
+from earmark.probing.layouts import PRIVATE, Located, locate
+from earmark.probing.options import KNN, ProbeSettings, RunOptions
+from earmark.probing.outcome import TaskOutcome, known_outcome
 from earmark.probing.probe import VERSION
-from earmark.probing.report import failures, shared_sources, told_shared, write
-from earmark.probing.schema import ProbeSummary
+from earmark.probing.report import Finished, write_results
+from earmark.probing.schema import ProbeSummary, SkippedTask
 from earmark.probing.task_files import chosen_or_broken
+from earmark.probing.task_types import type_of
 from earmark.probing.tasks import Task
-from earmark.probing.tracks import KNN, LINEAR, Settings
 from earmark.report.provenance import file_name
 from earmark.report.schema import read_summary
 
-PRIVATE = "private: no data"
 
-
-def tell_run(arguments: Namespace) -> int:
+def run_probes(options: RunOptions, invocation: Invocation) -> int:
     """Probe, write and show; 1 where anything failed, 2 where all of it was missing."""
-    asked, broken = chosen_or_broken(arguments.tasks)
+    asked, broken = chosen_or_broken(options.tasks)
     if not asked:
         raise EarmarkError("\n".join(map(str, broken.values())))
-    settings = settings_of(arguments)
+    settings = options.settings(invocation.seed)
     if settings.needs_torch:
         require_libraries()
-        if arguments.device != "auto":
-            usable_device(arguments.device, arguments.dtype)
-    tasks, skipped = sorted_out(asked, settings, arguments)
-    encoder = loaded_encoder(cli.options(EncoderOptions, arguments))
+        if options.model.device != "auto":
+            usable_device(options.model.device, options.model.dtype)
+    located, skipped = sorted_out([locate(task, options.data_root) for task in asked], settings)
+    encoder = loaded_encoder(options.model)
     require_layers(encoder, settings)
-    folder = arguments.output_dir / folder_of(encoder, arguments)
-    warn_of_another(folder, encoder, arguments)
+    folder = options.output_dir / folder_name(encoder, options)
+    warn_of_another(folder, encoder, invocation)
     with locked([folder]):
-        outcomes = dict(probed(tasks, settings, encoder, folder, arguments))
-        in_order = {task.name: outcomes[task.name] for task in tasks}
-        in_order |= {name: failed(error) for name, error in broken.items()}
-        report = write(folder, tasks, in_order, skipped, encoder, settings, arguments)
+        outcomes = dict(probed(located, settings, encoder, folder, options, invocation))
+        in_order = {each.task.name: outcomes[each.task.name] for each in located}
+        in_order |= {name: TaskOutcome.failure(error) for name, error in broken.items()}
+        finished = Finished(located, in_order, skipped, encoder, settings, options)
+        report = write_results(folder, finished, invocation)
     cli.show(report)
-    for shared in shared_sources(in_order):
-        cli.warn(told_shared(shared), arguments)
-    for failure in failures(in_order):
-        place = ", ".join(filter(None, (failure["task"], failure["track"], failure["protocol"])))
-        cli.warn(f"{place}: {failure['error']}", arguments)
-    lacking = [one for outcome in in_order.values() for one in outcome["failed"]]
-    if lacking and all(one["missing"] for one in lacking) and not any(outcome["rows"] for outcome in in_order.values()):
+    return exit_code(in_order, invocation)
+
+
+def exit_code(outcomes: Mapping[str, TaskOutcome], invocation: Invocation) -> int:
+    """Warn of sources on both sides and of what failed; how the run went."""
+    for outcome in outcomes.values():
+        if outcome.shared_sources:
+            invocation.warn(outcome.shared_sources.sentence(outcome.shared_sources.task))
+    for name, outcome in outcomes.items():
+        for failure in outcome.failures(name, invocation.script.name):
+            place = ", ".join(filter(None, (failure.task, failure.track, failure.protocol)))
+            invocation.warn(f"{place}: {failure.error}")
+    failed = [one for outcome in outcomes.values() for one in outcome.failed]
+    if failed and all(one.missing for one in failed) and not any(outcome.scores for outcome in outcomes.values()):
         return cli.USAGE
-    return cli.FAILED if lacking else cli.COMPLETE
+    return cli.FAILED if failed else cli.COMPLETE
 
 
-def folder_of(encoder: Encoder | GivenEmbeddings, arguments: Namespace) -> str:
-    """The folder's name: the encoder's, with that of its file where it says another; few shots and layers lie apart."""
+def folder_name(encoder: Encoder | GivenEmbeddings, options: RunOptions) -> str:
+    """The encoder's name, with that of its file where it says another; few shots and layers lie apart."""
     file = Path(str(encoder.description.get("file", ""))).stem
     name = encoder.name if file in ("", encoder.name) else f"{file}-{encoder.name}"
-    kind = f"-{arguments.shots}-shot" if arguments.shots else "-layers" if arguments.layers is not None else ""
-    return file_name((arguments.name or name) + kind)
+    kind = f"-{options.shots}-shot" if options.shots else "-layers" if options.layers is not None else ""
+    return file_name((options.name or name) + kind)
 
 
-def warn_of_another(folder: Path, encoder: Encoder | GivenEmbeddings, arguments: Namespace) -> None:
+def warn_of_another(folder: Path, encoder: Encoder | GivenEmbeddings, invocation: Invocation) -> None:
     """Say that a folder's scores are another encoder's, as where two checkpoints have one name."""
     try:
         before = read_summary(ProbeSummary, folder / "summary.json").signature
     except (EarmarkError, OSError):
         return
     if before["model"] != encoder.identity:
-        cli.warn(
+        invocation.warn(
             f"{shown_path(folder)} holds the scores of another {encoder.name} or of an earlier state of it; they are "
-            "replaced. --name keeps both.",
-            arguments,
+            "replaced. --name keeps both."
         )
 
 
-def sorted_out(
-    asked: Sequence[Task], settings: Settings, arguments: Namespace
-) -> tuple[list[Task], list[dict[str, str]]]:
+def sorted_out(asked: Sequence[Located], settings: ProbeSettings) -> tuple[list[Located], list[SkippedTask]]:
     """The tasks to probe; and what is skipped, with the reason. MissingError where nothing is left."""
-    private = [task for task in asked if status(task, arguments.data_root).state == PRIVATE]
-    tasks = [task for task in asked if task not in private]
-    skipped = [{"task": task.formal_name, "reason": PRIVATE} for task in private]
+    left, skipped = list(asked), list[SkippedTask]()
+
+    def skip(unfit: Callable[[Located], bool], reason: str, whole: bool = True) -> None:
+        nonlocal left
+        skipped.extend(SkippedTask(task=each.task.formal_name, reason=reason) for each in left if unfit(each))
+        left = [each for each in left if not unfit(each)] if whole else left
+
+    skip(lambda each: each.state == PRIVATE, PRIVATE)
     if settings.shots:
-        many = [task for task in tasks if task.type != "clip"]
-        tasks = [task for task in tasks if task not in many]
-        skipped += [{"task": task.formal_name, "reason": "has no classes to draw shots of"} for task in many]
-    without = [task for task in tasks if not task.knn] if KNN in settings.tracks else []
-    skipped += [{"task": task.formal_name, "reason": "has no kNN track"} for task in without]
+        skip(lambda each: not type_of(each.task).few_shot, "has no classes to draw shots of")
+    if KNN in settings.tracks:
+        skip(lambda each: not each.task.knn, "has no kNN track", whole=False)
     if settings.layers is not None:
-        whole = [task for task in tasks if task.type in FOLLOWED]
-        tasks = [task for task in tasks if task not in whole]
-        frames = "needs frames, which are the last layer's: run it without --layers"
-        skipped += [{"task": task.formal_name, "reason": frames} for task in whole]
+        reason = "needs frames, which are the last layer's: run it without --layers"
+        skip(lambda each: type_of(each.task).frames, reason)
     if settings.tracks == (KNN,):
-        tasks = [task for task in tasks if task.knn]
-    if not tasks:
-        raise MissingError("\n".join(["Nothing to probe:", *(f"  {one['task']}: {one['reason']}" for one in skipped)]))
-    return tasks, skipped
+        left = [each for each in left if each.task.knn]
+    if not left:
+        raise MissingError("\n".join(["Nothing to probe:", *(f"  {one.task}: {one.reason}" for one in skipped)]))
+    return left, skipped
 
 
-def require_layers(encoder: Encoder | GivenEmbeddings, settings: Settings) -> None:
+def require_layers(encoder: Encoder | GivenEmbeddings, settings: ProbeSettings) -> None:
     """Find out before any clip is heard that an encoder lacks a layer."""
     if not settings.layers:
         return
@@ -127,63 +131,51 @@ def require_layers(encoder: Encoder | GivenEmbeddings, settings: Settings) -> No
         raise MissingError(f"--layers {max(settings.layers)}: {encoder.name} has {known}.")
 
 
-def settings_of(arguments: Namespace) -> Settings:
-    """What the flags ask of every task."""
-    if arguments.shots and arguments.protocol == XARES:
-        raise MissingError("--shots: the published recipe has no few-shot training; it is `--protocol strict` alone.")
-    protocols = (XARES, STRICT) if arguments.protocol == "both" else (arguments.protocol,)
-    return Settings(
-        tracks=(LINEAR, KNN) if arguments.track == "both" else (arguments.track,),
-        protocols=(STRICT,) if arguments.shots else protocols,
-        seed=arguments.seed,
-        seeds=arguments.seeds,
-        layers=arguments.layers,
-        shots=arguments.shots,
-        replicates=arguments.bootstrap,
-        device=arguments.device,
-        language_model=arguments.language_model,
-        tokenizer=arguments.tokenizer,
-    )
-
-
 def require_libraries() -> None:
     """Say which command supplies what linear heads need before anything is embedded; importing it waits until then."""
-    for library in ("torch", "numba"):
+    for name in ("torch", "numba"):
         try:
-            there = find_spec(library) is not None
+            there = find_spec(name) is not None
         except (ImportError, ValueError):  # an import hook, or a module put in its place, may raise here already
             there = False
         if not there:
-            raise missing(library)
+            library(name, EXTRA, NEEDED_BY)
 
 
 # --- tasks --------------------------------------------------------------------------------------------------
 
 
 def probed(
-    tasks: Sequence[Task], settings: Settings, encoder: Encoder | GivenEmbeddings, folder: Path, arguments: Namespace
-) -> Iterator[tuple[str, dict[str, Any]]]:
+    located: Sequence[Located],
+    settings: ProbeSettings,
+    encoder: Encoder | GivenEmbeddings,
+    folder: Path,
+    options: RunOptions,
+    invocation: Invocation,
+) -> Iterator[tuple[str, TaskOutcome]]:
     """Each task with its scores or its error; a task whose inputs are those of a finished one is not run again."""
     waiting = []
-    for task in tasks:
+    for each in located:
         try:
-            key = key_of(task, settings, encoder, arguments)
+            key = key_of(each, settings, encoder, options.allow_missing)
         except EarmarkError as error:
-            yield task.name, failed(error)
+            yield each.task.name, TaskOutcome.failure(error)
             continue
-        known = known_task(folder, task, key)
-        if known is not None and not any(one["again"] for one in known["failed"]):
-            yield task.name, known
+        known = known_outcome(folder, each.task.name, key)
+        if known is not None and known.finished:
+            yield each.task.name, known
         else:
-            waiting.append(Job(task, settings, arguments.data_root, folder, key, arguments, known))
+            waiting.append(Job(each, settings, options, invocation, folder, key, known))
     if waiting and (how := broken(hop, encoder)):
         frames = "frame tasks will fail, and a clip's mean may miss some of its audio."
-        cli.warn(f"{encoder.name}: {how}; {frames}", arguments)
-    if waiting and arguments.batch_size > 1 and (how := broken(neighbours, encoder)):
-        cli.warn(f"{encoder.name}: a clip's embedding depends on its batch ({how}); clips go one by one.", arguments)
-        waiting = [replace(job, arguments=Namespace(**{**vars(arguments), "batch_size": 1})) for job in waiting]
-    made = in_processes(waiting, arguments) if arguments.jobs > 1 and len(waiting) > 1 else one_by_one(waiting, encoder)
-    yield from cli.progress(made, arguments, total=len(waiting), what="tasks", unit="task")
+        invocation.warn(f"{encoder.name}: {how}; {frames}")
+    if waiting and options.model.batch_size > 1 and (how := broken(neighbours, encoder)):
+        invocation.warn(f"{encoder.name}: a clip's embedding depends on its batch ({how}); clips go one by one.")
+        alone = replace(options, model=replace(options.model, batch_size=1))
+        waiting = [replace(job, options=alone) for job in waiting]
+    several = options.jobs > 1 and len(waiting) > 1
+    made = in_processes(waiting, options.jobs) if several else one_by_one(waiting, encoder)
+    yield from invocation.progress(made, total=len(waiting), what="tasks", unit="task")
 
 
 def broken(promise: Callable[[Subject], Outcome], encoder: Encoder | GivenEmbeddings) -> str:
@@ -199,23 +191,22 @@ def broken(promise: Callable[[Subject], Outcome], encoder: Encoder | GivenEmbedd
     return seen if kept is False else ""
 
 
-def key_of(task: Task, settings: Settings, encoder: Encoder | GivenEmbeddings, arguments: Namespace) -> str:
-    """A digest of everything that a task's scores depend on."""
-    known = {**asdict(task), "home": None, "allow_missing": arguments.allow_missing}
+def key_of(located: Located, settings: ProbeSettings, encoder: Encoder | GivenEmbeddings, allow_missing: bool) -> str:
+    """A digest of everything that a task's scores depend on. MissingError where its data are missing."""
     everything = [
         __version__,
         VERSION,
         PREPROCESSING,
-        known,
+        {**asdict(located.task), "home": None, "allow_missing": allow_missing},
         asdict(settings),
         encoder.identity,
-        fingerprint(task, arguments.data_root),
-        [f"{path.name} {file_stamp(path)}" for path in model_files(task, settings)],
+        located.fingerprint,
+        [f"{path.name} {file_stamp(path)}" for path in model_files(located.task, settings)],
     ]
     return sha256(json.dumps(everything, sort_keys=True, default=str).encode()).hexdigest()
 
 
-def model_files(task: Task, settings: Settings) -> list[Path]:
+def model_files(task: Task, settings: ProbeSettings) -> list[Path]:
     """The files of a recogniser's language model or of a retrieval task's tokenizer, where it is a folder here."""
-    folder = Path({"asr": settings.language_model, "retrieval": settings.tokenizer}.get(task.type) or "")
+    folder = Path(type_of(task).model_path(settings) or "")
     return sorted(path for path in folder.iterdir() if path.is_file()) if folder.name and folder.is_dir() else []

@@ -1,15 +1,32 @@
-"""What the summary.json of `probe.py run` holds."""
+"""What `probe.py run` finds out, from computation to disk, tables and report; and what its summary.json holds."""
 
-from typing import Any
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
 
-from pydantic import Field
+from pydantic import AliasChoices, Field
 
 from earmark.metrics.estimate import Estimate
 from earmark.report.schema import Common, Strict
 
+ClassRow = dict[str, str | int | float | None]  # "class" and its figures; which these are depends on the task's type
 
-class ProbeRow(Strict):
-    """A score of one task by one track and protocol; layer: null for the encoder's own output."""
+
+@dataclass(frozen=True)
+class ScoreKey:
+    """Where scores come from. layer: None for the encoder's own output."""
+
+    track: str
+    protocol: str
+    layer: int | None = None
+
+
+class TaskScore(Strict):
+    """A score of one task by one track and protocol; layer: null for the encoder's own output.
+
+    n_test: scored items, and counts: what they are (clips, crops, utterances). n_heads: whose scores are averaged.
+    chosen: learning rates or k that validation chose.
+    """
 
     task: str
     formal_name: str
@@ -19,31 +36,78 @@ class ProbeRow(Strict):
     metric: str
     score: Estimate
     n_test: int
+    counts: str = "items"  # which the first release did not say
     weight: float
     private: bool
     folds: int
-    seeds: int
+    n_heads: int = Field(validation_alias=AliasChoices("n_heads", "seeds"))
     seconds: float
     layer: int | None = None
     shots: int | None = None
     chosen: str = ""
 
+    # Of scores.csv, where the estimate is three columns.
+    COLUMNS: ClassVar[tuple[str, ...]] = (
+        "task", "formal_name", "domain", "track", "protocol", "metric", "score", "low", "high", "n_test", "counts",
+        "weight", "folds", "n_heads", "seconds", "layer", "shots", "chosen",
+    )  # fmt: skip
 
-class ProbeAverage(Strict):
-    """Means over tasks whose metric is a score. scope: public, or all, with private tasks and your own."""
+    @property
+    def key(self) -> ScoreKey:
+        """Where it comes from."""
+        return ScoreKey(self.track, self.protocol, self.layer)
+
+    @property
+    def value(self) -> float | None:
+        """Of the estimate."""
+        return self.score.value
+
+    def cells(self) -> list[Any]:
+        """What COLUMNS hold."""
+        ends = {"score": self.score.value, "low": self.score.low, "high": self.score.high}
+        return [ends[column] if column in ends else getattr(self, column) for column in self.COLUMNS]
+
+
+class ClassTable(Strict):
+    """A row for each class or label of a track and protocol."""
 
     track: str
     protocol: str
-    scope: str
-    n_tasks: int
-    weighted: float | None
-    unweighted: float
-    test_size: float
+    rows: list[ClassRow]
+
+
+class HardestClasses(Strict):
+    """Part of a table of confusions. classes: its columns. rows: a class, its n, the share of its items that was said
+    to be of each column, and the share said to be of others.
+    """
+
+    classes: list[str]
+    rows: list[list[str | int | float]]
+
+
+class Confusion(HardestClasses):
+    """The hardest classes of a track and protocol."""
+
+    track: str
+    protocol: str
+
+
+class Failure(Strict):
+    """What could not be scored, and why: a whole task, or one track and protocol of it.
+
+    missing: something that it needs is not there. again: it is tried again the next time; else the data are such.
+    """
+
+    error: str
+    track: str = ""
+    protocol: str = ""
     layer: int | None = None
+    missing: bool = False
+    again: bool = True
 
 
 class FailedTask(Strict):
-    """What could not be probed, and why: a task, or one track and protocol of it."""
+    """A failure as a summary has it."""
 
     task: str
     track: str
@@ -71,14 +135,44 @@ class SharedSources(Strict):
     shared_test_clips: int
     strict: str
 
+    def sentence(self, name: str) -> str:
+        """A line about it; name: what to call the task."""
+        strict = f" strict: {self.strict}." if self.strict else ""
+        return (
+            f"{name}: {self.spanning:,} of {self.sources:,} sources have clips in several {self.parts}; "
+            f"{self.shared_test_clips:,} of {self.test_clips:,} test clips have a source that also trains.{strict}"
+        )
+
+
+class ProbeAverage(Strict):
+    """Means over tasks whose metric is a score. scope: public, or all, with private tasks and your own."""
+
+    track: str
+    protocol: str
+    scope: str
+    n_tasks: int
+    weighted: float | None
+    unweighted: float
+    test_size: float
+    layer: int | None = None
+
 
 class ProbeSummary(Common):
     """benchmark_outputs/probe/<encoder>/summary.json"""
 
     encoder_name: str
     encoder: dict[str, Any]
-    scores: list[ProbeRow]
+    scores: list[TaskScore]
     averages: list[ProbeAverage]
     failed: list[FailedTask]
     skipped: list[SkippedTask]
     shared_sources: list[SharedSources] = Field(default_factory=list)
+
+    @property
+    def signatures(self) -> Sequence[str]:
+        """A line for each track, protocol and metric that has a score."""
+        parts = dict.fromkeys((row.track, row.protocol, row.metric) for row in self.scores)
+        return [
+            str(self.signature.replaced(track=track, protocol=protocol, metric=metric))
+            for track, protocol, metric in parts
+        ]

@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from earmark.probing.data import TaskData
-from earmark.probing.features import also_tested
 from earmark.probing.labels import in_order
+from earmark.probing.splits import also_tested
 
 IntArray = NDArray[np.int64]
 Parts = NDArray[np.str_]  # (N,) the split or fold of each clip
@@ -144,10 +144,7 @@ def dealt(data: TaskData, clips: IntArray, shares: Mapping[str, float], seed: in
 
 def _parts(data: TaskData) -> Parts:
     """The split or fold of each clip; a training clip that is a test clip as well is left out."""
-    if data.fold is not None:
-        return data.fold
-    assert data.split is not None
-    return np.where(also_tested(data), LEFT_OUT, data.split)
+    return data.parts if data.fold is not None else np.where(also_tested(data), LEFT_OUT, data.parts)
 
 
 def _sources(data: TaskData) -> IntArray:

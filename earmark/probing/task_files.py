@@ -1,6 +1,6 @@
 """Which tasks were asked for: by name, all of them, or a user's own from a TOML file.
 
-A user's task is a few lines beside a manifest (task_layouts says what that holds):
+A user's task is a few lines beside a manifest (`layouts` says what that holds):
 
   name = "creaky"
   type = "clip"               # clip, frame, regression, retrieval, asr
@@ -20,11 +20,13 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from earmark.errors import EarmarkError, MissingError, shown_path
-from earmark.probing.tasks import METRICS, Task, TaskType, tasks
+from earmark.probing.task_types import TYPES, metrics_of_types, type_class
+from earmark.probing.tasks import Task
+from earmark.probing.xares import tasks
 
 SEGMENT_SECONDS = 1.0  # of a frame task that does not say
-SEGMENT_METRICS = ("segment_f1_macro", "segment_f1_micro")
-KNN_TYPES = ("clip",)
+MULTILABEL = "multilabel"  # in a file, a clip task that says so
+NAMES = tuple(dict.fromkeys(kind.name for kind in TYPES if kind.name != MULTILABEL))
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Count = Annotated[int, Field(gt=0)]
 
@@ -94,7 +96,7 @@ class _File(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True)
 
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$")]
-    type: Literal["clip", "frame", "regression", "retrieval", "asr"]
+    type: Literal[NAMES]  # type: ignore[valid-type]
     data: Annotated[str, Field(min_length=1)]
     metric: str | None = None
     multilabel: bool = False
@@ -107,85 +109,87 @@ class _File(BaseModel):
     segment_seconds: Positive | None = None
 
 
-def _kind(said: Mapping[str, Any]) -> TaskType | None:
+def _type_name(given: Mapping[str, Any]) -> str | None:
     """The type of task that a file means, as far as it says so."""
-    if said.get("multilabel") is True and said.get("type") == "clip":
-        return "multilabel"
-    return next((kind for kind in METRICS if kind == said.get("type") != "multilabel"), None)
+    if given.get("multilabel") is True and given.get("type") == "clip":
+        return MULTILABEL
+    return next((name for name in NAMES if name == given.get("type")), None)
 
 
-def _misfits(said: Mapping[str, Any]) -> list[str]:
+def _misfits(given: Mapping[str, Any]) -> list[str]:
     """Values that are well formed each but do not go with the others, or with the published tasks."""
-    wrong, kind, metric = [], _kind(said), said.get("metric")
-    if isinstance(said.get("name"), str) and said["name"] in tasks():
-        wrong.append(f"name: {said['name']!r} is a published task; choose another")
+    wrong, kind, metric = [], _type_name(given), given.get("metric")
+    if isinstance(given.get("name"), str) and given["name"] in tasks():
+        wrong.append(f"name: {given['name']!r} is a published task; choose another")
     if kind is None:
         return wrong
-    if said.get("multilabel") is True and kind != "multilabel":
+    if given.get("multilabel") is True and kind != MULTILABEL:
         wrong.append(f"multilabel: only clip tasks may be, not {kind} tasks")
-    if isinstance(metric, str) and metric not in METRICS[kind]:
-        wrong.append(f"metric: {metric!r} is none of {kind} tasks: {', '.join(METRICS[kind])}")
-    if "segment_seconds" in said and (kind != "frame" or metric == "accuracy"):
-        wrong.append(f"segment_seconds: {kind} tasks scored by {metric or METRICS[kind][0]} have no segments")
+    metrics = metrics_of_types()[kind]
+    if isinstance(metric, str) and metric not in metrics:
+        wrong.append(f"metric: {metric!r} is none of {kind} tasks: {', '.join(metrics)}")
+    of_task = type_class(kind, metric or metrics[0])
+    if "segment_seconds" in given and of_task is not None and not of_task.segments:
+        wrong.append(f"segment_seconds: {kind} tasks scored by {metric or metrics[0]} have no segments")
     return wrong
 
 
 def read_task_file(path: Path) -> Task:
     """A user's task. MissingError where there is no file, EarmarkError with everything wrong in it: key, what, why."""
     try:
-        said = tomllib.loads(path.read_bytes().decode("utf-8-sig"))
+        content = tomllib.loads(path.read_bytes().decode("utf-8-sig"))
     except FileNotFoundError as error:
         raise MissingError(f"{shown_path(path)}: no such task file.") from error
     except OSError as error:
         raise EarmarkError(f"{shown_path(path)}: cannot be read: {error.strerror}.") from error
     except ValueError as error:  # TOML's and UTF-8's
         raise EarmarkError(f"{shown_path(path)}: is no TOML: {error}.") from error
-    wrong = _misfits(said)
+    wrong = _misfits(content)
     try:
-        given = _File.model_validate(said)
+        given = _File.model_validate(content)
     except ValidationError as error:
         raise EarmarkError(_faulty(path, [*_malformed(error), *wrong])) from None
-    kind = _kind(said)
+    name = _type_name(content)
+    metric = given.metric or metrics_of_types().get(name or "", ("",))[0]
+    kind = type_class(name or "", metric)
     if wrong or kind is None:
         raise EarmarkError(_faulty(path, wrong))
-    metric = given.metric or METRICS[kind][0]
-    segments = given.segment_seconds or (SEGMENT_SECONDS if metric in SEGMENT_METRICS else None)
     return Task(
         name=given.name,
         formal_name=given.name,
         suite="yours",
         domain=given.domain,
-        type=kind,
+        type=kind.name,
         metric=metric,
         epochs=given.epochs,
         learning_rate=given.learning_rate,
         batch_size=given.batch_size,
         crop_seconds=given.crop_seconds,
-        segment_seconds=segments,
+        segment_seconds=given.segment_seconds or (SEGMENT_SECONDS if kind.segments else None),
         weight=given.weight,
-        knn=kind in KNN_TYPES,
-        reader="events" if kind == "frame" else "",
+        knn=kind.knn,
+        reader=kind.reader,
         manifest=given.data,
         home=path.parent,
     )
 
 
 def _malformed(error: ValidationError) -> list[str]:
-    told: list[str] = []
+    lines: list[str] = []
     for fault in error.errors():
         key = ".".join(map(str, fault["loc"]))
         if fault["type"] == "extra_forbidden":
             near = difflib.get_close_matches(key, _File.model_fields, n=1)
-            told.append(f"{key}: no such key{f'; did you mean {near[0]}?' if near else ''}")
+            lines.append(f"{key}: no such key{f'; did you mean {near[0]}?' if near else ''}")
         elif fault["type"] == "missing":
-            told.append(f"{key}: is missing")
+            lines.append(f"{key}: is missing")
         else:
-            told.append(f"{key}: {fault['input']!r}: {fault['msg'][0].lower()}{fault['msg'][1:]}")
-    return told
+            lines.append(f"{key}: {fault['input']!r}: {fault['msg'][0].lower()}{fault['msg'][1:]}")
+    return lines
 
 
-def _faulty(path: Path, told: Sequence[str]) -> str:
+def _faulty(path: Path, lines: Sequence[str]) -> str:
     """Every fault with its key, then the keys there are."""
-    count = f"{len(told)} fault{'s' if len(told) != 1 else ''}"
+    count = f"{len(lines)} fault{'s' if len(lines) != 1 else ''}"
     keys = ", ".join(_File.model_fields)
-    return "\n".join([f"{shown_path(path)}: {count}", *(f"  {line}" for line in told), f"The keys are {keys}."])
+    return "\n".join([f"{shown_path(path)}: {count}", *(f"  {line}" for line in lines), f"The keys are {keys}."])

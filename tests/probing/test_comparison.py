@@ -5,8 +5,11 @@ from pathlib import Path
 
 import pytest
 
-from earmark.probing.comparison import ENCODERS, averages, by_layer, comparison, comparisons, own
-from earmark.probing.tasks import baselines, published_averages, tasks
+from earmark.metrics.estimate import Estimate
+from earmark.probing.comparison import ENCODERS, averages, by_layer, comparison, comparisons
+from earmark.probing.schema import TaskScore
+from earmark.probing.task_types import type_of
+from earmark.probing.xares import baselines, published_averages, tasks
 
 ESC, GTZAN, SNAP, PITCH = (tasks()[name] for name in ("esc50", "gtzan_genre", "finger_snap", "nsynthpitch"))
 KNOWN = {task.name: task for task in (ESC, GTZAN, SNAP, PITCH, tasks()["speechocean762"], tasks()["desed"])}
@@ -14,47 +17,48 @@ KNOWN = {task.name: task for task in (ESC, GTZAN, SNAP, PITCH, tasks()["speechoc
 
 def row(task, value, n=100, **changes):
     """A row of summary.json."""
-    return {
-        "task": task.name, "track": "linear", "protocol": "xares", "metric": own(task),
-        "score": {"value": value, "low": None, "high": None, "n": n}, "n_test": n, "private": task.private,
-        "layer": None, "shots": None, **changes,
+    known = {
+        "task": task.name, "formal_name": task.formal_name, "domain": task.domain, "track": "linear",
+        "protocol": "xares", "metric": type_of(task).primary_metric, "score": Estimate(value, n=n), "n_test": n,
+        "counts": "clips", "weight": task.weight, "private": task.private, "folds": 1, "n_heads": 1, "seconds": 0.1,
     }  # fmt: skip
+    return TaskScore(**{**known, **changes})
 
 
 def test_three_means_by_hand():
     (found,) = averages([row(ESC, 0.9, 400), row(GTZAN, 0.4, 200)], KNOWN)
-    assert (found["n_tasks"], found["scope"]) == (2, "public")
-    assert found["weighted"] == pytest.approx((400 * 0.9 + 100 * 0.4) / 500)
-    assert found["unweighted"] == pytest.approx(0.65)
-    assert found["test_size"] == pytest.approx((400 * 0.9 + 200 * 0.4) / 600)
+    assert (found.n_tasks, found.scope) == (2, "public")
+    assert found.weighted == pytest.approx((400 * 0.9 + 100 * 0.4) / 500)
+    assert found.unweighted == pytest.approx(0.65)
+    assert found.test_size == pytest.approx((400 * 0.9 + 200 * 0.4) / 600)
 
 
 def test_private_tasks_have_a_mean_apart():
     public, everything = averages([row(ESC, 0.9), row(SNAP, 0.1)], KNOWN)
-    assert (public["scope"], public["n_tasks"], public["unweighted"]) == ("public", 1, 0.9)
-    assert (everything["scope"], everything["unweighted"]) == ("all", 0.5)
-    assert everything["weighted"] == pytest.approx((400 * 0.9 + 5000 * 0.1) / 5400)
+    assert (public.scope, public.n_tasks, public.unweighted) == ("public", 1, 0.9)
+    assert (everything.scope, everything.unweighted) == ("all", 0.5)
+    assert everything.weighted == pytest.approx((400 * 0.9 + 5000 * 0.1) / 5400)
     (alone,) = averages([row(SNAP, 0.1)], KNOWN)
-    assert alone["scope"] == "all"
+    assert alone.scope == "all"
 
 
 def test_tasks_of_your_own_count_by_the_weight_in_their_file():
     mine = replace(ESC, name="mine", home=Path("here"), weight=1200.0)
     public, everything = averages([row(ESC, 0.9), row(mine, 0.5)], {**KNOWN, "mine": mine})
-    assert (public["n_tasks"], public["weighted"]) == (1, 0.9)
-    assert everything["weighted"] == pytest.approx((400 * 0.9 + 1200 * 0.5) / 1600)
+    assert (public.n_tasks, public.weighted) == (1, 0.9)
+    assert everything.weighted == pytest.approx((400 * 0.9 + 1200 * 0.5) / 1600)
 
 
 def test_tracks_protocols_and_layers_are_not_mixed():
     rows = [row(ESC, 0.1), row(ESC, 0.2, track="knn"), row(ESC, 0.3, protocol="strict"), row(ESC, 0.4, layer=2)]
-    assert [found["unweighted"] for found in averages(rows, KNOWN)] == [0.1, 0.2, 0.3, 0.4]
+    assert [found.unweighted for found in averages(rows, KNOWN)] == [0.1, 0.2, 0.3, 0.4]
 
 
 def test_scores_of_splits_that_sources_span_are_in_no_mean_and_no_comparison():
     rows = [row(ESC, 0.5, protocol="strict"), row(ESC, 0.9, protocol="strict_given_splits")]
-    assert [(found["protocol"], found["unweighted"]) for found in averages(rows, KNOWN)] == [("strict", 0.5)]
+    assert [(found.protocol, found.unweighted) for found in averages(rows, KNOWN)] == [("strict", 0.5)]
     (found,) = comparison(rows, KNOWN, "linear", "xares_full")
-    assert found[6:8] == [None, rows[0]["score"]]
+    assert found[6:8] == [None, rows[0].score]
 
 
 def test_errors_undefined_scores_and_second_metrics_are_not_averaged():
@@ -70,7 +74,7 @@ def test_errors_undefined_scores_and_second_metrics_are_not_averaged():
 
 def test_a_task_without_a_weight_has_no_weighted_mean():
     (found,) = averages([row(PITCH, 0.5)], KNOWN)
-    assert found["weighted"] is None and found["unweighted"] == 0.5
+    assert found.weighted is None and found.unweighted == 0.5
 
 
 def published(name, track="linear", source="xares_full"):
@@ -82,12 +86,12 @@ def test_the_rank_is_among_the_published_encoders():
     for value, rank in ((1.0, 1), (max(theirs), 1), (sorted(theirs)[1] + 1e-6, 3), (0.0, 5), (None, None)):
         rows = [row(ESC, value), row(ESC, 0.123, protocol="strict", n_test=77)]
         (found,) = comparison(rows, KNOWN, "linear", "xares_full")
-        assert found == ["ESC-50", "accuracy", *theirs, rows[0]["score"], rows[1]["score"], rank, 100]
+        assert found == ["ESC-50", "accuracy", *theirs, rows[0].score, rows[1].score, rank, 100]
 
 
 def test_a_strict_score_has_no_rank():
     (found,) = comparison([row(ESC, 0.9, protocol="strict")], KNOWN, "linear", "xares_full")
-    assert found[6:] == [None, {"value": 0.9, "low": None, "high": None, "n": 100}, None, 100]
+    assert found[6:] == [None, Estimate(0.9, n=100), None, 100]
 
 
 def test_smaller_variants_are_marked():
@@ -104,29 +108,29 @@ def test_what_nobody_published_and_what_cannot_be_compared_is_left_out():
 
 def test_each_source_is_a_table_with_its_means():
     found = comparisons([row(ESC, 0.9), row(ESC, 0.8, track="knn")], KNOWN)
-    assert [(part["track"], part["source"]) for part in found] == [
+    assert [(part.track, part.source) for part in found] == [
         (track, source) for track in ("linear", "knn") for source in ("xares_full", "xares_early", "icme2025")
     ]
     means = published_averages()
     published = {encoder: baselines()["linear", "esc50", encoder].score for encoder in ENCODERS}
-    assert found[0]["averages"] == [
+    assert found[0].averages == [
         ["this task", *published.values(), 0.9, None],
         *(
             [f"published, {scope} tasks", *(means["linear", f"average_{scope}", e] for e in ENCODERS), None, None]
             for scope in ("public", "all")
         ),
     ]
-    assert len(found[1]["averages"]) == 2
+    assert len(found[1].averages) == 2
 
 
 def test_a_line_for_each_task_track_and_protocol():
     rows = [row(ESC, 0.1, layer=0), row(ESC, 0.2, layer=1), row(ESC, 0.9), row(ESC, 0.3, layer=0, track="knn")]
     rows.append(row(KNOWN["speechocean762"], 3.0, layer=0))
     assert {
-        name: [(layer, score["value"]) for layer, score in line] for name, line in by_layer(rows).items()
+        name: [(layer, score.value) for layer, score in line] for name, line in by_layer(rows).items()
     } == {"esc50, linear, xares": [(0, 0.1), (1, 0.2)], "esc50, knn, xares": [(0, 0.3)]}  # fmt: skip
 
 
 def test_frames_with_one_label_each_stand_by_their_frame_accuracy():
-    assert own(tasks()["librispeechphoneme"]) == "frame_accuracy"
-    assert own(tasks()["desed"]) == "segment_f1_macro"
+    assert type_of(tasks()["librispeechphoneme"]).primary_metric == "frame_accuracy"
+    assert type_of(tasks()["desed"]).primary_metric == "segment_f1_macro"

@@ -1,4 +1,4 @@
-"""Which clips train, choose and test; and embeddings of clips as rows, whichever clips were embedded beside them."""
+"""Embeddings of clips as rows, whichever clips were embedded beside them, and the labels of frames."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -6,8 +6,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
-from hypothesis import given
-from hypothesis import strategies as st
 
 from earmark.audio.clips import TarMember
 from earmark.embeddings.store import EmbeddingStore
@@ -16,164 +14,24 @@ from earmark.models.encoders.output import View
 from earmark.models.encoders.precomputed import GivenEmbeddings
 from earmark.models.encoders.registry import load_encoder
 from earmark.probing.data import TaskData
-from earmark.probing.features import (
-    SHOWN,
-    Rows,
-    drawn_folds,
-    embedded,
-    frame_labels,
-    ids_of,
-    published_folds,
-    strict_folds,
-    view_of,
-)
-from earmark.probing.tasks import tasks
+from earmark.probing.features import SHOWN, ClipEmbedder, Rows, ids_of
+from earmark.probing.task_types import type_of
+from earmark.probing.xares import tasks
 from tests.models.encoders.sources import XARES, clips, save
 
 LOGMEL = load_encoder("logmel")
 
 
-def data(parts, group=None, folds=False, names=None):
-    """Clips of two classes whose splits, or folds, are these."""
-    paths = [Path(name) for name in names or (f"{i}.wav" for i in range(len(parts)))]
-    groups = list(map(str, group if group is not None else range(len(parts))))
-    labels = np.arange(len(parts)) % 2
-    column = np.array(parts, dtype=str)
-    return TaskData(paths, labels, ["a", "b"], None if folds else column, column if folds else None, groups)
+def embedded(encoder, paths, view, store, ids=None, **how):
+    return ClipEmbedder(encoder, store, **how).rows(paths, view, ids)
 
 
-def parts_of(fold):
-    return [part.tolist() for part in (fold.train, fold.valid, fold.test)]
+def frame_labels(task, labels, rows, hop, protocol="strict"):
+    return type_of(task).frame_labels(labels, rows, hop, protocol)
 
 
-# --- splits as published ------------------------------------------------------------------------------------
-
-
-def test_published_splits_are_taken_as_they_are():
-    (fold,) = published_folds(data(["train", "test", "valid", "train"]))
-    assert parts_of(fold) == [[0, 3], [2], [1]]
-
-
-def test_where_nothing_else_is_published_the_test_clips_choose():
-    (fold,) = published_folds(data(["train", "test", "test"]))
-    assert parts_of(fold) == [[0], [1, 2], [1, 2]]
-    assert tasks()["desed"].select_on_test and not tasks()["cremad"].select_on_test
-
-
-@pytest.mark.parametrize("k", [2, 3, 5])
-def test_published_folds_are_left_out_one_by_one_and_choose_their_own_epoch(k):
-    found = published_folds(data([i % k for i in range(11)], folds=True))
-    assert len(found) == k
-    for number, fold in enumerate(found):
-        assert fold.number == number
-        assert fold.test.tolist() == fold.valid.tolist() == list(range(number, 11, k))
-        assert sorted([*fold.train, *fold.test]) == list(range(11))
-
-
-# --- strict splits ------------------------------------------------------------------------------------------
-
-
-def test_strict_folds_choose_on_the_next_fold():
-    found = strict_folds(data(["a", "b", "c", "a"], folds=True), seed=0)
-    assert [parts_of(fold) for fold in found] == [[[2], [1], [0, 3]], [[0, 3], [2], [1]], [[1], [0, 3], [2]]]
-
-
-def test_numbered_folds_follow_each_other_as_numbers():
-    found = strict_folds(data([*range(1, 11)], folds=True), seed=0)
-    assert [fold.test.tolist() for fold in found] == [[i] for i in range(10)]
-    assert [fold.valid.tolist() for fold in found] == [[(i + 1) % 10] for i in range(10)]
-    assert [fold.test.tolist() for fold in published_folds(data([*range(1, 11)], folds=True))] == [
-        [i] for i in range(10)
-    ]
-
-
-def test_a_published_validation_split_is_kept():
-    (fold,) = strict_folds(data(["train", "test", "valid", "train"]), seed=0)
-    assert parts_of(fold) == [[0, 3], [2], [1]]
-
-
-def test_a_tenth_of_training_is_cut_off_where_there_is_no_validation_split():
-    (fold,) = strict_folds(data(["train"] * 50 + ["test"] * 5), seed=0)
-    assert (len(fold.train), len(fold.valid), fold.test.tolist()) == (45, 5, list(range(50, 55)))
-    seeds = {tuple(strict_folds(data(["train"] * 50 + ["test"]), seed)[0].valid) for seed in range(5)}
-    assert len(seeds) == 5
-
-
-def test_two_folds_cut_validation_off_from_the_other():
-    found = strict_folds(data([0, 1] * 20, folds=True), seed=0)
-    assert [(len(fold.train), len(fold.valid), len(fold.test)) for fold in found] == [(18, 2, 20)] * 2
-
-
-@st.composite
-def any_data(draw):
-    """Splits with or without validation, or 2 to 5 folds; every part is there, and sources have several clips."""
-    folds = draw(st.booleans())
-    needed = draw(st.sampled_from([["train", "test"], ["train", "valid", "test"]]))
-    needed = [str(i) for i in range(draw(st.integers(2, 5)))] if folds else needed
-    more = draw(st.lists(st.sampled_from(needed), min_size=0, max_size=30))
-    parts = [*needed, *needed, *more]
-    group = draw(st.lists(st.integers(0, 6), min_size=len(parts), max_size=len(parts)))
-    group[: 2 * len(needed)] = range(100, 100 + 2 * len(needed))  # of each part there are two sources at least
-    return data(parts, group, folds)
-
-
-@given(any_data(), st.integers(0, 5))
-def test_no_clip_is_on_two_sides_and_all_test_clips_are_tested_once(task_data, seed):
-    found = strict_folds(task_data, seed)
-    column = task_data.split if task_data.fold is None else task_data.fold
-    tested = np.concatenate([fold.test for fold in found])
-    expected = np.flatnonzero(column == "test") if task_data.fold is None else np.arange(len(column))
-    assert sorted(tested) == expected.tolist()
-    for fold in found:
-        train, valid, test = (set(part.tolist()) for part in (fold.train, fold.valid, fold.test))
-        assert train and valid and test
-        assert len(train | valid | test) == len(train) + len(valid) + len(test) == len(column)
-        cut_off = len(found) == 2 if task_data.fold is not None else "valid" not in column
-        if cut_off:
-            sources = [{task_data.group[i] for i in part} for part in (train, valid)]
-            assert not sources[0] & sources[1]
-    again = strict_folds(task_data, seed)
-    assert [parts_of(fold) for fold in again] == [parts_of(fold) for fold in found]
-
-
-def test_training_on_the_test_clips_is_left_to_the_published_recipe():
-    twice = data(["train", "train", "test", "test"], names=["a.wav", "b.wav", "a.wav", "b.wav"])
-    assert parts_of(published_folds(twice)[0]) == [[0, 1], [2, 3], [2, 3]]
-    with pytest.raises(ValueError, match="all training clips are test clips"):
-        strict_folds(twice, seed=0)
-    some = data(["train"] * 4 + ["test"], names=["a.wav", "b.wav", "c.wav", "d.wav", "a.wav"])
-    (fold,) = strict_folds(some, seed=0)
-    assert sorted([*fold.train, *fold.valid]) == [1, 2, 3]
-
-
-def test_one_source_cannot_be_divided():
-    with pytest.raises(ValueError, match="all training clips have one source"):
-        strict_folds(data(["train", "train", "test"], group=["x", "x", "y"]), seed=0)
-
-
-# --- few shots ----------------------------------------------------------------------------------------------
-
-
-def test_draws_take_as_many_clips_of_each_class_from_training_alone():
-    task_data = data(["train"] * 20 + ["valid"] * 2 + ["test"] * 4)
-    (fold,) = strict_folds(task_data, 0)
-    labels = np.asarray(task_data.labels)
-    found = drawn_folds(labels, fold, shots=3, draws=6, seed=1)
-    assert [draw.number for draw in found] == list(range(6))
-    for draw in found:
-        assert np.bincount(labels[draw.train]).tolist() == [3, 3]
-        assert set(draw.train) <= set(fold.train) and len(set(draw.train)) == 6
-        assert draw.valid is fold.valid and draw.test is fold.test
-    assert len({tuple(draw.train) for draw in found}) == 6
-    again = drawn_folds(labels, fold, shots=3, draws=2, seed=1)
-    assert [draw.train.tolist() for draw in again] == [draw.train.tolist() for draw in found[:2]]
-    assert drawn_folds(labels, fold, 3, 1, seed=2)[0].train.tolist() != found[0].train.tolist()
-
-
-def test_more_shots_than_a_class_has():
-    (fold,) = strict_folds(data(["train"] * 6 + ["valid", "test"]), 0)
-    with pytest.raises(ValueError, match="4 shots: a class has 3 training clips only"):
-        drawn_folds(np.arange(8) % 2, fold, shots=4, draws=1, seed=0)
+def view_of(task, layers=False):
+    return type_of(task).view(layers)
 
 
 # --- rows ---------------------------------------------------------------------------------------------------
@@ -294,19 +152,3 @@ def test_the_ids_of_a_tars_member_and_of_a_manifests_clip(tmp_path):
         "mine/2.wav",
         "2.wav",
     ]
-
-
-@pytest.mark.parametrize("sizes", [[90, *[1] * 10], [60, 40], [50, 50], [7, 8, 85], [1, 99]])
-def test_validation_never_takes_much_more_than_a_tenth_but_for_sources_that_are_larger(sizes):
-    sources = np.repeat(np.arange(len(sizes)), sizes)
-    for seed in range(12):
-        (fold,) = strict_folds(data(["train"] * len(sources) + ["test"], group=[*sources, -1]), seed)
-        assert 1 <= len(fold.valid) <= max(11, min(sizes)) and not set(sources[fold.valid]) & set(sources[fold.train])
-
-
-@given(seed=st.integers(0, 50))
-def test_the_last_source_of_a_class_stays_in_training(seed):
-    labels = np.array([0] * 10 + [1] * 9 + [2] + [0, 1, 2, 0])
-    found = replace(data(["train"] * 20 + ["test"] * 4), labels=labels, classes=["a", "b", "c"])
-    (fold,) = strict_folds(found, seed)
-    assert set(labels[fold.train]) == {0, 1, 2} and len(fold.valid)

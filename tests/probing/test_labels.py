@@ -11,8 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from earmark.metrics.sound_events import events_to_frames
-from earmark.probing.labels import READERS, encoded, label_of_cell, label_of_json
-from earmark.probing.tasks import Task, tasks
+from earmark.probing.labels import READERS, label_of_json
+from earmark.probing.task_types import type_of
+from earmark.probing.tasks import Task
+from earmark.probing.xares import tasks
 
 
 def of(name: str, said: Any) -> Any:
@@ -86,16 +88,16 @@ def test_cells_of_a_manifest(tmp_path: Path):
     events = [{"onset": 0, "offset": 1, "label": "Dog"}]
     (tmp_path / "dog.json").write_text(json.dumps(events))
     desed, clotho = tasks()["desed"], tasks()["clotho"]
-    assert label_of_cell(desed, json.dumps(events), tmp_path) == [(0.0, 1.0, "Dog")]
-    assert label_of_cell(desed, "dog.json", tmp_path) == [(0.0, 1.0, "Dog")]
-    assert label_of_cell(clotho, "rain| it rains", tmp_path) == ["rain", "it rains"]
-    assert label_of_cell(tasks()["fsd50k"], "", tmp_path) == []
+    assert type_of(desed).label_of_cell(json.dumps(events), tmp_path) == [(0.0, 1.0, "Dog")]
+    assert type_of(desed).label_of_cell("dog.json", tmp_path) == [(0.0, 1.0, "Dog")]
+    assert type_of(clotho).label_of_cell("rain| it rains", tmp_path) == ["rain", "it rains"]
+    assert type_of(tasks()["fsd50k"]).label_of_cell("", tmp_path) == []
     with pytest.raises(ValueError, match=r"cat\.json: No such file"):
-        label_of_cell(desed, "cat.json", tmp_path)
+        type_of(desed).label_of_cell("cat.json", tmp_path)
     with pytest.raises(ValueError, match="is empty"):
-        label_of_cell(tasks()["cremad"], " ", tmp_path)
+        type_of(tasks()["cremad"]).label_of_cell(" ", tmp_path)
     with pytest.raises(ValueError, match='a part of it is "x"'):
-        label_of_cell(tasks()["speechocean762"], "1|x", tmp_path)
+        type_of(tasks()["speechocean762"]).label_of_cell("1|x", tmp_path)
 
 
 # --- arrays ---------------------------------------------------------------------------------------------------------
@@ -104,7 +106,7 @@ SPLIT = ["train", "train", "valid", "test"]
 
 
 def arrays(task: Task, raw: list[Any], parts: list[str], folds: bool = False) -> Any:
-    return encoded(task, raw, parts, folds=folds)
+    return type_of(task).encode(raw, parts, folds=folds)
 
 
 def test_classes_are_those_of_training_and_sorted():

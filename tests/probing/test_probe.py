@@ -14,18 +14,22 @@ from earmark.models.encoders.output import View
 from earmark.models.encoders.precomputed import GivenEmbeddings
 from earmark.models.encoders.registry import load_encoder
 from earmark.probing.data import TaskData
-from earmark.probing.features import drawn_folds, embedded, strict_folds
+from earmark.probing.features import ClipEmbedder
 from earmark.probing.heads.knn import CHOICES_OF_K
 from earmark.probing.heads.linear import Fold, Recipe, train_heads
 from earmark.probing.heads.selection import selection
-from earmark.probing.probe import _without, metrics_of, probe
-from earmark.probing.tasks import Task, tasks
-from earmark.probing.tracks import RATES, Settings
+from earmark.probing.options import ProbeSettings
+from earmark.probing.probe import probe, without_clips
+from earmark.probing.splits import drawn_folds, strict_folds
+from earmark.probing.task_types import type_of
+from earmark.probing.tasks import Task
+from earmark.probing.tracks import RATES
+from earmark.probing.xares import tasks
 from tests.models.encoders.sources import XARES, clips, layered, save
 
 N, WIDTH, CLASSES = 48, 6, 3
 BOTH = [("linear", "xares"), ("linear", "strict"), ("knn", "xares"), ("knn", "strict")]
-SETTINGS = Settings(seeds=2, replicates=20)
+SETTINGS = ProbeSettings(seeds=2, replicates=20)
 TASK = Task("mine", "mine", "yours", "", "clip", "accuracy", epochs=6, learning_rate=3e-2, batch_size=8, knn=True)
 
 
@@ -56,8 +60,8 @@ LAYOUTS = {
 
 def probed(tmp_path, data, task=TASK, encoder=None, settings=SETTINGS):
     encoder = embeddings() if encoder is None else encoder
-    store = EmbeddingStore(tmp_path / "store")
-    return probe(task, data, encoder, settings, store, batch_size=4, root=tmp_path)
+    embedder = ClipEmbedder(encoder, EmbeddingStore(tmp_path / "store"), batch_size=4)
+    return probe(task, data, embedder, settings, data_root=tmp_path)
 
 
 def said(found, place, fold=None):
@@ -68,7 +72,7 @@ def said(found, place, fold=None):
 
 
 def chosen(found):
-    return {(row.track, row.protocol): row.chosen for row in found.rows}
+    return {(row.track, row.protocol): row.chosen for row in found.outcome.scores}
 
 
 def permuted(data, seed=0):
@@ -93,7 +97,7 @@ def test_strictly_nothing_is_learnt_from_the_labels_of_test_clips(tmp_path, layo
         assert said(before, place, fold).equals(said(after, place, fold))
         first, second = (chosen(found)[place].split(", ")[:of_a_fold] for found in (before, after))
         assert first == second
-    scores = [[row.score.value for row in found.rows] for found in (before, after)]
+    scores = [[row.score.value for row in found.outcome.scores] for found in (before, after)]
     assert scores[0] != scores[1]
 
 
@@ -112,7 +116,7 @@ def test_as_published_test_clips_choose_the_epoch_unless_there_is_a_validation_s
 def test_a_split_that_lost_all_of_its_clips_is_not_replaced_by_another():
     data = LAYOUTS["splits"]
     with pytest.raises(EarmarkError, match="no clip of valid has an embedding"):
-        _without(TASK, data, data.split == "valid")
+        without_clips(TASK, data, data.split == "valid")
 
 
 def test_no_test_clip_is_needed_by_another(tmp_path):
@@ -128,7 +132,7 @@ def test_a_seed_repeats_to_the_last_bit_and_another_is_another(tmp_path):
 
     def rows(seed):
         found = probed(tmp_path, data, settings=replace(SETTINGS, seed=seed))
-        return [replace(row, seconds=0.0) for row in found.rows]
+        return [row.model_copy(update={"seconds": 0.0}) for row in found.outcome.scores]
 
     assert rows(0) == rows(0) != rows(7)
 
@@ -138,26 +142,26 @@ def test_a_seed_repeats_to_the_last_bit_and_another_is_another(tmp_path):
 
 def test_every_track_and_protocol_has_a_row_with_what_it_rests_on(tmp_path):
     found = probed(tmp_path, LAYOUTS["4 folds"], encoder=embeddings(noise=0.7))
-    assert [(row.track, row.protocol) for row in found.rows] == BOTH
-    assert [(row.n_test, row.folds, row.seeds) for row in found.rows] == [
+    assert [(row.track, row.protocol) for row in found.outcome.scores] == BOTH
+    assert [(row.n_test, row.folds, row.n_heads) for row in found.outcome.scores] == [
         *((N, 4, 1), (N, 4, 2)),  # linear: one seed as published, two strictly
         *((N, 4, 1), (N, 4, 1)),
     ]
-    rates = found.rows[1].chosen.removeprefix("learning rate ").split(", ")
+    rates = found.outcome.scores[1].chosen.removeprefix("learning rate ").split(", ")
     assert len(rates) == 8 and {float(rate) for rate in rates} <= set(RATES)
-    assert len(found.rows[3].chosen.split(", ")) == 4
-    for row in found.rows:
+    assert len(found.outcome.scores[3].chosen.split(", ")) == 4
+    for row in found.outcome.scores:
         table = found.predictions[row.track, row.protocol]
         right = table.filter(like="said_").eq(table["label"], axis=0)
         assert row.score.value == pytest.approx(right.to_numpy().mean())
         assert row.score.low < row.score.value < row.score.high and row.score.value > 0.4
-    assert {entry["class"] for entry in found.classes} == {"c0", "c1", "c2"} and len(found.classes) == 12
+    assert [{row["class"] for row in table.rows} for table in found.outcome.classes] == [{"c0", "c1", "c2"}] * 4
 
 
 def test_folds_of_unequal_sizes_count_alike_as_published_and_clips_alike_strictly(tmp_path):
     parts = ["0"] * 6 + ["1"] * 30 + ["2"] * 12
     found = probed(tmp_path, clips_in(parts, folds=True))
-    for row in found.rows:
+    for row in found.outcome.scores:
         table = found.predictions[row.track, row.protocol]
         right = table.filter(like="said_").eq(table["label"], axis=0).mean(axis=1)
         by_fold = right.groupby(table["fold"]).mean()
@@ -188,13 +192,13 @@ def test_k_is_the_first_of_the_best_on_validation(tmp_path):
 
 def test_neighbours_of_a_task_scored_by_error_rate_are_scored_by_accuracy(tmp_path):
     task = replace(TASK, metric="eer")
-    assert (metrics_of(task, "linear"), metrics_of(task, "knn")) == (("eer",), ("accuracy",))
-    assert metrics_of(tasks()["asvspoof2015"], "linear") == ("accuracy", "eer")
+    assert [type_of(task).metrics_on(track) for track in ("linear", "knn")] == [("eer",), ("accuracy",)]
+    assert type_of(tasks()["asvspoof2015"]).metrics_on("linear") == ("accuracy", "eer")
     found = probed(tmp_path, clips_in(SPLITS, np.arange(N) % 2, classes=2), task)
-    assert [(row.track, row.metric) for row in found.rows] == [
+    assert [(row.track, row.metric) for row in found.outcome.scores] == [
         ("linear", "eer"), ("linear", "eer"), ("knn", "accuracy"), ("knn", "accuracy"),
     ]  # fmt: skip
-    assert all(0 <= row.score.value <= 1 for row in found.rows)
+    assert all(0 <= row.score.value <= 1 for row in found.outcome.scores)
 
 
 def test_numbers_have_both_errors(tmp_path):
@@ -202,7 +206,7 @@ def test_numbers_have_both_errors(tmp_path):
     labels = encoder.vectors[:, :2].astype(float) * 0.1 + 1
     task = replace(TASK, type="regression", metric="mae", epochs=40, knn=False)
     found = probed(tmp_path, replace(clips_in(SPLITS, labels), classes=[]), task, encoder)
-    assert [(row.protocol, row.metric) for row in found.rows] == [
+    assert [(row.protocol, row.metric) for row in found.outcome.scores] == [
         ("xares", "mae"), ("xares", "mse"), ("strict", "mae"), ("strict", "mse"),
     ]  # fmt: skip
     table = found.predictions["linear", "xares"]
@@ -210,9 +214,9 @@ def test_numbers_have_both_errors(tmp_path):
         np.subtract(*([float(v) for v in cell.split("|")] for cell in pair))
         for pair in zip(table["label"], table["said_0"], strict=True)
     ]
-    assert found.rows[0].score.value == pytest.approx(np.abs(off).mean(), rel=1e-4)
-    assert found.rows[1].score.value == pytest.approx(np.square(off).mean(), rel=1e-4)
-    assert found.rows[1].score.value < np.var(labels[36:])
+    assert found.outcome.scores[0].score.value == pytest.approx(np.abs(off).mean(), rel=1e-4)
+    assert found.outcome.scores[1].score.value == pytest.approx(np.square(off).mean(), rel=1e-4)
+    assert found.outcome.scores[1].score.value < np.var(labels[36:])
 
 
 def test_several_labels_each(tmp_path):
@@ -220,9 +224,9 @@ def test_several_labels_each(tmp_path):
     labels = (encoder.vectors[:, :3] > 0.3).astype(np.uint8)
     task = replace(TASK, type="multilabel", metric="mAP", epochs=30, knn=False)
     found = probed(tmp_path, clips_in(SPLITS, labels), task, encoder)
-    assert [row.metric for row in found.rows] == ["mAP", "mAP"]
+    assert [row.metric for row in found.outcome.scores] == ["mAP", "mAP"]
     chance = labels[36:].mean()
-    assert all(row.score.value > chance + 0.2 for row in found.rows)
+    assert all(row.score.value > chance + 0.2 for row in found.outcome.scores)
     told = found.predictions["linear", "strict"]
     assert told["label"].tolist() == ["|".join(f"c{i}" for i in np.flatnonzero(each)) for each in labels[36:]]
 
@@ -250,50 +254,52 @@ GIVEN = {
 def test_strictly_sources_that_span_folds_or_splits_are_not_known_again(tmp_path, parts):
     data, encoder = GIVEN[parts]
     found = probed(tmp_path, data, encoder=encoder)
-    scores = {(row.track, row.protocol): row.score for row in found.rows}
+    scores = {(row.track, row.protocol): row.score for row in found.outcome.scores}
     assert list(scores) == [(t, p) for t in ("linear", "knn") for p in ("xares", "strict", "strict_given_splits")]
     for track, known_again in (("linear", 0.55), ("knn", 0.95)):
         assert scores[track, "strict"].value < 0.5 and scores[track, "strict_given_splits"].value > known_again
-    assert (found.spanning.parts, found.spanning.sources, found.spanning.spanning) == (parts, 60, 60)
-    assert found.spanning.shared_test_clips == found.spanning.test_clips == (240 if parts == "folds" else 60)
-    assert "dealt anew" in found.by_source
+    shared = found.outcome.shared_sources
+    assert (shared.parts, shared.sources, shared.spanning) == (parts, 60, 60)
+    assert shared.shared_test_clips == shared.test_clips == (240 if parts == "folds" else 60)
+    assert "dealt anew" in shared.strict
     table = found.predictions["knn", "strict"]
     assert table.groupby("group")["fold"].nunique().max() == 1
     published = probed(tmp_path, replace(data, group=data.names), encoder=encoder)  # each clip a source: nothing spans
-    assert published.spanning is None and [row.protocol for row in published.rows].count("strict_given_splits") == 0
-    alike = {row.track: row.score.value for row in published.rows if row.protocol == "xares"}
+    assert published.outcome.shared_sources is None
+    assert "strict_given_splits" not in {row.protocol for row in published.outcome.scores}
+    alike = {row.track: row.score.value for row in published.outcome.scores if row.protocol == "xares"}
     assert alike == {track: scores[track, "xares"].value for track in ("linear", "knn")}
-    as_given = {row.track: row.score.value for row in published.rows if row.protocol == "strict"}
+    as_given = {row.track: row.score.value for row in published.outcome.scores if row.protocol == "strict"}
     assert as_given == {track: scores[track, "strict_given_splits"].value for track in ("linear", "knn")}
 
 
 def test_where_each_class_is_a_source_strict_says_why_it_cannot_be(tmp_path):
     data, encoder = GIVEN["folds"]
     found = probed(tmp_path, replace(data, group=[f"c{label}" for label in data.labels]), encoder=encoder)
-    assert {row.protocol for row in found.rows} == {"xares", "strict_given_splits"}
-    told = {(one["track"], one["protocol"], one["again"]): one["error"] for one in found.failed}
+    assert {row.protocol for row in found.outcome.scores} == {"xares", "strict_given_splits"}
+    told = {(one.track, one.protocol, one.again): one.error for one in found.outcome.failed}
     assert told.keys() == {("linear", "strict", False), ("knn", "strict", False)}
     assert set(told.values()) == {
         "strict is not possible by source: 3 sources cannot be dealt to 0, 1, 2, 3; each needs one"
     }
     speakers = replace(data, group=[f"s{i // 4 % 60 % 7}" for i in range(240)], labels=np.arange(240) // 4 % 7)
     names = [f"c{i}" for i in range(7)]
-    (error, *_) = probed(tmp_path, replace(speakers, classes=names), encoder=encoder).failed
-    assert "strict is not possible by source: no training clip is left of c" in error["error"]
+    (error, *_) = probed(tmp_path, replace(speakers, classes=names), encoder=encoder).outcome.failed
+    assert "strict is not possible by source: no training clip is left of c" in error.error
 
 
 def test_clips_left_out_for_their_sources_are_counted(tmp_path):
     data = LAYOUTS["splits"]
     group = [name if name != "40.wav" else "3.wav" for name in data.names]
     found = probed(tmp_path, replace(data, group=group))
-    assert found.left_out == {"clips of mine whose source is tested or validates (strict)": 1}
-    assert (found.spanning.spanning, found.spanning.shared_test_clips) == (1, 1)
+    assert found.outcome.left_out == {"clips of mine whose source is tested or validates (strict)": 1}
+    assert (found.outcome.shared_sources.spanning, found.outcome.shared_sources.shared_test_clips) == (1, 1)
 
 
 def test_few_shots_are_by_source_too(tmp_path):
     data, encoder = GIVEN["folds"]
     found = probed(tmp_path, data, encoder=encoder, settings=replace(SETTINGS, shots=5))
-    values = {(row.track, row.protocol): row.score.value for row in found.rows}
+    values = {(row.track, row.protocol): row.score.value for row in found.outcome.scores}
     for track in ("linear", "knn"):
         assert values[track, "strict"] < values[track, "strict_given_splits"]
 
@@ -303,11 +309,11 @@ def test_few_shots_are_by_source_too(tmp_path):
 
 def test_few_shots_are_ten_draws_under_the_strict_protocol_alone(tmp_path):
     found = probed(tmp_path, LAYOUTS["splits"], settings=replace(SETTINGS, shots=2))
-    assert [(row.track, row.protocol, row.seeds, row.shots, row.n_test) for row in found.rows] == [
+    assert [(row.track, row.protocol, row.n_heads, row.shots, row.n_test) for row in found.outcome.scores] == [
         ("linear", "strict", 10, 2, 12), ("knn", "strict", 10, 2, 12),
     ]  # fmt: skip
     assert len({tuple(column) for _, column in said(found, ("knn", "strict")).items()}) > 3
-    for row in found.rows:
+    for row in found.outcome.scores:
         table = found.predictions[row.track, row.protocol]
         right = table.filter(like="said_").eq(table["label"], axis=0)
         assert row.score.value == pytest.approx(right.to_numpy().mean())
@@ -338,7 +344,7 @@ def test_few_shots_of_wide_embeddings_are_learnt_as_scikit_learn_learns_them(tmp
     data = clips_in(["train"] * 300 + ["valid"] * 100 + ["test"] * 300, labels, classes=10)
     found = {
         row.track: row.score
-        for row in probed(tmp_path, data, encoder=encoder, settings=replace(SETTINGS, shots=5)).rows
+        for row in probed(tmp_path, data, encoder=encoder, settings=replace(SETTINGS, shots=5)).outcome.scores
     }
     draws = drawn_folds(labels, strict_folds(data, 0)[0], 5, 10, 0)
     theirs = [LogisticRegression().fit(x[one.train], labels[one.train]).score(x[400:], labels[400:]) for one in draws]
@@ -348,11 +354,11 @@ def test_few_shots_of_wide_embeddings_are_learnt_as_scikit_learn_learns_them(tmp
 
 def test_few_shots_that_cannot_be_drawn(tmp_path):
     found = probed(tmp_path, LAYOUTS["splits"], settings=replace(SETTINGS, shots=11))
-    assert [one["error"] for one in found.failed] == ["11 shots: a class has 10 training clips only"] * 2
+    assert [one.error for one in found.outcome.failed] == ["11 shots: a class has 10 training clips only"] * 2
     several = replace(TASK, type="multilabel", metric="mAP", knn=False)
     data = clips_in(SPLITS, np.eye(3, dtype=np.uint8)[np.arange(N) % 3])
-    (failed,) = probed(tmp_path, data, several, settings=replace(SETTINGS, shots=1)).failed
-    assert failed["error"] == "few-shot training needs clips of one class; mine is a multilabel task"
+    (failed,) = probed(tmp_path, data, several, settings=replace(SETTINGS, shots=1)).outcome.failed
+    assert failed.error == "few-shot training needs clips of one class; mine is a multilabel task"
 
 
 # --- crops, layers, frames ----------------------------------------------------------------------------------
@@ -371,10 +377,11 @@ def test_crops_stand_for_themselves_as_published_and_are_averaged_strictly(tmp_p
     encoder, task = load_encoder("logmel"), replace(TASK, crop_seconds=0.2)
     found = probed(tmp_path, heard, task, encoder)
     store = EmbeddingStore(tmp_path / "store")
-    rows, _ = embedded(encoder, heard.clips, View(crop_seconds=0.2), store, batch_size=4)
+    rows, _ = ClipEmbedder(encoder, store, batch_size=4).rows(heard.clips, View(crop_seconds=0.2))
     crops = np.isin(rows.clip, (9, 10, 11))
     assert crops.sum() > 8
-    assert [row.n_test for row in found.rows] == [crops.sum(), 3, crops.sum(), 3]
+    of_crops, of_clips = (crops.sum(), "crops"), (3, "clips")
+    assert [(row.n_test, row.counts) for row in found.outcome.scores] == [of_crops, of_clips, of_crops, of_clips]
     names = [heard.clips[clip].as_posix().rsplit("/", 1)[1] for clip in rows.clip[crops]]
     assert [Path(name).name for name in found.predictions["linear", "xares"]["clip"]] == names
     # The strict heads once more, by themselves; then a loop over the test clips.
@@ -393,11 +400,11 @@ def test_the_last_layer_is_the_encoders_own_output(tmp_path, heard):
     encoder = load_encoder(str(save(tmp_path, "layers.py", layered())), device="cpu")
     plain = load_encoder(str(save(tmp_path / "plain", "plain.py", XARES)), device="cpu")
     everything = probed(tmp_path, heard, encoder=encoder, settings=replace(SETTINGS, layers=()))
-    assert sorted({row.layer for row in everything.rows}) == [0, 1, 2]
-    assert everything.predictions == {} and everything.classes == []
+    assert sorted({row.layer for row in everything.outcome.scores}) == [0, 1, 2]
+    assert everything.predictions == {} and everything.outcome.classes == []
 
     def values(found, layer):
-        return [(row.track, row.protocol, row.score) for row in found.rows if row.layer == layer]
+        return [(row.track, row.protocol, row.score) for row in found.outcome.scores if row.layer == layer]
 
     assert values(everything, 2) == values(probed(tmp_path, heard, encoder=encoder), None)
     assert values(everything, 0) == values(probed(tmp_path, heard, encoder=plain), None)
@@ -412,8 +419,9 @@ def test_no_score_depends_on_how_many_clips_are_embedded_together(tmp_path, hear
 
     def rows(size):
         store = EmbeddingStore(tmp_path / f"store{size}")
-        found = probe(TASK, heard, encoder, SETTINGS, store, batch_size=size, root=tmp_path)
-        return [(row.track, row.protocol, row.score) for row in found.rows], found.predictions["linear", "strict"]
+        found = probe(TASK, heard, ClipEmbedder(encoder, store, size), SETTINGS, data_root=tmp_path)
+        scores = [(row.track, row.protocol, row.score) for row in found.outcome.scores]
+        return scores, found.predictions["linear", "strict"]
 
     (one, told), (other, told_again) = rows(1), rows(12)
     assert one == other and told.equals(told_again)
@@ -427,5 +435,5 @@ def test_an_encoder_that_does_not_say_how_long_its_frames_are_cannot_follow_even
     encoder.__class__ = Hopless
     task = replace(TASK, type="frame", metric="segment_f1_macro", knn=False)
     events = [[(0.0, 0.3, i % 3)] for i in range(12)]
-    failed = probed(tmp_path, replace(heard, labels=events), task, encoder).failed
-    assert failed and all("does not say how long a frame is" in one["error"] for one in failed)
+    failed = probed(tmp_path, replace(heard, labels=events), task, encoder).outcome.failed
+    assert failed and all("does not say how long a frame is" in one.error for one in failed)

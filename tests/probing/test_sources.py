@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from earmark.probing.data import TaskData
-from earmark.probing.features import require_taught, strict_folds
 from earmark.probing.sources import LEFT_OUT, Spanning, by_source, dealt, spanning
+from earmark.probing.splits import require_training_classes, strict_folds
 
 
 def data(parts, group, labels=None, folds=False):
@@ -138,7 +138,7 @@ def test_a_class_of_three_sources_is_in_three_folds_and_always_trained():
     labels = np.repeat([0, 0, 0, *[1] * 9], 3)
     found = by_source(data(np.arange(36) % 3, group, labels, folds=True), seed=0).data
     assert set(found.fold[labels == 0]) == {"0", "1", "2"}
-    require_taught(found, strict_folds(found, 0))
+    require_training_classes(found, strict_folds(found, 0))
 
 
 def test_the_largest_sources_go_first_and_nothing_is_left_empty():

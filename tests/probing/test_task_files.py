@@ -6,7 +6,7 @@ import pytest
 
 from earmark.errors import EarmarkError, MissingError
 from earmark.probing.task_files import chosen, read_task_file
-from earmark.probing.tasks import tasks
+from earmark.probing.xares import tasks
 
 DEMO = Path(__file__).resolve().parents[2] / "dataset/speaker-demo/tasks"
 

@@ -10,16 +10,17 @@ Heads lie on two axes: G groups, of one fold and seed each, which draw their own
 share their group's batches. Adam's step is proportional to its learning rate, so a head with rate r is stored as its
 parameters divided by r: then one optimiser with one rate, the schedule's factor, moves them all.
 
-Small batches on a CPU take `compiled.CompiledHeads` in place of BatchedHeads.
+Small batches on a CPU take `batched_numba.CompiledHeads` in place of BatchedHeads.
 """
 
 from collections.abc import Callable, Sequence
+from functools import cache
 from typing import Any, Literal, NamedTuple, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
-from earmark.errors import MissingError
+from earmark.optional import library
 
 Tensor: TypeAlias = Any  # torch.Tensor; torch is an extra
 ErrorOfLogits: TypeAlias = Callable[[Tensor, Tensor], Tensor]  # (logits (g, R, C, B), labels) → derivative, same shape
@@ -27,6 +28,7 @@ FloatArray = NDArray[np.float32]
 IntArray = NDArray[np.int64]
 Loss = Literal["cross_entropy", "binary_cross_entropy", "squared_error"]
 
+EXTRA, NEEDED_BY = "--extra torch", "A linear probe"  # what supplies torch and numba, as messages have it
 ROWS_AT_ONCE = 8192  # of a prediction
 ROWS_TOGETHER = 4  # batches are padded to a multiple of these; compiled products take as many at a time
 
@@ -52,18 +54,10 @@ class Batches(NamedTuple):
     active: list[int]
 
 
+@cache
 def torch_library() -> Any:
-    """torch, or MissingError with the command that brings it."""
-    try:
-        import torch
-    except ImportError as error:
-        raise missing("torch") from error
-    return torch
-
-
-def missing(library: str) -> MissingError:
-    """What to say where a library that linear probes need is not there."""
-    return MissingError(f"Linear probes need {library}: `uv run --extra torch probe.py …`.")
+    """torch; MissingError with the command that brings it."""
+    return library("torch", EXTRA, NEEDED_BY)
 
 
 def schedule(epoch: int, epochs: int) -> float:

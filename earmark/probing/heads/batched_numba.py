@@ -1,4 +1,4 @@
-"""The linear heads of clip tasks on a CPU: `training.BatchedHeads` as two compiled passes over the weights.
+"""The linear heads of clip tasks on a CPU: `batched.BatchedHeads` as two compiled passes over the weights.
 
 A clip task's batch is small, some 32 rows, so the products of a step cost less than the passes between them over
 weights, gradients and Adam's moments. Here a head's weights are read twice: forwards, where they are scaled by γ and

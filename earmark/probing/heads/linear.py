@@ -14,7 +14,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from earmark.optional import library
 from earmark.probing.heads.batched import (
+    EXTRA,
+    NEEDED_BY,
     BatchedHeads,
     Batches,
     ErrorOfLogits,
@@ -27,7 +30,6 @@ from earmark.probing.heads.batched import (
     error_of,
     generator_of,
     initial_parameters,
-    missing,
     one_epoch,
     outputs_of,
     rows_of,
@@ -155,10 +157,9 @@ def _engine(
     """What trains the heads: on a CPU, small batches of rows are worth compiled code; big ones are a product's work."""
     if device != "cpu" or not by_row:
         return BatchedHeads(fresh, rates, device)
-    try:
-        from earmark.probing.heads.batched_numba import CompiledHeads
-    except ImportError as error:
-        raise missing("numba") from error
+    library("numba", EXTRA, NEEDED_BY)
+    from earmark.probing.heads.batched_numba import CompiledHeads
+
     return CompiledHeads(fresh, rates)
 
 

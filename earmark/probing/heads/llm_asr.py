@@ -12,23 +12,26 @@ import sys
 import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from earmark.errors import MissingError
 from earmark.metrics.word_error_rate import word_errors
-from earmark.models.torch_runtime import complete_model, precision, quiet_transformers
+from earmark.models.torch_runtime import complete_model, loading, precision, quiet_transformers
+from earmark.optional import library
 from earmark.probing.heads.batched import Tensor, generator_of, initial_parameters, torch_library
 from earmark.probing.heads.ctc import Transcription, Utterances, check_splits, share_right
 from earmark.probing.heads.optimise import Recipe, fit, to_numpy
+from earmark.probing.options import PUBLISHED_LANGUAGE_MODEL
 
 IntArray = NDArray[np.int64]
 
+FILES = "the configuration, weights and tokenizer files"
 RECIPE = Recipe(epochs=10, batch_size=4, learning_rate=1e-3)  # of LibriSpeech in X-ARES
-PUBLISHED_MODEL = "Qwen/Qwen2.5-0.5B"
+transformers_library = partial(library, "transformers", "--extra clap", "A language model")
 NO_TARGET = -100  # what cross-entropy passes over
 
 
@@ -76,17 +79,17 @@ class LanguageModel:
 
 
 def load_language_model(
-    name: str | Path = PUBLISHED_MODEL, *, device: str = "cpu", dtype: str | None = None
+    name: str | Path = PUBLISHED_LANGUAGE_MODEL, *, device: str = "cpu", dtype: str | None = None
 ) -> LanguageModel:
     """A causal language model and its tokenizer from a folder or the hub, frozen.
 
     dtype: of its weights, as torch calls it; None: bfloat16 on a GPU, float32 on a CPU. Raises MissingError where it
     cannot be had, lacks some of its weights, or its tokenizer has no token that ends a text.
     """
-    torch, transformers = torch_library(), _transformers()
+    torch, transformers = torch_library(), transformers_library()
     dtype = dtype or ("float32" if torch.device(device).type == "cpu" else "bfloat16")
     tokenizer = load_tokenizer(name)
-    with _loading(name, "a causal language model"):
+    with loading(str(name), "a causal language model", hub=FILES), _quiet():
         network = complete_model(transformers.AutoModelForCausalLM, str(name), **precision(dtype))
         if tokenizer.eos_token_id is None:
             raise ValueError("its tokenizer has no token that ends a text")
@@ -98,8 +101,8 @@ def load_language_model(
 
 def load_tokenizer(name: str | Path) -> Any:
     """A transformers tokenizer from a folder or the hub; MissingError where it cannot be had."""
-    transformers = _transformers()
-    with _loading(name, "a tokenizer"):
+    transformers = transformers_library()
+    with loading(str(name), "a tokenizer", hub=FILES), _quiet():
         tokenizer = transformers.AutoTokenizer.from_pretrained(name)
         if len(tokenizer) <= len(tokenizer.all_special_tokens):  # what transformers makes of a folder without its files
             raise ValueError("it has no vocabulary")
@@ -168,7 +171,7 @@ def transcribe(
     torch = torch_library()
     parameters = {name: torch.as_tensor(value).to(model.device) for name, value in adapter.items()}
     end, prompt = model.tokenizer.eos_token_id, model.tokens(reading.prompt)
-    settings = _transformers().GenerationConfig(
+    settings = transformers_library().GenerationConfig(
         do_sample=False,
         max_new_tokens=reading.max_tokens,
         repetition_penalty=reading.repetition_penalty,
@@ -241,37 +244,9 @@ def _inputs(model: LanguageModel, frames: Sequence[Tensor], tokens: Sequence[Seq
     return embedded, mask.long()
 
 
-def _transformers() -> Any:
-    """transformers, or MissingError with the command that brings it."""
-    try:
-        import transformers
-    except ImportError as error:
-        raise MissingError("A language model needs transformers: `uv run --extra clap probe.py …`.") from error
-    return transformers
-
-
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
     """transformers without progress bars, warnings and chatter on stdout, for a while."""
     with quiet_transformers(), contextlib.redirect_stdout(sys.stderr), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         yield
-
-
-@contextlib.contextmanager
-def _loading(name: str | Path, what: str) -> Iterator[None]:
-    """Turn whatever goes wrong while something is loaded into one sentence."""
-    local = str(name).startswith((".", "/", "~")) or str(name).count("/") > 1
-    if local and not Path(name).is_dir():
-        raise MissingError(f"{name}: no such folder; give the folder of {what}, or a name on the Hugging Face hub.")
-    try:
-        with _quiet():
-            yield
-    except Exception as error:
-        cause = (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
-        remedy = (
-            "its folder needs the configuration, weights and tokenizer files"
-            if Path(name).is_dir()
-            else "it is no folder here; check the name and the connection, or download it and give its folder"
-        )
-        raise MissingError(f"{name}: cannot be loaded as {what} ({cause}); {remedy}.") from error

@@ -6,8 +6,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from earmark.metrics.classification import ranking_metrics
 from earmark.metrics.sound_events import segment_f1, segment_maxima
+from earmark.probing.evaluation import hits, mean_average_precision, squared_errors
 
 FloatArray = NDArray[np.float32]
 IntArray = NDArray[np.int64]
@@ -62,33 +62,16 @@ def selection(
     raise ValueError(f"metric {metric!r} is not one of {', '.join([*CLIP_SCORES, *SEGMENT_SCORES])}")
 
 
-def accuracy(outputs: FloatArray, y: NDArray[np.integer]) -> float:
-    """Share of rows whose highest output, the first of several, is their class. No rows: NaN."""
-    return float(np.mean(outputs.argmax(axis=1) == y)) if len(y) else float("nan")
-
-
-def mean_average_precision(outputs: FloatArray, y: NDArray[np.number]) -> float:
-    """Mean over the labels with a positive of their average precision.
-
-    No label has one, or an output is not finite, as after a rate that was too high: NaN.
-    """
-    if not np.isfinite(outputs).all():
-        return float("nan")
-    found = [ranking_metrics(outputs[:, label], y[:, label])[1] for label in np.flatnonzero((y > 0).any(axis=0))]
-    return float(np.mean(found)) if found else float("nan")
-
-
-def negative_squared_error(outputs: FloatArray, y: NDArray[np.floating]) -> float:
-    """Minus the mean squared error over rows and numbers. No rows: NaN."""
-    return -float(np.mean((outputs - y) ** 2)) if len(y) else float("nan")
-
-
 CLIP_SCORES: dict[str, Callable[[FloatArray, NDArray[Any]], float]] = {
-    "accuracy": accuracy,
-    "mAP": mean_average_precision,
-    "mse": negative_squared_error,
+    "accuracy": lambda outputs, y: _mean(hits(outputs.argmax(axis=1), y)),
+    "mAP": lambda outputs, y: float(mean_average_precision(outputs, y)),
+    "mse": lambda outputs, y: -_mean(squared_errors(outputs, y)),
 }
 SEGMENT_SCORES = ("segment_f1_macro", "segment_f1_micro")
+
+
+def _mean(of_rows: NDArray[np.float64]) -> float:
+    return float(of_rows.mean()) if len(of_rows) else float("nan")
 
 
 def mean_by_clip(outputs: FloatArray, clip: ArrayLike) -> tuple[FloatArray, IntArray]:

@@ -5,8 +5,8 @@ import sys
 import numpy as np
 import pytest
 
-from earmark.errors import MissingError
-from earmark.probing.heads.batched import generator_of, one_epoch, schedule
+from earmark.errors import RUNNING, MissingError
+from earmark.probing.heads.batched import generator_of, one_epoch, schedule, torch_library
 from earmark.probing.heads.linear import Fold, Recipe, train_heads
 from earmark.probing.heads.selection import selection
 from tests.conftest import ROOT
@@ -293,6 +293,7 @@ def test_more_faults():
 
 def test_without_torch_the_message_names_the_command(monkeypatch):
     monkeypatch.setitem(sys.modules, "torch", None)
+    torch_library.cache_clear()
     x, y = example()
-    with pytest.raises(MissingError, match=r"uv run --extra torch probe\.py"):
+    with pytest.raises(MissingError, match=rf"uv run --extra torch {RUNNING} …"):
         train_heads(x, y, [fold()], Recipe("cross_entropy", C), selection("accuracy", y))

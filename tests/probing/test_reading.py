@@ -14,13 +14,19 @@ import soundfile
 from earmark.audio.clips import TarMember
 from earmark.audio.decode import read_audio
 from earmark.errors import DataError, EarmarkError, MissingError
-from earmark.probing.data import read_data
-from earmark.probing.layouts import Status, manifest_of, status
+from earmark.probing import reading
+from earmark.probing.data import TaskData
+from earmark.probing.layouts import locate
 from earmark.probing.task_files import chosen
-from earmark.probing.tasks import Task, tasks
+from earmark.probing.tasks import Task
+from earmark.probing.xares import tasks
 
 DEMO = Path(__file__).resolve().parents[2] / "dataset/speaker-demo/tasks"
 CREMAD = tasks()["cremad"]
+
+
+def read_data(task: Task, data_root: Path) -> TaskData:
+    return reading.read_data(locate(task, data_root))
 
 
 def sound(suffix: str = "wav", level: float = 0.1) -> bytes:
@@ -184,9 +190,10 @@ def test_all_wrong_rows_of_a_manifest_are_told(tmp_path: Path):
         (4, "label", "is empty"),
         (4, "path", "'z.wav' is not there"),
         (4, "split", "'trian' is no split"),
-        (5, "", "more cells than columns; quote a label that holds commas"),
+        (5, "", "has 4 values where the header has 3 columns"),
         (6, "path", "is empty"),
     ]
+    assert "A cell that holds commas is quoted." in str(caught.value)
 
 
 @pytest.mark.parametrize(
@@ -199,7 +206,7 @@ def test_all_wrong_rows_of_a_manifest_are_told(tmp_path: Path):
         ("path,label,split\na.wav,up,train\nb.wav,down,train\n", "no clips in test"),
         ("path,label,fold\na.wav,up,1\nb.wav,down,1\n", "1 fold; leaving one out needs two"),
         ("path,label,split\na.wav,up,train\nb.wav,down,test\n", "line 3, column label: 'down' is not among"),
-        ('path,label,split\na.wav,"up"x,train\n', "is no CSV"),
+        ('path,label,split\na.wav,"up"x,train\n', "line 2: cannot be read as CSV: ',' expected after '\"'"),
         ("", "column path: is missing"),
     ],
 )
@@ -213,7 +220,7 @@ def test_a_manifest_that_is_wrong_is_refused(tmp_path: Path, text: str, message:
 def test_latin_1_is_no_manifest(tmp_path: Path):
     listed(tmp_path / "cremad", "")
     (tmp_path / "cremad/manifest.csv").write_bytes("path,label,split\ngr\xfcn.wav,a,train\n".encode("latin-1"))
-    with pytest.raises(EarmarkError, match="is not a CSV in UTF-8"):
+    with pytest.raises(EarmarkError, match="line 2: byte 0xfc is not UTF-8"):
         read_data(CREMAD, tmp_path)
 
 
@@ -233,7 +240,7 @@ def test_a_users_events_come_from_the_cell_or_a_file(tmp_path: Path):
 def test_a_manifest_is_beside_the_task_or_below_the_data_root(tmp_path: Path):
     task = own(tmp_path, 'type = "asr"')
     root = listed(tmp_path / "root", "path,label,split\na.wav,hello there,train\nb.wav,bye,test\n", "a.wav", "b.wav")
-    assert manifest_of(task, root) == root / "manifest.csv"
+    assert locate(task, root).manifest == root / "manifest.csv"
     assert read_data(task, root).labels == ["hello there", "bye"]
     listed(tmp_path, "path,label,split\na.wav,no,train\nb.wav,yes,test\n", "a.wav", "b.wav")
     assert read_data(task, root).labels == ["no", "yes"]
@@ -249,16 +256,18 @@ def test_clips_without_any_label_teach_nothing(tmp_path: Path):
 
 
 def test_status_tells_what_is_there_and_how_large(tmp_path: Path):
-    private = tasks()["liveenv"]
-    assert status(private, tmp_path) == Status("private: no data", 0, ("liveenv_train*.tar", "liveenv_test*.tar"))
-    assert status(CREMAD, tmp_path).state == "missing"
+    private = locate(tasks()["liveenv"], tmp_path)
+    assert (private.state, private.size) == ("private: no data", 0)
+    assert private.lacks == ("liveenv_train*.tar", "liveenv_test*.tar")
+    assert locate(CREMAD, tmp_path).state == "missing"
     cremad(tmp_path)
     tars = list((tmp_path / "cremad").glob("*.tar"))
-    assert status(CREMAD, tmp_path) == Status("present", sum(tar.stat().st_size for tar in tars))
+    found = locate(CREMAD, tmp_path)
+    assert (found.state, found.size, found.lacks) == ("present", sum(tar.stat().st_size for tar in tars), ())
     tars[0].unlink()
-    assert (status(CREMAD, tmp_path).state, len(status(CREMAD, tmp_path).lacks)) == ("missing", 1)
+    assert (locate(CREMAD, tmp_path).state, len(locate(CREMAD, tmp_path).lacks)) == ("missing", 1)
     listed(tmp_path / "liveenv", "path,label,split\n")
-    assert status(private, tmp_path).present
+    assert locate(tasks()["liveenv"], tmp_path).present
 
 
 @pytest.mark.parametrize(

@@ -5,16 +5,10 @@ import itertools
 import numpy as np
 import pytest
 
-from earmark.probing.tasks import (
-    LOWER_IS_BETTER,
-    METRICS,
-    SOURCES,
-    Task,
-    baselines,
-    published_averages,
-    tasks,
-    weighted_average,
-)
+from earmark.probing.evaluation import METRICS
+from earmark.probing.task_types import metrics_of_types
+from earmark.probing.tasks import Task
+from earmark.probing.xares import SOURCES, baselines, published_averages, tasks, weighted_average
 
 ENCODERS = ("dasheng", "wav2vec2", "whisper", "data2vec")
 HALF_A_DIGIT = 0.0005 + 1e-9  # published with three decimals
@@ -36,7 +30,7 @@ def test_the_table_is_whole():
 
 @pytest.mark.parametrize("task", tasks().values(), ids=lambda task: task.name)
 def test_every_row_makes_sense(task: Task):
-    assert task.metric in METRICS[task.type]
+    assert task.metric in metrics_of_types()[task.type]
     assert bool(task.splits) != bool(task.folds)
     assert bool(task.zenodo) != (task.private or task.name == "librispeechphoneme")
     assert (task.segment_seconds is not None) == task.metric.startswith("segment_f1")
@@ -127,7 +121,7 @@ def test_private_tasks_and_errors_are_not_averaged():
     assert weighted_average(scores) == pytest.approx(0.8)
     assert weighted_average(scores, private=True) == pytest.approx((400 * 0.9 + 100 * 0.4 + 5000 * 0.1) / 5500)
     assert weighted_average([*scores, (known["speechocean762"], 99.0)]) == pytest.approx(0.8)
-    assert known["speechocean762"].metric in LOWER_IS_BETTER
+    assert METRICS[known["speechocean762"].metric].lower_is_better
     assert np.isnan(weighted_average([(known["nsynthpitch"], 0.5)]))  # of weight 0
     assert np.isnan(weighted_average([]))
 

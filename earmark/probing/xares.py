@@ -1,0 +1,144 @@
+"""The tasks of X-ARES and of the ICME 2025 Audio Encoder Capability Challenge, and what their authors published.
+
+A task is a row of xares_tasks.csv. Five tasks are private to the challenge's organisers; their data are not to be had,
+and the table says so.
+Sources: Zhang et al. (2025), X-ARES; Zhang et al. (2025), The ICME 2025 Audio Encoder Capability Challenge.
+"""
+
+import csv
+import io
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from functools import cache
+from importlib.resources import files
+
+from earmark.probing.evaluation import METRICS
+from earmark.probing.tasks import SPLITS, Task
+
+AVERAGES = ("average_public", "average_all")
+SOURCES = ("xares_full", "xares_early", "icme2025")
+
+
+@cache
+def tasks() -> dict[str, Task]:
+    """The 27 tasks of X-ARES and three more of the challenge, by name, in the table's order.
+
+    >>> len(tasks()), tasks()["esc50"].formal_name, sum(task.private for task in tasks().values())
+    (30, 'ESC-50', 5)
+    >>> [task.name for task in tasks().values() if task.trains_on_test]
+    ['subway_broadcast']
+    >>> tasks()["esc50"].patterns["5"]
+    'wds-audio-fold-5-*.tar'
+    """
+    return {row["name"]: _task(row) for row in _rows("xares_tasks.csv")}
+
+
+def _task(row: Mapping[str, str]) -> Task:
+    return Task(
+        name=row["name"],
+        formal_name=row["formal_name"],
+        suite=row["suite"],
+        domain=row["domain"],
+        type=row["type"],
+        metric=row["metric"],
+        n_classes=int(row["n_classes"]) if row["n_classes"] else None,
+        splits={} if row["folds"] else {name: f"{row[name]}*.tar" for name in SPLITS},
+        folds=_folds(row["folds"], row["fold_files"]),
+        epochs=int(row["epochs"]),
+        learning_rate=float(row["learning_rate"]),
+        batch_size=int(row["batch_size"]),
+        crop_seconds=float(row["crop_seconds"]) if row["crop_seconds"] else None,
+        segment_seconds=float(row["segment_seconds"]) if row["segment_seconds"] else None,
+        pos_weight=float(row["pos_weight"] or 1),
+        weight=float(row["weight"]),
+        zenodo=row["zenodo"],
+        private=row["private"] == "yes",
+        disabled=row["disabled"] == "yes",
+        mini=row["mini"] == "yes",
+        knn=row["knn"] == "yes",
+        reader=row["reader"],
+        key=row["key"],
+        group=row["group"],
+    )
+
+
+def _folds(span: str, pattern: str) -> dict[str, str]:
+    """{fold: its files}, from the first and last number of a span such as 0-9."""
+    if not span:
+        return {}
+    first, last = map(int, span.split("-"))
+    return {str(fold): pattern.format(fold=fold) for fold in range(first, last + 1)}
+
+
+def _rows(name: str) -> list[dict[str, str]]:
+    text = files(__package__).joinpath(name).read_text(encoding="utf-8")
+    return list(csv.DictReader(io.StringIO(text, newline="")))
+
+
+# --- what was published ---------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Published:
+    """A published score. mini: on the suite's smaller variant of the data, not to be compared with the whole."""
+
+    score: float
+    mini: bool
+
+
+@cache
+def baselines(source: str = "xares_full") -> dict[tuple[str, str, str], Published]:
+    """Published scores by (track, task, encoder), with our names of tasks; averages apart.
+
+    source: xares_full, the suite's table on whole data sets; xares_early, its first table; icme2025, the challenge's
+    page. The two older ones were made with mini variants. Other sources: KeyError.
+
+    >>> baselines()["linear", "esc50", "dasheng"].score, baselines("icme2025")["knn", "asvspoof2015", "whisper"].mini
+    (0.857, True)
+    """
+    return {key: found for key, found in _published(source).items() if key[1] not in AVERAGES}
+
+
+@cache
+def published_averages(source: str = "xares_full") -> dict[tuple[str, str, str], float]:
+    """Published weighted averages by (track, average_public or average_all, encoder), as `baselines`.
+
+    xares_full: average_public follows from its scores and the table's weights on both tracks, to rounding, and so does
+    average_all for kNN; for linear it lies up to 0.004 higher. The two older sources have one average each, over the
+    public tasks they list, and weighted them otherwise (by the sizes of the test sets they ran on, they say; of
+    the mini variants these are not published). The table's weights miss them by up to 0.08, whichever one or two
+    tasks are left out.
+
+    >>> published_averages()["knn", "average_public", "dasheng"]
+    0.504
+    """
+    return {key: found.score for key, found in _published(source).items() if key[1] in AVERAGES}
+
+
+def weighted_average(scores: Iterable[tuple[Task, float]], *, private: bool = False) -> float:
+    """Mean of (task, score), weighted by the tasks' constant weights. No task that counts: NaN.
+
+    private: also over private tasks. Metrics of which lower is better have no place in a mean of scores, and
+    are not counted. A task of your own has the weight that its file says.
+
+    >>> known = tasks()
+    >>> weighted_average([(known["esc50"], 0.9), (known["gtzan_genre"], 0.4), (known["finger_snap"], 0.0)])
+    0.8
+    """
+    counted = [
+        (task.weight, score)
+        for task, score in scores
+        if not METRICS[task.metric].lower_is_better and (private or not task.private)
+    ]
+    total = sum(weight for weight, _ in counted)
+    return sum(weight * score for weight, score in counted) / total if total else float("nan")
+
+
+def _published(source: str) -> dict[tuple[str, str, str], Published]:
+    if source not in SOURCES:
+        raise KeyError(f"{source!r} is not one of {', '.join(SOURCES)}")
+    return {
+        (row["track"], row["task"], row["encoder"]): Published(float(row["score"]), row["mini"] == "yes")
+        for row in _rows("xares_baselines.csv")
+        if row["source"] == source
+    }
