@@ -36,8 +36,8 @@ import soxr
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # the script lives one folder below the library
 
+from earmark import cli
 from earmark.annotation.subsets import subsets
-from earmark.cli import argument_parser, generator, run, show
 from earmark.errors import EarmarkError, MissingError
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -266,14 +266,14 @@ class Item:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    return run(make, argument_parser(__doc__ or ""), argv)
+    return cli.main(cli.argument_parser(__doc__ or "", make), __file__, argv)
 
 
-def make(arguments: argparse.Namespace) -> int:
+def make(arguments: argparse.Namespace, invocation: cli.Invocation) -> int:
     """Clips first, then the questions about them, then the answers."""
     if shutil.which("espeak-ng") is None:
         raise MissingError("espeak-ng: not found. Install it with `apt-get install espeak-ng` and run this again.")
-    rng = generator(arguments)
+    rng = invocation.generator()
     clips = {"emolia-emo": list(emotion_clips(rng)), "emolia-dim": list(dimension_clips(rng))}
     refuse_other_data(clips)
     items = {"emolia-emo": emotion_items(clips["emolia-emo"], rng), "emolia-dim": dimension_items(clips["emolia-dim"])}
@@ -283,7 +283,7 @@ def make(arguments: argparse.Namespace) -> int:
         write_table(subset, "annotations", rows)
         write_table(subset, "users", users(subset, rows))
         counts = f"{len(clips[subset])} clips, {len(items[subset])} items, {len(rows)} ratings"
-        show(f"{subset}: {counts}, {size / 1e6:.2f} MB")
+        cli.show(f"{subset}: {counts}, {size / 1e6:.2f} MB")
     write_table("emolia-dim", "flags", flags(ratings["emolia-dim"]))
     write_json(ROOT / "dataset" / "emolia-dim" / "variables.json", RUBRIC)
     return 0

@@ -33,7 +33,7 @@ import soxr
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # the script lives one folder below the library
 
-from earmark.cli import argument_parser, generator, run, show
+from earmark import cli
 from earmark.errors import EarmarkError, MissingError
 
 DEMO = Path(__file__).resolve().parent / "speaker-demo"
@@ -162,14 +162,14 @@ class Clip:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    return run(make, argument_parser(__doc__ or ""), argv)
+    return cli.main(cli.argument_parser(__doc__ or "", make), __file__, argv)
 
 
-def make(arguments: argparse.Namespace) -> int:
+def make(arguments: argparse.Namespace, invocation: cli.Invocation) -> int:
     """Everything, from nothing."""
     if shutil.which("espeak-ng") is None:
         raise MissingError("espeak-ng: not found. Install it with `apt-get install espeak-ng` and run this again.")
-    rng = generator(arguments)
+    rng = invocation.generator()
     clips = list(spoken(rng))
     trials = list(trial_lines(clips, rng))
     refuse_other_data(clips)
@@ -180,7 +180,7 @@ def make(arguments: argparse.Namespace) -> int:
     (DEMO / "trials_crosslingual.txt").write_text("".join(trials), encoding="utf-8", newline="\n")
     write_tasks(clips)
     voices = len({clip.speaker for clip in clips})
-    show(f"speaker-demo: {voices} voices, {len(clips)} clips, {size / 1e6:.2f} MB, {len(trials):,} trials")
+    cli.show(f"speaker-demo: {voices} voices, {len(clips)} clips, {size / 1e6:.2f} MB, {len(trials):,} trials")
     return 0
 
 

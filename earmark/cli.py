@@ -28,7 +28,6 @@ COMPLETE, FAILED, USAGE, INTERRUPTED = 0, 1, 2, 130
 
 Item = TypeVar("Item")
 Options = TypeVar("Options")
-Story = Callable[[argparse.Namespace], int]
 
 
 @dataclass(frozen=True)
@@ -112,7 +111,7 @@ def argument_parser(documentation: str, command: Command | None = None) -> argpa
 def subcommand(
     commands: "argparse._SubParsersAction[argparse.ArgumentParser]",
     name: str,
-    story: Story | Command,
+    command: Command,
     summary: str,
     examples: Sequence[str] = (),
 ) -> argparse.ArgumentParser:
@@ -129,7 +128,7 @@ def subcommand(
         allow_abbrev=False,
     )
     _add_common(parser, seed=argparse.SUPPRESS, switch=argparse.SUPPRESS)
-    parser.set_defaults(tell=story, command=story)
+    parser.set_defaults(command=command)
     return parser
 
 
@@ -149,16 +148,6 @@ def main(parser: argparse.ArgumentParser, script: str, argv: Sequence[str] | Non
     arguments = parser.parse_args(words)
     invocation = Invocation(Path(script), words, arguments.seed, arguments.quiet, arguments.debug)
     return _exit_code(lambda: arguments.command(arguments, invocation), Path(script).name, arguments.debug)
-
-
-def run(story: Story, parser: argparse.ArgumentParser, argv: Sequence[str] | None) -> int:
-    """Parse argv, tell the story, and turn what goes wrong into one line on stderr and an exit code.
-
-    0 complete; 1 bad data or a failed item; 2 wrong usage or something missing; 130 interrupted.
-    """
-    arguments = parser.parse_args(argv)
-    arguments.argv = list(sys.argv[1:] if argv is None else argv)
-    return _exit_code(lambda: story(arguments), Path(parser.prog).name, arguments.debug)
 
 
 def _exit_code(work: Callable[[], int], script: str, debug: bool) -> int:
@@ -212,31 +201,6 @@ def show(text: str) -> None:
         sys.stdout.flush()
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-
-
-def warn(text: str, arguments: argparse.Namespace) -> None:
-    """Something the user should know, on stderr unless --quiet."""
-    if not arguments.quiet:
-        tqdm.write(text, file=sys.stderr)
-
-
-def progress(items: Iterable[Item], arguments: argparse.Namespace, *, total: int, what: str, unit: str) -> "tqdm[Item]":
-    """The items, with a bar on stderr that stays away when stderr is no terminal."""
-    silent = True if arguments.quiet else None  # None: tqdm looks whether stderr is a terminal
-    return tqdm(items, total=total, desc=what, unit=unit, disable=silent, file=sys.stderr)
-
-
-def bytes_bar(arguments: argparse.Namespace, *, total: int, what: str) -> "tqdm[Any]":
-    """A bar that counts bytes; `update(n)` moves it on."""
-    silent = True if arguments.quiet else None
-    return tqdm(total=total, desc=what, unit="B", unit_scale=True, disable=silent, file=sys.stderr)
-
-
-def generator(arguments: argparse.Namespace) -> "np.random.Generator":
-    """The generator that --seed asks for."""
-    import numpy as np
-
-    return np.random.default_rng(arguments.seed)
 
 
 def finite_float(text: str) -> float:

@@ -326,10 +326,6 @@ class SortedTrials:
             rates.append(np.nan if hull is None else crossing(hull).between(hull.misses))
         return np.array(rates)
 
-    def replicates(self, weights: Iterable[FloatArray]) -> FloatArray:
-        """The same for chunks of rows, as one column."""
-        return np.concatenate([self.equal_error_rates(chunk) for chunk in weights])[:, np.newaxis]
-
 
 @dataclass(frozen=True)
 class LabelledScores:

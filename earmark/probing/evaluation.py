@@ -358,7 +358,7 @@ def _equal_error_rate(predictions: ClassPredictions, bootstrap: Bootstrap) -> Va
 
     def replicates(each: FloatArray) -> FloatArray:
         trials = SortedTrials.of(each, labels)
-        return _in_chunks(bootstrap, lambda weights: trials.replicates(iter([weights]))[:, 0])
+        return _in_chunks(bootstrap, trials.equal_error_rates)
 
     return np.array(values), np.stack([replicates(each) for each in scores], axis=1)
 

@@ -221,7 +221,7 @@ def test_vectors_made_elsewhere_pass_through(store, tmp_path):
 PROCESS = """
 import sys
 from pathlib import Path
-from earmark.embeddings.store import EmbeddingStore, _Ahead, _Job
+from earmark.embeddings.store import EmbeddingStore
 from earmark.models.encoders.registry import load_encoder
 store, spec, *paths = sys.argv[1:]
 for path, found in EmbeddingStore(Path(store)).embed(load_encoder(spec), [Path(p) for p in paths], batch_size=2):
