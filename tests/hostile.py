@@ -1,8 +1,10 @@
 """A server that does what the test says, over real sockets."""
 
+import io
 import json
 import threading
-from collections.abc import Callable, Iterator
+import time
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -11,13 +13,32 @@ from typing import Any
 
 @dataclass
 class Reply:
-    """What to send; body as bytes, or anything else as JSON. drop: close without a word. body_parts: sent in turn."""
+    """What to send; body as bytes, or anything else as JSON. drop: close without a word.
+
+    parts: of a body, sent in turn. raw: parts of what goes over the wire, status line and all, sent in turn; then the
+    connection closes.
+    """
 
     body: Any = None
     status: int = 200
     headers: dict[str, str] = field(default_factory=dict)
     drop: bool = False
     parts: Iterator[bytes] | None = None
+    raw: Iterable[bytes] | None = None
+
+
+def drip(content: bytes, seconds: float) -> Iterator[bytes]:
+    """Content byte by byte, each after so many seconds."""
+    for i in range(len(content)):
+        time.sleep(seconds)
+        yield content[i : i + 1]
+
+
+def endless(content: bytes, seconds: float = 0.001) -> Iterator[bytes]:
+    """The same again and again."""
+    while True:
+        time.sleep(seconds)
+        yield content
 
 
 @dataclass
@@ -37,12 +58,17 @@ def hostile_server(behave: Callable[[int, Any], Reply], port: int = 0) -> Iterat
 
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
+        wbufsize = 1 << 16  # headers and body in one packet, which is answered at once
+
+        def do_GET(self) -> None:
+            self.do_POST()
 
         def do_POST(self) -> None:
             if stopped.is_set():
                 self.close_connection = True
                 return
-            body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+            length = int(self.headers.get("Content-Length", 0))
+            body = json.loads(self.rfile.read(length)) if length else None
             with lock:
                 n = len(received)
                 received.append((dict(self.headers), body))
@@ -50,23 +76,30 @@ def hostile_server(behave: Callable[[int, Any], Reply], port: int = 0) -> Iterat
             if reply.drop:
                 self.close_connection = True
                 return
+            if reply.raw is not None:
+                self.send_in_turn(reply.raw)
+                return
             self.send_response(reply.status)
             for name, value in reply.headers.items():
                 self.send_header(name, value)
             if reply.parts is not None:
                 self.send_header("Connection", "close")
                 self.end_headers()
-                self.close_connection = True
-                try:
-                    for part in reply.parts:
-                        self.wfile.write(part)
-                except OSError:
-                    pass  # the client has seen enough
+                self.send_in_turn(reply.parts)
                 return
             content = reply.body if isinstance(reply.body, bytes) else json.dumps(reply.body).encode()
             self.send_header("Content-Length", str(len(content)))
             self.end_headers()
             self.wfile.write(content)
+
+        def send_in_turn(self, parts: Iterable[bytes]) -> None:
+            self.close_connection = True
+            try:
+                for part in parts:
+                    self.wfile.write(part)
+                    self.wfile.flush()
+            except OSError:
+                self.wfile = io.BytesIO()  # the client has seen enough
 
         def log_message(self, format: str, *args: Any) -> None:  # noqa: A002
             pass

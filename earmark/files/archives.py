@@ -1,9 +1,11 @@
 """Archives of strangers, unpacked: nothing leaves the folder, and nothing is in place until all could be read."""
 
+import errno
 import gzip
 import hashlib
 import json
 import lzma
+import os
 import shutil
 import stat
 import tarfile
@@ -20,6 +22,7 @@ from earmark.errors import EarmarkError, shown_path
 from earmark.files.hashing import file_hash
 
 BLOCK = 1 << 20
+LONGEST_NAME = 255  # bytes of a file's name, on every file system that is common
 # By the first bytes of a file; what begins otherwise is taken for a plain tar.
 TARS = {b"\x1f\x8b": "r:gz", b"BZ": "r:bz2", b"\xfd7": "r:xz"}
 UNREADABLE = (tarfile.TarError, zipfile.BadZipFile, EOFError, zlib.error, lzma.LZMAError, gzip.BadGzipFile, ValueError)
@@ -110,7 +113,7 @@ def _extract(archive: Path, stage: Path) -> list[str]:
             member.extract(stage)
             kinds |= dict.fromkeys(path.parents, "folder") | {path: member.kind}
     except (*UNREADABLE, RuntimeError, OSError) as error:
-        if isinstance(error, OSError) and error.errno is not None:
+        if isinstance(error, OSError) and error.errno not in (None, errno.ENAMETOOLONG, errno.EILSEQ):
             raise  # the disk's fault, not the archive's
         raise EarmarkError(
             f"{shown_path(archive)}: damaged or not complete: {error}. Nothing of it was unpacked; "
@@ -126,6 +129,8 @@ def _fault(member: _Member, path: PurePosixPath, kinds: Mapping[PurePosixPath, s
     """
     if leaves(member.name):
         return "leaves the folder"
+    if (longest := max(len(os.fsencode(part)) for part in path.parts)) > LONGEST_NAME:
+        return f"has {longest} bytes in one name, where file systems take {LONGEST_NAME}"
     if any(kinds.get(parent, "folder") != "folder" for parent in path.parents):
         return "lies below a file or link"
     if path in kinds and not kinds[path] == member.kind == "folder":

@@ -8,7 +8,10 @@ when the connection breaks.
 """
 
 import http
-import json
+import http.client
+import os
+import time
+from collections import Counter
 from collections.abc import Callable, Mapping
 from contextlib import closing
 from pathlib import Path
@@ -23,14 +26,17 @@ from pydantic import AfterValidator, BaseModel, Field, NonNegativeInt, StringCon
 from pydantic.dataclasses import dataclass as validated
 
 from earmark.errors import EarmarkError, MissingError
-from earmark.files.archives import BLOCK, checksum_of, leaves
+from earmark.files.archives import BLOCK, LONGEST_NAME, checksum_of, leaves
+from earmark.files.safe_text import encodable, one_line, shown_url
+from earmark.files.web import LATER, Deadline, DeadlineAdapter, parsed, require_sendable
 
-LATER = frozenset({408, 425, 429, 500, 502, 503, 504})  # statuses that may be different next time
 TRIES = 6  # of a request, and of transfers in a row that bring nothing
 BACK_OFF = 0.5  # seconds, doubled from try to try: six tries outlast a server that is down for ten seconds
 LONGEST_WAIT = 300  # seconds that a server's Retry-After is waited for
-TIMEOUT = 60.0  # seconds without a byte
+TIMEOUT = 60.0  # seconds without a byte of what was asked for
 MAX_LISTING = 1 << 24  # bytes of JSON
+LISTING_TIME = 300.0  # seconds in which a listing has to be there
+SHOWN_FAULTS = 5  # of a reply that is no listing
 GO_ON = "Run the same command to go on where it stopped."
 
 
@@ -40,6 +46,8 @@ GO_ON = "Run the same command to go on where it stopped."
 def _stays(name: str) -> str:
     if leaves(name):
         raise ValueError(f"the name {name!r} leaves the folder")
+    if any(len(os.fsencode(f".{part}.part")) > LONGEST_NAME for part in name.split("/")):
+        raise ValueError(f"the name {name[:60]!r}… has more bytes than a file's name can have ({LONGEST_NAME})")
     return name
 
 
@@ -84,26 +92,45 @@ def zenodo_files(record: int | str, base: str = "https://zenodo.org") -> list[Re
     lists none, as a restricted record does.
     """
     url = f"{base.rstrip('/')}/api/records/{int(record)}"
-    content = bytearray()
-    with closing(_Session({})) as session, closing(_get(session, url, {})) as reply:
-        try:
-            while len(content) <= MAX_LISTING and (chunk := reply.raw.read1(BLOCK, decode_content=True)):
-                content += chunk
-        except urllib3.exceptions.HTTPError as error:
-            raise EarmarkError(f"{url}: {_cause(error)}. {GO_ON}") from error
+    content = _listing(url)
     try:
         if len(content) > MAX_LISTING:
             raise ValueError(f"longer than {MAX_LISTING:,} bytes")
-        listed = _ZenodoRecord.model_validate(json.loads(content)).files
+        listed = _ZenodoRecord.model_validate(parsed(content)).files
         found = [
             RemoteFile(name=file.key, url=file.links["self"], size=file.size, checksum=file.checksum) for file in listed
         ]
         strange = [file.name for file in found if urlsplit(file.url)[:2] != urlsplit(base)[:2]]
         if strange:
             raise ValueError(f"{', '.join(strange)} would come from another host")
+        if twice := [name for name, count in Counter(file.name for file in found).items() if count > 1]:
+            raise ValueError(f"{', '.join(twice)}: one name for two files")
     except (ValueError, KeyError, RecursionError) as error:
         raise EarmarkError(f"{url}: the reply is no record with files: {_told(error)}") from error
     return found
+
+
+def _listing(url: str) -> bytes:
+    """A reply of JSON, bounded in size and time."""
+    content, until = bytearray(), time.monotonic() + LISTING_TIME
+    with Deadline(TIMEOUT, renewed=True) as deadline, closing(_Session({})) as session:
+        with closing(_get(session, url, {})) as reply:
+            try:
+                while len(content) <= MAX_LISTING and (chunk := reply.raw.read1(BLOCK, decode_content=True)):
+                    content += chunk
+                    deadline.extend()
+                    if time.monotonic() > until:
+                        raise EarmarkError(f"{url}: the listing is not complete after {LISTING_TIME:g} s. {GO_ON}")
+            except (urllib3.exceptions.HTTPError, http.client.HTTPException) as error:
+                if not deadline.passed:
+                    raise EarmarkError(f"{url}: {_cause(error)}. {GO_ON}") from error
+        if deadline.passed:
+            raise EarmarkError(f"{url}: {_stalled()}. {GO_ON}")
+    return bytes(content)
+
+
+def _stalled() -> str:
+    return f"nothing came for {TIMEOUT:g} s"
 
 
 def hub_files(repository: str, base: str = "https://huggingface.co", token: str | None = None) -> list[RemoteFile]:
@@ -119,6 +146,7 @@ def hub_files(repository: str, base: str = "https://huggingface.co", token: str 
     except ImportError as error:
         raise MissingError("The hub needs huggingface_hub: put `uv run --extra download` before the script.") from error
     where = f"{base.rstrip('/')}/datasets/{repository}"
+    require_sendable(token or "", where)
     try:
         info = HfApi(endpoint=base, token=token or False).dataset_info(repository, files_metadata=True, timeout=TIMEOUT)
         return [
@@ -156,11 +184,14 @@ def fetch(
     checksum a broken transfer goes on where it stopped, in this call or the next; without, nothing could tell a file
     pieced together from two, so it starts over.
 
-    headers: a token, say; sent to the host of the address only, not where that redirects to, and in no message.
+    headers: a token, say; sent to the host of the address only, not where that redirects to, and in no message;
+    MissingError for one that no header can hold.
     on_bytes: told of every further byte that is here, found or fetched; a negative number takes bytes back.
     Other processes that want the same file wait for it. Raises MissingError when the server wants a token, and
     EarmarkError, with nothing in place, when it refuses, cannot be reached, or sends something else.
     """
+    for header in (headers or {}).values():
+        require_sendable(header, _shown(file.url))
     target = folder / file.name
     target.parent.mkdir(parents=True, exist_ok=True)
     tell = on_bytes or (lambda n: None)
@@ -203,23 +234,24 @@ def _complete(part: Path, file: RemoteFile, session: requests.Session, tell: Cal
 
 
 class _BrokenError(Exception):
-    """A transfer that ended early. received: the bytes it brought."""
+    """A transfer that ended early. size: bytes that are here after it."""
 
-    def __init__(self, message: str, received: int) -> None:
+    def __init__(self, message: str, size: int) -> None:
         super().__init__(message)
-        self.received = received
+        self.size = size
 
 
 class _Patience:
-    """Counts transfers in a row that brought nothing: a large file may break often, as long as it grows."""
+    """Counts transfers in a row that brought nothing new: a large file may break often, as long as it grows."""
 
     def __init__(self) -> None:
-        self._fruitless = 0
+        self._fruitless, self._largest = 0, 0
 
     def note(self, state: tenacity.RetryCallState) -> None:
         failure = state.outcome.exception() if state.outcome else None
-        brought = isinstance(failure, _BrokenError) and failure.received > 0
-        self._fruitless = 0 if brought else self._fruitless + 1
+        size = failure.size if isinstance(failure, _BrokenError) else 0
+        self._fruitless = 0 if size > self._largest else self._fruitless + 1
+        self._largest = max(size, self._largest)
 
     def wait(self, state: tenacity.RetryCallState) -> float:
         return BACK_OFF * 2.0**self._fruitless
@@ -236,7 +268,10 @@ def _transfer(part: Path, file: RemoteFile, session: requests.Session, tell: Cal
     if start and file.checksum is None:
         tell(-start)
         start = 0
-    with closing(_get(session, file.url, {"Range": f"bytes={start}-"} if start else {})) as reply:
+    with (
+        Deadline(TIMEOUT, renewed=True) as deadline,
+        closing(_get(session, file.url, {"Range": f"bytes={start}-"} if start else {})) as reply,
+    ):
         if start and reply.status_code == http.HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE:
             return  # there is no more; the checksum decides
         if start and not reply.headers.get("Content-Range", "").startswith(f"bytes {start}-"):
@@ -251,12 +286,16 @@ def _transfer(part: Path, file: RemoteFile, session: requests.Session, tell: Cal
                 while chunk := reply.raw.read1(1 << 16, decode_content=False):
                     out.write(chunk)
                     tell(len(chunk))
+                    deadline.extend()
                     if file.size is not None and out.tell() > file.size:
                         return
-            except urllib3.exceptions.HTTPError as error:
-                raise _BrokenError(_cause(error), out.tell() - start) from error
+            except (urllib3.exceptions.HTTPError, http.client.HTTPException) as error:
+                cause = _stalled() if deadline.passed else _cause(error)
+                raise _BrokenError(cause, out.tell()) from error
+            if deadline.passed:  # a connection that was ended looks like one that has no more to say
+                raise _BrokenError(_stalled(), out.tell())
             if file.size is not None and out.tell() < file.size:
-                raise _BrokenError(f"it ends after {out.tell():,} of {file.size:,} bytes", out.tell() - start)
+                raise _BrokenError(f"it ends after {out.tell():,} of {file.size:,} bytes", out.tell())
 
 
 def _size(path: Path) -> int:
@@ -289,7 +328,7 @@ class _Session(requests.Session):
             raise_on_status=False,
         )
         for scheme in ("http://", "https://"):
-            self.mount(scheme, requests.adapters.HTTPAdapter(max_retries=retries))
+            self.mount(scheme, DeadlineAdapter(max_retries=retries))
 
     def _sign(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
         request.headers.update(self._private)
@@ -307,12 +346,11 @@ def _get(session: requests.Session, url: str, headers: Mapping[str, str]) -> req
     """A reply whose body is still to be read. What can pass was tried again; messages quote nothing of the server."""
     try:
         reply = session.get(url, headers={"Accept-Encoding": "identity", **headers}, stream=True, timeout=TIMEOUT)
-    except requests.RequestException as error:
-        raise EarmarkError(f"{_shown(url)}: {_cause(error)}. {GO_ON}") from error
+    except requests.RequestException as error:  # which quotes the address with its query, so it goes no further
+        raise EarmarkError(f"{_shown(url)}: {_cause(error)}. {GO_ON}") from None
     except ValueError as error:  # which quotes the header, so it goes no further
         raise EarmarkError(
-            f"{_shown(url)}: cannot be asked: {type(error).__name__}: the token holds what no header may, a line break "
-            "say, or the server redirects to what is no address."
+            f"{_shown(url)}: cannot be asked: {type(error).__name__}: the server redirects to what is no address."
         ) from None
     status = reply.status_code
     if reply.ok or (status == http.HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE and "Range" in headers):
@@ -327,8 +365,7 @@ def _get(session: requests.Session, url: str, headers: Mapping[str, str]) -> req
 
 def _shown(url: str) -> str:
     """An address without user, password and signature."""
-    parts = urlsplit(url)
-    return f"{parts.scheme}://{parts.hostname}{f':{parts.port}' if parts.port else ''}{parts.path}"
+    return shown_url(url)
 
 
 def _cause(error: BaseException) -> str:
@@ -336,11 +373,13 @@ def _cause(error: BaseException) -> str:
     while error.__context__ is not None:
         error = error.__context__
     plain = isinstance(error, OSError) and not isinstance(error, requests.RequestException)
-    return str(error) if plain and str(error) else type(error).__name__
+    return one_line(str(error)) if plain and str(error) else type(error).__name__
 
 
 def _told(error: Exception) -> str:
     """What is wrong with a reply, on one line."""
     if isinstance(error, ValidationError):
-        return "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
-    return " ".join(f"{type(error).__name__}: {error}".split())[:500]
+        faults = [f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors()]
+        more = [f"{len(faults) - SHOWN_FAULTS:,} more"] if len(faults) > SHOWN_FAULTS else []
+        return one_line("; ".join([*faults[:SHOWN_FAULTS], *more]))
+    return one_line(encodable(f"{type(error).__name__}: {error}"))[:500]

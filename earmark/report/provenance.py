@@ -10,11 +10,12 @@ from hashlib import sha256
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit, urlunsplit
 
 from earmark.cli import Invocation
 from earmark.errors import shown_path
 from earmark.files.hashing import file_hash
+from earmark.files.safe_text import encodable
+from earmark.files.safe_text import shown_url as shown_url
 from earmark.report.schema import SCHEMA_VERSION, Common, Exclusion, Input
 from earmark.report.signature import Signature
 
@@ -102,7 +103,7 @@ def shown_argument(argument: str) -> str:
         value = output_path(Path(value))
     elif colon and Path(rest).is_absolute():
         value = f"{kind}:{output_path(Path(rest))}"
-    return f"{name}{equals}{value}"
+    return encodable(f"{name}{equals}{value}")
 
 
 def shown_text(text: str) -> str:
@@ -111,12 +112,12 @@ def shown_text(text: str) -> str:
     >>> shown_text("esc50: no *.tar in /data/of/mine/esc50.")
     'esc50: no *.tar in esc50.'
     """
-    return re.sub(r"(?<![\w:/.])/(?:[^\s/:'\",;]+/)+([^\s/:'\",;]*)", r"\1", text)
+    return encodable(re.sub(r"(?<![\w:/.])/(?:[^\s/:'\",;]+/)+([^\s/:'\",;]*)", r"\1", text))
 
 
 def output_path(path: Path) -> str:
     """A path as an output may hold it: relative to the working folder where it lies below, else its name alone."""
-    return path.name if Path(shown_path(path)).is_absolute() else shown_path(path)
+    return encodable(path.name if Path(shown_path(path)).is_absolute() else shown_path(path))
 
 
 def file_name(name: str) -> str:
@@ -126,12 +127,6 @@ def file_name(name: str) -> str:
     'wespeaker-ResNet34-LM'
     """
     return re.sub(r"[^\w.]+", "-", name).strip("-.") or "model"
-
-
-def shown_url(url: str) -> str:
-    """An address without what may be secret in it: user, password, query and fragment."""
-    parts = urlsplit(url)
-    return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))
 
 
 def _installed(package: str) -> str | None:

@@ -129,6 +129,49 @@ def test_an_archive_that_means_harm_is_not_unpacked_at_all(tmp_path, name):
     assert not list(folder.glob(".*.part"))
 
 
+NAMES = {
+    "NUL": ("a\0b", "leaves the folder"),
+    "long": ("d/" + "x" * 300, "has 300 bytes in one name, where file systems take 255"),
+    "long in bytes": ("d/" + "é" * 130, "has 260 bytes in one name"),
+    "deep": ("/".join(["x" * 200] * 30), "damaged or not complete|leaves the folder"),
+}
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_tar_with_a_name_that_no_file_can_have_is_not_unpacked_at_all(tmp_path, name):
+    wanted, message = NAMES[name]
+    info = tarfile.TarInfo("placeholder")
+    info.pax_headers, info.size = {"path": wanted}, 1
+    with tarfile.open(tmp_path / "x.tar", "w", format=tarfile.PAX_FORMAT) as archive:
+        archive.addfile(info, io.BytesIO(b"E"))
+    with pytest.raises(EarmarkError, match=rf"x\.tar: .*({message}).*Nothing of it was unpacked") as caught:
+        unpack(tmp_path / "x.tar", tmp_path / "out")
+    assert str(caught.value).isprintable()
+    assert visible(tmp_path) == ["x.tar"]
+
+
+def test_a_zip_with_a_name_that_no_file_can_have_is_not_unpacked_at_all(tmp_path):
+    with zipfile.ZipFile(tmp_path / "x.zip", "w") as packed:
+        packed.writestr("d/" + "x" * 300, b"E")
+    with pytest.raises(EarmarkError, match="has 300 bytes in one name"):
+        unpack(tmp_path / "x.zip", tmp_path / "out")
+    assert visible(tmp_path) == ["x.zip"]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere file systems insist on UTF-8")
+def test_names_that_are_not_utf8_are_unpacked_as_they_are(tmp_path):
+    info, _ = member("cafX.wav", size=1)
+    header = bytearray(info.tobuf(format=tarfile.GNU_FORMAT))
+    header[3] = 0xE9
+    header[148:156] = b" " * 8
+    header[148:156] = b"%06o\0 " % sum(header)
+    (tmp_path / "x.tar").write_bytes(bytes(header) + b"A".ljust(512, b"\0") + bytes(1024))
+    for _ in range(2):
+        (path,) = unpack(tmp_path / "x.tar", tmp_path / "out")
+        assert path.read_bytes() == b"A"
+        assert path.name == "caf\udce9.wav"
+
+
 @pytest.mark.parametrize("name", ["../evil", "/tmp/evil", "d/../../evil", "C:/evil"])
 def test_a_zip_that_means_harm_is_not_unpacked_at_all(tmp_path, name):
     archive = tmp_path / "x.zip"

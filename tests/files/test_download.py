@@ -7,6 +7,8 @@ import subprocess
 import sys
 import threading
 import time
+import traceback
+from itertools import chain
 from pathlib import Path
 
 import pytest
@@ -19,6 +21,7 @@ from earmark.files.archives import leaves
 from earmark.files.download import RemoteFile, fetch, hub_files, zenodo_files
 from tests.conftest import ROOT, visible, wait_for
 from tests.file_server import Fault, file_server
+from tests.hostile import Reply, drip, endless, hostile_server
 
 CONTENT = hashlib.shake_256(b"content").digest(512_000)
 MD5 = f"md5:{hashlib.md5(CONTENT).hexdigest()}"
@@ -223,7 +226,7 @@ def test_a_file_that_was_spoilt_on_disk_is_fetched_again(tmp_path, server):
     assert fetch(remote(server), tmp_path).read_bytes() == CONTENT
 
 
-@pytest.mark.parametrize("status", [408, 429, 500, 502, 503, 504])
+@pytest.mark.parametrize("status", [408, 429, 500, 502, 503, 504, 520, 529])
 def test_what_can_pass_is_tried_again(tmp_path, server, status):
     server.faults = [Fault(status=status)]
     assert fetch(remote(server), tmp_path).read_bytes() == CONTENT
@@ -327,10 +330,10 @@ def test_no_message_holds_a_token_or_a_signature(tmp_path, server, status):
 
 @pytest.mark.parametrize("token", ["hf_verysecret\r\nX-Other: 1", "hf_verysecret\u2026"])
 def test_a_token_that_no_header_can_hold_is_not_shown(tmp_path, server, token):
-    with pytest.raises(EarmarkError, match="the token holds what no header may, a line break say") as caught:
+    with pytest.raises(EarmarkError, match=r"data\.bin: the token holds a \w+.*Set it to the token alone\.$") as caught:
         fetch(remote(server), tmp_path, headers={"Authorization": f"Bearer {token}"})
     assert "verysecret" not in str(caught.value)
-    with pytest.raises(EarmarkError, match="datasets/owner/data: ") as caught:
+    with pytest.raises(MissingError, match="datasets/owner/data: the token holds a") as caught:
         hub_files("owner/data", base=server.url, token=token)
     assert "verysecret" not in str(caught.value)
 
@@ -362,12 +365,100 @@ ENTRY = {"key": "a", "size": 1, "checksum": MD5, "links": {"self": "/x"}}
         ({"files": [ENTRY | {"links": {}}]}, r"self"),
         ({"files": [ENTRY | {"links": {"self": "http://192.0.2.1/a"}}]}, r"a would come from another host"),
         ({"files": [ENTRY | {"links": {"self": "file:///etc/passwd"}}]}, r"url: .* not http:// or https://"),
+        ({"files": [ENTRY | {"key": "a\0b"}]}, r"'a\\x00b' leaves the folder"),
+        ({"files": [ENTRY | {"key": "x" * 300}]}, r"has more bytes than a file's name can have"),
+        ({"files": [ENTRY | {"key": "a/" + "é" * 130}]}, r"has more bytes than a file's name can have"),
+        ({"files": [ENTRY | {"key": "a\ud800"}]}, "surrogates not allowed"),
+        ({"files": [ENTRY | {"links": {"self": "/x\ud800"}}]}, "not http:// or https://|surrogates"),
+        ({"files": [ENTRY | {"links": {"\ud800": 1}}]}, "links"),
+        ({"files": [ENTRY | {"checksum": "\ud800"}]}, "checksum|surrogates"),
+        ({"files": [{}] * 1000}, r"; 3,995 more$"),
     ],
 )
 def test_a_reply_that_is_no_record_is_refused(server, reply, message):
     server.replies["/api/records/9"] = reply
     with pytest.raises(EarmarkError, match=rf"/api/records/9: the reply is no record with files: .*{message}"):
         zenodo_files("9", base=server.url)
+
+
+def test_a_name_that_stands_twice_in_a_record_is_refused(server):
+    link = f"{server.url}/x"
+    server.replies["/api/records/9"] = {"files": [ENTRY | {"links": {"self": link}}, ENTRY | {"links": {"self": link}}]}
+    with pytest.raises(EarmarkError, match=r"no record with files: ValueError: a: one name for two files"):
+        zenodo_files("9", base=server.url)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [b"", b"\xff", b"[" * 100_000, b'{"files": [], "files": [{}]}', b'{"files": "\\ud800\xed\xa0\x80"}', b"9" * 9999],
+)
+def test_a_listing_that_is_no_json_is_refused_in_words_that_utf8_can_hold(body):
+    with (
+        hostile_server(lambda n, _: Reply(body)) as server,
+        pytest.raises(EarmarkError, match=r"/api/records/9: the reply is no record with files: ") as caught,
+    ):
+        zenodo_files("9", base=server.url.removesuffix("/v1/similarity"))
+    assert str(caught.value).isprintable()
+    assert len(str(caught.value)) < 700
+
+
+SLOW = {
+    "headers": lambda: chain([b"HTTP/1.1 200 OK\r\n"], endless(b"X: y\r\n", 0.05)),
+    "interim replies": lambda: endless(b"HTTP/1.1 100 Continue\r\n\r\n"),
+    "a chunk's extension": lambda: chain([OK_CHUNKED, b"2;"], endless(b"x", 0.05)),
+    "trailers": lambda: chain([OK_CHUNKED, b"2\r\n{}\r\n0\r\n"], endless(b"X: y\r\n")),
+    "nothing after a beginning": lambda: chain([b"HTTP/1.1 200 OK\r\n\r\n{"], endless(b"", 0.05)),
+}
+OK_CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
+
+
+@pytest.mark.parametrize("name", SLOW)
+def test_neither_a_listing_nor_a_file_waits_for_a_server_that_sends_nothing_of_it(tmp_path, monkeypatch, name):
+    monkeypatch.setattr(download, "TIMEOUT", 0.3)
+    monkeypatch.setattr(download, "TRIES", 2)
+    started = time.monotonic()
+    with hostile_server(lambda n, body: Reply(raw=SLOW[name]())) as server:
+        base = server.url.removesuffix("/v1/similarity")
+        with pytest.raises(EarmarkError, match=r"/api/records/9: .*Run the same command"):
+            zenodo_files(9, base=base)
+        with pytest.raises(EarmarkError, match=r"/data\.bin: .*Run the same command"):
+            fetch(RemoteFile("data.bin", f"{base}/data.bin", 512_000, MD5), tmp_path)
+    assert time.monotonic() - started < 5
+
+
+def test_a_file_that_begins_again_and_again_is_given_up(tmp_path):
+    cut = b"HTTP/1.1 200 OK\r\nContent-Length: 512000\r\n\r\n" + CONTENT[:1000]
+    with hostile_server(lambda n, body: Reply(raw=[cut])) as server:
+        with pytest.raises(EarmarkError, match="the transfer breaks"):
+            fetch(RemoteFile("data.bin", server.url, 512_000, MD5), tmp_path)
+        assert len(server.requests) == 1 + download.TRIES
+
+
+def test_a_listing_that_drips_is_given_up_in_time(monkeypatch):
+    monkeypatch.setattr(download, "LISTING_TIME", 0.5)
+    started = time.monotonic()
+    with (
+        hostile_server(lambda n, body: Reply(parts=endless(b" ", 0.05))) as server,
+        pytest.raises(EarmarkError, match=r"records/9: the listing is not complete after 0\.5 s\. Run the same"),
+    ):
+        zenodo_files(9, base=server.url.removesuffix("/v1/similarity"))
+    assert time.monotonic() - started < 3
+
+
+def test_a_slow_file_is_fetched_however_long_it_takes_as_long_as_it_comes(tmp_path, monkeypatch):
+    monkeypatch.setattr(download, "TIMEOUT", 0.5)
+    head = b"HTTP/1.1 200 OK\r\nContent-Length: 20\r\n\r\n"
+    with hostile_server(lambda n, body: Reply(raw=chain([head], drip(b"x" * 20, 0.06)))) as server:
+        assert fetch(RemoteFile("slow", server.url, 20), tmp_path).read_bytes() == b"x" * 20
+        assert len(server.requests) == 1
+
+
+def test_no_traceback_shows_the_secret_of_an_address(tmp_path):
+    with file_server() as server:
+        gone = server.url
+    with pytest.raises(EarmarkError, match="refused") as caught:
+        fetch(RemoteFile("a", f"{gone}/a?key={'very' + 'secret'}"), tmp_path)
+    assert "verysecret" not in "".join(traceback.format_exception(caught.value))
 
 
 def test_a_listing_that_never_ends_is_cut_off(server, monkeypatch):
