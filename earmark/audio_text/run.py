@@ -24,10 +24,11 @@ from earmark.cli import Invocation
 from earmark.errors import EarmarkError, MissingError, shown_path
 from earmark.files.atomic import locked
 from earmark.files.runs import RUNS, kept_run
+from earmark.files.safe_text import encodable, shown_url
 from earmark.models import embeddings_api
 from earmark.models.http import MAX_REPLY, Client, StoppedError
 from earmark.models.journal import Journal
-from earmark.report.provenance import data_hash, exclusions, file_name, hashed, parameters_hash, provenance, shown_url
+from earmark.report.provenance import data_hash, exclusions, file_name, hashed, parameters_hash, provenance
 from earmark.report.render import render
 from earmark.report.schema import read_summary, to_json
 from earmark.report.signature import Signature
@@ -76,6 +77,8 @@ def evaluate_subset(questions: Questions, folder: Path, options: BenchmarkOption
         questions = questions if of_others is not None else questions.without_further()
     with chosen_model(folder, options, invocation) as model:
         answers = answer(questions.with_further(), model, invocation)
+    for text in warnings(model):
+        invocation.warn(f"{questions.subset.name}: {text}")
     result = evaluate_answers(
         questions,
         answers,
@@ -104,6 +107,11 @@ def evaluate_subset(questions: Questions, folder: Path, options: BenchmarkOption
         invocation.warn(f"{name}: NO QUESTIONS are left to ask")
     all_there = not (missing or further_missing) or options.allow_missing
     return not errors and not further_errors and all_there
+
+
+def warnings(model: Model) -> list[str]:
+    """What a scorer noticed about its model while it asked, each once."""
+    return list(dict.fromkeys(getattr(model.scorer, "warnings", ())))
 
 
 def others_path(questions: Questions, analysis_root: Path) -> Path:
@@ -206,14 +214,15 @@ def write(
     contents |= {"summary.json": to_json(summary), "report.md": report, "report.tex": to_tex(report_tables)}
     kept_run(
         folder,
-        contents,
+        # A clip's name or its JSON file may hold what UTF-8 cannot; at the end of a run that must not cost its results.
+        {name: encodable(text) for name, text in contents.items()},
         name=file_name(options.name or model.name),
         state=model.identity,
         suite=questions.subset.name,
         owned=("metrics_by_*.csv",),
         runs=options.output_dir / RUNS,
     )
-    return report
+    return encodable(report)
 
 
 def summarise(
@@ -267,5 +276,9 @@ def summarise(
         items_tied_excluded=questions.excluded.get(TIED, 0),
         human_ceiling=people.human_ceiling if people else None,
         human_ceiling_with_prior=people.human_ceiling_with_prior if people else None,
-        scorer={**model.description, **(model.traffic.as_dict() if model.traffic else {})},
+        scorer={
+            **model.description,
+            **(model.traffic.as_dict() if model.traffic else {}),
+            **({"warnings": warnings(model)} if warnings(model) else {}),
+        },
     )

@@ -22,6 +22,8 @@ def checked(vector: Vector, dimension: int | None) -> Embedding:
         return Embedding(None, f"the embedding has shape {vector.shape}; it must be a list of numbers")
     if dimension is not None and len(vector) != dimension:
         return Embedding(None, f"the embedding has {len(vector)} dimensions where earlier ones have {dimension}")
+    if not len(vector):
+        return Embedding(None, "the embedding is empty")
     if not np.isfinite(vector).all():
         return Embedding(None, "the embedding is not finite")
     length = np.linalg.norm(vector.astype(np.float64))

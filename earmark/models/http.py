@@ -1,19 +1,23 @@
 """JSON over HTTP with a server that may be slow, broken or hostile.
 
-Only what can succeed later is tried again: 408, 425, 429, 500, 502, 503, 504, time-outs and broken connections,
-with exponential back-off, jitter and whatever Retry-After asks for. Replies are bounded in size and time, and
-redirects are not followed: the token and the audio go to the address that the user gave and nowhere else.
+Only what can succeed later is tried again: 408, 425, 429, 500, 502, 503, 504, 520 to 529, time-outs and broken
+connections, with exponential back-off, jitter and whatever Retry-After asks for. Replies are bounded in size and time,
+and redirects are not followed: the token and the audio go to the address that the user gave and nowhere else.
+
+Whatever a server says, one of its replies costs one answer and never the run; and whatever it sends back of what it was
+sent, no message shows a secret.
 """
 
-import json
+import http.client
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
+from functools import cached_property
+from http.cookiejar import DefaultCookiePolicy
 from typing import Any
-from urllib.parse import urlsplit
 
 import numpy as np
 import requests
@@ -21,10 +25,10 @@ import tenacity
 import urllib3
 
 from earmark.errors import EarmarkError, MissingError
+from earmark.files.safe_text import Secrets, address_secrets, shown_url
+from earmark.files.web import LATER, Deadline, DeadlineAdapter, RepeatedKeyError, parsed, require_sendable
 
-LATER = frozenset({408, 425, 429, 500, 502, 503, 504})  # statuses that may be different next time
 UNAUTHORISED = frozenset({401, 403})
-SHOWN_OF_MESSAGE = 500
 MAX_REPLY = 1 << 20
 TOKEN_VARIABLE = "EARMARK_API_KEY"
 
@@ -39,6 +43,10 @@ class PassingError(Exception):
 
 class RefusedError(Exception):
     """A failure that the same request will meet again."""
+
+
+class ReplyError(ValueError):
+    """A reply that is not what was asked for: in words, which the client follows by what the server said."""
 
 
 class UnauthorisedError(MissingError):
@@ -88,10 +96,11 @@ class Client:
 
     timeout: seconds for one reply, from the request to its last byte. retries: further tries of a request that
     may succeed later. max_wait: seconds that a request may spend on all its tries; a Retry-After beyond what is
-    left ends it. token: bearer token. max_reply: bytes of a reply. Threads may share a client.
+    left ends it. token: bearer token; MissingError for one that no header can hold. max_reply: bytes of a reply.
+    Threads may share a client.
     """
 
-    url: str
+    url: str = field(repr=False)  # may hold a password
     timeout: float = 60.0
     retries: int = 5
     max_wait: float = 300.0
@@ -101,12 +110,17 @@ class Client:
     _local: threading.local = field(default_factory=threading.local, repr=False)
     _closing: threading.Event = field(default_factory=threading.Event, repr=False)
 
-    def post(self, body: bytes) -> Any:
-        """The server's reply to a JSON body, as plain data.
+    def __post_init__(self) -> None:
+        require_sendable(self.token or "", TOKEN_VARIABLE)
 
+    def post(self, body: bytes, read: Callable[[Any], Any] = lambda reply: reply) -> Any:
+        """What `read` makes of the server's reply to a JSON body.
+
+        read: plain data → a value; raises ReplyError for a reply that is of no use.
         Raises PassingError when every try failed, RefusedError when trying again is pointless, UnauthorisedError
         for 401 and 403.
         """
+        until = time.monotonic() + self.max_wait
         retrying = tenacity.Retrying(
             retry=tenacity.retry_if_exception_type(PassingError),
             stop=tenacity.stop_after_attempt(self.retries + 1) | tenacity.stop_before_delay(self.max_wait),
@@ -115,7 +129,7 @@ class Client:
             before_sleep=lambda state: self.traffic.retried(),
             reraise=True,
         )
-        return retrying(self._try, body)
+        return retrying(self._try, body, read, until)
 
     def require_reachable(self, seconds: float = 10.0) -> None:
         """Find out at once that nothing answers at the address, before patience with a busy server begins.
@@ -123,15 +137,16 @@ class Client:
         Any reply will do, so the request goes the way that all others will, through a proxy if there is one. Raises
         MissingError.
         """
-        try:
-            self._session.get(self.url, timeout=seconds, stream=True, allow_redirects=False).close()
-        except requests.RequestException as error:
-            parts = urlsplit(self.url)
-            port = parts.port or (443 if parts.scheme == "https" else 80)
+        fault = ""
+        with Deadline(seconds) as deadline:
+            try:
+                self._session.get(self.url, timeout=seconds, stream=True, allow_redirects=False).close()
+            except CONNECTION_ERRORS as error:
+                fault = f"no reply within {seconds:g} s" if deadline.passed else self._told(error)
+        if fault:
             raise MissingError(
-                f"{parts.hostname}:{port}: no connection ({self._without_token(_innermost(error))}); check the address "
-                "and that the server runs."
-            ) from error
+                f"{shown_url(self.url)}: no connection ({fault}); check the address and that the server runs."
+            )
 
     def close(self) -> None:
         """End all waiting: requests that would be tried again fail instead."""
@@ -141,56 +156,106 @@ class Client:
         if self._closing.wait(seconds):
             raise RefusedError("the run is ending")
 
-    def _try(self, body: bytes) -> Any:
+    def _try(self, body: bytes, read: Callable[[Any], Any], until: float) -> Any:
+        """One request. Errors come without their cause, whose words, unlike ours, may hold a secret."""
         started = time.monotonic()
-        try:
-            with self._session.post(
-                self.url, data=body, timeout=self.timeout, stream=True, allow_redirects=False
-            ) as reply:
-                content = self._read(reply, started + self.timeout)
-        except (requests.Timeout, urllib3.exceptions.TimeoutError) as error:
-            raise PassingError(f"no complete reply within {self.timeout:g} s") from error
-        except (requests.ConnectionError, urllib3.exceptions.HTTPError) as error:
-            raise PassingError(f"no connection, or one that broke: {_innermost(error)}") from error
-        except requests.RequestException as error:
-            raise RefusedError(f"the request cannot be made: {_innermost(error)}") from error
+        status, retry_after, content = self._exchange(body, min(self.timeout, until - started))
         self.traffic.replied(time.monotonic() - started)
+        if status in LATER:
+            raise PassingError(f"HTTP {status}: {self._secrets.shown(content)}", _retry_after(retry_after))
+        if status in UNAUTHORISED:
+            raise UnauthorisedError(
+                f"HTTP {status}: {self._secrets.shown(content)}\n"
+                f"Put the server's token into the environment variable {TOKEN_VARIABLE}."
+            )
+        if 300 <= status < 400:
+            raise RefusedError(
+                f"HTTP {status}: redirects elsewhere, which is not followed; give the address it leads to"
+            )
+        if not 200 <= status < 300:
+            raise RefusedError(f"HTTP {status}: {self._secrets.shown(content)}")
         try:
-            return _data(reply, content)
-        except (PassingError, RefusedError, UnauthorisedError) as error:
-            error.args = (self._without_token(str(error)),)
-            raise
+            return read(parsed(content))
+        except RepeatedKeyError:
+            fault = "the reply names a key twice"
+        except ReplyError as error:
+            fault = str(error)
+        except (ValueError, RecursionError):
+            fault = "the reply is no JSON"
+        raise RefusedError(f"{fault}: {self._secrets.shown(content)}")
 
-    def _without_token(self, text: str) -> str:
-        """A server may send back what it was sent."""
-        return text.replace(self.token, "(the token)") if self.token else text
+    def _exchange(self, body: bytes, seconds: float) -> tuple[int, str, bytes]:
+        """Status, Retry-After and content of the reply to one request."""
+        with Deadline(seconds) as deadline:
+            failure: Exception | None = None
+            try:
+                with self._session.post(
+                    self.url, data=body, timeout=seconds, stream=True, allow_redirects=False
+                ) as reply:
+                    content = self._read(reply, deadline)
+            except (PassingError, RefusedError):
+                raise
+            except (requests.Timeout, urllib3.exceptions.TimeoutError):
+                deadline.passed = True
+            except BROKEN as error:
+                failure = PassingError(f"no connection, or one that broke: {self._told(error)}")
+            except CONNECTION_ERRORS as error:
+                failure = RefusedError(f"the request cannot be made: {self._told(error)}")
+            if deadline.passed:  # also where a connection that was ended looks like a reply that has no more to say
+                raise PassingError(f"no complete reply within {round(seconds, 2):g} s")
+        if failure:
+            raise failure
+        return reply.status_code, reply.headers.get("Retry-After", ""), content
 
-    def _read(self, reply: requests.Response, deadline: float) -> bytes:
+    def _read(self, reply: requests.Response, deadline: Deadline) -> bytes:
         content = bytearray()
         # read1 returns what has arrived; iter_content would wait for a full block of a reply that drips.
         while chunk := reply.raw.read1(1 << 16, decode_content=True):
             content += chunk
             if len(content) > self.max_reply:
                 raise RefusedError(f"the reply is longer than {self.max_reply:,} bytes")
-            if time.monotonic() > deadline:
-                raise requests.Timeout
+            if deadline.passed:
+                break
         return bytes(content)
+
+    def _told(self, error: BaseException) -> str:
+        """What happened, in the operating system's words, without secrets."""
+        return self._secrets.shown(_innermost(error))
+
+    @cached_property
+    def _secrets(self) -> Secrets:
+        """What no message may show: of the token, the address, and the proxies that requests goes through."""
+        try:
+            proxies = [*requests.utils.get_environ_proxies(self.url).values()]
+        except ValueError:  # of an address that cannot be read
+            proxies = []
+        return Secrets([self.token or "", *(s for url in (self.url, *proxies) for s in address_secrets(url))])
 
     @property
     def _session(self) -> requests.Session:
         """One session for each thread: requests does not promise that a session may be shared."""
         if not hasattr(self._local, "session"):
-            session = requests.Session()
-            session.auth = _Bearer(self.token)
-            session.headers.update({"Content-Type": "application/json", "Accept": "application/json"})
-            self._local.session = session
+            self._local.session = _Session(self.token)
         return self._local.session
 
 
+class _Session(requests.Session):
+    """Follows no redirect, keeps no cookie, and holds the token where neither a log nor a message would print it."""
+
+    def __init__(self, token: str | None) -> None:
+        super().__init__()
+        self.auth = _Bearer(token)
+        self.headers.update({"Content-Type": "application/json", "Accept": "application/json"})
+        self.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))
+        for scheme in ("http://", "https://"):
+            self.mount(scheme, DeadlineAdapter())
+
+    def get_redirect_target(self, resp: requests.Response) -> None:
+        """None: requests would read all of a reply that redirects, however long, to find out where it leads."""
+
+
 class _Bearer(requests.auth.AuthBase):
-    """The token, held where neither a log nor an error message would print it; without one, user and password of
-    the address. Also keeps ~/.netrc out.
-    """
+    """The token; without one, user and password of the address. Also keeps ~/.netrc out."""
 
     def __init__(self, token: str | None) -> None:
         self._token = token
@@ -203,28 +268,9 @@ class _Bearer(requests.auth.AuthBase):
         return requests.auth.HTTPBasicAuth(user, password)(request) if user or password else request
 
 
-def shown(data: object) -> str:
-    """What a server said, short enough for a message and on one line."""
-    text = data.decode("utf-8", errors="replace") if isinstance(data, bytes) else json.dumps(data, ensure_ascii=False)
-    return " ".join(text.split())[:SHOWN_OF_MESSAGE] or "(empty reply)"
-
-
-def _data(reply: requests.Response, content: bytes) -> Any:
-    status = reply.status_code
-    if status in LATER:
-        raise PassingError(f"HTTP {status}: {shown(content)}", _retry_after(reply.headers.get("Retry-After", "")))
-    if status in UNAUTHORISED:
-        raise UnauthorisedError(
-            f"HTTP {status}: {shown(content)}\nPut the server's token into the environment variable {TOKEN_VARIABLE}."
-        )
-    if reply.is_redirect:
-        raise RefusedError(f"HTTP {status}: redirects elsewhere, which is not followed; give the address it leads to")
-    if not reply.ok:
-        raise RefusedError(f"HTTP {status}: {shown(content)}")
-    try:
-        return json.loads(content)
-    except (ValueError, RecursionError) as error:
-        raise RefusedError(f"the reply is no JSON: {shown(content)}") from error
+# What requests raises: its own errors, and those of the libraries below it that it lets pass.
+BROKEN = (requests.ConnectionError, urllib3.exceptions.HTTPError, http.client.HTTPException, ConnectionError)
+CONNECTION_ERRORS = (requests.RequestException, *BROKEN, OSError, ValueError)
 
 
 def _innermost(error: BaseException) -> str:
@@ -259,6 +305,6 @@ def _retry_after(header: str) -> float | None:
         pass
     try:
         date = parsedate_to_datetime(header)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError, IndexError):
         return None
     return max(0.0, (date.replace(tzinfo=date.tzinfo or UTC) - datetime.now(UTC)).total_seconds())

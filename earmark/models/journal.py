@@ -6,14 +6,17 @@ the process dies at, every earlier line is whole; a half-written last line is dr
 
 import errno
 import json
+import math
 import os
 from hashlib import sha256
 from pathlib import Path
 from threading import Lock
 from types import TracebackType
-from typing import Any
+from typing import Any, NoReturn
 
-from earmark.errors import EarmarkError, shown_path
+from earmark.errors import EarmarkError, MissingError, shown_path
+
+SAME_ANSWER = 1e-6  # two answers of one model to one question are no further apart
 
 
 def journal_key(*parts: str) -> str:
@@ -40,7 +43,7 @@ class Journal:
             try:
                 entry = json.loads(line) if line.endswith(b"\n") else None
                 self._values[entry["key"]] = entry["value"]  # type: ignore[index]
-            except (ValueError, TypeError, KeyError):
+            except (ValueError, TypeError, KeyError, RecursionError):
                 break
             whole += len(line)
         self._file.truncate(whole)
@@ -54,6 +57,10 @@ class Journal:
 
     def __getitem__(self, key: str) -> Any:
         return self._values[key]
+
+    def get(self, key: str) -> Any:
+        """The value of a key, None where there is none."""
+        return self._values.get(key)
 
     def add(self, key: str, value: Any) -> None:
         """Write a value down. EarmarkError when the disk will not take it; the journal stays whole."""
@@ -70,6 +77,22 @@ class Journal:
                 ) from error
             self._size += len(line)
             self._values[key] = value
+
+    def require_same(self, before: float, now: float, address: str) -> None:
+        """MissingError where a question got another answer than the one kept: answers of two models are not mixed.
+
+        address: of the model, fit for a message.
+        """
+        if not math.isclose(before, now, rel_tol=SAME_ANSWER, abs_tol=SAME_ANSWER):
+            self.refuse(f"{now:.9g} where its answer to the same question is {before:.9g}", address)
+
+    def refuse(self, answered: str, address: str) -> NoReturn:
+        """Raise MissingError: what answers at the address is not what gave the answers kept here."""
+        raise MissingError(
+            f"{shown_path(self.path)}: holds {len(self):,} answers of another model than {address} has now, or of one "
+            f"that does not repeat itself: it answers {answered}. Give --fresh to ask everything again, or bring the "
+            "earlier model back and give the same command."
+        )
 
     def close(self) -> None:
         """Close the file; nothing is left to write."""

@@ -33,7 +33,8 @@ def test_a_value_is_on_disk_before_add_returns(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "torn", [b'{"key": "b", "val', b'{"key": "b", "value": 2}', b"\x00\x00\x00\n", b"[1]\n", b'"x"\n']
+    "torn",
+    [b'{"key": "b", "val', b'{"key": "b", "value": 2}', b"\x00\x00\x00\n", b"[1]\n", b'"x"\n', b"[" * 100_000 + b"\n"],
 )
 def test_a_half_written_last_line_is_dropped_and_overwritten(tmp_path, torn):
     path = tmp_path / "j.jsonl"

@@ -1,12 +1,15 @@
 """Questions → cosines of embeddings: each clip and each sentence embedded once, whoever does the embedding."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 
 from earmark.audio_text.scorers import Answer, Question
-from earmark.models.embedding import Embedding
+from earmark.models.embedding import Embedding, Vector
+
+SAME = 1e-6  # vectors of length 1 that are closer tell nothing apart
+NEAR = 0.01  # vectors of length 1 that are closer give scores that differ by no more than that
 
 
 def unique_clips(questions: Sequence[Question]) -> dict[Path, list[int]]:
@@ -20,6 +23,18 @@ def unique_clips(questions: Sequence[Question]) -> dict[Path, list[int]]:
 def unique_texts(questions: Sequence[Question]) -> list[str]:
     """The sentences, each once, in the order in which they first appear."""
     return list(dict.fromkeys(question.text for question in questions))
+
+
+def spread(vectors: Iterable[Vector]) -> float | None:
+    """How far vectors of length 1 lie from the first of them at most; None where there are fewer than two.
+
+    >>> one, other = np.eye(2, dtype=np.float32)
+    >>> spread([one, other, one]) == 2**0.5, spread([one, one]), spread([one])
+    (True, 0.0, None)
+    """
+    first, *others = [vector.astype(np.float64) for vector in vectors] or [np.empty(0)]
+    found = [float(np.linalg.norm(first - other)) for other in others if len(other) == len(first)]
+    return max(found, default=None)
 
 
 def answers(

@@ -2,6 +2,9 @@
 
 Request   {"text", "audio_filename", "audio_relpath", "audio_base64"}; without audio, "audio_stem" in its place
 Reply     {"similarity": x}, {"score": x} or {"logit": x}, x finite
+
+A run that finds answers in the journal asks the first of their questions again: another model behind the same address
+answers it otherwise, and answers of two models do not belong into one result.
 """
 
 import base64
@@ -12,12 +15,15 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
 from earmark.audio_text.scorers import Answer, Question
 from earmark.audio_text.scorers.parallel import in_parallel
-from earmark.models.http import Client, PassingError, RefusedError, shown
+from earmark.files.hashing import file_hash
+from earmark.files.safe_text import one_line, shown_url
+from earmark.models.http import Client, PassingError, RefusedError, ReplyError, StoppedError
 from earmark.models.journal import Journal, journal_key
 
 REPLY_KEYS = ("similarity", "score", "logit")
@@ -41,12 +47,14 @@ class EndpointScorer:
         """Answers as they come in, those of the journal first.
 
         Questions are asked clip by clip, so that each clip is read once. A pair that is asked for twice is asked
-        once. Raises StoppedError or UnauthorisedError when going on makes no sense.
+        once. Raises StoppedError or UnauthorisedError when going on makes no sense, MissingError when the journal's
+        answers are another model's.
         """
         same: dict[tuple[str, str], list[int]] = {}
         for i in sorted(range(len(questions)), key=lambda i: questions[i].relative_path):
             same.setdefault((questions[i].relative_path, questions[i].text), []).append(i)
         clips = _Clips([questions[indices[0]] for indices in same.values()], self.send_audio)
+        self._require_same_model([questions[indices[0]] for indices in same.values()])
         tasks = ((indices, questions[indices[0]]) for indices in same.values())
         for indices, answer in in_parallel(
             tasks,
@@ -60,31 +68,72 @@ class EndpointScorer:
     def _answer(self, question: Question, clips: "_Clips") -> Answer:
         try:
             part, audio_hash = clips.part(question)
-            mode = "audio" if self.send_audio else "name"
-            key = journal_key(audio_hash, question.relative_path, question.text, self.client.url, mode)
-            if key in self.journal:
-                return Answer(self.journal[key])
-            similarity = _similarity(self.client.post(b'{"text": ' + json.dumps(question.text).encode() + b", " + part))
-        except (PassingError, RefusedError, OSError) as error:
+            key = self._key(question, audio_hash)
+            if (known := self._known(key)) is not None:
+                return Answer(known)
+            similarity = self._ask(question, part)
+        except (PassingError, RefusedError) as error:
             return Answer(None, str(error))
+        except (OSError, ValueError) as error:  # ValueError: a path that no file can have
+            return Answer(None, f"{one_line(question.clip.name)}: cannot be read ({_reason(error)})")
         finally:
             clips.release(question)
         self.journal.add(key, similarity)
         return Answer(similarity)
 
+    def _ask(self, question: Question, part: bytes) -> float:
+        text = json.dumps(question.text).encode()
+        similarity: float = self.client.post(b'{"text": ' + text + b", " + part, _similarity)
+        return similarity
+
+    def _key(self, question: Question, audio_hash: str) -> str:
+        mode = "audio" if self.send_audio else "name"
+        return journal_key(audio_hash, question.relative_path, question.text, self.client.url, mode)
+
+    def _known(self, key: str) -> float | None:
+        """What the journal has for a key, if that is a similarity."""
+        value = self.journal.get(key)
+        return value if isinstance(value, float) and math.isfinite(value) else None
+
+    def _require_same_model(self, questions: Sequence[Question]) -> None:
+        """Ask the first question again whose answer the journal has, if there is one."""
+        if not len(self.journal):
+            return
+        for clip, about in groupby(questions, key=lambda question: question.clip):
+            try:
+                audio_hash = file_hash(clip)
+            except (OSError, ValueError):
+                continue  # which its questions will say
+            for question in about:
+                before = self._known(self._key(question, audio_hash))
+                if before is None:
+                    continue
+                address, part = shown_url(self.client.url), _Clips([question], self.send_audio).part(question)[0]
+                try:
+                    self.journal.require_same(before, self._ask(question, part), address)
+                except PassingError as error:
+                    raise StoppedError(f"{address}: gives no answer: {error}") from None
+                except RefusedError as error:
+                    self.journal.refuse(f"with an error ({error})", address)
+                return
+
+
+def _reason(error: Exception) -> str:
+    return getattr(error, "strerror", None) or type(error).__name__
+
 
 def _similarity(reply: Any) -> float:
     value = next((reply[key] for key in REPLY_KEYS if key in reply), None) if isinstance(reply, dict) else None
     if value is None:
-        raise RefusedError(f"the reply has none of {', '.join(REPLY_KEYS)}: {shown(reply)}")
+        raise ReplyError(f"the reply has none of {', '.join(REPLY_KEYS)}")
     if isinstance(value, bool) or not isinstance(value, int | float):
-        raise RefusedError(f"the similarity is no number: {shown(reply)}")
+        raise ReplyError("the similarity is no number")
     try:
         similarity = float(value)
     except OverflowError:
         similarity = math.inf
     if not math.isfinite(similarity):
-        raise RefusedError(f"the similarity is not finite: {shown(reply)}")
+        raise ReplyError("the similarity is not finite")
     return similarity
 
 

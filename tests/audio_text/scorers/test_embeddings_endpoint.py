@@ -2,6 +2,8 @@
 
 import base64
 import io
+import json
+import re
 
 import numpy as np
 import pytest
@@ -9,6 +11,7 @@ import soundfile
 
 from earmark.audio_text.scorers import Question
 from earmark.audio_text.scorers.embeddings_endpoint import EmbeddingsEndpointScorer
+from earmark.errors import EarmarkError, MissingError
 from earmark.models.http import Client, StoppedError
 from earmark.models.journal import Journal
 from tests.hostile import Reply, hostile_server
@@ -29,15 +32,8 @@ def vector_of(text):
     return np.random.default_rng(sum(text.encode())).normal(size=DIMENSION).astype(np.float32)
 
 
-def encoded(vector, how):
-    return vector.tolist() if how == "float" else base64.b64encode(vector.astype("<f4").tobytes()).decode()
-
-
 def embed(n, body, order=1):
-    data = [
-        {"index": i, "embedding": encoded(vector_of(text), body["encoding_format"])}
-        for i, text in enumerate(body["input"])
-    ]
+    data = [{"index": i, "embedding": vector_of(text).tolist()} for i, text in enumerate(body["input"])]
     return Reply({"data": data[::order]})
 
 
@@ -56,12 +52,12 @@ def expected(asked):
     return found
 
 
-@pytest.mark.parametrize("encoding_format", ["float", "base64"])
 @pytest.mark.parametrize("order", [1, -1])
-def test_scores_are_cosines_whatever_the_format_and_the_order_of_the_reply(tmp_path, encoding_format, order):
+def test_scores_are_cosines_whatever_the_order_of_the_reply(tmp_path, order):
     asked = questions(tmp_path)
     with hostile_server(lambda n, body: embed(n, body, order)) as server:
-        answers = scored(server, tmp_path, asked, encoding_format=encoding_format)
+        answers = scored(server, tmp_path, asked)
+    assert {body["encoding_format"] for _, body in server.requests} == {"float"}
     assert [answers[i].similarity for i in range(len(asked))] == pytest.approx(expected(asked), abs=1e-6)
 
 
@@ -97,15 +93,27 @@ def test_clips_are_resampled_before_they_are_sent(tmp_path):
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
-        (lambda data: data[:-1], "indices"),
-        (lambda data: [*data, data[0]], "indices"),
+        (lambda data: data[:-1], "embeddings for"),
+        (lambda data: [*data, data[0]], "embeddings for"),
         (lambda data: [{**d, "index": 7} for d in data], "indices"),
         (lambda data: [{**d, "index": "one"} for d in data], "indices"),
+        (lambda data: [{**d, "index": str(d["index"])} for d in data], "indices"),
+        (lambda data: [{**d, "index": None} for d in data], "indices"),
+        (lambda data: [{**d, "index": float(d["index"])} for d in data], "indices"),
+        (lambda data: [{**d, "index": bool(d["index"])} for d in data], "indices"),
+        (lambda data: [{**d, "embedding": [str(x) for x in d["embedding"]]} for d in data], "no list of numbers"),
+        (lambda data: [{**d, "embedding": [x > 0 for x in d["embedding"]]} for d in data], "no list of numbers"),
+        (lambda data: [{**d, "embedding": [None, 1, 1, 1, 1]} for d in data], "no list of numbers"),
+        (lambda data: [{**d, "embedding": {"0": 1.0}} for d in data], "no list of numbers"),
+        (lambda data: [{**d, "embedding": 1.0} for d in data], "no list of numbers"),
+        (lambda data: [{**d, "embedding": []} for d in data], "is empty"),
+        (lambda data: [{**d, "embedding": [1e39, 1, 1, 1, 1]} for d in data], "not finite"),
+        (lambda data: [{**d, "embedding": [10**400, 1, 1, 1, 1]} for d in data], "not finite"),
         (lambda data: [{"index": d["index"]} for d in data], "no list `data`"),
         (lambda data: "nothing", "no list `data`"),
         (lambda data: [{**d, "embedding": ["a"]} for d in data], "no list of numbers"),
-        (lambda data: [{**d, "embedding": "%%%"} for d in data], "no list of numbers"),
-        (lambda data: [{**d, "embedding": [[1.0, 2.0]]} for d in data], "shape"),
+        (lambda data: [{**d, "embedding": "%%%"} for d in data], "is a text, where a list of numbers was asked for"),
+        (lambda data: [{**d, "embedding": [[1.0, 2.0]]} for d in data], "no list of numbers"),
         (lambda data: [{**d, "embedding": [0.0] * DIMENSION} for d in data], "all zeros"),
         (lambda data: [{**d, "embedding": [1e999, 1, 1, 1, 1]} for d in data], "not finite"),
         (lambda data: [{**d, "embedding": [1.0] * 4} for d in data], "4 dimensions where earlier ones have 5"),
@@ -113,7 +121,7 @@ def test_clips_are_resampled_before_they_are_sent(tmp_path):
 )
 def test_what_is_no_good_embedding_is_an_error_of_its_clip(tmp_path, damage, message):
     def behave(n, body):
-        reply = embed(n, body | {"encoding_format": "float"})
+        reply = embed(n, body)
         return Reply({"data": damage(reply.body["data"])}) if body["modality"] == "audio" else reply
 
     asked = questions(tmp_path, 2, 2)
@@ -144,13 +152,173 @@ def test_a_clip_that_cannot_be_read_is_an_error_of_its_own_rows(tmp_path):
     assert "clip_1.wav" in answers[2].error
 
 
-def test_a_second_run_sends_nothing_and_says_the_same(tmp_path):
+def test_a_second_run_asks_for_one_sentence_and_one_clip_and_says_the_same(tmp_path):
     asked = questions(tmp_path)
     with hostile_server(embed) as server:
         first = scored(server, tmp_path, asked)
         n = len(server.requests)
         assert scored(server, tmp_path, asked) == first
-        assert len(server.requests) == n
+        again = [body for _, body in server.requests[n:]]
+    assert [(body["modality"], len(body["input"])) for body in again] == [("text", 1), ("audio", 1)]
+
+
+def shifted(modality, by):
+    """The server, but that its embeddings of one kind are others, by so much of their length."""
+
+    def behave(n, body):
+        reply = embed(n, body)
+        for d in reply.body["data"] if body["modality"] == modality else ():
+            d["embedding"][0] += by * float(np.linalg.norm(d["embedding"]))
+        return reply
+
+    return behave
+
+
+@pytest.mark.parametrize("modality", ["text", "audio"])
+@pytest.mark.parametrize(("by", "mixed"), [(1e-8, True), (1e-4, False), (1.0, False)])
+def test_embeddings_of_two_models_are_not_mixed(tmp_path, modality, by, mixed):
+    with hostile_server(embed) as server:
+        scored(server, tmp_path, questions(tmp_path, 3, 2))
+        before = (tmp_path / "journal.jsonl").read_bytes()
+        port = int(server.url.split(":")[2].split("/")[0])
+    with hostile_server(shifted(modality, by), port) as server:
+        if mixed:
+            scored(server, tmp_path, questions(tmp_path, 4, 2))
+            return
+        with pytest.raises(
+            MissingError, match=r"journal\.jsonl: holds 5 answers of another model than http://127.*fresh"
+        ):
+            scored(server, tmp_path, questions(tmp_path, 4, 2))
+        assert len(server.requests) == 2
+    assert (tmp_path / "journal.jsonl").read_bytes() == before
+
+
+def test_a_model_whose_two_towers_turned_alike_is_another_model(tmp_path):
+    """Every score stays what it was, but old sentences and new clips do not belong together."""
+    asked = questions(tmp_path, 3, 2)
+    with hostile_server(embed) as server:
+        scored(server, tmp_path, asked)
+        port = int(server.url.split(":")[2].split("/")[0])
+
+    def turned(n, body):
+        reply = embed(n, body)
+        for d in reply.body["data"]:
+            d["embedding"] = d["embedding"][1:] + d["embedding"][:1]
+        return reply
+
+    with hostile_server(turned, port) as server, pytest.raises(MissingError, match="another model"):
+        scored(server, tmp_path, asked)
+
+
+def test_a_server_that_no_longer_embeds_what_it_did_is_another_model(tmp_path):
+    asked = questions(tmp_path, 3, 2)
+    with hostile_server(embed) as server:
+        scored(server, tmp_path, asked)
+        port = int(server.url.split(":")[2].split("/")[0])
+    with (
+        hostile_server(lambda n, body: Reply({"error": "no text"}, 422), port) as server,
+        pytest.raises(MissingError, match=r"another model.*it answers with an error \(HTTP 422: .*no text"),
+    ):
+        scored(server, tmp_path, asked)
+    with (
+        hostile_server(lambda n, body: Reply({"error": "busy"}, 503), port) as server,
+        pytest.raises(StoppedError, match=r"/v1/similarity: gives no answer: HTTP 503"),
+    ):
+        scored(server, tmp_path, asked)
+
+
+def test_a_journal_of_something_else_is_neither_believed_nor_a_reason_to_stop(tmp_path):
+    asked = questions(tmp_path)
+    with hostile_server(embed) as server:
+        first = scored(server, tmp_path, asked)
+        path = tmp_path / "journal.jsonl"
+        lines = [json.loads(line) for line in path.read_text().splitlines()]
+        others = [0.5, "AAA", None, [1], "AAAAAA==", "AAAAAAAA", {}, "\u00e9"]
+        values = [{**line, "value": others[i % len(others)]} for i, line in enumerate(lines)]
+        path.write_text("".join(json.dumps(value) + "\n" for value in values))
+        assert scored(server, tmp_path, asked) == first
+
+
+def constant(modality, spread=0.0):
+    def behave(n, body):
+        reply = embed(n, body)
+        for d, text in zip(reply.body["data"], body["input"], strict=True):
+            if body["modality"] == modality:
+                d["embedding"] = (np.eye(DIMENSION)[0] + spread * vector_of(text)).tolist()
+        return reply
+
+    return behave
+
+
+@pytest.mark.parametrize(("modality", "what"), [("text", "3 different sentences"), ("audio", "5 different clips")])
+@pytest.mark.parametrize("spread", [0.0, 1e-8])
+def test_one_vector_for_everything_is_an_error(tmp_path, modality, what, spread):
+    with (
+        hostile_server(constant(modality, spread)) as server,
+        pytest.raises(EarmarkError, match=rf"/v1/similarity: gives one and the same embedding for all {what}; check"),
+    ):
+        scored(server, tmp_path, questions(tmp_path))
+
+
+def test_clips_of_one_content_may_have_one_vector(tmp_path):
+    asked = questions(tmp_path, 3, 2)
+    for question in asked:
+        question.clip.write_bytes(asked[0].clip.read_bytes())
+    with hostile_server(embed) as server:
+        assert not any(answer.error for answer in scored(server, tmp_path, asked).values())
+    with hostile_server(constant("text")) as server:  # of one sentence nothing can be told
+        assert not any(answer.error for answer in scored(server, tmp_path, questions(tmp_path, 2, 1)).values())
+
+
+@pytest.mark.parametrize(("spread", "warned"), [(1e-3, True), (0.5, False)])
+def test_sentences_that_hardly_differ_are_a_warning(tmp_path, spread, warned):
+    warnings = []
+    with hostile_server(constant("text", spread)) as server:
+        answers = scored(server, tmp_path, questions(tmp_path), warnings=warnings)
+    assert not any(answer.error for answer in answers.values())
+    assert bool(warnings) == warned
+    if warned:
+        assert re.search(r"embeddings of all 3 sentences lie within 0\.00\d+ of the first", warnings[0])
+        scores = np.array([answers[i].similarity for i in range(len(answers))]).reshape(-1, 3)
+        assert np.ptp(scores, axis=1).max() < 0.01
+
+
+def wide(width):
+    def behave(n, body):
+        """A server that sends base64 whatever it is asked for."""
+        return Reply(
+            {
+                "data": [
+                    {"index": i, "embedding": base64.b64encode(vector_of(text).astype(width).tobytes()).decode()}
+                    for i, text in enumerate(body["input"])
+                ]
+            }
+        )
+
+    return behave
+
+
+@pytest.mark.parametrize("width", ["<f2", "<f4", "<f8", ">f4"])
+def test_base64_of_unknown_width_is_never_read(tmp_path, width):
+    with hostile_server(wide(width)) as server:
+        answers = scored(server, tmp_path, questions(tmp_path, 2, 2))
+    assert {answer.similarity for answer in answers.values()} == {None}
+
+
+def test_paths_and_sentences_that_no_file_or_utf8_can_hold_are_errors_of_their_rows(tmp_path):
+    asked = questions(tmp_path, 1, 2)
+    strange = [tmp_path / "a\0b.wav", tmp_path / ("x" * 300 + ".wav"), tmp_path / "caf\udce9.wav"]
+    asked += [Question(clip, f"x/{clip.name}", clip.stem, "sentence 0") for clip in strange]
+    asked.append(Question(asked[0].clip, asked[0].relative_path, asked[0].stem, "half \ud800"))
+    for rate in (None, 16_000):
+        with hostile_server(embed_anything) as server:
+            answers = scored(server, tmp_path, asked, sample_rate=rate)
+        assert [bool(answers[i].error) for i in range(6)] == [False, False, True, True, True, False]
+        assert all(answers[i].error.isprintable() and str(tmp_path) not in answers[i].error for i in range(6))
+
+
+def embed_anything(n, body):
+    return embed(n, {**body, "input": [text.encode("utf-8", "replace").decode() for text in body["input"]]})
 
 
 def test_a_server_that_is_gone_stops_the_run(tmp_path):

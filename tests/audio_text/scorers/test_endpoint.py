@@ -1,6 +1,8 @@
 """Scoring through an endpoint: what is asked, in which order answers count, and what survives."""
 
 import base64
+import json
+import math
 import threading
 import time
 from contextlib import ExitStack
@@ -11,6 +13,7 @@ from earmark.audio_text.scorers import Question
 from earmark.audio_text.scorers.endpoint import EndpointScorer
 from earmark.audio_text.scorers.sham import sham_similarity
 from earmark.audio_text.scorers.sham_stem import sham_stem
+from earmark.errors import MissingError
 from earmark.models.http import Client, StoppedError, UnauthorisedError
 from earmark.models.journal import Journal
 from sham_server import Faults, make_server
@@ -129,8 +132,83 @@ def test_finished_pairs_are_not_asked_again_and_failed_ones_are(tmp_path):
     assert len(server.requests) == 12
     with hostile_server(by_text, int(server.url.split(":")[2].split("/")[0])) as again:
         repeated = scored(again, tmp_path, asked)
-        assert again.requests == []
+        assert len(again.requests) == 1  # the first question, to see that the model is still the same
     assert repeated == answers
+
+
+def port_of(server):
+    return int(server.url.split(":")[2].split("/")[0])
+
+
+@pytest.mark.parametrize(("by", "same"), [(0.0, True), (9e-7, True), (1.1e-6, False), (0.5, False)])
+@pytest.mark.parametrize("send_audio", [True, False])
+def test_answers_of_two_models_are_not_mixed(tmp_path, by, same, send_audio):
+    asked = questions(tmp_path)
+    with hostile_server(by_text) as server:
+        scored(server, tmp_path, asked[:6], send_audio=send_audio)
+    before = (tmp_path / "journal.jsonl").read_bytes()
+
+    def another(n, body):
+        return Reply({"similarity": by_text(n, body).body["similarity"] + by})
+
+    with hostile_server(another, port_of(server)) as server:
+        if same:
+            assert len(scored(server, tmp_path, asked, send_audio=send_audio)) == 12
+            assert len(server.requests) == 7
+            return
+        with pytest.raises(MissingError, match=r"journal\.jsonl: holds 6 answers of another model than .*Give --fresh"):
+            scored(server, tmp_path, asked, send_audio=send_audio)
+        assert len(server.requests) == 1
+    assert (tmp_path / "journal.jsonl").read_bytes() == before
+
+
+def test_large_logits_may_differ_in_their_seventh_digit(tmp_path):
+    asked = questions(tmp_path, 1, 2)
+    with hostile_server(lambda n, body: Reply({"logit": 12345.678})) as server:
+        scored(server, tmp_path, asked)
+    with hostile_server(lambda n, body: Reply({"logit": 12345.679}), port_of(server)) as server:
+        assert [answer.similarity for answer in scored(server, tmp_path, asked).values()] == [12345.678] * 2
+
+
+@pytest.mark.parametrize(
+    ("reply", "error", "message"),
+    [
+        (Reply({"error": "unknown clip"}, 422), MissingError, "another model.*with an error .HTTP 422: .*unknown clip"),
+        (Reply({"other": 1}), MissingError, "another model.*has none of similarity"),
+        (Reply({"error": "busy"}, 503), StoppedError, "/v1/similarity: gives no answer: HTTP 503"),
+        (Reply({}, 401), UnauthorisedError, "EARMARK_API_KEY"),
+    ],
+)
+def test_a_known_question_without_answer_ends_the_run(tmp_path, reply, error, message):
+    with hostile_server(by_text) as server:
+        scored(server, tmp_path, questions(tmp_path))
+    with hostile_server(lambda n, body: reply, port_of(server)) as server, pytest.raises(error, match=message):
+        scored(server, tmp_path, questions(tmp_path))
+
+
+def test_a_journal_of_something_else_is_neither_believed_nor_a_reason_to_stop(tmp_path):
+    asked = questions(tmp_path)
+    with hostile_server(by_text) as server:
+        first = scored(server, tmp_path, asked)
+        path = tmp_path / "journal.jsonl"
+        lines = [json.loads(line) for line in path.read_text().splitlines()]
+        others = ["0.5", None, [1], math.nan, math.inf, True, {}]
+        values = [{**line, "value": others[i % len(others)]} for i, line in enumerate(lines)]
+        path.write_text("".join(json.dumps(value) + "\n" for value in values))
+        assert scored(server, tmp_path, asked) == first
+        assert len(server.requests) == 24
+
+
+def test_paths_and_sentences_that_no_file_or_utf8_can_hold_are_errors_of_their_rows(tmp_path):
+    asked = questions(tmp_path, 1, 2)
+    strange = [tmp_path / "a\0b.mp3", tmp_path / ("x" * 300 + ".mp3"), tmp_path / "caf\udce9.mp3"]
+    asked += [Question(clip, f"x/{clip.name}", clip.stem, "sentence 0") for clip in strange]
+    asked.append(Question(asked[0].clip, asked[0].relative_path, asked[0].stem, "half \ud800"))
+    with hostile_server(lambda n, body: Reply({"similarity": 1})) as server:
+        for _ in range(2):  # the second time with a journal
+            answers = scored(server, tmp_path, asked)
+            assert [bool(answers[i].error) for i in range(6)] == [False, False, True, True, True, False]
+    assert all(answers[i].error.isprintable() and str(tmp_path) not in answers[i].error for i in range(6))
 
 
 def test_changed_audio_is_asked_again(tmp_path):

@@ -81,7 +81,8 @@ def test_a_server_that_never_answers_ends_the_run(tmp_path, status, error):
     [
         ({"data": [{"index": 0, "embedding": [1, 2, None]}]}, "not finite|no list of numbers"),
         ({"data": [{"index": 0, "embedding": [2, 2, 2]}]}, "the embedding is constant"),
-        ({"data": []}, "has the indices"),
+        ({"data": []}, "has 0 embeddings for 1 inputs"),
+        ({"data": [{"index": 0, "embedding": "AAAA"}]}, "is a text"),
         ([], "no list `data`"),
     ],
 )
