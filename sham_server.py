@@ -29,10 +29,10 @@ from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from itertools import cycle
 from pathlib import PurePosixPath
-from typing import Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
 import numpy as np
-from pydantic import BaseModel, Field, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, FailFast, Field, ValidationError, field_validator, model_validator
 
 from earmark import cli
 from earmark.audio_text.scorers.sham import sham_similarity
@@ -40,6 +40,14 @@ from earmark.audio_text.scorers.sham_stem import sham_stem
 from earmark.errors import EarmarkError
 
 DIMENSION, MAX_BODY, LINGER_SECONDS = 64, 32 * 2**20, 2.0
+# What one request may cost, whatever its body says.
+MAX_INPUTS = 2048  # of a request for embeddings
+MAX_NUMBERS = 2**21  # of a reply: 32 embeddings of 65,536 dimensions
+MAX_TEXT = 2**16  # characters of a sentence, a path or a name
+SHOWN_FAULTS = 10  # of a body
+MAX_CONNECTIONS = 512  # at once, a thread each; one more is refused
+ARRIVAL_SECONDS = 60.0  # for a request to arrive in
+Text = Annotated[str, Field(max_length=MAX_TEXT)]
 Number = TypeVar("Number", int, float)
 
 
@@ -59,10 +67,10 @@ class Faults:
 class SimilarityRequest(BaseModel):
     """A sentence and a clip, which at least one of three fields names."""
 
-    text: str
-    audio_relpath: str | None = None
-    audio_stem: str | None = None
-    audio_filename: str | None = None
+    text: Text
+    audio_relpath: Text | None = None
+    audio_stem: Text | None = None
+    audio_filename: Text | None = None
     audio_base64: str | None = None
 
     @model_validator(mode="after")
@@ -84,8 +92,8 @@ class SimilarityRequest(BaseModel):
 class EmbeddingsRequest(BaseModel):
     """Sentences, or clips as data URIs, in the shape of OpenAI with the modality of infinity."""
 
-    input: list[str] = Field(min_length=1)
-    model: str = "sham"
+    input: Annotated[list[str], FailFast(), Field(min_length=1, max_length=MAX_INPUTS)]
+    model: Text = "sham"
     modality: Literal["audio", "text"] = "text"
     encoding_format: Literal["float", "base64"] = "float"
 
@@ -93,6 +101,12 @@ class EmbeddingsRequest(BaseModel):
     @classmethod
     def _one_is_a_list_of_one(cls, value: object) -> object:
         return [value] if isinstance(value, str) else value
+
+    @model_validator(mode="after")
+    def _check(self) -> "EmbeddingsRequest":
+        if self.modality == "text" and (longest := max(map(len, self.input))) > MAX_TEXT:
+            raise ValueError(f"input: a sentence has {longest} characters; at most {MAX_TEXT} are taken")
+        return self
 
     def answer(self, factor: float, dimension: int) -> dict[str, Any]:
         vectors = [self._vector(text, factor, dimension) for text in self.input]
@@ -113,6 +127,8 @@ class ShamServer(ThreadingHTTPServer):
 
     def __init__(self, host: str, port: int, faults: Faults, max_body: int, dimension: int, verbose: bool) -> None:
         self.max_body, self.dimension, self.verbose = max_body, dimension, verbose
+        self._free = threading.BoundedSemaphore(MAX_CONNECTIONS)
+        self.arriving: dict[socket.socket, float] = {}  # when each connection's request began to be waited for
         self.faults, self._random, self._lock = faults, random.Random(faults.seed), threading.Lock()
         self._statuses, self._garbage = cycle(faults.status), cycle(["bad JSON", "NaN", "missing key"])
         super().__init__((host, port), Handler)
@@ -130,6 +146,32 @@ class ShamServer(ThreadingHTTPServer):
             if error < self.faults.error_rate:
                 return seconds, next(self._statuses)
             return seconds, next(self._garbage) if garbage < self.faults.garbage_rate else None
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        """A thread for the connection, unless there are too many."""
+        if self._free.acquire(blocking=False):
+            super().process_request(request, client_address)
+            return
+        with suppress(OSError):
+            request.settimeout(0.1)
+            request.sendall(b"HTTP/1.1 503 Busy\r\nRetry-After: 1\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
+        self.shutdown_request(request)
+
+    def process_request_thread(self, request: Any, client_address: Any) -> None:
+        """In its thread: all requests of the connection."""
+        try:
+            super().process_request_thread(request, client_address)
+        finally:
+            self.arriving.pop(request, None)
+            self._free.release()
+
+    def service_actions(self) -> None:
+        """Now and then: end connections whose request drips, or does not come at all."""
+        late = time.monotonic() - ARRIVAL_SECONDS
+        for connection, began in list(self.arriving.items()):
+            if began < late:
+                with suppress(OSError):
+                    connection.shutdown(socket.SHUT_RDWR)
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         """A client that goes away is no error."""
@@ -150,6 +192,11 @@ class Handler(BaseHTTPRequestHandler):
     disable_nagle_algorithm = True
     wbufsize = 2**16  # buffered, so that headers and body leave in one write
 
+    def handle_one_request(self) -> None:
+        """The next request of the connection; its time to arrive begins."""
+        self.server.arriving[self.connection] = time.monotonic()
+        super().handle_one_request()
+
     def do_GET(self) -> None:
         path = self.path.partition("?")[0]
         if path == "/health":
@@ -166,6 +213,7 @@ class Handler(BaseHTTPRequestHandler):
             return
         seconds, fault = self.server.next_fault()
         body = self.read_body()
+        self.server.arriving.pop(self.connection, None)
         if body is None:
             return
         time.sleep(seconds)
@@ -182,8 +230,13 @@ class Handler(BaseHTTPRequestHandler):
         try:
             request = form.model_validate_json(body)
         except ValidationError as error:
-            faults = [[*map(str, e["loc"]), e["msg"].removeprefix("Value error, ")] for e in error.errors()]
+            found = error.errors(include_url=False, include_input=False)[:SHOWN_FAULTS]
+            faults = [[*map(str, e["loc"]), e["msg"].removeprefix("Value error, ")] for e in found]
             self.reply(400, failure("; ".join(": ".join(fault) for fault in faults)))
+            return
+        if isinstance(request, EmbeddingsRequest) and len(request.input) * self.server.dimension > MAX_NUMBERS:
+            numbers = len(request.input) * self.server.dimension
+            self.reply(413, failure(f"the reply would have {numbers} numbers; at most {MAX_NUMBERS} are made"))
             return
         content = json.dumps(request.answer(math.nan if garbage == "NaN" else 1.0, self.server.dimension)).encode()
         self.reply(200, {"bad JSON": content[:-1], "missing key": b"{}"}.get(garbage or "", content))
@@ -280,7 +333,13 @@ def argument_parser() -> ArgumentParser:
     add, size, rate = parser.add_argument, cli.positive_int, number(float, 0, 1)
     add("--host", default="127.0.0.1", help="address to listen on (default 127.0.0.1: this machine only)")
     add("--port", type=number(int, 0, 65535), default=8765, help="port to listen on, 0 for a free one (default 8765)")
-    add("--dimension", type=size, default=DIMENSION, metavar="N", help="size of an embedding (default 64)")
+    add(
+        "--dimension",
+        type=number(int, 1, MAX_NUMBERS),
+        default=DIMENSION,
+        metavar="N",
+        help="size of an embedding (default 64)",
+    )
     add("--max-body", type=size, default=MAX_BODY, metavar="BYTES", help="largest body taken (default 32 MiB)")
     add("--verbose", action="store_true", help="log each request on stderr")
     add("--latency-ms", type=latency, default=(0, 0), metavar="MEAN[:SPREAD]", help="wait MEAN ± SPREAD, uniformly")

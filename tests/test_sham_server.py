@@ -13,7 +13,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -21,9 +21,10 @@ import numpy as np
 import pytest
 import requests
 
+import sham_server
 from earmark.audio_text.scorers.sham import sham_similarity
 from sham_server import Faults, ShamServer, main, make_server
-from tests.conftest import interruptible
+from tests.conftest import interruptible, wait_for
 
 ROOT = Path(__file__).resolve().parent.parent
 TEXT = "Speech audio in which the speaker expresses or conveys Affection."
@@ -286,6 +287,107 @@ def test_leave_to_send_a_body_comes_before_the_body(server: ShamServer) -> None:
         assert str(PUBLISHED).encode() in connection.recv(65536)
 
 
+# What a request may cost
+
+
+@pytest.fixture(scope="module")
+def roomy() -> Iterator[ShamServer]:
+    with running(dimension=1025) as started:
+        yield started
+
+
+COSTLY: dict[str, tuple[str, bytes, int, str]] = {
+    "inputs": ("embeddings", b'{"input": [' + b'"a",' * 2048 + b'"a"]}', 400, "at most 2048 items"),
+    "numbers": (
+        "embeddings",
+        b'{"input": [' + b'"a",' * 2047 + b'"a"]}',
+        413,
+        "2099200 numbers; at most 2097152 are made",
+    ),
+    "wrong inputs": (
+        "embeddings",
+        b'{"input": [' + b"1," * 3_000_000 + b"1]}",
+        400,
+        "input: 0: Input should be a valid",
+    ),
+    "a long sentence": ("embeddings", b'{"input": "' + b"a" * 65_537 + b'"}', 400, "65537 characters; at most 65536"),
+    "a long text": (
+        "similarity",
+        b'{"audio_stem": "x", "text": "' + b"a" * 9_000_000 + b'"}',
+        400,
+        "at most 65536 char",
+    ),
+    "a long stem": ("similarity", b'{"text": "x", "audio_stem": "' + b"a" * 65_537 + b'"}', 400, "at most 65536 char"),
+    "a long model": ("embeddings", b'{"input": "x", "model": "' + b"a" * 65_537 + b'"}', 400, "at most 65536 char"),
+    "nested lists": ("similarity", b"[" * 30_000_000, 400, "Invalid JSON"),
+    "nested objects": ("similarity", b'{"a":' * 6_000_000, 400, "Invalid JSON"),
+    "nested beside": ("similarity", b'{"text": "x", "a": ' + b"[" * 1000 + b"]" * 1000 + b"}", 400, "Invalid JSON"),
+    "a long number": ("similarity", b'{"text": ' + b"9" * 5_000_000 + b"}", 400, ""),
+}
+
+
+@pytest.mark.parametrize("name", COSTLY)
+def test_what_would_cost_too_much_is_refused_soon_and_in_few_words(
+    roomy: ShamServer, session: requests.Session, name: str
+) -> None:
+    path, body, status, says = COSTLY[name]
+    started = time.monotonic()
+    reply = session.post(roomy.url.replace("similarity", path), data=body, timeout=20)
+    assert reply.status_code == status
+    assert says in reply.json()["error"]
+    assert len(reply.content) < 2000
+    assert time.monotonic() - started < 4
+
+
+def test_the_most_that_a_request_may_ask_for_is_given(session: requests.Session) -> None:
+    with running(dimension=1024) as server:
+        assert len(embed(session, server, ["a"] * 100)["data"]) == 100
+        clip = "data:audio/wav;base64," + "A" * 1_000_000
+        assert len(embed(session, server, [clip], modality="audio")["data"]) == 1
+
+
+def test_one_connection_more_than_there_may_be_is_told_to_come_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sham_server, "MAX_CONNECTIONS", 3)
+    with running() as server:
+        address = ("127.0.0.1", server.server_port)
+        held = [socket.create_connection(address, timeout=10) for _ in range(3)]
+        wait_for(lambda: len(server.arriving) == 3)
+        with socket.create_connection(address, timeout=10) as one_more:
+            received = b"".join(iter(lambda: one_more.recv(65536), b""))
+        assert received.startswith(b"HTTP/1.1 503 ")
+        assert b"Retry-After: 1" in received
+        for connection in held:
+            connection.close()
+        wait_for(lambda: not server.arriving)
+        assert requests.get(server.url.replace("/v1/similarity", "/health"), timeout=10).status_code == 200
+
+
+@pytest.mark.parametrize(
+    "sent", [b"", b"POST /v1/x HTTP/1.1\r\n", b"POST /v1/x HTTP/1.1\r\nContent-Length: 9\r\n\r\n{"]
+)
+def test_a_request_that_does_not_arrive_ends_its_connection(monkeypatch: pytest.MonkeyPatch, sent: bytes) -> None:
+    monkeypatch.setattr(sham_server, "ARRIVAL_SECONDS", 0.3)
+    with running() as server, socket.create_connection(("127.0.0.1", server.server_port), timeout=10) as connection:
+        connection.sendall(sent)
+        started = time.monotonic()
+        with suppress(ConnectionError):
+            for i in range(100):  # drips, one byte after the other
+                time.sleep(0.02)
+                connection.sendall(b"X: y\r\n"[i % 6 : i % 6 + 1])
+            while connection.recv(65536):
+                pass
+        assert time.monotonic() - started < 5
+        wait_for(lambda: not server.arriving)
+
+
+def test_a_request_that_waits_for_its_latency_is_not_ended(
+    monkeypatch: pytest.MonkeyPatch, session: requests.Session
+) -> None:
+    monkeypatch.setattr(sham_server, "ARRIVAL_SECONDS", 0.2)
+    with running(Faults(latency_ms=(800, 0))) as server:
+        assert session.post(server.url, json=REQUEST, timeout=10).json() == {"similarity": PUBLISHED}
+
+
 # Faults
 
 
@@ -458,6 +560,7 @@ def test_a_port_in_use_is_one_line_that_says_what_to_do(server: ShamServer, caps
         (["--status", "200"], "'200' is not a number from 400 to 599"),
         (["--latency-ms", "fast"], "'fast' is not a number"),
         (["--latency-ms", "5:-1"], "'-1' is not a number"),
+        (["--dimension", "3000000"], "'3000000' is not a number from 1 to"),
         (["--port", "70000"], "'70000' is not a number from 0 to 65535"),
     ],
 )
