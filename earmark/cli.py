@@ -153,7 +153,7 @@ def main(parser: argparse.ArgumentParser, script: str, argv: Sequence[str] | Non
 def _exit_code(work: Callable[[], int], script: str, debug: bool) -> int:
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
-            stream.reconfigure(encoding="utf-8")
+            stream.reconfigure(encoding="utf-8", errors="backslashreplace")
     try:
         return work()
     except KeyboardInterrupt:

@@ -22,6 +22,7 @@ from earmark.audio_text.options import LABEL_COLUMNS, LabelSource
 from earmark.audio_text.scorers import Question
 from earmark.audio_text.scorers.sham_stem import sham_stem
 from earmark.errors import DataError, Fault, MissingError, shown_path
+from earmark.files.safe_text import encodable
 
 NEEDED = ("majority_present", "benchmark_bucket", "n_raters")
 TIED = "tied between present and absent"
@@ -109,9 +110,11 @@ class Questions:
         """What the clip's own JSON file says about it; nothing where there is no such file."""
         try:
             said = json.loads((self.dataset_root / audio_path).with_suffix(".json").read_text(encoding="utf-8"))
-        except (OSError, ValueError):
+        except (OSError, ValueError, RecursionError):
             return {}
-        return said if isinstance(said, dict) else {}
+        if not isinstance(said, dict):
+            return {}
+        return {encodable(key): encodable(value) if isinstance(value, str) else value for key, value in said.items()}
 
     def ask(self, i: int) -> Question:
         """The i-th question as a scorer takes it."""
@@ -283,7 +286,7 @@ class ClipIndex:
         carried = self.subset.carried
         spellings = product(*(row[column].split("|") for column in carried))
         wanted = [self.subset.clip.format(**{**row, **dict(zip(carried, s, strict=True))}) for s in spellings]
-        if exact := next((path for path in wanted if (self.folder / path).is_file()), None):
+        if exact := next((path for path in wanted if _is_file(self.folder / path)), None):
             return exact
         if self.subset.clip_columns != ("file_name",):
             return wanted[0]
@@ -302,6 +305,13 @@ class ClipIndex:
     @cached_property
     def _by_name(self) -> dict[str, str]:
         return {Path(path).stem: path for path in reversed(self._files)}
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except OSError:  # a name that is too long for the file system
+        return False
 
 
 def _loose(path: str) -> str:

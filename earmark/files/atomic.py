@@ -53,7 +53,8 @@ def _stage(path: Path, content: str | bytes, mode: int | None) -> Path:
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
     try:
         with os.fdopen(handle, "wb") as file:
-            file.write(content.encode() if isinstance(content, str) else content)
+            # Half a character, as some JSON holds, is written as its escape: a finished run must not fail over it.
+            file.write(content.encode(errors="backslashreplace") if isinstance(content, str) else content)
             file.flush()
             os.fsync(file.fileno())
         Path(name).chmod(mode if mode is not None else 0o666 & ~_umask())

@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
 from earmark.annotation.subsets import subsets
@@ -259,3 +260,17 @@ def test_a_missing_clip_is_not_replaced_by_one_of_a_level_that_differs_in_signs_
     touched(tmp_path, f"data/TEMP/{there}/positive/sample_00.mp3", f"data/TEMP/{asked}/positive/sample_99.mp3")
     found = ClipIndex(tmp_path, DIM).path_of(dim_row("sample_00.mp3", asked))
     assert found == f"data/TEMP/{asked}/positive/sample_00.mp3"
+
+
+def test_described_reads_json_that_no_table_could_hold(tmp_path: Path):
+    (tmp_path / "a.json").write_text('{"speaker": "x\\ud800", "k\\udfff": 1}', encoding="utf-8")
+    (tmp_path / "b.json").write_text("[" * 100_000, encoding="utf-8")
+    questions = Questions(subsets()["emolia-emo"], tmp_path, pd.DataFrame(), {})
+    assert questions.described("a.wav") == {"speaker": "x\\ud800", "k\\udfff": 1}
+    assert questions.described("b.wav") == {}
+
+
+def test_a_name_that_is_too_long_for_a_file_is_not_there(tmp_path: Path):
+    index = ClipIndex(tmp_path, subsets()["emolia-emo"])
+    row = emo_row("x" * 300 + ".mp3", "Joy")
+    assert index.path_of(row).endswith("x.mp3")

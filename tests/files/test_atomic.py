@@ -102,3 +102,8 @@ def test_a_private_file_is_private_still_when_a_later_rename_fails(blocked):
     with pytest.raises(OSError, match="taken"):
         write_together({path: None, blocked / "taken": "new"}, modes={path: 0o600})
     assert (mode(path), path.read_text()) == (0o600, "old a")
+
+
+def test_write_together_writes_half_a_character_as_its_escape(tmp_path):
+    write_together({tmp_path / "a.txt": "x\ud800 Zoë"})
+    assert (tmp_path / "a.txt").read_text(encoding="utf-8") == "x\\ud800 Zoë"
