@@ -409,7 +409,7 @@ def test_an_address_where_nobody_answers_is_said_at_once(trials, capsys):
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
     assert run(trials, "--encoder", f"http://127.0.0.1:{port}/v1")[0] == 2
-    assert f"127.0.0.1:{port}: no connection (" in capsys.readouterr().err
+    assert f"127.0.0.1:{port}/v1: no connection (" in capsys.readouterr().err
 
 
 def test_an_output_that_cannot_be_a_folder_is_said(trials, capsys):

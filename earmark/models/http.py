@@ -9,6 +9,7 @@ sent, no message shows a secret.
 """
 
 import http.client
+import re
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -283,7 +284,8 @@ def _innermost(error: BaseException) -> str:
     )
     if inner is not None:
         return _innermost(inner)
-    return str(error.args[-1]) if error.args else type(error).__name__
+    text = str(error.args[-1]) if error.args else type(error).__name__
+    return re.sub(r"^\S*\((host|HTTP)[^)]*\): ", "", text)  # urllib3 puts its connection before what happened
 
 
 # 0.5, 1, 2, 4, 8 … s and up to one more: five retries outlast a server that is down for ten seconds.

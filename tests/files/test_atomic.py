@@ -71,13 +71,6 @@ def test_a_folder_that_cannot_be_made_leaves_every_old_file(blocked):
     assert contents(blocked) == before
 
 
-def test_content_that_cannot_be_encoded_leaves_every_old_file(blocked):
-    before = contents(blocked)
-    with pytest.raises(UnicodeEncodeError):
-        write_together({blocked / "a.txt": "new", blocked / "b.txt": "\ud800"})
-    assert contents(blocked) == before
-
-
 def test_modes_are_those_asked_for_and_else_those_of_the_user(tmp_path):
     private, open_to_all = tmp_path / "private.csv", tmp_path / "open.csv"
     before = os.umask(0o027)

@@ -233,3 +233,24 @@ def test_latencies_are_percentiles_in_milliseconds():
     assert found["latency_ms"] == {"p50": 50.5, "p95": 95.0, "p99": 99.0}
     assert found["replies"] == 100
     assert Client("http://127.0.0.1:1/").traffic.as_dict()["latency_ms"]["p50"] is None
+
+
+def test_a_server_is_reached_through_a_proxy_whose_host_this_machine_cannot_see(monkeypatch):
+    with hostile_server(lambda n, body: FINE) as proxy:
+        monkeypatch.setenv("http_proxy", proxy.url.rpartition("/v1")[0])
+        monkeypatch.delenv("no_proxy", raising=False)
+        client = Client("http://behind-the-proxy.invalid/v1/embeddings")
+        client.require_reachable()
+        assert client.post(BODY) == {"similarity": 0.5}
+        assert len(proxy.requests) == 2
+
+
+def test_a_server_that_is_not_there_is_named_at_once():
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+    started = time.monotonic()
+    with pytest.raises(
+        MissingError, match=rf"127\.0\.0\.1:{port}/v1: no connection \(Failed .*refused\); check the address"
+    ):
+        Client(f"http://127.0.0.1:{port}/v1").require_reachable()
+    assert time.monotonic() - started < 5
