@@ -136,7 +136,7 @@ def test_a_map_of_models_is_read_and_its_faults_are_told_together(tmp_path):
     with pytest.raises(DataError) as caught:
         read_enrolments(path)
     assert "line 2: is not `model utterance" in str(caught.value)
-    assert "line 3: is not `model utterance" in str(caught.value)
+    assert "utterance …` (2 lines, this is the first)" in str(caught.value)
     assert "line 4: 'b' is an utterance of 'm1' already" in str(caught.value)
     path.write_text("")
     with pytest.raises(DataError, match="holds no models"):

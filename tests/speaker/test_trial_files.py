@@ -7,8 +7,9 @@ import pytest
 
 from earmark.errors import DataError
 from earmark.report.tables import to_csv_gz
-from earmark.speaker.trial_files import read_speakers, read_trials
-from earmark.speaker.trials import Trials, speakers_of
+from earmark.speaker import line_faults
+from earmark.speaker.trial_files import read_scores, read_speakers, read_trials
+from earmark.speaker.trials import Trials
 
 PAIRS = [("a/1.wav", "a/2.wav"), ("a/1.wav", "b/1.wav"), ("b/1.wav", "b/1.wav")]
 LABELS = [True, False, True]
@@ -98,7 +99,7 @@ def test_a_file_that_is_no_list_is_refused(tmp_path, content):
 
 def test_a_map_of_speakers_is_read_and_a_wrong_line_is_named(tmp_path):
     known = read_speakers(written(tmp_path, "1.wav ann", "2.wav ben", name="map"))
-    assert speakers_of(["2.wav", "1.wav"], known) == ["ben", "ann"]
+    assert known == {"1.wav": "ann", "2.wav": "ben"}
     with pytest.raises(DataError, match="line 1: has 3 values"):
         read_speakers(written(tmp_path, "1.wav ann x", name="bad"))
 
@@ -123,9 +124,182 @@ def test_scores_that_earmark_wrote_are_read_again(tmp_path):
     [
         (["enrol,score", "a,1"], "line 1, column test: is missing"),
         (["enrol,test,score", "a,b,0.5", "a,c,nan"], "line 3, column score: 'nan' is not a finite number"),
-        (["enrol,test,label", "a,b,2"], "'2' is no label"),
+        (["enrol,test,label", "a,b,2"], "line 2, column label: '2' is not one of 1, 0"),
     ],
 )
 def test_wrong_tables_of_scores_are_named(tmp_path, lines, message):
     with pytest.raises(DataError, match=message):
         read_trials(written(tmp_path, *lines, name="scores.csv"))
+
+
+# --- further shapes -----------------------------------------------------------------------------------------
+
+
+def rows_of(trials):
+    """(enrol, test, label, score) of each trial."""
+    n = len(trials)
+    columns = [trials.labels if trials.labels is not None else [None] * n]
+    columns.append(trials.scores if trials.scores is not None else [None] * n)
+    return [(*pair, *values) for pair, *values in zip(pairs(trials), *columns, strict=True)]
+
+
+SCORES = [0.25, -1.5, 1.0]
+LABELLED = [(*pair, label, None) for pair, label in zip(PAIRS, LABELS, strict=True)]
+SCORED = [(*pair, None, score) for pair, score in zip(PAIRS, SCORES, strict=True)]
+BOTH = [(*pair, label, score) for pair, label, score in zip(PAIRS, LABELS, SCORES, strict=True)]
+
+
+@pytest.mark.parametrize(
+    ("yes", "no"),
+    [("1", "0"), ("1.0", "0.0"), ("True", "False"), ("tgt", "imp"), ("TARGET", "NonTarget"), ("target", "imposter")],
+)
+@pytest.mark.parametrize(
+    ("line", "wanted"),
+    [
+        ("{e} {t} {y}", LABELLED),
+        ("{y} {e} {t}", LABELLED),
+        ("{e} {t} {y} {s}", BOTH),
+        ("{e} {t} {s} {y}", BOTH),
+        ("{y} {e} {t} {s}", BOTH),
+    ],
+)
+def test_labels_are_known_by_their_words_wherever_they_stand(tmp_path, yes, no, line, wanted):
+    lines = [line.format(e=e, t=t, y=yes if y else no, s=s) for e, t, y, s in BOTH]
+    assert rows_of(read_trials(written(tmp_path, *lines))) == wanted
+
+
+def test_scores_that_are_mostly_0_and_1_are_scores(tmp_path):
+    lines = [f"{e} {t} {s}" for (e, t), s in zip(PAIRS, ["1", "0", "0.5"], strict=True)]
+    assert read_trials(written(tmp_path, *lines)).scores.tolist() == [1, 0, 0.5]
+    many = ["a b 1", "a c 0"] * 800 + ["b c 0.5"]  # beyond the lines that are looked at first
+    assert read_trials(written(tmp_path, *many)).scores[-1] == 0.5
+    assert read_trials(written(tmp_path, *many)).labels is None
+
+
+def test_scores_alone_are_those_of_the_list_in_its_order(tmp_path):
+    trials = read_trials(written(tmp_path, *(f"{e} {t}" for e, t in PAIRS)))
+    for name, lines in {"s.txt": [], "s.csv": [], "h.csv": ["score"]}.items():
+        path = written(tmp_path, *lines, *map(str, SCORES), name=name)
+        assert rows_of(read_scores(path, trials)) == SCORED
+        with pytest.raises(DataError, match="holds scores alone, one a line, and names no utterances"):
+            read_trials(path)
+    fewer = written(tmp_path, "0.5", "0.25", name="fewer.txt")
+    with pytest.raises(DataError, match="holds 2 scores alone where the list has 3 trials"):
+        read_scores(fewer, trials)
+
+
+def test_read_scores_refuses_a_labelled_list(tmp_path):
+    path = written(tmp_path, *(f"{e} {t} {int(y)}" for (e, t), y in zip(PAIRS, LABELS, strict=True)))
+    with pytest.raises(DataError, match="holds no scores: the values beside its names are labels throughout"):
+        read_scores(path, read_trials(path))
+
+
+# --- columns that may be the same ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("header", "rows"),
+    [
+        ("enrol,test,similarity,score,label", ["{e},{t},{s},{s}0,{y}"]),
+        ("enrol,test,score,label,target", ["{e},{t},{s},{y},{w}"]),
+        ("test,enroll,score,enrol,label", ["{t},{e},{s},{e},{y}"]),
+        ("enrol,test,score,score,label", ["{e},{t},{s},{s},{y}"]),
+    ],
+)
+def test_two_columns_that_agree_are_read(tmp_path, header, rows):
+    lines = [
+        row.format(e=e, t=t, s=s, y=int(y), w="target" if y else "nontarget") for e, t, y, s in BOTH for row in rows
+    ]
+    assert rows_of(read_trials(written(tmp_path, header, *lines, name="s.csv"))) == BOTH
+
+
+@pytest.mark.parametrize(
+    ("header", "line", "said"),
+    [
+        ("enrol,test,similarity,score", "b,c,0.5,0.4", "similarity and score .* similarity '0.5' and score '0.4'"),
+        ("enrol,test,label,target", "b,c,1,0", "label and target .* label '1' and target '0'"),
+        ("enrol,test,enroll,score", "b,c,d,0.5", "enrol and enroll .* enrol 'b' and enroll 'd'"),
+    ],
+)
+def test_two_columns_that_contradict_each_other_are_both_named(tmp_path, header, line, said):
+    same = ",".join({"enrol": "a", "enroll": "a", "test": "b"}.get(name, "1") for name in header.split(","))
+    path = written(tmp_path, header, same, line, name="s.csv")
+    with pytest.raises(DataError, match=f"line 3: the columns {said}"):
+        read_trials(path)
+
+
+# --- lines of faults ----------------------------------------------------------------------------------------
+
+
+def test_a_fault_of_a_table_has_its_line_in_the_file(tmp_path, monkeypatch):
+    monkeypatch.setattr("earmark.speaker.trial_files.CHUNK_LINES", 2)
+    lines = ["", "enrol,test,score,label", "a,b,0.5,1", "", '"a\n2",b,0.5,1', "a,c,0.25,0", "a,d,0.5,maybe", "a,e,x,0"]
+    with pytest.raises(DataError) as caught:
+        read_trials(written(tmp_path, *lines, name="s.csv"))
+    assert [str(fault).strip() for fault in next(iter(caught.value.faults.values()))] == [
+        "line 8, column label: 'maybe' is not one of 1, 0, target, nontarget",
+        "line 9, column score: 'x' is not a finite number",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [("a,b", "has 2 values where the header has 3"), ("a,b,1,2", "has 4 values"), (",b,1", "column enrol: is empty")],
+)
+def test_a_row_of_another_width_is_named(tmp_path, line, said):
+    with pytest.raises(DataError, match=rf"line 4.* {said}|line 4, {said}"):
+        read_trials(written(tmp_path, "enrol,test,score", "a,b,0.5", "a,c,0.5", line, name="s.csv"))
+
+
+def test_a_table_of_r_has_a_column_that_the_header_does_not_name(tmp_path):
+    lines = ["enrol,test,score", *(f"{i},{e},{t},{s}" for i, (e, t, _, s) in enumerate(BOTH))]
+    path = written(tmp_path, *lines, name="s.csv")
+    assert rows_of(read_trials(path)) == SCORED
+    path.write_text(path.read_text().replace("-1.5", "none"))
+    with pytest.raises(DataError, match=r"1 fault\n  line 3, column score: 'none' is not a finite number\n"):
+        read_trials(path)
+
+
+def test_faults_of_one_kind_are_one_with_its_number(tmp_path):
+    lines = ["1 a b"] * 5000 + ["yes a b"] * 3000 + [f"x{i} a b" for i in range(900)] + ["1 a b c"] * 7
+    with pytest.raises(DataError) as caught:
+        read_trials(written(tmp_path, *lines))
+    said = str(caught.value)
+    assert (
+        "line 5001, column label: 'yes' is not one of 1, 0, target, nontarget (3,000 lines, this is the first)" in said
+    )
+    assert "line 8020: from here on 888 more lines have other faults" in said
+    assert len(said.splitlines()) < 25
+
+
+def test_faults_beyond_those_that_are_kept_are_counted(monkeypatch):
+    monkeypatch.setattr(line_faults, "MOST_KINDS", 2)
+    faults = line_faults.LineFaults()
+    for line, problem in enumerate("aabcda", 1):
+        faults.add(line, "", problem)
+    assert [str(fault).strip() for fault in faults.grouped()] == [
+        "line 1: a (3 lines, this is the first)", "line 3: b", "line 4: from here on 2 more lines have other faults",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ["t.txt", "t.csv", "t.csv.gz"])
+def test_a_line_that_is_not_utf8_is_named(tmp_path, name):
+    head = [b"enrol,test,label", b"a,b,1"] if ".csv" in name else [b"1 a b", b"0 a c"]
+    content = b"\n".join([*head, "a,ü,1".encode("latin-1"), b""])
+    (tmp_path / name).write_bytes(gzip.compress(content) if name.endswith(".gz") else content)
+    with pytest.raises(DataError, match="line 3: is not UTF-8; save it as UTF-8"):
+        read_trials(tmp_path / name)
+
+
+@pytest.mark.parametrize("content", [b"\x1f\x8b\x08\x00", b"no gzip", gzip.compress(b"enrol,test,label\n" * 999)[:-9]])
+@pytest.mark.parametrize("name", ["s.csv.gz", "s.txt.gz"])
+def test_a_damaged_archive_is_named(tmp_path, content, name):
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(DataError, match=r"s\.(csv|txt)\.gz: 1 fault\n  line 1: is damaged"):
+        read_trials(tmp_path / name)
+
+
+def test_an_utterance_of_two_speakers_is_a_fault(tmp_path):
+    path = written(tmp_path, "1.wav ann", "2.wav ben", "1.wav ann", "1.wav cem", name="map")
+    with pytest.raises(DataError, match=r"line 4: '1\.wav' has the speaker 'cem', and on line 1 'ann'"):
+        read_speakers(path)
