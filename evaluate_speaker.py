@@ -2,7 +2,8 @@
 
 Reads   a trial list, or a benchmark in the shape of CASE; and audio, embeddings by utterance, or scores
 Writes  benchmark_outputs/speaker/{case/<model>, tidyvoice/<model>, trials}/: summary.json, report.md, report.tex,
-        det.svg, scores; for CASE also results.json, model_card.md, protocols.csv; for TidyVoice submission.zip
+        det.svg, scores; for CASE also results.json, model_card.md, protocols.csv; for TidyVoice submission.zip.
+        These hold the latest run; benchmark_outputs/runs/<system>/speaker/ keeps each system's
 
   uv run evaluate_speaker.py
   uv run evaluate_speaker.py case case-benchmark --encoder my_model.py
@@ -11,8 +12,8 @@ Writes  benchmark_outputs/speaker/{case/<model>, tidyvoice/<model>, trials}/: su
   uv run evaluate_speaker.py COMMAND --help
 
 Without a command: CASE on the demo speech, whose carriers are made the first time. Lists are `1|0 enrol test`,
-`enrol test target|nontarget` or `enrol test score [label]`, told apart by content. The speaker of an utterance is the
-first folder of its path `spk/…`, unless --speakers maps utterances to speakers.
+`enrol test target|nontarget`, `enrol test score [label]` or `enrol test label score`, told apart by content. The
+speaker of an utterance is the first folder of its path `spk/…`, unless --speakers maps utterances to speakers.
 """
 
 import os
@@ -169,14 +170,18 @@ def add_lists(commands: Any) -> None:
         command.add_argument("--trials", type=Path, required=name == "trials", metavar="FILE", help="a labelled list")
         source = command.add_mutually_exclusive_group()
         add_encoder(source)
-        source.add_argument("--scores", type=Path, metavar="FILE", help="`enrol test score` lines, or a CSV of them")
+        source.add_argument(
+            "--scores", type=Path, metavar="FILE", help="`enrol test score` lines, a CSV, or scores in the list's order"
+        )
         add_embedding(command)
         add_back_end(command)
         add_statistics(command)
         command.add_argument(
             "--audio-root", type=Path, metavar="DIR", help="the folder that paths in lists start from (a list's own)"
         )
-        command.add_argument("--speakers", type=Path, metavar="FILE", help="`utterance speaker` lines")
+        command.add_argument(
+            "--speakers", type=Path, metavar="FILE", help="`utterance speaker` lines; others have their path's"
+        )
         command.add_argument("--no-self-trials", action="store_true", help="leave a file against itself out")
         command.add_argument("--against", type=Path, metavar="FILE", help="another system's scores: differences, p")
         command.add_argument(
@@ -185,6 +190,7 @@ def add_lists(commands: Any) -> None:
         if name == "tidyvoice":
             command.add_argument("--eval-a", type=Path, metavar="FILE", help="the list of eval A, for a submission")
             command.add_argument("--eval-u", type=Path, metavar="FILE", help="the list of eval U, for a submission")
+        command.add_argument("--name", help="of the system, for its folder (the encoder's, or the score file's)")
         command.add_argument("--output-dir", type=Path, default=OUTPUT / name)
 
 
@@ -280,6 +286,9 @@ def add_back_end(parser: ArgumentParser) -> None:
     """Flags that say what happens between embeddings and scores."""
     parser.add_argument("--mean", default="none", metavar="WHAT", help="taken off embeddings: none, cohort or a .npy")
     parser.add_argument("--cohort", type=Path, metavar="FILE", help="`utterance speaker` lines: AS-norm against them")
+    parser.add_argument(
+        "--cohort-embeddings", type=Path, metavar="FILE", help="of the cohort, where --embeddings has only the trials'"
+    )
     parser.add_argument(
         "--top-n",
         type=cli.positive_int,

@@ -12,6 +12,7 @@ from earmark.metrics.detection import case_equal_error_rate, equal_error_rate, r
 from earmark.speaker.case.leaderboard import read_results
 from earmark.speaker.case.protocols import aggregates, category, facts, protocols
 from earmark.speaker.case.submission import CARD, OPEN, RULES, check_card, check_results
+from tests.conftest import contents, visible
 
 SPEAKERS, UTTERANCES, NOISE = (
     8,
@@ -307,3 +308,40 @@ def test_verify_names_every_file_that_is_missing(benchmark, capsys):
     said = capsys.readouterr().out
     assert lost.relative_to(benchmark).as_posix() in said
     assert "clean_noise_snr_5" in said
+
+
+# --- runs by their system -----------------------------------------------------------------------------------
+
+
+def test_another_model_of_the_same_name_does_not_replace_the_first(benchmark, capsys):
+    folder = run(benchmark)
+    kept = benchmark.parent / "out/runs/vectors/speaker/case"
+    first = contents(kept)
+    assert first == contents(folder)
+    with np.load(benchmark.parent / "vectors.npz") as given:
+        np.savez(benchmark.parent / "vectors.npz", **{key: given[key] + 1 for key in given.files})
+    run(benchmark)
+    assert contents(kept) == first
+    assert contents(benchmark.parent / "out/runs/vectors-2/speaker/case") == contents(folder) != first
+
+
+def test_files_of_an_earlier_run_do_not_stay_beside_a_new_summary(benchmark):
+    folder = run(benchmark)
+    (folder / "model_card.md").write_text("# mine\n")
+    run(benchmark, "--protocol", "strict", "--protocols", "clean_clean")
+    left = {"summary.json", "report.md", "report.tex", "det.svg", "protocols.csv", "scores/clean_clean.csv.gz"}
+    assert set(visible(folder)) == left | {"model_card.md"}
+    assert set(visible(benchmark.parent / "out/runs/vectors/speaker/case")) == left | {"model_card.md"}
+    assert (folder / "model_card.md").read_text() == "# mine\n"
+
+
+def test_audio_that_is_missing_is_named_before_any_is_embedded(benchmark, tmp_path, capsys):
+    for number in range(UTTERANCES):
+        path = benchmark / name("clean_clean", 0, number)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        soundfile.write(path, np.random.default_rng(number).normal(0, 0.1, 8000), 16_000)
+    flags = ["--encoder", "logmel", "--protocols", "clean_clean", "--store", str(tmp_path / "store")]
+    assert evaluate_speaker.main(["case", str(benchmark), "--quiet", "--output-dir", str(tmp_path / "o"), *flags]) == 1
+    said = capsys.readouterr().err
+    assert f"{(SPEAKERS - 1) * UTTERANCES} are missing" in said and "(is not there)" in said
+    assert not (tmp_path / "store").exists()

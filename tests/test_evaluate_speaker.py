@@ -14,6 +14,7 @@ import soundfile
 import evaluate_speaker
 from earmark.speaker.case.protocols import facts, protocols
 from earmark.speaker.trial_files import read_trials
+from tests.conftest import contents
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -522,3 +523,239 @@ def test_hostile_results_files_are_refused(tmp_path, content, capsys):
     out = str(tmp_path / "out")
     assert evaluate_speaker.main(["leaderboard", str(tmp_path / "results.json"), "--output-dir", out]) == 1
     assert evaluate_speaker.main(["check", str(tmp_path)]) == 1
+
+
+# --- whose utterances, and what the scores are --------------------------------------------------------------
+
+
+def said_of(trials, capsys, *flags):
+    """The summary and report of a run, and what it warned about."""
+    argv = ["trials", "--trials", str(trials / "trials.txt"), "--output-dir", str(trials / "out"), *map(str, flags)]
+    assert evaluate_speaker.main(argv) == 0
+    summary = json.loads((trials / "out" / "summary.json").read_text())
+    return summary, (trials / "out" / "report.md").read_text(), capsys.readouterr().err
+
+
+def test_a_map_that_lacks_an_utterance_is_said_in_warning_report_and_summary(trials, capsys):
+    flat = (trials / "trials.txt").read_text().replace("/", "_")
+    (trials / "trials.txt").write_text(flat)
+    (trials / "flat.txt").write_text((trials / "scores.txt").read_text().replace("/", "_"))
+    names = sorted({name for line in flat.splitlines() for name in line.split()[1:]})
+    (trials / "map").write_text("".join(f"{name} {name.split('_')[0]}\n" for name in names[1:]))
+    flags = ["--scores", trials / "flat.txt", "--speakers", trials / "map"]
+    summary, report, warned = said_of(trials, capsys, *flags)
+    assert summary["speakers_from"] == {"map": 39, "linked": 1}
+    assert (summary["resampled"], summary["n_speakers"]) == ("speakers", 10)
+    assert "lacks 1 of the list's 40 utterances (spk0_0.wav): 1 of the speaker that target trials link" in warned
+    assert summary["notes"] == [warned.strip().splitlines()[-1]]
+    assert "utterances: 39 by --speakers, 1 by the target trials that link them." in report
+    (trials / "map").write_text("".join(f"{name} {name.split('_')[0]}\n" for name in names))
+    whole, report, warned = said_of(trials, capsys, *flags)
+    assert (whole["speakers_from"], whole["notes"], warned) == ({"map": 40}, [], "")
+    assert whole["metrics"] == summary["metrics"]
+
+
+def test_what_counts_as_a_speaker_is_in_every_summary(trials, capsys):
+    by_path, report, _ = said_of(trials, capsys, "--scores", trials / "scores.txt")
+    assert (by_path["speakers_from"], by_path["notes"]) == ({"path": 40}, [])
+    assert "Speakers of the list's utterances: 40 by the first folder of their path." in report
+    for name in ("trials.txt", "scores.txt"):
+        (trials / name).write_text((trials / name).read_text().replace("/", "_"))
+    linked, _, _ = said_of(trials, capsys, "--scores", trials / "scores.txt")
+    assert linked["speakers_from"] == {"linked": 40}
+
+
+def test_scores_alone_and_scores_by_name_give_the_same_numbers(trials, capsys):
+    by_name, _, _ = said_of(trials, capsys, "--scores", trials / "scores.txt")
+    (trials / "alone.txt").write_text("".join(line.split()[2] + "\n" for line in (trials / "scores.txt").open()))
+    alone, _, warned = said_of(trials, capsys, "--scores", trials / "alone.txt")
+    assert (alone["metrics"], warned) == (by_name["metrics"], "")
+
+
+def test_scores_that_fall_with_likeness_look_like_distances(trials, capsys):
+    rows = [line.split() for line in (trials / "scores.txt").open()]
+    (trials / "far.txt").write_text("".join(f"{a} {b} {1 - float(s)}\n" for a, b, s in rows))
+    summary, report, warned = said_of(trials, capsys, "--scores", trials / "far.txt")
+    assert "far.txt: targets score lower than non-targets" in warned and "look like distances" in warned
+    assert summary["notes"] == [warned.strip()]
+    assert "look like distances" in report
+    _, _, warned = said_of(trials, capsys, "--scores", trials / "scores.txt", "--against", trials / "far.txt")
+    assert "far.txt: targets score lower than non-targets" in warned
+
+
+def test_a_score_file_of_labels_is_questioned(trials, capsys):
+    rows = [line.split() for line in (trials / "trials.txt").open()]
+    (trials / "labels.txt").write_text("".join(f"{a} {b} {y}\n" for y, a, b in rows))
+    assert run(trials, "--scores", trials / "labels.txt") == (1, None)
+    assert (
+        "labels.txt: 1 fault\n  line 1: holds no scores: the values beside its names are labels"
+        in capsys.readouterr().err
+    )
+    lines = {"s.csv": ["enrol,test,score", *(f"{a},{b},{y}" for y, a, b in rows)], "alone.txt": [y for y, _, _ in rows]}
+    for name, text in lines.items():
+        (trials / name).write_text("\n".join(text) + "\n")
+        summary, _, warned = said_of(trials, capsys, "--scores", trials / name)
+        assert f"{name}: its scores are nothing but 0 and 1. Are these labels" in warned
+        assert summary["notes"] == [warned.strip()]
+
+
+@pytest.mark.parametrize("order", [1, -1])
+def test_labels_of_a_score_file_that_are_not_the_lists_are_counted(trials, capsys, order):
+    rows = [(a, b, s, y) for (y, _, _), (a, b, s) in zip(
+        (line.split() for line in (trials / "trials.txt").open()),
+        (line.split() for line in (trials / "scores.txt").open()), strict=True)]  # fmt: skip
+    other = [[a, b, s, "1" if y == "0" and i < 100 else y] for i, (a, b, s, y) in enumerate(rows)]
+    n = len({(a, b) for a, b, *_, y in rows[:100] if y == "0"})
+    (trials / "both.txt").write_text("".join(" ".join(row) + "\n" for row in other[::order]))
+    plain, _, _ = said_of(trials, capsys, "--scores", trials / "scores.txt")
+    summary, _, warned = said_of(trials, capsys, "--scores", trials / "both.txt")
+    assert summary["metrics"] == plain["metrics"]
+    found = re.search(
+        r"both\.txt: (\d+) of its labels are not the list's, as of spk\S+ spk\S+; the list's count", warned
+    )
+    assert found and int(found[1]) >= n - 10  # of a pair that the file repeats, one label is looked at
+
+
+def test_a_list_whose_last_value_is_a_score_is_said_to_be_one(trials, capsys):
+    rows = [line.split() for line in (trials / "trials.txt").open()]
+    (trials / "trials.txt").write_text("".join(f"{a} {b} {y}\n" for y, a, b in rows) + "a b 2\n")
+    assert run(trials, "--scores", trials / "scores.txt")[0] == 1
+    assert (
+        "has no labels, so no error rate can be computed, and its last value is read as a score"
+        in capsys.readouterr().err
+    )
+
+
+# --- what is missing, before anything is embedded -----------------------------------------------------------
+
+
+def test_utterances_that_are_missing_are_named_of_all_lists_before_anything_is_embedded(recordings, capsys):
+    names = [f"spk{s}/{u}.wav" for s in range(3) for u in range(3)]
+    (recordings / "trials.txt").write_text("1 model0 spk0/1.wav\n0 model0 gone/1.wav\n1 spk1/0.wav spk1/1.wav\n")
+    (recordings / "models").write_text("model0 spk0/0.wav gone/2.wav\n")
+    (recordings / "cohort").write_text("".join(f"{name} {name[:4]}\n" for name in [*names, "gone/3.wav"]))
+    (recordings / "calibrate.txt").write_text("1 spk2/0.wav spk2/1.wav\n0 spk2/0.wav gone/4.wav\n")
+    flags = ["--encoder", "logmel", "--store", recordings / "store", "--cohort", recordings / "cohort"]
+    flags += ["--calibrate", recordings / "calibrate.txt", "--enrolments", recordings / "models"]
+    assert run(recordings, *flags) == (1, None)
+    said = capsys.readouterr().err
+    for number in (1, 2, 3, 4):
+        assert f"gone/{number}.wav (is not there)" in said
+    assert "trials.txt: 2 are missing" in said and "cohort: 1 is missing" in said
+    assert "--allow-missing leaves their trials out" in said
+    assert not (recordings / "store").exists()
+    (recordings / "cohort").write_text("".join(f"{name} {name[:4]}\n" for name in names))
+    flags += ["--allow-missing", "--top-n", 2, "--no-intervals"]
+    (recordings / "trials.txt").write_text((recordings / "trials.txt").read_text() + "0 spk1/0.wav spk2/0.wav\n")
+    (recordings / "calibrate.txt").write_text(
+        "1 spk2/0.wav spk2/1.wav\n0 spk2/0.wav spk0/2.wav\n0 spk2/0.wav gone/4.wav\n"
+    )
+    code, summary = run(recordings, *flags)
+    assert (code, summary["exclusions"]) == (0, [{"reason": "without a score", "count": 2}])
+
+
+def test_lists_that_are_missing_and_faults_of_all_lists_are_named_together(trials, capsys):
+    flags = ["--embeddings", trials / "embeddings.npz"]
+    assert run(trials, *flags, "--cohort", trials / "no-cohort", "--speakers", trials / "no-map") == (1, None)
+    said = capsys.readouterr().err
+    assert "2 of the files named are not there" in said and "no-cohort" in said and "no-map" in said
+    (trials / "cohort").write_text("spk0/0.wav ann x\n")
+    (trials / "models").write_text("model\n")
+    assert run(trials, *flags, "--cohort", trials / "cohort", "--enrolments", trials / "models") == (1, None)
+    said = capsys.readouterr().err
+    assert "cohort: 1 fault" in said and "models: 1 fault" in said
+
+
+def test_a_mean_that_is_missing_is_named_before_the_cohort_is_embedded(recordings, capsys):
+    (recordings / "cohort").write_text("spk0/0.wav ann\nspk1/0.wav ben\n")
+    flags = ["--encoder", "logmel", "--store", recordings / "store", "--cohort", recordings / "cohort"]
+    assert run(recordings, *flags, "--mean", recordings / "mean.npy") == (2, None)
+    assert "mean.npy is not there" in capsys.readouterr().err
+    assert not (recordings / "store").exists()
+
+
+def test_a_name_is_taken_as_it_stands_where_that_file_exists(recordings):
+    for name in ("spk0/0", "spk1/1.take2"):
+        (recordings / f"{name.split('.')[0]}.wav").rename(recordings / name)
+    text = (recordings / "trials.txt").read_text()
+    (recordings / "trials.txt").write_text(text.replace("spk0/0.wav", "spk0/0").replace("spk1/1.wav", "spk1/1.take2"))
+    flags = ["--encoder", "logmel", "--store", recordings / "store", "--no-intervals"]
+    code, summary = run(recordings, *flags)
+    assert (code, summary["n_trials"]) == (0, 36)
+
+
+# --- a cohort's own embeddings ------------------------------------------------------------------------------
+
+
+def test_a_cohort_may_have_embeddings_of_its_own(trials, capsys):
+    rng = np.random.default_rng(3)
+    others = {f"other{s}/{u}.wav": rng.normal(size=16) for s in range(5) for u in range(2)}
+    (trials / "cohort").write_text("".join(f"{name} {name.split('/')[0]}\n" for name in others))
+    with np.load(trials / "embeddings.npz") as given:
+        own = {name: given[name] for name in given.files}
+    np.savez(trials / "cohort.npz", **others)
+    np.savez(trials / "all.npz", **own, **others)
+    cohort = ["--cohort", trials / "cohort", "--top-n", 3]
+    _, together = run(trials, "--embeddings", trials / "all.npz", *cohort)
+    separate = ["--embeddings", trials / "embeddings.npz", *cohort, "--cohort-embeddings"]
+    _, apart = run(trials, *separate, trials / "cohort.npz")
+    assert apart["metrics"] == together["metrics"]
+    assert apart["back_end"]["cohort_embeddings"] == "cohort.npz"
+    assert "cohort.npz" in [row["path"] for row in apart["inputs"]]
+    assert "cohort_embeddings" not in together["back_end"]
+    del others["other0/0.wav"]
+    np.savez(trials / "cohort.npz", **others)
+    assert run(trials, *separate, trials / "cohort.npz")[0] == 1
+    assert "other0/0.wav (is not among the 9 ids of cohort)" in capsys.readouterr().err
+    np.savez(trials / "cohort.npz", **{name: vector[:4] for name, vector in others.items()})
+    assert run(trials, *separate, trials / "cohort.npz")[0] == 1
+    assert "cohort.npz: has 4 dimensions where embeddings has 16" in capsys.readouterr().err
+    assert run(trials, "--embeddings", trials / "all.npz", "--cohort-embeddings", trials / "cohort.npz")[0] == 2
+    assert "--cohort-embeddings FILE needs --cohort FILE" in capsys.readouterr().err
+
+
+# --- runs by their system -----------------------------------------------------------------------------------
+
+
+def kept_names(folder):
+    return sorted(path.name for path in (folder / "out/runs").iterdir() if path.is_dir())
+
+
+def test_each_systems_result_is_kept_under_its_name_and_the_latest_in_the_folder(trials, capsys):
+    run(trials, "--embeddings", trials / "embeddings.npz", "--no-intervals")
+    kept = trials / "out/runs/embeddings/speaker/trials"
+    first = contents(kept)
+    assert set(first) == {"summary.json", "report.md", "report.tex", "det.svg", "scores.csv.gz"}
+    assert {name: (trials / "out" / name).read_bytes() for name in first} == first
+    run(trials, "--scores", trials / "scores.txt", "--no-intervals")
+    assert kept_names(trials) == ["embeddings", "scores"]
+    assert contents(kept) == first
+    assert not (trials / "out" / "scores.csv.gz").exists()
+    run(trials, "--scores", trials / "scores.txt", "--no-intervals", "--name", "My system (v2)")
+    assert kept_names(trials) == ["My-system-v2", "embeddings", "scores"]
+
+
+def test_another_state_of_the_same_name_does_not_replace_the_first(trials, capsys):
+    run(trials, "--embeddings", trials / "embeddings.npz", "--no-intervals")
+    first = contents(trials / "out/runs/embeddings")
+    with np.load(trials / "embeddings.npz") as given:
+        other = {name: given[name] + 1 for name in given.files}
+    np.savez(trials / "embeddings.npz", **other)
+    _, _, warned = said_of(trials, capsys, "--embeddings", trials / "embeddings.npz", "--no-intervals")
+    assert kept_names(trials) == ["embeddings", "embeddings-2"]
+    assert contents(trials / "out/runs/embeddings") == first
+    assert "holds runs of another system called embeddings" in warned and "embeddings-2/speaker/trials" in warned
+    np.save(trials / "mean.npy", np.ones(16))
+    run(trials, "--embeddings", trials / "embeddings.npz", "--no-intervals", "--mean", trials / "mean.npy")
+    assert kept_names(trials) == ["embeddings", "embeddings-2", "embeddings-3"]
+    run(trials, "--embeddings", trials / "embeddings.npz", "--no-intervals")
+    assert kept_names(trials) == ["embeddings", "embeddings-2", "embeddings-3"]
+
+
+def test_scores_in_the_list_are_a_system_by_its_contents(trials):
+    lines = zip((trials / "trials.txt").open(), (trials / "scores.txt").open(), strict=True)
+    rows = [f"{scored.rstrip()} {labelled[0]}" for labelled, scored in lines]
+    for n in (440, 440, 439):
+        (trials / "trials.txt").write_text("\n".join(rows[:n]) + "\n")
+        run(trials, "--no-intervals")
+    assert kept_names(trials) == ["trials", "trials-2"]

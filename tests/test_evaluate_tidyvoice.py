@@ -10,6 +10,7 @@ import pytest
 import evaluate_speaker
 from earmark.metrics.detection import cllr, equal_error_rate, min_cllr, roc
 from earmark.speaker.trial_files import read_trials
+from tests.conftest import contents, visible
 
 LANGUAGES, SPEAKERS = ("de", "fr"), 10
 
@@ -49,7 +50,8 @@ def here(tmp_path, monkeypatch):
 def run(*flags, command="tidyvoice", code=0, vectors="vectors.npz"):
     flags = ["--embeddings", vectors, "--bootstrap", "50", "--output-dir", "out", *map(str, flags)]
     assert evaluate_speaker.main([command, "--quiet", *flags]) == code
-    return None if code else json.loads(next(Path("out").rglob("summary.json")).read_text())
+    folder = Path("out") if command == "trials" else Path("out") / Path(vectors).stem
+    return None if code else json.loads((folder / "summary.json").read_text())
 
 
 def unit(rows):
@@ -265,3 +267,48 @@ def test_a_cohort_that_knows_the_speakers_is_warned_about(here, capsys):
     assert evaluate_speaker.main(["tidyvoice", *flags, "--output-dir", "out"]) == 0
     assert "10 speakers are in the cohort and in the trials" in capsys.readouterr().err
     assert "10 speakers of the cohort are speakers of the trials" in (folder / "out/vectors/report.md").read_text()
+
+
+# --- runs by their system -----------------------------------------------------------------------------------
+
+
+def submit(*flags):
+    lists = ["--eval-a", "A.txt", "--eval-u", "U.txt"]
+    argv = ["tidyvoice", "--quiet", "--embeddings", "vectors.npz", *lists, "--output-dir", "out", *flags]
+    return evaluate_speaker.main(argv)
+
+
+def test_a_submission_and_an_evaluation_of_one_system_are_both_kept(here):
+    assert submit() == 0
+    latest, kept = Path("out/vectors"), Path("out/runs/vectors/speaker/tidyvoice")
+    packed = (latest / "submission.zip").read_bytes()
+    assert visible(kept) == ["submission/submission.zip"]
+    run("--trials", "dev.txt")
+    assert "submission.zip" not in visible(latest), "it is of an earlier run"
+    assert (kept / "submission/submission.zip").read_bytes() == packed
+    assert submit("--trials", "dev.txt", "--no-intervals") == 0
+    assert (latest / "submission.zip").read_bytes() == packed
+    assert {"summary.json", "submission.zip", "scores.csv.gz"} <= set(visible(latest))
+    assert set(visible(kept)) == {*visible(latest), "submission/submission.zip"}
+
+
+def test_another_back_end_is_another_system_and_a_name_is_its_folder(here):
+    run("--trials", "dev.txt")
+    plain = contents(Path("out/runs/vectors"))
+    run("--trials", "dev.txt", "--cohort", "cohort", "--top-n", "5")
+    run("--trials", "dev.txt", "--cohort", "cohort", "--top-n", "6")
+    assert contents(Path("out/runs/vectors")) == plain
+    assert submit("--trials", "dev.txt", "--name", "Mine", "--no-intervals") == 0
+    assert sorted(path.name for path in Path("out/runs").iterdir() if path.is_dir()) == [
+        "Mine", "vectors", "vectors-2", "vectors-3",
+    ]  # fmt: skip
+    assert Path("out/Mine/submission.zip").is_file()
+
+
+def test_lists_of_a_submission_are_looked_through_before_anything_is_scored(here, capsys):
+    Path("A.txt").write_text("spk0/de/0.wav gone/de/1.wav\n")
+    Path("U.txt").write_text("spk0/de/0.wav gone/de/2.wav\n")
+    assert submit("--allow-missing") == 1
+    said = capsys.readouterr().err
+    assert "A.txt: 1 is missing" in said and "U.txt: 1 is missing" in said
+    assert "--allow-missing leaves" not in said, "a submission has a score for every trial"

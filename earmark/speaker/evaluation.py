@@ -7,10 +7,12 @@ from enum import StrEnum
 import numpy as np
 
 from earmark.metrics import detection
-from earmark.metrics.detection import LabelledScores
+from earmark.metrics.detection import LabelledScores, Roc
 from earmark.metrics.detection_intervals import Difference, Metric, ScoredTrials, Watch, difference, with_intervals
 from earmark.metrics.estimate import Estimate
 from earmark.speaker.trials import Trials, linked_speakers
+
+WELL_BELOW = 0.1  # one half: an area under the ROC curve that no weak system has
 
 
 class SpeakerSource(StrEnum):
@@ -116,6 +118,25 @@ def _units(trials: Trials, speakers: list[str] | None) -> tuple[Sequence[str], S
     if linked is not None:
         return linked, SpeakerSource.LINKED
     return list(map(str, trials.names)), SpeakerSource.UTTERANCES
+
+
+def note_on_distances(curve: Roc, n_target: int, n_nontarget: int, where: str) -> tuple[str, ...]:
+    """What to say where targets score lower than the others: more than WELL_BELOW, and three standard errors of chance.
+
+    where: the scores are, for the message.
+
+    >>> curve = detection.roc([0.1, 0.2, 0.8, 0.9] * 9, [True, True, False, False] * 9)
+    >>> note_on_distances(curve, 18, 18, "s.txt")[0][:63]
+    's.txt: targets score lower than non-targets (area under the ROC'
+    """
+    area = float(np.trapezoid((1 - curve.misses)[::-1], curve.false_alarms[::-1]))
+    chance = np.sqrt((n_target + n_nontarget + 1) / (12 * n_target * n_nontarget))
+    if area >= 0.5 - max(WELL_BELOW, 3 * chance):
+        return ()
+    return (
+        f"{where}: targets score lower than non-targets (area under the ROC curve {area:.3f}): these look like "
+        "distances. Give scores that are higher for one speaker, such as the distances with a minus.",
+    )
 
 
 def compared(first: Verification, second: Verification) -> dict[str, Difference]:

@@ -32,11 +32,13 @@ class BackEndOptions:
     """What happens between embeddings and scores.
 
     mean: none, cohort or a .npy file, taken off embeddings. cohort: a file of `utterance speaker` lines for AS-norm,
-    of which the top_n nearest count. calibrate: a labelled list. enrolments: models of several utterances.
+    of which the top_n nearest count; cohort_embeddings: theirs, where they are not the system's to make. calibrate: a
+    labelled list. enrolments: models of several utterances.
     """
 
     mean: str = NO_MEAN
     cohort: Path | None = None
+    cohort_embeddings: Path | None = None
     top_n: int = TOP_N
     calibrate: Path | None = None
     enrolments: Path | None = None
@@ -44,15 +46,17 @@ class BackEndOptions:
 
 @dataclass(frozen=True)
 class TrialsOptions:
-    """trials: a labelled list. scores: a score file, where no encoder is named. audio_root: the folder that paths in
-    lists start from, a list's own by default. speakers: a file of `utterance speaker` lines. against: another system's
-    scores; against_calibrate: its scores of the calibration list.
+    """trials: a labelled list. scores: a score file, where no encoder is named. name: of the system, the encoder's or
+    the score file's by default. audio_root: the folder that paths in lists start from, a list's own by default.
+    speakers: a file of `utterance speaker` lines. against: another system's scores; against_calibrate: its scores of
+    the calibration list.
     """
 
     trials: Path | None
     output_dir: Path
     encoder_options: EncoderOptions
     scores: Path | None = None
+    name: str | None = None
     back_end: BackEndOptions = BackEndOptions()
     statistics: StatisticsOptions = StatisticsOptions()
     audio_root: Path | None = None
@@ -67,7 +71,20 @@ class TrialsOptions:
         back_end, embeddings = self.back_end, self.encoder_options.embeddings
         given = [self.trials, self.scores, embeddings and Path(embeddings), self.against, self.against_calibrate]
         given += [back_end.calibrate, back_end.cohort, back_end.enrolments, self.speakers, Path(back_end.mean)]
+        given += [back_end.cohort_embeddings]
         return [path for path in given if path and path.is_file()]
+
+    @property
+    def lists(self) -> list[Path]:
+        """The lists and maps that were given, there or not."""
+        back_end = self.back_end
+        given = [self.trials, self.scores, back_end.calibrate, back_end.cohort, back_end.enrolments, self.speakers]
+        return [path for path in (*given, self.against, self.against_calibrate) if path]
+
+    @property
+    def scored_by(self) -> Path | None:
+        """The file that holds the scores, where no encoder makes them."""
+        return self.scores or self.trials
 
     @property
     def parameters(self) -> dict[str, Any]:
@@ -91,6 +108,9 @@ class EvaluationLists:
     def files(self) -> dict[str, Path]:
         """{list: its file}, of those given."""
         return {name: path for name, path in (("A", self.eval_a), ("U", self.eval_u)) if path}
+
+
+NO_EVALUATION = EvaluationLists()
 
 
 @dataclass(frozen=True)

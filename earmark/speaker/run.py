@@ -1,6 +1,6 @@
 """`evaluate_speaker.py trials` and `tidyvoice`: any trial list, and TidyVoice's breakdown and submission."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -10,32 +10,36 @@ from earmark import cli
 from earmark.cli import Invocation
 from earmark.errors import EarmarkError, MissingError, shown_path
 from earmark.files.atomic import locked, write_together
+from earmark.files.runs import Content, runs_folder
 from earmark.metrics.calibration import LinearCalibration
 from earmark.metrics.detection import METRICS, det_curve, roc
 from earmark.metrics.detection_intervals import Difference
 from earmark.metrics.estimate import Estimate
 from earmark.report.plots import det_chart
-from earmark.report.provenance import data_hash, exclusions, file_name, hashed, parameters_hash, provenance
+from earmark.report.provenance import data_hash, exclusions, hashed, parameters_hash, provenance
 from earmark.report.render import render
-from earmark.report.schema import to_json
+from earmark.report.schema import Input, to_json
 from earmark.report.signature import Signature
 from earmark.report.tables import to_csv_gz, to_tex
 from earmark.speaker.back_end import cohort_in_trials
-from earmark.speaker.evaluation import SpeakerSource, Verification, compared, evaluate
+from earmark.speaker.evaluation import SpeakerSource, Verification, compared, evaluate, note_on_distances
+from earmark.speaker.kept import keep, system_name, system_state
 from earmark.speaker.options import EvaluationLists, TidyVoiceOptions, TrialsOptions
 from earmark.speaker.schema import Against, Calibration, Languages, SpeakerSummary
+from earmark.speaker.speakers import Origin, Speakers, speakers_in
 from earmark.speaker.system import System, naming, require_complete, scores_of_file
-from earmark.speaker.system_from_options import fitted_calibration, scored, warn_of_bootstrap, whole_system
+from earmark.speaker.system_from_options import Lists, fitted_calibration, scored, warn_of_bootstrap, whole_system
 from earmark.speaker.tidyvoice.evaluation import breakdown
 from earmark.speaker.tidyvoice.submission import check_submission, submission_bytes
-from earmark.speaker.trial_files import read_speakers, read_trials
-from earmark.speaker.trials import Trials, contradicted, speakers_of
+from earmark.speaker.trials import Trials
 
 TRIALS, TIDYVOICE = "trials", "tidyvoice"  # suites, as signatures name them
 ONE_IS_CALIBRATED = (
     "one system is calibrated and the other is not; --against-calibrate FILE gives the other's scores on the "
     "calibration list"
 )
+SUBMISSION = "submission.zip"
+OWNED = ("summary.json", "report.md", "report.tex", "det.svg", "scores.csv.gz", SUBMISSION)  # what a run writes
 SIGNED = {
     SpeakerSource.SPEAKERS: "speaker-dyadic",
     SpeakerSource.LINKED: "linked-utterance-dyadic",
@@ -47,11 +51,13 @@ SIGNED = {
 class EvaluatedList:
     """A list, its speakers where they are known, and what it amounts to.
 
-    left_out: {reason: trials}. cohort_speakers: of the cohort, in the trials too; None where nobody can tell.
+    left_out: {reason: trials}. cohort_speakers: of the cohort, in the trials too; None where nobody can tell. notes:
+    what the user was warned about.
     """
 
     trials: Trials
-    speakers: list[str] | None
+    speakers: Speakers
+    notes: tuple[str, ...]
     left_out: dict[str, int]
     cohort_speakers: int | None
     found: Verification
@@ -59,34 +65,53 @@ class EvaluatedList:
     languages: Languages | None
 
 
+@dataclass(frozen=True)
+class EvaluatedRun:
+    """What is written of an evaluated list. contents: {file below its folder: content}. state: of the system."""
+
+    report: str
+    contents: dict[str, Content]
+    state: str
+
+
 def run_trials(options: TrialsOptions, invocation: Invocation) -> int:
     """Any list, evaluated."""
     warn_of_bootstrap(options.statistics, invocation)
     require_against(options)
-    system = whole_system(options, invocation)
-    with locked([options.output_dir]):
-        cli.show(evaluate_list(TRIALS, system, options, options.output_dir, invocation))
+    system, lists = whole_system(options, invocation)
+    name, folder = system_name(system, options), options.output_dir
+    with locked([folder]):
+        found = evaluate_list(TRIALS, system, lists, options, invocation)
+        keep(folder, found.contents, invocation, suite=TRIALS, name=name, state=found.state, owned=OWNED)
+        cli.show(found.report)
     return cli.COMPLETE
 
 
 def run_tidyvoice(options: TidyVoiceOptions, invocation: Invocation) -> int:
     """A labelled list by language, a submission of the evaluation lists, or both."""
-    labelled, lists = options.labelled, options.evaluation.files
+    labelled, evaluation = options.labelled, options.evaluation
     warn_of_bootstrap(labelled.statistics, invocation)
-    if len(lists) == 1 or not (lists or labelled.trials):
+    if len(evaluation.files) == 1 or not (evaluation.files or labelled.trials):
         raise MissingError("--trials FILE (a labelled list), or both --eval-a FILE and --eval-u FILE for a submission")
-    if lists and not labelled.encoder_options.spec:
+    if evaluation.files and not labelled.encoder_options.spec:
         raise MissingError("--encoder SPEC or --embeddings FILE: evaluation lists have no scores yet")
     require_against(labelled)
-    system = whole_system(labelled, invocation)
-    file = labelled.scores or labelled.trials
-    name = system.encoder.name if system.encoder is not None else file.stem if file else ""
-    folder = labelled.output_dir / file_name(name)
+    system, lists = whole_system(labelled, invocation, evaluation)
+    name = system_name(system, labelled)
+    folder = labelled.output_dir / name
+    runs = runs_folder(labelled.output_dir)
     with locked([folder]):
-        if lists:
-            cli.show(submit(options.evaluation, system, labelled.audio_root, folder / "submission.zip"))
+        submission: dict[str, Content] = {}
+        if evaluation.files:
+            submission = submit(evaluation, lists, system, labelled.audio_root, folder / SUBMISSION)
+            # In a folder of its own: an evaluation of the same system afterwards leaves it there.
+            keep(folder, submission, invocation, suite=f"{TIDYVOICE}/submission", name=name, runs=runs,
+                 state=system_state(system, labelled, {}), owned=())  # fmt: skip
         if labelled.trials:
-            cli.show(evaluate_list(TIDYVOICE, system, labelled, folder, invocation))
+            found = evaluate_list(TIDYVOICE, system, lists, labelled, invocation)
+            keep(folder, found.contents | submission, invocation, suite=TIDYVOICE, name=name, runs=runs,
+                 state=found.state, owned=OWNED)  # fmt: skip
+            cli.show(found.report)
     return cli.COMPLETE
 
 
@@ -96,59 +121,72 @@ def require_against(options: TrialsOptions) -> None:
         raise MissingError("--against-calibrate FILE belongs to --against FILE and --calibrate FILE; give all three.")
 
 
-def submit(lists: EvaluationLists, system: System, audio_root: Path | None, path: Path) -> str:
-    """The ZIP of both evaluation lists, checked after it is written."""
+def submit(
+    evaluation: EvaluationLists, lists: Lists, system: System, audio_root: Path | None, path: Path
+) -> dict[str, Content]:
+    """The ZIP of both evaluation lists, checked after it is written; returns {its name: its bytes}."""
     scores = {}
-    for name, file in lists.files.items():
-        trials, root = read_trials(file), audio_root or file.parent
+    for name, trials in lists.evaluation.items():
+        file = evaluation.files[name]
+        root = audio_root or file.parent
         with naming(shown_path(file)):
             found = system.scores(trials, root)
         require_complete(found.missing, file, root=root)  # a submission has a score for every trial
         scores[name] = found.values
-    write_together({path: submission_bytes(scores)})
+    packed = submission_bytes(scores)
+    write_together({path: packed})
     counts = {name: len(values) for name, values in scores.items()}
     if broken := check_submission(path, counts, scores):
         raise EarmarkError("\n  ".join([f"{shown_path(path)} breaks the rules:", *broken]))
-    return f"{shown_path(path)}: {counts['A']:,} scores of eval A, {counts['U']:,} of eval U, checked."
+    cli.show(f"{shown_path(path)}: {counts['A']:,} scores of eval A, {counts['U']:,} of eval U, checked.")
+    return {path.name: packed}
 
 
 # --- a labelled list ----------------------------------------------------------------------------------------
 
 
-def evaluate_list(suite: str, system: System, options: TrialsOptions, folder: Path, invocation: Invocation) -> str:
-    """The labelled list of --trials, evaluated and written; returns the report. suite: TIDYVOICE adds languages."""
-    assert options.trials is not None
-    every = scored(read_trials(options.trials), options.trials, system, options)
+def evaluate_list(
+    suite: str, system: System, lists: Lists, options: TrialsOptions, invocation: Invocation
+) -> EvaluatedRun:
+    """The labelled list of --trials, evaluated. suite: TIDYVOICE adds languages."""
+    assert options.trials is not None and lists.trials is not None
+    every, notes = scored(lists.trials, options.trials, system, options)
     trials, left_out = kept(every, without_self=options.no_self_trials)
-    speakers = known_speakers(trials, system, options, invocation)
-    shared = shared_with_cohort(trials, speakers, options.back_end.cohort, invocation)
+    speakers = speakers_in(trials, options.speakers, system.back_end.models)
+    shared = shared_with_cohort(trials, speakers.names, lists.cohort, invocation)
     intervals, p_target = options.statistics.intervals, options.statistics.p_target
     with naming(shown_path(options.trials)):
         found = evaluate(
             trials,
-            speakers,
+            speakers.names,
             intervals=intervals,
             p_target=p_target,
             watch=lambda groups, n: invocation.progress(groups, total=n, what="jackknife", unit="group"),
         )
-        against = compared_with_other(trials, speakers, found, system, options)
+        against, notes_on_other = compared_with_other(trials, speakers.names, found, system, lists, options)
         languages = None
         if suite == TIDYVOICE:
-            languages = breakdown(trials, speakers, p_target, intervals=intervals).summary
-    evaluated = EvaluatedList(trials, speakers, left_out, shared, found, against, languages)
-    summary = summarise(suite, evaluated, system, options, invocation)
+            languages = breakdown(trials, speakers.names, p_target, intervals=intervals).summary
+    curve = roc(np.asarray(trials.scores), np.asarray(trials.labels))
+    source = shown_path(options.scored_by) if system.encoder is None and options.scored_by else "the scores"
+    distances = note_on_distances(curve, found.counts.n_target, found.counts.n_nontarget, source)
+    notes = (*speakers.notes, *notes, *distances, *notes_on_other)
+    for note in notes:
+        invocation.warn(note)
+    evaluated = EvaluatedList(trials, speakers, notes, left_out, shared, found, against, languages)
+    inputs = hashed_inputs(evaluated, options)
+    summary = summarise(suite, evaluated, inputs, system, options, invocation)
     report, tables = render("trials.md.j2", s=summary)
-    curve = det_curve(roc(np.asarray(trials.scores), np.asarray(trials.labels)))
-    contents: dict[Path, str | bytes | None] = {
-        folder / "summary.json": to_json(summary),
-        folder / "report.md": report,
-        folder / "report.tex": to_tex(tables),
-        folder / "det.svg": det_chart({"": [curve]}),
-        # Scores that came from a file are there already; those of an earlier run would be another system's.
-        folder / "scores.csv.gz": None if system.encoder is None else to_csv_gz(trials.tables()),
+    contents: dict[str, Content] = {
+        "summary.json": to_json(summary),
+        "report.md": report,
+        "report.tex": to_tex(tables),
+        "det.svg": det_chart({"": [det_curve(curve)]}),
     }
-    write_together(contents)
-    return report
+    if system.encoder is not None:  # scores that came from a file are there already
+        contents["scores.csv.gz"] = to_csv_gz(trials.tables())
+    hashes = {path: one.sha256 for path, one in inputs.items()}
+    return EvaluatedRun(report, contents, system_state(system, options, hashes))
 
 
 def kept(trials: Trials, *, without_self: bool) -> tuple[Trials, dict[str, int]]:
@@ -162,36 +200,8 @@ def kept(trials: Trials, *, without_self: bool) -> tuple[Trials, dict[str, int]]
     return trials.compact(), left_out
 
 
-def known_speakers(trials: Trials, system: System, options: TrialsOptions, invocation: Invocation) -> list[str] | None:
-    """The speaker of each of the list's utterances; None where they are not known, or the labels contradict them."""
-    known = read_speakers(options.speakers) if options.speakers else None
-    speakers = speakers_of(trials.names, speakers_of_models(trials, system, known))
-    if speakers is None or not contradicted(trials, speakers):
-        return speakers
-    invocation.warn(
-        "The labels contradict the speakers (a target trial has two, or a non-target trial one): they are taken as "
-        "not known. --speakers FILE maps utterances to them."
-    )
-    return None
-
-
-def speakers_of_models(trials: Trials, system: System, known: dict[str, str] | None) -> dict[str, str] | None:
-    """The map of speakers with those of enrolment models: the speaker of all their utterances, where there is one."""
-    models = system.back_end.models
-    if not models:
-        return known
-    of_utterances = known or dict(zip(trials.names, speakers_of(trials.names) or [], strict=False))
-    found = dict(of_utterances)
-    for model, utterances in models.items():
-        speakers = set(speakers_of(utterances, known) or [])
-        if model not in found and len(speakers) == 1:
-            found |= {model: speakers.pop()}
-    plain = [str(name) for name in trials.names if name not in models and name not in found]
-    return found | dict(zip(plain, speakers_of(plain) or [], strict=False))
-
-
 def shared_with_cohort(
-    trials: Trials, speakers: Sequence[str] | None, cohort: Path | None, invocation: Invocation
+    trials: Trials, speakers: Sequence[str] | None, cohort: Mapping[str, str] | None, invocation: Invocation
 ) -> int | None:
     """How many of the cohort's speakers are in the trials too; a warning where there are any.
 
@@ -199,7 +209,7 @@ def shared_with_cohort(
     """
     if not cohort:
         return 0
-    both = cohort_in_trials(map(str, trials.names), speakers, read_speakers(cohort))
+    both = cohort_in_trials(map(str, trials.names), speakers, cohort)
     if both:
         invocation.warn(
             f"{len(both):,} speakers are in the cohort and in the trials ({', '.join(both[:3])}, …): their own scores "
@@ -209,17 +219,24 @@ def shared_with_cohort(
 
 
 def compared_with_other(
-    trials: Trials, speakers: list[str] | None, found: Verification, system: System, options: TrialsOptions
-) -> Against | None:
-    """The other system on the same trials, and by how much this one differs.
+    trials: Trials,
+    speakers: list[str] | None,
+    found: Verification,
+    system: System,
+    lists: Lists,
+    options: TrialsOptions,
+) -> tuple[Against | None, tuple[str, ...]]:
+    """The other system on the same trials, by how much this one differs, and what the user should know of its scores.
 
     Where this system is calibrated, the other is calibrated on the same list (--against-calibrate), or metrics that
     depend on calibration are not compared.
     """
     if not options.against:
-        return None
-    scores = complete_scores(trials, options.against)
-    calibrated = calibration_of_other(options)
+        return None, ()
+    scores, notes = complete_scores(trials, options.against)
+    curve, counts = roc(np.asarray(scores.scores), np.asarray(scores.labels)), found.counts
+    notes += note_on_distances(curve, counts.n_target, counts.n_nontarget, shown_path(options.against))
+    calibrated = calibration_of_other(lists, options)
     if calibrated is not None:
         scores = scores.with_scores(calibrated(np.asarray(scores.scores)))
     statistics = options.statistics
@@ -228,40 +245,58 @@ def compared_with_other(
     if (system.calibration is None) != (calibrated is None):
         none = Difference(Estimate(None, n=len(trials), why=ONE_IS_CALIBRATED), None)
         differences |= {name: none for name in differences if METRICS[name].of_ratios}
-    return Against(
+    against = Against(
         name=options.against.name,
         metrics=other.metrics,
         differences={name: difference.estimate for name, difference in differences.items()},
         p_values={name: difference.p for name, difference in differences.items()},
         calibration=Calibration.of(calibrated),
     )
+    return against, notes
 
 
-def complete_scores(trials: Trials, path: Path) -> Trials:
-    """The list with the scores of a file, which has to hold all of them."""
+def complete_scores(trials: Trials, path: Path) -> tuple[Trials, tuple[str, ...]]:
+    """The list with the scores of a file, which has to hold all of them, and what the user should know of them."""
     found = scores_of_file(trials, path)
     require_complete(found.missing, path)
-    return trials.with_scores(found.values)
+    return trials.with_scores(found.values), found.notes
 
 
-def calibration_of_other(options: TrialsOptions) -> LinearCalibration | None:
+def calibration_of_other(lists: Lists, options: TrialsOptions) -> LinearCalibration | None:
     """What the other system's scores on the calibration list amount to, where they are given."""
-    if not (options.against_calibrate and options.back_end.calibrate):
+    if not options.against_calibrate or lists.calibration is None:
         return None
-    labelled = complete_scores(read_trials(options.back_end.calibrate), options.against_calibrate)
+    labelled, _ = complete_scores(lists.calibration, options.against_calibrate)
     return fitted_calibration(labelled, options.against_calibrate)
 
 
-def summarise(
-    suite: str, evaluated: EvaluatedList, system: System, options: TrialsOptions, invocation: Invocation
-) -> SpeakerSummary:
-    """summary.json: where the numbers came from, then the numbers."""
-    found, encoder = evaluated.found, system.encoder
+def hashed_inputs(evaluated: EvaluatedList, options: TrialsOptions) -> dict[Path, Input]:
+    """Every file that was read, with its hash and how many rows it has."""
     rows = {path: count_lines(path) for path in options.inputs}
     if options.trials:
-        rows[options.trials] = found.counts.n_trials + sum(evaluated.left_out.values())
-    inputs = hashed(rows)
-    back_end = system.summary(options.back_end.mean, evaluated.cohort_speakers)
+        rows[options.trials] = evaluated.found.counts.n_trials + sum(evaluated.left_out.values())
+    return dict(zip(rows, hashed(rows), strict=True))
+
+
+def speakers_from(evaluated: EvaluatedList) -> dict[str, int]:
+    """{what says whose utterances are: how many of them}."""
+    if evaluated.speakers.names is not None:
+        return {str(origin): n for origin, n in evaluated.speakers.origins.items()}
+    linked = evaluated.found.speakers == SpeakerSource.LINKED
+    return {str(Origin.LINKED if linked else Origin.ITSELF): len(evaluated.trials.names)}
+
+
+def summarise(
+    suite: str,
+    evaluated: EvaluatedList,
+    read: Mapping[Path, Input],
+    system: System,
+    options: TrialsOptions,
+    invocation: Invocation,
+) -> SpeakerSummary:
+    """summary.json: where the numbers came from, then the numbers. read: the files, as `hashed_inputs` has them."""
+    found, encoder, inputs = evaluated.found, system.encoder, list(read.values())
+    back_end = system.summary(options.back_end, evaluated.cohort_speakers)
     return SpeakerSummary.extending(
         provenance(
             invocation,
@@ -283,6 +318,8 @@ def summarise(
         **asdict(found.counts),
         resampled=found.resampled,
         units=str(found.speakers),
+        speakers_from=speakers_from(evaluated),
+        notes=list(evaluated.notes),
         threshold=found.threshold,
         metrics=found.metrics,
         encoder=encoder.description if encoder is not None else {},

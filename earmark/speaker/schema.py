@@ -26,13 +26,14 @@ class Calibration(Strict):
 class BackEndSummary(Strict):
     """What happened between embeddings and scores. A file holds what was said of this run, not the defaults.
 
-    scores: how they were made, or given. mean: none, cohort or a file. cohort_speakers_in_trials: None where nobody can
-    tell.
+    scores: how they were made, or given. mean: none, cohort or a file. cohort_embeddings: their file, where they have
+    one of their own. cohort_speakers_in_trials: None where nobody can tell.
     """
 
     scores: str = ""
     mean: str | None = None
     cohort_speakers: int | None = None
+    cohort_embeddings: str | None = None
     top_n: int | None = None
     enrolment_models: int | None = None
     calibration: Calibration | None = None
@@ -108,6 +109,9 @@ class Languages(Strict):
 class SpeakerSummary(Common):
     """benchmark_outputs/speaker/{trials,tidyvoice}/summary.json"""
 
+    # speakers_from: {map, path, linked or itself: utterances whose speaker that says}, see `speaker.speakers`.
+    # notes: what the user was warned about that bears on the numbers.
+
     n_trials: int
     n_target: int
     n_nontarget: int
@@ -116,6 +120,8 @@ class SpeakerSummary(Common):
     n_repeated_trials: int
     resampled: str
     units: str = ""
+    speakers_from: dict[str, int] = Field(default_factory=dict)
+    notes: list[str] = Field(default_factory=list)
     threshold: float
     metrics: dict[str, Estimate]
     encoder: dict[str, Any] = Field(default_factory=dict)

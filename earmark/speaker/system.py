@@ -2,17 +2,17 @@
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 from earmark.audio.decode import SUFFIXES
 from earmark.embeddings.store import EmbeddingStore
-from earmark.errors import DataError, EarmarkError, Fault, MissingError, shown_path
+from earmark.errors import EarmarkError, MissingError, shown_path
 from earmark.metrics.calibration import LinearCalibration
 from earmark.models.embedding import Embedding
 from earmark.models.encoders.base import Encoder
@@ -27,14 +27,16 @@ from earmark.speaker.back_end import (
     trial_rows,
     utterances_of,
 )
-from earmark.speaker.options import MEAN_OF_COHORT, NO_MEAN, TOP_N
+from earmark.speaker.options import MEAN_OF_COHORT, NO_MEAN, TOP_N, BackEndOptions
 from earmark.speaker.schema import BackEndSummary, Calibration
-from earmark.speaker.trial_files import read_trials
+from earmark.speaker.trial_files import read_scores
 from earmark.speaker.trials import Trials
 
 Made = Iterable[tuple[Path, Embedding]]
 Watch = Callable[[Made, int], Made]
 SHOWN = 20  # names of a list in a message
+MANY = 1000  # scores that are looked at before all are
+BoolArray = NDArray[np.bool_]
 
 
 @dataclass(frozen=True)
@@ -47,10 +49,13 @@ class Embeddings:
 
 @dataclass(frozen=True)
 class Scores:
-    """values: (n,) of a list's trials, NaN where there is none. missing: what they would need, in words."""
+    """values: (n,) of a list's trials, NaN where there is none. missing: what they would need, in words. notes: what
+    the user should know of them.
+    """
 
     values: FloatArray
     missing: list[str]
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -147,11 +152,13 @@ class System:
         """Where it runs, as a summary records it."""
         return str(self.encoder.description.get("device", "cpu")) if self.encoder is not None else "cpu"
 
-    def summary(self, mean: str, cohort_speakers_in_trials: int | None) -> BackEndSummary:
-        """What a summary records of the way to scores. mean: as the user named it."""
+    def summary(self, asked: BackEndOptions, cohort_speakers_in_trials: int | None) -> BackEndSummary:
+        """What a summary records of the way to scores. asked: the back end as the user named it."""
         described: dict[str, Any] = {"scores": "given"}
         if self.encoder is not None:
-            described = self.back_end.description(mean)
+            described = self.back_end.description(asked.mean)
+        if asked.cohort_embeddings:
+            described["cohort_embeddings"] = asked.cohort_embeddings.name
         if self.calibration_pairs_in_trials:
             described["calibration_pairs_in_trials"] = self.calibration_pairs_in_trials
         return BackEndSummary(
@@ -159,6 +166,27 @@ class System:
             calibration=Calibration.of(self.calibration),
             cohort_speakers_in_trials=cohort_speakers_in_trials,
         )
+
+    def absent(self, names: Iterable[str], root: Path) -> list[str]:
+        """The utterances, each with the reason, that cannot be embedded for there is nothing of that name.
+
+        It opens no file, so it is known at once; what cannot be read is known when it is embedded.
+        """
+        if self.encoder is None:
+            return []
+        found = []
+        for name in names:
+            path = audio_path(root, name)
+            if isinstance(self.encoder, GivenEmbeddings):
+                known = name in self.encoder.rows or any(
+                    one.vector is not None for _, one in self.encoder.embed_paths([path], root)
+                )
+                reason = f"is not among the {len(self.encoder.rows):,} ids of {self.encoder.name}"
+            else:
+                known, reason = path.exists(), "is not there"
+            if not known:
+                found.append(f"{name} ({reason})")
+        return found
 
     def embeddings(self, names: Iterable[str], root: Path) -> Embeddings:
         """Of utterances whose audio lies below root; the store keeps them."""
@@ -188,10 +216,10 @@ class System:
         elif self.score_file is not None:
             found = scores_of_file(trials, self.score_file)
         elif trials.scores is not None:
-            found = Scores(trials.scores, [])
+            found = Scores(trials.scores, [], notes_on_scores(trials.scores, "the list"))
         else:
             raise MissingError("--encoder SPEC, --embeddings FILE or --scores FILE: the list has no scores of its own")
-        return found if self.calibration is None else Scores(self.calibration(found.values), found.missing)
+        return found if self.calibration is None else replace(found, values=self.calibration(found.values))
 
 
 @contextmanager
@@ -203,22 +231,43 @@ def naming(what: str) -> Iterator[None]:
         raise EarmarkError(f"{what}: {error}") from error
 
 
+@dataclass(frozen=True)
+class Missing:
+    """What a list needs and has not.
+
+    names: of what is missing, each with the reason. root: of the audio, where that is what can be missing. allowed:
+    whether --allow-missing was given; None where the flag has no say.
+    """
+
+    names: Sequence[str]
+    needed_by: Path
+    root: Path | None = None
+    allowed: bool | None = None
+
+
 def require_complete(
     missing: Sequence[str], needed_by: Path, *, root: Path | None = None, allowed: bool | None = None
 ) -> None:
-    """EarmarkError with the list of what is missing, and what to do, unless it is allowed to be.
+    """EarmarkError with the list of what is missing, and what to do, unless it is allowed to be; see `Missing`."""
+    require_nothing_missing([Missing(missing, needed_by, root, allowed)])
 
-    root: of the audio, where that is what can be missing. allowed: whether --allow-missing was given; None where the
-    flag has no say.
-    """
-    if not missing or allowed:
+
+def require_nothing_missing(lists: Sequence[Missing]) -> None:
+    """EarmarkError with what all lists lack and may not, and what to do."""
+    lacking = [one for one in lists if one.names and not one.allowed]
+    if not lacking:
         return
-    lines = [f"{shown_path(needed_by)}: {len(missing):,} {'is' if len(missing) == 1 else 'are'} missing:"]
-    lines += [f"  {name}" for name in missing[:SHOWN]]
-    lines += [f"  and {len(missing) - SHOWN:,} more"] if len(missing) > SHOWN else []
-    if root is not None:
-        lines.append(f"Paths are taken below {shown_path(root)}/; --audio-root DIR says otherwise.")
-    if allowed is not None:
+    lines = []
+    shown = max(SHOWN // len(lacking), 3)
+    for one in lacking:
+        n = len(one.names)
+        lines.append(f"{shown_path(one.needed_by)}: {n:,} {'is' if n == 1 else 'are'} missing:")
+        lines += [f"  {name}" for name in one.names[:shown]]
+        lines += [f"  and {n - shown:,} more"] if n > shown else []
+    roots = dict.fromkeys(shown_path(one.root) for one in lacking if one.root is not None)
+    if roots:
+        lines.append(f"Paths are taken below {'/, '.join(roots)}/; --audio-root DIR says otherwise.")
+    if any(one.allowed is not None for one in lacking):
         lines.append("--allow-missing leaves their trials out and counts them.")
     raise EarmarkError("\n".join(lines))
 
@@ -247,23 +296,47 @@ def audio_path(root: Path, name: str) -> Path:
 def scores_of_file(trials: Trials, path: Path) -> Scores:
     """The scores of the list's trials in a score file; missing: the trials that it does not hold.
 
-    EarmarkError where it gives one pair two different scores, or holds the pairs the other way round.
+    A file of scores alone holds them in the list's order. EarmarkError where it gives one pair two different scores,
+    or holds the pairs the other way round.
     """
-    given = read_trials(path)
-    if given.scores is None:
-        raise DataError({shown_path(path): [Fault(1, "", "holds no scores")]}, "A line is `enrol test score`.")
+    given = read_scores(path, trials)
+    assert given.scores is not None
+    notes = notes_on_scores(given.scores, shown_path(path))
     if _same_pairs(trials, given):
-        return Scores(given.scores, [])
+        return Scores(given.scores, [], (*notes, *_other_labels(trials, given.labels, path)))
     index = pd.MultiIndex.from_arrays([given.names[given.enrolment], given.names[given.test]])
     wanted = pd.MultiIndex.from_arrays([trials.names[trials.enrolment], trials.names[trials.test]])
-    by_pair = pd.Series(given.scores, index=index)
-    _require_one_score(by_pair, path)
-    by_pair = by_pair[~by_pair.index.duplicated()]
-    scores = by_pair.reindex(wanted).to_numpy()
-    absent = wanted[np.isnan(scores)].unique()
-    if len(absent) and not by_pair.reindex(absent.swaplevel()).isna().any():
+    _require_one_score(pd.Series(given.scores, index=index), path)
+    once = ~index.duplicated()
+    index = index[once]
+    place = index.get_indexer(wanted)
+    there = place >= 0
+    absent = wanted[~there].unique()
+    if len(absent) and (index.get_indexer(absent.swaplevel()) >= 0).all():
         raise EarmarkError(f"{shown_path(path)}: holds pairs the other way round; a line is `enrol test score`.")
-    return Scores(scores, [f"{enrol} {test}" for enrol, test in absent])
+    if given.labels is not None:
+        notes += _other_labels(trials.take(there), given.labels[once][place[there]], path)
+    scores = np.where(there, given.scores[once][place], np.nan)
+    return Scores(scores, [f"{enrol} {test}" for enrol, test in absent], notes)
+
+
+def notes_on_scores(scores: FloatArray, where: str) -> tuple[str, ...]:
+    """What the user should know of scores. where: they are, for the message."""
+    if not len(scores) or not np.isin(scores[:MANY], (0, 1)).all() or not np.isin(scores, (0, 1)).all():
+        return ()
+    return (f"{where}: its scores are nothing but 0 and 1. Are these labels or decisions? Error rates need scores.",)
+
+
+def _other_labels(trials: Trials, labels: BoolArray | None, path: Path) -> tuple[str, ...]:
+    """Where the labels in a score file are others than the list's, which count."""
+    if labels is None or trials.labels is None or labels is trials.labels:
+        return ()
+    differ = np.flatnonzero(labels != trials.labels)
+    if not len(differ):
+        return ()
+    first = int(differ[0])
+    pair = f"{trials.names[trials.enrolment[first]]} {trials.names[trials.test[first]]}"
+    return (f"{shown_path(path)}: {len(differ):,} of its labels are not the list's, as of {pair}; the list's count.",)
 
 
 def _require_one_score(by_pair: "pd.Series[float]", path: Path) -> None:

@@ -1,21 +1,98 @@
-"""The system that a user names by flags: an encoder, embeddings or scores, with its back end and calibration."""
+"""The system that a user names by flags, and the lists that it is for: all read, and looked for, before it works."""
 
-from dataclasses import replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 
 from earmark.cli import Invocation
 from earmark.embeddings.store import EmbeddingStore
-from earmark.errors import EarmarkError, MissingError, shown_path
+from earmark.errors import DataError, EarmarkError, MissingError, shown_path
 from earmark.metrics import calibration
 from earmark.metrics.calibration import LinearCalibration
+from earmark.models.encoders import precomputed
 from earmark.models.encoders.from_options import loaded_encoder
 from earmark.models.encoders.options import EncoderOptions
-from earmark.speaker.options import NO_MEAN, StatisticsOptions, TrialsOptions
-from earmark.speaker.system import BackEnd, Cohort, System, naming, require_complete
+from earmark.models.encoders.precomputed import GivenEmbeddings
+from earmark.speaker.back_end import utterances_of
+from earmark.speaker.options import (
+    MEAN_OF_COHORT,
+    NO_EVALUATION,
+    NO_MEAN,
+    BackEndOptions,
+    EvaluationLists,
+    StatisticsOptions,
+    TrialsOptions,
+)
+from earmark.speaker.system import (
+    BackEnd,
+    Cohort,
+    Missing,
+    System,
+    naming,
+    read_mean,
+    require_complete,
+    require_nothing_missing,
+)
 from earmark.speaker.trial_files import read_enrolments, read_speakers, read_trials
 from earmark.speaker.trials import Trials, shared_pairs
+
+Read = TypeVar("Read")
+
+
+@dataclass(frozen=True)
+class Lists:
+    """What the files that a user names say.
+
+    trials, calibration: labelled lists. evaluation: {A or U: TidyVoice's list}. models: {enrolment: utterances}.
+    cohort: {utterance: speaker}.
+    """
+
+    trials: Trials | None = None
+    calibration: Trials | None = None
+    evaluation: Mapping[str, Trials] = field(default_factory=dict)
+    models: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    cohort: Mapping[str, str] | None = None
+
+
+def read_lists(options: TrialsOptions, evaluation: EvaluationLists = NO_EVALUATION) -> Lists:
+    """Every list. EarmarkError names all that are not there, DataError all faults of all lists."""
+    files = [*options.lists, *evaluation.files.values()]
+    if absent := [shown_path(path) for path in dict.fromkeys(files) if not path.exists()]:
+        raise EarmarkError("\n  ".join([f"{len(absent)} of the files named are not there:", *absent]))
+    asked, faults = options.back_end, []
+
+    def read(reader: Callable[[Path], Read], path: Path | None) -> Read | None:
+        try:
+            return reader(path) if path else None
+        except DataError as error:
+            faults.append(error)
+            return None
+
+    lists = Lists(
+        trials=read(read_trials, options.trials),
+        calibration=read(read_trials, asked.calibrate),
+        evaluation={name: found for name, path in evaluation.files.items() if (found := read(read_trials, path))},
+        models=read(read_enrolments, asked.enrolments) or {},
+        cohort=read(read_speakers, asked.cohort),
+    )
+    if faults:
+        raise DataError.merged(faults)
+    for trials, path in ((lists.trials, options.trials), (lists.calibration, asked.calibrate)):
+        if trials is not None and path:
+            require_labels(trials, path)
+    return lists
+
+
+def require_labels(trials: Trials, path: Path) -> None:
+    """EarmarkError for a list without labels."""
+    if trials.labels is None:
+        read_as = (
+            ", and its last value is read as a score, since not all are 1 and 0" if trials.scores is not None else ""
+        )
+        raise EarmarkError(f"{shown_path(path)}: has no labels, so no error rate can be computed{read_as}")
 
 
 def system_of(options: EncoderOptions, invocation: Invocation, scores: Path | None = None) -> System:
@@ -31,45 +108,100 @@ def system_of(options: EncoderOptions, invocation: Invocation, scores: Path | No
     )
 
 
-def whole_system(options: TrialsOptions, invocation: Invocation) -> System:
-    """The system with what --mean, --cohort, --enrolments and --calibrate ask for."""
+def whole_system(
+    options: TrialsOptions, invocation: Invocation, evaluation: EvaluationLists = NO_EVALUATION
+) -> tuple[System, Lists]:
+    """The system with what --mean, --cohort, --enrolments and --calibrate ask for, and the lists that it is for.
+
+    Whatever is missing is named before anything is embedded: files, utterances of all lists, the mean.
+    """
     system, asked = system_of(options.encoder_options, invocation, options.scores), options.back_end
+    require_usable(asked, system)
+    lists = read_lists(options, evaluation)
+    of_cohort = system_of_cohort(asked, system)
+    require_utterances(lists, system, of_cohort, options, evaluation)
+    pairs = calibration_pairs_in_trials(lists, options, invocation)
+    cohort = None
+    if asked.cohort and lists.cohort is not None:
+        root = options.audio_root or asked.cohort.parent
+        found = of_cohort.embeddings(lists.cohort, root)
+        require_complete(found.missing, asked.cohort, root=root)
+        cohort = Cohort(found.vectors, lists.cohort)
+    with naming(shown_path(asked.cohort) if asked.cohort else "--mean"):
+        system = replace(system, back_end=BackEnd.of(lists.models, asked.mean, cohort, asked.top_n))
+    if not asked.calibrate or lists.calibration is None:
+        return system, lists
+    trials = lists.calibration
+    own = replace(system, score_file=asked.calibrate) if trials.scores is not None else system
+    trials, notes = scored(trials, asked.calibrate, own, options)
+    for note in notes:
+        invocation.warn(note)
+    fitted = fitted_calibration(trials, asked.calibrate)
+    return replace(system, calibration=fitted, calibration_pairs_in_trials=pairs), lists
+
+
+def require_usable(asked: BackEndOptions, system: System) -> None:
+    """MissingError or EarmarkError for a back end that lacks something, before any list is read."""
     if system.encoder is None and (asked.mean != NO_MEAN or asked.cohort or asked.enrolments):
         raise MissingError(
             "--mean, --cohort and --enrolments need --encoder SPEC or --embeddings FILE: scores hold no embeddings."
         )
-    models = read_enrolments(asked.enrolments) if asked.enrolments else {}
-    cohort = embedded_cohort(asked.cohort, system, options) if asked.cohort else None
-    with naming(shown_path(asked.cohort) if asked.cohort else "--mean"):
-        system = replace(system, back_end=BackEnd.of(models, asked.mean, cohort, asked.top_n))
-    if not asked.calibrate:
+    if asked.cohort_embeddings and not asked.cohort:
+        raise MissingError("--cohort-embeddings FILE needs --cohort FILE, which says whose they are.")
+    if asked.mean == MEAN_OF_COHORT and not asked.cohort:
+        raise MissingError("--mean cohort needs --cohort FILE, with lines `utterance speaker`.")
+    if asked.mean not in (NO_MEAN, MEAN_OF_COHORT):
+        read_mean(Path(asked.mean))
+
+
+def system_of_cohort(asked: BackEndOptions, system: System) -> System:
+    """What gives the cohort's embeddings: a file of their own, or the system. EarmarkError for other dimensions."""
+    if not asked.cohort_embeddings:
         return system
-    trials = read_trials(asked.calibrate)
-    shared = calibration_pairs_in_trials(trials, asked.calibrate, options.trials, invocation)
-    own = replace(system, score_file=asked.calibrate) if trials.scores is not None else system
-    fitted = fitted_calibration(scored(trials, asked.calibrate, own, options), asked.calibrate)
-    return replace(system, calibration=fitted, calibration_pairs_in_trials=shared)
+    given = precomputed.load(str(asked.cohort_embeddings))
+    if isinstance(system.encoder, GivenEmbeddings) and given.dimension != system.encoder.dimension:
+        raise EarmarkError(
+            f"{shown_path(asked.cohort_embeddings)}: has {given.dimension} dimensions where {system.encoder.name} has "
+            f"{system.encoder.dimension}; both have to be of one encoder."
+        )
+    return replace(system, encoder=given)
 
 
-def embedded_cohort(path: Path, system: System, options: TrialsOptions) -> Cohort:
-    """The cohort of a file of `utterance speaker` lines, all of which have to be there."""
-    speakers, root = read_speakers(path), options.audio_root or path.parent
-    found = system.embeddings(speakers, root)
-    require_complete(found.missing, path, root=root)
-    return Cohort(found.vectors, speakers)
+def require_utterances(
+    lists: Lists, system: System, of_cohort: System, options: TrialsOptions, evaluation: EvaluationLists
+) -> None:
+    """EarmarkError with all utterances of all lists that are not there to be embedded, and may not be missing."""
+    allowed, asked = options.statistics.allow_missing, options.back_end
+    lacking = []
+
+    def look(utterances: Sequence[str], path: Path, by: System = system, allowed: bool | None = None) -> None:
+        root = options.audio_root or path.parent
+        if not allowed:
+            lacking.append(Missing(by.absent(utterances, root), path, root, allowed))
+
+    for trials, path, may in (
+        (lists.trials, options.trials, allowed),
+        (lists.calibration, asked.calibrate, allowed),
+        *((trials, evaluation.files[name], None) for name, trials in lists.evaluation.items()),
+    ):
+        if trials is not None and path:
+            with naming(shown_path(path)):
+                look(utterances_of(trials, lists.models), path, allowed=may)
+    if lists.cohort is not None and asked.cohort:
+        look(list(lists.cohort), asked.cohort, of_cohort)
+    require_nothing_missing(lacking)
 
 
-def calibration_pairs_in_trials(calibrate: Trials, path: Path, evaluated: Path | None, invocation: Invocation) -> int:
+def calibration_pairs_in_trials(lists: Lists, options: TrialsOptions, invocation: Invocation) -> int:
     """How many pairs of the calibration list are to be evaluated, whichever way round and wherever in the list.
 
-    A warning where there are any; EarmarkError where they are half of the trials or more. path: of the calibration
-    list.
+    A warning where there are any; EarmarkError where they are half of the trials or more.
     """
-    if not evaluated:
+    path = options.back_end.calibrate
+    if lists.trials is None or lists.calibration is None or not path:
         return 0
-    trials = read_trials(evaluated)
-    both = shared_pairs(calibrate, trials)
-    if both >= len(trials) / 2:
+    both = shared_pairs(lists.calibration, lists.trials)
+    if both >= len(lists.trials) / 2:
         raise EarmarkError(
             f"{shown_path(path)}: is the list to be evaluated, or holds {both:,} of its pairs; calibrate on another."
         )
@@ -88,10 +220,12 @@ def fitted_calibration(trials: Trials, path: Path) -> LinearCalibration:
     return found
 
 
-def scored(trials: Trials, path: Path, system: System, options: TrialsOptions) -> Trials:
-    """A labelled list with the scores of all its trials that have one. path: its file."""
-    if trials.labels is None:
-        raise EarmarkError(f"{shown_path(path)}: has no labels, so no error rate can be computed")
+def scored(trials: Trials, path: Path, system: System, options: TrialsOptions) -> tuple[Trials, tuple[str, ...]]:
+    """A labelled list with the scores of all its trials that have one, and what the user should know of them.
+
+    path: of the list.
+    """
+    require_labels(trials, path)
     root = options.audio_root or path.parent
     with naming(shown_path(path)):
         found = system.scores(trials, root)
@@ -100,7 +234,7 @@ def scored(trials: Trials, path: Path, system: System, options: TrialsOptions) -
     if np.isnan(found.values).any() and not found.missing:
         n = int(np.isnan(found.values).sum())
         raise EarmarkError(f"{shown_path(path)}: {n:,} trials have no score, though nothing is missing.")
-    return trials.with_scores(found.values)
+    return trials.with_scores(found.values), found.notes
 
 
 def warn_of_bootstrap(options: StatisticsOptions, invocation: Invocation) -> None:

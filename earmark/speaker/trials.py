@@ -3,7 +3,7 @@
 A trial is a pair of utterances, enrolment and test; a target trial has one speaker on both sides.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -81,16 +81,20 @@ class Trials:
             yield pd.DataFrame(columns)
 
 
-def speakers_of(names: Iterable[str], known: Mapping[str, str] | None = None) -> list[str] | None:
-    """The speaker of every utterance: from a map, or the first folder of a path `spk/…`.
+def folder_of(name: str) -> str | None:
+    """The speaker that a path `spk/…` names: its first folder. None where it has none.
 
-    None where some utterance has neither, so that speakers are not known.
+    >>> folder_of("ann/en/1.wav"), folder_of("1.wav")
+    ('ann', None)
     """
-    if known is not None:
-        found = [known.get(name) for name in names]
-    else:
-        found = [name.split("/", 1)[0] if "/" in name else None for name in names]
-    return None if any(speaker is None for speaker in found) else [str(speaker) for speaker in found]
+    folder, slash, _ = name.partition("/")
+    return folder if slash else None
+
+
+def speakers_of(names: Iterable[str]) -> list[str] | None:
+    """The speaker of every utterance, by paths `spk/…`; None where some path names none."""
+    found = [folder_of(name) for name in names]
+    return None if None in found else [str(speaker) for speaker in found]
 
 
 def shared_pairs(one: Trials, other: Trials) -> int:
@@ -123,19 +127,29 @@ def linked_speakers(trials: Trials) -> list[str] | None:
     >>> linked_speakers(trials)
     ['a', 'a', 'c']
     """
-    labels, n = np.asarray(trials.labels), len(trials.names)
-    linked = coo_array((np.ones(labels.sum()), (trials.enrolment[labels], trials.test[labels])), shape=(n, n))
-    _, code = connected_components(linked, directed=False)
+    labels, code = np.asarray(trials.labels), links_of(trials)
     if (code[trials.enrolment[~labels]] == code[trials.test[~labels]]).any():
         return None
     _, first = np.unique(code, return_index=True)
     return [str(trials.names[first[each]]) for each in code]
 
 
-def contradicted(trials: Trials, speakers: Sequence[str]) -> bool:
-    """Whether labels say that these are not the speakers: a target trial of two, or a non-target trial of one.
+def links_of(trials: Trials) -> NDArray[np.int64]:
+    """A number for each of trials.names, the same for utterances that target trials link, directly or through others.
+
+    >>> trials = Trials(np.array(["a", "b", "c"], object), np.array([0, 0]), np.array([1, 2]), np.array([True, False]))
+    >>> links_of(trials).tolist()
+    [0, 0, 1]
+    """
+    labels, n = np.asarray(trials.labels), len(trials.names)
+    linked = coo_array((np.ones(labels.sum()), (trials.enrolment[labels], trials.test[labels])), shape=(n, n))
+    return np.asarray(connected_components(linked, directed=False)[1], dtype=np.int64)
+
+
+def contradictions(trials: Trials, speakers: Sequence[str]) -> NDArray[np.int64]:
+    """The trials whose labels say that these are not the speakers: target trials of two, non-target trials of one.
 
     speakers: of trials.names.
     """
     code = np.unique(np.asarray(speakers), return_inverse=True)[1]
-    return bool((np.asarray(trials.labels) != (code[trials.enrolment] == code[trials.test])).any())
+    return np.flatnonzero(np.asarray(trials.labels) != (code[trials.enrolment] == code[trials.test]))

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from earmark.speaker.trials import Trials, contradicted, speakers_of
+from earmark.speaker.trials import Trials, contradictions, speakers_of
 
 
 def test_self_trials_and_repeats_are_found():
@@ -11,13 +11,13 @@ def test_self_trials_and_repeats_are_found():
     assert trials.is_repeated.tolist() == [False, False, True, False]
 
 
-def test_speakers_come_from_paths_or_a_map():
+def test_speakers_of_paths_are_their_first_folders():
     assert speakers_of(["ann/1.wav", "ben/en/2.wav"]) == ["ann", "ben"]
     assert speakers_of(["1.wav"]) is None
-    assert speakers_of(["3.wav"], {"1.wav": "ann", "2.wav": "ben"}) is None
+    assert speakers_of(["ann/1.wav", "1.wav"]) is None
 
 
 def test_labels_contradict_speakers_where_a_target_trial_has_two():
     trials = Trials(np.array(["a", "b"], dtype=object), np.array([0]), np.array([1]), np.array([True]))
-    assert contradicted(trials, ["ann", "ben"])
-    assert not contradicted(trials, ["ann", "ann"])
+    assert contradictions(trials, ["ann", "ben"]).tolist() == [0]
+    assert contradictions(trials, ["ann", "ann"]).tolist() == []

@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -11,7 +10,8 @@ from pydantic import BaseModel
 from earmark import cli
 from earmark.cli import Invocation
 from earmark.errors import MissingError, shown_path
-from earmark.files.atomic import locked, write_together
+from earmark.files.atomic import locked
+from earmark.files.runs import Content, runs_folder
 from earmark.metrics.estimate import Estimate
 from earmark.report.plots import bar_chart, det_chart
 from earmark.report.provenance import data_hash, exclusions, file_name, hashed, output_path, parameters_hash, provenance
@@ -25,9 +25,22 @@ from earmark.speaker.case.leaderboard import Results, leaderboard
 from earmark.speaker.case.protocols import AGGREGATES, PUBLISHED, categories, protocols
 from earmark.speaker.case.schema import CaseConfig, CaseProtocol, CaseResults, CaseSummary
 from earmark.speaker.case.submission import OPEN, Known, case_results
+from earmark.speaker.kept import keep
 from earmark.speaker.options import CaseOptions
 from earmark.speaker.system import BackEnd, System, naming, require_complete
 from earmark.speaker.system_from_options import system_of, warn_of_bootstrap
+
+CARD = "model_card.md"  # what somebody has filled in stays
+OWNED = (  # what a run writes
+    "summary.json",
+    "results.json",
+    "categories.svg",
+    "report.md",
+    "report.tex",
+    "det.svg",
+    "protocols.csv",
+    "scores/*.csv.gz",
+)
 
 
 def run_case(options: CaseOptions, invocation: Invocation) -> int:
@@ -37,75 +50,83 @@ def run_case(options: CaseOptions, invocation: Invocation) -> int:
     if system.encoder is None:
         raise MissingError("--encoder SPEC or --embeddings FILE: which model? `--encoder logmel` is built in")
     benchmark = read_benchmark(options.benchmark, options.protocols)
+    lists, allowed = benchmark.folder / "trials", options.statistics.allow_missing
+    if not allowed:  # named before anything is embedded
+        absent = system.absent(benchmark.names, benchmark.folder)
+        require_complete(absent, lists, root=benchmark.folder, allowed=allowed)
     found = system.embeddings(benchmark.names, benchmark.folder)
-    require_complete(
-        found.missing,
-        benchmark.folder / "trials",
-        root=benchmark.folder,
-        allowed=options.statistics.allow_missing,
-    )
+    require_complete(found.missing, lists, root=benchmark.folder, allowed=allowed)
     with naming(system.encoder.name):
         back_end = BackEnd()
-        lists = {
+        scored = {
             name: trials.with_scores(back_end.scores(trials, found.vectors)) for name, trials in benchmark.lists.items()
         }
     evaluated = evaluate_protocols(
         benchmark,
-        lists,
+        scored,
         versions=options.versions,
         intervals=options.statistics.intervals,
         p_target=options.statistics.p_target,
     )
     with naming(shown_path(benchmark.folder)):
-        outcomes = list(invocation.progress(evaluated, total=len(lists), what="metrics", unit="protocol"))
-    folder = options.output_dir / file_name(options.name or system.encoder.name)
+        outcomes = list(invocation.progress(evaluated, total=len(scored), what="metrics", unit="protocol"))
+    name = file_name(options.name or system.encoder.name)
+    folder = options.output_dir / name
     with locked([folder]):
-        cli.show(write_case(folder, benchmark, outcomes, system, options, invocation))
+        report, contents = evaluated_case(benchmark, outcomes, system, options, invocation)
+        keep(
+            folder,
+            contents,
+            invocation,
+            suite="case",
+            name=name,
+            state=system.encoder.identity,
+            owned=OWNED,
+            once=[CARD],
+            runs=runs_folder(options.output_dir),
+        )
+        cli.show(report)
     return cli.COMPLETE
 
 
-def write_case(
-    folder: Path,
+def evaluated_case(
     benchmark: Benchmark,
     outcomes: Sequence[Outcome],
     system: System,
     options: CaseOptions,
     invocation: Invocation,
-) -> str:
-    """All files at once, but for a model card that is there already; returns the report."""
+) -> tuple[str, dict[str, Content]]:
+    """The report, and {file below the run's folder: its content}."""
     assert system.encoder is not None
     complete = len(outcomes) == len(protocols())
     aggregates = {version: aggregate(outcomes, version) for version in options.versions} if complete else {}
     summary = summarise_case(benchmark, outcomes, aggregates, system, options, invocation)
-    stale = list((folder / "scores").glob("*.csv.gz"))
-    contents: dict[Path, str | bytes | None] = {folder / "summary.json": to_json(summary), **dict.fromkeys(stale)}
+    contents: dict[str, Content] = {"summary.json": to_json(summary)}
     board = None
     if PUBLISHED in aggregates:
         config = CaseConfig(
             benchmark_dir=output_path(benchmark.folder), device=system.device, self_made_carriers=benchmark.self_made
         )
         results = case_results(summary.model_name, outcomes, aggregates[PUBLISHED], config)
-        contents[folder / "results.json"] = json.dumps(results.model_dump(), indent=2, allow_nan=False) + "\n"
+        contents["results.json"] = json.dumps(results.model_dump(), indent=2, allow_nan=False) + "\n"
         board = board_with(results)
     if aggregates:
         last = options.versions[-1]
         by_category = {category: aggregates[last][category] for category in categories()}
-        contents[folder / "categories.svg"] = bar_chart(by_category, f"equal error rate, {last}")
+        contents["categories.svg"] = bar_chart(by_category, f"equal error rate, {last}")
     report, tables = render(
         "case.md.j2", s=summary, board=board, aggregates=AGGREGATES, categories=categories(), total=len(protocols())
     )
     card, _ = render("model_card.md.j2", name=summary.model_name, known=Known.of(system.encoder), open=OPEN)
     contents |= {
-        folder / "report.md": report,
-        folder / "report.tex": to_tex(tables),
-        folder / "det.svg": det_chart(det_curves(outcomes)),
-        folder / "protocols.csv": to_csv(pd.DataFrame([csv_row(protocol) for protocol in summary.protocols])),
-        **{folder / "scores" / f"{one.protocol}.csv.gz": to_csv_gz(one.trials.tables()) for one in outcomes},
+        CARD: card,
+        "report.md": report,
+        "report.tex": to_tex(tables),
+        "det.svg": det_chart(det_curves(outcomes)),
+        "protocols.csv": to_csv(pd.DataFrame([csv_row(protocol) for protocol in summary.protocols])),
+        **{f"scores/{one.protocol}.csv.gz": to_csv_gz(one.trials.tables()) for one in outcomes},
     }
-    if not (folder / "model_card.md").exists():  # what somebody has filled in stays
-        contents[folder / "model_card.md"] = card
-    write_together(contents)
-    return report
+    return report, contents
 
 
 def board_with(results: CaseResults) -> Table:
