@@ -209,6 +209,7 @@ def add_carriers(commands: Any) -> None:
     made.add_argument("--processes", type=cli.positive_int, default=1, metavar="N", help="at work together (1)")
     made.add_argument("--noises", type=Path, metavar="DIR", help="recordings of noise instead of the built-in noise")
     made.add_argument("--rooms", type=Path, metavar="DIR", help="impulse responses instead of the built-in rooms")
+    made.add_argument("--allow-missing", action="store_true", help="leave unusable speech out, and count it")
     made.add_argument("--trials", nargs=2, type=cli.positive_int, default=[5000, 5000], metavar=("TARGET", "OTHER"),
                       help="trials of each protocol, where the speech allows (5000 5000)")  # fmt: skip
 

@@ -148,7 +148,10 @@ class CaseOptions:
 
 @dataclass(frozen=True)
 class SimulateOptions:
-    """clean: a folder or CSV of clean speech. protocols: names, all if none. trials: target and non-target."""
+    """clean: a folder or CSV of clean speech. protocols: names, all if none. trials: target and non-target.
+
+    allow_missing: leave speech that is unusable out, and count it.
+    """
 
     clean: Path
     output_dir: Path
@@ -157,6 +160,7 @@ class SimulateOptions:
     processes: int = 1
     noises: Path | None = None
     rooms: Path | None = None
+    allow_missing: bool = False
 
 
 @dataclass(frozen=True)

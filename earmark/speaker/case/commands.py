@@ -6,6 +6,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from earmark import cli
+from earmark.audio.decode import SUFFIXES
 from earmark.cli import Invocation
 from earmark.errors import shown_path
 from earmark.files.atomic import locked, write_together
@@ -14,7 +15,8 @@ from earmark.report.tables import to_csv, to_markdown
 from earmark.speaker.case import files, submission
 from earmark.speaker.case.leaderboard import COLUMNS, leaderboard, read_results
 from earmark.speaker.case.protocols import aggregates, protocols
-from earmark.speaker.case.simulate.build import build
+from earmark.speaker.case.simulate.build import LEFT_OUT, Building, build
+from earmark.speaker.case.simulate.clean_speech import speakers_left_out, told_of_left_out
 from earmark.speaker.options import CheckOptions, DownloadOptions, LeaderboardOptions, SimulateOptions, VerifyOptions
 from earmark.speaker.system import naming
 from earmark.speaker.tidyvoice.submission import check_submission
@@ -23,16 +25,20 @@ from earmark.speaker.trial_files import read_trials
 
 def run_carriers(options: SimulateOptions, invocation: Invocation) -> int:
     """Make the benchmark; what is there already is kept."""
-    fresh = simulate(options, invocation)
+    fresh, building = simulate(options, invocation)
+    left_out = ""
+    if building.left_out:
+        speakers = len(speakers_left_out(building.left_out, building.used))
+        left_out = f"{len(building.left_out):,} files and {speakers:,} speakers are left out, see {LEFT_OUT}. "
     cli.show(
-        f"{len(fresh):,} files, {sum(fresh):,} of them new, in {shown_path(options.output_dir)}/. These carriers are "
-        "made here, from your speech: results on them are not official CASE results."
+        f"{len(fresh):,} files, {sum(fresh):,} of them new, in {shown_path(options.output_dir)}/. {left_out}These "
+        "carriers are made here, from your speech: results on them are not official CASE results."
     )
     return cli.COMPLETE
 
 
-def simulate(options: SimulateOptions, invocation: Invocation) -> list[bool]:
-    """Make what is not there yet; returns whether each file is new."""
+def simulate(options: SimulateOptions, invocation: Invocation) -> tuple[list[bool], Building]:
+    """Make what is not there yet; returns whether each file is new, and what was built."""
     with locked([options.output_dir]):
         building = build(
             options.clean,
@@ -43,9 +49,17 @@ def simulate(options: SimulateOptions, invocation: Invocation) -> list[bool]:
             noises=options.noises,
             rooms=options.rooms,
             trials_per_protocol=options.trials,
+            allow_missing=options.allow_missing,
         )
+        where = shown_path(options.clean)
+        if building.not_by_suffix:  # at once, for the rest takes a while
+            told = told_of_left_out(building.not_by_suffix, building.sources)
+            invocation.warn(f"{where}: {told}\nAudio is told by its suffix: {', '.join(SUFFIXES)}.")
         bar = invocation.progress(building, total=len(building), what="carriers", unit="file")
-        return [made.fresh for made in bar]
+        fresh = [made.fresh for made in bar]
+        if unusable := building.left_out[len(building.not_by_suffix) :]:
+            invocation.warn(f"{where}: {told_of_left_out(unusable, building.used)}")
+    return fresh, building
 
 
 def run_download(options: DownloadOptions, invocation: Invocation) -> int:

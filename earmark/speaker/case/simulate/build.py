@@ -9,11 +9,14 @@ import hashlib
 import io
 import json
 import multiprocessing
+import os
 import signal
+import threading
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -24,11 +27,22 @@ import soundfile
 import soxr
 
 from earmark.audio.decode import AudioError, read_audio
+from earmark.cli import FAILED
 from earmark.errors import EarmarkError, shown_path
 from earmark.files.atomic import write_together
 from earmark.speaker.case import protocols as case
 from earmark.speaker.case.protocols import CLEAN, Condition, conditions
-from earmark.speaker.case.simulate.clean_speech import TRIALS, Pairs, Source, clean_speech, faulty, trial_pairs
+from earmark.speaker.case.simulate.clean_speech import (
+    TRIALS,
+    LeftOut,
+    Pairs,
+    Source,
+    clean_speech,
+    faulty,
+    not_by_suffix,
+    told_of_left_out,
+    trial_pairs,
+)
 from earmark.speaker.case.simulate.codecs import RATE, FloatArray, codecs, facts, pass_codec, pass_response, responses
 from earmark.speaker.case.simulate.noise_and_rooms import Recordings, add_noise, pass_room, recordings
 
@@ -37,8 +51,10 @@ SILENT = 1e-3  # peak: −60 dB
 LOUDEST = 0.99  # peak after scaling what would clip
 MEASURES = ("codec", "loudspeaker", "room", "rt60_s", "distance_m", "microphone", "noise", "snr_db", "gain_db")
 REMEDY = (
-    "Speech must be audible, at least 0.1 s long and recorded at 16 kHz or more. What was made of the rest is kept."
+    "Speech must be audible, at least 0.1 s long and recorded at 16 kHz or more. What was made of the rest is kept; "
+    "--allow-missing leaves the unusable out."
 )
+LEFT_OUT = "left_out.csv"
 
 Row = dict[str, str]
 
@@ -170,13 +186,22 @@ class BuildSpec:
 
 @dataclass(frozen=True)
 class Building:
-    """A benchmark about to be built: `len` files, each yielded when it is finished; trials and manifest come last."""
+    """A benchmark about to be built: `len` files, each yielded when it is finished; trials and manifest come last.
+
+    trials_per_protocol: target and non-target. allow_missing: leave sources that are unusable out. not_by_suffix: files
+    that are left out by their name. left_out, used: filled when all is built.
+    """
 
     clean: Path
     spec: BuildSpec
     sources: tuple[Source, ...]
     pairs: tuple[Pairs, Pairs]
     processes: int
+    trials_per_protocol: tuple[int, int] = TRIALS
+    allow_missing: bool = False
+    not_by_suffix: tuple[LeftOut, ...] = ()
+    left_out: list[LeftOut] = field(default_factory=list)
+    used: list[Source] = field(default_factory=list)
 
     def __len__(self) -> int:
         return len(self.sources) * len(self.spec.conditions)
@@ -189,19 +214,28 @@ class Building:
                 continue
             rows += [made.row for made in outcome]
             yield from outcome
-        if faults:
+        if faults and not self.allow_missing:
             raise faulty(self.clean, faults, REMEDY)
+        unusable = dict(faults)
+        self.used[:] = [source for source in self.sources if source not in unusable]
+        self.left_out[:] = [*self.not_by_suffix, *(_left_out(source, text) for source, text in faults)]
+        pairs = self.pairs
+        if faults:
+            pairs = drawn_pairs(self.used, self.spec.seed, self.trials_per_protocol, self.left_out)
         output, conditions = self.spec.output, self.spec.conditions
-        lists = {output / "trials" / f"{condition.name}.txt": self._trials(condition) for condition in conditions}
-        write_together({**lists, output / "manifest.csv": _table(rows, conditions)})
+        lists = {
+            output / "trials" / f"{condition.name}.txt": _trials(condition, self.used, pairs)
+            for condition in conditions
+        }
+        left_out = {output / LEFT_OUT: _table_of_left_out(self.left_out, self.used) if self.left_out else None}
+        write_together({**lists, **left_out, output / "manifest.csv": _table(rows, conditions)})
 
     def _outcomes(self) -> Iterator[list[Made] | str]:
         if self.processes == 1:
             yield from map(self.spec.make, self.sources)
             return
-        # Ctrl-C is the parent's: workers finish the file in hand and are not given another.
-        uninterrupted, spawn = (signal.SIGINT, signal.SIG_IGN), multiprocessing.get_context("spawn")
-        pool = ProcessPoolExecutor(self.processes, spawn, initializer=signal.signal, initargs=uninterrupted)
+        spawn = multiprocessing.get_context("spawn")
+        pool = ProcessPoolExecutor(self.processes, spawn, initializer=_follow_parent)
         try:
             yield from pool.map(partial(BuildSpec.make, self.spec), self.sources)
         except BrokenProcessPool as error:
@@ -211,14 +245,42 @@ class Building:
         finally:
             pool.shutdown(cancel_futures=True)
 
-    def _trials(self, condition: Condition) -> str:
-        names = [source.name for source in self.sources]
-        lines = [
-            f"{label} {audio_path(CLEAN, names[enrol])} {audio_path(condition.name, names[test])}\n"
-            for label, pairs in zip((1, 0), self.pairs, strict=True)
-            for enrol, test in pairs.tolist()
-        ]
-        return "".join(lines)
+
+def _follow_parent() -> None:
+    """In a worker: finish the file in hand at Ctrl-C, which is the parent's, and end when it ends, however it ends."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    if (parent := multiprocessing.parent_process()) is not None:
+        threading.Thread(target=_end_with, args=[parent], daemon=True).start()
+
+
+def _end_with(parent: Any) -> None:
+    parent.join()
+    os._exit(FAILED)
+
+
+def drawn_pairs(
+    sources: Sequence[Source], seed: int, wanted: tuple[int, int], left_out: Sequence[LeftOut]
+) -> tuple[Pairs, Pairs]:
+    """Target and non-target pairs of these sources, the same ones for the same seed.
+
+    EarmarkError where there are none, with what is left out and might have given some.
+    """
+    try:
+        return trial_pairs(sources, np.random.default_rng(seed_of(seed, "trials", "")), wanted)
+    except EarmarkError as error:
+        raise EarmarkError(
+            "\n".join([str(error), *([told_of_left_out(left_out, sources)] * bool(left_out))])
+        ) from error
+
+
+def _trials(condition: Condition, sources: Sequence[Source], both: tuple[Pairs, Pairs]) -> str:
+    names = [source.name for source in sources]
+    lines = [
+        f"{label} {audio_path(CLEAN, names[enrol])} {audio_path(condition.name, names[test])}\n"
+        for label, pairs in zip((1, 0), both, strict=True)
+        for enrol, test in pairs.tolist()
+    ]
+    return "".join(lines)
 
 
 def build(
@@ -231,26 +293,30 @@ def build(
     noises: Path | None = None,
     rooms: Path | None = None,
     trials_per_protocol: tuple[int, int] = TRIALS,
+    allow_missing: bool = False,
 ) -> Building:
     """A benchmark from clean speech; iterate over what is returned to make it.
 
     clean: a folder `spk/…/file` or a CSV, see `clean_speech`. protocols: names, all if none; clean_clean is always
     made, since every trial enrols on it. noises, rooms: folders of recordings, instead of the built-in ones.
     trials_per_protocol: target and non-target, fewer where the data have fewer; the same pairs in every protocol.
+    allow_missing: leave speech that is unusable out, instead of an error at the end.
 
     Writes audio/<protocol>/spk/…/x.wav (16 kHz mono PCM 16), trials/<protocol>.txt (`label enrol test`, relative to
-    output), manifest.csv. Each file appears whole, holds its own row in its WAV comment, and is not made again
-    while its source, the seed, the recordings and the libraries stay the same. The same seed, the same bytes,
-    whatever the number of processes. Raises DataError or EarmarkError with all that is wrong: what the lists say here,
-    what the audio says after the last file, and then without trials and manifest.
+    output), manifest.csv, and left_out.csv where files are left out: no audio by their suffix, or unusable. Each file
+    appears whole, holds its own row in its WAV comment, and is not made again while its source, the seed, the
+    recordings and the libraries stay the same. The same seed, the same bytes, whatever the number of processes. Raises
+    DataError or EarmarkError with all that is wrong: what the lists say here, what the audio says after the last file,
+    and then without trials and manifest.
     """
     if clean.is_dir() and output.resolve().is_relative_to(clean.resolve()):
         raise EarmarkError(f"{shown_path(output)}: lies inside the clean speech. Choose another output folder.")
     sources = clean_speech(clean)
-    pairs = trial_pairs(sources, np.random.default_rng(seed_of(seed, "trials", "")), trials_per_protocol)
+    others = (*not_by_suffix(clean), *(one for folder in (noises, rooms) for one in not_by_suffix(folder, owned=False)))
+    pairs = drawn_pairs(sources, seed, trials_per_protocol, others)
     recorded = [None if folder is None else recordings(folder) for folder in (noises, rooms)]
     spec = BuildSpec(output, seed, _chosen(protocols), *recorded)
-    return Building(clean, spec, tuple(sources), pairs, processes)
+    return Building(clean, spec, tuple(sources), pairs, processes, trials_per_protocol, allow_missing, others)
 
 
 def _chosen(names: Sequence[str]) -> tuple[Condition, ...]:
@@ -278,6 +344,21 @@ def _read_clean(path: Path) -> tuple[FloatArray, int]:
     if reason:
         raise AudioError(f"{path.name}: {reason}")
     return waveform, rate
+
+
+def _left_out(source: Source, text: str) -> LeftOut:
+    """text: as `BuildSpec.make` gives it, with the path before it."""
+    return LeftOut(source.recorded, source.speaker, text.removeprefix(f"{source.given}: "))
+
+
+def _table_of_left_out(left_out: Sequence[LeftOut], used: Sequence[Source]) -> str:
+    """A row for each file; files_used is 0 where the speaker is left out with it."""
+    files = Counter(source.speaker for source in used)
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["path", "speaker", "reason", "files_used"])
+    writer.writerows([one.given, one.speaker, one.reason, files[one.speaker]] for one in left_out)
+    return text.getvalue()
 
 
 def _wav(waveform: FloatArray, comment: Mapping[str, Any]) -> bytes:

@@ -12,6 +12,7 @@ from earmark.errors import DataError, EarmarkError, Fault, shown_path
 from earmark.files.csv_table import read_csv_table
 
 TRIALS = (5000, 5000)  # target and non-target, as CASE has them
+REASONS, EXAMPLES = 15, 5  # shown in a warning
 GENDERS = {"": "", "f": "f", "female": "f", "m": "m", "male": "m"}
 
 Pairs = NDArray[np.int64]
@@ -32,6 +33,15 @@ class Source:
     def recorded(self) -> str:
         """How the manifest names it: as given, but never by an absolute path."""
         return Path(self.given).name if Path(self.given).is_absolute() else self.given
+
+
+@dataclass(frozen=True)
+class LeftOut:
+    """A file that no benchmark is made of. given: its path, never absolute. speaker: empty where there is none."""
+
+    given: str
+    speaker: str
+    reason: str
 
 
 def clean_speech(clean: Path) -> list[Source]:
@@ -59,6 +69,47 @@ def clean_speech(clean: Path) -> list[Source]:
     if not rows:
         raise EarmarkError(f"{shown_path(clean)}: holds no audio ({', '.join(SUFFIXES)}) in folders of speakers.")
     return sorted(rows, key=lambda source: source.name)
+
+
+def not_by_suffix(folder: Path | None, *, owned: bool = True) -> list[LeftOut]:
+    """The files of a folder that are no audio by their suffix. Hidden files are nobody's speech.
+
+    A CSV names its files itself, whatever they are called. owned: whether the folder has a folder for each speaker;
+    files of another, such as that of noises, are named with it.
+    """
+    if folder is None or not folder.is_dir():
+        return []
+    paths = sorted(path for path in folder.rglob("*") if path.is_file() and path.suffix.lower() not in SUFFIXES)
+    left_out = []
+    for path in (path.relative_to(folder) for path in paths if not path.name.startswith(".")):
+        suffix = f"{path.suffix} is no suffix of audio" if path.suffix else "has no suffix"
+        speaker = _name(path).split("/")[0] if owned and len(path.parts) > 1 else ""
+        left_out.append(LeftOut(path.as_posix() if owned else f"{folder.name}/{path.as_posix()}", speaker, suffix))
+    return left_out
+
+
+def speakers_left_out(left_out: Sequence[LeftOut], used: Sequence[Source]) -> list[str]:
+    """The speakers of whom no file is used."""
+    return sorted({one.speaker for one in left_out if one.speaker} - {source.speaker for source in used})
+
+
+def told_of_left_out(left_out: Sequence[LeftOut], used: Sequence[Source]) -> str:
+    """How many files and speakers are left out, and which: by reason, with examples."""
+    by_reason: dict[str, list[str]] = {}
+    for one in left_out:
+        by_reason.setdefault(one.reason, []).append(one.given)
+    lines = [f"{len(left_out):,} file{'s are' if len(left_out) > 1 else ' is'} left out:"]
+    shown = list(by_reason.items())[:REASONS]
+    lines += [f"  {len(names):,} {reason}: {_some(names)}" for reason, names in shown]
+    if rest := sum(len(names) for names in by_reason.values()) - sum(len(names) for _, names in shown):
+        lines.append(f"  {rest:,} for other reasons")
+    if speakers := speakers_left_out(left_out, used):
+        lines.append(f"No file of {len(speakers):,} speaker{'s' if len(speakers) > 1 else ''}: {_some(speakers)}")
+    return "\n".join(lines)
+
+
+def _some(names: Sequence[str]) -> str:
+    return ", ".join(names[:EXAMPLES]) + (", …" if len(names) > EXAMPLES else "")
 
 
 def _found(folder: Path) -> list[Source]:

@@ -1,11 +1,14 @@
 """Carriers: every codec, microphone, noise and room measured; the benchmark on disk; speech that is no use."""
 
+import contextlib
 import csv
 import io
 import itertools
 import json
 import re
 import shutil
+import subprocess
+import sys
 from collections import Counter
 from pathlib import Path
 
@@ -15,6 +18,7 @@ import soundfile
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import evaluate_speaker
 from earmark.audio.decode import read_audio
 from earmark.errors import DataError, EarmarkError
 from earmark.speaker.case.protocols import Condition, conditions
@@ -22,7 +26,8 @@ from earmark.speaker.case.simulate import build as module
 from earmark.speaker.case.simulate import codecs
 from earmark.speaker.case.simulate import noise_and_rooms as rooms
 from earmark.speaker.case.simulate.build import build, degrade
-from earmark.speaker.case.simulate.clean_speech import Source, clean_speech, trial_pairs
+from earmark.speaker.case.simulate.clean_speech import LeftOut, Source, clean_speech, told_of_left_out, trial_pairs
+from tests.conftest import wait_for
 
 ROOT = Path(__file__).resolve().parents[4]
 DEMO = ROOT / "dataset" / "speaker-demo"
@@ -610,3 +615,134 @@ def test_the_cross_lingual_list_fills_its_four_cells():
         cells[label, language == foreign] += 1
     assert cells == {("1", True): 96, ("1", False): 576, ("0", True): 1000, ("0", False): 1000}
     assert len({frozenset(line[1:]) for line in lines}) == len(lines)
+
+
+# --- what is left out -----------------------------------------------------------------------------------------------
+
+
+def left_out_of(folder: Path) -> list[tuple[str, ...]]:
+    rows = csv.DictReader((folder / "left_out.csv").read_text(encoding="utf-8").splitlines())
+    return [tuple(row.values()) for row in rows]
+
+
+def spoilt(speech: Path) -> None:
+    """m1 loses one of its files to its format and f1 both, one to its suffix and one to its length."""
+    (speech / "m1/en/1.wav").rename(speech / "m1/en/1.xyz")
+    (speech / "f1/en/0.wav").rename(speech / "f1/en/0")
+    soundfile.write(speech / "f1/en/1.wav", voice("m1/en/00")[:160], RATE)
+    shutil.copy(speech / "m2/en/0.wav", speech / "m2/en/2.wav")
+    (speech / "m2/en/1.wav").write_text("no audio")
+    (speech / "readme.txt").write_text("about")
+    (speech / "m2/.hidden").write_text("nobody's")
+
+
+@pytest.mark.parametrize("processes", [1, 2])
+def test_speech_that_is_left_out_is_named_and_trials_are_of_the_rest(tmp_path: Path, speech: Path, processes: int):
+    spoilt(speech)
+    building = build(speech, tmp_path / "out", seed=0, protocols=FEW, processes=processes, allow_missing=True)
+    list(building)
+    assert [each[:2] + each[3:] for each in left_out_of(tmp_path / "out")] == [
+        ("f1/en/0", "f1", "0"), ("m1/en/1.xyz", "m1", "1"), ("readme.txt", "", "0"),
+        ("f1/en/1.wav", "f1", "0"), ("m2/en/1.wav", "m2", "2"),
+    ]  # fmt: skip
+    reasons = [each[2] for each in left_out_of(tmp_path / "out")]
+    assert reasons[:4] == ["has no suffix", ".xyz is no suffix of audio", ".txt is no suffix of audio", "is 10 ms long"]
+    assert reasons[4].startswith("is not audio")
+    told = told_of_left_out(building.left_out, building.used)
+    assert "5 files are left out:" in told and "1 .xyz is no suffix of audio: m1/en/1.xyz" in told
+    assert told.splitlines()[-1] == "No file of 1 speaker: f1"
+    used = {"m1/en/0.wav", "m2/en/0.wav", "m2/en/2.wav"}
+    assert {row["source"] for row in manifest(tmp_path / "out")} == used
+    lines = (tmp_path / "out/trials/clean_clean.txt").read_text().splitlines()
+    assert {name.split("/", 2)[2] for line in lines for name in line.split()[1:]} == used
+    again = build(speech, tmp_path / "alone", seed=0, protocols=FEW)
+    with pytest.raises(EarmarkError, match=r"(?s)2 unusable.*--allow-missing leaves the unusable out"):
+        list(again)
+    assert not (tmp_path / "alone/left_out.csv").exists()
+
+
+def test_nothing_is_left_out_of_a_later_run_that_has_all(tmp_path: Path, speech: Path):
+    (speech / "m1/notes.txt").write_text("x")
+    list(build(speech, tmp_path / "out", seed=0, protocols=FEW[:1]))
+    assert left_out_of(tmp_path / "out") == [("m1/notes.txt", "m1", ".txt is no suffix of audio", "2")]
+    (speech / "m1/notes.txt").unlink()
+    list(build(speech, tmp_path / "out", seed=0, protocols=FEW[:1]))
+    assert not (tmp_path / "out/left_out.csv").exists()
+
+
+def test_speech_without_trials_is_said_with_what_is_left_out(tmp_path: Path, speech: Path):
+    for path in speech.rglob("1.wav"):
+        path.rename(path.with_suffix(".xyz"))
+    with pytest.raises(
+        EarmarkError, match=r"(?s)a speaker with two files.*3 \.xyz is no suffix of audio: f1/en/1\.xyz"
+    ):
+        build(speech, tmp_path / "out", seed=0)
+    for path in speech.rglob("1.xyz"):
+        path.rename(path.with_suffix(".wav")).write_text("no audio")
+    with pytest.raises(EarmarkError, match=r"(?s)a speaker with two files.*3 is not audio.*: f1/en/1\.wav"):
+        list(build(speech, tmp_path / "out", seed=0, allow_missing=True))
+
+
+def test_recordings_of_noise_that_are_left_out_are_named_too(tmp_path: Path, speech: Path):
+    (tmp_path / "noises").mkdir()
+    soundfile.write(tmp_path / "noises/hum.wav", rough_noise(), RATE)
+    (tmp_path / "noises/hiss.xyz").write_text("x")
+    building = build(speech, tmp_path / "out", seed=0, protocols=FEW[:1], noises=tmp_path / "noises")
+    assert [(one.given, one.speaker) for one in building.not_by_suffix] == [("noises/hiss.xyz", "")]
+
+
+def test_many_reasons_are_counted(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("earmark.speaker.case.simulate.clean_speech.REASONS", 2)
+    told = told_of_left_out([LeftOut(f"a/{n}", "a", f"is {n % 4} ms long") for n in range(40)], [])
+    assert told.splitlines() == [
+        "40 files are left out:",
+        "  10 is 0 ms long: a/0, a/4, a/8, a/12, a/16, …",
+        "  10 is 1 ms long: a/1, a/5, a/9, a/13, a/17, …",
+        "  20 for other reasons",
+        "No file of 1 speaker: a",
+    ]
+
+
+def test_the_command_warns_of_what_it_leaves_out(tmp_path: Path, speech: Path, capsys: pytest.CaptureFixture[str]):
+    spoilt(speech)
+    argv = ["carriers", str(speech), "--output-dir", str(tmp_path / "out"), "--protocols", "clean_clean"]
+    assert evaluate_speaker.main(argv) == 1
+    assert evaluate_speaker.main([*argv, "--allow-missing"]) == 0
+    said = capsys.readouterr()
+    assert "clean: 3 files are left out:" in said.err and "Audio is told by its suffix: .mp3, .wav" in said.err
+    assert "1 is 10 ms long: f1/en/1.wav" in said.err
+    assert "5 files and 1 speakers are left out, see left_out.csv." in said.out
+
+
+# --- workers --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="children are found in /proc")
+def test_workers_end_when_their_parent_is_killed(tmp_path: Path):
+    command = ["evaluate_speaker.py", "--quiet", "carriers", str(DEMO / "speakers.csv"), "--processes", "2"]
+    parent = subprocess.Popen([sys.executable, *command, "--output-dir", str(tmp_path / "out")], cwd=ROOT)
+
+    def children() -> list[Path]:
+        found = []
+        for status in Path("/proc").glob("[0-9]*/status"):
+            with contextlib.suppress(OSError):
+                if f"PPid:\t{parent.pid}\n" in status.read_text():
+                    found.append(status.parent)
+        return found
+
+    try:
+        wait_for(lambda: any((tmp_path / "out").rglob("*.wav")), 60)
+        workers = children()
+        assert len(workers) >= 2
+    finally:
+        parent.kill()
+        parent.wait()
+    wait_for(lambda: not any(ours(worker) for worker in workers), 20)
+
+
+def ours(process: Path) -> bool:
+    """Whether a process is still at work; one that has ended may be in the table for a while."""
+    try:
+        return "State:\tZ" not in (process / "status").read_text()
+    except OSError:
+        return False
