@@ -303,3 +303,26 @@ def test_an_utterance_of_two_speakers_is_a_fault(tmp_path):
     path = written(tmp_path, "1.wav ann", "2.wav ben", "1.wav ann", "1.wav cem", name="map")
     with pytest.raises(DataError, match=r"line 4: '1\.wav' has the speaker 'cem', and on line 1 'ann'"):
         read_speakers(path)
+
+
+def test_a_compressed_list_is_read_and_its_fault_has_its_line(tmp_path):
+    path = tmp_path / "trials.txt.gz"
+    path.write_bytes(gzip.compress("".join(f"{int(y)} {e} {t}\n" for e, t, y, _ in BOTH).encode()))
+    assert rows_of(read_trials(path)) == LABELLED
+    path.write_bytes(gzip.compress(b"1 a b\n0 a c\nno a d\n"))
+    with pytest.raises(DataError, match="line 3, column label: 'no' is not one of"):
+        read_trials(path)
+
+
+def test_a_cell_that_is_longer_than_any_is_named(tmp_path):
+    path = written(tmp_path, "enrol,test,score", "a,b,x", "a," + "c" * 200_000 + ",0.5", name="s.csv")
+    with pytest.raises(DataError, match="line 3: cannot be read as CSV: field larger than field limit") as caught:
+        read_trials(path)
+    assert "line 2, column score: 'x' is not a finite number" in str(caught.value)
+    assert len(str(caught.value)) < 1000
+
+
+def test_labels_of_which_one_is_wrong_are_still_labels(tmp_path):
+    lines = [f"{e} {t} {'target' if y else 'nontarget'}" for e, t, y, _ in BOTH]
+    with pytest.raises(DataError, match="line 4, column label: '2' is not one of 1, 0, target, nontarget"):
+        read_trials(written(tmp_path, *lines, "a b 2"))
