@@ -9,7 +9,7 @@ ROOT = Path(__file__).resolve().parents[1]
 LIBRARY = ROOT / "earmark"
 
 # What each part may import of ours, lowest first. `errors` is the vocabulary of failure and open to all but metrics.
-SHARED = {"errors", "metrics", "files", "audio", "report", "cli", "optional", "models", "embeddings"}
+SHARED = {"errors", "metrics", "files", "audio", "report", "cli", "optional", "workers", "models", "embeddings"}
 ALLOWED = {
     "errors": set(),
     "metrics": set(),
@@ -18,6 +18,7 @@ ALLOWED = {
     "report": {"errors", "metrics", "files", "cli"},
     "cli": {"errors"},
     "optional": {"errors"},
+    "workers": set(),
     "models": {"errors", "metrics", "files", "audio", "optional"},
     "embeddings": {"errors", "metrics", "files", "audio", "models"},
     # The domains do not know one another; only audio_text reads annotation, whose labels it needs.

@@ -2,9 +2,6 @@
 
 import io
 import multiprocessing
-import os
-import signal
-import threading
 import traceback
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
@@ -34,6 +31,7 @@ from earmark.probing.reading import read_data
 from earmark.probing.tasks import Task
 from earmark.report.provenance import file_name
 from earmark.report.tables import to_csv
+from earmark.workers import follow_parent
 
 
 @dataclass(frozen=True)
@@ -87,7 +85,7 @@ def in_processes(jobs: Sequence[Job], processes: int) -> Iterator[tuple[str, Tas
 
 def _pooled(jobs: Sequence[Job], processes: int) -> Iterator[tuple[Job, TaskOutcome | None]]:
     """Each job with its outcome as it is finished; None once a process has died."""
-    pool = ProcessPoolExecutor(processes, multiprocessing.get_context("spawn"), initializer=_follow_parent)
+    pool = ProcessPoolExecutor(processes, multiprocessing.get_context("spawn"), initializer=follow_parent)
     try:
         asked = {pool.submit(work_alone, job): job for job in jobs}
         for future in as_completed(asked):
@@ -101,18 +99,6 @@ def _pooled(jobs: Sequence[Job], processes: int) -> Iterator[tuple[Job, TaskOutc
         raise
     finally:
         pool.shutdown(cancel_futures=True)
-
-
-def _follow_parent() -> None:
-    """Leave Ctrl-C to the process that started this one, and end when it ends, however it ends."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    if (parent := multiprocessing.parent_process()) is not None:
-        threading.Thread(target=_end_with, args=[parent], daemon=True).start()
-
-
-def _end_with(parent: Any) -> None:
-    parent.join()
-    os._exit(cli.FAILED)
 
 
 @cache

@@ -9,9 +9,6 @@ import hashlib
 import io
 import json
 import multiprocessing
-import os
-import signal
-import threading
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -26,8 +23,7 @@ import scipy
 import soundfile
 import soxr
 
-from earmark.audio.decode import AudioError, read_audio
-from earmark.cli import FAILED
+from earmark.audio.decode import AudioError, audio_and_rate
 from earmark.errors import EarmarkError, shown_path
 from earmark.files.atomic import write_together
 from earmark.speaker.case import protocols as case
@@ -45,6 +41,7 @@ from earmark.speaker.case.simulate.clean_speech import (
 )
 from earmark.speaker.case.simulate.codecs import RATE, FloatArray, codecs, facts, pass_codec, pass_response, responses
 from earmark.speaker.case.simulate.noise_and_rooms import Recordings, add_noise, pass_room, recordings
+from earmark.workers import follow_parent
 
 SHORTEST = 0.1  # seconds: five frames, the least in which a level means anything
 SILENT = 1e-3  # peak: −60 dB
@@ -235,7 +232,7 @@ class Building:
             yield from map(self.spec.make, self.sources)
             return
         spawn = multiprocessing.get_context("spawn")
-        pool = ProcessPoolExecutor(self.processes, spawn, initializer=_follow_parent)
+        pool = ProcessPoolExecutor(self.processes, spawn, initializer=follow_parent)
         try:
             yield from pool.map(partial(BuildSpec.make, self.spec), self.sources)
         except BrokenProcessPool as error:
@@ -244,18 +241,6 @@ class Building:
             ) from error
         finally:
             pool.shutdown(cancel_futures=True)
-
-
-def _follow_parent() -> None:
-    """In a worker: finish the file in hand at Ctrl-C, which is the parent's, and end when it ends, however it ends."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    if (parent := multiprocessing.parent_process()) is not None:
-        threading.Thread(target=_end_with, args=[parent], daemon=True).start()
-
-
-def _end_with(parent: Any) -> None:
-    parent.join()
-    os._exit(FAILED)
 
 
 def drawn_pairs(
@@ -338,8 +323,7 @@ def audio_path(protocol: str, name: str) -> str:
 
 def _read_clean(path: Path) -> tuple[FloatArray, int]:
     """The clean speech at 16 kHz and the rate it had; AudioError where it is no use."""
-    waveform = read_audio(path, RATE)
-    rate = soundfile.info(path).samplerate
+    waveform, rate = audio_and_rate(path, RATE)
     reason = f"is {rate} Hz: the band above {rate // 2} Hz is lost already" if rate < RATE else _unusable(waveform)
     if reason:
         raise AudioError(f"{path.name}: {reason}")
