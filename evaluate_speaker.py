@@ -26,6 +26,7 @@ from typing import Any
 from earmark import cli
 from earmark.cli import Invocation
 from earmark.models.encoders.options import EncoderOptions
+from earmark.models.encoders.registry import encoder_specs
 from earmark.speaker.case.protocols import PUBLISHED, STRICT, categories, protocols, sets_of_recordings
 from earmark.speaker.options import (
     HUB,
@@ -270,7 +271,7 @@ def add_encoder(source: Any) -> None:
     source.add_argument(
         "--encoder",
         metavar="SPEC",
-        help="logmel, FILE.py[:Class], onnx:FILE, hf:ID, resemblyzer, speechbrain:ID, https://…; see README",
+        help=", ".join(encoder_specs()),
     )
     source.add_argument("--embeddings", metavar="FILE", help="made elsewhere: .npz, .npy with ids, .scp, .parquet")
 

@@ -24,6 +24,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from earmark import cli
+from earmark.models.encoders.registry import encoder_specs
 from earmark.probing.options import (
     BOTH,
     KNN,
@@ -91,7 +92,7 @@ def argument_parser() -> ArgumentParser:
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
     add_run(cli.subcommand(commands, "run", run, "probe an encoder; what happens without a command"))
     checks = cli.subcommand(commands, "check", check, "whether an encoder keeps what X-ARES asks, and more")
-    checks.add_argument("encoder", metavar="SPEC", help="FILE.py, hf:ID, onnx:FILE, logmel, …")
+    checks.add_argument("encoder", metavar="SPEC", help=", ".join(encoder_specs()))
     checks.add_argument("--longest", type=cli.positive_float, metavar="SECONDS", help="(10 minutes)")
     add_device(checks)
     listed = cli.subcommand(commands, "list", list_tasks, "the tasks, and whether their data are here")
@@ -106,9 +107,7 @@ def argument_parser() -> ArgumentParser:
 
 def add_run(parser: ArgumentParser) -> None:
     """Flags of `run`."""
-    parser.add_argument(
-        "--encoder", default="logmel", metavar="SPEC", help="logmel, FILE.py, onnx:FILE, hf:ID, … (logmel)"
-    )
+    parser.add_argument("--encoder", default="logmel", metavar="SPEC", help=f"{', '.join(encoder_specs())} (logmel)")
     parser.add_argument("--embeddings", metavar="FILE", help="made elsewhere: .npz, .npy with ids, .scp, .parquet")
     parser.add_argument("--tasks", nargs="+", metavar="TASK", default=[f"{DEMO}/{name}.toml" for name in DEMO_TASKS],
                         help="names, all, or FILE.toml (the three demo tasks)")  # fmt: skip
