@@ -561,6 +561,22 @@ def test_fewer_frames_than_declared_are_said_where_no_frame_is_needed(tmp_path, 
     assert "its hop of 2 ms implies about 5000; frame tasks will fail" in capsys.readouterr().err
 
 
+def test_times_of_frames_in_seconds_fail_frame_tasks_alone_and_the_check(tmp_path, capsys):
+    encoder = str(save(tmp_path / "mine", "mine.py", HEAR.replace("* 256 / 22.05", "* 256 / 22_050")))
+    event = json.dumps([{"onset": 0.0, "offset": 0.3, "label": "LABEL"}]).replace('"', '""')
+    frames = listed(
+        tmp_path, "events", 'metric = "segment_f1_macro"\nsegment_seconds = 0.2', kind="frame",
+        labels=lambda i, c: '"' + event.replace("LABEL", c) + '"',
+    )  # fmt: skip
+    told = "timestamps end at 3.97061 for a clip of 4.00 s: they look like seconds; HEAR asks for milliseconds"
+    for _ in range(2):
+        folder = run(tmp_path, frames, listed(tmp_path, "one"), code=1, encoder=encoder, quiet=False)
+        assert f"mine: {told}; frame tasks will fail" in capsys.readouterr().err
+        assert errors(folder) == {"events": f"mine: {told}."} and len(values(folder)) == 4
+    assert probe.main(["check", encoder, "--device", "cpu"]) == 1
+    assert told in " ".join(capsys.readouterr().out.split())
+
+
 @pytest.mark.parametrize("jobs", ["1", "2"])
 def test_an_encoder_that_exits_fails_its_tasks_and_is_named(tmp_path, jobs):
     leaving = changed("return self.frames(audio)", "raise SystemExit(0) if len(audio[0]) < 8000 else ValueError(1)")

@@ -184,8 +184,9 @@ def broken(promise: Callable[[Subject], Outcome], encoder: Encoder | GivenEmbedd
         return ""
     try:
         kept, seen = promise(Subject("", encoder, None, LONGEST))
-    except ValueError as error:
-        return str(error) if promise is hop and "hop" in str(error) else ""
+    except (ValueError, EarmarkError) as error:
+        told = str(error).removeprefix(f"{encoder.name}: ").removesuffix(".")
+        return told if promise is hop and ("hop" in told or "timestamps" in told) else ""
     except (Exception, SystemExit):  # whatever it does not bear, its tasks say
         return ""
     return seen if kept is False else ""

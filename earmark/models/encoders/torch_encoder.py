@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from earmark import optional
 from earmark.errors import EarmarkError, shown_cause
@@ -18,9 +19,12 @@ from earmark.models.encoders.base import Array, Encoder
 from earmark.models.encoders.output import PLAIN, View
 from earmark.models.torch_runtime import WEIGHTS, usable_device
 
+Times = NDArray[np.float64]
+
 # A model may lose or gain frames at the edges of a clip (two) or to windows and strides (a tenth); one whose frames
 # differ by more than that from what its hop implies declares a hop that is not its own.
 FRAMES_OF_HOP, FRAMES_AT_EDGES = 0.1, 2
+TIMED_SECONDS = 4.0  # of noise, whose timestamps tell the hop: enough for a few frames of models with long ones
 
 
 def toolkit(name: str, options: str) -> Any:
@@ -88,12 +92,12 @@ class NetworkEncoder(Encoder):
         ):
             return forward(waveforms)
 
-    def of_noise(self, forward: Callable[[Any], Any]) -> Any:
-        """What it gives for a second of noise. EarmarkError where it fails on it."""
+    def of_noise(self, forward: Callable[[Any], Any], seconds: float = 1.0) -> Any:
+        """What it gives for noise of some length. EarmarkError where it fails on it."""
         try:
-            return self.output(forward, [noise(1.0, self.sample_rate)])
+            return self.output(forward, [noise(seconds, self.sample_rate)])
         except Exception as error:  # whatever a user's model raises
-            raise EarmarkError(f"{self.name}: fails on a second of noise ({shown_cause(error)}).") from error
+            raise EarmarkError(f"{self.name}: fails on {seconds:g} s of noise ({shown_cause(error)}).") from error
 
 
 @dataclass
@@ -161,19 +165,86 @@ class HearEncoder(NetworkEncoder):
 
     @cached_property
     def hop_seconds(self) -> float | None:
-        """The median step between the timestamps of a second of noise; None for a single one."""
-        times = numbers(self.of_noise(self.timestamps)[1]).ravel()
-        return float(np.median(np.diff(times))) / 1000 if len(times) > 1 else None
+        """The median step between the timestamps of four seconds of noise; None for a single one.
+
+        EarmarkError where they are no times in milliseconds. The store asks for the hop before it looks up frames, so
+        a module whose times are wrong is refused even where no clip has to be heard.
+        """
+        output = self.of_noise(self.timestamps, TIMED_SECONDS)
+        try:
+            times = self._timed(output, 1, TIMED_SECONDS)[1]
+        except (ValueError, TypeError) as error:
+            raise EarmarkError(f"{self.name}: {error}.") from error
+        return step_of(times) / 1000 if len(times) > 1 else None
 
     def width(self, view: View = PLAIN) -> int | None:
         """Frames may have another dimension than scenes."""
         return self.frame_dimension if view.frames else super().width(view)
 
     def frames_prepared(self, prepared: Sequence[Array]) -> list[Array]:
-        """Timestamp embeddings of clips of as many samples together."""
-        return each_by_length(
-            prepared, len, lambda clips: list(framed(self.output(self.timestamps, clips)[0], len(clips)))
-        )
+        """Timestamp embeddings of clips of as many samples together. ValueError where their times do not fit them."""
+        return each_by_length(prepared, len, self._frames)
+
+    def _frames(self, clips: Sequence[Array]) -> list[Array]:
+        output = self.output(self.timestamps, clips)
+        return list(self._timed(output, len(clips), len(clips[0]) / self.sample_rate)[0])
+
+    def _timed(self, output: Any, n: int, seconds: float) -> tuple[Array, Times]:
+        """(n, T', D) frames and (T') ms of what the module gave for n clips of one length. ValueError as `wrong_times`.
+
+        Times may be given once for all clips of a batch.
+        """
+        if not isinstance(output, (tuple, list)) or len(output) != 2:
+            raise ValueError("get_timestamp_embeddings gave no pair of frames and timestamps")
+        frames = framed(output[0], n)
+        times = np.atleast_2d(in_double(output[1]))
+        if times.shape not in {(n, frames.shape[1]), (1, frames.shape[1])}:
+            raise ValueError(f"timestamps of shape {times.shape} for frames of shape {frames.shape}; (n, frames)")
+        for row in times:
+            if fault := wrong_times(row, seconds, self.sample_rate):
+                raise ValueError(fault)
+        return frames, times[0]
+
+
+def wrong_times(times: Times, seconds: float, rate: int) -> str:
+    """What is wrong with the timestamps of a clip's frames, in words; empty where they are milliseconds.
+
+    times: (T',). seconds: length of the clip. rate: Hz. A single time is not judged: it may stand for any frame.
+
+    >>> wrong_times(0.02 * np.arange(200), 4.0, 16_000)
+    'timestamps end at 3.98 for a clip of 4.00 s: they look like seconds; HEAR asks for milliseconds'
+    >>> wrong_times(20.0 * np.arange(200), 4.0, 16_000)
+    ''
+    """
+    if not np.isfinite(times).all():
+        return "timestamps are not finite; HEAR asks for milliseconds"
+    if len(times) < 2 or _fit(times, 1000 * seconds):
+        return ""
+    said = f"timestamps end at {times[-1]:.6g} for a clip of {seconds:.2f} s"
+    units = {"seconds": seconds, "samples": seconds * rate, "microseconds": 1e6 * seconds}
+    looks = next((f"look like {unit}" for unit, length in units.items() if _fit(times, length)), "")
+    if not looks and (np.diff(times) == 1).all():
+        looks = "look like numbers of frames"
+    if looks:
+        return f"{said}: they {looks}; HEAR asks for milliseconds"
+    return (
+        f"{said}, {len(times):,} of them with a hop of {step_of(times):.6g}; HEAR asks for times in milliseconds that "
+        "rise from the clip's beginning to its end"
+    )
+
+
+def _fit(times: Times, length: float) -> bool:
+    """Whether rising times are those of frames that a clip of a length, in their unit, is full of."""
+    if (np.diff(times) <= 0).any():
+        return False
+    implied, apart = length / step_of(times), length / len(times)
+    full = abs(len(times) - implied) <= FRAMES_OF_HOP * implied + FRAMES_AT_EDGES
+    return full and abs(float(times[-1]) - length) <= FRAMES_OF_HOP * length + FRAMES_AT_EDGES * apart
+
+
+def step_of(times: Times) -> float:
+    """The median step from time to time."""
+    return float(np.median(np.diff(times)))
 
 
 def layers_of(output: Any) -> Sequence[Any]:
@@ -183,6 +254,11 @@ def layers_of(output: Any) -> Sequence[Any]:
             raise ValueError("the model gave no layers")
         return output
     return [output]
+
+
+def in_double(output: Any) -> Times:
+    """What a model gave, in float64: a long clip's times in ms need more digits than float32 has."""
+    return np.asarray(output.detach().cpu().double().numpy() if hasattr(output, "detach") else output, dtype=np.float64)
 
 
 def numbers(output: Any) -> Array:

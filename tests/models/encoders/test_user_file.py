@@ -4,16 +4,20 @@ import os
 import re
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+import soundfile
 
-from earmark.errors import MissingError
+from earmark.embeddings.store import EmbeddingStore
+from earmark.errors import EarmarkError, MissingError
 from earmark.models.encoders import user_file
 from earmark.models.encoders.base import EmbeddingError
 from earmark.models.encoders.output import View
 from earmark.models.encoders.registry import load_encoder
+from earmark.models.encoders.torch_encoder import wrong_times
 from tests.conftest import ROOT
 from tests.models.encoders import sources
 from tests.models.encoders.sources import noises, save
@@ -210,6 +214,56 @@ def test_hear_frames_are_timestamp_embeddings_and_the_hop_is_between_timestamps(
     bands = torch.fft.rfft(torch.from_numpy(noises(1, 22_050)[0]).unfold(0, 512, 256)).abs()[:, :255]
     np.testing.assert_allclose(found, bands.reshape(-1, 5, 51).sum(-1).numpy(), rtol=1e-5)
     assert encoder.hop_seconds == pytest.approx(256 / 22_050)
+
+
+LOOK = "for a clip of 4.00 s: they look like"
+CLOCK = "* 256 / 22.05"
+
+
+@pytest.mark.parametrize(
+    ("clock", "fault"),
+    [
+        ("* 256 / 22_050", f"timestamps end at 3.97061 {LOOK} seconds; HEAR asks for milliseconds"),
+        ("* 256 / 22_050 + 0.012", f"{LOOK} seconds"),
+        ("", f"timestamps end at 342 {LOOK} numbers of frames"),
+        ("* 256", f"{LOOK} samples"),
+        ("* 256 / 22_050 * 1e6", f"{LOOK} microseconds"),
+        ("* 256 / 44.1", "343 of them with a hop of 5.80499; HEAR asks for times in milliseconds that rise"),
+        ("* 0", "343 of them with a hop of 0; HEAR asks"),
+        ("* 256 / 22.05 + 5000", "timestamps end at 8970.61"),
+        ("/ 0", "timestamps are not finite"),
+        ("[:, 1:] * 256 / 22.05", "timestamps of shape (1, 342) for frames of shape (1, 343, 5)"),
+    ],
+)
+def test_hear_timestamps_that_are_no_milliseconds_of_the_clip(tmp_path, clock, fault):
+    pytest.importorskip("torch", reason="the extra `torch` is not installed")
+    text = sources.HEAR.replace(CLOCK, clock)
+    encoder = load_encoder(str(save(tmp_path, "mine.py", text)), device="cpu")
+    with pytest.raises(EarmarkError, match=rf"^mine: .*{re.escape(fault)}"):
+        _ = encoder.hop_seconds
+    with pytest.raises(ValueError, match="timestamps"):
+        encoder.embed_view(noises(1, 22_050), View(frames=True))
+    assert encoder.embed(noises(1, 22_050)).shape == (1, 5)  # the scene's embedding needs no times
+
+
+@pytest.mark.parametrize(("hop", "first"), [(0.01, 0), (0.05, 0.025), (0.48, 0.48), (1.0, 0.5), (1.0, 1.0), (2.0, 0)])
+def test_milliseconds_from_either_end_of_frames_are_taken(hop, first):
+    times = 1000 * (first + hop * np.arange(round(4 / hop)))
+    assert wrong_times(times, 4.0, 16_000) == wrong_times(times[:1], 4.0, 16_000) == ""
+    assert "look like seconds" in wrong_times(times / 1000, 4.0, 16_000)
+
+
+def test_known_frames_are_not_taken_from_the_store_for_a_module_whose_times_are_wrong(tmp_path):
+    pytest.importorskip("torch", reason="the extra `torch` is not installed")
+    clip = tmp_path / "clip.wav"
+    soundfile.write(clip, noises(1, 22_050)[0], 22_050)
+    encoder, store = load_encoder(str(save(tmp_path, "mine.py", sources.HEAR)), device="cpu"), tmp_path / "store"
+    ((_, found),) = EmbeddingStore(store).embed(encoder, [clip], view=View(frames=True))
+    assert found.vector is not None
+    file = save(tmp_path, "mine.py", sources.HEAR.replace(CLOCK, "* 256 / 22_050"))
+    wrong = replace(load_encoder(str(file), device="cpu"), identity=encoder.identity)
+    with pytest.raises(EarmarkError, match="look like seconds"):
+        list(EmbeddingStore(store).embed(wrong, [clip], view=View(frames=True)))
 
 
 @pytest.mark.parametrize(
