@@ -6,6 +6,7 @@
            or to itself
 .parquet   a column of ids, and one column of lists or the columns of one name and a number (x0, x1, …)
 
+A clip has one vector. A matrix of several rows is refused, for nothing says whether they are frames to average.
 Files are not trusted: nothing in them is run. Pickles, commands in an .scp, and audio are refused.
 """
 
@@ -29,7 +30,16 @@ VECTORS = ("embeddings", "embedding", "vectors", "vector", "X", "x")
 SCP_LINE = re.compile(r"(?P<id>\S+)\s+(?P<ark>.*?)(:(?P<offset>\d+))?\s*")
 MOST_TEXT = 1 << 20  # characters of one vector in a text ark
 HASHED_ROWS = 4096
+ONE_VECTOR = "where a clip has one vector; of frames (frames, d), write the mean over frames, x.mean(axis=0), instead"
 Contents = tuple[list[str], Any]  # ids, and vectors of the same number
+
+
+class MatrixError(ValueError):
+    """Numbers of a clip that are no one vector."""
+
+    def __init__(self, shape: Sequence[int]) -> None:
+        self.shape = tuple(shape)
+        super().__init__(f"a matrix of shape {self.shape}, {ONE_VECTOR}")
 
 
 @dataclass(frozen=True)
@@ -76,6 +86,8 @@ def load(name: str, device: str = "auto", dtype: str = "float32") -> GivenEmbedd
     if not file.is_file():
         raise MissingError(f"{shown_path(file)}: no such file; embeddings:FILE takes {_among(READERS)}.")
     ids, vectors = READERS.get(file.suffix.lower(), _read_numpy)(file)
+    if vectors.ndim > 2 and len(vectors) == len(ids) and ids:
+        raise _no_vector(file, ids[0], MatrixError(vectors.shape[1:]))
     if vectors.ndim != 2 or len(vectors) != len(ids) or not _is_real(vectors.dtype):
         raise EarmarkError(
             f"{shown_path(file)}: {len(ids):,} ids and embeddings of shape {vectors.shape}, {vectors.dtype}; "
@@ -84,13 +96,17 @@ def load(name: str, device: str = "auto", dtype: str = "float32") -> GivenEmbedd
     rows = {key: row for row, key in enumerate(ids)}
     if len(rows) < len(ids):
         twice = next(key for row, key in enumerate(ids) if rows[key] != row)
-        raise EarmarkError(f"{shown_path(file)}: the id {twice!r} is there more than once.")
+        raise EarmarkError(f"{shown_path(file)}: the id {twice!r} is there more than once, {ONE_VECTOR}.")
     numbers = vectors if vectors.dtype == np.float32 else vectors.astype(np.float32)
     digest = _hash(ids, numbers)
     described = {"file": file.name, "sha256": digest, "embeddings": len(ids), "dimension": numbers.shape[1]}
     return GivenEmbeddings(
         file.stem, identity(f"embeddings-{file.stem}", sha256=digest), described, numbers.shape[1], rows, numbers
     )
+
+
+def _no_vector(file: Path, key: str, error: MatrixError) -> EarmarkError:
+    return EarmarkError(f"{shown_path(file)}: {key!r} has {error}.")
 
 
 def _is_real(dtype: Any) -> bool:
@@ -129,7 +145,12 @@ def _from_npz(file: Path, content: Any) -> Contents:
         vectors = next((name for name in VECTORS if name in content.files), None)
         if ids and vectors:
             return [str(key) for key in content[ids].ravel()], content[vectors]
-        arrays = {name: np.ravel(content[name]) for name in content.files}
+        arrays = {name: np.atleast_1d(content[name]) for name in content.files}
+    of_clips = all(_is_real(array.dtype) for array in arrays.values())  # else some are ids of another name
+    for key, array in arrays.items():
+        if of_clips and array.ndim > 1 and array.size > array.shape[-1]:
+            raise _no_vector(file, key, MatrixError(array.shape))
+    arrays = {key: array.ravel() for key, array in arrays.items()}  # a matrix of one row is a vector
     shapes = {array.shape for array in arrays.values()}
     if len(shapes) != 1:
         raise EarmarkError(
@@ -161,6 +182,8 @@ def _read_ark(file: Path) -> Contents:
                 found.append((key, _kaldi_vector(matio, ark)))
             if ark.read(MOST_TEXT).strip():  # a space where an id should begin also ends the loop
                 raise ValueError("an id is empty")
+        except MatrixError as error:
+            raise _no_vector(file, key, error) from error
         except (ValueError, OSError) as error:
             after = f" after the id {found[-1][0]!r}" if found else ""
             raise EarmarkError(f"{shown_path(file)}: is no ark of vectors{after} ({error}).") from error
@@ -183,6 +206,8 @@ def _read_scp(file: Path) -> Contents:
                 try:
                     file_of_vectors.seek(offset)
                     found[row] = key, _kaldi_vector(matio, file_of_vectors)
+                except MatrixError as error:
+                    faults.append(Fault(row + 1, "", f"{key!r} has {error}"))
                 except (ValueError, OSError) as error:
                     faults.append(Fault(row + 1, "", f"{shown_path(path)} has no vector at {offset} ({error})"))
     if faults:
@@ -226,6 +251,8 @@ def _kaldi_vector(matio: Any, ark: BinaryIO) -> Array:
     ark.seek(start)
     if kind[:2] != b"\0B":
         text = ark.readline(MOST_TEXT).decode("ascii", "replace").strip()
+        if text == "[":
+            text = _text_row(ark)
         if not (text.startswith("[") and text.endswith("]")):
             raise ValueError("neither a binary vector nor one line `[ … ]`")
         return np.array(text[1:-1].split(), dtype=np.float32)
@@ -236,10 +263,25 @@ def _kaldi_vector(matio: Any, ark: BinaryIO) -> Array:
     if vector.ndim == 2 and len(vector) == 1:
         vector = vector[0]
     if vector.ndim != 1:
-        raise ValueError(f"a matrix of shape {vector.shape}, where one vector for each id is expected")
+        raise MatrixError(vector.shape)
     if kind != b"\0BC" and ark.tell() - start != size:  # sizes of compressed matrices are checked on their way
         raise ValueError("damaged: the file ends within a vector")
     return vector
+
+
+def _text_row(ark: BinaryIO) -> str:
+    """The one row of a text matrix as a vector's text. MatrixError where it has more."""
+    rows: list[str] = []
+    while line := ark.readline(MOST_TEXT).decode("ascii", "replace"):
+        row, end, _ = line.partition("]")
+        rows += [row] if row.strip() else []
+        if end:
+            break
+    else:
+        raise ValueError("damaged: the file ends within a matrix")
+    if len(rows) != 1:
+        raise MatrixError((len(rows), len(rows[0].split()) if rows else 0))
+    return f"[ {rows[0].strip()} ]"
 
 
 def _stacked(file: Path, found: list[tuple[str, Array]]) -> Contents:
@@ -276,12 +318,20 @@ def _from_table(arrow: Any, file: Path, table: Any) -> Contents:
     lists = [n for n in names if any(fits(table[n].type) for fits in list_types)]
     chosen = [n for n in VECTORS if n in lists] or lists
     if chosen and (len(chosen) == 1 or chosen[0] in VECTORS):
+        if any(fits(table[chosen[0]].type.value_type) for fits in list_types):
+            _refuse_nested(file, table, ids, chosen[0])
         vectors = _from_lists(file, chosen[0], table[chosen[0]])
     else:
         numeric = [n for n in names if arrow.types.is_floating(table[n].type) or arrow.types.is_integer(table[n].type)]
         columns = _numbered(file, [n for n in numeric if n != ids], lists)
         vectors = np.stack([table[n].to_numpy() for n in columns], axis=1)
     return [str(key) for key in table[ids].to_pylist()], vectors
+
+
+def _refuse_nested(file: Path, table: Any, ids: str, name: str) -> None:
+    for key, rows in zip(table[ids], table[name], strict=True):
+        if found := rows.as_py():
+            raise _no_vector(file, str(key.as_py()), MatrixError((len(found), len(found[0] or ()))))
 
 
 def _from_lists(file: Path, name: str, column: Any) -> Array:

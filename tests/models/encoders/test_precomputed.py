@@ -65,12 +65,35 @@ def test_the_identity_is_that_of_the_content(tmp_path):
         ({"ids": np.array([*IDS[:2], IDS[0]]), "embeddings": VECTORS}, r"'anna/1.wav' is there more than once"),
         ({"ids": np.array(IDS, dtype=object), "embeddings": VECTORS}, "ids have to be an array of strings"),
         ({"a": np.ones(3), "b": np.ones(4)}, "has neither the arrays"),
+        ({"names": np.array(IDS), "features": VECTORS}, "has neither the arrays"),
     ],
 )
 def test_a_file_of_another_kind_is_told_why(tmp_path, arrays, message):
     np.savez(tmp_path / "x.npz", **arrays)
     with pytest.raises(EarmarkError, match=message):
         load_encoder(f"embeddings:{tmp_path}/x.npz")
+
+
+OF_FRAMES = r"a matrix of shape \(3, 4\), where a clip has one vector; of frames .* write the mean over frames"
+
+
+@pytest.mark.parametrize(
+    ("arrays", "clip"),
+    [
+        ({"a": VECTORS, "b": VECTORS + 1}, "a"),
+        ({"a": VECTORS[:1], "b": VECTORS}, "b"),
+        ({"ids": np.array(IDS), "embeddings": np.stack([VECTORS, VECTORS])[[0, 1, 0]]}, IDS[0]),
+    ],
+)
+def test_frames_of_a_clip_are_never_one_long_vector(tmp_path, arrays, clip):
+    np.savez(tmp_path / "x.npz", **arrays)
+    with pytest.raises(EarmarkError, match=rf"x\.npz: '{clip}' has {OF_FRAMES}"):
+        load_encoder(f"embeddings:{tmp_path}/x.npz")
+
+
+def test_a_matrix_of_one_row_for_each_clip_is_a_vector(tmp_path):
+    np.savez(tmp_path / "x.npz", a=VECTORS[:1], b=VECTORS[1])
+    assert vectors_of(load_encoder(f"embeddings:{tmp_path}/x.npz")) == {"a": [0, 1, 2, 3], "b": [4, 5, 6, 7]}
 
 
 def test_what_is_not_there_or_damaged(tmp_path):
@@ -125,7 +148,21 @@ def test_matrices_of_one_row_are_vectors_and_others_are_not(tmp_path):
     file = arks(tmp_path, {"a": VECTORS[:1], "b": VECTORS[1:2]})
     assert vectors_of(load_encoder(f"embeddings:{file}")) == {"a": [0, 1, 2, 3], "b": [4, 5, 6, 7]}
     file = arks(tmp_path, {"a": VECTORS[:1], "b": VECTORS})
-    with pytest.raises(EarmarkError, match=r"after the id 'a' \(a matrix of shape \(3, 4\), where one vector"):
+    with pytest.raises(EarmarkError, match=rf"x\.ark: 'b' has {OF_FRAMES}"):
+        load_encoder(f"embeddings:{file}")
+    with pytest.raises(DataError, match=rf"line 2: 'b' has {OF_FRAMES}"):
+        load_encoder(f"embeddings:{file.with_suffix('.scp')}")
+
+
+def test_text_matrices_of_one_row_are_vectors_and_others_are_not(tmp_path):
+    file = tmp_path / "x.ark"
+    file.write_text("a  [\n  0 1 2.5 3 ]\nb  [ 4 5 6 7 ]\n")
+    assert vectors_of(load_encoder(f"embeddings:{file}")) == {"a": [0, 1, 2.5, 3], "b": [4, 5, 6, 7]}
+    file.write_text("a  [\n  0 1 2.5 3 ]\nb  [\n 0 0 0 0\n 0 0 0 0\n 4 5 6 7 ]\n")
+    with pytest.raises(EarmarkError, match=rf"x\.ark: 'b' has {OF_FRAMES}"):
+        load_encoder(f"embeddings:{file}")
+    file.write_text("a  [\n  0 1 2.5 3\n")
+    with pytest.raises(EarmarkError, match="the file ends within a matrix"):
         load_encoder(f"embeddings:{file}")
 
 
@@ -265,6 +302,8 @@ def test_fixed_lists_in_several_chunks(tmp_path):
         ({"id": [*IDS[:2], IDS[0]], "embedding": list(VECTORS)}, "'anna/1.wav' is there more than once"),
         ({"id": IDS, "embedding": [[1.0], [1.0, 2.0], [1.0]]}, "column embedding are not all of one length"),
         ({"id": IDS, "embedding": [[1.0], None, [1.0]]}, "not all of one length"),
+        ({"id": IDS, "embedding": [VECTORS.tolist()] * 3}, rf"x\.parquet: 'anna/1\.wav' has {OF_FRAMES}"),
+        ({"id": IDS, "embedding": [[], VECTORS.tolist(), []]}, rf"x\.parquet: 'anna/2\.wav' has {OF_FRAMES}"),
         ({"id": IDS, "embedding": [["a"], ["b"], ["c"]]}, r"embeddings of shape \(3, 1\), object"),
         ({"id": IDS, "a": list(VECTORS), "b": list(VECTORS)}, r"it has several \(a, b\)"),
         ({"id": IDS, "a1": [1, 2, 3], "b1": [1, 2, 3]}, r"it has several \(a, b\)"),
