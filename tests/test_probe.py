@@ -5,6 +5,7 @@ import io
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 import tarfile
@@ -455,6 +456,21 @@ def test_embeddings_made_elsewhere_are_scored_by_the_path_of_the_clip(tmp_path):
     np.savez(tmp_path / "mine.npz", ids=np.array(ids[1:]), embeddings=vectors[1:].astype(np.float32))
     run(tmp_path, task, code=1, flags=["--embeddings", str(tmp_path / "mine.npz")])
     assert "one/0-0-low.wav: is not among the 32 ids of mine" in errors(folder)["one"]
+
+
+def test_embeddings_made_elsewhere_need_no_audio_beside_them(tmp_path):
+    task, root = listed(tmp_path / "data", "one"), tmp_path / "data"
+    ids = [line.split(",")[0] for line in (root / "one.csv").read_text().splitlines()[1:]]
+    shutil.rmtree(root / "one")
+    vectors = np.random.default_rng(0).normal(size=(len(ids), 4)).astype(np.float32)
+    np.savez(tmp_path / "mine.npz", ids=np.array(ids), embeddings=vectors)
+    np.savez(tmp_path / "few.npz", ids=np.array(ids[1:]), embeddings=vectors[1:])
+    flags = ["--track", "knn", "--embeddings"]
+    assert len(values(run(tmp_path, task, flags=[*flags, str(tmp_path / "mine.npz")]))) == 2
+    folder = run(tmp_path, task, code=1, out="few", flags=[*flags, str(tmp_path / "few.npz")])
+    assert "one/0-0-low.wav: is not among the 32 ids of few" in errors(folder)["one"]
+    folder = run(tmp_path, task, code=1, out="heard", flags=["--track", "knn"])
+    assert "'one/0-0-low.wav' is not there" in errors(folder)["one"]
 
 
 def test_layers_of_a_checkpoint(tmp_path, capsys):

@@ -142,7 +142,7 @@ def work(job: Job, encoder: Encoder | GivenEmbeddings) -> TaskOutcome:
         watch=lambda made, n: job.invocation.progress(made, total=n, what=task.name, unit="clip"),
     )
     try:
-        data = read_data(job.located)
+        data = read_data(job.located, heard=not isinstance(encoder, GivenEmbeddings))
         found = probe(task, data, embedder, head_device(job.settings), data_root=job.located.data_root, done=known.done)
         outcome = found.outcome.model_copy(update={"key": job.key})
         return keep(job.folder, task.name, outcome, _files(task.name, found), known)

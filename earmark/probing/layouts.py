@@ -3,7 +3,7 @@
 X-ARES:    <data-root>/<task>/<split>*.tar, or folds: plain tar files of pairs <key>.<audio suffix> and <key>.json;
            clips stay in the tar and are read where they lie.
 manifest:  <data-root>/<task>/manifest.csv, or the file that a user's task names, with columns
-             path   of the clip, relative to the manifest
+             path   of the clip, relative to the manifest; with --embeddings no clip has to be there
              label  clip: a class; multilabel: classes split by | or ;  regression: numbers split by |
                     frame: JSON [{"onset", "offset", "label"}, …] in seconds, or the path of a file of it
                     retrieval: captions split by |  asr: the transcript

@@ -35,18 +35,19 @@ class _Clips:
     lines: list[int] = field(default_factory=list)
 
 
-def read_data(located: Located) -> TaskData:
+def read_data(located: Located, *, heard: bool = True) -> TaskData:
     """A task's clips, labels, splits or folds, and groups; only headers and JSON are read, audio is not opened.
 
     The order is that of the files' names and of what is in them. Where the published recipe trains on the test
     files, every clip is there twice, once for either.
+    heard: whether the clips of a manifest have to be there; embeddings made elsewhere need no audio.
     MissingError where data are missing, with the command that fetches them. DataError (manifest) or EarmarkError (tar
     files) with everything wrong: wrong labels, clips without a partner or not there, classes that training does not
     have, tars that are cut short.
     """
     located.require()
     kind = type_of(located.task)
-    found = _of_tars(located) if located.manifest is None else _of_manifest(located, kind, located.manifest)
+    found = _of_tars(located) if located.manifest is None else _of_manifest(located, kind, located.manifest, heard)
     _require_parts(located, found)
     labels, classes, wrong = kind.encode(found.raw, found.parts, folds=found.folds)
     if wrong and located.manifest is not None:
@@ -153,7 +154,7 @@ REMEDY = (
 )
 
 
-def _of_manifest(located: Located, kind: TaskType, manifest: Path) -> _Clips:
+def _of_manifest(located: Located, kind: TaskType, manifest: Path, heard: bool) -> _Clips:
     table = located.table
     faults = [*table.faults]
     parts = [name for name in ("split", "fold") if name in table.columns]
@@ -165,10 +166,15 @@ def _of_manifest(located: Located, kind: TaskType, manifest: Path) -> _Clips:
     seen: dict[str, int] = {}
     if not any(fault.line == 1 for fault in faults):
         for line, row in table.records():
+            faults += _absent(manifest.parent, row["path"], line) if heard else ()
             faults += _take(kind, manifest.parent, row, line, found, seen)
     if faults:
         raise DataError({shown_path(manifest): faults}, REMEDY)
     return found
+
+
+def _absent(folder: Path, given: str, line: int) -> list[Fault]:
+    return [Fault(line, "path", f"{given!r} is not there")] if given and not (folder / given).is_file() else []
 
 
 def _take(
@@ -178,8 +184,8 @@ def _take(
     column = "fold" if found.folds else "split"
     given, part = row["path"], row[column]
     clip = folder / given
-    if not given or not clip.is_file():
-        yield Fault(line, "path", f"{given!r} is not there" if given else "is empty")
+    if not given:
+        yield Fault(line, "path", "is empty")
     elif (first := seen.setdefault(os.path.normpath(given), line)) != line:
         yield Fault(line, "path", f"{given!r} is there already, in line {first}")
     if not part or not (found.folds or part in SPLITS):
