@@ -46,10 +46,10 @@ class TaskScore(Strict):
     shots: int | None = None
     chosen: str = ""
 
-    # Of scores.csv, where the estimate is three columns.
+    # Of scores.csv, where the estimate is three columns; no durations, so that its bytes are those of any run.
     COLUMNS: ClassVar[tuple[str, ...]] = (
         "task", "formal_name", "domain", "track", "protocol", "metric", "score", "low", "high", "n_test", "counts",
-        "weight", "folds", "n_heads", "seconds", "layer", "shots", "chosen",
+        "weight", "folds", "n_heads", "layer", "shots", "chosen",
     )  # fmt: skip
 
     @property
