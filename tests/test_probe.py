@@ -431,6 +431,20 @@ def test_sources_that_span_folds_are_warned_of_and_strict_is_by_source(tmp_path)
     assert summary(folder)["shared_sources"] == [{**expected, "strict": "folds dealt anew, every source in one"}]
 
 
+def test_classes_that_differ_only_in_case_or_blanks_are_listed_and_kept_apart(tmp_path, capsys):
+    spelt = {"low": ["Sea waves", "sea  waves"], "mid": ["mid"] * 2, "high": ["high"] * 2}
+    alike, apart = listed(tmp_path, "alike", labels=lambda i, c: spelt[c][i % 2]), listed(tmp_path, "apart")
+    for _ in range(2):  # of a finished task too
+        folder = run(tmp_path, alike, apart, flags=["--track", "knn"], quiet=False)
+        told = "alike: classes that differ only in case or blanks are kept apart: 'Sea waves' and 'sea  waves'."
+        printed = capsys.readouterr()
+        assert (
+            told in printed.err and f"**Classes alike.** {told}" in printed.out and "apart: classes" not in printed.err
+        )
+    assert summary(folder)["alike_classes"] == [{"task": "alike", "classes": [["Sea waves", "sea  waves"]]}]
+    assert len(pd.read_csv(folder / "per_class/alike.csv")["class"].unique()) == 4
+
+
 # --- encoders -----------------------------------------------------------------------------------------------
 
 

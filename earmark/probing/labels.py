@@ -7,6 +7,7 @@ of all clips into what probes are trained on, with the classes that training kno
 
 import json
 import math
+import unicodedata
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple
 
@@ -189,10 +190,35 @@ def training_classes(
         taught = {name for found, part in zip(names, parts, strict=True) if part == "train" for name in found}
     places = {name: code for code, name in enumerate(in_order(taught))}
     where = "in other folds" if folds else "among the training labels"
-    wrong = [
-        Wrong(i, f"{name!r} is not {where}") for i, found in enumerate(names) for name in found if name not in places
-    ]
+    known = {spelling(name): name for name in places}
+
+    def problem(name: str) -> str:
+        other = known.get(spelling(name))
+        return f"{name!r} is not {where}" + (f"; {other!r} is" if other is not None else "")
+
+    wrong = [Wrong(i, problem(name)) for i, found in enumerate(names) for name in found if name not in places]
     return places, wrong
+
+
+def spelling(name: str) -> str:
+    """What names share that differ only in case, blanks or the form of Unicode.
+
+    >>> spelling("Sea  Waves ") == spelling("sea waves"), spelling("10") == spelling("1.0")
+    (True, False)
+    """
+    return unicodedata.normalize("NFC", "".join(name.split()).casefold())
+
+
+def alike(classes: Sequence[str]) -> list[list[str]]:
+    """Classes that differ only in case or blanks, each with all that it is like.
+
+    >>> alike(["Dog", "cat", "dog", "dog "])
+    [['Dog', 'dog', 'dog ']]
+    """
+    found: dict[str, list[str]] = {}
+    for name in classes:
+        found.setdefault(spelling(name), []).append(name)
+    return [names for names in found.values() if len(names) > 1]
 
 
 def in_order(names: Iterable[str]) -> list[str]:

@@ -18,7 +18,7 @@ from earmark.report.schema import Strict
 
 class TaskOutcome(Strict):
     """A task's scores and failures. key: a digest of all that they depend on. left_out: {what: how many}. predictions:
-    the names of the files of them.
+    the names of the files of them. alike_classes: that differ only in case or blanks.
     """
 
     key: str = ""
@@ -29,6 +29,7 @@ class TaskOutcome(Strict):
     left_out: dict[str, int] = Field(default_factory=dict)
     predictions: list[str] = Field(default_factory=list)
     shared_sources: SharedSources | None = None
+    alike_classes: list[list[str]] = Field(default_factory=list)
 
     @classmethod
     def failure(cls, error: Exception | str) -> Self:

@@ -15,7 +15,7 @@ from earmark.probing.heads.knn import CHOICES_OF_K
 from earmark.probing.layouts import Located
 from earmark.probing.options import LINEAR, STRICT, ProbeSettings, RunOptions
 from earmark.probing.outcome import TaskOutcome
-from earmark.probing.schema import Confusion, ProbeSummary, SkippedTask, TaskScore
+from earmark.probing.schema import AlikeClasses, Confusion, ProbeSummary, SkippedTask, TaskScore
 from earmark.probing.tasks import Task
 from earmark.probing.tracks import RATES
 from earmark.report.plots import line_chart
@@ -60,6 +60,7 @@ def write_results(folder: Path, run: Finished, invocation: Invocation) -> str:
         has_layers=any(row.layer is not None for row in summary.scores),
         has_chart=bool(lines),
         shared=[one.sentence(names[one.task]) for one in summary.shared_sources],
+        alike=[one.sentence(names[one.task]) for one in summary.alike_classes],
         trained_on_test=[task.formal_name for task in run.tasks.values() if task.trains_on_test],
         rates=", ".join(f"{rate:g}" for rate in RATES),
         ks=", ".join(map(str, CHOICES_OF_K)),
@@ -123,4 +124,9 @@ def summarise(run: Finished, invocation: Invocation) -> ProbeSummary:
         failed=[one for name, of in run.outcomes.items() for one in of.failures(name, invocation.script.name)],
         skipped=list(run.skipped),
         shared_sources=[outcome.shared_sources for outcome in outcomes if outcome.shared_sources],
+        alike_classes=[
+            AlikeClasses(task=name, classes=outcome.alike_classes)
+            for name, outcome in run.outcomes.items()
+            if outcome.alike_classes
+        ],
     )

@@ -28,7 +28,7 @@ from earmark.probing.options import KNN, ProbeSettings, RunOptions
 from earmark.probing.outcome import TaskOutcome, known_outcome
 from earmark.probing.probe import VERSION
 from earmark.probing.report import Finished, write_results
-from earmark.probing.schema import ProbeSummary, SkippedTask
+from earmark.probing.schema import AlikeClasses, ProbeSummary, SkippedTask
 from earmark.probing.task_files import chosen_or_broken
 from earmark.probing.task_types import type_of
 from earmark.probing.tasks import Task
@@ -62,8 +62,10 @@ def run_probes(options: RunOptions, invocation: Invocation) -> int:
 
 
 def exit_code(outcomes: Mapping[str, TaskOutcome], invocation: Invocation) -> int:
-    """Warn of sources on both sides and of what failed; how the run went."""
-    for outcome in outcomes.values():
+    """Warn of sources on both sides, of classes alike and of what failed; how the run went."""
+    for name, outcome in outcomes.items():
+        if outcome.alike_classes:
+            invocation.warn(AlikeClasses(task=name, classes=outcome.alike_classes).sentence(name))
         if outcome.shared_sources:
             invocation.warn(outcome.shared_sources.sentence(outcome.shared_sources.task))
     for name, outcome in outcomes.items():

@@ -9,6 +9,7 @@ from pydantic import AliasChoices, Field
 from earmark.metrics.estimate import Estimate
 from earmark.report.schema import Common, Strict
 
+SHOWN = 20  # groups of classes in a line; the rest are counted
 ClassRow = dict[str, str | int | float | None]  # "class" and its figures; which these are depends on the task's type
 
 
@@ -144,6 +145,22 @@ class SharedSources(Strict):
         )
 
 
+class AlikeClasses(Strict):
+    """Classes of a task that differ only in case or blanks, each with all that it is like; they are kept apart."""
+
+    task: str
+    classes: list[list[str]]
+
+    def sentence(self, name: str) -> str:
+        """A line about it; name: what to call the task."""
+        groups = [" and ".join(map(repr, names)) for names in self.classes]
+        more = f"; and {len(groups) - SHOWN:,} more" if len(groups) > SHOWN else ""
+        return (
+            f"{name}: classes that differ only in case or blanks are kept apart: {'; '.join(groups[:SHOWN])}{more}. "
+            "Where they are one class, write them alike in the labels."
+        )
+
+
 class ProbeAverage(Strict):
     """Means over tasks whose metric is a score. scope: public, or all, with private tasks and your own."""
 
@@ -167,6 +184,7 @@ class ProbeSummary(Common):
     failed: list[FailedTask]
     skipped: list[SkippedTask]
     shared_sources: list[SharedSources] = Field(default_factory=list)
+    alike_classes: list[AlikeClasses] = Field(default_factory=list)
 
     @property
     def signatures(self) -> Sequence[str]:

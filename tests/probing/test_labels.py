@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from earmark.metrics.sound_events import events_to_frames
-from earmark.probing.labels import READERS, label_of_json
+from earmark.probing.labels import READERS, alike, label_of_json, training_classes
 from earmark.probing.task_types import type_of
 from earmark.probing.tasks import Task
 from earmark.probing.xares import tasks
@@ -163,3 +163,12 @@ def test_the_order_of_clips_does_not_change_a_clips_class(names, random):
     shuffled = names.copy()
     random.shuffle(shuffled)
     assert arrays(task, shuffled, ["train"] * len(names))[1] == classes
+
+
+def test_a_label_that_differs_from_a_class_only_in_case_or_blanks_is_told_which():
+    _, wrong = training_classes([["Dog"], ["cat"], ["dog "], ["owl"]], ["train", "train", "test", "test"], folds=False)
+    assert wrong == [
+        (2, "'dog ' is not among the training labels; 'Dog' is"),
+        (3, "'owl' is not among the training labels"),
+    ]
+    assert alike(["a b", "ab", "A  B", "b", "e\u0301", "\u00e9"]) == [["a b", "ab", "A  B"], ["e\u0301", "\u00e9"]]
