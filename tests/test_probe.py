@@ -24,6 +24,7 @@ import probe
 from earmark.cli import Invocation
 from earmark.models.encoders.options import EncoderOptions
 from earmark.models.encoders.registry import load_encoder
+from earmark.probing import probe as probe_of_a_task
 from earmark.probing import run as probe_run
 from earmark.probing import task_types
 from earmark.probing.jobs import Job
@@ -211,12 +212,27 @@ def test_all_files_are_written_and_none_holds_a_path_of_this_machine(everything)
     report = files["report.md"].read_text()
     for phrase in (
         "ESC-50",
-        "Published encoders, knn, xares_full",
-        "these",
+        "- ESC-50: 3 of 50 classes, 30 test clips, where the published are about 2,000 or more",
+        "- ASV2015: 9 test clips",
         "**strict**",
         "probe|track:knn|protocol:strict|metric",
     ):
         assert phrase in report
+
+
+def test_data_that_are_not_the_published_ones_stand_beside_no_published_encoder(everything):
+    assert "Published encoders," not in (everything / "report.md").read_text()
+    assert [one["task"] for one in summary(everything)["not_compared"]] == [
+        "esc50", "fsd50k", "desed", "clotho", "asvspoof2015",
+    ]  # fmt: skip
+
+
+def test_published_data_stand_beside_published_encoders(tmp_path, monkeypatch):
+    monkeypatch.setattr(probe_of_a_task, "unlike_published", lambda *_, **__: "")
+    tars(tmp_path / "data", "asvspoof2015", ["asvspoof_train", "asvspoof_valid", "asvspoof_eval"],
+         said=lambda name: {"binary_spoof": "human" if name == "low" else "spoof"})  # fmt: skip
+    report = (run(tmp_path, "asvspoof2015", flags=["--track", "knn"]) / "report.md").read_text()
+    assert "Published encoders, knn, xares_full" in report and "Not compared" not in report
 
 
 def test_the_published_protocol_says_that_it_chose_nothing(everything):

@@ -1,6 +1,6 @@
 """Finished scores as a report shows them: beside the published encoders, averaged, and layer by layer."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -101,9 +101,15 @@ def _main_scores(scores: Sequence[TaskScore], task: Task, track: str) -> dict[st
     }
 
 
-def comparisons(scores: Sequence[TaskScore], tasks: Mapping[str, Task]) -> list[Comparison]:
-    """A table for each track and source that has any of the tasks."""
+def comparisons(
+    scores: Sequence[TaskScore], tasks: Mapping[str, Task], unlike: Collection[str] = ()
+) -> list[Comparison]:
+    """A table for each track and source that has any of the tasks.
+
+    unlike: tasks whose data are not the published ones. A score on other clips or classes has no place beside them.
+    """
     found = []
+    tasks = {name: task for name, task in tasks.items() if name not in unlike}
     for track in dict.fromkeys(row.track for row in scores):
         asked = {row.task for row in scores if row.track == track}
         for source in SOURCES:

@@ -18,7 +18,8 @@ from earmark.report.schema import Strict
 
 class TaskOutcome(Strict):
     """A task's scores and failures. key: a digest of all that they depend on. left_out: {what: how many}. predictions:
-    the names of the files of them. alike_classes: that differ only in case or blanks.
+    the names of the files of them. alike_classes: that differ only in case or blanks. unlike_published: how its data
+    differ from those that published scores are of.
     """
 
     key: str = ""
@@ -30,6 +31,7 @@ class TaskOutcome(Strict):
     predictions: list[str] = Field(default_factory=list)
     shared_sources: SharedSources | None = None
     alike_classes: list[list[str]] = Field(default_factory=list)
+    unlike_published: str = ""
 
     @classmethod
     def failure(cls, error: Exception | str) -> Self:

@@ -26,8 +26,9 @@ from earmark.probing.splits import drawn_folds, published_folds, require_trainin
 from earmark.probing.task_types import TaskType, type_of
 from earmark.probing.tasks import Task
 from earmark.probing.tracks import DRAWS, TrackInput, TrackResult, few_shots, nearest_neighbours
+from earmark.probing.xares import unlike_published
 
-VERSION = 7  # raise it whenever a score of the same embeddings changes, or what is kept of it
+VERSION = 8  # raise it whenever a score of the same embeddings changes, or what is kept of it
 
 
 @dataclass
@@ -62,6 +63,8 @@ def probe(
     if not kept.all():
         outcome.left_out[f"clips of {task.name} without an embedding"] = int((~kept).sum())
         data = without_clips(task, data, ~kept)
+    folds = data.fold is not None
+    outcome.unlike_published = unlike_published(task, data.classes, data.parts.tolist(), folds=folds)
     divided = _divided(task, data, settings, outcome)
     wanted = settings.layers if view.layers else None
     hop = embedder.hop_seconds if kind.frames else None  # wrong times of frames are no fault of a clip's embedding

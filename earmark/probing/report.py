@@ -15,7 +15,7 @@ from earmark.probing.heads.knn import CHOICES_OF_K
 from earmark.probing.layouts import Located
 from earmark.probing.options import LINEAR, STRICT, ProbeSettings, RunOptions
 from earmark.probing.outcome import TaskOutcome
-from earmark.probing.schema import AlikeClasses, Confusion, ProbeSummary, SkippedTask, TaskScore
+from earmark.probing.schema import AlikeClasses, Confusion, NotCompared, ProbeSummary, SkippedTask, TaskScore
 from earmark.probing.tasks import Task
 from earmark.probing.tracks import RATES
 from earmark.report.plots import line_chart
@@ -51,7 +51,8 @@ def write_results(folder: Path, run: Finished, invocation: Invocation) -> str:
     report, tables = render(
         "probe.md.j2",
         s=summary,
-        comparisons=comparisons(summary.scores, run.tasks),
+        comparisons=comparisons(summary.scores, run.tasks, {one.task for one in summary.not_compared}),
+        not_compared=[f"{names[one.task]}: {one.reason}" for one in summary.not_compared],
         confusions=[
             {"task": names[name], "table": one}
             for name, outcome in run.outcomes.items()
@@ -128,5 +129,10 @@ def summarise(run: Finished, invocation: Invocation) -> ProbeSummary:
             AlikeClasses(task=name, classes=outcome.alike_classes)
             for name, outcome in run.outcomes.items()
             if outcome.alike_classes
+        ],
+        not_compared=[
+            NotCompared(task=name, reason=outcome.unlike_published)
+            for name, outcome in run.outcomes.items()
+            if outcome.unlike_published
         ],
     )

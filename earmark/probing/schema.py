@@ -161,6 +161,13 @@ class AlikeClasses(Strict):
         )
 
 
+class NotCompared(Strict):
+    """A published task that stands beside no published encoder, and how its data differ from theirs."""
+
+    task: str
+    reason: str
+
+
 class ProbeAverage(Strict):
     """Means over tasks whose metric is a score. scope: public, or all, with private tasks and your own."""
 
@@ -185,6 +192,7 @@ class ProbeSummary(Common):
     skipped: list[SkippedTask]
     shared_sources: list[SharedSources] = Field(default_factory=list)
     alike_classes: list[AlikeClasses] = Field(default_factory=list)
+    not_compared: list[NotCompared] = Field(default_factory=list)
 
     @property
     def signatures(self) -> Sequence[str]:

@@ -7,7 +7,8 @@ Sources: Zhang et al. (2025), X-ARES; Zhang et al. (2025), The ICME 2025 Audio E
 
 import csv
 import io
-from collections.abc import Iterable, Mapping
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
@@ -15,6 +16,7 @@ from importlib.resources import files
 from earmark.probing.evaluation import METRICS
 from earmark.probing.tasks import SPLITS, Task
 
+COUNTED, FEWEST = 5000, 0.5  # weights below the first count test clips, of a fold where there are folds; see below
 AVERAGES = ("average_public", "average_all")
 SOURCES = ("xares_full", "xares_early", "icme2025")
 
@@ -73,6 +75,46 @@ def _folds(span: str, pattern: str) -> dict[str, str]:
 def _rows(name: str) -> list[dict[str, str]]:
     text = files(__package__).joinpath(name).read_text(encoding="utf-8")
     return list(csv.DictReader(io.StringIO(text, newline="")))
+
+
+def unlike_published(task: Task, classes: Sequence[str], parts: Sequence[str], *, folds: bool) -> str:
+    """How a published task's data differ from the published ones, in words; empty where they do not seem to.
+
+    classes: of training; parts: the split or fold of each clip. Of the test clips' number all that the table tells is
+    the weight, which was the size of a test set (the smaller variant's, where there is one; of librispeech and the
+    challenge's own tasks it is a round number). Half of that is asked for. A task of your own, or one that no published
+    encoder has a score of, is compared with nothing: empty.
+
+    >>> unlike_published(tasks()["esc50"], list("abcdefghij"), ["1", "2", "3"] * 700, folds=True)
+    '10 of 50 classes, 3 of 5 folds'
+    """
+    if task.home is not None or not any((track, task.name) in _compared() for track in ("linear", "knn")):
+        return ""
+    counts, found = Counter(parts), []
+    if task.n_classes is not None and classes and len(classes) != task.n_classes:
+        found.append(_of(len(classes), task.n_classes, "classes"))
+    if folds != bool(task.folds):
+        found.append("folds in place of splits" if folds else f"splits in place of {len(task.folds)} folds")
+    elif folds and len(counts) != len(task.folds):
+        found.append(_of(len(counts), len(task.folds), "folds"))
+    elif not folds:
+        found += [f"no {part} split" for part in task.patterns if part not in counts]
+        found += [f"a {part} split, which the published data have not" for part in counts if part not in task.patterns]
+    tested = len(parts) if folds else counts["test"]
+    least = FEWEST * task.weight * max(1, len(task.folds))
+    if task.weight < COUNTED and folds == bool(task.folds) and len(counts) >= len(task.folds) and tested < least:
+        found.append(f"{tested:,} test clips, where the published are about {2 * least:,.0f} or more")
+    return ", ".join(found)
+
+
+def _of(n: int, published: int, what: str) -> str:
+    return f"{n:,} of {published:,} {what}" if n < published else f"{n:,} {what}, where {published:,} are published"
+
+
+@cache
+def _compared() -> set[tuple[str, str]]:
+    """(track, task) that a published encoder has a score of."""
+    return {(track, task) for source in SOURCES for track, task, _ in baselines(source)}
 
 
 # --- what was published ---------------------------------------------------------------------------------------------

@@ -106,6 +106,13 @@ def test_what_nobody_published_and_what_cannot_be_compared_is_left_out():
     assert comparisons(rows, {**KNOWN, "mine": own_task}) == []
 
 
+def test_a_task_whose_data_are_not_the_published_ones_is_not_ranked_and_weighs_in_no_mean():
+    rows = [row(ESC, 0.9), row(GTZAN, 0.8)]
+    assert comparisons(rows, KNOWN, {"esc50", "gtzan_genre"}) == []
+    for part, alone in zip(comparisons(rows, KNOWN, {"esc50"}), comparisons(rows[1:], KNOWN), strict=True):
+        assert part == alone and part.lacking == []
+
+
 def test_each_source_is_a_table_with_its_means():
     found = comparisons([row(ESC, 0.9), row(ESC, 0.8, track="knn")], KNOWN)
     assert [(part.track, part.source) for part in found] == [

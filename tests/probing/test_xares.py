@@ -1,6 +1,8 @@
 """The table of tasks and the published scores: facts against facts, averages recomputed."""
 
 import itertools
+from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -8,7 +10,7 @@ import pytest
 from earmark.probing.evaluation import METRICS
 from earmark.probing.task_types import metrics_of_types
 from earmark.probing.tasks import Task
-from earmark.probing.xares import SOURCES, baselines, published_averages, tasks, weighted_average
+from earmark.probing.xares import SOURCES, baselines, published_averages, tasks, unlike_published, weighted_average
 
 ENCODERS = ("dasheng", "wav2vec2", "whisper", "data2vec")
 HALF_A_DIGIT = 0.0005 + 1e-9  # published with three decimals
@@ -129,3 +131,39 @@ def test_private_tasks_and_errors_are_not_averaged():
 def test_a_source_that_is_none_is_named():
     with pytest.raises(KeyError, match=f"'mine' is not one of {', '.join(SOURCES)}"):
         baselines("mine")
+
+
+CREMAD_SPLITS = ["train"] * 5000 + ["valid"] * 700 + ["test"] * 1116
+
+
+@pytest.mark.parametrize(
+    ("name", "n_classes", "parts", "folds", "told"),
+    [
+        ("cremad", 6, CREMAD_SPLITS, False, ""),
+        ("cremad", 5, CREMAD_SPLITS, False, "5 of 6 classes"),
+        ("cremad", 7, CREMAD_SPLITS, False, "7 classes, where 6 are published"),
+        ("cremad", 6, ["train", "test"] * 3000, False, "no valid split"),
+        ("cremad", 6, ["1", "2"] * 3000, True, "folds in place of splits"),
+        (
+            "cremad",
+            6,
+            ["train", "valid", *["test"] * 557],
+            False,
+            "557 test clips, where the published are about",
+        ),
+        ("esc50", 50, list("12345") * 400, True, ""),
+        ("esc50", 50, list("abcde") * 400, True, ""),
+        ("esc50", 50, list("1234") * 400, True, "4 of 5 folds"),
+        ("esc50", 50, ["train", "test"] * 1000, False, "splits in place of 5 folds"),
+        ("esc50", 50, list("12345") * 40, True, "200 test clips, where the published are about 2,000 or more"),
+        ("desed", 10, ["train", "test"] * 1000, False, ""),
+        ("desed", 10, ["train", "valid", "test"] * 1000, False, "a valid split, which the published data have not"),
+        ("librispeech", 0, ["train", "valid", "test"] * 1000, False, ""),
+        ("nsynthpitch", 112, ["train", "valid", "test"], False, ""),
+    ],
+)
+def test_data_are_the_published_ones_or_it_is_said_how_they_differ(name, n_classes, parts, folds, told):
+    found = unlike_published(tasks()[name], [str(i) for i in range(n_classes)], parts, folds=folds)
+    assert found.startswith(told) and bool(found) == bool(told)
+    mine = replace(tasks()[name], home=Path("here"))
+    assert unlike_published(mine, ["a"], parts, folds=folds) == ""
