@@ -638,12 +638,17 @@ def test_an_encoder_that_exits_fails_its_tasks_and_is_named(tmp_path, jobs):
     assert {task: "SystemExit" in error for task, error in errors(folder).items()} == {"one": True, "two": True}
 
 
-def test_another_encoder_of_the_same_name_is_said_before_it_replaces_scores(tmp_path, capsys):
+def test_scores_of_two_encoders_of_one_name_are_both_kept(tmp_path, capsys):
     task = listed(tmp_path, "one")
-    for place, source, told in (("a", XARES, False), ("b", XARES.replace("12", "13"), True)):
-        encoder = str(save(tmp_path / place, "mine.py", source))
-        run(tmp_path, task, encoder=encoder, flags=["--track", "knn"], quiet=False)
-        assert ("--name keeps both" in capsys.readouterr().err) == told
+    sources = {"a": XARES, "b": XARES.replace("12", "13")}
+    encoders = {place: str(save(tmp_path / place, "mine.py", source)) for place, source in sources.items()}
+    for place, told in (("a", False), ("b", True), ("a", False), ("b", True)):
+        run(tmp_path, task, encoder=encoders[place], flags=["--track", "knn"], quiet=False)
+        assert ("holds the scores of another" in capsys.readouterr().err) == told
+    first, second = sorted((tmp_path / "out").iterdir())
+    assert second.name == f"{first.name}-2"
+    signatures = [json.loads((folder / "summary.json").read_text())["signature"] for folder in (first, second)]
+    assert signatures[0] != signatures[1]
 
 
 # --- faults of data -----------------------------------------------------------------------------------------

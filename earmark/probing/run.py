@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
 from hashlib import sha256
 from importlib.util import find_spec
+from itertools import count
 from pathlib import Path
 
 from earmark import __version__, cli
@@ -49,8 +50,7 @@ def run_probes(options: RunOptions, invocation: Invocation) -> int:
     located, skipped = sorted_out([locate(task, options.data_root) for task in asked], settings)
     encoder = loaded_encoder(options.model)
     require_layers(encoder, settings)
-    folder = options.output_dir / folder_name(encoder, options)
-    warn_of_another(folder, encoder, invocation)
+    folder = folder_of(options.output_dir, folder_name(encoder, options), encoder, invocation)
     with locked([folder]):
         outcomes = dict(probed(located, settings, encoder, folder, options, invocation))
         in_order = {each.task.name: outcomes[each.task.name] for each in located}
@@ -86,17 +86,25 @@ def folder_name(encoder: Encoder | GivenEmbeddings, options: RunOptions) -> str:
     return file_name((options.name or name) + kind)
 
 
-def warn_of_another(folder: Path, encoder: Encoder | GivenEmbeddings, invocation: Invocation) -> None:
-    """Say that a folder's scores are another encoder's, as where two checkpoints have one name."""
-    try:
-        before = read_summary(ProbeSummary, folder / "summary.json").signature
-    except (EarmarkError, OSError):
-        return
-    if before["model"] != encoder.identity:
+def folder_of(root: Path, name: str, encoder: Encoder | GivenEmbeddings, invocation: Invocation) -> Path:
+    """The folder of an encoder's scores: the first of <name>, <name>-2, … that is this encoder's already, or is free.
+
+    So two checkpoints of one name, or one before and after further training, do not replace each other's scores.
+    """
+    for number in count(1):
+        folder = root / (name if number == 1 else f"{name}-{number}")
+        try:
+            before = read_summary(ProbeSummary, folder / "summary.json").signature["model"]
+        except (EarmarkError, OSError, KeyError):
+            before = encoder.identity  # nobody's
+        if before == encoder.identity:
+            break
+    if number > 1:
         invocation.warn(
-            f"{shown_path(folder)} holds the scores of another {encoder.name} or of an earlier state of it; they are "
-            "replaced. --name keeps both."
+            f"{shown_path(root / name)} holds the scores of another {encoder.name} or of an earlier state of it; these "
+            f"are in {shown_path(folder)}. --name gives a name of your own."
         )
+    return folder
 
 
 def sorted_out(asked: Sequence[Located], settings: ProbeSettings) -> tuple[list[Located], list[SkippedTask]]:
