@@ -1,11 +1,11 @@
 """The errors a user is expected to meet, each with the exit code it ends a script with."""
 
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-SHOWN_PER_COLUMN = 200
+SHOWN_KINDS = 50  # of faults of a file: a screenful or two
+SHOWN_LINES = 5  # of one kind
 SHOWN_OF_CAUSE = 200
 RUNNING = "SCRIPT.py"  # in a command that a message names: the script that is running, which `script` puts in
 
@@ -60,19 +60,23 @@ class DataError(EarmarkError):
 
 
 def _block(name: str, faults: Sequence[Fault]) -> str:
-    """The faults of a file; a column that is wrong throughout is shown up to SHOWN_PER_COLUMN and then counted."""
-    shown: list[str] = []
-    seen: Counter[str] = Counter()
+    """The faults of a file, those alike in one line; of very many kinds the first, and how many more there are."""
+    alike: dict[tuple[str, str], list[int]] = {}
     for fault in faults:
-        seen[fault.column] += 1
-        if seen[fault.column] <= SHOWN_PER_COLUMN:
-            shown.append(str(fault))
-    more = [
-        f"  column {column}: {count - SHOWN_PER_COLUMN:,} more"
-        for column, count in seen.items()
-        if count > SHOWN_PER_COLUMN
-    ]
+        alike.setdefault((fault.column, fault.problem), []).append(fault.line)
+    kinds = list(alike.items())
+    shown = [_kind(lines, column, problem) for (column, problem), lines in kinds[:SHOWN_KINDS]]
+    rest = sum(len(lines) for _, lines in kinds[SHOWN_KINDS:])
+    more = [f"  and {rest:,} more of {_count(len(kinds) - SHOWN_KINDS, 'other kind')}"] if rest else []
     return "\n".join([f"{name}: {_count(len(faults), 'fault')}", *shown, *more])
+
+
+def _kind(lines: Sequence[int], column: str, problem: str) -> str:
+    if len(lines) == 1:
+        return str(Fault(lines[0], column, problem))
+    listed = ", ".join(f"{line}" for line in lines[:SHOWN_LINES])
+    more = f" and {len(lines) - SHOWN_LINES:,} more" if len(lines) > SHOWN_LINES else ""
+    return f"  lines {listed}{more}{f', column {column}' if column else ''}: {problem}"
 
 
 def _count(n: int, noun: str) -> str:

@@ -279,15 +279,27 @@ def test_a_quote_that_never_closes_does_not_swallow_the_table_silently(folder):
     assert "annotations/emolia-emo/annotations.csv" in faults_of(folder)
 
 
-def test_a_column_wrong_from_top_to_bottom_is_shown_in_part_and_counted(folder):
+def test_faults_that_are_alike_share_a_line(folder):
     table = ratings_table(EMO, {f"{i}.mp3": {"ann": 1} for i in range(250)}).assign(rating="x")
     write_tables(folder, table)
     with pytest.raises(DataError) as caught:
         read_tables(folder, EMO)
     lines = str(caught.value).splitlines()
     assert lines[0].endswith("annotations.csv: 250 faults")
-    assert lines[-2] == "  column rating: 50 more"
-    assert len(lines) == 1 + 200 + 1 + 1
+    assert lines[1].startswith("  lines 2, 3, 4, 5, 6 and 245 more, column rating: 'x' is not one of not_present")
+    assert len(lines) == 3
+
+
+def test_very_many_kinds_of_faults_are_shown_in_part_and_counted(folder):
+    table = ratings_table(EMO, {f"{i}.mp3": {"ann": 1} for i in range(250)})
+    write_tables(folder, table.assign(rating=[f"x{i % 60}" for i in range(250)]))
+    with pytest.raises(DataError) as caught:
+        read_tables(folder, EMO)
+    lines = str(caught.value).splitlines()
+    assert lines[0].endswith("annotations.csv: 250 faults")
+    assert lines[1].startswith("  lines 2, 62, 122, 182, 242, column rating: 'x0' is not one of")
+    assert len(lines) == 1 + 50 + 1 + 1
+    assert lines[-2] == "  and 40 more of 10 other kinds"
 
 
 @pytest.mark.parametrize("name", ["annotations", "users"])
