@@ -12,6 +12,7 @@ import pytest
 import soundfile
 
 import evaluate_speaker
+from earmark.report.provenance import shown_text
 from earmark.speaker.case.protocols import facts, protocols
 from earmark.speaker.trial_files import read_trials
 from tests.conftest import contents
@@ -547,7 +548,9 @@ def test_a_map_that_lacks_an_utterance_is_said_in_warning_report_and_summary(tri
     assert summary["speakers_from"] == {"map": 39, "linked": 1}
     assert (summary["resampled"], summary["n_speakers"]) == ("speakers", 10)
     assert "lacks 1 of the list's 40 utterances (spk0_0.wav): 1 of the speaker that target trials link" in warned
-    assert summary["notes"] == [warned.strip().splitlines()[-1]]
+    for file in trials.rglob("*.json"):
+        assert str(trials) not in file.read_text(encoding="utf-8")
+    assert summary["notes"] == [shown_text(warned.strip().splitlines()[-1])]
     assert "utterances: 39 by --speakers, 1 by the target trials that link them." in report
     (trials / "map").write_text("".join(f"{name} {name.split('_')[0]}\n" for name in names))
     whole, report, warned = said_of(trials, capsys, *flags)
@@ -577,7 +580,7 @@ def test_scores_that_fall_with_likeness_look_like_distances(trials, capsys):
     (trials / "far.txt").write_text("".join(f"{a} {b} {1 - float(s)}\n" for a, b, s in rows))
     summary, report, warned = said_of(trials, capsys, "--scores", trials / "far.txt")
     assert "far.txt: targets score lower than non-targets" in warned and "look like distances" in warned
-    assert summary["notes"] == [warned.strip()]
+    assert summary["notes"] == [shown_text(warned.strip())]
     assert "look like distances" in report
     _, _, warned = said_of(trials, capsys, "--scores", trials / "scores.txt", "--against", trials / "far.txt")
     assert "far.txt: targets score lower than non-targets" in warned
@@ -596,7 +599,7 @@ def test_a_score_file_of_labels_is_questioned(trials, capsys):
         (trials / name).write_text("\n".join(text) + "\n")
         summary, _, warned = said_of(trials, capsys, "--scores", trials / name)
         assert f"{name}: its scores are nothing but 0 and 1. Are these labels" in warned
-        assert summary["notes"] == [warned.strip()]
+        assert summary["notes"] == [shown_text(warned.strip())]
 
 
 @pytest.mark.parametrize("order", [1, -1])

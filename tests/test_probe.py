@@ -486,7 +486,7 @@ def test_embeddings_made_elsewhere_are_scored_by_the_path_of_the_clip(tmp_path):
     assert found.keys() == {("linear", "strict"), ("linear", "xares"), ("knn", "strict"), ("knn", "xares")}
     np.savez(tmp_path / "mine.npz", ids=np.array(ids[1:]), embeddings=vectors[1:].astype(np.float32))
     run(tmp_path, task, code=1, flags=["--embeddings", str(tmp_path / "mine.npz")])
-    assert "one/0-0-low.wav: is not among the 32 ids of mine" in errors(folder)["one"]
+    assert "one/0-0-low.wav: is not among the 32 ids of mine" in errors(folder.with_name("mine-2"))["one"]
 
 
 def test_embeddings_made_elsewhere_need_no_audio_beside_them(tmp_path):
@@ -605,7 +605,12 @@ def test_an_encoder_that_mixes_its_batch_hears_clips_one_by_one(tmp_path, capsys
 def test_fewer_frames_than_declared_are_said_where_no_frame_is_needed(tmp_path, capsys):
     encoder = str(save(tmp_path / "few", "mine.py", changed("hop_size_in_ms = 10", "hop_size_in_ms = 2")))
     run(tmp_path, listed(tmp_path, "one"), encoder=encoder, flags=["--track", "knn"], quiet=False)
-    assert "its hop of 2 ms implies about 5000; frame tasks will fail" in capsys.readouterr().err
+    told = "its hop of 2 ms implies about 5000; frame tasks will fail"
+    assert told in capsys.readouterr().err
+    for _ in range(2):  # the second time nothing is embedded
+        folder = run(tmp_path, tmp_path / "one.toml", encoder=encoder, flags=["--track", "knn"])
+        assert told in (folder / "report.md").read_text(encoding="utf-8")
+        assert told in json.loads((folder / "summary.json").read_text())["warnings"][0]
 
 
 def test_times_of_frames_in_seconds_fail_frame_tasks_alone_and_the_check(tmp_path, capsys):

@@ -19,7 +19,15 @@ from earmark.probing.schema import AlikeClasses, Confusion, NotCompared, ProbeSu
 from earmark.probing.tasks import Task
 from earmark.probing.tracks import RATES
 from earmark.report.plots import line_chart
-from earmark.report.provenance import exclusions, file_name, hashed, parameters_hash, provenance, shown_argument
+from earmark.report.provenance import (
+    exclusions,
+    file_name,
+    hashed,
+    parameters_hash,
+    provenance,
+    shown_argument,
+    shown_text,
+)
 from earmark.report.render import render
 from earmark.report.schema import to_json
 from earmark.report.signature import Signature
@@ -28,7 +36,10 @@ from earmark.report.tables import to_csv, to_tex
 
 @dataclass(frozen=True)
 class Finished:
-    """A run that is over. outcomes: by task, in the order asked for; of files that are no tasks too."""
+    """A run that is over. outcomes: by task, in the order asked for; of files that are no tasks too.
+
+    warnings: about the encoder.
+    """
 
     located: Sequence[Located]
     outcomes: Mapping[str, TaskOutcome]
@@ -36,6 +47,7 @@ class Finished:
     encoder: Encoder | GivenEmbeddings
     settings: ProbeSettings
     options: RunOptions
+    warnings: Sequence[str] = ()
 
     @property
     def tasks(self) -> dict[str, Task]:
@@ -124,6 +136,7 @@ def summarise(run: Finished, invocation: Invocation) -> ProbeSummary:
         averages=averages(scores, run.tasks),
         failed=[one for name, of in run.outcomes.items() for one in of.failures(name, invocation.script.name)],
         skipped=list(run.skipped),
+        warnings=[shown_text(warning) for warning in run.warnings],
         shared_sources=[outcome.shared_sources for outcome in outcomes if outcome.shared_sources],
         alike_classes=[
             AlikeClasses(task=name, classes=outcome.alike_classes)

@@ -51,11 +51,14 @@ def run_probes(options: RunOptions, invocation: Invocation) -> int:
     encoder = loaded_encoder(options.model)
     require_layers(encoder, settings)
     folder = folder_of(options.output_dir, folder_name(encoder, options), encoder, invocation)
+    warnings = encoder_warnings(encoder)
+    for warning in warnings:
+        invocation.warn(warning)
     with locked([folder]):
         outcomes = dict(probed(located, settings, encoder, folder, options, invocation))
         in_order = {each.task.name: outcomes[each.task.name] for each in located}
         in_order |= {name: TaskOutcome.failure(error) for name, error in broken.items()}
-        finished = Finished(located, in_order, skipped, encoder, settings, options)
+        finished = Finished(located, in_order, skipped, encoder, settings, options, warnings)
         report = write_results(folder, finished, invocation)
     cli.show(report)
     return exit_code(in_order, invocation)
@@ -176,9 +179,6 @@ def probed(
             yield each.task.name, known
         else:
             waiting.append(Job(each, settings, options, invocation, folder, key, known))
-    if waiting and (how := broken(hop, encoder)):
-        frames = "frame tasks will fail, and a clip's mean may miss some of its audio."
-        invocation.warn(f"{encoder.name}: {how}; {frames}")
     if waiting and options.model.batch_size > 1 and (how := broken(neighbours, encoder)):
         invocation.warn(f"{encoder.name}: a clip's embedding depends on its batch ({how}); clips go one by one.")
         alone = replace(options, model=replace(options.model, batch_size=1))
@@ -186,6 +186,13 @@ def probed(
     several = options.jobs > 1 and len(waiting) > 1
     made = in_processes(waiting, options.jobs) if several else one_by_one(waiting, encoder)
     yield from invocation.progress(made, total=len(waiting), what="tasks", unit="task")
+
+
+def encoder_warnings(encoder: Encoder | GivenEmbeddings) -> list[str]:
+    """What reports say about an encoder that breaks what its contract promises, wherever its embeddings come from."""
+    if not (how := broken(hop, encoder)):
+        return []
+    return [f"{encoder.name}: {how}; frame tasks will fail, and a clip's mean may miss some of its audio."]
 
 
 def broken(promise: Callable[[Subject], Outcome], encoder: Encoder | GivenEmbeddings) -> str:

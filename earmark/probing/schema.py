@@ -190,6 +190,7 @@ class ProbeSummary(Common):
     averages: list[ProbeAverage]
     failed: list[FailedTask]
     skipped: list[SkippedTask]
+    warnings: list[str] = Field(default_factory=list)
     shared_sources: list[SharedSources] = Field(default_factory=list)
     alike_classes: list[AlikeClasses] = Field(default_factory=list)
     not_compared: list[NotCompared] = Field(default_factory=list)

@@ -16,7 +16,7 @@ from earmark.metrics.detection import METRICS, det_curve, roc
 from earmark.metrics.detection_intervals import Difference
 from earmark.metrics.estimate import Estimate
 from earmark.report.plots import det_chart
-from earmark.report.provenance import data_hash, exclusions, hashed, parameters_hash, provenance
+from earmark.report.provenance import data_hash, exclusions, hashed, parameters_hash, provenance, shown_text
 from earmark.report.render import render
 from earmark.report.schema import Input, to_json
 from earmark.report.signature import Signature
@@ -319,7 +319,7 @@ def summarise(
         resampled=found.resampled,
         units=str(found.speakers),
         speakers_from=speakers_from(evaluated),
-        notes=list(evaluated.notes),
+        notes=[shown_text(note) for note in evaluated.notes],
         threshold=found.threshold,
         metrics=found.metrics,
         encoder=encoder.description if encoder is not None else {},
