@@ -466,3 +466,18 @@ def test_doubtful_cells_are_listed_and_published(here, capsys):
     assert "flags.csv: look at these before you publish" in told
     assert "line 2, column reason: still holds what may be a name" in told
     assert "Greta" not in told
+
+
+@pytest.mark.parametrize("word", ["nein", "N", "none", "CONSENT_REVOKED", "0"])
+def test_consent_is_withdrawn_in_other_words_too(here, word):
+    users = USERS.assign(consent=["ja", "TRUE", word])
+    users.to_csv(here / "annotations_raw/emolia-emo/users.csv", index=False)
+    assert anonymize.main(["--subset", "emolia-emo"]) == 0
+    assert len(read(here / "annotations/emolia-emo/users.csv")) == 2
+
+
+def test_consent_that_is_neither_yes_nor_no_is_a_fault(here, capsys):
+    users = USERS.assign(consent=["True", "True", "n/a"])
+    users.to_csv(here / "annotations_raw/emolia-emo/users.csv", index=False)
+    told = fails(["--subset", "emolia-emo"], capsys)
+    assert "line 4, column consent: 'n/a' is neither yes nor no" in told

@@ -22,6 +22,9 @@ TOKEN = re.compile(rf"[{UNSPACED}]+|[^\W_{UNSPACED}]+")
 IN_UNSPACED = re.compile(rf"[{UNSPACED}]")
 DIGITS_AFTER = re.compile(r"(?<=\D)\d+$")
 UMLAUTS = str.maketrans({"ä": "ae", "ö": "oe", "ü": "ue", "å": "aa", "ø": "oe"})
+ONE_LETTER = str.maketrans({"ł": "l", "ı": "i", "đ": "d", "ø": "o", "æ": "ae", "œ": "oe", "ð": "d", "þ": "th"})
+CAMEL = re.compile(r"(?<=[a-zß-ÿ])(?=[A-ZÀ-Þ])")
+ATTACHED = 4  # letters that a language may put before or after a name
 PART_LETTERS = 4  # of one part of a name that may be the person's; shorter ones are words of any language
 SURE_LETTERS = 8  # of a name that is spelled with other gaps than the account has
 RAW_NAME, ADDRESS, FOLDER = "a raw username", "an e-mail address", "a path to a home folder"
@@ -85,7 +88,21 @@ class Names:
                 return RAW_NAME
             if {run, bare} & (self._whole.keys() | self._doubtful):
                 doubt = DOUBT
-        return doubt
+        camel = words_of(CAMEL.sub(" ", text))
+        if camel != words and any(self._whole.get(run) == n for n, run in _runs(camel, self._longest + 2)):
+            return RAW_NAME
+        if any(len(name) >= SURE_LETTERS and name in joined for name in self._whole):
+            return DOUBT  # glued into a longer word
+        return doubt or (DOUBT if any(self._attached(word) for word in words) else "")
+
+    def _attached(self, word: str) -> bool:
+        """Whether a word is a name or a part of one with a few letters before or after it, as in Schmidts."""
+        return any(
+            word[i : len(word) - j] in self._doubtful or word[i : len(word) - j] in self._whole
+            for i in range(ATTACHED)
+            for j in range(ATTACHED)
+            if 0 < i + j < ATTACHED and len(word) - i - j >= (PART_LETTERS if word.isascii() else 3)
+        )
 
     @cached_property
     def _spellings(self) -> list[tuple[str, ...]]:
@@ -110,7 +127,8 @@ class Names:
 
     @cached_property
     def _unspaced(self) -> set[str]:
-        return {name for name in self._whole if len(name) > 1 and IN_UNSPACED.search(name)}
+        parts = {part for name in self.usernames for part in words_of(name) if IN_UNSPACED.search(part)}
+        return {name for name in {*self._whole, *parts} if len(name) > 1 and IN_UNSPACED.search(name)}
 
     @cached_property
     def _doubtful(self) -> set[str]:
@@ -118,7 +136,8 @@ class Names:
         found: set[str] = set()
         for name in self.usernames:
             own = unicodedata.normalize("NFC", name.partition("@")[0]).casefold()
-            for words in (words_of(own), words_of(own.translate(UMLAUTS))):
+            undone = own.replace("ae", "ä").replace("oe", "ö").replace("ue", "ü")
+            for words in (words_of(own), words_of(own.translate(UMLAUTS)), words_of(undone)):
                 spelled = (*words, "".join(words))
                 found |= {*spelled, *(DIGITS_AFTER.sub("", word) for word in spelled)}
         return {name for name in found if len(name) >= PART_LETTERS} - self._whole.keys()
@@ -138,7 +157,8 @@ def fold(text: str) -> str:
     'zoe schmidt'
     """
     apart = unicodedata.normalize("NFKD", text.casefold())
-    return unicodedata.normalize("NFC", "".join(c for c in apart if not unicodedata.combining(c))).casefold()
+    bare = unicodedata.normalize("NFC", "".join(c for c in apart if not unicodedata.combining(c))).casefold()
+    return bare.translate(ONE_LETTER)
 
 
 def words_of(text: str) -> tuple[str, ...]:

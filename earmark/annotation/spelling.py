@@ -5,8 +5,11 @@ import unicodedata
 from collections import Counter
 from collections.abc import Mapping
 from pathlib import PurePosixPath
+from urllib.parse import unquote
 
 import pandas as pd
+
+from earmark.audio.formats import SUFFIXES
 
 WHOLE_NUMBER = re.compile(r"([+-]?\d+)\.0+")
 SHOWN = 5
@@ -18,7 +21,8 @@ def plain(value: str) -> str:
     >>> plain("5.0"), plain("Caf\\u0065\\u0301  au lait") == plain("Caf\\u00e9 au lait")
     ('5', True)
     """
-    text = " ".join(unicodedata.normalize("NFC", value).split())
+    visible = "".join(c for c in unicodedata.normalize("NFC", value) if unicodedata.category(c) != "Cf")
+    text = " ".join(visible.split())
     number = WHOLE_NUMBER.fullmatch(text)
     return number[1] if number else text
 
@@ -29,9 +33,12 @@ def loose(value: str) -> str:
     >>> loose("clips/Anna_01.MP3") == loose("anna_1.wav")
     True
     """
-    name = PurePosixPath(plain(value).casefold().replace("\\", "/")).name
-    stem = re.sub(r"\.(mp3|wav|flac|ogg|opus|m4a|aac|aiff?)$", "", name)
-    return re.sub(r"(?<!\d)0+(?=\d)", "", stem)
+    text = unicodedata.normalize("NFKC", unquote(plain(value)).partition("?")[0]).casefold()
+    name = PurePosixPath(text.replace("\\", "/")).name or text
+    while name.endswith(SUFFIXES):
+        name = name[: name.rindex(".")]
+    decimals = re.sub(r"^[+]|[.,](0+)?$", "", name)
+    return re.sub(r"(?<!\d)0+(?=\d)", "", decimals)
 
 
 def respellings(values: "pd.Series") -> dict[str, str]:

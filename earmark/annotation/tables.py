@@ -21,7 +21,11 @@ OPTIONAL = ("flags",)
 MAX_MILLISECONDS = 1e12  # some thirty years: an infinite time is no time
 REPEATED = "older rating of an item by the same person"
 WITHDRAWN = "rating by a person who withdrew consent"
-NO_CONSENT = frozenset({"false", "no", "0", "revoked", "withdrawn", "consent_revoked"})
+YES = frozenset({"true", "yes", "y", "t", "1", "1.0", "given", "ja", "oui", "si", "sí", "да", "是", "はい"})
+NO_CONSENT = frozenset(
+    {"false", "no", "n", "f", "0", "0.0", "none", "never", "revoked", "withdrawn", "consent_revoked", "nein", "non"}
+    | {"нет", "否", "いいえ", "refused", "declined"}
+)
 REVOKED = "CONSENT_REVOKED"
 
 Rule = tuple[Callable[[pd.Series], pd.Series], str]
@@ -124,7 +128,7 @@ def check(table: pd.DataFrame, name: str, subset: Subset, usernames: pd.Series) 
         if column not in table.columns
     ]
     for column, (is_wrong, problem) in _rules(name, subset, usernames).items():
-        if column in table.columns and (column in required or column == "created_at"):
+        if column in table.columns and (column in required or column in ("created_at", "consent")):
             wrong = table[column][is_wrong(table[column])]
             faults += [
                 Fault(int(line), column, f"'{cell}' {problem}") for line, cell in zip(wrong.index, wrong, strict=True)
@@ -148,6 +152,10 @@ def _rules(name: str, subset: Subset, usernames: pd.Series) -> dict[str, Rule]:
         "username": unique if name == "users" else (lambda cells: ~cells.isin(usernames), "is not in users.csv"),
         "reaction_time_ms": milliseconds,
         "sample_time_ms": milliseconds,
+        "consent": (
+            lambda cells: ~cells.str.casefold().isin(YES | NO_CONSENT | {""}),
+            "is neither yes nor no, so nobody knows whether the person consents; write True or False",
+        ),
         "created_at": (lambda cells: parse_times(cells).isna(), "is not an ISO 8601 time such as 2026-05-09 17:38:09"),
     }
 

@@ -94,6 +94,12 @@ def tar_members(path: Path) -> list[TarMember]:
         file.seek(end)
         if file.read(tarfile.BLOCKSIZE) != bytes(tarfile.BLOCKSIZE):  # tarfile takes any end for the end
             raise EarmarkError(_broken(path, name, "no end mark"))
+        while block := file.read(1 << 20):
+            if block.strip(b"\0"):
+                raise EarmarkError(
+                    f"{shown_path(path)}: goes on after its end mark, as tar files do that were joined by cat; what "
+                    "follows would be lost, so unpack both and make one tar."
+                )
     return found
 
 

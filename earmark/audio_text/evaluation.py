@@ -81,11 +81,35 @@ def evaluate_answers(
         questions_for_people_failed=int((~asked["ok"].iloc[len(table) :].astype(bool)).sum()),
         human_parity=at_fixed,
         human_parity_cross_fitted=at_cross_fitted,
+        warnings=doubts(good["similarity"].to_numpy(dtype=float), threshold),
     )
     other_truth = ["label"] if questions.truth != "majority" else []
     columns = [*questions.subset.key, "benchmark_bucket", "n_raters", "majority_present", *other_truth]
     predictions = table[[*columns, "audio_path", "prompt", "similarity", "pred_present", "ok", "error"]]
     return Evaluation(predictions, {key: slice_table(key, rows) for key, rows in slices.items()}, result)
+
+
+def doubts(similarities: np.ndarray, threshold: float) -> list[str]:
+    """What similarities look like that no good scorer gives, so that nobody takes its figures for a result.
+
+    >>> doubts(np.array([0.2, 57.0]), 0.0)[0]
+    'similarities lie between 0.2 and 57, and cosines between -1 and 1; --threshold 0 may mean nothing here'
+    """
+    if len(similarities) < 2:
+        return []
+    low, high = float(similarities.min()), float(similarities.max())
+    told = []
+    if low < -1.001 or high > 1.001:
+        told.append(
+            f"similarities lie between {low:.4g} and {high:.4g}, and cosines between -1 and 1; --threshold "
+            f"{threshold:g} may mean nothing here"
+        )
+    if low == high:
+        told.append(f"every answer is {low:.4g}: the scorer tells nothing apart")
+    elif low >= threshold or high < threshold:
+        called = "present" if low >= threshold else "absent"
+        told.append(f"every question is called {called} at the threshold {threshold:g}; see the cross-fitted threshold")
+    return told
 
 
 def _metrics(rows: pd.DataFrame, bootstrap: Bootstrap) -> Metrics:

@@ -89,6 +89,8 @@ def evaluate_subset(questions: Questions, folder: Path, options: BenchmarkOption
         unanimous_only=options.filters.unanimous_only,
         of_others=of_others,
     )
+    for warning in result.result.warnings:
+        invocation.warn(f"{questions.subset.name}: {warning}.")
     n = len(questions.table)
     missing = sum(a.error.endswith(NO_CLIP) for a in answers[:n])
     errors = sum(bool(a.error) for a in answers[:n]) - missing

@@ -63,6 +63,7 @@ class BenchmarkResult(Strict):
     questions_for_people_failed: int = 0
     human_parity: Parity | None = None
     human_parity_cross_fitted: Parity | None = None
+    warnings: list[str] = Field(default_factory=list)
 
 
 class BenchmarkSummary(BenchmarkResult, Common):

@@ -89,6 +89,7 @@ def _spellings(secret: str) -> Iterator[str]:
     data = secret.encode("utf-8", "surrogateescape")
     yield from (secret, quote(data, safe=""), data.decode("latin-1"))
     yield from re.split(r"[\W_]+", secret)
+    yield from (data.hex(), "".join(f"={byte:02x}" for byte in data), secret[::-1])  # hex, quoted-printable, backwards
     for before in range(3):  # base64 spells three bytes at a time; those before decide how ours come out
         coded = b64encode(bytes(before) + data).decode("ascii")[-(-8 * before // 6) : 8 * (before + len(data)) // 6]
         yield from (coded, coded.translate(str.maketrans("+/", "-_")))

@@ -29,7 +29,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from earmark.errors import DataError, Fault, shown_path
+from earmark.errors import DataError, EarmarkError, Fault, shown_path
 from earmark.speaker.line_faults import LineFaults, first_line_not_utf8, opened_text
 from earmark.speaker.trials import CHUNK_LINES, FloatArray, Trials
 
@@ -66,6 +66,11 @@ def read_trials(path: Path) -> Trials:
     """
     found = _read(path)
     if isinstance(found, Trials):
+        if both := found.contradicting():
+            raise EarmarkError(
+                f"{shown_path(path)}: {both[0]} and {both[1]} are a target and a non-target trial; {both[2]:,} of its "
+                "pairs are both, either way round. Keep the right line of each."
+            )
         return found
     problem = "holds scores alone, one a line, and names no utterances; as --scores it needs the list as --trials"
     raise DataError({shown_path(path): [Fault(1, "", problem)]}, _REMEDY)

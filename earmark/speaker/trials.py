@@ -43,6 +43,18 @@ class Trials:
         """Trials that an earlier line holds already."""
         return pd.Series(self.enrolment * len(self.names) + self.test).duplicated().to_numpy()
 
+    def contradicting(self) -> tuple[str, str, int] | None:
+        """The names of a pair that is both a target and a non-target trial, either way round, and how many are."""
+        if self.labels is None or not len(self):
+            return None
+        low, high = np.minimum(self.enrolment, self.test), np.maximum(self.enrolment, self.test)
+        pair = low.astype(np.int64) * len(self.names) + high
+        both = np.intersect1d(pair[self.labels], pair[~self.labels])
+        if not len(both):
+            return None
+        first, second = divmod(int(both[0]), len(self.names))
+        return str(self.names[first]), str(self.names[second]), len(both)
+
     def take(self, kept: NDArray[np.bool_]) -> "Trials":
         """The trials where `kept` is True."""
         return Trials(

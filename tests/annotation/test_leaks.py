@@ -50,6 +50,10 @@ def leaks(cell, *names):
         ("김철수", "김철수가 그랬어요"),
         ("anna.schmidt", "我觉得anna.schmidt说得不对"),
         ("ann", "ａｎｎ said"),
+        ("anna.schmidt", "askAnnaSchmidtAgain"),
+        ("李小龙.k", "我觉得李小龙说得不对"),
+        ("yılmaz", "as Yilmaz said"),
+        ("lukasz", "as Łukasz said"),
     ],
 )
 def test_scan_finds_a_name_whatever_case_accents_gaps_and_script(name, cell):
@@ -80,6 +84,11 @@ def test_scan_leaves_a_part_of_a_word_alone(name, cell):
         ("joy@uni.example", "Joyful, or joy"),
         ("carla@uni.example", "carla heard it"),
         ("goout", "go out"),
+        ("anna.schmidt", "annaschmidtsagt"),
+        ("anna.schmidt", "Schmidts Meinung"),
+        ("bob.mueller", "Müller again"),
+        ("أحمد", "وأحمد"),
+        ("иван", "Ивана"),
     ],
 )
 def test_scan_lists_what_may_be_a_name_as_doubtful(name, cell):

@@ -116,3 +116,13 @@ def test_what_is_no_tar_and_what_is_no_audio(tmp_path: Path):
         tar_members(tmp_path / "x.json")
     with pytest.raises(MissingError, match="no such tar file"):
         tar_members(tmp_path / "absent.tar")
+
+
+def test_tar_files_that_were_joined_are_refused(tmp_path):
+    files = [tmp_path / "a.wav", tmp_path / "b.wav"]
+    for file in files:
+        file.write_bytes(b"x" * 100)
+    one = packed(tmp_path / "one.tar", files)
+    (tmp_path / "both.tar").write_bytes(one.read_bytes() * 2)
+    with pytest.raises(EarmarkError, match=r"both\.tar: goes on after its end mark"):
+        tar_members(tmp_path / "both.tar")

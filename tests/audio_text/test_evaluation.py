@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 
 from earmark.annotation.subsets import subsets
-from earmark.audio_text.evaluation import BANDS, Evaluation, evaluate_answers, quality_band
+from earmark.audio_text.evaluation import BANDS, Evaluation, doubts, evaluate_answers, quality_band
 from earmark.audio_text.questions import Questions
 from earmark.audio_text.schema import BenchmarkResult
 from earmark.audio_text.scorers import Answer
@@ -298,3 +298,20 @@ def test_no_question_at_all_gives_null_numbers_and_headers():
     assert (numbers["rows_total"], numbers["rows_evaluated_ok"]) == (0, 0)
     check_nothing_exists(numbers)
     assert to_csv(result.predictions).startswith("file_name,queried_emotion,task_type,")
+
+
+@pytest.mark.parametrize(
+    ("similarities", "told"),
+    [
+        ([0.1, 57.0], "lie between 0.1 and 57"),
+        ([0.5, 0.5, 0.5], "every answer is 0.5"),
+        ([0.2, 0.9], "every question is called present"),
+        ([-0.2, -0.9], "every question is called absent"),
+    ],
+)
+def test_doubts_name_similarities_that_no_good_scorer_gives(similarities, told):
+    assert told in doubts(np.array(similarities), 0.0)[0]
+
+
+def test_doubts_are_none_of_ordinary_similarities():
+    assert doubts(np.array([-0.2, 0.9]), 0.0) == doubts(np.array([0.4]), 0.0) == []

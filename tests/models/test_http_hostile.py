@@ -480,6 +480,7 @@ def spellings(secret):
     yield from ("".join(f"&#x{ord(c):x};" for c in secret), secret.replace("/", "\\/"), json.dumps(secret))
     yield from (base64.b64encode(data).decode(), base64.urlsafe_b64encode(b"x" + data).decode())
     yield from (base64.b64encode(b"Bearer " + data).decode(), base64.b64encode(b"ab" + data + b"cd").decode())
+    yield from (data.hex(), data.hex().upper(), "".join(f"={byte:02X}" for byte in data), data.decode()[::-1])
     yield from ("\0".join(secret), secret[:6] + "\x1b[0m" + secret[6:], "\u200b".join(secret))
 
 
@@ -491,6 +492,9 @@ def tells(text, secret):
         html.unescape(text),
         re.sub(r"\\+u00(..)|\\+x(..)", lambda m: chr(int(m[1] or m[2], 16)), text),
     ]
+    plain += [text[::-1], re.sub("=([0-9A-Fa-f]{2})", lambda m: chr(int(m[1], 16)), text)]
+    for run in re.findall("[0-9A-Fa-f]{12,}", text):
+        plain += [bytes.fromhex(run[i : len(run) - (len(run) - i) % 2]).decode("latin-1") for i in range(2)]
     for run in re.findall(r"[\w+/-]{8,}", text, re.ASCII):
         for start in range(4):
             coded = run[start:].translate(str.maketrans("-_", "+/"))

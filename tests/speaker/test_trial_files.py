@@ -6,7 +6,7 @@ import gzip
 import numpy as np
 import pytest
 
-from earmark.errors import DataError
+from earmark.errors import DataError, EarmarkError
 from earmark.report.tables import to_csv_gz
 from earmark.speaker import line_faults
 from earmark.speaker.trial_files import read_scores, read_speakers, read_trials
@@ -328,3 +328,9 @@ def test_labels_of_which_one_is_wrong_are_still_labels(tmp_path):
     lines = [f"{e} {t} {'target' if y else 'nontarget'}" for e, t, y, _ in BOTH]
     with pytest.raises(DataError, match="line 4, column label: '2' is not one of 1, 0, target, nontarget"):
         read_trials(written(tmp_path, *lines, "a b 2"))
+
+
+def test_a_pair_that_is_a_target_and_a_non_target_trial_is_refused(tmp_path):
+    path = written(tmp_path, "1 a b", "0 a c", "0 b a")
+    with pytest.raises(EarmarkError, match="a and b are a target and a non-target trial; 1 of its pairs are both"):
+        read_trials(path)

@@ -199,7 +199,7 @@ def test_commands_in_an_scp_are_refused_and_not_run(tmp_path):
         load_encoder(f"embeddings:{tmp_path}/x.scp")
     assert not (tmp_path / "run").exists()
     assert [fault.line for fault in caught.value.faults[str(tmp_path / "x.scp")]] == [1, 2, 4, 5, 6, 7]
-    assert "line 1: is a command" in str(caught.value)
+    assert "lines 1, 2: is a command" in str(caught.value)
     assert "line 4: is not `id FILE.ark:OFFSET`" in str(caught.value)
     assert "line 5: nowhere.ark is not there, nor is it beside the .scp" in str(caught.value)
 
