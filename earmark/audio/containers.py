@@ -16,6 +16,7 @@ from earmark.audio.mpeg import after_tags, mpeg_streams
 
 Order = Literal["little", "big"]
 CHUNKS = 10_000  # headers of chunks that are read, before a file counts as damaged
+FOLLOWS = 4096  # bytes behind the sound that are passed over whatever they are
 MP3_IN_WAV = 0x55
 # What programs write as the size of the sound that goes to a pipe: nothing, as much as fits, or a little less (SoX,
 # arecord), in 32 bits with and without a sign and in 64.
@@ -77,7 +78,23 @@ def _unknown(size: int) -> bool:
 def _sized(content: Content, at: int, size: int) -> Layout:
     """Of a file whose sound begins at `at` and is said to have `size` bytes, which libsndfile cuts off at its end."""
     held = content.size - at
+    if size < held and not _unknown(size):
+        _require_end(content, at + size + size % 2, size)
     return Layout() if size <= held or _unknown(size) else Layout(held=held, promised=size)
+
+
+def _require_end(content: Content, end: int, size: int) -> None:
+    """AudioError where more follows the sound than there is of it, and it is no chunk, no tag and no padding.
+
+    Then the header says too little, and nobody would notice that most of the clip is missing.
+    """
+    follows, rest = content.at(end, 8), content.size - end
+    known = re.match(rb"[ -~]{4}|ID3|TAG|\0{8}", follows)
+    if rest > max(FOLLOWS, size) and not known:
+        raise AudioError(
+            f"{content.name}: is damaged, its header ends the sound after {size:,} bytes, and {rest:,} follow that are "
+            "nothing else; make it again"
+        )
 
 
 # --- files in chunks ------------------------------------------------------------------------------------------------
@@ -165,6 +182,7 @@ def _caf(content: Content) -> Layout:
             if size > held:
                 repaired = _with_size(content, at + 4, held.to_bytes(8, "big"), "caf")
                 return Layout(repaired.streams, "caf", held, size)
+            _require_end(content, at + 12 + size, size)
             return Layout()
         at += 12 + max(0, size)
     return Layout()

@@ -1,0 +1,34 @@
+"""Headers that say too little of their sound: a fault, for nobody would notice what is missing."""
+
+import numpy as np
+import pytest
+import soundfile
+
+from earmark.audio.decode import AudioError, check_audio, read_audio
+
+
+def written(path, kind):
+    sound = np.random.default_rng(0).normal(0, 0.1, 32_000).astype(np.float32)
+    soundfile.write(path, sound, 16_000, format=kind, subtype="PCM_16")
+    return path
+
+
+@pytest.mark.parametrize(("kind", "at", "order"), [("WAV", 40, "little"), ("AU", 8, "big")])
+def test_a_header_that_ends_the_sound_early_is_a_fault(tmp_path, kind, at, order):
+    path = written(tmp_path / f"a.{kind.lower()}", kind)
+    content = bytearray(path.read_bytes())
+    assert int.from_bytes(content[at : at + 4], order) == 64_000
+    content[at : at + 4] = (1000).to_bytes(4, order)
+    path.write_bytes(content)
+    for read in (read_audio, check_audio):
+        with pytest.raises(AudioError, match=r"ends the sound after 1,000 bytes, and 63,000 follow"):
+            read(path)
+
+
+@pytest.mark.parametrize(
+    "behind", [b"LIST" + (8000).to_bytes(4, "little") + b"x" * 8000, bytes(100_000), b"ID3" + b"\xff" * 90_000]
+)
+def test_chunks_tags_and_padding_behind_the_sound_are_passed_over(tmp_path, behind):
+    path = written(tmp_path / "a.wav", "WAV")
+    path.write_bytes(path.read_bytes() + behind)
+    assert len(read_audio(path)) == 32_000
