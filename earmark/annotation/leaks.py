@@ -91,9 +91,9 @@ class Names:
         camel = words_of(CAMEL.sub(" ", text))
         if camel != words and any(self._whole.get(run) == n for n, run in _runs(camel, self._longest + 2)):
             return RAW_NAME
-        if any(len(name) >= SURE_LETTERS and name in joined for name in self._whole):
+        if any(name in joined for name in self._long):
             return DOUBT  # glued into a longer word
-        return doubt or (DOUBT if any(self._attached(word) for word in words) else "")
+        return doubt or (DOUBT if any(self._attached(word) for word in words if word.isalpha()) else "")
 
     def _attached(self, word: str) -> bool:
         """Whether a word is a name or a part of one with a few letters before or after it, as in Schmidts."""
@@ -129,6 +129,10 @@ class Names:
     def _unspaced(self) -> set[str]:
         parts = {part for name in self.usernames for part in words_of(name) if IN_UNSPACED.search(part)}
         return {name for name in {*self._whole, *parts} if len(name) > 1 and IN_UNSPACED.search(name)}
+
+    @cached_property
+    def _long(self) -> list[str]:
+        return [name for name in self._whole if len(name) >= SURE_LETTERS]
 
     @cached_property
     def _doubtful(self) -> set[str]:
