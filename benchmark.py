@@ -12,7 +12,7 @@ Writes  benchmark_outputs/<subset>/{predictions.csv, metrics_by_*.csv, summary.j
   uv run benchmark.py --by language speaker --limit 100
 
 Without a scorer, the sham scorer answers: numbers from a hash, which try everything but a model. A run against a
-server that was interrupted continues where it stopped; --fresh asks everything again. A bearer token is read from
+server that was interrupted continues where it stopped; --restart asks everything again. A bearer token is read from
 the environment variable EARMARK_API_KEY.
 """
 
@@ -43,7 +43,7 @@ def run(arguments: Namespace, invocation: cli.Invocation) -> int:
 def argument_parser() -> ArgumentParser:
     parser = cli.argument_parser(__doc__ or "", run)
     parser.add_argument(
-        "--subset", choices=[*subsets(), "both"], default="both", help="which subset (default: all with labels)"
+        "--subset", choices=[*subsets(), "both", "all"], default="both", help="which subset (default: all with labels)"
     )
     model = parser.add_argument_group("model")
     which = model.add_mutually_exclusive_group()
@@ -59,9 +59,10 @@ def argument_parser() -> ArgumentParser:
     model.add_argument(
         "--max-seconds", type=cli.positive_float, metavar="S", help="longest piece that the model hears at once"
     )
-    model.add_argument(
-        "--store", type=Path, default=Path("benchmark_outputs/embeddings"), metavar="DIR", help="embeddings made so far"
-    )
+    cli.add_renamed_argument(
+        model, "--embedding-cache", "--store", type=Path, default=Path("benchmark_outputs/embeddings"), metavar="DIR",
+        help="embedding cache directory (benchmark_outputs/embeddings)",
+    )  # fmt: skip
     server = parser.add_argument_group("server")
     server.add_argument("--no-audio-send", action="store_true", help="send the clip's name but not its audio")
     server.add_argument("--sample-rate", type=cli.positive_int, metavar="HZ", help="resample clips before sending")
@@ -76,7 +77,9 @@ def argument_parser() -> ArgumentParser:
         "--max-wait", type=cli.positive_float, default=300.0, metavar="S", help="seconds for all tries (300)"
     )
     server.add_argument("--max-consecutive-failures", type=cli.positive_int, default=20, metavar="N")
-    server.add_argument("--fresh", action="store_true", help="forget what an interrupted run has found")
+    cli.add_renamed_argument(
+        server, "--restart", "--fresh", action="store_true", help="discard the answers of an interrupted run"
+    )
     items = parser.add_argument_group("which questions")
     items.add_argument("--min-raters", type=cli.positive_int, default=1, metavar="N", help="rated by N people or more")
     items.add_argument("--require-3-raters", action="store_true", help="the same as --min-raters 3")
@@ -97,8 +100,8 @@ def argument_parser() -> ArgumentParser:
         "--bootstrap", type=cli.natural_int, default=1000, metavar="N", help="replicates per interval (1000)"
     )
     parser.add_argument("--allow-missing", action="store_true", help="exit 0 although clips are missing")
-    parser.add_argument(
-        "--name", help="of the model in benchmark_outputs/runs/<name>/, where its run is kept (its own)"
+    cli.add_renamed_argument(
+        parser, "--model-name", "--name", metavar="NAME", help="folder of the run in benchmark_outputs/runs (the model)"
     )
     parser.add_argument("--analysis-root", type=Path, default=Path("analysis_outputs"))
     parser.add_argument("--dataset-root", type=Path, default=Path("dataset"))

@@ -44,7 +44,7 @@ from earmark.speaker.options import (
 OUTPUT = Path("benchmark_outputs/speaker")
 TRIALS = (
     "uv run evaluate_speaker.py trials --trials trials.txt --encoder hf:microsoft/wavlm-base-plus-sv",
-    "uv run evaluate_speaker.py trials --trials trials.txt --scores scores.csv --against other_scores.csv",
+    "uv run evaluate_speaker.py trials --trials trials.txt --scores scores.csv --compare-with other_scores.csv",
 )
 TIDYVOICE = (
     "uv run evaluate_speaker.py tidyvoice --trials dev.txt --encoder my_model.py --audio-root audio --cohort utt2spk",
@@ -69,7 +69,7 @@ def run_demo(arguments: Namespace, invocation: Invocation) -> int:
     from earmark.speaker.case.commands import simulate
     from earmark.speaker.case.run import run_case
 
-    simulate(SimulateOptions(DEMO_SPEECH, DEMO, trials=(1000, 1000), processes=2), invocation)
+    simulate(SimulateOptions(DEMO_SPEECH, DEMO, trials=(1000, 1000), workers=2), invocation)
     return run_case(CaseOptions(DEMO, OUTPUT / "case", EncoderOptions(encoder="logmel")), invocation)
 
 
@@ -91,10 +91,10 @@ def run_tidyvoice(arguments: Namespace, invocation: Invocation) -> int:
     return run_tidyvoice(cli.options(TidyVoiceOptions, arguments, token=os.environ.get(TOKEN_VARIABLE)), invocation)
 
 
-def run_carriers(arguments: Namespace, invocation: Invocation) -> int:
-    from earmark.speaker.case.commands import run_carriers
+def run_simulate(arguments: Namespace, invocation: Invocation) -> int:
+    from earmark.speaker.case.commands import run_simulate
 
-    return run_carriers(cli.options(SimulateOptions, arguments), invocation)
+    return run_simulate(cli.options(SimulateOptions, arguments), invocation)
 
 
 def run_leaderboard(arguments: Namespace, invocation: Invocation) -> int:
@@ -129,7 +129,7 @@ def argument_parser() -> ArgumentParser:
     commands = parser.add_subparsers(metavar="COMMAND")
     add_case(commands)
     add_lists(commands)
-    add_carriers(commands)
+    add_simulate(commands)
     add_submissions(commands)
     add_files(commands)
     return parser
@@ -144,20 +144,22 @@ def add_case(commands: Any) -> None:
         f"the CASE benchmark: {N} carriers, from clean to playback",
         [
             "uv run evaluate_speaker.py case case-benchmark --encoder my_model.py",
-            'uv run evaluate_speaker.py case case-benchmark --embeddings vectors.npz --name "My model"',
+            'uv run evaluate_speaker.py case case-benchmark --embeddings vectors.npz --model-name "My model"',
         ],
     )
     case_.add_argument("benchmark", type=Path, help="a folder with trials/<protocol>.txt and the audio")
     add_encoder(case_.add_mutually_exclusive_group())
     add_embedding(case_)
     add_statistics(case_)
-    case_.add_argument(
-        "--protocol", choices=[PUBLISHED, STRICT, "both"], default="both", help="columns of the report (both)"
-    )
-    case_.add_argument(
-        "--protocols", nargs="+", default=[], metavar="NAME", help=f"some of the {N}, without aggregates"
-    )
-    case_.add_argument("--name", help="of the model (the encoder's)")
+    cli.add_renamed_argument(
+        case_, "--scoring", "--protocol", choices=[PUBLISHED, STRICT, "both"], default="both",
+        help="published: all trials; strict: without self-trials and repeats (both)",
+    )  # fmt: skip
+    cli.add_renamed_argument(
+        case_, "--conditions", "--protocols", nargs="+", default=[], metavar="NAME",
+        help=f"only these of the {N} conditions; no aggregates are computed",
+    )  # fmt: skip
+    cli.add_renamed_argument(case_, "--model-name", "--name", metavar="NAME", help="name of the model (the encoder's)")
     case_.add_argument("--output-dir", type=Path, default=OUTPUT / "case", help="a folder for each model goes there")
 
 
@@ -184,30 +186,42 @@ def add_lists(commands: Any) -> None:
             "--speakers", type=Path, metavar="FILE", help="`utterance speaker` lines; others have their path's"
         )
         command.add_argument("--no-self-trials", action="store_true", help="leave a file against itself out")
-        command.add_argument("--against", type=Path, metavar="FILE", help="another system's scores: differences, p")
-        command.add_argument(
-            "--against-calibrate", type=Path, metavar="FILE", help="that system's scores of the --calibrate list"
-        )
+        cli.add_renamed_argument(
+            command, "--compare-with", "--against", type=Path, metavar="FILE",
+            help="scores of another system: paired differences with p-values",
+        )  # fmt: skip
+        cli.add_renamed_argument(
+            command, "--compare-with-calibration", "--against-calibrate", type=Path, metavar="FILE",
+            help="that system's scores of the --calibrate list",
+        )  # fmt: skip
         if name == "tidyvoice":
             command.add_argument("--eval-a", type=Path, metavar="FILE", help="the list of eval A, for a submission")
             command.add_argument("--eval-u", type=Path, metavar="FILE", help="the list of eval U, for a submission")
-        command.add_argument("--name", help="of the system, for its folder (the encoder's, or the score file's)")
+        cli.add_renamed_argument(
+            command, "--model-name", "--name", metavar="NAME", help="name of the system (the encoder's or score file's)"
+        )
         command.add_argument("--output-dir", type=Path, default=OUTPUT / name)
 
 
-def add_carriers(commands: Any) -> None:
+def add_simulate(commands: Any) -> None:
     """A benchmark of one's own."""
     made = cli.subcommand(
         commands,
-        "carriers",
-        run_carriers,
-        "a CASE-shaped benchmark from clean speech",
-        ["uv run evaluate_speaker.py carriers speech/ --output-dir my-carriers --processes 4"],
+        "simulate",
+        run_simulate,
+        "simulate the CASE conditions on your own clean speech",
+        ["uv run evaluate_speaker.py simulate speech/ --output-dir my-conditions --workers 4"],
+        former="carriers",
     )
     made.add_argument("clean", type=Path, help="a folder spk/…/file, or a CSV of path, speaker and perhaps gender")
     made.add_argument("--output-dir", type=Path, required=True)
-    made.add_argument("--protocols", nargs="+", default=[], metavar="NAME", help=f"some of the {N} (all)")
-    made.add_argument("--processes", type=cli.positive_int, default=1, metavar="N", help="at work together (1)")
+    cli.add_renamed_argument(
+        made, "--conditions", "--protocols", nargs="+", default=[], metavar="NAME",
+        help=f"only these of the {N} conditions (all)",
+    )  # fmt: skip
+    cli.add_renamed_argument(
+        made, "--workers", "--processes", type=cli.positive_int, default=1, metavar="N", help="worker processes (1)"
+    )
     made.add_argument("--noises", type=Path, metavar="DIR", help="recordings of noise instead of the built-in noise")
     made.add_argument("--rooms", type=Path, metavar="DIR", help="impulse responses instead of the built-in rooms")
     made.add_argument("--allow-missing", action="store_true", help="leave unusable speech out, and count it")
@@ -248,13 +262,17 @@ def add_files(commands: Any) -> None:
         "download",
         run_download,
         "the CASE benchmark from the Hugging Face hub",
-        ["uv run --extra download evaluate_speaker.py download --output-dir case-benchmark --conditions clean codec"],
+        ["uv run --extra download evaluate_speaker.py download --output-dir case-benchmark --categories clean codec"],
     )
     fetched.add_argument("--output-dir", type=Path, required=True)
-    fetched.add_argument("--conditions", nargs="+", choices=categories(), default=[], metavar="NAME", help="some (all)")
+    cli.add_renamed_argument(
+        fetched, "--categories", "--conditions", nargs="+", choices=categories(), default=[], metavar="NAME",
+        help=f"only these categories of conditions: {', '.join(categories())} (all)",
+    )  # fmt: skip
     fetched.add_argument(
-        "--sets", nargs="+", choices=sets_of_recordings(), default=[], metavar="NAME", help="one of two (both)"
-    )
+        "--sets", nargs="+", choices=sets_of_recordings(), default=[], metavar="NAME",
+        help=f"subset of recordings: {', '.join(sets_of_recordings())} (both)",
+    )  # fmt: skip
     fetched.add_argument("--hub", default=HUB, metavar="URL", help=f"({HUB})")
     verify = cli.subcommand(
         commands,
@@ -281,12 +299,18 @@ def add_embedding(parser: ArgumentParser) -> None:
     parser.add_argument("--device", default="auto", help="cpu, cuda, … (default: a GPU where there is one)")
     parser.add_argument("--dtype", choices=["float32", "bfloat16", "float16"], default="float32")
     parser.add_argument("--batch-size", type=cli.positive_int, default=16, metavar="N", help="clips at a time (16)")
-    parser.add_argument("--store", type=Path, default=Path("benchmark_outputs/embeddings"), help="embeddings so far")
+    cli.add_renamed_argument(
+        parser, "--embedding-cache", "--store", type=Path, default=Path("benchmark_outputs/embeddings"), metavar="DIR",
+        help="embedding cache directory (benchmark_outputs/embeddings)",
+    )  # fmt: skip
 
 
 def add_back_end(parser: ArgumentParser) -> None:
     """Flags that say what happens between embeddings and scores."""
-    parser.add_argument("--mean", default="none", metavar="WHAT", help="taken off embeddings: none, cohort or a .npy")
+    cli.add_renamed_argument(
+        parser, "--subtract-mean", "--mean", default="none", metavar="WHICH",
+        help="mean to subtract from embeddings: none, cohort, or a .npy file (none)",
+    )  # fmt: skip
     parser.add_argument("--cohort", type=Path, metavar="FILE", help="`utterance speaker` lines: AS-norm against them")
     parser.add_argument(
         "--cohort-embeddings", type=Path, metavar="FILE", help="of the cohort, where --embeddings has only the trials'"

@@ -93,7 +93,9 @@ def argument_parser() -> ArgumentParser:
     add_run(cli.subcommand(commands, "run", run, "probe an encoder; what happens without a command"))
     checks = cli.subcommand(commands, "check", check, "whether an encoder keeps what X-ARES asks, and more")
     checks.add_argument("encoder", metavar="SPEC", help=", ".join(encoder_specs()))
-    checks.add_argument("--longest", type=cli.positive_float, metavar="SECONDS", help="(10 minutes)")
+    cli.add_renamed_argument(
+        checks, "--max-clip-seconds", "--longest", type=cli.positive_float, metavar="S", help="longest test clip (600)"
+    )
     add_device(checks)
     listed = cli.subcommand(commands, "list", list_tasks, "the tasks, and whether their data are here")
     listed.add_argument("tasks", nargs="*", metavar="TASK")
@@ -113,21 +115,30 @@ def add_run(parser: ArgumentParser) -> None:
                         help="names, all, or FILE.toml (the three demo tasks)")  # fmt: skip
     parser.add_argument("--data-root", type=Path, default=Path("data"), metavar="DIR", help="<DIR>/<task>/… (data)")
     parser.add_argument("--track", choices=[LINEAR, KNN, BOTH], default=BOTH, help="(both)")
-    parser.add_argument("--protocol", choices=[XARES, STRICT, BOTH], default=BOTH, help="(both)")
+    cli.add_renamed_argument(
+        parser, "--recipe", "--protocol", choices=[XARES, STRICT, BOTH], default=BOTH, help="evaluation recipe (both)"
+    )
     parser.add_argument("--seeds", type=cli.positive_int, default=3, metavar="N", help="of the strict protocol (3)")
     parser.add_argument("--layers", type=layers, metavar="all|last|0,6,12", help="score layers by themselves (last)")
     parser.add_argument("--shots", type=cli.positive_int, metavar="K", help="train on K clips of each class, ten draws")
     parser.add_argument("--bootstrap", type=cli.natural_int, default=1000, metavar="N", help="replicates (1000)")
     parser.add_argument("--allow-missing", action="store_true", help="leave unreadable clips out, and count them")
-    parser.add_argument("--jobs", type=cli.positive_int, default=1, metavar="N", help="tasks at a time (1)")
+    cli.add_renamed_argument(
+        parser, "--workers", "--jobs", type=cli.positive_int, default=1, metavar="N", help="tasks in parallel (1)"
+    )
     parser.add_argument("--batch-size", type=cli.positive_int, default=16, metavar="N", help="clips embedded together")
-    parser.add_argument("--store", type=Path, default=Path("benchmark_outputs/embeddings"), help="embeddings so far")
+    cli.add_renamed_argument(
+        parser, "--embedding-cache", "--store", type=Path, default=Path("benchmark_outputs/embeddings"), metavar="DIR",
+        help="embedding cache directory (benchmark_outputs/embeddings)",
+    )  # fmt: skip
     parser.add_argument(
         "--language-model", default=PUBLISHED_LANGUAGE_MODEL, metavar="ID",
         help=f"for asr, xares ({PUBLISHED_LANGUAGE_MODEL})",
     )  # fmt: skip
     parser.add_argument("--tokenizer", metavar="ID", help="for retrieval (words of the training captions)")
-    parser.add_argument("--name", help="of the encoder in reports (its own)")
+    cli.add_renamed_argument(
+        parser, "--model-name", "--name", metavar="NAME", help="name of the encoder in reports (from the encoder)"
+    )
     parser.add_argument(
         "--output-dir", type=Path, default=Path("benchmark_outputs/probe"), help="a folder for each encoder"
     )

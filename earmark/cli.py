@@ -108,16 +108,40 @@ def argument_parser(documentation: str, command: Command | None = None) -> argpa
     return parser
 
 
+def add_renamed_argument(parser: "argparse._ActionsContainer", name: str, former: str, **settings: Any) -> None:
+    """Add a flag that had another name in the previous release; the former name still works and help omits it.
+
+    Parameters
+    ----------
+    parser : a parser, an argument group or a mutually exclusive group.
+    name, former : the flag and its former spelling, such as `--embedding-cache` and `--store`.
+    settings : as for `argparse.ArgumentParser.add_argument`.
+
+    Examples
+    --------
+    >>> parser = argparse.ArgumentParser()
+    >>> add_renamed_argument(parser, "--workers", "--jobs", type=int, default=1)
+    >>> parser.parse_args(["--jobs", "2"]).workers, parser.parse_args([]).workers
+    (2, 1)
+    >>> "jobs" in parser.format_help()
+    False
+    """
+    flag = parser.add_argument(name, **settings)
+    hidden = {"dest": flag.dest, "default": argparse.SUPPRESS, "help": argparse.SUPPRESS}
+    parser.add_argument(former, **{**settings, **hidden})
+
+
 def subcommand(
     commands: "argparse._SubParsersAction[argparse.ArgumentParser]",
     name: str,
     command: Command,
     summary: str,
     examples: Sequence[str] = (),
+    former: str | None = None,
 ) -> argparse.ArgumentParser:
     """A command of a script that has several; it takes the common flags too, before its name or after it.
 
-    examples: commands to copy, shown below its flags.
+    examples: commands to copy, shown below its flags. former: its name in the previous release, which still works.
     """
     parser = commands.add_parser(
         name,
@@ -129,6 +153,8 @@ def subcommand(
     )
     _add_common(parser, seed=argparse.SUPPRESS, switch=argparse.SUPPRESS)
     parser.set_defaults(command=command)
+    if former is not None:
+        commands.choices[former] = parser
     return parser
 
 
@@ -165,7 +191,7 @@ def _exit_code(work: Callable[[], int], script: str, debug: bool) -> int:
     except EarmarkError as error:
         return _report(error, error.exit_code, debug, str(error).replace(RUNNING, script))
     except OSError as error:
-        return _report(error, FAILED, debug, of_the_system(error))
+        return _report(error, FAILED, debug, format_os_error(error))
 
 
 def _report(error: Exception, exit_code: int, debug: bool, text: str = "") -> int:
@@ -186,7 +212,7 @@ REMEDIES = {
 }
 
 
-def of_the_system(error: OSError) -> str:
+def format_os_error(error: OSError) -> str:
     """What went wrong, where, and what to do; an error that says so itself is left as it is."""
     if error.errno is None:
         return str(error)

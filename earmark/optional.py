@@ -8,7 +8,7 @@ from typing import Any
 from earmark.errors import RUNNING, MissingError, shown_cause
 
 
-def library(name: str, options: str, needed_by: str = "This") -> Any:
+def require_library(name: str, options: str, needed_by: str = "This") -> Any:
     """A module of an extra; what it prints while it is imported goes to stderr.
 
     options: of `uv run`, that supply it, such as `--extra torch`. needed_by: begins the message. Raises MissingError

@@ -25,7 +25,7 @@ import torch
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from earmark import cli
-from earmark.audio.decode import heard
+from earmark.audio.decode import read_nonsilent_audio
 from earmark.audio_text.scorers import Question
 from earmark.audio_text.scorers.in_process import InProcessScorer
 from earmark.embeddings.store import EmbeddingStore
@@ -97,7 +97,7 @@ def write_clips(folder: Path, arguments: Namespace, rng: np.random.Generator) ->
 
 def cut(model: AudioTextModel, clip: Path) -> list[np.ndarray]:
     """The pieces of a clip that a model hears."""
-    return windows(heard(clip, model.sample_rate), model.sample_rate, model.window_seconds)
+    return windows(read_nonsilent_audio(clip, model.sample_rate), model.sample_rate, model.window_seconds)
 
 
 def embed(model: AudioTextModel, pieces: Sequence[object], batch_size: int) -> None:

@@ -45,7 +45,7 @@ def argument_parser() -> ArgumentParser:
     parser = cli.argument_parser(__doc__ or "", run)
     parser.add_argument("--trials", type=cli.positive_int, default=12_000_000, help="lines of the file (12 million)")
     parser.add_argument("--resemblyzer", action="store_true", help="time Resemblyzer instead of metrics")
-    parser.add_argument("--protocols", type=cli.positive_int, default=24, help="lists with intervals (24)")
+    parser.add_argument("--conditions", type=cli.positive_int, default=24, help="lists with intervals (24)")
     return parser
 
 
@@ -81,17 +81,17 @@ def time_metrics(arguments: Namespace, invocation: cli.Invocation) -> int:
             for more in (["--no-intervals"], [])
         )
         megabytes = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024
-    lists = [make_trials(10_000, 40, rng) for _ in range(arguments.protocols)]
+    lists = [make_trials(10_000, 40, rng) for _ in range(arguments.conditions)]
     intervals = seconds(lambda: [evaluate(t, speakers_of(t.names)) for t in lists])
     with tempfile.TemporaryDirectory() as folder:
         write_case(Path(folder), rng)
         flags = ["case", folder, "--embeddings", f"{folder}/vectors.npz", "--output-dir", folder]
-        case_command = [sys.executable, str(ROOT / "evaluate_speaker.py"), *flags, "--protocol", "published"]
+        case_command = [sys.executable, str(ROOT / "evaluate_speaker.py"), *flags, "--scoring", "published"]
         whole_case = seconds(lambda: subprocess.run(case_command, check=True, stdout=subprocess.DEVNULL))
     cli.show(f"{arguments.trials:,} trials from a file, all metrics: {whole:.1f} s")
     cli.show(f"the same with intervals: {with_intervals:.1f} s, peak of both {megabytes:,.0f} MB")
     cli.show(f"equal error rate of {arguments.trials:,} scores: {eer:.2f} s, {eer / sorting:.2f} times numpy.sort")
-    cli.show(f"{arguments.protocols} lists of 10,000 trials, metrics with intervals over speakers: {intervals:.1f} s")
+    cli.show(f"{arguments.conditions} lists of 10,000 trials, metrics with intervals over speakers: {intervals:.1f} s")
     cli.show(f"`case`, 24 protocols of 10,000 trials, from embeddings to the report: {whole_case:.1f} s")
     return cli.COMPLETE
 

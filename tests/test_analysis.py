@@ -490,6 +490,7 @@ def test_wrong_usage_ends_with_2(here, capsys, arguments):
 # --- as a process, on the committed data --------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_as_a_process_on_the_committed_annotations_it_gives_the_committed_labels(tmp_path, monkeypatch):
     monkeypatch.setenv("HF_TOKEN", "hf_verysecret")
     monkeypatch.setenv("API_KEY", "hf_verysecret")

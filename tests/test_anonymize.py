@@ -351,6 +351,7 @@ def test_as_a_process_results_go_to_stdout(here):
     assert len(contents(here / "out")) == 8
 
 
+@pytest.mark.slow
 def test_as_a_process_faults_go_to_stderr_and_old_outputs_stay(here):
     """The case of the README: a misspelt rating on line 17 and an unknown task type on line 40."""
     roots = ["--raw-root", here / "annotations_raw", "--output-dir", here / "annotations"]

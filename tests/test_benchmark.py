@@ -747,6 +747,7 @@ def check_nobody_tells(printed: str, out: Path, *secrets: str) -> None:
         assert [name for name, content in files.items() if secret.encode() in content] == []
 
 
+@pytest.mark.slow
 def test_a_token_of_the_environment_reaches_the_server_and_nothing_else(small: Path, tmp_path: Path):
     with own(sham_reply) as server:
         flags = ["--subset", "emolia-emo", "--bootstrap", "20", "--endpoint", server.url]
@@ -756,6 +757,7 @@ def test_a_token_of_the_environment_reaches_the_server_and_nothing_else(small: P
     check_nobody_tells(done.stdout + done.stderr, tmp_path / "out", TOKEN)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("status", "code"), [(400, 1), (401, 2)])
 def test_a_token_that_the_server_sends_back_in_its_error_is_not_repeated(
     small: Path, tmp_path: Path, status: int, code: int
@@ -805,6 +807,7 @@ def test_an_address_in_capitals_is_used_or_refused_and_tells_nothing_either_way(
     assert not [name for name, content in contents(out).items() if PASSWORD.encode() in content]
 
 
+@pytest.mark.slow
 def test_an_address_that_cannot_be_reached_keeps_its_secrets(small: Path, tmp_path: Path, closed_port: int):
     url = f"http://me:{PASSWORD}@127.0.0.1:{closed_port}/v1/similarity?key={KEY}"
     flags = ["--subset", "emolia-emo", "--bootstrap", "20", "--endpoint", url, "--retries", "0"]

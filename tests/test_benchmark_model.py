@@ -21,7 +21,7 @@ def clap(tmp_path_factory):
 
 def run(out, *flags):
     kept = out / "embeddings"  # of this run alone
-    common = ["--subset", "emolia-dim", "--quiet", "--output-dir", str(out), "--store", str(kept)]
+    common = ["--subset", "emolia-dim", "--quiet", "--output-dir", str(out), "--embedding-cache", str(kept)]
     code = benchmark.main([*common, *map(str, flags)])
     return code, json.loads((out / "emolia-dim" / "summary.json").read_text())
 
@@ -44,12 +44,14 @@ def test_a_clap_model_scores_every_question_and_the_summary_says_what_was_scored
     assert str(clap.parent) not in json.dumps(summary)
 
 
+@pytest.mark.slow
 def test_scores_do_not_depend_on_the_batch_size(clap, tmp_path):
     run(tmp_path / "1", "--clap-model", clap, "--batch-size", 1)
     run(tmp_path / "7", "--clap-model", clap, "--batch-size", 7)
     np.testing.assert_allclose(similarities(tmp_path / "1"), similarities(tmp_path / "7"), atol=1e-5)
 
 
+@pytest.mark.slow
 def test_the_same_command_twice_gives_the_same_bytes(clap, tmp_path):
     for name in ("first", "second"):
         run(tmp_path / name, "--clap-model", clap)
@@ -57,14 +59,16 @@ def test_the_same_command_twice_gives_the_same_bytes(clap, tmp_path):
     assert first.read_bytes() == second.read_bytes()
 
 
+@pytest.mark.slow
 def test_a_second_run_embeds_nothing(clap, tmp_path, monkeypatch):
-    run(tmp_path / "first", "--clap-model", clap, "--store", tmp_path / "kept")
+    run(tmp_path / "first", "--clap-model", clap, "--embedding-cache", tmp_path / "kept")
     for method in ("embed_audio", "embed_texts", "prepare"):
         monkeypatch.setattr(networks.Clap, method, lambda self, items: pytest.fail("embedded again"))
-    run(tmp_path / "second", "--clap-model", clap, "--store", tmp_path / "kept", "--threshold", 0.2)
+    run(tmp_path / "second", "--clap-model", clap, "--embedding-cache", tmp_path / "kept", "--threshold", 0.2)
     np.testing.assert_array_equal(similarities(tmp_path / "first"), similarities(tmp_path / "second"))
 
 
+@pytest.mark.slow
 def test_runs_of_two_checkpoints_of_one_name_are_both_kept(clap, tmp_path):
     other = tiny.clap(tmp_path / "elsewhere" / clap.name, seed=1)
     out = tmp_path / "out"
@@ -76,10 +80,11 @@ def test_runs_of_two_checkpoints_of_one_name_are_both_kept(clap, tmp_path):
     np.testing.assert_array_equal(found[0], first)
     np.testing.assert_array_equal(found[1], similarities(out))
     assert np.abs(found[0] - found[1]).max() > 1e-4
-    run(out, "--clap-model", clap, "--name", "before training")
+    run(out, "--clap-model", clap, "--model-name", "before training")
     assert (out / "runs" / "before-training" / "emolia-dim" / "report.md").is_file()
 
 
+@pytest.mark.slow
 def test_lower_precision_is_recorded_and_close(clap, tmp_path):
     run(tmp_path / "32", "--clap-model", clap)
     _, summary = run(tmp_path / "16", "--clap-model", clap, "--dtype", "bfloat16")
@@ -88,6 +93,7 @@ def test_lower_precision_is_recorded_and_close(clap, tmp_path):
     assert 0 < difference < 0.1
 
 
+@pytest.mark.slow
 def test_a_sentence_transformers_model_is_named_by_model(tmp_path):
     folder = tiny.sentence_transformer(tmp_path / "st")
     code, summary = run(tmp_path / "out", "--model", folder)

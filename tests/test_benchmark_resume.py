@@ -59,6 +59,7 @@ def wait_for_answers(journal, n):
         time.sleep(0.01)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("subset", "answers"), [("emolia-emo", 10), ("emolia-dim", 20)])
 def test_a_run_killed_at_any_moment_continues_where_it_stopped(tmp_path, subset, answers):
     """Killed in the first subset, or in the second with the first complete: nothing finished is asked again."""
@@ -80,6 +81,7 @@ def test_a_run_killed_at_any_moment_continues_where_it_stopped(tmp_path, subset,
     assert contents(tmp_path / "killed") == contents(tmp_path / "undisturbed")
 
 
+@pytest.mark.slow
 def test_a_complete_run_leaves_no_journal_so_that_a_retrained_model_is_asked_anew(tmp_path):
     with hostile_server(sham) as server:
         for _ in range(2):
@@ -109,10 +111,10 @@ def test_another_model_behind_the_same_address_is_refused_and_fresh_asks_it_ever
         assert benchmark.main([*command(server.url, tmp_path)[2:], *flags]) == 2
         said = capsys.readouterr().err
         assert "journal.jsonl: holds 36 answers of another model" in said
-        assert "Give --fresh to ask everything again" in said
+        assert "Give --restart to ask everything again" in said
         assert said.count("\n") == 1
         assert contents(tmp_path) == before
-        assert benchmark.main([*command(server.url, tmp_path)[2:], *flags, "--fresh"]) == 0
+        assert benchmark.main([*command(server.url, tmp_path)[2:], *flags, "--restart"]) == 0
         assert len(server.requests) == 1 + 45
 
 
@@ -165,7 +167,7 @@ def test_fresh_starts_over(tmp_path):
     flags = ["--subset", "emolia-dim", "--retries", "0"]
     with hostile_server(lambda n, body: Reply({}, 404) if n == 0 else sham(n, body)) as server:
         assert benchmark.main([*command(server.url, tmp_path)[2:], *flags]) == 1
-        assert benchmark.main([*command(server.url, tmp_path)[2:], *flags, "--fresh"]) == 0
+        assert benchmark.main([*command(server.url, tmp_path)[2:], *flags, "--restart"]) == 0
         assert len(server.requests) == 2 * 45
 
 
@@ -186,6 +188,7 @@ def test_a_server_that_is_gone_stops_the_run_which_says_how_to_continue(tmp_path
     assert after == before
 
 
+@pytest.mark.slow
 def test_the_second_of_two_runs_on_the_same_folder_refuses(tmp_path):
     with hostile_server(lambda n, body: sham(n, body, 0.05)) as server:
         with subprocess.Popen(command(server.url, tmp_path, "--concurrency", "1"), cwd=ROOT) as first:
@@ -201,6 +204,7 @@ def test_the_second_of_two_runs_on_the_same_folder_refuses(tmp_path):
         assert third.returncode == 0
 
 
+@pytest.mark.slow
 def test_ctrl_c_ends_with_130_and_keeps_the_answers(tmp_path):
     with hostile_server(lambda n, body: sham(n, body, 0.05)) as server:
         asked_for = command(server.url, tmp_path, "--concurrency", "1")
@@ -223,6 +227,7 @@ sys.exit(benchmark.main(sys.argv[1:]))
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(os.name != "posix", reason="file size limits are a POSIX matter")
 def test_a_disk_full_while_journalling_is_one_clear_line_and_nothing_is_corrupt(tmp_path):
     with hostile_server(sham) as server:
@@ -273,6 +278,7 @@ def test_the_cross_fitted_number_does_not_depend_on_the_number_of_replicates(tmp
     assert len(found) == 1
 
 
+@pytest.mark.slow
 def test_what_was_scored_and_how_fast_is_in_the_summary(tmp_path):
     with hostile_server(lambda n, body: Reply({}, 503) if n == 0 else sham(n, body)) as server:
         assert benchmark.main([*command(server.url, tmp_path)[2:], "--subset", "emolia-dim"]) == 0

@@ -68,6 +68,7 @@ def scores_of(folder, protocol):
     return rows, np.array([float(row[2]) for row in rows]), np.array([row[3] == "1" for row in rows])
 
 
+@pytest.mark.slow
 def test_published_and_strict_figures_follow_from_the_scores(benchmark):
     folder = run(benchmark)
     summary = json.loads((folder / "summary.json").read_text())
@@ -98,7 +99,7 @@ def test_published_and_strict_figures_follow_from_the_scores(benchmark):
 
 
 def test_every_file_that_a_submission_needs_is_written(benchmark):
-    folder = run(benchmark, "--name", "My model (v2)").parent / "My-model-v2"
+    folder = run(benchmark, "--model-name", "My model (v2)").parent / "My-model-v2"
     files = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
     assert files - {".lock"} == {
         "results.json", "model_card.md", "summary.json", "protocols.csv", "report.md", "report.tex", "det.svg",
@@ -115,6 +116,7 @@ def test_every_file_that_a_submission_needs_is_written(benchmark):
     assert str(benchmark.parent) not in (folder / "summary.json").read_text() + (folder / "results.json").read_text()
 
 
+@pytest.mark.slow
 def test_the_same_command_gives_the_same_bytes(benchmark):
     folder = run(benchmark)
     first = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file() and path.name != "summary.json"}
@@ -122,6 +124,7 @@ def test_the_same_command_gives_the_same_bytes(benchmark):
     assert {path: path.read_bytes() for path in first} == first
 
 
+@pytest.mark.slow
 def test_a_filled_in_card_stays(benchmark):
     card = run(benchmark) / "model_card.md"
     assert OPEN in card.read_text()
@@ -134,7 +137,7 @@ def test_a_filled_in_card_stays(benchmark):
     ("protocol", "there", "gone"), [("published", "published", "strict"), ("strict", "strict", "published")]
 )
 def test_one_of_the_protocols_alone(benchmark, protocol, there, gone):
-    folder = run(benchmark, "--protocol", protocol)
+    folder = run(benchmark, "--scoring", protocol)
     summary = json.loads((folder / "summary.json").read_text())
     assert summary["protocols"][0][gone] is None
     assert set(summary["aggregates"]) == {there}
@@ -142,7 +145,7 @@ def test_one_of_the_protocols_alone(benchmark, protocol, there, gone):
 
 
 def test_some_protocols_have_figures_but_no_aggregates(benchmark):
-    folder = run(benchmark, "--protocols", "clean_clean", "clean_reverb")
+    folder = run(benchmark, "--conditions", "clean_clean", "clean_reverb")
     summary = json.loads((folder / "summary.json").read_text())
     assert (len(summary["protocols"]), summary["aggregates"]) == (2, {})
     assert not (folder / "results.json").exists()
@@ -313,6 +316,7 @@ def test_verify_names_every_file_that_is_missing(benchmark, capsys):
 # --- runs by their system -----------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_another_model_of_the_same_name_does_not_replace_the_first(benchmark, capsys):
     folder = run(benchmark)
     kept = benchmark.parent / "out/runs/vectors/speaker/case"
@@ -328,7 +332,7 @@ def test_another_model_of_the_same_name_does_not_replace_the_first(benchmark, ca
 def test_files_of_an_earlier_run_do_not_stay_beside_a_new_summary(benchmark):
     folder = run(benchmark)
     (folder / "model_card.md").write_text("# mine\n")
-    run(benchmark, "--protocol", "strict", "--protocols", "clean_clean")
+    run(benchmark, "--scoring", "strict", "--conditions", "clean_clean")
     left = {"summary.json", "report.md", "report.tex", "det.svg", "protocols.csv", "scores/clean_clean.csv.gz"}
     assert set(visible(folder)) == left | {"model_card.md"}
     assert set(visible(benchmark.parent / "out/runs/vectors/speaker/case")) == left | {"model_card.md"}
@@ -340,7 +344,7 @@ def test_audio_that_is_missing_is_named_before_any_is_embedded(benchmark, tmp_pa
         path = benchmark / name("clean_clean", 0, number)
         path.parent.mkdir(parents=True, exist_ok=True)
         soundfile.write(path, np.random.default_rng(number).normal(0, 0.1, 8000), 16_000)
-    flags = ["--encoder", "logmel", "--protocols", "clean_clean", "--store", str(tmp_path / "store")]
+    flags = ["--encoder", "logmel", "--conditions", "clean_clean", "--embedding-cache", str(tmp_path / "store")]
     assert evaluate_speaker.main(["case", str(benchmark), "--quiet", "--output-dir", str(tmp_path / "o"), *flags]) == 1
     said = capsys.readouterr().err
     assert f"{(SPEAKERS - 1) * UTTERANCES} are missing" in said and "(is not there)" in said

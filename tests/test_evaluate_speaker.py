@@ -133,6 +133,7 @@ def results_file(folder, name, eer):
     return path
 
 
+@pytest.mark.slow
 def test_a_leaderboard_holds_the_published_models_and_yours(tmp_path):
     files = [results_file(tmp_path, "Great", 0.001), results_file(tmp_path, "Poor", 0.4)]
     done = subprocess.run(
@@ -186,7 +187,7 @@ def run_audio(folder, path, *flags):
             str(path),
             "--audio-root",
             str(DEMO),
-            "--store",
+            "--embedding-cache",
             str(folder / "store"),
             "--output-dir",
             str(out),
@@ -232,7 +233,7 @@ def test_carriers_are_made_from_clean_speech_and_verified_on(tmp_path, capsys):
     (tmp_path / "clean.csv").write_text("\n".join([rows[0], *listed]) + "\n")
     out = tmp_path / "carriers"
     command = ["--quiet", "carriers", str(tmp_path / "clean.csv"), "--output-dir", str(out)]
-    assert evaluate_speaker.main([*command, "--protocols", "clean_codec_gsm"]) == 0
+    assert evaluate_speaker.main([*command, "--conditions", "clean_codec_gsm"]) == 0
     assert "not official CASE results" in capsys.readouterr().out
     assert {path.stem for path in (out / "trials").glob("*.txt")} >= {"clean_codec_gsm"}
     code, _ = run_audio(tmp_path, out / "trials" / "clean_codec_gsm.txt", "--encoder", "logmel", "--audio-root", out)
@@ -296,7 +297,7 @@ def recordings(tmp_path):
 )
 def test_audio_that_cannot_be_right_is_named_and_nothing_is_written(recordings, capsys, how, message):
     spoil(recordings / "spk1/1.wav", how)
-    flags = ["--encoder", "logmel", "--store", recordings / "store", "--audio-root", recordings]
+    flags = ["--encoder", "logmel", "--embedding-cache", recordings / "store", "--audio-root", recordings]
     code, summary = run(recordings, *flags, "--bootstrap", 0)
     said = capsys.readouterr().err
     assert (code, summary) == (1, None)
@@ -310,7 +311,16 @@ def test_audio_that_cannot_be_right_is_named_and_nothing_is_written(recordings, 
 @pytest.mark.parametrize(("rate", "channels"), [(8_000, 1), (48_000, 1), (16_000, 2), (44_100, 2)])
 def test_other_rates_and_stereo_are_heard(recordings, rate, channels):
     soundfile.write(recordings / "spk1/1.wav", recording(0.5, rate, channels), rate)
-    flags = ["--encoder", "logmel", "--store", recordings / "store", "--audio-root", recordings, "--bootstrap", 0]
+    flags = [
+        "--encoder",
+        "logmel",
+        "--embedding-cache",
+        recordings / "store",
+        "--audio-root",
+        recordings,
+        "--bootstrap",
+        0,
+    ]
     assert run(recordings, *flags)[0] == 0
 
 
@@ -337,7 +347,16 @@ def test_a_file_with_two_spellings_is_one_file_with_two_names(recordings):
     absolute = recordings / "spk1/1.wav"
     with (recordings / "trials.txt").open("a") as file:
         file.write(f"1 {absolute} spk1/0.wav\n0 spk0/0.wav {absolute}\n")
-    flags = ["--encoder", "logmel", "--store", recordings / "store", "--audio-root", recordings, "--bootstrap", 0]
+    flags = [
+        "--encoder",
+        "logmel",
+        "--embedding-cache",
+        recordings / "store",
+        "--audio-root",
+        recordings,
+        "--bootstrap",
+        0,
+    ]
     code, summary = run(recordings, *flags)
     assert (code, summary["n_trials"], summary["exclusions"]) == (0, 38, [])
 
@@ -387,7 +406,16 @@ def test_names_with_spaces_need_tabs(recordings, capsys):
         soundfile.write(recordings / f"sp k/o {number}.wav", recording(0.5, seed=20 + number), 16_000)
     lines = ["1\tsp k/o 0.wav\tsp k/o 1.wav", "0\tsp k/o 0.wav\tspk0/0.wav", "0\tspk1/0.wav\tsp k/o 1.wav"]
     (recordings / "trials.txt").write_text("\n".join(lines) + "\n")
-    flags = ["--encoder", "logmel", "--store", recordings / "store", "--audio-root", recordings, "--bootstrap", 0]
+    flags = [
+        "--encoder",
+        "logmel",
+        "--embedding-cache",
+        recordings / "store",
+        "--audio-root",
+        recordings,
+        "--bootstrap",
+        0,
+    ]
     code, summary = run(recordings, *flags)
     assert (code, summary["n_trials"], summary["n_speakers"]) == (0, 3, 3)
     (recordings / "trials.txt").write_text("\n".join(line.replace("\t", " ") for line in lines) + "\n")
@@ -428,11 +456,12 @@ def test_common_flags_stand_before_a_command_or_after_it(tmp_path, capsys):
     path, _ = small_list(tmp_path)
     for flags in (["--seed", "3", "trials"], ["trials", "--seed", "3"]):
         argv = [*flags, "--quiet", "--trials", str(path), "--encoder", "logmel", "--audio-root", str(DEMO)]
-        argv += ["--bootstrap", "10", "--output-dir", str(tmp_path / "o"), "--store", str(tmp_path / "s")]
+        argv += ["--bootstrap", "10", "--output-dir", str(tmp_path / "o"), "--embedding-cache", str(tmp_path / "s")]
         assert evaluate_speaker.main(argv) == 0
         assert json.loads((tmp_path / "o" / "summary.json").read_text())["seed"] == 3
 
 
+@pytest.mark.slow
 def test_without_a_command_the_demo_makes_its_carriers_once(tmp_path, monkeypatch, capsys):
     rows = (DEMO / "case.csv").read_text().splitlines()
     some = [row for row in rows[1:] if row.split(",")[1] in ("m1", "m2", "f1", "f2")]
@@ -488,7 +517,7 @@ def test_a_prior_lies_between_0_and_1(trials, prior, capsys):
     assert stopped.value.code == 2
 
 
-@pytest.mark.parametrize("flags", [["--mean", "mean.npy"], ["--cohort", "cohort"], ["--enrolments", "models"]])
+@pytest.mark.parametrize("flags", [["--subtract-mean", "mean.npy"], ["--cohort", "cohort"], ["--enrolments", "models"]])
 def test_a_back_end_needs_embeddings(trials, flags, capsys):
     assert run(trials, "--scores", trials / "scores.txt", *flags)[0] == 2
     assert "scores hold no embeddings" in capsys.readouterr().err
@@ -582,7 +611,7 @@ def test_scores_that_fall_with_likeness_look_like_distances(trials, capsys):
     assert "far.txt: targets score lower than non-targets" in warned and "look like distances" in warned
     assert summary["notes"] == [shown_text(warned.strip())]
     assert "look like distances" in report
-    _, _, warned = said_of(trials, capsys, "--scores", trials / "scores.txt", "--against", trials / "far.txt")
+    _, _, warned = said_of(trials, capsys, "--scores", trials / "scores.txt", "--compare-with", trials / "far.txt")
     assert "far.txt: targets score lower than non-targets" in warned
 
 
@@ -638,7 +667,7 @@ def test_utterances_that_are_missing_are_named_of_all_lists_before_anything_is_e
     (recordings / "models").write_text("model0 spk0/0.wav gone/2.wav\n")
     (recordings / "cohort").write_text("".join(f"{name} {name[:4]}\n" for name in [*names, "gone/3.wav"]))
     (recordings / "calibrate.txt").write_text("1 spk2/0.wav spk2/1.wav\n0 spk2/0.wav gone/4.wav\n")
-    flags = ["--encoder", "logmel", "--store", recordings / "store", "--cohort", recordings / "cohort"]
+    flags = ["--encoder", "logmel", "--embedding-cache", recordings / "store", "--cohort", recordings / "cohort"]
     flags += ["--calibrate", recordings / "calibrate.txt", "--enrolments", recordings / "models"]
     assert run(recordings, *flags) == (1, None)
     said = capsys.readouterr().err
@@ -671,8 +700,8 @@ def test_lists_that_are_missing_and_faults_of_all_lists_are_named_together(trial
 
 def test_a_mean_that_is_missing_is_named_before_the_cohort_is_embedded(recordings, capsys):
     (recordings / "cohort").write_text("spk0/0.wav ann\nspk1/0.wav ben\n")
-    flags = ["--encoder", "logmel", "--store", recordings / "store", "--cohort", recordings / "cohort"]
-    assert run(recordings, *flags, "--mean", recordings / "mean.npy") == (2, None)
+    flags = ["--encoder", "logmel", "--embedding-cache", recordings / "store", "--cohort", recordings / "cohort"]
+    assert run(recordings, *flags, "--subtract-mean", recordings / "mean.npy") == (2, None)
     assert "mean.npy is not there" in capsys.readouterr().err
     assert not (recordings / "store").exists()
 
@@ -682,7 +711,7 @@ def test_a_name_is_taken_as_it_stands_where_that_file_exists(recordings):
         (recordings / f"{name.split('.')[0]}.wav").rename(recordings / name)
     text = (recordings / "trials.txt").read_text()
     (recordings / "trials.txt").write_text(text.replace("spk0/0.wav", "spk0/0").replace("spk1/1.wav", "spk1/1.take2"))
-    flags = ["--encoder", "logmel", "--store", recordings / "store", "--no-intervals"]
+    flags = ["--encoder", "logmel", "--embedding-cache", recordings / "store", "--no-intervals"]
     code, summary = run(recordings, *flags)
     assert (code, summary["n_trials"]) == (0, 36)
 
@@ -734,7 +763,7 @@ def test_each_systems_result_is_kept_under_its_name_and_the_latest_in_the_folder
     assert kept_names(trials) == ["embeddings", "scores"]
     assert contents(kept) == first
     assert not (trials / "out" / "scores.csv.gz").exists()
-    run(trials, "--scores", trials / "scores.txt", "--no-intervals", "--name", "My system (v2)")
+    run(trials, "--scores", trials / "scores.txt", "--no-intervals", "--model-name", "My system (v2)")
     assert kept_names(trials) == ["My-system-v2", "embeddings", "scores"]
 
 
@@ -749,7 +778,7 @@ def test_another_state_of_the_same_name_does_not_replace_the_first(trials, capsy
     assert contents(trials / "out/runs/embeddings") == first
     assert "holds runs of another system called embeddings" in warned and "embeddings-2/speaker/trials" in warned
     np.save(trials / "mean.npy", np.ones(16))
-    run(trials, "--embeddings", trials / "embeddings.npz", "--no-intervals", "--mean", trials / "mean.npy")
+    run(trials, "--embeddings", trials / "embeddings.npz", "--no-intervals", "--subtract-mean", trials / "mean.npy")
     assert kept_names(trials) == ["embeddings", "embeddings-2", "embeddings-3"]
     run(trials, "--embeddings", trials / "embeddings.npz", "--no-intervals")
     assert kept_names(trials) == ["embeddings", "embeddings-2", "embeddings-3"]

@@ -74,7 +74,7 @@ def test_languages_are_told_apart_and_the_baseline_stands_beside(here):
 
 def test_as_norm_is_that_of_a_direct_loop(here):
     folder, vectors = here
-    summary = run("--trials", "dev.txt", "--mean", "cohort", "--cohort", "cohort", "--top-n", "5")
+    summary = run("--trials", "dev.txt", "--subtract-mean", "cohort", "--cohort", "cohort", "--top-n", "5")
     assert summary["back_end"] == {
         "scores": "AS-norm of cosines", "mean": "cohort", "cohort_speakers": 10, "top_n": 5, "enrolment_models": 0,
         "calibration": None, "cohort_speakers_in_trials": 0,
@@ -100,10 +100,10 @@ def test_as_norm_is_that_of_a_direct_loop(here):
 def test_a_mean_that_all_share_is_worth_taking_off(here):
     _, vectors = here
     raw = run("--trials", "dev.txt")["metrics"]["eer"]["value"]
-    centred = run("--trials", "dev.txt", "--mean", "cohort", "--cohort", "cohort")
+    centred = run("--trials", "dev.txt", "--subtract-mean", "cohort", "--cohort", "cohort")
     assert centred["metrics"]["eer"]["value"] < raw
     np.save("mean.npy", np.mean(list(vectors.values()), axis=0))
-    from_file = run("--trials", "dev.txt", "--mean", "mean.npy")
+    from_file = run("--trials", "dev.txt", "--subtract-mean", "mean.npy")
     assert from_file["back_end"]["mean"] == "mean.npy"
     assert from_file["metrics"]["eer"]["value"] < raw
 
@@ -142,15 +142,15 @@ def test_against_compares_like_with_like_where_scores_are_calibrated(here):
         scores = 3 * trials.labels + noise
         rows = zip(trials.names[trials.enrolment], trials.names[trials.test], scores, strict=True)
         Path(f"other_{name}.txt").write_text("".join(f"{a} {b} {score}\n" for a, b, score in rows))
-    flags = ["--trials", "dev.txt", "--calibrate", "cal.txt", "--against", "other_dev.txt"]
+    flags = ["--trials", "dev.txt", "--calibrate", "cal.txt", "--compare-with", "other_dev.txt"]
     unlike = run(*flags)["against"]
     assert [name for name, d in unlike["differences"].items() if d["value"] is None] == ["act_dcf", "cllr"]
-    assert "--against-calibrate" in unlike["differences"]["cllr"]["why"] and unlike["p_values"]["cllr"] is None
-    like = run(*flags, "--against-calibrate", "other_cal.txt")["against"]
+    assert "--compare-with-calibration" in unlike["differences"]["cllr"]["why"] and unlike["p_values"]["cllr"] is None
+    like = run(*flags, "--compare-with-calibration", "other_cal.txt")["against"]
     assert like["calibration"]["scale"] > 0
     assert like["differences"]["cllr"]["value"] is not None
     assert like["metrics"]["cllr"]["value"] - like["metrics"]["min_cllr"]["value"] < 0.15
-    run("--trials", "dev.txt", "--against", "other_dev.txt", "--against-calibrate", "other_cal.txt", code=2)
+    run("--trials", "dev.txt", "--compare-with", "other_dev.txt", "--compare-with-calibration", "other_cal.txt", code=2)
 
 
 def test_cohort_is_found_by_utterance_and_unknown_where_nobody_can_tell(here):
@@ -196,8 +196,8 @@ def test_two_systems_are_compared_on_the_same_trials(here):
     run("--trials", "dev.txt", vectors="noisy.npz")
     other = here[0] / "out" / "noisy" / "scores.csv.gz"
     assert evaluate_speaker.main(
-        ["tidyvoice", "--quiet", "--embeddings", "vectors.npz", "--trials", "dev.txt", "--against", str(other),
-         "--output-dir", "second", "--mean", "cohort", "--cohort", "cohort"]
+        ["tidyvoice", "--quiet", "--embeddings", "vectors.npz", "--trials", "dev.txt", "--compare-with", str(other),
+         "--output-dir", "second", "--subtract-mean", "cohort", "--cohort", "cohort"]
     ) == 0  # fmt: skip
     summary = json.loads((here[0] / "second" / "vectors" / "summary.json").read_text())
     scores = read_trials(other)
@@ -247,9 +247,9 @@ def test_a_submission_needs_every_score(here, capsys):
     [
         (["--eval-a", "A.txt"], 2, "both --eval-a FILE and --eval-u FILE"),
         ([], 2, "--trials FILE"),
-        (["--trials", "dev.txt", "--mean", "cohort"], 2, "--mean cohort needs --cohort"),
-        (["--trials", "dev.txt", "--mean", "nowhere.npy"], 2, "nowhere.npy is not there"),
-        (["--trials", "dev.txt", "--mean", "vectors.npz"], 1, "is no .npy file of one vector"),
+        (["--trials", "dev.txt", "--subtract-mean", "cohort"], 2, "--subtract-mean cohort needs --cohort"),
+        (["--trials", "dev.txt", "--subtract-mean", "nowhere.npy"], 2, "nowhere.npy is not there"),
+        (["--trials", "dev.txt", "--subtract-mean", "vectors.npz"], 1, "is no .npy file of one vector"),
         (["--trials", "A.txt"], 1, "has no labels"),
         (["--trials", "nowhere.txt"], 1, "nowhere.txt"),
     ],
@@ -298,7 +298,7 @@ def test_another_back_end_is_another_system_and_a_name_is_its_folder(here):
     run("--trials", "dev.txt", "--cohort", "cohort", "--top-n", "5")
     run("--trials", "dev.txt", "--cohort", "cohort", "--top-n", "6")
     assert contents(Path("out/runs/vectors")) == plain
-    assert submit("--trials", "dev.txt", "--name", "Mine", "--no-intervals") == 0
+    assert submit("--trials", "dev.txt", "--model-name", "Mine", "--no-intervals") == 0
     assert sorted(path.name for path in Path("out/runs").iterdir() if path.is_dir()) == [
         "Mine", "vectors", "vectors-2", "vectors-3",
     ]  # fmt: skip

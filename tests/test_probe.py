@@ -105,7 +105,7 @@ def listed(folder, name, toml="", n=(6, 2, 3), labels=lambda i, c: c, kind="clip
 
 def run(tmp_path, *tasks, code=0, encoder="logmel", flags=(), out="out", quiet=True):
     """probe.py on these tasks; returns the folder of what it wrote, the only one there."""
-    words = ["--encoder", encoder, "--data-root", tmp_path / "data", "--store", tmp_path / "store"]
+    words = ["--encoder", encoder, "--data-root", tmp_path / "data", "--embedding-cache", tmp_path / "store"]
     words += ["--output-dir", tmp_path / out, "--device", "cpu", *QUICK, *(["--quiet"] if quiet else []), *flags]
     assert probe.main([*map(str, words), "--tasks", *map(str, tasks)]) == code
     folders = sorted((tmp_path / out).iterdir()) if (tmp_path / out).exists() else []
@@ -242,6 +242,7 @@ def test_the_published_protocol_says_that_it_chose_nothing(everything):
     assert {(row["folds"], row["n_test"]) for row in rows if row["task"] == "esc50"} == {(5, 30)}
 
 
+@pytest.mark.slow
 def test_speech_is_recognised_by_a_linear_head_and_through_a_language_model(tmp_path):
     pytest.importorskip("sentence_transformers", reason="the extra `clap` is not installed")
     model = language_model(tmp_path / "tiny-qwen2")
@@ -264,7 +265,7 @@ def test_utterances_too_short_for_their_transcripts_are_counted(tmp_path):
     task = listed(
         tmp_path, "words", kind="asr", n=(3, 1, 1), labels=lambda i, c: said[c] * (40 if i == 2 else 1), epochs=1
     )  # 0.4 s of 10 ms each; the third clips of training say 120 letters and more
-    folder = run(tmp_path, task, flags=["--track", "linear", "--protocol", "strict"])
+    folder = run(tmp_path, task, flags=["--track", "linear", "--recipe", "strict"])
     reason = "training utterances with fewer frames than CTC needs for their transcripts (words, linear, strict)"
     assert summary(folder)["exclusions"] == [{"reason": reason, "count": 3}]
     assert f"Left out, 3: {reason}" in (folder / "report.md").read_text()
@@ -316,6 +317,7 @@ def test_a_finished_task_is_read_and_a_changed_one_is_run_again(tmp_path):
     assert changed == {"one.json"}
 
 
+@pytest.mark.slow
 def test_another_recipe_another_seed_or_another_encoder_is_run_again(tmp_path):
     task = listed(tmp_path, "one")
     folder = run(tmp_path, task)
@@ -347,6 +349,7 @@ def test_other_audio_of_the_same_length_and_time_and_a_lost_table_are_noticed(tm
     assert outcome(folder)[1] != first[1]
 
 
+@pytest.mark.slow
 def test_encoders_of_two_files_have_two_folders(tmp_path):
     task = listed(tmp_path, "one")
     for name in ("first", "second"):
@@ -355,8 +358,9 @@ def test_encoders_of_two_files_have_two_folders(tmp_path):
     assert folders == {"first-TinyEncoder", "second-TinyEncoder"}
 
 
+@pytest.mark.slow
 def test_the_demo_runs_both_tracks_and_protocols(tmp_path):
-    words = ["--output-dir", tmp_path / "out", "--store", tmp_path / "store", "--quiet"]
+    words = ["--output-dir", tmp_path / "out", "--embedding-cache", tmp_path / "store", "--quiet"]
     done = subprocess.run(
         [sys.executable, ROOT / "probe.py", *words], capture_output=True, text=True, check=False, timeout=300
     )
@@ -369,17 +373,18 @@ def test_the_demo_runs_both_tracks_and_protocols(tmp_path):
     assert found["voice", "linear", "strict", "accuracy", None]["value"] > 0.5
 
 
+@pytest.mark.slow
 def test_a_seed_repeats_to_the_last_bit_and_processes_change_nothing(tmp_path):
     tasks = [listed(tmp_path, "one"), listed(tmp_path, "two", kind="regression", labels=lambda i, c: f"{i}|{len(c)}")]
     first = outcome(run(tmp_path, *tasks))
     assert outcome(run(tmp_path, *tasks, out="again")) == first
-    assert outcome(run(tmp_path, *tasks, out="processes", flags=["--jobs", "2"])) == first
+    assert outcome(run(tmp_path, *tasks, out="processes", flags=["--workers", "2"])) == first
     assert outcome(run(tmp_path, *tasks, out="seed", flags=["--seed", "5"])) != first
 
 
 def test_one_track_and_one_protocol(tmp_path):
     task = listed(tmp_path, "one")
-    found = values(run(tmp_path, task, flags=["--track", "knn", "--protocol", "strict"]))
+    found = values(run(tmp_path, task, flags=["--track", "knn", "--recipe", "strict"]))
     assert list(found) == [("one", "knn", "strict", "accuracy", None)]
 
 
@@ -404,9 +409,10 @@ def grouped(folder, name, source):
     return task
 
 
+@pytest.mark.slow
 def test_sources_that_span_folds_are_warned_of_and_strict_is_by_source(tmp_path):
     spans, apart = grouped(tmp_path, "spans", lambda i: f"s{i // 9}-{i % 3}"), grouped(tmp_path, "apart", lambda i: i)
-    words = ["--data-root", tmp_path, "--store", tmp_path / "store", "--output-dir", tmp_path / "out", *QUICK]
+    words = ["--data-root", tmp_path, "--embedding-cache", tmp_path / "store", "--output-dir", tmp_path / "out", *QUICK]
     command = [sys.executable, ROOT / "probe.py", *words, "--track", "knn", "--tasks", spans, apart]
 
     def once():
@@ -464,6 +470,7 @@ def test_classes_that_differ_only_in_case_or_blanks_are_listed_and_kept_apart(tm
 # --- encoders -----------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "source"), [("xares", XARES), ("case", case()), ("hear", HEAR)])
 def test_encoders_of_three_contracts_run_unmodified(tmp_path, name, source):
     file = save(tmp_path / "encoders", f"{name}_model.py", source)
@@ -473,6 +480,7 @@ def test_encoders_of_three_contracts_run_unmodified(tmp_path, name, source):
     assert found["one", "knn", "strict", "accuracy", None]["value"] > 0.6
 
 
+@pytest.mark.slow
 def test_embeddings_made_elsewhere_are_scored_by_the_path_of_the_clip(tmp_path):
     task = listed(tmp_path / "data", "one", "learning_rate = 0.05", epochs=40)
     ids = [line.split(",")[0] for line in (tmp_path / "data/one.csv").read_text().splitlines()[1:]]
@@ -504,6 +512,7 @@ def test_embeddings_made_elsewhere_need_no_audio_beside_them(tmp_path):
     assert "'one/0-0-low.wav' is not there" in errors(folder)["one"]
 
 
+@pytest.mark.slow
 def test_layers_of_a_checkpoint(tmp_path, capsys):
     transformers = pytest.importorskip("transformers", reason="the extra `clap` is not installed")
     import torch
@@ -536,7 +545,7 @@ def test_layers_of_a_checkpoint(tmp_path, capsys):
 def test_layers_of_an_error_have_a_table_and_no_line_in_the_chart(tmp_path):
     encoder = save(tmp_path / "three", "mine.py", layered())
     task = listed(tmp_path, "size", kind="regression", labels=lambda i, c: CLASSES[c] / 1000)
-    flags = ["--layers", "all", "--protocol", "strict"]
+    flags = ["--layers", "all", "--recipe", "strict"]
     folder = run(tmp_path, task, encoder=str(encoder), flags=flags)
     scores = {key[-1]: score["value"] for key, score in values(folder).items() if key[3] == "mse"}
     assert set(scores) == {0, 1, 2}
@@ -546,15 +555,16 @@ def test_layers_of_an_error_have_a_table_and_no_line_in_the_chart(tmp_path):
     assert not (folder / "layers.svg").exists()
 
 
+@pytest.mark.slow
 def test_layers_lie_apart_and_tasks_of_frames_are_skipped_there(tmp_path):
     encoder, tone_task = str(save(tmp_path / "three", "mine.py", layered())), listed(tmp_path, "one")
     events = listed(
         tmp_path, "events", kind="frame",
         labels=lambda i, c: f'"[{{""onset"": 0, ""offset"": 0.3, ""label"": ""{c}""}}]"',
     )  # fmt: skip
-    plain = run(tmp_path, tone_task, events, encoder=encoder, flags=["--protocol", "strict"])
+    plain = run(tmp_path, tone_task, events, encoder=encoder, flags=["--recipe", "strict"])
     before = outcome(plain)
-    run(tmp_path, tone_task, events, encoder=encoder, flags=["--protocol", "strict", "--layers", "all"])
+    run(tmp_path, tone_task, events, encoder=encoder, flags=["--recipe", "strict", "--layers", "all"])
     assert outcome(plain) == before
     found = summary(tmp_path / "out/mine-TinyEncoder-layers")
     assert {row["task"] for row in found["scores"]} == {"one"}
@@ -587,13 +597,14 @@ def test_an_encoder_that_breaks_its_promises_fails_the_task_and_a_report_says_so
     assert "Not everything could be scored" in (folder / "report.md").read_text()
 
 
+@pytest.mark.slow
 def test_an_encoder_that_mixes_its_batch_hears_clips_one_by_one(tmp_path, capsys):
     task = listed(tmp_path, "one")
     mixing = changed("return self.frames(audio)", "return self.frames(audio / audio.std())")
     encoder = str(save(tmp_path / "mixing", "mine.py", mixing))
     alone = values(run(tmp_path, task, encoder=encoder, out="alone", flags=["--batch-size", "1"]))
     (tmp_path / "store").rename(tmp_path / "kept")
-    for how in ([], ["--jobs", "2"]):
+    for how in ([], ["--workers", "2"]):
         found = values(
             run(tmp_path, task, listed(tmp_path, "two"), encoder=encoder, out=f"out{len(how)}", flags=how, quiet=False)
         )
@@ -602,6 +613,7 @@ def test_an_encoder_that_mixes_its_batch_hears_clips_one_by_one(tmp_path, capsys
         (tmp_path / "store").rename(tmp_path / f"kept{len(how)}")
 
 
+@pytest.mark.slow
 def test_fewer_frames_than_declared_are_said_where_no_frame_is_needed(tmp_path, capsys):
     encoder = str(save(tmp_path / "few", "mine.py", changed("hop_size_in_ms = 10", "hop_size_in_ms = 2")))
     run(tmp_path, listed(tmp_path, "one"), encoder=encoder, flags=["--track", "knn"], quiet=False)
@@ -613,6 +625,7 @@ def test_fewer_frames_than_declared_are_said_where_no_frame_is_needed(tmp_path, 
         assert told in json.loads((folder / "summary.json").read_text())["warnings"][0]
 
 
+@pytest.mark.slow
 def test_times_of_frames_in_seconds_fail_frame_tasks_alone_and_the_check(tmp_path, capsys):
     encoder = str(save(tmp_path / "mine", "mine.py", HEAR.replace("* 256 / 22.05", "* 256 / 22_050")))
     event = json.dumps([{"onset": 0.0, "offset": 0.3, "label": "LABEL"}]).replace('"', '""')
@@ -629,6 +642,7 @@ def test_times_of_frames_in_seconds_fail_frame_tasks_alone_and_the_check(tmp_pat
     assert told in " ".join(capsys.readouterr().out.split())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("jobs", ["1", "2"])
 def test_an_encoder_that_exits_fails_its_tasks_and_is_named(tmp_path, jobs):
     leaving = changed("return self.frames(audio)", "raise SystemExit(0) if len(audio[0]) < 8000 else ValueError(1)")
@@ -638,11 +652,12 @@ def test_an_encoder_that_exits_fails_its_tasks_and_is_named(tmp_path, jobs):
         *tasks_of_mine,
         code=1,
         encoder=str(save(tmp_path / "mine", "mine.py", leaving)),
-        flags=["--jobs", jobs],
+        flags=["--workers", jobs],
     )
     assert {task: "SystemExit" in error for task, error in errors(folder).items()} == {"one": True, "two": True}
 
 
+@pytest.mark.slow
 def test_scores_of_two_encoders_of_one_name_are_both_kept(tmp_path, capsys):
     task = listed(tmp_path, "one")
     sources = {"a": XARES, "b": XARES.replace("12", "13")}
@@ -688,6 +703,7 @@ def only(part, *names):
     return change
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("fault", "told"),
     [
@@ -753,7 +769,7 @@ def _failures(folder):
 
 def test_a_task_that_trains_on_its_test_clips_is_scored_as_published_alone(tmp_path):
     pack(tmp_path / "data/subway_broadcast/subway_broadcast-0.tar", split(4, 1, lambda n: {"broadcasting": n}))
-    flags = ["--track", "knn", "--protocol"]
+    flags = ["--track", "knn", "--recipe"]
     folder = run(tmp_path, "subway_broadcast", flags=[*flags, "xares"])
     assert "trains on the test clips of Subway broadcast" in (folder / "report.md").read_text()
     found = values(folder)
@@ -804,7 +820,7 @@ def test_an_unknown_task_is_answered_with_the_nearest(tmp_path, capsys):
         (["--layers", "first"], "'first' is neither all, last, nor numbers"),
         (["--layers=-1"], "layers count from 0"),
         (["--shots", "0"], "0 is not at least 1"),
-        (["--track", "both", "--protocol", "mine"], "invalid choice: 'mine'"),
+        (["--track", "both", "--recipe", "mine"], "invalid choice: 'mine'"),
     ],
 )
 def test_wrong_flags_are_told(capsys, flags, told):
@@ -858,6 +874,7 @@ sys.exit(probe.main(sys.argv[1:]))
 HOW = ["sys.modules['{library}'] = None", "sys.meta_path.insert(0, Hidden())"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("library", "how"), [("torch", HOW[0]), ("torch", HOW[1]), ("numba", HOW[0])])
 def test_without_torch_neighbours_work_and_linear_heads_say_what_they_need(tmp_path, library, how):
     hidden = HIDDEN.format(how=how.format(library=library), library=library)
@@ -871,7 +888,7 @@ def test_without_torch_neighbours_work_and_linear_heads_say_what_they_need(tmp_p
             track,
             "--output-dir",
             tmp_path / track,
-            "--store",
+            "--embedding-cache",
             tmp_path / "store",
             *flags,
         ]
@@ -896,6 +913,7 @@ def test_without_torch_neighbours_work_and_linear_heads_say_what_they_need(tmp_p
 # --- what strangers do ------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_what_one_protocol_cannot_score_the_other_keeps(tmp_path):
     """The published recogniser needs a language model that is not there; the linear one needs nothing."""
     pytest.importorskip("transformers", reason="the extra `clap` is not installed")
@@ -939,6 +957,7 @@ def test_a_task_file_of_an_earlier_release_is_none(tmp_path):
     assert outcome(folder) == first
 
 
+@pytest.mark.slow
 def test_an_accident_in_one_track_and_a_table_that_cannot_be_written_cost_no_more_than_that(tmp_path, monkeypatch):
     """As where another program takes the memory of an accelerator, or a disk fills up."""
     one, two = listed(tmp_path, "one"), listed(tmp_path, "two")
@@ -999,12 +1018,13 @@ def test_a_metric_that_does_not_exist_fails_and_is_not_tried_again(tmp_path, cap
 SLOW = "import time\n" + XARES.replace("return self.frames(audio)", "time.sleep(5)\n        return self.frames(audio)")
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc")
 def test_processes_end_with_the_one_that_started_them(tmp_path):
     tasks = [listed(tmp_path, "one"), listed(tmp_path, "two")]
     encoder = save(tmp_path / "encoders", "slow.py", SLOW)
-    words = ["--encoder", encoder, "--tasks", *tasks, "--jobs", "2", "--output-dir", tmp_path / "out"]
-    command = [sys.executable, ROOT / "probe.py", *words, "--store", tmp_path / "store", "--track", "knn"]
+    words = ["--encoder", encoder, "--tasks", *tasks, "--workers", "2", "--output-dir", tmp_path / "out"]
+    command = [sys.executable, ROOT / "probe.py", *words, "--embedding-cache", tmp_path / "store", "--track", "knn"]
     parent = subprocess.Popen(list(map(str, command)), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 
     def workers():
@@ -1048,8 +1068,8 @@ def test_data_that_are_nowhere_are_something_missing(tmp_path):
 
 
 def test_few_shots_have_no_published_recipe(tmp_path, capsys):
-    assert run(tmp_path, listed(tmp_path, "one"), code=2, flags=["--shots", "1", "--protocol", "xares"]) is None
-    assert "--protocol strict" in capsys.readouterr().err
+    assert run(tmp_path, listed(tmp_path, "one"), code=2, flags=["--shots", "1", "--recipe", "xares"]) is None
+    assert "--recipe strict" in capsys.readouterr().err
 
 
 def test_clips_that_cannot_be_heard_may_be_left_out_and_are_counted(tmp_path):
@@ -1062,7 +1082,7 @@ def test_clips_that_cannot_be_heard_may_be_left_out_and_are_counted(tmp_path):
 
 
 def test_predictions_name_clips_as_the_manifest_does_and_hold_the_outputs(tmp_path):
-    folder = run(tmp_path, listed(tmp_path, "one"), flags=["--protocol", "strict"])
+    folder = run(tmp_path, listed(tmp_path, "one"), flags=["--recipe", "strict"])
     table = pd.read_csv(folder / "predictions/one_linear_strict.csv")
     assert table["clip"].tolist()[0] == "one/2-0-low.wav"
     with np.load(folder / "predictions/one_linear_strict.npz") as kept:
@@ -1078,15 +1098,25 @@ def test_a_device_that_is_not_there_is_said_once(tmp_path, capsys, flags):
 
 
 def test_words_that_are_commands_may_be_values(tmp_path):
-    folder = run(tmp_path, listed(tmp_path, "one"), flags=["--track", "knn", "--name", "run"])
+    folder = run(tmp_path, listed(tmp_path, "one"), flags=["--track", "knn", "--model-name", "run"])
     assert folder.name == "run"
     assert probe.asked_for(["--seed", "3", "--quiet", "list"]) == "list"
 
 
+@pytest.mark.slow
 def test_the_exit_code_is_the_same_where_nobody_reads(tmp_path):
     task = listed(tmp_path, "one")
     (tmp_path / "one/0-0-low.wav").write_bytes(b"no audio at all")
-    words = ["--tasks", task, "--track", "knn", "--output-dir", tmp_path / "out", "--store", tmp_path / "store"]
+    words = [
+        "--tasks",
+        task,
+        "--track",
+        "knn",
+        "--output-dir",
+        tmp_path / "out",
+        "--embedding-cache",
+        tmp_path / "store",
+    ]
     command = [sys.executable, "probe.py", *map(str, words), "--quiet"]
     with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as running:
         running.stdout.close()

@@ -452,6 +452,7 @@ def test_rates_are_kept_and_one_rate_leaves_the_requests_of_another_alone() -> N
     assert faults.count(503) == pytest.approx(4500, abs=250)
 
 
+@pytest.mark.slow
 def test_threads_share_one_sequence_of_faults() -> None:
     faults = Faults(error_rate=0.3, garbage_rate=0.3, drop_rate=0.3)
     with running(faults) as one, running(faults) as many, ThreadPoolExecutor(8) as pool:
@@ -525,6 +526,7 @@ def test_ctrl_c_ends_the_script_without_a_traceback(session: requests.Session) -
     assert "Traceback" not in err
 
 
+@pytest.mark.slow
 def test_flags_reach_the_server(session: requests.Session) -> None:
     flags = "--verbose --max-body 200 --dimension 5 --latency-ms 1:1 --error-rate 1 --status 418 --retry-after 3"
     with script(*flags.split()) as (process, url):

@@ -11,7 +11,7 @@ from earmark.annotation.labels import clip_of, majority_labels
 from earmark.annotation.options import Ties
 from earmark.annotation.parity import ratings_and_others
 from earmark.annotation.pseudonyms import DEMOGRAPHICS
-from earmark.annotation.raters import fit_dawid_skene, per_rater, who_stands_out
+from earmark.annotation.raters import fit_dawid_skene, flagged_raters, per_rater
 from earmark.annotation.reliability import (
     Votes,
     agreement,
@@ -62,7 +62,7 @@ def analyse(
         emolia_bench={**emolia_bench_figures(votes, required), **_tie_counted_as_absent(annotations)},
         slices=slices,
         raters=_records(raters),
-        raters_who_stand_out=who_stands_out(raters),
+        raters_who_stand_out=flagged_raters(raters),
         warnings=list(annotations.warnings),
     )
     tables = {

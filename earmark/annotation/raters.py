@@ -171,7 +171,7 @@ def with_the_others(votes: Votes, bootstrap: Bootstrap) -> tuple[list[Estimate],
     return found[:n_raters], found[n_raters:]
 
 
-def who_stands_out(table: pd.DataFrame) -> dict[str, list[str]]:
+def flagged_raters(table: pd.DataFrame) -> dict[str, list[str]]:
     """{rater: the reasons} for those whom a reader should look at before trusting the labels."""
     found: dict[str, list[str]] = {}
     for row in table.itertuples(index=False):

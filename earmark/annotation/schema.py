@@ -7,10 +7,10 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from earmark.annotation.reliability import Ceiling
 from earmark.metrics.estimate import Estimate
-from earmark.report.schema import Common, Strict
+from earmark.report.schema import StrictModel, SummaryBase
 
 
-class AnonymizeSummary(Common):
+class AnonymizeSummary(SummaryBase):
     """annotations/<subset>/summary.json"""
 
     subset: str
@@ -42,7 +42,7 @@ class Agreement(BaseModel):
         return self.estimates.get(name)
 
 
-class AnalysisResult(Strict):
+class AnalysisResult(StrictModel):
     """What `analyse` finds about a subset, but for tables."""
 
     subset: str
@@ -73,5 +73,5 @@ class AnalysisResult(Strict):
     warnings: list[str] = Field(default_factory=list)
 
 
-class AnalysisSummary(AnalysisResult, Common):
+class AnalysisSummary(AnalysisResult, SummaryBase):
     """analysis_outputs/<subset>/summary.json"""

@@ -51,7 +51,7 @@ def audio_and_rate(clip: Clip, rate: int) -> tuple[NDArray[np.float32], int]:
     return _resampled(parts, rate), min(native for native, _ in parts)
 
 
-def heard(clip: Clip, rate: int) -> NDArray[np.float32]:
+def read_nonsilent_audio(clip: Clip, rate: int) -> NDArray[np.float32]:
     """A clip's waveform at a model's rate. Raises AudioError for one in which there is nothing to hear."""
     waveform = read_audio(clip, rate)
     if not len(waveform):

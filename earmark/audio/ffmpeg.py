@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from earmark.audio.clips import AudioError
 from earmark.audio.content import WHOLE, Content
 from earmark.errors import shown_cause
-from earmark.optional import library
+from earmark.optional import require_library
 
 EXTRA = "formats"
 SHORT = 0.25  # seconds by which what decodes may miss what a container says, for encoders add and take away a little
@@ -23,7 +23,7 @@ def ffmpeg_blocks(content: Content, kind: str, container: str) -> Iterator[tuple
     FFmpeg's name of it; no other is tried, for some of those that FFmpeg knows open further files. AudioError for what
     cannot be decoded, or ends early.
     """
-    av = library("av", f"--extra {EXTRA}", f"{content.name}: {kind}")
+    av = require_library("av", f"--extra {EXTRA}", f"{content.name}: {kind}")
     got = 0.0
     try:
         with WHOLE.opened(content) as source, av.open(source, format=container, metadata_errors="replace") as file:

@@ -29,7 +29,7 @@ class ScorerOptions:
     dtype: str = "float32"
     batch_size: int = 16
     max_seconds: float | None = None
-    store: Path = Path("benchmark_outputs/embeddings")
+    embedding_cache: Path = Path("benchmark_outputs/embeddings")
 
     @property
     def address(self) -> str | None:
@@ -48,7 +48,7 @@ class ServerOptions:
     retries: int = 5
     max_wait: float = 300.0
     max_consecutive_failures: int = 20
-    fresh: bool = False
+    restart: bool = False
     token: str | None = field(default=None, repr=False)
 
 
@@ -72,7 +72,7 @@ class FilterOptions:
 class BenchmarkOptions:
     """subset: a name, or both. labels: what scores are held against. by: keys of the clips' JSON files to slice by.
 
-    name: of the model, where its run is kept; None for its own.
+    model_name: the folder of its run, where its run is kept; None for its own.
     """
 
     subset: str
@@ -84,7 +84,7 @@ class BenchmarkOptions:
     by: tuple[str, ...]
     bootstrap: int
     allow_missing: bool
-    name: str | None
+    model_name: str | None
     analysis_root: Path
     dataset_root: Path
     output_dir: Path

@@ -41,7 +41,7 @@ NO_CLIP = ": is not there"  # how the fault of a clip ends that does not exist
 def run_benchmark(options: BenchmarkOptions, invocation: Invocation) -> int:
     """Score, evaluate, write and show every subset asked for; 1 where a question has no answer."""
     chosen = chosen_subsets(options.subset)
-    if options.subset == "both":
+    if options.subset in ("both", "all"):
         chosen = [subset for subset in chosen if labels_path(options.analysis_root, subset).is_file()] or chosen
     every = [
         filtered(load_questions(subset, options.analysis_root, options.dataset_root, options.labels), options.filters)
@@ -154,8 +154,8 @@ def chosen_model(folder: Path, options: BenchmarkOptions, invocation: Invocation
 def served_model(
     journal_path: Path, scorer: ScorerOptions, server: ServerOptions, invocation: Invocation
 ) -> Iterator[Model]:
-    """A model behind an address, continuing from the journal unless --fresh."""
-    if server.fresh:
+    """A model behind an address, continuing from the journal unless --restart."""
+    if server.restart:
         journal_path.unlink(missing_ok=True)
     client = Client(
         scorer.address or "",
@@ -167,7 +167,7 @@ def served_model(
     )
     with Journal(journal_path) as journal:
         if len(journal):
-            invocation.warn(f"Continuing with {len(journal):,} answers from before; --fresh starts over.")
+            invocation.warn(f"Continuing with {len(journal):,} answers from before; --restart starts over.")
         try:
             if scorer.endpoint:
                 yield endpoint_model(client, journal, server)
@@ -218,7 +218,7 @@ def write(
         folder,
         # A clip's name or its JSON file may hold what UTF-8 cannot; at the end of a run that must not cost its results.
         {name: encodable(text) for name, text in contents.items()},
-        name=file_name(options.name or model.name),
+        name=file_name(options.model_name or model.name),
         state=model.identity,
         suite=questions.subset.name,
         owned=("metrics_by_*.csv",),

@@ -7,10 +7,10 @@ from pydantic import Field
 from earmark.annotation.parity import Parity
 from earmark.annotation.reliability import Ceiling
 from earmark.metrics.estimate import Estimate
-from earmark.report.schema import Common, Strict
+from earmark.report.schema import StrictModel, SummaryBase
 
 
-class Metrics(Strict):
+class Metrics(StrictModel):
     """A scorer against labels."""
 
     balanced_accuracy: Estimate
@@ -26,7 +26,7 @@ class Metrics(Strict):
     fn: int | float
 
 
-class CrossFitted(Strict):
+class CrossFitted(StrictModel):
     """Balanced accuracy at thresholds chosen on other clips."""
 
     threshold: float | None
@@ -34,7 +34,7 @@ class CrossFitted(Strict):
     balanced_accuracy: Estimate
 
 
-class SliceMetrics(Strict):
+class SliceMetrics(StrictModel):
     """The questions of one slice."""
 
     value: str
@@ -47,7 +47,7 @@ class SliceMetrics(Strict):
     average_precision: Estimate
 
 
-class BenchmarkResult(Strict):
+class BenchmarkResult(StrictModel):
     """What `evaluate_answers` finds, but for tables."""
 
     rows_total: int
@@ -66,7 +66,7 @@ class BenchmarkResult(Strict):
     warnings: list[str] = Field(default_factory=list)
 
 
-class BenchmarkSummary(BenchmarkResult, Common):
+class BenchmarkSummary(BenchmarkResult, SummaryBase):
     """benchmark_outputs/<subset>/summary.json"""
 
     subset: str

@@ -86,7 +86,7 @@ class _Shard:
         self.rows = max(self.rows, first + count)
 
 
-class Shelf:
+class ShardedArrayStore:
     """The arrays of one encoder and view. Threads may share a shelf; processes may share its folder."""
 
     def __init__(self, folder: Path, description: dict[str, Any], layout: Layout | None = None) -> None:

@@ -13,15 +13,15 @@ from typing import Any, Generic, TypeVar
 import numpy as np
 
 from earmark.audio.clips import AudioError, Clip, TarMember, shown_clip
-from earmark.audio.decode import heard
+from earmark.audio.decode import read_nonsilent_audio
 from earmark.embeddings.content_hashes import ContentHashes
-from earmark.embeddings.shards import Array, Layout, Shelf
+from earmark.embeddings.shards import Array, Layout, ShardedArrayStore
 from earmark.errors import EarmarkError, shown_cause
 from earmark.models.batching import AdaptiveBatches, in_batches
 from earmark.models.embedding import Embedding
-from earmark.models.encoders.base import EmbeddingError, Encoder, same, wrong
-from earmark.models.encoders.output import PLAIN, View
-from earmark.models.encoders.precomputed import GivenEmbeddings
+from earmark.models.encoders.base import EmbeddingError, Encoder, embedding_fault, indistinguishable
+from earmark.models.encoders.output import PLAIN, EmbeddingRequest
+from earmark.models.encoders.precomputed import PrecomputedEmbeddings
 
 IN_VAIN = 64  # clips that an encoder may fail on before it ever works
 PREPROCESSING = 1  # raise it whenever decoding, mixing down or resampling changes what an encoder hears
@@ -40,10 +40,10 @@ class EmbeddingStore:
 
     def embed(
         self,
-        encoder: Encoder | GivenEmbeddings,
+        encoder: Encoder | PrecomputedEmbeddings,
         paths: Sequence[C],
         *,
-        view: View = PLAIN,
+        request: EmbeddingRequest = PLAIN,
         batch_size: int = 16,
         decoders: int = 4,
         audio_root: Path | None = None,
@@ -61,16 +61,16 @@ class EmbeddingStore:
         two or more different clips one and the same vector, and passes on what ends a run: no permission, a server
         that stays away, a full disk.
         """
-        if isinstance(encoder, GivenEmbeddings):
-            encoder.require_view(view)
+        if isinstance(encoder, PrecomputedEmbeddings):
+            encoder.require_support(request)
             yield from _given(encoder, paths, audio_root)
             return
-        encoder.require_view(view)
+        encoder.require_support(request)
         contents = ContentHashes(self.root / "contents.sqlite")
-        layout = Layout(view.ragged, "<f2" if view.dtype == "float16" else "<f4")
+        layout = Layout(request.ragged, "<f2" if request.dtype == "float16" else "<f4")
         try:
-            with Shelf(self.folder(encoder, view), _described(encoder, view), layout) as shelf:
-                yield from _Run[C](encoder, view, shelf, contents, batch_size).all(paths, decoders)
+            with ShardedArrayStore(self.folder(encoder, request), _described(encoder, request), layout) as shelf:
+                yield from _Run[C](encoder, request, shelf, contents, batch_size).all(paths, decoders)
         finally:
             contents.close()
 
@@ -82,7 +82,7 @@ class EmbeddingStore:
         identity: names the model's weights and settings. embed: n sentences → (n, d).
         """
         keys = {text: sha256(text.encode()).hexdigest() for text in texts}
-        with Shelf(self.root / f"{identity}-texts", {"identity": identity}, Layout(False, "<f4")) as shelf:
+        with ShardedArrayStore(self.root / f"{identity}-texts", {"identity": identity}, Layout(False, "<f4")) as shelf:
             known = {text: shelf.get(key) for text, key in keys.items()}
             new = sorted((text for text, vector in known.items() if vector is None), key=len)  # those share batches
             adaptive = AdaptiveBatches(embed, batch_size, lambda rows: _faultless(rows, shelf.dimension))
@@ -95,18 +95,18 @@ class EmbeddingStore:
                 found |= embedded
         return {text: Embedding(vector) if vector is not None else found[text] for text, vector in known.items()}
 
-    def folder(self, encoder: Encoder, view: View = PLAIN) -> Path:
+    def folder(self, encoder: Encoder, request: EmbeddingRequest = PLAIN) -> Path:
         """Where what was asked of an encoder is."""
-        return self.root / "-".join(filter(None, [encoder.identity, f"p{PREPROCESSING}", view.name]))
+        return self.root / "-".join(filter(None, [encoder.identity, f"p{PREPROCESSING}", request.name]))
 
 
-def _given(encoder: GivenEmbeddings, clips: Sequence[C], root: Path | None) -> Iterator[tuple[C, Embedding]]:
+def _given(encoder: PrecomputedEmbeddings, clips: Sequence[C], root: Path | None) -> Iterator[tuple[C, Embedding]]:
     """Vectors made elsewhere; those of a tar file's member by its name."""
     ids = [Path(clip.name) if isinstance(clip, TarMember) else clip for clip in clips]
     yield from ((clip, found) for clip, (_, found) in zip(clips, encoder.embed_paths(ids, root), strict=True))
 
 
-def _described(encoder: Encoder, view: View) -> dict[str, Any]:
+def _described(encoder: Encoder, request: EmbeddingRequest) -> dict[str, Any]:
     described = {
         "name": encoder.name,
         "identity": encoder.identity,
@@ -114,9 +114,9 @@ def _described(encoder: Encoder, view: View) -> dict[str, Any]:
         "sample_rate": encoder.sample_rate,
         "encoder": encoder.description,
     }
-    if view == PLAIN:
+    if request == PLAIN:
         return described
-    return {**described, "view": view.description, "hop_seconds": encoder.hop_seconds if view.frames else None}
+    return {**described, "view": request.description, "hop_seconds": encoder.hop_seconds if request.frames else None}
 
 
 @dataclass
@@ -140,8 +140,15 @@ class _Job(Generic[C]):
 class _Run(Generic[C]):
     """One pass over clips. Threads hash, decode and prepare; the caller's thread runs the encoder and writes."""
 
-    def __init__(self, encoder: Encoder, view: View, shelf: Shelf, contents: ContentHashes, batch_size: int) -> None:
-        self._encoder, self._view, self._shelf = encoder, view, shelf
+    def __init__(
+        self,
+        encoder: Encoder,
+        request: EmbeddingRequest,
+        shelf: ShardedArrayStore,
+        contents: ContentHashes,
+        batch_size: int,
+    ) -> None:
+        self._encoder, self._view, self._shelf = encoder, request, shelf
         self._contents, self._batch_size = contents, batch_size
         self._in_batches = AdaptiveBatches(self._rows, batch_size, self._checked)
         self._width = shelf.dimension
@@ -149,7 +156,7 @@ class _Run(Generic[C]):
         self._claims = Lock()
         self._failed: dict[str, str] = {}  # content → what is wrong with it
         self._waiting: dict[str, list[C]] = {}  # content on its way → further files of it
-        self._variety = _Variety(encoder.name)
+        self._variety = ConstantOutputCheck(encoder.name)
         self._works, self._in_vain = False, 0
 
     def all(self, paths: Sequence[C], decoders: int) -> Iterator[tuple[C, Embedding]]:
@@ -174,11 +181,13 @@ class _Run(Generic[C]):
         file = path.tar if isinstance(path, TarMember) else path
         try:
             if not file.is_file():
-                heard(path, self._encoder.sample_rate)  # says what is wrong
+                read_nonsilent_audio(path, self._encoder.sample_rate)  # says what is wrong
             job.content = self._contents.of(path)
             job.vector = self._shelf.get(job.content)
             if job.vector is None and self._claim(job.content):
-                job.prepared = self._encoder.prepare_view(heard(path, self._encoder.sample_rate), self._view)
+                job.prepared = self._encoder.prepare_clip(
+                    read_nonsilent_audio(path, self._encoder.sample_rate), self._view
+                )
         except AudioError as error:
             job.error = str(error).removeprefix(f"{shown_clip(path)}: ")
         except OSError as error:
@@ -254,7 +263,7 @@ class _Run(Generic[C]):
     def _rows(self, prepared: Sequence[Any]) -> Any:
         """An array for each piece; AdaptiveBatches asks for nothing but that they can be counted through."""
         try:
-            return self._encoder.view_prepared(prepared, self._view)
+            return self._encoder.encode_prepared(prepared, self._view)
         except (EarmarkError, RuntimeError, ValueError, MemoryError):
             raise
         except Exception as error:  # a user's model may raise anything; the clip is at fault until all are
@@ -262,7 +271,7 @@ class _Run(Generic[C]):
 
     def _checked(self, found: Array) -> Embedding:
         """As it will be read from the disk, or what is wrong with it."""
-        if fault := wrong(found, self._width or self._encoder.width(self._view)):
+        if fault := embedding_fault(found, self._width or self._encoder.width(self._view)):
             return Embedding(None, fault)
         rows = found.astype(np.float32)
         if self._view.dtype == "float16":
@@ -274,7 +283,7 @@ class _Run(Generic[C]):
         return Embedding(rows)
 
 
-class _Variety:
+class ConstantOutputCheck:
     """Whether an encoder tells any two clips apart."""
 
     def __init__(self, name: str) -> None:
@@ -291,7 +300,7 @@ class _Variety:
         if self._first is None:
             self._first = (content, vector)
         else:
-            self._varied = not same(self._first[1], vector)
+            self._varied = not indistinguishable(self._first[1], vector)
             self._alike.add(content)
 
     def require(self) -> None:
@@ -303,7 +312,7 @@ class _Variety:
 
 
 def _faultless(rows: Array, dimension: int | None) -> Embedding:
-    fault = wrong(rows, dimension)
+    fault = embedding_fault(rows, dimension)
     return Embedding(None, fault) if fault else Embedding(rows.astype(np.float32))
 
 

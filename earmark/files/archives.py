@@ -28,7 +28,7 @@ TARS = {b"\x1f\x8b": "r:gz", b"BZ": "r:bz2", b"\xfd7": "r:xz"}
 UNREADABLE = (tarfile.TarError, zipfile.BadZipFile, EOFError, zlib.error, lzma.LZMAError, gzip.BadGzipFile, ValueError)
 
 
-def leaves(name: str) -> bool:
+def escapes_directory(name: str) -> bool:
     """Whether a path made elsewhere would lead out of the folder it is meant for, on any operating system.
 
     >>> [leaves(name) for name in ("audio/a.wav", "../a.wav", "/etc/passwd", "C:\\\\a.wav", "a/../../b")]
@@ -127,7 +127,7 @@ def _fault(member: _Member, path: PurePosixPath, kinds: Mapping[PurePosixPath, s
 
     A link may lead up, out of folders that are real, and then down. So however links lead to links, none leaves.
     """
-    if leaves(member.name):
+    if escapes_directory(member.name):
         return "leaves the folder"
     if (longest := max(len(os.fsencode(part)) for part in path.parts)) > LONGEST_NAME:
         return f"has {longest} bytes in one name, where file systems take {LONGEST_NAME}"
@@ -144,7 +144,7 @@ def _fault(member: _Member, path: PurePosixPath, kinds: Mapping[PurePosixPath, s
         while down and down[0] == "..":
             down.pop(0)
         up = len(PurePosixPath(member.target).parts) - len(down)
-        if up >= len(path.parts) or (down and leaves("/".join(down))):
+        if up >= len(path.parts) or (down and escapes_directory("/".join(down))):
             return f"is a link to {member.target!r}, which leaves the folder"
     return ""
 

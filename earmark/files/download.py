@@ -26,7 +26,7 @@ from pydantic import AfterValidator, BaseModel, Field, NonNegativeInt, StringCon
 from pydantic.dataclasses import dataclass as validated
 
 from earmark.errors import EarmarkError, MissingError
-from earmark.files.archives import BLOCK, LONGEST_NAME, checksum_of, leaves
+from earmark.files.archives import BLOCK, LONGEST_NAME, checksum_of, escapes_directory
 from earmark.files.safe_text import encodable, one_line, shown_url
 from earmark.files.web import LATER, Deadline, DeadlineAdapter, parsed, require_sendable
 
@@ -44,7 +44,7 @@ GO_ON = "Run the same command to go on where it stopped."
 
 
 def _stays(name: str) -> str:
-    if leaves(name):
+    if escapes_directory(name):
         raise ValueError(f"the name {name!r} leaves the folder")
     if any(len(os.fsencode(f".{part}.part")) > LONGEST_NAME for part in name.split("/")):
         raise ValueError(f"the name {name[:60]!r}… has more bytes than a file's name can have ({LONGEST_NAME})")
@@ -215,7 +215,7 @@ def _complete(part: Path, file: RemoteFile, session: requests.Session, tell: Cal
         if afresh:
             tell(-_size(part) if begun else 0)
             part.unlink(missing_ok=True)
-        patience = _Patience()
+        patience = StallCounter()
         retrying = tenacity.Retrying(
             retry=tenacity.retry_if_exception_type(_BrokenError),
             after=patience.note,
@@ -241,7 +241,7 @@ class _BrokenError(Exception):
         self.size = size
 
 
-class _Patience:
+class StallCounter:
     """Counts transfers in a row that brought nothing new: a large file may break often, as long as it grows."""
 
     def __init__(self) -> None:

@@ -45,7 +45,7 @@ ENOUGH_FOR_P = 20  # misses and false alarms at the thresholds of two systems' m
 GROUPS = 30  # of speakers that the jackknife leaves out, one after the other
 CANDIDATES = 2000  # thresholds that the interval of minDCF looks at
 ERRORS_OF_RATE = 20  # false alarms at the threshold where their dependence is measured
-Watch = Callable[[Iterator[int], int], Iterable[int]]
+TrackProgress = Callable[[Iterator[int], int], Iterable[int]]
 
 
 class Errors(NamedTuple):
@@ -131,19 +131,21 @@ def with_intervals(
     trials: ScoredTrials,
     points: Mapping[str, OperatingPoint],
     p_target: float,
-    watch: Watch = lambda groups, total: groups,
+    track_progress: TrackProgress = lambda groups, total: groups,
 ) -> dict[str, Metric]:
     """{metric: its estimate with an interval}.
 
     points: {metric: its value and threshold}, of `detection.METRICS`. watch: given the groups of the jackknife and how
     many there are, passes them on; for a progress bar.
     """
-    found = {name: _with_interval(METRICS[name], trials, point, p_target, watch) for name, point in points.items()}
+    found = {
+        name: _with_interval(METRICS[name], trials, point, p_target, track_progress) for name, point in points.items()
+    }
     return _at_chance({name: replace(one, threshold=points[name].threshold) for name, one in found.items()})
 
 
 def _with_interval(
-    metric: Definition, trials: ScoredTrials, point: OperatingPoint, p_target: float, watch: Watch
+    metric: Definition, trials: ScoredTrials, point: OperatingPoint, p_target: float, track_progress: TrackProgress
 ) -> Metric:
     match metric.kind:
         case Kind.ERROR_RATE | Kind.ERROR_RATE_ON_HULL:
@@ -151,7 +153,7 @@ def _with_interval(
         case Kind.COST | Kind.LOWEST_COST:
             return _detection_cost(trials, point, p_target, any_threshold=metric.kind == Kind.LOWEST_COST)
         case Kind.RECALIBRATED:
-            return _min_cllr(trials, point.rate, watch)
+            return _min_cllr(trials, point.rate, track_progress)
         case Kind.MEAN_LOSS:
             assert metric.loss is not None
             loss = metric.loss(trials.scores, trials.labels)
@@ -294,12 +296,12 @@ def _wilson_each(shares: FloatArray, size: float, t: float) -> tuple[FloatArray,
 # --- minCllr ------------------------------------------------------------------------------------------------
 
 
-def _min_cllr(trials: ScoredTrials, value: float, watch: Watch) -> Metric:
+def _min_cllr(trials: ScoredTrials, value: float, track_progress: TrackProgress) -> Metric:
     pooled = trials.pooled
     block = np.searchsorted(pooled.lowest, trials.scores, side="right") - 1
     loss = detection.bits(pooled.log_likelihood_ratios[block], trials.labels)
     pairs = trials.influence(loss, 0.5, 0.5)
-    groups = _without_each_group(trials, watch)
+    groups = _without_each_group(trials, track_progress)
     spread, n_speakers = pairs.spread(), trials.n_speakers
     deviation = np.sqrt(max(spread.deviation**2, _jackknife_variance(groups) - _of_two(pairs)))
     centre = min(max(value - _jackknife_bias(groups, value), value / 2), 2 * value, 1.0)
@@ -309,7 +311,7 @@ def _min_cllr(trials: ScoredTrials, value: float, watch: Watch) -> Metric:
     return Metric(_estimate(value, known, len(trials.scores), note, trials.units), pairs=pairs, groups=groups)
 
 
-def _without_each_group(trials: ScoredTrials, watch: Watch) -> FloatArray:
+def _without_each_group(trials: ScoredTrials, track_progress: TrackProgress) -> FloatArray:
     """minCllr without each of GROUPS groups of speakers, NaN where a class is lost."""
     present = np.unique(np.concatenate([trials.first, trials.second]))
     n_groups = min(GROUPS, len(present))
@@ -317,7 +319,7 @@ def _without_each_group(trials: ScoredTrials, watch: Watch) -> FloatArray:
     group[present] = np.arange(len(present)) % n_groups
     first, second = group[trials.first], group[trials.second]
     values = []
-    for number in watch(iter(range(n_groups)), n_groups):
+    for number in track_progress(iter(range(n_groups)), n_groups):
         targets, others = trials.ordered.counts(((first != number) & (second != number)).astype(float))
         known = targets.any() and others.any()
         values.append(trials.ordered.pooled(targets, others).min_cllr if known else np.nan)

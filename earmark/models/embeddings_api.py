@@ -35,8 +35,8 @@ class EmbeddingsServer:
     def embed(self, inputs: Sequence[str], modality: Modality) -> list[Vector]:
         """The embeddings of sentences, or of clips as data URIs, in one request and in their order.
 
-        Raises PassingError, RefusedError and UnauthorisedError as `Client.post`; RefusedError for a reply that does not
-        hold as many lists of numbers.
+        Raises TransientError, RefusedError and UnauthorisedError as `Client.post`; RefusedError for a reply that does
+        not hold as many lists of numbers.
         """
         body = {
             "model": self.model,

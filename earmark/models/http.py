@@ -34,7 +34,7 @@ MAX_REPLY = 1 << 20
 TOKEN_VARIABLE = "EARMARK_API_KEY"
 
 
-class PassingError(Exception):
+class TransientError(Exception):
     """A failure that may be gone on the next try. retry_after: seconds that the server asks to wait."""
 
     def __init__(self, message: str, retry_after: float | None = None) -> None:
@@ -118,12 +118,12 @@ class Client:
         """What `read` makes of the server's reply to a JSON body.
 
         read: plain data → a value; raises ReplyError for a reply that is of no use.
-        Raises PassingError when every try failed, RefusedError when trying again is pointless, UnauthorisedError
+        Raises TransientError when every try failed, RefusedError when trying again is pointless, UnauthorisedError
         for 401 and 403.
         """
         until = time.monotonic() + self.max_wait
         retrying = tenacity.Retrying(
-            retry=tenacity.retry_if_exception_type(PassingError),
+            retry=tenacity.retry_if_exception_type(TransientError),
             stop=tenacity.stop_after_attempt(self.retries + 1) | tenacity.stop_before_delay(self.max_wait),
             wait=_wait,
             sleep=self._sleep,
@@ -163,7 +163,7 @@ class Client:
         status, retry_after, content = self._exchange(body, min(self.timeout, until - started))
         self.traffic.replied(time.monotonic() - started)
         if status in LATER:
-            raise PassingError(f"HTTP {status}: {self._secrets.shown(content)}", _retry_after(retry_after))
+            raise TransientError(f"HTTP {status}: {self._secrets.shown(content)}", _retry_after(retry_after))
         if status in UNAUTHORISED:
             raise UnauthorisedError(
                 f"HTTP {status}: {self._secrets.shown(content)}\n"
@@ -194,16 +194,16 @@ class Client:
                     self.url, data=body, timeout=seconds, stream=True, allow_redirects=False
                 ) as reply:
                     content = self._read(reply, deadline)
-            except (PassingError, RefusedError):
+            except (TransientError, RefusedError):
                 raise
             except (requests.Timeout, urllib3.exceptions.TimeoutError):
                 deadline.passed = True
             except BROKEN as error:
-                failure = PassingError(f"no connection, or one that broke: {self._told(error)}")
+                failure = TransientError(f"no connection, or one that broke: {self._told(error)}")
             except CONNECTION_ERRORS as error:
                 failure = RefusedError(f"the request cannot be made: {self._told(error)}")
             if deadline.passed:  # also where a connection that was ended looks like a reply that has no more to say
-                raise PassingError(f"no complete reply within {round(seconds, 2):g} s")
+                raise TransientError(f"no complete reply within {round(seconds, 2):g} s")
         if failure:
             raise failure
         return reply.status_code, reply.headers.get("Retry-After", ""), content
@@ -295,7 +295,7 @@ _BACK_OFF = tenacity.wait_exponential_jitter(multiplier=0.5, max=30, jitter=1)
 def _wait(state: tenacity.RetryCallState) -> float:
     """Exponential back-off with jitter, and at least as long as the server asks for."""
     failure = state.outcome.exception() if state.outcome else None
-    asked = failure.retry_after if isinstance(failure, PassingError) and failure.retry_after else 0.0
+    asked = failure.retry_after if isinstance(failure, TransientError) and failure.retry_after else 0.0
     return max(asked, _BACK_OFF(state))
 
 

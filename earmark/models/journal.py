@@ -90,7 +90,7 @@ class Journal:
         """Raise MissingError: what answers at the address is not what gave the answers kept here."""
         raise MissingError(
             f"{shown_path(self.path)}: holds {len(self):,} answers of another model than {address} has now, or of one "
-            f"that does not repeat itself: it answers {answered}. Give --fresh to ask everything again, or bring the "
+            f"that does not repeat itself: it answers {answered}. Give --restart to ask everything again, or bring the "
             "earlier model back and give the same command."
         )
 

@@ -16,14 +16,14 @@ DTYPES = ("float32", "bfloat16", "float16")
 WEIGHTS = (".safetensors", ".bin", ".pt", ".pth")
 
 
-def library(name: str) -> Any:
+def require_library(name: str) -> Any:
     """A module of the extra `clap`. Raises MissingError where the extra is not installed."""
-    return optional.library(name, "--extra clap", "A model that runs here")
+    return optional.require_library(name, "--extra clap", "A model that runs here")
 
 
 def usable_device(device: str, dtype: str) -> str:
     """The device that `auto` stands for; MissingError for one that is not there or a dtype that is not known."""
-    torch = library("torch")
+    torch = require_library("torch")
     if dtype not in DTYPES:
         raise MissingError(f"dtype {dtype!r} is not one of {', '.join(DTYPES)}.")
     if device == "auto":
@@ -44,7 +44,7 @@ def out_of_memory(error: BaseException) -> bool:
 
 def release_memory() -> None:
     """Give memory that torch keeps for later back to the accelerator."""
-    torch = library("torch")
+    torch = require_library("torch")
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
 
@@ -52,7 +52,7 @@ def release_memory() -> None:
 @contextlib.contextmanager
 def quiet_transformers() -> Iterator[None]:
     """transformers without progress bars and warnings, for a while."""
-    logging = library("transformers").utils.logging
+    logging = require_library("transformers").utils.logging
     verbosity, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
     logging.set_verbosity_error()
     logging.disable_progress_bar()
@@ -64,7 +64,7 @@ def quiet_transformers() -> Iterator[None]:
             logging.enable_progress_bar()
 
 
-def complete_model(kind: Any, name: str, **options: Any) -> Any:
+def load_complete_model(kind: Any, name: str, **options: Any) -> Any:
     """A transformers model all of whose parameters are in the checkpoint: absent ones would be drawn at random."""
     network, loaded = kind.from_pretrained(name, output_loading_info=True, **options)
     absent = sorted({parameter for parameter, _ in network.named_parameters()} & set(loaded["missing_keys"]))
@@ -75,8 +75,8 @@ def complete_model(kind: Any, name: str, **options: Any) -> Any:
 
 def precision(dtype: str) -> dict[str, Any]:
     """The option that loads weights in a precision; transformers 5 renamed it."""
-    version = int(library("transformers").__version__.split(".")[0])
-    return {"dtype" if version >= 5 else "torch_dtype": getattr(library("torch"), dtype)}
+    version = int(require_library("transformers").__version__.split(".")[0])
+    return {"dtype" if version >= 5 else "torch_dtype": getattr(require_library("torch"), dtype)}
 
 
 @contextlib.contextmanager

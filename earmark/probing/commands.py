@@ -25,7 +25,7 @@ def run_check(options: CheckOptions, invocation: Invocation) -> int:
         loaded_encoder(model) if model.spec.startswith("http") else model.spec,
         device=model.device,
         dtype=model.dtype,
-        longest_seconds=options.longest or LONGEST,
+        longest_seconds=options.max_clip_seconds or LONGEST,
     )
     bar = invocation.progress(found, total=len(PROMISES), what="checks", unit="check")
     rows = [[PASSED[cell] if i == 1 else cell for i, cell in enumerate(astuple(one))] for one in bar]

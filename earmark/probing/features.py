@@ -13,15 +13,15 @@ from earmark.embeddings.store import EmbeddingStore
 from earmark.errors import EarmarkError
 from earmark.models.embedding import Embedding
 from earmark.models.encoders.base import Encoder
-from earmark.models.encoders.output import View
-from earmark.models.encoders.precomputed import GivenEmbeddings
+from earmark.models.encoders.output import EmbeddingRequest
+from earmark.models.encoders.precomputed import PrecomputedEmbeddings
 from earmark.probing.data import TaskData
 from earmark.probing.heads.batched import rows_of
 
 FloatArray = NDArray[np.floating]
 IntArray = NDArray[np.int64]
 Made = Iterable[tuple[Clip, Embedding]]
-Watch = Callable[[Made, int], Made]
+TrackProgress = Callable[[Made, int], Made]
 
 SHOWN = 20
 
@@ -64,11 +64,11 @@ class ClipEmbedder:
     batch_size: clips at a time. allow_missing: clips without an embedding are left out. watch: follows the progress.
     """
 
-    encoder: Encoder | GivenEmbeddings
+    encoder: Encoder | PrecomputedEmbeddings
     store: EmbeddingStore
     batch_size: int
     allow_missing: bool = False
-    watch: Watch = lambda made, n: made
+    track_progress: TrackProgress = lambda made, n: made
 
     @property
     def hop_seconds(self) -> float | None:
@@ -76,7 +76,7 @@ class ClipEmbedder:
         return getattr(self.encoder, "hop_seconds", None)
 
     def rows(
-        self, clips: Sequence[Clip], view: View, ids: Mapping[Clip, Sequence[Path]] | None = None
+        self, clips: Sequence[Clip], request: EmbeddingRequest, ids: Mapping[Clip, Sequence[Path]] | None = None
     ) -> tuple[Rows, NDArray[np.bool_]]:
         """The rows of the clips, from the store where they are known, and which clips have any.
 
@@ -88,26 +88,26 @@ class ClipEmbedder:
             places.setdefault(clip, []).append(place)
         found: list[FloatArray | None] = [None] * len(clips)
         faults: dict[str, list[str]] = {}
-        for clip, embedding in self.watch(self._made(list(places), view, ids or {}), len(places)):
+        for clip, embedding in self.track_progress(self._made(list(places), request, ids or {}), len(places)):
             if embedding.vector is None:
                 reason = embedding.error.removeprefix(f"{shown_clip(clip)}: ")
                 faults.setdefault(reason, []).append(shown_clip(clip))
                 continue
             rows = np.atleast_2d(embedding.vector)
-            rows = rows.astype(np.float16) if view.dtype == "float16" else rows
+            rows = rows.astype(np.float16) if request.dtype == "float16" else rows
             for place in places[clip]:
                 found[place] = rows
         if faults and not (self.allow_missing and sum(map(len, faults.values())) < len(places)):
             raise _without_embedding(faults)
         kept = np.array([rows is not None for rows in found])
-        crops = view.crop_seconds is not None and not isinstance(self.encoder, GivenEmbeddings)
+        crops = request.crop_seconds is not None and not isinstance(self.encoder, PrecomputedEmbeddings)
         return Rows.of([rows for rows in found if rows is not None], crops), kept
 
-    def _made(self, clips: list[Clip], view: View, ids: Mapping[Clip, Sequence[Path]]) -> Made:
-        if not isinstance(self.encoder, GivenEmbeddings):
-            return self.store.embed(self.encoder, clips, view=view, batch_size=self.batch_size)
+    def _made(self, clips: list[Clip], request: EmbeddingRequest, ids: Mapping[Clip, Sequence[Path]]) -> Made:
+        if not isinstance(self.encoder, PrecomputedEmbeddings):
+            return self.store.embed(self.encoder, clips, request=request, batch_size=self.batch_size)
         given = self.encoder
-        given.require_view(replace(view, crop_seconds=None))
+        given.require_support(replace(request, crop_seconds=None))
         return ((clip, given.lookup(*ids[clip])) for clip in clips)
 
 

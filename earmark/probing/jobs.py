@@ -20,7 +20,7 @@ from earmark.errors import EarmarkError
 from earmark.models.encoders.base import Encoder
 from earmark.models.encoders.from_options import loaded_encoder
 from earmark.models.encoders.options import EncoderOptions
-from earmark.models.encoders.precomputed import GivenEmbeddings
+from earmark.models.encoders.precomputed import PrecomputedEmbeddings
 from earmark.probing.features import ClipEmbedder
 from earmark.probing.heads.batched import torch_library
 from earmark.probing.layouts import Located
@@ -57,7 +57,7 @@ class Job:
         return failure if self.known is None else self.known.also_failed(failure)
 
 
-def one_by_one(jobs: Sequence[Job], encoder: Encoder | GivenEmbeddings) -> Iterator[tuple[str, TaskOutcome]]:
+def one_by_one(jobs: Sequence[Job], encoder: Encoder | PrecomputedEmbeddings) -> Iterator[tuple[str, TaskOutcome]]:
     """Tasks in this process, one after the other."""
     for job in jobs:
         yield job.task.name, work(job, encoder)
@@ -69,7 +69,7 @@ def in_processes(jobs: Sequence[Job], processes: int) -> Iterator[tuple[str, Tas
     # Quiet, for the bars of several would write over each other.
     waiting = {
         job.task.name: replace(
-            job, invocation=replace(job.invocation, quiet=True), options=replace(job.options, jobs=processes)
+            job, invocation=replace(job.invocation, quiet=True), options=replace(job.options, workers=processes)
         )
         for job in jobs
     }
@@ -79,7 +79,7 @@ def in_processes(jobs: Sequence[Job], processes: int) -> Iterator[tuple[str, Tas
             yield job.task.name, outcome
     for job in waiting.values():  # a process was killed, and nobody knows whose; each gets one of its own
         for _, outcome in _pooled([job], 1):
-            killed = "its process was killed, perhaps for memory; try fewer --jobs"
+            killed = "its process was killed, perhaps for memory; try fewer --workers"
             yield job.task.name, outcome or job.failed(killed)
 
 
@@ -102,7 +102,7 @@ def _pooled(jobs: Sequence[Job], processes: int) -> Iterator[tuple[Job, TaskOutc
 
 
 @cache
-def _encoder_of(options: EncoderOptions) -> Encoder | GivenEmbeddings:
+def _encoder_of(options: EncoderOptions) -> Encoder | PrecomputedEmbeddings:
     return loaded_encoder(options)
 
 
@@ -123,7 +123,7 @@ def head_device(settings: ProbeSettings) -> ProbeSettings:
 def work_alone(job: Job) -> TaskOutcome:
     """In a process of its own: the encoder is loaded once for all of its tasks."""
     if job.settings.needs_torch:
-        _share_cores(job.options.jobs)
+        _share_cores(job.options.workers)
     try:
         encoder = _encoder_of(job.options.model)
     except (Exception, SystemExit) as error:  # memory of an accelerator, say, that the others have taken
@@ -131,25 +131,25 @@ def work_alone(job: Job) -> TaskOutcome:
     return work(job, encoder)
 
 
-def work(job: Job, encoder: Encoder | GivenEmbeddings) -> TaskOutcome:
+def work(job: Job, encoder: Encoder | PrecomputedEmbeddings) -> TaskOutcome:
     """A task's scores, kept on disk; or what went wrong, which never stops the others."""
     known, model, task = job.known or TaskOutcome(), job.options.model, job.task
     embedder = ClipEmbedder(
         encoder,
-        EmbeddingStore(model.store),
+        EmbeddingStore(model.embedding_cache),
         model.batch_size,
         job.options.allow_missing,
-        watch=lambda made, n: job.invocation.progress(made, total=n, what=task.name, unit="clip"),
+        track_progress=lambda made, n: job.invocation.progress(made, total=n, what=task.name, unit="clip"),
     )
     try:
-        data = read_data(job.located, heard=not isinstance(encoder, GivenEmbeddings))
+        data = read_data(job.located, heard=not isinstance(encoder, PrecomputedEmbeddings))
         found = probe(task, data, embedder, head_device(job.settings), data_root=job.located.data_root, done=known.done)
         outcome = found.outcome.model_copy(update={"key": job.key})
         return keep(job.folder, task.name, outcome, _files(task.name, found), known)
     except (EarmarkError, ValueError) as error:
         return job.failed(error)
     except OSError as error:
-        return job.failed(cli.of_the_system(error))
+        return job.failed(cli.format_os_error(error))
     except (Exception, SystemExit) as error:  # a user's model may raise anything; the other tasks go on
         return job.failed(traceback.format_exc() if job.invocation.debug else f"{type(error).__name__}: {error}")
 

@@ -55,24 +55,22 @@ class RunOptions:
     data_root: Path
     output_dir: Path
     track: str = BOTH
-    protocol: str = BOTH
+    recipe: str = BOTH
     seeds: int = 3
     layers: tuple[int, ...] | None = None
     shots: int | None = None
     bootstrap: int = 1000
     allow_missing: bool = False
-    jobs: int = 1
+    workers: int = 1
     language_model: str = PUBLISHED_LANGUAGE_MODEL
     tokenizer: str | None = None
-    name: str | None = None
+    model_name: str | None = None
 
     def settings(self, seed: int) -> ProbeSettings:
         """What the flags ask of every task. MissingError for what does not go together."""
-        if self.shots and self.protocol == XARES:
-            raise MissingError(
-                "--shots: the published recipe has no few-shot training; it is `--protocol strict` alone."
-            )
-        protocols = (XARES, STRICT) if self.protocol == BOTH else (self.protocol,)
+        if self.shots and self.recipe == XARES:
+            raise MissingError("--shots: the published recipe has no few-shot training; it is `--recipe strict` alone.")
+        protocols = (XARES, STRICT) if self.recipe == BOTH else (self.recipe,)
         return ProbeSettings(
             tracks=TRACKS if self.track == BOTH else (self.track,),
             protocols=(STRICT,) if self.shots else protocols,
@@ -92,7 +90,7 @@ class CheckOptions:
     """`probe.py check`. longest: seconds of the longest clip tried; None for the challenge's ten minutes."""
 
     model: EncoderOptions
-    longest: float | None = None
+    max_clip_seconds: float | None = None
 
 
 @dataclass(frozen=True)

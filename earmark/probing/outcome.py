@@ -13,10 +13,10 @@ from earmark.files.atomic import write_together
 from earmark.probing.options import PROTOCOLS, TRACKS
 from earmark.probing.schema import ClassTable, Confusion, FailedTask, Failure, SharedSources, TaskScore
 from earmark.report.provenance import file_name, shown_text
-from earmark.report.schema import Strict
+from earmark.report.schema import StrictModel
 
 
-class TaskOutcome(Strict):
+class TaskOutcome(StrictModel):
     """A task's scores and failures. key: a digest of all that they depend on. left_out: {what: how many}. predictions:
     the names of the files of them. alike_classes: that differ only in case or blanks. unlike_published: how its data
     differ from those that published scores are of.

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from earmark.errors import EarmarkError, MissingError
 from earmark.models.encoders.base import Encoder
-from earmark.models.encoders.precomputed import GivenEmbeddings
+from earmark.models.encoders.precomputed import PrecomputedEmbeddings
 from earmark.probing.data import TaskData
 from earmark.probing.evaluation import score
 from earmark.probing.features import ClipEmbedder, Rows, ids_of
@@ -58,15 +58,15 @@ def probe(
     kind, result = type_of(task), ProbeResult()
     outcome = result.outcome
     outcome.alike_classes = alike(data.classes)
-    view = kind.view(layers=settings.layers is not None)
-    rows, kept = embedder.rows(data.clips, view, ids_of(task.name, data, data_root))
+    request = kind.embedding_request(layers=settings.layers is not None)
+    rows, kept = embedder.rows(data.clips, request, ids_of(task.name, data, data_root))
     if not kept.all():
         outcome.left_out[f"clips of {task.name} without an embedding"] = int((~kept).sum())
         data = without_clips(task, data, ~kept)
     folds = data.fold is not None
     outcome.unlike_published = unlike_published(task, data.classes, data.parts.tolist(), folds=folds)
     divided = _divided(task, data, settings, outcome)
-    wanted = settings.layers if view.layers else None
+    wanted = settings.layers if request.layers else None
     hop = embedder.hop_seconds if kind.frames else None  # wrong times of frames are no fault of a clip's embedding
     for layer, of_layer in _layers(rows, embedder.encoder, wanted):
         for track in settings.tracks:
@@ -137,10 +137,10 @@ def without_clips(task: Task, data: TaskData, missing: NDArray[np.bool_]) -> Tas
 
 
 def _layers(
-    rows: Rows, encoder: Encoder | GivenEmbeddings, wanted: tuple[int, ...] | None
+    rows: Rows, encoder: Encoder | PrecomputedEmbeddings, wanted: tuple[int, ...] | None
 ) -> Iterator[tuple[int | None, Rows]]:
     """The rows of each wanted layer, from one pass over the audio."""
-    if wanted is None or isinstance(encoder, GivenEmbeddings):
+    if wanted is None or isinstance(encoder, PrecomputedEmbeddings):
         yield None, rows
         return
     each = rows.x.reshape(len(rows.x), encoder.layers, -1)

@@ -9,7 +9,7 @@ import pandas as pd
 from earmark.cli import Invocation
 from earmark.files.atomic import write_together
 from earmark.models.encoders.base import Encoder
-from earmark.models.encoders.precomputed import GivenEmbeddings
+from earmark.models.encoders.precomputed import PrecomputedEmbeddings
 from earmark.probing.comparison import averages, by_layer, comparisons
 from earmark.probing.heads.knn import CHOICES_OF_K
 from earmark.probing.layouts import Located
@@ -44,7 +44,7 @@ class Finished:
     located: Sequence[Located]
     outcomes: Mapping[str, TaskOutcome]
     skipped: Sequence[SkippedTask]
-    encoder: Encoder | GivenEmbeddings
+    encoder: Encoder | PrecomputedEmbeddings
     settings: ProbeSettings
     options: RunOptions
     warnings: Sequence[str] = ()
@@ -130,7 +130,7 @@ def summarise(run: Finished, invocation: Invocation) -> ProbeSummary:
                 model=encoder.identity,
             ),
         ),
-        encoder_name=run.options.name or encoder.name,
+        encoder_name=run.options.model_name or encoder.name,
         encoder=encoder.description,
         scores=scores,
         averages=averages(scores, run.tasks),

@@ -19,9 +19,9 @@ from earmark.models.encoders.conformance.encoder_under_test import Subject
 from earmark.models.encoders.conformance.requirements import Outcome, hop, neighbours
 from earmark.models.encoders.conformance.runner import LONGEST
 from earmark.models.encoders.from_options import loaded_encoder
-from earmark.models.encoders.precomputed import GivenEmbeddings
+from earmark.models.encoders.precomputed import PrecomputedEmbeddings
 from earmark.models.torch_runtime import usable_device
-from earmark.optional import library
+from earmark.optional import require_library
 from earmark.probing.heads.batched import EXTRA, NEEDED_BY
 from earmark.probing.jobs import Job, in_processes, one_by_one
 from earmark.probing.layouts import PRIVATE, Located, locate
@@ -81,15 +81,15 @@ def exit_code(outcomes: Mapping[str, TaskOutcome], invocation: Invocation) -> in
     return cli.FAILED if failed else cli.COMPLETE
 
 
-def folder_name(encoder: Encoder | GivenEmbeddings, options: RunOptions) -> str:
+def folder_name(encoder: Encoder | PrecomputedEmbeddings, options: RunOptions) -> str:
     """The encoder's name, with that of its file where it says another; few shots and layers lie apart."""
     file = Path(str(encoder.description.get("file", ""))).stem
     name = encoder.name if file in ("", encoder.name) else f"{file}-{encoder.name}"
     kind = f"-{options.shots}-shot" if options.shots else "-layers" if options.layers is not None else ""
-    return file_name((options.name or name) + kind)
+    return file_name((options.model_name or name) + kind)
 
 
-def folder_of(root: Path, name: str, encoder: Encoder | GivenEmbeddings, invocation: Invocation) -> Path:
+def folder_of(root: Path, name: str, encoder: Encoder | PrecomputedEmbeddings, invocation: Invocation) -> Path:
     """The folder of an encoder's scores: the first of <name>, <name>-2, … that is this encoder's already, or is free.
 
     So two checkpoints of one name, or one before and after further training, do not replace each other's scores.
@@ -105,7 +105,7 @@ def folder_of(root: Path, name: str, encoder: Encoder | GivenEmbeddings, invocat
     if number > 1:
         invocation.warn(
             f"{shown_path(root / name)} holds the scores of another {encoder.name} or of an earlier state of it; these "
-            f"are in {shown_path(folder)}. --name gives a name of your own."
+            f"are in {shown_path(folder)}. --model-name gives a name of your own."
         )
     return folder
 
@@ -134,11 +134,11 @@ def sorted_out(asked: Sequence[Located], settings: ProbeSettings) -> tuple[list[
     return left, skipped
 
 
-def require_layers(encoder: Encoder | GivenEmbeddings, settings: ProbeSettings) -> None:
+def require_layers(encoder: Encoder | PrecomputedEmbeddings, settings: ProbeSettings) -> None:
     """Find out before any clip is heard that an encoder lacks a layer."""
     if not settings.layers:
         return
-    there = 1 if isinstance(encoder, GivenEmbeddings) else encoder.layers
+    there = 1 if isinstance(encoder, PrecomputedEmbeddings) else encoder.layers
     if max(settings.layers) >= there:
         known = f"the layers 0 to {there - 1}" if there > 1 else "one layer, 0"
         raise MissingError(f"--layers {max(settings.layers)}: {encoder.name} has {known}.")
@@ -152,7 +152,7 @@ def require_libraries() -> None:
         except (ImportError, ValueError):  # an import hook, or a module put in its place, may raise here already
             there = False
         if not there:
-            library(name, EXTRA, NEEDED_BY)
+            require_library(name, EXTRA, NEEDED_BY)
 
 
 # --- tasks --------------------------------------------------------------------------------------------------
@@ -161,7 +161,7 @@ def require_libraries() -> None:
 def probed(
     located: Sequence[Located],
     settings: ProbeSettings,
-    encoder: Encoder | GivenEmbeddings,
+    encoder: Encoder | PrecomputedEmbeddings,
     folder: Path,
     options: RunOptions,
     invocation: Invocation,
@@ -183,21 +183,21 @@ def probed(
         invocation.warn(f"{encoder.name}: a clip's embedding depends on its batch ({how}); clips go one by one.")
         alone = replace(options, model=replace(options.model, batch_size=1))
         waiting = [replace(job, options=alone) for job in waiting]
-    several = options.jobs > 1 and len(waiting) > 1
-    made = in_processes(waiting, options.jobs) if several else one_by_one(waiting, encoder)
+    several = options.workers > 1 and len(waiting) > 1
+    made = in_processes(waiting, options.workers) if several else one_by_one(waiting, encoder)
     yield from invocation.progress(made, total=len(waiting), what="tasks", unit="task")
 
 
-def encoder_warnings(encoder: Encoder | GivenEmbeddings) -> list[str]:
+def encoder_warnings(encoder: Encoder | PrecomputedEmbeddings) -> list[str]:
     """What reports say about an encoder that breaks what its contract promises, wherever its embeddings come from."""
     if not (how := broken(hop, encoder)):
         return []
     return [f"{encoder.name}: {how}; frame tasks will fail, and a clip's mean may miss some of its audio."]
 
 
-def broken(promise: Callable[[Subject], Outcome], encoder: Encoder | GivenEmbeddings) -> str:
+def broken(promise: Callable[[Subject], Outcome], encoder: Encoder | PrecomputedEmbeddings) -> str:
     """What was seen where an encoder breaks a promise of `probe.py check`; nothing where it keeps it."""
-    if isinstance(encoder, GivenEmbeddings):
+    if isinstance(encoder, PrecomputedEmbeddings):
         return ""
     try:
         kept, seen = promise(Subject("", encoder, None, LONGEST))
@@ -209,7 +209,9 @@ def broken(promise: Callable[[Subject], Outcome], encoder: Encoder | GivenEmbedd
     return seen if kept is False else ""
 
 
-def key_of(located: Located, settings: ProbeSettings, encoder: Encoder | GivenEmbeddings, allow_missing: bool) -> str:
+def key_of(
+    located: Located, settings: ProbeSettings, encoder: Encoder | PrecomputedEmbeddings, allow_missing: bool
+) -> str:
     """A digest of everything that a task's scores depend on. MissingError where its data are missing."""
     everything = [
         __version__,

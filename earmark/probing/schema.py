@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 from pydantic import AliasChoices, Field
 
 from earmark.metrics.estimate import Estimate
-from earmark.report.schema import Common, Strict
+from earmark.report.schema import StrictModel, SummaryBase
 
 SHOWN = 20  # groups of classes in a line; the rest are counted
 ClassRow = dict[str, str | int | float | None]  # "class" and its figures; which these are depends on the task's type
@@ -22,7 +22,7 @@ class ScoreKey:
     layer: int | None = None
 
 
-class TaskScore(Strict):
+class TaskScore(StrictModel):
     """A score of one task by one track and protocol; layer: null for the encoder's own output.
 
     n_test: scored items, and counts: what they are (clips, crops, utterances). n_heads: whose scores are averaged.
@@ -69,7 +69,7 @@ class TaskScore(Strict):
         return [ends[column] if column in ends else getattr(self, column) for column in self.COLUMNS]
 
 
-class ClassTable(Strict):
+class ClassTable(StrictModel):
     """A row for each class or label of a track and protocol."""
 
     track: str
@@ -77,7 +77,7 @@ class ClassTable(Strict):
     rows: list[ClassRow]
 
 
-class HardestClasses(Strict):
+class HardestClasses(StrictModel):
     """Part of a table of confusions. classes: its columns. rows: a class, its n, the share of its items that was said
     to be of each column, and the share said to be of others.
     """
@@ -93,7 +93,7 @@ class Confusion(HardestClasses):
     protocol: str
 
 
-class Failure(Strict):
+class Failure(StrictModel):
     """What could not be scored, and why: a whole task, or one track and protocol of it.
 
     missing: something that it needs is not there. again: it is tried again the next time; else the data are such.
@@ -107,7 +107,7 @@ class Failure(Strict):
     again: bool = True
 
 
-class FailedTask(Strict):
+class FailedTask(StrictModel):
     """A failure as a summary has it."""
 
     task: str
@@ -116,14 +116,14 @@ class FailedTask(Strict):
     error: str
 
 
-class SkippedTask(Strict):
+class SkippedTask(StrictModel):
     """What was not asked of a task, and why: a track that it does not have, or data that are private."""
 
     task: str
     reason: str
 
 
-class SharedSources(Strict):
+class SharedSources(StrictModel):
     """A task in whose folds or splits (parts) some sources have clips on both sides; strict: how that protocol divides
     the clips instead. shared_test_clips: those whose source also trains.
     """
@@ -145,7 +145,7 @@ class SharedSources(Strict):
         )
 
 
-class AlikeClasses(Strict):
+class AlikeClasses(StrictModel):
     """Classes of a task that differ only in case or blanks, each with all that it is like; they are kept apart."""
 
     task: str
@@ -161,14 +161,14 @@ class AlikeClasses(Strict):
         )
 
 
-class NotCompared(Strict):
+class NotCompared(StrictModel):
     """A published task that stands beside no published encoder, and how its data differ from theirs."""
 
     task: str
     reason: str
 
 
-class ProbeAverage(Strict):
+class ProbeAverage(StrictModel):
     """Means over tasks whose metric is a score. scope: public, or all, with private tasks and your own."""
 
     track: str
@@ -181,7 +181,7 @@ class ProbeAverage(Strict):
     layer: int | None = None
 
 
-class ProbeSummary(Common):
+class ProbeSummary(SummaryBase):
     """benchmark_outputs/probe/<encoder>/summary.json"""
 
     encoder_name: str

@@ -19,7 +19,7 @@ from earmark.audio.clips import shown_clip
 from earmark.metrics.retrieval import rank_captions, rank_clips
 from earmark.metrics.sound_events import events_to_frames, frames_per_segment, segment_maxima
 from earmark.metrics.word_error_rate import normalise
-from earmark.models.encoders.output import View
+from earmark.models.encoders.output import EmbeddingRequest
 from earmark.probing.confusion import confusion, hardest, per_class, per_event, per_label
 from earmark.probing.data import TaskData
 from earmark.probing.evaluation import CaptionPredictions, ClassPredictions, FramePredictions, Predictions
@@ -110,11 +110,11 @@ class TaskType(ABC):
     def encode(self, raw: Sequence[Any], parts: Sequence[str], *, folds: bool) -> Encoded:
         """Raw labels of all clips as training reads them. parts: each clip's split or fold (`training_classes`)."""
 
-    def view(self, layers: bool = False) -> View:
+    def embedding_request(self, layers: bool = False) -> EmbeddingRequest:
         """What is wanted of a clip: frames, or its embedding, in crops where the task has them."""
         if self.frames:
-            return View(frames=True, dtype="float16")
-        return View(crop_seconds=self.task.crop_seconds, layers=layers)
+            return EmbeddingRequest(frames=True, dtype="float16")
+        return EmbeddingRequest(crop_seconds=self.task.crop_seconds, layers=layers)
 
     @property
     def primary_metric(self) -> str:

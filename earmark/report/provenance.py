@@ -16,7 +16,7 @@ from earmark.errors import shown_path
 from earmark.files.hashing import file_hash
 from earmark.files.safe_text import encodable
 from earmark.files.safe_text import shown_url as shown_url
-from earmark.report.schema import SCHEMA_VERSION, Common, Exclusion, Input
+from earmark.report.schema import SCHEMA_VERSION, Exclusion, Input, SummaryBase
 from earmark.report.signature import Signature
 
 PACKAGES = ("numpy", "pandas", "scipy", "krippendorff", "soundfile", "soxr", "requests", "torch", "transformers")
@@ -31,12 +31,12 @@ def provenance(
     exclusions: Sequence[Exclusion] = (),
     signature: Signature,
     device: str = "cpu",
-) -> Common:
+) -> SummaryBase:
     """What every summary.json begins with.
 
     inputs: as `hashed` gives them. parameters: what the flags amounted to. exclusions: [{reason, count}].
     """
-    return Common(
+    return SummaryBase(
         schema_version=SCHEMA_VERSION,
         script=invocation.script.name,
         argv=[shown_argument(argument) for argument in invocation.argv],

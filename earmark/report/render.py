@@ -19,7 +19,7 @@ def definitions() -> dict[str, dict[str, str]]:
     return tomllib.loads(files(__package__).joinpath("definitions.toml").read_text(encoding="utf-8"))
 
 
-class Ready(str):
+class Markup(str):
     """Markdown of our own, in which names of others are escaped already."""
 
 
@@ -33,7 +33,7 @@ def render(template: str, **values: Any) -> tuple[str, list[Table]]:
     def table(headers: Sequence[str], rows: Sequence[Sequence[Any]], caption: str = "") -> str:
         tables.append(Table(caption, headers, rows))
         notes = "\n".join(f"- {note}." for note in notes_of(rows))
-        return Ready(to_markdown(headers, rows) + (f"\n\n{escaped(notes)}\n" if notes else ""))
+        return Markup(to_markdown(headers, rows) + (f"\n\n{escaped(notes)}\n" if notes else ""))
 
     text = _environment().get_template(template).render(define=definitions(), table=table, **values)
     return re.sub(r"\n{3,}", "\n\n", text).rstrip() + "\n", tables
@@ -47,7 +47,7 @@ def _environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
         autoescape=False,  # Markdown, not HTML
-        finalize=lambda value: escaped(value) if isinstance(value, str) and not isinstance(value, Ready) else value,
+        finalize=lambda value: escaped(value) if isinstance(value, str) and not isinstance(value, Markup) else value,
     )
     environment.filters["cell"] = cell
     environment.globals["estimate"] = Estimate

@@ -19,7 +19,7 @@ from earmark.report.signature import Signature
 SCHEMA_VERSION = 2  # 1: `seeds` in scores of probes, which is `n_heads` now
 
 
-class Strict(BaseModel):
+class StrictModel(BaseModel):
     """A model that knows all its keys and admits neither NaN nor infinity."""
 
     model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
@@ -30,7 +30,7 @@ class Strict(BaseModel):
         return _plain(values)
 
 
-class Input(Strict):
+class Input(StrictModel):
     """A file that was read."""
 
     path: str
@@ -38,14 +38,14 @@ class Input(Strict):
     rows: int
 
 
-class Exclusion(Strict):
+class Exclusion(StrictModel):
     """Something left out, and how much of it."""
 
     reason: str
     count: int
 
 
-class Common(Strict):
+class SummaryBase(StrictModel):
     """What every summary begins with."""
 
     schema_version: int
@@ -63,16 +63,16 @@ class Common(Strict):
     exclusions: list[Exclusion]
 
     @classmethod
-    def extending(cls, common: "Common", *results: Strict, **own: Any) -> Self:
+    def extending(cls, common: "SummaryBase", *results: StrictModel, **own: Any) -> Self:
         """A summary that begins with another's keys. ValidationError where one of its own is wrong or missing.
 
         results: models whose fields are this one's too, as computations gave them.
         """
-        keys = {name: getattr(common, name) for name in Common.model_fields}
+        keys = {name: getattr(common, name) for name in SummaryBase.model_fields}
         return cls(**keys, **{name: value for result in results for name, value in result}, **own)
 
 
-Summary = TypeVar("Summary", bound=Common)
+Summary = TypeVar("Summary", bound=SummaryBase)
 
 
 def to_json(summary: BaseModel) -> str:

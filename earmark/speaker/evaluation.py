@@ -8,7 +8,14 @@ import numpy as np
 
 from earmark.metrics import detection
 from earmark.metrics.detection import LabelledScores, Roc
-from earmark.metrics.detection_intervals import Difference, Metric, ScoredTrials, Watch, difference, with_intervals
+from earmark.metrics.detection_intervals import (
+    Difference,
+    Metric,
+    ScoredTrials,
+    TrackProgress,
+    difference,
+    with_intervals,
+)
 from earmark.metrics.estimate import Estimate
 from earmark.speaker.trials import Trials, linked_speakers
 
@@ -82,7 +89,7 @@ def evaluate(
     intervals: bool = True,
     column: Mapping[str, int] | None = None,
     p_target: float = detection.P_TARGET,
-    watch: Watch = lambda groups, total: groups,
+    track_progress: TrackProgress = lambda groups, total: groups,
 ) -> Verification:
     """Every metric of `metrics.detection`, with intervals over speakers.
 
@@ -101,7 +108,7 @@ def evaluate(
         place = np.array([column[name] for name in names], dtype=np.int64)
         sides = place[trials.enrolment], place[trials.test]
         scored = ScoredTrials.with_speakers(scored, *sides, len(column), str(units))
-        found = with_intervals(scored, detection.evaluate(scored, p_target), p_target, watch)
+        found = with_intervals(scored, detection.evaluate(scored, p_target), p_target, track_progress)
     else:
         found = {
             name: Metric(Estimate(point.rate, n=len(trials)), point.threshold)

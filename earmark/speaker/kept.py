@@ -13,10 +13,10 @@ from earmark.speaker.system import System
 
 
 def system_name(system: System, options: TrialsOptions) -> str:
-    """As folders have it: --name, else the encoder's, else the stem of the file that holds the scores."""
+    """As folders have it: --model-name, else the encoder's, else the stem of the file that holds the scores."""
     file = options.scored_by
     stem = Path(file.name.removesuffix(".gz")).stem if file else ""
-    return file_name(options.name or (system.encoder.name if system.encoder is not None else stem))
+    return file_name(options.model_name or (system.encoder.name if system.encoder is not None else stem))
 
 
 def system_state(system: System, options: TrialsOptions, hashes: Mapping[Path, str]) -> str:
@@ -35,10 +35,10 @@ def system_state(system: System, options: TrialsOptions, hashes: Mapping[Path, s
     asked = options.back_end
     if asked == BackEndOptions(top_n=asked.top_n):
         return state
-    files = [asked.cohort, asked.cohort_embeddings, asked.calibrate, asked.enrolments, Path(asked.mean)]
+    files = [asked.cohort, asked.cohort_embeddings, asked.calibrate, asked.enrolments, Path(asked.subtract_mean)]
     described = {
         "files": [hash_of(path) if path and path.is_file() else "" for path in files],
-        "mean": asked.mean if not Path(asked.mean).is_file() else "",
+        "mean": asked.subtract_mean if not Path(asked.subtract_mean).is_file() else "",
         "top_n": asked.top_n if asked.cohort else None,
     }
     return f"{state} back-end {parameters_hash(described)}"
@@ -64,5 +64,5 @@ def keep(
     if kept.relative_to(runs).parts[0] != name:
         invocation.warn(
             f"{shown_path(runs / name)}/ holds runs of another system called {name}; this one's are in "
-            f"{shown_path(kept)}/. --name NAME gives it a name of its own."
+            f"{shown_path(kept)}/. --model-name NAME gives it a name of its own."
         )

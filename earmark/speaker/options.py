@@ -31,12 +31,12 @@ class StatisticsOptions:
 class BackEndOptions:
     """What happens between embeddings and scores.
 
-    mean: none, cohort or a .npy file, taken off embeddings. cohort: a file of `utterance speaker` lines for AS-norm,
-    of which the top_n nearest count; cohort_embeddings: theirs, where they are not the system's to make. calibrate: a
+    subtract_mean: none, cohort or a .npy file. cohort: a file of `utterance speaker` lines for AS-norm, of which the
+    top_n nearest count; cohort_embeddings: theirs, where they are not the system's to make. calibrate: a
     labelled list. enrolments: models of several utterances.
     """
 
-    mean: str = NO_MEAN
+    subtract_mean: str = NO_MEAN
     cohort: Path | None = None
     cohort_embeddings: Path | None = None
     top_n: int = TOP_N
@@ -48,29 +48,35 @@ class BackEndOptions:
 class TrialsOptions:
     """trials: a labelled list. scores: a score file, where no encoder is named. name: of the system, the encoder's or
     the score file's by default. audio_root: the folder that paths in lists start from, a list's own by default.
-    speakers: a file of `utterance speaker` lines. against: another system's scores; against_calibrate: its scores of
-    the calibration list.
+    speakers: a file of `utterance speaker` lines. compare_with: another system's scores; compare_with_calibration: its
+    scores of the calibration list.
     """
 
     trials: Path | None
     output_dir: Path
     encoder_options: EncoderOptions
     scores: Path | None = None
-    name: str | None = None
+    model_name: str | None = None
     back_end: BackEndOptions = BackEndOptions()
     statistics: StatisticsOptions = StatisticsOptions()
     audio_root: Path | None = None
     speakers: Path | None = None
     no_self_trials: bool = False
-    against: Path | None = None
-    against_calibrate: Path | None = None
+    compare_with: Path | None = None
+    compare_with_calibration: Path | None = None
 
     @property
     def inputs(self) -> list[Path]:
         """The files that a summary lists, which must be there."""
         back_end, embeddings = self.back_end, self.encoder_options.embeddings
-        given = [self.trials, self.scores, embeddings and Path(embeddings), self.against, self.against_calibrate]
-        given += [back_end.calibrate, back_end.cohort, back_end.enrolments, self.speakers, Path(back_end.mean)]
+        given = [
+            self.trials,
+            self.scores,
+            embeddings and Path(embeddings),
+            self.compare_with,
+            self.compare_with_calibration,
+        ]
+        given += [back_end.calibrate, back_end.cohort, back_end.enrolments, self.speakers, Path(back_end.subtract_mean)]
         given += [back_end.cohort_embeddings]
         return [path for path in given if path and path.is_file()]
 
@@ -79,7 +85,7 @@ class TrialsOptions:
         """The lists and maps that were given, there or not."""
         back_end = self.back_end
         given = [self.trials, self.scores, back_end.calibrate, back_end.cohort, back_end.enrolments, self.speakers]
-        return [path for path in (*given, self.against, self.against_calibrate) if path]
+        return [path for path in (*given, self.compare_with, self.compare_with_calibration) if path]
 
     @property
     def scored_by(self) -> Path | None:
@@ -129,14 +135,14 @@ class CaseOptions:
     output_dir: Path
     encoder_options: EncoderOptions
     statistics: StatisticsOptions = StatisticsOptions()
-    protocol: str = "both"
-    protocols: tuple[str, ...] = ()
-    name: str | None = None
+    scoring: str = "both"
+    conditions: tuple[str, ...] = ()
+    model_name: str | None = None
 
     @property
     def versions(self) -> list[str]:
         """Of the figures: published, strict or both."""
-        return [PUBLISHED, STRICT] if self.protocol == "both" else [self.protocol]
+        return [PUBLISHED, STRICT] if self.scoring == "both" else [self.scoring]
 
     @property
     def parameters(self) -> dict[str, Any]:
@@ -156,8 +162,8 @@ class SimulateOptions:
     clean: Path
     output_dir: Path
     trials: tuple[int, int]
-    protocols: tuple[str, ...] = ()
-    processes: int = 1
+    conditions: tuple[str, ...] = ()
+    workers: int = 1
     noises: Path | None = None
     rooms: Path | None = None
     allow_missing: bool = False
@@ -168,7 +174,7 @@ class DownloadOptions:
     """conditions, sets: of the audio, all if none. hub: its address. token: of the hub; secret."""
 
     output_dir: Path
-    conditions: tuple[str, ...] = ()
+    categories: tuple[str, ...] = ()
     sets: tuple[str, ...] = ()
     hub: str = HUB
     token: str | None = field(default=None, repr=False)

@@ -35,7 +35,7 @@ from earmark.speaker.trials import Trials
 
 TRIALS, TIDYVOICE = "trials", "tidyvoice"  # suites, as signatures name them
 ONE_IS_CALIBRATED = (
-    "one system is calibrated and the other is not; --against-calibrate FILE gives the other's scores on the "
+    "one system is calibrated and the other is not; --compare-with-calibration FILE gives the other's scores on the "
     "calibration list"
 )
 SUBMISSION = "submission.zip"
@@ -116,9 +116,11 @@ def run_tidyvoice(options: TidyVoiceOptions, invocation: Invocation) -> int:
 
 
 def require_against(options: TrialsOptions) -> None:
-    """MissingError for --against-calibrate without what it belongs to."""
-    if options.against_calibrate and not (options.against and options.back_end.calibrate):
-        raise MissingError("--against-calibrate FILE belongs to --against FILE and --calibrate FILE; give all three.")
+    """MissingError for --compare-with-calibration without what it belongs to."""
+    if options.compare_with_calibration and not (options.compare_with and options.back_end.calibrate):
+        raise MissingError(
+            "--compare-with-calibration FILE belongs to --compare-with FILE and --calibrate FILE; give all three."
+        )
 
 
 def submit(
@@ -161,7 +163,7 @@ def evaluate_list(
             speakers.names,
             intervals=intervals,
             p_target=p_target,
-            watch=lambda groups, n: invocation.progress(groups, total=n, what="jackknife", unit="group"),
+            track_progress=lambda groups, n: invocation.progress(groups, total=n, what="jackknife", unit="group"),
         )
         against, notes_on_other = compared_with_other(trials, speakers.names, found, system, lists, options)
         languages = None
@@ -228,14 +230,14 @@ def compared_with_other(
 ) -> tuple[Against | None, tuple[str, ...]]:
     """The other system on the same trials, by how much this one differs, and what the user should know of its scores.
 
-    Where this system is calibrated, the other is calibrated on the same list (--against-calibrate), or metrics that
-    depend on calibration are not compared.
+    Where this system is calibrated, the other is calibrated on the same list (--compare-with-calibration), or metrics
+    that depend on calibration are not compared.
     """
-    if not options.against:
+    if not options.compare_with:
         return None, ()
-    scores, notes = complete_scores(trials, options.against)
+    scores, notes = complete_scores(trials, options.compare_with)
     curve, counts = roc(np.asarray(scores.scores), np.asarray(scores.labels)), found.counts
-    notes += note_on_distances(curve, counts.n_target, counts.n_nontarget, shown_path(options.against))
+    notes += note_on_distances(curve, counts.n_target, counts.n_nontarget, shown_path(options.compare_with))
     calibrated = calibration_of_other(lists, options)
     if calibrated is not None:
         scores = scores.with_scores(calibrated(np.asarray(scores.scores)))
@@ -246,7 +248,7 @@ def compared_with_other(
         none = Difference(Estimate(None, n=len(trials), why=ONE_IS_CALIBRATED), None)
         differences |= {name: none for name in differences if METRICS[name].of_ratios}
     against = Against(
-        name=options.against.name,
+        name=options.compare_with.name,
         metrics=other.metrics,
         differences={name: difference.estimate for name, difference in differences.items()},
         p_values={name: difference.p for name, difference in differences.items()},
@@ -264,10 +266,10 @@ def complete_scores(trials: Trials, path: Path) -> tuple[Trials, tuple[str, ...]
 
 def calibration_of_other(lists: Lists, options: TrialsOptions) -> LinearCalibration | None:
     """What the other system's scores on the calibration list amount to, where they are given."""
-    if not options.against_calibrate or lists.calibration is None:
+    if not options.compare_with_calibration or lists.calibration is None:
         return None
-    labelled, _ = complete_scores(lists.calibration, options.against_calibrate)
-    return fitted_calibration(labelled, options.against_calibrate)
+    labelled, _ = complete_scores(lists.calibration, options.compare_with_calibration)
+    return fitted_calibration(labelled, options.compare_with_calibration)
 
 
 def hashed_inputs(evaluated: EvaluatedList, options: TrialsOptions) -> dict[Path, Input]:

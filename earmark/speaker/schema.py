@@ -8,10 +8,10 @@ from pydantic import Field
 
 from earmark.metrics.calibration import LinearCalibration
 from earmark.metrics.estimate import Estimate
-from earmark.report.schema import Common, Strict
+from earmark.report.schema import StrictModel, SummaryBase
 
 
-class Calibration(Strict):
+class Calibration(StrictModel):
     """scale · score + offset is the log-likelihood ratio."""
 
     scale: float
@@ -23,7 +23,7 @@ class Calibration(Strict):
         return cls(**asdict(fitted)) if fitted is not None else None
 
 
-class BackEndSummary(Strict):
+class BackEndSummary(StrictModel):
     """What happened between embeddings and scores. A file holds what was said of this run, not the defaults.
 
     scores: how they were made, or given. mean: none, cohort or a file. cohort_embeddings: their file, where they have
@@ -49,7 +49,7 @@ class BackEndSummary(Strict):
         return self.model_dump(exclude_unset=True, exclude={"cohort_speakers_in_trials"})
 
 
-class Against(Strict):
+class Against(StrictModel):
     """A second system on the same trials: differences (this one less the other) and two-sided p-values."""
 
     name: str
@@ -59,7 +59,7 @@ class Against(Strict):
     calibration: Calibration | None = None
 
 
-class Group(Strict):
+class Group(StrictModel):
     """One kind of trial. error: "miss rate" of targets or "false alarm rate" of the others, at the pooled threshold.
 
     mean_score and rate are None where the list has no such trial.
@@ -72,7 +72,7 @@ class Group(Strict):
     rate: float | None
 
 
-class LanguageCondition(Strict):
+class LanguageCondition(StrictModel):
     """Targets and non-targets of one condition of language. Rates have no value, but a reason, where one is lacking."""
 
     name: str
@@ -82,14 +82,14 @@ class LanguageCondition(Strict):
     min_dcf: Estimate
 
 
-class PublishedRates(Strict):
+class PublishedRates(StrictModel):
     """Of the baseline on one list, as shares."""
 
     eer: float
     min_dcf: float
 
 
-class Baseline(Strict):
+class Baseline(StrictModel):
     """The published baseline. results: {list: its rates}."""
 
     model: str
@@ -97,7 +97,7 @@ class Baseline(Strict):
     results: dict[str, PublishedRates]
 
 
-class Languages(Strict):
+class Languages(StrictModel):
     """TidyVoice's breakdown: groups of trials, and the same- and cross-language lists; why: there are none."""
 
     why: str
@@ -106,7 +106,7 @@ class Languages(Strict):
     baseline: Baseline
 
 
-class SpeakerSummary(Common):
+class SpeakerSummary(SummaryBase):
     """benchmark_outputs/speaker/{trials,tidyvoice}/summary.json"""
 
     # speakers_from: {map, path, linked or itself: utterances whose speaker that says}, see `speaker.speakers`.

@@ -16,7 +16,7 @@ from earmark.errors import EarmarkError, MissingError, shown_path
 from earmark.metrics.calibration import LinearCalibration
 from earmark.models.embedding import Embedding
 from earmark.models.encoders.base import Encoder
-from earmark.models.encoders.precomputed import GivenEmbeddings
+from earmark.models.encoders.precomputed import PrecomputedEmbeddings
 from earmark.speaker.back_end import (
     FloatArray,
     adaptive_s_norm,
@@ -33,7 +33,7 @@ from earmark.speaker.trial_files import read_scores
 from earmark.speaker.trials import Trials
 
 Made = Iterable[tuple[Path, Embedding]]
-Watch = Callable[[Made, int], Made]
+TrackProgress = Callable[[Made, int], Made]
 SHOWN = 20  # names of a list in a message
 MANY = 1000  # scores that are looked at before all are
 BoolArray = NDArray[np.bool_]
@@ -87,7 +87,7 @@ class BackEnd:
         """
         taken_off = None
         if mean == MEAN_OF_COHORT and cohort is None:
-            raise MissingError("--mean cohort needs --cohort FILE, with lines `utterance speaker`.")
+            raise MissingError("--subtract-mean cohort needs --cohort FILE, with lines `utterance speaker`.")
         if mean not in (NO_MEAN, MEAN_OF_COHORT):
             taken_off = read_mean(Path(mean))
         if cohort is None:
@@ -138,11 +138,11 @@ class System:
     evaluated too.
     """
 
-    encoder: Encoder | GivenEmbeddings | None = None
+    encoder: Encoder | PrecomputedEmbeddings | None = None
     score_file: Path | None = None
     store: EmbeddingStore | None = None
     batch_size: int = 16
-    watch: Watch = lambda found, total: found
+    track_progress: TrackProgress = lambda found, total: found
     back_end: BackEnd = BackEnd()
     calibration: LinearCalibration | None = None
     calibration_pairs_in_trials: int = 0
@@ -156,7 +156,7 @@ class System:
         """What a summary records of the way to scores. asked: the back end as the user named it."""
         described: dict[str, Any] = {"scores": "given"}
         if self.encoder is not None:
-            described = self.back_end.description(asked.mean)
+            described = self.back_end.description(asked.subtract_mean)
         if asked.cohort_embeddings:
             described["cohort_embeddings"] = asked.cohort_embeddings.name
         if self.calibration_pairs_in_trials:
@@ -177,7 +177,7 @@ class System:
         found = []
         for name in names:
             path = audio_path(root, name)
-            if isinstance(self.encoder, GivenEmbeddings):
+            if isinstance(self.encoder, PrecomputedEmbeddings):
                 known = name in self.encoder.rows or any(
                     one.vector is not None for _, one in self.encoder.embed_paths([path], root)
                 )
@@ -197,7 +197,7 @@ class System:
         made = self.store.embed(self.encoder, list(spelt), batch_size=self.batch_size, audio_root=root)
         vectors: dict[str, ArrayLike] = {}
         missing = []
-        for path, embedding in self.watch(made, len(spelt)):
+        for path, embedding in self.track_progress(made, len(spelt)):
             for name in spelt[path]:
                 if embedding.vector is None:
                     missing.append(f"{name} ({embedding.error.removeprefix(f'{path.name}: ')})")
@@ -275,7 +275,7 @@ def require_nothing_missing(lists: Sequence[Missing]) -> None:
 def read_mean(path: Path) -> FloatArray:
     """A mean embedding, (d,), of a .npy file."""
     if not path.is_file():
-        raise MissingError(f"{shown_path(path)} is not there; --mean takes none, cohort, or a .npy file of one vector.")
+        raise MissingError(f"{shown_path(path)} does not exist; --subtract-mean takes none, cohort or a .npy file.")
     try:
         mean = np.load(path, allow_pickle=False)
         return np.asarray(mean, dtype=float).reshape(-1) if mean.size == max(mean.shape, default=0) else _no_mean(path)

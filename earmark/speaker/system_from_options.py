@@ -15,7 +15,7 @@ from earmark.metrics.calibration import LinearCalibration
 from earmark.models.encoders import precomputed
 from earmark.models.encoders.from_options import loaded_encoder
 from earmark.models.encoders.options import EncoderOptions
-from earmark.models.encoders.precomputed import GivenEmbeddings
+from earmark.models.encoders.precomputed import PrecomputedEmbeddings
 from earmark.speaker.back_end import utterances_of
 from earmark.speaker.options import (
     MEAN_OF_COHORT,
@@ -102,16 +102,16 @@ def system_of(options: EncoderOptions, invocation: Invocation, scores: Path | No
     encoder = loaded_encoder(options)
     return System(
         encoder,
-        store=EmbeddingStore(options.store),
+        store=EmbeddingStore(options.embedding_cache),
         batch_size=options.batch_size,
-        watch=lambda made, n: invocation.progress(made, total=n, what=encoder.name, unit="clip"),
+        track_progress=lambda made, n: invocation.progress(made, total=n, what=encoder.name, unit="clip"),
     )
 
 
 def whole_system(
     options: TrialsOptions, invocation: Invocation, evaluation: EvaluationLists = NO_EVALUATION
 ) -> tuple[System, Lists]:
-    """The system with what --mean, --cohort, --enrolments and --calibrate ask for, and the lists that it is for.
+    """The system with what --subtract-mean, --cohort, --enrolments and --calibrate ask for, and its lists.
 
     Whatever is missing is named before anything is embedded: files, utterances of all lists, the mean.
     """
@@ -127,8 +127,8 @@ def whole_system(
         found = of_cohort.embeddings(lists.cohort, root)
         require_complete(found.missing, asked.cohort, root=root)
         cohort = Cohort(found.vectors, lists.cohort)
-    with naming(shown_path(asked.cohort) if asked.cohort else "--mean"):
-        system = replace(system, back_end=BackEnd.of(lists.models, asked.mean, cohort, asked.top_n))
+    with naming(shown_path(asked.cohort) if asked.cohort else "--subtract-mean"):
+        system = replace(system, back_end=BackEnd.of(lists.models, asked.subtract_mean, cohort, asked.top_n))
     if not asked.calibrate or lists.calibration is None:
         return system, lists
     trials = lists.calibration
@@ -142,16 +142,14 @@ def whole_system(
 
 def require_usable(asked: BackEndOptions, system: System) -> None:
     """MissingError or EarmarkError for a back end that lacks something, before any list is read."""
-    if system.encoder is None and (asked.mean != NO_MEAN or asked.cohort or asked.enrolments):
-        raise MissingError(
-            "--mean, --cohort and --enrolments need --encoder SPEC or --embeddings FILE: scores hold no embeddings."
-        )
+    if system.encoder is None and (asked.subtract_mean != NO_MEAN or asked.cohort or asked.enrolments):
+        raise MissingError("--subtract-mean, --cohort and --enrolments need --encoder SPEC or --embeddings FILE.")
     if asked.cohort_embeddings and not asked.cohort:
         raise MissingError("--cohort-embeddings FILE needs --cohort FILE, which says whose they are.")
-    if asked.mean == MEAN_OF_COHORT and not asked.cohort:
-        raise MissingError("--mean cohort needs --cohort FILE, with lines `utterance speaker`.")
-    if asked.mean not in (NO_MEAN, MEAN_OF_COHORT):
-        read_mean(Path(asked.mean))
+    if asked.subtract_mean == MEAN_OF_COHORT and not asked.cohort:
+        raise MissingError("--subtract-mean cohort needs --cohort FILE, with lines `utterance speaker`.")
+    if asked.subtract_mean not in (NO_MEAN, MEAN_OF_COHORT):
+        read_mean(Path(asked.subtract_mean))
 
 
 def system_of_cohort(asked: BackEndOptions, system: System) -> System:
@@ -159,7 +157,7 @@ def system_of_cohort(asked: BackEndOptions, system: System) -> System:
     if not asked.cohort_embeddings:
         return system
     given = precomputed.load(str(asked.cohort_embeddings))
-    if isinstance(system.encoder, GivenEmbeddings) and given.dimension != system.encoder.dimension:
+    if isinstance(system.encoder, PrecomputedEmbeddings) and given.dimension != system.encoder.dimension:
         raise EarmarkError(
             f"{shown_path(asked.cohort_embeddings)}: has {given.dimension} dimensions where {system.encoder.name} has "
             f"{system.encoder.dimension}; both have to be of one encoder."

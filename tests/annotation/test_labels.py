@@ -227,6 +227,7 @@ def labels_of(subset, table, ties="exclude"):
     return majority_labels(annotations, ties)
 
 
+@pytest.mark.slow
 @settings(max_examples=40, deadline=None)
 @given(some_votes(3), st.sampled_from(["exclude", "absent"]))
 def test_majority_rating_never_contradicts_majority_present(votes, ties):
@@ -240,6 +241,7 @@ def test_majority_rating_never_contradicts_majority_present(votes, ties):
             assert (ties, row.benchmark_bucket) == ("exclude", "tie")
 
 
+@pytest.mark.slow
 @settings(max_examples=25, deadline=None)
 @given(some_votes(3), st.randoms(use_true_random=False))
 def test_row_order_changes_no_label(votes, random):
@@ -249,6 +251,7 @@ def test_row_order_changes_no_label(votes, random):
     pd.testing.assert_frame_equal(labels_of(EMO, table), labels_of(EMO, table.iloc[order]))
 
 
+@pytest.mark.slow
 @settings(max_examples=25, deadline=None)
 @given(some_votes(3), st.permutations(RATERS))
 def test_renaming_raters_changes_no_label_but_their_names(votes, renamed):
@@ -261,6 +264,7 @@ def test_renaming_raters_changes_no_label_but_their_names(votes, renamed):
     )
 
 
+@pytest.mark.slow
 @settings(max_examples=25, deadline=None)
 @given(some_votes(2), st.integers(0, 1))
 def test_older_ratings_by_the_same_people_change_no_label(votes, rating):
@@ -271,6 +275,7 @@ def test_older_ratings_by_the_same_people_change_no_label(votes, rating):
     pd.testing.assert_frame_equal(labels_of(DIM, table), labels_of(DIM, pd.concat([table, older])))
 
 
+@pytest.mark.slow
 @settings(max_examples=25, deadline=None)
 @given(some_votes(2))
 def test_swapping_yes_and_no_mirrors_every_label(votes):

@@ -40,6 +40,7 @@ def test_the_id_of_someone_who_left_is_not_given_again():
     assert assign_pseudonyms(["cat"], known) == {"ann": "user_0", "ben": "user_7", "cat": "user_8"}
 
 
+@pytest.mark.slow
 @given(st.lists(st.sets(st.text(min_size=1, max_size=4), max_size=6), min_size=2, max_size=4))
 def test_an_id_once_given_stays_and_names_one_person(releases):
     given_before = {}
@@ -196,6 +197,7 @@ def test_a_table_without_times_is_left_alone():
     assert coarsen_times(users_table("ann"), "day").equals(users_table("ann"))
 
 
+@pytest.mark.slow
 @settings(max_examples=30, deadline=None)
 @given(st.permutations(range(6)), st.sampled_from(["day", "month"]))
 def test_coarse_times_keep_which_rating_is_the_newest(hours, unit):

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from earmark.annotation.labels import clip_of
-from earmark.annotation.raters import fit_dawid_skene, per_rater, who_stands_out
+from earmark.annotation.raters import fit_dawid_skene, flagged_raters, per_rater
 from earmark.annotation.reliability import Votes
 from earmark.annotation.tables import load_annotations
 from earmark.errors import DataError
@@ -46,7 +46,7 @@ def test_nobody_is_reliable_or_not_where_nothing_tells(tmp_path, votes):
 def test_who_answers_at_random_or_always_the_same_is_named_with_the_reason(tmp_path):
     # cat alternates whatever the item is, so that kappa is 0; dan says yes to everything.
     votes = {f"{i:03}": {"ann": i // 2 % 2, "ben": i // 2 % 2, "cat": i % 2, "dan": 1} for i in range(176)}
-    found = who_stands_out(raters(tmp_path, votes))
+    found = flagged_raters(raters(tmp_path, votes))
     assert set(found) == {"cat", "dan"}
     assert any("hardly beyond chance" in reason for reason in found["cat"])
     assert any("same answer (100% present)" in reason for reason in found["dan"])

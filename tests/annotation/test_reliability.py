@@ -308,6 +308,7 @@ def figures(table):
     return {k: pytest.approx(v, abs=1e-9) if isinstance(v, float) else v for k, v in flat.items()}
 
 
+@pytest.mark.slow
 @settings(max_examples=25, deadline=None)
 @given(some_votes, st.permutations(["wim", "xi", "yun", "zoe"]), st.randoms(use_true_random=False))
 def test_row_order_and_raters_names_and_older_repeats_change_no_figure(votes, names, random):

@@ -8,7 +8,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from earmark.audio.decode import SUFFIXES, AudioError, audio_and_rate, check_audio, decoding_variant, heard, read_audio
+from earmark.audio.decode import (
+    SUFFIXES,
+    AudioError,
+    audio_and_rate,
+    check_audio,
+    decoding_variant,
+    read_audio,
+    read_nonsilent_audio,
+)
 from earmark.errors import MissingError
 from earmark.probing.layouts import locate
 from earmark.probing.reading import read_data
@@ -42,7 +50,7 @@ def test_what_libsndfile_lacks_is_decoded_by_the_extra(tmp_path, suffix, contain
     need_av()
     path = tmp_path / f"clip.{suffix}"
     path.write_bytes(by_ffmpeg(container, codec, rate))
-    found = heard(path, 16_000)
+    found = read_nonsilent_audio(path, 16_000)
     assert len(found) / 16_000 == pytest.approx(4.0, abs=around + 1e-3)
     spectrum = np.abs(np.fft.rfft(found[8000:-8000]))
     assert np.fft.rfftfreq(len(found) - 16_000, 1 / 16_000)[spectrum.argmax()] == pytest.approx(440, abs=1)

@@ -147,6 +147,7 @@ FUZZ = """
 """
 
 
+@pytest.mark.slow
 def test_hundreds_of_changed_files_are_read_or_refused_within_150_mb():
     with_av = subprocess.run([sys.executable, "-c", "import av"], capture_output=True, check=False).returncode == 0
     command = [sys.executable, "-c", textwrap.dedent(FUZZ), "with av" if with_av else ""]

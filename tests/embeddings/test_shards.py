@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from earmark.embeddings.shards import Layout, Shelf
+from earmark.embeddings.shards import Layout, ShardedArrayStore
 
 RAGGED = Layout(ragged=True)
 
@@ -24,7 +24,7 @@ def arrays(lengths: list[int], width: int = 3) -> list[np.ndarray]:
 @given(st.lists(st.lists(st.integers(1, 9), min_size=1, max_size=4), min_size=1, max_size=4))
 def test_what_was_added_is_there_for_the_next(tmp_path_factory, batches):
     folder, kept = tmp_path_factory.mktemp("shelf"), {}
-    with Shelf(folder, {}, RAGGED) as shelf:
+    with ShardedArrayStore(folder, {}, RAGGED) as shelf:
         for lengths in batches:
             added = arrays(lengths)
             keys = [key(len(kept) + i) for i in range(len(added))]
@@ -32,7 +32,7 @@ def test_what_was_added_is_there_for_the_next(tmp_path_factory, batches):
             kept |= dict(zip(keys, added, strict=True))
         for name, expected in kept.items():
             np.testing.assert_array_equal(shelf.get(name), expected)
-    with Shelf(folder, {}, RAGGED) as shelf:
+    with ShardedArrayStore(folder, {}, RAGGED) as shelf:
         assert len(shelf) == len(kept) and shelf.dimension == 3 and shelf.get(key(99)) is None
         for name, expected in kept.items():
             np.testing.assert_array_equal(shelf.get(name), expected)
@@ -40,7 +40,7 @@ def test_what_was_added_is_there_for_the_next(tmp_path_factory, batches):
 
 def test_a_ragged_shard_is_an_ordinary_array_with_places_beside_it(tmp_path):
     added = arrays([2, 5, 1])
-    with Shelf(tmp_path, {"name": "x"}, RAGGED) as shelf:
+    with ShardedArrayStore(tmp_path, {"name": "x"}, RAGGED) as shelf:
         shelf.add([key(1), key(2)], added[:2])
         shelf.add([key(3)], added[2:])
     (shard,) = tmp_path.glob("*.npy")
@@ -52,7 +52,7 @@ def test_a_ragged_shard_is_an_ordinary_array_with_places_beside_it(tmp_path):
 
 
 def test_float16_is_half_as_large_and_read_as_float32(tmp_path):
-    with Shelf(tmp_path, {}, Layout(True, "<f2")) as shelf:
+    with ShardedArrayStore(tmp_path, {}, Layout(True, "<f2")) as shelf:
         shelf.add([key(1)], [np.array([[1 / 3, 2.0, 65504.0]], dtype=np.float32)])
         found = shelf.get(key(1))
     assert found.dtype == np.float32 and found.tolist() == [[float(np.float16(1 / 3)), 2.0, 65504.0]]
@@ -63,7 +63,7 @@ def test_float16_is_half_as_large_and_read_as_float32(tmp_path):
 @pytest.mark.parametrize("damage", ["a number", "a line", "the end"])
 def test_damage_costs_the_array_it_hits_and_no_other(tmp_path, damage):
     added = arrays([2, 5, 1])
-    with Shelf(tmp_path, {}, RAGGED) as shelf:
+    with ShardedArrayStore(tmp_path, {}, RAGGED) as shelf:
         shelf.add([key(1), key(2), key(3)], added)
     (shard,) = tmp_path.glob("*.npy")
     numbers, ids = bytearray(shard.read_bytes()), bytearray(shard.with_suffix(".ids").read_bytes())
@@ -75,7 +75,7 @@ def test_damage_costs_the_array_it_hits_and_no_other(tmp_path, damage):
         numbers = numbers[: -4 * 3 - 1]  # the third array, and a byte of the second
     shard.write_bytes(numbers)
     shard.with_suffix(".ids").write_bytes(ids)
-    with Shelf(tmp_path, {}, RAGGED) as shelf:
+    with ShardedArrayStore(tmp_path, {}, RAGGED) as shelf:
         np.testing.assert_array_equal(shelf.get(key(1)), added[0])
         assert shelf.get(key(2)) is None
         assert (shelf.get(key(3)) is None) == (damage == "the end")

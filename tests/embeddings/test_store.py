@@ -16,7 +16,7 @@ import pytest
 import soundfile
 
 from earmark.embeddings.content_hashes import ContentHashes
-from earmark.embeddings.shards import Shelf
+from earmark.embeddings.shards import ShardedArrayStore
 from earmark.embeddings.store import EmbeddingStore, _Ahead, _Job
 from earmark.errors import EarmarkError
 from earmark.models.encoders.base import EmbeddingError
@@ -105,6 +105,7 @@ def test_changed_audio_is_embedded_again_even_with_size_and_time_put_back(store,
     assert [path for path in paths if not np.array_equal(before[path], after[path])] == [paths[3]]
 
 
+@pytest.mark.slow
 def test_a_changed_encoder_file_embeds_again(store, paths, tmp_path):
     file = save(tmp_path / "code", "mine.py", sources.case())
     one = load_encoder(str(file))
@@ -235,6 +236,7 @@ def begin(store: EmbeddingStore, spec: Path, paths: list[Path]) -> subprocess.Po
     )
 
 
+@pytest.mark.slow
 def test_two_processes_share_the_folder(store, tmp_path):
     many = clips(tmp_path / "many", 40)
     file = save(tmp_path / "code", "mine.py", sources.case(slow=0.01))
@@ -250,6 +252,7 @@ def test_two_processes_share_the_folder(store, tmp_path):
     np.testing.assert_allclose([found[path] for path in many[:3]], expected, rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_killed_again_and_again_it_keeps_what_was_finished_and_nothing_else(store, tmp_path):
     many = clips(tmp_path / "many", 40)
     file = save(tmp_path / "code", "mine.py", sources.case(slow=0.02))
@@ -263,7 +266,7 @@ def test_killed_again_and_again_it_keeps_what_was_finished_and_nothing_else(stor
                 break
         os.kill(process.pid, signal.SIGKILL)
         process.wait()
-        with Shelf(store.folder(encoder), {}) as shelf:
+        with ShardedArrayStore(store.folder(encoder), {}) as shelf:
             kept = [shelf.get(ContentHashes(tmp_path / "hashes").of(Path(path))) for path in finished]
         assert all(vector is not None for vector in kept)
     assert 0 < len(finished) < 40
@@ -310,6 +313,7 @@ def test_a_store_that_is_a_file_is_refused_before_anything_is_embedded(tmp_path,
         list(EmbeddingStore(tmp_path / "store").embed(LogMel(), paths))
 
 
+@pytest.mark.slow
 def test_hashes_are_remembered_only_for_files_that_have_settled(tmp_path):
     path = tmp_path / "x"
     path.write_bytes(b"one")
@@ -345,6 +349,7 @@ def test_an_encoder_that_never_works_is_not_asked_to_the_end(tmp_path):
     assert encoder.heard < 300
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("workers", "most"), [(1, 1), (2, 3), (4, 20)])
 def test_work_ahead_loses_no_clip_however_threads_take_turns(workers, most):
     """A result may be taken before the thread that gave it has done anything else."""

@@ -16,18 +16,22 @@ import soundfile
 
 from earmark.audio.clips import tar_members
 from earmark.embeddings.content_hashes import ContentHashes
-from earmark.embeddings.shards import Layout, Shelf
+from earmark.embeddings.shards import Layout, ShardedArrayStore
 from earmark.embeddings.store import EmbeddingStore
 from earmark.errors import EarmarkError
 from earmark.models.encoders.base import EmbeddingError
 from earmark.models.encoders.logmel import LogMel, log_mel
-from earmark.models.encoders.output import PLAIN, View
+from earmark.models.encoders.output import PLAIN, EmbeddingRequest
 from earmark.models.encoders.registry import load_encoder
 from tests.models.encoders import sources
 from tests.models.encoders.sources import clips, noises, save
 
 ROOT = Path(__file__).resolve().parents[2]
-FRAMES, HALF, CROPS = View(frames=True), View(frames=True, dtype="float16"), View(crop_seconds=0.2)
+FRAMES, HALF, CROPS = (
+    EmbeddingRequest(frames=True),
+    EmbeddingRequest(frames=True, dtype="float16"),
+    EmbeddingRequest(crop_seconds=0.2),
+)
 
 
 class Counting(LogMel):
@@ -38,11 +42,11 @@ class Counting(LogMel):
         self.batches: list[int] = []
         self.most = most
 
-    def view_prepared(self, prepared, view):
+    def encode_prepared(self, prepared, wanted):
         self.batches.append(len(prepared))
         if len(prepared) > self.most:
             raise OutOfMemoryError("CUDA out of memory")
-        return super().view_prepared(prepared, view)
+        return super().encode_prepared(prepared, wanted)
 
 
 class OutOfMemoryError(RuntimeError):
@@ -69,29 +73,31 @@ def waveform(path: Path) -> np.ndarray:
     return soundfile.read(path, dtype="float32")[0]
 
 
-@pytest.mark.parametrize("view", [FRAMES, HALF, CROPS, View(layers=True), View(crop_seconds=0.2, layers=True)])
-def test_the_second_run_reads_from_the_store_what_the_first_gave_to_the_last_bit(store, paths, view):
+@pytest.mark.parametrize(
+    "wanted", [FRAMES, HALF, CROPS, EmbeddingRequest(layers=True), EmbeddingRequest(crop_seconds=0.2, layers=True)]
+)
+def test_the_second_run_reads_from_the_store_what_the_first_gave_to_the_last_bit(store, paths, wanted):
     first, second = Counting(), Counting()
-    fresh = arrays(store.embed(first, paths, view=view, batch_size=4))
-    stored = arrays(store.embed(second, paths, view=view, batch_size=4))
-    assert sum(first.batches) == (10 if view.crop_seconds is None else 30) and not second.batches
-    expected = LogMel().embed_view([waveform(path) for path in paths], view)
+    fresh = arrays(store.embed(first, paths, request=wanted, batch_size=4))
+    stored = arrays(store.embed(second, paths, request=wanted, batch_size=4))
+    assert sum(first.batches) == (10 if wanted.crop_seconds is None else 30) and not second.batches
+    expected = LogMel().embed_clips([waveform(path) for path in paths], wanted)
     for path, rows in zip(paths, expected, strict=True):
-        rows = rows.astype(np.float16).astype(np.float32) if view == HALF else rows
-        np.testing.assert_array_equal(fresh[path], rows if view.ragged else rows[0])
+        rows = rows.astype(np.float16).astype(np.float32) if wanted == HALF else rows
+        np.testing.assert_array_equal(fresh[path], rows if wanted.ragged else rows[0])
         np.testing.assert_array_equal(stored[path], fresh[path])
         assert stored[path].dtype == fresh[path].dtype == np.float32
 
 
 def test_views_of_one_encoder_do_not_collide_and_the_plain_one_stays_where_it_was(store, paths):
     encoder = LogMel()
-    views = [PLAIN, FRAMES, HALF, CROPS, View(crop_seconds=0.3), View(layers=True)]
-    found = [arrays(store.embed(encoder, paths, view=view)) for view in views]
+    views = [PLAIN, FRAMES, HALF, CROPS, EmbeddingRequest(crop_seconds=0.3), EmbeddingRequest(layers=True)]
+    found = [arrays(store.embed(encoder, paths, request=wanted)) for wanted in views]
     assert [one[paths[0]].shape for one in found] == [(80,), (48, 40), (48, 40), (3, 80), (2, 80), (80,)]
-    assert len({store.folder(encoder, view) for view in views}) == len(views)
+    assert len({store.folder(encoder, wanted) for wanted in views}) == len(views)
     assert store.folder(encoder) == store.root / f"{encoder.identity}-p1"
     np.testing.assert_allclose(found[1][paths[0]].mean(axis=0), found[0][paths[0]][:40], rtol=1e-5)
-    (plain,), (half,) = (list(store.folder(encoder, view).glob("*.npy")) for view in (PLAIN, HALF))
+    (plain,), (half,) = (list(store.folder(encoder, wanted).glob("*.npy")) for wanted in (PLAIN, HALF))
     assert set(json.loads(plain.with_suffix(".json").read_text())) == {
         *("schema_version", "dimension", "dtype", "name", "identity", "preprocessing", "sample_rate", "encoder")
     }
@@ -112,18 +118,19 @@ def test_the_plain_shards_bytes_are_rows_of_float32_and_lines_of_key_and_checksu
 
 def test_full_memory_halves_batches_of_crops_for_good(store, paths):
     encoder = Counting(most=3)
-    found = arrays(store.embed(encoder, paths, view=CROPS, batch_size=8))
+    found = arrays(store.embed(encoder, paths, request=CROPS, batch_size=8))
     assert encoder.batches[0] == 8 and max(encoder.batches[3:]) <= 2
-    np.testing.assert_array_equal(found[paths[0]], LogMel().embed_view([waveform(paths[0])], CROPS)[0])
+    np.testing.assert_array_equal(found[paths[0]], LogMel().embed_clips([waveform(paths[0])], CROPS)[0])
 
 
+@pytest.mark.slow
 def test_xares_layers_of_crops_come_from_the_unmodified_file(store, paths, tmp_path):
     pytest.importorskip("torch", reason="the extra `torch` is not installed")
     encoder = load_encoder(str(save(tmp_path / "code", "mine.py", sources.layered())), device="cpu")
-    view = View(crop_seconds=0.2, layers=True)
-    found = arrays(store.embed(encoder, paths, view=view, batch_size=4))
+    wanted = EmbeddingRequest(crop_seconds=0.2, layers=True)
+    found = arrays(store.embed(encoder, paths, request=wanted, batch_size=4))
     for path in paths:
-        (alone,) = encoder.embed_view([waveform(path)], view)
+        (alone,) = encoder.embed_clips([waveform(path)], wanted)
         assert alone.shape[1] == 36
         np.testing.assert_allclose(found[path], alone, rtol=1e-5, atol=1e-6)
 
@@ -135,15 +142,16 @@ FAULTY = {
     "none": ("x[:, :0]", FRAMES, "the model fails on it (the clip is too short for a single frame)"),
     "constant": ("x * 0", FRAMES, "the frames are constant: all their 756 numbers are 0"),
     "too large": ("x + 1e5", HALF, "the frames are beyond what float16 holds"),
-    "crops": ("x * float('nan')", View(crop_seconds=5.0), "crop 1 of 1: the embedding is not finite"),
-    "one layer": ("x[..., :5]", View(layers=True), "the embedding has 5 dimensions where 12 are expected"),
+    "crops": ("x * float('nan')", EmbeddingRequest(crop_seconds=5.0), "crop 1 of 1: the embedding is not finite"),
+    "one layer": ("x[..., :5]", EmbeddingRequest(layers=True), "the embedding has 5 dimensions where 12 are expected"),
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fault", FAULTY)
 def test_what_is_wrong_with_a_clip_is_named_and_the_others_go_on(store, paths, tmp_path, fault):
     pytest.importorskip("torch", reason="the extra `torch` is not installed")
-    result, view, message = FAULTY[fault]
+    result, wanted, message = FAULTY[fault]
     odd = tmp_path / "odd.wav"
     soundfile.write(odd, noises(1, seconds=0.65)[0], 16_000)
     text = sources.XARES.replace(
@@ -152,7 +160,7 @@ def test_what_is_wrong_with_a_clip_is_named_and_the_others_go_on(store, paths, t
     )
     encoder = load_encoder(str(save(tmp_path / "code", "mine.py", text)), device="cpu")
     for _ in range(2):
-        found = dict(store.embed(encoder, [*paths[:5], odd, *paths[5:]], view=view, batch_size=4))
+        found = dict(store.embed(encoder, [*paths[:5], odd, *paths[5:]], request=wanted, batch_size=4))
         assert [path for path, one in found.items() if one.error] == [odd]
         assert found[odd].error.startswith(f"odd.wav: {message}")
 
@@ -162,17 +170,17 @@ def test_frames_that_tell_no_clips_apart_are_an_error_though_clips_differ_in_len
     text = sources.XARES.replace("self.frames(audio)", "self.frames(audio) * 0 + torch.arange(12.0)")
     encoder = load_encoder(str(save(tmp_path / "code", "mine.py", text)), device="cpu")
     with pytest.raises(EmbeddingError, match="one and the same embedding for all 10 different clips"):
-        list(store.embed(encoder, paths, view=FRAMES))
+        list(store.embed(encoder, paths, request=FRAMES))
 
 
 def test_views_that_cannot_be_given(store, paths, tmp_path):
     encoder = load_encoder(str(save(tmp_path / "code", "mine.py", sources.case())))
     with pytest.raises(EarmarkError, match="bands: gives one embedding for a clip and no frames"):
-        list(store.embed(encoder, paths, view=FRAMES))
+        list(store.embed(encoder, paths, request=FRAMES))
     np.savez(tmp_path / "x.npz", **{"anna/1.wav": np.arange(3.0)})
     given = load_encoder(f"embeddings:{tmp_path}/x.npz")
     with pytest.raises(EarmarkError, match=r"x: holds one vector for a clip; crops-0\.2s need an encoder"):
-        list(store.embed(given, [Path("anna/1.wav")], view=CROPS))
+        list(store.embed(given, [Path("anna/1.wav")], request=CROPS))
 
 
 PROCESS = """
@@ -181,17 +189,20 @@ from pathlib import Path
 from earmark.audio.clips import tar_members
 from earmark.embeddings.store import EmbeddingStore
 from earmark.models.encoders.logmel import LogMel
-from earmark.models.encoders.output import View
+from earmark.models.encoders.output import EmbeddingRequest
 class Slow(LogMel):
     def frames_prepared(self, prepared):
         time.sleep(0.03)
         return super().frames_prepared(prepared)
 store, tar = map(Path, sys.argv[1:])
-for member, found in EmbeddingStore(store).embed(Slow(), tar_members(tar), view=View(frames=True), batch_size=2):
+for member, found in EmbeddingStore(store).embed(
+    Slow(), tar_members(tar), request=EmbeddingRequest(frames=True), batch_size=2
+):
     print(member.name, found.error, flush=True)
 """
 
 
+@pytest.mark.slow
 def test_killed_again_and_again_frames_of_a_tar_that_were_finished_are_kept(store, tmp_path):
     tar = packed(tmp_path / "train.tar", clips(tmp_path / "many", 40))
     members = {member.name: member for member in tar_members(tar)}
@@ -207,12 +218,12 @@ def test_killed_again_and_again_frames_of_a_tar_that_were_finished_are_kept(stor
         os.kill(process.pid, signal.SIGKILL)
         process.wait()
         hashes = ContentHashes(tmp_path / "hashes")
-        with Shelf(store.folder(LogMel(), FRAMES), {}, Layout(ragged=True)) as shelf:
+        with ShardedArrayStore(store.folder(LogMel(), FRAMES), {}, Layout(ragged=True)) as shelf:
             kept = [shelf.get(hashes.of(members[name])) for name in finished]
         assert all(rows is not None for rows in kept)
     assert 0 < len(finished) < 40
     encoder = Counting()
-    found = arrays(store.embed(encoder, list(members.values()), view=FRAMES))
+    found = arrays(store.embed(encoder, list(members.values()), request=FRAMES))
     assert sum(encoder.batches) <= 40 - len(finished)
     for name, member in members.items():
         expected = log_mel(waveform(tmp_path / "many" / name)).astype(np.float32)
@@ -241,7 +252,7 @@ def test_what_is_wrong_with_a_member_names_tar_and_member(store, paths, tmp_path
     soundfile.write(tmp_path / "silent.wav", np.zeros(8000), 16_000)
     members = tar_members(packed(tmp_path / "x.tar", [tmp_path / "label.json", tmp_path / "silent.wav", *paths]))
     (tmp_path / "x.tar").write_bytes((tmp_path / "x.tar").read_bytes()[: members[-1].offset + 1000])
-    errors = {member.name: one.error for member, one in store.embed(LogMel(), members, view=FRAMES) if one.error}
+    errors = {member.name: one.error for member, one in store.embed(LogMel(), members, request=FRAMES) if one.error}
     assert set(errors) == {"label.json", "silent.wav", "0-009.wav"}
     assert errors["label.json"].startswith("x.tar:label.json: is not audio")
     assert errors["silent.wav"] == "x.tar:silent.wav: is silent, all its samples are zero"

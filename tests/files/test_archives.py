@@ -266,6 +266,7 @@ def test_what_is_no_archive_is_named(tmp_path, content):
         unpack(tmp_path / "x.tar.gz", tmp_path / "out")
 
 
+@pytest.mark.slow
 def test_an_extraction_that_is_killed_leaves_nothing_in_place_and_is_done_again(tmp_path):
     names = [f"d/{n}.wav" for n in range(3000)]
     archive, folder = (

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from earmark.errors import EarmarkError, MissingError
 from earmark.files import download
-from earmark.files.archives import leaves
+from earmark.files.archives import escapes_directory
 from earmark.files.download import RemoteFile, fetch, hub_files, zenodo_files
 from tests.conftest import ROOT, visible, wait_for
 from tests.file_server import Fault, file_server
@@ -49,7 +49,7 @@ def remote(server, name="data.bin", size=512_000, checksum=MD5):
 
 @pytest.mark.parametrize("name", ["../a", "a/../../b", "/etc/passwd", "C:\\a", "..\\a", "\\\\host\\a", "", ".", "a\0b"])
 def test_a_name_that_leaves_the_folder_makes_no_file(name):
-    assert leaves(name)
+    assert escapes_directory(name)
     with pytest.raises(ValueError, match="leaves the folder"):
         RemoteFile(name, "http://127.0.0.1/a")
 
@@ -57,7 +57,7 @@ def test_a_name_that_leaves_the_folder_makes_no_file(name):
 @given(st.lists(st.sampled_from(["..", ".", "a", "b", "", "/", "\\", "c:"]), max_size=6), st.sampled_from(["/", "\\"]))
 def test_a_name_that_stays_lies_below_the_folder(parts, separator):
     name = separator.join(parts)
-    if not leaves(name):
+    if not escapes_directory(name):
         folder = Path("/somewhere/folder")
         assert Path(os.path.normpath(folder / name)).is_relative_to(folder)
 
@@ -412,6 +412,7 @@ SLOW = {
 OK_CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", SLOW)
 def test_neither_a_listing_nor_a_file_waits_for_a_server_that_sends_nothing_of_it(tmp_path, monkeypatch, name):
     monkeypatch.setattr(download, "TIMEOUT", 0.3)
@@ -445,6 +446,7 @@ def test_a_listing_that_drips_is_given_up_in_time(monkeypatch):
     assert time.monotonic() - started < 3
 
 
+@pytest.mark.slow
 def test_a_slow_file_is_fetched_however_long_it_takes_as_long_as_it_comes(tmp_path, monkeypatch):
     monkeypatch.setattr(download, "TIMEOUT", 0.5)
     head = b"HTTP/1.1 200 OK\r\nContent-Length: 20\r\n\r\n"

@@ -163,6 +163,7 @@ def every_rate(scores, labels):
     ]
 
 
+@pytest.mark.slow
 @settings(max_examples=200, deadline=None)
 @given(trials(), st.randoms(use_true_random=False))
 def test_the_order_of_trials_does_not_matter(found, random):
@@ -172,6 +173,7 @@ def test_the_order_of_trials_does_not_matter(found, random):
     assert every_rate(scores[order], labels[order]) == pytest.approx(every_rate(scores, labels), abs=1e-12)
 
 
+@pytest.mark.slow
 @settings(max_examples=200, deadline=None)
 @given(trials())
 def test_increasing_transforms_leave_error_rates_alone(found):

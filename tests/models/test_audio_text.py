@@ -94,6 +94,7 @@ def test_the_spectrogram_is_the_extractors(filters: str):
     np.testing.assert_allclose(found, expected, rtol=1e-6, atol=1e-6)  # dB, in float32
 
 
+@pytest.mark.slow
 def test_audio_embeds_the_same_alone_and_among_neighbours(model):
     pieces = [model.prepare(p) for p in noises(model.sample_rate, 1.0, 2.0, 0.3, 1.0, 1.7)]
     together = model.embed_audio(pieces)
@@ -117,6 +118,7 @@ def test_a_sentence_longer_than_the_model_reads_is_cut_not_fatal(model):
     assert np.isfinite(model.embed_texts(["very " * 200])).all()
 
 
+@pytest.mark.slow
 def test_fusion_models_never_draw_what_is_longer(folders):
     """sentence-transformers and transformers mark a random clip of the batch; ours must agree with none marked."""
     clap = load_model(str(folders["clap-fusion"]), device="cpu")
@@ -254,6 +256,7 @@ except MissingError as error:
 """
 
 
+@pytest.mark.slow
 def test_a_hub_model_is_described_by_its_commit_and_an_unknown_one_by_a_sentence(folders, tmp_path):
     """The hub's cache laid out as a download leaves it, and no network."""
     commit = "0123456789abcdef0123456789abcdef01234567"

@@ -10,8 +10,8 @@ import soundfile
 from earmark.audio.clips import TarMember
 from earmark.embeddings.store import EmbeddingStore
 from earmark.errors import EarmarkError
-from earmark.models.encoders.output import View
-from earmark.models.encoders.precomputed import GivenEmbeddings
+from earmark.models.encoders.output import EmbeddingRequest
+from earmark.models.encoders.precomputed import PrecomputedEmbeddings
 from earmark.models.encoders.registry import load_encoder
 from earmark.probing.data import TaskData
 from earmark.probing.features import SHOWN, ClipEmbedder, Rows, ids_of
@@ -22,8 +22,8 @@ from tests.models.encoders.sources import XARES, clips, save
 LOGMEL = load_encoder("logmel")
 
 
-def embedded(encoder, paths, view, store, ids=None, **how):
-    return ClipEmbedder(encoder, store, **how).rows(paths, view, ids)
+def embedded(encoder, paths, wanted, store, ids=None, **how):
+    return ClipEmbedder(encoder, store, **how).rows(paths, wanted, ids)
 
 
 def frame_labels(task, labels, rows, hop, protocol="strict"):
@@ -31,7 +31,7 @@ def frame_labels(task, labels, rows, hop, protocol="strict"):
 
 
 def view_of(task, layers=False):
-    return type_of(task).view(layers)
+    return type_of(task).embedding_request(layers)
 
 
 # --- rows ---------------------------------------------------------------------------------------------------
@@ -63,9 +63,9 @@ def test_frames_are_labelled_by_the_events_that_overlap_them():
 
 def test_views_are_what_task_types_need():
     known = tasks()
-    assert view_of(known["desed"]) == view_of(known["librispeech"]) == View(frames=True, dtype="float16")
-    assert view_of(known["voxceleb1"], layers=True) == View(crop_seconds=6, layers=True)
-    assert view_of(known["desed"], layers=True) == View(frames=True, dtype="float16")
+    assert view_of(known["desed"]) == view_of(known["librispeech"]) == EmbeddingRequest(frames=True, dtype="float16")
+    assert view_of(known["voxceleb1"], layers=True) == EmbeddingRequest(crop_seconds=6, layers=True)
+    assert view_of(known["desed"], layers=True) == EmbeddingRequest(frames=True, dtype="float16")
 
 
 @pytest.fixture(scope="module")
@@ -74,13 +74,17 @@ def tiny(tmp_path_factory):
     return load_encoder(str(save(tmp_path_factory.mktemp("encoder"), "tiny.py", XARES)), device="cpu")
 
 
-@pytest.mark.parametrize("view", [View(), View(crop_seconds=0.2), View(frames=True)], ids=["mean", "crops", "frames"])
-def test_a_clips_rows_do_not_depend_on_its_neighbours(tiny, tmp_path, view):
+@pytest.mark.parametrize(
+    "wanted",
+    [EmbeddingRequest(), EmbeddingRequest(crop_seconds=0.2), EmbeddingRequest(frames=True)],
+    ids=["mean", "crops", "frames"],
+)
+def test_a_clips_rows_do_not_depend_on_its_neighbours(tiny, tmp_path, wanted):
     paths = clips(tmp_path / "clips", 7)
 
     def found(paths, size):
         store = EmbeddingStore(tmp_path / f"store{size}")
-        rows, kept = embedded(tiny, paths, view, store, batch_size=size)
+        rows, kept = embedded(tiny, paths, wanted, store, batch_size=size)
         assert kept.all()
         return rows
 
@@ -93,7 +97,7 @@ def test_a_clips_rows_do_not_depend_on_its_neighbours(tiny, tmp_path, view):
 
 def test_a_clip_that_is_there_twice_has_its_rows_in_both_places(tmp_path):
     one, other = clips(tmp_path / "clips", 2)
-    found, _ = embedded(LOGMEL, [one, other, one], View(), EmbeddingStore(tmp_path / "s"), batch_size=2)
+    found, _ = embedded(LOGMEL, [one, other, one], EmbeddingRequest(), EmbeddingStore(tmp_path / "s"), batch_size=2)
     assert found.clip.tolist() == [0, 1, 2]
     assert found.x[0].tolist() == found.x[2].tolist() != found.x[1].tolist()
 
@@ -105,7 +109,7 @@ def test_all_clips_without_an_embedding_are_told_at_once(tmp_path):
         path.write_text("no audio")
     soundfile.write(broken[0], np.zeros(0), 16_000)
     with pytest.raises(EarmarkError) as caught:
-        embedded(LOGMEL, [*good, *broken], View(), EmbeddingStore(tmp_path / "s"), batch_size=2)
+        embedded(LOGMEL, [*good, *broken], EmbeddingRequest(), EmbeddingStore(tmp_path / "s"), batch_size=2)
     first, *told, advice = str(caught.value).splitlines()
     assert first == f"{len(broken)} clips have no embedding:" and "--allow-missing" in advice
     empty, others = sorted(told, key=len)
@@ -117,22 +121,24 @@ def test_clips_without_an_embedding_may_be_left_out_but_not_all(tmp_path):
     good, broken = clips(tmp_path / "clips", 2), tmp_path / "broken.wav"
     broken.write_text("no audio")
     how = {"batch_size": 2, "allow_missing": True}
-    rows, kept = embedded(LOGMEL, [good[0], broken, good[1]], View(), EmbeddingStore(tmp_path / "s"), **how)
+    rows, kept = embedded(LOGMEL, [good[0], broken, good[1]], EmbeddingRequest(), EmbeddingStore(tmp_path / "s"), **how)
     assert kept.tolist() == [True, False, True]
     assert rows.clip.tolist() == [0, 1]
     with pytest.raises(EarmarkError, match="1 clip has no embedding"):
-        embedded(LOGMEL, [broken], View(), EmbeddingStore(tmp_path / "s"), **how)
+        embedded(LOGMEL, [broken], EmbeddingRequest(), EmbeddingStore(tmp_path / "s"), **how)
 
 
 def test_embeddings_made_elsewhere_are_one_for_a_clip_and_have_no_frames(tmp_path):
-    given_ = GivenEmbeddings("mine", "mine-1", {}, 2, {"a.wav": 0, "b": 1}, np.array([[1.0, 2], [3, 4]], np.float32))
+    given_ = PrecomputedEmbeddings(
+        "mine", "mine-1", {}, 2, {"a.wav": 0, "b": 1}, np.array([[1.0, 2], [3, 4]], np.float32)
+    )
     paths = [tmp_path / "b.wav", tmp_path / "a.wav"]
     crops = replace(tasks()["voxceleb1"])
     ids = {path: [Path("no/such.wav"), path.relative_to(tmp_path)] for path in paths}
     found, _ = embedded(given_, paths, view_of(crops), EmbeddingStore(tmp_path), batch_size=1, ids=ids)
     assert found.x.tolist() == [[3, 4], [1, 2]]
     with pytest.raises(EarmarkError, match="need an encoder that hears the audio"):
-        embedded(given_, paths, View(frames=True), EmbeddingStore(tmp_path), batch_size=1, ids=ids)
+        embedded(given_, paths, EmbeddingRequest(frames=True), EmbeddingStore(tmp_path), batch_size=1, ids=ids)
 
 
 def test_the_ids_of_a_tars_member_and_of_a_manifests_clip(tmp_path):

@@ -21,12 +21,12 @@ def options(**changes):
 
 def test_settings_are_what_the_flags_ask_of_every_task():
     assert options(seeds=1, bootstrap=20).settings(7) == ProbeSettings(seed=7, seeds=1, replicates=20, device="cuda")
-    one = options(track="knn", protocol="strict").settings(0)
+    one = options(track="knn", recipe="strict").settings(0)
     assert (one.tracks, one.protocols, one.needs_torch) == (("knn",), ("strict",), False)
     few = options(shots=5).settings(0)
     assert (few.protocols, few.shots, few.needs_torch) == (("strict",), 5, False)
     with pytest.raises(MissingError, match="the published recipe has no few-shot training"):
-        options(shots=5, protocol="xares").settings(0)
+        options(shots=5, recipe="xares").settings(0)
 
 
 @pytest.mark.parametrize(

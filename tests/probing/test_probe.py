@@ -10,8 +10,8 @@ pytest.importorskip("torch", reason="the extra `torch` is not installed")
 
 from earmark.embeddings.store import EmbeddingStore
 from earmark.errors import EarmarkError
-from earmark.models.encoders.output import View
-from earmark.models.encoders.precomputed import GivenEmbeddings
+from earmark.models.encoders.output import EmbeddingRequest
+from earmark.models.encoders.precomputed import PrecomputedEmbeddings
 from earmark.models.encoders.registry import load_encoder
 from earmark.probing.data import TaskData
 from earmark.probing.features import ClipEmbedder
@@ -38,7 +38,7 @@ def embeddings(noise=1.5, seed=0):
     rng = np.random.default_rng(seed)
     x = rng.normal(size=(CLASSES, WIDTH))[np.arange(N) % CLASSES] + noise * rng.normal(size=(N, WIDTH))
     rows = {f"{i}.wav": i for i in range(N)}
-    return GivenEmbeddings("mine", f"mine-{seed}", {}, WIDTH, rows, x.astype(np.float32))
+    return PrecomputedEmbeddings("mine", f"mine-{seed}", {}, WIDTH, rows, x.astype(np.float32))
 
 
 def clips_in(parts, labels=None, folds=False, classes=CLASSES):
@@ -240,7 +240,7 @@ def spoken(parts, folds):
     source = np.repeat(np.arange(60), 4)
     x = rng.normal(size=(60, 32))[source] + 0.1 * rng.normal(size=(240, 32))
     data = clips_in([parts(i) for i in range(240)], rng.integers(0, 3, 60)[source], folds)
-    encoder = GivenEmbeddings("mine", "mine-5", {}, 32, {f"{i}.wav": i for i in range(240)}, x.astype(np.float32))
+    encoder = PrecomputedEmbeddings("mine", "mine-5", {}, 32, {f"{i}.wav": i for i in range(240)}, x.astype(np.float32))
     return replace(data, group=[f"s{i}" for i in source]), encoder
 
 
@@ -340,7 +340,7 @@ def test_few_shots_of_wide_embeddings_are_learnt_as_scikit_learn_learns_them(tmp
     rng = np.random.default_rng(0)
     labels = np.arange(700) % 10
     x = (0.21 * rng.normal(size=(10, 768))[labels] + rng.normal(size=(700, 768))).astype(np.float32)
-    encoder = GivenEmbeddings("wide", "wide", {}, 768, {f"{i}.wav": i for i in range(700)}, x)
+    encoder = PrecomputedEmbeddings("wide", "wide", {}, 768, {f"{i}.wav": i for i in range(700)}, x)
     data = clips_in(["train"] * 300 + ["valid"] * 100 + ["test"] * 300, labels, classes=10)
     found = {
         row.track: row.score
@@ -377,7 +377,7 @@ def test_crops_stand_for_themselves_as_published_and_are_averaged_strictly(tmp_p
     encoder, task = load_encoder("logmel"), replace(TASK, crop_seconds=0.2)
     found = probed(tmp_path, heard, task, encoder)
     store = EmbeddingStore(tmp_path / "store")
-    rows, _ = ClipEmbedder(encoder, store, batch_size=4).rows(heard.clips, View(crop_seconds=0.2))
+    rows, _ = ClipEmbedder(encoder, store, batch_size=4).rows(heard.clips, EmbeddingRequest(crop_seconds=0.2))
     crops = np.isin(rows.clip, (9, 10, 11))
     assert crops.sum() > 8
     of_crops, of_clips = (crops.sum(), "crops"), (3, "clips")

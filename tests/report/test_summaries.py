@@ -11,7 +11,7 @@ from earmark.audio_text.schema import BenchmarkSummary
 from earmark.errors import EarmarkError
 from earmark.metrics.estimate import Estimate
 from earmark.probing.schema import ProbeSummary
-from earmark.report.schema import Strict, read_summary, to_json
+from earmark.report.schema import StrictModel, read_summary, to_json
 from earmark.report.signature import Signature
 from earmark.speaker.case.schema import CaseSummary
 from earmark.speaker.schema import SpeakerSummary
@@ -50,7 +50,7 @@ def test_a_nan_in_an_estimate_of_a_file_is_refused():
         Holder.model_validate_json(f'{{"estimate": {text}}}')
 
 
-class Holder(Strict):
+class Holder(StrictModel):
     estimate: Estimate
 
 

@@ -78,13 +78,13 @@ def test_evaluate_does_not_depend_on_the_order_of_trials_or_sides():
 def test_evaluate_tells_a_bar_how_many_groups_there_are():
     trials, seen = scored(), []
 
-    def watch(groups, total):
+    def track_progress(groups, total):
         seen.append(total)
         for group in groups:
             seen.append(group)
             yield group
 
-    watched = evaluate(trials, speakers_of(trials.names), watch=watch)
+    watched = evaluate(trials, speakers_of(trials.names), track_progress=track_progress)
     assert seen == [12, *range(12)]
     assert watched.metrics == evaluate(trials, speakers_of(trials.names)).metrics
 

@@ -22,7 +22,7 @@ def asked(folder, back_end=PLAIN, **further):
         ({}, "list"),
         ({"scores": Path("a/best.v2.txt")}, "best.v2"),
         ({"scores": Path("best.csv.gz")}, "best"),
-        ({"scores": Path("best.csv"), "name": "Ours / new"}, "Ours-new"),
+        ({"scores": Path("best.csv"), "model_name": "Ours / new"}, "Ours-new"),
     ],
 )
 def test_system_name_is_the_one_given_or_that_of_its_scores(tmp_path, given, name):

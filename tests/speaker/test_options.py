@@ -34,7 +34,14 @@ def test_options_of_tidyvoice_are_filled_by_its_flags():
 def test_inputs_of_trials_are_the_files_that_are_there(tmp_path):
     for name in ("trials.txt", "mean.npy"):
         (tmp_path / name).write_text("")
-    flags = ("--trials", tmp_path / "trials.txt", "--scores", tmp_path / "gone.txt", "--mean", tmp_path / "mean.npy")
+    flags = (
+        "--trials",
+        tmp_path / "trials.txt",
+        "--scores",
+        tmp_path / "gone.txt",
+        "--subtract-mean",
+        tmp_path / "mean.npy",
+    )
     found = parsed(TrialsOptions, "trials", *map(str, flags))
     assert [path.name for path in found.inputs] == ["trials.txt", "mean.npy"]
 
@@ -48,7 +55,7 @@ def test_intervals_are_left_out_by_either_flag(bootstrap, no_intervals, wanted):
 
 def test_versions_of_case_are_published_first():
     assert parsed(CaseOptions, "case", "folder").versions == ["published", "strict"]
-    assert parsed(CaseOptions, "case", "folder", "--protocol", "strict").versions == ["strict"]
+    assert parsed(CaseOptions, "case", "folder", "--scoring", "strict").versions == ["strict"]
 
 
 @pytest.mark.parametrize("command", ["", "case", "tidyvoice", "download"])

@@ -3,11 +3,11 @@
 import json
 
 from earmark.metrics.calibration import LinearCalibration
-from earmark.report.schema import Strict, to_json
+from earmark.report.schema import StrictModel, to_json
 from earmark.speaker.schema import BackEndSummary, Calibration
 
 
-class Holder(Strict):
+class Holder(StrictModel):
     back_end: BackEndSummary
 
 

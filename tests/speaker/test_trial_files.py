@@ -292,7 +292,10 @@ def test_a_line_that_is_not_utf8_is_named(tmp_path, name):
         read_trials(tmp_path / name)
 
 
-@pytest.mark.parametrize("content", [b"\x1f\x8b\x08\x00", b"no gzip", gzip.compress(b"enrol,test,label\n" * 999)[:-9]])
+CUT_GZIP = gzip.compress(b"enrol,test,label\n" * 999)[:-9]
+
+
+@pytest.mark.parametrize("content", [b"\x1f\x8b\x08\x00", b"no gzip", CUT_GZIP], ids=["header", "no gzip", "cut"])
 @pytest.mark.parametrize("name", ["s.csv.gz", "s.txt.gz"])
 def test_a_damaged_archive_is_named(tmp_path, content, name):
     (tmp_path / name).write_bytes(content)

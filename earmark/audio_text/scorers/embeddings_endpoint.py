@@ -31,7 +31,7 @@ from earmark.models.embeddings_api import (
     to_base64,
     wav_bytes,
 )
-from earmark.models.http import Client, PassingError, RefusedError, StoppedError
+from earmark.models.http import Client, RefusedError, StoppedError, TransientError
 from earmark.models.journal import Journal, journal_key
 
 MAX_BATCH = 32
@@ -112,7 +112,7 @@ class EmbeddingsEndpointScorer:
     def _constant(self, what: str) -> str:
         return (
             f"{shown_url(self.client.url)}: gives one and the same embedding for all {what}; check that the model's "
-            "weights are loaded and that the server embeds what it is sent. Then give the same command with --fresh."
+            "weights are loaded and that the server embeds what it is sent. Then give the same command with --restart."
         )
 
     def _require_same_model(self, texts: Sequence[str], clips: Sequence[Path]) -> None:
@@ -144,7 +144,7 @@ class EmbeddingsEndpointScorer:
         address = shown_url(self.client.url)
         try:
             now = checked(self._server.embed([text], modality)[0], dimension)
-        except PassingError as error:
+        except TransientError as error:
             raise StoppedError(f"{address}: gives no answer: {error}") from None
         except RefusedError as error:
             now = Embedding(None, str(error))
@@ -215,7 +215,7 @@ class EmbeddingsEndpointScorer:
             return
         try:
             vectors = self._server.embed(list(inputs.values()), modality)
-        except PassingError as error:
+        except TransientError as error:
             errors.update(dict.fromkeys(inputs, str(error)))
         except RefusedError as error:
             if len(inputs) == 1:

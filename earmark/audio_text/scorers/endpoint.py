@@ -23,7 +23,7 @@ from earmark.audio_text.scorers import Answer, Question
 from earmark.audio_text.scorers.parallel import in_parallel
 from earmark.files.hashing import file_hash
 from earmark.files.safe_text import one_line, shown_url
-from earmark.models.http import Client, PassingError, RefusedError, ReplyError, StoppedError
+from earmark.models.http import Client, RefusedError, ReplyError, StoppedError, TransientError
 from earmark.models.journal import Journal, journal_key
 
 REPLY_KEYS = ("similarity", "score", "logit")
@@ -72,7 +72,7 @@ class EndpointScorer:
             if (known := self._known(key)) is not None:
                 return Answer(known)
             similarity = self._ask(question, part)
-        except (PassingError, RefusedError) as error:
+        except (TransientError, RefusedError) as error:
             return Answer(None, str(error))
         except (OSError, ValueError) as error:  # ValueError: a path that no file can have
             return Answer(None, f"{one_line(question.clip.name)}: cannot be read ({_reason(error)})")
@@ -111,7 +111,7 @@ class EndpointScorer:
                 address, part = shown_url(self.client.url), _Clips([question], self.send_audio).part(question)[0]
                 try:
                     self.journal.require_same(before, self._ask(question, part), address)
-                except PassingError as error:
+                except TransientError as error:
                     raise StoppedError(f"{address}: gives no answer: {error}") from None
                 except RefusedError as error:
                     self.journal.refuse(f"with an error ({error})", address)

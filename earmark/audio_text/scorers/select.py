@@ -69,7 +69,10 @@ def in_process_model(options: ScorerOptions) -> Model:
     weights = described.get("weights_sha256") or described.get("revision") or "unknown"
     identity = f"{described['model']}-{weights[:8]}"
     return Model(
-        "in-process", InProcessScorer(loaded, EmbeddingStore(options.store), options.batch_size), identity, described
+        "in-process",
+        InProcessScorer(loaded, EmbeddingStore(options.embedding_cache), options.batch_size),
+        identity,
+        described,
     )
 
 

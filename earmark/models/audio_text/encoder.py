@@ -8,8 +8,8 @@ from earmark.models.audio_text.loading import AudioTextModel
 from earmark.models.audio_text.networks import Prepared
 from earmark.models.batching import Array, windows
 from earmark.models.embedding import checked
-from earmark.models.encoders.base import Encoder, identity
-from earmark.models.encoders.output import View
+from earmark.models.encoders.base import Encoder, encoder_key
+from earmark.models.encoders.output import EmbeddingRequest
 
 
 class AudioTextEncoder(Encoder):
@@ -18,10 +18,10 @@ class AudioTextEncoder(Encoder):
     def __init__(self, model: AudioTextModel) -> None:
         known = model.description
         parts = {key: value for key, value in known.items() if key != "device"}
-        super().__init__(known["model"], model.sample_rate, identity(known["model"], **parts), known, None)
+        super().__init__(known["model"], model.sample_rate, encoder_key(known["model"], **parts), known, None)
         self.model = model
 
-    def prepare_view(self, waveform: Array, view: View) -> list[Prepared]:
+    def prepare_clip(self, waveform: Array, request: EmbeddingRequest) -> list[Prepared]:
         """The model's input for each of the clip's windows."""
         pieces = windows(waveform, self.sample_rate, self.model.window_seconds)
         return [self.model.prepare(piece) for piece in pieces]
@@ -30,7 +30,7 @@ class AudioTextEncoder(Encoder):
         """Windows, each the same whatever its neighbours are."""
         return self.model.embed_audio(prepared)
 
-    def joined(self, rows: Sequence[Array], view: View) -> Array:
+    def joined(self, rows: Sequence[Array], request: EmbeddingRequest) -> Array:
         """The mean of the windows' directions."""
         directions = [checked(row, None).vector for row in rows]
         return np.mean([vector for vector in directions if vector is not None], axis=0)

@@ -20,7 +20,14 @@ from earmark.models.audio_text.networks import (
     log_mel,
     settle,
 )
-from earmark.models.torch_runtime import WEIGHTS, complete_model, library, loading, precision, usable_device
+from earmark.models.torch_runtime import (
+    WEIGHTS,
+    load_complete_model,
+    loading,
+    precision,
+    require_library,
+    usable_device,
+)
 
 FILES = "the configuration, weights, tokenizer and feature extractor"
 VOICECLAP_RATE = 16_000
@@ -67,9 +74,9 @@ def load_clap(
     """A ClapModel from a folder or the hub. max_seconds: a window shorter than the model's own."""
     device = usable_device(device, dtype)
     with loading(name, "a CLAP model", hub=FILES):
-        transformers = library("transformers")
+        transformers = require_library("transformers")
         processor = transformers.ClapProcessor.from_pretrained(name)
-        network = complete_model(transformers.ClapModel, name, **precision(dtype)).to(device).eval()
+        network = load_complete_model(transformers.ClapModel, name, **precision(dtype)).to(device).eval()
     extractor = processor.feature_extractor
     extractor._np_extract_fbank_features = partial(log_mel, extractor)
     rate = int(extractor.sampling_rate)
@@ -85,7 +92,7 @@ def load_sentence_transformer(
     device = usable_device(device, dtype)
     with loading(name, "a sentence-transformers model", hub=FILES):
         network = (
-            library("sentence_transformers")
+            require_library("sentence_transformers")
             .SentenceTransformer(name, device=device, trust_remote_code=_trusted(name), model_kwargs=precision(dtype))
             .eval()
         )
@@ -106,10 +113,10 @@ def load_voiceclap_small(
     """A model of VoiceCLAP's kind, which runs code that comes with it. max_seconds as in `load_clap`."""
     device = usable_device(device, dtype)
     with loading(name, "a VoiceCLAP model", hub=FILES):
-        transformers = library("transformers")
+        transformers = require_library("transformers")
         trusted = {"trust_remote_code": _trusted(name)}
         tokenizer = transformers.AutoTokenizer.from_pretrained(name, **trusted)
-        network = complete_model(transformers.AutoModel, name, **precision("float32"), **trusted).to(device).eval()
+        network = load_complete_model(transformers.AutoModel, name, **precision("float32"), **trusted).to(device).eval()
         for method in ("encode_waveform", "encode_text"):
             if not hasattr(network, method):
                 raise ValueError(f"it has no method {method}")
@@ -167,7 +174,7 @@ def _description(
         "device": device,
         "sample_rate": rate,
         "window_seconds": seconds,
-        **{name: library(name).__version__ for name in libraries},
+        **{name: require_library(name).__version__ for name in libraries},
     }
 
 
@@ -178,6 +185,6 @@ def weights_hash(folder: Path) -> str:
 
 def _revision(name: str) -> str | None:
     """The commit of the hub that was loaded, which is where the cache keeps it."""
-    hub = library("huggingface_hub")
+    hub = require_library("huggingface_hub")
     cached = (hub.try_to_load_from_cache(name, file) for file in ("config.json", "modules.json"))
     return next((Path(path).parent.name for path in cached if isinstance(path, str)), None)

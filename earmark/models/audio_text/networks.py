@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from scipy.sparse import csr_array
 
 from earmark.models.batching import by_length
-from earmark.models.torch_runtime import library
+from earmark.models.torch_runtime import require_library
 
 Array = NDArray[np.float32]
 Prepared = Any  # what a model makes of a piece of audio on the CPU
@@ -54,7 +54,7 @@ class Clap(_Model):
 
     def embed_audio(self, pieces: Sequence[Prepared]) -> Array:
         """All pieces at once: their features have one shape whatever the length of the audio."""
-        torch = library("torch")
+        torch = require_library("torch")
         features = torch.from_numpy(np.concatenate(pieces)).to(self.device, self.network.dtype)
         # The extractor calls a random piece of a batch "longer" where none is; no piece of ours ever is.
         longer = torch.zeros(len(pieces), 1, dtype=torch.bool, device=self.device)
@@ -68,7 +68,7 @@ class Clap(_Model):
         return by_length(tokens, len, self._embed_tokens)
 
     def _embed_tokens(self, tokens: Sequence[list[int]]) -> Array:
-        torch = library("torch")
+        torch = require_library("torch")
         ids = torch.tensor(tokens, device=self.device)
         with torch.inference_mode():
             return _array(self.network.get_text_features(input_ids=ids, attention_mask=torch.ones_like(ids)))
@@ -111,7 +111,7 @@ class VoiceClap(_Model):
 
     def embed_audio(self, pieces: Sequence[Prepared]) -> Array:
         """One piece after the other: its code knows no masks."""
-        torch = library("torch")
+        torch = require_library("torch")
         parameters = inspect.signature(self.network.encode_waveform).parameters
         rate = {name: self.sample_rate for name in ("sample_rate", "sampling_rate", "sr") if name in parameters}
         with torch.inference_mode(), self._running():
@@ -127,18 +127,18 @@ class VoiceClap(_Model):
         )
 
     def _embed_tokens(self, tokens: Sequence[list[int]]) -> Array:
-        torch = library("torch")
+        torch = require_library("torch")
         ids = torch.tensor(tokens, device=self.device)
         return self._embed(ids, torch.ones_like(ids))
 
     def _embed(self, *inputs: Any) -> Array:
-        with library("torch").inference_mode(), self._running():
+        with require_library("torch").inference_mode(), self._running():
             return _array(self.network.encode_text(*inputs))
 
     @contextlib.contextmanager
     def _running(self) -> Iterator[None]:
         """What its code prints does not reach stdout; its weights stay float32, and torch lowers what it can."""
-        torch = library("torch")
+        torch = require_library("torch")
         kind, dtype = torch.device(self.device).type, getattr(torch, self.dtype)
         with contextlib.redirect_stdout(sys.stderr), torch.autocast(kind, dtype=dtype, enabled=dtype != torch.float32):
             yield
@@ -151,7 +151,7 @@ def log_mel(extractor: Any, waveform: Array, mel_filters: NDArray[np.float64]) -
     this does the same sums in the same precision for many frames at once.
     """
     length = int(extractor.fft_window_size)
-    hann = library("transformers.audio_utils").window_function(length, "hann")
+    hann = require_library("transformers.audio_utils").window_function(length, "hann")
     padded = np.pad(waveform, length // 2, mode="reflect").astype(np.float64)
     frames = np.lib.stride_tricks.sliding_window_view(padded, length)[:: extractor.hop_length]
     filters = csr_array(mel_filters.T)  # hardly any of it is not zero, and BLAS would wake threads of its own
@@ -164,7 +164,7 @@ def log_mel(extractor: Any, waveform: Array, mel_filters: NDArray[np.float64]) -
 
 def settle(module: Any, arguments: tuple[Any, ...]) -> None:
     """A hook before a module's forward: no piece is longer than the window, and numbers have the module's precision."""
-    torch = library("torch")
+    torch = require_library("torch")
     features, dtype = arguments[0], next(module.parameters()).dtype
     for name, value in features.items():
         if name == "is_longer":

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from earmark.audio.clips import AudioError
 from earmark.errors import EarmarkError
-from earmark.models.encoders.output import PLAIN, View, crops
+from earmark.models.encoders.output import PLAIN, EmbeddingRequest, crops
 
 if TYPE_CHECKING:
     pass
@@ -57,13 +57,13 @@ class Encoder(ABC):
         """How many layers the view `layers` tells apart: its width is that many times `dimension`."""
         return 1
 
-    def width(self, view: View = PLAIN) -> int | None:
+    def width(self, request: EmbeddingRequest = PLAIN) -> int | None:
         """How many numbers a row of a view has, None until the first one is known."""
-        return self.dimension and self.dimension * (self.layers if view.layers else 1)
+        return self.dimension and self.dimension * (self.layers if request.layers else 1)
 
-    def require_view(self, view: View) -> None:
+    def require_support(self, request: EmbeddingRequest) -> None:
         """Raise EarmarkError for a view that this encoder cannot give."""
-        if view.frames and not self.gives_frames:
+        if request.frames and not self.gives_frames:
             raise EarmarkError(
                 f"{self.name}: gives one embedding for a clip and no frames; X-ARES and HEAR files, hf:, logmel and "
                 "onnx: files whose output is (batch, frames, d) give frames."
@@ -77,17 +77,17 @@ class Encoder(ABC):
         """The same where frames are wanted."""
         return self.prepare(waveform)
 
-    def prepare_view(self, waveform: Array, view: View) -> list[Prepared]:
+    def prepare_clip(self, waveform: Array, request: EmbeddingRequest) -> list[Prepared]:
         """The model's inputs for one clip: its crops, or the whole of it.
 
         Crops of digital silence, and those that the encoder says are too short or silent for it, are left out, as
         such clips are refused; AudioError where no crop is left.
         """
-        if view.crop_seconds is None:
-            return [self.prepare_frames(waveform) if view.frames else self.prepare(waveform)]
+        if request.crop_seconds is None:
+            return [self.prepare_frames(waveform) if request.frames else self.prepare(waveform)]
         found: list[Prepared] = []
         reason = AudioError("is silent in each of its crops")
-        for crop in crops(waveform, view.crop_seconds, self.sample_rate):
+        for crop in crops(waveform, request.crop_seconds, self.sample_rate):
             try:
                 if crop.any():
                     found.append(self.prepare(crop))
@@ -103,27 +103,27 @@ class Encoder(ABC):
 
     def frames_prepared(self, prepared: Sequence[Prepared]) -> list[Array]:
         """(T', D) real frames of each of n clips prepared for frames; not yet checked."""
-        raise NotImplementedError(f"{type(self).__name__} gives no frames, which `require_view` says")
+        raise NotImplementedError(f"{type(self).__name__} gives no frames, which `require_support` says")
 
     def layers_prepared(self, prepared: Sequence[Prepared]) -> Array:
         """(n, L·D) means of all layers, from one pass over the audio; not yet checked."""
         return self.embed_prepared(prepared)
 
-    def view_prepared(self, prepared: Sequence[Prepared], view: View) -> Sequence[Array]:
+    def encode_prepared(self, prepared: Sequence[Prepared], request: EmbeddingRequest) -> Sequence[Array]:
         """A row (D,) or frames (T', D) for each of n prepared inputs; each an array as a view says, not yet checked."""
-        if view.frames:
+        if request.frames:
             found = self.frames_prepared(prepared)
             if len(found) != len(prepared) or any(one.ndim != 2 for one in found):
                 shapes = ", ".join(str(one.shape) for one in found[:4])
                 raise EmbeddingError(f"{self.name}: gave frames of shapes {shapes} for {len(prepared)} clips")
             return found
-        rows = self.layers_prepared(prepared) if view.layers else self.embed_prepared(prepared)
-        self.require_shape(rows, len(prepared), self.layers if view.layers else 1)
+        rows = self.layers_prepared(prepared) if request.layers else self.embed_prepared(prepared)
+        self.require_shape(rows, len(prepared), self.layers if request.layers else 1)
         return list(rows)
 
-    def joined(self, rows: Sequence[Array], view: View) -> Array:
-        """What a clip comes out as, from the rows of its pieces in the order in which `prepare_view` gave them."""
-        return rows[0] if view.crop_seconds is None else np.stack(rows)
+    def joined(self, rows: Sequence[Array], request: EmbeddingRequest) -> Array:
+        """What a clip comes out as, from the rows of its pieces in the order in which `prepare_clip` gave them."""
+        return rows[0] if request.crop_seconds is None else np.stack(rows)
 
     def embed(self, waveforms: Sequence[Array]) -> Array:
         """(n, d) float32 embeddings of n mono waveforms at `sample_rate`, each the same whatever its neighbours are.
@@ -133,20 +133,20 @@ class Encoder(ABC):
         """
         if not waveforms:
             return np.empty((0, self.dimension or 0), dtype=np.float32)
-        return np.concatenate(self.embed_view(waveforms, PLAIN))
+        return np.concatenate(self.embed_clips(waveforms, PLAIN))
 
-    def embed_view(self, waveforms: Sequence[Array], view: View) -> list[Array]:
-        """(rows, width) float32 of each waveform, as a view says; errors as in `embed`, and of `require_view`."""
-        self.require_view(view)
-        prepared = [self.prepare_view(waveform, view) for waveform in waveforms]
+    def embed_clips(self, waveforms: Sequence[Array], request: EmbeddingRequest) -> list[Array]:
+        """(rows, width) float32 of each waveform, as a view says; errors as in `embed`, and of `require_support`."""
+        self.require_support(request)
+        prepared = [self.prepare_clip(waveform, request) for waveform in waveforms]
         pieces = [piece for clip in prepared for piece in clip]
-        found = self.view_prepared(pieces, view) if pieces else []
+        found = self.encode_prepared(pieces, request) if pieces else []
         for rows in found:
-            if fault := wrong(rows, self.width(view)):
+            if fault := embedding_fault(rows, self.width(request)):
                 raise EmbeddingError(f"{self.name}: {fault}")
         ends = np.cumsum([len(clip) for clip in prepared])
         clips = (found[end - len(clip) : end] for clip, end in zip(prepared, ends, strict=True))
-        return [np.atleast_2d(self.joined(rows, view)) for rows in clips]
+        return [np.atleast_2d(self.joined(rows, request)) for rows in clips]
 
     def require_shape(self, found: Array, n: int, layers: int = 1) -> None:
         """Make sure that n vectors came, and learn the dimension from the first ones."""
@@ -156,10 +156,10 @@ class Encoder(ABC):
             self.dimension = found.shape[1] // layers
 
 
-def wrong(found: Array, dimension: int | None) -> str:
+def embedding_fault(found: Array, dimension: int | None) -> str:
     """What is wrong with an embedding (d,) or with frames (T', d), in words; empty when nothing is.
 
-    >>> wrong(np.array([3, 3, 3], dtype=np.float32), None)
+    >>> embedding_fault(np.array([3, 3, 3], dtype=np.float32), None)
     'the embedding is constant: all its 3 numbers are 3'
     """
     what = "the embedding is" if found.ndim == 1 else "the frames are"
@@ -176,16 +176,16 @@ def wrong(found: Array, dimension: int | None) -> str:
     return ""
 
 
-def same(one: Array, other: Array) -> bool:
+def indistinguishable(one: Array, other: Array) -> bool:
     """Whether two embeddings are so close that they tell nothing apart."""
     distance = np.linalg.norm(one.astype(np.float64) - other)
     return bool(distance <= SAME * max(np.linalg.norm(one.astype(np.float64)), np.finfo(np.float32).tiny))
 
 
-def identity(name: str, **parts: Any) -> str:
+def encoder_key(name: str, **parts: Any) -> str:
     """A file name made of a readable name and a hash of everything that decides the numbers.
 
-    >>> identity("hf-tiny/wavlm", weights="0a", dtype="float32")
+    >>> encoder_key("hf-tiny/wavlm", weights="0a", dtype="float32")
     'hf-tiny-wavlm-6dbe89497aed8343'
     """
     text = json.dumps(parts, sort_keys=True, default=str)

@@ -11,8 +11,8 @@ import numpy as np
 from earmark.errors import EarmarkError
 from earmark.models.batching import in_batches, joined
 from earmark.models.embeddings_api import MAX_REPLY, EmbeddingsServer, data_uri, wav_bytes
-from earmark.models.encoders.base import Array, Encoder, identity
-from earmark.models.http import Client, PassingError, RefusedError, StoppedError
+from earmark.models.encoders.base import Array, Encoder, encoder_key
+from earmark.models.http import Client, RefusedError, StoppedError, TransientError
 
 RATE = 16_000
 BATCH = 8
@@ -34,7 +34,7 @@ class EndpointEncoder(Encoder):
         secret_free = parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
         described: dict[str, Any] = {"address_sha256": sha256(secret_free.encode()).hexdigest()[:16], "model": model}
         described |= {"sample_rate": RATE}
-        super().__init__(f"{model} at {address}", RATE, identity(f"endpoint-{model}", **described), described, None)
+        super().__init__(f"{model} at {address}", RATE, encoder_key(f"endpoint-{model}", **described), described, None)
 
     def prepare(self, waveform: Array) -> str:
         """The clip as a data URI."""
@@ -49,7 +49,7 @@ class EndpointEncoder(Encoder):
     def _ask(self, clips: Sequence[str]) -> Array:
         try:
             found = self._server.embed(clips, "audio")
-        except PassingError as error:
+        except TransientError as error:
             self._failures += 1
             if self._failures >= MAX_FAILURES:
                 raise StoppedError(f"{self._failures} requests in a row failed; the last one: {error}") from error

@@ -3,12 +3,12 @@
 from earmark.models.embeddings_api import MAX_REPLY
 from earmark.models.encoders.base import Encoder
 from earmark.models.encoders.options import EncoderOptions
-from earmark.models.encoders.precomputed import GivenEmbeddings
+from earmark.models.encoders.precomputed import PrecomputedEmbeddings
 from earmark.models.encoders.registry import load_encoder
 from earmark.models.http import Client
 
 
-def loaded_encoder(options: EncoderOptions) -> Encoder | GivenEmbeddings:
+def loaded_encoder(options: EncoderOptions) -> Encoder | PrecomputedEmbeddings:
     """What --encoder or --embeddings names. MissingError where a server cannot be reached, before any clip is read."""
     client = None
     if options.spec.startswith(("http://", "https://")):

@@ -10,9 +10,9 @@ import numpy as np
 
 from earmark.errors import MissingError
 from earmark.models.batching import by_length, each_by_length, windows
-from earmark.models.encoders.base import Array, Encoder, identity
+from earmark.models.encoders.base import Array, Encoder, encoder_key
 from earmark.models.encoders.torch_encoder import noise, toolkit, torch_and_device, weights_of
-from earmark.models.torch_runtime import complete_model, loading, precision, quiet_transformers
+from earmark.models.torch_runtime import load_complete_model, loading, precision, quiet_transformers
 
 OPTIONS = "--extra clap"
 
@@ -141,7 +141,7 @@ def load(name: str, device: str = "auto", dtype: str = "float32") -> HuggingFace
         raise MissingError(f"{name}: no such folder; give the folder of a model, or a name on the Hugging Face hub.")
     with loading(name, "a speech encoder of transformers"), quiet_transformers():
         extractor = transformers.AutoFeatureExtractor.from_pretrained(name)
-        network = complete_model(transformers.AutoModel, name, **precision(dtype))
+        network = load_complete_model(transformers.AutoModel, name, **precision(dtype))
         if network.config.is_encoder_decoder:
             network = network.get_encoder()
         network.to(device).eval()
@@ -166,7 +166,7 @@ def load(name: str, device: str = "auto", dtype: str = "float32") -> HuggingFace
         "transformers": transformers.__version__,
     }
     found = HuggingFaceEncoder(
-        readable, rate, identity(f"hf-{readable}", **parts), described, None, network, extractor, device, seconds
+        readable, rate, encoder_key(f"hf-{readable}", **parts), described, None, network, extractor, device, seconds
     )
     _require_free_length(found, name)
     return found

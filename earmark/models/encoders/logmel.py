@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 import earmark.models.encoders.base as encoders
 from earmark.audio.decode import AudioError
 from earmark.models.encoders.base import Array, Encoder
-from earmark.models.encoders.output import PLAIN, View
+from earmark.models.encoders.output import PLAIN, EmbeddingRequest
 
 RATE = 16_000
 WINDOW, HOP, FFT = 400, 160, 512  # 25 ms, 10 ms
@@ -29,7 +29,7 @@ class LogMel(Encoder):
     def __init__(self) -> None:
         settings = {"version": VERSION, "bands": BANDS, "window": WINDOW, "hop": HOP, "fft": FFT, "floor": FLOOR}
         settings |= {"lowest_hz": LOWEST, "highest_hz": HIGHEST}
-        super().__init__("logmel", RATE, encoders.identity("logmel", **settings), settings, 2 * BANDS)
+        super().__init__("logmel", RATE, encoders.encoder_key("logmel", **settings), settings, 2 * BANDS)
 
     def prepare(self, waveform: Array) -> Array:
         """The embedding itself: there is no model to keep busy, so that all is done in the threads that decode."""
@@ -61,9 +61,9 @@ class LogMel(Encoder):
         """10 ms."""
         return HOP / RATE
 
-    def width(self, view: View = PLAIN) -> int:
+    def width(self, request: EmbeddingRequest = PLAIN) -> int:
         """80, of frames 40: a frame has no deviation over time."""
-        return BANDS if view.frames else 2 * BANDS
+        return BANDS if request.frames else 2 * BANDS
 
 
 def log_mel(waveform: Array) -> NDArray[np.float64]:

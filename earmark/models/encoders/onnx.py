@@ -9,7 +9,7 @@ import numpy as np
 from earmark.errors import MissingError, shown_path
 from earmark.files.hashing import files_hash
 from earmark.models.batching import by_length, each_by_length, joined
-from earmark.models.encoders.base import Array, Encoder, identity
+from earmark.models.encoders.base import Array, Encoder, encoder_key
 from earmark.models.encoders.torch_encoder import framed, pooled, toolkit
 from earmark.models.torch_runtime import loading
 
@@ -34,7 +34,7 @@ class OnnxEncoder(Encoder):
         self._framed = len(session.get_outputs()[0].shape) == 3
         last = session.get_outputs()[0].shape[-1] if session.get_outputs()[0].shape else None
         dimension = last if isinstance(last, int) else None
-        super().__init__(file.stem, rate, identity(f"onnx-{file.stem}", **parts), described, dimension)
+        super().__init__(file.stem, rate, encoder_key(f"onnx-{file.stem}", **parts), described, dimension)
 
     def embed_prepared(self, prepared: Sequence[Array]) -> Array:
         """The first output, averaged over frames where it has them."""

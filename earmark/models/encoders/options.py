@@ -8,7 +8,7 @@ from pathlib import Path
 class EncoderOptions:
     """An encoder by its string, or a file of embeddings, and how it runs.
 
-    batch_size: clips at a time. store: the folder of embeddings that were made before. token: for a server; secret.
+    batch_size: clips at a time. embedding_cache: its directory. token: for a server; secret.
     """
 
     encoder: str | None = None
@@ -16,7 +16,7 @@ class EncoderOptions:
     device: str = "auto"
     dtype: str = "float32"
     batch_size: int = 16
-    store: Path = Path("benchmark_outputs/embeddings")
+    embedding_cache: Path = Path("benchmark_outputs/embeddings")
     token: str | None = field(default=None, repr=False)
 
     @property

@@ -13,7 +13,7 @@ LEAST = 0.5  # of a crop's length: what the last crop must have
 
 
 @dataclass(frozen=True)
-class View:
+class EmbeddingRequest:
     """What an encoder is asked for. The plain view is a clip's one embedding: of frames, the mean over real ones.
 
     frames: (T', D), all real frames in their order. crop_seconds: (k, D), the embeddings of consecutive crops of that
@@ -21,7 +21,7 @@ class View:
     then of the second, …, the last of which is the plain embedding. dtype: in which frames are stored; float16 keeps
     eleven bits of each number. Raises EarmarkError for what does not go together.
 
-    >>> View(crop_seconds=2.5, layers=True).name
+    >>> EmbeddingRequest(crop_seconds=2.5, layers=True).name
     'crops-2.5s-layers'
     """
 
@@ -58,7 +58,7 @@ class View:
         return asdict(self)
 
 
-PLAIN = View()
+PLAIN = EmbeddingRequest()
 
 
 def crops(waveform: Array, seconds: float, rate: int) -> list[Array]:

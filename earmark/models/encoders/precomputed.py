@@ -21,8 +21,8 @@ import numpy as np
 
 from earmark.errors import DataError, EarmarkError, Fault, MissingError, shown_path
 from earmark.models.embedding import Embedding
-from earmark.models.encoders.base import Array, identity, wrong
-from earmark.models.encoders.output import PLAIN, View
+from earmark.models.encoders.base import Array, embedding_fault, encoder_key
+from earmark.models.encoders.output import PLAIN, EmbeddingRequest
 from earmark.models.encoders.torch_encoder import toolkit
 
 IDS = ("ids", "id", "keys", "key", "paths", "path", "utterances", "utterance", "utt")
@@ -43,7 +43,7 @@ class MatrixError(ValueError):
 
 
 @dataclass(frozen=True)
-class GivenEmbeddings:
+class PrecomputedEmbeddings:
     """Vectors by clip. rows: {id: row}. An id is a path below the audio's root, with or without its suffix."""
 
     name: str
@@ -63,21 +63,21 @@ class GivenEmbeddings:
         for each in (path, *others):
             row = self.rows.get(each.as_posix(), self.rows.get(each.with_suffix("").as_posix()))
             if row is not None:
-                fault = wrong(self.vectors[row], self.dimension)
+                fault = embedding_fault(self.vectors[row], self.dimension)
                 return Embedding(None, f"{each.as_posix()}: {fault}") if fault else Embedding(self.vectors[row])
         tried = ", ".join(each.as_posix() for each in dict.fromkeys(others) if each != path)
         also = f", nor is {tried}" if tried else ""
         return Embedding(None, f"{path.as_posix()}: is not among the {len(self.rows):,} ids of {self.name}{also}")
 
-    def require_view(self, view: View) -> None:
+    def require_support(self, request: EmbeddingRequest) -> None:
         """EarmarkError where more is asked for than a clip's one vector."""
-        if view != PLAIN:
+        if request != PLAIN:
             raise EarmarkError(
-                f"{self.name}: holds one vector for a clip; {view.name} need an encoder that hears the audio."
+                f"{self.name}: holds one vector for a clip; {request.name} need an encoder that hears the audio."
             )
 
 
-def load(name: str, device: str = "auto", dtype: str = "float32") -> GivenEmbeddings:
+def load(name: str, device: str = "auto", dtype: str = "float32") -> PrecomputedEmbeddings:
     """The vectors of a file.
 
     Raises MissingError where it, or what reads it, is not there; EarmarkError where it is not as described.
@@ -100,8 +100,8 @@ def load(name: str, device: str = "auto", dtype: str = "float32") -> GivenEmbedd
     numbers = vectors if vectors.dtype == np.float32 else vectors.astype(np.float32)
     digest = _hash(ids, numbers)
     described = {"file": file.name, "sha256": digest, "embeddings": len(ids), "dimension": numbers.shape[1]}
-    return GivenEmbeddings(
-        file.stem, identity(f"embeddings-{file.stem}", sha256=digest), described, numbers.shape[1], rows, numbers
+    return PrecomputedEmbeddings(
+        file.stem, encoder_key(f"embeddings-{file.stem}", sha256=digest), described, numbers.shape[1], rows, numbers
     )
 
 

@@ -10,7 +10,7 @@ from earmark.errors import MissingError
 
 if TYPE_CHECKING:
     from earmark.models.encoders.base import Encoder
-    from earmark.models.encoders.precomputed import GivenEmbeddings
+    from earmark.models.encoders.precomputed import PrecomputedEmbeddings
 
 
 @dataclass(frozen=True)
@@ -68,7 +68,7 @@ def encoder_specs() -> dict[str, str]:
 
 def load_encoder(
     spec: str, device: str = "auto", dtype: str = "float32", client: Any = None, model: str = "default"
-) -> "Encoder | GivenEmbeddings":
+) -> "Encoder | PrecomputedEmbeddings":
     """The encoder that a string names, one of `encoder_specs`.
 
     device: auto, cpu, cuda, cuda:1, mps. dtype: float32, bfloat16 or float16, for models that run on torch. client:

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from earmark.audio.decode import AudioError
-from earmark.models.encoders.base import Array, Encoder, identity
+from earmark.models.encoders.base import Array, Encoder, encoder_key
 from earmark.models.encoders.torch_encoder import toolkit, torch_and_device, weights_of
 from earmark.models.torch_runtime import loading
 
@@ -27,7 +27,7 @@ class Resemblyzer(Encoder):
         self._network, self._audio, self._device = network, audio, device
         parts = {"weights_sha256": weights_of(network), "resemblyzer": version("resemblyzer")}
         parts["librosa"] = version("librosa")  # its mel spectrum
-        super().__init__("resemblyzer", 16_000, identity("resemblyzer", **parts), {**parts, "device": device}, 256)
+        super().__init__("resemblyzer", 16_000, encoder_key("resemblyzer", **parts), {**parts, "device": device}, 256)
 
     def prepare(self, waveform: Array) -> Array:
         """(partials, 160, 40) mel spectra. AudioError where its voice activity detector finds no speech."""

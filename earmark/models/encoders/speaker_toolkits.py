@@ -10,7 +10,7 @@ import numpy as np
 
 from earmark.errors import MissingError
 from earmark.files.hashing import files_hash
-from earmark.models.encoders.base import identity
+from earmark.models.encoders.base import encoder_key
 from earmark.models.encoders.torch_encoder import (
     NetworkEncoder,
     toolkit,
@@ -129,7 +129,7 @@ def _encoder(
         files = [*weight_files(Path(source)), *Path(source).glob("*.yaml")]
         parts["folder_sha256"] = files_hash(files, Path(source))
     described = {"model": readable, **parts, "device": device}
-    name = identity(f"{kind}-{readable}", **parts)
+    name = encoder_key(f"{kind}-{readable}", **parts)
     return NetworkEncoder(readable, rate, name, described, None, forward, device, dtype, **options)
 
 

@@ -16,7 +16,7 @@ from earmark import optional
 from earmark.errors import EarmarkError, shown_cause
 from earmark.models.batching import by_length, each_by_length, joined
 from earmark.models.encoders.base import Array, Encoder
-from earmark.models.encoders.output import PLAIN, View
+from earmark.models.encoders.output import PLAIN, EmbeddingRequest
 from earmark.models.torch_runtime import WEIGHTS, usable_device
 
 Times = NDArray[np.float64]
@@ -29,7 +29,7 @@ TIMED_SECONDS = 4.0  # of noise, whose timestamps tell the hop: enough for a few
 
 def toolkit(name: str, options: str) -> Any:
     """A module that is not among the base dependencies. options: of `uv run`, that supply it."""
-    return optional.library(name, options, "This encoder")
+    return optional.require_library(name, options, "This encoder")
 
 
 def torch_and_device(device: str, dtype: str, options: str = "--extra torch") -> tuple[Any, str]:
@@ -177,9 +177,9 @@ class HearEncoder(NetworkEncoder):
             raise EarmarkError(f"{self.name}: {error}.") from error
         return step_of(times) / 1000 if len(times) > 1 else None
 
-    def width(self, view: View = PLAIN) -> int | None:
+    def width(self, request: EmbeddingRequest = PLAIN) -> int | None:
         """Frames may have another dimension than scenes."""
-        return self.frame_dimension if view.frames else super().width(view)
+        return self.frame_dimension if request.frames else super().width(request)
 
     def frames_prepared(self, prepared: Sequence[Array]) -> list[Array]:
         """Timestamp embeddings of clips of as many samples together. ValueError where their times do not fit them."""

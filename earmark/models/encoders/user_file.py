@@ -25,7 +25,7 @@ import soundfile
 from earmark.errors import RUNNING, MissingError, shown_cause, shown_path
 from earmark.files.hashing import files_hash
 from earmark.models.batching import joined
-from earmark.models.encoders.base import Array, Encoder, identity
+from earmark.models.encoders.base import Array, Encoder, encoder_key
 from earmark.models.encoders.torch_encoder import (
     HearEncoder,
     XaresEncoder,
@@ -58,7 +58,7 @@ class WavEncoder(Encoder):
         super().__init__(
             name if isinstance(name, str) and name else type(model).__name__,
             CASE_RATE,
-            identity(f"{file.stem}-{type(model).__name__}", **parts),
+            encoder_key(f"{file.stem}-{type(model).__name__}", **parts),
             {"file": file.name, "class": type(model).__name__, **parts},
             int(dimension) if isinstance(dimension, (int, np.integer)) else None,
         )
@@ -226,7 +226,7 @@ def _xares(kind: type, file: Path, device: str, dtype: str) -> Encoder:
     if not 0 < hop < np.inf:
         raise MissingError(f"{shown_path(file)}: {kind.__name__} has hop_size_in_ms {hop:g}; it is a time above 0.")
     described["hop_size_in_ms"] = hop
-    name = identity(f"{file.stem}-{kind.__name__}", **parts)
+    name = encoder_key(f"{file.stem}-{kind.__name__}", **parts)
     return XaresEncoder(
         kind.__name__, rate, name, described, dimension, network, device, dtype, network=network, hop=hop / 1000
     )
@@ -267,7 +267,7 @@ def _hear(module: ModuleType, file: Path, device: str, dtype: str) -> Encoder:
     def timestamps(waveforms: Any) -> Any:
         return module.get_timestamp_embeddings(waveforms, model)
 
-    name = identity(file.stem, **parts)
+    name = encoder_key(file.stem, **parts)
     dimension = int(size) if size is not None else None
     frame_size = getattr(model, "timestamp_embedding_size", None)
     return HearEncoder(

@@ -20,7 +20,7 @@ from typing import Any, Literal, NamedTuple, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from earmark.optional import library
+from earmark.optional import require_library
 
 Tensor: TypeAlias = Any  # torch.Tensor; torch is an extra
 ErrorOfLogits: TypeAlias = Callable[[Tensor, Tensor], Tensor]  # (logits (g, R, C, B), labels) → derivative, same shape
@@ -57,7 +57,7 @@ class Batches(NamedTuple):
 @cache
 def torch_library() -> Any:
     """torch; MissingError with the command that brings it."""
-    return library("torch", EXTRA, NEEDED_BY)
+    return require_library("torch", EXTRA, NEEDED_BY)
 
 
 def schedule(epoch: int, epochs: int) -> float:

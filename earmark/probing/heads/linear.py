@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from earmark.optional import library
+from earmark.optional import require_library
 from earmark.probing.heads.batched import (
     EXTRA,
     NEEDED_BY,
@@ -157,7 +157,7 @@ def _engine(
     """What trains the heads: on a CPU, small batches of rows are worth compiled code; big ones are a product's work."""
     if device != "cpu" or not by_row:
         return BatchedHeads(fresh, rates, device)
-    library("numba", EXTRA, NEEDED_BY)
+    require_library("numba", EXTRA, NEEDED_BY)
     from earmark.probing.heads.batched_numba import CompiledHeads
 
     return CompiledHeads(fresh, rates)

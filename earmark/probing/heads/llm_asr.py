@@ -20,8 +20,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from earmark.metrics.word_error_rate import word_errors
-from earmark.models.torch_runtime import complete_model, loading, precision, quiet_transformers
-from earmark.optional import library
+from earmark.models.torch_runtime import load_complete_model, loading, precision, quiet_transformers
+from earmark.optional import require_library
 from earmark.probing.heads.batched import Tensor, generator_of, initial_parameters, torch_library
 from earmark.probing.heads.ctc import Transcription, Utterances, check_splits, share_right
 from earmark.probing.heads.optimise import Recipe, fit, to_numpy
@@ -31,7 +31,7 @@ IntArray = NDArray[np.int64]
 
 FILES = "the configuration, weights and tokenizer files"
 RECIPE = Recipe(epochs=10, batch_size=4, learning_rate=1e-3)  # of LibriSpeech in X-ARES
-transformers_library = partial(library, "transformers", "--extra clap", "A language model")
+transformers_library = partial(require_library, "transformers", "--extra clap", "A language model")
 NO_TARGET = -100  # what cross-entropy passes over
 
 
@@ -90,7 +90,7 @@ def load_language_model(
     dtype = dtype or ("float32" if torch.device(device).type == "cpu" else "bfloat16")
     tokenizer = load_tokenizer(name)
     with loading(str(name), "a causal language model", hub=FILES), _quiet():
-        network = complete_model(transformers.AutoModelForCausalLM, str(name), **precision(dtype))
+        network = load_complete_model(transformers.AutoModelForCausalLM, str(name), **precision(dtype))
         if tokenizer.eos_token_id is None:
             raise ValueError("its tokenizer has no token that ends a text")
     shown = Path(name).resolve().name if Path(name).is_dir() else str(name)

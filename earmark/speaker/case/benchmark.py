@@ -47,7 +47,7 @@ def read_benchmark(folder: Path, chosen: Sequence[str] = ()) -> Benchmark:
     if missing := [shown_path(path) for path in files.values() if not path.is_file()]:
         raise EarmarkError(
             "\n  ".join([f"{len(missing)} trial list{'s are' if len(missing) > 1 else ' is'} missing:", *missing])
-            + "\n`evaluate_speaker.py download` fetches the benchmark; --protocols NAME … runs some of it."
+            + "\n`evaluate_speaker.py download` fetches the benchmark; --conditions NAME … runs some of it."
         )
     lists = {name: read_trials(path) for name, path in files.items()}
     if unlabelled := [name for name, trials in lists.items() if trials.labels is None]:

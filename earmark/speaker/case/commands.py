@@ -23,7 +23,7 @@ from earmark.speaker.tidyvoice.submission import check_submission
 from earmark.speaker.trial_files import read_trials
 
 
-def run_carriers(options: SimulateOptions, invocation: Invocation) -> int:
+def run_simulate(options: SimulateOptions, invocation: Invocation) -> int:
     """Make the benchmark; what is there already is kept."""
     fresh, building = simulate(options, invocation)
     left_out = ""
@@ -44,8 +44,8 @@ def simulate(options: SimulateOptions, invocation: Invocation) -> tuple[list[boo
             options.clean,
             options.output_dir,
             seed=invocation.seed,
-            protocols=options.protocols,
-            processes=options.processes,
+            protocols=options.conditions,
+            processes=options.workers,
             noises=options.noises,
             rooms=options.rooms,
             trials_per_protocol=options.trials,
@@ -65,7 +65,7 @@ def simulate(options: SimulateOptions, invocation: Invocation) -> tuple[list[boo
 def run_download(options: DownloadOptions, invocation: Invocation) -> int:
     """Fetch the official benchmark, or go on fetching it."""
     token = options.token
-    wanted = files.wanted_files(conditions=options.conditions, sets=options.sets, base=options.hub, token=token)
+    wanted = files.wanted_files(conditions=options.categories, sets=options.sets, base=options.hub, token=token)
     total = sum(file.size or 0 for file in wanted)
     with invocation.bytes_bar(total=total, what="CASE") as bar:
 

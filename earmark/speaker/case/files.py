@@ -13,7 +13,7 @@ from pathlib import Path, PurePosixPath
 import soundfile
 
 from earmark.errors import DataError, EarmarkError, MissingError, shown_path
-from earmark.files.archives import leaves, unpack
+from earmark.files.archives import escapes_directory, unpack
 from earmark.files.download import RemoteFile, fetch, hub_files
 from earmark.speaker.case.protocols import categories, facts, protocols, sets_of_recordings
 from earmark.speaker.options import HUB
@@ -129,7 +129,7 @@ def _normal(name: str) -> str:
 
 def _audio_problem(folder: Path, name: str) -> str:
     """What is wrong with an audio file, by its header; empty when nothing is."""
-    if leaves(name):
+    if escapes_directory(name):
         return "leaves the benchmark's folder"
     path = folder / name
     try:

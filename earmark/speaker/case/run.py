@@ -49,7 +49,7 @@ def run_case(options: CaseOptions, invocation: Invocation) -> int:
     system = system_of(options.encoder_options, invocation)
     if system.encoder is None:
         raise MissingError("--encoder SPEC or --embeddings FILE: which model? `--encoder logmel` is built in")
-    benchmark = read_benchmark(options.benchmark, options.protocols)
+    benchmark = read_benchmark(options.benchmark, options.conditions)
     lists, allowed = benchmark.folder / "trials", options.statistics.allow_missing
     if not allowed:  # named before anything is embedded
         absent = system.absent(benchmark.names, benchmark.folder)
@@ -70,7 +70,7 @@ def run_case(options: CaseOptions, invocation: Invocation) -> int:
     )
     with naming(shown_path(benchmark.folder)):
         outcomes = list(invocation.progress(evaluated, total=len(scored), what="metrics", unit="protocol"))
-    name = file_name(options.name or system.encoder.name)
+    name = file_name(options.model_name or system.encoder.name)
     folder = options.output_dir / name
     with locked([folder]):
         report, contents = evaluated_case(benchmark, outcomes, system, options, invocation)
@@ -183,7 +183,7 @@ def summarise_case(
                 model=system.encoder.identity,
             ),
         ),
-        model_name=options.name or system.encoder.name,
+        model_name=options.model_name or system.encoder.name,
         self_made=benchmark.self_made,
         n_speakers=len(set(benchmark.speakers.values())),
         protocols=[outcome.row for outcome in outcomes],

@@ -5,10 +5,10 @@ from typing import Any
 from pydantic import Field
 
 from earmark.metrics.estimate import Estimate
-from earmark.report.schema import Common, Strict
+from earmark.report.schema import StrictModel, SummaryBase
 
 
-class ProtocolFigures(Strict):
+class ProtocolFigures(StrictModel):
     """One protocol of CASE by one definition."""
 
     n_trials: int
@@ -18,7 +18,7 @@ class ProtocolFigures(Strict):
     threshold: float
 
 
-class CaseProtocol(Strict):
+class CaseProtocol(StrictModel):
     """One protocol of CASE: what its list holds, and its figures as published and strictly."""
 
     protocol: str
@@ -30,7 +30,7 @@ class CaseProtocol(Strict):
     strict: ProtocolFigures | None
 
 
-class CaseSummary(Common):
+class CaseSummary(SummaryBase):
     """benchmark_outputs/speaker/case/<model>/summary.json; aggregates: {published or strict: {name: estimate}}"""
 
     model_name: str
@@ -41,7 +41,7 @@ class CaseSummary(Common):
     encoder: dict[str, Any] = Field(default_factory=dict)
 
 
-class CaseConfig(Strict):
+class CaseConfig(StrictModel):
     """Where the results of a submission come from."""
 
     benchmark_dir: str
@@ -49,7 +49,7 @@ class CaseConfig(Strict):
     self_made_carriers: bool
 
 
-class ProtocolResult(Strict):
+class ProtocolResult(StrictModel):
     """One protocol in a submission, by the published definition."""
 
     eer: float
@@ -60,7 +60,7 @@ class ProtocolResult(Strict):
     num_impostors: int
 
 
-class CaseResults(Strict):
+class CaseResults(StrictModel):
     """results.json, which the CASE leaderboard takes. Aggregates that do not exist are None."""
 
     model_name: str

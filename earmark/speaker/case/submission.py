@@ -11,7 +11,7 @@ from typing import Any
 from earmark.errors import MissingError, shown_path
 from earmark.metrics.estimate import Estimate
 from earmark.models.encoders.base import Encoder
-from earmark.models.encoders.precomputed import GivenEmbeddings
+from earmark.models.encoders.precomputed import PrecomputedEmbeddings
 from earmark.speaker.case.evaluation import Outcome
 from earmark.speaker.case.protocols import AGGREGATES, PUBLISHED, aggregates, categories, facts, protocols
 from earmark.speaker.case.schema import CaseConfig, CaseResults, ProtocolResult
@@ -66,7 +66,7 @@ class Known:
     checkpoint: str
 
     @classmethod
-    def of(cls, encoder: Encoder | GivenEmbeddings) -> "Known":
+    def of(cls, encoder: Encoder | PrecomputedEmbeddings) -> "Known":
         """From what an encoder says of itself."""
         described = encoder.description
         parts = [described.get(key) for key in ("kind", "contract", "class")]

@@ -156,7 +156,7 @@ def test_answers_of_two_models_are_not_mixed(tmp_path, by, same, send_audio):
             assert len(scored(server, tmp_path, asked, send_audio=send_audio)) == 12
             assert len(server.requests) == 7
             return
-        with pytest.raises(MissingError, match=r"journal\.jsonl: holds 6 answers of another model than .*Give --fresh"):
+        with pytest.raises(MissingError, match=r"holds 6 answers of another model than .*Give --restart"):
             scored(server, tmp_path, asked, send_audio=send_audio)
         assert len(server.requests) == 1
     assert (tmp_path / "journal.jsonl").read_bytes() == before
@@ -262,6 +262,7 @@ def test_stopping_early_leaves_no_thread_waiting(tmp_path):
     assert not [t for t in threading.enumerate() if t.name.startswith("ThreadPoolExecutor") and t.is_alive()]
 
 
+@pytest.mark.slow
 def test_a_server_that_goes_away_in_the_middle_and_comes_back_costs_nothing(tmp_path):
     asked = questions(tmp_path, 5, 20)
 
@@ -285,6 +286,7 @@ def test_a_server_that_goes_away_in_the_middle_and_comes_back_costs_nothing(tmp_
     ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", [0, 1])
 def test_a_flaky_sham_server_gives_the_same_numbers_as_the_sham_scorer(tmp_path, seed):
     faults = Faults(error_rate=0.2, status=(429, 500, 503), retry_after=0, drop_rate=0.1, latency_ms=(5, 5), seed=seed)

@@ -127,6 +127,7 @@ def test_a_score_is_the_cosine_of_the_two_embeddings(folder, clips):
     assert answer.similarity == pytest.approx(expected, abs=1e-6)
 
 
+@pytest.mark.slow
 def test_a_score_depends_on_neither_order_nor_batches_nor_neighbours(model, clips):
     reference = scores(scorer(model, batch_size=1), questions(clips))
     assert len({round(score, 4) for score in reference.values()}) > 20
@@ -140,6 +141,7 @@ def test_a_score_depends_on_neither_order_nor_batches_nor_neighbours(model, clip
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("batch_size", [1, 4])
 def test_a_run_repeats_to_the_last_bit(model, clips, batch_size):
     asked = questions(clips[1:6])
@@ -147,6 +149,7 @@ def test_a_run_repeats_to_the_last_bit(model, clips, batch_size):
     assert scores(scorer(model, batch_size, decoders=1), asked) == first
 
 
+@pytest.mark.slow
 def test_25_seconds_are_the_mean_of_three_windows_and_the_same_every_time(tmp_path):
     model = load_clap(str(tiny.clap(tmp_path / "model", seconds=10)), device="cpu")
     soundfile.write(tmp_path / "long.wav", waveform := voice(25, 90, 16_000), 16_000, subtype="FLOAT")
@@ -166,6 +169,7 @@ def test_25_seconds_are_the_mean_of_three_windows_and_the_same_every_time(tmp_pa
     assert runs[0]["long", "calm"] == pytest.approx(expected, abs=1e-5)
 
 
+@pytest.mark.slow
 def test_sample_rate_and_channels_of_the_file_hardly_matter(model, tmp_path):
     sound = voice(1.5, 200, 8_000)
     sound -= sound.mean()
@@ -210,6 +214,7 @@ def test_an_embedding_that_is_not_finite_is_an_error_that_names_the_clip(folder,
     assert found == {clip.name: {f"{clip.name}: the embedding is not finite"} for clip in clips[:2]}
 
 
+@pytest.mark.slow
 def test_work_and_memory_grow_with_clips_plus_sentences_not_with_their_product(folder, clips):
     model = counting(folder, max_seconds=0.25)
     texts = tuple(f"sentence number {i}" for i in range(30))
@@ -225,6 +230,7 @@ def most_alive(batch_size: int, decoders: int, longest: int) -> int:
     return decoders + 3 * batch_size + (decoders + 1) * (longest - 1)
 
 
+@pytest.mark.slow
 def test_prepared_pieces_of_many_clips_are_bounded(folder, tmp_path):
     for i in range(40):
         soundfile.write(tmp_path / f"{i:02d}.wav", voice(1.25, 100 + i, 16_000), 16_000)
@@ -242,6 +248,7 @@ def test_a_second_run_reads_clips_and_sentences_from_the_store(folder, clips, tm
     assert (second.prepared, second.embedded, second.texts) == (0, 0, 0)
 
 
+@pytest.mark.slow
 def test_another_window_or_checkpoint_has_embeddings_of_its_own(folder, clips, tmp_path):
     other = tiny.clap(tmp_path / "other", seed=1)
     models = [counting(folder), counting(folder, max_seconds=0.25), counting(other), counting(folder, dtype="bfloat16")]
@@ -260,6 +267,7 @@ def test_a_model_that_gives_all_clips_one_embedding_is_an_error(folder, clips):
         list(scorer(model)(questions(clips)))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("batch_size", "decoders"), [(1, 1), (1, 5), (7, 1)])
 def test_no_combination_of_batches_and_threads_waits_for_itself(folder, clips, batch_size, decoders):
     model = counting(folder, max_seconds=0.4)
@@ -296,6 +304,7 @@ def test_ctrl_c_in_the_model_ends_the_threads(folder, clips):
     assert threading.active_count() <= before
 
 
+@pytest.mark.slow
 def test_a_gpu_that_is_full_gets_smaller_batches(folder, clips):
     class Small(Counting):
         sizes: tuple[int, ...] = ()
@@ -313,6 +322,7 @@ def test_a_gpu_that_is_full_gets_smaller_batches(folder, clips):
     assert set(model.sizes[2:]) <= {1, 2}  # once small, small from then on
 
 
+@pytest.mark.slow
 def test_a_piece_that_the_model_cannot_take_fails_alone(folder, clips):
     class Picky(Counting):
         def embed_audio(self, pieces):

@@ -10,7 +10,7 @@ import torch
 import transformers
 
 from earmark.errors import MissingError
-from earmark.models.encoders.output import View
+from earmark.models.encoders.output import EmbeddingRequest
 from earmark.models.encoders.registry import load_encoder
 from tests.models.encoders.sources import noises
 
@@ -123,16 +123,16 @@ def test_layers_are_the_means_of_the_hidden_states_and_the_last_is_the_embedding
     folder = saved(tmp_path / "model", kind)
     encoder = load_encoder(f"hf:{folder}", device="cpu")
     waveforms = noises(4, seconds=1.0)
-    together = encoder.embed_view(waveforms, View(layers=True))
+    together = encoder.embed_clips(waveforms, EmbeddingRequest(layers=True))
     plain, layers = encoder.embed(waveforms), {"whisper": 2}.get(kind, 3)
-    assert encoder.layers == layers and encoder.width(View(layers=True)) == 16 * layers
+    assert encoder.layers == layers and encoder.width(EmbeddingRequest(layers=True)) == 16 * layers
     for i, (waveform, found) in enumerate(zip(waveforms, together, strict=True)):
         states = direct(folder, waveform, output_hidden_states=True).hidden_states
         real = -(-100 * len(waveform) // 32_000) if kind == "whisper" else None
         expected = np.concatenate([state[0, :real].mean(dim=0).numpy() for state in states])
         np.testing.assert_allclose(found[0], expected, rtol=1e-4, atol=1e-5)
         np.testing.assert_allclose(found[0, -16:], plain[i], rtol=1e-6)
-        alone = encoder.embed_view([waveform], View(layers=True))[0]
+        alone = encoder.embed_clips([waveform], EmbeddingRequest(layers=True))[0]
         np.testing.assert_allclose(found, alone, rtol=1e-4, atol=1e-5)
 
 
@@ -141,7 +141,7 @@ def test_frames_are_the_real_ones_of_the_last_hidden_state_whatever_their_neighb
     folder = saved(tmp_path / "model", kind)
     encoder = load_encoder(f"hf:{folder}", device="cpu")
     waveforms = noises(4, seconds=1.0)
-    for waveform, found in zip(waveforms, encoder.embed_view(waveforms, View(frames=True)), strict=True):
+    for waveform, found in zip(waveforms, encoder.embed_clips(waveforms, EmbeddingRequest(frames=True)), strict=True):
         frames = direct(folder, waveform).last_hidden_state[0].numpy()
         real = -(-100 * len(waveform) // 32_000) if kind == "whisper" else len(frames)
         np.testing.assert_allclose(found, frames[:real], rtol=1e-4, atol=1e-5)
@@ -152,7 +152,7 @@ def test_frames_are_the_real_ones_of_the_last_hidden_state_whatever_their_neighb
 def test_frames_of_windows_follow_one_another(tmp_path):
     encoder = load_encoder(f"hf:{saved(tmp_path / 'model', 'whisper')}", device="cpu")
     halves = [noises(1, seconds=1.5)[0], noises(1, seconds=1.5, seed=1)[0]]  # 3 s: two windows of 1.5 s, not 2 and 1
-    (found,) = encoder.embed_view([np.concatenate(halves)], View(frames=True))
-    expected = np.concatenate(encoder.embed_view(halves, View(frames=True)))
+    (found,) = encoder.embed_clips([np.concatenate(halves)], EmbeddingRequest(frames=True))
+    expected = np.concatenate(encoder.embed_clips(halves, EmbeddingRequest(frames=True)))
     assert found.shape == (150, 16)
     np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)

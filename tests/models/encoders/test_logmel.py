@@ -7,7 +7,7 @@ import pytest
 
 from earmark.audio.decode import AudioError
 from earmark.models.encoders.logmel import BANDS, FLOOR, log_mel, mel_filters
-from earmark.models.encoders.output import View
+from earmark.models.encoders.output import EmbeddingRequest
 from earmark.models.encoders.registry import load_encoder
 from tests.models.encoders.sources import noises
 
@@ -59,10 +59,10 @@ def test_the_identity_is_a_file_name_and_stays():
 
 def test_frames_are_the_bands_of_every_hop_and_their_mean_is_that_of_the_embedding():
     encoder, waveforms = load_encoder("logmel"), noises(3, seconds=1.0)
-    for waveform, frames in zip(waveforms, encoder.embed_view(waveforms, View(frames=True)), strict=True):
+    for waveform, frames in zip(waveforms, encoder.embed_clips(waveforms, EmbeddingRequest(frames=True)), strict=True):
         # 1 s: the last of the windows of 400 samples that begin every 160 begins at 97 · 160 = 15,520.
         assert frames.shape == (1 + (len(waveform) - 400) // 160, 40) and frames.dtype == np.float32
         np.testing.assert_allclose(frames.mean(axis=0), encoder.embed([waveform])[0, :BANDS], rtol=1e-5)
         np.testing.assert_array_equal(frames, log_mel(waveform).astype(np.float32))
-    assert len(encoder.embed_view([waveforms[0][:16_000]], View(frames=True))[0]) == 98
-    assert encoder.hop_seconds == 0.01 and encoder.width(View(frames=True)) == 40 and encoder.width() == 80
+    assert len(encoder.embed_clips([waveforms[0][:16_000]], EmbeddingRequest(frames=True))[0]) == 98
+    assert encoder.hop_seconds == 0.01 and encoder.width(EmbeddingRequest(frames=True)) == 40 and encoder.width() == 80

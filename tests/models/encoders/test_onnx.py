@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from earmark.errors import EarmarkError, MissingError
-from earmark.models.encoders.output import View
+from earmark.models.encoders.output import EmbeddingRequest
 from earmark.models.encoders.registry import load_encoder
 from tests.models.encoders.sources import noises
 
@@ -100,10 +100,10 @@ def test_a_model_that_wants_features_is_refused(tmp_path):
 def test_an_output_of_three_dimensions_is_frames(tmp_path, batch):
     encoder = load_encoder(f"onnx:{saved(tmp_path / 'x.onnx', batch)}", device="cpu")
     waveforms = noises(4)
-    for waveform, found in zip(waveforms, encoder.embed_view(waveforms, View(frames=True)), strict=True):
+    for waveform, found in zip(waveforms, encoder.embed_clips(waveforms, EmbeddingRequest(frames=True)), strict=True):
         windows = np.lib.stride_tricks.sliding_window_view(waveform, 200)[::100]
         np.testing.assert_allclose(found, np.abs(windows @ WEIGHTS[:, 0].T), rtol=1e-3, atol=1e-5)
     assert encoder.hop_seconds is None
     without = load_encoder(f"onnx:{saved(tmp_path / 'y.onnx', batch, frames=False)}", device="cpu")
     with pytest.raises(EarmarkError, match="y: gives one embedding for a clip and no frames"):
-        without.embed_view(waveforms, View(frames=True))
+        without.embed_clips(waveforms, EmbeddingRequest(frames=True))

@@ -7,18 +7,24 @@ from hypothesis import strategies as st
 
 from earmark.audio.decode import AudioError
 from earmark.errors import EarmarkError
-from earmark.models.encoders.output import PLAIN, View, crops
+from earmark.models.encoders.output import PLAIN, EmbeddingRequest, crops
 from earmark.models.encoders.registry import load_encoder
 from tests.models.encoders.sources import case, noises, save
 
 
 def test_names_tell_views_apart():
-    views = [PLAIN, View(frames=True), View(frames=True, dtype="float16"), View(layers=True), View(crop_seconds=1)]
-    views += [View(crop_seconds=1.0000001), View(crop_seconds=10, layers=True)]
-    assert [view.name for view in views] == [
+    views = [
+        PLAIN,
+        EmbeddingRequest(frames=True),
+        EmbeddingRequest(frames=True, dtype="float16"),
+        EmbeddingRequest(layers=True),
+        EmbeddingRequest(crop_seconds=1),
+    ]
+    views += [EmbeddingRequest(crop_seconds=1.0000001), EmbeddingRequest(crop_seconds=10, layers=True)]
+    assert [wanted.name for wanted in views] == [
         *("", "frames", "frames-float16", "layers", "crops-1s", "crops-1.0000001s", "crops-10s-layers")
     ]
-    assert View(crop_seconds=1) == View(crop_seconds=1.0)
+    assert EmbeddingRequest(crop_seconds=1) == EmbeddingRequest(crop_seconds=1.0)
 
 
 @pytest.mark.parametrize(
@@ -34,7 +40,7 @@ def test_names_tell_views_apart():
 )
 def test_what_does_not_go_together(asked, message):
     with pytest.raises(EarmarkError, match=message):
-        View(**asked)
+        EmbeddingRequest(**asked)
 
 
 @given(st.integers(1, 400), st.integers(1, 50))
@@ -49,26 +55,31 @@ def test_crops_follow_one_another_and_lose_less_than_half_a_crop(samples, length
 
 def test_crops_are_the_embeddings_of_the_crops():
     encoder, waveform = load_encoder("logmel"), noises(1, seconds=2.7)[0]
-    (found,) = encoder.embed_view([waveform], View(crop_seconds=1.0))
+    (found,) = encoder.embed_clips([waveform], EmbeddingRequest(crop_seconds=1.0))
     expected = encoder.embed([waveform[:16_000], waveform[16_000:32_000], waveform[32_000:]])
     np.testing.assert_array_equal(found, expected)
-    assert encoder.embed_view([waveform[:39_000]], View(crop_seconds=1.0))[0].shape == (2, 80)  # 0.44 s are left
+    assert encoder.embed_clips([waveform[:39_000]], EmbeddingRequest(crop_seconds=1.0))[0].shape == (
+        2,
+        80,
+    )  # 0.44 s are left
 
 
 def test_crops_without_sound_are_left_out_and_a_clip_of_nothing_else_is_refused():
     encoder, waveform = load_encoder("logmel"), noises(1, seconds=1.0)[0]
     gap = np.concatenate([waveform, np.zeros(16_000, dtype=np.float32), waveform[::-1]])
-    (found,) = encoder.embed_view([gap], View(crop_seconds=1.0))
+    (found,) = encoder.embed_clips([gap], EmbeddingRequest(crop_seconds=1.0))
     np.testing.assert_array_equal(found, encoder.embed([waveform, waveform[::-1]]))
     with pytest.raises(AudioError, match="is silent in each of its crops"):
-        encoder.embed_view([np.zeros(32_000, dtype=np.float32)], View(crop_seconds=1.0))
+        encoder.embed_clips([np.zeros(32_000, dtype=np.float32)], EmbeddingRequest(crop_seconds=1.0))
     with pytest.raises(AudioError, match="is too short: 10 ms, where logmel needs 25 ms"):
-        encoder.embed_view([waveform[:160]], View(crop_seconds=1.0))
+        encoder.embed_clips([waveform[:160]], EmbeddingRequest(crop_seconds=1.0))
 
 
 def test_an_encoder_without_frames_says_so_and_its_one_layer_is_its_embedding(tmp_path):
     encoder = load_encoder(str(save(tmp_path, "mine.py", case())))
     assert (encoder.gives_frames, encoder.hop_seconds, encoder.layers) == (False, None, 1)
     with pytest.raises(EarmarkError, match="bands: gives one embedding for a clip and no frames; X-ARES"):
-        encoder.embed_view(noises(1), View(frames=True))
-    np.testing.assert_array_equal(encoder.embed_view(noises(1), View(layers=True))[0], encoder.embed(noises(1)))
+        encoder.embed_clips(noises(1), EmbeddingRequest(frames=True))
+    np.testing.assert_array_equal(
+        encoder.embed_clips(noises(1), EmbeddingRequest(layers=True))[0], encoder.embed(noises(1))
+    )

@@ -15,7 +15,7 @@ from earmark.embeddings.store import EmbeddingStore
 from earmark.errors import EarmarkError, MissingError
 from earmark.models.encoders import user_file
 from earmark.models.encoders.base import EmbeddingError
-from earmark.models.encoders.output import View
+from earmark.models.encoders.output import EmbeddingRequest
 from earmark.models.encoders.registry import load_encoder
 from earmark.models.encoders.torch_encoder import wrong_times
 from tests.conftest import ROOT
@@ -70,6 +70,7 @@ def test_a_case_model_gets_16_bit_audio_as_it_was(tmp_path):
     assert encoder.name == "bands"
 
 
+@pytest.mark.slow
 def test_the_identity_changes_with_source_and_weights_and_not_with_the_folder(tmp_path):
     def loaded(folder: str, text: str = sources.case(), weights: bytes | None = None) -> str:
         file = save(tmp_path / folder, "mine.py", text)
@@ -96,6 +97,7 @@ def test_the_identity_changes_with_a_module_beside_the_file(tmp_path):
     assert len(identities) == 2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("contract", ["xares", "case"])
 def test_an_encoder_in_the_working_folder_is_loaded_and_its_packages_count_for_its_identity(tmp_path, contract):
     pytest.importorskip("torch", reason="the extra `torch` is not installed")
@@ -116,6 +118,7 @@ def test_an_encoder_in_the_working_folder_is_loaded_and_its_packages_count_for_i
     assert found[0] == found[2] != found[1]
 
 
+@pytest.mark.slow
 def test_the_identity_changes_with_the_weights_of_a_network_and_its_precision(tmp_path):
     pytest.importorskip("torch", reason="the extra `torch` is not installed")
     text = sources.XARES.replace("manual_seed(7)", "manual_seed(int(open(SEED).read()))")
@@ -184,7 +187,7 @@ def test_xares_frames_are_what_the_file_gives_and_its_hop_is_the_declared_one(tm
     torch = pytest.importorskip("torch", reason="the extra `torch` is not installed")
     encoder = load_encoder(str(save(tmp_path, "mine.py", sources.XARES)), device="cpu")
     waveforms = noises(5)
-    for waveform, found in zip(waveforms, encoder.embed_view(waveforms, View(frames=True)), strict=True):
+    for waveform, found in zip(waveforms, encoder.embed_clips(waveforms, EmbeddingRequest(frames=True)), strict=True):
         with torch.no_grad():
             expected = encoder.network(torch.from_numpy(waveform)[None])[0].numpy()
         assert found.shape == (1 + (len(waveform) - 400) // 160, 12)
@@ -197,20 +200,20 @@ def test_an_xares_file_that_gives_a_list_has_as_many_layers_and_embeds_with_the_
     plain = load_encoder(str(save(tmp_path / "one", "mine.py", sources.XARES)), device="cpu")
     encoder = load_encoder(str(save(tmp_path / "three", "mine.py", sources.layered())), device="cpu")
     waveforms = noises(4)
-    found = np.concatenate(encoder.embed_view(waveforms, View(layers=True)))
+    found = np.concatenate(encoder.embed_clips(waveforms, EmbeddingRequest(layers=True)))
     assert encoder.layers == 3 and found.shape == (4, 36)
-    for row, frames in zip(found, plain.embed_view(waveforms, View(frames=True)), strict=True):
+    for row, frames in zip(found, plain.embed_clips(waveforms, EmbeddingRequest(frames=True)), strict=True):
         expected = [(frames**power).mean(axis=0) for power in (1, 2, 0.5)]
         np.testing.assert_allclose(row, np.concatenate(expected), rtol=1e-5)
     np.testing.assert_array_equal(found[:, 24:], encoder.embed(waveforms))
-    crops = encoder.embed_view([np.tile(waveforms[0], 3)], View(crop_seconds=0.5, layers=True))[0]
+    crops = encoder.embed_clips([np.tile(waveforms[0], 3)], EmbeddingRequest(crop_seconds=0.5, layers=True))[0]
     np.testing.assert_allclose(crops, np.tile(found[0], (3, 1)), rtol=1e-5)
 
 
 def test_hear_frames_are_timestamp_embeddings_and_the_hop_is_between_timestamps(tmp_path):
     torch = pytest.importorskip("torch", reason="the extra `torch` is not installed")
     encoder = load_encoder(str(save(tmp_path, "mine.py", sources.HEAR)), device="cpu")
-    (found,) = encoder.embed_view(noises(1, 22_050), View(frames=True))
+    (found,) = encoder.embed_clips(noises(1, 22_050), EmbeddingRequest(frames=True))
     bands = torch.fft.rfft(torch.from_numpy(noises(1, 22_050)[0]).unfold(0, 512, 256)).abs()[:, :255]
     np.testing.assert_allclose(found, bands.reshape(-1, 5, 51).sum(-1).numpy(), rtol=1e-5)
     assert encoder.hop_seconds == pytest.approx(256 / 22_050)
@@ -220,6 +223,7 @@ LOOK = "for a clip of 4.00 s: they look like"
 CLOCK = "* 256 / 22.05"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("clock", "fault"),
     [
@@ -242,7 +246,7 @@ def test_hear_timestamps_that_are_no_milliseconds_of_the_clip(tmp_path, clock, f
     with pytest.raises(EarmarkError, match=rf"^mine: .*{re.escape(fault)}"):
         _ = encoder.hop_seconds
     with pytest.raises(ValueError, match="timestamps"):
-        encoder.embed_view(noises(1, 22_050), View(frames=True))
+        encoder.embed_clips(noises(1, 22_050), EmbeddingRequest(frames=True))
     assert encoder.embed(noises(1, 22_050)).shape == (1, 5)  # the scene's embedding needs no times
 
 
@@ -258,12 +262,12 @@ def test_known_frames_are_not_taken_from_the_store_for_a_module_whose_times_are_
     clip = tmp_path / "clip.wav"
     soundfile.write(clip, noises(1, 22_050)[0], 22_050)
     encoder, store = load_encoder(str(save(tmp_path, "mine.py", sources.HEAR)), device="cpu"), tmp_path / "store"
-    ((_, found),) = EmbeddingStore(store).embed(encoder, [clip], view=View(frames=True))
+    ((_, found),) = EmbeddingStore(store).embed(encoder, [clip], request=EmbeddingRequest(frames=True))
     assert found.vector is not None
     file = save(tmp_path, "mine.py", sources.HEAR.replace(CLOCK, "* 256 / 22_050"))
     wrong = replace(load_encoder(str(file), device="cpu"), identity=encoder.identity)
     with pytest.raises(EarmarkError, match="look like seconds"):
-        list(EmbeddingStore(store).embed(wrong, [clip], view=View(frames=True)))
+        list(EmbeddingStore(store).embed(wrong, [clip], request=EmbeddingRequest(frames=True)))
 
 
 @pytest.mark.parametrize(
@@ -278,7 +282,7 @@ def test_frames_that_are_none_too_few_or_too_many(tmp_path, old, new, message):
     pytest.importorskip("torch", reason="the extra `torch` is not installed")
     encoder = load_encoder(str(save(tmp_path, "mine.py", sources.XARES.replace(old, new))), device="cpu")
     with pytest.raises(ValueError, match=message):
-        encoder.embed_view(noises(1), View(frames=True))
+        encoder.embed_clips(noises(1), EmbeddingRequest(frames=True))
     assert encoder.embed(noises(1)).shape == (1, 12)  # the embedding needs no hop
 
 

@@ -67,6 +67,7 @@ def apply(state, x):
     return (centred * scale + shift) @ weight.T + bias
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("loss", LOSSES)
 @pytest.mark.parametrize("rate", [1e-4, 1e-2])
 def test_a_head_is_layer_norm_linear_and_adam_step_by_step(loss, rate):
@@ -102,6 +103,7 @@ def test_frames_are_trained_clip_by_clip_without_the_unknown_ones():
     np.testing.assert_allclose(head.test, expected, atol=2e-5)  # predicted for unknown frames too
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("loss", LOSSES)
 @pytest.mark.parametrize(("width", "outputs", "batch"), [(12, 4, 7), (13, 1, 1), (5, 2, 32), (33, 17, 5), (8, 35, 6)])
 def test_compiled_steps_are_those_of_torch(loss, width, outputs, batch):
@@ -122,6 +124,7 @@ def test_compiled_steps_are_those_of_torch(loss, width, outputs, batch):
         np.testing.assert_allclose(one.test, other.test, atol=5e-5)
 
 
+@pytest.mark.slow
 def test_where_compiled_code_has_no_folder_it_is_compiled_each_time():
     program = "from earmark.probing.heads.batched_numba import OPTIONS; print(OPTIONS['cache'])"
     for known, kept in ({}, "True"), ({"NUMBA_CACHE_LOCATOR_CLASSES": "ZipCacheLocator"}, "False"):

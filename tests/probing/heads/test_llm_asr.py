@@ -73,6 +73,7 @@ def trained(model):
     return train_adapter(model, own, own, own, RECIPE, READING)
 
 
+@pytest.mark.slow
 def test_three_utterances_are_learnt_and_end_by_themselves(trained):
     assert trained.hypotheses == TEXTS
     assert trained.score == 1.0
@@ -141,6 +142,7 @@ def test_a_seed_repeats_exactly(model):
     assert first.fit.losses != other.fit.losses
 
 
+@pytest.mark.slow
 def test_frames_stacked_and_lower_precision_learn_too(folder):
     model = load_language_model(folder, dtype="bfloat16")
     assert model.description["dtype"] == "bfloat16"

@@ -51,6 +51,7 @@ def test_clips_without_a_trace_of_their_captions_are_not_found():
     assert train_retrieval(*splits, RECIPE).metrics["mean_r1"] < 0.2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("n", [25, 30])
 def test_clips_that_are_all_alike_find_nothing(n):
     """Whatever the last bits of a product are: it goes by blocks, and equal columns end in other ones."""
@@ -116,6 +117,7 @@ def test_training_does_not_see_the_test_split():
     assert np.array_equal(first.parameters["tokens"], second.parameters["tokens"])
 
 
+@pytest.mark.slow
 def test_a_test_clip_does_not_depend_on_the_others(monkeypatch, found):
     test = clips(2)
     few = CaptionedClips(test.embeddings[7:9], test.captions[7:9])
@@ -133,6 +135,7 @@ def test_the_temperature_does_not_fall_below_a_hundredth(monkeypatch):
     assert found.parameters["log_scale"] == pytest.approx(np.log(100), abs=1.1e-3)
 
 
+@pytest.mark.slow
 def test_every_clip_is_trained_with_all_its_captions_in_turn():
     """Two captions that say nothing in common: each is found, so both were drawn."""
     x = np.eye(12, WIDTH, dtype=np.float32) * 4

@@ -125,6 +125,7 @@ def first_of_other_conditions():
     return [protocol for name, protocol in firsts.items() if name != "codec"]
 
 
+@pytest.mark.slow
 def test_an_interrupted_download_goes_on(tmp_path, hub):
     name = "audio/librispeech_mic.tar.gz"
     hub.faults = [Fault(name, cut_after=100), *(Fault(name, cut_after=0) for _ in range(6))]

@@ -95,8 +95,8 @@ class Subject:
 
     def unchecked(self, waveform: Array) -> Array:
         """The encoder's vector of one clip, finite or not."""
-        prepared = self.loaded.prepare_view(waveform, PLAIN)
-        return np.asarray(self.loaded.view_prepared(prepared, PLAIN)[0])
+        prepared = self.loaded.prepare_clip(waveform, PLAIN)
+        return np.asarray(self.loaded.encode_prepared(prepared, PLAIN)[0])
 
     def measure(self) -> Array:
         """The vector of the longest clip; what it took is in `measured` afterwards."""

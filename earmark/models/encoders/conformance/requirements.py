@@ -11,7 +11,7 @@ import numpy as np
 from earmark.audio.clips import AudioError
 from earmark.models.encoders.base import Array
 from earmark.models.encoders.conformance.encoder_under_test import GIB, Subject, gib
-from earmark.models.encoders.output import View
+from earmark.models.encoders.output import EmbeddingRequest
 from earmark.models.encoders.torch_encoder import FRAMES_AT_EDGES, framed, layers_of, numbers
 from earmark.models.encoders.user_file import XARES
 from earmark.models.torch_runtime import out_of_memory
@@ -111,7 +111,7 @@ def hop(s: Subject) -> Outcome:
     step = s.loaded.hop_seconds
     if step is None:
         return None, "nothing says how far its frames are apart"
-    found = len(s.loaded.embed_view([s.sound(HOP_SECONDS)], View(frames=True))[0])
+    found = len(s.loaded.embed_clips([s.sound(HOP_SECONDS)], EmbeddingRequest(frames=True))[0])
     implied = HOP_SECONDS / step
     tolerance = FRAMES_AT_EDGES + HOP_TOLERANCE * implied
     seen = f"{found} frames for {HOP_SECONDS:g} s, where a hop of {1000 * step:g} ms implies about {implied:.0f}"

@@ -20,7 +20,7 @@ from earmark.models.encoders.conformance.requirements import Outcome
 from earmark.models.encoders.user_file import XARES
 
 if TYPE_CHECKING:
-    from earmark.models.encoders.precomputed import GivenEmbeddings
+    from earmark.models.encoders.precomputed import PrecomputedEmbeddings
 
 Source = Literal["x-ares", "earmark"]
 LONGEST = 600.0  # seconds: the longest clips of the challenge
@@ -95,7 +95,7 @@ PROMISES: tuple[Promise, ...] = (
 
 
 def check(
-    encoder: "str | Encoder | GivenEmbeddings",
+    encoder: "str | Encoder | PrecomputedEmbeddings",
     device: str = "auto",
     dtype: str = "float32",
     longest_seconds: float = LONGEST,

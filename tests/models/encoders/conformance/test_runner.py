@@ -46,6 +46,7 @@ def xares(folder, old: str = "", new: str = "", text: str = PLAIN) -> str:
     return f"{save(folder, 'mine.py', text.replace(old, new))}:TinyEncoder"
 
 
+@pytest.mark.slow
 def test_a_sound_encoder_of_x_ares_keeps_every_promise(tmp_path):
     found = checked(xares(tmp_path), longest_seconds=20)
     assert {name: each.passed for name, each in found.items() if each.passed is not True} == {"GPU memory": None}
@@ -89,6 +90,7 @@ def test_other_encoders_keep_what_applies_to_them(contract, tmp_path):
     }[contract]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "old", "new", "seen"),
     [
@@ -169,6 +171,7 @@ def test_the_longest_clip_decides_over_memory_and_speed(tmp_path):
     assert found["eval again"].passed
 
 
+@pytest.mark.slow
 def test_slower_than_the_audio_is_too_slow(tmp_path):
     found = one(str(save(tmp_path, "mine.py", sources.case(slow=0.1))), "speed", longest_seconds=0.05)
     assert found.passed is False
@@ -182,6 +185,7 @@ def test_memory_is_held_against_the_limit(monkeypatch):
     assert re.fullmatch(r"peak \d+\.\d\d GiB, of which \d+\.\d\d GiB before the clip", found.seen)
 
 
+@pytest.mark.slow
 def test_peak_memory_is_that_of_this_process_and_grows_with_what_it_holds():
     if peak_bytes() is None:
         pytest.skip("this system does not say how much memory a process held")
@@ -207,6 +211,7 @@ def test_a_gpu_is_asked_for_its_memory(tmp_path):
     assert not [each for each in found.values() if each.passed is False]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "error",
     ["ValueError('x')", "MemoryError()", "SystemExit(3)", "KeyError('')", "torch.cuda.OutOfMemoryError('full')"],
@@ -278,6 +283,7 @@ def test_a_server_that_answers_nothing_fails_and_is_not_waited_for():
     assert time.monotonic() - start < 60
 
 
+@pytest.mark.slow
 def test_a_loaded_encoder_is_checked_as_its_string_is_and_says_nothing(tmp_path, capsys):
     text = PLAIN.replace(GIVES, f"print('chatter'); {GIVES}")
     spec = xares(tmp_path, text=text)
@@ -304,6 +310,7 @@ def test_the_test_signal_sounds_like_a_voice():
     assert not np.allclose(found, voice(2.0, 16_000, seed=1), atol=0.01)
 
 
+@pytest.mark.slow
 def test_resemblyzers_detector_of_speech_hears_speech_in_it():
     pytest.importorskip("resemblyzer", reason="run with `--with resemblyzer --with webrtcvad-wheels`")
     encoder = load_encoder("resemblyzer", device="cpu")

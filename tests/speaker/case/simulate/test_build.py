@@ -392,6 +392,7 @@ def manifest(folder: Path) -> list[dict[str, str]]:
     return list(csv.DictReader((folder / "manifest.csv").read_text(encoding="utf-8").splitlines()))
 
 
+@pytest.mark.slow
 def test_everything_is_there_and_as_the_manifest_says(tmp_path: Path, speech: Path):
     building = build(speech, tmp_path / "out", seed=0)
     made = list(building)
@@ -438,6 +439,7 @@ def test_trial_lists_enrol_on_clean_speech_and_test_on_the_degraded(tmp_path: Pa
             assert (tmp_path / "out" / test).is_file()
 
 
+@pytest.mark.slow
 def test_the_same_seed_gives_the_same_bytes_with_one_process_and_with_two(tmp_path: Path, speech: Path):
     list(build(speech, tmp_path / "one", seed=7, protocols=FEW))
     list(build(speech, tmp_path / "two", seed=7, protocols=FEW, processes=2))
@@ -500,6 +502,7 @@ def test_stereo_at_48_khz_is_speech_too(tmp_path: Path, speech: Path):
 # --- bad input ------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("listed", [False, True], ids=["folder", "csv"])
 @pytest.mark.parametrize("processes", [1, 2])
 def test_unusable_speech_is_named_all_at_once_and_nothing_half_made(
@@ -636,6 +639,7 @@ def spoilt(speech: Path) -> None:
     (speech / "m2/.hidden").write_text("nobody's")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("processes", [1, 2])
 def test_speech_that_is_left_out_is_named_and_trials_are_of_the_rest(tmp_path: Path, speech: Path, processes: int):
     spoilt(speech)
@@ -670,6 +674,7 @@ def test_nothing_is_left_out_of_a_later_run_that_has_all(tmp_path: Path, speech:
     assert not (tmp_path / "out/left_out.csv").exists()
 
 
+@pytest.mark.slow
 def test_speech_without_trials_is_said_with_what_is_left_out(tmp_path: Path, speech: Path):
     for path in speech.rglob("1.wav"):
         path.rename(path.with_suffix(".xyz"))
@@ -705,7 +710,7 @@ def test_many_reasons_are_counted(monkeypatch: pytest.MonkeyPatch):
 
 def test_the_command_warns_of_what_it_leaves_out(tmp_path: Path, speech: Path, capsys: pytest.CaptureFixture[str]):
     spoilt(speech)
-    argv = ["carriers", str(speech), "--output-dir", str(tmp_path / "out"), "--protocols", "clean_clean"]
+    argv = ["carriers", str(speech), "--output-dir", str(tmp_path / "out"), "--conditions", "clean_clean"]
     assert evaluate_speaker.main(argv) == 1
     assert evaluate_speaker.main([*argv, "--allow-missing"]) == 0
     said = capsys.readouterr()
@@ -717,9 +722,10 @@ def test_the_command_warns_of_what_it_leaves_out(tmp_path: Path, speech: Path, c
 # --- workers --------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="children are found in /proc")
 def test_workers_end_when_their_parent_is_killed(tmp_path: Path):
-    command = ["evaluate_speaker.py", "--quiet", "carriers", str(DEMO / "speakers.csv"), "--processes", "2"]
+    command = ["evaluate_speaker.py", "--quiet", "carriers", str(DEMO / "speakers.csv"), "--workers", "2"]
     parent = subprocess.Popen([sys.executable, *command, "--output-dir", str(tmp_path / "out")], cwd=ROOT)
 
     def children() -> list[Path]:
