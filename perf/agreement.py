@@ -24,8 +24,8 @@ import pandas as pd
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from earmark import cli
-from earmark.annotation.analysis import estimates
-from earmark.annotation.labels import clip_of
+from earmark.annotation.analysis import agreement_estimates
+from earmark.annotation.labels import clip_ids
 from earmark.annotation.reliability import Votes
 from earmark.annotation.subsets import subsets
 from earmark.annotation.tables import Annotations, load_annotations
@@ -103,16 +103,16 @@ def time_script(annotations_root: Path, replicates: int) -> tuple[float, float]:
 def time_intervals(annotations: Annotations, replicates: int) -> float:
     """Seconds that all estimates take with their intervals."""
     started = time.perf_counter()
-    votes = Votes.of(annotations)
-    clips = clip_of(votes.items, annotations.subset)
-    estimates(votes, Bootstrap.of(clips, replicates, np.random.default_rng(0)), REQUIRED)
+    votes = Votes.from_annotations(annotations)
+    clips = clip_ids(votes.items, annotations.subset)
+    agreement_estimates(votes, Bootstrap.of(clips, replicates, np.random.default_rng(0)), REQUIRED)
     return time.perf_counter() - started
 
 
 def time_recomputing(annotations: Annotations, arguments: Namespace, rng: np.random.Generator) -> float:
     """Seconds of the plain way: draw clips, gather their ratings anew, compute every estimate from them."""
     ratings = annotations.ratings
-    clip = pd.factorize(clip_of(ratings, annotations.subset))[0]
+    clip = pd.factorize(clip_ids(ratings, annotations.subset))[0]
     order = np.argsort(clip, kind="stable")
     rows_of = np.split(order, np.flatnonzero(np.diff(clip[order])) + 1)
     seconds = 0.0

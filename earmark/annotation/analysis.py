@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from earmark.annotation.labels import clip_of, majority_labels
+from earmark.annotation.labels import clip_ids, majority_labels
 from earmark.annotation.options import Ties
 from earmark.annotation.parity import ratings_and_others
 from earmark.annotation.pseudonyms import DEMOGRAPHICS
@@ -42,12 +42,12 @@ def analyse(
     """Labels, summaries and agreement of one subset. required: raters that make an item complete."""
     subset = annotations.subset
     labels = majority_labels(annotations, ties)
-    votes = Votes.of(annotations)
+    votes = Votes.from_annotations(annotations)
     fit = fit_dawid_skene(votes)
     labels["ds_present_probability"] = fit.posterior.round(6)  # the digits that hold on any machine
-    bootstrap = Bootstrap.of(clip_of(labels, subset), replicates, rng)
+    bootstrap = Bootstrap.of(clip_ids(labels, subset), replicates, rng)
     raters = per_rater(annotations, votes, fit, bootstrap)
-    found = estimates(votes, bootstrap, required)
+    found = agreement_estimates(votes, bootstrap, required)
     slices = {name: slice_summary(labels, subset, name, bootstrap) for name in subset.summaries}
     result = AnalysisResult(
         subset=subset.name,
@@ -82,13 +82,13 @@ def _leave_one_out(votes: Votes, fit: DawidSkene) -> pd.DataFrame:
     return ratings_and_others(votes.items, votes.item, votes.rater, vote, others, votes.raters)
 
 
-def estimates(votes: Votes, bootstrap: Bootstrap, required: int) -> dict[str, Any]:
+def agreement_estimates(votes: Votes, bootstrap: Bootstrap, required: int) -> dict[str, Any]:
     """Agreement, pairs of raters, and how well a person predicts the others, without and with the prior."""
     found = agreement(votes, bootstrap, required)
     kappa_means, pairs = pair_kappas(votes, bootstrap)
     return {
         "human_upper_bound_binary": found["percent_binary"],
-        "agreement": Agreement.of({**found, **kappa_means}, pairs),
+        "agreement": Agreement.from_estimates({**found, **kappa_means}, pairs),
         "human_ceiling": human_ceiling(votes, bootstrap),
         "human_ceiling_with_prior": human_ceiling(votes.with_prior(), bootstrap.take(votes.raters_per_item >= 2)),
     }

@@ -113,6 +113,6 @@ def _flagged(items: pd.DataFrame, annotations: Annotations) -> NDArray[np.bool_]
     return np.array([key in flagged for key in items.itertuples(index=False, name=None)], dtype=bool)
 
 
-def clip_of(items: pd.DataFrame, subset: Subset) -> pd.Series:
+def clip_ids(items: pd.DataFrame, subset: Subset) -> pd.Series:
     """Which clip each item is about: all items on a clip are resampled and folded together."""
     return items[list(subset.clip_columns)].agg("/".join, axis=1) if len(items) else pd.Series(dtype=str)

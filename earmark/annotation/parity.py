@@ -21,14 +21,14 @@ from earmark.metrics.estimate import Estimate
 from earmark.metrics.ratio import ratio
 
 FloatArray = NDArray[np.float64]
-ENOUGH_OTHERS = 2
+MIN_OTHER_RATERS = 2
 BALANCED = 0  # place of balanced accuracy in decision_metrics
 NO_PLACE = "no rating faces two others that say anything"
 ONE_CLASS = "what the others say is all of one class"
 
 
 @dataclass(frozen=True)
-class Places:
+class HeldOutRatings:
     """Ratings and what the others say, equal ones on an item together.
 
     item: (k,) rows of the items. weight: (k,) how many ratings. vote: (k,) True for present. reference: (k,) the share
@@ -41,13 +41,13 @@ class Places:
     reference: FloatArray
 
     @classmethod
-    def of_counts(cls, present: ArrayLike, raters: ArrayLike, *, soft: bool, unanimous: bool) -> "Places":
+    def from_counts(cls, present: ArrayLike, raters: ArrayLike, *, soft: bool, unanimous: bool) -> "HeldOutRatings":
         """From (n,) present votes and raters of items.
 
         soft: the others' share is the reference; else their majority, where they are not tied. unanimous: only where
         the others all agree.
 
-        >>> places = Places.of_counts([3, 2], [4, 4], soft=False, unanimous=False)
+        >>> places = HeldOutRatings.from_counts([3, 2], [4, 4], soft=False, unanimous=False)
         >>> places.item.tolist(), places.weight.tolist(), places.vote.tolist(), places.reference.tolist()
         ([0, 1, 0, 1], [3.0, 2.0, 1.0, 2.0], [True, True, False, False], [1.0, 0.0, 1.0, 1.0])
         """
@@ -56,7 +56,7 @@ class Places:
         for vote, votes in ((True, p), (False, n - p)):
             others_present, others = p - vote, n - 1
             share = ratio(others_present, others, empty=0.5)
-            there = (votes > 0) & (others >= ENOUGH_OTHERS)
+            there = (votes > 0) & (others >= MIN_OTHER_RATERS)
             if unanimous:
                 there &= (share == 0) | (share == 1)
             if not soft:
@@ -67,16 +67,16 @@ class Places:
         return cls(*(np.concatenate(column) for column in zip(*parts, strict=True)))
 
     @classmethod
-    def of_ratings(cls, item: ArrayLike, vote: ArrayLike, probability: ArrayLike) -> "Places":
+    def from_posteriors(cls, item: ArrayLike, vote: ArrayLike, probability: ArrayLike) -> "HeldOutRatings":
         """From single ratings, (k,): the item's row, the vote, and the posterior that the others' votes give."""
         share = np.asarray(probability, dtype=float)
         known = np.isfinite(share) & (share != 0.5)
         rows, votes = np.asarray(item, dtype=np.int64)[known], np.asarray(vote, dtype=bool)[known]
         return cls(rows, np.ones(len(rows)), votes, (share[known] > 0.5).astype(float))
 
-    def take(self, kept: NDArray[np.bool_]) -> "Places":
+    def take(self, kept: NDArray[np.bool_]) -> "HeldOutRatings":
         """Some of the places."""
-        return Places(self.item[kept], self.weight[kept], self.vote[kept], self.reference[kept])
+        return HeldOutRatings(self.item[kept], self.weight[kept], self.vote[kept], self.reference[kept])
 
 
 @dataclass(frozen=True)
@@ -100,7 +100,7 @@ class Parity:
 
 
 def human_parity(
-    places: Places, decisions: NDArray[np.bool_], clips: ArrayLike, replicates: int, rng: np.random.Generator
+    places: HeldOutRatings, decisions: NDArray[np.bool_], clips: ArrayLike, replicates: int, rng: np.random.Generator
 ) -> Parity:
     """Balanced accuracy of the model and of a person in the same places, and their paired difference.
 
@@ -111,7 +111,7 @@ def human_parity(
     person = weight * decision_contributions(places.vote, places.reference)
     n = int(places.weight.sum())
     if not n:
-        return Parity.without(NO_PLACE)
+        return Parity.undefined(NO_PLACE)
     bootstrap = Bootstrap.of(np.asarray(clips)[places.item], replicates, rng)
     of_classes = bootstrap.units_of_classes(places.reference)
     estimates = [balanced_accuracy(each, bootstrap, of_classes, n=n, why=ONE_CLASS) for each in (model, person)]
@@ -138,7 +138,7 @@ def ratings_and_others(
     items: (n, key). item, rater, vote, others: (ratings,) codes, 0 or 1, and the posterior without the rating.
     """
     codes = np.asarray(item, dtype=np.int64)
-    kept = np.bincount(codes, minlength=len(items))[codes] > ENOUGH_OTHERS
+    kept = np.bincount(codes, minlength=len(items))[codes] > MIN_OTHER_RATERS
     rows = items.iloc[codes[kept]].reset_index(drop=True)
     table = rows.assign(
         username=[names[code] for code in np.asarray(rater)[kept]],

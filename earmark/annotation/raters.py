@@ -105,7 +105,7 @@ def per_rater(annotations: Annotations, votes: Votes, fit: DawidSkene, bootstrap
     n_raters = len(votes.raters)
     ratings = np.bincount(votes.rater, minlength=n_raters)
     present = np.bincount(votes.rater, votes.codes("binary"), n_raters)
-    agreement, kappa = with_the_others(votes, bootstrap)
+    agreement, kappa = agreement_with_others(votes, bootstrap)
     reliability = dawid_skene_estimates(votes, fit, bootstrap)
     reaction = annotations.ratings["reaction_time_ms"].groupby(votes.rater)
     known = annotations.ratings["reaction_time_ms"].notna()
@@ -142,7 +142,7 @@ def _columns(name: str, estimates: list[Estimate]) -> dict[str, list[float]]:
     return {name: numbers("value"), f"{name}_low": numbers("low"), f"{name}_high": numbers("high")}
 
 
-def with_the_others(votes: Votes, bootstrap: Bootstrap) -> tuple[list[Estimate], list[Estimate]]:
+def agreement_with_others(votes: Votes, bootstrap: Bootstrap) -> tuple[list[Estimate], list[Estimate]]:
     """Each rater's agreement and kappa with the majority of the others on an item: at least one other, not tied."""
     vote, counts = votes.codes("binary"), votes.counts["binary"][votes.item]
     others = counts - np.eye(2, dtype=np.int64)[vote]

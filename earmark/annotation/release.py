@@ -12,7 +12,7 @@ from earmark.annotation.leaks import checked_columns, scan
 from earmark.annotation.options import AnonymizeOptions
 from earmark.annotation.pseudonyms import Anonymity
 from earmark.annotation.schema import AnonymizeSummary
-from earmark.annotation.subsets import Subset, chosen_subsets, subsets
+from earmark.annotation.subsets import Subset, select_subsets, subsets
 from earmark.annotation.tables import (
     OPTIONAL,
     TABLES,
@@ -53,7 +53,7 @@ class Release:
 
 def run_anonymize(options: AnonymizeOptions, invocation: Invocation) -> int:
     """Read, pseudonymise, check and write every subset asked for."""
-    chosen = [s for s in chosen_subsets(options.subset) if (options.raw_root / s.name).is_dir()]
+    chosen = [s for s in select_subsets(options.subset) if (options.raw_root / s.name).is_dir()]
     if not chosen:
         known = ", ".join(subsets())
         raise MissingError(

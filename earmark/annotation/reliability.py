@@ -267,7 +267,7 @@ def _pooled_kappa(votes: Votes, bootstrap: Bootstrap, scale: str, weighting: Any
 
 
 @dataclass(frozen=True, kw_only=True)
-class Ceiling:
+class HumanCeiling:
     """How well a person predicts the others.
 
     pairwise_*: mean over pairs of raters; *_weighted: pairs weigh the items they share; *_pooled: of one symmetric
@@ -290,7 +290,7 @@ class Ceiling:
         return {name: value for name, value in vars(self).items() if isinstance(value, Estimate)}
 
 
-def human_ceiling(votes: Votes, bootstrap: Bootstrap) -> Ceiling:
+def human_ceiling(votes: Votes, bootstrap: Bootstrap) -> HumanCeiling:
     """How well a person predicts: against another person, and against the majority of the others."""
     pairs = co_ratings(votes)
     pairable = votes.raters_per_item > 1
@@ -334,7 +334,7 @@ def human_ceiling(votes: Votes, bootstrap: Bootstrap) -> Ceiling:
     )
     if len(np.flatnonzero(votes.counts["binary"][pairable].sum(axis=0))) < 2:
         pooled = Estimate(None, n=pooled.n, why=ONE_CATEGORY if pairable.any() else NO_PAIRS)
-    return Ceiling(
+    return HumanCeiling(
         **{f"pairwise_{name}": figure for name, figure in zip(names, pairwise_figures, strict=True)},
         pairwise_balanced_accuracy_pooled=pooled,
         loo_accuracy=loo[0],

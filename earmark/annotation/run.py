@@ -11,8 +11,8 @@ from earmark.annotation.analysis import Analysis, analyse
 from earmark.annotation.options import AnalysisOptions
 from earmark.annotation.pseudonyms import PSEUDONYM
 from earmark.annotation.schema import AnalysisSummary
-from earmark.annotation.subsets import Subset, chosen_subsets, subsets
-from earmark.annotation.tables import Annotations, leave_out, load_annotations
+from earmark.annotation.subsets import Subset, select_subsets, subsets
+from earmark.annotation.tables import Annotations, exclude_ratings, load_annotations
 from earmark.cli import Invocation
 from earmark.errors import DataError, EarmarkError, MissingError, shown_path
 from earmark.files.atomic import locked, write_together
@@ -25,7 +25,7 @@ from earmark.report.tables import to_csv, to_tex
 
 def run_analysis(options: AnalysisOptions, invocation: Invocation) -> int:
     """Load, analyse, write and show every subset asked for."""
-    chosen = chosen_subsets(options.subset)
+    chosen = select_subsets(options.subset)
     if options.subset == "all":
         chosen = [subset for subset in chosen if (options.annotations_root / subset.name).is_dir()]
     if not chosen:
@@ -122,7 +122,7 @@ def restricted(loaded: list[Annotations], options: AnalysisOptions) -> list[Anno
         raise MissingError(
             f"--exclude-rater {unknown[0]}: rated nothing here. Those who did: {', '.join(sorted(known))}"
         )
-    return [leave_out(annotations, options.exclude_rater, options.min_reaction_ms) for annotations in loaded]
+    return [exclude_ratings(annotations, options.exclude_rater, options.min_reaction_ms) for annotations in loaded]
 
 
 def summarise(

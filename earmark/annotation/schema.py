@@ -5,7 +5,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from earmark.annotation.reliability import Ceiling
+from earmark.annotation.reliability import HumanCeiling
 from earmark.metrics.estimate import Estimate
 from earmark.report.schema import StrictModel, SummaryBase
 
@@ -64,8 +64,8 @@ class AnalysisResult(StrictModel):
     preselection_confirm_rate: Estimate
     human_upper_bound_binary: Estimate
     agreement: Agreement
-    human_ceiling: Ceiling
-    human_ceiling_with_prior: Ceiling
+    human_ceiling: HumanCeiling
+    human_ceiling_with_prior: HumanCeiling
     emolia_bench: dict[str, float | int | None]
     slices: dict[str, list[dict[str, str | int | float | Estimate]]]
     raters: list[dict[str, Any]] = Field(default_factory=list)

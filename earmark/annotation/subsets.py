@@ -103,10 +103,10 @@ def _subset(name: str, fields: dict[str, Any]) -> Subset:
     return Subset(name=name, **made, **plain)
 
 
-def chosen_subsets(name: str) -> list[Subset]:
+def select_subsets(name: str) -> list[Subset]:
     """The subset of a name, or all of them for a word that is no name, such as all.
 
-    >>> [subset.name for subset in chosen_subsets("emolia-dim")], len(chosen_subsets("all"))
+    >>> [subset.name for subset in select_subsets("emolia-dim")], len(select_subsets("all"))
     (['emolia-dim'], 2)
     """
     known = subsets()

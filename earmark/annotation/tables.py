@@ -170,7 +170,7 @@ def parse_times(cells: pd.Series) -> pd.Series:
     return pd.to_datetime(dated, format="ISO8601", utc=True, errors="coerce")
 
 
-def leave_out(
+def exclude_ratings(
     annotations: Annotations, raters: Sequence[str] = (), min_reaction_ms: float | None = None
 ) -> Annotations:
     """The annotations without some people, or without hasty ratings.

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from earmark.annotation.parity import Parity, Places, human_parity
+from earmark.annotation.parity import HeldOutRatings, Parity, human_parity
 from earmark.audio_text.questions import Questions
 from earmark.audio_text.schema import BenchmarkResult, CrossFitted, Metrics, SliceMetrics
 from earmark.audio_text.scorers import Answer
@@ -150,17 +150,17 @@ def _parities(
     of_clip: cross-fitted thresholds. A clip without a question of its own takes the median.
     """
     if not asked["ok"].any():
-        none = Parity.without("no question was answered" if len(asked) else "there are no questions")
+        none = Parity.undefined("no question was answered" if len(asked) else "there are no questions")
         return none, none
     places = _places(asked, questions, unanimous_only, of_others)
     if isinstance(places, str):
-        return Parity.without(places), Parity.without(places)
+        return Parity.undefined(places), Parity.undefined(places)
     places = places.take(asked["ok"].to_numpy(dtype=bool)[places.item])
     similarity, clips = asked["similarity"].fillna(-np.inf).to_numpy(dtype=float), asked["clip"].to_numpy()
     fixed = asked["pred_present"].fillna(0).to_numpy(dtype=bool)
     at_fixed = human_parity(places, fixed, clips, replicates, rng)
     if not of_clip:
-        return at_fixed, Parity.without(NO_THRESHOLD)
+        return at_fixed, Parity.undefined(NO_THRESHOLD)
     middle = float(np.median(list(of_clip.values())))
     fitted = similarity >= np.array([of_clip.get(clip, middle) for clip in clips])
     return at_fixed, human_parity(places, fitted, clips, replicates, rng)
@@ -168,12 +168,12 @@ def _parities(
 
 def _places(
     asked: pd.DataFrame, questions: Questions, unanimous_only: bool, of_others: pd.DataFrame | None
-) -> Places | str:
+) -> HeldOutRatings | str:
     """The places of people, or why there are none."""
     if questions.truth == "dawid-skene":
         if of_others is None:
             return "leave_one_out.csv is not there; `uv run analysis.py` makes it"
-        places = Places.of_ratings(of_others["item"], of_others["present"], of_others["probability"])
+        places = HeldOutRatings.from_posteriors(of_others["item"], of_others["present"], of_others["probability"])
         if not unanimous_only:
             return places
         present, raters = (asked[c].to_numpy(dtype=float)[places.item] for c in ("present_votes", "n_raters"))
@@ -182,7 +182,7 @@ def _places(
     if "present_votes" not in asked or (len(asked) and asked["present_votes"].isna().all()):
         return "the labels do not say how many people said present (column soft_present)"
     votes, raters = asked["present_votes"].fillna(0).to_numpy(dtype=float), asked["n_raters"].to_numpy()
-    return Places.of_counts(votes, raters, soft=questions.truth == "soft", unanimous=unanimous_only)
+    return HeldOutRatings.from_counts(votes, raters, soft=questions.truth == "soft", unanimous=unanimous_only)
 
 
 def _by(rows: pd.DataFrame, key: str, bootstrap: Bootstrap) -> list[SliceMetrics]:

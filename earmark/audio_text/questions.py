@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from earmark.annotation.labels import clip_of
-from earmark.annotation.parity import ENOUGH_OTHERS, Places
+from earmark.annotation.labels import clip_ids
+from earmark.annotation.parity import MIN_OTHER_RATERS, HeldOutRatings
 from earmark.annotation.subsets import Subset
 from earmark.annotation.tables import read_csv
 from earmark.audio.decode import SUFFIXES, AudioError, check_audio
@@ -58,7 +58,7 @@ class Questions:
         kept = keep(self.table).astype(bool)
         table, gone = self.table[kept], self.table[~kept]
         if by_votes:
-            further = pd.concat([self.further, gone[gone["n_raters"] > ENOUGH_OTHERS]])
+            further = pd.concat([self.further, gone[gone["n_raters"] > MIN_OTHER_RATERS]])
         else:
             further = self.further[keep(self.further).astype(bool)] if len(self.further) else self.further
         excluded = {**self.excluded, reason: len(gone)}
@@ -77,7 +77,7 @@ class Questions:
         if not len(self.further):
             return self
         votes, raters = self.further["present_votes"].fillna(0), self.further["n_raters"]
-        places = Places.of_counts(votes, raters, soft=self.truth != "majority", unanimous=unanimous)
+        places = HeldOutRatings.from_counts(votes, raters, soft=self.truth != "majority", unanimous=unanimous)
         known = self.further["present_votes"].notna().to_numpy()
         kept = np.isin(np.arange(len(self.further)), places.item) & known
         return replace(self, further=self.further[kept])
@@ -154,7 +154,7 @@ def load_questions(
         n_raters=pd.to_numeric(labels["n_raters"]).astype(int),
         majority_present=pd.to_numeric(labels["majority_present"]).astype("Int64"),
         flagged=labels["flagged"].str.lower() == "true",
-        clip=clip_of(labels, subset),
+        clip=clip_ids(labels, subset),
         audio_path=[f"{subset.name}/{clips.path_of(row)}" for row in labels.to_dict("records")],
         prompt=prompts,
         label=pd.to_numeric(labels[LABEL_COLUMNS[truth]]).astype(float),

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from earmark import cli
 from earmark.annotation.schema import AnalysisSummary
-from earmark.annotation.subsets import chosen_subsets
+from earmark.annotation.subsets import select_subsets
 from earmark.audio_text.evaluation import BANDS, Evaluation, evaluate_answers
 from earmark.audio_text.options import BenchmarkOptions, FilterOptions, ScorerOptions, ServerOptions
 from earmark.audio_text.questions import TIED, Questions, labels_path, load_questions, probability_of_others
@@ -40,7 +40,7 @@ NO_CLIP = ": is not there"  # how the fault of a clip ends that does not exist
 
 def run_benchmark(options: BenchmarkOptions, invocation: Invocation) -> int:
     """Score, evaluate, write and show every subset asked for; 1 where a question has no answer."""
-    chosen = chosen_subsets(options.subset)
+    chosen = select_subsets(options.subset)
     if options.subset in ("both", "all"):
         chosen = [subset for subset in chosen if labels_path(options.analysis_root, subset).is_file()] or chosen
     every = [

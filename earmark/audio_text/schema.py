@@ -5,7 +5,7 @@ from typing import Any
 from pydantic import Field
 
 from earmark.annotation.parity import Parity
-from earmark.annotation.reliability import Ceiling
+from earmark.annotation.reliability import HumanCeiling
 from earmark.metrics.estimate import Estimate
 from earmark.report.schema import StrictModel, SummaryBase
 
@@ -78,6 +78,6 @@ class BenchmarkSummary(BenchmarkResult, SummaryBase):
     missing_audio: int
     evaluation_errors: int
     items_tied_excluded: int
-    human_ceiling: Ceiling | None
-    human_ceiling_with_prior: Ceiling | None
+    human_ceiling: HumanCeiling | None
+    human_ceiling_with_prior: HumanCeiling | None
     scorer: dict[str, Any] = Field(default_factory=dict)

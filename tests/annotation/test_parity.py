@@ -6,14 +6,14 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from earmark.annotation.parity import Places, human_parity
+from earmark.annotation.parity import HeldOutRatings, human_parity
 from earmark.metrics.agreement import leave_one_out
 from earmark.metrics.dawid_skene import dawid_skene, posteriors_of_others
 from tests.conftest import ratings_table, write_tables
 
 
 def places(present, raters, soft=False, unanimous=False):
-    found = Places.of_counts(present, raters, soft=soft, unanimous=unanimous)
+    found = HeldOutRatings.from_counts(present, raters, soft=soft, unanimous=unanimous)
     rows = zip(*(getattr(found, name).tolist() for name in ("item", "vote", "weight", "reference")), strict=True)
     return sorted(rows)
 
@@ -40,7 +40,7 @@ def test_places_of_majorities_are_those_of_leave_one_out():
     rng = np.random.default_rng(0)
     raters = rng.integers(1, 7, 60)
     present = rng.binomial(raters, 0.4)
-    found = Places.of_counts(present, raters, soft=False, unanimous=False)
+    found = HeldOutRatings.from_counts(present, raters, soft=False, unanimous=False)
     hits = found.vote == (found.reference == 1)
     counted = [
         (found.weight * hits * (found.reference == 1)).sum(),
@@ -55,7 +55,7 @@ def test_human_parity_of_a_model_that_answers_like_the_people_is_no_difference()
     """Everybody on an item says the same, and so does the model."""
     present = np.array([3, 0] * 15)
     found = human_parity(
-        Places.of_counts(present, np.full(30, 3), soft=False, unanimous=False),
+        HeldOutRatings.from_counts(present, np.full(30, 3), soft=False, unanimous=False),
         present > 0, np.arange(30), 100, np.random.default_rng(0),
     )  # fmt: skip
     assert (found.n, found.model.value, found.person.value, found.p) == (90, 1, 1, 1)
@@ -64,7 +64,7 @@ def test_human_parity_of_a_model_that_answers_like_the_people_is_no_difference()
 
 
 def test_human_parity_without_a_place_says_why():
-    none = Places.of_counts([1, 0], [1, 2], soft=False, unanimous=False)
+    none = HeldOutRatings.from_counts([1, 0], [1, 2], soft=False, unanimous=False)
     found = human_parity(none, np.array([True, False]), ["a", "b"], 50, np.random.default_rng(0))
     assert (found.n, found.p, found.model.value) == (0, None, None)
     assert found.model.why == "no rating faces two others that say anything"

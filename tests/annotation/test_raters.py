@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from earmark.annotation.labels import clip_of
+from earmark.annotation.labels import clip_ids
 from earmark.annotation.raters import fit_dawid_skene, flagged_raters, per_rater
 from earmark.annotation.reliability import Votes
 from earmark.annotation.tables import load_annotations
@@ -15,8 +15,8 @@ from tests.conftest import DIM, annotated, ratings_table, users_table, write_tab
 def raters(folder, votes):
     """The rater table of a small subset, by username."""
     annotations = annotated(folder, DIM, votes)
-    found = Votes.of(annotations)
-    bootstrap = Bootstrap.of(clip_of(found.items, DIM), 100, np.random.default_rng(0))
+    found = Votes.from_annotations(annotations)
+    bootstrap = Bootstrap.of(clip_ids(found.items, DIM), 100, np.random.default_rng(0))
     return per_rater(annotations, found, fit_dawid_skene(found), bootstrap).set_index("username", drop=False)
 
 

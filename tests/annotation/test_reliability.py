@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from earmark.annotation.labels import clip_of
+from earmark.annotation.labels import clip_ids
 from earmark.annotation.reliability import (
     NO_LEAVE_ONE_OUT,
     NO_PAIRS,
@@ -49,11 +49,11 @@ FOUR_ORDINAL = {
 
 
 def votes_of(folder, subset, votes):
-    return Votes.of(annotated(folder, subset, votes))
+    return Votes.from_annotations(annotated(folder, subset, votes))
 
 
 def bootstrap_of(votes, replicates=0):
-    return Bootstrap.of(clip_of(votes.items, votes.subset), replicates, np.random.default_rng(0))
+    return Bootstrap.of(clip_ids(votes.items, votes.subset), replicates, np.random.default_rng(0))
 
 
 @pytest.fixture
@@ -291,7 +291,7 @@ def figures(table):
     """Every figure that names no rater."""
     with tempfile.TemporaryDirectory() as folder:
         users = users_table("ann", "ben", "cat", "dan", "wim", "xi", "yun", "zoe")
-        votes = Votes.of(load_annotations(write_tables(Path(folder), table, users), EMO))
+        votes = Votes.from_annotations(load_annotations(write_tables(Path(folder), table, users), EMO))
     bootstrap = bootstrap_of(votes, 20)
     prior = votes.with_prior()
     found = {

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from earmark.annotation.analysis import slice_summary, slice_table
-from earmark.annotation.labels import clip_of, majority_labels
+from earmark.annotation.labels import clip_ids, majority_labels
 from earmark.annotation.subsets import Slice, _subset, subsets
 from earmark.errors import MissingError
 from earmark.metrics.bootstrap import Bootstrap
@@ -38,7 +38,7 @@ def test_label_columns_stand_in_the_specified_order(subset, columns):
 
 
 def sliced(labels, subset, name):
-    bootstrap = Bootstrap.of(clip_of(labels, subset), 10, np.random.default_rng(0))
+    bootstrap = Bootstrap.of(clip_ids(labels, subset), 10, np.random.default_rng(0))
     return slice_table(slice_summary(labels, subset, name, bootstrap), subset.summaries[name])
 
 
@@ -68,7 +68,7 @@ def test_two_questions_about_one_file_are_about_one_emo_clip():
         [("a.mp3", "Joy", "affirmative"), ("a.mp3", "Fear", "ultimate"), ("b.mp3", "Joy", "affirmative")],
         columns=list(EMO.key),
     )
-    clips = clip_of(items, EMO)
+    clips = clip_ids(items, EMO)
     assert clips[0] == clips[1] != clips[2]
 
 
@@ -76,7 +76,7 @@ def test_equal_file_names_of_dim_are_different_clips_in_different_folders():
     items = pd.DataFrame(
         [("sample_00.mp3", "TEMP", "0", "positive"), ("sample_00.mp3", "TEMP", "0", "negative")], columns=list(DIM.key)
     )
-    assert clip_of(items, DIM).nunique() == 2
+    assert clip_ids(items, DIM).nunique() == 2
 
 
 def test_a_third_subset_needs_a_description_and_no_code(tmp_path):

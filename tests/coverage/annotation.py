@@ -13,8 +13,8 @@ import numpy as np
 import pandas as pd
 from scipy.stats import norm
 
-from earmark.annotation.parity import Places, human_parity
-from earmark.annotation.raters import dawid_skene_estimates, fit_dawid_skene, with_the_others
+from earmark.annotation.parity import HeldOutRatings, human_parity
+from earmark.annotation.raters import agreement_with_others, dawid_skene_estimates, fit_dawid_skene
 from earmark.annotation.reliability import Votes, agreement, human_ceiling, pair_kappas
 from earmark.annotation.subsets import subsets
 from earmark.metrics.bootstrap import Bootstrap
@@ -80,7 +80,7 @@ def counted(item: np.ndarray, rating: np.ndarray, n: int, q: int) -> np.ndarray:
 def figures(votes: Votes, bootstrap: Bootstrap) -> dict[str, Estimate]:
     """Coefficients, means over pairs, pooled values, and the human ceiling."""
     found: dict[str, Any] = agreement(votes, bootstrap, required=3) | pair_kappas(votes, bootstrap)[0]
-    of_raters = dict(zip(("agreement", "kappa"), with_the_others(votes, bootstrap), strict=True))
+    of_raters = dict(zip(("agreement", "kappa"), agreement_with_others(votes, bootstrap), strict=True))
     found |= {f"{name} of a rater with the others": each[0] for name, each in of_raters.items()}
     return found | human_ceiling(votes, bootstrap).estimates
 
@@ -117,10 +117,12 @@ def parity_estimates(rng: np.random.Generator, people: People, labels: str) -> M
     if labels == "dawid-skene":
         fit = fit_dawid_skene(votes)
         vote = votes.codes("binary")
-        places = Places.of_ratings(votes.item, vote, posteriors_of_others(fit, votes.item, votes.rater, vote))
+        places = HeldOutRatings.from_posteriors(
+            votes.item, vote, posteriors_of_others(fit, votes.item, votes.rater, vote)
+        )
     else:
         soft, unanimous = labels == "soft", labels == "unanimous"
-        places = Places.of_counts(counts[:, 1], counts.sum(axis=1), soft=soft, unanimous=unanimous)
+        places = HeldOutRatings.from_counts(counts[:, 1], counts.sum(axis=1), soft=soft, unanimous=unanimous)
     found = human_parity(places, np.where(right, present, ~present), bootstrap.unit, REPLICATES, rng)
     alike = {"model": found.model, "person": found.person, "difference": found.difference, "p": found.p}
     return alike | {AGAINST_ALL: against_all(votes, np.where(right, present, ~present), bootstrap)}
