@@ -93,7 +93,7 @@ class Parity:
     p: float | None = None
 
     @classmethod
-    def without(cls, reason: str) -> "Parity":
+    def undefined(cls, reason: str) -> "Parity":
         """What stands for the comparison where it cannot be made."""
         none = Estimate(None, why=reason)
         return cls(0, none, none, none)

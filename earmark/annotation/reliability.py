@@ -50,7 +50,7 @@ class Votes:
     raters: list[str]
 
     @classmethod
-    def of(cls, annotations: Annotations) -> "Votes":
+    def from_annotations(cls, annotations: Annotations) -> "Votes":
         """The votes behind a subset's checked tables."""
         subset, ratings = annotations.subset, annotations.ratings
         items, counts, item = item_counts(annotations)

@@ -28,7 +28,9 @@ class Agreement(BaseModel):
     pairs: dict[str, dict[str, Estimate | int]]
 
     @classmethod
-    def of(cls, estimates: Mapping[str, Estimate], pairs: Mapping[str, Mapping[str, Estimate | int]]) -> "Agreement":
+    def from_estimates(
+        cls, estimates: Mapping[str, Estimate], pairs: Mapping[str, Mapping[str, Estimate | int]]
+    ) -> "Agreement":
         """From both by name."""
         return cls.model_validate({**estimates, "pairs": pairs})
 
