@@ -30,7 +30,7 @@ from earmark.metrics.detection import equal_error_rate, roc
 from earmark.models.encoders.registry import load_encoder
 from earmark.speaker.case.protocols import protocols
 from earmark.speaker.evaluation import evaluate
-from earmark.speaker.trials import Trials, speakers_of
+from earmark.speaker.trials import Trials, speakers_from_paths
 
 ROOT = Path(__file__).resolve().parents[1]
 SPEAKERS, UTTERANCES = 1000, 40
@@ -82,7 +82,7 @@ def time_metrics(arguments: Namespace, invocation: cli.Invocation) -> int:
         )
         megabytes = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024
     lists = [make_trials(10_000, 40, rng) for _ in range(arguments.conditions)]
-    intervals = seconds(lambda: [evaluate(t, speakers_of(t.names)) for t in lists])
+    intervals = seconds(lambda: [evaluate(t, speakers_from_paths(t.names)) for t in lists])
     with tempfile.TemporaryDirectory() as folder:
         write_case(Path(folder), rng)
         flags = ["case", folder, "--embeddings", f"{folder}/vectors.npz", "--output-dir", folder]

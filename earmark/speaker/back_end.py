@@ -2,7 +2,7 @@
 
   utterances, matrix   which utterances a list needs, and their embeddings in one array
   centred              optional: less the mean of some other data
-  trial_rows           one row for each name of the list; a model of several utterances becomes their mean
+  pool_enrolments           one row for each name of the list; a model of several utterances becomes their mean
   cosine_scores        one score for each trial
   adaptive_s_norm      optional: scores relative to those against a cohort of other speakers
 
@@ -28,7 +28,7 @@ FLAT = 1e-9  # cosines that spread less than this are one and the same
 # --- embeddings ---------------------------------------------------------------------------------------------
 
 
-def utterances_of(trials: Trials, models: Mapping[str, Sequence[str]] | None = None) -> list[str]:
+def required_utterances(trials: Trials, models: Mapping[str, Sequence[str]] | None = None) -> list[str]:
     """The utterances whose embeddings a list needs, each once: its names, or those that its models are made of.
 
     models: {model: utterances}, as `trial_files.read_enrolments` reads them. Enrolments that are no model stand for
@@ -77,7 +77,7 @@ def _alike(matrix: FloatArray) -> bool:
     """Whether all rows point the same way: no unit vector is further than SAME from the first."""
     first: FloatArray | None = None
     for part in _parts(len(matrix), matrix.shape[1]):
-        unit = length_normalised(matrix[part])
+        unit = length_normalise(matrix[part])
         unit = unit[~np.isnan(unit[:, 0])]
         first = unit[0] if first is None and len(unit) else first
         if first is not None and (np.linalg.norm(unit - first, axis=1) > SAME).any():
@@ -85,10 +85,10 @@ def _alike(matrix: FloatArray) -> bool:
     return True
 
 
-def length_normalised(matrix: FloatArray) -> FloatArray:
+def length_normalise(matrix: FloatArray) -> FloatArray:
     """Rows scaled to length 1; NaN rows stay NaN. ValueError for a row of zeros, which points nowhere.
 
-    >>> length_normalised(np.array([[3.0, 4.0]])).tolist()
+    >>> length_normalise(np.array([[3.0, 4.0]])).tolist()
     [[0.6, 0.8]]
     """
     # Relative to the largest number first, so that squares neither overflow nor vanish.
@@ -99,7 +99,7 @@ def length_normalised(matrix: FloatArray) -> FloatArray:
     return scaled / np.sqrt(np.einsum("nd,nd->n", scaled, scaled))[:, None]
 
 
-def centred(matrix: FloatArray, mean: ArrayLike) -> FloatArray:
+def subtract_mean(matrix: FloatArray, mean: ArrayLike) -> FloatArray:
     """Embeddings less a mean, (d,), of other data or of the cohort; before any length normalisation.
 
     ValueError for a mean of another dimension or with numbers that are not finite.
@@ -112,20 +112,20 @@ def centred(matrix: FloatArray, mean: ArrayLike) -> FloatArray:
     return matrix - m
 
 
-def trial_rows(
+def pool_enrolments(
     trials: Trials, models: Mapping[str, Sequence[str]] | None, utterances: Sequence[str], matrix: FloatArray
 ) -> FloatArray:
     """A row for each of trials.names: its utterance's, or its model's, the mean of length-normalised embeddings.
 
-    utterances: what the rows of matrix are, as `utterances_of` gives them. A model that lacks one of its utterances
-    is NaN, not a mean of fewer. ValueError for a model whose embeddings cancel out.
+    utterances: names of the rows of matrix, as `required_utterances` gives them. A model that lacks one of its
+    utterances is NaN, not a mean of fewer. ValueError for a model whose embeddings cancel out.
     """
     models = models or {}
     row = {name: i for i, name in enumerate(utterances)}
     of_names = np.empty((len(trials.names), matrix.shape[1]))
     for i, name in enumerate(trials.names):
         parts = [row[part] for part in models.get(name, [name])]
-        of_names[i] = length_normalised(matrix[parts]).mean(axis=0) if name in models else matrix[parts[0]]
+        of_names[i] = length_normalise(matrix[parts]).mean(axis=0) if name in models else matrix[parts[0]]
         if not of_names[i].any():
             raise ValueError(f"{name}: the embeddings of its utterances cancel out")
     return of_names
@@ -143,7 +143,7 @@ def cosine_scores(trials: Trials, matrix: FloatArray) -> FloatArray:
     >>> cosine_scores(trials, np.array([[3.0, 4.0], [2.0, 0.0]])).round(6).tolist()
     [1.0, 0.6]
     """
-    unit = length_normalised(matrix)
+    unit = length_normalise(matrix)
     scores = np.empty(len(trials))
     for part in _parts(len(trials), matrix.shape[1]):
         np.einsum("nd,nd->n", unit[trials.enrolment[part]], unit[trials.test[part]], out=scores[part])
@@ -164,7 +164,7 @@ def speaker_means(matrix: FloatArray, speakers: Sequence[str]) -> tuple[FloatArr
     known = ~np.isnan(matrix).any(axis=1)
     who, code = np.unique(np.asarray(speakers, dtype=object)[known].astype(str), return_inverse=True)
     sums = np.zeros((len(who), matrix.shape[1]))
-    np.add.at(sums, code, length_normalised(matrix[known]))
+    np.add.at(sums, code, length_normalise(matrix[known]))
     return sums / np.bincount(code, minlength=len(who))[:, None], who.tolist()
 
 
@@ -189,7 +189,7 @@ def adaptive_s_norm(
         )
     if np.isnan(cohort).any() or cohort.shape[1] != matrix.shape[1]:
         raise ValueError(f"the cohort {cohort.shape} has missing rows, or not the {matrix.shape[1]} dimensions")
-    unit, others = length_normalised(matrix), length_normalised(cohort).T.copy()
+    unit, others = length_normalise(matrix), length_normalise(cohort).T.copy()
     mean, deviation = np.empty(len(unit)), np.empty(len(unit))
     for part in _parts(len(unit), len(cohort)):
         cosines = unit[part] @ others
@@ -206,16 +206,16 @@ def adaptive_s_norm(
     return normalised
 
 
-def overlap(trial_speakers: Iterable[str], cohort_speakers: Iterable[str]) -> list[str]:
+def shared_speakers(trial_speakers: Iterable[str], cohort_speakers: Iterable[str]) -> list[str]:
     """Speakers who are in both, sorted. One of them in the cohort makes his own scores look ordinary.
 
-    >>> overlap(["ann", "ben", "ann"], ["cara", "ann"])
+    >>> shared_speakers(["ann", "ben", "ann"], ["cara", "ann"])
     ['ann']
     """
     return sorted(set(trial_speakers) & set(cohort_speakers))
 
 
-def cohort_in_trials(
+def find_cohort_speakers(
     names: Iterable[str], speakers: Sequence[str] | None, cohort: Mapping[str, str]
 ) -> list[str] | None:
     """The cohort's speakers who are in the trials too: by name, and by an utterance that is in both.
@@ -223,15 +223,15 @@ def cohort_in_trials(
     names: of the trials' utterances. speakers: of the names; None where not known. cohort: {utterance: speaker}. None
     where no utterance is in both and the trials' speakers are not known, so that nobody can tell.
 
-    >>> cohort_in_trials(["a/1", "b/1", "c/1"], ["ann", "ben", "cem"], {"a/1": "A", "x": "ben", "y": "dan"})
+    >>> find_cohort_speakers(["a/1", "b/1", "c/1"], ["ann", "ben", "cem"], {"a/1": "A", "x": "ben", "y": "dan"})
     ['A', 'ben']
-    >>> cohort_in_trials(["a/1", "b/1"], None, {"x": "ann"}) is None
+    >>> find_cohort_speakers(["a/1", "b/1"], None, {"x": "ann"}) is None
     True
     """
     by_utterance = {cohort[name] for name in names if name in cohort}
     if speakers is None:
         return sorted(by_utterance) or None
-    return sorted(by_utterance | set(overlap(speakers, cohort.values())))
+    return sorted(by_utterance | set(shared_speakers(speakers, cohort.values())))
 
 
 def _parts(n: int, values_each: int) -> list[slice]:

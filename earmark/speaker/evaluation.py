@@ -31,7 +31,7 @@ class SpeakerSource(StrEnum):
 
 
 @dataclass(frozen=True)
-class Counts:
+class TrialCounts:
     """What a list holds. n_speakers: 0 where they are not known."""
 
     n_trials: int
@@ -42,7 +42,7 @@ class Counts:
     n_repeated_trials: int
 
     @classmethod
-    def of(cls, trials: Trials, speakers: Sequence[str] | None) -> "Counts":
+    def from_trials(cls, trials: Trials, speakers: Sequence[str] | None) -> "TrialCounts":
         """Of a labelled list; speakers: of its names."""
         n_target = int(np.asarray(trials.labels).sum())
         return cls(
@@ -56,14 +56,14 @@ class Counts:
 
 
 @dataclass(frozen=True)
-class Verification:
+class VerificationResult:
     """What a labelled, scored list amounts to.
 
     details: metrics by name, with what their comparison needs. speakers: what counts as one in intervals.
     """
 
     details: dict[str, Metric]
-    counts: Counts
+    counts: TrialCounts
     speakers: SpeakerSource
 
     @property
@@ -90,7 +90,7 @@ def evaluate(
     column: Mapping[str, int] | None = None,
     p_target: float = detection.P_TARGET,
     track_progress: TrackProgress = lambda groups, total: groups,
-) -> Verification:
+) -> VerificationResult:
     """Every metric of `metrics.detection`, with intervals over speakers.
 
     trials: labelled and scored. speakers: of trials.names; None where they are not known: then utterances that target
@@ -114,7 +114,7 @@ def evaluate(
             name: Metric(Estimate(point.rate, n=len(trials)), point.threshold)
             for name, point in detection.evaluate(scored, p_target).items()
         }
-    return Verification(found, Counts.of(trials, speakers), units)
+    return VerificationResult(found, TrialCounts.from_trials(trials, speakers), units)
 
 
 def _units(trials: Trials, speakers: list[str] | None) -> tuple[Sequence[str], SpeakerSource]:
@@ -127,13 +127,13 @@ def _units(trials: Trials, speakers: list[str] | None) -> tuple[Sequence[str], S
     return list(map(str, trials.names)), SpeakerSource.UTTERANCES
 
 
-def note_on_distances(curve: Roc, n_target: int, n_nontarget: int, where: str) -> tuple[str, ...]:
+def reversed_score_notes(curve: Roc, n_target: int, n_nontarget: int, where: str) -> tuple[str, ...]:
     """What to say where targets score lower than the others: more than WELL_BELOW, and three standard errors of chance.
 
     where: the scores are, for the message.
 
     >>> curve = detection.roc([0.1, 0.2, 0.8, 0.9] * 9, [True, True, False, False] * 9)
-    >>> note_on_distances(curve, 18, 18, "s.txt")[0][:63]
+    >>> reversed_score_notes(curve, 18, 18, "s.txt")[0][:63]
     's.txt: targets score lower than non-targets (area under the ROC'
     """
     area = float(np.trapezoid((1 - curve.misses)[::-1], curve.false_alarms[::-1]))
@@ -146,6 +146,6 @@ def note_on_distances(curve: Roc, n_target: int, n_nontarget: int, where: str) -
     )
 
 
-def compared(first: Verification, second: Verification) -> dict[str, Difference]:
+def compare_systems(first: VerificationResult, second: VerificationResult) -> dict[str, Difference]:
     """{metric: first less second} of two systems on the same trials."""
     return {name: difference(one, second.details[name]) for name, one in first.details.items()}

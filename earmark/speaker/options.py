@@ -8,7 +8,7 @@ from earmark.models.encoders.options import EncoderOptions
 from earmark.speaker.case.protocols import PUBLISHED, STRICT
 
 TOP_N = 300  # nearest speakers of a cohort that count
-NO_MEAN, MEAN_OF_COHORT = "none", "cohort"
+NO_MEAN, COHORT_MEAN = "none", "cohort"
 HUB = "https://huggingface.co"
 
 
@@ -88,7 +88,7 @@ class TrialsOptions:
         return [path for path in (*given, self.compare_with, self.compare_with_calibration) if path]
 
     @property
-    def scored_by(self) -> Path | None:
+    def score_file(self) -> Path | None:
         """The file that holds the scores, where no encoder makes them."""
         return self.scores or self.trials
 
@@ -140,7 +140,7 @@ class CaseOptions:
     model_name: str | None = None
 
     @property
-    def versions(self) -> list[str]:
+    def scorings(self) -> list[str]:
         """Of the figures: published, strict or both."""
         return [PUBLISHED, STRICT] if self.scoring == "both" else [self.scoring]
 
@@ -149,7 +149,7 @@ class CaseOptions:
         """What a summary records of them."""
         statistics = self.statistics
         parameters = {"p_target": statistics.p_target, "allow_missing": statistics.allow_missing}
-        return parameters | {"intervals": statistics.intervals, "versions": self.versions}
+        return parameters | {"intervals": statistics.intervals, "versions": self.scorings}
 
 
 @dataclass(frozen=True)

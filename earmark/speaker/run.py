@@ -21,26 +21,38 @@ from earmark.report.render import render
 from earmark.report.schema import Input, to_json
 from earmark.report.signature import Signature
 from earmark.report.tables import to_csv_gz, to_tex
-from earmark.speaker.back_end import cohort_in_trials
-from earmark.speaker.evaluation import SpeakerSource, Verification, compared, evaluate, note_on_distances
-from earmark.speaker.kept import keep, system_name, system_state
+from earmark.speaker.back_end import find_cohort_speakers
+from earmark.speaker.evaluation import (
+    SpeakerSource,
+    VerificationResult,
+    compare_systems,
+    evaluate,
+    reversed_score_notes,
+)
 from earmark.speaker.options import EvaluationLists, TidyVoiceOptions, TrialsOptions
-from earmark.speaker.schema import Against, Calibration, Languages, SpeakerSummary
-from earmark.speaker.speakers import Origin, Speakers, speakers_in
-from earmark.speaker.system import System, naming, require_complete, scores_of_file
-from earmark.speaker.system_from_options import Lists, fitted_calibration, scored, warn_of_bootstrap, whole_system
+from earmark.speaker.saved_runs import save_run, system_name, system_state
+from earmark.speaker.schema import Calibration, ComparedSystem, LanguageBreakdown, SpeakerSummary
+from earmark.speaker.speakers import SpeakerOrigin, Speakers, resolve_speakers
+from earmark.speaker.system import System, prefixed_errors, require_complete, scores_from_file
+from earmark.speaker.system_from_options import (
+    InputLists,
+    add_scores,
+    fit_calibration,
+    prepare_system,
+    warn_bootstrap_ignored,
+)
 from earmark.speaker.tidyvoice.evaluation import breakdown
 from earmark.speaker.tidyvoice.submission import check_submission, submission_bytes
 from earmark.speaker.trials import Trials
 
 TRIALS, TIDYVOICE = "trials", "tidyvoice"  # suites, as signatures name them
-ONE_IS_CALIBRATED = (
+ONLY_ONE_CALIBRATED = (
     "one system is calibrated and the other is not; --compare-with-calibration FILE gives the other's scores on the "
     "calibration list"
 )
 SUBMISSION = "submission.zip"
-OWNED = ("summary.json", "report.md", "report.tex", "det.svg", "scores.csv.gz", SUBMISSION)  # what a run writes
-SIGNED = {
+OUTPUT_FILES = ("summary.json", "report.md", "report.tex", "det.svg", "scores.csv.gz", SUBMISSION)  # what a run writes
+INTERVAL_METHODS = {
     SpeakerSource.SPEAKERS: "speaker-dyadic",
     SpeakerSource.LINKED: "linked-utterance-dyadic",
     SpeakerSource.UTTERANCES: "utterance-dyadic",
@@ -60,9 +72,9 @@ class EvaluatedList:
     notes: tuple[str, ...]
     left_out: dict[str, int]
     cohort_speakers: int | None
-    found: Verification
-    against: Against | None
-    languages: Languages | None
+    found: VerificationResult
+    against: ComparedSystem | None
+    languages: LanguageBreakdown | None
 
 
 @dataclass(frozen=True)
@@ -76,13 +88,13 @@ class EvaluatedRun:
 
 def run_trials(options: TrialsOptions, invocation: Invocation) -> int:
     """Any list, evaluated."""
-    warn_of_bootstrap(options.statistics, invocation)
-    require_against(options)
-    system, lists = whole_system(options, invocation)
+    warn_bootstrap_ignored(options.statistics, invocation)
+    require_comparison_flags(options)
+    system, lists = prepare_system(options, invocation)
     name, folder = system_name(system, options), options.output_dir
     with locked([folder]):
         found = evaluate_list(TRIALS, system, lists, options, invocation)
-        keep(folder, found.contents, invocation, suite=TRIALS, name=name, state=found.state, owned=OWNED)
+        save_run(folder, found.contents, invocation, suite=TRIALS, name=name, state=found.state, owned=OUTPUT_FILES)
         cli.show(found.report)
     return cli.COMPLETE
 
@@ -90,32 +102,32 @@ def run_trials(options: TrialsOptions, invocation: Invocation) -> int:
 def run_tidyvoice(options: TidyVoiceOptions, invocation: Invocation) -> int:
     """A labelled list by language, a submission of the evaluation lists, or both."""
     labelled, evaluation = options.labelled, options.evaluation
-    warn_of_bootstrap(labelled.statistics, invocation)
+    warn_bootstrap_ignored(labelled.statistics, invocation)
     if len(evaluation.files) == 1 or not (evaluation.files or labelled.trials):
         raise MissingError("--trials FILE (a labelled list), or both --eval-a FILE and --eval-u FILE for a submission")
     if evaluation.files and not labelled.encoder_options.spec:
         raise MissingError("--encoder SPEC or --embeddings FILE: evaluation lists have no scores yet")
-    require_against(labelled)
-    system, lists = whole_system(labelled, invocation, evaluation)
+    require_comparison_flags(labelled)
+    system, lists = prepare_system(labelled, invocation, evaluation)
     name = system_name(system, labelled)
     folder = labelled.output_dir / name
     runs = runs_folder(labelled.output_dir)
     with locked([folder]):
         submission: dict[str, Content] = {}
         if evaluation.files:
-            submission = submit(evaluation, lists, system, labelled.audio_root, folder / SUBMISSION)
+            submission = write_submission(evaluation, lists, system, labelled.audio_root, folder / SUBMISSION)
             # In a folder of its own: an evaluation of the same system afterwards leaves it there.
-            keep(folder, submission, invocation, suite=f"{TIDYVOICE}/submission", name=name, runs=runs,
+            save_run(folder, submission, invocation, suite=f"{TIDYVOICE}/submission", name=name, runs=runs,
                  state=system_state(system, labelled, {}), owned=())  # fmt: skip
         if labelled.trials:
             found = evaluate_list(TIDYVOICE, system, lists, labelled, invocation)
-            keep(folder, found.contents | submission, invocation, suite=TIDYVOICE, name=name, runs=runs,
-                 state=found.state, owned=OWNED)  # fmt: skip
+            save_run(folder, found.contents | submission, invocation, suite=TIDYVOICE, name=name, runs=runs,
+                 state=found.state, owned=OUTPUT_FILES)  # fmt: skip
             cli.show(found.report)
     return cli.COMPLETE
 
 
-def require_against(options: TrialsOptions) -> None:
+def require_comparison_flags(options: TrialsOptions) -> None:
     """MissingError for --compare-with-calibration without what it belongs to."""
     if options.compare_with_calibration and not (options.compare_with and options.back_end.calibrate):
         raise MissingError(
@@ -123,15 +135,15 @@ def require_against(options: TrialsOptions) -> None:
         )
 
 
-def submit(
-    evaluation: EvaluationLists, lists: Lists, system: System, audio_root: Path | None, path: Path
+def write_submission(
+    evaluation: EvaluationLists, lists: InputLists, system: System, audio_root: Path | None, path: Path
 ) -> dict[str, Content]:
     """The ZIP of both evaluation lists, checked after it is written; returns {its name: its bytes}."""
     scores = {}
     for name, trials in lists.evaluation.items():
         file = evaluation.files[name]
         root = audio_root or file.parent
-        with naming(shown_path(file)):
+        with prefixed_errors(shown_path(file)):
             found = system.scores(trials, root)
         require_complete(found.missing, file, root=root)  # a submission has a score for every trial
         scores[name] = found.values
@@ -148,16 +160,16 @@ def submit(
 
 
 def evaluate_list(
-    suite: str, system: System, lists: Lists, options: TrialsOptions, invocation: Invocation
+    suite: str, system: System, lists: InputLists, options: TrialsOptions, invocation: Invocation
 ) -> EvaluatedRun:
     """The labelled list of --trials, evaluated. suite: TIDYVOICE adds languages."""
     assert options.trials is not None and lists.trials is not None
-    every, notes = scored(lists.trials, options.trials, system, options)
-    trials, left_out = kept(every, without_self=options.no_self_trials)
-    speakers = speakers_in(trials, options.speakers, system.back_end.models)
-    shared = shared_with_cohort(trials, speakers.names, lists.cohort, invocation)
+    every, notes = add_scores(lists.trials, options.trials, system, options)
+    trials, left_out = exclude_trials(every, without_self=options.no_self_trials)
+    speakers = resolve_speakers(trials, options.speakers, system.back_end.models)
+    shared = count_cohort_overlap(trials, speakers.names, lists.cohort, invocation)
     intervals, p_target = options.statistics.intervals, options.statistics.p_target
-    with naming(shown_path(options.trials)):
+    with prefixed_errors(shown_path(options.trials)):
         found = evaluate(
             trials,
             speakers.names,
@@ -165,13 +177,13 @@ def evaluate_list(
             p_target=p_target,
             track_progress=lambda groups, n: invocation.progress(groups, total=n, what="jackknife", unit="group"),
         )
-        against, notes_on_other = compared_with_other(trials, speakers.names, found, system, lists, options)
+        against, notes_on_other = compare_with_other_system(trials, speakers.names, found, system, lists, options)
         languages = None
         if suite == TIDYVOICE:
             languages = breakdown(trials, speakers.names, p_target, intervals=intervals).summary
     curve = roc(np.asarray(trials.scores), np.asarray(trials.labels))
-    source = shown_path(options.scored_by) if system.encoder is None and options.scored_by else "the scores"
-    distances = note_on_distances(curve, found.counts.n_target, found.counts.n_nontarget, source)
+    source = shown_path(options.score_file) if system.encoder is None and options.score_file else "the scores"
+    distances = reversed_score_notes(curve, found.counts.n_target, found.counts.n_nontarget, source)
     notes = (*speakers.notes, *notes, *distances, *notes_on_other)
     for note in notes:
         invocation.warn(note)
@@ -191,7 +203,7 @@ def evaluate_list(
     return EvaluatedRun(report, contents, system_state(system, options, hashes))
 
 
-def kept(trials: Trials, *, without_self: bool) -> tuple[Trials, dict[str, int]]:
+def exclude_trials(trials: Trials, *, without_self: bool) -> tuple[Trials, dict[str, int]]:
     """The trials that are evaluated, and {reason: how many are left out}."""
     missing = np.isnan(np.asarray(trials.scores))
     left_out = {"without a score": int(missing.sum())}
@@ -202,7 +214,7 @@ def kept(trials: Trials, *, without_self: bool) -> tuple[Trials, dict[str, int]]
     return trials.compact(), left_out
 
 
-def shared_with_cohort(
+def count_cohort_overlap(
     trials: Trials, speakers: Sequence[str] | None, cohort: Mapping[str, str] | None, invocation: Invocation
 ) -> int | None:
     """How many of the cohort's speakers are in the trials too; a warning where there are any.
@@ -211,7 +223,7 @@ def shared_with_cohort(
     """
     if not cohort:
         return 0
-    both = cohort_in_trials(map(str, trials.names), speakers, cohort)
+    both = find_cohort_speakers(map(str, trials.names), speakers, cohort)
     if both:
         invocation.warn(
             f"{len(both):,} speakers are in the cohort and in the trials ({', '.join(both[:3])}, …): their own scores "
@@ -220,14 +232,14 @@ def shared_with_cohort(
     return None if both is None else len(both)
 
 
-def compared_with_other(
+def compare_with_other_system(
     trials: Trials,
     speakers: list[str] | None,
-    found: Verification,
+    found: VerificationResult,
     system: System,
-    lists: Lists,
+    lists: InputLists,
     options: TrialsOptions,
-) -> tuple[Against | None, tuple[str, ...]]:
+) -> tuple[ComparedSystem | None, tuple[str, ...]]:
     """The other system on the same trials, by how much this one differs, and what the user should know of its scores.
 
     Where this system is calibrated, the other is calibrated on the same list (--compare-with-calibration), or metrics
@@ -237,39 +249,39 @@ def compared_with_other(
         return None, ()
     scores, notes = complete_scores(trials, options.compare_with)
     curve, counts = roc(np.asarray(scores.scores), np.asarray(scores.labels)), found.counts
-    notes += note_on_distances(curve, counts.n_target, counts.n_nontarget, shown_path(options.compare_with))
+    notes += reversed_score_notes(curve, counts.n_target, counts.n_nontarget, shown_path(options.compare_with))
     calibrated = calibration_of_other(lists, options)
     if calibrated is not None:
         scores = scores.with_scores(calibrated(np.asarray(scores.scores)))
     statistics = options.statistics
     other = evaluate(scores, speakers, intervals=statistics.intervals, p_target=statistics.p_target)
-    differences = compared(found, other)
+    differences = compare_systems(found, other)
     if (system.calibration is None) != (calibrated is None):
-        none = Difference(Estimate(None, n=len(trials), why=ONE_IS_CALIBRATED), None)
+        none = Difference(Estimate(None, n=len(trials), why=ONLY_ONE_CALIBRATED), None)
         differences |= {name: none for name in differences if METRICS[name].of_ratios}
-    against = Against(
+    against = ComparedSystem(
         name=options.compare_with.name,
         metrics=other.metrics,
         differences={name: difference.estimate for name, difference in differences.items()},
         p_values={name: difference.p for name, difference in differences.items()},
-        calibration=Calibration.of(calibrated),
+        calibration=Calibration.from_fit(calibrated),
     )
     return against, notes
 
 
 def complete_scores(trials: Trials, path: Path) -> tuple[Trials, tuple[str, ...]]:
     """The list with the scores of a file, which has to hold all of them, and what the user should know of them."""
-    found = scores_of_file(trials, path)
+    found = scores_from_file(trials, path)
     require_complete(found.missing, path)
     return trials.with_scores(found.values), found.notes
 
 
-def calibration_of_other(lists: Lists, options: TrialsOptions) -> LinearCalibration | None:
+def calibration_of_other(lists: InputLists, options: TrialsOptions) -> LinearCalibration | None:
     """What the other system's scores on the calibration list amount to, where they are given."""
     if not options.compare_with_calibration or lists.calibration is None:
         return None
     labelled, _ = complete_scores(lists.calibration, options.compare_with_calibration)
-    return fitted_calibration(labelled, options.compare_with_calibration)
+    return fit_calibration(labelled, options.compare_with_calibration)
 
 
 def hashed_inputs(evaluated: EvaluatedList, options: TrialsOptions) -> dict[Path, Input]:
@@ -280,12 +292,12 @@ def hashed_inputs(evaluated: EvaluatedList, options: TrialsOptions) -> dict[Path
     return dict(zip(rows, hashed(rows), strict=True))
 
 
-def speakers_from(evaluated: EvaluatedList) -> dict[str, int]:
+def speaker_origins(evaluated: EvaluatedList) -> dict[str, int]:
     """{what says whose utterances are: how many of them}."""
     if evaluated.speakers.names is not None:
         return {str(origin): n for origin, n in evaluated.speakers.origins.items()}
     linked = evaluated.found.speakers == SpeakerSource.LINKED
-    return {str(Origin.LINKED if linked else Origin.ITSELF): len(evaluated.trials.names)}
+    return {str(SpeakerOrigin.LINKED if linked else SpeakerOrigin.ITSELF): len(evaluated.trials.names)}
 
 
 def summarise(
@@ -310,7 +322,7 @@ def summarise(
                 suite=suite,
                 protocol="earmark",
                 metric="eer",
-                ci=SIGNED[found.speakers] if options.statistics.intervals else "none",
+                ci=INTERVAL_METHODS[found.speakers] if options.statistics.intervals else "none",
                 seed=invocation.seed,
                 parameters=parameters_hash(options.parameters | back_end.parameters),
                 data=data_hash(inputs),
@@ -320,7 +332,7 @@ def summarise(
         **asdict(found.counts),
         resampled=found.resampled,
         units=str(found.speakers),
-        speakers_from=speakers_from(evaluated),
+        speakers_from=speaker_origins(evaluated),
         notes=[shown_text(note) for note in evaluated.notes],
         threshold=found.threshold,
         metrics=found.metrics,

@@ -18,7 +18,7 @@ class Calibration(StrictModel):
     offset: float
 
     @classmethod
-    def of(cls, fitted: LinearCalibration | None) -> Self | None:
+    def from_fit(cls, fitted: LinearCalibration | None) -> Self | None:
         """As a summary holds it; None for none."""
         return cls(**asdict(fitted)) if fitted is not None else None
 
@@ -49,7 +49,7 @@ class BackEndSummary(StrictModel):
         return self.model_dump(exclude_unset=True, exclude={"cohort_speakers_in_trials"})
 
 
-class Against(StrictModel):
+class ComparedSystem(StrictModel):
     """A second system on the same trials: differences (this one less the other) and two-sided p-values."""
 
     name: str
@@ -59,7 +59,7 @@ class Against(StrictModel):
     calibration: Calibration | None = None
 
 
-class Group(StrictModel):
+class TrialGroup(StrictModel):
     """One kind of trial. error: "miss rate" of targets or "false alarm rate" of the others, at the pooled threshold.
 
     mean_score and rate are None where the list has no such trial.
@@ -89,7 +89,7 @@ class PublishedRates(StrictModel):
     min_dcf: float
 
 
-class Baseline(StrictModel):
+class PublishedBaseline(StrictModel):
     """The published baseline. results: {list: its rates}."""
 
     model: str
@@ -97,13 +97,13 @@ class Baseline(StrictModel):
     results: dict[str, PublishedRates]
 
 
-class Languages(StrictModel):
+class LanguageBreakdown(StrictModel):
     """TidyVoice's breakdown: groups of trials, and the same- and cross-language lists; why: there are none."""
 
     why: str
-    groups: list[Group]
+    groups: list[TrialGroup]
     conditions: list[LanguageCondition]
-    baseline: Baseline
+    baseline: PublishedBaseline
 
 
 class SpeakerSummary(SummaryBase):
@@ -126,5 +126,5 @@ class SpeakerSummary(SummaryBase):
     metrics: dict[str, Estimate]
     encoder: dict[str, Any] = Field(default_factory=dict)
     back_end: BackEndSummary = Field(default_factory=BackEndSummary)
-    against: Against | None = None
-    languages: Languages | None = None
+    against: ComparedSystem | None = None
+    languages: LanguageBreakdown | None = None

@@ -18,13 +18,13 @@ from numpy.typing import NDArray
 
 from earmark.audio.decode import SUFFIXES
 from earmark.errors import shown_path
-from earmark.speaker.trial_files import read_pairs, speakers_of_pairs
-from earmark.speaker.trials import Trials, contradictions, folder_of, links_of
+from earmark.speaker.trial_files import read_pairs, speakers_from_pairs
+from earmark.speaker.trials import Trials, contradicting_trials, linked_components, speaker_from_path
 
 EXAMPLES = 3  # names in a message
 
 
-class Origin(StrEnum):
+class SpeakerOrigin(StrEnum):
     """What says whose an utterance is, as summaries name it."""
 
     MAP = "map"
@@ -42,7 +42,7 @@ class Speakers:
     """
 
     names: list[str] | None
-    origins: dict[Origin, int] = field(default_factory=dict)
+    origins: dict[SpeakerOrigin, int] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
 
 
@@ -62,7 +62,7 @@ class SpeakerMap:
 # --- maps ---------------------------------------------------------------------------------------------------
 
 
-def read_map(path: Path, names: Iterable[str]) -> SpeakerMap:
+def read_speaker_map(path: Path, names: Iterable[str]) -> SpeakerMap:
     """The map of a file for these utterances. DataError for a wrong line, or an utterance of two speakers.
 
     Lines may be `speaker utterance`, where only their second values are utterances of the list. An utterance that the
@@ -74,7 +74,7 @@ def read_map(path: Path, names: Iterable[str]) -> SpeakerMap:
     if _is_reversed(pairs, wanted):
         pairs = [(line, second, first) for line, first, second in pairs]
         notes.append(f"{shown_path(path)}: its lines are `speaker utterance`, and were read so.")
-    given = speakers_of_pairs(pairs, path)
+    given = speakers_from_pairs(pairs, path)
     found = {name: given[name] for name in wanted if name in given}
     if alike := _found_otherwise([name for name in wanted if name not in found], given):
         found |= {name: given[key] for name, key in alike.items()}
@@ -143,7 +143,7 @@ def _ends_alike(one: Sequence[str], other: Sequence[str]) -> bool:
 # --- a list's speakers --------------------------------------------------------------------------------------
 
 
-def speakers_in(
+def resolve_speakers(
     trials: Trials, path: Path | None = None, models: Mapping[str, Sequence[str]] | None = None
 ) -> Speakers:
     """The speakers of a labelled list's utterances.
@@ -155,11 +155,11 @@ def speakers_in(
     if path is None:
         return _by_paths(trials, models, [])
     parts = (part for name in names for part in models.get(name, ()))
-    known = read_map(path, [*names, *parts])
+    known = read_speaker_map(path, [*names, *parts])
     mapped = [known.speakers.get(name) or _of(name, models, known.speakers.get) for name in names]
     lacking = [name for name, speaker in zip(names, mapped, strict=True) if speaker is None]
     if not lacking:
-        return _unless_contradicted(trials, mapped, {Origin.MAP: len(names)}, known.notes)
+        return _unless_contradicted(trials, mapped, {SpeakerOrigin.MAP: len(names)}, known.notes)
     notes = [*known.notes, f"{shown_path(path)}: lacks {len(lacking):,} of the list's {len(names):,} utterances"]
     if len(lacking) == len(names):
         notes[-1] += f", as {names[0]}; it has {known.example or 'no lines'}. Nothing of it was used."
@@ -169,8 +169,8 @@ def speakers_in(
 
 
 def _by_paths(trials: Trials, models: Mapping[str, Sequence[str]], notes: Sequence[str]) -> Speakers:
-    speakers = [_of(str(name), models, folder_of) for name in trials.names]
-    return _unless_contradicted(trials, speakers, {Origin.PATH: len(speakers)}, notes)
+    speakers = [_of(str(name), models, speaker_from_path) for name in trials.names]
+    return _unless_contradicted(trials, speakers, {SpeakerOrigin.PATH: len(speakers)}, notes)
 
 
 def _of(name: str, models: Mapping[str, Sequence[str]], speaker: Callable[[str], str | None]) -> str | None:
@@ -180,13 +180,13 @@ def _of(name: str, models: Mapping[str, Sequence[str]], speaker: Callable[[str],
 
 
 def _unless_contradicted(
-    trials: Trials, speakers: Sequence[str | None], origins: dict[Origin, int], notes: Sequence[str]
+    trials: Trials, speakers: Sequence[str | None], origins: dict[SpeakerOrigin, int], notes: Sequence[str]
 ) -> Speakers:
     """These speakers; not known where some utterance has none, or the labels say otherwise."""
     complete = [speaker for speaker in speakers if speaker is not None]
     if len(complete) < len(speakers):
         return Speakers(None, notes=[*notes])
-    wrong = contradictions(trials, complete)
+    wrong = contradicting_trials(trials, complete)
     if not len(wrong):
         return Speakers(complete, origins, [*notes])
     return Speakers(None, notes=[*notes, _told(trials, complete, wrong)])
@@ -212,32 +212,32 @@ def _with_gaps_filled(
     lacking = np.array([speaker is None for speaker in mapped])
     alone = [f"\0{number}" if speaker is None else speaker for number, speaker in enumerate(mapped)]
     between = trials.take(~lacking[trials.enrolment] & ~lacking[trials.test])
-    if len(wrong := contradictions(between, alone)):
+    if len(wrong := contradicting_trials(between, alone)):
         return Speakers(None, notes=[*notes, _told(between, alone, wrong)])
     speakers = _by_folder(trials, mapped, models)
     filled = [alone[number] if speaker is None else speaker for number, speaker in enumerate(speakers)]
     there = np.array([speaker is not None for speaker in speakers])
-    if len(contradictions(trials.take(there[trials.enrolment] & there[trials.test]), filled)):
+    if len(contradicting_trials(trials.take(there[trials.enrolment] & there[trials.test]), filled)):
         speakers = list(mapped)
     n_path = sum(speaker is not None for speaker in speakers) - int((~lacking).sum())
     names, n_linked = _by_links(trials, speakers)
-    origins = {Origin.MAP: int((~lacking).sum()), Origin.PATH: n_path, Origin.LINKED: n_linked}
-    origins[Origin.ITSELF] = len(names) - sum(origins.values())
+    origins = {SpeakerOrigin.MAP: int((~lacking).sum()), SpeakerOrigin.PATH: n_path, SpeakerOrigin.LINKED: n_linked}
+    origins[SpeakerOrigin.ITSELF] = len(names) - sum(origins.values())
     origins = {origin: n for origin, n in origins.items() if n}
-    said = ", ".join(f"{n:,} {FILLED[origin]}" for origin, n in origins.items() if origin != Origin.MAP)
+    said = ", ".join(f"{n:,} {FILLED[origin]}" for origin, n in origins.items() if origin != SpeakerOrigin.MAP)
     return _unless_contradicted(trials, names, origins, [*notes[:-1], f"{notes[-1]}: {said}."])
 
 
 FILLED = {
-    Origin.PATH: "taken to be of the speaker of their folder",
-    Origin.LINKED: "of the speaker that target trials link them to",
-    Origin.ITSELF: "each for itself, so that intervals are too narrow where its speaker has others",
+    SpeakerOrigin.PATH: "taken to be of the speaker of their folder",
+    SpeakerOrigin.LINKED: "of the speaker that target trials link them to",
+    SpeakerOrigin.ITSELF: "each for itself, so that intervals are too narrow where its speaker has others",
 }
 
 
 def _by_folder(trials: Trials, mapped: Sequence[str | None], models: Mapping[str, Sequence[str]]) -> list[str | None]:
     """A map's speakers, with those of folders where the map says nothing against that."""
-    folders = [_of(str(name), models, folder_of) for name in trials.names]
+    folders = [_of(str(name), models, speaker_from_path) for name in trials.names]
     of_folder: dict[str, set[str]] = {}
     for folder, speaker in zip(folders, mapped, strict=True):
         if folder is not None and speaker is not None:
@@ -256,7 +256,7 @@ def _by_folder(trials: Trials, mapped: Sequence[str | None], models: Mapping[str
 
 def _by_links(trials: Trials, speakers: Sequence[str | None]) -> tuple[list[str], int]:
     """Speakers with those of linked utterances where there are none, and how many were linked to another utterance."""
-    code = links_of(trials)
+    code = linked_components(trials)
     size = np.bincount(code)
     known: dict[int, set[str]] = {}
     for group, speaker in zip(code.tolist(), speakers, strict=True):

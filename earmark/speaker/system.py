@@ -20,14 +20,14 @@ from earmark.models.encoders.precomputed import PrecomputedEmbeddings
 from earmark.speaker.back_end import (
     FloatArray,
     adaptive_s_norm,
-    centred,
     cosine_scores,
     embedding_matrix,
+    pool_enrolments,
+    required_utterances,
     speaker_means,
-    trial_rows,
-    utterances_of,
+    subtract_mean,
 )
-from earmark.speaker.options import MEAN_OF_COHORT, NO_MEAN, TOP_N, BackEndOptions
+from earmark.speaker.options import COHORT_MEAN, NO_MEAN, TOP_N, BackEndOptions
 from earmark.speaker.schema import BackEndSummary, Calibration
 from earmark.speaker.trial_files import read_scores
 from earmark.speaker.trials import Trials
@@ -80,23 +80,25 @@ class BackEnd:
     top_n: int = TOP_N
 
     @classmethod
-    def of(cls, models: Mapping[str, Sequence[str]], mean: str, cohort: Cohort | None, top_n: int = TOP_N) -> "BackEnd":
+    def from_options(
+        cls, models: Mapping[str, Sequence[str]], mean: str, cohort: Cohort | None, top_n: int = TOP_N
+    ) -> "BackEnd":
         """From what a user asks for. mean: none, cohort, or a .npy file.
 
         EarmarkError or ValueError for a mean that does not fit, MissingError for a mean of a cohort that is not given.
         """
         taken_off = None
-        if mean == MEAN_OF_COHORT and cohort is None:
+        if mean == COHORT_MEAN and cohort is None:
             raise MissingError("--subtract-mean cohort needs --cohort FILE, with lines `utterance speaker`.")
-        if mean not in (NO_MEAN, MEAN_OF_COHORT):
+        if mean not in (NO_MEAN, COHORT_MEAN):
             taken_off = read_mean(Path(mean))
         if cohort is None:
             return cls(models, taken_off, None, top_n)
         matrix, _ = embedding_matrix(list(cohort.vectors), cohort.vectors)
-        if mean == MEAN_OF_COHORT:
+        if mean == COHORT_MEAN:
             taken_off = matrix.mean(axis=0)
         if taken_off is not None:
-            matrix = centred(matrix, taken_off)
+            matrix = subtract_mean(matrix, taken_off)
         means, _ = speaker_means(matrix, [cohort.speakers[name] for name in cohort.vectors])
         return cls(models, taken_off, means, min(top_n, len(means)))
 
@@ -105,13 +107,13 @@ class BackEnd:
 
         ValueError for embeddings that are no embeddings: see `back_end.embedding_matrix`.
         """
-        utterances = utterances_of(trials, self.models)
+        utterances = required_utterances(trials, self.models)
         matrix, missing = embedding_matrix(utterances, vectors)
         if len(missing) == len(utterances):
             return np.full(len(trials), np.nan)
         if self.mean is not None:
-            matrix = centred(matrix, self.mean)
-        rows = trial_rows(trials, self.models, utterances, matrix)
+            matrix = subtract_mean(matrix, self.mean)
+        rows = pool_enrolments(trials, self.models, utterances, matrix)
         found = cosine_scores(trials, rows)
         if self.cohort is not None:
             found = adaptive_s_norm(trials, found, rows, self.cohort, self.top_n)
@@ -122,7 +124,7 @@ class BackEnd:
         cohort = None if self.cohort is None else len(self.cohort)
         return {
             "scores": "cosine" if cohort is None else "AS-norm of cosines",
-            "mean": mean if mean in (NO_MEAN, MEAN_OF_COHORT) else Path(mean).name,
+            "mean": mean if mean in (NO_MEAN, COHORT_MEAN) else Path(mean).name,
             "cohort_speakers": cohort,
             "top_n": None if cohort is None else self.top_n,
             "enrolment_models": len(self.models),
@@ -163,11 +165,11 @@ class System:
             described["calibration_pairs_in_trials"] = self.calibration_pairs_in_trials
         return BackEndSummary(
             **described,
-            calibration=Calibration.of(self.calibration),
+            calibration=Calibration.from_fit(self.calibration),
             cohort_speakers_in_trials=cohort_speakers_in_trials,
         )
 
-    def absent(self, names: Iterable[str], root: Path) -> list[str]:
+    def missing_utterances(self, names: Iterable[str], root: Path) -> list[str]:
         """The utterances, each with the reason, that cannot be embedded for there is nothing of that name.
 
         It opens no file, so it is known at once; what cannot be read is known when it is embedded.
@@ -211,19 +213,19 @@ class System:
         MissingError where nothing gives scores; ValueError for embeddings that are none.
         """
         if self.encoder is not None:
-            embedded = self.embeddings(utterances_of(trials, self.back_end.models), root)
+            embedded = self.embeddings(required_utterances(trials, self.back_end.models), root)
             found = Scores(self.back_end.scores(trials, embedded.vectors), embedded.missing)
         elif self.score_file is not None:
-            found = scores_of_file(trials, self.score_file)
+            found = scores_from_file(trials, self.score_file)
         elif trials.scores is not None:
-            found = Scores(trials.scores, [], notes_on_scores(trials.scores, "the list"))
+            found = Scores(trials.scores, [], binary_score_notes(trials.scores, "the list"))
         else:
             raise MissingError("--encoder SPEC, --embeddings FILE or --scores FILE: the list has no scores of its own")
         return found if self.calibration is None else replace(found, values=self.calibration(found.values))
 
 
 @contextmanager
-def naming(what: str) -> Iterator[None]:
+def prefixed_errors(what: str) -> Iterator[None]:
     """Data that some metric or back end cannot take becomes an error that names them."""
     try:
         yield
@@ -232,7 +234,7 @@ def naming(what: str) -> Iterator[None]:
 
 
 @dataclass(frozen=True)
-class Missing:
+class MissingInputs:
     """What a list needs and has not.
 
     names: of what is missing, each with the reason. root: of the audio, where that is what can be missing. allowed:
@@ -248,11 +250,11 @@ class Missing:
 def require_complete(
     missing: Sequence[str], needed_by: Path, *, root: Path | None = None, allowed: bool | None = None
 ) -> None:
-    """EarmarkError with the list of what is missing, and what to do, unless it is allowed to be; see `Missing`."""
-    require_nothing_missing([Missing(missing, needed_by, root, allowed)])
+    """EarmarkError with the list of what is missing, and what to do, unless it is allowed; see `MissingInputs`."""
+    require_all_complete([MissingInputs(missing, needed_by, root, allowed)])
 
 
-def require_nothing_missing(lists: Sequence[Missing]) -> None:
+def require_all_complete(lists: Sequence[MissingInputs]) -> None:
     """EarmarkError with what all lists lack and may not, and what to do."""
     lacking = [one for one in lists if one.names and not one.allowed]
     if not lacking:
@@ -293,7 +295,7 @@ def audio_path(root: Path, name: str) -> Path:
     return path if path.suffix.lower() in SUFFIXES or path.is_file() else path.with_name(f"{path.name}.wav")
 
 
-def scores_of_file(trials: Trials, path: Path) -> Scores:
+def scores_from_file(trials: Trials, path: Path) -> Scores:
     """The scores of the list's trials in a score file; missing: the trials that it does not hold.
 
     A file of scores alone holds them in the list's order. EarmarkError where it gives one pair two different scores,
@@ -301,7 +303,7 @@ def scores_of_file(trials: Trials, path: Path) -> Scores:
     """
     given = read_scores(path, trials)
     assert given.scores is not None
-    notes = notes_on_scores(given.scores, shown_path(path))
+    notes = binary_score_notes(given.scores, shown_path(path))
     if _same_pairs(trials, given):
         return Scores(given.scores, [], (*notes, *_other_labels(trials, given.labels, path)))
     index = pd.MultiIndex.from_arrays([given.names[given.enrolment], given.names[given.test]])
@@ -320,7 +322,7 @@ def scores_of_file(trials: Trials, path: Path) -> Scores:
     return Scores(scores, [f"{enrol} {test}" for enrol, test in absent], notes)
 
 
-def notes_on_scores(scores: FloatArray, where: str) -> tuple[str, ...]:
+def binary_score_notes(scores: FloatArray, where: str) -> tuple[str, ...]:
     """What the user should know of scores. where: they are, for the message."""
     if not len(scores) or not np.isin(scores[:MANY], (0, 1)).all() or not np.isin(scores, (0, 1)).all():
         return ()

@@ -16,9 +16,9 @@ from earmark.models.encoders import precomputed
 from earmark.models.encoders.from_options import loaded_encoder
 from earmark.models.encoders.options import EncoderOptions
 from earmark.models.encoders.precomputed import PrecomputedEmbeddings
-from earmark.speaker.back_end import utterances_of
+from earmark.speaker.back_end import required_utterances
 from earmark.speaker.options import (
-    MEAN_OF_COHORT,
+    COHORT_MEAN,
     NO_EVALUATION,
     NO_MEAN,
     BackEndOptions,
@@ -29,21 +29,21 @@ from earmark.speaker.options import (
 from earmark.speaker.system import (
     BackEnd,
     Cohort,
-    Missing,
+    MissingInputs,
     System,
-    naming,
+    prefixed_errors,
     read_mean,
+    require_all_complete,
     require_complete,
-    require_nothing_missing,
 )
 from earmark.speaker.trial_files import read_enrolments, read_speakers, read_trials
-from earmark.speaker.trials import Trials, shared_pairs
+from earmark.speaker.trials import Trials, count_shared_pairs
 
 Read = TypeVar("Read")
 
 
 @dataclass(frozen=True)
-class Lists:
+class InputLists:
     """What the files that a user names say.
 
     trials, calibration: labelled lists. evaluation: {A or U: TidyVoice's list}. models: {enrolment: utterances}.
@@ -57,7 +57,7 @@ class Lists:
     cohort: Mapping[str, str] | None = None
 
 
-def read_lists(options: TrialsOptions, evaluation: EvaluationLists = NO_EVALUATION) -> Lists:
+def read_lists(options: TrialsOptions, evaluation: EvaluationLists = NO_EVALUATION) -> InputLists:
     """Every list. EarmarkError names all that are not there, DataError all faults of all lists."""
     files = [*options.lists, *evaluation.files.values()]
     if absent := [shown_path(path) for path in dict.fromkeys(files) if not path.exists()]:
@@ -71,7 +71,7 @@ def read_lists(options: TrialsOptions, evaluation: EvaluationLists = NO_EVALUATI
             faults.append(error)
             return None
 
-    lists = Lists(
+    lists = InputLists(
         trials=read(read_trials, options.trials),
         calibration=read(read_trials, asked.calibrate),
         evaluation={name: found for name, path in evaluation.files.items() if (found := read(read_trials, path))},
@@ -95,7 +95,7 @@ def require_labels(trials: Trials, path: Path) -> None:
         raise EarmarkError(f"{shown_path(path)}: has no labels, so no error rate can be computed{read_as}")
 
 
-def system_of(options: EncoderOptions, invocation: Invocation, scores: Path | None = None) -> System:
+def load_system(options: EncoderOptions, invocation: Invocation, scores: Path | None = None) -> System:
     """What --encoder, --embeddings or --scores names, with its back end still empty."""
     if not options.spec:
         return System(score_file=scores)
@@ -108,17 +108,17 @@ def system_of(options: EncoderOptions, invocation: Invocation, scores: Path | No
     )
 
 
-def whole_system(
+def prepare_system(
     options: TrialsOptions, invocation: Invocation, evaluation: EvaluationLists = NO_EVALUATION
-) -> tuple[System, Lists]:
+) -> tuple[System, InputLists]:
     """The system with what --subtract-mean, --cohort, --enrolments and --calibrate ask for, and its lists.
 
     Whatever is missing is named before anything is embedded: files, utterances of all lists, the mean.
     """
-    system, asked = system_of(options.encoder_options, invocation, options.scores), options.back_end
-    require_usable(asked, system)
+    system, asked = load_system(options.encoder_options, invocation, options.scores), options.back_end
+    require_usable_back_end(asked, system)
     lists = read_lists(options, evaluation)
-    of_cohort = system_of_cohort(asked, system)
+    of_cohort = cohort_system(asked, system)
     require_utterances(lists, system, of_cohort, options, evaluation)
     pairs = calibration_pairs_in_trials(lists, options, invocation)
     cohort = None
@@ -127,32 +127,32 @@ def whole_system(
         found = of_cohort.embeddings(lists.cohort, root)
         require_complete(found.missing, asked.cohort, root=root)
         cohort = Cohort(found.vectors, lists.cohort)
-    with naming(shown_path(asked.cohort) if asked.cohort else "--subtract-mean"):
-        system = replace(system, back_end=BackEnd.of(lists.models, asked.subtract_mean, cohort, asked.top_n))
+    with prefixed_errors(shown_path(asked.cohort) if asked.cohort else "--subtract-mean"):
+        system = replace(system, back_end=BackEnd.from_options(lists.models, asked.subtract_mean, cohort, asked.top_n))
     if not asked.calibrate or lists.calibration is None:
         return system, lists
     trials = lists.calibration
     own = replace(system, score_file=asked.calibrate) if trials.scores is not None else system
-    trials, notes = scored(trials, asked.calibrate, own, options)
+    trials, notes = add_scores(trials, asked.calibrate, own, options)
     for note in notes:
         invocation.warn(note)
-    fitted = fitted_calibration(trials, asked.calibrate)
+    fitted = fit_calibration(trials, asked.calibrate)
     return replace(system, calibration=fitted, calibration_pairs_in_trials=pairs), lists
 
 
-def require_usable(asked: BackEndOptions, system: System) -> None:
+def require_usable_back_end(asked: BackEndOptions, system: System) -> None:
     """MissingError or EarmarkError for a back end that lacks something, before any list is read."""
     if system.encoder is None and (asked.subtract_mean != NO_MEAN or asked.cohort or asked.enrolments):
         raise MissingError("--subtract-mean, --cohort and --enrolments need --encoder SPEC or --embeddings FILE.")
     if asked.cohort_embeddings and not asked.cohort:
         raise MissingError("--cohort-embeddings FILE needs --cohort FILE, which says whose they are.")
-    if asked.subtract_mean == MEAN_OF_COHORT and not asked.cohort:
+    if asked.subtract_mean == COHORT_MEAN and not asked.cohort:
         raise MissingError("--subtract-mean cohort needs --cohort FILE, with lines `utterance speaker`.")
-    if asked.subtract_mean not in (NO_MEAN, MEAN_OF_COHORT):
+    if asked.subtract_mean not in (NO_MEAN, COHORT_MEAN):
         read_mean(Path(asked.subtract_mean))
 
 
-def system_of_cohort(asked: BackEndOptions, system: System) -> System:
+def cohort_system(asked: BackEndOptions, system: System) -> System:
     """What gives the cohort's embeddings: a file of their own, or the system. EarmarkError for other dimensions."""
     if not asked.cohort_embeddings:
         return system
@@ -166,7 +166,7 @@ def system_of_cohort(asked: BackEndOptions, system: System) -> System:
 
 
 def require_utterances(
-    lists: Lists, system: System, of_cohort: System, options: TrialsOptions, evaluation: EvaluationLists
+    lists: InputLists, system: System, of_cohort: System, options: TrialsOptions, evaluation: EvaluationLists
 ) -> None:
     """EarmarkError with all utterances of all lists that are not there to be embedded, and may not be missing."""
     allowed, asked = options.statistics.allow_missing, options.back_end
@@ -175,7 +175,7 @@ def require_utterances(
     def look(utterances: Sequence[str], path: Path, by: System = system, allowed: bool | None = None) -> None:
         root = options.audio_root or path.parent
         if not allowed:
-            lacking.append(Missing(by.absent(utterances, root), path, root, allowed))
+            lacking.append(MissingInputs(by.missing_utterances(utterances, root), path, root, allowed))
 
     for trials, path, may in (
         (lists.trials, options.trials, allowed),
@@ -183,14 +183,14 @@ def require_utterances(
         *((trials, evaluation.files[name], None) for name, trials in lists.evaluation.items()),
     ):
         if trials is not None and path:
-            with naming(shown_path(path)):
-                look(utterances_of(trials, lists.models), path, allowed=may)
+            with prefixed_errors(shown_path(path)):
+                look(required_utterances(trials, lists.models), path, allowed=may)
     if lists.cohort is not None and asked.cohort:
         look(list(lists.cohort), asked.cohort, of_cohort)
-    require_nothing_missing(lacking)
+    require_all_complete(lacking)
 
 
-def calibration_pairs_in_trials(lists: Lists, options: TrialsOptions, invocation: Invocation) -> int:
+def calibration_pairs_in_trials(lists: InputLists, options: TrialsOptions, invocation: Invocation) -> int:
     """How many pairs of the calibration list are to be evaluated, whichever way round and wherever in the list.
 
     A warning where there are any; EarmarkError where they are half of the trials or more.
@@ -198,7 +198,7 @@ def calibration_pairs_in_trials(lists: Lists, options: TrialsOptions, invocation
     path = options.back_end.calibrate
     if lists.trials is None or lists.calibration is None or not path:
         return 0
-    both = shared_pairs(lists.calibration, lists.trials)
+    both = count_shared_pairs(lists.calibration, lists.trials)
     if both >= len(lists.trials) / 2:
         raise EarmarkError(
             f"{shown_path(path)}: is the list to be evaluated, or holds {both:,} of its pairs; calibrate on another."
@@ -208,9 +208,9 @@ def calibration_pairs_in_trials(lists: Lists, options: TrialsOptions, invocation
     return both
 
 
-def fitted_calibration(trials: Trials, path: Path) -> LinearCalibration:
+def fit_calibration(trials: Trials, path: Path) -> LinearCalibration:
     """The calibration that a labelled, scored list gives. EarmarkError names its file where there is none."""
-    with naming(shown_path(path)):
+    with prefixed_errors(shown_path(path)):
         complete = trials.take(~np.isnan(np.asarray(trials.scores)))
         found = calibration.fit(np.asarray(complete.scores), np.asarray(complete.labels))
     if found.scale <= 0:
@@ -218,14 +218,14 @@ def fitted_calibration(trials: Trials, path: Path) -> LinearCalibration:
     return found
 
 
-def scored(trials: Trials, path: Path, system: System, options: TrialsOptions) -> tuple[Trials, tuple[str, ...]]:
+def add_scores(trials: Trials, path: Path, system: System, options: TrialsOptions) -> tuple[Trials, tuple[str, ...]]:
     """A labelled list with the scores of all its trials that have one, and what the user should know of them.
 
     path: of the list.
     """
     require_labels(trials, path)
     root = options.audio_root or path.parent
-    with naming(shown_path(path)):
+    with prefixed_errors(shown_path(path)):
         found = system.scores(trials, root)
     of_audio = root if system.encoder is not None else None
     require_complete(found.missing, path, root=of_audio, allowed=options.statistics.allow_missing)
@@ -235,7 +235,7 @@ def scored(trials: Trials, path: Path, system: System, options: TrialsOptions) -
     return trials.with_scores(found.values), found.notes
 
 
-def warn_of_bootstrap(options: StatisticsOptions, invocation: Invocation) -> None:
+def warn_bootstrap_ignored(options: StatisticsOptions, invocation: Invocation) -> None:
     """Say where a flag of an earlier state does nothing any more."""
     if options.bootstrap:
         invocation.warn("--bootstrap has no effect: intervals over speakers need no resampling.")

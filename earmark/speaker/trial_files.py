@@ -66,7 +66,7 @@ def read_trials(path: Path) -> Trials:
     """
     found = _read(path)
     if isinstance(found, Trials):
-        if both := found.contradicting():
+        if both := found.conflicting_labels():
             raise EarmarkError(
                 f"{shown_path(path)}: {both[0]} and {both[1]} are a target and a non-target trial; {both[2]:,} of its "
                 "pairs are both, either way round. Keep the right line of each."
@@ -430,10 +430,10 @@ def read_pairs(path: Path) -> list[tuple[int, str, str]]:
 
 def read_speakers(path: Path) -> dict[str, str]:
     """{utterance: speaker} of a map with one pair on each line. DataError for an utterance of two speakers."""
-    return speakers_of_pairs(read_pairs(path), path)
+    return speakers_from_pairs(read_pairs(path), path)
 
 
-def speakers_of_pairs(pairs: Sequence[tuple[int, str, str]], path: Path) -> dict[str, str]:
+def speakers_from_pairs(pairs: Sequence[tuple[int, str, str]], path: Path) -> dict[str, str]:
     """{utterance: speaker} of lines, as `read_pairs` gives them. DataError for an utterance of two speakers."""
     speakers: dict[str, str] = {}
     lines: dict[str, int] = {}

@@ -43,7 +43,7 @@ class Trials:
         """Trials that an earlier line holds already."""
         return pd.Series(self.enrolment * len(self.names) + self.test).duplicated().to_numpy()
 
-    def contradicting(self) -> tuple[str, str, int] | None:
+    def conflicting_labels(self) -> tuple[str, str, int] | None:
         """The names of a pair that is both a target and a non-target trial, either way round, and how many are."""
         if self.labels is None or not len(self):
             return None
@@ -95,27 +95,28 @@ class Trials:
             yield pd.DataFrame(columns)
 
 
-def folder_of(name: str) -> str | None:
+def speaker_from_path(name: str) -> str | None:
     """The speaker that a path `spk/…` names: its first folder. None where it has none.
 
-    >>> folder_of("ann/en/1.wav"), folder_of("1.wav")
+    >>> speaker_from_path("ann/en/1.wav"), speaker_from_path("1.wav")
     ('ann', None)
     """
     folder, slash, _ = name.partition("/")
     return folder if slash else None
 
 
-def speakers_of(names: Iterable[str]) -> list[str] | None:
+def speakers_from_paths(names: Iterable[str]) -> list[str] | None:
     """The speaker of every utterance, by paths `spk/…`; None where some path names none."""
-    found = [folder_of(name) for name in names]
+    found = [speaker_from_path(name) for name in names]
     return None if None in found else [str(speaker) for speaker in found]
 
 
-def shared_pairs(one: Trials, other: Trials) -> int:
+def count_shared_pairs(one: Trials, other: Trials) -> int:
     """How many pairs of utterances two lists have in common, whichever side the utterances are on.
 
     >>> names = np.array(["a", "b", "c"], dtype=object)
-    >>> shared_pairs(Trials(names, np.array([0]), np.array([1])), Trials(names[::-1], np.array([1]), np.array([2])))
+    >>> one, other = Trials(names, np.array([0]), np.array([1])), Trials(names[::-1], np.array([1]), np.array([2]))
+    >>> count_shared_pairs(one, other)
     1
     """
     place = {name: number for number, name in enumerate(one.names)}
@@ -141,18 +142,18 @@ def linked_speakers(trials: Trials) -> list[str] | None:
     >>> linked_speakers(trials)
     ['a', 'a', 'c']
     """
-    labels, code = np.asarray(trials.labels), links_of(trials)
+    labels, code = np.asarray(trials.labels), linked_components(trials)
     if (code[trials.enrolment[~labels]] == code[trials.test[~labels]]).any():
         return None
     _, first = np.unique(code, return_index=True)
     return [str(trials.names[first[each]]) for each in code]
 
 
-def links_of(trials: Trials) -> NDArray[np.int64]:
+def linked_components(trials: Trials) -> NDArray[np.int64]:
     """A number for each of trials.names, the same for utterances that target trials link, directly or through others.
 
     >>> trials = Trials(np.array(["a", "b", "c"], object), np.array([0, 0]), np.array([1, 2]), np.array([True, False]))
-    >>> links_of(trials).tolist()
+    >>> linked_components(trials).tolist()
     [0, 0, 1]
     """
     labels, n = np.asarray(trials.labels), len(trials.names)
@@ -160,7 +161,7 @@ def links_of(trials: Trials) -> NDArray[np.int64]:
     return np.asarray(connected_components(linked, directed=False)[1], dtype=np.int64)
 
 
-def contradictions(trials: Trials, speakers: Sequence[str]) -> NDArray[np.int64]:
+def contradicting_trials(trials: Trials, speakers: Sequence[str]) -> NDArray[np.int64]:
     """The trials whose labels say that these are not the speakers: target trials of two, non-target trials of one.
 
     speakers: of trials.names.

@@ -18,7 +18,7 @@ from earmark.metrics.detection_intervals import ScoredTrials, with_intervals
 from earmark.metrics.estimate import Estimate
 from earmark.speaker.case.evaluation import Outcome, aggregate
 from earmark.speaker.case.protocols import PUBLISHED, category, protocols
-from earmark.speaker.evaluation import Counts, SpeakerSource, Verification, compared, evaluate
+from earmark.speaker.evaluation import SpeakerSource, TrialCounts, VerificationResult, compare_systems, evaluate
 from earmark.speaker.trials import Trials
 from tests.coverage.framework import Scenario
 
@@ -75,15 +75,15 @@ class Design:
         return 0.8 * max(self.separation, 0.5) * (score - self.separation / 2)
 
 
-def speakers_of(trials: Trials) -> list[str]:
+def speakers_from_paths(trials: Trials) -> list[str]:
     """The speaker of each utterance."""
     return [str(name).split("/")[0] for name in trials.names]
 
 
 def estimates(rng: np.random.Generator, design: Design, known: bool = True) -> Mapping[str, Estimate | float | None]:
     """Every metric of a list, and the p-values of two systems that are equally good."""
-    found = [evaluate(t, speakers_of(t) if known else None) for t in design.draw(rng, systems=2)]
-    both = compared(found[0], found[1])
+    found = [evaluate(t, speakers_from_paths(t) if known else None) for t in design.draw(rng, systems=2)]
+    both = compare_systems(found[0], found[1])
     differences = {f"difference of {name}": one.estimate for name, one in both.items()}
     return found[0].metrics | differences | {f"p of {name}": one.p for name, one in both.items()}
 
@@ -110,7 +110,7 @@ def scenario(size: str, design: Design, known: bool = True, **further) -> Scenar
 def lowest_costs(rng: np.random.Generator, design: Design) -> Mapping[str, Estimate | float | None]:
     """minDCF alone, of lists with many false alarms at its threshold, and of two systems."""
     found = [only(t, ["min_dcf"]) for t in design.draw(rng, systems=2)]
-    difference = compared(found[0], found[1])["min_dcf"]
+    difference = compare_systems(found[0], found[1])["min_dcf"]
     return found[0].metrics | {"difference of min_dcf": difference.estimate, "p of min_dcf": difference.p}
 
 
@@ -145,20 +145,20 @@ def with_same_speakers(design: Design, of_speakers: np.random.Generator, of_tria
     return Trials(design.names(design.speakers), enrolment, test, labels, at + of_trials.normal(size=len(labels)))
 
 
-def error_rate_alone(trials: Trials) -> Verification:
+def error_rate_alone(trials: Trials) -> VerificationResult:
     """The equal error rate of a list, which is all that aggregates need."""
     return only(trials, ["eer_case"])
 
 
-def only(trials: Trials, metrics: Iterable[str]) -> Verification:
+def only(trials: Trials, metrics: Iterable[str]) -> VerificationResult:
     """The evaluation of a list by some metrics."""
-    names = speakers_of(trials)
+    names = speakers_from_paths(trials)
     column = {name: number for number, name in enumerate(sorted(set(names)))}
     place = np.array([column[name] for name in names])
     sides = place[trials.enrolment], place[trials.test]
     scored = ScoredTrials.with_speakers(LabelledScores.of(trials.scores, trials.labels), *sides, len(column))
     found = with_intervals(scored, detection.evaluate(scored, names=metrics), detection.P_TARGET)
-    return Verification(found, Counts.of(trials, names), SpeakerSource.SPEAKERS)
+    return VerificationResult(found, TrialCounts.from_trials(trials, names), SpeakerSource.SPEAKERS)
 
 
 def case_truth(rng: np.random.Generator, design: Design) -> dict[str, float]:

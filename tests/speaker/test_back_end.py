@@ -9,14 +9,14 @@ from earmark.errors import DataError
 from earmark.speaker import back_end
 from earmark.speaker.back_end import (
     adaptive_s_norm,
-    centred,
     cosine_scores,
     embedding_matrix,
-    length_normalised,
-    overlap,
+    length_normalise,
+    pool_enrolments,
+    required_utterances,
+    shared_speakers,
     speaker_means,
-    trial_rows,
-    utterances_of,
+    subtract_mean,
 )
 from earmark.speaker.trial_files import read_enrolments
 from earmark.speaker.trials import Trials
@@ -81,19 +81,19 @@ def test_a_constant_encoder_is_found_among_many_and_with_missing_ones(monkeypatc
 
 
 def test_lengths_neither_overflow_nor_vanish():
-    unit = length_normalised(np.array([[3e200, 4e200], [3e-200, 4e-200], [np.nan, np.nan]]))
+    unit = length_normalise(np.array([[3e200, 4e200], [3e-200, 4e-200], [np.nan, np.nan]]))
     assert unit[:2] == pytest.approx(np.array([[0.6, 0.8], [0.6, 0.8]]))
     assert np.isnan(unit[2]).all()
     with pytest.raises(ValueError, match="row 1 is all zeros"):
-        length_normalised(np.array([[1.0, 0.0], [0.0, 0.0]]))
+        length_normalise(np.array([[1.0, 0.0], [0.0, 0.0]]))
 
 
 def test_a_mean_is_subtracted():
-    assert centred(np.array([[1.0, 2.0]]), [1.0, 1.0]).tolist() == [[0.0, 1.0]]
+    assert subtract_mean(np.array([[1.0, 2.0]]), [1.0, 1.0]).tolist() == [[0.0, 1.0]]
     with pytest.raises(ValueError, match=r"the mean has shape \(3,\) where embeddings have \(2,\)"):
-        centred(np.ones((4, 2)), np.ones(3))
+        subtract_mean(np.ones((4, 2)), np.ones(3))
     with pytest.raises(ValueError, match="not finite"):
-        centred(np.ones((4, 2)), [1.0, np.nan])
+        subtract_mean(np.ones((4, 2)), [1.0, np.nan])
 
 
 # --- models of several utterances ---------------------------------------------------------------------------
@@ -102,10 +102,10 @@ def test_a_mean_is_subtracted():
 def test_a_model_is_the_mean_of_length_normalised_utterances():
     trials = listed(("M", "t"), ("u", "t"))
     models = {"M": ["x", "y"], "unused": ["z"]}
-    needed = utterances_of(trials, models)
+    needed = required_utterances(trials, models)
     assert needed == ["x", "y", "t", "u"]
     matrix, missing = embedding_matrix(needed, {"x": [9.0, 0.0], "y": [0.0, 1.0], "t": [0.0, 2.0], "u": [1.0, 0.0]})
-    rows = trial_rows(trials, models, needed, matrix)
+    rows = pool_enrolments(trials, models, needed, matrix)
     assert not missing
     assert rows.tolist() == [[0.5, 0.5], [0.0, 2.0], [1.0, 0.0]]
     # By hand: (½, ½) against (0, 1) is √½, however long x is; u against t is 0.
@@ -114,18 +114,18 @@ def test_a_model_is_the_mean_of_length_normalised_utterances():
 
 def test_a_model_without_one_of_its_utterances_is_missing():
     trials, models = listed(("M", "t")), {"M": ["x", "y"]}
-    needed = utterances_of(trials, models)
+    needed = required_utterances(trials, models)
     matrix, missing = embedding_matrix(needed, {"x": [9.0, 0.0], "t": [0.0, 2.0]})
     assert missing == ["y"]
-    assert np.isnan(cosine_scores(trials, trial_rows(trials, models, needed, matrix))).all()
+    assert np.isnan(cosine_scores(trials, pool_enrolments(trials, models, needed, matrix))).all()
 
 
 def test_models_that_make_no_sense_are_errors():
     with pytest.raises(ValueError, match="M: a model for enrolment stands on the test side"):
-        utterances_of(listed(("t", "M")), {"M": ["x"]})
+        required_utterances(listed(("t", "M")), {"M": ["x"]})
     trials, models = listed(("M", "t")), {"M": ["x", "y"]}
     with pytest.raises(ValueError, match="M: the embeddings of its utterances cancel out"):
-        trial_rows(trials, models, ["x", "y", "t"], np.array([[1.0, 0.0], [-2.0, 0.0], [0.0, 1.0]]))
+        pool_enrolments(trials, models, ["x", "y", "t"], np.array([[1.0, 0.0], [-2.0, 0.0], [0.0, 1.0]]))
 
 
 def test_a_map_of_models_is_read_and_its_faults_are_told_together(tmp_path):
@@ -232,5 +232,5 @@ def test_s_norm_without_a_deviation_or_with_a_small_cohort_is_an_error():
 
 
 def test_speakers_in_both_are_named():
-    assert overlap(["x", "y", "z"], {"z", "x"}) == ["x", "z"]
-    assert overlap(["x"], []) == []
+    assert shared_speakers(["x", "y", "z"], {"z", "x"}) == ["x", "z"]
+    assert shared_speakers(["x"], []) == []

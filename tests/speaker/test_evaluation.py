@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from earmark.metrics.detection import METRICS
-from earmark.speaker.evaluation import SpeakerSource, compared, evaluate
-from earmark.speaker.trials import Trials, linked_speakers, speakers_of
+from earmark.speaker.evaluation import SpeakerSource, compare_systems, evaluate
+from earmark.speaker.trials import Trials, linked_speakers, speakers_from_paths
 
 
 def scored():
@@ -21,7 +21,7 @@ def scored():
 
 def test_evaluate_gives_every_metric_a_value_an_interval_and_counts():
     trials = scored()
-    found = evaluate(trials, speakers_of(trials.names))
+    found = evaluate(trials, speakers_from_paths(trials.names))
     assert list(found.metrics) == list(METRICS)
     for name, estimate in found.metrics.items():
         assert estimate.low <= estimate.value <= estimate.high, name
@@ -35,14 +35,14 @@ def test_evaluate_gives_every_metric_a_value_an_interval_and_counts():
 
 def test_evaluate_without_intervals_gives_the_same_values():
     trials = scored()
-    with_, without = (evaluate(trials, speakers_of(trials.names), intervals=wanted) for wanted in (True, False))
+    with_, without = (evaluate(trials, speakers_from_paths(trials.names), intervals=wanted) for wanted in (True, False))
     assert {n: e.value for n, e in with_.metrics.items()} == {n: e.value for n, e in without.metrics.items()}
     assert all(estimate.low is None for estimate in without.metrics.values())
 
 
 def test_evaluate_takes_linked_utterances_as_one_speaker_where_speakers_are_not_known():
     trials = scored()
-    known, linked = (evaluate(trials, speakers) for speakers in (speakers_of(trials.names), None))
+    known, linked = (evaluate(trials, speakers) for speakers in (speakers_from_paths(trials.names), None))
     assert (linked.speakers, linked.counts.n_speakers) == (SpeakerSource.LINKED, 0)
     assert linked_speakers(trials) == [f"spk{i // 5}/{i // 5 * 5}.wav" for i in range(60)], "all of them are linked"
     for name, estimate in linked.metrics.items():
@@ -70,7 +70,7 @@ def test_evaluate_does_not_depend_on_the_order_of_trials_or_sides():
     swapped = Trials(
         trials.names, trials.test[order], trials.enrolment[order], trials.labels[order], trials.scores[order]
     )
-    one, other = (evaluate(t, speakers_of(t.names)).metrics for t in (trials, swapped))
+    one, other = (evaluate(t, speakers_from_paths(t.names)).metrics for t in (trials, swapped))
     for name, estimate in one.items():
         assert (estimate.low, estimate.high) == pytest.approx((other[name].low, other[name].high)), name
 
@@ -84,9 +84,9 @@ def test_evaluate_tells_a_bar_how_many_groups_there_are():
             seen.append(group)
             yield group
 
-    watched = evaluate(trials, speakers_of(trials.names), track_progress=track_progress)
+    watched = evaluate(trials, speakers_from_paths(trials.names), track_progress=track_progress)
     assert seen == [12, *range(12)]
-    assert watched.metrics == evaluate(trials, speakers_of(trials.names)).metrics
+    assert watched.metrics == evaluate(trials, speakers_from_paths(trials.names)).metrics
 
 
 def test_evaluate_of_a_single_speaker_gives_no_interval():
@@ -97,19 +97,19 @@ def test_evaluate_of_a_single_speaker_gives_no_interval():
 def test_compared_finds_a_system_that_only_adds_noise_to_be_worse():
     trials = scored()
     noisy = trials.with_scores(trials.scores + np.random.default_rng(5).normal(size=800) * 3)
-    first, second = (evaluate(t, speakers_of(t.names)) for t in (trials, noisy))
-    difference, p = compared(first, second)["eer"]
+    first, second = (evaluate(t, speakers_from_paths(t.names)) for t in (trials, noisy))
+    difference, p = compare_systems(first, second)["eer"]
     assert difference.value == pytest.approx(first.metrics["eer"].value - second.metrics["eer"].value)
     assert difference.high < 0
     assert p < 0.05
-    same, p_same = compared(first, first)["eer"]
+    same, p_same = compare_systems(first, first)["eer"]
     assert (same.value, same.low, same.high, p_same) == (0, 0, 0, 1)
 
 
 def test_compared_gives_no_p_value_where_a_threshold_has_next_to_no_errors():
     trials = scored()
     noisy = trials.with_scores(trials.scores + np.random.default_rng(5).normal(size=800) * 0.1)
-    both = compared(*(evaluate(t, speakers_of(t.names), p_target=0.001) for t in (trials, noisy)))
+    both = compare_systems(*(evaluate(t, speakers_from_paths(t.names), p_target=0.001) for t in (trials, noisy)))
     difference, p = both["min_dcf"]
     assert p is None and "few errors at a threshold" in difference.note
     assert difference.low < difference.value < difference.high

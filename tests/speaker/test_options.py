@@ -54,8 +54,8 @@ def test_intervals_are_left_out_by_either_flag(bootstrap, no_intervals, wanted):
 
 
 def test_versions_of_case_are_published_first():
-    assert parsed(CaseOptions, "case", "folder").versions == ["published", "strict"]
-    assert parsed(CaseOptions, "case", "folder", "--scoring", "strict").versions == ["strict"]
+    assert parsed(CaseOptions, "case", "folder").scorings == ["published", "strict"]
+    assert parsed(CaseOptions, "case", "folder", "--scoring", "strict").scorings == ["strict"]
 
 
 @pytest.mark.parametrize("command", ["", "case", "tidyvoice", "download"])

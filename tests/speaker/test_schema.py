@@ -13,7 +13,7 @@ class Holder(StrictModel):
 
 def test_back_end_is_written_as_it_was_given_and_read_again():
     given = BackEndSummary(
-        scores="given", calibration=Calibration.of(LinearCalibration(2.0, -1.0)), cohort_speakers_in_trials=None
+        scores="given", calibration=Calibration.from_fit(LinearCalibration(2.0, -1.0)), cohort_speakers_in_trials=None
     )
     text = to_json(Holder(back_end=given))
     assert json.loads(text)["back_end"] == {

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from earmark.speaker.trials import Trials, contradictions, speakers_of
+from earmark.speaker.trials import Trials, contradicting_trials, speakers_from_paths
 
 
 def test_self_trials_and_repeats_are_found():
@@ -12,12 +12,12 @@ def test_self_trials_and_repeats_are_found():
 
 
 def test_speakers_of_paths_are_their_first_folders():
-    assert speakers_of(["ann/1.wav", "ben/en/2.wav"]) == ["ann", "ben"]
-    assert speakers_of(["1.wav"]) is None
-    assert speakers_of(["ann/1.wav", "1.wav"]) is None
+    assert speakers_from_paths(["ann/1.wav", "ben/en/2.wav"]) == ["ann", "ben"]
+    assert speakers_from_paths(["1.wav"]) is None
+    assert speakers_from_paths(["ann/1.wav", "1.wav"]) is None
 
 
 def test_labels_contradict_speakers_where_a_target_trial_has_two():
     trials = Trials(np.array(["a", "b"], dtype=object), np.array([0]), np.array([1]), np.array([True]))
-    assert contradictions(trials, ["ann", "ben"]).tolist() == [0]
-    assert contradictions(trials, ["ann", "ann"]).tolist() == []
+    assert contradicting_trials(trials, ["ann", "ben"]).tolist() == [0]
+    assert contradicting_trials(trials, ["ann", "ann"]).tolist() == []

@@ -18,7 +18,7 @@ from earmark.speaker.case.protocols import aggregates, protocols
 from earmark.speaker.case.simulate.build import LEFT_OUT, Building, build
 from earmark.speaker.case.simulate.clean_speech import speakers_left_out, told_of_left_out
 from earmark.speaker.options import CheckOptions, DownloadOptions, LeaderboardOptions, SimulateOptions, VerifyOptions
-from earmark.speaker.system import naming
+from earmark.speaker.system import prefixed_errors
 from earmark.speaker.tidyvoice.submission import check_submission
 from earmark.speaker.trial_files import read_trials
 
@@ -103,7 +103,7 @@ def run_leaderboard(options: LeaderboardOptions, invocation: Invocation) -> int:
     results = []
     for path in options.results:
         found = read_results(path)
-        with naming(shown_path(path)):
+        with prefixed_errors(shown_path(path)):
             aggregates(found.eers)
         results.append(found)
     table = leaderboard(results)

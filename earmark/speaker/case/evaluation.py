@@ -17,7 +17,7 @@ from earmark.metrics.intervals import COST, DIFFERENCE, SHARE
 from earmark.speaker.case.benchmark import Benchmark, same_recording
 from earmark.speaker.case.protocols import PUBLISHED, STRICT, aggregates, category
 from earmark.speaker.case.schema import CaseProtocol, ProtocolFigures
-from earmark.speaker.evaluation import Verification, evaluate
+from earmark.speaker.evaluation import VerificationResult, evaluate
 from earmark.speaker.trials import Trials
 
 FloatArray = NDArray[np.float64]
@@ -34,7 +34,7 @@ class Outcome:
     n_self: int
     n_repeated: int
     n_missing: int
-    found: dict[str, Verification]
+    found: dict[str, VerificationResult]
 
     def eer(self, version: str) -> Metric:
         """The equal error rate by the definition of a version."""
@@ -96,7 +96,7 @@ def evaluate_protocols(
         itself, repeated = same_recording(complete), complete.is_repeated
         kept = {PUBLISHED: np.ones(len(complete), dtype=bool), STRICT: ~itself & ~repeated}
         speakers = benchmark.speakers_of(complete)
-        found: dict[str, Verification] = {}
+        found: dict[str, VerificationResult] = {}
         try:
             for version in versions:
                 if found and kept[version].all():  # nothing to leave out: the same trials once more

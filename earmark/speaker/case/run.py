@@ -25,10 +25,10 @@ from earmark.speaker.case.leaderboard import Results, leaderboard
 from earmark.speaker.case.protocols import AGGREGATES, PUBLISHED, categories, protocols
 from earmark.speaker.case.schema import CaseConfig, CaseProtocol, CaseResults, CaseSummary
 from earmark.speaker.case.submission import OPEN, Known, case_results
-from earmark.speaker.kept import keep
 from earmark.speaker.options import CaseOptions
-from earmark.speaker.system import BackEnd, System, naming, require_complete
-from earmark.speaker.system_from_options import system_of, warn_of_bootstrap
+from earmark.speaker.saved_runs import save_run
+from earmark.speaker.system import BackEnd, System, prefixed_errors, require_complete
+from earmark.speaker.system_from_options import load_system, warn_bootstrap_ignored
 
 CARD = "model_card.md"  # what somebody has filled in stays
 OWNED = (  # what a run writes
@@ -45,18 +45,18 @@ OWNED = (  # what a run writes
 
 def run_case(options: CaseOptions, invocation: Invocation) -> int:
     """A system on all protocols, or some."""
-    warn_of_bootstrap(options.statistics, invocation)
-    system = system_of(options.encoder_options, invocation)
+    warn_bootstrap_ignored(options.statistics, invocation)
+    system = load_system(options.encoder_options, invocation)
     if system.encoder is None:
         raise MissingError("--encoder SPEC or --embeddings FILE: which model? `--encoder logmel` is built in")
     benchmark = read_benchmark(options.benchmark, options.conditions)
     lists, allowed = benchmark.folder / "trials", options.statistics.allow_missing
     if not allowed:  # named before anything is embedded
-        absent = system.absent(benchmark.names, benchmark.folder)
+        absent = system.missing_utterances(benchmark.names, benchmark.folder)
         require_complete(absent, lists, root=benchmark.folder, allowed=allowed)
     found = system.embeddings(benchmark.names, benchmark.folder)
     require_complete(found.missing, lists, root=benchmark.folder, allowed=allowed)
-    with naming(system.encoder.name):
+    with prefixed_errors(system.encoder.name):
         back_end = BackEnd()
         scored = {
             name: trials.with_scores(back_end.scores(trials, found.vectors)) for name, trials in benchmark.lists.items()
@@ -64,17 +64,17 @@ def run_case(options: CaseOptions, invocation: Invocation) -> int:
     evaluated = evaluate_protocols(
         benchmark,
         scored,
-        versions=options.versions,
+        versions=options.scorings,
         intervals=options.statistics.intervals,
         p_target=options.statistics.p_target,
     )
-    with naming(shown_path(benchmark.folder)):
+    with prefixed_errors(shown_path(benchmark.folder)):
         outcomes = list(invocation.progress(evaluated, total=len(scored), what="metrics", unit="protocol"))
     name = file_name(options.model_name or system.encoder.name)
     folder = options.output_dir / name
     with locked([folder]):
         report, contents = evaluated_case(benchmark, outcomes, system, options, invocation)
-        keep(
+        save_run(
             folder,
             contents,
             invocation,
@@ -99,7 +99,7 @@ def evaluated_case(
     """The report, and {file below the run's folder: its content}."""
     assert system.encoder is not None
     complete = len(outcomes) == len(protocols())
-    aggregates = {version: aggregate(outcomes, version) for version in options.versions} if complete else {}
+    aggregates = {version: aggregate(outcomes, version) for version in options.scorings} if complete else {}
     summary = summarise_case(benchmark, outcomes, aggregates, system, options, invocation)
     contents: dict[str, Content] = {"summary.json": to_json(summary)}
     board = None
@@ -111,7 +111,7 @@ def evaluated_case(
         contents["results.json"] = json.dumps(results.model_dump(), indent=2, allow_nan=False) + "\n"
         board = board_with(results)
     if aggregates:
-        last = options.versions[-1]
+        last = options.scorings[-1]
         by_category = {category: aggregates[last][category] for category in categories()}
         contents["categories.svg"] = bar_chart(by_category, f"equal error rate, {last}")
     report, tables = render(
@@ -174,7 +174,7 @@ def summarise_case(
             exclusions=exclusions({"without a score": sum(outcome.n_missing for outcome in outcomes)}),
             signature=Signature.of(
                 suite="case-self-made" if benchmark.self_made else "case",
-                protocol=options.versions[-1],
+                protocol=options.scorings[-1],
                 metric="absolute_eer",
                 ci="speaker-dyadic" if options.statistics.intervals else "none",
                 seed=invocation.seed,

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from earmark.metrics import detection
 from earmark.metrics.estimate import Estimate
 from earmark.speaker.evaluation import evaluate
-from earmark.speaker.schema import Baseline, Group, LanguageCondition, Languages
+from earmark.speaker.schema import LanguageBreakdown, LanguageCondition, PublishedBaseline, TrialGroup
 from earmark.speaker.trials import Trials
 
 BoolArray = NDArray[np.bool_]
@@ -65,16 +65,16 @@ def categories(trials: Trials) -> dict[str, BoolArray] | None:
 class Breakdown:
     """Error rates by language. threshold: where the EER of all trials is met. why: there are no rows, in words."""
 
-    groups: list[Group]
+    groups: list[TrialGroup]
     conditions: list[LanguageCondition]
     threshold: float
     why: str = ""
 
     @property
-    def summary(self) -> Languages:
+    def summary(self) -> LanguageBreakdown:
         """As a summary holds it, beside the published baseline."""
-        baseline = Baseline.model_validate(facts()["baseline"])
-        return Languages(why=self.why, groups=self.groups, conditions=self.conditions, baseline=baseline)
+        baseline = PublishedBaseline.model_validate(facts()["baseline"])
+        return LanguageBreakdown(why=self.why, groups=self.groups, conditions=self.conditions, baseline=baseline)
 
 
 def breakdown(
@@ -111,9 +111,9 @@ def breakdown(
     )
 
 
-def _group(name: str, is_target: bool, scores: NDArray[np.float64], threshold: float) -> Group:
+def _group(name: str, is_target: bool, scores: NDArray[np.float64], threshold: float) -> TrialGroup:
     wrong = scores < threshold if is_target else scores >= threshold
-    return Group(
+    return TrialGroup(
         name=name,
         n=len(scores),
         mean_score=float(scores.mean()) if len(scores) else None,

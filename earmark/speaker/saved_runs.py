@@ -14,7 +14,7 @@ from earmark.speaker.system import System
 
 def system_name(system: System, options: TrialsOptions) -> str:
     """As folders have it: --model-name, else the encoder's, else the stem of the file that holds the scores."""
-    file = options.scored_by
+    file = options.score_file
     stem = Path(file.name.removesuffix(".gz")).stem if file else ""
     return file_name(options.model_name or (system.encoder.name if system.encoder is not None else stem))
 
@@ -31,7 +31,7 @@ def system_state(system: System, options: TrialsOptions, hashes: Mapping[Path, s
     if system.encoder is not None:
         state = system.encoder.identity
     else:
-        state = f"scores {hash_of(options.scored_by)}" if options.scored_by else ""
+        state = f"scores {hash_of(options.score_file)}" if options.score_file else ""
     asked = options.back_end
     if asked == BackEndOptions(top_n=asked.top_n):
         return state
@@ -44,7 +44,7 @@ def system_state(system: System, options: TrialsOptions, hashes: Mapping[Path, s
     return f"{state} back-end {parameters_hash(described)}"
 
 
-def keep(
+def save_run(
     folder: Path,
     contents: Mapping[str, Content],
     invocation: Invocation,

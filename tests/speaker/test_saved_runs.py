@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 
 from earmark.models.encoders.options import EncoderOptions
-from earmark.speaker.kept import system_name, system_state
 from earmark.speaker.options import BackEndOptions, TrialsOptions
+from earmark.speaker.saved_runs import system_name, system_state
 from earmark.speaker.system import System
 
 PLAIN = BackEndOptions()
