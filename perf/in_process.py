@@ -26,7 +26,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from earmark import cli
 from earmark.audio.decode import read_nonsilent_audio
-from earmark.audio_text.scorers import Question
+from earmark.audio_text.scorers import ClipTextPair
 from earmark.audio_text.scorers.in_process import InProcessScorer
 from earmark.embeddings.store import EmbeddingStore
 from earmark.models.audio_text.loading import AudioTextModel, load_clap
@@ -63,13 +63,13 @@ def run(arguments: Namespace, invocation: cli.Invocation) -> int:
         model = load_clap(str(checkpoint), arguments.device, arguments.dtype)
         pieces = [model.prepare(piece) for clip in clips for piece in cut(model, clip)]
 
-        def scorer(questions: Sequence[Question]) -> Iterable[object]:
+        def scorer(questions: Sequence[ClipTextPair]) -> Iterable[object]:
             store = EmbeddingStore(Path(tempfile.mkdtemp(dir=folder)))  # an empty one for each round
             return InProcessScorer(model, store, arguments.batch_size, arguments.decoders)(questions)
 
         ways: dict[str, Callable[[], object]] = {
             "model alone": lambda: embed(model, pieces, arguments.batch_size),
-            "scorer": lambda: list(scorer([Question(c, c.name, c.stem, text) for c in clips for text in TEXTS])),
+            "scorer": lambda: list(scorer([ClipTextPair(c, c.name, c.stem, text) for c in clips for text in TEXTS])),
             "serial": lambda: serially(model, clips, arguments.batch_size),
         }
         seconds = best(ways, arguments.rounds)

@@ -24,7 +24,7 @@ import requests
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from earmark import cli
-from earmark.audio_text.scorers import Question
+from earmark.audio_text.scorers import ClipTextPair
 from earmark.audio_text.scorers.endpoint import EndpointScorer
 from earmark.models.http import Client
 from earmark.models.journal import Journal
@@ -79,18 +79,18 @@ def server(latency_ms: int) -> Iterator[str]:
             process.terminate()
 
 
-def make_questions(folder: Path, n: int) -> list[Question]:
+def make_questions(folder: Path, n: int) -> list[ClipTextPair]:
     """Questions on clips that are no audio: neither client nor server decodes them."""
     questions = []
     for i in range(n):
         clip = folder / f"clip_{i // SENTENCES:04d}.mp3"
         if i % SENTENCES == 0:
             clip.write_bytes(bytes([i // SENTENCES % 256]) * CLIP_BYTES)
-        questions.append(Question(clip, clip.name, clip.stem, f"Somebody says sentence {i % SENTENCES}."))
+        questions.append(ClipTextPair(clip, clip.name, clip.stem, f"Somebody says sentence {i % SENTENCES}."))
     return questions
 
 
-def ask(url: str, questions: Sequence[Question], concurrency: int, journal_path: Path) -> None:
+def ask(url: str, questions: Sequence[ClipTextPair], concurrency: int, journal_path: Path) -> None:
     """Our way, journal included."""
     with Journal(journal_path) as journal:
         answers = dict(EndpointScorer(Client(url), journal, concurrency)(questions))
@@ -98,7 +98,7 @@ def ask(url: str, questions: Sequence[Question], concurrency: int, journal_path:
     assert not any(answer.error for answer in answers.values())
 
 
-def ask_plainly(url: str, questions: Sequence[Question]) -> None:
+def ask_plainly(url: str, questions: Sequence[ClipTextPair]) -> None:
     """One question after the other: read, encode, connect, ask."""
     for question in questions:
         audio = base64.b64encode(question.clip.read_bytes()).decode("ascii")

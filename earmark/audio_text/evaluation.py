@@ -7,9 +7,9 @@ import numpy as np
 import pandas as pd
 
 from earmark.annotation.parity import HeldOutRatings, Parity, human_parity
-from earmark.audio_text.questions import Questions
+from earmark.audio_text.pairs import PairTable
 from earmark.audio_text.schema import BenchmarkResult, CrossFitted, Metrics, SliceMetrics
-from earmark.audio_text.scorers import Answer
+from earmark.audio_text.scorers import Score
 from earmark.metrics.bootstrap import Bootstrap
 from earmark.metrics.classification import NO_THRESHOLD, cross_fitted, decision_contributions, evaluate
 from earmark.metrics.estimate import Estimate
@@ -28,9 +28,9 @@ class Evaluation:
     result: BenchmarkResult
 
 
-def evaluate_answers(
-    questions: Questions,
-    answers: list[Answer],
+def evaluate_scores(
+    questions: PairTable,
+    answers: list[Score],
     *,
     threshold: float,
     replicates: int,
@@ -41,7 +41,7 @@ def evaluate_answers(
 ) -> Evaluation:
     """Hold answers against the labels. answers: one per question and then per further question, in order.
 
-    unanimous_only: whether only items are left on which people agree. of_others: as `probability_of_others` gives it,
+    unanimous_only: whether only items are left on which people agree. of_others: as `read_leave_one_out` gives it,
     for the comparison with people under Dawid and Skene's labels.
 
     An answer with an error is reported and enters no metric. A question is called present from the threshold up.
@@ -81,7 +81,7 @@ def evaluate_answers(
         questions_for_people_failed=int((~asked["ok"].iloc[len(table) :].astype(bool)).sum()),
         human_parity=at_fixed,
         human_parity_cross_fitted=at_cross_fitted,
-        warnings=doubts(good["similarity"].to_numpy(dtype=float), threshold),
+        warnings=similarity_warnings(good["similarity"].to_numpy(dtype=float), threshold),
     )
     other_truth = ["label"] if questions.truth != "majority" else []
     columns = [*questions.subset.key, "benchmark_bucket", "n_raters", "majority_present", *other_truth]
@@ -89,10 +89,10 @@ def evaluate_answers(
     return Evaluation(predictions, {key: slice_table(key, rows) for key, rows in slices.items()}, result)
 
 
-def doubts(similarities: np.ndarray, threshold: float) -> list[str]:
+def similarity_warnings(similarities: np.ndarray, threshold: float) -> list[str]:
     """What similarities look like that no good scorer gives, so that nobody takes its figures for a result.
 
-    >>> doubts(np.array([0.2, 57.0]), 0.0)[0]
+    >>> similarity_warnings(np.array([0.2, 57.0]), 0.0)[0]
     'similarities lie between 0.2 and 57, and cosines between -1 and 1; --threshold 0 may mean nothing here'
     """
     if len(similarities) < 2:
@@ -138,7 +138,7 @@ def _cross_fitted(
 
 def _parities(
     asked: pd.DataFrame,
-    questions: Questions,
+    questions: PairTable,
     replicates: int,
     rng: np.random.Generator,
     unanimous_only: bool,
@@ -167,7 +167,7 @@ def _parities(
 
 
 def _places(
-    asked: pd.DataFrame, questions: Questions, unanimous_only: bool, of_others: pd.DataFrame | None
+    asked: pd.DataFrame, questions: PairTable, unanimous_only: bool, of_others: pd.DataFrame | None
 ) -> HeldOutRatings | str:
     """The places of people, or why there are none."""
     if questions.truth == "dawid-skene":

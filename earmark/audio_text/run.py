@@ -8,11 +8,11 @@ from pathlib import Path
 from earmark import cli
 from earmark.annotation.schema import AnalysisSummary
 from earmark.annotation.subsets import select_subsets
-from earmark.audio_text.evaluation import BANDS, Evaluation, evaluate_answers
+from earmark.audio_text.evaluation import BANDS, Evaluation, evaluate_scores
 from earmark.audio_text.options import BenchmarkOptions, FilterOptions, ScorerOptions, ServerOptions
-from earmark.audio_text.questions import TIED, Questions, labels_path, load_questions, probability_of_others
+from earmark.audio_text.pairs import TIED, PairTable, labels_path, load_pairs, read_leave_one_out
 from earmark.audio_text.schema import BenchmarkSummary
-from earmark.audio_text.scorers import Answer
+from earmark.audio_text.scorers import Score
 from earmark.audio_text.scorers.select import (
     Model,
     embeddings_model,
@@ -44,7 +44,7 @@ def run_benchmark(options: BenchmarkOptions, invocation: Invocation) -> int:
     if options.subset in ("both", "all"):
         chosen = [subset for subset in chosen if labels_path(options.analysis_root, subset).is_file()] or chosen
     every = [
-        filtered(load_questions(subset, options.analysis_root, options.dataset_root, options.labels), options.filters)
+        filtered(load_pairs(subset, options.analysis_root, options.dataset_root, options.labels), options.filters)
         for subset in chosen
     ]
     folders = [options.output_dir / questions.subset.name for questions in every]
@@ -60,7 +60,7 @@ def run_benchmark(options: BenchmarkOptions, invocation: Invocation) -> int:
     return cli.COMPLETE if all(complete) else cli.FAILED
 
 
-def require_keys(every: Sequence[Questions], keys: Sequence[str]) -> None:
+def require_keys(every: Sequence[PairTable], keys: Sequence[str]) -> None:
     """MissingError for a key of --by that no clip's JSON file has."""
     known = (
         {key for questions in every for path in questions.clips for key in questions.described(path)} if keys else set()
@@ -69,17 +69,17 @@ def require_keys(every: Sequence[Questions], keys: Sequence[str]) -> None:
         raise MissingError(f"--by {unknown[0]}: no clip's JSON file has that key, only {', '.join(sorted(known))}")
 
 
-def evaluate_subset(questions: Questions, folder: Path, options: BenchmarkOptions, invocation: Invocation) -> bool:
+def evaluate_subset(questions: PairTable, folder: Path, options: BenchmarkOptions, invocation: Invocation) -> bool:
     """Ask, evaluate, write and show one subset; returns whether every question was answered."""
     of_others = None
     if options.labels == "dawid-skene":
-        of_others = probability_of_others(others_path(questions, options.analysis_root), questions.with_further())
+        of_others = read_leave_one_out(others_path(questions, options.analysis_root), questions.with_further())
         questions = questions if of_others is not None else questions.without_further()
     with chosen_model(folder, options, invocation) as model:
         answers = answer(questions.with_further(), model, invocation)
     for text in warnings(model):
         invocation.warn(f"{questions.subset.name}: {text}")
-    result = evaluate_answers(
+    result = evaluate_scores(
         questions,
         answers,
         threshold=options.threshold,
@@ -116,12 +116,12 @@ def warnings(model: Model) -> list[str]:
     return list(dict.fromkeys(getattr(model.scorer, "warnings", ())))
 
 
-def others_path(questions: Questions, analysis_root: Path) -> Path:
+def others_path(questions: PairTable, analysis_root: Path) -> Path:
     """Where analysis.py leaves what the comparison with people needs under Dawid and Skene's labels."""
     return labels_path(analysis_root, questions.subset).with_name("leave_one_out.csv")
 
 
-def filtered(questions: Questions, filters: FilterOptions) -> Questions:
+def filtered(questions: PairTable, filters: FilterOptions) -> PairTable:
     """The questions that the flags leave."""
     raters = filters.fewest_raters
     questions = questions.select(lambda t: t["n_raters"] >= raters, f"rated by fewer than {raters} people")
@@ -178,7 +178,7 @@ def served_model(
             raise EarmarkError(f"{error}\n{kept}") from error
 
 
-def answer(questions: Questions, model: Model, invocation: Invocation) -> list[Answer]:
+def answer(questions: PairTable, model: Model, invocation: Invocation) -> list[Score]:
     """An answer to every question, in order.
 
     A clip that cannot be used is never sent to the scorer; its questions say why.
@@ -188,7 +188,7 @@ def answer(questions: Questions, model: Model, invocation: Invocation) -> list[A
         verdicts = pool.map(questions.clip_fault, paths)
         checked = invocation.progress(verdicts, total=len(paths), what=f"{name}: clips", unit="clip")
         faults = dict(zip(paths, checked, strict=True))
-    answers = [Answer(None, faults[path]) for path in questions.table["audio_path"]]
+    answers = [Score(None, faults[path]) for path in questions.table["audio_path"]]
     usable = [i for i, known in enumerate(answers) if not known.error]
     asked = [questions.ask(i) for i in usable]
     bar = invocation.progress(model.scorer(asked), total=len(asked), what=f"{name}: questions", unit="q")
@@ -200,7 +200,7 @@ def answer(questions: Questions, model: Model, invocation: Invocation) -> list[A
 
 
 def write(
-    questions: Questions,
+    questions: PairTable,
     result: Evaluation,
     model: Model,
     lost: tuple[int, int],
@@ -228,7 +228,7 @@ def write(
 
 
 def summarise(
-    questions: Questions,
+    questions: PairTable,
     result: Evaluation,
     model: Model,
     lost: tuple[int, int],

@@ -48,7 +48,7 @@ class SliceMetrics(StrictModel):
 
 
 class BenchmarkResult(StrictModel):
-    """What `evaluate_answers` finds, but for tables."""
+    """What `evaluate_scores` finds, but for tables."""
 
     rows_total: int
     rows_evaluated_ok: int

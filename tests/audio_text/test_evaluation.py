@@ -10,10 +10,10 @@ import pandas as pd
 import pytest
 
 from earmark.annotation.subsets import subsets
-from earmark.audio_text.evaluation import BANDS, Evaluation, doubts, evaluate_answers, quality_band
-from earmark.audio_text.questions import Questions
+from earmark.audio_text.evaluation import BANDS, Evaluation, evaluate_scores, quality_band, similarity_warnings
+from earmark.audio_text.pairs import PairTable
 from earmark.audio_text.schema import BenchmarkResult
-from earmark.audio_text.scorers import Answer
+from earmark.audio_text.scorers import Score
 from earmark.metrics.estimate import Estimate
 from earmark.report.schema import to_json
 from earmark.report.tables import to_csv
@@ -31,7 +31,7 @@ ROWS = [
 METRICS = ("balanced_accuracy", "accuracy", "f1", "precision", "recall", "roc_auc", "average_precision")
 
 
-def questions(rows: list[tuple[Any, ...]]) -> Questions:
+def questions(rows: list[tuple[Any, ...]]) -> PairTable:
     table = pd.DataFrame(
         {
             "file_name": [f"{clip}.wav" for _, _, clip, _, _ in rows],
@@ -47,15 +47,15 @@ def questions(rows: list[tuple[Any, ...]]) -> Questions:
             "prompt": "Is there joy?",
         }
     )
-    return Questions(subsets()["emolia-emo"], Path("dataset"), table, {})
+    return PairTable(subsets()["emolia-emo"], Path("dataset"), table, {})
 
 
 def evaluated(
-    rows: list[tuple[Any, ...]], answers: list[Answer] | None = None, threshold: float = 0.0, replicates: int = 50
+    rows: list[tuple[Any, ...]], answers: list[Score] | None = None, threshold: float = 0.0, replicates: int = 50
 ) -> Evaluation:
-    given = answers if answers is not None else [Answer(row[1]) for row in rows]
+    given = answers if answers is not None else [Score(row[1]) for row in rows]
     rng = np.random.default_rng(0)
-    return evaluate_answers(questions(rows), given, threshold=threshold, replicates=replicates, rng=rng)
+    return evaluate_scores(questions(rows), given, threshold=threshold, replicates=replicates, rng=rng)
 
 
 def counts(metrics: dict[str, Any]) -> tuple[int, ...]:
@@ -161,7 +161,7 @@ def test_a_slice_with_both_classes_has_them_all():
 
 
 def test_a_failed_row_is_in_no_slice():
-    answers = [Answer(None, "no connection"), *(Answer(row[1]) for row in ROWS[1:])]
+    answers = [Score(None, "no connection"), *(Score(row[1]) for row in ROWS[1:])]
     by_task = evaluated(ROWS, answers).slices["task_type"].set_index("task_type")
     assert by_task.loc["affirmative", ["n", "n_positive"]].tolist() == [2, 2]
 
@@ -258,8 +258,8 @@ def test_one_class_has_no_cross_fitted_threshold_and_says_why():
 
 
 def test_a_failed_answer_is_neither_present_nor_absent_and_enters_no_metric():
-    answers = [Answer(row[1]) for row in ROWS]
-    answers[1] = Answer(None, "HTTP 500: sorry")  # the one false positive
+    answers = [Score(row[1]) for row in ROWS]
+    answers[1] = Score(None, "HTTP 500: sorry")  # the one false positive
     result = evaluated(ROWS, answers)
     assert counts(result.result.overall) == (2, 0, 3, 1)
     assert (result.result.rows_total, result.result.rows_evaluated_ok) == (7, 6)
@@ -282,7 +282,7 @@ def check_nothing_exists(numbers: dict[str, Any]) -> None:
 
 
 def test_when_every_answer_failed_every_number_is_null_and_says_why():
-    result = evaluated(ROWS, [Answer(None, "no reply") for _ in ROWS])
+    result = evaluated(ROWS, [Score(None, "no reply") for _ in ROWS])
     numbers = as_json(result.result)
     assert (numbers["rows_total"], numbers["rows_evaluated_ok"]) == (7, 0)
     check_nothing_exists(numbers)
@@ -310,8 +310,8 @@ def test_no_question_at_all_gives_null_numbers_and_headers():
     ],
 )
 def test_doubts_name_similarities_that_no_good_scorer_gives(similarities, told):
-    assert told in doubts(np.array(similarities), 0.0)[0]
+    assert told in similarity_warnings(np.array(similarities), 0.0)[0]
 
 
 def test_doubts_are_none_of_ordinary_similarities():
-    assert doubts(np.array([-0.2, 0.9]), 0.0) == doubts(np.array([0.4]), 0.0) == []
+    assert similarity_warnings(np.array([-0.2, 0.9]), 0.0) == similarity_warnings(np.array([0.4]), 0.0) == []

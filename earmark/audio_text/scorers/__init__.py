@@ -9,7 +9,7 @@ from pathlib import Path
 
 
 @dataclass(frozen=True)
-class Question:
+class ClipTextPair:
     """A clip and a sentence. stem: what the sham scorer hashes; relative_path: the clip's path below dataset/."""
 
     clip: Path
@@ -19,11 +19,11 @@ class Question:
 
 
 @dataclass(frozen=True)
-class Answer:
+class Score:
     """One similarity, or why there is none; `similarity` is finite whenever `error` is empty."""
 
     similarity: float | None
     error: str = ""
 
 
-Scorer = Callable[[Sequence[Question]], Iterator[tuple[int, Answer]]]
+Scorer = Callable[[Sequence[ClipTextPair]], Iterator[tuple[int, Score]]]

@@ -5,14 +5,14 @@ from pathlib import Path
 
 import numpy as np
 
-from earmark.audio_text.scorers import Answer, Question
+from earmark.audio_text.scorers import ClipTextPair, Score
 from earmark.models.embedding import Embedding, Vector
 
 SAME = 1e-6  # vectors of length 1 that are closer tell nothing apart
 NEAR = 0.01  # vectors of length 1 that are closer give scores that differ by no more than that
 
 
-def unique_clips(questions: Sequence[Question]) -> dict[Path, list[int]]:
+def pairs_by_clip(questions: Sequence[ClipTextPair]) -> dict[Path, list[int]]:
     """{clip: the questions about it}, in the order in which clips first appear."""
     asked: dict[Path, list[int]] = {}
     for i, question in enumerate(questions):
@@ -20,7 +20,7 @@ def unique_clips(questions: Sequence[Question]) -> dict[Path, list[int]]:
     return asked
 
 
-def unique_texts(questions: Sequence[Question]) -> list[str]:
+def unique_texts(questions: Sequence[ClipTextPair]) -> list[str]:
     """The sentences, each once, in the order in which they first appear."""
     return list(dict.fromkeys(question.text for question in questions))
 
@@ -38,14 +38,14 @@ def spread(vectors: Iterable[Vector]) -> float | None:
 
 
 def answers(
-    questions: Sequence[Question], about: Sequence[int], clip: Embedding, texts: Mapping[str, Embedding]
-) -> Iterator[tuple[int, Answer]]:
+    questions: Sequence[ClipTextPair], about: Sequence[int], clip: Embedding, texts: Mapping[str, Embedding]
+) -> Iterator[tuple[int, Score]]:
     """The answers to all questions about a clip, once its embedding is known."""
     for i in about:
         text = texts[questions[i].text]
         if clip.vector is None or text.vector is None:
-            yield i, Answer(None, clip.error or f"the sentence: {text.error}")
+            yield i, Score(None, clip.error or f"the sentence: {text.error}")
         elif len(clip.vector) != len(text.vector):
-            yield i, Answer(None, f"the clip has {len(clip.vector)} dimensions, the sentence {len(text.vector)}")
+            yield i, Score(None, f"the clip has {len(clip.vector)} dimensions, the sentence {len(text.vector)}")
         else:
-            yield i, Answer(float(clip.vector.astype(np.float64) @ text.vector.astype(np.float64)))
+            yield i, Score(float(clip.vector.astype(np.float64) @ text.vector.astype(np.float64)))

@@ -16,8 +16,8 @@ from typing import Any
 import numpy as np
 
 from earmark.audio.decode import AudioError, read_audio
-from earmark.audio_text.scorers import Answer, Question
-from earmark.audio_text.scorers.cosine import NEAR, SAME, answers, spread, unique_clips, unique_texts
+from earmark.audio_text.scorers import ClipTextPair, Score
+from earmark.audio_text.scorers.cosine import NEAR, SAME, answers, pairs_by_clip, spread, unique_texts
 from earmark.audio_text.scorers.parallel import in_parallel
 from earmark.errors import EarmarkError
 from earmark.files.hashing import file_hash
@@ -71,13 +71,13 @@ class EmbeddingsEndpointScorer:
     def _server(self) -> EmbeddingsServer:
         return EmbeddingsServer(self.client, self.model)
 
-    def __call__(self, questions: Sequence[Question]) -> Iterator[tuple[int, Answer]]:
+    def __call__(self, questions: Sequence[ClipTextPair]) -> Iterator[tuple[int, Score]]:
         """Answers as clips come in, after the sentences.
 
         Raises as `EndpointScorer`, and EarmarkError where all sentences get one and the same vector, or all clips: the
         latter at the end, when it is known of all.
         """
-        asked = unique_clips(questions)
+        asked = pairs_by_clip(questions)
         self._require_same_model(unique_texts(questions), list(asked))
         texts: dict[str, Embedding] = dict(self._embedded("text", unique_texts(questions)))
         self._look_at_sentences([e.vector for e in texts.values() if e.vector is not None])

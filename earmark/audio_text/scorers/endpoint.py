@@ -19,7 +19,7 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-from earmark.audio_text.scorers import Answer, Question
+from earmark.audio_text.scorers import ClipTextPair, Score
 from earmark.audio_text.scorers.parallel import in_parallel
 from earmark.files.hashing import file_hash
 from earmark.files.safe_text import one_line, shown_url
@@ -43,10 +43,10 @@ class EndpointScorer:
     send_audio: bool = True
     max_consecutive_failures: int = 20
 
-    def __call__(self, questions: Sequence[Question]) -> Iterator[tuple[int, Answer]]:
+    def __call__(self, questions: Sequence[ClipTextPair]) -> Iterator[tuple[int, Score]]:
         """Answers as they come in, those of the journal first.
 
-        Questions are asked clip by clip, so that each clip is read once. A pair that is asked for twice is asked
+        Pairs are scored clip by clip, so that each clip is read once. A pair that is asked for twice is asked
         once. Raises StoppedError or UnauthorisedError when going on makes no sense, MissingError when the journal's
         answers are another model's.
         """
@@ -65,28 +65,28 @@ class EndpointScorer:
         ):
             yield from ((i, answer) for i in indices)
 
-    def _answer(self, question: Question, clips: "_Clips") -> Answer:
+    def _answer(self, question: ClipTextPair, clips: "_Clips") -> Score:
         try:
             part, audio_hash = clips.part(question)
             key = self._key(question, audio_hash)
             if (known := self._known(key)) is not None:
-                return Answer(known)
+                return Score(known)
             similarity = self._ask(question, part)
         except (TransientError, RefusedError) as error:
-            return Answer(None, str(error))
+            return Score(None, str(error))
         except (OSError, ValueError) as error:  # ValueError: a path that no file can have
-            return Answer(None, f"{one_line(question.clip.name)}: cannot be read ({_reason(error)})")
+            return Score(None, f"{one_line(question.clip.name)}: cannot be read ({_reason(error)})")
         finally:
             clips.release(question)
         self.journal.add(key, similarity)
-        return Answer(similarity)
+        return Score(similarity)
 
-    def _ask(self, question: Question, part: bytes) -> float:
+    def _ask(self, question: ClipTextPair, part: bytes) -> float:
         text = json.dumps(question.text).encode()
         similarity: float = self.client.post(b'{"text": ' + text + b", " + part, _similarity)
         return similarity
 
-    def _key(self, question: Question, audio_hash: str) -> str:
+    def _key(self, question: ClipTextPair, audio_hash: str) -> str:
         mode = "audio" if self.send_audio else "name"
         return journal_key(audio_hash, question.relative_path, question.text, self.client.url, mode)
 
@@ -95,7 +95,7 @@ class EndpointScorer:
         value = self.journal.get(key)
         return value if isinstance(value, float) and math.isfinite(value) else None
 
-    def _require_same_model(self, questions: Sequence[Question]) -> None:
+    def _require_same_model(self, questions: Sequence[ClipTextPair]) -> None:
         """Ask the first question again whose answer the journal has, if there is one."""
         if not len(self.journal):
             return
@@ -140,20 +140,20 @@ def _similarity(reply: Any) -> float:
 class _Clips:
     """Each clip's part of a request: read and encoded for its first question, forgotten after its last."""
 
-    def __init__(self, questions: Sequence[Question], send_audio: bool) -> None:
+    def __init__(self, questions: Sequence[ClipTextPair], send_audio: bool) -> None:
         self._left = Counter(question.clip for question in questions)
         self._locks = {clip: threading.Lock() for clip in self._left}
         self._parts: dict[Path, tuple[bytes, str]] = {}
         self._send_audio = send_audio
 
-    def part(self, question: Question) -> tuple[bytes, str]:
+    def part(self, question: ClipTextPair) -> tuple[bytes, str]:
         """The request but for its text, and the sha256 of the audio."""
         with self._locks[question.clip]:
             if question.clip not in self._parts:
                 self._parts[question.clip] = self._read(question)
             return self._parts[question.clip]
 
-    def _read(self, question: Question) -> tuple[bytes, str]:
+    def _read(self, question: ClipTextPair) -> tuple[bytes, str]:
         audio = question.clip.read_bytes()
         fields: dict[str, Any] = {"audio_filename": question.clip.name, "audio_relpath": question.relative_path}
         if self._send_audio:
@@ -162,7 +162,7 @@ class _Clips:
             fields["audio_stem"] = question.stem
         return json.dumps(fields)[1:].encode(), sha256(audio).hexdigest()
 
-    def release(self, question: Question) -> None:
+    def release(self, question: ClipTextPair) -> None:
         """Forget the clip when this was its last question."""
         with self._locks[question.clip]:
             self._left[question.clip] -= 1

@@ -3,8 +3,8 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from earmark.audio_text.scorers import Answer, Question
-from earmark.audio_text.scorers.cosine import answers, unique_clips, unique_texts
+from earmark.audio_text.scorers import ClipTextPair, Score
+from earmark.audio_text.scorers.cosine import answers, pairs_by_clip, unique_texts
 from earmark.embeddings.store import EmbeddingStore
 from earmark.models.audio_text.encoder import AudioTextEncoder
 from earmark.models.audio_text.loading import AudioTextModel
@@ -24,12 +24,12 @@ class InProcessScorer:
     batch_size: int = 16
     decoders: int = 4
 
-    def __call__(self, questions: Sequence[Question]) -> Iterator[tuple[int, Answer]]:
+    def __call__(self, questions: Sequence[ClipTextPair]) -> Iterator[tuple[int, Score]]:
         """Answers to all questions about a clip as soon as its batch is done.
 
         Raises EmbeddingError at the end where the model gives all clips one and the same embedding.
         """
-        asked, encoder = unique_clips(questions), AudioTextEncoder(self.model)
+        asked, encoder = pairs_by_clip(questions), AudioTextEncoder(self.model)
         texts = {
             text: one if one.vector is None else checked(one.vector, None)
             for text, one in self.store.embed_texts(

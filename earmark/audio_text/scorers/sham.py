@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 from hashlib import sha256
 
-from earmark.audio_text.scorers import Answer, Question
+from earmark.audio_text.scorers import ClipTextPair, Score
 
 
 def sham_similarity(stem: str, text: str) -> float:
@@ -19,7 +19,7 @@ def sham_similarity(stem: str, text: str) -> float:
     return 2.0 * int.from_bytes(digest[:8], "big") / 2**64 - 1.0
 
 
-def score_sham(questions: Sequence[Question]) -> Iterator[tuple[int, Answer]]:
+def score_sham(questions: Sequence[ClipTextPair]) -> Iterator[tuple[int, Score]]:
     """Sham answers to questions, in their order."""
     for i, question in enumerate(questions):
-        yield i, Answer(sham_similarity(question.stem, question.text))
+        yield i, Score(sham_similarity(question.stem, question.text))

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from earmark.audio_text.scorers import Question
+from earmark.audio_text.scorers import ClipTextPair
 from earmark.audio_text.scorers.embeddings_endpoint import EmbeddingsEndpointScorer
 from earmark.errors import EarmarkError, MissingError
 from earmark.models.http import Client, StoppedError
@@ -24,7 +24,7 @@ def questions(folder, n_clips=5, n_texts=3, rate=8000):
     for c in range(n_clips):
         clip = folder / f"clip_{c}.wav"
         soundfile.write(clip, 0.1 * np.sin(np.arange(rate) * (0.01 + 0.01 * c)), rate)
-        made += [Question(clip, f"x/{clip.name}", clip.stem, f"sentence {t}") for t in range(n_texts)]
+        made += [ClipTextPair(clip, f"x/{clip.name}", clip.stem, f"sentence {t}") for t in range(n_texts)]
     return made
 
 
@@ -308,8 +308,8 @@ def test_base64_of_unknown_width_is_never_read(tmp_path, width):
 def test_paths_and_sentences_that_no_file_or_utf8_can_hold_are_errors_of_their_rows(tmp_path):
     asked = questions(tmp_path, 1, 2)
     strange = [tmp_path / "a\0b.wav", tmp_path / ("x" * 300 + ".wav"), tmp_path / "caf\udce9.wav"]
-    asked += [Question(clip, f"x/{clip.name}", clip.stem, "sentence 0") for clip in strange]
-    asked.append(Question(asked[0].clip, asked[0].relative_path, asked[0].stem, "half \ud800"))
+    asked += [ClipTextPair(clip, f"x/{clip.name}", clip.stem, "sentence 0") for clip in strange]
+    asked.append(ClipTextPair(asked[0].clip, asked[0].relative_path, asked[0].stem, "half \ud800"))
     for rate in (None, 16_000):
         with hostile_server(embed_anything) as server:
             answers = scored(server, tmp_path, asked, sample_rate=rate)

@@ -9,7 +9,7 @@ from contextlib import ExitStack
 
 import pytest
 
-from earmark.audio_text.scorers import Question
+from earmark.audio_text.scorers import ClipTextPair
 from earmark.audio_text.scorers.endpoint import EndpointScorer
 from earmark.audio_text.scorers.sham import sham_similarity
 from earmark.audio_text.scorers.sham_stem import sham_stem
@@ -25,7 +25,7 @@ def questions(folder, n_clips=3, n_texts=4):
     for c in range(n_clips):
         clip = folder / f"clip_{c}.mp3"
         clip.write_bytes(bytes([c]) * 100)
-        made += [Question(clip, f"x/{clip.name}", clip.stem, f"sentence {t}") for t in range(n_texts)]
+        made += [ClipTextPair(clip, f"x/{clip.name}", clip.stem, f"sentence {t}") for t in range(n_texts)]
     return made
 
 
@@ -202,8 +202,8 @@ def test_a_journal_of_something_else_is_neither_believed_nor_a_reason_to_stop(tm
 def test_paths_and_sentences_that_no_file_or_utf8_can_hold_are_errors_of_their_rows(tmp_path):
     asked = questions(tmp_path, 1, 2)
     strange = [tmp_path / "a\0b.mp3", tmp_path / ("x" * 300 + ".mp3"), tmp_path / "caf\udce9.mp3"]
-    asked += [Question(clip, f"x/{clip.name}", clip.stem, "sentence 0") for clip in strange]
-    asked.append(Question(asked[0].clip, asked[0].relative_path, asked[0].stem, "half \ud800"))
+    asked += [ClipTextPair(clip, f"x/{clip.name}", clip.stem, "sentence 0") for clip in strange]
+    asked.append(ClipTextPair(asked[0].clip, asked[0].relative_path, asked[0].stem, "half \ud800"))
     with hostile_server(lambda n, body: Reply({"similarity": 1})) as server:
         for _ in range(2):  # the second time with a journal
             answers = scored(server, tmp_path, asked)

@@ -15,7 +15,7 @@ pytest.importorskip("sentence_transformers", reason="the extra `clap` is not ins
 
 import torch
 
-from earmark.audio_text.scorers import Answer, Question
+from earmark.audio_text.scorers import ClipTextPair, Score
 from earmark.audio_text.scorers.in_process import InProcessScorer
 from earmark.embeddings.store import EmbeddingStore
 from earmark.models.audio_text.loading import AudioTextModel, load_clap, load_model
@@ -96,11 +96,11 @@ def clips(tmp_path_factory) -> list[Path]:
     return sorted(root.iterdir())
 
 
-def questions(clips: list[Path], texts: tuple[str, ...] = TEXTS) -> list[Question]:
-    return [Question(clip, clip.name, clip.stem, text) for clip in clips for text in texts]
+def questions(clips: list[Path], texts: tuple[str, ...] = TEXTS) -> list[ClipTextPair]:
+    return [ClipTextPair(clip, clip.name, clip.stem, text) for clip in clips for text in texts]
 
 
-def scores(scoring: InProcessScorer, asked: list[Question]) -> dict[tuple[str, str], float]:
+def scores(scoring: InProcessScorer, asked: list[ClipTextPair]) -> dict[tuple[str, str], float]:
     """{(clip, sentence): similarity}; every question answered once and without an error."""
     answers = list(scoring(asked))
     assert sorted(i for i, _ in answers) == list(range(len(asked)))
@@ -108,7 +108,7 @@ def scores(scoring: InProcessScorer, asked: list[Question]) -> dict[tuple[str, s
     return {(asked[i].stem, asked[i].text): answer.similarity for i, answer in answers}
 
 
-def by_clip(scoring: InProcessScorer, asked: list[Question]) -> dict[str, set[str]]:
+def by_clip(scoring: InProcessScorer, asked: list[ClipTextPair]) -> dict[str, set[str]]:
     """{clip: the errors of its answers}"""
     found: dict[str, set[str]] = {}
     for i, answer in scoring(asked):
@@ -277,7 +277,7 @@ def test_no_combination_of_batches_and_threads_waits_for_itself(folder, clips, b
 
 def test_answers_come_as_soon_as_the_batch_is_done(folder, clips):
     model = counting(folder)
-    answers: Iterator[tuple[int, Answer]] = scorer(model, batch_size=1, decoders=1)(questions(clips))
+    answers: Iterator[tuple[int, Score]] = scorer(model, batch_size=1, decoders=1)(questions(clips))
     next(answers)
     assert model.embedded == 1
     answers.close()

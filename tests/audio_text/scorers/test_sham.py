@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from earmark.audio_text.scorers import Question
+from earmark.audio_text.scorers import ClipTextPair
 from earmark.audio_text.scorers.sham import score_sham, sham_similarity
 from earmark.audio_text.scorers.sham_stem import sham_stem
 
@@ -17,8 +17,8 @@ TEXT = "Speech audio in which the speaker expresses or conveys Affection."
 DIM = "emolia-dim/data/TEMP/5/positive/sample_03"
 
 
-def question(stem: str, text: str) -> Question:
-    return Question(Path("/nowhere") / f"{stem}.mp3", f"{stem}.mp3", stem, text)
+def question(stem: str, text: str) -> ClipTextPair:
+    return ClipTextPair(Path("/nowhere") / f"{stem}.mp3", f"{stem}.mp3", stem, text)
 
 
 def test_the_value_that_emolia_bench_gives_is_reproduced_to_the_last_digit():

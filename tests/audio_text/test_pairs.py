@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from earmark.annotation.subsets import subsets
-from earmark.audio_text.questions import ClipIndex, Questions, load_questions, read_rubric, sentence_of
+from earmark.audio_text.pairs import ClipIndex, PairTable, load_pairs, prompt_for_label, read_rubric
 from earmark.errors import DataError, MissingError
 
 EMO, DIM = subsets()["emolia-emo"], subsets()["emolia-dim"]
@@ -27,8 +27,8 @@ def folder(tmp_path: Path, subset: str, *lines: str, rubric: object = RUBRIC) ->
     return tmp_path
 
 
-def loaded(root: Path, subset: str) -> Questions:
-    return load_questions(subsets()[subset], root / "analysis_outputs", root / "dataset")
+def loaded(root: Path, subset: str) -> PairTable:
+    return load_pairs(subsets()[subset], root / "analysis_outputs", root / "dataset")
 
 
 def touched(root: Path, *paths: str) -> Path:
@@ -51,7 +51,7 @@ def touched(root: Path, *paths: str) -> Path:
     ],
 )
 def test_three_underscores_read_as_a_slash_and_one_as_a_space(label: str, said: str):
-    assert sentence_of(label, EMO) == f"Speech audio in which the speaker expresses or conveys {said}."
+    assert prompt_for_label(label, EMO) == f"Speech audio in which the speaker expresses or conveys {said}."
 
 
 def test_the_sentence_about_a_dimension_is_the_rubric_of_its_level(tmp_path: Path):
@@ -265,7 +265,7 @@ def test_a_missing_clip_is_not_replaced_by_one_of_a_level_that_differs_in_signs_
 def test_described_reads_json_that_no_table_could_hold(tmp_path: Path):
     (tmp_path / "a.json").write_text('{"speaker": "x\\ud800", "k\\udfff": 1}', encoding="utf-8")
     (tmp_path / "b.json").write_text("[" * 100_000, encoding="utf-8")
-    questions = Questions(subsets()["emolia-emo"], tmp_path, pd.DataFrame(), {})
+    questions = PairTable(subsets()["emolia-emo"], tmp_path, pd.DataFrame(), {})
     assert questions.described("a.wav") == {"speaker": "x\\ud800", "k\\udfff": 1}
     assert questions.described("b.wav") == {}
 

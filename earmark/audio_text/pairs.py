@@ -19,7 +19,7 @@ from earmark.annotation.subsets import Subset
 from earmark.annotation.tables import read_csv
 from earmark.audio.decode import SUFFIXES, AudioError, check_audio
 from earmark.audio_text.options import LABEL_COLUMNS, LabelSource
-from earmark.audio_text.scorers import Question
+from earmark.audio_text.scorers import ClipTextPair
 from earmark.audio_text.scorers.sham_stem import sham_stem
 from earmark.errors import DataError, Fault, MissingError, shown_path
 from earmark.files.safe_text import encodable
@@ -29,7 +29,7 @@ TIED = "tied between present and absent"
 
 
 @dataclass(frozen=True)
-class Questions:
+class PairTable:
     """What a model is asked: one row per item, in the order of the labels.
 
     table: the subset's key, benchmark_bucket, n_raters (int), present_votes (NaN where the labels do not say),
@@ -50,7 +50,7 @@ class Questions:
     truth: LabelSource = "majority"
     further: pd.DataFrame = field(default_factory=pd.DataFrame)
 
-    def select(self, keep: Callable[[pd.DataFrame], pd.Series], reason: str, *, by_votes: bool = False) -> "Questions":
+    def select(self, keep: Callable[[pd.DataFrame], pd.Series], reason: str, *, by_votes: bool = False) -> "PairTable":
         """The questions for which `keep` is true; how many went is noted under the reason.
 
         by_votes: what people answered decides, so that those that go stay in `further`.
@@ -64,7 +64,7 @@ class Questions:
         excluded = {**self.excluded, reason: len(gone)}
         return replace(self, table=table.reset_index(drop=True), further=further, excluded=excluded)
 
-    def first(self, limit: int) -> "Questions":
+    def first(self, limit: int) -> "PairTable":
         """The first so many questions, and the further ones between them."""
         kept = self.table.head(limit)
         last = kept["row"].max() if len(kept) else -1
@@ -72,7 +72,7 @@ class Questions:
         excluded = {**self.excluded, "beyond --limit": len(self.table) - len(kept)}
         return replace(self, table=kept, further=further, excluded=excluded)
 
-    def with_places(self, *, unanimous: bool) -> "Questions":
+    def with_places(self, *, unanimous: bool) -> "PairTable":
         """Without further questions that would tell nothing of people. unanimous: others must agree on the answer."""
         if not len(self.further):
             return self
@@ -82,11 +82,11 @@ class Questions:
         kept = np.isin(np.arange(len(self.further)), places.item) & known
         return replace(self, further=self.further[kept])
 
-    def without_further(self) -> "Questions":
+    def without_further(self) -> "PairTable":
         """The questions of the table alone, where no comparison with people can be made."""
         return replace(self, further=pd.DataFrame())
 
-    def with_further(self) -> "Questions":
+    def with_further(self) -> "PairTable":
         """The questions that are asked: those of the table, then the further ones."""
         return replace(self, table=pd.concat([self.table, self.further], ignore_index=True), further=pd.DataFrame())
 
@@ -116,15 +116,13 @@ class Questions:
             return {}
         return {encodable(key): encodable(value) if isinstance(value, str) else value for key, value in said.items()}
 
-    def ask(self, i: int) -> Question:
+    def ask(self, i: int) -> ClipTextPair:
         """The i-th question as a scorer takes it."""
         path, prompt = self.table.at[i, "audio_path"], self.table.at[i, "prompt"]
-        return Question(self.dataset_root / path, path, sham_stem(path), prompt)
+        return ClipTextPair(self.dataset_root / path, path, sham_stem(path), prompt)
 
 
-def load_questions(
-    subset: Subset, analysis_root: Path, dataset_root: Path, truth: LabelSource = "majority"
-) -> Questions:
+def load_pairs(subset: Subset, analysis_root: Path, dataset_root: Path, truth: LabelSource = "majority") -> PairTable:
     """Every labelled item of a subset as a question.
 
     truth: majority, which leaves ties out; dawid-skene, present where the posterior is above one half; soft, the
@@ -162,7 +160,7 @@ def load_questions(
     )
     share = pd.to_numeric(labels[LABEL_COLUMNS["soft"]], errors="coerce")
     table["present_votes"] = (share * table["n_raters"]).round()  # NaN in labels that do not tell
-    questions = Questions(subset, dataset_root, table, {}, truth)
+    questions = PairTable(subset, dataset_root, table, {}, truth)
     if truth == "soft":
         return questions
     decided = questions.select(lambda t: t["label"].notna() & (t["label"] != 0.5), TIED, by_votes=True)
@@ -172,7 +170,7 @@ def load_questions(
 OTHERS = ("present", "ds_present_probability_of_others")
 
 
-def probability_of_others(path: Path, questions: "Questions") -> pd.DataFrame | None:
+def read_leave_one_out(path: Path, questions: "PairTable") -> pd.DataFrame | None:
     """Ratings of the questions' items with what Dawid and Skene's model makes of the other votes; None without file.
 
     path: leave_one_out.csv, which analysis.py writes. Columns: item (row of questions.table), present, probability.
@@ -229,7 +227,7 @@ def _label_faults(labels: pd.DataFrame, subset: Subset, share: str) -> list[Faul
 
 def _prompts(labels: pd.DataFrame, subset: Subset, dataset_root: Path) -> tuple[list[str], list[Fault]]:
     if "rubric" not in subset.prompt:
-        return [sentence_of(label, subset) for label in labels[subset.prompt["label"]]], []
+        return [prompt_for_label(label, subset) for label in labels[subset.prompt["label"]]], []
     path = dataset_root / subset.name / subset.prompt["rubric"]
     rubric = read_rubric(path)
     texts: list[str] = []
@@ -243,7 +241,7 @@ def _prompts(labels: pd.DataFrame, subset: Subset, dataset_root: Path) -> tuple[
     return texts, faults
 
 
-def sentence_of(label: str, subset: Subset) -> str:
+def prompt_for_label(label: str, subset: Subset) -> str:
     """The sentence that asks about a label: `___` reads " / ", `_` reads as a space."""
     return subset.prompt["sentence"].format(label=label.replace("___", " / ").replace("_", " ").strip())
 
