@@ -186,7 +186,7 @@ def test_embeddings_of_two_models_are_not_mixed(tmp_path, modality, by, mixed):
             scored(server, tmp_path, questions(tmp_path, 4, 2))
             return
         with pytest.raises(
-            MissingError, match=r"journal\.jsonl: holds 5 answers of another model than http://127.*fresh"
+            MissingError, match=r"journal\.jsonl: holds 5 answers of another model than http://127.*--restart"
         ):
             scored(server, tmp_path, questions(tmp_path, 4, 2))
         assert len(server.requests) == 2
