@@ -10,7 +10,7 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from earmark.metrics.estimate import Estimate
-from earmark.report.tables import Table, cell, escaped, notes_of, p_value, to_markdown
+from earmark.report.tables import Table, cell, escaped, notes_of, p_value, percent, to_markdown
 
 
 @cache
@@ -26,7 +26,8 @@ class Markup(str):
 def render(template: str, **values: Any) -> tuple[str, list[Table]]:
     """A report as Markdown, and its tables in order, for other formats.
 
-    In templates, `value | cell` prints a value, `table(headers, rows, caption)` a table, `define` the definitions.
+    In templates, `value | cell` prints a value, `value | percent | cell` a share in per cent,
+    `table(headers, rows, caption)` a table, `define` the definitions.
     """
     tables: list[Table] = []
 
@@ -52,4 +53,5 @@ def _environment() -> Environment:
     environment.filters["cell"] = cell
     environment.globals["estimate"] = Estimate
     environment.filters["p_value"] = p_value
+    environment.filters["percent"] = percent
     return environment

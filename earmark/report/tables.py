@@ -29,6 +29,27 @@ TEX_CHARACTERS = {
 
 
 @dataclass(frozen=True)
+class Percent(Estimate):
+    """An estimate of a share that `cell` prints in per cent with two decimals; its fields are shares."""
+
+
+def percent(value: Estimate | float | None) -> Percent:
+    """Mark a share for printing in per cent.
+
+    Parameters
+    ----------
+    value : Estimate, float or None
+        A share or a difference of shares; None where it is undefined.
+
+    Examples
+    --------
+    >>> cell(percent(Estimate(0.0503, 0.0421, 0.0593))), cell(percent(0.0503)), cell(percent(None))
+    ('5.03 % [4.21, 5.93]', '5.03 %', '–')
+    """
+    return Percent(**vars(value)) if isinstance(value, Estimate) else Percent(value)
+
+
+@dataclass(frozen=True)
 class Table:
     """A table of a report, whatever it will be printed as. A table without caption is for the eye alone."""
 
@@ -160,9 +181,10 @@ def p_value(value: float | None) -> str:
 def _estimate(estimate: Estimate) -> str:
     if estimate.value is None or _missing(estimate.value):
         return UNDEFINED
+    number, unit = (_percent, " %") if isinstance(estimate, Percent) else (_decimal, "")
     if estimate.low is None or estimate.high is None or _missing(estimate.low):
-        return _decimal(estimate.value)
-    return f"{_decimal(estimate.value)} [{_decimal(estimate.low)}, {_decimal(estimate.high)}]"
+        return f"{number(estimate.value)}{unit}"
+    return f"{number(estimate.value)}{unit} [{number(estimate.low)}, {number(estimate.high)}]"
 
 
 def notes_of(rows: Sequence[Sequence[Any]]) -> list[str]:
@@ -190,6 +212,10 @@ def _several(labels: Sequence[str]) -> str:
 
 def _decimal(value: float) -> str:
     return f"{value:z.3f}"  # z: a tiny negative number is 0.000, not -0.000
+
+
+def _percent(value: float) -> str:
+    return f"{100 * value:z.2f}"
 
 
 def _missing(value: Any) -> bool:
