@@ -344,6 +344,7 @@ def test_a_number_as_a_name_is_not_found_in_the_time_of_a_rating(here, name):
 # --- as a process -------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_as_a_process_results_go_to_stdout(here):
     done = run_script("anonymize.py", "--raw-root", here / "annotations_raw", "--output-dir", here / "out")
     assert (done.returncode, done.stderr) == (0, "")

@@ -391,6 +391,7 @@ def test_one_subset_alone_leaves_the_other_alone(demo_run, tmp_path: Path):
 # --- an endpoint ------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "flags",
     [("--concurrency", "1"), ("--concurrency", "32"), ("--no-audio-send",), ("--concurrency", "32", "--no-audio-send")],
@@ -455,6 +456,7 @@ def test_a_number_under_any_of_three_names_is_a_similarity(small: Path, tmp_path
     assert set(predictions(tmp_path / "out")["pred_present"]) == {"1" if value >= 0 else "0"}
 
 
+@pytest.mark.slow
 def test_a_passing_fault_is_tried_again(small: Path, tmp_path: Path):
     once = set[str]()
 

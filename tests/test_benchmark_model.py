@@ -31,6 +31,7 @@ def similarities(out):
         return np.array([float(row["similarity"]) for row in csv.DictReader(file)])
 
 
+@pytest.mark.slow
 def test_a_clap_model_scores_every_question_and_the_summary_says_what_was_scored(clap, tmp_path):
     code, summary = run(tmp_path, "--clap-model", clap)
     assert (code, summary["mode"], summary["rows_evaluated_ok"]) == (0, "in-process", 45)

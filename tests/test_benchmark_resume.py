@@ -90,6 +90,7 @@ def test_a_complete_run_leaves_no_journal_so_that_a_retrained_model_is_asked_ane
     assert not list(tmp_path.rglob("journal.jsonl"))
 
 
+@pytest.mark.slow
 def test_failed_rows_alone_are_asked_again(tmp_path):
     flags = ["--subset", "emolia-dim", "--retries", "0"]
     with hostile_server(lambda n, body: Reply({}, 404) if n % 5 == 0 else sham(n, body)) as server:
@@ -100,6 +101,7 @@ def test_failed_rows_alone_are_asked_again(tmp_path):
         assert len(server.requests) == 9 + 1  # one that is known, to see that the model is still the same
 
 
+@pytest.mark.slow
 def test_another_model_behind_the_same_address_is_refused_and_fresh_asks_it_everything(tmp_path, capsys):
     flags = ["--subset", "emolia-dim", "--retries", "0"]
     with hostile_server(lambda n, body: Reply({}, 404) if n % 5 == 0 else sham(n, body)) as server:
@@ -132,6 +134,7 @@ def test_a_run_where_sentences_hardly_differ_is_warned_and_says_so_in_its_summar
     assert "lie within" in scorer["warnings"][0]
 
 
+@pytest.mark.slow
 def test_half_characters_in_replies_and_in_names_do_not_cost_the_results(tmp_path):
     half = Reply(b'{"similarity": "\\ud800\xed\xa0\x80"}')
     flags = ["--subset", "emolia-dim", "--retries", "0"]
@@ -245,6 +248,7 @@ def test_a_disk_full_while_journalling_is_one_clear_line_and_nothing_is_corrupt(
         assert len(server.requests) - asked == 83 + 45 - len(kept) + 1
 
 
+@pytest.mark.slow
 def test_slices_by_any_key_of_the_clips_json(tmp_path):
     assert benchmark.main(["--by", "language", "--output-dir", str(tmp_path), "--quiet"]) == 0
     rows = (tmp_path / "emolia-emo" / "metrics_by_language.csv").read_text().splitlines()

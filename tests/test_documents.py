@@ -4,6 +4,7 @@ import json
 import re
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from earmark.models.encoders.registry import encoder_specs
@@ -91,3 +92,34 @@ def test_tasks_that_documents_name_exist():
 def test_the_readme_lists_every_kind_of_encoder_as_the_registry_does():
     rows = [f"| `{spec}` | {what} |" for spec, what in encoder_specs().items()]
     assert "\n".join(rows) in README
+
+
+EXAMPLE = re.compile(r"`(\w+)` = (-?\d\.\d{3})")
+
+
+def examples(kind):
+    """{metric: the example value that METRICS.md prints}, of the lines marked `demo` or `worked`."""
+    lines = [line for line in METRICS.splitlines() if line.startswith(f"Example ({kind})")]
+    return {name: value for line in lines for name, value in EXAMPLE.findall(line)}
+
+
+def test_demo_examples_in_metrics_match_the_scripts(tmp_path):
+    import benchmark
+
+    assert benchmark.main(["--subset", "emolia-emo", "--quiet", "--output-dir", str(tmp_path)]) == 0
+    scored = json.loads((tmp_path / "emolia-emo/summary.json").read_text(encoding="utf-8"))
+    analysed = summary("emolia-emo")
+    estimates = {**analysed["agreement"], **analysed["human_ceiling"], **analysed, **scored["overall"]}
+    estimates |= {name: scored["human_parity"][name] for name in ("model", "person", "difference")}
+    estimates["cross_fitted_threshold"] = scored["cross_fitted_threshold"]["balanced_accuracy"]
+    shown = examples("demo")
+    assert len(shown) > 35
+    assert shown == {name: f"{estimates[name]['value']:.3f}" for name in shown}
+
+
+def test_worked_examples_in_metrics_match_the_library():
+    from earmark.metrics import detection
+
+    scores = detection.LabelledScores(np.array([2.1, 1.4, -0.3, 0.6, -0.8, -1.5, -2.2]), np.arange(7) < 3)
+    expected = {name: f"{metric.point(scores, 0.01).rate:.3f}" for name, metric in detection.METRICS.items()}
+    assert examples("worked") == expected

@@ -98,6 +98,7 @@ def test_published_and_strict_figures_follow_from_the_scores(benchmark):
     assert results["category_breakdown"] == pytest.approx(expected.category_breakdown)
 
 
+@pytest.mark.slow
 def test_every_file_that_a_submission_needs_is_written(benchmark):
     folder = run(benchmark, "--model-name", "My model (v2)").parent / "My-model-v2"
     files = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}

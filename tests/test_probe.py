@@ -158,6 +158,7 @@ def everything(tmp_path_factory):
     return run(folder, *names)
 
 
+@pytest.mark.slow
 def test_every_type_of_task_is_scored_by_both_protocols(everything):
     found = values(everything)
     metrics = {
@@ -333,6 +334,7 @@ def test_another_recipe_another_seed_or_another_encoder_is_run_again(tmp_path):
     assert {path.name for path in (tmp_path / "out").iterdir() if path.is_dir()} == {"logmel", "logmel-2-shot"}
 
 
+@pytest.mark.slow
 def test_other_audio_of_the_same_length_and_time_and_a_lost_table_are_noticed(tmp_path):
     task = listed(tmp_path, "one")
     folder = run(tmp_path, task)
@@ -388,6 +390,7 @@ def test_one_track_and_one_protocol(tmp_path):
     assert list(found) == [("one", "knn", "strict", "accuracy", None)]
 
 
+@pytest.mark.slow
 def test_few_shots_are_ten_draws(tmp_path):
     folder = run(tmp_path, listed(tmp_path, "one"), flags=["--shots", "2"])
     rows = summary(folder)["scores"]
@@ -453,6 +456,7 @@ def test_sources_that_span_folds_are_warned_of_and_strict_is_by_source(tmp_path)
     assert summary(folder)["shared_sources"] == [{**expected, "strict": "folds dealt anew, every source in one"}]
 
 
+@pytest.mark.slow
 def test_classes_that_differ_only_in_case_or_blanks_are_listed_and_kept_apart(tmp_path, capsys):
     spelt = {"low": ["Sea waves", "sea  waves"], "mid": ["mid"] * 2, "high": ["high"] * 2}
     alike, apart = listed(tmp_path, "alike", labels=lambda i, c: spelt[c][i % 2]), listed(tmp_path, "apart")
@@ -542,6 +546,7 @@ def test_layers_of_a_checkpoint(tmp_path, capsys):
     assert "--layers 7: tiny has the layers 0 to 2" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_layers_of_an_error_have_a_table_and_no_line_in_the_chart(tmp_path):
     encoder = save(tmp_path / "three", "mine.py", layered())
     task = listed(tmp_path, "size", kind="regression", labels=lambda i, c: CLASSES[c] / 1000)
@@ -577,6 +582,7 @@ def changed(old, new):
     return XARES.replace(old, new)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("old", "new", "fault"),
     [

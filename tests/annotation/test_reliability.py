@@ -156,6 +156,7 @@ def test_the_published_share_of_exact_agreement_implies_49_73_percent_of_pairs()
     assert round(float(percent), 4) == 0.4973
 
 
+@pytest.mark.slow
 @settings(max_examples=30, deadline=None)
 @given(st.lists(st.tuples(*[st.integers(0, 1)] * 3), min_size=1, max_size=12))
 def test_with_three_raters_on_every_item_exact_agreement_and_percent_imply_each_other(ratings):

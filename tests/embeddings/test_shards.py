@@ -21,6 +21,7 @@ def arrays(lengths: list[int], width: int = 3) -> list[np.ndarray]:
     return [rng.normal(size=(length, width)).astype(np.float32) for length in lengths]
 
 
+@pytest.mark.slow
 @given(st.lists(st.lists(st.integers(1, 9), min_size=1, max_size=4), min_size=1, max_size=4))
 def test_what_was_added_is_there_for_the_next(tmp_path_factory, batches):
     folder, kept = tmp_path_factory.mktemp("shelf"), {}

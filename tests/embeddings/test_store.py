@@ -69,6 +69,7 @@ def test_the_second_run_reads_the_store_only(store, paths):
         np.testing.assert_array_equal(stored[path], vector)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("spec", ["logmel", "xares"])
 def test_no_vector_depends_on_batch_size_order_or_neighbours(tmp_path, paths, spec):
     if spec == "xares":

@@ -45,6 +45,7 @@ decisions = st.integers(1, 12).flatmap(
 )
 
 
+@pytest.mark.slow
 @given(decisions, st.sampled_from(["macro", "micro"]))
 def test_f1_is_scikit_learns(pairs, average):
     said, true = np.moveaxis(np.array(pairs), -1, 0)

@@ -333,6 +333,7 @@ def test_few_shots_look_at_no_validation_clip(tmp_path):
     assert chosen(more)["knn", "strict"] == "k 12"
 
 
+@pytest.mark.slow
 def test_few_shots_of_wide_embeddings_are_learnt_as_scikit_learn_learns_them(tmp_path):
     """Ten classes, 768 dimensions, five shots: a head trained for as many epochs as usual got .73 of .89."""
     from sklearn.linear_model import LogisticRegression
@@ -396,6 +397,7 @@ def test_crops_stand_for_themselves_as_published_and_are_averaged_strictly(tmp_p
         assert said(found, ("linear", "strict"))[column].tolist() == [f"c{np.argmax(mean)}" for mean in means]
 
 
+@pytest.mark.slow
 def test_the_last_layer_is_the_encoders_own_output(tmp_path, heard):
     encoder = load_encoder(str(save(tmp_path, "layers.py", layered())), device="cpu")
     plain = load_encoder(str(save(tmp_path / "plain", "plain.py", XARES)), device="cpu")

@@ -257,6 +257,7 @@ def test_another_window_or_checkpoint_has_embeddings_of_its_own(folder, clips, t
         assert model.embedded > 0 and model.texts == 4
 
 
+@pytest.mark.slow
 def test_a_model_that_gives_all_clips_one_embedding_is_an_error(folder, clips):
     model = load_clap(str(folder), device="cpu")
     with torch.no_grad():

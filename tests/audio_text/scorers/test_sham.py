@@ -35,6 +35,7 @@ def test_a_name_beyond_ascii_is_hashed_as_utf_8():
     assert sham_similarity("Zürich", "–") == 2 * int.from_bytes(digest[:8], "big") / 2**64 - 1
 
 
+@pytest.mark.slow
 @given(st.text(max_size=40), st.text(max_size=40))
 def test_every_similarity_lies_from_minus_one_to_below_one(stem: str, text: str):
     assert -1 <= sham_similarity(stem, text) < 1

@@ -44,6 +44,7 @@ def voices(n: int) -> list[np.ndarray]:
     return found
 
 
+@pytest.mark.slow
 def test_resemblyzer_gives_what_its_own_loop_gives():
     resemblyzer = pytest.importorskip("resemblyzer", reason="run with `--with resemblyzer --with webrtcvad-wheels`")
     encoder = load_encoder("resemblyzer", device="cpu")

@@ -155,6 +155,7 @@ def test_batches_by_hand():
     np.testing.assert_allclose(shares.sum(axis=2), [[1, 1], [1, 0]], rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_the_earliest_of_equal_epochs_is_kept_and_nan_never_wins():
     x, y = example()
     given_scores = iter([float("nan"), 0.2, 0.7, 0.7, 0.1])

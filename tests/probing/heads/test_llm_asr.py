@@ -81,6 +81,7 @@ def test_three_utterances_are_learnt_and_end_by_themselves(trained):
     assert trained.fit.losses[-1] < trained.fit.losses[0] / 10
 
 
+@pytest.mark.slow
 def test_only_the_adapter_changes(folder, model, trained):
     assert trained.score == 1.0  # so it did learn, and this is the model that it learnt with
     fresh = load_language_model(folder)
@@ -113,6 +114,7 @@ def test_the_first_loss_is_that_of_the_model_on_each_utterance_alone(model):
     assert found.fit.losses[0] == pytest.approx(total / count, rel=1e-4)
 
 
+@pytest.mark.slow
 def test_neighbours_in_a_batch_change_nothing(model, trained):
     """An adapter that is not sure of itself, on utterances of lengths from 3 to 60 frames."""
     adapter = {name: value * 0.7 for name, value in trained.parameters.items()}
@@ -125,6 +127,7 @@ def test_neighbours_in_a_batch_change_nothing(model, trained):
     assert transcribe(model, adapter, backwards, replace(READING, at_once=3))[0] == alone[::-1]
 
 
+@pytest.mark.slow
 def test_generation_ends_at_the_limit_and_says_so(model, trained):
     own = heard(TEXTS)
     texts, unfinished = transcribe(model, trained.parameters, own, replace(READING, max_tokens=3))

@@ -69,6 +69,7 @@ def test_logmel_keeps_all_that_applies():
     assert {found[name].seen for name in OF_A_CLASS} == {"no class of X-ARES"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("contract", ["case", "hear", "onnx", "endpoint"])
 def test_other_encoders_keep_what_applies_to_them(contract, tmp_path):
     if contract == "hear":
@@ -130,6 +131,7 @@ def test_each_promise_can_be_broken(tmp_path, name, old, new, seen):
     assert re.search(seen, found.seen)
 
 
+@pytest.mark.slow
 def test_a_class_has_to_be_called_an_encoder(tmp_path):
     spec = xares(tmp_path, "TinyEncoder", "Tiny").replace(":TinyEncoder", ":Tiny")
     found = checked(spec)
@@ -145,6 +147,7 @@ def test_zeros_behind_a_clip_that_is_normalised_to_its_power_make_it_louder_by_t
     assert found["own padding"].seen.startswith("largest difference 4.1e-01 ")  # √2 − 1
 
 
+@pytest.mark.slow
 def test_a_difference_of_rounding_is_reported_and_allowed(tmp_path):
     found = one(xares(tmp_path, GIVES, f"{GIVES} * (1 + 1e-5 * torch.rand(1))"), "repeatable")
     assert found.passed
@@ -160,6 +163,7 @@ def test_the_number_of_numbers_may_not_depend_on_the_length(tmp_path):
     )
 
 
+@pytest.mark.slow
 def test_the_longest_clip_decides_over_memory_and_speed(tmp_path):
     limited = f"if audio.shape[1] > 200_000: raise RuntimeError('too long')\n        {GIVES}"
     found = checked(xares(tmp_path, GIVES, limited), longest_seconds=15)
@@ -201,6 +205,7 @@ def test_peak_memory_is_that_of_this_process_and_grows_with_what_it_holds():
     assert before < 600e6 <= held.nbytes
 
 
+@pytest.mark.slow
 def test_a_gpu_is_asked_for_its_memory(tmp_path):
     torch = pytest.importorskip("torch", reason="the extra `torch` is not installed")
     if not torch.cuda.is_available():
