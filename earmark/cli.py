@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from tqdm import tqdm
 
 from earmark import __version__
-from earmark.errors import RUNNING, EarmarkError, shown_path
+from earmark.errors import SCRIPT_PLACEHOLDER, EarmarkError, shown_path
 
 if TYPE_CHECKING:
     import numpy as np
@@ -49,13 +49,13 @@ class Invocation:
         if not self.quiet:
             tqdm.write(text, file=sys.stderr)
 
-    def progress(self, items: Iterable[Item], *, total: int, what: str, unit: str) -> "tqdm[Item]":
+    def progress(self, items: Iterable[Item], *, total: int, label: str, unit: str) -> "tqdm[Item]":
         """The items, with a bar on stderr that stays away when stderr is no terminal."""
-        return tqdm(items, total=total, desc=what, unit=unit, disable=self._no_bar, file=sys.stderr)
+        return tqdm(items, total=total, desc=label, unit=unit, disable=self._no_bar, file=sys.stderr)
 
-    def bytes_bar(self, *, total: int, what: str) -> "tqdm[Any]":
+    def bytes_bar(self, *, total: int, label: str) -> "tqdm[Any]":
         """A bar that counts bytes; `update(n)` moves it on."""
-        return tqdm(total=total, desc=what, unit="B", unit_scale=True, disable=self._no_bar, file=sys.stderr)
+        return tqdm(total=total, desc=label, unit="B", unit_scale=True, disable=self._no_bar, file=sys.stderr)
 
     @property
     def _no_bar(self) -> bool | None:
@@ -189,7 +189,7 @@ def _exit_code(work: Callable[[], int], script: str, debug: bool) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return COMPLETE
     except EarmarkError as error:
-        return _report(error, error.exit_code, debug, str(error).replace(RUNNING, script))
+        return _report(error, error.exit_code, debug, str(error).replace(SCRIPT_PLACEHOLDER, script))
     except OSError as error:
         return _report(error, FAILED, debug, format_os_error(error))
 

@@ -7,7 +7,9 @@ from pathlib import Path
 SHOWN_KINDS = 50  # of faults of a file: a screenful or two
 SHOWN_LINES = 5  # of one kind
 SHOWN_OF_CAUSE = 200
-RUNNING = "SCRIPT.py"  # in a command that a message names: the script that is running, which `script` puts in
+SCRIPT_PLACEHOLDER = (
+    "SCRIPT.py"  # in a command that a message names: the script that is running, which `script` puts in
+)
 
 
 class EarmarkError(Exception):

@@ -5,7 +5,7 @@ import importlib
 import sys
 from typing import Any
 
-from earmark.errors import RUNNING, MissingError, shown_cause
+from earmark.errors import SCRIPT_PLACEHOLDER, MissingError, shown_cause
 
 
 def require_library(name: str, options: str, needed_by: str = "This") -> Any:
@@ -14,7 +14,7 @@ def require_library(name: str, options: str, needed_by: str = "This") -> Any:
     options: of `uv run`, that supply it, such as `--extra torch`. needed_by: begins the message. Raises MissingError
     where it is not installed, or cannot be imported.
     """
-    supply = f"`uv run {options} {RUNNING} …`"
+    supply = f"`uv run {options} {SCRIPT_PLACEHOLDER} …`"
     try:
         with contextlib.redirect_stdout(sys.stderr):
             return importlib.import_module(name)

@@ -9,7 +9,7 @@ from multiprocessing.process import BaseProcess
 FAILED = 1
 
 
-def follow_parent() -> None:
+def exit_with_parent() -> None:
     """For the initializer of a pool: leave Ctrl-C to the process that started this one, and end when it ends.
 
     However that process ends, a worker that is left would go on for hours and hold locks.

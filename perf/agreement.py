@@ -105,7 +105,7 @@ def time_intervals(annotations: Annotations, replicates: int) -> float:
     started = time.perf_counter()
     votes = Votes.from_annotations(annotations)
     clips = clip_ids(votes.items, annotations.subset)
-    agreement_estimates(votes, Bootstrap.of(clips, replicates, np.random.default_rng(0)), REQUIRED)
+    agreement_estimates(votes, Bootstrap.from_units(clips, replicates, np.random.default_rng(0)), REQUIRED)
     return time.perf_counter() - started
 
 

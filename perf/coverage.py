@@ -69,7 +69,7 @@ def run(arguments: Namespace, invocation: cli.Invocation) -> int:
         )
     with ProcessPoolExecutor() as pool:
         done = pool.map(partial(results_of, data_sets=arguments.data_sets), chosen)
-        found = list(invocation.progress(done, total=len(chosen), what="simulations", unit="simulation"))
+        found = list(invocation.progress(done, total=len(chosen), label="simulations", unit="simulation"))
     parts, area = [INTRODUCTION], ""
     for number, results in zip(chosen, found, strict=True):
         scenario = SCENARIOS[number]

@@ -23,7 +23,7 @@ from earmark.annotation.schema import Agreement, AnalysisResult
 from earmark.annotation.subsets import Slice, Subset
 from earmark.annotation.tables import REPEATED, WITHDRAWN, Annotations
 from earmark.metrics.bootstrap import Bootstrap
-from earmark.metrics.dawid_skene import DawidSkene, posteriors_of_others
+from earmark.metrics.dawid_skene import DawidSkene, leave_one_rater_out_posteriors
 from earmark.metrics.estimate import Estimate
 from earmark.metrics.ratio import ratio
 
@@ -45,7 +45,7 @@ def analyse(
     votes = Votes.from_annotations(annotations)
     fit = fit_dawid_skene(votes)
     labels["ds_present_probability"] = fit.posterior.round(6)  # the digits that hold on any machine
-    bootstrap = Bootstrap.of(clip_ids(labels, subset), replicates, rng)
+    bootstrap = Bootstrap.from_units(clip_ids(labels, subset), replicates, rng)
     raters = per_rater(annotations, votes, fit, bootstrap)
     found = agreement_estimates(votes, bootstrap, required)
     slices = {name: slice_summary(labels, subset, name, bootstrap) for name in subset.summaries}
@@ -78,7 +78,7 @@ def analyse(
 def _leave_one_out(votes: Votes, fit: DawidSkene) -> pd.DataFrame:
     """What benchmark.py needs to put a model in a person's place under Dawid and Skene's labels."""
     vote = votes.codes("binary")
-    others = posteriors_of_others(fit, votes.item, votes.rater, vote)
+    others = leave_one_rater_out_posteriors(fit, votes.item, votes.rater, vote)
     return ratings_and_others(votes.items, votes.item, votes.rater, vote, others, votes.raters)
 
 
@@ -125,7 +125,7 @@ def _mean(column: pd.Series, bootstrap: Bootstrap) -> Estimate:
         lambda sums: ratio(sums[..., 0], sums[..., 1]),
         n=int(known.sum()),
         why="no item to take the mean over",
-        units=bootstrap.with_any(known, "with such an item"),
+        units=bootstrap.units_with(known, "with such an item"),
     )
 
 

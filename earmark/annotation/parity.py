@@ -112,7 +112,7 @@ def human_parity(
     n = int(places.weight.sum())
     if not n:
         return Parity.undefined(NO_PLACE)
-    bootstrap = Bootstrap.of(np.asarray(clips)[places.item], replicates, rng)
+    bootstrap = Bootstrap.from_units(np.asarray(clips)[places.item], replicates, rng)
     of_classes = bootstrap.units_of_classes(places.reference)
     estimates = [balanced_accuracy(each, bootstrap, of_classes, n=n, why=ONE_CLASS) for each in (model, person)]
     if estimates[0].value is None or estimates[1].value is None:

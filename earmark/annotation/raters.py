@@ -13,7 +13,7 @@ from earmark.annotation.reliability import Votes
 from earmark.annotation.tables import Annotations
 from earmark.metrics.agreement import cohen_kappa
 from earmark.metrics.bootstrap import Bootstrap, Units
-from earmark.metrics.dawid_skene import DawidSkene, dawid_skene, standard_errors, without_credit
+from earmark.metrics.dawid_skene import DawidSkene, dawid_skene, remove_pseudo_counts, standard_errors
 from earmark.metrics.estimate import Estimate
 from earmark.metrics.intervals import COEFFICIENT, SHARE, few_units, interval
 from earmark.metrics.ratio import ratio
@@ -79,7 +79,7 @@ def dawid_skene_estimates(votes: Votes, fit: DawidSkene, bootstrap: Bootstrap) -
         n = np.bincount(votes.rater[of_side], minlength=raters)
         distinct = np.unique(votes.rater[of_side] * np.int64(bootstrap.n_units) + bootstrap.unit[votes.item[of_side]])
         clips = np.bincount(distinct // bootstrap.n_units, minlength=raters)
-        own = without_credit(values, n)
+        own = remove_pseudo_counts(values, n)
         side = "present" if name == "sensitivity" else "absent"
         rows = zip(values.tolist(), own.tolist(), error.tolist(), n.tolist(), clips.tolist(), strict=True)
         found[name] = [_dawid_skene_estimate(*row, side, why) for row in rows]

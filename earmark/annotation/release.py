@@ -195,9 +195,9 @@ def summarise(release: Release, options: AnonymizeOptions, invocation: Invocatio
         inputs=[],
         parameters=options.parameters,
         exclusions=exclusions({WITHDRAWN: release.withdrawn}),
-        signature=Signature.of(suite=release.raw.subset.name, protocol="earmark", metric="k-anonymity"),
+        signature=Signature.from_parts(suite=release.raw.subset.name, protocol="earmark", metric="k-anonymity"),
     )
-    return AnonymizeSummary.extending(
+    return AnonymizeSummary.from_common(
         common,
         subset=release.raw.subset.name,
         people=found.people,

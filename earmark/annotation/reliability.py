@@ -19,7 +19,7 @@ from earmark.metrics.agreement import AgreementSums, RaterPairs
 from earmark.metrics.bootstrap import Bootstrap, Units
 from earmark.metrics.classification import balanced_accuracy
 from earmark.metrics.estimate import Estimate
-from earmark.metrics.intervals import COEFFICIENT, ENOUGH_UNITS, SHARE
+from earmark.metrics.intervals import COEFFICIENT, MIN_UNITS, SHARE
 from earmark.metrics.ratio import ratio
 
 IntArray = NDArray[np.int64]
@@ -98,13 +98,13 @@ def agreement(votes: Votes, bootstrap: Bootstrap, required: int) -> dict[str, Es
         formulas = _formulas(scale)
         why = ONE_CATEGORY if n_pairable else NO_PAIRS
         units, beyond_chance = (
-            bootstrap.with_any(pairable, RATED_TWICE),
+            bootstrap.units_with(pairable, RATED_TWICE),
             _units_of_categories(votes, bootstrap, pairable),
         )
         estimates = bootstrap.estimates(
             contributions,
             lambda sums, formulas=formulas: np.stack(
-                [f(AgreementSums.split(sums)) for f in formulas.values()], axis=-1
+                [f(AgreementSums.from_sums(sums)) for f in formulas.values()], axis=-1
             ),  # type: ignore[misc]
             n=[n_pairable] * len(formulas),
             why=[why] * len(formulas),
@@ -125,7 +125,7 @@ def agreement(votes: Votes, bootstrap: Bootstrap, required: int) -> dict[str, Es
 def _units_of_categories(votes: Votes, bootstrap: Bootstrap, items: NDArray[np.bool_]) -> Units:
     """Clips that tell how far people agree beyond chance: those with a rating of the side that fewer clips have."""
     binary = votes.counts["binary"] * items[:, np.newaxis]
-    sides = [bootstrap.with_any(binary[:, side] > 0, f"with a rating {name}") for side, name in enumerate(SIDES)]
+    sides = [bootstrap.units_with(binary[:, side] > 0, f"with a rating {name}") for side, name in enumerate(SIDES)]
     return min(sides)
 
 
@@ -152,7 +152,7 @@ def _exact_all(counts: IntArray, bootstrap: Bootstrap, required: int) -> Estimat
         _share,
         n=int(complete.sum()),
         why=f"no item was rated by {required} raters",
-        units=bootstrap.with_any(complete, "with a complete item"),
+        units=bootstrap.units_with(complete, "with a complete item"),
     )
 
 
@@ -200,7 +200,7 @@ def pair_kappas(votes: Votes, bootstrap: Bootstrap) -> tuple[dict[str, Estimate]
 
             def kappas(sums: NDArray[np.float64], q: int = q, weighting: Any = weighting) -> NDArray[np.float64]:
                 per_pair = coefficients.cohen_kappa(sums.reshape(*sums.shape[:-1], -1, q, q), weighting)
-                return np.concatenate([coefficients.mean_defined(per_pair)[..., None], per_pair], axis=-1)
+                return np.concatenate([coefficients.nanmean(per_pair)[..., None], per_pair], axis=-1)
 
             shared = np.bincount(pairs.pair, minlength=len(pairs.first)).tolist()
             of_pairs = bootstrap.take(pairs.item)
@@ -231,7 +231,7 @@ def _units_of_pairs(pairs: RaterPairs, bootstrap: Bootstrap) -> list[Units]:
 
 def _with_smallest_pair(estimate: Estimate, smallest: int) -> Estimate:
     """A mean over pairs with a note where some pair shares few items, which biases it."""
-    if smallest >= ENOUGH_UNITS or estimate.value is None:
+    if smallest >= MIN_UNITS or estimate.value is None:
         return estimate
     few = f"a pair of raters shares {smallest} items only, which biases means over pairs: see the pooled value"
     return replace(estimate, note="; ".join(filter(None, [estimate.note, few])))
@@ -313,7 +313,7 @@ def human_ceiling(votes: Votes, bootstrap: Bootstrap) -> HumanCeiling:
     held_out = coefficients.leave_one_out(votes.counts["binary"])
     n = int(held_out.sum())
     said_present, said_absent = held_out[:, :2].sum(axis=1) > 0, held_out[:, 2:].sum(axis=1) > 0
-    held = bootstrap.with_any(said_present | said_absent, "with such a rating")
+    held = bootstrap.units_with(said_present | said_absent, "with such a rating")
     sides = zip((said_present, said_absent), reversed(SIDES), strict=True)
     loo = bootstrap.estimates(
         held_out,
@@ -322,7 +322,7 @@ def human_ceiling(votes: Votes, bootstrap: Bootstrap) -> HumanCeiling:
         why=[NO_LEAVE_ONE_OUT, NO_LEAVE_ONE_OUT if not n else "the majorities are all of one class"],
         units=[held, held],
     )
-    of_sides = [bootstrap.with_any(of, f"whose others say {name}") for of, name in sides]
+    of_sides = [bootstrap.units_with(of, f"whose others say {name}") for of, name in sides]
     # Columns of decision_contributions: true and false positives, true and false negatives.
     balanced_loo = balanced_accuracy(held_out[:, [0, 3, 2, 1]], bootstrap, of_sides, n=n, why=loo[1].why or "")
     pooled = bootstrap.estimate(
@@ -367,7 +367,7 @@ def emolia_bench_figures(votes: Votes, required: int) -> dict[str, float | int |
     for scale, counts in votes.counts.items():
         complete = counts[exactly]
         contributions = coefficients.item_contributions(complete)
-        sums = AgreementSums.split(contributions.sum(axis=0))
+        sums = AgreementSums.from_sums(contributions.sum(axis=0))
         comparisons = n_raters * (n_raters - 1) * len(exactly)
         figures |= {
             f"exact_3way_{scale}": _number((complete.max(axis=1) == required).mean()) if len(exactly) else None,

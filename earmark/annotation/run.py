@@ -16,7 +16,7 @@ from earmark.annotation.tables import Annotations, exclude_ratings, load_annotat
 from earmark.cli import Invocation
 from earmark.errors import DataError, EarmarkError, MissingError, shown_path
 from earmark.files.atomic import locked, write_together
-from earmark.report.provenance import data_hash, exclusions, hashed, parameters_hash, provenance
+from earmark.report.provenance import data_hash, exclusions, input_records, parameters_hash, provenance
 from earmark.report.render import render
 from earmark.report.schema import read_summary, to_json
 from earmark.report.signature import Signature
@@ -129,13 +129,13 @@ def summarise(
     annotations: Annotations, found: Analysis, options: AnalysisOptions, invocation: Invocation
 ) -> AnalysisSummary:
     """summary.json: where the numbers came from, then the numbers."""
-    inputs = hashed(annotations.rows)
+    inputs = input_records(annotations.rows)
     common = provenance(
         invocation,
         inputs=inputs,
         parameters=options.parameters,
         exclusions=exclusions(annotations.left_out),
-        signature=Signature.of(
+        signature=Signature.from_parts(
             suite=annotations.subset.name,
             protocol="earmark",
             metric="human_upper_bound_binary",
@@ -146,4 +146,4 @@ def summarise(
             data=data_hash(inputs),
         ),
     )
-    return AnalysisSummary.extending(common, found.result)
+    return AnalysisSummary.from_common(common, found.result)

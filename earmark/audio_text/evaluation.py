@@ -11,7 +11,7 @@ from earmark.audio_text.pairs import PairTable
 from earmark.audio_text.schema import BenchmarkResult, CrossFitted, Metrics, SliceMetrics
 from earmark.audio_text.scorers import Score
 from earmark.metrics.bootstrap import Bootstrap
-from earmark.metrics.classification import NO_THRESHOLD, cross_fitted, decision_contributions, evaluate
+from earmark.metrics.classification import NO_THRESHOLD, cross_fit, decision_contributions, evaluate
 from earmark.metrics.estimate import Estimate
 
 BANDS = (("Bad", 0.0), ("Weak", 0.55), ("Medium", 0.65), ("Good", 0.75), ("Excellent", 0.85))
@@ -60,7 +60,7 @@ def evaluate_scores(
         table[key] = [NOT_SAID if said[path] is None else str(said[path]) for path in table["audio_path"]]
     good = table[table["ok"].astype(bool)].reset_index(drop=True)
     resampling, dealing, of_people = rng.spawn(3)  # the folds must not depend on how many replicates are drawn
-    bootstrap = Bootstrap.of(good["clip"], replicates, resampling)
+    bootstrap = Bootstrap.from_units(good["clip"], replicates, resampling)
     unanimous = good["benchmark_bucket"].str.startswith("unanimous_").to_numpy(dtype=bool)
     cross_fitted, of_clip = _cross_fitted(good, bootstrap, dealing)
     overall = _metrics(good, bootstrap)
@@ -129,8 +129,8 @@ def _cross_fitted(
 ) -> tuple[CrossFitted, dict[str, float]]:
     """Balanced accuracy at thresholds chosen on other clips, and the threshold of each clip."""
     scores, labels = rows["similarity"].to_numpy(dtype=float), rows["label"].to_numpy(dtype=float)
-    found = cross_fitted(scores, labels, bootstrap, rng)
-    of_clip = dict(zip(rows["clip"], found.of_item.tolist(), strict=False))
+    found = cross_fit(scores, labels, bootstrap, rng)
+    of_clip = dict(zip(rows["clip"], found.item_thresholds.tolist(), strict=False))
     threshold = float(np.median(found.thresholds)) if of_clip else None
     thresholds = found.thresholds.tolist()
     return CrossFitted(threshold=threshold, thresholds=thresholds, balanced_accuracy=found.balanced_accuracy), of_clip

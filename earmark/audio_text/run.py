@@ -23,12 +23,12 @@ from earmark.audio_text.scorers.select import (
 from earmark.cli import Invocation
 from earmark.errors import EarmarkError, MissingError, shown_path
 from earmark.files.atomic import locked
-from earmark.files.runs import RUNS, kept_run
+from earmark.files.runs import RUNS, write_run
 from earmark.files.safe_text import encodable, shown_url
 from earmark.models import embeddings_api
 from earmark.models.http import MAX_REPLY, Client, StoppedError
 from earmark.models.journal import Journal
-from earmark.report.provenance import data_hash, exclusions, file_name, hashed, parameters_hash, provenance
+from earmark.report.provenance import data_hash, exclusions, file_name, input_records, parameters_hash, provenance
 from earmark.report.render import render
 from earmark.report.schema import read_summary, to_json
 from earmark.report.signature import Signature
@@ -186,12 +186,12 @@ def answer(questions: PairTable, model: Model, invocation: Invocation) -> list[S
     name, paths = questions.subset.name, questions.clips
     with ThreadPoolExecutor() as pool:
         verdicts = pool.map(questions.clip_fault, paths)
-        checked = invocation.progress(verdicts, total=len(paths), what=f"{name}: clips", unit="clip")
+        checked = invocation.progress(verdicts, total=len(paths), label=f"{name}: clips", unit="clip")
         faults = dict(zip(paths, checked, strict=True))
     answers = [Score(None, faults[path]) for path in questions.table["audio_path"]]
     usable = [i for i, known in enumerate(answers) if not known.error]
     asked = [questions.ask(i) for i in usable]
-    bar = invocation.progress(model.scorer(asked), total=len(asked), what=f"{name}: questions", unit="q")
+    bar = invocation.progress(model.scorer(asked), total=len(asked), label=f"{name}: questions", unit="q")
     for i, found in bar:
         answers[usable[i]] = found
         if model.traffic:
@@ -214,7 +214,7 @@ def write(
     tables = {"predictions": result.predictions} | {f"metrics_by_{key}": rows for key, rows in result.slices.items()}
     contents = {f"{name}.csv": to_csv(rows) for name, rows in tables.items()}
     contents |= {"summary.json": to_json(summary), "report.md": report, "report.tex": to_tex(report_tables)}
-    kept_run(
+    write_run(
         folder,
         # A clip's name or its JSON file may hold what UTF-8 cannot; at the end of a run that must not cost its results.
         {name: encodable(text) for name, text in contents.items()},
@@ -243,14 +243,14 @@ def summarise(
     rows = {labels: sum(questions.excluded.values()) + len(questions.table)}
     if options.labels == "dawid-skene" and others.is_file():
         rows[others] = result.result.human_parity.n if result.result.human_parity else 0
-    inputs = hashed(rows)
+    inputs = input_records(rows)
     ties_of_labels = people.parameters.get("ties", "unknown") if people else "unknown"
     common = provenance(
         invocation,
         inputs=inputs,
         parameters=options.parameters,
         exclusions=exclusions(questions.excluded),
-        signature=Signature.of(
+        signature=Signature.from_parts(
             suite=name,
             protocol="earmark",
             metric="balanced_accuracy",
@@ -264,7 +264,7 @@ def summarise(
         ),
         device=model.description.get("device", "cpu"),
     )
-    return BenchmarkSummary.extending(
+    return BenchmarkSummary.from_common(
         common,
         result.result,
         subset=name,

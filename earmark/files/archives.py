@@ -31,14 +31,14 @@ UNREADABLE = (tarfile.TarError, zipfile.BadZipFile, EOFError, zlib.error, lzma.L
 def escapes_directory(name: str) -> bool:
     """Whether a path made elsewhere would lead out of the folder it is meant for, on any operating system.
 
-    >>> [leaves(name) for name in ("audio/a.wav", "../a.wav", "/etc/passwd", "C:\\\\a.wav", "a/../../b")]
+    >>> [escapes_directory(name) for name in ("audio/a.wav", "../a.wav", "/etc/passwd", "C:\\\\a.wav", "a/../../b")]
     [False, True, True, True, True]
     """
     path = PureWindowsPath(name)  # knows both slashes, and drives
     return bool(path.drive or path.root or ".." in path.parts or not path.parts or "\0" in name)
 
 
-def checksum_of(path: Path, algorithm: str) -> str:
+def file_checksum(path: Path, algorithm: str) -> str:
     """`algorithm:digest` of a file; git-sha1 is how git names its content."""
     if algorithm != "git-sha1":
         return f"{algorithm}:{file_hash(path, algorithm)}"
@@ -62,7 +62,7 @@ def unpack(archive: Path, folder: Path) -> list[Path]:
     folder.mkdir(parents=True, exist_ok=True)
     marker, stage = folder / f".{archive.name}.unpacked", folder / f".{archive.name}.part"
     with FileLock(folder / f".{archive.name}.unpack.lock"):
-        checksum = checksum_of(archive, "sha256")
+        checksum = file_checksum(archive, "sha256")
         if (known := _noted(marker, checksum)) is not None and all((folder / name).exists() for name in known):
             return [folder / name for name in known]
         shutil.rmtree(stage, ignore_errors=True)

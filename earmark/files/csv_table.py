@@ -33,17 +33,17 @@ class CsvTable:
         for line, row in zip(self.lines, self.rows, strict=True):
             yield line, dict(zip(self.columns, row, strict=True))
 
-    def require(self, columns: Sequence[str], remedy: str) -> None:
+    def require_columns(self, columns: Sequence[str], remedy: str) -> None:
         """DataError with every fault of shape and every one of these columns that is missing."""
         missing = [Fault(1, name, "is missing") for name in columns if name not in self.columns]
         if faults := [*self.faults, *missing]:
             raise DataError({shown_path(self.path): faults}, remedy)
 
 
-def read_csv_table(path: Path, *, strict: bool = False, fill: bool = False) -> CsvTable:
+def read_csv_table(path: Path, *, strict: bool = False, pad_short_rows: bool = False) -> CsvTable:
     """The table in a file. OSError where it cannot be read; whatever else is wrong is among its faults.
 
-    strict: quotes that end within a cell, or never, are a fault. fill: a row that ends early has empty cells.
+    strict: quotes that end within a cell, or never, are a fault. pad_short_rows: a row that ends early has empty cells.
     """
     content = path.read_bytes()
     try:
@@ -65,7 +65,7 @@ def read_csv_table(path: Path, *, strict: bool = False, fill: bool = False) -> C
             if not table.columns:
                 table.columns.extend(cells)
                 continue
-            if fill:
+            if pad_short_rows:
                 cells += [""] * (len(table.columns) - len(cells))
             if len(cells) < len(table.columns) or any(cells[len(table.columns) :]):
                 problem = f"has {len(cells)} values where the header has {len(table.columns)} columns"

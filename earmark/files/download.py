@@ -26,9 +26,9 @@ from pydantic import AfterValidator, BaseModel, Field, NonNegativeInt, StringCon
 from pydantic.dataclasses import dataclass as validated
 
 from earmark.errors import EarmarkError, MissingError
-from earmark.files.archives import BLOCK, LONGEST_NAME, checksum_of, escapes_directory
+from earmark.files.archives import BLOCK, LONGEST_NAME, escapes_directory, file_checksum
 from earmark.files.safe_text import encodable, one_line, shown_url
-from earmark.files.web import LATER, Deadline, DeadlineAdapter, parsed, require_sendable
+from earmark.files.web import RETRY_STATUS, Deadline, DeadlineAdapter, parse_json, require_sendable
 
 TRIES = 6  # of a request, and of transfers in a row that bring nothing
 BACK_OFF = 0.5  # seconds, doubled from try to try: six tries outlast a server that is down for ten seconds
@@ -96,7 +96,7 @@ def zenodo_files(record: int | str, base: str = "https://zenodo.org") -> list[Re
     try:
         if len(content) > MAX_LISTING:
             raise ValueError(f"longer than {MAX_LISTING:,} bytes")
-        listed = _ZenodoRecord.model_validate(parsed(content)).files
+        listed = _ZenodoRecord.model_validate(parse_json(content)).files
         found = [
             RemoteFile(name=file.key, url=file.links["self"], size=file.size, checksum=file.checksum) for file in listed
         ]
@@ -307,7 +307,7 @@ def _wrong(path: Path, file: RemoteFile) -> str:
     size = path.stat().st_size
     if file.size is not None and size != file.size:
         return f"has {size:,} bytes instead of {file.size:,}"
-    if file.checksum and (found := checksum_of(path, file.checksum.partition(":")[0])) != file.checksum:
+    if file.checksum and (found := file_checksum(path, file.checksum.partition(":")[0])) != file.checksum:
         return f"has the checksum {found} instead of {file.checksum}"
     return ""
 
@@ -323,7 +323,7 @@ class _Session(requests.Session):
             total=TRIES - 1,
             backoff_factor=BACK_OFF,
             backoff_jitter=BACK_OFF,
-            status_forcelist=LATER,
+            status_forcelist=RETRY_STATUS,
             retry_after_max=LONGEST_WAIT,
             raise_on_status=False,
         )
@@ -359,7 +359,7 @@ def _get(session: requests.Session, url: str, headers: Mapping[str, str]) -> req
     if status in (401, 403):
         raise MissingError(f"{_shown(url)}: HTTP {status}: the server wants a token, or another one.")
     raise EarmarkError(
-        f"{_shown(url)}: HTTP {status}. {GO_ON if status in LATER else 'The server refuses; ask for something else.'}"
+        f"{_shown(url)}: HTTP {status}. {GO_ON if status in RETRY_STATUS else 'The server refused the request.'}"
     )
 
 

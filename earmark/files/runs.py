@@ -71,7 +71,7 @@ def _state(path: Path) -> str | None:
         return None
 
 
-def kept_run(
+def write_run(
     folder: Path,
     contents: Mapping[str, Content],
     *,

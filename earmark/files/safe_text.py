@@ -57,15 +57,15 @@ class Secrets:
             size = min(TELLING, len(spelling))
             self._pieces.setdefault(size, set()).update(spelling[i : i + size] for i in range(len(spelling) - size + 1))
 
-    def shown(self, data: bytes | str) -> str:
+    def redacted_excerpt(self, data: bytes | str) -> str:
         """What a server said, on one line, without secrets and short enough for a message."""
         text = data[:READ].decode("utf-8", errors="replace") if isinstance(data, bytes) else data[:READ]
-        return one_line(self.hidden(" ".join(text.split())[:SEARCHED]))[:SHOWN] or "(empty reply)"
+        return one_line(self.redact(" ".join(text.split())[:SEARCHED]))[:SHOWN] or "(empty reply)"
 
-    def hidden(self, text: str) -> str:
+    def redact(self, text: str) -> str:
         """Text without any piece of a secret that gives it away.
 
-        >>> Secrets(["s3cret-value"]).hidden("Bearer s3cret%2Dval… is unknown")
+        >>> Secrets(["s3cret-value"]).redact("Bearer s3cret%2Dval… is unknown")
         'Bearer (hidden)… is unknown'
         """
         found = bytearray(len(text))
@@ -142,7 +142,7 @@ def shown_url(url: str) -> str:
     return one_line(urlunsplit((parts.scheme, parts.netloc, parts.path, "", "")))
 
 
-def address_secrets(url: str) -> list[str]:
+def url_secrets(url: str) -> list[str]:
     """What may be secret in an address: user, password, both as Basic credentials, and all of the query's values."""
     parts, given = _split(url)
     user, _, password = given.partition(":")

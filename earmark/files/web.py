@@ -21,7 +21,7 @@ from urllib3.poolmanager import PoolManager
 from earmark.errors import MissingError
 
 # Statuses that may be different next time; from 520 on, those of proxies that cannot reach the server behind them.
-LATER = frozenset({408, 425, 429, 500, 502, 503, 504, *range(520, 530)})
+RETRY_STATUS = frozenset({408, 425, 429, 500, 502, 503, 504, *range(520, 530)})
 
 
 class Deadline:
@@ -153,10 +153,10 @@ class RepeatedKeyError(ValueError):
     """JSON in which an object names a key twice: which of the two values holds depends on who reads it."""
 
 
-def parsed(content: bytes) -> Any:
+def parse_json(content: bytes) -> Any:
     """JSON as plain data. ValueError or RecursionError where it is none, RepeatedKeyError for a key that stands twice.
 
-    >>> parsed(b'{"a": [1]}')
+    >>> parse_json(b'{"a": [1]}')
     {'a': [1]}
     """
     return json.loads(content, object_pairs_hook=_unique)

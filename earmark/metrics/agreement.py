@@ -75,7 +75,7 @@ class AgreementSums:
     coincidences: FloatArray  # (…, q, q) Krippendorff's coincidence matrix
 
     @classmethod
-    def split(cls, sums: FloatArray) -> "AgreementSums":
+    def from_sums(cls, sums: FloatArray) -> "AgreementSums":
         """Name the columns of summed `item_contributions`; (…, 7 + q + q²)."""
         q = round((np.sqrt(1 + 4 * (sums.shape[-1] - 7)) - 1) / 2)
         shares_end = 7 + q
@@ -130,7 +130,7 @@ def fleiss_kappa(sums: AgreementSums) -> FloatArray:
     unequal as in Gwet (2014), Handbook of Inter-Rater Reliability, ch. 2. One category only: NaN.
     """
     observed, shares = ratio(sums.agreement[..., 0], sums.pairable), _mean_shares(sums)
-    return _beyond_chance(observed, (shares**2).sum(axis=-1))
+    return _chance_corrected(observed, (shares**2).sum(axis=-1))
 
 
 def gwet_ac(sums: AgreementSums, weighting: Weighting = "unweighted") -> FloatArray:
@@ -145,7 +145,7 @@ def gwet_ac(sums: AgreementSums, weighting: Weighting = "unweighted") -> FloatAr
     q = shares.shape[-1]
     credit = category_weights(q, weighting)
     chance = credit.sum() / max(q * (q - 1), 1) * (shares * (1 - shares)).sum(axis=-1)
-    return np.where(_one_category(sums), np.nan, _beyond_chance(_observed(sums, weighting), chance))
+    return np.where(_one_category(sums), np.nan, _chance_corrected(_observed(sums, weighting), chance))
 
 
 def brennan_prediger(sums: AgreementSums, weighting: Weighting = "unweighted") -> FloatArray:
@@ -156,7 +156,7 @@ def brennan_prediger(sums: AgreementSums, weighting: Weighting = "unweighted") -
     """
     q = sums.shares.shape[-1]
     chance = np.full(sums.pairable.shape, category_weights(q, weighting).sum() / max(q**2, 1))
-    return np.where(_one_category(sums), np.nan, _beyond_chance(_observed(sums, weighting), chance))
+    return np.where(_one_category(sums), np.nan, _chance_corrected(_observed(sums, weighting), chance))
 
 
 def alpha_from_sums(sums: AgreementSums, level: Level = "nominal", values: ArrayLike | None = None) -> FloatArray:
@@ -220,7 +220,7 @@ def conger_kappa(ratings: ArrayLike, weighting: Weighting = "unweighted") -> flo
     """
     matrix = np.asarray(ratings, dtype=float)
     matrix = matrix[~np.isnan(matrix).all(axis=1)]
-    sums = AgreementSums.split(item_contributions(rating_counts(matrix)).sum(axis=0))
+    sums = AgreementSums.from_sums(item_contributions(rating_counts(matrix)).sum(axis=0))
     if len(matrix) < 2 or _one_category(sums):
         return float("nan")
     q = sums.shares.shape[-1]
@@ -228,7 +228,7 @@ def conger_kappa(ratings: ArrayLike, weighting: Weighting = "unweighted") -> flo
     shares = used / used.sum(axis=1, keepdims=True)
     total, pairs = shares.sum(axis=0), len(matrix) * (len(matrix) - 1)
     both = (np.outer(total, total) - shares.T @ shares) / pairs  # chance that two different raters choose k and l
-    return float(_beyond_chance(_observed(sums, weighting), (both * category_weights(q, weighting)).sum()))
+    return float(_chance_corrected(_observed(sums, weighting), (both * category_weights(q, weighting)).sum()))
 
 
 def cohen_kappa(confusion: ArrayLike, weighting: Weighting = "unweighted") -> FloatArray:
@@ -243,7 +243,7 @@ def cohen_kappa(confusion: ArrayLike, weighting: Weighting = "unweighted") -> Fl
     p = ratio(table, table.sum(axis=(-2, -1), keepdims=True))
     credit = category_weights(table.shape[-1], weighting)
     chance = p.sum(axis=-1)[..., :, None] * p.sum(axis=-2)[..., None, :]
-    return _beyond_chance((p * credit).sum(axis=(-2, -1)), (chance * credit).sum(axis=(-2, -1)))
+    return _chance_corrected((p * credit).sum(axis=(-2, -1)), (chance * credit).sum(axis=(-2, -1)))
 
 
 @dataclass(frozen=True)
@@ -306,17 +306,17 @@ def pairwise_accuracies(confusions: FloatArray) -> FloatArray:
     accuracy = ratio(np.einsum("...kk->...", confusions), shared)
     by_first = ratio(np.einsum("...kk->...k", confusions), confusions.sum(axis=-1)).mean(axis=-1)
     by_second = ratio(np.einsum("...kk->...k", confusions), confusions.sum(axis=-2)).mean(axis=-1)
-    balanced = mean_defined(np.stack([by_first, by_second], axis=-1))
+    balanced = nanmean(np.stack([by_first, by_second], axis=-1))
     means = [
-        mean_defined(accuracy),
-        mean_defined(balanced),
-        mean_defined(accuracy, shared),
-        mean_defined(balanced, shared),
+        nanmean(accuracy),
+        nanmean(balanced),
+        nanmean(accuracy, shared),
+        nanmean(balanced, shared),
     ]
     return np.stack(means, axis=-1)
 
 
-def mean_defined(values: FloatArray, weights: ArrayLike = 1.0) -> FloatArray:
+def nanmean(values: FloatArray, weights: ArrayLike = 1.0) -> FloatArray:
     """Mean over the last axis of what is not NaN, weighted where weights are given; NaN where nothing is left."""
     there = ~np.isnan(values) * np.asarray(weights, dtype=float)
     return ratio((np.nan_to_num(values) * there).sum(axis=-1), there.sum(axis=-1))
@@ -362,5 +362,5 @@ def _one_category(sums: AgreementSums) -> NDArray[np.bool_]:
     return (sums.shares > 1e-9).sum(axis=-1) < 2
 
 
-def _beyond_chance(observed: FloatArray, chance: FloatArray) -> FloatArray:
+def _chance_corrected(observed: FloatArray, chance: FloatArray) -> FloatArray:
     return ratio(observed - chance, 1 - chance)

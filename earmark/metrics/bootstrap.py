@@ -20,7 +20,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy import sparse
 
 from earmark.metrics.estimate import Estimate
-from earmark.metrics.intervals import DIFFERENCE, NO_DEVIATION, SHARE, Range, few_units, interval, two_sided_p
+from earmark.metrics.intervals import DIFFERENCE, NEGLIGIBLE_ERROR, SHARE, Range, few_units, interval, two_sided_p
 
 FloatArray = NDArray[np.float64]
 Contributions: TypeAlias = FloatArray | sparse.csr_array
@@ -51,10 +51,12 @@ class Bootstrap:
     name: str = "clips"
 
     @classmethod
-    def of(cls, units: ArrayLike, replicates: int, rng: np.random.Generator, name: str = "clips") -> "Bootstrap":
+    def from_units(
+        cls, units: ArrayLike, replicates: int, rng: np.random.Generator, name: str = "clips"
+    ) -> "Bootstrap":
         """Draw `replicates` samples with replacement of the distinct values in `units`.
 
-        >>> b = Bootstrap.of(["x", "x", "y"], 4, np.random.default_rng(0))
+        >>> b = Bootstrap.from_units(["x", "x", "y"], 4, np.random.default_rng(0))
         >>> b.unit.tolist(), b.weights.sum(axis=1).tolist()
         ([0, 0, 1], [2, 2, 2, 2])
         """
@@ -82,26 +84,27 @@ class Bootstrap:
     def units_of_classes(self, labels: ArrayLike) -> tuple[Units, Units]:
         """The units that have a positive item, and those that have a negative one. labels: (n,) booleans or shares."""
         y = np.asarray(labels, dtype=float)
-        return self.with_any(y > 0, "with a present item"), self.with_any(y < 1, "with an absent item")
+        return self.units_with(y > 0, "with a present item"), self.units_with(y < 1, "with an absent item")
 
-    def with_any(self, items: ArrayLike, what: str) -> Units:
+    def units_with(self, items: ArrayLike, what: str) -> Units:
         """The units that have an item for which `items`, (n,) booleans, is true; what: how a note calls such units.
 
-        >>> Bootstrap.of([0, 0, 1], 0, np.random.default_rng(0)).with_any([True, True, False], "called present")
+        >>> bootstrap = Bootstrap.from_units([0, 0, 1], 0, np.random.default_rng(0))
+        >>> bootstrap.units_with([True, True, False], "called present")
         Units(n=1, name='clips called present')
         """
         return Units(len(np.unique(self.unit[np.asarray(items, dtype=bool)])), f"{self.name} {what}")
 
-    def of_rarer_class(self, labels: ArrayLike) -> Units:
+    def units_of_rarer_class(self, labels: ArrayLike) -> Units:
         """Units that have an item of a class, for the class with fewer of them.
 
         labels: (n,) booleans, or the share of each item that is positive.
 
-        >>> Bootstrap.of([0, 0, 1, 2], 0, np.random.default_rng(0)).of_rarer_class([1, 0, 1, 1])
+        >>> Bootstrap.from_units([0, 0, 1, 2], 0, np.random.default_rng(0)).units_of_rarer_class([1, 0, 1, 1])
         Units(n=1, name='clips of the rarer class')
         """
         y = np.asarray(labels, dtype=float)
-        return min(self.with_any(y > 0, "of the rarer class"), self.with_any(y < 1, "of the rarer class"))
+        return min(self.units_with(y > 0, "of the rarer class"), self.units_with(y < 1, "of the rarer class"))
 
     def estimate(
         self,
@@ -146,7 +149,7 @@ class Bootstrap:
         values = values or [SHARE] * len(found)
         each = zip(found, replicates.T, n, why, units, values, strict=True)
         return [
-            summarise(v, r, n=size, why=reason, units=known, values=can_be)
+            estimate_from_replicates(v, r, n=size, why=reason, units=known, values=can_be)
             for v, r, size, reason, known, can_be in each
         ]
 
@@ -181,7 +184,7 @@ def multiplicities(n_units: int, replicates: int, rng: np.random.Generator) -> N
     return weights
 
 
-def summarise(
+def estimate_from_replicates(
     value: float,
     replicates: FloatArray,
     *,
@@ -237,7 +240,7 @@ def mean_of_rates(
     each = np.asarray(rates, dtype=float)
     value = float(each.mean())
     fewest = min(units)
-    known = summarise(value, replicates.mean(axis=1), n=n, units=fewest, why=why)
+    known = estimate_from_replicates(value, replicates.mean(axis=1), n=n, units=fewest, why=why)
     if known.low is None:
         return known
     drawn = replicates[np.isfinite(replicates).all(axis=1)]
@@ -247,7 +250,7 @@ def mean_of_rates(
     ]
     spread = drawn.std(axis=0)
     covariance = float(((drawn - drawn.mean(axis=0)).prod(axis=1)).mean())
-    together = covariance / float(spread.prod()) if (spread > NO_DEVIATION).all() else 0.0
+    together = covariance / float(spread.prod()) if (spread > NEGLIGIBLE_ERROR).all() else 0.0
     below, above = np.abs(np.array(ends) - each[:, np.newaxis]).T
     half = [float(np.sqrt((d**2).sum() + 2 * together * d.prod())) / 2 for d in (below, above)]
     return replace(known, low=max(value - half[0], 0.0), high=min(value + half[1], 1.0))
@@ -285,7 +288,7 @@ def paired_difference(
     (0.1, 0.05)
     """
     differences = first_replicates - second_replicates
-    estimate = summarise(first - second, differences, n=n, units=units, values=DIFFERENCE)
+    estimate = estimate_from_replicates(first - second, differences, n=n, units=units, values=DIFFERENCE)
     if estimate.value is None or estimate.low is None:
         return estimate, None
     differences = differences[np.isfinite(differences)]

@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.optimize import minimize, root
 from scipy.special import expit, logit
 
-from earmark.metrics.detection import checked
+from earmark.metrics.detection import validate_trials
 
 FloatArray = NDArray[np.float64]
 
@@ -57,7 +57,7 @@ def fit(scores: ArrayLike, labels: ArrayLike, p_target: float = 0.5) -> LinearCa
     >>> round(found.scale, 6), round(found.offset, 6)
     (0.908184, -1.362276)
     """
-    s, y = checked(scores, labels, "calibration")
+    s, y = validate_trials(scores, labels, "calibration")
     if not 0 < p_target < 1:
         raise ValueError(f"p_target is {p_target}; a prior lies between 0 and 1")
     centre, deviation = float(s.mean()), float(s.std())

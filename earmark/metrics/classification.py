@@ -11,7 +11,14 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from earmark.metrics.bootstrap import CHUNK_VALUES, Bootstrap, Contributions, Units, mean_of_rates, summarise
+from earmark.metrics.bootstrap import (
+    CHUNK_VALUES,
+    Bootstrap,
+    Contributions,
+    Units,
+    estimate_from_replicates,
+    mean_of_rates,
+)
 from earmark.metrics.estimate import Estimate
 from earmark.metrics.ratio import ratio
 
@@ -92,7 +99,7 @@ def evaluate(scores: ArrayLike, decisions: ArrayLike, labels: ArrayLike, bootstr
     names = [*DECISION_METRICS, *RANKING_METRICS]
     if n == 0:
         return {name: Estimate(None, why="no item was evaluated") for name in names}
-    units = deciding_units(decisions, y, bootstrap)
+    units = units_by_metric(decisions, y, bootstrap)
     decided = bootstrap.estimates(
         decision_contributions(decisions, y),
         decision_metrics,
@@ -103,7 +110,7 @@ def evaluate(scores: ArrayLike, decisions: ArrayLike, labels: ArrayLike, bootstr
     decided[0] = balanced_accuracy(decision_contributions(decisions, y), bootstrap, bootstrap.units_of_classes(y), n=n)
     values, replicates = ranking_metrics(scores, y), ranking_replicates(scores, y, bootstrap)
     ranked = [
-        summarise(value, drawn, n=n, why=ONE_CLASS, units=units[name])
+        estimate_from_replicates(value, drawn, n=n, why=ONE_CLASS, units=units[name])
         for name, value, drawn in zip(RANKING_METRICS, values, replicates.T, strict=True)
     ]
     return dict(zip(names, [*decided, *ranked], strict=True))
@@ -128,18 +135,18 @@ def recall_and_specificity(sums: FloatArray) -> FloatArray:
     return np.stack([ratio(tp, tp + fn), ratio(tn, tn + fp)], axis=-1)
 
 
-def deciding_units(decisions: ArrayLike, labels: ArrayLike, bootstrap: Bootstrap) -> dict[str, Units]:
+def units_by_metric(decisions: ArrayLike, labels: ArrayLike, bootstrap: Bootstrap) -> dict[str, Units]:
     """{metric: the units that decide how well it is known}: those with an item of the class that it is about.
 
     decisions, labels: (n,), labels as booleans or shares.
     """
     said, y = np.asarray(decisions, dtype=bool), np.asarray(labels, dtype=float)
-    present, both = bootstrap.with_any(y > 0, "with a present item"), bootstrap.of_rarer_class(y)
+    present, both = bootstrap.units_with(y > 0, "with a present item"), bootstrap.units_of_rarer_class(y)
     return {
         "balanced_accuracy": both,
         "accuracy": bootstrap.units,
         "f1": present,
-        "precision": bootstrap.with_any(said, "with an item called present"),
+        "precision": bootstrap.units_with(said, "with an item called present"),
         "recall": present,
         "roc_auc": both,
         "average_precision": present,
@@ -216,15 +223,15 @@ def _below(weights: FloatArray, first: NDArray[np.int64]) -> tuple[FloatArray, F
 class CrossFitted:
     """Balanced accuracy at thresholds that were chosen on other clips.
 
-    thresholds: (folds,); of_item: (n,) each item's. Both are empty where there is no threshold.
+    thresholds: (folds,); item_thresholds: (n,) each item's. Both are empty where there is no threshold.
     """
 
     balanced_accuracy: Estimate
     thresholds: FloatArray = field(default_factory=lambda: np.empty(0))
-    of_item: FloatArray = field(default_factory=lambda: np.empty(0))
+    item_thresholds: FloatArray = field(default_factory=lambda: np.empty(0))
 
 
-def cross_fitted(
+def cross_fit(
     scores: ArrayLike, labels: ArrayLike, bootstrap: Bootstrap, rng: np.random.Generator, folds: int = 5
 ) -> CrossFitted:
     """Balanced accuracy at thresholds that are chosen without the clips they are applied to.
@@ -237,7 +244,7 @@ def cross_fitted(
     scores, labels: (n,). No thresholds where some fold's others hold one class only, or with fewer than two units.
     """
     s, y = np.asarray(scores, dtype=float), np.asarray(labels, dtype=float)
-    fold = deal_folds(y, bootstrap, rng, folds)
+    fold = assign_folds(y, bootstrap, rng, folds)
     inside = [fold == k for k in range(int(fold.max(initial=-1)) + 1)]
     candidates = [_Candidates.of(s[~rows]) for rows in inside]
 
@@ -276,7 +283,7 @@ def cross_fitted(
     return CrossFitted(estimate, thresholds[0], thresholds[0][fold])
 
 
-def deal_folds(labels: FloatArray, bootstrap: Bootstrap, rng: np.random.Generator, folds: int) -> NDArray[np.int64]:
+def assign_folds(labels: FloatArray, bootstrap: Bootstrap, rng: np.random.Generator, folds: int) -> NDArray[np.int64]:
     """The fold of each item: whole units, dealt in the order of their share of positives, so that folds are alike."""
     n_units = bootstrap.n_units
     folds = min(folds, n_units)

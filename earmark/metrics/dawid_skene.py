@@ -11,7 +11,7 @@ FloatArray = NDArray[np.float64]
 IMAGINED_RIGHT, IMAGINED_WRONG = 2.0, 1.0  # votes of each kind that every rater is credited with in advance
 TOLERANCE = 1e-8
 MAX_ITERATIONS = 1000
-MOST_REFITS = 100  # raters without each of whom the model is fitted anew
+MAX_REFITS = 100  # raters without each of whom the model is fitted anew
 
 
 @dataclass(frozen=True)
@@ -69,15 +69,15 @@ def dawid_skene(item: ArrayLike, rater: ArrayLike, vote: ArrayLike, *, n_items: 
     )
 
 
-def posteriors_of_others(fit: DawidSkene, item: ArrayLike, rater: ArrayLike, vote: ArrayLike) -> FloatArray:
+def leave_one_rater_out_posteriors(fit: DawidSkene, item: ArrayLike, rater: ArrayLike, vote: ArrayLike) -> FloatArray:
     """For each vote, (n,), the probability that its item is positive, as the other raters have it.
 
-    item, rater, vote: as `fit` was fitted on. The model is fitted anew without each rater; with more than MOST_REFITS
+    item, rater, vote: as `fit` was fitted on. The model is fitted anew without each rater; with more than MAX_REFITS
     raters, none of whom matters much then, only the vote is taken out. NaN where others gave one answer only.
     """
     i, r, v = np.asarray(item, dtype=np.int64), np.asarray(rater, dtype=np.int64), np.asarray(vote, dtype=float)
     n_items, n_raters = len(fit.posterior), len(fit.sensitivity)
-    if n_raters > MOST_REFITS:
+    if n_raters > MAX_REFITS:
         own = _evidence(fit.sensitivity, fit.specificity, r, v)
         others = np.bincount(i, own, n_items)[i] - own
         return np.asarray(special.expit(others + special.logit(fit.prevalence)))
@@ -90,12 +90,12 @@ def posteriors_of_others(fit: DawidSkene, item: ArrayLike, rater: ArrayLike, vot
     return found
 
 
-def without_credit(share: ArrayLike, votes: ArrayLike) -> FloatArray:
+def remove_pseudo_counts(share: ArrayLike, votes: ArrayLike) -> FloatArray:
     """Sensitivities or specificities without the votes credited in advance, (raters,); in [0, 1].
 
     votes: (raters,) the weight of the rater's own votes.
 
-    >>> without_credit([0.75], [5.0]).tolist()  # (2 + 4) / (3 + 5)
+    >>> remove_pseudo_counts([0.75], [5.0]).tolist()  # (2 + 4) / (3 + 5)
     [0.8]
     """
     of, n = np.asarray(share, dtype=float), np.asarray(votes, dtype=float)

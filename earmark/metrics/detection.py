@@ -227,7 +227,7 @@ def cllr(scores: ArrayLike, labels: ArrayLike) -> float:
     return float((np.logaddexp(0, -targets).mean() + np.logaddexp(0, others).mean()) / (2 * np.log(2)))
 
 
-def bits(ratios: FloatArray, labels: BoolArray) -> FloatArray:
+def cllr_loss(ratios: FloatArray, labels: BoolArray) -> FloatArray:
     """What each log-likelihood ratio costs, (n,) in bits: Cllr is the mean of the two classes' means."""
     return np.where(labels, np.logaddexp(0, -ratios), np.logaddexp(0, ratios)) / np.log(2)
 
@@ -238,14 +238,14 @@ def min_cllr(scores: ArrayLike, labels: ArrayLike) -> float:
     >>> round(min_cllr([.9, .8, .4, .7, .3, .2, .1], np.arange(7) < 3), 6)
     0.287358
     """
-    return LabelledScores.of(scores, labels).pooled.min_cllr
+    return LabelledScores.from_arrays(scores, labels).pooled.min_cllr
 
 
 # --- trials in order ----------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
-class Pooled:
+class PavBlocks:
     """The blocks of scores that pool adjacent violators forms, by rising score.
 
     targets, others: (k,) target and non-target trials in each. lowest: (k,) the score where each begins.
@@ -292,9 +292,9 @@ class SortedTrials:
     is_target: BoolArray
 
     @classmethod
-    def of(cls, scores: ArrayLike, labels: ArrayLike) -> "SortedTrials":
+    def from_arrays(cls, scores: ArrayLike, labels: ArrayLike) -> "SortedTrials":
         """Sort and group trials."""
-        s, y = checked(scores, labels)
+        s, y = validate_trials(scores, labels)
         order = np.argsort(s, kind="stable")
         ordered = s[order]
         first = np.flatnonzero(np.diff(ordered, prepend=-np.inf))
@@ -309,13 +309,13 @@ class SortedTrials:
             return targets, others
         return np.add.reduceat(targets, self.first, axis=-1), np.add.reduceat(others, self.first, axis=-1)
 
-    def pooled(self, targets: FloatArray, others: FloatArray) -> Pooled:
+    def pooled(self, targets: FloatArray, others: FloatArray) -> PavBlocks:
         """Pool adjacent violators: the blocks in which the share of targets rises with the score."""
         total = targets + others
         there = total > 0
         targets, others, total = targets[there], others[there], total[there]
         edges = isotonic_regression(targets / total, weights=total).blocks[:-1]
-        return Pooled(np.add.reduceat(targets, edges), np.add.reduceat(others, edges), self.scores[there][edges])
+        return PavBlocks(np.add.reduceat(targets, edges), np.add.reduceat(others, edges), self.scores[there][edges])
 
     def equal_error_rates(self, weights: FloatArray) -> FloatArray:
         """The equal error rate on the hull for every row of weights, (rows, n); NaN where a class has no weight."""
@@ -335,9 +335,9 @@ class LabelledScores:
     labels: BoolArray
 
     @classmethod
-    def of(cls, scores: ArrayLike, labels: ArrayLike) -> "LabelledScores":
+    def from_arrays(cls, scores: ArrayLike, labels: ArrayLike) -> "LabelledScores":
         """ValueError for what has no error rate."""
-        return cls(*checked(scores, labels))
+        return cls(*validate_trials(scores, labels))
 
     @cached_property
     def curve(self) -> Roc:
@@ -345,20 +345,20 @@ class LabelledScores:
         return roc(self.scores, self.labels)
 
     @cached_property
-    def ordered(self) -> SortedTrials:
+    def sorted_trials(self) -> SortedTrials:
         """Sorted."""
-        return SortedTrials.of(self.scores, self.labels)
+        return SortedTrials.from_arrays(self.scores, self.labels)
 
     @cached_property
-    def pooled(self) -> Pooled:
+    def pooled(self) -> PavBlocks:
         """Their blocks of equal shares of targets."""
-        return self.ordered.pooled(*self.ordered.counts())
+        return self.sorted_trials.pooled(*self.sorted_trials.counts())
 
 
 # --- all metrics --------------------------------------------------------------------------------------------
 
 
-class Kind(StrEnum):
+class MetricKind(StrEnum):
     """What a metric is, which decides the method of its interval (`detection_intervals`)."""
 
     ERROR_RATE = "errors at its threshold"
@@ -370,32 +370,40 @@ class Kind(StrEnum):
 
 
 @dataclass(frozen=True)
-class Definition:
+class MetricDefinition:
     """A metric: its value, from scores and the prior of targets, and its kind.
 
-    loss: of each trial, for mean losses. of_ratios: it takes scores to be log-likelihood ratios.
+    loss: of each trial, for mean losses. needs_llr: it takes scores to be log-likelihood ratios.
     """
 
     point: Callable[[LabelledScores, float], OperatingPoint]
-    kind: Kind
+    kind: MetricKind
     loss: Callable[[FloatArray, BoolArray], FloatArray] | None = None
-    of_ratios: bool = False
+    needs_llr: bool = False
 
 
 # By name, in the order of reports; definitions.toml and METRICS.md say what each is.
 METRICS = {
-    "eer": Definition(lambda trials, p: equal_error_rate(trials.curve), Kind.ERROR_RATE_ON_HULL),
-    "eer_interpolated": Definition(lambda trials, p: interpolated_equal_error_rate(trials.curve), Kind.ERROR_RATE),
-    "eer_case": Definition(lambda trials, p: case_equal_error_rate(trials.scores, trials.labels), Kind.ERROR_RATE),
-    "min_dcf": Definition(lambda trials, p: min_dcf(trials.curve, p), Kind.LOWEST_COST),
-    "act_dcf": Definition(lambda trials, p: actual_dcf(trials.scores, trials.labels, p), Kind.COST, of_ratios=True),
-    "cllr": Definition(
-        lambda trials, p: OperatingPoint(cllr(trials.scores, trials.labels), np.nan),
-        Kind.MEAN_LOSS,
-        loss=bits,
-        of_ratios=True,
+    "eer": MetricDefinition(lambda trials, p: equal_error_rate(trials.curve), MetricKind.ERROR_RATE_ON_HULL),
+    "eer_interpolated": MetricDefinition(
+        lambda trials, p: interpolated_equal_error_rate(trials.curve), MetricKind.ERROR_RATE
     ),
-    "min_cllr": Definition(lambda trials, p: OperatingPoint(trials.pooled.min_cllr, np.nan), Kind.RECALIBRATED),
+    "eer_case": MetricDefinition(
+        lambda trials, p: case_equal_error_rate(trials.scores, trials.labels), MetricKind.ERROR_RATE
+    ),
+    "min_dcf": MetricDefinition(lambda trials, p: min_dcf(trials.curve, p), MetricKind.LOWEST_COST),
+    "act_dcf": MetricDefinition(
+        lambda trials, p: actual_dcf(trials.scores, trials.labels, p), MetricKind.COST, needs_llr=True
+    ),
+    "cllr": MetricDefinition(
+        lambda trials, p: OperatingPoint(cllr(trials.scores, trials.labels), np.nan),
+        MetricKind.MEAN_LOSS,
+        loss=cllr_loss,
+        needs_llr=True,
+    ),
+    "min_cllr": MetricDefinition(
+        lambda trials, p: OperatingPoint(trials.pooled.min_cllr, np.nan), MetricKind.RECALIBRATED
+    ),
 }
 
 
@@ -404,7 +412,7 @@ def evaluate(
 ) -> dict[str, OperatingPoint]:
     """{metric: its value and threshold}; NaN for the threshold of a metric that has none.
 
-    >>> found = evaluate(LabelledScores.of([.9, .8, .4, .7, .3, .2, .1], np.arange(7) < 3))
+    >>> found = evaluate(LabelledScores.from_arrays([.9, .8, .4, .7, .3, .2, .1], np.arange(7) < 3))
     >>> found["eer"].rate, round(found["cllr"].rate, 6)
     (0.14285714285714285, 0.925808)
     """
@@ -425,11 +433,13 @@ def _weighted_sum(weights: FloatArray, values: FloatArray) -> float:
 
 
 def _split(scores: ArrayLike, labels: ArrayLike) -> tuple[FloatArray, FloatArray]:
-    s, y = checked(scores, labels)
+    s, y = validate_trials(scores, labels)
     return s[y], s[~y]
 
 
-def checked(scores: ArrayLike, labels: ArrayLike, needed_by: str = "an error rate") -> tuple[FloatArray, BoolArray]:
+def validate_trials(
+    scores: ArrayLike, labels: ArrayLike, needed_by: str = "an error rate"
+) -> tuple[FloatArray, BoolArray]:
     """Scores and labels as arrays. ValueError for other shapes, values that are not finite, or one class alone."""
     s, y = np.asarray(scores, dtype=float), np.asarray(labels)
     if s.shape != y.shape or s.ndim != 1:

@@ -20,35 +20,35 @@ import numpy as np
 from numpy.typing import NDArray
 
 from earmark.metrics import detection
-from earmark.metrics.detection import METRICS, Definition, Kind, LabelledScores, OperatingPoint
+from earmark.metrics.detection import METRICS, LabelledScores, MetricDefinition, MetricKind, OperatingPoint
 from earmark.metrics.estimate import Estimate
 from earmark.metrics.intervals import (
     COST,
     DIFFERENCE,
-    NO_DEVIATION,
+    NEGLIGIBLE_ERROR,
     SHARE,
     Range,
-    effective_size,
+    effective_sample_size,
     interval,
     t_quantile,
     two_sided_p,
-    wilson,
+    wilson_interval,
 )
-from earmark.metrics.speaker_pairs import PairSums, SpeakerPairs, Spread, combined
+from earmark.metrics.speaker_pairs import PairSums, SpeakerPairs, VarianceEstimate, linear_combination
 
 FloatArray = NDArray[np.float64]
 BoolArray = NDArray[np.bool_]
 
 # Chosen by simulation (docs/coverage.md); below them an interval is printed with a note.
-ENOUGH_SPEAKERS, ENOUGH_ERRORS, ENOUGH_FREEDOM = 50, 10, 12
-ENOUGH_FOR_P = 20  # misses and false alarms at the thresholds of two systems' minDCF
+MIN_SPEAKERS, MIN_ERRORS, MIN_DF = 50, 10, 12
+MIN_ERRORS_FOR_P = 20  # misses and false alarms at the thresholds of two systems' minDCF
 GROUPS = 30  # of speakers that the jackknife leaves out, one after the other
 CANDIDATES = 2000  # thresholds that the interval of minDCF looks at
 ERRORS_OF_RATE = 20  # false alarms at the threshold where their dependence is measured
 TrackProgress = Callable[[Iterator[int], int], Iterable[int]]
 
 
-class Errors(NamedTuple):
+class ErrorCounts(NamedTuple):
     """Wrong decisions at a threshold."""
 
     misses: int
@@ -66,7 +66,7 @@ class Difference(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Metric:
+class MetricEstimate:
     """A metric of a list and what its interval needs.
 
     threshold: where its value is met; NaN where it has none. pairs: what each pair of speakers has to do with its
@@ -77,7 +77,7 @@ class Metric:
     estimate: Estimate
     threshold: float = np.nan
     pairs: PairSums | None = None
-    errors: Errors | None = None
+    errors: ErrorCounts | None = None
     errors_for_p: int = 0
     groups: FloatArray = field(default_factory=lambda: np.empty(0))
 
@@ -92,7 +92,7 @@ class ScoredTrials(LabelledScores):
     units: str
 
     @classmethod
-    def with_speakers(
+    def from_trials(
         cls,
         trials: LabelledScores,
         first: NDArray[np.int64],
@@ -101,7 +101,9 @@ class ScoredTrials(LabelledScores):
         units: str = "speakers",
     ) -> "ScoredTrials":
         """first, second: (n,) the speaker of either side, 0 … n_speakers − 1. units: what they are, for notes."""
-        return cls(trials.scores, trials.labels, first, second, SpeakerPairs.of(first, second, n_speakers), units)
+        return cls(
+            trials.scores, trials.labels, first, second, SpeakerPairs.from_speakers(first, second, n_speakers), units
+        )
 
     def influence(self, loss: FloatArray, of_targets: float, of_others: float) -> PairSums:
         """Of of_targets · mean loss of targets + of_others · mean loss of the others. loss: (n,)."""
@@ -121,10 +123,10 @@ class ScoredTrials(LabelledScores):
         """1 for a miss or a false alarm at a threshold, else 0."""
         return np.where(self.labels, self.scores < threshold, self.scores >= threshold).astype(float)
 
-    def error_counts(self, threshold: float) -> Errors:
+    def error_counts(self, threshold: float) -> ErrorCounts:
         """Misses and false alarms at a threshold."""
         errors = self.errors(threshold)
-        return Errors(int(errors[self.labels].sum()), int(errors[~self.labels].sum()))
+        return ErrorCounts(int(errors[self.labels].sum()), int(errors[~self.labels].sum()))
 
 
 def with_intervals(
@@ -132,7 +134,7 @@ def with_intervals(
     points: Mapping[str, OperatingPoint],
     p_target: float,
     track_progress: TrackProgress = lambda groups, total: groups,
-) -> dict[str, Metric]:
+) -> dict[str, MetricEstimate]:
     """{metric: its estimate with an interval}.
 
     points: {metric: its value and threshold}, of `detection.METRICS`. watch: given the groups of the jackknife and how
@@ -145,22 +147,26 @@ def with_intervals(
 
 
 def _with_interval(
-    metric: Definition, trials: ScoredTrials, point: OperatingPoint, p_target: float, track_progress: TrackProgress
-) -> Metric:
+    metric: MetricDefinition,
+    trials: ScoredTrials,
+    point: OperatingPoint,
+    p_target: float,
+    track_progress: TrackProgress,
+) -> MetricEstimate:
     match metric.kind:
-        case Kind.ERROR_RATE | Kind.ERROR_RATE_ON_HULL:
-            return _error_rate(trials, point, on_hull=metric.kind == Kind.ERROR_RATE_ON_HULL)
-        case Kind.COST | Kind.LOWEST_COST:
-            return _detection_cost(trials, point, p_target, any_threshold=metric.kind == Kind.LOWEST_COST)
-        case Kind.RECALIBRATED:
+        case MetricKind.ERROR_RATE | MetricKind.ERROR_RATE_ON_HULL:
+            return _error_rate(trials, point, on_hull=metric.kind == MetricKind.ERROR_RATE_ON_HULL)
+        case MetricKind.COST | MetricKind.LOWEST_COST:
+            return _detection_cost(trials, point, p_target, any_threshold=metric.kind == MetricKind.LOWEST_COST)
+        case MetricKind.RECALIBRATED:
             return _min_cllr(trials, point.rate, track_progress)
-        case Kind.MEAN_LOSS:
+        case MetricKind.MEAN_LOSS:
             assert metric.loss is not None
             loss = metric.loss(trials.scores, trials.labels)
             return _metric(trials, point.rate, trials.influence(loss, 0.5, 0.5), COST)
 
 
-def _at_chance(found: dict[str, Metric]) -> dict[str, Metric]:
+def _at_chance(found: dict[str, MetricEstimate]) -> dict[str, MetricEstimate]:
     """Upper ends where scores may say nothing: there the hull lies below .5 and the best recalibration below 1.
 
     The hull's equal error rate is at most the interpolated one, and so is its interval's upper end otherwise; where the
@@ -184,13 +190,13 @@ def _metric(
     value: float,
     pairs: PairSums,
     can_be: Range = SHARE,
-    errors: Errors | None = None,
-) -> Metric:
-    spread, n_speakers = pairs.spread(), trials.n_speakers
-    df = min(spread.df, max(n_speakers - 1, 1))
-    known = interval(value, spread.deviation, units=n_speakers, df=df, values=can_be)
-    note = _note(n_speakers, trials.units, spread, errors)
-    return Metric(_estimate(value, known, len(trials.scores), note, trials.units), pairs=pairs, errors=errors)
+    errors: ErrorCounts | None = None,
+) -> MetricEstimate:
+    variance, n_speakers = pairs.variance(), trials.n_speakers
+    df = min(variance.df, max(n_speakers - 1, 1))
+    known = interval(value, variance.standard_error, units=n_speakers, df=df, values=can_be)
+    note = _note(n_speakers, trials.units, variance, errors)
+    return MetricEstimate(_estimate(value, known, len(trials.scores), note, trials.units), pairs=pairs, errors=errors)
 
 
 def _estimate(value: float, known: tuple[float, float] | None, n: int, note: str | None, units: str) -> Estimate:
@@ -205,14 +211,14 @@ def _speakers(pairs: PairSums) -> int:
     return len(np.unique(np.concatenate(np.divmod(pairs.code, pairs.n_speakers))))
 
 
-def _note(n_speakers: int, units: str, spread: Spread, errors: Errors | None) -> str | None:
+def _note(n_speakers: int, units: str, variance: VarianceEstimate, errors: ErrorCounts | None) -> str | None:
     """What to know before trusting an interval."""
     notes = []
-    if n_speakers < ENOUGH_SPEAKERS:
-        notes.append(f"only {n_speakers} {units} with trials of one class; 95 % intervals need {ENOUGH_SPEAKERS}")
-    elif spread.deviation > NO_DEVIATION and spread.df < ENOUGH_FREEDOM:
-        notes.append(f"few {units} make most of the errors: the interval rests on some {spread.df + 1:.0f} of them")
-    if errors is not None and min(errors) < ENOUGH_ERRORS:
+    if n_speakers < MIN_SPEAKERS:
+        notes.append(f"only {n_speakers} {units} with trials of one class; 95 % intervals need {MIN_SPEAKERS}")
+    elif variance.standard_error > NEGLIGIBLE_ERROR and variance.df < MIN_DF:
+        notes.append(f"few {units} make most of the errors: the interval rests on some {variance.df + 1:.0f} of them")
+    if errors is not None and min(errors) < MIN_ERRORS:
         notes.append(f"few errors at the threshold ({errors}), so the interval is wide")
     return "; ".join(notes) or None
 
@@ -220,7 +226,7 @@ def _note(n_speakers: int, units: str, spread: Spread, errors: Errors | None) ->
 # --- equal error rates --------------------------------------------------------------------------------------
 
 
-def _error_rate(trials: ScoredTrials, point: OperatingPoint, *, on_hull: bool) -> Metric:
+def _error_rate(trials: ScoredTrials, point: OperatingPoint, *, on_hull: bool) -> MetricEstimate:
     hull = trials.pooled.hull
     across = detection.crossing(hull)
     ends = [across.left, across.right]
@@ -233,14 +239,16 @@ def _error_rate(trials: ScoredTrials, point: OperatingPoint, *, on_hull: bool) -
         loss = trials.errors(point.threshold)
     pairs = trials.influence(loss, prior, 1 - prior)
     n_targets = int(trials.labels.sum())
-    errors = Errors(round(point.rate * n_targets), round(point.rate * (len(trials.labels) - n_targets)))
+    errors = ErrorCounts(round(point.rate * n_targets), round(point.rate * (len(trials.labels) - n_targets)))
     return _metric(trials, point.rate, pairs, SHARE, errors)
 
 
 # --- detection costs ----------------------------------------------------------------------------------------
 
 
-def _detection_cost(trials: ScoredTrials, point: OperatingPoint, p_target: float, *, any_threshold: bool) -> Metric:
+def _detection_cost(
+    trials: ScoredTrials, point: OperatingPoint, p_target: float, *, any_threshold: bool
+) -> MetricEstimate:
     """A normalised cost at a threshold, or the lowest at any."""
     of_misses, of_alarms = (float(detection.detection_cost(np.array(m), np.array(1 - m), p_target)) for m in (1, 0))
     targets, others = np.sort(trials.scores[trials.labels]), np.sort(trials.scores[~trials.labels])
@@ -258,10 +266,10 @@ def _detection_cost(trials: ScoredTrials, point: OperatingPoint, p_target: float
     n_speakers, errors = trials.n_speakers, trials.error_counts(point.threshold)
     most = 1.0 if any_threshold else np.inf  # rejecting everything costs 1, whatever the scores
     known = None if n_speakers < 2 else (max(float(low.min()), 0.0), min(float(high.min()), most))
-    note = _note(n_speakers, trials.units, Spread(0.0, np.inf), errors)
-    enough = ENOUGH_FOR_P if any_threshold else ENOUGH_ERRORS
+    note = _note(n_speakers, trials.units, VarianceEstimate(0.0, np.inf), errors)
+    enough = MIN_ERRORS_FOR_P if any_threshold else MIN_ERRORS
     estimate = _estimate(point.rate, known, len(trials.scores), note, trials.units)
-    return Metric(estimate, pairs=pairs, errors=errors, errors_for_p=enough)
+    return MetricEstimate(estimate, pairs=pairs, errors=errors, errors_for_p=enough)
 
 
 def _candidates(targets: FloatArray, others: FloatArray) -> FloatArray:
@@ -283,32 +291,34 @@ def _effective_sizes(
         errors = trials.errors(at)[kind]
         rate = float(errors.mean())
         pairs = trials.pairs.take(kind).sums((errors - rate) / n)
-        deviation = pairs.spread().deviation
-        sizes.append(min(effective_size(rate, deviation, _speakers(pairs)), n) if np.isfinite(deviation) else 1.0)
+        deviation = pairs.variance().standard_error
+        sizes.append(
+            min(effective_sample_size(rate, deviation, _speakers(pairs)), n) if np.isfinite(deviation) else 1.0
+        )
     return sizes[0], sizes[1]
 
 
 def _wilson_each(shares: FloatArray, size: float, t: float) -> tuple[FloatArray, FloatArray]:
-    low, high = np.array([wilson(float(share), size, t) for share in shares]).T
+    low, high = np.array([wilson_interval(float(share), size, t) for share in shares]).T
     return low, high
 
 
 # --- minCllr ------------------------------------------------------------------------------------------------
 
 
-def _min_cllr(trials: ScoredTrials, value: float, track_progress: TrackProgress) -> Metric:
+def _min_cllr(trials: ScoredTrials, value: float, track_progress: TrackProgress) -> MetricEstimate:
     pooled = trials.pooled
     block = np.searchsorted(pooled.lowest, trials.scores, side="right") - 1
-    loss = detection.bits(pooled.log_likelihood_ratios[block], trials.labels)
+    loss = detection.cllr_loss(pooled.log_likelihood_ratios[block], trials.labels)
     pairs = trials.influence(loss, 0.5, 0.5)
     groups = _without_each_group(trials, track_progress)
-    spread, n_speakers = pairs.spread(), trials.n_speakers
-    deviation = np.sqrt(max(spread.deviation**2, _jackknife_variance(groups) - _of_two(pairs)))
+    variance, n_speakers = pairs.variance(), trials.n_speakers
+    deviation = np.sqrt(max(variance.standard_error**2, _jackknife_variance(groups) - _of_two(pairs)))
     centre = min(max(value - _jackknife_bias(groups, value), value / 2), 2 * value, 1.0)
-    size = effective_size(value, deviation, n_speakers)
-    known = None if n_speakers < 2 else wilson(centre, size, t_quantile(n_speakers - 1))
-    note = _note(n_speakers, trials.units, spread, None)
-    return Metric(_estimate(value, known, len(trials.scores), note, trials.units), pairs=pairs, groups=groups)
+    size = effective_sample_size(value, deviation, n_speakers)
+    known = None if n_speakers < 2 else wilson_interval(centre, size, t_quantile(n_speakers - 1))
+    note = _note(n_speakers, trials.units, variance, None)
+    return MetricEstimate(_estimate(value, known, len(trials.scores), note, trials.units), pairs=pairs, groups=groups)
 
 
 def _without_each_group(trials: ScoredTrials, track_progress: TrackProgress) -> FloatArray:
@@ -320,9 +330,9 @@ def _without_each_group(trials: ScoredTrials, track_progress: TrackProgress) -> 
     first, second = group[trials.first], group[trials.second]
     values = []
     for number in track_progress(iter(range(n_groups)), n_groups):
-        targets, others = trials.ordered.counts(((first != number) & (second != number)).astype(float))
+        targets, others = trials.sorted_trials.counts(((first != number) & (second != number)).astype(float))
         known = targets.any() and others.any()
-        values.append(trials.ordered.pooled(targets, others).min_cllr if known else np.nan)
+        values.append(trials.sorted_trials.pooled(targets, others).min_cllr if known else np.nan)
     return np.array(values)
 
 
@@ -347,7 +357,7 @@ def _of_two(pairs: PairSums) -> float:
 
 
 def combined_estimate(
-    value: float, parts: Sequence[tuple[float, Metric]], *, n: int, values: Range, why: str
+    value: float, parts: Sequence[tuple[float, MetricEstimate]], *, n: int, values: Range, why: str
 ) -> Estimate:
     """A function of metrics of several lists with the same speakers, with its interval.
 
@@ -359,19 +369,19 @@ def combined_estimate(
     known = [(slope, one.pairs) for slope, one in parts if one.pairs is not None]
     if not known or len(known) < len(parts):
         return Estimate(value, n=n)
-    pairs = combined(known)
-    spread, n_speakers = pairs.spread(), _speakers(pairs)
-    found = interval(value, spread.deviation, units=n_speakers, df=spread.df, values=values)
-    few = sum(one.errors is not None and min(one.errors) < ENOUGH_ERRORS for _, one in parts)
-    of_lists = f"{few} of {len(parts)} lists have fewer than {ENOUGH_ERRORS} errors at their thresholds"
-    notes = [note for note in (_note(n_speakers, "speakers", spread, None), of_lists if few else None) if note]
+    pairs = linear_combination(known)
+    variance, n_speakers = pairs.variance(), _speakers(pairs)
+    found = interval(value, variance.standard_error, units=n_speakers, df=variance.df, values=values)
+    few = sum(one.errors is not None and min(one.errors) < MIN_ERRORS for _, one in parts)
+    of_lists = f"{few} of {len(parts)} lists have fewer than {MIN_ERRORS} errors at their thresholds"
+    notes = [note for note in (_note(n_speakers, "speakers", variance, None), of_lists if few else None) if note]
     return _estimate(value, found, n, "; ".join(notes) or None, "speakers")
 
 
 # --- two systems --------------------------------------------------------------------------------------------
 
 
-def difference(first: Metric, second: Metric) -> Difference:
+def difference(first: MetricEstimate, second: MetricEstimate) -> Difference:
     """How much the first system's value is above the second's on the same trials.
 
     What is hard for both cancels. Where the threshold of a cost has next to no errors the interval is that of two
@@ -387,13 +397,13 @@ def difference(first: Metric, second: Metric) -> Difference:
         return Difference(Estimate(value, n=one.n, why=one.why or other.why), None)
     few = [m.errors for m in (first, second) if m.errors is not None and min(m.errors) < m.errors_for_p]
     pairs = first.pairs - second.pairs
-    spread, n_speakers = pairs.spread(), _speakers(pairs)
-    if few and spread.deviation > NO_DEVIATION:
+    variance, n_speakers = pairs.variance(), _speakers(pairs)
+    if few and variance.standard_error > NEGLIGIBLE_ERROR:
         low = value - np.hypot(one.value - one.low, (other.high or 0.0) - other.value)
         high = value + np.hypot((one.high or 0.0) - one.value, other.value - other.low)
         note = f"few errors at a threshold ({few[0]}), so the interval is wide and there is no p"
         return Difference(Estimate(value, float(low), float(high), one.n, note=note), None)
-    deviation = spread.deviation
+    deviation = variance.standard_error
     if len(first.groups) and len(first.groups) == len(second.groups):
         without = _jackknife_variance(first.groups - second.groups) - _of_two(pairs)
         deviation = float(np.sqrt(max(deviation**2, without)))

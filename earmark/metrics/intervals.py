@@ -22,8 +22,8 @@ from scipy.special import stdtr, stdtrit
 
 CONFIDENCE = 0.95
 # What coverage simulations (docs/coverage.md) show to be needed: fewer units of a class are printed with a note.
-ENOUGH_UNITS = 20
-NO_DEVIATION = 1e-12  # a standard error below this is rounding
+MIN_UNITS = 20
+NEGLIGIBLE_ERROR = 1e-12  # a standard error below this is rounding
 
 
 @dataclass(frozen=True)
@@ -72,7 +72,7 @@ def interval(
     if isfinite(values.upper) and isfinite(values.lower):
         span = values.upper - values.lower
         share = min(max((value - values.lower) / span, 0.0), 1.0)
-        low, high = wilson(share, effective_size(share, deviation / span, units), t)
+        low, high = wilson_interval(share, effective_sample_size(share, deviation / span, units), t)
         return values.lower + span * low, values.lower + span * high
     if isfinite(values.lower):
         if value <= values.lower:
@@ -93,27 +93,27 @@ def two_sided_p(difference: float, deviation: float, df: float) -> float:
     >>> round(two_sided_p(2.0, 1.0, 60.0), 3)
     0.05
     """
-    if abs(difference) <= NO_DEVIATION:
+    if abs(difference) <= NEGLIGIBLE_ERROR:
         return 1.0
-    return float(2 * stdtr(df, -abs(difference) / deviation)) if deviation > NO_DEVIATION else 0.0
+    return float(2 * stdtr(df, -abs(difference) / deviation)) if deviation > NEGLIGIBLE_ERROR else 0.0
 
 
-def effective_size(share: float, deviation: float, units: float) -> float:
+def effective_sample_size(share: float, deviation: float, units: float) -> float:
     """How many independent answers would give the share this standard error; `units` at 0 and 1.
 
-    >>> round(effective_size(0.5, 0.1, 40), 6)
+    >>> round(effective_sample_size(0.5, 0.1, 40), 6)
     25.0
     """
     spread = share * (1 - share)
-    if spread <= NO_DEVIATION:
+    if spread <= NEGLIGIBLE_ERROR:
         return units
-    return spread / max(deviation, NO_DEVIATION) ** 2
+    return spread / max(deviation, NEGLIGIBLE_ERROR) ** 2
 
 
-def wilson(share: float, size: float, z: float) -> tuple[float, float]:
+def wilson_interval(share: float, size: float, z: float) -> tuple[float, float]:
     """Wilson's score interval of a share of `size` independent answers.
 
-    >>> [round(x, 4) for x in wilson(0.0, 10, 1.96)]
+    >>> [round(x, 4) for x in wilson_interval(0.0, 10, 1.96)]
     [0.0, 0.2775]
     """
     middle = (share + z * z / (2 * size)) / (1 + z * z / size)
@@ -121,7 +121,7 @@ def wilson(share: float, size: float, z: float) -> tuple[float, float]:
     return max(middle - half, 0.0), min(middle + half, 1.0)
 
 
-def few_units(units: float, what: str, enough: int = ENOUGH_UNITS) -> str | None:
+def few_units(units: float, what: str, enough: int = MIN_UNITS) -> str | None:
     """The note of an interval from fewer units than intervals need; None where there are enough.
 
     >>> few_units(7, "clips of the rarer class")

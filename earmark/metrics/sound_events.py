@@ -19,7 +19,12 @@ ROUNDING = 1e-6  # of a frame: 0.3 s / 0.1 s is 2.9999999999999996
 
 
 def events_to_frames(
-    events: Iterable[tuple[float, float, int]], n_frames: int, hop: float, n_labels: int, *, late: bool = False
+    events: Iterable[tuple[float, float, int]],
+    n_frames: int,
+    hop: float,
+    n_labels: int,
+    *,
+    onset_rounding: Literal["floor", "ceil"] = "floor",
 ) -> NDArray[np.uint8]:
     """Events as 0/1 for each frame and label: (n_frames, n_labels).
 
@@ -31,7 +36,7 @@ def events_to_frames(
 
     >>> events_to_frames([(0.1, 0.35, 0), (0.4, 9.0, 1)], n_frames=6, hop=0.1, n_labels=2).T.tolist()
     [[0, 1, 1, 1, 0, 0], [0, 0, 0, 0, 1, 1]]
-    >>> events_to_frames([(0.15, 0.35, 0)], n_frames=4, hop=0.1, n_labels=1, late=True).T.tolist()
+    >>> events_to_frames([(0.15, 0.35, 0)], n_frames=4, hop=0.1, n_labels=1, onset_rounding="ceil").T.tolist()
     [[0, 0, 1, 1]]
     """
     _positive(hop, "hop")
@@ -42,7 +47,9 @@ def events_to_frames(
         if not 0 <= onset <= offset:
             raise ValueError(f"an event from {onset} s to {offset} s: onsets are not negative and come before offsets")
         if onset < offset:
-            first = math.ceil(onset / hop - ROUNDING) if late else math.floor(onset / hop + ROUNDING)
+            first = (
+                math.ceil(onset / hop - ROUNDING) if onset_rounding == "ceil" else math.floor(onset / hop + ROUNDING)
+            )
             end = math.ceil(min(offset / hop, n_frames) - ROUNDING)
             frames[first:end, label] = 1
     return frames
@@ -59,13 +66,13 @@ def frames_per_segment(segment_seconds: float, hop: float) -> int:
     return max(1, math.ceil(segment_seconds / hop - ROUNDING))
 
 
-def segments_of(lengths: NDArray[np.int64], size: int, *, whole: bool = False) -> NDArray[np.int64]:
+def segments_per_clip(lengths: NDArray[np.int64], size: int, *, drop_last: bool = False) -> NDArray[np.int64]:
     """How many segments of `size` frames clips of these lengths (clips,) have; whole: those that are not shorter."""
-    return lengths // size if whole else -(-lengths // size)
+    return lengths // size if drop_last else -(-lengths // size)
 
 
 def segment_maxima(
-    frames: NDArray[Any], size: int, offsets: ArrayLike | None = None, *, whole: bool = False
+    frames: NDArray[Any], size: int, offsets: ArrayLike | None = None, *, drop_last: bool = False
 ) -> NDArray[Any]:
     """The maximum over each segment of `size` frames, per label: (T, C) → (segments, C).
 
@@ -77,7 +84,7 @@ def segment_maxima(
     [1, 0, 1]
     >>> segment_maxima(np.array([[1], [0], [0], [0], [1]]), 2, [0, 3, 5]).ravel().tolist()
     [1, 0, 1]
-    >>> segment_maxima(np.array([[1], [0], [0], [0], [1]]), 2, [0, 3, 5], whole=True).ravel().tolist()
+    >>> segment_maxima(np.array([[1], [0], [0], [0], [1]]), 2, [0, 3, 5], drop_last=True).ravel().tolist()
     [1, 1]
     """
     edges = np.array([0, len(frames)]) if offsets is None else np.asarray(offsets)
@@ -86,11 +93,11 @@ def segment_maxima(
     if len(edges) < 1 or edges[0] != 0 or edges[-1] != len(frames) or (np.diff(edges) < 0).any():
         raise ValueError(f"offsets must rise from 0 to the number of frames, {len(frames)}")
     lengths = np.diff(edges)
-    segments = segments_of(lengths, size)
+    segments = segments_per_clip(lengths, size)
     within = np.arange(segments.sum()) - np.repeat(np.cumsum(segments) - segments, segments)
     starts = np.repeat(edges[:-1], segments) + within * size
     maxima = np.maximum.reduceat(frames, starts, axis=0) if len(starts) else frames[:0]
-    return maxima[within < np.repeat(segments_of(lengths, size, whole=whole), segments)]
+    return maxima[within < np.repeat(segments_per_clip(lengths, size, drop_last=drop_last), segments)]
 
 
 def segment_counts(predicted: ArrayLike, reference: ArrayLike, average: Literal["macro", "micro"] | str) -> FloatArray:

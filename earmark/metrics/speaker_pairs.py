@@ -25,12 +25,12 @@ FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
 
 
-class Spread(NamedTuple):
+class VarianceEstimate(NamedTuple):
     """A sampling error. df: degrees of freedom, as many speakers as it rests on, less one; few where a few speakers
     make most of the error.
     """
 
-    deviation: float
+    standard_error: float
     df: float
 
 
@@ -38,7 +38,7 @@ class Spread(NamedTuple):
 class SpeakerPairs:
     """The distinct pairs of speakers of a trial list.
 
-    n_speakers: of all lists that are to be combined. code: (k,) rising, first · n_speakers + second with first ≤
+    n_speakers: of all lists that are linear_combination. code: (k,) rising, first · n_speakers + second with first ≤
     second. of_trial: (n,) the place of each trial's pair in code.
     """
 
@@ -47,10 +47,10 @@ class SpeakerPairs:
     of_trial: IntArray
 
     @classmethod
-    def of(cls, first: IntArray, second: IntArray, n_speakers: int) -> "SpeakerPairs":
+    def from_speakers(cls, first: IntArray, second: IntArray, n_speakers: int) -> "SpeakerPairs":
         """From the speaker of either side of each trial, codes 0 … n_speakers − 1; the order of the sides is nothing.
 
-        >>> SpeakerPairs.of(np.array([0, 1, 0]), np.array([0, 0, 1]), 2).of_trial.tolist()
+        >>> SpeakerPairs.from_speakers(np.array([0, 1, 0]), np.array([0, 0, 1]), 2).of_trial.tolist()
         [0, 1, 1]
         """
         code = np.minimum(first, second) * n_speakers + np.maximum(first, second)
@@ -77,19 +77,19 @@ class PairSums:
 
     def __sub__(self, other: "PairSums") -> "PairSums":
         """Of the difference of two estimates on the same trials."""
-        return combined([(1.0, self), (-1.0, other)])
+        return linear_combination([(1.0, self), (-1.0, other)])
 
     @property
     def by_pair(self) -> float:
         """Σ p²: the variance if pairs were independent, however they share speakers."""
         return float((self.sums**2).sum())
 
-    def spread(self) -> Spread:
+    def variance(self) -> VarianceEstimate:
         """The standard error; not less than that of independent pairs.
 
-        >>> pairs = SpeakerPairs.of(np.arange(4), np.arange(4), 4)  # target trials alone: a mean over speakers
-        >>> spread = pairs.sums(np.array([0.0, 1.0, 0.0, 1.0]) / 4 - 0.125).spread()
-        >>> round(spread.deviation, 4), round(float(np.std([0, 1, 0, 1], ddof=1)) / 2, 4)
+        >>> pairs = SpeakerPairs.from_speakers(np.arange(4), np.arange(4), 4)
+        >>> variance = pairs.sums(np.array([0.0, 1.0, 0.0, 1.0]) / 4 - 0.125).variance()
+        >>> round(variance.standard_error, 4), round(float(np.std([0, 1, 0, 1], ddof=1)) / 2, 4)
         (0.2887, 0.2887)
         """
         first, second = np.divmod(self.code, self.n_speakers)
@@ -98,15 +98,15 @@ class PairSums:
         by_speaker += _summed(second[two], self.sums[two], self.n_speakers)
         n = len(np.unique(np.concatenate([first, second])))
         if n < 2:
-            return Spread(np.nan, np.nan)
+            return VarianceEstimate(np.nan, np.nan)
         squares = by_speaker**2
         variance = max(float(squares.sum() - (self.sums[two] ** 2).sum()), self.by_pair) * n / (n - 1)
         unequal = float((squares**2).sum() - squares.sum() ** 2 / n)
         df = 2 * float(squares.sum()) ** 2 / unequal if unequal > 0 else np.inf
-        return Spread(float(np.sqrt(variance)), float(min(max(df, 1.0), n - 1)))
+        return VarianceEstimate(float(np.sqrt(variance)), float(min(max(df, 1.0), n - 1)))
 
 
-def combined(parts: Iterable[tuple[float, PairSums]]) -> PairSums:
+def linear_combination(parts: Iterable[tuple[float, PairSums]]) -> PairSums:
     """Of Σ weight · estimate, where the estimates may be of different lists with the same speakers."""
     weighted = list(parts)
     first = weighted[0][1]

@@ -72,10 +72,10 @@ def error_rate(sums: ArrayLike) -> FloatArray:
     return np.asarray(counts[..., :3].sum(axis=-1) / np.maximum(counts[..., 3], 1))
 
 
-def words_right(sums: ArrayLike) -> FloatArray:
+def one_minus_wer(sums: ArrayLike) -> FloatArray:
     """The score max(0, 1 − WER) of X-ARES's speech recognition task: (…, 4) sums → (…) in [0, 1].
 
-    >>> words_right([[1, 0, 1, 4], [0, 0, 9, 4]]).tolist()
+    >>> one_minus_wer([[1, 0, 1, 4], [0, 0, 9, 4]]).tolist()
     [0.5, 0.0]
     """
     return np.maximum(0.0, 1.0 - error_rate(sums))

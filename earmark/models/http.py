@@ -26,8 +26,8 @@ import tenacity
 import urllib3
 
 from earmark.errors import EarmarkError, MissingError
-from earmark.files.safe_text import Secrets, address_secrets, shown_url
-from earmark.files.web import LATER, Deadline, DeadlineAdapter, RepeatedKeyError, parsed, require_sendable
+from earmark.files.safe_text import Secrets, shown_url, url_secrets
+from earmark.files.web import RETRY_STATUS, Deadline, DeadlineAdapter, RepeatedKeyError, parse_json, require_sendable
 
 UNAUTHORISED = frozenset({401, 403})
 MAX_REPLY = 1 << 20
@@ -162,11 +162,11 @@ class Client:
         started = time.monotonic()
         status, retry_after, content = self._exchange(body, min(self.timeout, until - started))
         self.traffic.replied(time.monotonic() - started)
-        if status in LATER:
-            raise TransientError(f"HTTP {status}: {self._secrets.shown(content)}", _retry_after(retry_after))
+        if status in RETRY_STATUS:
+            raise TransientError(f"HTTP {status}: {self._secrets.redacted_excerpt(content)}", _retry_after(retry_after))
         if status in UNAUTHORISED:
             raise UnauthorisedError(
-                f"HTTP {status}: {self._secrets.shown(content)}\n"
+                f"HTTP {status}: {self._secrets.redacted_excerpt(content)}\n"
                 f"Put the server's token into the environment variable {TOKEN_VARIABLE}."
             )
         if 300 <= status < 400:
@@ -174,16 +174,16 @@ class Client:
                 f"HTTP {status}: redirects elsewhere, which is not followed; give the address it leads to"
             )
         if not 200 <= status < 300:
-            raise RefusedError(f"HTTP {status}: {self._secrets.shown(content)}")
+            raise RefusedError(f"HTTP {status}: {self._secrets.redacted_excerpt(content)}")
         try:
-            return read(parsed(content))
+            return read(parse_json(content))
         except RepeatedKeyError:
             fault = "the reply names a key twice"
         except ReplyError as error:
             fault = str(error)
         except (ValueError, RecursionError):
             fault = "the reply is no JSON"
-        raise RefusedError(f"{fault}: {self._secrets.shown(content)}")
+        raise RefusedError(f"{fault}: {self._secrets.redacted_excerpt(content)}")
 
     def _exchange(self, body: bytes, seconds: float) -> tuple[int, str, bytes]:
         """Status, Retry-After and content of the reply to one request."""
@@ -221,7 +221,7 @@ class Client:
 
     def _told(self, error: BaseException) -> str:
         """What happened, in the operating system's words, without secrets."""
-        return self._secrets.shown(_innermost(error))
+        return self._secrets.redacted_excerpt(_innermost(error))
 
     @cached_property
     def _secrets(self) -> Secrets:
@@ -230,7 +230,7 @@ class Client:
             proxies = [*requests.utils.get_environ_proxies(self.url).values()]
         except ValueError:  # of an address that cannot be read
             proxies = []
-        return Secrets([self.token or "", *(s for url in (self.url, *proxies) for s in address_secrets(url))])
+        return Secrets([self.token or "", *(s for url in (self.url, *proxies) for s in url_secrets(url))])
 
     @property
     def _session(self) -> requests.Session:

@@ -27,7 +27,7 @@ def run_check(options: CheckOptions, invocation: Invocation) -> int:
         dtype=model.dtype,
         longest_seconds=options.max_clip_seconds or LONGEST,
     )
-    bar = invocation.progress(found, total=len(PROMISES), what="checks", unit="check")
+    bar = invocation.progress(found, total=len(PROMISES), label="checks", unit="check")
     rows = [[PASSED[cell] if i == 1 else cell for i, cell in enumerate(astuple(one))] for one in bar]
     failed = sum(row[1] == PASSED[False] for row in rows)
     cli.show(to_markdown(list(HEADERS), rows))
@@ -60,7 +60,7 @@ def run_download(options: DownloadOptions, invocation: Invocation) -> int:
             continue
         try:
             total = sum(file.size or 0 for file in record_files(task, options.zenodo))
-            with invocation.bytes_bar(total=total, what=task.name) as bar:
+            with invocation.bytes_bar(total=total, label=task.name) as bar:
 
                 def advance(_: RemoteFile, n: int) -> None:
                     bar.update(n)

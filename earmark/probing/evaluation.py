@@ -15,14 +15,14 @@ from typing import Any, Generic, Self, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from earmark.metrics.bootstrap import Bootstrap, Units, standard_error, summarise
+from earmark.metrics.bootstrap import Bootstrap, Units, estimate_from_replicates, standard_error
 from earmark.metrics.classification import ranking_metrics
 from earmark.metrics.detection import SortedTrials, equal_error_rate, roc
 from earmark.metrics.estimate import Estimate
 from earmark.metrics.intervals import COST, SHARE, Range, interval
 from earmark.metrics.retrieval import mean_recall_at_1
-from earmark.metrics.sound_events import f1_scores, segment_counts, segment_maxima, segments_of
-from earmark.metrics.word_error_rate import word_errors, words_right
+from earmark.metrics.sound_events import f1_scores, segment_counts, segment_maxima, segments_per_clip
+from earmark.metrics.word_error_rate import one_minus_wer, word_errors
 from earmark.probing.recall import influences
 
 FloatArray = NDArray[np.float64]
@@ -107,7 +107,7 @@ class FramePredictions(Predictions):
     def present(self, frames: NDArray[Any]) -> FloatArray:
         """0/1 of each segment and label, of frames (T, C) whose numbers above 0 are a yes."""
         whole = self.whole_segments
-        return segment_maxima(frames > 0, self.segment_frames, self.edges, whole=whole).astype(float)
+        return segment_maxima(frames > 0, self.segment_frames, self.edges, drop_last=whole).astype(float)
 
     def labelled(self) -> tuple[IntArray, list[IntArray]]:
         """The class of every frame that has one, and what each head says it is."""
@@ -156,12 +156,12 @@ def score(metric: str, predictions: Predictions, replicates: int, rng: np.random
     how = METRICS[metric]
     if not isinstance(predictions, how.needs):
         raise ValueError(f"{metric} is computed from {how.needs.__name__}, not from {type(predictions).__name__}")
-    bootstrap = Bootstrap.of(np.asarray(predictions.group), replicates, rng, "sources")
+    bootstrap = Bootstrap.from_units(np.asarray(predictions.group), replicates, rng, "sources")
     values, drawn = _of_folds(how, predictions, bootstrap)
     value, means = float(np.mean(values)), drawn.mean(axis=1)
     units = how.units(predictions, bootstrap)
     why = "a test split without what the metric needs"
-    found = summarise(value, means, n=predictions.n, why=why, units=units, values=how.values)
+    found = estimate_from_replicates(value, means, n=predictions.n, why=why, units=units, values=how.values)
     if predictions.draws and found.low is not None:
         found = _with_draws(found, values, drawn[np.isfinite(drawn).all(axis=1)], units, how.values)
     if len(np.unique(predictions.fold)) > 1 and found.low is not None:
@@ -280,7 +280,7 @@ def _segment_f1(predictions: FramePredictions, bootstrap: Bootstrap, average: st
     A label that is merely not drawn into a replicate is left out of the replicate's mean.
     """
     size, whole = predictions.segment_frames, predictions.whole_segments
-    lengths = segments_of(np.diff(predictions.edges), size, whole=whole)
+    lengths = segments_per_clip(np.diff(predictions.edges), size, drop_last=whole)
     edges = np.concatenate([[0], np.cumsum(lengths)])
     true = predictions.present(predictions.labels)
 
@@ -302,7 +302,7 @@ def _segment_f1(predictions: FramePredictions, bootstrap: Bootstrap, average: st
 def _word_accuracy(predictions: Predictions, bootstrap: Bootstrap) -> Values:
     """max(0, 1 − WER) over all utterances together; of no words, undefined."""
     counts = [word_errors(predictions.labels, each).astype(float) for each in predictions.outputs]
-    return _from_sums(counts, lambda sums: np.where(sums[..., 3] > 0, words_right(sums), np.nan), bootstrap)
+    return _from_sums(counts, lambda sums: np.where(sums[..., 3] > 0, one_minus_wer(sums), np.nan), bootstrap)
 
 
 def _recall_at_1(predictions: CaptionPredictions, bootstrap: Bootstrap) -> Values:
@@ -357,7 +357,7 @@ def _equal_error_rate(predictions: ClassPredictions, bootstrap: Bootstrap) -> Va
     values = [equal_error_rate(roc(each, labels)).rate for each in scores]
 
     def replicates(each: FloatArray) -> FloatArray:
-        trials = SortedTrials.of(each, labels)
+        trials = SortedTrials.from_arrays(each, labels)
         return _in_chunks(bootstrap, trials.equal_error_rates)
 
     return np.array(values), np.stack([replicates(each) for each in scores], axis=1)
@@ -376,24 +376,24 @@ def _in_chunks(bootstrap: Bootstrap, work: Callable[[FloatArray], FloatArray]) -
 
 
 def _of_rarer_class(predictions: ClassPredictions, bootstrap: Bootstrap) -> Units:
-    return bootstrap.of_rarer_class(np.asarray(predictions.labels) == 1)
+    return bootstrap.units_of_rarer_class(np.asarray(predictions.labels) == 1)
 
 
 def _with_a_label(predictions: Predictions, bootstrap: Bootstrap) -> Units:
-    return bootstrap.with_any((predictions.labels > 0).any(axis=1), "with a label")
+    return bootstrap.units_with((predictions.labels > 0).any(axis=1), "with a label")
 
 
 def _with_a_labelled_frame(predictions: FramePredictions, bootstrap: Bootstrap) -> Units:
-    return bootstrap.with_any(predictions.by_clip((predictions.labels >= 0).astype(float)) > 0, "with a label")
+    return bootstrap.units_with(predictions.by_clip((predictions.labels >= 0).astype(float)) > 0, "with a label")
 
 
 def _with_an_event(predictions: FramePredictions, bootstrap: Bootstrap) -> Units:
     events = (predictions.labels > 0).any(axis=1).astype(float)
-    return bootstrap.with_any(predictions.by_clip(events) > 0, "with an event")
+    return bootstrap.units_with(predictions.by_clip(events) > 0, "with an event")
 
 
 def _with_words(predictions: Predictions, bootstrap: Bootstrap) -> Units:
-    return bootstrap.with_any([bool(text) for text in predictions.labels], "with words")
+    return bootstrap.units_with([bool(text) for text in predictions.labels], "with words")
 
 
 METRICS: dict[str, Metric[Any]] = {

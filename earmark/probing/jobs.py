@@ -31,7 +31,7 @@ from earmark.probing.reading import read_data
 from earmark.probing.tasks import Task
 from earmark.report.provenance import file_name
 from earmark.report.tables import to_csv
-from earmark.workers import follow_parent
+from earmark.workers import exit_with_parent
 
 
 @dataclass(frozen=True)
@@ -85,7 +85,7 @@ def in_processes(jobs: Sequence[Job], processes: int) -> Iterator[tuple[str, Tas
 
 def _pooled(jobs: Sequence[Job], processes: int) -> Iterator[tuple[Job, TaskOutcome | None]]:
     """Each job with its outcome as it is finished; None once a process has died."""
-    pool = ProcessPoolExecutor(processes, multiprocessing.get_context("spawn"), initializer=follow_parent)
+    pool = ProcessPoolExecutor(processes, multiprocessing.get_context("spawn"), initializer=exit_with_parent)
     try:
         asked = {pool.submit(work_alone, job): job for job in jobs}
         for future in as_completed(asked):
@@ -139,7 +139,7 @@ def work(job: Job, encoder: Encoder | PrecomputedEmbeddings) -> TaskOutcome:
         EmbeddingStore(model.embedding_cache),
         model.batch_size,
         job.options.allow_missing,
-        track_progress=lambda made, n: job.invocation.progress(made, total=n, what=task.name, unit="clip"),
+        track_progress=lambda made, n: job.invocation.progress(made, total=n, label=task.name, unit="clip"),
     )
     try:
         data = read_data(job.located, heard=not isinstance(encoder, PrecomputedEmbeddings))

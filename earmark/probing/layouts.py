@@ -76,7 +76,7 @@ class Located:
     def table(self) -> CsvTable:
         """The manifest, whatever is wrong with it."""
         assert self.manifest is not None
-        return read_csv_table(self.manifest, strict=True, fill=True)
+        return read_csv_table(self.manifest, strict=True, pad_short_rows=True)
 
     @cached_property
     def fingerprint(self) -> str:

@@ -8,7 +8,7 @@ from typing import Protocol, Self, TypeVar
 
 from pydantic import Field
 
-from earmark.errors import RUNNING, MissingError
+from earmark.errors import SCRIPT_PLACEHOLDER, MissingError
 from earmark.files.atomic import write_together
 from earmark.probing.options import PROTOCOLS, TRACKS
 from earmark.probing.schema import ClassTable, Confusion, FailedTask, Failure, SharedSources, TaskScore
@@ -55,7 +55,7 @@ class TaskOutcome(StrictModel):
                 task=name,
                 track=one.track,
                 protocol=one.protocol,
-                error=shown_text(one.error.removeprefix(f"{name}: ").replace(RUNNING, script)),
+                error=shown_text(one.error.removeprefix(f"{name}: ").replace(SCRIPT_PLACEHOLDER, script)),
             )
             for one in self.failed
         ]

@@ -22,7 +22,7 @@ from earmark.report.plots import line_chart
 from earmark.report.provenance import (
     exclusions,
     file_name,
-    hashed,
+    input_records,
     parameters_hash,
     provenance,
     shown_argument,
@@ -111,14 +111,16 @@ def summarise(run: Finished, invocation: Invocation) -> ProbeSummary:
     parameters = {**settings.parameters, "tasks": list(run.tasks), "allow_missing": run.options.allow_missing}
     parameters |= {key: shown_argument(parameters[key]) for key in ("language_model", "tokenizer") if parameters[key]}
     scores = [row for outcome in outcomes for row in outcome.scores]
-    return ProbeSummary.extending(
+    return ProbeSummary.from_common(
         provenance(
             invocation,
             device=str(encoder.description.get("device", "cpu")),
-            inputs=hashed({each.manifest: len(each.table.rows) for each in run.located if each.manifest is not None}),
+            inputs=input_records(
+                {each.manifest: len(each.table.rows) for each in run.located if each.manifest is not None}
+            ),
             parameters=parameters,
             exclusions=exclusions({what: n for outcome in outcomes for what, n in outcome.left_out.items()}),
-            signature=Signature.of(
+            signature=Signature.from_parts(
                 suite="probe",
                 track="any",
                 protocol="any",

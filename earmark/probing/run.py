@@ -185,7 +185,7 @@ def probed(
         waiting = [replace(job, options=alone) for job in waiting]
     several = options.workers > 1 and len(waiting) > 1
     made = in_processes(waiting, options.workers) if several else one_by_one(waiting, encoder)
-    yield from invocation.progress(made, total=len(waiting), what="tasks", unit="task")
+    yield from invocation.progress(made, total=len(waiting), label="tasks", unit="task")
 
 
 def encoder_warnings(encoder: Encoder | PrecomputedEmbeddings) -> list[str]:

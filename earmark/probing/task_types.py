@@ -335,7 +335,12 @@ class Events(OfFrames):
         """As published, an event begins with the first frame that begins within it."""
         clips = zip(data.labels, np.diff(rows.offsets).tolist(), strict=True)
         n_labels, late = len(data.classes), protocol == XARES
-        return np.concatenate([events_to_frames(events, n, hop, n_labels, late=late) for events, n in clips])
+        return np.concatenate(
+            [
+                events_to_frames(events, n, hop, n_labels, onset_rounding="ceil" if late else "floor")
+                for events, n in clips
+            ]
+        )
 
     def columns(self, predictions: FramePredictions, names: Names) -> Columns:
         """Labels as `segment:label`, segments counted from 0."""
@@ -343,7 +348,7 @@ class Events(OfFrames):
 
         def shown(table: NDArray[Any]) -> list[str]:
             clips = (table[first:last] > 0 for first, last in pairwise(predictions.edges.tolist()))
-            present = (np.argwhere(segment_maxima(clip, size, whole=whole)) for clip in clips)
+            present = (np.argwhere(segment_maxima(clip, size, drop_last=whole)) for clip in clips)
             return ["|".join(f"{segment}:{names[label]}" for segment, label in own) for own in present]
 
         return Columns.of(predictions, shown)

@@ -34,7 +34,7 @@ def provenance(
 ) -> SummaryBase:
     """What every summary.json begins with.
 
-    inputs: as `hashed` gives them. parameters: what the flags amounted to. exclusions: [{reason, count}].
+    inputs: as `input_records` gives them. parameters: what the flags amounted to. exclusions: [{reason, count}].
     """
     return SummaryBase(
         schema_version=SCHEMA_VERSION,
@@ -63,7 +63,7 @@ def parameters_hash(parameters: Mapping[str, Any]) -> str:
     return sha256(json.dumps(parameters, sort_keys=True, default=str).encode()).hexdigest()[:8]
 
 
-def hashed(rows: Mapping[Path, int]) -> list[Input]:
+def input_records(rows: Mapping[Path, int]) -> list[Input]:
     """{file: rows read from it} as summaries list it, with hashes; each file is read once."""
     return [Input(path=output_path(path), sha256=file_hash(path), rows=n) for path, n in rows.items()]
 

@@ -10,7 +10,7 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from earmark.metrics.estimate import Estimate
-from earmark.report.tables import Table, cell, escaped, notes_of, p_value, percent, to_markdown
+from earmark.report.tables import Table, cell, escape_markdown, p_value, percent, table_notes, to_markdown
 
 
 @cache
@@ -20,7 +20,7 @@ def definitions() -> dict[str, dict[str, str]]:
 
 
 class Markup(str):
-    """Markdown of our own, in which names of others are escaped already."""
+    """Markdown of our own, in which names of others are already escaped."""
 
 
 def render(template: str, **values: Any) -> tuple[str, list[Table]]:
@@ -33,8 +33,8 @@ def render(template: str, **values: Any) -> tuple[str, list[Table]]:
 
     def table(headers: Sequence[str], rows: Sequence[Sequence[Any]], caption: str = "") -> str:
         tables.append(Table(caption, headers, rows))
-        notes = "\n".join(f"- {note}." for note in notes_of(rows))
-        return Markup(to_markdown(headers, rows) + (f"\n\n{escaped(notes)}\n" if notes else ""))
+        notes = "\n".join(f"- {note}." for note in table_notes(rows))
+        return Markup(to_markdown(headers, rows) + (f"\n\n{escape_markdown(notes)}\n" if notes else ""))
 
     text = _environment().get_template(template).render(define=definitions(), table=table, **values)
     return re.sub(r"\n{3,}", "\n\n", text).rstrip() + "\n", tables
@@ -48,7 +48,9 @@ def _environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
         autoescape=False,  # Markdown, not HTML
-        finalize=lambda value: escaped(value) if isinstance(value, str) and not isinstance(value, Markup) else value,
+        finalize=lambda value: (
+            escape_markdown(value) if isinstance(value, str) and not isinstance(value, Markup) else value
+        ),
     )
     environment.filters["cell"] = cell
     environment.globals["estimate"] = Estimate

@@ -63,7 +63,7 @@ class SummaryBase(StrictModel):
     exclusions: list[Exclusion]
 
     @classmethod
-    def extending(cls, common: "SummaryBase", *results: StrictModel, **own: Any) -> Self:
+    def from_common(cls, common: "SummaryBase", *results: StrictModel, **own: Any) -> Self:
         """A summary that begins with another's keys. ValidationError where one of its own is wrong or missing.
 
         results: models whose fields are this one's too, as computations gave them.

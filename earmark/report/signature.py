@@ -14,7 +14,7 @@ from earmark import __version__
 class Signature:
     """Parts in their order; printed as `earmark:<version>|suite:…|metric:…`.
 
-    >>> made = Signature.of(suite="emolia-emo", metric="percent_binary", ci="none")
+    >>> made = Signature.from_parts(suite="emolia-emo", metric="percent_binary", ci="none")
     >>> str(made.replaced(metric="fleiss_kappa_binary")).split("|")[1:]
     ['suite:emolia-emo', 'metric:fleiss_kappa_binary', 'ci:none']
     """
@@ -22,7 +22,7 @@ class Signature:
     parts: tuple[tuple[str, str], ...]
 
     @classmethod
-    def of(cls, **parts: object) -> "Signature":
+    def from_parts(cls, **parts: object) -> "Signature":
         """Parts by name, after this version. `_` in a name is printed as `-`, and so is what would end a part."""
         return cls((("earmark", __version__), *((key.replace("_", "-"), _part(value)) for key, value in parts.items())))
 

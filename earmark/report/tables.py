@@ -120,7 +120,7 @@ def _tex_table(table: Table, number: int) -> str:
             *lines,
             r"\bottomrule",
             r"\end{tabular}",
-            *(rf"\par\smallskip {_tex(note)}." for note in notes_of(table.rows)),
+            *(rf"\par\smallskip {_tex(note)}." for note in table_notes(table.rows)),
             r"\end{table}",
         ]
     )
@@ -137,13 +137,13 @@ def _tex(text: str) -> str:
 
 
 def _line(cells: Sequence[str]) -> str:
-    return "| " + " | ".join(escaped(text).replace("|", "\\|").replace("\n", " ") for text in cells) + " |"
+    return "| " + " | ".join(escape_markdown(text).replace("|", "\\|").replace("\n", " ") for text in cells) + " |"
 
 
-def escaped(text: str) -> str:
+def escape_markdown(text: str) -> str:
     """A text for Markdown in which names and labels of others cannot be markup: no HTML, no code, nothing invisible.
 
-    >>> escaped("<script>alert(`1`)</script> p < 0.05")
+    >>> escape_markdown("<script>alert(`1`)</script> p < 0.05")
     '&lt;script>alert(\\\\`1\\\\`)&lt;/script> p < 0.05'
     """
     visible = INVISIBLE.sub("\ufffd", text)
@@ -187,11 +187,11 @@ def _estimate(estimate: Estimate) -> str:
     return f"{number(estimate.value)}{unit} [{number(estimate.low)}, {number(estimate.high)}]"
 
 
-def notes_of(rows: Sequence[Sequence[Any]]) -> list[str]:
+def table_notes(rows: Sequence[Sequence[Any]]) -> list[str]:
     """The notes of a table's estimates, each once, with the rows that have it; of many the first few.
 
     >>> estimate = Estimate(0.1, 0.0, 0.3, note="only 7 speakers")
-    >>> notes_of([["EER", estimate], ["minDCF", estimate], ["n", 12]])
+    >>> table_notes([["EER", estimate], ["minDCF", estimate], ["n", 12]])
     ['EER; minDCF: only 7 speakers']
     """
     found: dict[str, list[str]] = {}

@@ -10,7 +10,7 @@ from earmark.metrics import detection
 from earmark.metrics.detection import LabelledScores, Roc
 from earmark.metrics.detection_intervals import (
     Difference,
-    Metric,
+    MetricEstimate,
     ScoredTrials,
     TrackProgress,
     difference,
@@ -62,7 +62,7 @@ class VerificationResult:
     details: metrics by name, with what their comparison needs. speakers: what counts as one in intervals.
     """
 
-    details: dict[str, Metric]
+    details: dict[str, MetricEstimate]
     counts: TrialCounts
     speakers: SpeakerSource
 
@@ -101,17 +101,17 @@ def evaluate(
     """
     if trials.labels is None or trials.scores is None:
         raise ValueError("metrics need labels and scores")
-    scored = LabelledScores.of(trials.scores, trials.labels)
+    scored = LabelledScores.from_arrays(trials.scores, trials.labels)
     names, units = _units(trials, speakers)
     if intervals:
         column = column or {name: number for number, name in enumerate(sorted(set(names)))}
         place = np.array([column[name] for name in names], dtype=np.int64)
         sides = place[trials.enrolment], place[trials.test]
-        scored = ScoredTrials.with_speakers(scored, *sides, len(column), str(units))
+        scored = ScoredTrials.from_trials(scored, *sides, len(column), str(units))
         found = with_intervals(scored, detection.evaluate(scored, p_target), p_target, track_progress)
     else:
         found = {
-            name: Metric(Estimate(point.rate, n=len(trials)), point.threshold)
+            name: MetricEstimate(Estimate(point.rate, n=len(trials)), point.threshold)
             for name, point in detection.evaluate(scored, p_target).items()
         }
     return VerificationResult(found, TrialCounts.from_trials(trials, speakers), units)

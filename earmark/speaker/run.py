@@ -16,7 +16,7 @@ from earmark.metrics.detection import METRICS, det_curve, roc
 from earmark.metrics.detection_intervals import Difference
 from earmark.metrics.estimate import Estimate
 from earmark.report.plots import det_chart
-from earmark.report.provenance import data_hash, exclusions, hashed, parameters_hash, provenance, shown_text
+from earmark.report.provenance import data_hash, exclusions, input_records, parameters_hash, provenance, shown_text
 from earmark.report.render import render
 from earmark.report.schema import Input, to_json
 from earmark.report.signature import Signature
@@ -175,7 +175,7 @@ def evaluate_list(
             speakers.names,
             intervals=intervals,
             p_target=p_target,
-            track_progress=lambda groups, n: invocation.progress(groups, total=n, what="jackknife", unit="group"),
+            track_progress=lambda groups, n: invocation.progress(groups, total=n, label="jackknife", unit="group"),
         )
         against, notes_on_other = compare_with_other_system(trials, speakers.names, found, system, lists, options)
         languages = None
@@ -258,7 +258,7 @@ def compare_with_other_system(
     differences = compare_systems(found, other)
     if (system.calibration is None) != (calibrated is None):
         none = Difference(Estimate(None, n=len(trials), why=ONLY_ONE_CALIBRATED), None)
-        differences |= {name: none for name in differences if METRICS[name].of_ratios}
+        differences |= {name: none for name in differences if METRICS[name].needs_llr}
     against = ComparedSystem(
         name=options.compare_with.name,
         metrics=other.metrics,
@@ -289,7 +289,7 @@ def hashed_inputs(evaluated: EvaluatedList, options: TrialsOptions) -> dict[Path
     rows = {path: count_lines(path) for path in options.inputs}
     if options.trials:
         rows[options.trials] = evaluated.found.counts.n_trials + sum(evaluated.left_out.values())
-    return dict(zip(rows, hashed(rows), strict=True))
+    return dict(zip(rows, input_records(rows), strict=True))
 
 
 def speaker_origins(evaluated: EvaluatedList) -> dict[str, int]:
@@ -311,14 +311,14 @@ def summarise(
     """summary.json: where the numbers came from, then the numbers. read: the files, as `hashed_inputs` has them."""
     found, encoder, inputs = evaluated.found, system.encoder, list(read.values())
     back_end = system.summary(options.back_end, evaluated.cohort_speakers)
-    return SpeakerSummary.extending(
+    return SpeakerSummary.from_common(
         provenance(
             invocation,
             device=system.device,
             inputs=inputs,
             parameters=options.parameters,
             exclusions=exclusions(evaluated.left_out),
-            signature=Signature.of(
+            signature=Signature.from_parts(
                 suite=suite,
                 protocol="earmark",
                 metric="eer",

@@ -6,7 +6,7 @@ from pathlib import Path
 from earmark.cli import Invocation
 from earmark.errors import shown_path
 from earmark.files.hashing import file_hash
-from earmark.files.runs import Content, kept_run, runs_folder
+from earmark.files.runs import Content, runs_folder, write_run
 from earmark.report.provenance import file_name, parameters_hash
 from earmark.speaker.options import BackEndOptions, TrialsOptions
 from earmark.speaker.system import System
@@ -56,9 +56,9 @@ def save_run(
     once: Sequence[str] = (),
     runs: Path | None = None,
 ) -> None:
-    """Write a run as `files.runs.kept_run` does; say so where another system has the name already."""
+    """Write a run as `files.runs.write_run` does; say so where another system has the name already."""
     runs = runs or runs_folder(folder)
-    kept = kept_run(
+    kept = write_run(
         folder, contents, name=name, state=state, suite=f"speaker/{suite}", owned=owned, once=once, runs=runs
     )
     if kept.relative_to(runs).parts[0] != name:

@@ -104,7 +104,7 @@ def load_system(options: EncoderOptions, invocation: Invocation, scores: Path | 
         encoder,
         store=EmbeddingStore(options.embedding_cache),
         batch_size=options.batch_size,
-        track_progress=lambda made, n: invocation.progress(made, total=n, what=encoder.name, unit="clip"),
+        track_progress=lambda made, n: invocation.progress(made, total=n, label=encoder.name, unit="clip"),
     )
 
 

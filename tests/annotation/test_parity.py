@@ -8,7 +8,7 @@ import pytest
 
 from earmark.annotation.parity import HeldOutRatings, human_parity
 from earmark.metrics.agreement import leave_one_out
-from earmark.metrics.dawid_skene import dawid_skene, posteriors_of_others
+from earmark.metrics.dawid_skene import dawid_skene, leave_one_rater_out_posteriors
 from tests.conftest import ratings_table, write_tables
 
 
@@ -75,7 +75,7 @@ def test_posteriors_of_others_are_those_of_the_model_without_the_rater():
     item, rater = np.repeat(np.arange(40), 3), np.tile(np.arange(3), 40)
     vote = rng.integers(0, 2, 120)
     fit = dawid_skene(item, rater, vote, n_items=40, n_raters=3)
-    found = posteriors_of_others(fit, item, rater, vote)
+    found = leave_one_rater_out_posteriors(fit, item, rater, vote)
     for number in range(3):
         mine = rater == number
         others = dawid_skene(item[~mine], rater[~mine], vote[~mine], n_items=40, n_raters=3)
@@ -83,12 +83,12 @@ def test_posteriors_of_others_are_those_of_the_model_without_the_rater():
 
 
 def test_posteriors_of_others_take_the_vote_out_where_raters_are_many(monkeypatch):
-    monkeypatch.setattr("earmark.metrics.dawid_skene.MOST_REFITS", 2)
+    monkeypatch.setattr("earmark.metrics.dawid_skene.MAX_REFITS", 2)
     rng = np.random.default_rng(1)
     item, rater = np.repeat(np.arange(40), 3), np.tile(np.arange(3), 40)
     vote = rng.integers(0, 2, 120)
     fit = dawid_skene(item, rater, vote, n_items=40, n_raters=3)
-    found = posteriors_of_others(fit, item, rater, vote)
+    found = leave_one_rater_out_posteriors(fit, item, rater, vote)
     for k in (0, 7, 50):
         odds = fit.prevalence / (1 - fit.prevalence)
         for j in np.flatnonzero((item == item[k]) & (rater != rater[k])):

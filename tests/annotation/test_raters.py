@@ -16,7 +16,7 @@ def raters(folder, votes):
     """The rater table of a small subset, by username."""
     annotations = annotated(folder, DIM, votes)
     found = Votes.from_annotations(annotations)
-    bootstrap = Bootstrap.of(clip_ids(found.items, DIM), 100, np.random.default_rng(0))
+    bootstrap = Bootstrap.from_units(clip_ids(found.items, DIM), 100, np.random.default_rng(0))
     return per_rater(annotations, found, fit_dawid_skene(found), bootstrap).set_index("username", drop=False)
 
 

@@ -53,7 +53,7 @@ def votes_of(folder, subset, votes):
 
 
 def bootstrap_of(votes, replicates=0):
-    return Bootstrap.of(clip_ids(votes.items, votes.subset), replicates, np.random.default_rng(0))
+    return Bootstrap.from_units(clip_ids(votes.items, votes.subset), replicates, np.random.default_rng(0))
 
 
 @pytest.fixture
@@ -151,7 +151,7 @@ def test_rater_10_comes_after_rater_9(tmp_path):
 def test_the_published_share_of_exact_agreement_implies_49_73_percent_of_pairs():
     """Of three raters on two classes all agree, or one pair of three does: percent = x + (1 − x) / 3."""
     counts = np.repeat([[0, 3], [1, 2]], [24_597, 75_403], axis=0)
-    percent = percent_agreement(AgreementSums.split(item_contributions(counts).sum(axis=0)))
+    percent = percent_agreement(AgreementSums.from_sums(item_contributions(counts).sum(axis=0)))
     assert percent == pytest.approx(0.24597 + (1 - 0.24597) / 3)
     assert round(float(percent), 4) == 0.4973
 

@@ -38,7 +38,7 @@ def test_label_columns_stand_in_the_specified_order(subset, columns):
 
 
 def sliced(labels, subset, name):
-    bootstrap = Bootstrap.of(clip_ids(labels, subset), 10, np.random.default_rng(0))
+    bootstrap = Bootstrap.from_units(clip_ids(labels, subset), 10, np.random.default_rng(0))
     return slice_table(slice_summary(labels, subset, name, bootstrap), subset.summaries[name])
 
 

@@ -19,7 +19,7 @@ from earmark.annotation.reliability import Votes, agreement, human_ceiling, pair
 from earmark.annotation.subsets import subsets
 from earmark.metrics.bootstrap import Bootstrap
 from earmark.metrics.classification import decision_contributions, decision_metrics
-from earmark.metrics.dawid_skene import posteriors_of_others
+from earmark.metrics.dawid_skene import leave_one_rater_out_posteriors
 from earmark.metrics.estimate import Estimate
 from tests.coverage.framework import Scenario
 
@@ -67,7 +67,7 @@ class People:
         subset = ORDINAL if self.ordinal else SUBSET
         votes = Votes(subset, pd.DataFrame(index=range(n)), counts, item, rater, vote, names)
         replicates = 0 if clips == LARGE else REPLICATES
-        return votes, Bootstrap.of(np.repeat(np.arange(clips), ITEMS), replicates, rng), present
+        return votes, Bootstrap.from_units(np.repeat(np.arange(clips), ITEMS), replicates, rng), present
 
 
 def counted(item: np.ndarray, rating: np.ndarray, n: int, q: int) -> np.ndarray:
@@ -118,7 +118,7 @@ def parity_estimates(rng: np.random.Generator, people: People, labels: str) -> M
         fit = fit_dawid_skene(votes)
         vote = votes.codes("binary")
         places = HeldOutRatings.from_posteriors(
-            votes.item, vote, posteriors_of_others(fit, votes.item, votes.rater, vote)
+            votes.item, vote, leave_one_rater_out_posteriors(fit, votes.item, votes.rater, vote)
         )
     else:
         soft, unanimous = labels == "soft", labels == "unanimous"

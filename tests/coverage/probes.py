@@ -177,7 +177,7 @@ def estimates(rng: np.random.Generator, make: Made, sources: int, metrics: tuple
 def truth(rng: np.random.Generator, make: Made, metrics: tuple[str, ...]) -> dict[str, float]:
     """The metrics of a very large data set."""
     made = make(rng, LARGE)
-    none = Bootstrap.of(made.group, 0, rng)
+    none = Bootstrap.from_units(made.group, 0, rng)
     return {metric: float(METRICS[metric].compute(made, none)[0].mean()) for metric in metrics}
 
 

@@ -11,7 +11,7 @@ from earmark.metrics.bootstrap import Bootstrap
 from earmark.metrics.classification import (
     DECISION_METRICS,
     RANKING_METRICS,
-    cross_fitted,
+    cross_fit,
     decision_contributions,
     decision_metrics,
     evaluate,
@@ -38,10 +38,10 @@ def questions(rng: np.random.Generator, clips: int, present: float, separation: 
 def estimates(rng: np.random.Generator, clips: int, present: float, separation: float) -> Mapping[str, Estimate]:
     """Every metric of a data set at threshold 0, and balanced accuracy at cross-fitted thresholds."""
     score, label, clip = questions(rng, clips, present, separation)
-    bootstrap = Bootstrap.of(clip, REPLICATES, rng)
+    bootstrap = Bootstrap.from_units(clip, REPLICATES, rng)
     return {
         **evaluate(score, score >= 0, label, bootstrap),
-        CROSS_FITTED: cross_fitted(score, label, bootstrap, rng).balanced_accuracy,
+        CROSS_FITTED: cross_fit(score, label, bootstrap, rng).balanced_accuracy,
     }
 
 
@@ -69,7 +69,7 @@ def nearly_right(rng: np.random.Generator) -> Mapping[str, Estimate]:
     """500 clips of a question, a tenth present: .95 of those are called present, and .1 of the others."""
     label = np.arange(500) < 50
     said = rng.random(500) < np.where(label, 0.95, 0.1)
-    found = evaluate(said.astype(float), said, label, Bootstrap.of(np.arange(500), REPLICATES, rng))
+    found = evaluate(said.astype(float), said, label, Bootstrap.from_units(np.arange(500), REPLICATES, rng))
     return {name: found[name] for name in ("balanced_accuracy", "accuracy")}
 
 
@@ -81,7 +81,7 @@ def nearly_right_truth(rng: np.random.Generator) -> dict[str, float]:
 def soft(rng: np.random.Generator) -> Mapping[str, Estimate]:
     """60 clips of questions that three people answered, whose shares are the labels."""
     score, share, clip = soft_questions(rng, 60)
-    return evaluate(score, score >= 0, share, Bootstrap.of(clip, REPLICATES, rng))
+    return evaluate(score, score >= 0, share, Bootstrap.from_units(clip, REPLICATES, rng))
 
 
 def soft_questions(rng: np.random.Generator, clips: int) -> tuple[NDArray, ...]:

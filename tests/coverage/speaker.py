@@ -156,7 +156,7 @@ def only(trials: Trials, metrics: Iterable[str]) -> VerificationResult:
     column = {name: number for number, name in enumerate(sorted(set(names)))}
     place = np.array([column[name] for name in names])
     sides = place[trials.enrolment], place[trials.test]
-    scored = ScoredTrials.with_speakers(LabelledScores.of(trials.scores, trials.labels), *sides, len(column))
+    scored = ScoredTrials.from_trials(LabelledScores.from_arrays(trials.scores, trials.labels), *sides, len(column))
     found = with_intervals(scored, detection.evaluate(scored, names=metrics), detection.P_TARGET)
     return VerificationResult(found, TrialCounts.from_trials(trials, names), SpeakerSource.SPEAKERS)
 

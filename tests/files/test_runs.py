@@ -8,7 +8,7 @@ import pytest
 
 from earmark.errors import EarmarkError
 from earmark.files.atomic import locked
-from earmark.files.runs import kept_run, runs_folder, system_folder
+from earmark.files.runs import runs_folder, system_folder, write_run
 from tests.conftest import contents, visible
 
 FILES = {"summary.json": "{}\n", "scores/clean.csv": "a"}
@@ -16,7 +16,7 @@ OWNED = ("summary.json", "scores/*.csv", "det.svg")
 
 
 def keep(folder, files=FILES, state="v1", **further):
-    return kept_run(folder, files, name="logmel", state=state, suite="speaker/case", owned=OWNED, **further)
+    return write_run(folder, files, name="logmel", state=state, suite="speaker/case", owned=OWNED, **further)
 
 
 @pytest.mark.parametrize(

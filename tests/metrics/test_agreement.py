@@ -28,7 +28,7 @@ from earmark.metrics.agreement import (
     item_contributions,
     krippendorff_alpha,
     leave_one_out,
-    mean_defined,
+    nanmean,
     pairwise_accuracies,
     percent_agreement,
     rater_pairs,
@@ -67,11 +67,11 @@ SHAPES = [(5, 2, 2), (12, 3, 3), (30, 4, 5), (80, 8, 4), (200, 12, 7)]  # items,
 
 
 def sums_of(ratings, q=None):
-    return AgreementSums.split(item_contributions(rating_counts(ratings, q)).sum(axis=0))
+    return AgreementSums.from_sums(item_contributions(rating_counts(ratings, q)).sum(axis=0))
 
 
 def counted(counts):
-    return AgreementSums.split(item_contributions(counts).sum(axis=0))
+    return AgreementSums.from_sums(item_contributions(counts).sum(axis=0))
 
 
 def two_raters(confusion):
@@ -318,7 +318,7 @@ def test_percent_agreement_equals_a_loop_over_pairs_of_raters(shape):
 def test_sums_keep_leading_axes():
     matrices = [random_ratings(20, 4, 3, seed) for seed in range(4)]
     stacked = np.stack([item_contributions(rating_counts(r, 3)).sum(axis=0) for r in matrices]).reshape(2, 2, -1)
-    sums = AgreementSums.split(stacked)
+    sums = AgreementSums.from_sums(stacked)
     for formula in (
         percent_agreement,
         fleiss_kappa,
@@ -445,9 +445,9 @@ def test_a_direction_without_both_classes_is_left_out_of_balanced_accuracy():
 
 
 def test_the_mean_of_what_is_defined_leaves_the_rest_out():
-    assert mean_defined(np.array([1.0, np.nan, 4.0])) == 2.5
-    assert mean_defined(np.array([1.0, np.nan, 4.0]), [3, 100, 1]) == 1.75
-    assert_allclose(mean_defined(np.array([[np.nan, np.nan], [2.0, np.nan], [0.0, 1.0]])), [np.nan, 2.0, 0.5])
+    assert nanmean(np.array([1.0, np.nan, 4.0])) == 2.5
+    assert nanmean(np.array([1.0, np.nan, 4.0]), [3, 100, 1]) == 1.75
+    assert_allclose(nanmean(np.array([[np.nan, np.nan], [2.0, np.nan], [0.0, 1.0]])), [np.nan, 2.0, 0.5])
 
 
 def direct_leave_one_out(ratings):
@@ -526,7 +526,7 @@ def test_one_constant_rater_has_a_kappa_of_zero():
 def test_accuracies_of_no_pair_are_undefined():
     assert np.isnan(pairwise_accuracies(np.zeros((0, 2, 2)))).all()
     assert np.isnan(pairwise_accuracies(np.zeros((3, 2, 2)))).all()
-    assert np.isnan(mean_defined(np.empty(0)))
+    assert np.isnan(nanmean(np.empty(0)))
 
 
 @pytest.mark.filterwarnings("error")

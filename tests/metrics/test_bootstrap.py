@@ -22,7 +22,7 @@ from earmark.metrics.agreement import (
     fleiss_kappa,
     gwet_ac,
     item_contributions,
-    mean_defined,
+    nanmean,
     percent_agreement,
     rater_pairs,
     rating_counts,
@@ -30,19 +30,19 @@ from earmark.metrics.agreement import (
 from earmark.metrics.bootstrap import (
     Bootstrap,
     Units,
+    estimate_from_replicates,
     mcnemar_exact,
     mean_of_rates,
     multiplicities,
     paired_difference,
-    summarise,
 )
 from earmark.metrics.classification import (
     DECISION_METRICS,
-    deciding_units,
     decision_contributions,
     decision_metrics,
     evaluate,
     ranking_metrics,
+    units_by_metric,
 )
 from earmark.metrics.estimate import Estimate
 from earmark.metrics.intervals import COEFFICIENT, COST, DIFFERENCE, SHARE, interval, t_quantile
@@ -84,7 +84,7 @@ def clips():
 @pytest.fixture
 def bootstrap(clips):
     """60 replicates over those clips."""
-    return Bootstrap.of(clips, 60, generator(3))
+    return Bootstrap.from_units(clips, 60, generator(3))
 
 
 @pytest.fixture
@@ -123,14 +123,14 @@ def test_each_unit_is_drawn_once_on_average_and_as_often_as_a_binomial_says():
 
 
 def test_the_same_seed_gives_the_same_bytes_and_another_seed_others(clips):
-    one, same, other = (Bootstrap.of(clips, 30, generator(seed)) for seed in (7, 7, 8))
+    one, same, other = (Bootstrap.from_units(clips, 30, generator(seed)) for seed in (7, 7, 8))
     assert one.weights.tobytes() == same.weights.tobytes()
     assert one.unit.tobytes() == same.unit.tobytes()
     assert one.weights.tobytes() != other.weights.tobytes()
 
 
 def test_units_are_the_distinct_names_whatever_their_order():
-    bootstrap = Bootstrap.of(["b", "a", "b", "c"], 5, generator())
+    bootstrap = Bootstrap.from_units(["b", "a", "b", "c"], 5, generator())
     assert bootstrap.unit.tolist() == [1, 0, 1, 2]
     assert bootstrap.n_units == 3
 
@@ -179,7 +179,7 @@ def test_rows_of_a_single_unit_have_no_interval(bootstrap):
 
 
 def sums_formula(formula):
-    return lambda sums: formula(AgreementSums.split(sums))
+    return lambda sums: formula(AgreementSums.from_sums(sums))
 
 
 def direct_percent_agreement(ratings):
@@ -235,7 +235,7 @@ def cohen_of_pairs(ratings, bootstrap):
     return (
         cells,
         bootstrap.take(pairs.item),
-        lambda sums: mean_defined(cohen_kappa(sums.reshape(*sums.shape[:-1], -1, Q, Q), "quadratic")),
+        lambda sums: nanmean(cohen_kappa(sums.reshape(*sums.shape[:-1], -1, Q, Q), "quadratic")),
     )
 
 
@@ -293,7 +293,7 @@ def test_evaluate_intervals_come_from_the_spread_of_recomputed_replicates(bootst
         "average_precision": [sk.average_precision_score(labels[r], scores[r]) for r in rows],
     }
     assert set(found) == set(direct)
-    units = deciding_units(decisions, labels, bootstrap)
+    units = units_by_metric(decisions, labels, bootstrap)
     direct.pop("balanced_accuracy")  # of two rates, see below
     for name, replicates in direct.items():
         spread = np.std(replicates, ddof=1) * np.sqrt(units[name].n / (units[name].n - 1))
@@ -324,7 +324,7 @@ def mean_formula(sums):
 
 def test_summarise_gives_wilsons_interval_on_the_effective_sample_size():
     replicates = 0.3 + 0.05 * np.tile([-1.0, 1.0], 500)
-    estimate = summarise(0.3, replicates, n=7, units=Units(1000, "clips"))
+    estimate = estimate_from_replicates(0.3, replicates, n=7, units=Units(1000, "clips"))
     assert (estimate.value, estimate.n, estimate.why, estimate.note) == (0.3, 7, None, None)
     expected = proportion_confint(0.3 * 84, 84, method="wilson")  # 0.3 · 0.7 / 0.05² answers
     assert_allclose([estimate.low, estimate.high], expected, atol=1e-3)
@@ -332,7 +332,7 @@ def test_summarise_gives_wilsons_interval_on_the_effective_sample_size():
 
 @pytest.mark.parametrize("count", [5, 19, 20, 200])
 def test_summarise_where_every_unit_is_right_gives_wilsons_interval_of_so_many_answers(count):
-    estimate = summarise(1.0, np.ones(100), n=3 * count, units=Units(count, "clips"))
+    estimate = estimate_from_replicates(1.0, np.ones(100), n=3 * count, units=Units(count, "clips"))
     assert estimate.high == 1
     assert estimate.low == pytest.approx(1 / (1 + t_quantile(count - 1) ** 2 / count))
     assert (estimate.note is None) == (count >= 20)
@@ -356,7 +356,9 @@ def test_mean_of_rates_holds_where_one_class_is_all_right():
 
 
 def test_summarise_of_a_few_replicates_gives_no_interval():
-    assert summarise(0.5, np.array([0.4, 0.6]), n=9, units=Units(30, "clips")).why.endswith("20 replicates or more")
+    assert estimate_from_replicates(0.5, np.array([0.4, 0.6]), n=9, units=Units(30, "clips")).why.endswith(
+        "20 replicates or more"
+    )
 
 
 @pytest.mark.parametrize("values", [SHARE, COEFFICIENT, COST, DIFFERENCE])
@@ -371,7 +373,7 @@ def test_intervals_stay_within_what_values_can_be_and_hold_the_value(values):
 def test_interval_needs_two_units():
     assert interval(0.5, 0.1, units=1) is None
     assert (
-        summarise(0.5, np.linspace(0.4, 0.6, 30), n=9, units=Units(1, "clips")).why
+        estimate_from_replicates(0.5, np.linspace(0.4, 0.6, 30), n=9, units=Units(1, "clips")).why
         == "no interval: it needs two clips or more"
     )
 
@@ -379,7 +381,7 @@ def test_interval_needs_two_units():
 @pytest.mark.parametrize("undefined", [10, 11])
 def test_an_interval_needs_nine_replicates_in_ten(undefined):
     replicates = np.r_[np.full(undefined, np.nan), np.linspace(0, 1, 100 - undefined)]
-    estimate = summarise(0.4, replicates, n=3, units=Units(30, "clips"))
+    estimate = estimate_from_replicates(0.4, replicates, n=3, units=Units(30, "clips"))
     assert estimate.value == 0.4
     if undefined == 10:
         assert estimate.low < 0.4 < estimate.high
@@ -391,9 +393,9 @@ def test_an_interval_needs_nine_replicates_in_ten(undefined):
 
 @pytest.mark.parametrize("value", [nan, np.inf, -np.inf])
 def test_an_undefined_value_becomes_null_with_a_reason(value):
-    estimate = summarise(value, np.ones(100), n=4, units=Units(9, "clips"), why="nobody came")
+    estimate = estimate_from_replicates(value, np.ones(100), n=4, units=Units(9, "clips"), why="nobody came")
     assert estimate.as_dict() == {"value": None, "low": None, "high": None, "n": 4, "why": "nobody came"}
-    assert summarise(value, np.ones(100), n=4, units=Units(9, "clips")).why
+    assert estimate_from_replicates(value, np.ones(100), n=4, units=Units(9, "clips")).why
 
 
 def test_a_defined_estimate_has_no_why_in_json():
@@ -406,12 +408,12 @@ def test_a_defined_estimate_has_no_why_in_json():
 
 
 def test_no_replicates_leave_the_value_without_an_interval(clips):
-    estimate = Bootstrap.of(clips, 0, generator()).estimate(np.ones((len(clips), 2)), mean_formula, n=2)
+    estimate = Bootstrap.from_units(clips, 0, generator()).estimate(np.ones((len(clips), 2)), mean_formula, n=2)
     assert estimate == Estimate(1.0, n=2)
 
 
 def test_one_unit_cannot_be_resampled():
-    estimate = Bootstrap.of(["x", "x", "x"], 100, generator()).estimate(np.ones((3, 2)), mean_formula, n=3)
+    estimate = Bootstrap.from_units(["x", "x", "x"], 100, generator()).estimate(np.ones((3, 2)), mean_formula, n=3)
     assert estimate == Estimate(1.0, n=3)
 
 
@@ -438,7 +440,7 @@ NO_PAIR = np.array([[0, nan, 1, nan], [nan, 1, nan, nan]])
     ids=["fleiss", "alpha", "ordinal alpha", "AC1"],
 )
 def test_an_agreement_that_does_not_exist_is_null_with_a_reason_in_json(ratings, formula):
-    bootstrap = Bootstrap.of(np.arange(ratings.shape[1]), 20, generator())
+    bootstrap = Bootstrap.from_units(np.arange(ratings.shape[1]), 20, generator())
     contributions = item_contributions(rating_counts(ratings, 2))
     estimate = bootstrap.estimate(contributions, sums_formula(formula), n=0, why="nothing to agree about")
     assert json.loads(json.dumps(estimate.as_dict(), allow_nan=False)) == {
@@ -454,7 +456,7 @@ def test_an_agreement_that_does_not_exist_is_null_with_a_reason_in_json(ratings,
 def test_an_agreement_that_most_replicates_lose_has_a_value_and_no_interval():
     ratings = np.zeros((2, 6))
     ratings[0, 0] = 1  # only one item shows a second category: absent from (5/6)^6 = 33 % of the replicates
-    bootstrap = Bootstrap.of(np.arange(6), 300, generator())
+    bootstrap = Bootstrap.from_units(np.arange(6), 300, generator())
     contributions = item_contributions(rating_counts(ratings, 2))
     estimate = bootstrap.estimate(contributions, sums_formula(gwet_ac), n=6)
     assert estimate.value is not None and estimate.low is None
@@ -501,7 +503,7 @@ def test_intervals_of_percent_agreement_cover_the_truth_when_clips_are_hard_or_e
         ratings = (rng.random((3, len(p))) < p).astype(float)
         ratings[rng.random(ratings.shape) < 0.2] = np.nan
         contributions = item_contributions(rating_counts(ratings, 2))
-        bootstrap = Bootstrap.of(CLIP_OF, REPLICATES, rng)
+        bootstrap = Bootstrap.from_units(CLIP_OF, REPLICATES, rng)
         estimates.append(bootstrap.estimate(contributions, sums_formula(percent_agreement), n=len(p)))
         widths.append(estimates[-1].high - estimates[-1].low)
         naive_widths.append(np.sqrt(0.75 * 0.25 / contributions[:, 1].sum() * 2) * 2 * 1.96)
@@ -521,7 +523,7 @@ def test_intervals_of_balanced_accuracy_and_auc_cover_the_truth_when_items_share
     for _ in range(DATA_SETS):
         labels = rng.random(len(CLIP_OF)) < 0.4
         scores = shift * labels + rng.normal(size=CLIPS)[CLIP_OF] + rng.normal(size=len(CLIP_OF))
-        found = evaluate(scores, scores >= threshold, labels, Bootstrap.of(CLIP_OF, REPLICATES, rng))
+        found = evaluate(scores, scores >= threshold, labels, Bootstrap.from_units(CLIP_OF, REPLICATES, rng))
         for name, kept in estimates.items():
             kept.append(found[name])
     shares = {name: covered(kept, truth[name]) for name, kept in estimates.items()}
@@ -530,7 +532,7 @@ def test_intervals_of_balanced_accuracy_and_auc_cover_the_truth_when_items_share
 
 def paired(first, second, rng, replicates=2000):
     """The difference of two means over the same units, and its p-value."""
-    bootstrap = Bootstrap.of(np.arange(len(first)), replicates, rng)
+    bootstrap = Bootstrap.from_units(np.arange(len(first)), replicates, rng)
     columns = np.stack([first, second, np.ones(len(first))], axis=1)
     both = bootstrap.replicates(columns, lambda sums: sums[..., :2] / sums[..., 2:], 2)
     return paired_difference(

@@ -14,9 +14,9 @@ from earmark.metrics.bootstrap import Bootstrap
 from earmark.metrics.classification import (
     DECISION_METRICS,
     RANKING_METRICS,
+    assign_folds,
     best_threshold,
-    cross_fitted,
-    deal_folds,
+    cross_fit,
     decision_contributions,
     decision_metrics,
     evaluate,
@@ -35,7 +35,7 @@ def scored(n, seed, decimals=None):
 
 
 def bootstrap_of(n, replicates=20, seed=0):
-    return Bootstrap.of(np.arange(n), replicates, np.random.default_rng(seed))
+    return Bootstrap.from_units(np.arange(n), replicates, np.random.default_rng(seed))
 
 
 def sklearn_decisions(labels, decisions, sample_weight=None):
@@ -258,7 +258,7 @@ def test_evaluate_without_a_positive_anywhere_says_why_f1_and_precision_are_miss
 @pytest.mark.filterwarnings("error")
 def test_evaluate_of_a_single_unit_has_values_and_no_interval():
     scores, labels = scored(12, 0)
-    bootstrap = Bootstrap.of(np.zeros(12), 50, np.random.default_rng(0))
+    bootstrap = Bootstrap.from_units(np.zeros(12), 50, np.random.default_rng(0))
     for estimate in evaluate(scores, scores > 0, labels, bootstrap).values():
         assert estimate.value is not None and estimate.low is None and estimate.high is None
 
@@ -330,11 +330,11 @@ def test_best_threshold_of_one_class_does_not_exist():
     assert np.isnan(best_threshold([], []))
 
 
-def cross_fit(scores, labels, groups, seed=0, folds=5):
+def cross_fit_thresholds(scores, labels, groups, seed=0, folds=5):
     """The threshold of every item, and the thresholds of the folds."""
-    bootstrap = Bootstrap.of(groups, 0, np.random.default_rng(0))
-    found = cross_fitted(scores, labels, bootstrap, np.random.default_rng(seed), folds)
-    return (found.of_item if len(found.of_item) else np.full(len(scores), np.nan)), found.thresholds
+    bootstrap = Bootstrap.from_units(groups, 0, np.random.default_rng(0))
+    found = cross_fit(scores, labels, bootstrap, np.random.default_rng(seed), folds)
+    return (found.item_thresholds if len(found.item_thresholds) else np.full(len(scores), np.nan)), found.thresholds
 
 
 @pytest.fixture
@@ -346,7 +346,7 @@ def grouped():
 
 
 def test_deal_folds_deals_groups_evenly_and_never_splits_them(grouped):
-    thresholds, chosen = cross_fit(*grouped)
+    thresholds, chosen = cross_fit_thresholds(*grouped)
     groups = grouped[2]
     assert len(set(chosen)) == 5, "thresholds must tell folds apart for this test"
     fold_of = {group: set(thresholds[groups == group]) for group in set(groups)}
@@ -358,14 +358,14 @@ def test_deal_folds_deals_groups_evenly_and_never_splits_them(grouped):
 def test_deal_folds_gives_each_fold_its_part_of_the_positives():
     labels = np.arange(50) < 10
     for seed in range(20):
-        bootstrap = Bootstrap.of(np.arange(50), 0, np.random.default_rng(0))
-        fold = deal_folds(labels.astype(float), bootstrap, np.random.default_rng(seed), 5)
+        bootstrap = Bootstrap.from_units(np.arange(50), 0, np.random.default_rng(0))
+        fold = assign_folds(labels.astype(float), bootstrap, np.random.default_rng(seed), 5)
         assert np.bincount(fold, labels).tolist() == [2] * 5
 
 
 def test_cross_fitted_threshold_of_a_fold_is_the_best_one_of_the_others(grouped):
     scores, labels, _ = grouped
-    thresholds, chosen = cross_fit(*grouped)
+    thresholds, chosen = cross_fit_thresholds(*grouped)
     assert len(set(chosen)) == 5, "thresholds must tell folds apart for this test"
     for threshold in chosen:
         others = thresholds != threshold
@@ -374,10 +374,10 @@ def test_cross_fitted_threshold_of_a_fold_is_the_best_one_of_the_others(grouped)
 
 def test_cross_fitted_selection_never_sees_the_scores_of_the_fold_it_is_tested_on(grouped):
     scores, labels, groups = grouped
-    thresholds, chosen = cross_fit(*grouped)
+    thresholds, chosen = cross_fit_thresholds(*grouped)
     for threshold in chosen:
         mine = thresholds == threshold
-        moved = cross_fit(scores + 100 * mine, labels, groups)[0]
+        moved = cross_fit_thresholds(scores + 100 * mine, labels, groups)[0]
         assert (moved[mine] == threshold).all()
         assert (moved[~mine] != thresholds[~mine]).any()
 
@@ -385,7 +385,7 @@ def test_cross_fitted_selection_never_sees_the_scores_of_the_fold_it_is_tested_o
 def test_cross_fitted_leaves_one_group_out_where_there_are_as_many_folds_as_groups():
     scores, labels = scored(40, 2)
     groups = np.arange(40) % 4
-    thresholds, chosen = cross_fit(scores, labels, groups, folds=10)
+    thresholds, chosen = cross_fit_thresholds(scores, labels, groups, folds=10)
     assert len(chosen) == 4
     for group in range(4):
         expected = best_threshold(scores[groups != group], labels[groups != group])
@@ -393,15 +393,15 @@ def test_cross_fitted_leaves_one_group_out_where_there_are_as_many_folds_as_grou
 
 
 def test_cross_fitted_same_seed_deals_the_same_folds_and_another_seed_others(grouped):
-    assert cross_fit(*grouped)[0].tobytes() == cross_fit(*grouped)[0].tobytes()
-    assert cross_fit(*grouped)[0].tobytes() != cross_fit(*grouped, seed=1)[0].tobytes()
+    assert cross_fit_thresholds(*grouped)[0].tobytes() == cross_fit_thresholds(*grouped)[0].tobytes()
+    assert cross_fit_thresholds(*grouped)[0].tobytes() != cross_fit_thresholds(*grouped, seed=1)[0].tobytes()
 
 
 def test_cross_fitted_value_is_the_balanced_accuracy_at_each_items_threshold(grouped):
     scores, labels, groups = grouped
-    thresholds, _ = cross_fit(*grouped)
-    bootstrap = Bootstrap.of(groups, 50, np.random.default_rng(0))
-    estimate = cross_fitted(scores, labels, bootstrap, np.random.default_rng(0)).balanced_accuracy
+    thresholds, _ = cross_fit_thresholds(*grouped)
+    bootstrap = Bootstrap.from_units(groups, 50, np.random.default_rng(0))
+    estimate = cross_fit(scores, labels, bootstrap, np.random.default_rng(0)).balanced_accuracy
     assert estimate.value == pytest.approx(sk.balanced_accuracy_score(labels, scores >= thresholds))
     assert estimate.low < estimate.value < estimate.high
 
@@ -413,6 +413,6 @@ def test_cross_fitted_value_is_the_balanced_accuracy_at_each_items_threshold(gro
     ids=["one group", "the only positive is in one fold", "one class", "nothing"],
 )
 def test_cross_fitted_without_two_classes_among_the_others_gives_no_threshold(labels, groups):
-    thresholds, chosen = cross_fit(np.arange(len(labels)) / 10, labels, groups)
+    thresholds, chosen = cross_fit_thresholds(np.arange(len(labels)) / 10, labels, groups)
     assert len(thresholds) == len(labels) and np.isnan(thresholds).all()
     assert len(chosen) == 0

@@ -12,8 +12,8 @@ from sklearn.metrics import roc_curve
 
 from earmark.metrics.detection import (
     METRICS,
-    Kind,
     LabelledScores,
+    MetricKind,
     SortedTrials,
     actual_dcf,
     bayes_threshold,
@@ -208,7 +208,7 @@ def test_the_hull_is_never_worse_than_the_roc_and_the_eer_never_above_a_half_on_
 def test_weighted_trials_have_the_metrics_of_the_repeated_trials(found, seed):
     scores, labels = found
     weights = np.random.default_rng(seed).integers(0, 4, size=(3, len(scores)))
-    ordered = SortedTrials.of(scores, labels)
+    ordered = SortedTrials.from_arrays(scores, labels)
     rates = ordered.equal_error_rates(weights.astype(float))
     for rate, w in zip(rates, weights, strict=True):
         s, y = np.repeat(scores, w), np.repeat(labels, w)
@@ -224,7 +224,7 @@ def test_weighted_trials_have_the_metrics_of_the_repeated_trials(found, seed):
 
 def test_every_metric_of_the_table_is_its_function_and_is_defined():
     curve, p = roc(*SEVEN), 0.05
-    found = evaluate(LabelledScores.of(*SEVEN), p)
+    found = evaluate(LabelledScores.from_arrays(*SEVEN), p)
     assert found | {"cllr": None, "min_cllr": None} == {
         "eer": equal_error_rate(curve),
         "eer_interpolated": interpolated_equal_error_rate(curve),
@@ -238,7 +238,7 @@ def test_every_metric_of_the_table_is_its_function_and_is_defined():
     assert (found["cllr"].rate, found["min_cllr"].rate) == (cllr(*SEVEN), min_cllr(*SEVEN))
     assert np.isnan([found["cllr"].threshold, found["min_cllr"].threshold]).all()
     assert set(METRICS) <= set(definitions())
-    assert all(metric.loss for metric in METRICS.values() if metric.kind == Kind.MEAN_LOSS)
+    assert all(metric.loss for metric in METRICS.values() if metric.kind == MetricKind.MEAN_LOSS)
 
 
 def test_det_points_lie_on_probit_axes():

@@ -6,7 +6,7 @@ import pytest
 from earmark.metrics import detection
 from earmark.metrics.detection import LabelledScores, SortedTrials
 from earmark.metrics.detection_intervals import ScoredTrials, difference, with_intervals
-from earmark.metrics.intervals import wilson
+from earmark.metrics.intervals import wilson_interval
 
 NAMES = ("eer", "eer_interpolated", "min_dcf", "act_dcf", "cllr", "min_cllr")
 P_TARGET = 0.2
@@ -48,14 +48,14 @@ def evaluated(scores, labels, first=None, second=None):
     first = np.arange(len(scores)) if first is None else first
     second = first if second is None else second
     n = int(max(first.max(), second.max())) + 1
-    trials = ScoredTrials.with_speakers(LabelledScores.of(scores, labels), first, second, n)
+    trials = ScoredTrials.from_trials(LabelledScores.from_arrays(scores, labels), first, second, n)
     return with_intervals(trials, detection.evaluate(trials, P_TARGET, NAMES), P_TARGET)
 
 
 @pytest.mark.parametrize("name", [name for name in NAMES if name != "eer_interpolated"])
 def test_influence_of_a_trial_is_how_much_the_metric_changes_with_its_weight(name):
     scores, labels = scored()
-    ordered, step = SortedTrials.of(scores, labels), 1e-6
+    ordered, step = SortedTrials.from_arrays(scores, labels), 1e-6
     rows = np.random.default_rng(1).choice(len(scores), 60, replace=False)
     weights = np.ones((len(rows), len(scores)))
     weights[np.arange(len(rows)), rows] += step
@@ -71,7 +71,7 @@ def test_standard_error_of_independent_trials_is_that_of_the_binomial_at_a_fixed
     threshold = detection.bayes_threshold(P_TARGET)
     misses, alarms = (scores[labels] < threshold).mean(), (scores[~labels] >= threshold).mean()
     variance = misses * (1 - misses) / labels.sum() + (4 * np.sqrt(alarms * (1 - alarms) / (~labels).sum())) ** 2
-    assert found.pairs.spread().deviation == pytest.approx(np.sqrt(variance), rel=0.01)
+    assert found.pairs.variance().standard_error == pytest.approx(np.sqrt(variance), rel=0.01)
 
 
 def test_no_errors_at_all_leave_open_what_so_many_speakers_can_show():
@@ -82,7 +82,7 @@ def test_no_errors_at_all_leave_open_what_so_many_speakers_can_show():
     scores = labels * 10.0 + rng.normal(size=200)
     found = evaluated(scores, labels, who, other)["eer"]
     assert found.estimate.value == found.estimate.low == 0
-    assert found.estimate.high == pytest.approx(wilson(0.0, 40, 2.0227)[1], abs=1e-4)
+    assert found.estimate.high == pytest.approx(wilson_interval(0.0, 40, 2.0227)[1], abs=1e-4)
     assert "few errors at the threshold (0 misses, 0 false alarms)" in found.estimate.note
 
 

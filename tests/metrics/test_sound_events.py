@@ -65,12 +65,12 @@ def test_maxima_are_those_of_a_loop(lengths, size):
 
 
 def test_as_published_events_begin_with_a_frame_and_short_segments_are_left_out():
-    late = [events_to_frames(events, 5, 0.1, 1, late=True).ravel().tolist() for events in ([(0.1, 0.3, 0)],
+    late = [events_to_frames(events, 5, 0.1, 1, onset_rounding="ceil").ravel().tolist() for events in ([(0.1, 0.3, 0)],
             [(0.11, 0.3, 0)], [(0.11, 0.19, 0)])]  # fmt: skip
     assert late == [[0, 1, 1, 0, 0], [0, 0, 1, 0, 0], [0, 0, 0, 0, 0]]
     frames = np.array([[0], [0], [1], [1], [0], [0], [1]])
-    assert segment_maxima(frames, 2, [0, 3, 4, 7], whole=True).ravel().tolist() == [0, 0]
-    assert segment_maxima(frames, 9, [0, 3, 4, 7], whole=True).shape == (0, 1)
+    assert segment_maxima(frames, 2, [0, 3, 4, 7], drop_last=True).ravel().tolist() == [0, 0]
+    assert segment_maxima(frames, 9, [0, 3, 4, 7], drop_last=True).shape == (0, 1)
 
 
 def test_events_at_the_edges_of_frames():

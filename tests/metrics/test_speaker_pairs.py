@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from numpy.testing import assert_allclose
 
-from earmark.metrics.speaker_pairs import PairSums, SpeakerPairs, combined
+from earmark.metrics.speaker_pairs import PairSums, SpeakerPairs, linear_combination
 
 
 def trials(seed=0, n=200, speakers=9):
@@ -27,72 +27,73 @@ def by_definition(first, second, influence):
 @pytest.mark.parametrize("seed", range(4))
 def test_spread_is_the_sum_over_trials_that_share_a_speaker(seed):
     first, second, influence, speakers = trials(seed)
-    sums = SpeakerPairs.of(first, second, speakers).sums(influence)
+    sums = SpeakerPairs.from_speakers(first, second, speakers).sums(influence)
     expected = max(by_definition(first, second, influence), sums.by_pair) * speakers / (speakers - 1)
-    spread = sums.spread()
-    assert spread.deviation**2 == pytest.approx(expected)
-    assert 1 <= spread.df <= speakers - 1
+    variance = sums.variance()
+    assert variance.standard_error**2 == pytest.approx(expected)
+    assert 1 <= variance.df <= speakers - 1
 
 
 def test_spread_does_not_depend_on_the_sides_or_the_order_of_trials():
     first, second, influence, speakers = trials()
     order = np.random.default_rng(1).permutation(len(first))
-    one = SpeakerPairs.of(first, second, speakers).sums(influence).spread()
-    other = SpeakerPairs.of(second[order], first[order], speakers).sums(influence[order]).spread()
+    one = SpeakerPairs.from_speakers(first, second, speakers).sums(influence).variance()
+    other = SpeakerPairs.from_speakers(second[order], first[order], speakers).sums(influence[order]).variance()
     assert one == pytest.approx(other)
 
 
 def test_spread_of_independent_pairs_is_not_below_that_of_independent_trials():
     first, second = np.arange(0, 40, 2), np.arange(1, 40, 2)
     influence = np.random.default_rng(2).normal(size=20)
-    spread = SpeakerPairs.of(first, second, 40).sums(influence).spread()
-    assert spread.deviation**2 == pytest.approx((influence**2).sum() * 40 / 39)
+    variance = SpeakerPairs.from_speakers(first, second, 40).sums(influence).variance()
+    assert variance.standard_error**2 == pytest.approx((influence**2).sum() * 40 / 39)
 
 
 def test_spread_of_a_mean_of_targets_is_that_of_speakers_means():
     values = np.random.default_rng(3).normal(size=(12, 5))
     who = np.repeat(np.arange(12), 5)
     influence = (values - values.mean()).ravel() / values.size
-    spread = SpeakerPairs.of(who, who, 12).sums(influence).spread()
-    assert spread.deviation == pytest.approx(values.mean(axis=1).std(ddof=1) / np.sqrt(12))
+    variance = SpeakerPairs.from_speakers(who, who, 12).sums(influence).variance()
+    assert variance.standard_error == pytest.approx(values.mean(axis=1).std(ddof=1) / np.sqrt(12))
 
 
 def test_spread_has_few_degrees_of_freedom_where_one_speaker_makes_the_error():
     who = np.arange(50)
     influence = np.full(50, 0.01)
     influence[0] = 5
-    assert SpeakerPairs.of(who, who, 50).sums(influence - influence.mean()).spread().df < 3
+    assert SpeakerPairs.from_speakers(who, who, 50).sums(influence - influence.mean()).variance().df < 3
 
 
 def test_spread_of_one_speaker_does_not_exist():
     alone = np.zeros(4, dtype=np.int64)
-    assert np.isnan(SpeakerPairs.of(alone, alone, 1).sums(np.ones(4)).spread().deviation)
+    assert np.isnan(SpeakerPairs.from_speakers(alone, alone, 1).sums(np.ones(4)).variance().standard_error)
 
 
 def test_combined_lists_are_one_list_with_all_their_trials():
     first, second, influence, speakers = trials()
     half = np.arange(len(first)) < 70
     parts = [
-        (w, SpeakerPairs.of(first[k], second[k], speakers).sums(influence[k])) for w, k in ((2.0, half), (3.0, ~half))
+        (w, SpeakerPairs.from_speakers(first[k], second[k], speakers).sums(influence[k]))
+        for w, k in ((2.0, half), (3.0, ~half))
     ]
     weighted = np.where(half, 2, 3) * influence
-    whole = SpeakerPairs.of(first, second, speakers).sums(weighted)
-    found = combined(parts)
+    whole = SpeakerPairs.from_speakers(first, second, speakers).sums(weighted)
+    found = linear_combination(parts)
     assert found.code.tolist() == whole.code.tolist()
     assert_allclose(found.sums, whole.sums)
 
 
 def test_difference_of_an_estimate_and_itself_has_no_error():
     first, second, influence, speakers = trials()
-    sums = SpeakerPairs.of(first, second, speakers).sums(influence)
-    assert (sums - sums).spread().deviation == 0
+    sums = SpeakerPairs.from_speakers(first, second, speakers).sums(influence)
+    assert (sums - sums).variance().standard_error == 0
     assert isinstance(sums - sums, PairSums)
 
 
 def test_take_keeps_the_pairs_of_the_trials_kept():
     first, second, influence, speakers = trials()
     kept = np.arange(len(first)) % 3 == 0
-    whole = SpeakerPairs.of(first, second, speakers).take(kept).sums(influence[kept])
-    direct = SpeakerPairs.of(first[kept], second[kept], speakers).sums(influence[kept])
+    whole = SpeakerPairs.from_speakers(first, second, speakers).take(kept).sums(influence[kept])
+    direct = SpeakerPairs.from_speakers(first[kept], second[kept], speakers).sums(influence[kept])
     assert whole.code.tolist() == direct.code.tolist()
     assert_allclose(whole.sums, direct.sums)

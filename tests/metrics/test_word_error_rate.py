@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from earmark.metrics import word_error_rate as module
 from earmark.metrics.bootstrap import Bootstrap
-from earmark.metrics.word_error_rate import character_errors, error_rate, normalise, word_errors, words_right
+from earmark.metrics.word_error_rate import character_errors, error_rate, normalise, one_minus_wer, word_errors
 
 texts = st.lists(st.sampled_from(["a", "b", "c", "ab"]), max_size=9).map(" ".join)
 pairs = st.lists(st.tuples(texts, texts), min_size=1, max_size=12)
@@ -41,7 +41,7 @@ def test_characters_include_the_spaces_between_words():
 def test_the_rate_of_a_corpus_is_a_ratio_of_sums_not_a_mean_of_rates():
     counts = word_errors(["a", "a b c d e f g h i"], ["x", "a b c d e f g h i"])
     assert error_rate(counts.sum(axis=0)) == pytest.approx(1 / 10)
-    bootstrap = Bootstrap.of(["u", "v"], 200, np.random.default_rng(0))
+    bootstrap = Bootstrap.from_units(["u", "v"], 200, np.random.default_rng(0))
     estimate = bootstrap.estimate(counts, error_rate, n=2)
     assert (estimate.value, estimate.note) == (0.1, "only 2 clips; 95 % intervals need 20")
 
@@ -49,7 +49,7 @@ def test_the_rate_of_a_corpus_is_a_ratio_of_sums_not_a_mean_of_rates():
 def test_without_reference_words_the_rate_counts_insertions_and_the_score_is_floored():
     assert error_rate([0, 0, 3, 0]) == 3.0 == jiwer.wer("", "a b c")
     assert error_rate([0, 0, 0, 0]) == 0.0 == jiwer.wer("", "")
-    assert words_right(word_errors(["a"], ["b c d"]).sum(axis=0)) == 0.0
+    assert one_minus_wer(word_errors(["a"], ["b c d"]).sum(axis=0)) == 0.0
 
 
 def test_normalise():

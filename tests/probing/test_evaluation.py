@@ -91,7 +91,7 @@ def taken(answers, items):
 
 
 def value(metric, answers):
-    return METRICS[metric].compute(answers, Bootstrap.of(answers.group, 0, generator()))[0]
+    return METRICS[metric].compute(answers, Bootstrap.from_units(answers.group, 0, generator()))[0]
 
 
 # --- by hand ------------------------------------------------------------------------------------------------
@@ -224,7 +224,7 @@ def test_by_fold_every_replicate_is_the_mean_over_folds_of_the_sources_drawn(met
     parts = [taken(answers, np.flatnonzero(fold == number)) for number in (0, 1)]
     found = score(metric, answers, 60, generator(5))
     assert found.value == pytest.approx(np.mean([value(metric, part) for part in parts]))
-    bootstrap = Bootstrap.of(answers.group, 60, generator(5))
+    bootstrap = Bootstrap.from_units(answers.group, 60, generator(5))
     drawn = []
     for weights in bootstrap.weights:
         chosen = np.repeat(np.arange(N), weights[bootstrap.unit])
@@ -248,17 +248,17 @@ def test_a_label_that_is_not_drawn_is_left_out_of_the_replicates_mean():
     """Two clips, one label each, both found: whichever clip is drawn, what was there was found."""
     frames = np.eye(2, dtype=int)
     answers = FramePredictions(["a", "b"], np.zeros(2, int), frames, [frames - 0.5], edges=np.array([0, 1, 2]))
-    drawn = METRICS["segment_f1_macro"].compute(answers, Bootstrap.of(answers.group, 20, generator()))[1]
+    drawn = METRICS["segment_f1_macro"].compute(answers, Bootstrap.from_units(answers.group, 20, generator()))[1]
     assert (drawn == 1).all()
     wide = replace(answers, labels=np.eye(2, 3, dtype=int), outputs=[np.eye(2, 3) - 0.5])  # the third is nowhere
-    drawn = METRICS["segment_f1_macro"].compute(wide, Bootstrap.of(wide.group, 20, generator()))[1]
+    drawn = METRICS["segment_f1_macro"].compute(wide, Bootstrap.from_units(wide.group, 20, generator()))[1]
     assert set(drawn.ravel().round(6)) == {0.5, round(2 / 3, 6)}
 
 
 @pytest.mark.parametrize("metric", [metric for metric in METRICS if metric != "recall_at_1"])
 def test_a_replicate_is_the_metric_of_the_sources_drawn(metric):
     answers = answers_for(metric)
-    bootstrap = Bootstrap.of(answers.group, 25, generator(5))
+    bootstrap = Bootstrap.from_units(answers.group, 25, generator(5))
     drawn = METRICS[metric].compute(answers, bootstrap)[1]
     for weights, found in zip(bootstrap.weights, drawn, strict=True):
         items = np.repeat(np.arange(N), weights[bootstrap.unit])
@@ -271,7 +271,7 @@ def test_a_replicate_is_the_metric_of_the_sources_drawn(metric):
 
 def test_replicates_of_recall_draw_what_each_source_does_to_it():
     answers = answers_for("recall_at_1")
-    bootstrap = Bootstrap.of(answers.group, 25, generator(5))
+    bootstrap = Bootstrap.from_units(answers.group, 25, generator(5))
     values, drawn = METRICS["recall_at_1"].compute(answers, bootstrap)
     of_first = influences(answers.outputs[0], answers.owner, bootstrap.unit)
     for weights, found in zip(bootstrap.weights, drawn, strict=True):
@@ -281,7 +281,7 @@ def test_replicates_of_recall_draw_what_each_source_does_to_it():
 def test_draws_add_their_variance_to_that_of_sources():
     """Two draws, right on 3 and 2 of 4 sources and on 2 and 1: what varies over both is in neither alone."""
     answers = replace(answers_for("accuracy"), draws=True)
-    bootstrap = Bootstrap.of(answers.group, 400, generator(3))
+    bootstrap = Bootstrap.from_units(answers.group, 400, generator(3))
     drawn = METRICS["accuracy"].compute(answers, bootstrap)[1]
     units = bootstrap.n_units
     of_sources, of_one = (np.var(x, axis=0, ddof=1).mean() * units / (units - 1) for x in (drawn.mean(1), drawn))
@@ -333,7 +333,7 @@ def test_folds_are_noted_beside_what_else_there_is_to_know():
 )
 def test_a_metric_is_as_well_known_as_the_sources_that_decide_it_are_many(metric, labels, decide):
     answers = replace(answers_for(metric), labels=labels)
-    assert METRICS[metric].units(answers, Bootstrap.of(answers.group, 0, generator(), "sources")) == decide
+    assert METRICS[metric].units(answers, Bootstrap.from_units(answers.group, 0, generator(), "sources")) == decide
 
 
 def test_a_note_says_how_few_sources_decide():

@@ -14,7 +14,7 @@ from earmark.report.provenance import (
     data_hash,
     exclusions,
     git_state,
-    hashed,
+    input_records,
     provenance,
     shown_argument,
     shown_url,
@@ -63,12 +63,12 @@ def test_an_address_loses_user_password_query_and_fragment():
 
 
 def test_a_signature_names_its_parts_in_order():
-    line = Signature.of(suite="emolia-dim", ties="exclude", n_raters=3)
+    line = Signature.from_parts(suite="emolia-dim", ties="exclude", n_raters=3)
     assert str(line) == f"earmark:{__version__}|suite:emolia-dim|ties:exclude|n-raters:3"
 
 
 def test_a_signature_with_another_part_is_another_signature():
-    line = Signature.of(suite="x", metric="eer", n_raters=3)
+    line = Signature.from_parts(suite="x", metric="eer", n_raters=3)
     assert str(line.replaced(metric="cllr", n_raters=2)) == f"earmark:{__version__}|suite:x|metric:cllr|n-raters:2"
     assert line["metric"] == "eer"
     assert Signature.parse(str(line)) == line
@@ -77,7 +77,7 @@ def test_a_signature_with_another_part_is_another_signature():
 
 
 def test_a_part_of_a_signature_cannot_end_it():
-    assert str(Signature.of(model="a|metric:eer\n`x`")).split("|")[1:] == ["model:a-metric:eer--x-"]
+    assert str(Signature.from_parts(model="a|metric:eer\n`x`")).split("|")[1:] == ["model:a-metric:eer--x-"]
 
 
 def test_the_hash_of_the_data_is_that_of_the_bytes_not_of_the_names(tmp_path):
@@ -85,7 +85,7 @@ def test_the_hash_of_the_data_is_that_of_the_bytes_not_of_the_names(tmp_path):
         (tmp_path / name).write_text(text)
     a, b, c = (tmp_path / name for name in "abc")
     assert file_hash(a) == sha256(b"one").hexdigest()
-    one, same, other = ([entry] for path in (a, b, c) for entry in hashed({path: 1}))
+    one, same, other = ([entry] for path in (a, b, c) for entry in input_records({path: 1}))
     assert data_hash(one) == data_hash(same) != data_hash(other)
     assert data_hash(one + other) != data_hash(other + one)
     assert re.fullmatch("[0-9a-f]{8}", data_hash(one + other))
@@ -129,10 +129,10 @@ def test_provenance_names_inputs_by_relative_path_hash_and_rows(tmp_path, monkey
     Path("users.csv").write_text("username\nann\n")
     found = provenance(
         Invocation(Path("/somewhere/analysis.py"), ("--seed", "3", "--annotations-root", "/private/annotations"), 3),
-        inputs=hashed({tmp_path / "users.csv": 1}),
+        inputs=input_records({tmp_path / "users.csv": 1}),
         parameters={"ties": "exclude"},
         exclusions=exclusions({"older": 2, "newer": 0}),
-        signature=Signature.of(suite="s"),
+        signature=Signature.from_parts(suite="s"),
     )
     assert found.script == "analysis.py"
     assert found.argv == ["--seed", "3", "--annotations-root", "annotations"]

@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 import soundfile
 
-from earmark.errors import RUNNING, MissingError, shown_cause, shown_path
+from earmark.errors import SCRIPT_PLACEHOLDER, MissingError, shown_cause, shown_path
 from earmark.files.hashing import files_hash
 from earmark.models.batching import joined
 from earmark.models.encoders.base import Array, Encoder, encoder_key
@@ -134,7 +134,7 @@ def _user_code(file: Path, what: str) -> Iterator[None]:
         if isinstance(error, ModuleNotFoundError) and error.name:
             package = error.name.split(".")[0]
             options = "--extra torch" if package == "torch" else f"--with {package}"
-            help_ = f"; `uv run {options} {RUNNING} …` supplies a package of that name"
+            help_ = f"; `uv run {options} {SCRIPT_PLACEHOLDER} …` supplies a package of that name"
         raise MissingError(f"{what}{where}: {type(error).__name__}: {shown_cause(error)}{help_}") from error
 
 

@@ -11,7 +11,7 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 
-from earmark.metrics.word_error_rate import word_errors, words_right
+from earmark.metrics.word_error_rate import one_minus_wer, word_errors
 from earmark.probing.heads.batched import Parameters, Tensor, generator_of, initial_parameters, torch_library
 from earmark.probing.heads.optimise import Fit, Recipe, fit, to_numpy
 
@@ -89,7 +89,7 @@ class Transcription:
     @property
     def score(self) -> float:
         """max(0, 1 − WER) over all test utterances together."""
-        return float(words_right(self.errors.sum(axis=0)))
+        return float(one_minus_wer(self.errors.sum(axis=0)))
 
 
 def train_ctc(
@@ -178,7 +178,7 @@ def check_splits(train: Utterances, valid: Utterances, test: Utterances) -> None
 
 def share_right(utterances: Utterances, hypotheses: Sequence[str]) -> float:
     """max(0, 1 − WER) of all utterances together."""
-    return float(words_right(word_errors(utterances.transcripts, hypotheses).sum(axis=0)))
+    return float(one_minus_wer(word_errors(utterances.transcripts, hypotheses).sum(axis=0)))
 
 
 def _logits(parameters: dict[str, Tensor], frames: NDArray[np.float32]) -> Tensor:

@@ -51,8 +51,8 @@ def selection(
             return float("nan")
         edges = np.flatnonzero(np.diff(clips[rows[keep]], prepend=np.nan, append=np.nan) != 0)
         # A logit above 0 is a probability above ½.
-        predicted = segment_maxima(outputs[keep] > 0, segment_frames, edges, whole=whole_segments)
-        reference = segment_maxima(labels[rows[keep]] > 0, segment_frames, edges, whole=whole_segments)
+        predicted = segment_maxima(outputs[keep] > 0, segment_frames, edges, drop_last=whole_segments)
+        reference = segment_maxima(labels[rows[keep]] > 0, segment_frames, edges, drop_last=whole_segments)
         return segment_f1(predicted, reference, average=metric.removeprefix("segment_f1_"))
 
     if metric in CLIP_SCORES:

@@ -55,7 +55,7 @@ def simulate(options: SimulateOptions, invocation: Invocation) -> tuple[list[boo
         if building.not_by_suffix:  # at once, for the rest takes a while
             told = told_of_left_out(building.not_by_suffix, building.sources)
             invocation.warn(f"{where}: {told}\nAudio is told by its suffix: {', '.join(SUFFIXES)}.")
-        bar = invocation.progress(building, total=len(building), what="carriers", unit="file")
+        bar = invocation.progress(building, total=len(building), label="carriers", unit="file")
         fresh = [made.fresh for made in bar]
         if unusable := building.left_out[len(building.not_by_suffix) :]:
             invocation.warn(f"{where}: {told_of_left_out(unusable, building.used)}")
@@ -67,7 +67,7 @@ def run_download(options: DownloadOptions, invocation: Invocation) -> int:
     token = options.token
     wanted = files.wanted_files(conditions=options.categories, sets=options.sets, base=options.hub, token=token)
     total = sum(file.size or 0 for file in wanted)
-    with invocation.bytes_bar(total=total, what="CASE") as bar:
+    with invocation.bytes_bar(total=total, label="CASE") as bar:
 
         def advance(_: RemoteFile, n: int) -> None:
             bar.update(n)

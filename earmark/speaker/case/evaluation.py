@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from earmark.metrics import detection
-from earmark.metrics.detection_intervals import Metric, combined_estimate
+from earmark.metrics.detection_intervals import MetricEstimate, combined_estimate
 from earmark.metrics.estimate import Estimate
 from earmark.metrics.intervals import COST, DIFFERENCE, SHARE
 from earmark.speaker.case.benchmark import Benchmark, same_recording
@@ -36,7 +36,7 @@ class Outcome:
     n_missing: int
     found: dict[str, VerificationResult]
 
-    def eer(self, version: str) -> Metric:
+    def eer(self, version: str) -> MetricEstimate:
         """The equal error rate by the definition of a version."""
         return self.found[version].details[EER[version]]
 

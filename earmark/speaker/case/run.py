@@ -14,7 +14,15 @@ from earmark.files.atomic import locked
 from earmark.files.runs import Content, runs_folder
 from earmark.metrics.estimate import Estimate
 from earmark.report.plots import bar_chart, det_chart
-from earmark.report.provenance import data_hash, exclusions, file_name, hashed, output_path, parameters_hash, provenance
+from earmark.report.provenance import (
+    data_hash,
+    exclusions,
+    file_name,
+    input_records,
+    output_path,
+    parameters_hash,
+    provenance,
+)
 from earmark.report.render import render
 from earmark.report.schema import to_json
 from earmark.report.signature import Signature
@@ -69,7 +77,7 @@ def run_case(options: CaseOptions, invocation: Invocation) -> int:
         p_target=options.statistics.p_target,
     )
     with prefixed_errors(shown_path(benchmark.folder)):
-        outcomes = list(invocation.progress(evaluated, total=len(scored), what="metrics", unit="protocol"))
+        outcomes = list(invocation.progress(evaluated, total=len(scored), label="metrics", unit="protocol"))
     name = file_name(options.model_name or system.encoder.name)
     folder = options.output_dir / name
     with locked([folder]):
@@ -164,15 +172,15 @@ def summarise_case(
 ) -> CaseSummary:
     """summary.json: where the numbers came from, then the numbers."""
     assert system.encoder is not None
-    inputs = hashed({benchmark.files[name]: len(trials) for name, trials in benchmark.lists.items()})
-    return CaseSummary.extending(
+    inputs = input_records({benchmark.files[name]: len(trials) for name, trials in benchmark.lists.items()})
+    return CaseSummary.from_common(
         provenance(
             invocation,
             device=system.device,
             inputs=inputs,
             parameters=options.parameters,
             exclusions=exclusions({"without a score": sum(outcome.n_missing for outcome in outcomes)}),
-            signature=Signature.of(
+            signature=Signature.from_parts(
                 suite="case-self-made" if benchmark.self_made else "case",
                 protocol=options.scorings[-1],
                 metric="absolute_eer",

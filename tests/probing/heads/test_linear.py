@@ -5,7 +5,7 @@ import sys
 import numpy as np
 import pytest
 
-from earmark.errors import RUNNING, MissingError
+from earmark.errors import SCRIPT_PLACEHOLDER, MissingError
 from earmark.probing.heads.batched import generator_of, one_epoch, schedule, torch_library
 from earmark.probing.heads.linear import Fold, Recipe, train_heads
 from earmark.probing.heads.selection import selection
@@ -299,5 +299,5 @@ def test_without_torch_the_message_names_the_command(monkeypatch):
     monkeypatch.setitem(sys.modules, "torch", None)
     torch_library.cache_clear()
     x, y = example()
-    with pytest.raises(MissingError, match=rf"uv run --extra torch {RUNNING} …"):
+    with pytest.raises(MissingError, match=rf"uv run --extra torch {SCRIPT_PLACEHOLDER} …"):
         train_heads(x, y, [fold()], Recipe("cross_entropy", C), selection("accuracy", y))

@@ -41,7 +41,7 @@ from earmark.speaker.case.simulate.clean_speech import (
 )
 from earmark.speaker.case.simulate.codecs import RATE, FloatArray, codecs, facts, pass_codec, pass_response, responses
 from earmark.speaker.case.simulate.noise_and_rooms import Recordings, add_noise, pass_room, recordings
-from earmark.workers import follow_parent
+from earmark.workers import exit_with_parent
 
 SHORTEST = 0.1  # seconds: five frames, the least in which a level means anything
 SILENT = 1e-3  # peak: −60 dB
@@ -232,7 +232,7 @@ class Building:
             yield from map(self.spec.make, self.sources)
             return
         spawn = multiprocessing.get_context("spawn")
-        pool = ProcessPoolExecutor(self.processes, spawn, initializer=follow_parent)
+        pool = ProcessPoolExecutor(self.processes, spawn, initializer=exit_with_parent)
         try:
             yield from pool.map(partial(BuildSpec.make, self.spec), self.sources)
         except BrokenProcessPool as error:

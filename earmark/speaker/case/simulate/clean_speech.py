@@ -123,7 +123,7 @@ def _found(folder: Path) -> list[Source]:
 
 def _listed(path: Path) -> list[Source]:
     table = read_csv_table(path)
-    table.require(("path", "speaker"), "Nothing was made. Give a CSV of path, speaker.")
+    table.require_columns(("path", "speaker"), "Nothing was made. Give a CSV of path, speaker.")
     sources, faults = [], []
     for line, row in table.records():
         given, speaker, gender = row["path"], row["speaker"], row.get("gender", "").lower()
