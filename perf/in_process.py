@@ -30,7 +30,7 @@ from earmark.audio_text.scorers import ClipTextPair
 from earmark.audio_text.scorers.in_process import InProcessScorer
 from earmark.embeddings.store import EmbeddingStore
 from earmark.models.audio_text.loading import AudioTextModel, load_clap
-from earmark.models.batching import windows
+from earmark.models.batching import split_into_windows
 from earmark.models.torch_runtime import DTYPES
 from tests.models import tiny
 
@@ -97,7 +97,7 @@ def write_clips(folder: Path, arguments: Namespace, rng: np.random.Generator) ->
 
 def cut(model: AudioTextModel, clip: Path) -> list[np.ndarray]:
     """The pieces of a clip that a model hears."""
-    return windows(read_nonsilent_audio(clip, model.sample_rate), model.sample_rate, model.window_seconds)
+    return split_into_windows(read_nonsilent_audio(clip, model.sample_rate), model.sample_rate, model.window_seconds)
 
 
 def embed(model: AudioTextModel, pieces: Sequence[object], batch_size: int) -> None:

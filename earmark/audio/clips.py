@@ -8,7 +8,7 @@ from pathlib import Path
 from earmark.errors import EarmarkError, MissingError, shown_path
 
 # The first bytes of compressed files, and what makes a plain tar of one.
-COMPRESSED = {b"\x1f\x8b": "gzip", b"BZh": "bzip2", b"\xfd7zXZ\0": "xz", b"\x28\xb5\x2f\xfd": "zstd"}
+COMPRESSION_MAGIC = {b"\x1f\x8b": "gzip", b"BZh": "bzip2", b"\xfd7zXZ\0": "xz", b"\x28\xb5\x2f\xfd": "zstd"}
 
 
 class AudioError(EarmarkError):
@@ -78,7 +78,7 @@ def tar_members(path: Path) -> list[TarMember]:
     found: list[TarMember] = []
     name = ""
     with path.open("rb") as file:
-        _require_plain(path, file.read(6))
+        _require_uncompressed(path, file.read(6))
         file.seek(0)
         try:
             with tarfile.open(fileobj=file, mode="r:") as tar:
@@ -90,10 +90,10 @@ def tar_members(path: Path) -> list[TarMember]:
                         found.append(TarMember(path, name, member.offset_data, member.size))
                 end = tar.offset
         except (tarfile.TarError, EOFError, ValueError) as error:
-            raise EarmarkError(_broken(path, name, str(error))) from error
+            raise EarmarkError(_damaged_message(path, name, str(error))) from error
         file.seek(end)
         if file.read(tarfile.BLOCKSIZE) != bytes(tarfile.BLOCKSIZE):  # tarfile takes any end for the end
-            raise EarmarkError(_broken(path, name, "no end mark"))
+            raise EarmarkError(_damaged_message(path, name, "no end mark"))
         while block := file.read(1 << 20):
             if block.strip(b"\0"):
                 raise EarmarkError(
@@ -103,8 +103,8 @@ def tar_members(path: Path) -> list[TarMember]:
     return found
 
 
-def _require_plain(path: Path, start: bytes) -> None:
-    program = next((program for magic, program in COMPRESSED.items() if start.startswith(magic)), None)
+def _require_uncompressed(path: Path, start: bytes) -> None:
+    program = next((program for magic, program in COMPRESSION_MAGIC.items() if start.startswith(magic)), None)
     if program:
         raise EarmarkError(
             f"{shown_path(path)}: is compressed; clips are read where they lie in a tar file, which has to be plain: "
@@ -112,6 +112,6 @@ def _require_plain(path: Path, start: bytes) -> None:
         )
 
 
-def _broken(path: Path, last: str, reason: str) -> str:
+def _damaged_message(path: Path, last: str, reason: str) -> str:
     where = f"at or after its member {last}" if last else "before its first member"
     return f"{shown_path(path)}: is no whole tar file, it is cut short or damaged {where} ({reason}); copy it again."

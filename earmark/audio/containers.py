@@ -12,17 +12,17 @@ from typing import Literal
 
 from earmark.audio.clips import AudioError
 from earmark.audio.content import WHOLE, Content, Stream
-from earmark.audio.mpeg import after_tags, mpeg_streams
+from earmark.audio.mpeg import mpeg_streams, skip_id3_tags
 
 Order = Literal["little", "big"]
-CHUNKS = 10_000  # headers of chunks that are read, before a file counts as damaged
-FOLLOWS = 4096  # bytes behind the sound that are passed over whatever they are
+MAX_CHUNKS = 10_000  # headers of chunks that are read, before a file counts as damaged
+MAX_TRAILING_BYTES = 4096  # bytes behind the sound that are passed over whatever they are
 MP3_IN_WAV = 0x55
 # What programs write as the size of the sound that goes to a pipe: nothing, as much as fits, or a little less (SoX,
 # arecord), in 32 bits with and without a sign and in 64.
 PLACEHOLDERS = ((0, 0), (0x7F000000, 0x7F000000), (0x7FFF0000, 0x80000000), (0xFFFF0000, 0xFFFFFFFF))
-HUGE = 1 << 56  # bytes: no size that anything has
-TAIL = 1 << 17  # bytes from the end, among which the last frame of a FLAC file is looked for
+IMPLAUSIBLE_SIZE = 1 << 56  # bytes: no size that anything has
+TAIL_BYTES = 1 << 17  # bytes from the end, among which the last frame of a FLAC file is looked for
 
 
 @dataclass(frozen=True)
@@ -63,34 +63,34 @@ def layout(content: Content) -> Layout:
         return _sphere(content)
     if start[:4] == b"OggS":
         return _ogg(content)
-    after = after_tags(content, 0)
+    after = skip_id3_tags(content, 0)
     if content.at(after, 4) == b"fLaC":
         return _flac(content, after)
     streams = mpeg_streams(content)
     return Layout() if streams is None else Layout(streams, "" if streams == (WHOLE,) else "mp3")
 
 
-def _unknown(size: int) -> bool:
+def _is_unknown(size: int) -> bool:
     """Whether a size says that the writer did not know it."""
-    return any(low <= size <= high for low, high in PLACEHOLDERS) or size >= HUGE
+    return any(low <= size <= high for low, high in PLACEHOLDERS) or size >= IMPLAUSIBLE_SIZE
 
 
-def _sized(content: Content, at: int, size: int) -> Layout:
+def _check_size(content: Content, at: int, size: int) -> Layout:
     """Of a file whose sound begins at `at` and is said to have `size` bytes, which libsndfile cuts off at its end."""
     held = content.size - at
-    if size < held and not _unknown(size):
-        _require_end(content, at + size + size % 2, size)
-    return Layout() if size <= held or _unknown(size) else Layout(held=held, promised=size)
+    if size < held and not _is_unknown(size):
+        _require_no_trailing_sound(content, at + size + size % 2, size)
+    return Layout() if size <= held or _is_unknown(size) else Layout(held=held, promised=size)
 
 
-def _require_end(content: Content, end: int, size: int) -> None:
+def _require_no_trailing_sound(content: Content, end: int, size: int) -> None:
     """AudioError where more follows the sound than there is of it, and it is no chunk, no tag and no padding.
 
     Then the header says too little, and nobody would notice that most of the clip is missing.
     """
     follows, rest = content.at(end, 8), content.size - end
     known = re.match(rb"[ -~]{4}|ID3|TAG|\0{8}", follows)
-    if rest > max(FOLLOWS, size) and not known:
+    if rest > max(MAX_TRAILING_BYTES, size) and not known:
         raise AudioError(
             f"{content.name}: is damaged, its header ends the sound after {size:,} bytes, and {rest:,} follow that are "
             "nothing else; make it again"
@@ -102,7 +102,7 @@ def _require_end(content: Content, end: int, size: int) -> None:
 
 def _wav(content: Content, order: Order) -> Layout:
     at, long_size, tag = 12, 0, 0
-    for _ in range(CHUNKS):
+    for _ in range(MAX_CHUNKS):
         chunk = content.at(at, 8)
         if len(chunk) < 8:
             break
@@ -119,15 +119,15 @@ def _wav(content: Content, order: Order) -> Layout:
             held = content.size - at - 8
             if not size and 0 < held < 1 << 32 and int.from_bytes(content.at(4, 4), order) <= at:
                 # Not the size of the file either: written to a pipe, and libsndfile believes that nothing follows.
-                return _with_size(content, at + 4, held.to_bytes(4, order), "wav")
-            return _sized(content, at + 8, size)
+                return _with_patched_size(content, at + 4, held.to_bytes(4, order), "wav")
+            return _check_size(content, at + 8, size)
         at += 8 + size + size % 2
     return Layout()
 
 
 def _mp3_in_wav(content: Content, at: int, size: int) -> Layout:
     held = content.size - at
-    known = size if not _unknown(size) else held
+    known = size if not _is_unknown(size) else held
     streams = mpeg_streams(content, at, at + min(known, held))
     promised = known if known > held else 0
     return Layout(streams or (WHOLE,), "mp3 in wav", held if promised else 0, promised)
@@ -135,13 +135,13 @@ def _mp3_in_wav(content: Content, at: int, size: int) -> Layout:
 
 def _aiff(content: Content) -> Layout:
     at = 12
-    for _ in range(CHUNKS):
+    for _ in range(MAX_CHUNKS):
         chunk = content.at(at, 8)
         if len(chunk) < 8:
             break
         size = int.from_bytes(chunk[4:], "big")
         if chunk[:4] == b"SSND":
-            return _sized(content, at + 8, size)
+            return _check_size(content, at + 8, size)
         at += 8 + size + size % 2
     return Layout()
 
@@ -149,17 +149,17 @@ def _aiff(content: Content) -> Layout:
 def _w64(content: Content) -> Layout:
     """Sony Wave64: sizes have 64 bits and count their own header of 24 bytes; chunks begin at multiples of 8."""
     at = 40
-    for _ in range(CHUNKS):
+    for _ in range(MAX_CHUNKS):
         chunk = content.at(at, 24)
         if len(chunk) < 24:
             break
         size = int.from_bytes(chunk[16:], "little")
         if chunk[:4] == b"data":
             held = content.size - at
-            if size <= 24 or _unknown(size):
-                return _with_size(content, at + 16, held.to_bytes(8, "little"), "w64", 16)
+            if size <= 24 or _is_unknown(size):
+                return _with_patched_size(content, at + 16, held.to_bytes(8, "little"), "w64", 16)
             if size > held:
-                repaired = _with_size(content, at + 16, held.to_bytes(8, "little"), "w64", 16)
+                repaired = _with_patched_size(content, at + 16, held.to_bytes(8, "little"), "w64", 16)
                 return Layout(repaired.streams, "w64", held - 24, size - 24)
             if size + -size % 8 < held:  # libsndfile would play what follows the sound
                 return Layout((Stream(0, at + size),), "w64")
@@ -171,27 +171,29 @@ def _w64(content: Content) -> Layout:
 def _caf(content: Content) -> Layout:
     """Apple Core Audio: libsndfile opens no file whose sound has another size than its header says."""
     at = 8
-    for _ in range(CHUNKS):
+    for _ in range(MAX_CHUNKS):
         chunk = content.at(at, 12)
         if len(chunk) < 12:
             break
         size, held = int.from_bytes(chunk[4:], "big", signed=True), content.size - at - 12
         if chunk[:4] == b"data":
-            if size == -1 or _unknown(size):
-                return _with_size(content, at + 4, held.to_bytes(8, "big"), "caf")
+            if size == -1 or _is_unknown(size):
+                return _with_patched_size(content, at + 4, held.to_bytes(8, "big"), "caf")
             if size > held:
-                repaired = _with_size(content, at + 4, held.to_bytes(8, "big"), "caf")
+                repaired = _with_patched_size(content, at + 4, held.to_bytes(8, "big"), "caf")
                 return Layout(repaired.streams, "caf", held, size)
-            _require_end(content, at + 12 + size, size)
+            _require_no_trailing_sound(content, at + 12 + size, size)
             return Layout()
         at += 12 + max(0, size)
     return Layout()
 
 
-def _with_size(content: Content, at: int, size: bytes, kind: str, whole_at: int = 0) -> Layout:
+def _with_patched_size(content: Content, at: int, size: bytes, kind: str, whole_at: int = 0) -> Layout:
     """The file with another size in its header, and the size of the whole file where that stands there too."""
-    if at > TAIL:
-        raise AudioError(f"{content.name}: has no sound within its first {TAIL:,} bytes; it is damaged, make it again")
+    if at > TAIL_BYTES:
+        raise AudioError(
+            f"{content.name}: has no sound within its first {TAIL_BYTES:,} bytes; it is damaged, make it again"
+        )
     head = bytearray(content.at(0, at) + size)
     if whole_at:
         head[whole_at : whole_at + 8] = content.size.to_bytes(8, "little")
@@ -202,7 +204,7 @@ def _au(content: Content, order: Order) -> Layout:
     offset, size = (int.from_bytes(content.at(at, 4), order) for at in (4, 8))
     if not size:  # libsndfile believes it
         return Layout((Stream(0, None, content.at(0, 8) + b"\xff" * 4),), "au")
-    return _sized(content, offset, size)
+    return _check_size(content, offset, size)
 
 
 def _sphere(content: Content) -> Layout:
@@ -220,7 +222,7 @@ def _sphere(content: Content) -> Layout:
         width = int(fields.get("sample_n_bytes", "0"))
     except (ValueError, KeyError, IndexError):
         return Layout()
-    return _sized(content, header, max(0, samples * channels * width))
+    return _check_size(content, header, max(0, samples * channels * width))
 
 
 # --- FLAC -----------------------------------------------------------------------------------------------------------
@@ -244,7 +246,7 @@ def _flac(content: Content, start: int) -> Layout:
 def _flac_samples(content: Content, header: bytes) -> int:
     """How many samples a FLAC file has by the number of its last frame; 0 where that is not found."""
     declared = int.from_bytes(header[21:26], "big") & (1 << 36) - 1
-    for length in (TAIL >> 4, TAIL):
+    for length in (TAIL_BYTES >> 4, TAIL_BYTES):
         tail = content.at(max(0, content.size - length), length)
         for found in reversed(list(re.finditer(rb"\xff[\xf8\xf9]", tail))):
             frame = tail[found.start() : found.start() + 16].ljust(16, b"\0")

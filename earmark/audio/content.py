@@ -9,9 +9,9 @@ from pathlib import Path
 from earmark.audio.clips import AudioError, Clip, TarMember, shown_clip
 
 # How long an endless view says it is. Decoders that estimate a length from it expect more than there can be.
-ENDLESS = 1 << 36
-_START = 4096  # bytes that are kept, for most of what is asked for is a few bytes of them
-_AT_ITS_END = 4096  # where decoders look for tags
+ENDLESS_SIZE = 1 << 36
+_HEAD_BYTES = 4096  # bytes that are kept, for most of what is asked for is a few bytes of them
+_TAG_BYTES = 4096  # where decoders look for tags
 
 
 class Content:
@@ -23,15 +23,15 @@ class Content:
         self.member: bytes | None = None
         self.descriptor = -1
         if isinstance(clip, TarMember):
-            self.member = _member(clip)
+            self.member = _read_member(clip)
             self.size = len(self.member)
         else:
-            self.descriptor = _opened(clip)
+            self.descriptor = _open_regular_file(clip)
             self.size = os.fstat(self.descriptor).st_size
             if not self.size:
                 os.close(self.descriptor)
                 raise AudioError(f"{self.name}: is empty (0 bytes)")
-            self._start = os.pread(self.descriptor, _START, 0)
+            self._start = os.pread(self.descriptor, _HEAD_BYTES, 0)
 
     def __enter__(self) -> "Content":
         return self
@@ -78,18 +78,18 @@ class Stream:
 
     def opened(self, content: Content) -> io.BufferedReader:
         """The part, as a file."""
-        return io.BufferedReader(_View(content, self), 1 << 16)
+        return io.BufferedReader(_StreamReader(content, self), 1 << 16)
 
 
 WHOLE = Stream()
 
 
-class _View(io.RawIOBase):
+class _StreamReader(io.RawIOBase):
     def __init__(self, content: Content, stream: Stream) -> None:
         super().__init__()
         self._content, self._stream, self._at = content, stream, 0
         self._length = (content.size if stream.end is None else stream.end) - stream.start
-        self._said = ENDLESS if stream.endless else self._length
+        self._said = ENDLESS_SIZE if stream.endless else self._length
 
     def readable(self) -> bool:
         return True
@@ -111,15 +111,17 @@ class _View(io.RawIOBase):
         return len(some)
 
     def _bytes(self, wanted: int) -> bytes:
-        if self._stream.endless and self._at >= ENDLESS - _AT_ITS_END:
-            return bytes(max(0, min(wanted, ENDLESS - self._at)))  # no tag: a decoder that finds nothing here gives up
+        if self._stream.endless and self._at >= ENDLESS_SIZE - _TAG_BYTES:
+            return bytes(
+                max(0, min(wanted, ENDLESS_SIZE - self._at))
+            )  # no tag: a decoder that finds nothing here gives up
         head = self._stream.head
         if self._at < len(head):
             return head[self._at : self._at + wanted]
         return self._content.at(self._stream.start + self._at, max(0, min(wanted, self._length - self._at)))
 
 
-def _opened(path: Path) -> int:
+def _open_regular_file(path: Path) -> int:
     """A descriptor of a regular file. Without waiting, for what is a pipe would wait for someone to write into it."""
     flags = os.O_RDONLY | sum(getattr(os, name, 0) for name in ("O_NONBLOCK", "O_CLOEXEC", "O_BINARY"))
     try:
@@ -135,7 +137,7 @@ def _opened(path: Path) -> int:
     return descriptor
 
 
-def _member(member: TarMember) -> bytes:
+def _read_member(member: TarMember) -> bytes:
     if not member.tar.is_file():
         raise AudioError(f"{shown_clip(member)}: the tar file is not there")
     if not member.size:

@@ -19,13 +19,13 @@ from earmark.audio.containers import Layout, layout
 from earmark.audio.content import WHOLE, Content, Stream
 from earmark.audio.ffmpeg import ffmpeg_blocks
 from earmark.audio.formats import SUFFIXES as SUFFIXES
-from earmark.audio.formats import beyond_libsndfile
+from earmark.audio.formats import ffmpeg_format
 
-BLOCK = 1 << 18  # samples decoded at a time
-SAMPLES = 1 << 30  # of a clip in memory, 4 GiB: 18 hours at 16 kHz, 6 at 48 kHz
-LOWEST_RATE, HIGHEST_RATE = 1_000, 768_000
-CHANNELS = 255  # as many as Opus and Vorbis can have
-UNCOUNTED = 1 << 62  # samples; libsndfile gives a greater number where it knows none
+BLOCK_SAMPLES = 1 << 18  # samples decoded at a time
+MAX_SAMPLES = 1 << 30  # of a clip in memory, 4 GiB: 18 hours at 16 kHz, 6 at 48 kHz
+MIN_RATE, MAX_RATE = 1_000, 768_000
+MAX_CHANNELS = 255  # as many as Opus and Vorbis can have
+UNKNOWN_LENGTH = 1 << 62  # samples; libsndfile gives a greater number where it knows none
 
 Block = NDArray[np.float32]
 
@@ -45,7 +45,7 @@ def read_audio(clip: Clip, rate: int | None = None) -> NDArray[np.float32]:
     return _resampled(_mono(clip), rate)
 
 
-def audio_and_rate(clip: Clip, rate: int) -> tuple[NDArray[np.float32], int]:
+def read_audio_and_native_rate(clip: Clip, rate: int) -> tuple[NDArray[np.float32], int]:
     """A clip as of `read_audio`, and the rate that it has itself (where parts differ, the lowest)."""
     parts = _mono(clip)
     return _resampled(parts, rate), min(native for native, _ in parts)
@@ -82,13 +82,13 @@ def decoding_variant(clip: Clip) -> str:
     """
     try:
         with Content(clip) as content:
-            if beyond := beyond_libsndfile(content):
+            if beyond := ffmpeg_format(content):
                 return beyond[1]
             found = layout(content)
             if not found.plain:
                 return found.kind or "cut short"
             with _opened(content, found, WHOLE) as file:
-                return "" if _sane(file.samplerate, file.channels) else "refused"
+                return "" if _is_plausible(file.samplerate, file.channels) else "refused"
     except AudioError:
         return ""
 
@@ -99,8 +99,8 @@ def _mono(clip: Clip) -> list[tuple[int, NDArray[np.float32]]]:
     total = 0
     for rate, block in _blocks(clip):
         total += len(block)
-        if total > SAMPLES:
-            raise AudioError(f"{shown_clip(clip)}: has more than {SAMPLES:,} samples; cut it into clips")
+        if total > MAX_SAMPLES:
+            raise AudioError(f"{shown_clip(clip)}: has more than {MAX_SAMPLES:,} samples; cut it into clips")
         if not parts or parts[-1][0] != rate:
             parts.append((rate, []))
         parts[-1][1].append(block.mean(axis=1, dtype=np.float32))
@@ -120,30 +120,28 @@ def _blocks(clip: Clip) -> Iterator[tuple[int, Block]]:
     """(rate, (n, channels)) of a clip, piece by piece to its end; AudioError where the end is too early."""
     some = False
     with Content(clip) as content:
-        if beyond := beyond_libsndfile(content):
-            blocks = ffmpeg_blocks(content, *beyond)
-        else:
-            blocks = _blocks_of_libsndfile(content)
+        beyond = ffmpeg_format(content)
+        blocks = ffmpeg_blocks(content, *beyond) if beyond else _libsndfile_blocks(content)
         for rate, block in blocks:
-            _require_sane(content.name, rate, block.shape[1])
+            _require_plausible(content.name, rate, block.shape[1])
             some = some or len(block) > 0
             yield rate, block
         if not some:
             raise AudioError(f"{content.name}: holds no samples")
 
 
-def _blocks_of_libsndfile(content: Content) -> Iterator[tuple[int, Block]]:
+def _libsndfile_blocks(content: Content) -> Iterator[tuple[int, Block]]:
     found = layout(content)
     before = 0.0  # seconds, of the streams that are finished
     for stream in found.streams:
         with _opened(content, found, stream) as file:
             rate = file.samplerate
-            _require_sane(content.name, rate, file.channels)
+            _require_plausible(content.name, rate, file.channels)
             # No more is asked for than is declared: some decoders fail on tags behind the sound.
-            declared = UNCOUNTED if stream.endless else min(file.frames, UNCOUNTED)
-            if declared < UNCOUNTED:
+            declared = UNKNOWN_LENGTH if stream.endless else min(file.frames, UNKNOWN_LENGTH)
+            if declared < UNKNOWN_LENGTH:
                 _require_held(content, found, declared / rate)
-            got, wanted = 0, max(1, BLOCK // file.channels)
+            got, wanted = 0, max(1, BLOCK_SAMPLES // file.channels)
             try:
                 while size := min(wanted, declared - got):
                     block = file.read(size, dtype="float32", always_2d=True)
@@ -153,15 +151,15 @@ def _blocks_of_libsndfile(content: Content) -> Iterator[tuple[int, Block]]:
                         break
             except soundfile.LibsndfileError as error:
                 raise AudioError(f"{content.name}: cannot be decoded ({_reason(error)})") from error
-        if got < declared < UNCOUNTED:
-            raise _early(content, before + got / rate, before + declared / rate)
+        if got < declared < UNKNOWN_LENGTH:
+            raise _truncated(content, before + got / rate, before + declared / rate)
         before += got / rate
     _require_held(content, found, before)
     if found.unended:
         raise AudioError(f"{content.name}: ends after {before:.1f} s without the mark of its end: it was cut short")
 
 
-class _Sound(soundfile.SoundFile):  # type: ignore[misc]
+class _ForwardSoundFile(soundfile.SoundFile):  # type: ignore[misc]
     """Read from the start to the end, without going back, which libsndfile cannot do in every file."""
 
     def seekable(self) -> bool:
@@ -174,8 +172,8 @@ def _opened(content: Content, found: Layout, stream: Stream) -> Any:
         if stream == WHOLE and content.member is None:
             # By its number, for libsndfile takes any file for sound whose name ends in .au, .gsm or .vox.
             os.lseek(content.descriptor, 0, os.SEEK_SET)
-            return _Sound(content.descriptor, closefd=False)
-        return _Sound(stream.opened(content))
+            return _ForwardSoundFile(content.descriptor, closefd=False)
+        return _ForwardSoundFile(stream.opened(content))
     except (soundfile.LibsndfileError, TypeError) as error:
         what = "is not audio, or cut short before the first sample"
         if found.unended:
@@ -188,23 +186,23 @@ def _reason(error: Exception) -> str:
     return str(getattr(error, "error_string", "")).strip().rstrip(".") or "damaged, or cut short"
 
 
-def _sane(rate: int, channels: int) -> bool:
-    return LOWEST_RATE <= rate <= HIGHEST_RATE and 0 < channels <= CHANNELS
+def _is_plausible(rate: int, channels: int) -> bool:
+    return MIN_RATE <= rate <= MAX_RATE and 0 < channels <= MAX_CHANNELS
 
 
-def _require_sane(name: str, rate: int, channels: int) -> None:
-    if not _sane(rate, channels):
+def _require_plausible(name: str, rate: int, channels: int) -> None:
+    if not _is_plausible(rate, channels):
         raise AudioError(
             f"{name}: is damaged, its header says {rate:,} Hz and {channels:,} channels, where audio has "
-            f"{LOWEST_RATE:,} to {HIGHEST_RATE:,} Hz and up to {CHANNELS} channels; make it again"
+            f"{MIN_RATE:,} to {MAX_RATE:,} Hz and up to {MAX_CHANNELS} channels; make it again"
         )
 
 
 def _require_held(content: Content, found: Layout, seconds: float) -> None:
     """AudioError where the file ends before its sound does. seconds: what there is of it."""
     if found.promised:
-        raise _early(content, seconds, seconds * found.promised / max(found.held, 1))
+        raise _truncated(content, seconds, seconds * found.promised / max(found.held, 1))
 
 
-def _early(content: Content, seconds: float, whole: float) -> AudioError:
+def _truncated(content: Content, seconds: float, whole: float) -> AudioError:
     return AudioError(f"{content.name}: ends after {seconds:.1f} s of {whole:.1f} s")

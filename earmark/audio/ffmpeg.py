@@ -12,8 +12,10 @@ from earmark.errors import shown_cause
 from earmark.optional import require_library
 
 EXTRA = "formats"
-SHORT = 0.25  # seconds by which what decodes may miss what a container says, for encoders add and take away a little
-SAYS_ITS_LENGTH = {"mov", "matroska", "asf", "wv", "ape", "tta"}  # of the others FFmpeg makes a guess
+DURATION_TOLERANCE = (
+    0.25  # seconds by which what decodes may miss what a container says, for encoders add and take away a little
+)
+DECLARES_DURATION = {"mov", "matroska", "asf", "wv", "ape", "tta"}  # of the others FFmpeg makes a guess
 
 
 def ffmpeg_blocks(content: Content, kind: str, container: str) -> Iterator[tuple[int, NDArray[np.float32]]]:
@@ -30,7 +32,7 @@ def ffmpeg_blocks(content: Content, kind: str, container: str) -> Iterator[tuple
             if not file.streams.audio:
                 raise AudioError(f"{content.name}: {kind} without any sound")
             stream = file.streams.audio[0]
-            declared = _declared(file, stream) if container in SAYS_ITS_LENGTH else 0.0
+            declared = _declared(file, stream) if container in DECLARES_DURATION else 0.0
             for frame in file.decode(stream):
                 if frame.samples:
                     got += frame.samples / max(frame.sample_rate, 1)
@@ -38,7 +40,7 @@ def ffmpeg_blocks(content: Content, kind: str, container: str) -> Iterator[tuple
     except (av.error.FFmpegError, ValueError, OverflowError) as error:
         reason = shown_cause(error).split("]")[-1].split(":")[0].strip()
         raise AudioError(f"{content.name}: {kind}, damaged or cut short ({reason})") from error
-    if got + SHORT < declared:
+    if got + DURATION_TOLERANCE < declared:
         raise AudioError(f"{content.name}: ends after {got:.1f} s of {declared:.1f} s")
 
 

@@ -3,17 +3,17 @@
 import re
 
 from earmark.audio.content import Content
-from earmark.audio.mpeg import after_tags
+from earmark.audio.mpeg import skip_id3_tags
 
 # By which folders, tar files and lists are searched; a file that is named is tried whatever it is called.
-OF_LIBSNDFILE = (
+LIBSNDFILE_SUFFIXES = (
     ".mp3 .wav .flac .ogg .opus .oga .aif .aiff .aifc .au .snd .caf .w64 .rf64 .sph .nist .mp2 .voc .wve .avr .svx"
 )
-OF_FFMPEG = ".m4a .m4b .aac .webm .wma .amr .awb .ac3 .eac3 .mka .wv .ape .tta .spx"
-SUFFIXES = tuple(f"{OF_LIBSNDFILE} {OF_FFMPEG}".split())
+FFMPEG_SUFFIXES = ".m4a .m4b .aac .webm .wma .amr .awb .ac3 .eac3 .mka .wv .ape .tta .spx"
+SUFFIXES = tuple(f"{LIBSNDFILE_SUFFIXES} {FFMPEG_SUFFIXES}".split())
 
 # What is at the start of files that libsndfile lacks: pattern, what people call it, FFmpeg's name of the container.
-_STARTS = (
+_SIGNATURES = (
     (rb"....(ftyp|moov|mdat|wide|free)", "MPEG-4 audio (m4a, mp4)", "mov"),
     (rb"\x1aE\xdf\xa3", "Matroska or WebM", "matroska"),
     (rb"\x30\x26\xb2\x75\x8e\x66\xcf\x11", "Windows Media Audio (wma)", "asf"),
@@ -26,24 +26,24 @@ _STARTS = (
     (rb"TTA[12]", "True Audio", "tta"),
     (rb"OggS.{24,60}Speex   ", "Speex", "ogg"),
 )
-_CODECS_OF_WAV = {1, 2, 3, 6, 7, 0x11, 0x14, 0x31, 0x38, 0x40, 0x45, 0x55, 0x64, 0x65, 0xFFFE}
-_CODECS_OF_CAF = (b"lpcm", b"alac", b"ulaw", b"alaw")
-_CODECS_OF_AIFC = b"NONE sowt twos raw  in24 in32 42ni 23ni fl32 FL32 fl64 FL64 ulaw ULAW alaw ALAW ima4 GSM  DWVW"
+_WAV_CODECS = {1, 2, 3, 6, 7, 0x11, 0x14, 0x31, 0x38, 0x40, 0x45, 0x55, 0x64, 0x65, 0xFFFE}
+_CAF_CODECS = (b"lpcm", b"alac", b"ulaw", b"alaw")
+_AIFC_CODECS = b"NONE sowt twos raw  in24 in32 42ni 23ni fl32 FL32 fl64 FL64 ulaw ULAW alaw ALAW ima4 GSM  DWVW"
 
 
-def beyond_libsndfile(content: Content) -> tuple[str, str] | None:
+def ffmpeg_format(content: Content) -> tuple[str, str] | None:
     """What a file is and FFmpeg's name of its container, where libsndfile has no decoder for it; otherwise None."""
-    start = content.at(after_tags(content, 0), 512)
-    for pattern, name, container in _STARTS:
+    start = content.at(skip_id3_tags(content, 0), 512)
+    for pattern, name, container in _SIGNATURES:
         if re.match(pattern, start, re.DOTALL):
             return name, container
     if start[:4] == b"RIFF" and start[12:16] == b"fmt " and len(start) >= 22:
         tag = int.from_bytes(start[20:22], "little")
-        return None if tag in _CODECS_OF_WAV else (f"WAV with codec 0x{tag:04x}", "wav")
-    if start[:4] == b"caff" and start[8:12] == b"desc" and (codec := start[28:32]) not in _CODECS_OF_CAF:
+        return None if tag in _WAV_CODECS else (f"WAV with codec 0x{tag:04x}", "wav")
+    if start[:4] == b"caff" and start[8:12] == b"desc" and (codec := start[28:32]) not in _CAF_CODECS:
         return _with_codec("CAF", codec, "caf")
     if start[:4] == b"FORM" and start[8:12] == b"AIFC" and (found := re.search(rb"COMM.{22}(.{4})", start, re.DOTALL)):
-        return None if found[1] in _CODECS_OF_AIFC else _with_codec("AIFC", found[1], "aiff")
+        return None if found[1] in _AIFC_CODECS else _with_codec("AIFC", found[1], "aiff")
     return None
 
 

@@ -22,12 +22,12 @@ _KILOBITS = {
     (False, 3): (8, 16, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128, 144, 160),
 }
 _RATES = (44100, 48000, 32000)
-_LOOK = 1 << 16  # how far the first frame may be from the start, and frames from one another
-_WINDOW = 1 << 18  # bytes held at a time
-_ALIKE = 3  # frames in a row that tell audio from bytes that look like a frame
+_SEARCH_BYTES = 1 << 16  # how far the first frame may be from the start, and frames from one another
+_BUFFER_BYTES = 1 << 18  # bytes held at a time
+_FRAMES_TO_CONFIRM = 3  # frames in a row that tell audio from bytes that look like a frame
 
 
-def _lengths() -> dict[bytes, int]:
+def _frame_lengths_by_header() -> dict[bytes, int]:
     """{second and third byte of a header: bytes of its frame}."""
     found = {}
     for second in range(0xE0, 0x100):
@@ -49,11 +49,11 @@ def _lengths() -> dict[bytes, int]:
     return found
 
 
-LENGTHS = _lengths()
+FRAME_LENGTHS = _frame_lengths_by_header()
 
 
 @dataclass(frozen=True)
-class _Run:
+class _FrameRun:
     """Frames that follow one another and are decoded together. start, end: in bytes.
 
     said: how many frames follow the first by its own count, or None. counted_at: where that count is in the file.
@@ -74,17 +74,17 @@ def mpeg_streams(content: Content, start: int = 0, end: int | None = None) -> tu
     cut short, and the decoder will come to its end early.
     """
     last = content.size if end is None else end
-    runs = list(_runs(content, start, last))
+    runs = list(_frame_runs(content, start, last))
     if not runs:
         return None
     first = runs[0]
     ordinary = len(runs) == 1 and first.said is not None and first.frames <= first.said
-    if ordinary and (start, last) == (0, content.size) and first.start == after_tags(content, 0):
+    if ordinary and (start, last) == (0, content.size) and first.start == skip_id3_tags(content, 0):
         return (WHOLE,)
     return tuple(_stream(content, run) for run in runs)
 
 
-def _stream(content: Content, run: _Run) -> Stream:
+def _stream(content: Content, run: _FrameRun) -> Stream:
     if run.said is None:
         return Stream(run.start, run.end, endless=True)
     if run.frames <= run.said:
@@ -94,28 +94,28 @@ def _stream(content: Content, run: _Run) -> Stream:
     return Stream(run.start, run.end, head, endless=True)
 
 
-def _runs(content: Content, at: int, end: int) -> Iterator[_Run]:
+def _frame_runs(content: Content, at: int, end: int) -> Iterator[_FrameRun]:
     at = _first_frame(content, at, end)
     while 0 <= at < end:
-        said, counted_at, skipped = _count(content, at)
+        said, counted_at, skipped = _declared_count(content, at)
         start = at + skipped
-        frames, whole, at = _frames(content, at, end, count_first=said is None and not skipped)
+        frames, whole, at = _count_frames(content, at, end, count_first=said is None and not skipped)
         if frames > 0 or said:
-            yield _Run(start, whole, said, counted_at, frames)
+            yield _FrameRun(start, whole, said, counted_at, frames)
         at = _first_frame(content, at, end)
 
 
-def _frames(content: Content, at: int, end: int, count_first: bool) -> tuple[int, int, int]:
+def _count_frames(content: Content, at: int, end: int, count_first: bool) -> tuple[int, int, int]:
     """How many whole frames follow one another from `at` on, where the last ends, and where to look for more.
 
     They end at other bytes, or at a new file. A frame that the end of the file cuts off is not among them: libsndfile
     would fail on it. A new file begins with a frame that counts, or one of another rate or number of channels.
     """
     first, frames = at, 0 if count_first else -1
-    kind = _kind(content.at(at, 4))
-    lengths, mono, mark = _lengths_of(kind), kind[2], _mark_distance(kind[0], kind[2])
+    kind = _stream_kind(content.at(at, 4))
+    lengths, mono, mark = _lengths_of(kind), kind[2], _xing_offset(kind[0], kind[2])
     while True:
-        buffer = content.at(at, min(_WINDOW, end - at))
+        buffer = content.at(at, min(_BUFFER_BYTES, end - at))
         more = at + len(buffer) < end
         limit = len(buffer) - (64 if more else 3)
         buffer += bytes(64)  # so that marks can be looked for in the last frame too
@@ -125,7 +125,7 @@ def _frames(content: Content, at: int, end: int, count_first: bool) -> tuple[int
             if not length or (buffer[place + 3] > 191) != mono:
                 return frames, at + place, at + place
             may_count = buffer[place + mark] in b"XI" or buffer[place + 36] == 86  # the first letters of the marks
-            if may_count and _mark(buffer[place : place + 64]) and at + place > first:
+            if may_count and _count_tag_offset(buffer[place : place + 64]) and at + place > first:
                 return frames, at + place, at + place
             place += length
             frames += 1
@@ -141,45 +141,45 @@ def _lengths_of(kind: tuple[int, int, bool]) -> dict[bytes, int]:
     """{the first three bytes of a header: bytes of its frame} for frames of one kind."""
     return {
         b"\xff" + header: length
-        for header, length in LENGTHS.items()
+        for header, length in FRAME_LENGTHS.items()
         if (header[0] & 0xFE, header[1] & 0x0C) == kind[:2]
     }
 
 
-def _kind(header: bytes) -> tuple[int, int, bool]:
+def _stream_kind(header: bytes) -> tuple[int, int, bool]:
     """Version and layer, rate, mono or not: what stays the same throughout a stream."""
     return header[1] & 0xFE, header[2] & 0x0C, header[3] >> 6 == 3
 
 
-def _mark(frame: bytes) -> int:
+def _count_tag_offset(frame: bytes) -> int:
     """Where in a frame the word Xing, Info or VBRI is, which says that it counts the others; 0 where it is not."""
     if frame[36:40] == b"VBRI":
         return 36
-    at = _mark_distance(frame[1], frame[3] >> 6 == 3)
+    at = _xing_offset(frame[1], frame[3] >> 6 == 3)
     return at if frame[at : at + 4] in (b"Xing", b"Info") else 0
 
 
-def _mark_distance(second: int, mono: bool) -> int:
+def _xing_offset(second: int, mono: bool) -> int:
     """How far into a frame Xing or Info are: behind what tells how the sound is packed. second: byte of the header."""
     return 4 + ((17 if mono else 32) if second >> 3 & 3 == 3 else (9 if mono else 17))
 
 
-def _count(content: Content, at: int) -> tuple[int | None, int, int]:
+def _declared_count(content: Content, at: int) -> tuple[int | None, int, int]:
     """How many frames the frame at `at` says will follow, where it says so, and how many bytes of it to pass over.
 
     A frame of this kind that gives no number is no sound, nor is VBRI, which libsndfile does not know: both are passed
     over.
     """
     frame = content.at(at, 64)
-    mark = _mark(frame)
+    mark = _count_tag_offset(frame)
     if not mark:
         return None, 0, 0
     if frame[mark : mark + 4] != b"VBRI" and frame[mark + 7] & 1:
         return int.from_bytes(frame[mark + 8 : mark + 12]), at + mark + 8, 0
-    return None, 0, LENGTHS[frame[1:3]]
+    return None, 0, FRAME_LENGTHS[frame[1:3]]
 
 
-def after_tags(content: Content, at: int) -> int:
+def skip_id3_tags(content: Content, at: int) -> int:
     """Where what follows the ID3 tags at `at` begins; `at` itself where there are none."""
     while len(tag := content.at(at, 10)) == 10 and tag[:3] == b"ID3":
         at += 10 + (tag[6] << 21 | tag[7] << 14 | tag[8] << 7 | tag[9])
@@ -188,27 +188,31 @@ def after_tags(content: Content, at: int) -> int:
 
 def _first_frame(content: Content, at: int, end: int) -> int:
     """Where the next frame begins that others follow; −1 where there is none within reach."""
-    at = after_tags(content, at)
-    if content.at(at, 1) == b"\xff" and content.at(at + 1, 2) in LENGTHS and _followed(content, at, end):
+    at = skip_id3_tags(content, at)
+    if (
+        content.at(at, 1) == b"\xff"
+        and content.at(at + 1, 2) in FRAME_LENGTHS
+        and _starts_frame_sequence(content, at, end)
+    ):
         return at
-    buffer = content.at(at, min(_LOOK, max(0, end - at)))
+    buffer = content.at(at, min(_SEARCH_BYTES, max(0, end - at)))
     place = buffer.find(b"\xff")
     while place >= 0:
-        if buffer[place + 1 : place + 3] in LENGTHS and _followed(content, at + place, end):
+        if buffer[place + 1 : place + 3] in FRAME_LENGTHS and _starts_frame_sequence(content, at + place, end):
             return at + place
         place = buffer.find(b"\xff", place + 1)
     return -1
 
 
-def _followed(content: Content, at: int, end: int) -> bool:
+def _starts_frame_sequence(content: Content, at: int, end: int) -> bool:
     """Whether frames follow one another from here, up to the end of the file."""
     kind = None
-    for number in range(_ALIKE):
+    for number in range(_FRAMES_TO_CONFIRM):
         if at >= end - 3 or content.at(at, 3) == b"TAG":
             return number > 1 or (number == 1 and at <= end)
         header = content.at(at, 4)
-        if header[0] != 255 or header[1:3] not in LENGTHS or kind not in (None, _kind(header)):
+        if header[0] != 255 or header[1:3] not in FRAME_LENGTHS or kind not in (None, _stream_kind(header)):
             return False
-        kind = _kind(header)
-        at += LENGTHS[header[1:3]]
+        kind = _stream_kind(header)
+        at += FRAME_LENGTHS[header[1:3]]
     return True

@@ -250,7 +250,7 @@ class _Run(Generic[C]):
         """A clip's rows, one for each crop, or one for all of its pieces."""
         rows = [piece.vector for piece in pieces if piece.vector is not None]
         if len(rows) == len(pieces):
-            return Embedding(self._encoder.joined(rows, self._view))
+            return Embedding(self._encoder.combine_pieces(rows, self._view))
         number, error = next((i, piece.error) for i, piece in enumerate(pieces, 1) if piece.error)
         if self._view.crop_seconds is not None:
             return Embedding(None, f"crop {number} of {len(pieces)}: {error}")

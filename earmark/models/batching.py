@@ -7,13 +7,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from earmark.errors import shown_cause
-from earmark.models.embedding import Embedding, checked
-from earmark.models.torch_runtime import out_of_memory, release_memory
+from earmark.models.embedding import Embedding, unit_embedding
+from earmark.models.torch_runtime import is_out_of_memory, release_memory
 
 Array = NDArray[np.float32]
 
 
-def windows(waveform: Array, rate: int, seconds: float | None) -> list[Array]:
+def split_into_windows(waveform: Array, rate: int, seconds: float | None) -> list[Array]:
     """A waveform cut into the fewest pieces of at most `seconds`, whose lengths differ by one sample at most.
 
     >>> [len(piece) for piece in windows(np.zeros(25, dtype=np.float32), rate=1, seconds=10)]
@@ -28,7 +28,7 @@ def in_batches(items: Sequence[Any], size: int) -> Iterator[Sequence[Any]]:
     return (items[start : start + size] for start in range(0, len(items), size))
 
 
-def each_by_length(
+def map_by_length(
     items: Sequence[Any], length: Callable[[Any], Any], run: Callable[[Sequence[Any]], Sequence[Array]]
 ) -> list[Array]:
     """An array for each item, in the order of the items, where only items of one length are run together."""
@@ -39,12 +39,14 @@ def each_by_length(
     return [found[i] for i in range(len(items))]
 
 
-def by_length(items: Sequence[Any], length: Callable[[Any], Any], embed: Callable[[Sequence[Any]], Array]) -> Array:
+def embed_by_length(
+    items: Sequence[Any], length: Callable[[Any], Any], embed: Callable[[Sequence[Any]], Array]
+) -> Array:
     """Embeddings in the order of the items, where only items of one length are embedded together."""
-    return joined([one[None] for one in each_by_length(items, length, lambda group: list(embed(group)))])
+    return concatenate_batches([one[None] for one in map_by_length(items, length, lambda group: list(embed(group)))])
 
 
-def joined(batches: Sequence[Array]) -> Array:
+def concatenate_batches(batches: Sequence[Array]) -> Array:
     """Batches of embeddings as one; ValueError where their dimensions differ."""
     if len({batch.shape[1:] for batch in batches}) > 1:
         raise ValueError("the model gave embeddings of different dimensions")
@@ -58,7 +60,7 @@ class AdaptiveBatches:
         self,
         embed: Callable[[Sequence[Any]], Array],
         size: int,
-        check: Callable[[Array], Embedding] = lambda vector: checked(vector, None),
+        check: Callable[[Array], Embedding] = lambda vector: unit_embedding(vector, None),
     ) -> None:
         self._embed, self._size, self._check = embed, size, check
 
@@ -85,4 +87,4 @@ class AdaptiveBatches:
         try:
             return self._embed(part), False, ""
         except (RuntimeError, ValueError) as error:
-            return None, out_of_memory(error), shown_cause(error)
+            return None, is_out_of_memory(error), shown_cause(error)

@@ -16,7 +16,7 @@ class Embedding:
     error: str = ""
 
 
-def checked(vector: Vector, dimension: int | None) -> Embedding:
+def unit_embedding(vector: Vector, dimension: int | None) -> Embedding:
     """The vector scaled to length 1, or what is wrong with it. dimension: what earlier ones had, if there were any."""
     if vector.ndim != 1:
         return Embedding(None, f"the embedding has shape {vector.shape}; it must be a list of numbers")

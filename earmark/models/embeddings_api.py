@@ -44,7 +44,7 @@ class EmbeddingsServer:
             "modality": modality,
             "encoding_format": "float",
         }
-        return self.client.post(json.dumps(body).encode(), lambda reply: vectors_in(reply, len(inputs)))
+        return self.client.post(json.dumps(body).encode(), lambda reply: embeddings_from_reply(reply, len(inputs)))
 
 
 def data_uri(content: bytes, kind: str) -> str:
@@ -63,7 +63,7 @@ def wav_bytes(waveform: NDArray[Any], rate: int) -> bytes:
     return wav.getvalue()
 
 
-def vectors_in(reply: Any, n: int) -> list[Vector]:
+def embeddings_from_reply(reply: Any, n: int) -> list[Vector]:
     """The reply's embeddings in the order of the request, whatever order they came in.
 
     ReplyError where they are not n lists of numbers, or entries do not say which is which. Without any `index` the

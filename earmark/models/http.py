@@ -29,7 +29,7 @@ from earmark.errors import EarmarkError, MissingError
 from earmark.files.safe_text import Secrets, shown_url, url_secrets
 from earmark.files.web import RETRY_STATUS, Deadline, DeadlineAdapter, RepeatedKeyError, parse_json, require_sendable
 
-UNAUTHORISED = frozenset({401, 403})
+UNAUTHORISED_STATUS = frozenset({401, 403})
 MAX_REPLY = 1 << 20
 TOKEN_VARIABLE = "EARMARK_API_KEY"
 
@@ -164,7 +164,7 @@ class Client:
         self.traffic.replied(time.monotonic() - started)
         if status in RETRY_STATUS:
             raise TransientError(f"HTTP {status}: {self._secrets.redacted_excerpt(content)}", _retry_after(retry_after))
-        if status in UNAUTHORISED:
+        if status in UNAUTHORISED_STATUS:
             raise UnauthorisedError(
                 f"HTTP {status}: {self._secrets.redacted_excerpt(content)}\n"
                 f"Put the server's token into the environment variable {TOKEN_VARIABLE}."
@@ -198,7 +198,7 @@ class Client:
                 raise
             except (requests.Timeout, urllib3.exceptions.TimeoutError):
                 deadline.passed = True
-            except BROKEN as error:
+            except CONNECTION_LOST_ERRORS as error:
                 failure = TransientError(f"no connection, or one that broke: {self._told(error)}")
             except CONNECTION_ERRORS as error:
                 failure = RefusedError(f"the request cannot be made: {self._told(error)}")
@@ -270,8 +270,13 @@ class _Bearer(requests.auth.AuthBase):
 
 
 # What requests raises: its own errors, and those of the libraries below it that it lets pass.
-BROKEN = (requests.ConnectionError, urllib3.exceptions.HTTPError, http.client.HTTPException, ConnectionError)
-CONNECTION_ERRORS = (requests.RequestException, *BROKEN, OSError, ValueError)
+CONNECTION_LOST_ERRORS = (
+    requests.ConnectionError,
+    urllib3.exceptions.HTTPError,
+    http.client.HTTPException,
+    ConnectionError,
+)
+CONNECTION_ERRORS = (requests.RequestException, *CONNECTION_LOST_ERRORS, OSError, ValueError)
 
 
 def _innermost(error: BaseException) -> str:

@@ -16,7 +16,7 @@ from typing import Any, NoReturn
 
 from earmark.errors import EarmarkError, MissingError, shown_path
 
-SAME_ANSWER = 1e-6  # two answers of one model to one question are no further apart
+SAME_SCORE_TOLERANCE = 1e-6  # two answers of one model to one question are no further apart
 
 
 def journal_key(*parts: str) -> str:
@@ -78,15 +78,15 @@ class Journal:
             self._size += len(line)
             self._values[key] = value
 
-    def require_same(self, before: float, now: float, address: str) -> None:
+    def require_same_score(self, before: float, now: float, address: str) -> None:
         """MissingError where a question got another answer than the one kept: answers of two models are not mixed.
 
         address: of the model, fit for a message.
         """
-        if not math.isclose(before, now, rel_tol=SAME_ANSWER, abs_tol=SAME_ANSWER):
-            self.refuse(f"{now:.9g} where its answer to the same question is {before:.9g}", address)
+        if not math.isclose(before, now, rel_tol=SAME_SCORE_TOLERANCE, abs_tol=SAME_SCORE_TOLERANCE):
+            self.raise_model_changed(f"{now:.9g} where its answer to the same question is {before:.9g}", address)
 
-    def refuse(self, answered: str, address: str) -> NoReturn:
+    def raise_model_changed(self, answered: str, address: str) -> NoReturn:
         """Raise MissingError: what answers at the address is not what gave the answers kept here."""
         raise MissingError(
             f"{shown_path(self.path)}: holds {len(self):,} answers of another model than {address} has now, or of one "

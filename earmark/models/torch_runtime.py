@@ -13,7 +13,7 @@ from earmark import optional
 from earmark.errors import MissingError, shown_cause
 
 DTYPES = ("float32", "bfloat16", "float16")
-WEIGHTS = (".safetensors", ".bin", ".pt", ".pth")
+WEIGHT_SUFFIXES = (".safetensors", ".bin", ".pt", ".pth")
 
 
 def require_library(name: str) -> Any:
@@ -21,7 +21,7 @@ def require_library(name: str) -> Any:
     return optional.require_library(name, "--extra clap", "A model that runs here")
 
 
-def usable_device(device: str, dtype: str) -> str:
+def resolve_device(device: str, dtype: str) -> str:
     """The device that `auto` stands for; MissingError for one that is not there or a dtype that is not known."""
     torch = require_library("torch")
     if dtype not in DTYPES:
@@ -37,7 +37,7 @@ def usable_device(device: str, dtype: str) -> str:
     return device
 
 
-def out_of_memory(error: BaseException) -> bool:
+def is_out_of_memory(error: BaseException) -> bool:
     """Whether an error says that the accelerator's memory is full."""
     return any(kind.__name__ == "OutOfMemoryError" for kind in type(error).__mro__)
 
@@ -73,14 +73,14 @@ def load_complete_model(kind: Any, name: str, **options: Any) -> Any:
     return network
 
 
-def precision(dtype: str) -> dict[str, Any]:
+def dtype_option(dtype: str) -> dict[str, Any]:
     """The option that loads weights in a precision; transformers 5 renamed it."""
     version = int(require_library("transformers").__version__.split(".")[0])
     return {"dtype" if version >= 5 else "torch_dtype": getattr(require_library("torch"), dtype)}
 
 
 @contextlib.contextmanager
-def loading(name: str, what: str, hub: str = "") -> Iterator[None]:
+def explain_load_errors(name: str, what: str, hub: str = "") -> Iterator[None]:
     """Turn whatever goes wrong while a model is loaded into one sentence, and keep its chatter off stdout.
 
     hub: for what comes from a folder or the Hugging Face hub through transformers: the files that a folder needs.

@@ -7,7 +7,7 @@ from earmark.cli import Invocation
 from earmark.errors import EarmarkError, shown_path
 from earmark.files.download import RemoteFile
 from earmark.models.encoders.conformance.runner import HEADERS, LONGEST, PROMISES, check
-from earmark.models.encoders.from_options import loaded_encoder
+from earmark.models.encoders.from_options import load_encoder_from_options
 from earmark.probing.downloads import download_task, record_files
 from earmark.probing.layouts import locate
 from earmark.probing.options import CheckOptions, DownloadOptions, ListOptions
@@ -22,7 +22,7 @@ def run_check(options: CheckOptions, invocation: Invocation) -> int:
     """Every check of an encoder as a table; 1 where one fails."""
     model = options.model
     found = check(
-        loaded_encoder(model) if model.spec.startswith("http") else model.spec,
+        load_encoder_from_options(model) if model.spec.startswith("http") else model.spec,
         device=model.device,
         dtype=model.dtype,
         longest_seconds=options.max_clip_seconds or LONGEST,

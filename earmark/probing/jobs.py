@@ -18,7 +18,7 @@ from earmark import cli
 from earmark.embeddings.store import EmbeddingStore
 from earmark.errors import EarmarkError
 from earmark.models.encoders.base import Encoder
-from earmark.models.encoders.from_options import loaded_encoder
+from earmark.models.encoders.from_options import load_encoder_from_options
 from earmark.models.encoders.options import EncoderOptions
 from earmark.models.encoders.precomputed import PrecomputedEmbeddings
 from earmark.probing.features import ClipEmbedder
@@ -103,7 +103,7 @@ def _pooled(jobs: Sequence[Job], processes: int) -> Iterator[tuple[Job, TaskOutc
 
 @cache
 def _encoder_of(options: EncoderOptions) -> Encoder | PrecomputedEmbeddings:
-    return loaded_encoder(options)
+    return load_encoder_from_options(options)
 
 
 @cache

@@ -18,9 +18,9 @@ from earmark.models.encoders.base import Encoder
 from earmark.models.encoders.conformance.encoder_under_test import Subject
 from earmark.models.encoders.conformance.requirements import Outcome, hop, neighbours
 from earmark.models.encoders.conformance.runner import LONGEST
-from earmark.models.encoders.from_options import loaded_encoder
+from earmark.models.encoders.from_options import load_encoder_from_options
 from earmark.models.encoders.precomputed import PrecomputedEmbeddings
-from earmark.models.torch_runtime import usable_device
+from earmark.models.torch_runtime import resolve_device
 from earmark.optional import require_library
 from earmark.probing.heads.batched import EXTRA, NEEDED_BY
 from earmark.probing.jobs import Job, in_processes, one_by_one
@@ -46,9 +46,9 @@ def run_probes(options: RunOptions, invocation: Invocation) -> int:
     if settings.needs_torch:
         require_libraries()
         if options.model.device != "auto":
-            usable_device(options.model.device, options.model.dtype)
+            resolve_device(options.model.device, options.model.dtype)
     located, skipped = sorted_out([locate(task, options.data_root) for task in asked], settings)
-    encoder = loaded_encoder(options.model)
+    encoder = load_encoder_from_options(options.model)
     require_layers(encoder, settings)
     folder = folder_of(options.output_dir, folder_name(encoder, options), encoder, invocation)
     warnings = encoder_warnings(encoder)

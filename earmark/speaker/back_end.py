@@ -15,7 +15,7 @@ from collections.abc import Iterable, Mapping, Sequence
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from earmark.models.encoders.base import SAME
+from earmark.models.encoders.base import SAME_EMBEDDING_TOLERANCE
 from earmark.speaker.options import TOP_N
 from earmark.speaker.trials import Trials
 
@@ -80,7 +80,7 @@ def _alike(matrix: FloatArray) -> bool:
         unit = length_normalise(matrix[part])
         unit = unit[~np.isnan(unit[:, 0])]
         first = unit[0] if first is None and len(unit) else first
-        if first is not None and (np.linalg.norm(unit - first, axis=1) > SAME).any():
+        if first is not None and (np.linalg.norm(unit - first, axis=1) > SAME_EMBEDDING_TOLERANCE).any():
             return False
     return True
 

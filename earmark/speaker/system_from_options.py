@@ -13,7 +13,7 @@ from earmark.errors import DataError, EarmarkError, MissingError, shown_path
 from earmark.metrics import calibration
 from earmark.metrics.calibration import LinearCalibration
 from earmark.models.encoders import precomputed
-from earmark.models.encoders.from_options import loaded_encoder
+from earmark.models.encoders.from_options import load_encoder_from_options
 from earmark.models.encoders.options import EncoderOptions
 from earmark.models.encoders.precomputed import PrecomputedEmbeddings
 from earmark.speaker.back_end import required_utterances
@@ -99,7 +99,7 @@ def load_system(options: EncoderOptions, invocation: Invocation, scores: Path | 
     """What --encoder, --embeddings or --scores names, with its back end still empty."""
     if not options.spec:
         return System(score_file=scores)
-    encoder = loaded_encoder(options)
+    encoder = load_encoder_from_options(options)
     return System(
         encoder,
         store=EmbeddingStore(options.embedding_cache),

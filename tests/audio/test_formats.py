@@ -11,10 +11,10 @@ import pytest
 from earmark.audio.decode import (
     SUFFIXES,
     AudioError,
-    audio_and_rate,
     check_audio,
     decoding_variant,
     read_audio,
+    read_audio_and_native_rate,
     read_nonsilent_audio,
 )
 from earmark.errors import MissingError
@@ -56,7 +56,7 @@ def test_what_libsndfile_lacks_is_decoded_by_the_extra(tmp_path, suffix, contain
     assert np.fft.rfftfreq(len(found) - 16_000, 1 / 16_000)[spectrum.argmax()] == pytest.approx(440, abs=1)
     assert np.abs(found[8000:-8000]).max() == pytest.approx(16_000 / 32_768, rel=0.1)
     check_audio(path, 4.0)
-    assert audio_and_rate(path, 16_000)[1] == rate
+    assert read_audio_and_native_rate(path, 16_000)[1] == rate
     assert decoding_variant(path) != "" and f".{suffix}" in SUFFIXES
 
 

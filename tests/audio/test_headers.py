@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from earmark.audio.decode import CHANNELS, AudioError, check_audio, read_audio
+from earmark.audio.decode import MAX_CHANNELS, AudioError, check_audio, read_audio
 from tests.audio.files import encoded, flac_with_count, wav
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -48,7 +48,7 @@ def test_the_lowest_and_the_highest_rate_are_read(tmp_path, rate):
     assert len(read_audio(stored(tmp_path, wav(samples.tobytes(), rate=rate)), 16_000)) == 16_000
 
 
-@pytest.mark.parametrize("channels", [0, CHANNELS + 1, 1000, 0xFFFF])
+@pytest.mark.parametrize("channels", [0, MAX_CHANNELS + 1, 1000, 0xFFFF])
 def test_numbers_of_channels_that_no_audio_has_are_refused(tmp_path, channels):
     path = stored(tmp_path, wav(bytes(64_000), channels=channels))
     for read in (read_audio, check_audio):
@@ -56,8 +56,8 @@ def test_numbers_of_channels_that_no_audio_has_are_refused(tmp_path, channels):
 
 
 def test_as_many_channels_as_there_can_be_are_averaged(tmp_path):
-    samples = np.random.default_rng(0).integers(-9000, 9000, (2000, CHANNELS)).astype("<i2")
-    found = read_audio(stored(tmp_path, wav(samples.tobytes(), channels=CHANNELS)))
+    samples = np.random.default_rng(0).integers(-9000, 9000, (2000, MAX_CHANNELS)).astype("<i2")
+    found = read_audio(stored(tmp_path, wav(samples.tobytes(), channels=MAX_CHANNELS)))
     np.testing.assert_allclose(found, samples.mean(axis=1) / 32768, atol=1e-6)
 
 
@@ -81,7 +81,7 @@ def _with(content: bytes, name: bytes, after: int, value: bytes) -> bytes:
 
 
 def test_a_clip_that_decodes_to_more_than_fits_is_refused_while_it_grows(tmp_path, monkeypatch):
-    monkeypatch.setattr("earmark.audio.decode.SAMPLES", 100_000)
+    monkeypatch.setattr("earmark.audio.decode.MAX_SAMPLES", 100_000)
     path = stored(tmp_path, wav(bytes(2 * 1_000_000)))
     assert memory_of(read_audio, path) < 8 << 20
     check_audio(path)

@@ -9,7 +9,7 @@ import pytest
 
 from earmark.audio.clips import Clip, tar_members
 from earmark.audio.containers import _crc
-from earmark.audio.decode import AudioError, audio_and_rate, check_audio, decoding_variant, read_audio
+from earmark.audio.decode import AudioError, check_audio, decoding_variant, read_audio, read_audio_and_native_rate
 from tests.audio.files import count_at, encoded, flac_with_count, mp3, noise, ogg_pages, wav, without_count
 
 DELAY = 1105  # samples that an MP3 encoder and decoder put in front, which a count of frames lets a decoder take away
@@ -71,7 +71,7 @@ def test_joined_mp3s_of_other_rates_and_channels_are_resampled_and_mixed_each(tm
     clip = stored(tmp_path, b"".join(parts))
     for rate in (16_000, None):
         np.testing.assert_array_equal(read_audio(clip, rate), np.concatenate(expected))
-    assert audio_and_rate(clip, 44_100)[1] == 16_000
+    assert read_audio_and_native_rate(clip, 44_100)[1] == 16_000
 
 
 @pytest.mark.parametrize("said", [0, 1, 10, 57])

@@ -21,8 +21,8 @@ from transformers import ClapFeatureExtractor
 
 from earmark.errors import MissingError
 from earmark.models.audio_text.loading import SHORTCUTS, AudioTextModel, load_clap, load_model, weights_hash
-from earmark.models.audio_text.networks import log_mel
-from earmark.models.batching import windows
+from earmark.models.audio_text.networks import clap_log_mel
+from earmark.models.batching import split_into_windows
 from tests.models import tiny
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -62,13 +62,13 @@ def cosines(a: np.ndarray, b: np.ndarray) -> np.ndarray:
 
 
 def test_25_seconds_are_three_windows_of_a_third_each():
-    pieces = windows(np.arange(25 * 48_000, dtype=np.float32), 48_000, 10)
+    pieces = split_into_windows(np.arange(25 * 48_000, dtype=np.float32), 48_000, 10)
     assert [len(piece) for piece in pieces] == [400_000, 400_000, 400_000]
 
 
 @given(st.integers(1, 500), st.integers(1, 60))
 def test_windows_are_the_fewest_equal_pieces_and_leave_nothing_out(samples: int, longest: int):
-    pieces = windows(np.arange(samples, dtype=np.float32), 10, longest / 10)
+    pieces = split_into_windows(np.arange(samples, dtype=np.float32), 10, longest / 10)
     lengths = [len(piece) for piece in pieces]
     assert len(pieces) == -(-samples // longest)
     assert max(lengths) <= longest
@@ -77,11 +77,11 @@ def test_windows_are_the_fewest_equal_pieces_and_leave_nothing_out(samples: int,
 
 
 def test_a_clip_as_long_as_the_window_is_one_piece_whatever_the_rounding():
-    assert len(windows(np.zeros(441_000, np.float32), 44_100, 441_000 / 44_100)) == 1
+    assert len(split_into_windows(np.zeros(441_000, np.float32), 44_100, 441_000 / 44_100)) == 1
 
 
 def test_without_a_window_a_clip_stays_whole():
-    assert len(windows(np.zeros(10**6, np.float32), 16_000, None)) == 1
+    assert len(split_into_windows(np.zeros(10**6, np.float32), 16_000, None)) == 1
 
 
 @pytest.mark.parametrize("filters", ["mel_filters", "mel_filters_slaney"])
@@ -89,7 +89,7 @@ def test_the_spectrogram_is_the_extractors(filters: str):
     extractor = ClapFeatureExtractor()
     (noise,) = noises(48_000, 3.3)
     mel = getattr(extractor, filters)
-    found, expected = log_mel(extractor, noise, mel), extractor._np_extract_fbank_features(noise, mel)
+    found, expected = clap_log_mel(extractor, noise, mel), extractor._np_extract_fbank_features(noise, mel)
     assert found.dtype == expected.dtype == np.float32
     np.testing.assert_allclose(found, expected, rtol=1e-6, atol=1e-6)  # dB, in float32
 
@@ -133,7 +133,7 @@ def test_fusion_models_never_draw_what_is_longer(folders):
 def test_nothing_is_drawn_from_the_global_generators(folders, monkeypatch):
     model = load_model(str(folders["clap"]), device="cpu")
     monkeypatch.setattr(np.random, "randint", lambda *_: pytest.fail("a random crop"))
-    for piece in windows(noises(tiny.RATE, 5.0)[0], tiny.RATE, model.window_seconds):
+    for piece in split_into_windows(noises(tiny.RATE, 5.0)[0], tiny.RATE, model.window_seconds):
         model.prepare(piece)
 
 

@@ -21,7 +21,7 @@ import pytest
 
 from earmark.audio_text.scorers.endpoint import _similarity
 from earmark.errors import MissingError
-from earmark.models.embeddings_api import vectors_in
+from earmark.models.embeddings_api import embeddings_from_reply
 from earmark.models.http import Client, RefusedError, TransientError, UnauthorisedError, _retry_after
 from tests.hostile import Reply, drip, endless, hostile_server
 
@@ -244,7 +244,7 @@ def scripted():
 def test_no_reply_ends_more_than_its_own_request(scripted, name):
     server, script = scripted
     script["raw"] = CASES[name]
-    for read in (_similarity, lambda data: vectors_in(data, 1)):
+    for read in (_similarity, lambda data: embeddings_from_reply(data, 1)):
         found = asked(Client(server.url, retries=0, timeout=5), read)
         if found != 0.5:  # some of these have a reply in them all the same
             assert isinstance(found, EXPECTED), found

@@ -22,7 +22,7 @@ from earmark.audio_text.scorers.parallel import in_parallel
 from earmark.errors import EarmarkError
 from earmark.files.hashing import file_hash
 from earmark.files.safe_text import one_line, shown_url
-from earmark.models.embedding import Embedding, Vector, checked
+from earmark.models.embedding import Embedding, Vector, unit_embedding
 from earmark.models.embeddings_api import (
     EmbeddingsServer,
     Modality,
@@ -86,7 +86,7 @@ class EmbeddingsEndpointScorer:
         alike: list[Path] = []
         embedded = 0
         for clip, embedding in self._embedded("audio", list(asked)):
-            right = checked(embedding.vector, dimension) if embedding.vector is not None else embedding
+            right = unit_embedding(embedding.vector, dimension) if embedding.vector is not None else embedding
             if right.vector is not None:
                 first = right.vector if first is None else first
                 if (spread([first, right.vector]) or 0.0) <= SAME:
@@ -124,16 +124,16 @@ class EmbeddingsEndpointScorer:
         for modality, sent in inputs.items():
             for text in sent:
                 if (known := self._known(modality, text)) is not None:
-                    before = checked(known, None).vector
+                    before = unit_embedding(known, None).vector
                     assert before is not None  # else it would not be known
                     pairs.append((before, self._again(modality, text, len(before))))
                     break
         address = shown_url(self.client.url)
         for before, now in pairs:
-            self.journal.require_same(1.0, _cosine(before, now), address)
+            self.journal.require_same_score(1.0, _cosine(before, now), address)
         if len(pairs) == 2 and len(pairs[0][0]) == len(pairs[1][0]):
             (text_before, text_now), (clip_before, clip_now) = pairs
-            self.journal.require_same(_cosine(text_before, clip_before), _cosine(text_now, clip_now), address)
+            self.journal.require_same_score(_cosine(text_before, clip_before), _cosine(text_now, clip_now), address)
 
     def _readable(self, clips: Sequence[Path]) -> Iterator[str]:
         for clip in clips:
@@ -143,20 +143,20 @@ class EmbeddingsEndpointScorer:
     def _again(self, modality: Modality, text: str, dimension: int) -> Vector:
         address = shown_url(self.client.url)
         try:
-            now = checked(self._server.embed([text], modality)[0], dimension)
+            now = unit_embedding(self._server.embed([text], modality)[0], dimension)
         except TransientError as error:
             raise StoppedError(f"{address}: gives no answer: {error}") from None
         except RefusedError as error:
             now = Embedding(None, str(error))
         if now.vector is None:
-            self.journal.refuse(f"with an error ({now.error})", address)
+            self.journal.raise_model_changed(f"with an error ({now.error})", address)
         return now.vector
 
     def _known(self, modality: Modality, text: str) -> Vector | None:
         """What the journal has of an input, as the server gave it, if that is a vector."""
         with contextlib.suppress(ValueError, TypeError):  # nothing, or a value of another kind of run
             vector = from_base64(self.journal.get(self._key(modality, text)))
-            return vector if checked(vector, None).vector is not None else None
+            return vector if unit_embedding(vector, None).vector is not None else None
         return None
 
     def _embedded(self, modality: Modality, items: Sequence[Any]) -> Iterator[tuple[Any, Embedding]]:
@@ -178,9 +178,11 @@ class EmbeddingsEndpointScorer:
         found = {i: vector for i, vector in known.items() if vector is not None}
         for i, vector in self._ask(modality, {i: text for i, text in inputs.items() if i not in found}, errors):
             found[i] = vector
-            if not checked(vector, None).error:
+            if not unit_embedding(vector, None).error:
                 self.journal.add(self._key(modality, inputs[i]), to_base64(vector))
-        return Batch([checked(found[i], None) if i in found else Embedding(None, errors[i]) for i in range(len(batch))])
+        return Batch(
+            [unit_embedding(found[i], None) if i in found else Embedding(None, errors[i]) for i in range(len(batch))]
+        )
 
     def _inputs(self, modality: Modality, batch: Sequence[Any]) -> tuple[dict[int, str], dict[int, str]]:
         """{position: what to send}, {position: why it cannot be sent}."""

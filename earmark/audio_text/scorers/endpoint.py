@@ -110,11 +110,11 @@ class EndpointScorer:
                     continue
                 address, part = shown_url(self.client.url), _Clips([question], self.send_audio).part(question)[0]
                 try:
-                    self.journal.require_same(before, self._ask(question, part), address)
+                    self.journal.require_same_score(before, self._ask(question, part), address)
                 except TransientError as error:
                     raise StoppedError(f"{address}: gives no answer: {error}") from None
                 except RefusedError as error:
-                    self.journal.refuse(f"with an error ({error})", address)
+                    self.journal.raise_model_changed(f"with an error ({error})", address)
                 return
 
 

@@ -8,7 +8,7 @@ from earmark.audio_text.scorers.cosine import answers, pairs_by_clip, unique_tex
 from earmark.embeddings.store import EmbeddingStore
 from earmark.models.audio_text.encoder import AudioTextEncoder
 from earmark.models.audio_text.loading import AudioTextModel
-from earmark.models.embedding import Embedding, checked
+from earmark.models.embedding import Embedding, unit_embedding
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ class InProcessScorer:
         """
         asked, encoder = pairs_by_clip(questions), AudioTextEncoder(self.model)
         texts = {
-            text: one if one.vector is None else checked(one.vector, None)
+            text: one if one.vector is None else unit_embedding(one.vector, None)
             for text, one in self.store.embed_texts(
                 encoder.identity, unique_texts(questions), self.model.embed_texts, self.batch_size
             ).items()
@@ -44,5 +44,5 @@ class InProcessScorer:
 
 def _direction(found: Embedding, dimension: int | None, name: str) -> Embedding:
     """The embedding scaled to length 1, or what is wrong with it, in words that name the clip."""
-    scaled = checked(found.vector, dimension) if found.vector is not None else found
+    scaled = unit_embedding(found.vector, dimension) if found.vector is not None else found
     return Embedding(None, f"{name}: {scaled.error}") if scaled.error and found.vector is not None else scaled

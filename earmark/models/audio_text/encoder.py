@@ -6,8 +6,8 @@ import numpy as np
 
 from earmark.models.audio_text.loading import AudioTextModel
 from earmark.models.audio_text.networks import Prepared
-from earmark.models.batching import Array, windows
-from earmark.models.embedding import checked
+from earmark.models.batching import Array, split_into_windows
+from earmark.models.embedding import unit_embedding
 from earmark.models.encoders.base import Encoder, encoder_key
 from earmark.models.encoders.output import EmbeddingRequest
 
@@ -23,14 +23,14 @@ class AudioTextEncoder(Encoder):
 
     def prepare_clip(self, waveform: Array, request: EmbeddingRequest) -> list[Prepared]:
         """The model's input for each of the clip's windows."""
-        pieces = windows(waveform, self.sample_rate, self.model.window_seconds)
+        pieces = split_into_windows(waveform, self.sample_rate, self.model.window_seconds)
         return [self.model.prepare(piece) for piece in pieces]
 
     def embed_prepared(self, prepared: Sequence[Prepared]) -> Array:
         """Windows, each the same whatever its neighbours are."""
         return self.model.embed_audio(prepared)
 
-    def joined(self, rows: Sequence[Array], request: EmbeddingRequest) -> Array:
+    def combine_pieces(self, rows: Sequence[Array], request: EmbeddingRequest) -> Array:
         """The mean of the windows' directions."""
-        directions = [checked(row, None).vector for row in rows]
+        directions = [unit_embedding(row, None).vector for row in rows]
         return np.mean([vector for vector in directions if vector is not None], axis=0)

@@ -17,19 +17,19 @@ from earmark.models.audio_text.networks import (
     Prepared,
     SentenceTransformerModel,
     VoiceClap,
-    log_mel,
-    settle,
+    cast_inputs_hook,
+    clap_log_mel,
 )
 from earmark.models.torch_runtime import (
-    WEIGHTS,
+    WEIGHT_SUFFIXES,
+    dtype_option,
+    explain_load_errors,
     load_complete_model,
-    loading,
-    precision,
     require_library,
-    usable_device,
+    resolve_device,
 )
 
-FILES = "the configuration, weights, tokenizer and feature extractor"
+MODEL_FILES = "the configuration, weights, tokenizer and feature extractor"
 VOICECLAP_RATE = 16_000
 VOICECLAP_SECONDS = 30.0  # its encoder is of Whisper's kind, which hears so much at once
 
@@ -64,7 +64,7 @@ def load_model(
     sentence-transformers. device: auto, cpu, cuda, cuda:1, mps. dtype: one of DTYPES. max_seconds: a window shorter
     than the model's own. Raises MissingError for whatever is not there or not known.
     """
-    loader, name = SHORTCUTS.get(name, (load_clap if clap else _loader(name), name))
+    loader, name = SHORTCUTS.get(name, (load_clap if clap else _loader_for_folder(name), name))
     return loader(name, device, dtype, max_seconds)
 
 
@@ -72,15 +72,15 @@ def load_clap(
     name: str, device: str = "auto", dtype: str = "float32", max_seconds: float | None = None
 ) -> AudioTextModel:
     """A ClapModel from a folder or the hub. max_seconds: a window shorter than the model's own."""
-    device = usable_device(device, dtype)
-    with loading(name, "a CLAP model", hub=FILES):
+    device = resolve_device(device, dtype)
+    with explain_load_errors(name, "a CLAP model", hub=MODEL_FILES):
         transformers = require_library("transformers")
         processor = transformers.ClapProcessor.from_pretrained(name)
-        network = load_complete_model(transformers.ClapModel, name, **precision(dtype)).to(device).eval()
+        network = load_complete_model(transformers.ClapModel, name, **dtype_option(dtype)).to(device).eval()
     extractor = processor.feature_extractor
-    extractor._np_extract_fbank_features = partial(log_mel, extractor)
+    extractor._np_extract_fbank_features = partial(clap_log_mel, extractor)
     rate = int(extractor.sampling_rate)
-    seconds = _shorter(extractor.nb_max_samples / rate, max_seconds)
+    seconds = _shorter_window(extractor.nb_max_samples / rate, max_seconds)
     known = _description(name, "clap", dtype, device, rate, seconds, "transformers")
     return Clap(network, device, rate, seconds, known, extractor, processor.tokenizer)
 
@@ -89,18 +89,20 @@ def load_sentence_transformer(
     name: str, device: str = "auto", dtype: str = "float32", max_seconds: float | None = None
 ) -> AudioTextModel:
     """An audio-text model of sentence-transformers from a folder or the hub. max_seconds as in `load_clap`."""
-    device = usable_device(device, dtype)
-    with loading(name, "a sentence-transformers model", hub=FILES):
+    device = resolve_device(device, dtype)
+    with explain_load_errors(name, "a sentence-transformers model", hub=MODEL_FILES):
         network = (
             require_library("sentence_transformers")
-            .SentenceTransformer(name, device=device, trust_remote_code=_trusted(name), model_kwargs=precision(dtype))
+            .SentenceTransformer(
+                name, device=device, trust_remote_code=_trusts_code(name), model_kwargs=dtype_option(dtype)
+            )
             .eval()
         )
-        extractor = _extractor(network)
+        extractor = _audio_feature_extractor(network)
         rate = int(extractor.sampling_rate)
     longest = getattr(extractor, "nb_max_samples", None) or getattr(extractor, "n_samples", None)
-    seconds = _shorter(longest / rate if longest else None, max_seconds)
-    network[0].register_forward_pre_hook(settle)
+    seconds = _shorter_window(longest / rate if longest else None, max_seconds)
+    network[0].register_forward_pre_hook(cast_inputs_hook)
     known = _description(
         name, "sentence-transformers", dtype, device, rate, seconds, "transformers", "sentence_transformers"
     )
@@ -111,16 +113,18 @@ def load_voiceclap_small(
     name: str = "laion/voiceclap-small", device: str = "auto", dtype: str = "float32", max_seconds: float | None = None
 ) -> AudioTextModel:
     """A model of VoiceCLAP's kind, which runs code that comes with it. max_seconds as in `load_clap`."""
-    device = usable_device(device, dtype)
-    with loading(name, "a VoiceCLAP model", hub=FILES):
+    device = resolve_device(device, dtype)
+    with explain_load_errors(name, "a VoiceCLAP model", hub=MODEL_FILES):
         transformers = require_library("transformers")
-        trusted = {"trust_remote_code": _trusted(name)}
+        trusted = {"trust_remote_code": _trusts_code(name)}
         tokenizer = transformers.AutoTokenizer.from_pretrained(name, **trusted)
-        network = load_complete_model(transformers.AutoModel, name, **precision("float32"), **trusted).to(device).eval()
+        network = (
+            load_complete_model(transformers.AutoModel, name, **dtype_option("float32"), **trusted).to(device).eval()
+        )
         for method in ("encode_waveform", "encode_text"):
             if not hasattr(network, method):
                 raise ValueError(f"it has no method {method}")
-    seconds = _shorter(VOICECLAP_SECONDS, max_seconds)
+    seconds = _shorter_window(VOICECLAP_SECONDS, max_seconds)
     known = _description(name, "voiceclap", dtype, device, VOICECLAP_RATE, seconds, "transformers")
     return VoiceClap(network, device, VOICECLAP_RATE, seconds, known, tokenizer, dtype)
 
@@ -132,7 +136,7 @@ SHORTCUTS: dict[str, tuple[Loader, str]] = {
 }
 
 
-def _loader(name: str) -> Loader:
+def _loader_for_folder(name: str) -> Loader:
     """How to load a folder that is not said to be a ClapModel, by its files."""
     if (Path(name) / "modules.json").is_file() or not (Path(name) / "config.json").is_file():
         return load_sentence_transformer
@@ -142,12 +146,12 @@ def _loader(name: str) -> Loader:
     return load_voiceclap_small if "auto_map" in config else load_sentence_transformer
 
 
-def _trusted(name: str) -> bool:
+def _trusts_code(name: str) -> bool:
     """Whether code that comes with a model may run: that of our shortcuts and of folders that the user has here."""
     return Path(name).is_dir() or name in {known for _, known in SHORTCUTS.values()}
 
 
-def _extractor(network: Any) -> Any:
+def _audio_feature_extractor(network: Any) -> Any:
     """What turns audio into features within a sentence-transformers model."""
     for module in network.modules():
         for holder in (getattr(module, "processor", None), getattr(module, "tokenizer", None)):
@@ -157,7 +161,7 @@ def _extractor(network: Any) -> Any:
     raise ValueError("it has no feature extractor, so it does not hear audio")
 
 
-def _shorter(own: float | None, asked: float | None) -> float | None:
+def _shorter_window(own: float | None, asked: float | None) -> float | None:
     """The window: what the user asks for, unless the model's own is shorter."""
     return min((seconds for seconds in (own, asked) if seconds is not None), default=None)
 
@@ -180,7 +184,7 @@ def _description(
 
 def weights_hash(folder: Path) -> str:
     """The first 16 hex digits of the sha256 of a folder's weight files, one after the other in order of path."""
-    return contents_hash(sorted(path for path in folder.rglob("*") if path.suffix in WEIGHTS))
+    return contents_hash(sorted(path for path in folder.rglob("*") if path.suffix in WEIGHT_SUFFIXES))
 
 
 def _revision(name: str) -> str | None:

@@ -15,13 +15,13 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import csr_array
 
-from earmark.models.batching import by_length
+from earmark.models.batching import embed_by_length
 from earmark.models.torch_runtime import require_library
 
 Array = NDArray[np.float32]
 Prepared = Any  # what a model makes of a piece of audio on the CPU
 LOOKS_LIKE_A_FILE = re.compile(r"://|^data:|\.\w{2,4}$")
-FRAMES = 64  # of a spectrogram at once: as many as a core's cache holds
+FRAMES_PER_BLOCK = 64  # of a spectrogram at once: as many as a core's cache holds
 Item = TypeVar("Item")
 
 
@@ -65,7 +65,7 @@ class Clap(_Model):
         """Sentences of as many tokens together, so that none is padded to the length of another."""
         most = min(self.tokenizer.model_max_length, self.network.config.text_config.max_position_embeddings - 2)
         tokens = [self.tokenizer(text, truncation=True, max_length=most)["input_ids"] for text in texts]
-        return by_length(tokens, len, self._embed_tokens)
+        return embed_by_length(tokens, len, self._embed_tokens)
 
     def _embed_tokens(self, tokens: Sequence[list[int]]) -> Array:
         torch = require_library("torch")
@@ -80,13 +80,13 @@ class SentenceTransformerModel(_Model):
 
     def embed_audio(self, pieces: Sequence[Prepared]) -> Array:
         """Pieces of as many samples together, so that none is padded to the length of another."""
-        return by_length(pieces, len, self._encode_audio)
+        return embed_by_length(pieces, len, self._encode_audio)
 
     def embed_texts(self, texts: Sequence[str]) -> Array:
         """Sentences of as many tokens together."""
         # A sentence that looks like a file or an address would be opened as audio, were it not marked as text.
         inputs = [{"text": text} if LOOKS_LIKE_A_FILE.search(text) else text for text in texts]
-        return by_length(inputs, self._tokens, self._encode)
+        return embed_by_length(inputs, self._tokens, self._encode)
 
     def _encode_audio(self, pieces: Sequence[Prepared]) -> Array:
         return self._encode([{"array": piece, "sampling_rate": self.sample_rate} for piece in pieces])
@@ -122,7 +122,7 @@ class VoiceClap(_Model):
         """Sentences of as many tokens together where `encode_text` takes tokens; else one after the other."""
         if "id" not in next(iter(inspect.signature(self.network.encode_text).parameters)):
             return np.concatenate([self._embed([text]) for text in texts])
-        return by_length(
+        return embed_by_length(
             [self.tokenizer(text, truncation=True)["input_ids"] for text in texts], len, self._embed_tokens
         )
 
@@ -144,7 +144,7 @@ class VoiceClap(_Model):
             yield
 
 
-def log_mel(extractor: Any, waveform: Array, mel_filters: NDArray[np.float64]) -> Array:
+def clap_log_mel(extractor: Any, waveform: Array, mel_filters: NDArray[np.float64]) -> Array:
     """The spectrogram of ClapFeatureExtractor, (frames, bins) in dB.
 
     Its own code goes frame by frame in Python and so holds the interpreter that the model needs at the same time;
@@ -156,13 +156,13 @@ def log_mel(extractor: Any, waveform: Array, mel_filters: NDArray[np.float64]) -
     frames = np.lib.stride_tricks.sliding_window_view(padded, length)[:: extractor.hop_length]
     filters = csr_array(mel_filters.T)  # hardly any of it is not zero, and BLAS would wake threads of its own
     mel = np.empty((len(frames), len(mel_filters.T)))
-    for start in range(0, len(frames), FRAMES):
-        spectrum = np.fft.rfft(frames[start : start + FRAMES] * hann).astype(np.complex64)
-        mel[start : start + FRAMES] = (filters @ (np.abs(spectrum, dtype=np.float64) ** 2).T).T
+    for start in range(0, len(frames), FRAMES_PER_BLOCK):
+        spectrum = np.fft.rfft(frames[start : start + FRAMES_PER_BLOCK] * hann).astype(np.complex64)
+        mel[start : start + FRAMES_PER_BLOCK] = (filters @ (np.abs(spectrum, dtype=np.float64) ** 2).T).T
     return (10 * np.log10(np.maximum(1e-10, mel))).astype(np.float32)
 
 
-def settle(module: Any, arguments: tuple[Any, ...]) -> None:
+def cast_inputs_hook(module: Any, arguments: tuple[Any, ...]) -> None:
     """A hook before a module's forward: no piece is longer than the window, and numbers have the module's precision."""
     torch = require_library("torch")
     features, dtype = arguments[0], next(module.parameters()).dtype

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 Array = NDArray[np.float32]
 Prepared = Any  # what an encoder makes of a waveform on the CPU
-SAME = 1e-6  # relative: two embeddings closer than this do not tell two clips apart
+SAME_EMBEDDING_TOLERANCE = 1e-6  # relative: two embeddings closer than this do not tell two clips apart
 
 
 class EmbeddingError(EarmarkError):
@@ -43,7 +43,7 @@ class Encoder(ABC):
     dimension: int | None
 
     @property
-    def gives_frames(self) -> bool:
+    def has_frames(self) -> bool:
         """Whether the view `frames` can be asked for."""
         return False
 
@@ -63,7 +63,7 @@ class Encoder(ABC):
 
     def require_support(self, request: EmbeddingRequest) -> None:
         """Raise EarmarkError for a view that this encoder cannot give."""
-        if request.frames and not self.gives_frames:
+        if request.frames and not self.has_frames:
             raise EarmarkError(
                 f"{self.name}: gives one embedding for a clip and no frames; X-ARES and HEAR files, hf:, logmel and "
                 "onnx: files whose output is (batch, frames, d) give frames."
@@ -121,7 +121,7 @@ class Encoder(ABC):
         self.require_shape(rows, len(prepared), self.layers if request.layers else 1)
         return list(rows)
 
-    def joined(self, rows: Sequence[Array], request: EmbeddingRequest) -> Array:
+    def combine_pieces(self, rows: Sequence[Array], request: EmbeddingRequest) -> Array:
         """What a clip comes out as, from the rows of its pieces in the order in which `prepare_clip` gave them."""
         return rows[0] if request.crop_seconds is None else np.stack(rows)
 
@@ -146,7 +146,7 @@ class Encoder(ABC):
                 raise EmbeddingError(f"{self.name}: {fault}")
         ends = np.cumsum([len(clip) for clip in prepared])
         clips = (found[end - len(clip) : end] for clip, end in zip(prepared, ends, strict=True))
-        return [np.atleast_2d(self.joined(rows, request)) for rows in clips]
+        return [np.atleast_2d(self.combine_pieces(rows, request)) for rows in clips]
 
     def require_shape(self, found: Array, n: int, layers: int = 1) -> None:
         """Make sure that n vectors came, and learn the dimension from the first ones."""
@@ -179,7 +179,9 @@ def embedding_fault(found: Array, dimension: int | None) -> str:
 def indistinguishable(one: Array, other: Array) -> bool:
     """Whether two embeddings are so close that they tell nothing apart."""
     distance = np.linalg.norm(one.astype(np.float64) - other)
-    return bool(distance <= SAME * max(np.linalg.norm(one.astype(np.float64)), np.finfo(np.float32).tiny))
+    return bool(
+        distance <= SAME_EMBEDDING_TOLERANCE * max(np.linalg.norm(one.astype(np.float64)), np.finfo(np.float32).tiny)
+    )
 
 
 def encoder_key(name: str, **parts: Any) -> str:

@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 import numpy as np
 
 from earmark.errors import EarmarkError
-from earmark.models.batching import in_batches, joined
+from earmark.models.batching import concatenate_batches, in_batches
 from earmark.models.embeddings_api import MAX_REPLY, EmbeddingsServer, data_uri, wav_bytes
 from earmark.models.encoders.base import Array, Encoder, encoder_key
 from earmark.models.http import Client, RefusedError, StoppedError, TransientError
@@ -44,7 +44,7 @@ class EndpointEncoder(Encoder):
     def embed_prepared(self, prepared: Sequence[str]) -> Array:
         """Raises ValueError or RuntimeError for clips that get no embedding, StoppedError when nothing gets one."""
         with ThreadPoolExecutor(CONCURRENCY) as pool:
-            return joined(list(pool.map(self._ask, in_batches(prepared, BATCH))))
+            return concatenate_batches(list(pool.map(self._ask, in_batches(prepared, BATCH))))
 
     def _ask(self, clips: Sequence[str]) -> Array:
         try:
@@ -57,7 +57,7 @@ class EndpointEncoder(Encoder):
         except RefusedError as error:
             raise ValueError(str(error)) from error
         self._failures = 0
-        return joined([np.asarray(vector, dtype=np.float32)[None] for vector in found])
+        return concatenate_batches([np.asarray(vector, dtype=np.float32)[None] for vector in found])
 
 
 def load(url: str, client: Any = None, model: str = "default") -> EndpointEncoder:

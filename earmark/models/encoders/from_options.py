@@ -8,7 +8,7 @@ from earmark.models.encoders.registry import load_encoder
 from earmark.models.http import Client
 
 
-def loaded_encoder(options: EncoderOptions) -> Encoder | PrecomputedEmbeddings:
+def load_encoder_from_options(options: EncoderOptions) -> Encoder | PrecomputedEmbeddings:
     """What --encoder or --embeddings names. MissingError where a server cannot be reached, before any clip is read."""
     client = None
     if options.spec.startswith(("http://", "https://")):

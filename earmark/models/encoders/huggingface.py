@@ -9,10 +9,15 @@ from typing import Any
 import numpy as np
 
 from earmark.errors import MissingError
-from earmark.models.batching import by_length, each_by_length, windows
+from earmark.models.batching import embed_by_length, map_by_length, split_into_windows
 from earmark.models.encoders.base import Array, Encoder, encoder_key
-from earmark.models.encoders.torch_encoder import noise, toolkit, torch_and_device, weights_of
-from earmark.models.torch_runtime import load_complete_model, loading, precision, quiet_transformers
+from earmark.models.encoders.torch_encoder import (
+    parameters_hash,
+    require_encoder_library,
+    torch_and_device,
+    white_noise,
+)
+from earmark.models.torch_runtime import dtype_option, explain_load_errors, load_complete_model, quiet_transformers
 
 OPTIONS = "--extra clap"
 
@@ -46,7 +51,7 @@ class HuggingFaceEncoder(Encoder):
     window_seconds: float | None
 
     @property
-    def gives_frames(self) -> bool:
+    def has_frames(self) -> bool:
         """Always."""
         return True
 
@@ -54,10 +59,10 @@ class HuggingFaceEncoder(Encoder):
     def hop_seconds(self) -> float | None:
         """By how much five seconds more of noise make more frames: exact for hops of which 5 s is a multiple."""
         if self.window_seconds:
-            (piece,) = self.prepare(noise(self.window_seconds, self.sample_rate))
+            (piece,) = self.prepare(white_noise(self.window_seconds, self.sample_rate))
             return self.window_seconds / self._states([piece])[-1].shape[1]
         short, long = (
-            self._states(self.prepare(noise(seconds, self.sample_rate)))[-1].shape[1] for seconds in (5.0, 10.0)
+            self._states(self.prepare(white_noise(seconds, self.sample_rate)))[-1].shape[1] for seconds in (5.0, 10.0)
         )
         return 5.0 / (long - short) if long > short else None
 
@@ -68,7 +73,7 @@ class HuggingFaceEncoder(Encoder):
 
     def prepare(self, waveform: Array) -> list[Piece]:
         """Each window through the feature extractor, alone."""
-        return [self._piece(piece) for piece in windows(waveform, self.sample_rate, self.window_seconds)]
+        return [self._piece(piece) for piece in split_into_windows(waveform, self.sample_rate, self.window_seconds)]
 
     def _piece(self, waveform: Array) -> Piece:
         found = self.extractor(np.asarray(waveform), sampling_rate=self.sample_rate, return_tensors="np")
@@ -88,12 +93,12 @@ class HuggingFaceEncoder(Encoder):
     def frames_prepared(self, prepared: Sequence[list[Piece]]) -> list[Array]:
         """The last hidden state's real frames of each piece of a clip, one after the other."""
         pieces = [piece for clip in prepared for piece in clip]
-        frames = iter(each_by_length(pieces, lambda piece: piece.shape, self._frames))
+        frames = iter(map_by_length(pieces, lambda piece: piece.shape, self._frames))
         return [np.concatenate([next(frames) for _ in clip]) for clip in prepared]
 
     def _averaged(self, prepared: Sequence[list[Piece]], embed: Callable[[Sequence[Piece]], Array]) -> Array:
         pieces = [piece for clip in prepared for piece in clip]
-        vectors = iter(by_length(pieces, lambda piece: piece.shape, embed))
+        vectors = iter(embed_by_length(pieces, lambda piece: piece.shape, embed))
         found = []
         for clip in prepared:
             own = np.stack([next(vectors) for _ in clip]).astype(np.float64)
@@ -116,7 +121,7 @@ class HuggingFaceEncoder(Encoder):
 
     def _states(self, pieces: Sequence[Piece], all_layers: bool = False) -> list[Any]:
         """(n, T', D) hidden states of pieces of one length: the last one, or all."""
-        torch = toolkit("torch", OPTIONS)
+        torch = require_encoder_library("torch", OPTIONS)
         inputs = {name: torch.from_numpy(np.concatenate([p.inputs[name] for p in pieces])) for name in pieces[0].inputs}
         inputs = {
             name: value.to(self.device, self.network.dtype) if value.is_floating_point() else value.to(self.device)
@@ -136,12 +141,12 @@ def _real(frames: Any, pieces: Sequence[Piece]) -> int:
 def load(name: str, device: str = "auto", dtype: str = "float32") -> HuggingFaceEncoder:
     """The encoder of a folder or a name on the hub. Raises MissingError with the reason where it cannot be loaded."""
     _, device = torch_and_device(device, dtype, OPTIONS)
-    transformers = toolkit("transformers", OPTIONS)
+    transformers = require_encoder_library("transformers", OPTIONS)
     if not Path(name).exists() and (name.startswith((".", "/", "~")) or name.count("/") > 1):
         raise MissingError(f"{name}: no such folder; give the folder of a model, or a name on the Hugging Face hub.")
-    with loading(name, "a speech encoder of transformers"), quiet_transformers():
+    with explain_load_errors(name, "a speech encoder of transformers"), quiet_transformers():
         extractor = transformers.AutoFeatureExtractor.from_pretrained(name)
-        network = load_complete_model(transformers.AutoModel, name, **precision(dtype))
+        network = load_complete_model(transformers.AutoModel, name, **dtype_option(dtype))
         if network.config.is_encoder_decoder:
             network = network.get_encoder()
         network.to(device).eval()
@@ -149,7 +154,7 @@ def load(name: str, device: str = "auto", dtype: str = "float32") -> HuggingFace
     seconds = extractor.n_samples / rate if hasattr(extractor, "n_samples") else None
     readable = Path(name).resolve().name if Path(name).is_dir() else name
     parts = {
-        "weights_sha256": weights_of(network),
+        "weights_sha256": parameters_hash(network),
         "config": {k: v for k, v in network.config.to_dict().items() if k not in ("_name_or_path", "dtype")},
         "extractor": extractor.to_dict(),
         "dtype": dtype,
@@ -174,8 +179,8 @@ def load(name: str, device: str = "auto", dtype: str = "float32") -> HuggingFace
 
 def _require_free_length(encoder: HuggingFaceEncoder, name: str) -> None:
     """Make sure that padding is known: an extractor that pads to one length without saying so would dilute clips."""
-    with loading(name, "a speech encoder of transformers"):
-        sound = noise(2.0, encoder.sample_rate)
+    with explain_load_errors(name, "a speech encoder of transformers"):
+        sound = white_noise(2.0, encoder.sample_rate)
         short, long = encoder.prepare(sound[: encoder.sample_rate])[0], encoder.prepare(sound)[0]
         encoder.require_shape(encoder.embed_prepared([[long]]), 1)
     if encoder.window_seconds is None and short.shape == long.shape:

@@ -15,7 +15,7 @@ WINDOW, HOP, FFT = 400, 160, 512  # 25 ms, 10 ms
 BANDS, LOWEST, HIGHEST = 40, 20.0, 7_600.0
 FLOOR = 1e-10  # of band power: −100 dB below a full-scale square
 VERSION = 1
-FRAMES = 4096  # of a spectrum at once
+FRAMES_PER_BLOCK = 4096  # of a spectrum at once
 
 
 class LogMel(Encoder):
@@ -52,7 +52,7 @@ class LogMel(Encoder):
         return [bands.astype(np.float32) for bands in prepared]
 
     @property
-    def gives_frames(self) -> bool:
+    def has_frames(self) -> bool:
         """Always."""
         return True
 
@@ -74,9 +74,9 @@ def log_mel(waveform: Array) -> NDArray[np.float64]:
     hann = np.hanning(WINDOW + 1)[:-1]
     filters = mel_filters().T
     found = np.empty((len(frames), BANDS))
-    for start in range(0, len(frames), FRAMES):
-        power = np.abs(np.fft.rfft(frames[start : start + FRAMES] * hann, FFT)) ** 2
-        found[start : start + FRAMES] = np.log(np.maximum(power @ filters, FLOOR))
+    for start in range(0, len(frames), FRAMES_PER_BLOCK):
+        power = np.abs(np.fft.rfft(frames[start : start + FRAMES_PER_BLOCK] * hann, FFT)) ** 2
+        found[start : start + FRAMES_PER_BLOCK] = np.log(np.maximum(power @ filters, FLOOR))
     return found
 
 

@@ -8,10 +8,10 @@ import numpy as np
 
 from earmark.errors import MissingError, shown_path
 from earmark.files.hashing import files_hash
-from earmark.models.batching import by_length, each_by_length, joined
+from earmark.models.batching import concatenate_batches, embed_by_length, map_by_length
 from earmark.models.encoders.base import Array, Encoder, encoder_key
-from earmark.models.encoders.torch_encoder import framed, pooled, toolkit
-from earmark.models.torch_runtime import loading
+from earmark.models.encoders.torch_encoder import as_embeddings, as_frames, require_encoder_library
+from earmark.models.torch_runtime import explain_load_errors
 
 RATE = 16_000  # unless the file's metadata say `sample_rate`
 OPTIONS = "--with onnxruntime"
@@ -39,22 +39,22 @@ class OnnxEncoder(Encoder):
     def embed_prepared(self, prepared: Sequence[Array]) -> Array:
         """The first output, averaged over frames where it has them."""
         if self._one_at_a_time:
-            return joined([self._batch([clip]) for clip in prepared])
-        return by_length(prepared, len, self._batch)
+            return concatenate_batches([self._batch([clip]) for clip in prepared])
+        return embed_by_length(prepared, len, self._batch)
 
     @property
-    def gives_frames(self) -> bool:
+    def has_frames(self) -> bool:
         """Where the first output has three dimensions. What their hop is, no ONNX file says."""
         return self._framed
 
     def frames_prepared(self, prepared: Sequence[Array]) -> list[Array]:
         """The first output as it is."""
         if self._one_at_a_time:
-            return [framed(self._output([clip]), 1)[0] for clip in prepared]
-        return each_by_length(prepared, len, lambda clips: list(framed(self._output(clips), len(clips))))
+            return [as_frames(self._output([clip]), 1)[0] for clip in prepared]
+        return map_by_length(prepared, len, lambda clips: list(as_frames(self._output(clips), len(clips))))
 
     def _batch(self, clips: Sequence[Array]) -> Array:
-        return pooled(self._output(clips), len(clips))
+        return as_embeddings(self._output(clips), len(clips))
 
     def _output(self, clips: Sequence[Array]) -> Any:
         if isinstance(self._samples, int) and len(clips[0]) != self._samples:
@@ -71,14 +71,14 @@ def load(name: str, device: str = "auto", dtype: str = "float32") -> OnnxEncoder
     file = Path(name)
     if not file.is_file():
         raise MissingError(f"{shown_path(file)}: no such file; an encoder is onnx:FILE.")
-    onnxruntime = toolkit("onnxruntime", OPTIONS)
+    onnxruntime = require_encoder_library("onnxruntime", OPTIONS)
     providers = ["CPUExecutionProvider"]
     gpu = "CUDAExecutionProvider" in onnxruntime.get_available_providers()
     if device.startswith("cuda") and not gpu:
         raise MissingError(f"device {device!r} needs `uv run --with onnxruntime-gpu …`; --device cpu works here.")
     if gpu and device != "cpu":
         providers.insert(0, "CUDAExecutionProvider")
-    with loading(shown_path(file), "an ONNX file"):
+    with explain_load_errors(shown_path(file), "an ONNX file"):
         session = onnxruntime.InferenceSession(str(file), providers=providers)
     inputs = session.get_inputs()
     if len(inputs) != 1 or len(inputs[0].shape) != 2 or inputs[0].type != "tensor(float)":

@@ -23,15 +23,15 @@ from earmark.errors import DataError, EarmarkError, Fault, MissingError, shown_p
 from earmark.models.embedding import Embedding
 from earmark.models.encoders.base import Array, embedding_fault, encoder_key
 from earmark.models.encoders.output import PLAIN, EmbeddingRequest
-from earmark.models.encoders.torch_encoder import toolkit
+from earmark.models.encoders.torch_encoder import require_encoder_library
 
-IDS = ("ids", "id", "keys", "key", "paths", "path", "utterances", "utterance", "utt")
-VECTORS = ("embeddings", "embedding", "vectors", "vector", "X", "x")
+ID_NAMES = ("ids", "id", "keys", "key", "paths", "path", "utterances", "utterance", "utt")
+VECTOR_NAMES = ("embeddings", "embedding", "vectors", "vector", "X", "x")
 SCP_LINE = re.compile(r"(?P<id>\S+)\s+(?P<ark>.*?)(:(?P<offset>\d+))?\s*")
-MOST_TEXT = 1 << 20  # characters of one vector in a text ark
-HASHED_ROWS = 4096
+MAX_TEXT_LENGTH = 1 << 20  # characters of one vector in a text ark
+ROWS_PER_HASH_UPDATE = 4096
 ONE_VECTOR = "where a clip has one vector; of frames (frames, d), write the mean over frames, x.mean(axis=0), instead"
-Contents = tuple[list[str], Any]  # ids, and vectors of the same number
+IdsAndVectors = tuple[list[str], Any]  # ids, and vectors of the same number
 
 
 class MatrixError(ValueError):
@@ -84,10 +84,10 @@ def load(name: str, device: str = "auto", dtype: str = "float32") -> Precomputed
     """
     file = Path(name)
     if not file.is_file():
-        raise MissingError(f"{shown_path(file)}: no such file; embeddings:FILE takes {_among(READERS)}.")
+        raise MissingError(f"{shown_path(file)}: no such file; embeddings:FILE takes {_alternatives(READERS)}.")
     ids, vectors = READERS.get(file.suffix.lower(), _read_numpy)(file)
     if vectors.ndim > 2 and len(vectors) == len(ids) and ids:
-        raise _no_vector(file, ids[0], MatrixError(vectors.shape[1:]))
+        raise _not_one_vector(file, ids[0], MatrixError(vectors.shape[1:]))
     if vectors.ndim != 2 or len(vectors) != len(ids) or not _is_real(vectors.dtype):
         raise EarmarkError(
             f"{shown_path(file)}: {len(ids):,} ids and embeddings of shape {vectors.shape}, {vectors.dtype}; "
@@ -105,7 +105,7 @@ def load(name: str, device: str = "auto", dtype: str = "float32") -> Precomputed
     )
 
 
-def _no_vector(file: Path, key: str, error: MatrixError) -> EarmarkError:
+def _not_one_vector(file: Path, key: str, error: MatrixError) -> EarmarkError:
     return EarmarkError(f"{shown_path(file)}: {key!r} has {error}.")
 
 
@@ -116,15 +116,15 @@ def _is_real(dtype: Any) -> bool:
 def _hash(ids: list[str], vectors: Array) -> str:
     """16 hex digits over the ids and numbers, which are the same in whatever form they came."""
     digest = sha256("\n".join(ids).encode("utf-8", "surrogatepass") + b"\0")
-    for start in range(0, len(vectors), HASHED_ROWS):
-        digest.update(np.ascontiguousarray(vectors[start : start + HASHED_ROWS]).tobytes())
+    for start in range(0, len(vectors), ROWS_PER_HASH_UPDATE):
+        digest.update(np.ascontiguousarray(vectors[start : start + ROWS_PER_HASH_UPDATE]).tobytes())
     return digest.hexdigest()[:16]
 
 
 # --- numpy --------------------------------------------------------------------------------------------------
 
 
-def _read_numpy(file: Path) -> Contents:
+def _read_numpy(file: Path) -> IdsAndVectors:
     try:
         content = np.load(file, mmap_mode="r" if file.suffix == ".npy" else None, allow_pickle=False)
         return _from_npy(file, content) if isinstance(content, np.ndarray) else _from_npz(file, content)
@@ -139,17 +139,17 @@ def _read_numpy(file: Path) -> Contents:
         raise EarmarkError(f"{shown_path(file)}: is damaged ({error}).") from error
 
 
-def _from_npz(file: Path, content: Any) -> Contents:
+def _from_npz(file: Path, content: Any) -> IdsAndVectors:
     with content:
-        ids = next((name for name in IDS if name in content.files), None)
-        vectors = next((name for name in VECTORS if name in content.files), None)
+        ids = next((name for name in ID_NAMES if name in content.files), None)
+        vectors = next((name for name in VECTOR_NAMES if name in content.files), None)
         if ids and vectors:
             return [str(key) for key in content[ids].ravel()], content[vectors]
         arrays = {name: np.atleast_1d(content[name]) for name in content.files}
     of_clips = all(_is_real(array.dtype) for array in arrays.values())  # else some are ids of another name
     for key, array in arrays.items():
         if of_clips and array.ndim > 1 and array.size > array.shape[-1]:
-            raise _no_vector(file, key, MatrixError(array.shape))
+            raise _not_one_vector(file, key, MatrixError(array.shape))
     arrays = {key: array.ravel() for key, array in arrays.items()}  # a matrix of one row is a vector
     shapes = {array.shape for array in arrays.values()}
     if len(shapes) != 1:
@@ -160,7 +160,7 @@ def _from_npz(file: Path, content: Any) -> Contents:
     return list(arrays), np.stack(list(arrays.values()))
 
 
-def _from_npy(file: Path, vectors: Array) -> Contents:
+def _from_npy(file: Path, vectors: Array) -> IdsAndVectors:
     for suffix in (".ids", ".txt", ".ids.txt", ".ids.npy"):
         beside = file.with_name(file.stem + suffix)
         if beside.is_file() and suffix == ".ids.npy":
@@ -173,26 +173,26 @@ def _from_npy(file: Path, vectors: Array) -> Contents:
 # --- Kaldi --------------------------------------------------------------------------------------------------
 
 
-def _read_ark(file: Path) -> Contents:
-    matio = toolkit("kaldiio", "--with kaldiio").matio
+def _read_ark(file: Path) -> IdsAndVectors:
+    matio = require_encoder_library("kaldiio", "--with kaldiio").matio
     found: list[tuple[str, Array]] = []
     with file.open("rb") as ark:
         try:
             while key := matio.read_token(ark):
                 found.append((key, _kaldi_vector(matio, ark)))
-            if ark.read(MOST_TEXT).strip():  # a space where an id should begin also ends the loop
+            if ark.read(MAX_TEXT_LENGTH).strip():  # a space where an id should begin also ends the loop
                 raise ValueError("an id is empty")
         except MatrixError as error:
-            raise _no_vector(file, key, error) from error
+            raise _not_one_vector(file, key, error) from error
         except (ValueError, OSError) as error:
             after = f" after the id {found[-1][0]!r}" if found else ""
             raise EarmarkError(f"{shown_path(file)}: is no ark of vectors{after} ({error}).") from error
-    return _stacked(file, found)
+    return _stack_vectors(file, found)
 
 
-def _read_scp(file: Path) -> Contents:
+def _read_scp(file: Path) -> IdsAndVectors:
     """The vectors that the lines `id ark:offset` point to; each ark is opened once."""
-    matio = toolkit("kaldiio", "--with kaldiio").matio
+    matio = require_encoder_library("kaldiio", "--with kaldiio").matio
     lines = _scp_lines(file)
     faults: list[Fault] = []
     places: dict[Path, list[int]] = {}
@@ -212,7 +212,7 @@ def _read_scp(file: Path) -> Contents:
                     faults.append(Fault(row + 1, "", f"{shown_path(path)} has no vector at {offset} ({error})"))
     if faults:
         raise DataError({shown_path(file): faults}, _SCP_REMEDY)
-    return _stacked(file, [found[row] for row in range(len(lines))])
+    return _stack_vectors(file, [found[row] for row in range(len(lines))])
 
 
 _SCP_REMEDY = "A line is `id FILE.ark:OFFSET`; commands are not run."
@@ -250,7 +250,7 @@ def _kaldi_vector(matio: Any, ark: BinaryIO) -> Array:
     kind = ark.read(3)
     ark.seek(start)
     if kind[:2] != b"\0B":
-        text = ark.readline(MOST_TEXT).decode("ascii", "replace").strip()
+        text = ark.readline(MAX_TEXT_LENGTH).decode("ascii", "replace").strip()
         if text == "[":
             text = _text_row(ark)
         if not (text.startswith("[") and text.endswith("]")):
@@ -272,7 +272,7 @@ def _kaldi_vector(matio: Any, ark: BinaryIO) -> Array:
 def _text_row(ark: BinaryIO) -> str:
     """The one row of a text matrix as a vector's text. MatrixError where it has more."""
     rows: list[str] = []
-    while line := ark.readline(MOST_TEXT).decode("ascii", "replace"):
+    while line := ark.readline(MAX_TEXT_LENGTH).decode("ascii", "replace"):
         row, end, _ = line.partition("]")
         rows += [row] if row.strip() else []
         if end:
@@ -284,7 +284,7 @@ def _text_row(ark: BinaryIO) -> str:
     return f"[ {rows[0].strip()} ]"
 
 
-def _stacked(file: Path, found: list[tuple[str, Array]]) -> Contents:
+def _stack_vectors(file: Path, found: list[tuple[str, Array]]) -> IdsAndVectors:
     if not found:
         raise EarmarkError(f"{shown_path(file)}: holds no vectors.")
     dimension = len(found[0][1])
@@ -299,31 +299,31 @@ def _stacked(file: Path, found: list[tuple[str, Array]]) -> Contents:
 # --- parquet ------------------------------------------------------------------------------------------------
 
 
-def _read_parquet(file: Path) -> Contents:
-    arrow = toolkit("pyarrow", "--with pyarrow")
-    parquet = toolkit("pyarrow.parquet", "--with pyarrow")
+def _read_parquet(file: Path) -> IdsAndVectors:
+    arrow = require_encoder_library("pyarrow", "--with pyarrow")
+    parquet = require_encoder_library("pyarrow.parquet", "--with pyarrow")
     try:
         return _from_table(arrow, file, parquet.read_table(file))
     except (arrow.ArrowException, OSError, ValueError) as error:
         raise EarmarkError(f"{shown_path(file)}: is no parquet file, or damaged ({error}).") from error
 
 
-def _from_table(arrow: Any, file: Path, table: Any) -> Contents:
+def _from_table(arrow: Any, file: Path, table: Any) -> IdsAndVectors:
     names: list[str] = table.column_names
-    ids = next((name for name in IDS if name in names), None)
+    ids = next((name for name in ID_NAMES if name in names), None)
     if ids is None or table[ids].null_count:
         what = "has no column of ids" if ids is None else f"column {ids} has empty cells"
-        raise EarmarkError(f"{shown_path(file)}: {what}; it may be called {_among(IDS)}.")
+        raise EarmarkError(f"{shown_path(file)}: {what}; it may be called {_alternatives(ID_NAMES)}.")
     list_types = arrow.types.is_list, arrow.types.is_large_list, arrow.types.is_fixed_size_list
     lists = [n for n in names if any(fits(table[n].type) for fits in list_types)]
-    chosen = [n for n in VECTORS if n in lists] or lists
-    if chosen and (len(chosen) == 1 or chosen[0] in VECTORS):
+    chosen = [n for n in VECTOR_NAMES if n in lists] or lists
+    if chosen and (len(chosen) == 1 or chosen[0] in VECTOR_NAMES):
         if any(fits(table[chosen[0]].type.value_type) for fits in list_types):
             _refuse_nested(file, table, ids, chosen[0])
         vectors = _from_lists(file, chosen[0], table[chosen[0]])
     else:
         numeric = [n for n in names if arrow.types.is_floating(table[n].type) or arrow.types.is_integer(table[n].type)]
-        columns = _numbered(file, [n for n in numeric if n != ids], lists)
+        columns = _numbered_columns(file, [n for n in numeric if n != ids], lists)
         vectors = np.stack([table[n].to_numpy() for n in columns], axis=1)
     return [str(key) for key in table[ids].to_pylist()], vectors
 
@@ -331,19 +331,19 @@ def _from_table(arrow: Any, file: Path, table: Any) -> Contents:
 def _refuse_nested(file: Path, table: Any, ids: str, name: str) -> None:
     for key, rows in zip(table[ids], table[name], strict=True):
         if found := rows.as_py():
-            raise _no_vector(file, str(key.as_py()), MatrixError((len(found), len(found[0] or ()))))
+            raise _not_one_vector(file, str(key.as_py()), MatrixError((len(found), len(found[0] or ()))))
 
 
 def _from_lists(file: Path, name: str, column: Any) -> Array:
     """(n, d) numbers of a column of lists, without a Python object for each."""
-    compute = toolkit("pyarrow.compute", "--with pyarrow")
+    compute = require_encoder_library("pyarrow.compute", "--with pyarrow")
     lengths = compute.unique(compute.list_value_length(column)).to_pylist()
     if len(lengths) != 1 or not lengths[0]:
         raise EarmarkError(f"{shown_path(file)}: the lists of column {name} are not all of one length.")
     return np.asarray(compute.list_flatten(column).to_numpy()).reshape(len(column), lengths[0])
 
 
-def _numbered(file: Path, names: list[str], lists: list[str]) -> list[str]:
+def _numbered_columns(file: Path, names: list[str], lists: list[str]) -> list[str]:
     """The columns of one name and a number, by rising number: x0, x1, …; others (a duration, say) are left alone."""
     stems: dict[str, list[tuple[int, str]]] = {}
     for name in names:
@@ -352,18 +352,18 @@ def _numbered(file: Path, names: list[str], lists: list[str]) -> list[str]:
     if len(stems) != 1:
         found = f"several ({', '.join(lists or list(stems))})" if lists or stems else "none"
         raise EarmarkError(
-            f"{shown_path(file)}: one column of lists is expected, called {_among(VECTORS)}, or columns of one name "
-            f"and a number (x0, x1, …); it has {found}."
+            f"{shown_path(file)}: expected one column of lists, named {_alternatives(VECTOR_NAMES)}, or columns "
+            f"named by a stem and a number (x0, x1, …); it has {found}."
         )
     return [name for _, name in sorted(next(iter(stems.values())))]
 
 
-def _among(names: Any) -> str:
+def _alternatives(names: Any) -> str:
     *most, last = names
     return f"{', '.join(most)} or {last}"
 
 
-READERS: dict[str, Callable[[Path], Contents]] = {
+READERS: dict[str, Callable[[Path], IdsAndVectors]] = {
     ".npz": _read_numpy,
     ".npy": _read_numpy,
     ".ark": _read_ark,

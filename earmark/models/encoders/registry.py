@@ -50,7 +50,7 @@ KINDS = {
 }
 # What is told by its look.
 PYTHON_FILE = re.compile(r"^(?P<file>.*\.py)(:(?P<name>\w+))?$")
-OTHERS = {
+OTHER_SPECS = {
     "FILE.py[:Class]": "an X-ARES encoder, a CASE model or a HEAR module, unmodified",
     "https://…": "a server that embeds, in the shape of OpenAI and infinity",
 }
@@ -63,7 +63,7 @@ def encoder_specs() -> dict[str, str]:
     ['logmel', 'FILE.py[:Class]', 'https://…']
     """
     logmel, *others = KINDS.values()
-    return {logmel.spec: logmel.summary, **OTHERS, **{kind.spec: kind.summary for kind in others}}
+    return {logmel.spec: logmel.summary, **OTHER_SPECS, **{kind.spec: kind.summary for kind in others}}
 
 
 def load_encoder(

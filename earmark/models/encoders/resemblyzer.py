@@ -8,12 +8,15 @@ import numpy as np
 
 from earmark.audio.decode import AudioError
 from earmark.models.encoders.base import Array, Encoder, encoder_key
-from earmark.models.encoders.torch_encoder import toolkit, torch_and_device, weights_of
-from earmark.models.torch_runtime import loading
+from earmark.models.encoders.torch_encoder import parameters_hash, require_encoder_library, torch_and_device
+from earmark.models.torch_runtime import explain_load_errors
 
 OPTIONS = "--with resemblyzer --with webrtcvad-wheels"
-PER_SECOND, COVERAGE = 1.3, 0.75  # Resemblyzer's own: partial utterances per second, and what the last one must hold
-PARTIALS = 256  # of 1.6 s, through the network at once
+PARTIALS_PER_SECOND, MIN_COVERAGE = (
+    1.3,
+    0.75,
+)  # Resemblyzer's own: partial utterances per second, and what the last one must hold
+PARTIALS_PER_BATCH = 256  # of 1.6 s, through the network at once
 
 
 class Resemblyzer(Encoder):
@@ -25,7 +28,7 @@ class Resemblyzer(Encoder):
 
     def __init__(self, network: Any, audio: Any, device: str) -> None:
         self._network, self._audio, self._device = network, audio, device
-        parts = {"weights_sha256": weights_of(network), "resemblyzer": version("resemblyzer")}
+        parts = {"weights_sha256": parameters_hash(network), "resemblyzer": version("resemblyzer")}
         parts["librosa"] = version("librosa")  # its mel spectrum
         super().__init__("resemblyzer", 16_000, encoder_key("resemblyzer", **parts), {**parts, "device": device}, 256)
 
@@ -34,17 +37,17 @@ class Resemblyzer(Encoder):
         speech = self._audio.preprocess_wav(np.asarray(waveform, dtype=np.float32))
         if not len(speech):
             raise AudioError("has no speech that Resemblyzer's voice activity detector finds")
-        in_wave, in_mel = self._network.compute_partial_slices(len(speech), PER_SECOND, COVERAGE)
+        in_wave, in_mel = self._network.compute_partial_slices(len(speech), PARTIALS_PER_SECOND, MIN_COVERAGE)
         padded = np.pad(speech, (0, max(0, in_wave[-1].stop - len(speech))))
         mel = self._audio.wav_to_mel_spectrogram(padded)
         return np.stack([mel[partial] for partial in in_mel])
 
     def embed_prepared(self, prepared: Sequence[Array]) -> Array:
         """The partials of all clips together, then each clip's mean."""
-        torch = toolkit("torch", OPTIONS)
+        torch = require_encoder_library("torch", OPTIONS)
         partials = torch.from_numpy(np.concatenate(prepared)).to(self._device)
         with torch.inference_mode():
-            found = [self._network(some).cpu().numpy() for some in partials.split(PARTIALS)]
+            found = [self._network(some).cpu().numpy() for some in partials.split(PARTIALS_PER_BATCH)]
         ends = np.cumsum([len(mels) for mels in prepared])[:-1]
         means = np.stack([part.mean(axis=0) for part in np.split(np.concatenate(found), ends)])
         return np.asarray(means / np.linalg.norm(means, axis=1, keepdims=True), dtype=np.float32)
@@ -52,8 +55,8 @@ class Resemblyzer(Encoder):
 
 def load(_: str, device: str = "auto", dtype: str = "float32") -> Resemblyzer:
     """The encoder with the weights of its package, in float32 whatever is asked."""
-    package = toolkit("resemblyzer", OPTIONS)
+    package = require_encoder_library("resemblyzer", OPTIONS)
     _, device = torch_and_device(device, dtype, OPTIONS)
-    with loading("resemblyzer", "Resemblyzer's encoder"):
+    with explain_load_errors("resemblyzer", "Resemblyzer's encoder"):
         network = package.VoiceEncoder(device=device, verbose=False).eval()
-    return Resemblyzer(network, toolkit("resemblyzer.audio", OPTIONS), device)
+    return Resemblyzer(network, require_encoder_library("resemblyzer.audio", OPTIONS), device)

@@ -13,12 +13,12 @@ from earmark.files.hashing import files_hash
 from earmark.models.encoders.base import encoder_key
 from earmark.models.encoders.torch_encoder import (
     NetworkEncoder,
-    toolkit,
+    parameters_hash,
+    require_encoder_library,
     torch_and_device,
     weight_files,
-    weights_of,
 )
-from earmark.models.torch_runtime import loading
+from earmark.models.torch_runtime import explain_load_errors
 
 RATE = 16_000
 # What `uv run` needs beside the project; SpeechBrain asks for torchaudio, whose build can lag torch's.
@@ -32,9 +32,9 @@ OPTIONS = {
 
 def load_speechbrain(source: str, device: str = "auto", dtype: str = "float32") -> NetworkEncoder:
     """An EncoderClassifier from the hub or a folder with its hyperparams.yaml."""
-    speaker = _imported("speechbrain", "speechbrain.inference.speaker")
+    speaker = _require_toolkit("speechbrain", "speechbrain.inference.speaker")
     torch, device = torch_and_device(device, dtype, OPTIONS["speechbrain"])
-    with loading(source, "an EncoderClassifier of SpeechBrain"):
+    with explain_load_errors(source, "an EncoderClassifier of SpeechBrain"):
         # A downloaded folder's settings name the hub as the place of its weights; they are here.
         settings = Path(source) / "hyperparams.yaml"
         named = settings.is_file() and "pretrained_path:" in settings.read_text(encoding="utf-8")
@@ -47,15 +47,15 @@ def load_speechbrain(source: str, device: str = "auto", dtype: str = "float32") 
         return model.encode_batch(waveforms, whole).squeeze(1)  # (B, 1, D)
 
     # A classifier is not part of the embedding, and has random weights where none come with it.
-    weights = weights_of(getattr(model.mods, "embedding_model", model))
+    weights = parameters_hash(getattr(model.mods, "embedding_model", model))
     return _encoder("speechbrain", source, rate, weights, forward, device, dtype, network=model)
 
 
 def load_wespeaker(source: str, device: str = "auto", dtype: str = "float32") -> NetworkEncoder:
     """A model of WeSpeaker by its name (english, chinese, …) or from a folder with avg_model.pt and config.yaml."""
-    wespeaker = _imported("wespeaker", "wespeaker")
+    wespeaker = _require_toolkit("wespeaker", "wespeaker")
     _, device = torch_and_device(device, dtype, OPTIONS["wespeaker"])
-    with loading(source, "a model of WeSpeaker"):
+    with explain_load_errors(source, "a model of WeSpeaker"):
         load = wespeaker.load_model_local if Path(source).is_dir() else wespeaker.load_model
         speaker = load(source)
         if hasattr(speaker, "set_device"):
@@ -68,15 +68,15 @@ def load_wespeaker(source: str, device: str = "auto", dtype: str = "float32") ->
         # Its own loader reads samples as 16-bit integers, so that is the scale it expects.
         return speaker.extract_embedding_from_pcm(waveforms.cpu() * 32768.0, rate)
 
-    weights = weights_of(speaker.model)
+    weights = parameters_hash(speaker.model)
     return _encoder("wespeaker", source, rate, weights, forward, device, dtype, one_at_a_time=True, network=speaker)
 
 
 def load_pyannote(source: str, device: str = "auto", dtype: str = "float32") -> NetworkEncoder:
     """An embedding model of pyannote.audio from the hub or a checkpoint, over whole clips."""
-    audio = _imported("pyannote", "pyannote.audio")
+    audio = _require_toolkit("pyannote", "pyannote.audio")
     torch, device = torch_and_device(device, dtype, OPTIONS["pyannote"])
-    with loading(source, "a model of pyannote.audio"):
+    with explain_load_errors(source, "a model of pyannote.audio"):
         model = audio.Model.from_pretrained(source)
         if model is None:  # how it says that a gated model has no token
             raise MissingError(
@@ -90,15 +90,15 @@ def load_pyannote(source: str, device: str = "auto", dtype: str = "float32") -> 
     def forward(waveforms: Any) -> Any:
         return np.ravel(inference({"waveform": waveforms.cpu(), "sample_rate": rate}))
 
-    weights = weights_of(model)
+    weights = parameters_hash(model)
     return _encoder("pyannote", source, rate, weights, forward, device, dtype, one_at_a_time=True, network=model)
 
 
 def load_nemo(source: str, device: str = "auto", dtype: str = "float32") -> NetworkEncoder:
     """A speaker model of NeMo (titanet_large, ecapa_tdnn, …) by its name or from a .nemo file."""
-    asr = _imported("nemo", "nemo.collections.asr")
+    asr = _require_toolkit("nemo", "nemo.collections.asr")
     torch, device = torch_and_device(device, dtype, OPTIONS["nemo"])
-    with loading(source, "a speaker model of NeMo"):
+    with explain_load_errors(source, "a speaker model of NeMo"):
         kind = asr.models.EncDecSpeakerLabelModel
         if source.endswith(".nemo"):
             model = kind.restore_from(source, map_location=torch.device(device))
@@ -112,11 +112,11 @@ def load_nemo(source: str, device: str = "auto", dtype: str = "float32") -> Netw
         _, embeddings = model.forward(input_signal=waveforms, input_signal_length=lengths)
         return embeddings
 
-    return _encoder("nemo", source, rate, weights_of(model), forward, device, dtype, network=model)
+    return _encoder("nemo", source, rate, parameters_hash(model), forward, device, dtype, network=model)
 
 
-def _imported(kind: str, module: str) -> Any:
-    return toolkit(module, OPTIONS[kind])
+def _require_toolkit(kind: str, module: str) -> Any:
+    return require_encoder_library(module, OPTIONS[kind])
 
 
 def _encoder(

@@ -14,46 +14,46 @@ from numpy.typing import NDArray
 
 from earmark import optional
 from earmark.errors import EarmarkError, shown_cause
-from earmark.models.batching import by_length, each_by_length, joined
+from earmark.models.batching import concatenate_batches, embed_by_length, map_by_length
 from earmark.models.encoders.base import Array, Encoder
 from earmark.models.encoders.output import PLAIN, EmbeddingRequest
-from earmark.models.torch_runtime import WEIGHTS, usable_device
+from earmark.models.torch_runtime import WEIGHT_SUFFIXES, resolve_device
 
 Times = NDArray[np.float64]
 
 # A model may lose or gain frames at the edges of a clip (two) or to windows and strides (a tenth); one whose frames
 # differ by more than that from what its hop implies declares a hop that is not its own.
 FRAMES_OF_HOP, FRAMES_AT_EDGES = 0.1, 2
-TIMED_SECONDS = 4.0  # of noise, whose timestamps tell the hop: enough for a few frames of models with long ones
+HOP_PROBE_SECONDS = 4.0  # of noise, whose timestamps tell the hop: enough for a few frames of models with long ones
 
 
-def toolkit(name: str, options: str) -> Any:
+def require_encoder_library(name: str, options: str) -> Any:
     """A module that is not among the base dependencies. options: of `uv run`, that supply it."""
     return optional.require_library(name, options, "This encoder")
 
 
 def torch_and_device(device: str, dtype: str, options: str = "--extra torch") -> tuple[Any, str]:
     """torch, and the device that `auto` stands for."""
-    torch = toolkit("torch", options)
-    return torch, usable_device(device, dtype)
+    torch = require_encoder_library("torch", options)
+    return torch, resolve_device(device, dtype)
 
 
-def weights_of(network: Any) -> str:
+def parameters_hash(network: Any) -> str:
     """16 hex digits over the names, types, shapes and numbers of a network's parameters and buffers."""
-    torch = toolkit("torch", "--extra torch")
+    torch = require_encoder_library("torch", "--extra torch")
     digest = sha256()
     for name, value in sorted(network.state_dict().items()):
         digest.update(name.encode())
         if torch.is_tensor(value):
-            numbers = value.detach().cpu().contiguous()
-            digest.update(f"{numbers.dtype}{tuple(numbers.shape)}".encode())
-            digest.update(numbers.reshape(-1).view(torch.uint8).numpy().data)
+            values = value.detach().cpu().contiguous()
+            digest.update(f"{values.dtype}{tuple(values.shape)}".encode())
+            digest.update(values.reshape(-1).view(torch.uint8).numpy().data)
     return digest.hexdigest()[:16]
 
 
 def weight_files(folder: Path) -> list[Path]:
     """Files right in a folder that hold weights."""
-    suffixes = {*WEIGHTS, ".ckpt", ".onnx", ".nemo", ".npz", ".h5"}
+    suffixes = {*WEIGHT_SUFFIXES, ".ckpt", ".onnx", ".nemo", ".npz", ".h5"}
     return sorted(path for path in folder.iterdir() if path.is_file() and path.suffix in suffixes)
 
 
@@ -74,15 +74,15 @@ class NetworkEncoder(Encoder):
     def embed_prepared(self, prepared: Sequence[Array]) -> Array:
         """Clips of as many samples together."""
         if self.one_at_a_time:
-            return joined([self._batch([clip]) for clip in prepared])
-        return by_length(prepared, len, self._batch)
+            return concatenate_batches([self._batch([clip]) for clip in prepared])
+        return embed_by_length(prepared, len, self._batch)
 
     def _batch(self, clips: Sequence[Array]) -> Array:
-        return pooled(self.output(self.forward, clips), len(clips))
+        return as_embeddings(self.run(self.forward, clips), len(clips))
 
-    def output(self, forward: Callable[[Any], Any], clips: Sequence[Array]) -> Any:
+    def run(self, forward: Callable[[Any], Any], clips: Sequence[Array]) -> Any:
         """What a function of a batch of waveforms gives for clips of one length."""
-        torch = toolkit("torch", "--extra torch")
+        torch = require_encoder_library("torch", "--extra torch")
         waveforms = torch.from_numpy(np.stack(clips)).to(self.device)
         kind, dtype = torch.device(self.device).type, getattr(torch, self.dtype)
         with (
@@ -92,10 +92,10 @@ class NetworkEncoder(Encoder):
         ):
             return forward(waveforms)
 
-    def of_noise(self, forward: Callable[[Any], Any], seconds: float = 1.0) -> Any:
+    def run_on_noise(self, forward: Callable[[Any], Any], seconds: float = 1.0) -> Any:
         """What it gives for noise of some length. EarmarkError where it fails on it."""
         try:
-            return self.output(forward, [noise(seconds, self.sample_rate)])
+            return self.run(forward, [white_noise(seconds, self.sample_rate)])
         except Exception as error:  # whatever a user's model raises
             raise EarmarkError(f"{self.name}: fails on {seconds:g} s of noise ({shown_cause(error)}).") from error
 
@@ -110,7 +110,7 @@ class XaresEncoder(NetworkEncoder):
     hop: float = 0.01
 
     @property
-    def gives_frames(self) -> bool:
+    def has_frames(self) -> bool:
         """Always: the contract asks for them."""
         return True
 
@@ -122,25 +122,25 @@ class XaresEncoder(NetworkEncoder):
     @cached_property
     def layers(self) -> int:
         """What a second of noise comes out as."""
-        return len(layers_of(self.of_noise(self.forward)))
+        return len(layer_outputs(self.run_on_noise(self.forward)))
 
     def _batch(self, clips: Sequence[Array]) -> Array:
-        return pooled(layers_of(self.output(self.forward, clips))[-1], len(clips))
+        return as_embeddings(layer_outputs(self.run(self.forward, clips))[-1], len(clips))
 
     def layers_prepared(self, prepared: Sequence[Array]) -> Array:
         """The mean of each layer over its frames, side by side."""
-        return by_length(prepared, len, self._layers)
+        return embed_by_length(prepared, len, self._layers)
 
     def _layers(self, clips: Sequence[Array]) -> Array:
-        found = layers_of(self.output(self.forward, clips))
-        return np.concatenate([pooled(layer, len(clips)) for layer in found], axis=1)
+        found = layer_outputs(self.run(self.forward, clips))
+        return np.concatenate([as_embeddings(layer, len(clips)) for layer in found], axis=1)
 
     def frames_prepared(self, prepared: Sequence[Array]) -> list[Array]:
         """Of clips of as many samples together. ValueError where their number is not what the declared hop implies."""
-        return each_by_length(prepared, len, self._frames)
+        return map_by_length(prepared, len, self._frames)
 
     def _frames(self, clips: Sequence[Array]) -> list[Array]:
-        found = framed(layers_of(self.output(self.forward, clips))[-1], len(clips))
+        found = as_frames(layer_outputs(self.run(self.forward, clips))[-1], len(clips))
         seconds = len(clips[0]) / self.sample_rate
         implied = seconds / self.hop
         if abs(found.shape[1] - implied) > FRAMES_OF_HOP * implied + FRAMES_AT_EDGES:
@@ -159,7 +159,7 @@ class HearEncoder(NetworkEncoder):
     frame_dimension: int | None = None
 
     @property
-    def gives_frames(self) -> bool:
+    def has_frames(self) -> bool:
         """Always: the contract asks for them."""
         return True
 
@@ -170,12 +170,12 @@ class HearEncoder(NetworkEncoder):
         EarmarkError where they are no times in milliseconds. The store asks for the hop before it looks up frames, so
         a module whose times are wrong is refused even where no clip has to be heard.
         """
-        output = self.of_noise(self.timestamps, TIMED_SECONDS)
+        output = self.run_on_noise(self.timestamps, HOP_PROBE_SECONDS)
         try:
-            times = self._timed(output, 1, TIMED_SECONDS)[1]
+            times = self._timed(output, 1, HOP_PROBE_SECONDS)[1]
         except (ValueError, TypeError) as error:
             raise EarmarkError(f"{self.name}: {error}.") from error
-        return step_of(times) / 1000 if len(times) > 1 else None
+        return median_step(times) / 1000 if len(times) > 1 else None
 
     def width(self, request: EmbeddingRequest = PLAIN) -> int | None:
         """Frames may have another dimension than scenes."""
@@ -183,10 +183,10 @@ class HearEncoder(NetworkEncoder):
 
     def frames_prepared(self, prepared: Sequence[Array]) -> list[Array]:
         """Timestamp embeddings of clips of as many samples together. ValueError where their times do not fit them."""
-        return each_by_length(prepared, len, self._frames)
+        return map_by_length(prepared, len, self._frames)
 
     def _frames(self, clips: Sequence[Array]) -> list[Array]:
-        output = self.output(self.timestamps, clips)
+        output = self.run(self.timestamps, clips)
         return list(self._timed(output, len(clips), len(clips[0]) / self.sample_rate)[0])
 
     def _timed(self, output: Any, n: int, seconds: float) -> tuple[Array, Times]:
@@ -196,17 +196,17 @@ class HearEncoder(NetworkEncoder):
         """
         if not isinstance(output, (tuple, list)) or len(output) != 2:
             raise ValueError("get_timestamp_embeddings gave no pair of frames and timestamps")
-        frames = framed(output[0], n)
-        times = np.atleast_2d(in_double(output[1]))
+        frames = as_frames(output[0], n)
+        times = np.atleast_2d(as_float64(output[1]))
         if times.shape not in {(n, frames.shape[1]), (1, frames.shape[1])}:
             raise ValueError(f"timestamps of shape {times.shape} for frames of shape {frames.shape}; (n, frames)")
         for row in times:
-            if fault := wrong_times(row, seconds, self.sample_rate):
+            if fault := timestamps_fault(row, seconds, self.sample_rate):
                 raise ValueError(fault)
         return frames, times[0]
 
 
-def wrong_times(times: Times, seconds: float, rate: int) -> str:
+def timestamps_fault(times: Times, seconds: float, rate: int) -> str:
     """What is wrong with the timestamps of a clip's frames, in words; empty where they are milliseconds.
 
     times: (T',). seconds: length of the clip. rate: Hz. A single time is not judged: it may stand for any frame.
@@ -218,36 +218,36 @@ def wrong_times(times: Times, seconds: float, rate: int) -> str:
     """
     if not np.isfinite(times).all():
         return "timestamps are not finite; HEAR asks for milliseconds"
-    if len(times) < 2 or _fit(times, 1000 * seconds):
+    if len(times) < 2 or _times_span_clip(times, 1000 * seconds):
         return ""
     said = f"timestamps end at {times[-1]:.6g} for a clip of {seconds:.2f} s"
     units = {"seconds": seconds, "samples": seconds * rate, "microseconds": 1e6 * seconds}
-    looks = next((f"look like {unit}" for unit, length in units.items() if _fit(times, length)), "")
+    looks = next((f"look like {unit}" for unit, length in units.items() if _times_span_clip(times, length)), "")
     if not looks and (np.diff(times) == 1).all():
         looks = "look like numbers of frames"
     if looks:
         return f"{said}: they {looks}; HEAR asks for milliseconds"
     return (
-        f"{said}, {len(times):,} of them with a hop of {step_of(times):.6g}; HEAR asks for times in milliseconds that "
-        "rise from the clip's beginning to its end"
+        f"{said}, {len(times):,} of them with a hop of {median_step(times):.6g}; HEAR asks for times in milliseconds "
+        "that rise from the start to the end of the clip"
     )
 
 
-def _fit(times: Times, length: float) -> bool:
+def _times_span_clip(times: Times, length: float) -> bool:
     """Whether rising times are those of frames that a clip of a length, in their unit, is full of."""
     if (np.diff(times) <= 0).any():
         return False
-    implied, apart = length / step_of(times), length / len(times)
+    implied, apart = length / median_step(times), length / len(times)
     full = abs(len(times) - implied) <= FRAMES_OF_HOP * implied + FRAMES_AT_EDGES
     return full and abs(float(times[-1]) - length) <= FRAMES_OF_HOP * length + FRAMES_AT_EDGES * apart
 
 
-def step_of(times: Times) -> float:
+def median_step(times: Times) -> float:
     """The median step from time to time."""
     return float(np.median(np.diff(times)))
 
 
-def layers_of(output: Any) -> Sequence[Any]:
+def layer_outputs(output: Any) -> Sequence[Any]:
     """The layers that a model gave: all of a list or tuple, or the one."""
     if isinstance(output, (list, tuple)):
         if not output:
@@ -256,20 +256,20 @@ def layers_of(output: Any) -> Sequence[Any]:
     return [output]
 
 
-def in_double(output: Any) -> Times:
+def as_float64(output: Any) -> Times:
     """What a model gave, in float64: a long clip's times in ms need more digits than float32 has."""
     return np.asarray(output.detach().cpu().double().numpy() if hasattr(output, "detach") else output, dtype=np.float64)
 
 
-def numbers(output: Any) -> Array:
+def as_float32(output: Any) -> Array:
     """What a model gave, in float32."""
     output = output.detach().float().cpu().numpy() if hasattr(output, "detach") else output
     return np.asarray(output, dtype=np.float32)
 
 
-def framed(output: Any, n: int) -> Array:
+def as_frames(output: Any, n: int) -> Array:
     """(n, T', D) frames of what a model gave for n clips of one length."""
-    found = numbers(output)
+    found = as_float32(output)
     if found.ndim != 3 or len(found) != n:
         raise ValueError(f"the model gave an array of shape {found.shape} for {n} clips; frames are (n, frames, d)")
     if not found.shape[1]:
@@ -277,11 +277,11 @@ def framed(output: Any, n: int) -> Array:
     return found
 
 
-def pooled(output: Any, n: int) -> Array:
+def as_embeddings(output: Any, n: int) -> Array:
     """(n, D) numbers of what a model gave for n clips: (n, D), (D) for one clip, or frames (n, T', D), averaged."""
-    found = numbers(output)
+    found = as_float32(output)
     if found.ndim == 3 and len(found) == n:
-        return framed(found, n).mean(axis=1, dtype=np.float64).astype(np.float32)
+        return as_frames(found, n).mean(axis=1, dtype=np.float64).astype(np.float32)
     if found.ndim == 1 and n == 1:
         return found[None]
     if found.ndim != 2 or len(found) != n:
@@ -289,6 +289,6 @@ def pooled(output: Any, n: int) -> Array:
     return found
 
 
-def noise(seconds: float, rate: int) -> Array:
+def white_noise(seconds: float, rate: int) -> Array:
     """White noise, the same each time, to see what a model makes of audio."""
     return np.random.default_rng(0).normal(0, 0.1, round(seconds * rate)).astype(np.float32)

@@ -24,23 +24,23 @@ import soundfile
 
 from earmark.errors import SCRIPT_PLACEHOLDER, MissingError, shown_cause, shown_path
 from earmark.files.hashing import files_hash
-from earmark.models.batching import joined
+from earmark.models.batching import concatenate_batches
 from earmark.models.encoders.base import Array, Encoder, encoder_key
 from earmark.models.encoders.torch_encoder import (
     HearEncoder,
     XaresEncoder,
-    pooled,
+    as_embeddings,
+    parameters_hash,
     torch_and_device,
     weight_files,
-    weights_of,
 )
 
-XARES = ("sampling_rate", "output_dim", "hop_size_in_ms")
-CASE = ("load", "extract_embedding")
-HEAR = ("load_model", "get_scene_embeddings", "get_timestamp_embeddings")
+XARES_ATTRIBUTES = ("sampling_rate", "output_dim", "hop_size_in_ms")
+CASE_METHODS = ("load", "extract_embedding")
+HEAR_FUNCTIONS = ("load_model", "get_scene_embeddings", "get_timestamp_embeddings")
 CASE_RATE = 16_000
-NOT_OF_ENCODERS = ("__main__", "__mp_main__", "earmark")  # modules of the script that runs, which may lie beside one
-INSTALLED = ("site-packages", "dist-packages")
+EXCLUDED_MODULES = ("__main__", "__mp_main__", "earmark")  # modules of the script that runs, which may lie beside one
+INSTALLED_FOLDERS = ("site-packages", "dist-packages")
 CONTRACTS = (
     "an nn.Module whose name ends in Encoder with sampling_rate, output_dim and hop_size_in_ms (X-ARES), a class with "
     "load() and extract_embedding(path) (CASE), or the functions load_model, get_scene_embeddings and "
@@ -48,7 +48,7 @@ CONTRACTS = (
 )
 
 
-class WavEncoder(Encoder):
+class CaseEncoder(Encoder):
     """A CASE EmbeddingModel, which wants a path: one temporary wav after the other."""
 
     def __init__(self, model: Any, file: Path, parts: dict[str, Any]) -> None:
@@ -65,7 +65,7 @@ class WavEncoder(Encoder):
 
     def embed_prepared(self, prepared: Sequence[Array]) -> Array:
         """Clips one by one, written as 16-bit wav: 16 kHz 16-bit audio arrives as it was."""
-        return joined([self._extract(waveform) for waveform in prepared])
+        return concatenate_batches([self._extract(waveform) for waveform in prepared])
 
     def _extract(self, waveform: Array) -> Array:
         with tempfile.TemporaryDirectory(prefix="earmark-") as folder:
@@ -76,7 +76,7 @@ class WavEncoder(Encoder):
                 found = self._model.extract_embedding(str(path))
         if found is None:
             raise ValueError("extract_embedding gave None")
-        vector = pooled(found, 1)
+        vector = as_embeddings(found, 1)
         if vector.shape[0] != 1:
             raise ValueError(f"extract_embedding gave an array of shape {vector.shape}")
         return vector
@@ -85,14 +85,14 @@ class WavEncoder(Encoder):
 def load(file: Path, name: str | None, device: str = "auto", dtype: str = "float32") -> Encoder:
     """The encoder in a file. name: its class, where the file holds several. Raises MissingError with the reason."""
     module = import_file(file)
-    found = _chosen(module, file, name)
+    found = _select_encoder(module, file, name)
     shown = f"{shown_path(file)}:{name}" if name else shown_path(file)
-    with _user_code(file, f"{shown} cannot be loaded"):
+    with _explain_user_errors(file, f"{shown} cannot be loaded"):
         if isinstance(found, ModuleType):
-            return _hear(found, file, device, dtype)
+            return _load_hear(found, file, device, dtype)
         if _is_case(found):
-            return _case(found, file, device, dtype)
-        return _xares(found, file, device, dtype)
+            return _load_case(found, file, device, dtype)
+        return _load_xares(found, file, device, dtype)
 
 
 def import_file(file: Path) -> ModuleType:
@@ -103,24 +103,24 @@ def import_file(file: Path) -> ModuleType:
     if folder not in sys.path:
         sys.path.append(folder)  # last, so that nothing installed is hidden; it stays for imports inside functions
     name = f"earmark_encoder_{sha256(str(file.resolve()).encode() + file.read_bytes()).hexdigest()[:16]}"
-    module = importlib.util.module_from_spec(_required(importlib.util.spec_from_file_location(name, file.resolve())))
+    module = importlib.util.module_from_spec(_not_none(importlib.util.spec_from_file_location(name, file.resolve())))
     sys.modules[name] = module  # dataclasses and pickles look it up there
     try:
-        with _user_code(file, f"{shown_path(file)} cannot be imported"):
-            _required(_required(module.__spec__).loader).exec_module(module)
+        with _explain_user_errors(file, f"{shown_path(file)} cannot be imported"):
+            _not_none(_not_none(module.__spec__).loader).exec_module(module)
     except BaseException:
         del sys.modules[name]
         raise
     return module
 
 
-def _required(value: Any) -> Any:
+def _not_none(value: Any) -> Any:
     assert value is not None  # a .py file always has a spec and a loader
     return value
 
 
 @contextlib.contextmanager
-def _user_code(file: Path, what: str) -> Iterator[None]:
+def _explain_user_errors(file: Path, what: str) -> Iterator[None]:
     """An error in a user's file becomes one sentence that names its line."""
     try:
         with contextlib.redirect_stdout(sys.stderr):
@@ -144,7 +144,7 @@ def _line(error: BaseException, file: Path) -> int | None:
     return next((f.lineno for f in reversed(frames) if Path(f.filename).resolve() == file.resolve()), None)
 
 
-def _chosen(module: ModuleType, file: Path, name: str | None) -> Any:
+def _select_encoder(module: ModuleType, file: Path, name: str | None) -> Any:
     """The class that is asked for or the only one that keeps a contract, or the module itself."""
     if name is not None:
         found = getattr(module, name, None)
@@ -154,7 +154,7 @@ def _chosen(module: ModuleType, file: Path, name: str | None) -> Any:
         if not _is_case(found) and not _is_module(found):
             raise MissingError(f"{shown_path(file)}: {name} is no encoder; it can be {CONTRACTS}.")
         return found
-    if all(callable(getattr(module, function, None)) for function in HEAR):
+    if all(callable(getattr(module, function, None)) for function in HEAR_FUNCTIONS):
         return module
     own = [(n, c) for n, c in _classes(module) if _is_case(c) or _is_xares(c)]
     if not own:
@@ -170,7 +170,7 @@ def _classes(module: ModuleType) -> list[tuple[str, type]]:
 
 
 def _is_case(kind: type) -> bool:
-    return all(callable(getattr(kind, method, None)) for method in CASE) and not inspect.isabstract(kind)
+    return all(callable(getattr(kind, method, None)) for method in CASE_METHODS) and not inspect.isabstract(kind)
 
 
 def _is_module(kind: type) -> bool:
@@ -183,33 +183,36 @@ def _is_xares(kind: type) -> bool:
         return False
     constructors = [base.__dict__["__init__"] for base in kind.__mro__ if "__init__" in base.__dict__]
     set_there = {name for init in constructors if inspect.isfunction(init) for name in init.__code__.co_names}
-    return set(XARES) <= set_there | set(dir(kind)) | set(getattr(kind, "__annotations__", {}))
+    return set(XARES_ATTRIBUTES) <= set_there | set(dir(kind)) | set(getattr(kind, "__annotations__", {}))
 
 
-def _source(file: Path) -> dict[str, str]:
+def _source_hashes(file: Path) -> dict[str, str]:
     """Hashes of the file with what it imported from its own folder and packages in it, and of weights beside it."""
     folder = file.resolve().parent
-    modules = [module for name, module in list(sys.modules.items()) if name.partition(".")[0] not in NOT_OF_ENCODERS]
+    modules = [module for name, module in list(sys.modules.items()) if name.partition(".")[0] not in EXCLUDED_MODULES]
     imported = (getattr(module, "__file__", None) for module in modules)
     found = {Path(path).resolve() for path in imported if path and path.endswith(".py") and Path(path).is_absolute()}
-    sources = {file.resolve(), *(path for path in found if _lies_in(folder, path))}  # torch.ops says it is "_ops.py"
+    sources = {
+        file.resolve(),
+        *(path for path in found if _belongs_to_folder(folder, path)),
+    }  # torch.ops says it is "_ops.py"
     hashes = {"source_sha256": files_hash(sorted(sources), folder)}
     if weights := weight_files(folder):
         hashes["files_sha256"] = files_hash(weights, folder)
     return hashes
 
 
-def _lies_in(folder: Path, path: Path) -> bool:
+def _belongs_to_folder(folder: Path, path: Path) -> bool:
     """Whether a file belongs to a folder, and not to a Python or an environment that lies in there too."""
     if not path.is_relative_to(folder) or path.is_relative_to(Path(sysconfig.get_path("stdlib")).resolve()):
         return False
-    return not any(part.startswith(".") or part in INSTALLED for part in path.relative_to(folder).parts)
+    return not any(part.startswith(".") or part in INSTALLED_FOLDERS for part in path.relative_to(folder).parts)
 
 
-def _xares(kind: type, file: Path, device: str, dtype: str) -> Encoder:
+def _load_xares(kind: type, file: Path, device: str, dtype: str) -> Encoder:
     torch, device = torch_and_device(device, dtype)
     network = kind()
-    lacking = [attribute for attribute in XARES if not hasattr(network, attribute)]
+    lacking = [attribute for attribute in XARES_ATTRIBUTES if not hasattr(network, attribute)]
     if lacking:
         raise MissingError(f"{shown_path(file)}: {kind.__name__} lacks {', '.join(lacking)}, which X-ARES asks for.")
     network.to(device).eval()
@@ -217,8 +220,8 @@ def _xares(kind: type, file: Path, device: str, dtype: str) -> Encoder:
     parts: dict[str, Any] = {
         "contract": "xares",
         "class": kind.__name__,
-        **_source(file),
-        "weights_sha256": weights_of(network),
+        **_source_hashes(file),
+        "weights_sha256": parameters_hash(network),
     }
     parts |= {"dtype": dtype, "sample_rate": rate}
     described = {"file": file.name, **parts, "device": device, "torch": torch.__version__}
@@ -232,11 +235,13 @@ def _xares(kind: type, file: Path, device: str, dtype: str) -> Encoder:
     )
 
 
-def _case(kind: type, file: Path, device: str, dtype: str) -> Encoder:
+def _load_case(kind: type, file: Path, device: str, dtype: str) -> Encoder:
     model = kind(**_device_argument(kind, device, dtype))
     model.load(**_device_argument(model.load, device, dtype))
-    inside = {n: weights_of(v) for n, v in sorted(vars(model).items()) if _is_module(type(v))}
-    return WavEncoder(model, file, {"contract": "case", "class": kind.__name__, **_source(file), "weights": inside})
+    inside = {n: parameters_hash(v) for n, v in sorted(vars(model).items()) if _is_module(type(v))}
+    return CaseEncoder(
+        model, file, {"contract": "case", "class": kind.__name__, **_source_hashes(file), "weights": inside}
+    )
 
 
 def _device_argument(function: Any, device: str, dtype: str) -> dict[str, str]:
@@ -245,7 +250,7 @@ def _device_argument(function: Any, device: str, dtype: str) -> dict[str, str]:
     return {"device": torch_and_device(device, dtype)[1]}
 
 
-def _hear(module: ModuleType, file: Path, device: str, dtype: str) -> Encoder:
+def _load_hear(module: ModuleType, file: Path, device: str, dtype: str) -> Encoder:
     torch, device = torch_and_device(device, dtype)
     weights = weight_files(file.resolve().parent)
     parameters = list(inspect.signature(module.load_model).parameters.values())
@@ -254,10 +259,10 @@ def _hear(module: ModuleType, file: Path, device: str, dtype: str) -> Encoder:
     needed = parameters and (path or parameters[0].default is inspect.Parameter.empty)
     model = module.load_model(*([path] if needed else []))
     rate = int(model.sample_rate)
-    parts: dict[str, Any] = {"contract": "hear", **_source(file), "dtype": dtype, "sample_rate": rate}
+    parts: dict[str, Any] = {"contract": "hear", **_source_hashes(file), "dtype": dtype, "sample_rate": rate}
     if _is_module(type(model)):
         model.to(device).eval()
-        parts["weights_sha256"] = weights_of(model)
+        parts["weights_sha256"] = parameters_hash(model)
     size = getattr(model, "scene_embedding_size", None)
     described = {"file": file.name, **parts, "device": device, "torch": torch.__version__}
 

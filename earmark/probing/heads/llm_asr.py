@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from earmark.metrics.word_error_rate import word_errors
-from earmark.models.torch_runtime import load_complete_model, loading, precision, quiet_transformers
+from earmark.models.torch_runtime import dtype_option, explain_load_errors, load_complete_model, quiet_transformers
 from earmark.optional import require_library
 from earmark.probing.heads.batched import Tensor, generator_of, initial_parameters, torch_library
 from earmark.probing.heads.ctc import Transcription, Utterances, check_splits, share_right
@@ -89,8 +89,8 @@ def load_language_model(
     torch, transformers = torch_library(), transformers_library()
     dtype = dtype or ("float32" if torch.device(device).type == "cpu" else "bfloat16")
     tokenizer = load_tokenizer(name)
-    with loading(str(name), "a causal language model", hub=FILES), _quiet():
-        network = load_complete_model(transformers.AutoModelForCausalLM, str(name), **precision(dtype))
+    with explain_load_errors(str(name), "a causal language model", hub=FILES), _quiet():
+        network = load_complete_model(transformers.AutoModelForCausalLM, str(name), **dtype_option(dtype))
         if tokenizer.eos_token_id is None:
             raise ValueError("its tokenizer has no token that ends a text")
     shown = Path(name).resolve().name if Path(name).is_dir() else str(name)
@@ -102,7 +102,7 @@ def load_language_model(
 def load_tokenizer(name: str | Path) -> Any:
     """A transformers tokenizer from a folder or the hub; MissingError where it cannot be had."""
     transformers = transformers_library()
-    with loading(str(name), "a tokenizer", hub=FILES), _quiet():
+    with explain_load_errors(str(name), "a tokenizer", hub=FILES), _quiet():
         tokenizer = transformers.AutoTokenizer.from_pretrained(name)
         if len(tokenizer) <= len(tokenizer.all_special_tokens):  # what transformers makes of a folder without its files
             raise ValueError("it has no vocabulary")

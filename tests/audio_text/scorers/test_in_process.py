@@ -20,7 +20,7 @@ from earmark.audio_text.scorers.in_process import InProcessScorer
 from earmark.embeddings.store import EmbeddingStore
 from earmark.models.audio_text.loading import AudioTextModel, load_clap, load_model
 from earmark.models.audio_text.networks import Clap
-from earmark.models.batching import windows
+from earmark.models.batching import split_into_windows
 from earmark.models.encoders.base import EmbeddingError
 from tests.models import tiny
 
@@ -161,7 +161,7 @@ def test_25_seconds_are_the_mean_of_three_windows_and_the_same_every_time(tmp_pa
 
     from earmark.audio.decode import read_audio
 
-    pieces = windows(read_audio(tmp_path / "long.wav", 48_000), 48_000, 10)
+    pieces = split_into_windows(read_audio(tmp_path / "long.wav", 48_000), 48_000, 10)
     assert [len(piece) for piece in pieces] == [400_000] * 3
     heard = [vector / np.linalg.norm(vector) for vector in model.embed_audio([model.prepare(p) for p in pieces])]
     mean, text = np.mean(heard, axis=0), model.embed_texts(["calm"])[0]

@@ -77,7 +77,7 @@ def test_crops_without_sound_are_left_out_and_a_clip_of_nothing_else_is_refused(
 
 def test_an_encoder_without_frames_says_so_and_its_one_layer_is_its_embedding(tmp_path):
     encoder = load_encoder(str(save(tmp_path, "mine.py", case())))
-    assert (encoder.gives_frames, encoder.hop_seconds, encoder.layers) == (False, None, 1)
+    assert (encoder.has_frames, encoder.hop_seconds, encoder.layers) == (False, None, 1)
     with pytest.raises(EarmarkError, match="bands: gives one embedding for a clip and no frames; X-ARES"):
         encoder.embed_clips(noises(1), EmbeddingRequest(frames=True))
     np.testing.assert_array_equal(

@@ -17,7 +17,7 @@ from earmark.models.encoders import user_file
 from earmark.models.encoders.base import EmbeddingError
 from earmark.models.encoders.output import EmbeddingRequest
 from earmark.models.encoders.registry import load_encoder
-from earmark.models.encoders.torch_encoder import wrong_times
+from earmark.models.encoders.torch_encoder import timestamps_fault
 from tests.conftest import ROOT
 from tests.models.encoders import sources
 from tests.models.encoders.sources import noises, save
@@ -253,8 +253,8 @@ def test_hear_timestamps_that_are_no_milliseconds_of_the_clip(tmp_path, clock, f
 @pytest.mark.parametrize(("hop", "first"), [(0.01, 0), (0.05, 0.025), (0.48, 0.48), (1.0, 0.5), (1.0, 1.0), (2.0, 0)])
 def test_milliseconds_from_either_end_of_frames_are_taken(hop, first):
     times = 1000 * (first + hop * np.arange(round(4 / hop)))
-    assert wrong_times(times, 4.0, 16_000) == wrong_times(times[:1], 4.0, 16_000) == ""
-    assert "look like seconds" in wrong_times(times / 1000, 4.0, 16_000)
+    assert timestamps_fault(times, 4.0, 16_000) == timestamps_fault(times[:1], 4.0, 16_000) == ""
+    assert "look like seconds" in timestamps_fault(times / 1000, 4.0, 16_000)
 
 
 def test_known_frames_are_not_taken_from_the_store_for_a_module_whose_times_are_wrong(tmp_path):
@@ -294,5 +294,5 @@ def test_a_hop_that_is_no_time_is_refused(tmp_path):
 
 def test_the_standard_library_is_no_part_of_an_encoder_that_lies_above_it():
     library = Path(os.__file__).resolve()
-    assert not user_file._lies_in(library.parents[2], library)
-    assert user_file._lies_in(library.parents[2], library.parents[2] / "mine/parts.py")
+    assert not user_file._belongs_to_folder(library.parents[2], library)
+    assert user_file._belongs_to_folder(library.parents[2], library.parents[2] / "mine/parts.py")

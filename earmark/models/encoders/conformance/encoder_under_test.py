@@ -17,8 +17,8 @@ from earmark.errors import EarmarkError, MissingError, shown_cause, shown_path
 from earmark.models.encoders.base import Array, Encoder
 from earmark.models.encoders.output import PLAIN
 from earmark.models.encoders.registry import PYTHON_FILE, load_encoder
-from earmark.models.encoders.torch_encoder import XaresEncoder, framed, layers_of, toolkit
-from earmark.models.encoders.user_file import CASE, HEAR, import_file
+from earmark.models.encoders.torch_encoder import XaresEncoder, as_frames, layer_outputs, require_encoder_library
+from earmark.models.encoders.user_file import CASE_METHODS, HEAR_FUNCTIONS, import_file
 
 RATE = 16_000  # where a file that cannot be loaded does not say
 PITCH, HARMONICS, SYLLABLES = 120.0, 20, 4.0  # Hz, count, per second, of the test signal
@@ -85,13 +85,13 @@ class Subject:
 
     def raw(self, waveforms: Array) -> Any:
         """What the X-ARES module gives for an array as it is, in float32 whatever precision the encoder runs in."""
-        torch = toolkit("torch", "--extra torch")
+        torch = require_encoder_library("torch", "--extra torch")
         with torch.inference_mode():
             return self.network(torch.from_numpy(np.ascontiguousarray(waveforms)).to(self.device))
 
     def frames(self, waveforms: Array) -> Array:
         """(B, T', D) of its last layer for (B, T)."""
-        return framed(layers_of(self.raw(waveforms))[-1], len(waveforms))
+        return as_frames(layer_outputs(self.raw(waveforms))[-1], len(waveforms))
 
     def unchecked(self, waveform: Array) -> Array:
         """The encoder's vector of one clip, finite or not."""
@@ -100,7 +100,7 @@ class Subject:
 
     def measure(self) -> Array:
         """The vector of the longest clip; what it took is in `measured` afterwards."""
-        torch = toolkit("torch", "--extra torch") if self.device.startswith("cuda") else None
+        torch = require_encoder_library("torch", "--extra torch") if self.device.startswith("cuda") else None
         short = self.sound(min(REPEATED, self.longest_seconds))
         clip = np.resize(short, round(self.longest_seconds * self.rate))
         self.loaded.embed([short])  # what is built at a first call does not count
@@ -161,11 +161,11 @@ def _meant(file: Path, name: str | None) -> Any:
     """
     with contextlib.suppress(Exception, SystemExit), contextlib.redirect_stdout(sys.stderr):
         module = import_file(file)
-        if any(hasattr(module, function) for function in HEAR):
+        if any(hasattr(module, function) for function in HEAR_FUNCTIONS):
             return None
         own = [kind for _, kind in inspect.getmembers(module, inspect.isclass) if kind.__module__ == module.__name__]
         chosen = [kind for kind in own if kind.__name__ == name] if name else _likely(own)
-        if len(chosen) == 1 and not any(hasattr(chosen[0], method) for method in CASE):
+        if len(chosen) == 1 and not any(hasattr(chosen[0], method) for method in CASE_METHODS):
             network = chosen[0]()
             return network.eval() if hasattr(network, "eval") else network
     return None

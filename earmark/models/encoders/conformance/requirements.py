@@ -12,9 +12,9 @@ from earmark.audio.clips import AudioError
 from earmark.models.encoders.base import Array
 from earmark.models.encoders.conformance.encoder_under_test import GIB, Subject, gib
 from earmark.models.encoders.output import EmbeddingRequest
-from earmark.models.encoders.torch_encoder import FRAMES_AT_EDGES, framed, layers_of, numbers
-from earmark.models.encoders.user_file import XARES
-from earmark.models.torch_runtime import out_of_memory
+from earmark.models.encoders.torch_encoder import FRAMES_AT_EDGES, as_float32, as_frames, layer_outputs
+from earmark.models.encoders.user_file import XARES_ATTRIBUTES
+from earmark.models.torch_runtime import is_out_of_memory
 
 RAM, GPU = 12 * GIB, 16 * GIB  # the challenge's limits
 SAMPLES = 50_000  # of each of the two clips that X-ARES's checker passes
@@ -53,9 +53,9 @@ def module(s: Subject) -> Outcome:
 
 def attributes(s: Subject) -> Outcome:
     """Present, and numbers that make sense."""
-    values = {name: getattr(s.network, name, None) for name in XARES}
+    values = {name: getattr(s.network, name, None) for name in XARES_ATTRIBUTES}
     wrong = [name for name, value in values.items() if not _sensible(name, value)]
-    seen = ", ".join(f"{name} {_shown(s.network, name)}" for name in XARES)
+    seen = ", ".join(f"{name} {_shown(s.network, name)}" for name in XARES_ATTRIBUTES)
     return not wrong, f"{seen}; wrong: {', '.join(wrong)}" if wrong else seen
 
 
@@ -100,7 +100,7 @@ def _pair(s: Subject) -> Array:
 
 
 def _shape(s: Subject) -> tuple[int, ...]:
-    return tuple(numbers(layers_of(s.raw(_pair(s)))[-1]).shape)
+    return tuple(as_float32(layer_outputs(s.raw(_pair(s)))[-1]).shape)
 
 
 # --- numbers that hold still --------------------------------------------------------------------------------
@@ -188,10 +188,10 @@ def one_dimensional(s: Subject) -> Outcome:
     clip = s.sound(2.0)
     expected = s.frames(clip[None])[0]
     try:
-        found = numbers(layers_of(s.raw(clip))[-1])
+        found = as_float32(layer_outputs(s.raw(clip))[-1])
     except Exception as error:
         return _refused(s, error)
-    passed, seen = _agree(s, expected, framed(found, 1)[0] if found.ndim == 3 and len(found) == 1 else found)
+    passed, seen = _agree(s, expected, as_frames(found, 1)[0] if found.ndim == 3 and len(found) == 1 else found)
     return passed, f"accepted: {seen}"
 
 
@@ -207,7 +207,7 @@ def survives(s: Subject, seconds: float, silent: bool = False) -> Outcome:
 
 
 def _refused(s: Subject, error: Exception) -> Outcome:
-    clear = isinstance(error, REFUSALS) and not out_of_memory(error)
+    clear = isinstance(error, REFUSALS) and not is_out_of_memory(error)
     return clear and bool(str(error).strip()), f"{'refused' if clear else 'failed'}: {s.raised(error)}"
 
 

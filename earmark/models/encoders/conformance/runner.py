@@ -17,7 +17,7 @@ from earmark.models.encoders.base import Encoder
 from earmark.models.encoders.conformance import requirements as promises
 from earmark.models.encoders.conformance.encoder_under_test import Subject, gib, subject
 from earmark.models.encoders.conformance.requirements import Outcome
-from earmark.models.encoders.user_file import XARES
+from earmark.models.encoders.user_file import XARES_ATTRIBUTES
 
 if TYPE_CHECKING:
     from earmark.models.encoders.precomputed import PrecomputedEmbeddings
@@ -60,7 +60,7 @@ NEEDS: dict[str, Callable[[Subject], str]] = {
     "class": lambda s: "" if s.network is not None else "no class of X-ARES",
     "module": lambda s: "" if s.is_module else "no torch.nn.Module",
     "encoder": lambda s: "" if s.encoder else "the encoder cannot be loaded",
-    "frames": lambda s: "" if s.loaded.gives_frames else "gives no frames",
+    "frames": lambda s: "" if s.loaded.has_frames else "gives no frames",
     "longest": lambda s: "" if s.measured else "the longest clip gave nothing",
 }
 CLASS, MODULE, FRAMES, LONG = ("class",), ("class", "module"), ("encoder", "frames"), ("encoder", "longest")
@@ -70,7 +70,9 @@ PROMISES: tuple[Promise, ...] = (
     Promise("loads", "an encoder", promises.loads, ()),
     Promise("class name", "ends in Encoder", promises.class_name, CLASS, "x-ares"),
     Promise("module", "derives from torch.nn.Module", promises.module, CLASS, "x-ares"),
-    Promise("attributes", f"{', '.join(XARES)} are numbers that make sense", promises.attributes, CLASS, "x-ares"),
+    Promise(
+        "attributes", f"{', '.join(XARES_ATTRIBUTES)} are numbers that make sense", promises.attributes, CLASS, "x-ares"
+    ),
     Promise("forward", "takes 2 × 50,000 samples and gives one tensor", promises.forward, MODULE, "x-ares"),
     Promise("rank", "three: batch, frames, numbers", promises.rank, MODULE, "x-ares"),
     Promise("batch", "two for two clips", promises.batch, MODULE, "x-ares"),

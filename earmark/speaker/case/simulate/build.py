@@ -23,7 +23,7 @@ import scipy
 import soundfile
 import soxr
 
-from earmark.audio.decode import AudioError, audio_and_rate
+from earmark.audio.decode import AudioError, read_audio_and_native_rate
 from earmark.errors import EarmarkError, shown_path
 from earmark.files.atomic import write_together
 from earmark.speaker.case import protocols as case
@@ -323,7 +323,7 @@ def audio_path(protocol: str, name: str) -> str:
 
 def _read_clean(path: Path) -> tuple[FloatArray, int]:
     """The clean speech at 16 kHz and the rate it had; AudioError where it is no use."""
-    waveform, rate = audio_and_rate(path, RATE)
+    waveform, rate = read_audio_and_native_rate(path, RATE)
     reason = f"is {rate} Hz: the band above {rate // 2} Hz is lost already" if rate < RATE else _unusable(waveform)
     if reason:
         raise AudioError(f"{path.name}: {reason}")
