@@ -27,7 +27,7 @@ from earmark import cli
 from earmark.cli import Invocation
 from earmark.models.encoders.options import EncoderOptions
 from earmark.models.encoders.registry import encoder_specs
-from earmark.speaker.case.protocols import PUBLISHED, STRICT, categories, protocols, sets_of_recordings
+from earmark.speaker.case.conditions import PUBLISHED, STRICT, categories, condition_names, recording_sets
 from earmark.speaker.options import (
     HUB,
     TOP_N,
@@ -54,7 +54,7 @@ DEMO_SPEECH = Path(__file__).resolve().parent / "dataset/speaker-demo/case.csv"
 DEMO = OUTPUT / "demo-carriers"
 TOKEN_VARIABLE = "EARMARK_API_KEY"  # holds the bearer token of an embeddings server, if there is one
 HUB_TOKEN_VARIABLE = "HF_TOKEN"
-N = len(protocols())
+N = len(condition_names())
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -270,8 +270,8 @@ def add_files(commands: Any) -> None:
         help=f"only these categories of conditions: {', '.join(categories())} (all)",
     )  # fmt: skip
     fetched.add_argument(
-        "--sets", nargs="+", choices=sets_of_recordings(), default=[], metavar="NAME",
-        help=f"subset of recordings: {', '.join(sets_of_recordings())} (both)",
+        "--sets", nargs="+", choices=recording_sets(), default=[], metavar="NAME",
+        help=f"subset of recordings: {', '.join(recording_sets())} (both)",
     )  # fmt: skip
     fetched.add_argument("--hub", default=HUB, metavar="URL", help=f"({HUB})")
     verify = cli.subcommand(

@@ -28,7 +28,7 @@ from earmark import cli
 from earmark.embeddings.store import EmbeddingStore
 from earmark.metrics.detection import equal_error_rate, roc
 from earmark.models.encoders.registry import load_encoder
-from earmark.speaker.case.protocols import protocols
+from earmark.speaker.case.conditions import condition_names
 from earmark.speaker.evaluation import evaluate
 from earmark.speaker.trials import Trials, speakers_from_paths
 
@@ -123,7 +123,7 @@ def write_case(folder: Path, rng: np.random.Generator) -> None:
     """A benchmark in the shape of CASE with an embedding for each of its files, noisier than the clean ones."""
     (folder / "trials").mkdir()
     centres, vectors = rng.normal(size=(40, 192)), {}
-    for protocol in protocols():
+    for protocol in condition_names():
         trials = make_trials(10_000, 40, rng)
         assert trials.labels is not None
         for name in trials.names:

@@ -9,8 +9,8 @@ import soundfile
 
 import evaluate_speaker
 from earmark.metrics.detection import case_equal_error_rate, equal_error_rate, roc
+from earmark.speaker.case.conditions import aggregate_eers, case_definition, category, condition_names
 from earmark.speaker.case.leaderboard import read_results
-from earmark.speaker.case.protocols import aggregates, category, facts, protocols
 from earmark.speaker.case.submission import CARD, OPEN, RULES, check_card, check_results
 from tests.conftest import contents, visible
 
@@ -39,7 +39,7 @@ def benchmark(tmp_path):
     (folder / "trials").mkdir(parents=True)
     centres = rng.normal(size=(SPEAKERS, 16))
     vectors = {}
-    for protocol in protocols():
+    for protocol in condition_names():
         for speaker in range(SPEAKERS):
             for utterance in range(UTTERANCES):
                 noise = NOISE[category(protocol)] * rng.normal(size=16)
@@ -73,7 +73,7 @@ def test_published_and_strict_figures_follow_from_the_scores(benchmark):
     folder = run(benchmark)
     summary = json.loads((folder / "summary.json").read_text())
     results = json.loads((folder / "results.json").read_text())
-    assert [p["protocol"] for p in summary["protocols"]] == protocols()
+    assert [p["protocol"] for p in summary["protocols"]] == condition_names()
     for row in summary["protocols"]:
         rows, scores, labels = scores_of(folder, row["protocol"])
         published = case_equal_error_rate(scores, labels).rate
@@ -89,7 +89,7 @@ def test_published_and_strict_figures_follow_from_the_scores(benchmark):
         assert row["strict"]["n_trials"] == kept.sum() < row["published"]["n_trials"] == 157
         assert row["strict"]["eer"]["value"] == pytest.approx(equal_error_rate(roc(scores[kept], labels[kept])).rate)
         assert row["strict"]["eer"]["low"] <= row["strict"]["eer"]["value"] <= row["strict"]["eer"]["high"]
-    expected = aggregates({p: r["eer"] for p, r in results["protocol_results"].items()})
+    expected = aggregate_eers({p: r["eer"] for p, r in results["protocol_results"].items()})
     for key in ("clean_eer", "absolute_eer", "degradation_factor", "case_score_v1"):
         assert results[key] == pytest.approx(getattr(expected, key))
         estimate = summary["aggregates"]["published"][key]
@@ -104,7 +104,7 @@ def test_every_file_that_a_submission_needs_is_written(benchmark):
     files = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
     assert files - {".lock"} == {
         "results.json", "model_card.md", "summary.json", "protocols.csv", "report.md", "report.tex", "det.svg",
-        "categories.svg", *(f"scores/{p}.csv.gz" for p in protocols()),
+        "categories.svg", *(f"scores/{p}.csv.gz" for p in condition_names()),
     }  # fmt: skip
     report = (folder / "report.md").read_text()
     assert "not official" not in report
@@ -208,14 +208,16 @@ def test_a_file_instead_of_a_benchmark(tmp_path, capsys):
 
 def published_results():
     """A results file that keeps every rule."""
-    eers = {p: 0.01 + 0.001 * i for i, p in enumerate(protocols())}
-    found = aggregates(eers)
+    eers = {p: 0.01 + 0.001 * i for i, p in enumerate(condition_names())}
+    found = aggregate_eers(eers)
     keys = ("clean_eer", "absolute_eer", "degradation_factor", "case_score_v1", "category_breakdown")
     return {
         "model_name": "M",
         **{key: getattr(found, key) for key in keys},
         "config": {"benchmark_dir": "case", "device": "cuda"},
-        "protocol_results": {p: {"eer": e, "min_dcf": 0.1, "num_trials": facts()["trials"]} for p, e in eers.items()},
+        "protocol_results": {
+            p: {"eer": e, "min_dcf": 0.1, "num_trials": case_definition()["trials"]} for p, e in eers.items()
+        },
     }
 
 

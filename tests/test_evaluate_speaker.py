@@ -13,7 +13,7 @@ import soundfile
 
 import evaluate_speaker
 from earmark.report.provenance import shown_text
-from earmark.speaker.case.protocols import facts, protocols
+from earmark.speaker.case.conditions import case_definition, condition_names
 from earmark.speaker.trial_files import read_trials
 from tests.conftest import contents
 
@@ -129,7 +129,7 @@ def test_without_scores_the_flags_that_supply_them_are_named(trials, capsys):
 
 def results_file(folder, name, eer):
     path = folder / f"{name}.json"
-    path.write_text(json.dumps({"model_name": name, "protocol_results": {p: {"eer": eer} for p in protocols()}}))
+    path.write_text(json.dumps({"model_name": name, "protocol_results": {p: {"eer": eer} for p in condition_names()}}))
     return path
 
 
@@ -146,7 +146,7 @@ def test_a_leaderboard_holds_the_published_models_and_yours(tmp_path):
     rows = json.loads((tmp_path / "out" / "leaderboard.json").read_text())
     assert [row["model_name"] for row in rows][:1] == ["Great"]
     assert rows[-1]["model_name"] == "Poor"
-    assert {m["model_name"] for m in facts()["published"]} < {row["model_name"] for row in rows}
+    assert {m["model_name"] for m in case_definition()["published"]} < {row["model_name"] for row in rows}
     header = (tmp_path / "out" / "leaderboard.csv").read_text().splitlines()[0]
     assert header.startswith("rank,model_name,clean_eer,absolute_eer,degradation_factor,case_score_v1,")
     assert "| 1 | Great |" in done.stdout

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from earmark.models.encoders.options import EncoderOptions
-from earmark.speaker.case.protocols import PUBLISHED, STRICT
+from earmark.speaker.case.conditions import PUBLISHED, STRICT
 
 TOP_N = 300  # nearest speakers of a cohort that count
 NO_MEAN, COHORT_MEAN = "none", "cohort"

@@ -41,7 +41,7 @@ from earmark.speaker.system_from_options import (
     prepare_system,
     warn_bootstrap_ignored,
 )
-from earmark.speaker.tidyvoice.evaluation import breakdown
+from earmark.speaker.tidyvoice.evaluation import language_breakdown
 from earmark.speaker.tidyvoice.submission import check_submission, submission_bytes
 from earmark.speaker.trials import Trials
 
@@ -180,7 +180,7 @@ def evaluate_list(
         against, notes_on_other = compare_with_other_system(trials, speakers.names, found, system, lists, options)
         languages = None
         if suite == TIDYVOICE:
-            languages = breakdown(trials, speakers.names, p_target, intervals=intervals).summary
+            languages = language_breakdown(trials, speakers.names, p_target, intervals=intervals).summary
     curve = roc(np.asarray(trials.scores), np.asarray(trials.labels))
     source = shown_path(options.score_file) if system.encoder is None and options.score_file else "the scores"
     distances = reversed_score_notes(curve, found.counts.n_target, found.counts.n_nontarget, source)

@@ -21,7 +21,7 @@ from earmark.errors import MissingError
 from earmark.probing.layouts import locate
 from earmark.probing.reading import read_data
 from earmark.probing.xares import tasks
-from earmark.speaker.case.simulate.noise_and_rooms import recordings
+from earmark.speaker.case.simulate.noise_and_rooms import find_recordings
 from earmark.speaker.system import audio_path
 from tests.audio.files import by_ffmpeg, encoded, wav
 
@@ -122,7 +122,7 @@ def test_folders_and_tar_files_hold_every_format_alike(tmp_path: Path, suffix: s
     content = encoded(container, "PCM_16")
     (tmp_path / "noise").mkdir()
     (tmp_path / f"noise/clip.{suffix}").write_bytes(content)
-    assert recordings(tmp_path / "noise").names == (f"clip.{suffix}",)
+    assert find_recordings(tmp_path / "noise").names == (f"clip.{suffix}",)
     for split in ("train", "valid", "test"):
         members = {f"1001_a.{suffix}": content, "1001_a.json": b'{"label": "ANG"}'}
         members |= {f"1002_b.{suffix}": content, "1002_b.json": b'{"label": "SAD"}'}

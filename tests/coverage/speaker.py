@@ -16,8 +16,8 @@ from earmark.metrics import detection
 from earmark.metrics.detection import LabelledScores
 from earmark.metrics.detection_intervals import ScoredTrials, with_intervals
 from earmark.metrics.estimate import Estimate
-from earmark.speaker.case.evaluation import Outcome, aggregate
-from earmark.speaker.case.protocols import PUBLISHED, category, protocols
+from earmark.speaker.case.conditions import PUBLISHED, category, condition_names
+from earmark.speaker.case.evaluation import ConditionResult, aggregate_estimates
 from earmark.speaker.evaluation import SpeakerSource, TrialCounts, VerificationResult, compare_systems, evaluate
 from earmark.speaker.trials import Trials
 from tests.coverage.framework import Scenario
@@ -123,12 +123,12 @@ def case_aggregates(rng: np.random.Generator, design: Design) -> Mapping[str, Es
     """The aggregates of 24 lists on which speakers have the same quality, less separated by the harder categories."""
     state = rng.bit_generator.random_raw()
     outcomes = []
-    for number, protocol in enumerate(protocols()):
+    for number, protocol in enumerate(condition_names()):
         harder = Design(**{**vars(design), "separation": design.separation - SEVERITY[category(protocol)]})
         trials = with_same_speakers(harder, np.random.default_rng(state), np.random.default_rng((state, number)))
         found = error_rate_alone(trials)
-        outcomes.append(Outcome(protocol, trials, 0, 0, 0, {PUBLISHED: found}))
-    return aggregate(outcomes, PUBLISHED)
+        outcomes.append(ConditionResult(protocol, trials, 0, 0, 0, {PUBLISHED: found}))
+    return aggregate_estimates(outcomes, PUBLISHED)
 
 
 def with_same_speakers(design: Design, of_speakers: np.random.Generator, of_trials: np.random.Generator) -> Trials:

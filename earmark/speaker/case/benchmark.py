@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 
 from earmark.errors import EarmarkError, MissingError, shown_path
 from earmark.files.csv_table import read_csv_table
+from earmark.speaker.case.conditions import condition_names
 from earmark.speaker.case.files import trials_folder
-from earmark.speaker.case.protocols import protocols
 from earmark.speaker.trial_files import read_trials
 from earmark.speaker.trials import Trials
 
@@ -40,10 +40,10 @@ def read_benchmark(folder: Path, chosen: Sequence[str] = ()) -> Benchmark:
 
     Speakers: of the manifest that `carriers` writes, else the folder that a file lies in, as CASE has it.
     """
-    if unknown := [name for name in chosen if name not in protocols()]:
-        raise MissingError(f"{', '.join(unknown)}: not a protocol. Known: {', '.join(protocols())}.")
+    if unknown := [name for name in chosen if name not in condition_names()]:
+        raise MissingError(f"{', '.join(unknown)}: not a protocol. Known: {', '.join(condition_names())}.")
     found = trials_folder(folder)
-    files = {name: found / f"{name}.txt" for name in protocols() if name in chosen or not chosen}
+    files = {name: found / f"{name}.txt" for name in condition_names() if name in chosen or not chosen}
     if missing := [shown_path(path) for path in files.values() if not path.is_file()]:
         raise EarmarkError(
             "\n  ".join([f"{len(missing)} trial list{'s are' if len(missing) > 1 else ' is'} missing:", *missing])

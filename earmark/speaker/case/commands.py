@@ -13,8 +13,8 @@ from earmark.files.atomic import locked, write_together
 from earmark.files.download import RemoteFile
 from earmark.report.tables import to_csv, to_markdown
 from earmark.speaker.case import files, submission
+from earmark.speaker.case.conditions import aggregate_eers, condition_names
 from earmark.speaker.case.leaderboard import COLUMNS, leaderboard, read_results
-from earmark.speaker.case.protocols import aggregates, protocols
 from earmark.speaker.case.simulate.build import LEFT_OUT, Building, build
 from earmark.speaker.case.simulate.clean_speech import speakers_left_out, told_of_left_out
 from earmark.speaker.options import CheckOptions, DownloadOptions, LeaderboardOptions, SimulateOptions, VerifyOptions
@@ -79,7 +79,7 @@ def run_download(options: DownloadOptions, invocation: Invocation) -> int:
 
 def run_verify(options: VerifyOptions, invocation: Invocation) -> int:
     """Name every file that is missing or broken."""
-    all_well = f"{shown_path(options.benchmark)}: all {len(protocols())} lists and their audio are there."
+    all_well = f"{shown_path(options.benchmark)}: all {len(condition_names())} lists and their audio are there."
     return report_problems(files.verify(options.benchmark), all_well)
 
 
@@ -104,7 +104,7 @@ def run_leaderboard(options: LeaderboardOptions, invocation: Invocation) -> int:
     for path in options.results:
         found = read_results(path)
         with prefixed_errors(shown_path(path)):
-            aggregates(found.eers)
+            aggregate_eers(found.eers)
         results.append(found)
     table = leaderboard(results)
     board = to_markdown(COLUMNS, table[list(COLUMNS)].astype(object).to_numpy().tolist())

@@ -15,7 +15,7 @@ from earmark.metrics.detection_intervals import MetricEstimate, combined_estimat
 from earmark.metrics.estimate import Estimate
 from earmark.metrics.intervals import COST, DIFFERENCE, SHARE
 from earmark.speaker.case.benchmark import Benchmark, same_recording
-from earmark.speaker.case.protocols import PUBLISHED, STRICT, aggregates, category
+from earmark.speaker.case.conditions import PUBLISHED, STRICT, aggregate_eers, category
 from earmark.speaker.case.schema import CaseProtocol, ProtocolFigures
 from earmark.speaker.evaluation import VerificationResult, evaluate
 from earmark.speaker.trials import Trials
@@ -26,7 +26,7 @@ STEP = 1e-6  # of an equal error rate, for slopes of aggregates
 
 
 @dataclass(frozen=True)
-class Outcome:
+class ConditionResult:
     """One protocol. trials: scored, complete ones. found: {published or strict: metrics}."""
 
     protocol: str
@@ -66,7 +66,7 @@ class Outcome:
         )
 
 
-def det_curves(outcomes: Iterable[Outcome]) -> dict[str, list[tuple[FloatArray, FloatArray]]]:
+def det_curves(outcomes: Iterable[ConditionResult]) -> dict[str, list[tuple[FloatArray, FloatArray]]]:
     """{category: [(false alarms, misses) of each of its protocols]} on probit axes, of all trials."""
     curves: dict[str, list[tuple[FloatArray, FloatArray]]] = {}
     for one in outcomes:
@@ -82,7 +82,7 @@ def evaluate_protocols(
     versions: Iterable[str],
     intervals: bool,
     p_target: float,
-) -> Iterator[Outcome]:
+) -> Iterator[ConditionResult]:
     """Each protocol as soon as it is known. scored: {protocol: trials with scores, NaN where there is none}.
 
     Speakers are the same in all protocols, so that aggregates have intervals too. ValueError names the protocol that
@@ -106,10 +106,10 @@ def evaluate_protocols(
                     found[version] = evaluate(part, speakers, intervals=intervals, column=column, p_target=p_target)
         except ValueError as error:
             raise ValueError(f"{name}: {error}") from error
-        yield Outcome(name, complete, int(itself.sum()), int(repeated.sum()), n_missing, found)
+        yield ConditionResult(name, complete, int(itself.sum()), int(repeated.sum()), n_missing, found)
 
 
-def aggregate(outcomes: Sequence[Outcome], version: str) -> dict[str, Estimate]:
+def aggregate_estimates(outcomes: Sequence[ConditionResult], version: str) -> dict[str, Estimate]:
     """The aggregates of CASE and the means of the categories, with intervals; of all its protocols.
 
     n is the number of trials behind them. An aggregate's error is that of the protocols' rates, each weighted by how
@@ -121,7 +121,7 @@ def aggregate(outcomes: Sequence[Outcome], version: str) -> dict[str, Estimate]:
     slopes = {name: _slopes(rates, name) for name in rates}
     why = "there are no errors on clean speech to divide by"
     found = {}
-    for name, value in aggregates(rates).by_name.items():
+    for name, value in aggregate_eers(rates).by_name.items():
         can_be = {"degradation_factor": DIFFERENCE, "case_score_v1": COST}.get(name, SHARE)
         parts = [(slopes[protocol][name], one) for protocol, one in details.items() if slopes[protocol][name]]
         found[name] = combined_estimate(value, parts, n=n, values=can_be, why=why)
@@ -132,6 +132,6 @@ def _slopes(rates: Mapping[str, float], protocol: str) -> dict[str, float]:
     """How fast each aggregate changes with the rate of a protocol."""
     rate = rates[protocol]
     below, above = max(rate - STEP, rate / 2), rate + STEP
-    high, low = (aggregates({**rates, protocol: moved}).by_name for moved in (above, below))
+    high, low = (aggregate_eers({**rates, protocol: moved}).by_name for moved in (above, below))
     change = {name: (high[name] - low[name]) / (above - below) for name in high}
     return {name: slope if np.isfinite(slope) else 0.0 for name, slope in change.items()}

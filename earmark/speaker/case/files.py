@@ -15,7 +15,7 @@ import soundfile
 from earmark.errors import DataError, EarmarkError, MissingError, shown_path
 from earmark.files.archives import escapes_directory, unpack
 from earmark.files.download import RemoteFile, fetch, hub_files
-from earmark.speaker.case.protocols import categories, facts, protocols, sets_of_recordings
+from earmark.speaker.case.conditions import case_definition, categories, condition_names, recording_sets
 from earmark.speaker.options import HUB
 from earmark.speaker.trial_files import read_trials
 
@@ -35,16 +35,16 @@ def wanted_files(
     conditions, sets: of the audio, all if none; the lists always come whole. base, token: of the hub.
     MissingError for a condition or set that CASE has not; EarmarkError when the hub has not all of it.
     """
-    conditions, sets = conditions or categories(), sets or sets_of_recordings()
-    for kind, given, known in (("condition", conditions, categories()), ("set", sets, sets_of_recordings())):
+    conditions, sets = conditions or categories(), sets or recording_sets()
+    for kind, given, known in (("condition", conditions, categories()), ("set", sets, recording_sets())):
         if unknown := [name for name in given if name not in known]:
             raise MissingError(f"{', '.join(unknown)}: no {kind} of CASE; they are {', '.join(known)}.")
     archives = [f"audio/{name}_{condition}.tar.gz" for name in sets for condition in conditions]
-    there = {file.name: file for file in hub_files(facts()["hub"], base=base, token=token)}
+    there = {file.name: file for file in hub_files(case_definition()["hub"], base=base, token=token)}
     small = [name for name in there if any(fnmatch(name, pattern) for pattern in ("trials/*", "*.json"))]
-    needed = [*(f"trials/{protocol}.txt" for protocol in protocols()), *archives]
+    needed = [*(f"trials/{protocol}.txt" for protocol in condition_names()), *archives]
     if lacking := [name for name in needed if name not in there]:
-        raise EarmarkError(f"{base}/datasets/{facts()['hub']} does not have {', '.join(lacking)}.")
+        raise EarmarkError(f"{base}/datasets/{case_definition()['hub']} does not have {', '.join(lacking)}.")
     return [there[name] for name in dict.fromkeys([*sorted(small), *archives])]
 
 
@@ -72,7 +72,7 @@ def trials_folder(folder: Path) -> Path:
     MissingError, which names both, when neither does.
     """
     for layout in LAYOUTS:
-        if any((folder / layout / f"{protocol}.txt").is_file() for protocol in protocols()):
+        if any((folder / layout / f"{protocol}.txt").is_file() for protocol in condition_names()):
             return folder / layout
     places = " nor ".join(f"{shown_path(folder / layout)}/" for layout in LAYOUTS)
     raise MissingError(f"Neither {places} holds trial lists of CASE. `{COMMAND}` supplies them.")
@@ -88,7 +88,7 @@ def verify(folder: Path) -> list[str]:
     lists = trials_folder(folder)
     problems = []
     first: dict[str, str] = {}  # audio → the list that named it first
-    for protocol in protocols():
+    for protocol in condition_names():
         path = lists / f"{protocol}.txt"
         if not path.is_file():
             problems.append(f"{_below(path, folder)}: missing")

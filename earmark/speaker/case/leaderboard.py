@@ -8,7 +8,7 @@ from pathlib import Path
 import pandas as pd
 
 from earmark.errors import EarmarkError, shown_path
-from earmark.speaker.case.protocols import AGGREGATES, Aggregates, aggregates, categories, facts
+from earmark.speaker.case.conditions import AGGREGATES, Aggregates, aggregate_eers, case_definition, categories
 
 SELF_MADE = "yours, self-made carriers"
 RANKS = {"rank": "absolute_eer", "rank_degradation": "degradation_factor", "rank_clean": "clean_eer"}
@@ -45,10 +45,10 @@ def leaderboard(results: Sequence[Results]) -> pd.DataFrame:
 
     Equal figures share a rank. Results on self-made carriers come last and have none: they are of other data.
     """
-    rows = [_row(one.model_name, aggregates(one.eers), SELF_MADE if one.self_made else "yours") for one in results]
+    rows = [_row(one.model_name, aggregate_eers(one.eers), SELF_MADE if one.self_made else "yours") for one in results]
     rows += [
         _row(model["model_name"], Aggregates.of_categories(model["category_breakdown"]), "published")
-        for model in facts()["published"]
+        for model in case_definition()["published"]
     ]
     table = pd.DataFrame(rows)
     for rank, key in RANKS.items():

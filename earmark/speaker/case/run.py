@@ -28,9 +28,9 @@ from earmark.report.schema import to_json
 from earmark.report.signature import Signature
 from earmark.report.tables import Table, to_csv, to_csv_gz, to_tex
 from earmark.speaker.case.benchmark import Benchmark, read_benchmark
-from earmark.speaker.case.evaluation import Outcome, aggregate, det_curves, evaluate_protocols
+from earmark.speaker.case.conditions import AGGREGATES, PUBLISHED, categories, condition_names
+from earmark.speaker.case.evaluation import ConditionResult, aggregate_estimates, det_curves, evaluate_protocols
 from earmark.speaker.case.leaderboard import Results, leaderboard
-from earmark.speaker.case.protocols import AGGREGATES, PUBLISHED, categories, protocols
 from earmark.speaker.case.schema import CaseConfig, CaseProtocol, CaseResults, CaseSummary
 from earmark.speaker.case.submission import OPEN, Known, case_results
 from earmark.speaker.options import CaseOptions
@@ -99,15 +99,15 @@ def run_case(options: CaseOptions, invocation: Invocation) -> int:
 
 def evaluated_case(
     benchmark: Benchmark,
-    outcomes: Sequence[Outcome],
+    outcomes: Sequence[ConditionResult],
     system: System,
     options: CaseOptions,
     invocation: Invocation,
 ) -> tuple[str, dict[str, Content]]:
     """The report, and {file below the run's folder: its content}."""
     assert system.encoder is not None
-    complete = len(outcomes) == len(protocols())
-    aggregates = {version: aggregate(outcomes, version) for version in options.scorings} if complete else {}
+    complete = len(outcomes) == len(condition_names())
+    aggregates = {version: aggregate_estimates(outcomes, version) for version in options.scorings} if complete else {}
     summary = summarise_case(benchmark, outcomes, aggregates, system, options, invocation)
     contents: dict[str, Content] = {"summary.json": to_json(summary)}
     board = None
@@ -123,7 +123,12 @@ def evaluated_case(
         by_category = {category: aggregates[last][category] for category in categories()}
         contents["categories.svg"] = bar_chart(by_category, f"equal error rate, {last}")
     report, tables = render(
-        "case.md.j2", s=summary, board=board, aggregates=AGGREGATES, categories=categories(), total=len(protocols())
+        "case.md.j2",
+        s=summary,
+        board=board,
+        aggregates=AGGREGATES,
+        categories=categories(),
+        total=len(condition_names()),
     )
     card, _ = render("model_card.md.j2", name=summary.model_name, known=Known.of(system.encoder), open=OPEN)
     contents |= {
@@ -164,7 +169,7 @@ def _cells(record: BaseModel, prefix: str = "") -> Iterator[tuple[str, Any]]:
 
 def summarise_case(
     benchmark: Benchmark,
-    outcomes: Sequence[Outcome],
+    outcomes: Sequence[ConditionResult],
     aggregates: Mapping[str, Mapping[str, Estimate]],
     system: System,
     options: CaseOptions,

@@ -12,8 +12,15 @@ from earmark.errors import MissingError, shown_path
 from earmark.metrics.estimate import Estimate
 from earmark.models.encoders.base import Encoder
 from earmark.models.encoders.precomputed import PrecomputedEmbeddings
-from earmark.speaker.case.evaluation import Outcome
-from earmark.speaker.case.protocols import AGGREGATES, PUBLISHED, aggregates, categories, facts, protocols
+from earmark.speaker.case.conditions import (
+    AGGREGATES,
+    PUBLISHED,
+    aggregate_eers,
+    case_definition,
+    categories,
+    condition_names,
+)
+from earmark.speaker.case.evaluation import ConditionResult
 from earmark.speaker.case.schema import CaseConfig, CaseResults, ProtocolResult
 
 OPEN = "TO FILL IN"
@@ -30,7 +37,7 @@ TOLERANCE = 1e-6
 
 
 def case_results(
-    name: str, outcomes: Sequence[Outcome], published: Mapping[str, Estimate], config: CaseConfig
+    name: str, outcomes: Sequence[ConditionResult], published: Mapping[str, Estimate], config: CaseConfig
 ) -> CaseResults:
     """The contents of results.json. published: aggregates and categories' means by the published definitions."""
     values: dict[str, Any] = {key: estimate.value for key, estimate in published.items()}
@@ -43,7 +50,7 @@ def case_results(
     )
 
 
-def _protocol(outcome: Outcome) -> ProtocolResult:
+def _protocol(outcome: ConditionResult) -> ProtocolResult:
     found, eer = outcome.found[PUBLISHED], outcome.eer(PUBLISHED)
     return ProtocolResult(
         eer=float(eer.estimate.value or 0.0),
@@ -108,10 +115,10 @@ def _together(problems: Sequence[str]) -> Iterator[str]:
     same: dict[str, list[str]] = {}
     for problem in problems:
         name, _, rest = problem.partition(": ")
-        same.setdefault(rest if name in protocols() else problem, []).append(name)
+        same.setdefault(rest if name in condition_names() else problem, []).append(name)
     for text, names in same.items():
         many = f"{len(names)} protocols, from {names[0]}: {text}"
-        yield many if len(names) > 1 else f"{names[0]}: {text}" if names[0] in protocols() else text
+        yield many if len(names) > 1 else f"{names[0]}: {text}" if names[0] in condition_names() else text
 
 
 def check_results(content: Mapping[str, Any]) -> list[str]:
@@ -125,9 +132,9 @@ def check_results(content: Mapping[str, Any]) -> list[str]:
     by_protocol = content.get("protocol_results")
     if not isinstance(by_protocol, dict):
         return [*problems, "protocol_results is missing"]
-    problems += [f"protocol {name} is missing" for name in protocols() if name not in by_protocol]
-    problems += [f"{name} is no protocol of CASE" for name in by_protocol if name not in protocols()]
-    for name in protocols():
+    problems += [f"protocol {name} is missing" for name in condition_names() if name not in by_protocol]
+    problems += [f"{name} is no protocol of CASE" for name in by_protocol if name not in condition_names()]
+    for name in condition_names():
         if name in by_protocol:
             problems += [f"{name}: {problem}" for problem in _check_protocol(by_protocol[name])]
     return (
@@ -143,13 +150,13 @@ def _check_protocol(content: Any) -> Iterator[str]:
         value: Any = content.get(key)
         if not _finite(value) or not 0 <= value <= 1:
             yield f"{key} is {value!r}, not a number from 0 to 1"
-    expected = facts()["trials"]
+    expected = case_definition()["trials"]
     if content.get("num_trials") != expected:
         yield f"num_trials is {content.get('num_trials')!r}; CASE's list has {expected:,}"
 
 
 def _check_aggregates(content: Mapping[str, Any]) -> Iterator[str]:
-    follows = aggregates({name: row["eer"] for name, row in content["protocol_results"].items()})
+    follows = aggregate_eers({name: row["eer"] for name, row in content["protocol_results"].items()})
     breakdown = content.get("category_breakdown")
     breakdown = breakdown if isinstance(breakdown, dict) else {}
     for name, value in follows.by_name.items():

@@ -23,7 +23,7 @@ BoolArray = NDArray[np.bool_]
 
 
 @cache
-def facts() -> dict[str, Any]:
+def tidyvoice_definition() -> dict[str, Any]:
     """The published facts: `lists`, `groups`, `conditions`, `baseline`."""
     return tomllib.loads(files(__package__).joinpath("tidyvoice.toml").read_text(encoding="utf-8"))
 
@@ -47,7 +47,7 @@ def same_language(trials: Trials) -> BoolArray | None:
     return np.asarray(code[trials.enrolment] == code[trials.test])
 
 
-def categories(trials: Trials) -> dict[str, BoolArray] | None:
+def language_groups(trials: Trials) -> dict[str, BoolArray] | None:
     """{group: (n,) the trials in it} of {target, non-target} × {same, different language}.
 
     None without labels, or where some path tells no language.
@@ -57,12 +57,12 @@ def categories(trials: Trials) -> dict[str, BoolArray] | None:
         return None
     return {
         group["name"]: (trials.labels == group["target"]) & (same == group["same_language"])
-        for group in facts()["groups"]
+        for group in tidyvoice_definition()["groups"]
     }
 
 
 @dataclass(frozen=True)
-class Breakdown:
+class ErrorsByLanguage:
     """Error rates by language. threshold: where the EER of all trials is met. why: there are no rows, in words."""
 
     groups: list[TrialGroup]
@@ -73,17 +73,17 @@ class Breakdown:
     @property
     def summary(self) -> LanguageBreakdown:
         """As a summary holds it, beside the published baseline."""
-        baseline = PublishedBaseline.model_validate(facts()["baseline"])
+        baseline = PublishedBaseline.model_validate(tidyvoice_definition()["baseline"])
         return LanguageBreakdown(why=self.why, groups=self.groups, conditions=self.conditions, baseline=baseline)
 
 
-def breakdown(
+def language_breakdown(
     trials: Trials,
     speakers: list[str] | None = None,
     p_target: float = detection.P_TARGET,
     *,
     intervals: bool = True,
-) -> Breakdown:
+) -> ErrorsByLanguage:
     """Which kind of trial suffers: four groups at one threshold, and the error rates within each condition.
 
     trials: scored; finite scores. speakers, intervals: as in `speaker.evaluation.evaluate`. Lists without labels,
@@ -93,19 +93,19 @@ def breakdown(
     if trials.scores is None:
         raise ValueError("a breakdown needs scores")
     if trials.labels is None:
-        return Breakdown([], [], np.nan, "the list has no labels")
-    same, members = same_language(trials), categories(trials)
+        return ErrorsByLanguage([], [], np.nan, "the list has no labels")
+    same, members = same_language(trials), language_groups(trials)
     if same is None or members is None:
-        return Breakdown([], [], np.nan, "the paths are no spk/lang/file, so languages are not known")
+        return ErrorsByLanguage([], [], np.nan, "the paths are no spk/lang/file, so languages are not known")
     threshold = detection.interpolated_equal_error_rate(detection.roc(trials.scores, trials.labels)).threshold
-    return Breakdown(
+    return ErrorsByLanguage(
         [
             _group(row["name"], row["target"], trials.scores[members[row["name"]]], threshold)
-            for row in facts()["groups"]
+            for row in tidyvoice_definition()["groups"]
         ],
         [
             _condition(row["name"], trials.take(np.isin(same, row["same_language"])), speakers, p_target, intervals)
-            for row in facts()["conditions"]
+            for row in tidyvoice_definition()["conditions"]
         ],
         threshold,
     )

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from earmark.errors import shown_path
-from earmark.speaker.tidyvoice.evaluation import facts
+from earmark.speaker.tidyvoice.evaluation import tidyvoice_definition
 
 CHUNK_LINES = 1 << 16
 NUMBER = re.compile(rb"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
@@ -27,7 +27,7 @@ def submitted_files() -> dict[str, str]:
     >>> submitted_files()
     {'A': 'tv26_eval-A.txt', 'U': 'tv26_eval-U.txt'}
     """
-    return {name: row["file"] for name, row in facts()["lists"].items() if "file" in row}
+    return {name: row["file"] for name, row in tidyvoice_definition()["lists"].items() if "file" in row}
 
 
 def submission_bytes(scores: Mapping[str, ArrayLike]) -> bytes:
@@ -45,7 +45,7 @@ def submission_bytes(scores: Mapping[str, ArrayLike]) -> bytes:
             values = np.asarray(scores[name], dtype=float)
             if values.ndim != 1 or not np.isfinite(values).all():
                 raise ValueError(f"list {name}: one finite score for each trial is expected")
-            info = zipfile.ZipInfo(file, (facts()["archive_year"], 1, 1, 0, 0, 0))
+            info = zipfile.ZipInfo(file, (tidyvoice_definition()["archive_year"], 1, 1, 0, 0, 0))
             info.compress_type, info.external_attr, info.create_system = zipfile.ZIP_DEFLATED, 0o644 << 16, 3
             with archive.open(info, "w") as member:
                 for start in range(0, len(values), CHUNK_LINES):
@@ -65,7 +65,7 @@ def check_submission(
     MOST_BYTES, and nothing is unpacked onto the disk.
     """
     names = submitted_files()
-    counts = {name: row["trials"] for name, row in facts()["lists"].items() if name in names}
+    counts = {name: row["trials"] for name, row in tidyvoice_definition()["lists"].items() if name in names}
     counts |= {name: n if isinstance(n, int) else len(n) for name, n in (lists or {}).items()}
     try:
         with zipfile.ZipFile(path) as archive:

@@ -10,8 +10,8 @@ import soundfile
 from earmark.errors import EarmarkError, MissingError
 from earmark.files import download as downloads
 from earmark.speaker.case import files as case_files
+from earmark.speaker.case.conditions import case_definition, categories, category, condition_names, recording_sets
 from earmark.speaker.case.files import trials_folder, verify, wanted_files
-from earmark.speaker.case.protocols import categories, category, facts, protocols, sets_of_recordings
 from tests.file_server import COMMIT, Fault, file_server
 
 
@@ -27,7 +27,7 @@ def audio(condition, name):
 
 
 def trials(protocol):
-    one, other = sets_of_recordings()
+    one, other = recording_sets()
     first, second = f"{one}/clean/id1/a.wav", f"{other}/{category(protocol)}/id2/a.wav"
     return f"1 {first} {first}\n0 {first} {second}\n"
 
@@ -44,9 +44,9 @@ def packed(files):
 
 def published():
     """The data set as it is on the hub, in small."""
-    files = {f"trials/{protocol}.txt": trials(protocol).encode() for protocol in protocols()}
+    files = {f"trials/{protocol}.txt": trials(protocol).encode() for protocol in condition_names()}
     files |= {"README.md": b"# CASE", "metadata.json": b"{}", ".gitattributes": b""}
-    return files | {f"audio/{s}_{c}.tar.gz": packed(audio(c, s)) for s in sets_of_recordings() for c in categories()}
+    return files | {f"audio/{s}_{c}.tar.gz": packed(audio(c, s)) for s in recording_sets() for c in categories()}
 
 
 def download(folder, *, progress=lambda file, n: None, **choice):
@@ -64,16 +64,16 @@ def _little_patience(monkeypatch):
 @pytest.fixture
 def hub():
     with file_server() as server:
-        server.add_data_set(facts()["hub"], published())
+        server.add_data_set(case_definition()["hub"], published())
         yield server
 
 
 @pytest.fixture
 def benchmark(tmp_path):
     """A complete benchmark on disk."""
-    for protocol in protocols():
+    for protocol in condition_names():
         put(tmp_path / "trials" / f"{protocol}.txt", trials(protocol).encode())
-    for name in sets_of_recordings():
+    for name in recording_sets():
         for condition in categories():
             for path, content in audio(condition, name).items():
                 put(tmp_path / path, content)
@@ -86,7 +86,7 @@ def put(path, content):
 
 
 def address(name):
-    return f"/datasets/{facts()['hub']}/resolve/{COMMIT}/{name}"
+    return f"/datasets/{case_definition()['hub']}/resolve/{COMMIT}/{name}"
 
 
 # --- fetching -------------------------------------------------------------------------------------------------------
@@ -121,7 +121,7 @@ def test_a_part_of_the_benchmark(tmp_path, hub):
 
 
 def first_of_other_conditions():
-    firsts = {category(protocol): protocol for protocol in reversed(protocols())}
+    firsts = {category(protocol): protocol for protocol in reversed(condition_names())}
     return [protocol for name, protocol in firsts.items() if name != "codec"]
 
 
@@ -166,8 +166,8 @@ def test_what_case_has_not_is_refused_before_anything_is_asked(tmp_path, hub, ch
 
 
 def test_a_hub_that_lacks_a_file_is_named_before_anything_is_fetched(hub):
-    hub.data_sets[facts()["hub"]].remove("trials/clean_reverb.txt")
-    hub.data_sets[facts()["hub"]].remove("audio/librispeech_mic.tar.gz")
+    hub.data_sets[case_definition()["hub"]].remove("trials/clean_reverb.txt")
+    hub.data_sets[case_definition()["hub"]].remove("audio/librispeech_mic.tar.gz")
     with pytest.raises(EarmarkError, match=r"does not have trials/clean_reverb\.txt, audio/librispeech_mic\.tar\.gz"):
         wanted_files(base=hub.url)
 

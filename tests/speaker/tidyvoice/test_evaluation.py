@@ -5,7 +5,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from earmark.speaker.tidyvoice.evaluation import breakdown, categories, facts, language, same_language
+from earmark.speaker.tidyvoice.evaluation import (
+    language,
+    language_breakdown,
+    language_groups,
+    same_language,
+    tidyvoice_definition,
+)
 from earmark.speaker.trial_files import read_trials
 from earmark.speaker.trials import Trials
 
@@ -29,7 +35,7 @@ def six_trials():
 
 
 def test_every_trial_is_in_one_of_four_groups():
-    found = categories(six_trials())
+    found = language_groups(six_trials())
     assert {name: np.flatnonzero(of).tolist() for name, of in found.items()} == {
         "target, same language": [0, 1],
         "target, different languages": [2, 3],
@@ -39,7 +45,7 @@ def test_every_trial_is_in_one_of_four_groups():
 
 
 def test_the_breakdown_by_hand():
-    found = breakdown(six_trials())
+    found = language_breakdown(six_trials())
     # Pooled: targets .9 .8 .7 .2, others .5 .1. Up to .5 a half of the others is accepted, above it none: misses are ¼.
     assert found.threshold == pytest.approx(0.5)
     rows = {group.name: group for group in found.groups}
@@ -65,7 +71,7 @@ def test_the_demo_list_shows_all_groups_and_their_errors_add_up():
     rng = np.random.default_rng(0)
     same = same_language(trials)
     scores = rng.normal(size=len(trials)) + 2.0 * trials.labels + 0.7 * same
-    found = breakdown(Trials(trials.names, trials.enrolment, trials.test, trials.labels, scores))
+    found = language_breakdown(Trials(trials.names, trials.enrolment, trials.test, trials.labels, scores))
     assert sum(group.n for group in found.groups) == len(trials)
     assert all(group.n > 50 for group in found.groups)
     targets = [group for group in found.groups if group.error == "miss rate"]
@@ -75,7 +81,7 @@ def test_the_demo_list_shows_all_groups_and_their_errors_add_up():
     assert other_target.rate > same_target.rate  # what the scores were made to do
     assert all(0 < row.eer.value < 0.5 for row in found.conditions)
     speakers = [str(name).split("/")[0] for name in trials.names]
-    again = breakdown(trials.with_scores(scores), speakers)
+    again = language_breakdown(trials.with_scores(scores), speakers)
     for row, before in zip(again.conditions, found.conditions, strict=True):
         assert row.eer.value == before.eer.value
         assert row.eer.low < row.eer.value < row.eer.high
@@ -85,16 +91,16 @@ def test_lists_that_tell_no_language_have_no_rows_but_a_reason():
     trials = six_trials()
     unlabelled = Trials(trials.names, trials.enrolment, trials.test, None, trials.scores)
     flat = Trials(np.array(list("abcde"), dtype=object), trials.enrolment, trials.test, trials.labels, trials.scores)
-    assert (breakdown(unlabelled).groups, breakdown(unlabelled).why) == ([], "the list has no labels")
-    assert "paths are no spk/lang/file" in breakdown(flat).why
-    assert categories(unlabelled) is categories(flat) is None
+    assert (language_breakdown(unlabelled).groups, language_breakdown(unlabelled).why) == ([], "the list has no labels")
+    assert "paths are no spk/lang/file" in language_breakdown(flat).why
+    assert language_groups(unlabelled) is language_groups(flat) is None
     with pytest.raises(ValueError, match="needs scores"):
-        breakdown(Trials(trials.names, trials.enrolment, trials.test, trials.labels))
+        language_breakdown(Trials(trials.names, trials.enrolment, trials.test, trials.labels))
 
 
 def test_a_condition_without_a_class_says_so():
     trials = six_trials()
-    found = breakdown(trials.take(np.array([True, True, True, True, True, False])))
+    found = language_breakdown(trials.take(np.array([True, True, True, True, True, False])))
     row = next(row for row in found.conditions if row.name == "different languages")
     assert (row.eer.why, row.n_nontarget, row.eer.value) == ("no non-target trials", 0, None)
     group = next(group for group in found.groups if group.name == "non-target, different languages")
@@ -103,10 +109,10 @@ def test_a_condition_without_a_class_says_so():
 
 
 def test_the_published_facts():
-    results = facts()["baseline"]["results"]
+    results = tidyvoice_definition()["baseline"]["results"]
     assert [(name, r["eer"], r["min_dcf"]) for name, r in results.items()] == [
         ("dev", 0.0307, 0.82),
         ("A", 0.0906, 0.658),
         ("U", 0.116, 0.607),
     ]
-    assert [row["trials"] for row in facts()["lists"].values()] == [12_000_000, 4_000_000, 1_280_000]
+    assert [row["trials"] for row in tidyvoice_definition()["lists"].values()] == [12_000_000, 4_000_000, 1_280_000]

@@ -1,7 +1,7 @@
 """A speaker verification benchmark shaped like CASE, made from clean speech by real codecs, microphones and rooms.
 
 CASE publishes the names of its conditions and no generator. What is made here are self-made carriers: figures from
-them are not official CASE figures. Facts: which condition is what in ../case.toml, all curves in carriers.toml.
+them are not official CASE figures. Facts: which condition is what in ../case.toml, all curves in simulation.toml.
 """
 
 import csv
@@ -26,8 +26,8 @@ import soxr
 from earmark.audio.decode import AudioError, read_audio_and_native_rate
 from earmark.errors import EarmarkError, shown_path
 from earmark.files.atomic import write_together
-from earmark.speaker.case import protocols as case
-from earmark.speaker.case.protocols import CLEAN, Condition, conditions
+from earmark.speaker.case import conditions as case
+from earmark.speaker.case.conditions import CLEAN, Condition, conditions
 from earmark.speaker.case.simulate.clean_speech import (
     TRIALS,
     LeftOut,
@@ -39,8 +39,16 @@ from earmark.speaker.case.simulate.clean_speech import (
     told_of_left_out,
     trial_pairs,
 )
-from earmark.speaker.case.simulate.codecs import RATE, FloatArray, codecs, facts, pass_codec, pass_response, responses
-from earmark.speaker.case.simulate.noise_and_rooms import Recordings, add_noise, pass_room, recordings
+from earmark.speaker.case.simulate.codecs import (
+    RATE,
+    FloatArray,
+    codecs,
+    pass_codec,
+    pass_response,
+    responses,
+    simulation_parameters,
+)
+from earmark.speaker.case.simulate.noise_and_rooms import Recordings, add_noise, find_recordings, pass_room
 from earmark.workers import exit_with_parent
 
 SHORTEST = 0.1  # seconds: five frames, the least in which a level means anything
@@ -168,7 +176,7 @@ class BuildSpec:
         versions = [soundfile.__libsndfile_version__, soxr.__version__, np.__version__, scipy.__version__]
         given = [source.recorded, source.speaker, source.gender, content]
         fingerprints = [each and each.fingerprint for each in recorded]
-        tables = {**facts(), "protocols": case.facts()["protocols"]}
+        tables = {**simulation_parameters(), "protocols": case.case_definition()["protocols"]}
         everything = [self.seed, asdict(condition), tables, given, fingerprints, versions]
         return hashlib.sha256(json.dumps(everything, sort_keys=True).encode()).hexdigest()[:32]
 
@@ -299,7 +307,7 @@ def build(
     sources = clean_speech(clean)
     others = (*not_by_suffix(clean), *(one for folder in (noises, rooms) for one in not_by_suffix(folder, owned=False)))
     pairs = drawn_pairs(sources, seed, trials_per_protocol, others)
-    recorded = [None if folder is None else recordings(folder) for folder in (noises, rooms)]
+    recorded = [None if folder is None else find_recordings(folder) for folder in (noises, rooms)]
     spec = BuildSpec(output, seed, _chosen(protocols), *recorded)
     return Building(clean, spec, tuple(sources), pairs, processes, trials_per_protocol, allow_missing, others)
 

@@ -1,4 +1,4 @@
-"""What a line does to speech: real codecs, and the responses of loudspeakers and microphones. Facts in carriers.toml.
+"""What a line does to speech: real codecs, and the responses of loudspeakers and microphones. Facts in simulation.toml.
 
 Every function takes and returns 16 kHz mono float32 of the same length, aligned to the sample with its input.
 """
@@ -26,7 +26,7 @@ LEAST = 2304  # samples of silence after the clip: the last frame of any codec i
 
 @dataclass(frozen=True)
 class Codec:
-    """How libsndfile encodes a clip; the comment on top of carriers.toml says what each field means."""
+    """How libsndfile encodes a clip; the comment on top of simulation.toml says what each field means."""
 
     format: str
     subtype: str
@@ -36,9 +36,9 @@ class Codec:
 
 
 @cache
-def facts() -> dict[str, Any]:
-    """carriers.toml as it stands."""
-    return tomllib.loads(files(__package__).joinpath("carriers.toml").read_text(encoding="utf-8"))
+def simulation_parameters() -> dict[str, Any]:
+    """simulation.toml as it stands."""
+    return tomllib.loads(files(__package__).joinpath("simulation.toml").read_text(encoding="utf-8"))
 
 
 @cache
@@ -48,7 +48,7 @@ def codecs() -> dict[str, Codec]:
     >>> codecs()["gsm"].rate
     8000
     """
-    return {name: Codec(**fields) for name, fields in facts()["codecs"].items()}
+    return {name: Codec(**fields) for name, fields in simulation_parameters()["codecs"].items()}
 
 
 def encode(waveform: FloatArray, codec: Codec) -> bytes:
@@ -108,4 +108,6 @@ def pass_response(waveform: FloatArray, response: tuple[tuple[float, float], ...
 @cache
 def responses(kind: str) -> dict[str, tuple[tuple[float, float], ...]]:
     """The response curves of a kind, "microphones" or "loudspeakers", by name."""
-    return {name: tuple((hz, db) for hz, db in each["response"]) for name, each in facts()[kind].items()}
+    return {
+        name: tuple((hz, db) for hz, db in each["response"]) for name, each in simulation_parameters()[kind].items()
+    }

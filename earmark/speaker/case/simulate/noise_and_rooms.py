@@ -19,7 +19,7 @@ from scipy.fft import next_fast_len
 
 from earmark.audio.decode import SUFFIXES, AudioError, check_audio, read_audio
 from earmark.errors import EarmarkError, shown_path
-from earmark.speaker.case.simulate.codecs import RATE, FloatArray, facts
+from earmark.speaker.case.simulate.codecs import RATE, FloatArray, simulation_parameters
 
 FRAME = RATE // 50  # 20 ms
 ACTIVE_WITHIN_DB = 30  # of the loud frames' level
@@ -44,7 +44,7 @@ class Recordings:
         return name, _recording(self.folder / name)
 
 
-def recordings(folder: Path) -> Recordings:
+def find_recordings(folder: Path) -> Recordings:
     """The audio files below a folder. EarmarkError names every file that is silent or cannot be decoded."""
     names = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES)
     if not names:
@@ -169,7 +169,7 @@ def pass_room(
 
 def simulated_room(rng: np.random.Generator) -> tuple[FloatArray, dict[str, Any]]:
     """The impulse response between two random points of a random room, and its facts: size, distance, time."""
-    bounds = facts()["room"]
+    bounds = simulation_parameters()["room"]
     size = rng.uniform(bounds["smallest"], bounds["largest"])
     seconds = float(rng.uniform(*bounds["reverberation_time"]))
     while True:

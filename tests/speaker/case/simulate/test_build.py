@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 import evaluate_speaker
 from earmark.audio.decode import read_audio
 from earmark.errors import DataError, EarmarkError
-from earmark.speaker.case.protocols import Condition, conditions
+from earmark.speaker.case.conditions import Condition, conditions
 from earmark.speaker.case.simulate import build as module
 from earmark.speaker.case.simulate import codecs
 from earmark.speaker.case.simulate import noise_and_rooms as rooms
@@ -198,7 +198,7 @@ def test_a_response_is_the_one_in_the_table(kind: str, name: str):
 @pytest.mark.parametrize(("kind", "name"), CURVES)
 def test_a_response_says_what_it_imitates_and_delays_nothing(kind: str, name: str):
     curve = codecs.responses(kind)[name]
-    assert len(codecs.facts()[kind][name]["imitates"]) > 20
+    assert len(codecs.simulation_parameters()[kind][name]["imitates"]) > 20
     assert codecs.gain_db(curve, np.array([1000.0]))[0] == 0
     assert [hertz for hertz, _ in curve] == sorted(hertz for hertz, _ in curve)
     for each in VOICES:
@@ -260,7 +260,7 @@ def test_recorded_noise_is_resampled_repeated_and_named(tmp_path: Path):
     hum = 0.1 * np.sin(2 * np.pi * 1000 * np.arange(44100) / 44100)
     (tmp_path / "hums").mkdir()
     soundfile.write(tmp_path / "hums" / "mains.flac", np.stack([hum, hum], axis=1), 44100)
-    noises = rooms.recordings(tmp_path)
+    noises = rooms.find_recordings(tmp_path)
     speech, tone = half_speech()
     degraded, what = degrade(speech, conditions()["clean_noise_snr_10"], rng(), noises=noises)
     assert what["noise"] == "hums/mains.flac"
@@ -271,11 +271,11 @@ def test_recorded_noise_is_resampled_repeated_and_named(tmp_path: Path):
 
 def test_unusable_recordings_are_named_all_at_once(tmp_path: Path):
     with pytest.raises(EarmarkError, match="holds no audio"):
-        rooms.recordings(tmp_path)
+        rooms.find_recordings(tmp_path)
     soundfile.write(tmp_path / "silent.wav", np.zeros(1000), RATE)
     (tmp_path / "text.wav").write_text("no audio")
     with pytest.raises(EarmarkError, match=r"2 unusable\n  silent\.wav: is silent.*\n  text\.wav: is not audio"):
-        rooms.recordings(tmp_path)
+        rooms.find_recordings(tmp_path)
 
 
 # --- rooms ----------------------------------------------------------------------------------------------------------
@@ -316,7 +316,7 @@ def test_a_recorded_room_is_applied_from_its_direct_path_on(tmp_path: Path):
     response[[100, 180]] = -0.8, -0.4
     soundfile.write(tmp_path / "hall.wav", response, RATE, subtype="FLOAT")
     clean = rough_noise()
-    heard, what = degrade(clean, conditions()["clean_reverb"], rng(), rooms=rooms.recordings(tmp_path))
+    heard, what = degrade(clean, conditions()["clean_reverb"], rng(), rooms=rooms.find_recordings(tmp_path))
     expected = clean + 0.5 * np.pad(clean, (80, 0))[: len(clean)]
     expected *= np.sqrt(np.mean(clean**2) / np.mean(expected**2))
     assert what["room"] == "hall.wav"

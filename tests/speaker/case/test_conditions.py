@@ -2,13 +2,13 @@
 
 import pytest
 
-from earmark.speaker.case.protocols import aggregates, category, conditions, facts, protocols
+from earmark.speaker.case.conditions import aggregate_eers, case_definition, category, condition_names, conditions
 from tests.speaker.case.published import WESPEAKER
 
 
 def test_there_are_24_protocols_in_six_categories():
-    assert len(protocols()) == len(set(protocols())) == 24
-    counts = {name: sum(category(p) == name for p in protocols()) for name in facts()["categories"]}
+    assert len(condition_names()) == len(set(condition_names())) == 24
+    counts = {name: sum(category(p) == name for p in condition_names()) for name in case_definition()["categories"]}
     assert counts == {"clean": 1, "codec": 7, "mic": 7, "noise": 5, "reverb": 1, "playback": 3}
 
 
@@ -44,24 +44,24 @@ def test_a_name_says_what_its_condition_is():
 
 
 def test_wespeakers_published_aggregates_follow_from_its_rates():
-    found = aggregates(WESPEAKER)
+    found = aggregate_eers(WESPEAKER)
     assert found.case_score_v1 == pytest.approx(5.030331746, abs=1e-9)
     assert found.absolute_eer == pytest.approx(0.0301369841, abs=1e-10)
     assert found.degradation_factor == pytest.approx(0.0243369841, abs=1e-10)
     assert found.clean_eer == 0.0058
 
 
-@pytest.mark.parametrize("model", facts()["published"], ids=lambda m: m["model_name"])
+@pytest.mark.parametrize("model", case_definition()["published"], ids=lambda m: m["model_name"])
 def test_every_published_models_aggregates_follow_from_its_categories(model):
-    eers = {p: model["category_breakdown"][category(p)] for p in protocols()}
-    found = aggregates(eers)
+    eers = {p: model["category_breakdown"][category(p)] for p in condition_names()}
+    found = aggregate_eers(eers)
     for name in ("clean_eer", "absolute_eer", "degradation_factor", "case_score_v1"):
         assert getattr(found, name) == pytest.approx(model[name], rel=1e-6)
 
 
 def test_the_absolute_rate_is_the_mean_of_categories_not_of_protocols():
-    eers = dict.fromkeys(protocols(), 0.0) | {"clean_reverb": 0.6, "clean_clean": 0.1}
-    assert aggregates(eers).absolute_eer == pytest.approx(0.7 / 6)
+    eers = dict.fromkeys(condition_names(), 0.0) | {"clean_reverb": 0.6, "clean_clean": 0.1}
+    assert aggregate_eers(eers).absolute_eer == pytest.approx(0.7 / 6)
 
 
 @pytest.mark.parametrize(
@@ -76,4 +76,4 @@ def test_the_absolute_rate_is_the_mean_of_categories_not_of_protocols():
 def test_protocols_that_do_not_add_up_are_named(change, message):
     eers = {name: e for name, e in (WESPEAKER | change).items() if e is not None}
     with pytest.raises(ValueError, match=message):
-        aggregates(eers)
+        aggregate_eers(eers)

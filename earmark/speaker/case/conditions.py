@@ -19,7 +19,7 @@ AGGREGATES = ("clean_eer", "absolute_eer", "degradation_factor", "case_score_v1"
 
 
 @cache
-def facts() -> dict[str, Any]:
+def case_definition() -> dict[str, Any]:
     """case.toml: `hub`, `trials` of each protocol, `categories`, `sets`, `protocols`, and the `published` models."""
     return tomllib.loads(files(__package__).joinpath("case.toml").read_text(encoding="utf-8"))
 
@@ -44,13 +44,13 @@ def conditions() -> dict[str, Condition]:
     >>> len(conditions()), conditions()["clean_codec_gsm"].codec
     (24, 'gsm')
     """
-    return {name: Condition(name, **fields) for name, fields in facts()["protocols"].items()}
+    return {name: Condition(name, **fields) for name, fields in case_definition()["protocols"].items()}
 
 
-def protocols() -> list[str]:
+def condition_names() -> list[str]:
     """The names of the 24 protocols, clean first.
 
-    >>> len(protocols()), protocols()[0]
+    >>> len(condition_names()), condition_names()[0]
     (24, 'clean_clean')
     """
     return list(conditions())
@@ -58,12 +58,12 @@ def protocols() -> list[str]:
 
 def categories() -> list[str]:
     """The six categories of conditions, clean first."""
-    return list(facts()["categories"])
+    return list(case_definition()["categories"])
 
 
-def sets_of_recordings() -> list[str]:
+def recording_sets() -> list[str]:
     """The two sets of recordings behind the official benchmark."""
-    return list(facts()["sets"])
+    return list(case_definition()["sets"])
 
 
 def category(protocol: str) -> str:
@@ -99,7 +99,7 @@ class Aggregates:
         return {name: getattr(self, name) for name in AGGREGATES} | self.category_breakdown
 
 
-def aggregates(eers: Mapping[str, float]) -> Aggregates:
+def aggregate_eers(eers: Mapping[str, float]) -> Aggregates:
     """The aggregates of {protocol: equal error rate}, of all 24 protocols.
 
     absolute_eer: mean of the six categories' means. degradation_factor: that less clean_eer. case_score_v1: mean
@@ -107,12 +107,12 @@ def aggregates(eers: Mapping[str, float]) -> Aggregates:
     tool; the ratio flatters models that are poor on clean audio. A clean_eer of 0 has no such ratio: infinity.
     ValueError names protocols that are missing, unknown or not finite.
     """
-    wrong = [f"{p} is missing" for p in protocols() if p not in eers]
-    wrong += [f"{p} is no protocol of CASE" for p in eers if p not in protocols()]
+    wrong = [f"{p} is missing" for p in condition_names() if p not in eers]
+    wrong += [f"{p} is no protocol of CASE" for p in eers if p not in condition_names()]
     wrong += [f"{p} has the equal error rate {e}" for p, e in eers.items() if not 0 <= e <= 1]
     if wrong:
         raise ValueError("; ".join(wrong))
-    rates = {name: [float(eers[p]) for p in protocols() if category(p) == name] for name in categories()}
+    rates = {name: [float(eers[p]) for p in condition_names() if category(p) == name] for name in categories()}
     return Aggregates.of_categories({name: _mean(of_category) for name, of_category in rates.items()})
 
 
