@@ -1,4 +1,4 @@
-"""Turn annotations into labels, and say how far people agree.
+"""Derive labels from human ratings and report inter-rater agreement.
 
 Reads   annotations/<subset>/{annotations,users[,flags]}.csv
 Writes  analysis_outputs/<subset>/{benchmark_labels,leave_one_out,per_*_summary,incomplete_items}.csv, summary.json
@@ -8,7 +8,8 @@ Writes  analysis_outputs/<subset>/{benchmark_labels,leave_one_out,per_*_summary,
   uv run analysis.py --subset emolia-dim --required-raters 2
   uv run analysis.py --exclude-rater user_1 --min-reaction-ms 300 --output-dir analysis_strict
 
---ties absent counts a tie as absent, which is what emolia-bench published.
+Reports agreement coefficients, the human ceiling, per-rater statistics and summaries by slice, each with a 95 %
+bootstrap confidence interval over clips. --ties absent labels tied items absent, as emolia-bench does.
 """
 
 import sys
@@ -26,7 +27,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def run(arguments: Namespace, invocation: cli.Invocation) -> int:
-    from earmark.annotation.run import run_analysis  # pandas and scipy wait until the flags are right
+    from earmark.annotation.run import run_analysis  # deferred: pandas and scipy are slow to import
 
     return run_analysis(cli.options(AnalysisOptions, arguments), invocation)
 
@@ -34,21 +35,33 @@ def run(arguments: Namespace, invocation: cli.Invocation) -> int:
 def argument_parser() -> ArgumentParser:
     parser = cli.argument_parser(__doc__ or "", run)
     parser.add_argument(
-        "--subset", choices=[*subsets(), "all"], default="all", help="which subset (default: all there are)"
+        "--subset", choices=[*subsets(), "all"], default="all", help="subset to analyse (default: all present)"
     )
-    parser.add_argument("--required-raters", type=cli.positive_int, default=3, help="raters of a complete item (3)")
     parser.add_argument(
-        "--ties", choices=TIES, default="exclude", help="what a tied item is labelled (exclude: nothing)"
+        "--required-raters",
+        type=cli.positive_int,
+        default=3,
+        metavar="N",
+        help="raters of a complete item (default: 3)",
     )
-    parser.add_argument("--exclude-rater", nargs="+", default=[], metavar="NAME", help="leave these people out")
-    parser.add_argument("--min-reaction-ms", type=cli.positive_float, metavar="MS", help="leave faster ratings out")
-    parser.add_argument("--exact-keys", action="store_true", help="keys that differ only in spelling stay apart")
-    parser.add_argument("--show-names", action="store_true", help="name people in outputs who have no pseudonym")
     parser.add_argument(
-        "--bootstrap", type=cli.natural_int, default=1000, metavar="N", help="replicates per interval (1000)"
+        "--ties", choices=TIES, default="exclude", help="label of tied items: none, or absent (default: exclude)"
     )
-    parser.add_argument("--annotations-root", type=Path, default=Path("annotations"))
-    parser.add_argument("--output-dir", type=Path, default=Path("analysis_outputs"))
+    parser.add_argument("--exclude-rater", nargs="+", default=[], metavar="NAME", help="raters to exclude")
+    parser.add_argument("--min-reaction-ms", type=cli.positive_float, metavar="MS", help="exclude faster ratings")
+    parser.add_argument(
+        "--exact-keys", action="store_true", help="treat keys that differ only in spelling as different items"
+    )
+    parser.add_argument("--show-names", action="store_true", help="write usernames that are not pseudonyms unchanged")
+    parser.add_argument(
+        "--bootstrap", type=cli.natural_int, default=1000, metavar="N", help="bootstrap replicates (default: 1000)"
+    )
+    parser.add_argument(
+        "--annotations-root", type=Path, default=Path("annotations"), help="input folder (default: annotations)"
+    )
+    parser.add_argument(
+        "--output-dir", type=Path, default=Path("analysis_outputs"), help="output folder (default: analysis_outputs)"
+    )
     return parser
 
 

@@ -1,14 +1,15 @@
-"""Replace annotators' names by pseudonyms, and refuse to write anything that still holds one.
+"""Replace usernames with pseudonyms and check that no output contains a name.
 
 Reads   annotations_raw/<subset>/{annotations,users[,flags]}.csv, _anon_map.csv
 Writes  annotations/<subset>/{annotations,users[,flags]}.csv, summary.json
-        annotations_raw/<subset>/_anon_map.csv, readable by you alone
+        annotations_raw/<subset>/_anon_map.csv (file mode 600)
 
   uv run anonymize.py
   uv run anonymize.py --k-min 2 --band-age 10 --drop degree languages
   uv run anonymize.py --coarsen-times day
 
-A pseudonym stays an account's for good. All files of a run appear together or not at all.
+Pseudonyms are stable: _anon_map.csv stores them and is only ever extended. If a table is invalid or a name is
+found, nothing is written. Withdrawn consent and columns outside the documented format are never published.
 """
 
 import sys
@@ -26,7 +27,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def run(arguments: Namespace, invocation: cli.Invocation) -> int:
-    from earmark.annotation.release import run_anonymize  # pandas waits until the flags are right
+    from earmark.annotation.release import run_anonymize  # deferred: pandas is slow to import
 
     return run_anonymize(cli.options(AnonymizeOptions, arguments), invocation)
 
@@ -34,15 +35,21 @@ def run(arguments: Namespace, invocation: cli.Invocation) -> int:
 def argument_parser() -> ArgumentParser:
     parser = cli.argument_parser(__doc__ or "", run)
     parser.add_argument(
-        "--subset", choices=[*subsets(), "all"], default="all", help="which subset (default: all there are)"
+        "--subset", choices=[*subsets(), "all"], default="all", help="subset to process (default: all present)"
     )
-    parser.add_argument("--k-min", type=cli.positive_int, metavar="N", help="refuse when fewer than N people are alike")
-    parser.add_argument("--drop", nargs="+", default=[], metavar="COLUMN", help="leave these columns of users.csv out")
-    parser.add_argument("--keep", nargs="+", default=[], metavar="COLUMN", help="publish these columns too")
-    parser.add_argument("--band-age", type=cli.positive_int, metavar="YEARS", help="ages as bands of so many years")
-    parser.add_argument("--coarsen-times", choices=["day", "month"], help="cut created_at to the day or the month")
-    parser.add_argument("--raw-root", type=Path, default=Path("annotations_raw"))
-    parser.add_argument("--output-dir", type=Path, default=Path("annotations"))
+    parser.add_argument("--k-min", type=cli.positive_int, metavar="N", help="fail if k-anonymity is below N")
+    parser.add_argument("--drop", nargs="+", default=[], metavar="COLUMN", help="columns of users.csv to leave out")
+    parser.add_argument("--keep", nargs="+", default=[], metavar="COLUMN", help="additional columns to publish")
+    parser.add_argument(
+        "--band-age", type=cli.positive_int, metavar="YEARS", help="replace ages by bands of this many years"
+    )
+    parser.add_argument("--coarsen-times", choices=["day", "month"], help="truncate created_at to the day or month")
+    parser.add_argument(
+        "--raw-root", type=Path, default=Path("annotations_raw"), help="input folder (default: annotations_raw)"
+    )
+    parser.add_argument(
+        "--output-dir", type=Path, default=Path("annotations"), help="output folder (default: annotations)"
+    )
     return parser
 
 

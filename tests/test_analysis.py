@@ -213,7 +213,7 @@ def test_the_summary_counts(here):
         "items_tied": 1,
         "rater_coverage": {"1": 1, "2": 2, "3": 3},
         "annotators": list(PEOPLE),
-        "exclusions": [{"reason": "older rating of an item by the same person", "count": 1}],
+        "exclusions": [{"reason": "superseded ratings", "count": 1}],
     }
     assert {key: found[key] for key in counted} == counted
     assert [(item["path"], item["rows"]) for item in found["inputs"]] == [
@@ -461,7 +461,7 @@ def test_an_output_that_cannot_be_replaced_leaves_all_old_ones(here, capsys):
 def test_missing_tables_are_named_with_exit_code_2(here, capsys):
     shutil.rmtree(here / "annotations" / "emolia-dim")
     assert analysis.main([*FAST, "--subset", "emolia-dim"]) == 2
-    assert capsys.readouterr().err.startswith("annotations/emolia-dim/annotations.csv is not there.")
+    assert capsys.readouterr().err.startswith("annotations/emolia-dim/annotations.csv does not exist.")
     assert not (here / "analysis_outputs").exists()
 
 
@@ -535,7 +535,7 @@ def test_keys_that_differ_only_in_spelling_are_one_item(here, capsys):
     assert analysis.main(command) == 0
     assert summary(here, "emolia-dim")["items_total"] == 2
     told = capsys.readouterr().err
-    assert "level: 1 spellings are taken for another ('5.0' as '5'); --exact-keys keeps them apart" in told
+    assert "level: merged 1 spelling ('5.0' as '5'); --exact-keys treats them as different" in told
     assert any("'5.0' as '5'" in line for line in summary(here, "emolia-dim")["warnings"])
     assert "'5.0' as '5'" in (here / "analysis_outputs" / "report.md").read_text(encoding="utf-8")
     assert analysis.main([*command, "--exact-keys"]) == 0
@@ -548,8 +548,8 @@ def test_keys_that_look_alike_are_named_and_kept_apart(here, capsys):
     assert analysis.main(["--subset", "emolia-dim", "--bootstrap", "20"]) == 0
     assert summary(here, "emolia-dim")["items_total"] == 2
     told = capsys.readouterr().err
-    assert "file_name: 'A.mp3', 'x/a.wav' look alike and are counted as different" in told
-    assert "level: '05', '5' look alike" in told
+    assert "file_name: similar keys count as different items ('A.mp3', 'x/a.wav')" in told
+    assert "level: similar keys count as different items ('05', '5')" in told
 
 
 def test_names_that_are_no_pseudonyms_reach_no_output(here, capsys):
@@ -574,7 +574,7 @@ def test_ratings_of_people_who_withdrew_consent_are_left_out(here):
     assert analysis.main(["--subset", "emolia-dim", *FAST]) == 0
     found = summary(here, "emolia-dim")
     assert (found["rows_raw"], found["ratings_used"], found["annotators"]) == (3, 2, ["user_0", "user_1"])
-    assert {"reason": "rating by a person who withdrew consent", "count": 1} in found["exclusions"]
+    assert {"reason": "ratings by raters who withdrew consent", "count": 1} in found["exclusions"]
 
 
 def test_one_subset_alone_keeps_the_others_in_the_report(here):

@@ -448,7 +448,7 @@ def test_people_who_withdrew_consent_are_not_published_and_counted(here, capsys)
     assert len(pd.read_csv(out / "annotations.csv")) == len(ratings) - theirs
     assert len(pd.read_csv(out / "users.csv")) == len(users) - 1
     exclusions = json.loads((out / "summary.json").read_text())["exclusions"]
-    assert exclusions == [{"reason": "rating by a person who withdrew consent", "count": theirs}]
+    assert exclusions == [{"reason": "ratings by raters who withdrew consent", "count": theirs}]
     assert f"{theirs} ratings of people who withdrew" in capsys.readouterr().err
 
 

@@ -1,1 +1,1 @@
-"""Human annotations: tables in, pseudonyms, labels, agreement, and the questions a model is asked."""
+"""Human annotations: checked tables, pseudonyms, labels, inter-rater agreement and the human ceiling."""

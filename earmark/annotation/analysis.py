@@ -104,7 +104,7 @@ def _counts(annotations: Annotations, labels: pd.DataFrame, n_clips: int, requir
     complete = int((labels["n_raters"] >= required).sum())
     return {
         "rows_raw": annotations.rows_raw,
-        "rows_deduplicated": annotations.rows_raw - annotations.left_out[REPEATED] - annotations.left_out[WITHDRAWN],
+        "rows_deduplicated": annotations.rows_raw - annotations.excluded[REPEATED] - annotations.excluded[WITHDRAWN],
         "ratings_used": len(annotations.ratings),
         "clips_total": n_clips,
         "items_total": len(labels),

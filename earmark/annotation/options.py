@@ -1,4 +1,4 @@
-"""What `anonymize.py` and `analysis.py` can be asked for, as records that their flags fill once."""
+"""Options of `anonymize.py` and `analysis.py`."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,8 +10,22 @@ TIES: tuple[Ties, ...] = ("exclude", "absent")
 
 @dataclass(frozen=True)
 class AnonymizeOptions:
-    """subset: a name, or all. k_min: fewest people alike. drop, keep: columns. band_age: years. coarsen_times: day or
-    month.
+    """Options of `anonymize.py`.
+
+    Attributes
+    ----------
+    subset : str
+        Name of a subset, or "all".
+    k_min : int or None
+        Smallest acceptable k-anonymity; None disables the check.
+    drop, keep : tuple of str
+        Columns of users.csv to leave out, and columns to publish in addition to the documented ones.
+    band_age : int or None
+        Width of age bands in years; None keeps exact ages.
+    coarsen_times : {"day", "month"} or None
+        Precision of `created_at`; None keeps exact times.
+    raw_root, output_dir : Path
+        Input and output folder.
     """
 
     subset: str
@@ -25,15 +39,34 @@ class AnonymizeOptions:
 
     @property
     def parameters(self) -> dict[str, Any]:
-        """What a summary records of them."""
+        """Options recorded in summary.json."""
         return {key: getattr(self, key) for key in ("k_min", "drop", "keep", "band_age", "coarsen_times")}
 
 
 @dataclass(frozen=True)
 class AnalysisOptions:
-    """subset: a name, or all. required_raters: of a complete item. bootstrap: replicates. exclude_rater: names.
+    """Options of `analysis.py`.
 
-    exact_keys: keys that differ only in spelling are different items. show_names: of people who have no pseudonym.
+    Attributes
+    ----------
+    subset : str
+        Name of a subset, or "all".
+    required_raters : int
+        Number of raters that makes an item complete.
+    ties : {"exclude", "absent"}
+        Label of tied items: none, or absent.
+    exclude_rater : tuple of str
+        Raters to exclude.
+    min_reaction_ms : float or None
+        Exclude ratings with a shorter reaction time, in milliseconds; None keeps all.
+    exact_keys : bool
+        Treat keys that differ only in spelling as different items.
+    show_names : bool
+        Write usernames that are not pseudonyms unchanged.
+    bootstrap : int
+        Number of bootstrap replicates; 0 gives no intervals.
+    annotations_root, output_dir : Path
+        Input and output folder.
     """
 
     subset: str
@@ -49,7 +82,7 @@ class AnalysisOptions:
 
     @property
     def parameters(self) -> dict[str, Any]:
-        """What a summary records of them."""
+        """Options recorded in summary.json; `exact_keys` only where it is set."""
         names = ("required_raters", "ties", "bootstrap", "exclude_rater", "min_reaction_ms")
-        told = {name: getattr(self, name) for name in names}
-        return {**told, "exact_keys": True} if self.exact_keys else told
+        recorded = {name: getattr(self, name) for name in names}
+        return {**recorded, "exact_keys": True} if self.exact_keys else recorded

@@ -18,11 +18,11 @@ from earmark.annotation.tables import (
     TABLES,
     WITHDRAWN,
     RawTables,
+    drop_withdrawn,
     read_csv,
     read_tables,
     required_columns,
     table_path,
-    without_withdrawn,
 )
 from earmark.cli import Invocation
 from earmark.errors import DataError, EarmarkError, Fault, MissingError, shown_path
@@ -120,7 +120,7 @@ def prepare(subset: Subset, options: AnonymizeOptions) -> Release:
     raw = read_tables(folder, subset, f"Fix the rows in {shown_path(folder)}/ and run this again.")
     users = raw.tables["users"]
     usernames = list(users["username"]) if "username" in users else []
-    kept, n_withdrawn = without_withdrawn(raw.tables)
+    kept, n_withdrawn = drop_withdrawn(raw.tables)
     known = pseudonyms.read_map(raw.folder / pseudonyms.MAP_NAME)
     names = pseudonyms.assign_pseudonyms(usernames, known)
     faults: dict[str, list[Fault]] = {shown_path(raw.path(name)): [] for name in raw.tables}

@@ -134,7 +134,7 @@ def summarise(
         invocation,
         inputs=inputs,
         parameters=options.parameters,
-        exclusions=exclusions(annotations.left_out),
+        exclusions=exclusions(annotations.excluded),
         signature=Signature.from_parts(
             suite=annotations.subset.name,
             protocol="earmark",

@@ -1,4 +1,4 @@
-"""What the summary.json of `anonymize.py` and `analysis.py` hold."""
+"""Schemas of the summary.json files of `anonymize.py` and `analysis.py`."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -11,7 +11,7 @@ from earmark.report.schema import StrictModel, SummaryBase
 
 
 class AnonymizeSummary(SummaryBase):
-    """annotations/<subset>/summary.json"""
+    """Contents of annotations/<subset>/summary.json."""
 
     subset: str
     people: int
@@ -21,7 +21,14 @@ class AnonymizeSummary(SummaryBase):
 
 
 class Agreement(BaseModel):
-    """Estimates by name, and pairs of raters: {"user_0__user_1": {"n": …, "cohen_kappa_binary": …}}."""
+    """Agreement coefficients by name, and Cohen's kappa of each pair of raters.
+
+    Attributes
+    ----------
+    pairs : dict
+        One entry per pair of raters with common items, such as
+        {"user_0__user_1": {"n": …, "cohen_kappa_binary": …}}, where n is the number of common items.
+    """
 
     model_config = ConfigDict(extra="allow", allow_inf_nan=False)
     __pydantic_extra__: dict[str, Estimate]
@@ -31,21 +38,21 @@ class Agreement(BaseModel):
     def from_estimates(
         cls, estimates: Mapping[str, Estimate], pairs: Mapping[str, Mapping[str, Estimate | int]]
     ) -> "Agreement":
-        """From both by name."""
+        """Combine estimates by name with the entries for pairs of raters."""
         return cls.model_validate({**estimates, "pairs": pairs})
 
     @property
     def estimates(self) -> dict[str, Estimate]:
-        """All of them by name."""
+        """All estimates by name, without those of pairs."""
         return self.__pydantic_extra__
 
     def get(self, name: str) -> Estimate | None:
-        """One of them, or None where the scale has no such figure."""
+        """One estimate, or None if the scale does not define it."""
         return self.estimates.get(name)
 
 
 class AnalysisResult(StrictModel):
-    """What `analyse` finds about a subset, but for tables."""
+    """Results of `analyse` for one subset, without the tables."""
 
     subset: str
     rating_scale: list[str]
@@ -76,4 +83,4 @@ class AnalysisResult(StrictModel):
 
 
 class AnalysisSummary(AnalysisResult, SummaryBase):
-    """analysis_outputs/<subset>/summary.json"""
+    """Contents of analysis_outputs/<subset>/summary.json."""

@@ -1,9 +1,9 @@
-"""Keys that differ only in spelling: those that surely mean one item are joined, those that may are named."""
+"""Spelling variants of item keys: equivalent spellings are merged, similar ones are reported."""
 
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import PurePosixPath
 from urllib.parse import unquote
 
@@ -12,13 +12,24 @@ import pandas as pd
 from earmark.audio.formats import SUFFIXES
 
 WHOLE_NUMBER = re.compile(r"([+-]?\d+)\.0+")
-SHOWN = 5
+MAX_SHOWN = 5  # examples in one warning
 
 
-def plain(value: str) -> str:
-    """A key without differences that mean nothing: Unicode's form, blanks, and decimals of a whole number.
+def canonical_key(value: str) -> str:
+    """Key with equivalent spellings unified: Unicode form NFC, spaces, zero decimals of whole numbers.
 
-    >>> plain("5.0"), plain("Caf\\u0065\\u0301  au lait") == plain("Caf\\u00e9 au lait")
+    Parameters
+    ----------
+    value : str
+        Cell of a key column.
+
+    Returns
+    -------
+    str
+
+    Examples
+    --------
+    >>> canonical_key("5.0"), canonical_key("Caf\\u0065\\u0301  au lait") == canonical_key("Caf\\u00e9 au lait")
     ('5', True)
     """
     visible = "".join(c for c in unicodedata.normalize("NFC", value) if unicodedata.category(c) != "Cf")
@@ -27,13 +38,24 @@ def plain(value: str) -> str:
     return number[1] if number else text
 
 
-def loose(value: str) -> str:
-    """A key without differences that may mean nothing: case, folder, suffix, leading zeros.
+def loose_key(value: str) -> str:
+    """Key without differences that may be accidental: case, folder, file suffix, leading zeros, URL encoding.
 
-    >>> loose("clips/Anna_01.MP3") == loose("anna_1.wav")
+    Parameters
+    ----------
+    value : str
+        Cell of a key column.
+
+    Returns
+    -------
+    str
+
+    Examples
+    --------
+    >>> loose_key("clips/Anna_01.MP3") == loose_key("anna_1.wav")
     True
     """
-    text = unicodedata.normalize("NFKC", unquote(plain(value)).partition("?")[0]).casefold()
+    text = unicodedata.normalize("NFKC", unquote(canonical_key(value)).partition("?")[0]).casefold()
     name = PurePosixPath(text.replace("\\", "/")).name or text
     while name.endswith(SUFFIXES):
         name = name[: name.rindex(".")]
@@ -41,34 +63,66 @@ def loose(value: str) -> str:
     return re.sub(r"(?<!\d)0+(?=\d)", "", decimals)
 
 
-def respellings(values: "pd.Series") -> dict[str, str]:
-    """{spelling: the most frequent one that surely means the same}, for those that are another's."""
+def merged_spellings(values: pd.Series) -> dict[str, str]:
+    """Map each spelling to the most frequent equivalent one; spellings that stay as they are have no entry.
+
+    Parameters
+    ----------
+    values : Series of str
+        Cells of a key column.
+
+    Returns
+    -------
+    dict of str to str
+        Of equally frequent spellings the first in sorted order is used.
+
+    Examples
+    --------
+    >>> merged_spellings(pd.Series(["5", "5", "5.0"]))
+    {'5.0': '5'}
+    """
     counts = Counter(values)
-    best: dict[str, str] = {}
-    for value, _ in sorted(counts.items(), key=lambda one: (-one[1], one[0])):
-        best.setdefault(plain(value), value)
-    return {value: best[plain(value)] for value in counts if best[plain(value)] != value}
+    preferred: dict[str, str] = {}
+    for value, _ in sorted(counts.items(), key=lambda pair: (-pair[1], pair[0])):
+        preferred.setdefault(canonical_key(value), value)
+    return {value: preferred[canonical_key(value)] for value in counts if preferred[canonical_key(value)] != value}
 
 
-def lookalikes(values: "pd.Series") -> list[tuple[str, ...]]:
-    """Groups of spellings that may mean the same, and are kept apart."""
+def lookalikes(values: pd.Series) -> list[tuple[str, ...]]:
+    """Groups of different spellings that may mean the same key.
+
+    Parameters
+    ----------
+    values : Series of str
+        Cells of a key column.
+
+    Returns
+    -------
+    list of tuple of str
+        Groups of two or more sorted spellings with the same `loose_key`.
+
+    Examples
+    --------
+    >>> lookalikes(pd.Series(["joy", "Joy", "fear"]))
+    [('Joy', 'joy')]
+    """
     groups: dict[str, list[str]] = {}
     for value in sorted(set(values)):
-        groups.setdefault(loose(value), []).append(value)
+        groups.setdefault(loose_key(value), []).append(value)
     return [tuple(group) for group in groups.values() if len(group) > 1]
 
 
-def told_joined(column: str, joined: Mapping[str, str]) -> str:
-    """A line about spellings that were joined."""
-    pairs = [f"'{other}' as '{kept}'" for other, kept in list(joined.items())[:SHOWN]]
-    more = f" and {len(joined) - SHOWN:,} more" if len(joined) > SHOWN else ""
-    listed = ", ".join(pairs) + more
-    return f"{column}: {len(joined):,} spellings are taken for another ({listed}); --exact-keys keeps them apart"
+def describe_merged(column: str, merged: Mapping[str, str]) -> str:
+    """Warning about spellings that were merged. merged: as `merged_spellings` returns them."""
+    examples = [f"'{variant}' as '{preferred}'" for variant, preferred in list(merged.items())[:MAX_SHOWN]]
+    more = f" and {len(merged) - MAX_SHOWN:,} more" if len(merged) > MAX_SHOWN else ""
+    spellings = f"{len(merged):,} spelling{'s' if len(merged) > 1 else ''}"
+    return f"{column}: merged {spellings} ({', '.join(examples)}{more}); --exact-keys treats them as different"
 
 
-def told_apart(column: str, groups: list[tuple[str, ...]]) -> str:
-    """A line about spellings that were kept apart."""
-    shown = ["'" + "', '".join(group[:3]) + "'" for group in groups[:SHOWN]]
-    more = f" and {len(groups) - SHOWN:,} more" if len(groups) > SHOWN else ""
-    listed = "; ".join(shown) + more
-    return f"{column}: {listed} look alike and are counted as different; spell them alike if they are one"
+def describe_lookalikes(column: str, groups: Sequence[tuple[str, ...]]) -> str:
+    """Warning about similar spellings that were not merged. groups: as `lookalikes` returns them."""
+    examples = ["'" + "', '".join(group[:3]) + "'" for group in groups[:MAX_SHOWN]]
+    more = f" and {len(groups) - MAX_SHOWN:,} more" if len(groups) > MAX_SHOWN else ""
+    listed = "; ".join(examples) + more
+    return f"{column}: similar keys count as different items ({listed}); correct them if they mean the same"

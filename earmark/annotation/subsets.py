@@ -1,4 +1,4 @@
-"""The annotated subsets, read from subsets.toml: what identifies an item, how it is rated, how it is asked about."""
+"""Annotated subsets, defined in subsets.toml: item keys, rating scale, clip paths and prompts."""
 
 import dataclasses
 import tomllib
@@ -12,7 +12,13 @@ from earmark.errors import MissingError
 
 @dataclass(frozen=True)
 class Prior:
-    """What the sampling expected of an item: present exactly where `column` holds `value`."""
+    """Label expected from how the items were sampled.
+
+    Attributes
+    ----------
+    column, value : str
+        An item is expected to be present if and only if `column` equals `value`.
+    """
 
     column: str
     value: str
@@ -20,7 +26,15 @@ class Prior:
 
 @dataclass(frozen=True)
 class Slice:
-    """A summary file: the column that slices, and the measure behind each column to write."""
+    """A summary table of the items grouped by one column.
+
+    Attributes
+    ----------
+    slice : str
+        Column to group by.
+    columns : dict of str to str
+        Columns of the table and the measure that each one holds.
+    """
 
     slice: str
     columns: dict[str, str]
@@ -28,7 +42,7 @@ class Slice:
 
 @dataclass(frozen=True)
 class Subset:
-    """One annotated subset; the comment on top of subsets.toml says what each field means."""
+    """One annotated subset; the comment at the top of subsets.toml describes each field."""
 
     name: str
     scale: tuple[str, ...]
@@ -49,50 +63,63 @@ class Subset:
 
     @property
     def is_ordinal(self) -> bool:
-        """Whether the scale has more than two levels, so that ordinal figures exist beside the binary ones."""
+        """Whether the scale has more than two levels, so that ordinal coefficients are defined."""
         return len(self.scale) > 2
 
     @property
     def first_present(self) -> int:
-        """Position on the scale from which a rating counts as present."""
+        """Lowest position on the scale that counts as present."""
         return self.scale.index(self.present_from)
 
     @property
     def clip_columns(self) -> tuple[str, ...]:
-        """The key columns that tell clips apart: the file name, or all that its path is made of where names repeat."""
+        """Key columns that identify a clip: the file name, or all columns of the path if file names repeat."""
         if self.sham_stem == "stem":
             return ("file_name",)
         return tuple(column for column in self.key if f"{{{column}}}" in self.clip)
 
     @property
     def scales(self) -> tuple[str, ...]:
-        """The scales on which agreement is reported."""
+        """Scales on which agreement is reported: "binary" and, if defined, "ordinal"."""
         return ("binary", "ordinal") if self.is_ordinal else ("binary",)
 
 
 @cache
 def subsets() -> dict[str, Subset]:
-    """Every subset by name, in the order of subsets.toml.
+    """All subsets by name, in the order of subsets.toml.
 
+    Returns
+    -------
+    dict of str to Subset
+
+    Raises
+    ------
+    MissingError
+        If a table of subsets.toml has missing, unknown or inconsistent fields.
+
+    Examples
+    --------
     >>> list(subsets())
     ['emolia-emo', 'emolia-dim']
     """
-    described = tomllib.loads(files(__package__).joinpath("subsets.toml").read_text(encoding="utf-8"))
-    return {name: _subset(name, fields) for name, fields in described.items()}
+    tables = tomllib.loads(files(__package__).joinpath("subsets.toml").read_text(encoding="utf-8"))
+    return {name: _parse_subset(name, fields) for name, fields in tables.items()}
 
 
-def _subset(name: str, fields: dict[str, Any]) -> Subset:
+def _parse_subset(name: str, fields: dict[str, Any]) -> Subset:
     fields = {"choices": {}, "carried": [], "summaries": {}, **fields}
     known = {field.name for field in dataclasses.fields(Subset)} - {"name"}
-    wrong = [f"lacks {field}" for field in sorted(known - set(fields))]
-    wrong += [f"has the unknown field {field}" for field in sorted(set(fields) - known)]
-    if not wrong and fields["present_from"] not in fields["scale"]:
-        wrong = [f"has present_from = {fields['present_from']!r}, which is not on its scale"]
-    if not wrong and not {"n_raters", "benchmark_bucket", "majority_present", *fields["key"]} <= set(fields["labels"]):
-        wrong = ["has labels without its key, benchmark_bucket, majority_present or n_raters"]
-    if wrong:
-        raise MissingError(f"subsets.toml: [{name}] {'; '.join(wrong)}. The comment on top says what each field means.")
-    made: dict[str, Any] = {
+    faults = [f"missing field {field}" for field in sorted(known - set(fields))]
+    faults += [f"unknown field {field}" for field in sorted(set(fields) - known)]
+    if not faults and fields["present_from"] not in fields["scale"]:
+        faults = [f"present_from = {fields['present_from']!r} is not in scale"]
+    if not faults and not {"n_raters", "benchmark_bucket", "majority_present", *fields["key"]} <= set(fields["labels"]):
+        faults = ["labels must include the key columns, benchmark_bucket, majority_present and n_raters"]
+    if faults:
+        raise MissingError(
+            f"subsets.toml: [{name}] {'; '.join(faults)}. See the comment at the top of subsets.toml for all fields."
+        )
+    converted: dict[str, Any] = {
         "prior": Prior(**fields.pop("prior")),
         "summaries": {file: Slice(**columns) for file, columns in fields.pop("summaries").items()},
         "choices": {column: tuple(values) for column, values in fields.pop("choices").items()},
@@ -100,12 +127,23 @@ def _subset(name: str, fields: dict[str, Any]) -> Subset:
     plain: dict[str, Any] = {
         field: tuple(value) if isinstance(value, list) else value for field, value in fields.items()
     }
-    return Subset(name=name, **made, **plain)
+    return Subset(name=name, **converted, **plain)
 
 
 def select_subsets(name: str) -> list[Subset]:
-    """The subset of a name, or all of them for a word that is no name, such as all.
+    """Select one subset by name, or all subsets.
 
+    Parameters
+    ----------
+    name : str
+        Name of a subset. Any other word, such as "all" or "both", selects every subset.
+
+    Returns
+    -------
+    list of Subset
+
+    Examples
+    --------
     >>> [subset.name for subset in select_subsets("emolia-dim")], len(select_subsets("all"))
     (['emolia-dim'], 2)
     """

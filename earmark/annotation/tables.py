@@ -1,7 +1,7 @@
-"""Annotation tables: read as they come out of a spreadsheet, checked to the last cell, every fault listed.
+"""Annotation tables: read CSV files as exported by spreadsheets, check every cell and list all faults.
 
-Header names are fixed; `files.csv_table` says what is accepted as it is. An empty file or a header alone is a table
-without rows.
+Column names are fixed; `files.csv_table` describes the accepted CSV dialects. An empty file and a header alone are
+tables without rows.
 """
 
 from collections.abc import Callable, Sequence
@@ -11,48 +11,71 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from earmark.annotation.spelling import lookalikes, respellings, told_apart, told_joined
+from earmark.annotation.spelling import describe_lookalikes, describe_merged, lookalikes, merged_spellings
 from earmark.annotation.subsets import Subset
 from earmark.errors import DataError, Fault, MissingError, shown_path
 from earmark.files.csv_table import read_csv_table
 
 TABLES = ("annotations", "users", "flags")
 OPTIONAL = ("flags",)
-MAX_MILLISECONDS = 1e12  # some thirty years: an infinite time is no time
-REPEATED = "older rating of an item by the same person"
-WITHDRAWN = "rating by a person who withdrew consent"
-YES = frozenset({"true", "yes", "y", "t", "1", "1.0", "given", "ja", "oui", "si", "sí", "да", "是", "はい"})
-NO_CONSENT = frozenset(
+MAX_MILLISECONDS = 1e12  # about 30 years; rejects infinite values
+REPEATED = "superseded ratings"
+WITHDRAWN = "ratings by raters who withdrew consent"
+CONSENT_GIVEN = frozenset({"true", "yes", "y", "t", "1", "1.0", "given", "ja", "oui", "si", "sí", "да", "是", "はい"})
+CONSENT_REFUSED = frozenset(
     {"false", "no", "n", "f", "0", "0.0", "none", "never", "revoked", "withdrawn", "consent_revoked", "nein", "non"}
     | {"нет", "否", "いいえ", "refused", "declined"}
 )
-REVOKED = "CONSENT_REVOKED"
+REVOKED_PREFIX = "CONSENT_REVOKED"
 
-Rule = tuple[Callable[[pd.Series], pd.Series], str]
+CellRule = tuple[Callable[[pd.Series], pd.Series], str]  # mask of invalid cells, and the message
 
 
 @dataclass(frozen=True)
 class RawTables:
-    """The tables of one subset as text, indexed by line; `flags` is missing from `tables` where there is no file."""
+    """Tables of one subset as text.
+
+    Attributes
+    ----------
+    subset : Subset
+    folder : Path
+        Folder that the tables were read from.
+    tables : dict of str to DataFrame
+        "annotations", "users" and, if the file exists, "flags". Cells are text; the index is the line in the file.
+    """
 
     subset: Subset
     folder: Path
     tables: dict[str, pd.DataFrame]
 
     def path(self, table: str) -> Path:
-        """The file that a table was read from."""
+        """File that a table was read from."""
         return table_path(self.folder, table)
 
 
 @dataclass(frozen=True)
 class Annotations:
-    """One subset's ratings, checked and typed.
+    """Checked ratings of one subset.
 
-    ratings: the subset's key, `username`, the carried columns, `rating` (position on the scale),
-    `reaction_time_ms`, `sample_time_ms` (float, NaN where empty), `created_at` (UTC); one row per rating,
-    repeats removed. users: as text. flagged: the keys someone flagged, one row each.
-    rows: {file: rows read}. rows_raw: ratings in the file.
-    left_out: {reason: ratings that are not in `ratings`}. warnings: what to know about the keys.
+    Attributes
+    ----------
+    subset : Subset
+    ratings : DataFrame
+        One row per rating: the key columns, `username`, the carried columns, `rating` (int, position on the scale),
+        `reaction_time_ms` and `sample_time_ms` (float, NaN where empty) and `created_at` (UTC). At most one rating per
+        rater and item.
+    users : DataFrame
+        users.csv as text, without raters who withdrew consent.
+    flags : DataFrame
+        flags.csv as text, one row per flag.
+    rows : dict of Path to int
+        Number of rows read from each file.
+    rows_raw : int
+        Number of ratings in annotations.csv.
+    excluded : dict of str to int
+        Number of ratings excluded for each reason.
+    warnings : tuple of str
+        Warnings about the spelling of keys.
     """
 
     subset: Subset
@@ -61,20 +84,36 @@ class Annotations:
     flags: pd.DataFrame
     rows: dict[Path, int]
     rows_raw: int
-    left_out: dict[str, int]
+    excluded: dict[str, int]
     warnings: tuple[str, ...] = ()
 
 
 def table_path(folder: Path, table: str) -> Path:
-    """Where a table of a subset's folder lies."""
+    """Path of a table in the folder of a subset."""
     return folder / f"{table}.csv"
 
 
 def read_tables(folder: Path, subset: Subset, remedy: str = "") -> RawTables:
-    """Read and check every table of a subset's folder.
+    """Read and check all tables of a subset.
 
-    remedy: what the user should do about faults, for the end of the message; by default, mend the raw tables.
-    Raises DataError with every fault of every table, MissingError when a table that must exist does not.
+    Parameters
+    ----------
+    folder : Path
+        Folder with annotations.csv, users.csv and optionally flags.csv.
+    subset : Subset
+    remedy : str
+        What the user should do about faults; ends the error message. By default: fix the raw tables.
+
+    Returns
+    -------
+    RawTables
+
+    Raises
+    ------
+    DataError
+        If any table has faults; the error lists the faults of all tables.
+    MissingError
+        If annotations.csv or users.csv does not exist.
     """
     tables: dict[str, pd.DataFrame] = {}
     faults: dict[str, list[Fault]] = {}
@@ -84,20 +123,22 @@ def read_tables(folder: Path, subset: Subset, remedy: str = "") -> RawTables:
             if name in OPTIONAL:
                 continue
             raise MissingError(
-                f"{shown_path(path)} is not there. Put the {subset.name} tables in {shown_path(folder)}/."
+                f"{shown_path(path)} does not exist. Put the tables of {subset.name} into {shown_path(folder)}/."
             )
         tables[name], faults[shown_path(path)] = read_csv(path)
     usernames = tables["users"]["username"] if "username" in tables["users"] else pd.Series(dtype=str)
     for name, table in tables.items():
-        faults[shown_path(table_path(folder, name))] += check(table, name, subset, usernames)
+        faults[shown_path(table_path(folder, name))] += find_faults(table, name, subset, usernames)
     if any(faults.values()):
-        mend = f"Fix the rows in annotations_raw/{subset.name}/ and run `uv run anonymize.py`, then this command again."
-        raise DataError(faults, f"Nothing was written. {remedy or mend}")
+        default = (
+            f"Fix the rows in annotations_raw/{subset.name}/ and run `uv run anonymize.py`, then this command again."
+        )
+        raise DataError(faults, f"Nothing was written. {remedy or default}")
     return RawTables(subset, folder, tables)
 
 
 def required_columns(subset: Subset) -> dict[str, tuple[str, ...]]:
-    """The columns that each table of a subset must have."""
+    """Columns that each table of a subset must have, by table name."""
     timing = ("reaction_time_ms", "sample_time_ms", "created_at")
     return {
         "annotations": ("annotation_id", "username", *subset.carried, *subset.key, "rating", *timing),
@@ -107,7 +148,24 @@ def required_columns(subset: Subset) -> dict[str, tuple[str, ...]]:
 
 
 def read_csv(path: Path) -> tuple[pd.DataFrame, list[Fault]]:
-    """A table as text, with the line of each row as index, and what is wrong with its shape."""
+    """Read a CSV file as text.
+
+    Parameters
+    ----------
+    path : Path
+
+    Returns
+    -------
+    table : DataFrame
+        Cells as text, indexed by line number (from 1). Rows with faults are left out.
+    faults : list of Fault
+        Faults of encoding and shape.
+
+    Raises
+    ------
+    OSError
+        If the file cannot be read.
+    """
     table = read_csv_table(path)
     index = pd.Index(table.lines, name="line", dtype=int)
     return pd.DataFrame(table.rows, columns=table.columns, index=index, dtype=str), table.faults
@@ -117,8 +175,23 @@ def _no_rows(columns: Sequence[str] = ()) -> pd.DataFrame:
     return pd.DataFrame(index=pd.Index([], name="line", dtype=int), columns=list(columns), dtype=str)
 
 
-def check(table: pd.DataFrame, name: str, subset: Subset, usernames: pd.Series) -> list[Fault]:
-    """What is wrong with the cells of one table; an empty file, which has no columns at all, has no faults."""
+def find_faults(table: pd.DataFrame, name: str, subset: Subset, usernames: pd.Series) -> list[Fault]:
+    """Find missing columns and invalid cells of one table.
+
+    Parameters
+    ----------
+    table : DataFrame
+        Cells as text, indexed by line number.
+    name : {"annotations", "users", "flags"}
+    subset : Subset
+    usernames : Series of str
+        Usernames in users.csv; other tables may use no others.
+
+    Returns
+    -------
+    list of Fault
+        Empty for a table without columns, which is an empty file.
+    """
     if not len(table.columns):
         return []
     required = required_columns(subset)[name]
@@ -127,25 +200,26 @@ def check(table: pd.DataFrame, name: str, subset: Subset, usernames: pd.Series) 
         for column in required
         if column not in table.columns
     ]
-    for column, (is_wrong, problem) in _rules(name, subset, usernames).items():
+    for column, (is_invalid, problem) in _cell_rules(name, subset, usernames).items():
         if column in table.columns and (column in required or column in ("created_at", "consent")):
-            wrong = table[column][is_wrong(table[column])]
+            invalid = table[column][is_invalid(table[column])]
             faults += [
-                Fault(int(line), column, f"'{cell}' {problem}") for line, cell in zip(wrong.index, wrong, strict=True)
+                Fault(int(line), column, f"'{cell}' {problem}")
+                for line, cell in zip(invalid.index, invalid, strict=True)
             ]
     return faults
 
 
-def _rules(name: str, subset: Subset, usernames: pd.Series) -> dict[str, Rule]:
-    """What makes a cell wrong, column by column, and how to say so."""
+def _cell_rules(name: str, subset: Subset, usernames: pd.Series) -> dict[str, CellRule]:
+    """Rules for the cells of each column."""
     choices = {**subset.choices, "rating": subset.scale}
-    unique: Rule = (lambda cells: (cells == "") | cells.duplicated(), "is empty or already used by a line above")
-    milliseconds: Rule = (
+    unique: CellRule = (lambda cells: (cells == "") | cells.duplicated(), "is empty or repeats an earlier line")
+    milliseconds: CellRule = (
         lambda cells: (cells != "") & ~pd.to_numeric(cells, errors="coerce").astype(float).between(0, MAX_MILLISECONDS),
         "is not a time in milliseconds",
     )
     return {
-        **{column: (lambda cells: cells == "", "is empty, so the item cannot be told") for column in subset.key},
+        **{column: (lambda cells: cells == "", "is empty; key columns need a value") for column in subset.key},
         **{column: _one_of(values) for column, values in choices.items()},
         "annotation_id": unique,
         "flag_id": unique,
@@ -153,94 +227,165 @@ def _rules(name: str, subset: Subset, usernames: pd.Series) -> dict[str, Rule]:
         "reaction_time_ms": milliseconds,
         "sample_time_ms": milliseconds,
         "consent": (
-            lambda cells: ~cells.str.casefold().isin(YES | NO_CONSENT | {""}),
-            "is neither yes nor no, so nobody knows whether the person consents; write True or False",
+            lambda cells: ~cells.str.casefold().isin(CONSENT_GIVEN | CONSENT_REFUSED | {""}),
+            "is neither yes nor no; write True or False",
         ),
         "created_at": (lambda cells: parse_times(cells).isna(), "is not an ISO 8601 time such as 2026-05-09 17:38:09"),
     }
 
 
-def _one_of(values: tuple[str, ...]) -> Rule:
+def _one_of(values: tuple[str, ...]) -> CellRule:
     return (lambda cells: ~cells.isin(values), f"is not one of {', '.join(values)}")
 
 
 def parse_times(cells: pd.Series) -> pd.Series:
-    """ISO 8601 times as UTC; a time without zone is taken as UTC, what cannot be read is NaT."""
-    dated = cells.where(cells.str.match(r"\d{4}-\d\d"), "")  # pandas would read "now" as the time of day
+    """Parse ISO 8601 times.
+
+    Parameters
+    ----------
+    cells : Series of str
+        Dates or times, as coarse as a month. Times without a zone are UTC.
+
+    Returns
+    -------
+    Series of datetime64, UTC
+        NaT where a cell is not a time.
+
+    Examples
+    --------
+    >>> parse_times(pd.Series(["2026-05-09T13:00:00+02:00"]))[0].isoformat()
+    '2026-05-09T11:00:00+00:00'
+    """
+    dated = cells.where(cells.str.match(r"\d{4}-\d\d"), "")  # pandas would parse "now" as the current time
     return pd.to_datetime(dated, format="ISO8601", utc=True, errors="coerce")
 
 
 def exclude_ratings(
     annotations: Annotations, raters: Sequence[str] = (), min_reaction_ms: float | None = None
 ) -> Annotations:
-    """The annotations without some people, or without hasty ratings.
+    """Exclude raters and fast ratings.
 
-    Repeats are resolved first: leaving a hasty newer rating out does not bring the older one back. A rating
-    without a reaction time stays.
+    Parameters
+    ----------
+    annotations : Annotations
+    raters : sequence of str
+        Usernames of raters to exclude.
+    min_reaction_ms : float, optional
+        Exclude ratings with a shorter reaction time, in milliseconds. Ratings without a reaction time are kept.
+
+    Returns
+    -------
+    Annotations
+        `excluded` has one more entry for each rater and for the reaction time.
+
+    Notes
+    -----
+    `load_annotations` resolves repeated ratings first: if the newest rating is excluded, older ones are not restored.
     """
-    ratings, left_out = annotations.ratings, dict(annotations.left_out)
+    ratings, excluded = annotations.ratings, dict(annotations.excluded)
     for name in raters:
-        theirs = ratings["username"] == name
-        left_out[f"rated by {name} (--exclude-rater)"] = int(theirs.sum())
-        ratings = ratings[~theirs]
+        by_rater = ratings["username"] == name
+        excluded[f"ratings by {name} (--exclude-rater)"] = int(by_rater.sum())
+        ratings = ratings[~by_rater]
     if min_reaction_ms is not None:
-        hasty = ratings["reaction_time_ms"] < min_reaction_ms
-        left_out[f"reaction under {min_reaction_ms:g} ms (--min-reaction-ms)"] = int(hasty.sum())
-        ratings = ratings[~hasty]
-    return replace(annotations, ratings=ratings.reset_index(drop=True), left_out=left_out)
+        too_fast = ratings["reaction_time_ms"] < min_reaction_ms
+        excluded[f"ratings with a reaction time under {min_reaction_ms:g} ms (--min-reaction-ms)"] = int(too_fast.sum())
+        ratings = ratings[~too_fast]
+    return replace(annotations, ratings=ratings.reset_index(drop=True), excluded=excluded)
 
 
-def withdrawn(users: pd.DataFrame) -> set[str]:
-    """The people whose consent is withdrawn, by the column consent or by an account that was renamed for it."""
+def withdrawn_users(users: pd.DataFrame) -> set[str]:
+    """Users who withdrew consent.
+
+    Parameters
+    ----------
+    users : DataFrame
+        users.csv as text.
+
+    Returns
+    -------
+    set of str
+        Usernames with a refusal in column `consent`, or renamed to CONSENT_REVOKED….
+    """
     if "username" not in users:
         return set()
-    revoked = users["username"].str.upper().str.startswith(REVOKED)
+    revoked = users["username"].str.upper().str.startswith(REVOKED_PREFIX)
     if "consent" in users:
-        revoked |= users["consent"].str.casefold().isin(NO_CONSENT)
+        revoked |= users["consent"].str.casefold().isin(CONSENT_REFUSED)
     return set(users["username"][revoked])
 
 
-def without_withdrawn(tables: dict[str, pd.DataFrame]) -> tuple[dict[str, pd.DataFrame], int]:
-    """The tables without the people who withdrew their consent, their ratings and their flags; and how many ratings."""
-    gone = withdrawn(tables["users"])
-    left = {
-        name: table[~table["username"].isin(gone)] if "username" in table else table for name, table in tables.items()
+def drop_withdrawn(tables: dict[str, pd.DataFrame]) -> tuple[dict[str, pd.DataFrame], int]:
+    """Remove users who withdrew consent, with their ratings and flags.
+
+    Parameters
+    ----------
+    tables : dict of str to DataFrame
+        "annotations", "users" and optionally "flags", as text.
+
+    Returns
+    -------
+    tables : dict of str to DataFrame
+    n_ratings : int
+        Number of ratings removed.
+    """
+    users = withdrawn_users(tables["users"])
+    remaining = {
+        name: table[~table["username"].isin(users)] if "username" in table else table for name, table in tables.items()
     }
-    return left, len(tables["annotations"]) - len(left["annotations"])
+    return remaining, len(tables["annotations"]) - len(remaining["annotations"])
 
 
-def _spelled_alike(
+def _merge_spellings(
     subset: Subset, tables: dict[str, pd.DataFrame], exact: bool
 ) -> tuple[dict[str, pd.DataFrame], tuple[str, ...]]:
-    """Ratings and flags with keys joined that differ in nothing but spelling, and what to say about keys."""
-    told: list[str] = []
+    """Merge equivalent spellings of keys in ratings and flags; return the tables and warnings."""
+    warnings: list[str] = []
     for column in subset.key:
-        given = tables["annotations"][column]
-        joined = {} if exact else respellings(given)
-        if joined:
-            told.append(told_joined(column, joined))
-            tables = {name: table.assign(**{column: table[column].replace(joined)}) for name, table in tables.items()}
+        merged = {} if exact else merged_spellings(tables["annotations"][column])
+        if merged:
+            warnings.append(describe_merged(column, merged))
+            tables = {name: table.assign(**{column: table[column].replace(merged)}) for name, table in tables.items()}
         groups = lookalikes(tables["annotations"][column])
         if groups and column not in subset.choices:
-            told.append(told_apart(column, groups))
-    return tables, tuple(told)
+            warnings.append(describe_lookalikes(column, groups))
+    return tables, tuple(warnings)
 
 
 def load_annotations(folder: Path, subset: Subset, *, exact_keys: bool = False) -> Annotations:
-    """Read, check and type a subset's ratings, and keep the newest where a person rated an item twice.
+    """Read, check and convert the ratings of a subset.
 
-    Equal times: the later line counts. People who withdrew their consent are left out and counted. Keys that differ
-    only in spelling are one item unless exact_keys. Raises as `read_tables`.
+    Of repeated ratings of an item by the same rater only the newest is kept; of equal times, the later line. Ratings by
+    raters who withdrew consent are excluded.
+
+    Parameters
+    ----------
+    folder : Path
+        Folder with annotations.csv, users.csv and optionally flags.csv.
+    subset : Subset
+    exact_keys : bool
+        Treat keys that differ only in spelling as different items. By default they are merged, with a warning.
+
+    Returns
+    -------
+    Annotations
+
+    Raises
+    ------
+    DataError
+        If any table has faults; the error lists the faults of all tables.
+    MissingError
+        If annotations.csv or users.csv does not exist.
     """
     raw = read_tables(folder, subset)
     required = required_columns(subset)
-    given = {
+    source = {
         name: raw.tables[name] if len(raw.tables.get(name, ())) else _no_rows(required[name])
         for name in ("annotations", "flags")
     }
-    kept, n_withdrawn = without_withdrawn({**given, "users": raw.tables["users"]})
-    spelled, warnings = _spelled_alike(subset, {name: kept[name] for name in given}, exact_keys)
-    table = spelled["annotations"]
+    consented, n_withdrawn = drop_withdrawn({**source, "users": raw.tables["users"]})
+    merged, warnings = _merge_spellings(subset, {name: consented[name] for name in source}, exact_keys)
+    table = merged["annotations"]
     ratings = table[[*subset.key, "username", *subset.carried]].assign(
         rating=table["rating"].map({name: code for code, name in enumerate(subset.scale)}).astype(np.int64),
         reaction_time_ms=pd.to_numeric(table["reaction_time_ms"]).astype(float),
@@ -251,10 +396,10 @@ def load_annotations(folder: Path, subset: Subset, *, exact_keys: bool = False) 
     return Annotations(
         subset=subset,
         ratings=newest.sort_values([*subset.key, "username"], ignore_index=True),
-        users=kept["users"],
-        flags=spelled["flags"].reset_index(drop=True),
+        users=consented["users"],
+        flags=merged["flags"].reset_index(drop=True),
         rows={raw.path(name): len(rows) for name, rows in raw.tables.items()},
-        rows_raw=len(given["annotations"]),
-        left_out={REPEATED: len(ratings) - len(newest), WITHDRAWN: n_withdrawn},
+        rows_raw=len(source["annotations"]),
+        excluded={REPEATED: len(ratings) - len(newest), WITHDRAWN: n_withdrawn},
         warnings=warnings,
     )

@@ -1,18 +1,18 @@
-"""Keys that surely mean one item, and keys that may."""
+"""Equivalent spellings of keys, and similar ones."""
 
 import pandas as pd
 import pytest
 
-from earmark.annotation.spelling import lookalikes, plain, respellings
+from earmark.annotation.spelling import canonical_key, lookalikes, merged_spellings
 
 
 @pytest.mark.parametrize(
     ("one", "other"),
     [("5", "5.0"), ("Cafe\u0301", "Caf\u00e9"), ("a b", " a  b "), ("a.mp3", "a.mp3\u200b")],
 )
-def test_plain_is_the_same_for_spellings_of_one_meaning(one, other):
-    assert plain(one) == plain(other)
-    assert respellings(pd.Series([one, one, other])) == {other: one}
+def test_merged_spellings_are_equivalent(one, other):
+    assert canonical_key(one) == canonical_key(other)
+    assert merged_spellings(pd.Series([one, one, other])) == {other: one}
 
 
 @pytest.mark.parametrize(
@@ -31,6 +31,6 @@ def test_plain_is_the_same_for_spellings_of_one_meaning(one, other):
         ("a.webm", "a.amr"),
     ],
 )
-def test_lookalikes_are_named_and_not_joined(one, other):
-    assert respellings(pd.Series([one, other])) == {}
+def test_lookalikes_are_reported_not_merged(one, other):
+    assert merged_spellings(pd.Series([one, other])) == {}
     assert lookalikes(pd.Series([one, other, "unlike.mp3"])) == [tuple(sorted((one, other)))]

@@ -8,7 +8,7 @@ import pytest
 
 from earmark.annotation.analysis import slice_summary, slice_table
 from earmark.annotation.labels import clip_ids, majority_labels
-from earmark.annotation.subsets import Slice, _subset, subsets
+from earmark.annotation.subsets import Slice, _parse_subset, subsets
 from earmark.errors import MissingError
 from earmark.metrics.bootstrap import Bootstrap
 from tests.conftest import DIM, EMO, annotated
@@ -120,20 +120,20 @@ FIELDS = {
 
 
 def test_what_a_subset_may_leave_out_is_empty():
-    described = _subset("mine", FIELDS)
+    described = _parse_subset("mine", FIELDS)
     assert (described.choices, described.carried, described.summaries) == ({}, (), {})
 
 
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"prior": None, "words": None}, r"\[mine\] lacks prior; lacks words"),
-        ({"colour": 1}, r"\[mine\] has the unknown field colour"),
-        ({"present_from": "c"}, r"\[mine\] has present_from = 'c', which is not on its scale"),
-        ({"labels": ["file_name"]}, r"\[mine\] has labels without"),
+        ({"prior": None, "words": None}, r"\[mine\] missing field prior; missing field words"),
+        ({"colour": 1}, r"\[mine\] unknown field colour"),
+        ({"present_from": "c"}, r"\[mine\] present_from = 'c' is not in scale"),
+        ({"labels": ["file_name"]}, r"\[mine\] labels must include"),
     ],
 )
 def test_a_subset_that_is_described_wrongly_is_named_with_the_field(change, message):
     fields = {key: value for key, value in {**FIELDS, **change}.items() if value is not None}
     with pytest.raises(MissingError, match=message):
-        _subset("mine", fields)
+        _parse_subset("mine", fields)

@@ -181,12 +181,12 @@ def test_every_kind_of_fault_of_every_table_is_listed_at_once(folder):
         "  line 5, column queried_emotion: '' is empty",
         "  line 6, column created_at: 'yesterday' is not an ISO 8601 time",
         "  line 7, column username: 'stranger' is not in users.csv",
-        "  line 8, column annotation_id: 'id-0' is empty or already used",
+        "  line 8, column annotation_id: 'id-0' is empty or repeats an earlier line",
         "  line 9, column reaction_time_ms: 'fast' is not a time in milliseconds",
         "  line 10, column sample_time_ms: '2,5' is not a time in milliseconds",
-        "  line 4, column username: 'ann' is empty or already used",
+        "  line 4, column username: 'ann' is empty or repeats an earlier line",
         "  line 2, column username: 'nobody' is not in users.csv",
-        "  line 3, column flag_id: 'f-0' is empty or already used",
+        "  line 3, column flag_id: 'f-0' is empty or repeats an earlier line",
     ]
     told = [line for line in lines if line.startswith("  ")]
     assert [line[: len(start)] for line, start in zip(told, beginnings, strict=True)] == beginnings
@@ -305,7 +305,7 @@ def test_very_many_kinds_of_faults_are_shown_in_part_and_counted(folder):
 @pytest.mark.parametrize("name", ["annotations", "users"])
 def test_a_missing_table_is_named(folder, name):
     (folder / f"{name}.csv").unlink()
-    with pytest.raises(MissingError, match=re.escape(f"annotations/emolia-emo/{name}.csv is not there")):
+    with pytest.raises(MissingError, match=re.escape(f"annotations/emolia-emo/{name}.csv does not exist")):
         read_tables(folder, EMO)
 
 
