@@ -28,7 +28,7 @@ from earmark import cli
 from earmark.audio.decode import read_nonsilent_audio
 from earmark.audio_text.scorers import ClipTextPair
 from earmark.audio_text.scorers.in_process import InProcessScorer
-from earmark.embeddings.store import EmbeddingStore
+from earmark.embeddings.cache import EmbeddingCache
 from earmark.models.audio_text.loading import AudioTextModel, load_clap
 from earmark.models.batching import split_into_windows
 from earmark.models.torch_runtime import DTYPES
@@ -64,7 +64,7 @@ def run(arguments: Namespace, invocation: cli.Invocation) -> int:
         pieces = [model.prepare(piece) for clip in clips for piece in cut(model, clip)]
 
         def scorer(questions: Sequence[ClipTextPair]) -> Iterable[object]:
-            store = EmbeddingStore(Path(tempfile.mkdtemp(dir=folder)))  # an empty one for each round
+            store = EmbeddingCache(Path(tempfile.mkdtemp(dir=folder)))  # an empty one for each round
             return InProcessScorer(model, store, arguments.batch_size, arguments.decoders)(questions)
 
         ways: dict[str, Callable[[], object]] = {

@@ -27,9 +27,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 sys.path.remove(str(Path(__file__).resolve().parent))  # its coverage.py is not the module that numba looks for
 
 from earmark import cli
-from earmark.probing.heads.knn import CHOICES_OF_K, SIMILARITIES_AT_ONCE, nearest_classes
-from earmark.probing.heads.linear import Fold, Recipe, train_heads
-from earmark.probing.heads.selection import selection
+from earmark.probing.heads.knn import K_CANDIDATES, SIMILARITIES_AT_ONCE, knn_predict
+from earmark.probing.heads.linear import Fold, HeadConfig, train_heads
+from earmark.probing.heads.selection import selection_metric
 
 SEEDS, RATES = (0, 1, 2), (1e-4, 3e-4, 1e-3, 3e-3, 1e-2)
 Array = NDArray[Any]
@@ -54,14 +54,14 @@ def measure(arguments: Namespace, invocation: cli.Invocation) -> int:
     x, y = embeddings(arguments, invocation.generator())
     items = invocation.generator().permutation(len(x))
     fold = Fold(0, *np.split(items, [len(x) * 8 // 10, len(x) * 9 // 10]))
-    recipe = Recipe("cross_entropy", arguments.classes, arguments.epochs, arguments.batch_size)
-    score = selection("accuracy", y)
+    recipe = HeadConfig("cross_entropy", arguments.classes, arguments.epochs, arguments.batch_size)
+    score = selection_metric("accuracy", y)
     with tempfile.TemporaryDirectory() as folder:
         frames, means = Path(folder) / "frames.npy", Path(folder) / "means.npy"
         write_frames(x, arguments.frames, frames)
         np.save(means, x)
 
-        def heads(recipe: Recipe, **axes: Sequence[float]) -> object:
+        def heads(recipe: HeadConfig, **axes: Sequence[float]) -> object:
             return train_heads(np.load(means), y, [fold], recipe, score, **axes)
 
         heads(replace(recipe, epochs=1))  # compiled code is compiled once for a machine
@@ -70,8 +70,8 @@ def measure(arguments: Namespace, invocation: cli.Invocation) -> int:
                 "plain": lambda: plain_head(frames, y, fold, recipe, arguments.plain_epochs),
                 "one": lambda: heads(recipe),
                 "fifteen": lambda: heads(recipe, seeds=SEEDS, learning_rates=RATES),
-                "bare": lambda: bare_neighbours(x, max(CHOICES_OF_K)),
-                "nearest": lambda: nearest_classes(x, y, x, CHOICES_OF_K),
+                "bare": lambda: bare_neighbours(x, max(K_CANDIDATES)),
+                "nearest": lambda: knn_predict(x, y, x, K_CANDIDATES),
             },
             arguments.rounds,
         )
@@ -114,7 +114,7 @@ class Stored(torch.utils.data.Dataset[tuple[torch.Tensor, int]]):
         return torch.from_numpy(np.array(self.frames[item])), int(self.y[item])
 
 
-def plain_head(path: Path, y: Array, fold: Fold, recipe: Recipe, epochs: int) -> float:
+def plain_head(path: Path, y: Array, fold: Fold, recipe: HeadConfig, epochs: int) -> float:
     """The recipe as a tutorial would write it; returns the last validation accuracy."""
     frames = Stored(path, y, fold.train)
     width = frames.frames.shape[2]

@@ -25,7 +25,7 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from earmark import cli
-from earmark.embeddings.store import EmbeddingStore
+from earmark.embeddings.cache import EmbeddingCache
 from earmark.metrics.detection import equal_error_rate, roc
 from earmark.models.encoders.registry import load_encoder
 from earmark.speaker.case.conditions import condition_names
@@ -63,7 +63,7 @@ def time_embedding() -> int:
     loop = seconds(lambda: [own.embed_utterance(resemblyzer.preprocess_wav(path)) for path in files])
     encoder = load_encoder("resemblyzer", device="cpu")
     with tempfile.TemporaryDirectory() as folder:
-        first, second = (seconds(lambda: list(EmbeddingStore(Path(folder)).embed(encoder, files))) for _ in range(2))
+        first, second = (seconds(lambda: list(EmbeddingCache(Path(folder)).embed(encoder, files))) for _ in range(2))
     cli.show(f"Resemblyzer, {len(files)} clips: loop {loop:.1f} s, store {first:.1f} s, {loop / first:.2f} times")
     cli.show(f"the second time, from the store: {second:.2f} s")
     return cli.COMPLETE

@@ -6,7 +6,7 @@ from earmark import cli
 from earmark.cli import Invocation
 from earmark.errors import EarmarkError, shown_path
 from earmark.files.download import RemoteFile
-from earmark.models.encoders.conformance.runner import HEADERS, LONGEST, PROMISES, check
+from earmark.models.encoders.conformance.runner import HEADERS, MAX_CLIP_SECONDS, REQUIREMENTS, check_encoder
 from earmark.models.encoders.from_options import load_encoder_from_options
 from earmark.probing.downloads import download_task, record_files
 from earmark.probing.layouts import locate
@@ -21,13 +21,13 @@ PASSED = {True: "pass", False: "FAIL", None: "–"}
 def run_check(options: CheckOptions, invocation: Invocation) -> int:
     """Every check of an encoder as a table; 1 where one fails."""
     model = options.model
-    found = check(
+    found = check_encoder(
         load_encoder_from_options(model) if model.spec.startswith("http") else model.spec,
         device=model.device,
         dtype=model.dtype,
-        longest_seconds=options.max_clip_seconds or LONGEST,
+        max_clip_seconds=options.max_clip_seconds or MAX_CLIP_SECONDS,
     )
-    bar = invocation.progress(found, total=len(PROMISES), label="checks", unit="check")
+    bar = invocation.progress(found, total=len(REQUIREMENTS), label="checks", unit="check")
     rows = [[PASSED[cell] if i == 1 else cell for i, cell in enumerate(astuple(one))] for one in bar]
     failed = sum(row[1] == PASSED[False] for row in rows)
     cli.show(to_markdown(list(HEADERS), rows))

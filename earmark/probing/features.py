@@ -9,14 +9,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from earmark.audio.clips import Clip, TarMember, shown_clip
-from earmark.embeddings.store import EmbeddingStore
+from earmark.embeddings.cache import EmbeddingCache
 from earmark.errors import EarmarkError
 from earmark.models.embedding import Embedding
 from earmark.models.encoders.base import Encoder
 from earmark.models.encoders.output import EmbeddingRequest
 from earmark.models.encoders.precomputed import PrecomputedEmbeddings
 from earmark.probing.data import TaskData
-from earmark.probing.heads.batched import rows_of
+from earmark.probing.heads.batched import item_rows
 
 FloatArray = NDArray[np.floating]
 IntArray = NDArray[np.int64]
@@ -47,7 +47,7 @@ class Rows:
 
     def of_clips(self, clips: IntArray) -> IntArray:
         """The rows of the clips, in their order."""
-        return rows_of(clips, self.offsets)
+        return item_rows(clips, self.offsets)
 
     def means(self) -> FloatArray:
         """The mean of each clip's rows, (n, D)."""
@@ -65,7 +65,7 @@ class ClipEmbedder:
     """
 
     encoder: Encoder | PrecomputedEmbeddings
-    store: EmbeddingStore
+    store: EmbeddingCache
     batch_size: int
     allow_missing: bool = False
     track_progress: TrackProgress = lambda made, n: made

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from earmark import cli
-from earmark.embeddings.store import EmbeddingStore
+from earmark.embeddings.cache import EmbeddingCache
 from earmark.errors import EarmarkError
 from earmark.models.encoders.base import Encoder
 from earmark.models.encoders.from_options import load_encoder_from_options
@@ -136,7 +136,7 @@ def work(job: Job, encoder: Encoder | PrecomputedEmbeddings) -> TaskOutcome:
     known, model, task = job.known or TaskOutcome(), job.options.model, job.task
     embedder = ClipEmbedder(
         encoder,
-        EmbeddingStore(model.embedding_cache),
+        EmbeddingCache(model.embedding_cache),
         model.batch_size,
         job.options.allow_missing,
         track_progress=lambda made, n: job.invocation.progress(made, total=n, label=task.name, unit="clip"),

@@ -11,7 +11,7 @@ from earmark.files.atomic import write_together
 from earmark.models.encoders.base import Encoder
 from earmark.models.encoders.precomputed import PrecomputedEmbeddings
 from earmark.probing.comparison import averages, by_layer, comparisons
-from earmark.probing.heads.knn import CHOICES_OF_K
+from earmark.probing.heads.knn import K_CANDIDATES
 from earmark.probing.layouts import Located
 from earmark.probing.options import LINEAR, STRICT, ProbeSettings, RunOptions
 from earmark.probing.outcome import TaskOutcome
@@ -76,7 +76,7 @@ def write_results(folder: Path, run: Finished, invocation: Invocation) -> str:
         alike=[one.sentence(names[one.task]) for one in summary.alike_classes],
         trained_on_test=[task.formal_name for task in run.tasks.values() if task.trains_on_test],
         rates=", ".join(f"{rate:g}" for rate in RATES),
-        ks=", ".join(map(str, CHOICES_OF_K)),
+        ks=", ".join(map(str, K_CANDIDATES)),
     )
     contents: dict[Path, str | bytes | None] = {
         folder / "summary.json": to_json(summary),

@@ -11,13 +11,13 @@ from pathlib import Path
 from earmark import __version__, cli
 from earmark.audio.clips import file_stamp
 from earmark.cli import Invocation
-from earmark.embeddings.store import PREPROCESSING
+from earmark.embeddings.cache import PREPROCESSING_VERSION
 from earmark.errors import EarmarkError, MissingError, shown_path
 from earmark.files.atomic import locked
 from earmark.models.encoders.base import Encoder
-from earmark.models.encoders.conformance.encoder_under_test import Subject
-from earmark.models.encoders.conformance.requirements import Outcome, hop, neighbours
-from earmark.models.encoders.conformance.runner import LONGEST
+from earmark.models.encoders.conformance.encoder_under_test import EncoderUnderTest
+from earmark.models.encoders.conformance.requirements import Verdict, batch_invariance, hop_size
+from earmark.models.encoders.conformance.runner import MAX_CLIP_SECONDS
 from earmark.models.encoders.from_options import load_encoder_from_options
 from earmark.models.encoders.precomputed import PrecomputedEmbeddings
 from earmark.models.torch_runtime import resolve_device
@@ -179,7 +179,7 @@ def probed(
             yield each.task.name, known
         else:
             waiting.append(Job(each, settings, options, invocation, folder, key, known))
-    if waiting and options.model.batch_size > 1 and (how := broken(neighbours, encoder)):
+    if waiting and options.model.batch_size > 1 and (how := broken(batch_invariance, encoder)):
         invocation.warn(f"{encoder.name}: a clip's embedding depends on its batch ({how}); clips go one by one.")
         alone = replace(options, model=replace(options.model, batch_size=1))
         waiting = [replace(job, options=alone) for job in waiting]
@@ -190,20 +190,20 @@ def probed(
 
 def encoder_warnings(encoder: Encoder | PrecomputedEmbeddings) -> list[str]:
     """What reports say about an encoder that breaks what its contract promises, wherever its embeddings come from."""
-    if not (how := broken(hop, encoder)):
+    if not (how := broken(hop_size, encoder)):
         return []
     return [f"{encoder.name}: {how}; frame tasks will fail, and a clip's mean may miss some of its audio."]
 
 
-def broken(promise: Callable[[Subject], Outcome], encoder: Encoder | PrecomputedEmbeddings) -> str:
+def broken(promise: Callable[[EncoderUnderTest], Verdict], encoder: Encoder | PrecomputedEmbeddings) -> str:
     """What was seen where an encoder breaks a promise of `probe.py check`; nothing where it keeps it."""
     if isinstance(encoder, PrecomputedEmbeddings):
         return ""
     try:
-        kept, seen = promise(Subject("", encoder, None, LONGEST))
+        kept, seen = promise(EncoderUnderTest("", encoder, None, MAX_CLIP_SECONDS))
     except (ValueError, EarmarkError) as error:
         told = str(error).removeprefix(f"{encoder.name}: ").removesuffix(".")
-        return told if promise is hop and ("hop" in told or "timestamps" in told) else ""
+        return told if promise is hop_size and ("hop" in told or "timestamps" in told) else ""
     except (Exception, SystemExit):  # whatever it does not bear, its tasks say
         return ""
     return seen if kept is False else ""
@@ -216,7 +216,7 @@ def key_of(
     everything = [
         __version__,
         VERSION,
-        PREPROCESSING,
+        PREPROCESSING_VERSION,
         {**asdict(located.task), "home": None, "allow_missing": allow_missing},
         asdict(settings),
         encoder.identity,

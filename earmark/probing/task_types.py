@@ -27,8 +27,8 @@ from earmark.probing.features import Rows
 from earmark.probing.heads import ctc, llm_asr, optimise, retrieval
 from earmark.probing.heads.batched import Loss
 from earmark.probing.heads.ctc import Utterances
-from earmark.probing.heads.linear import Recipe
-from earmark.probing.heads.selection import selection
+from earmark.probing.heads.linear import HeadConfig
+from earmark.probing.heads.selection import selection_metric
 from earmark.probing.labels import READERS, Encoded, Wrong, captions_of, json_of, number_of, split_at, training_classes
 from earmark.probing.options import KNN, XARES, ProbeSettings
 from earmark.probing.schema import ClassRow, HardestClasses
@@ -169,8 +169,8 @@ class OfClips(TaskType):
         labels = np.asarray(on.data.labels)
         by_row = labels[rows.clip]
         n_outputs = len(on.data.classes) or labels.shape[1]
-        recipe = Recipe(self.loss, n_outputs, task.epochs, task.batch_size, task.pos_weight)
-        choose = selection(self.selected_by, by_row, clip=None if published else rows.clip)
+        recipe = HeadConfig(self.loss, n_outputs, task.epochs, task.batch_size, task.pos_weight)
+        choose = selection_metric(self.selected_by, by_row, clip=None if published else rows.clip)
         heads = linear_heads(on, by_row, recipe, choose, task.learning_rate)
         items, clip = on.tested, rows.clip[rows.of_clips(on.tested)]
         outputs = heads.outputs if published else heads.by_clip(clip, items)
@@ -309,8 +309,8 @@ class OfFrames(TaskType):
         labels = self.frame_labels(on.data, rows, on.hop, on.protocol)
         size = frames_per_segment(task.segment_seconds or 1.0, on.hop)
         segments: dict[str, Any] = {"segment_frames": size, "whole_segments": on.published}
-        recipe = Recipe(self.loss, len(on.data.classes), task.epochs, task.batch_size, task.pos_weight)
-        choose = selection(task.metric, labels, clip=rows.clip if self.segments else None, **segments)
+        recipe = HeadConfig(self.loss, len(on.data.classes), task.epochs, task.batch_size, task.pos_weight)
+        choose = selection_metric(task.metric, labels, clip=rows.clip if self.segments else None, **segments)
         heads = linear_heads(on, labels, recipe, choose, task.learning_rate, whole_clips=True)
         predictions = FramePredictions(
             **on.placed(items),
@@ -415,12 +415,12 @@ class OfOneSplit(TaskType):
     def train_split(self, on: TrackInput, split: Sequence[IntArray]) -> TrackResult:
         """The heads of the split, and what they predict. split: clips that train, choose the epoch and test."""
 
-    def trained(self, on: TrackInput, train: Callable[[int, optimise.Recipe], Any]) -> TrainedHeads:
+    def trained(self, on: TrackInput, train: Callable[[int, optimise.TrainingConfig], Any]) -> TrainedHeads:
         """As published, one training by the task's rate; strictly, the rate that validation chooses for the first seed,
         then more seeds. train: of a seed and a recipe.
         """
         recipe, first = (
-            optimise.Recipe(self.task.epochs, self.task.batch_size, self.task.learning_rate),
+            optimise.TrainingConfig(self.task.epochs, self.task.batch_size, self.task.learning_rate),
             on.settings.seed,
         )
         if on.published:
@@ -503,7 +503,7 @@ class SpeechRecognition(OfOneSplit):
 
         train, valid, test = map(part, split)
 
-        def head(seed: int, recipe: optimise.Recipe) -> ctc.Transcription:
+        def head(seed: int, recipe: optimise.TrainingConfig) -> ctc.Transcription:
             if not on.published:
                 return ctc.train_ctc(train, valid, test, recipe, seed=seed, device=device)
             model = llm_asr.load_language_model(name, device=device)

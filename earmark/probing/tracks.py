@@ -11,9 +11,9 @@ from earmark.probing.data import TaskData
 from earmark.probing.evaluation import ClassPredictions, Predictions
 from earmark.probing.features import Rows
 from earmark.probing.heads.few_shot import few_shot_logits
-from earmark.probing.heads.knn import CHOICES_OF_K, PUBLISHED_K, nearest_classes
-from earmark.probing.heads.linear import Fold, Recipe, train_heads
-from earmark.probing.heads.selection import Score, mean_by_clip
+from earmark.probing.heads.knn import K_CANDIDATES, PUBLISHED_K, knn_predict
+from earmark.probing.heads.linear import Fold, HeadConfig, train_heads
+from earmark.probing.heads.selection import SelectionMetric, mean_by_clip
 from earmark.probing.options import LINEAR, XARES, ProbeSettings
 
 IntArray = NDArray[np.int64]
@@ -87,7 +87,13 @@ class HeadOutputs:
 
 
 def linear_heads(
-    on: TrackInput, labels: NDArray[Any], recipe: Recipe, choose: Score, rate: float, *, whole_clips: bool = False
+    on: TrackInput,
+    labels: NDArray[Any],
+    recipe: HeadConfig,
+    choose: SelectionMetric,
+    rate: float,
+    *,
+    whole_clips: bool = False,
 ) -> HeadOutputs:
     """Heads of all folds, seeds and learning rates, trained together on labels by row.
 
@@ -126,10 +132,10 @@ def nearest_neighbours(on: TrackInput) -> TrackResult:
         train, valid, test = map(rows.of_clips, parts) if published else parts
         k = PUBLISHED_K
         if not published:
-            tried = nearest_classes(x[train], labels[clip[train]], x[valid], CHOICES_OF_K)
-            k = max(CHOICES_OF_K, key=lambda each: float((tried[each] == labels[clip[valid]]).mean()))
+            tried = knn_predict(x[train], labels[clip[train]], x[valid], K_CANDIDATES)
+            k = max(K_CANDIDATES, key=lambda each: float((tried[each] == labels[clip[valid]]).mean()))
             chosen.append(f"{k}")
-        named.append(nearest_classes(x[train], labels[clip[train]], x[test], (k,), protocol=kind)[k])
+        named.append(knn_predict(x[train], labels[clip[train]], x[test], (k,), protocol=kind)[k])
     items = clip[rows.of_clips(on.tested)] if published else on.tested
     classes = [np.concatenate(named)]
     predictions = ClassPredictions(**on.placed(items), labels=labels[items], classes=classes, by_fold=published)
@@ -151,7 +157,7 @@ def few_shots(on: TrackInput, track: str, shots: int) -> TrackResult:
         outputs = [few_shot_logits(x[one.train], labels[one.train], x[items], n) for one in draws]
         classes = [each.argmax(axis=1) for each in outputs]
     else:
-        classes = [nearest_classes(x[one.train], labels[one.train], x[items], (k,))[k] for one in draws]
+        classes = [knn_predict(x[one.train], labels[one.train], x[items], (k,))[k] for one in draws]
     placed = replace(on, folds=draws[:1]).placed(items)
     predictions = ClassPredictions(**placed, labels=labels[items], outputs=outputs, classes=classes, draws=True)
     return TrackResult(predictions, items, "" if track == LINEAR else f"k {k}")

@@ -11,7 +11,7 @@ import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
 from earmark.audio.decode import SUFFIXES
-from earmark.embeddings.store import EmbeddingStore
+from earmark.embeddings.cache import EmbeddingCache
 from earmark.errors import EarmarkError, MissingError, shown_path
 from earmark.metrics.calibration import LinearCalibration
 from earmark.models.embedding import Embedding
@@ -142,7 +142,7 @@ class System:
 
     encoder: Encoder | PrecomputedEmbeddings | None = None
     score_file: Path | None = None
-    store: EmbeddingStore | None = None
+    store: EmbeddingCache | None = None
     batch_size: int = 16
     track_progress: TrackProgress = lambda found, total: found
     back_end: BackEnd = BackEnd()

@@ -8,7 +8,7 @@ from typing import TypeVar
 import numpy as np
 
 from earmark.cli import Invocation
-from earmark.embeddings.store import EmbeddingStore
+from earmark.embeddings.cache import EmbeddingCache
 from earmark.errors import DataError, EarmarkError, MissingError, shown_path
 from earmark.metrics import calibration
 from earmark.metrics.calibration import LinearCalibration
@@ -102,7 +102,7 @@ def load_system(options: EncoderOptions, invocation: Invocation, scores: Path | 
     encoder = load_encoder_from_options(options)
     return System(
         encoder,
-        store=EmbeddingStore(options.embedding_cache),
+        store=EmbeddingCache(options.embedding_cache),
         batch_size=options.batch_size,
         track_progress=lambda made, n: invocation.progress(made, total=n, label=encoder.name, unit="clip"),
     )

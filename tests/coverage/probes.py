@@ -16,7 +16,7 @@ from earmark.probing.evaluation import (
     score,
 )
 from earmark.probing.heads.few_shot import few_shot_logits
-from earmark.probing.heads.knn import nearest_classes
+from earmark.probing.heads.knn import knn_predict
 from tests.coverage.framework import Scenario
 
 REPLICATES = 300
@@ -161,7 +161,7 @@ def neighbours_by_fold(rng: np.random.Generator, sources: int) -> Predictions:
     said = np.empty(len(source), dtype=np.int64)
     for number in range(5):
         test = fold == number
-        said[test] = nearest_classes(x[~test], label[~test], x[test])[10]
+        said[test] = knn_predict(x[~test], label[~test], x[test])[10]
     return ClassPredictions(source.tolist(), fold, label, classes=[said])
 
 

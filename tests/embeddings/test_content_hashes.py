@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 
 from earmark.audio.clips import file_stamp
+from earmark.embeddings.cache import EmbeddingCache
 from earmark.embeddings.content_hashes import ContentHashes
-from earmark.embeddings.store import EmbeddingStore
 from earmark.models.encoders.logmel import LogMel
 from tests.audio.files import encoded, mp3, noise, wav, without_count
 
@@ -42,7 +42,7 @@ def test_an_embedding_of_half_a_clip_is_made_again_and_a_right_one_is_not(tmp_pa
     paths = [tmp_path / "whole.wav", tmp_path / "joined.mp3"]
     paths[0].write_bytes(wav((noise(16_000) * 3000).astype("<i2").tobytes()))
     paths[1].write_bytes(mp3(noise(16_000, 1)) + mp3(noise(16_000, 2)))
-    store = EmbeddingStore(tmp_path / "store")
+    store = EmbeddingCache(tmp_path / "store")
     with monkeypatch.context() as before:  # as stores were filled before files joined were told apart
         before.setattr("earmark.embeddings.content_hashes.decoding_variant", lambda clip: "")
         old = LogMel()

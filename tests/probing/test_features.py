@@ -8,7 +8,7 @@ import pytest
 import soundfile
 
 from earmark.audio.clips import TarMember
-from earmark.embeddings.store import EmbeddingStore
+from earmark.embeddings.cache import EmbeddingCache
 from earmark.errors import EarmarkError
 from earmark.models.encoders.output import EmbeddingRequest
 from earmark.models.encoders.precomputed import PrecomputedEmbeddings
@@ -83,7 +83,7 @@ def test_a_clips_rows_do_not_depend_on_its_neighbours(tiny, tmp_path, wanted):
     paths = clips(tmp_path / "clips", 7)
 
     def found(paths, size):
-        store = EmbeddingStore(tmp_path / f"store{size}")
+        store = EmbeddingCache(tmp_path / f"store{size}")
         rows, kept = embedded(tiny, paths, wanted, store, batch_size=size)
         assert kept.all()
         return rows
@@ -97,7 +97,7 @@ def test_a_clips_rows_do_not_depend_on_its_neighbours(tiny, tmp_path, wanted):
 
 def test_a_clip_that_is_there_twice_has_its_rows_in_both_places(tmp_path):
     one, other = clips(tmp_path / "clips", 2)
-    found, _ = embedded(LOGMEL, [one, other, one], EmbeddingRequest(), EmbeddingStore(tmp_path / "s"), batch_size=2)
+    found, _ = embedded(LOGMEL, [one, other, one], EmbeddingRequest(), EmbeddingCache(tmp_path / "s"), batch_size=2)
     assert found.clip.tolist() == [0, 1, 2]
     assert found.x[0].tolist() == found.x[2].tolist() != found.x[1].tolist()
 
@@ -109,7 +109,7 @@ def test_all_clips_without_an_embedding_are_told_at_once(tmp_path):
         path.write_text("no audio")
     soundfile.write(broken[0], np.zeros(0), 16_000)
     with pytest.raises(EarmarkError) as caught:
-        embedded(LOGMEL, [*good, *broken], EmbeddingRequest(), EmbeddingStore(tmp_path / "s"), batch_size=2)
+        embedded(LOGMEL, [*good, *broken], EmbeddingRequest(), EmbeddingCache(tmp_path / "s"), batch_size=2)
     first, *told, advice = str(caught.value).splitlines()
     assert first == f"{len(broken)} clips have no embedding:" and "--allow-missing" in advice
     empty, others = sorted(told, key=len)
@@ -121,11 +121,11 @@ def test_clips_without_an_embedding_may_be_left_out_but_not_all(tmp_path):
     good, broken = clips(tmp_path / "clips", 2), tmp_path / "broken.wav"
     broken.write_text("no audio")
     how = {"batch_size": 2, "allow_missing": True}
-    rows, kept = embedded(LOGMEL, [good[0], broken, good[1]], EmbeddingRequest(), EmbeddingStore(tmp_path / "s"), **how)
+    rows, kept = embedded(LOGMEL, [good[0], broken, good[1]], EmbeddingRequest(), EmbeddingCache(tmp_path / "s"), **how)
     assert kept.tolist() == [True, False, True]
     assert rows.clip.tolist() == [0, 1]
     with pytest.raises(EarmarkError, match="1 clip has no embedding"):
-        embedded(LOGMEL, [broken], EmbeddingRequest(), EmbeddingStore(tmp_path / "s"), **how)
+        embedded(LOGMEL, [broken], EmbeddingRequest(), EmbeddingCache(tmp_path / "s"), **how)
 
 
 def test_embeddings_made_elsewhere_are_one_for_a_clip_and_have_no_frames(tmp_path):
@@ -135,10 +135,10 @@ def test_embeddings_made_elsewhere_are_one_for_a_clip_and_have_no_frames(tmp_pat
     paths = [tmp_path / "b.wav", tmp_path / "a.wav"]
     crops = replace(tasks()["voxceleb1"])
     ids = {path: [Path("no/such.wav"), path.relative_to(tmp_path)] for path in paths}
-    found, _ = embedded(given_, paths, view_of(crops), EmbeddingStore(tmp_path), batch_size=1, ids=ids)
+    found, _ = embedded(given_, paths, view_of(crops), EmbeddingCache(tmp_path), batch_size=1, ids=ids)
     assert found.x.tolist() == [[3, 4], [1, 2]]
     with pytest.raises(EarmarkError, match="need an encoder that hears the audio"):
-        embedded(given_, paths, EmbeddingRequest(frames=True), EmbeddingStore(tmp_path), batch_size=1, ids=ids)
+        embedded(given_, paths, EmbeddingRequest(frames=True), EmbeddingCache(tmp_path), batch_size=1, ids=ids)
 
 
 def test_the_ids_of_a_tars_member_and_of_a_manifests_clip(tmp_path):

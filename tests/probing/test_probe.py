@@ -8,16 +8,16 @@ import pytest
 
 pytest.importorskip("torch", reason="the extra `torch` is not installed")
 
-from earmark.embeddings.store import EmbeddingStore
+from earmark.embeddings.cache import EmbeddingCache
 from earmark.errors import EarmarkError
 from earmark.models.encoders.output import EmbeddingRequest
 from earmark.models.encoders.precomputed import PrecomputedEmbeddings
 from earmark.models.encoders.registry import load_encoder
 from earmark.probing.data import TaskData
 from earmark.probing.features import ClipEmbedder
-from earmark.probing.heads.knn import CHOICES_OF_K
-from earmark.probing.heads.linear import Fold, Recipe, train_heads
-from earmark.probing.heads.selection import selection
+from earmark.probing.heads.knn import K_CANDIDATES
+from earmark.probing.heads.linear import Fold, HeadConfig, train_heads
+from earmark.probing.heads.selection import selection_metric
 from earmark.probing.options import ProbeSettings
 from earmark.probing.probe import probe, without_clips
 from earmark.probing.splits import drawn_folds, strict_folds
@@ -60,7 +60,7 @@ LAYOUTS = {
 
 def probed(tmp_path, data, task=TASK, encoder=None, settings=SETTINGS):
     encoder = embeddings() if encoder is None else encoder
-    embedder = ClipEmbedder(encoder, EmbeddingStore(tmp_path / "store"), batch_size=4)
+    embedder = ClipEmbedder(encoder, EmbeddingCache(tmp_path / "store"), batch_size=4)
     return probe(task, data, embedder, settings, data_root=tmp_path)
 
 
@@ -183,8 +183,8 @@ def test_k_is_the_first_of_the_best_on_validation(tmp_path):
             votes[data.labels[other]] += np.exp(x[clip] @ x[other] / 0.07)
         return votes.argmax()
 
-    shares = [np.mean([vote(clip, k) == data.labels[clip] for clip in valid]) for k in CHOICES_OF_K]
-    best = CHOICES_OF_K[int(np.argmax(shares))]
+    shares = [np.mean([vote(clip, k) == data.labels[clip] for clip in valid]) for k in K_CANDIDATES]
+    best = K_CANDIDATES[int(np.argmax(shares))]
     found = probed(tmp_path, data)
     assert chosen(found)["knn", "strict"] == f"k {best}"
     assert said(found, ("knn", "strict"))["said_0"].tolist() == [f"c{vote(clip, best)}" for clip in test]
@@ -377,7 +377,7 @@ def heard(tmp_path_factory):
 def test_crops_stand_for_themselves_as_published_and_are_averaged_strictly(tmp_path, heard):
     encoder, task = load_encoder("logmel"), replace(TASK, crop_seconds=0.2)
     found = probed(tmp_path, heard, task, encoder)
-    store = EmbeddingStore(tmp_path / "store")
+    store = EmbeddingCache(tmp_path / "store")
     rows, _ = ClipEmbedder(encoder, store, batch_size=4).rows(heard.clips, EmbeddingRequest(crop_seconds=0.2))
     crops = np.isin(rows.clip, (9, 10, 11))
     assert crops.sum() > 8
@@ -389,7 +389,8 @@ def test_crops_stand_for_themselves_as_published_and_are_averaged_strictly(tmp_p
     labels = np.asarray(heard.labels)[rows.clip]
     fold = Fold(0, *(np.flatnonzero(np.isin(rows.clip, part)) for part in (range(6), range(6, 9), range(9, 12))))
     heads = train_heads(
-        rows.x, labels, [fold], Recipe("cross_entropy", 3, 6, 8), selection("accuracy", labels, clip=rows.clip),
+        rows.x, labels, [fold], HeadConfig("cross_entropy", 3, 6, 8),
+        selection_metric("accuracy", labels, clip=rows.clip),
         seeds=[0, 1], learning_rates=RATES, best_rate_only=True,
     )  # fmt: skip
     for head, column in zip(heads, ("said_0", "said_1"), strict=True):
@@ -420,7 +421,7 @@ def test_no_score_depends_on_how_many_clips_are_embedded_together(tmp_path, hear
     encoder = load_encoder(str(save(tmp_path, "tiny.py", XARES)), device="cpu")
 
     def rows(size):
-        store = EmbeddingStore(tmp_path / f"store{size}")
+        store = EmbeddingCache(tmp_path / f"store{size}")
         found = probe(TASK, heard, ClipEmbedder(encoder, store, size), SETTINGS, data_root=tmp_path)
         scores = [(row.track, row.protocol, row.score) for row in found.outcome.scores]
         return scores, found.predictions["linear", "strict"]

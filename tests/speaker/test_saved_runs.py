@@ -9,10 +9,10 @@ from earmark.speaker.options import BackEndOptions, TrialsOptions
 from earmark.speaker.saved_runs import system_name, system_state
 from earmark.speaker.system import System
 
-PLAIN = BackEndOptions()
+DEFAULT_REQUEST = BackEndOptions()
 
 
-def asked(folder, back_end=PLAIN, **further):
+def asked(folder, back_end=DEFAULT_REQUEST, **further):
     return TrialsOptions(folder / "list.txt", folder / "out", EncoderOptions(), back_end=back_end, **further)
 
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from earmark.audio_text.scorers import ClipTextPair, Score
 from earmark.audio_text.scorers.cosine import answers, pairs_by_clip, unique_texts
-from earmark.embeddings.store import EmbeddingStore
+from earmark.embeddings.cache import EmbeddingCache
 from earmark.models.audio_text.encoder import AudioTextEncoder
 from earmark.models.audio_text.loading import AudioTextModel
 from earmark.models.embedding import Embedding, unit_embedding
@@ -20,7 +20,7 @@ class InProcessScorer:
     """
 
     model: AudioTextModel
-    store: EmbeddingStore
+    store: EmbeddingCache
     batch_size: int = 16
     decoders: int = 4
 
@@ -37,7 +37,7 @@ class InProcessScorer:
             ).items()
         }
         dimension = next((len(e.vector) for e in texts.values() if e.vector is not None), None)
-        embedded = self.store.embed(encoder, list(asked), batch_size=self.batch_size, decoders=self.decoders)
+        embedded = self.store.embed(encoder, list(asked), batch_size=self.batch_size, decoder_threads=self.decoders)
         for clip, found in embedded:
             yield from answers(questions, asked[clip], _direction(found, dimension, clip.name), texts)
 

@@ -60,7 +60,7 @@ def embeddings_model(client: Client, journal: Journal, options: ScorerOptions, s
 def in_process_model(options: ScorerOptions) -> Model:
     """A model in this process, from a folder, the hub, or a shortcut."""
     from earmark.audio_text.scorers.in_process import InProcessScorer
-    from earmark.embeddings.store import EmbeddingStore
+    from earmark.embeddings.cache import EmbeddingCache
     from earmark.models.audio_text.loading import load_model
 
     name, clap = options.clap_model or options.model or "", options.clap_model is not None
@@ -70,7 +70,7 @@ def in_process_model(options: ScorerOptions) -> Model:
     identity = f"{described['model']}-{weights[:8]}"
     return Model(
         "in-process",
-        InProcessScorer(loaded, EmbeddingStore(options.embedding_cache), options.batch_size),
+        InProcessScorer(loaded, EmbeddingCache(options.embedding_cache), options.batch_size),
         identity,
         described,
     )

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from earmark.audio.clips import AudioError
 from earmark.errors import EarmarkError
-from earmark.models.encoders.output import PLAIN, EmbeddingRequest, crops
+from earmark.models.encoders.output import DEFAULT_REQUEST, EmbeddingRequest, crops
 
 if TYPE_CHECKING:
     pass
@@ -57,7 +57,7 @@ class Encoder(ABC):
         """How many layers the view `layers` tells apart: its width is that many times `dimension`."""
         return 1
 
-    def width(self, request: EmbeddingRequest = PLAIN) -> int | None:
+    def width(self, request: EmbeddingRequest = DEFAULT_REQUEST) -> int | None:
         """How many numbers a row of a view has, None until the first one is known."""
         return self.dimension and self.dimension * (self.layers if request.layers else 1)
 
@@ -133,7 +133,7 @@ class Encoder(ABC):
         """
         if not waveforms:
             return np.empty((0, self.dimension or 0), dtype=np.float32)
-        return np.concatenate(self.embed_clips(waveforms, PLAIN))
+        return np.concatenate(self.embed_clips(waveforms, DEFAULT_REQUEST))
 
     def embed_clips(self, waveforms: Sequence[Array], request: EmbeddingRequest) -> list[Array]:
         """(rows, width) float32 of each waveform, as a view says; errors as in `embed`, and of `require_support`."""

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 import earmark.models.encoders.base as encoders
 from earmark.audio.decode import AudioError
 from earmark.models.encoders.base import Array, Encoder
-from earmark.models.encoders.output import PLAIN, EmbeddingRequest
+from earmark.models.encoders.output import DEFAULT_REQUEST, EmbeddingRequest
 
 RATE = 16_000
 WINDOW, HOP, FFT = 400, 160, 512  # 25 ms, 10 ms
@@ -61,7 +61,7 @@ class LogMel(Encoder):
         """10 ms."""
         return HOP / RATE
 
-    def width(self, request: EmbeddingRequest = PLAIN) -> int:
+    def width(self, request: EmbeddingRequest = DEFAULT_REQUEST) -> int:
         """80, of frames 40: a frame has no deviation over time."""
         return BANDS if request.frames else 2 * BANDS
 

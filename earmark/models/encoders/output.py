@@ -58,7 +58,7 @@ class EmbeddingRequest:
         return asdict(self)
 
 
-PLAIN = EmbeddingRequest()
+DEFAULT_REQUEST = EmbeddingRequest()
 
 
 def crops(waveform: Array, seconds: float, rate: int) -> list[Array]:

@@ -22,7 +22,7 @@ import numpy as np
 from earmark.errors import DataError, EarmarkError, Fault, MissingError, shown_path
 from earmark.models.embedding import Embedding
 from earmark.models.encoders.base import Array, embedding_fault, encoder_key
-from earmark.models.encoders.output import PLAIN, EmbeddingRequest
+from earmark.models.encoders.output import DEFAULT_REQUEST, EmbeddingRequest
 from earmark.models.encoders.torch_encoder import require_encoder_library
 
 ID_NAMES = ("ids", "id", "keys", "key", "paths", "path", "utterances", "utterance", "utt")
@@ -71,7 +71,7 @@ class PrecomputedEmbeddings:
 
     def require_support(self, request: EmbeddingRequest) -> None:
         """EarmarkError where more is asked for than a clip's one vector."""
-        if request != PLAIN:
+        if request != DEFAULT_REQUEST:
             raise EarmarkError(
                 f"{self.name}: holds one vector for a clip; {request.name} need an encoder that hears the audio."
             )

@@ -16,7 +16,7 @@ from earmark import optional
 from earmark.errors import EarmarkError, shown_cause
 from earmark.models.batching import concatenate_batches, embed_by_length, map_by_length
 from earmark.models.encoders.base import Array, Encoder
-from earmark.models.encoders.output import PLAIN, EmbeddingRequest
+from earmark.models.encoders.output import DEFAULT_REQUEST, EmbeddingRequest
 from earmark.models.torch_runtime import WEIGHT_SUFFIXES, resolve_device
 
 Times = NDArray[np.float64]
@@ -177,7 +177,7 @@ class HearEncoder(NetworkEncoder):
             raise EarmarkError(f"{self.name}: {error}.") from error
         return median_step(times) / 1000 if len(times) > 1 else None
 
-    def width(self, request: EmbeddingRequest = PLAIN) -> int | None:
+    def width(self, request: EmbeddingRequest = DEFAULT_REQUEST) -> int | None:
         """Frames may have another dimension than scenes."""
         return self.frame_dimension if request.frames else super().width(request)
 

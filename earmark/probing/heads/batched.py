@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from earmark.optional import require_library
 
 Tensor: TypeAlias = Any  # torch.Tensor; torch is an extra
-ErrorOfLogits: TypeAlias = Callable[[Tensor, Tensor], Tensor]  # (logits (g, R, C, B), labels) → derivative, same shape
+LogitGradient: TypeAlias = Callable[[Tensor, Tensor], Tensor]  # (logits (g, R, C, B), labels) → derivative, same shape
 FloatArray = NDArray[np.float32]
 IntArray = NDArray[np.int64]
 Loss = Literal["cross_entropy", "binary_cross_entropy", "squared_error"]
@@ -69,7 +69,7 @@ def schedule(epoch: int, epochs: int) -> float:
     return float(1 - 0.45 * (1 - np.cos(np.pi * epoch / epochs)))
 
 
-def generator_of(seed: int, fold: int) -> Any:
+def seeded_generator(seed: int, fold: int) -> Any:
     """A torch generator on the CPU that depends on the seed and the fold's number and on nothing else."""
     state = np.random.SeedSequence([seed, fold]).generate_state(1)[0]
     return torch_library().Generator().manual_seed(int(state))
@@ -135,7 +135,7 @@ class BatchedHeads:
         parts = rest.view(*shape, -1).split([self.n_inputs, self.n_inputs, self.n_outputs], dim=2)
         return Parameters(parts[0], parts[1], weight.view(*shape, self.n_outputs, self.n_inputs), parts[2])
 
-    def step(self, inputs: Inputs, rows: Tensor, y: Tensor, shares: Tensor, error: ErrorOfLogits) -> None:
+    def step(self, inputs: Inputs, rows: Tensor, y: Tensor, shares: Tensor, error: LogitGradient) -> None:
         """One step of Adam for the first len(x) groups.
 
         rows: (g, B) of the inputs. y: as `error` wants it. shares: (g, 1, 1, B), as in Batches. error: the derivative
@@ -177,14 +177,14 @@ class BatchedHeads:
 
     def outputs(self, group: int, inputs: Inputs, rows: IntArray) -> list[FloatArray]:
         """The logits (n, C) of each of a group's heads, one for each rate, for the rows (n,)."""
-        return outputs_of([self.head(group, rate) for rate in range(len(self.rate))], inputs, rows)
+        return head_outputs([self.head(group, rate) for rate in range(len(self.rate))], inputs, rows)
 
     def head(self, group: int, rate: int) -> Parameters:
         """A copy of one head's parameters, on the device."""
         return Parameters(*(value[group, rate] * self.rate[rate] for value in self.values))
 
 
-def error_of(loss: Loss, pos_weight: float = 1.0) -> ErrorOfLogits:
+def logit_gradient(loss: Loss, pos_weight: float = 1.0) -> LogitGradient:
     """The derivative of one row's loss by its logits (g, R, C, B).
 
     Labels are (g, B) classes for cross-entropy; else (g, 1, C, B), and the loss is the mean over the C outputs.
@@ -213,7 +213,7 @@ def error_of(loss: Loss, pos_weight: float = 1.0) -> ErrorOfLogits:
     }[loss]
 
 
-def one_epoch(items: Sequence[IntArray], generators: Sequence[Any], offsets: IntArray, size: int) -> Batches:
+def epoch_batches(items: Sequence[IntArray], generators: Sequence[Any], offsets: IntArray, size: int) -> Batches:
     """A fresh order of every group's items, cut into batches of `size` items.
 
     items: for each group its items, longest list first. offsets: item i has rows offsets[i] … offsets[i + 1] − 1.
@@ -233,10 +233,10 @@ def one_epoch(items: Sequence[IntArray], generators: Sequence[Any], offsets: Int
     return Batches(rows, shares, [sum(own > step for own in steps) for step in range(shape[0])])
 
 
-def rows_of(items: IntArray, offsets: IntArray) -> IntArray:
+def item_rows(items: IntArray, offsets: IntArray) -> IntArray:
     """All rows of the items, in their order; item i has the rows offsets[i] … offsets[i + 1] − 1.
 
-    >>> rows_of(np.array([2, 0]), np.array([0, 2, 3, 5])).tolist()
+    >>> item_rows(np.array([2, 0]), np.array([0, 2, 3, 5])).tolist()
     [3, 4, 0, 1]
     """
     counts = offsets[items + 1] - offsets[items]
@@ -251,12 +251,12 @@ def _one_group(order: IntArray, offsets: IntArray, size: int) -> tuple[IntArray,
     place = np.arange(len(batch)) - np.repeat(np.cumsum(filled) - filled, filled)
     rows = np.zeros((len(filled), filled.max()), dtype=np.int64)
     shares = np.zeros(rows.shape, dtype=np.float32)
-    rows[batch, place] = rows_of(order, offsets)
+    rows[batch, place] = item_rows(order, offsets)
     shares[batch, place] = np.repeat(1 / filled, filled)
     return rows, shares
 
 
-def outputs_of(heads: Sequence[Parameters], inputs: Inputs, rows: IntArray) -> list[FloatArray]:
+def head_outputs(heads: Sequence[Parameters], inputs: Inputs, rows: IntArray) -> list[FloatArray]:
     """Every head's logits for the rows (n,), (n, C) each; inputs are read once, a bounded number at a time."""
     torch = torch_library()
     folded = [(head.weight @ head.shift + head.bias, (head.weight * head.scale).T) for head in heads]

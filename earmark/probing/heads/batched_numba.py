@@ -18,10 +18,10 @@ from numba import njit, prange
 
 from earmark.probing.heads.batched import (
     ROWS_TOGETHER,
-    ErrorOfLogits,
     FloatArray,
     Inputs,
     IntArray,
+    LogitGradient,
     Parameters,
     Tensor,
     torch_library,
@@ -71,7 +71,7 @@ class CompiledHeads:
         self.factor = 1.0
         numba.set_num_threads(1 if self.values.weight.size < ONE_THREAD else min(torch.get_num_threads(), most))
 
-    def step(self, inputs: Inputs, rows: Tensor, y: Tensor, shares: Tensor, error: ErrorOfLogits) -> None:
+    def step(self, inputs: Inputs, rows: Tensor, y: Tensor, shares: Tensor, error: LogitGradient) -> None:
         """One step of Adam for the first len(rows) groups; arguments as in BatchedHeads, B a multiple of 4."""
         x, at = inputs.values.numpy(), rows.numpy()
         logits = np.empty((len(at), *self.values.bias.shape[1:], at.shape[1]), np.float32)

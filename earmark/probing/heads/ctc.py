@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from earmark.metrics.word_error_rate import one_minus_wer, word_errors
-from earmark.probing.heads.batched import Parameters, Tensor, generator_of, initial_parameters, torch_library
-from earmark.probing.heads.optimise import Fit, Recipe, fit, to_numpy
+from earmark.probing.heads.batched import Parameters, Tensor, initial_parameters, seeded_generator, torch_library
+from earmark.probing.heads.optimise import Fit, TrainingConfig, fit, to_numpy
 
 FloatArray = NDArray[np.floating]
 IntArray = NDArray[np.int64]
@@ -93,7 +93,13 @@ class Transcription:
 
 
 def train_ctc(
-    train: Utterances, valid: Utterances, test: Utterances, recipe: Recipe, *, seed: int = 0, device: str = "cpu"
+    train: Utterances,
+    valid: Utterances,
+    test: Utterances,
+    recipe: TrainingConfig,
+    *,
+    seed: int = 0,
+    device: str = "cpu",
 ) -> Transcription:
     """Train a linear CTC head, choose its epoch by max(0, 1 − WER) on validation, and read the test utterances.
 
@@ -118,7 +124,7 @@ def train_ctc(
             if left_out
             else "the training transcripts are empty; there is nothing to learn"
         )
-    generator = generator_of(seed, 0)
+    generator = seeded_generator(seed, 0)
     fresh = initial_parameters(train.width, len(characters) + 1, generator)
     parameters = {name: value.to(device) for name, value in fresh._asdict().items()}
 

@@ -16,14 +16,14 @@ FloatArray = NDArray[np.float32]
 IntArray = NDArray[np.int64]
 
 TEMPERATURE = 0.07
-CHOICES_OF_K = (1, 5, 10, 20, 50)  # of the strict protocol, chosen on validation
+K_CANDIDATES = (1, 5, 10, 20, 50)  # of the strict protocol, chosen on validation
 PUBLISHED_K = 10
 DECIMALS = 9  # of a sum of votes, where the nearest neighbour's is 1
 SMALLEST_NORM = 1e-12  # of what is divided by; a vector of zeros stays one
 SIMILARITIES_AT_ONCE = 1 << 24  # 64 MB of float32
 
 
-def nearest_classes(
+def knn_predict(
     train: ArrayLike,
     labels: ArrayLike,
     test: ArrayLike,
@@ -41,7 +41,7 @@ def nearest_classes(
     eq. 13 (τ = 0.07); of `published`: X-ARES, Zhang et al. (2025).
 
     >>> train = np.array([[1.0, 0.0], [0.9, 0.1], [0.0, 1.0]])
-    >>> nearest_classes(train, [0, 0, 1], [[0.2, 1.0], [1.0, 0.1]], ks=[1, 3])[3].tolist()
+    >>> knn_predict(train, [0, 0, 1], [[0.2, 1.0], [1.0, 0.1]], ks=[1, 3])[3].tolist()
     [1, 0]
     """
     y = np.asarray(labels)

@@ -20,23 +20,23 @@ from earmark.probing.heads.batched import (
     NEEDED_BY,
     BatchedHeads,
     Batches,
-    ErrorOfLogits,
     FloatArray,
     Inputs,
     IntArray,
+    LogitGradient,
     Loss,
     Parameters,
     Tensor,
-    error_of,
-    generator_of,
+    epoch_batches,
+    head_outputs,
     initial_parameters,
-    one_epoch,
-    outputs_of,
-    rows_of,
+    item_rows,
+    logit_gradient,
     schedule,
+    seeded_generator,
     torch_library,
 )
-from earmark.probing.heads.selection import Score, known_rows
+from earmark.probing.heads.selection import SelectionMetric, known_rows
 
 if TYPE_CHECKING:
     from earmark.probing.heads.batched_numba import CompiledHeads
@@ -45,7 +45,7 @@ ROWS_CHECKED_AT_ONCE = 65_536
 
 
 @dataclass(frozen=True)
-class Recipe:
+class HeadConfig:
     """How a task's heads are trained.
 
     loss: cross_entropy (integer labels), binary_cross_entropy (0/1 for each output; its positive term times
@@ -100,8 +100,8 @@ def train_heads(
     x: NDArray[np.floating],
     y: ArrayLike,
     folds: Sequence[Fold],
-    recipe: Recipe,
-    score: Score,
+    recipe: HeadConfig,
+    score: SelectionMetric,
     *,
     seeds: Sequence[int] = (0,),
     learning_rates: Sequence[float] = (1e-3,),
@@ -130,19 +130,19 @@ def train_heads(
     groups = [(fold, seed) for fold in folds for seed in seeds]
     trained = [fold.train[np.diff(known_offsets)[fold.train] > 0] for fold, _ in groups]
     order = np.argsort([-len(own) for own in trained], kind="stable")  # those with the most steps come first
-    generators = [generator_of(groups[g][1], groups[g][0].number) for g in order]
+    generators = [seeded_generator(groups[g][1], groups[g][0].number) for g in order]
     fresh = [initial_parameters(x.shape[1], recipe.n_outputs, generator) for generator in generators]
     heads = _engine(fresh, learning_rates, device, by_row=offsets is None and x.dtype == np.float32)
     records = [[_Record(groups[g], rate) for rate in learning_rates] for g in order]
-    error = error_of(recipe.loss, recipe.pos_weight)
+    error = logit_gradient(recipe.loss, recipe.pos_weight)
     inputs = Inputs(x, device)
     targets = torch.as_tensor(labels if recipe.loss == "cross_entropy" else labels.astype(np.float32)).to(device)
     for epoch in range(recipe.epochs):
         heads.factor = schedule(epoch, recipe.epochs)
-        batches = one_epoch([trained[g] for g in order], generators, known_offsets, recipe.batch_size)
+        batches = epoch_batches([trained[g] for g in order], generators, known_offsets, recipe.batch_size)
         _train_epoch(heads, inputs, targets, batches._replace(rows=known[batches.rows]), error)
         for group, own in enumerate(records):
-            valid = rows_of(own[0].fold.valid, starts)
+            valid = item_rows(own[0].fold.valid, starts)
             for rate, (record, outputs) in enumerate(zip(own, heads.outputs(group, inputs, valid), strict=True)):
                 if record.improves(float(score(outputs, valid))):
                     record.parameters = heads.head(group, rate)
@@ -164,7 +164,7 @@ def _engine(
 
 
 def _train_epoch(
-    heads: "BatchedHeads | CompiledHeads", inputs: Inputs, targets: Tensor, batches: Batches, error: ErrorOfLogits
+    heads: "BatchedHeads | CompiledHeads", inputs: Inputs, targets: Tensor, batches: Batches, error: LogitGradient
 ) -> None:
     """Every step of an epoch; a group that has run out of batches waits for the others."""
     torch = torch_library()
@@ -205,7 +205,7 @@ def _with_predictions(records: Sequence[_Record], inputs: Inputs, offsets: IntAr
             f"fold {fold.number}: the validation score is not a number in any of {epochs} epochs; "
             "does the validation split hold what the metric needs?"
         )
-    valid, test = (outputs_of(heads, inputs, rows_of(part, offsets)) for part in (fold.valid, fold.test))
+    valid, test = (head_outputs(heads, inputs, item_rows(part, offsets)) for part in (fold.valid, fold.test))
     return [
         Head(
             fold.number,
@@ -224,7 +224,7 @@ def _checked(
     x: NDArray[Any],
     y: NDArray[Any],
     folds: Sequence[Fold],
-    recipe: Recipe,
+    recipe: HeadConfig,
     offsets: ArrayLike | None,
     *axes: Sequence[float],
 ) -> tuple[NDArray[Any], NDArray[Any], IntArray]:
@@ -246,7 +246,7 @@ def _checked(
     return x if x.dtype == np.float16 else x.astype(np.float32, copy=False), labels, starts
 
 
-def _checked_labels(y: NDArray[Any], recipe: Recipe) -> NDArray[Any]:
+def _checked_labels(y: NDArray[Any], recipe: HeadConfig) -> NDArray[Any]:
     if recipe.loss == "cross_entropy":
         if y.ndim != 1 or not np.issubdtype(y.dtype, np.integer):
             raise ValueError(f"cross-entropy wants one whole number for each row, not {y.dtype} {y.shape}")
@@ -264,15 +264,15 @@ def _checked_labels(y: NDArray[Any], recipe: Recipe) -> NDArray[Any]:
     return y.astype(np.float32)
 
 
-def _check_fold(fold: Fold, labels: NDArray[Any], offsets: IntArray, recipe: Recipe) -> None:
+def _check_fold(fold: Fold, labels: NDArray[Any], offsets: IntArray, recipe: HeadConfig) -> None:
     where = f"fold {fold.number}"
     if np.isin(fold.train, np.concatenate([fold.valid, fold.test])).any():
         raise ValueError(f"{where}: an item is both in training and held out")
     for name, items in (("training", fold.train), ("validation", fold.valid)):
-        rows = rows_of(items, offsets)
+        rows = item_rows(items, offsets)
         if not known_rows(labels[rows]).any():
             raise ValueError(f"{where}: the {name} split has no labelled row")
     if recipe.loss == "cross_entropy":
-        seen = labels[rows_of(fold.train, offsets)]
+        seen = labels[item_rows(fold.train, offsets)]
         if len(np.unique(seen[seen >= 0])) < 2:
             raise ValueError(f"{where}: the training split holds one class only; there is nothing to learn")

@@ -22,15 +22,15 @@ from numpy.typing import NDArray
 from earmark.metrics.word_error_rate import word_errors
 from earmark.models.torch_runtime import dtype_option, explain_load_errors, load_complete_model, quiet_transformers
 from earmark.optional import require_library
-from earmark.probing.heads.batched import Tensor, generator_of, initial_parameters, torch_library
+from earmark.probing.heads.batched import Tensor, initial_parameters, seeded_generator, torch_library
 from earmark.probing.heads.ctc import Transcription, Utterances, check_splits, share_right
-from earmark.probing.heads.optimise import Recipe, fit, to_numpy
+from earmark.probing.heads.optimise import TrainingConfig, fit, to_numpy
 from earmark.probing.options import PUBLISHED_LANGUAGE_MODEL
 
 IntArray = NDArray[np.int64]
 
 FILES = "the configuration, weights and tokenizer files"
-RECIPE = Recipe(epochs=10, batch_size=4, learning_rate=1e-3)  # of LibriSpeech in X-ARES
+RECIPE = TrainingConfig(epochs=10, batch_size=4, learning_rate=1e-3)  # of LibriSpeech in X-ARES
 transformers_library = partial(require_library, "transformers", "--extra clap", "A language model")
 NO_TARGET = -100  # what cross-entropy passes over
 
@@ -114,7 +114,7 @@ def train_adapter(
     train: Utterances,
     valid: Utterances,
     test: Utterances,
-    recipe: Recipe = RECIPE,
+    recipe: TrainingConfig = RECIPE,
     reading: Reading | None = None,
     *,
     seed: int = 0,
@@ -132,7 +132,7 @@ def train_adapter(
     how = reading or Reading()
     prompt = model.tokens(how.prompt)
     ending = [[*model.tokens(text), model.tokenizer.eos_token_id] for text in train.transcripts]
-    generator = generator_of(seed, 0)
+    generator = seeded_generator(seed, 0)
     parameters = _fresh(how.stack * train.width, model, generator)
 
     def loss(batch: IntArray) -> Tensor:

@@ -13,7 +13,7 @@ IntArray = NDArray[np.int64]
 
 
 @dataclass(frozen=True)
-class Recipe:
+class TrainingConfig:
     """How a probe is trained. batch_size: items of a step; the learning rate falls from epoch to epoch (`schedule`)."""
 
     epochs: int = 10
@@ -41,7 +41,7 @@ class Fit:
 
 def fit(
     parameters: dict[str, Tensor],
-    recipe: Recipe,
+    recipe: TrainingConfig,
     n_items: int,
     generator: Any,
     loss: Callable[[IntArray], Tensor],

@@ -18,9 +18,9 @@ from numpy.typing import NDArray
 
 from earmark.metrics.retrieval import mean_recall_at_1, retrieval_metrics
 from earmark.metrics.word_error_rate import normalise
-from earmark.probing.heads.batched import Tensor, generator_of, initial_parameters, torch_library
+from earmark.probing.heads.batched import Tensor, initial_parameters, seeded_generator, torch_library
 from earmark.probing.heads.llm_asr import load_tokenizer
-from earmark.probing.heads.optimise import Fit, Recipe, fit, to_numpy
+from earmark.probing.heads.optimise import Fit, TrainingConfig, fit, to_numpy
 
 FloatArray = NDArray[np.float32]
 IntArray = NDArray[np.int64]
@@ -30,7 +30,7 @@ FIRST_TEMPERATURE = 0.07
 LARGEST_SCALE = 100.0  # of the similarities, as in CLIP
 AT_ONCE = 1024  # clips or captions embedded
 DECIMALS = 5  # of a cosine: how sums are rounded must not tell the same caption of two clips apart
-RECIPE = Recipe(epochs=20, batch_size=128, learning_rate=1e-3)  # of Clotho in X-ARES
+RECIPE = TrainingConfig(epochs=20, batch_size=128, learning_rate=1e-3)  # of Clotho in X-ARES
 
 
 @dataclass(frozen=True)
@@ -129,7 +129,7 @@ def train_retrieval(
     train: CaptionedClips,
     valid: CaptionedClips,
     test: CaptionedClips,
-    recipe: Recipe = RECIPE,
+    recipe: TrainingConfig = RECIPE,
     *,
     seed: int = 0,
     tokenizer: str | Path | None = None,
@@ -151,7 +151,7 @@ def train_retrieval(
     cut = WordTokenizer(train.texts) if tokenizer is None else SavedTokenizer(tokenizer)
     captions = [[cut.tokens(text) for text in own] for own in train.captions]
     valid_tokens, test_tokens = ([cut.tokens(text) for text in split.texts] for split in (valid, test))
-    generator = generator_of(seed, 0)
+    generator = seeded_generator(seed, 0)
     parameters = _fresh(train.embeddings.shape[1], cut.size, generator, device)
 
     def loss(batch: IntArray) -> Tensor:

@@ -11,17 +11,17 @@ from earmark.probing.evaluation import hits, mean_average_precision, squared_err
 
 FloatArray = NDArray[np.float32]
 IntArray = NDArray[np.int64]
-Score = Callable[[FloatArray, IntArray], float]  # (outputs (n, C), their rows (n,)) → higher is better
+SelectionMetric = Callable[[FloatArray, IntArray], float]  # (outputs (n, C), their rows (n,)) → higher is better
 
 
-def selection(
+def selection_metric(
     metric: str,
     y: ArrayLike,
     *,
     clip: ArrayLike | None = None,
     segment_frames: int = 1,
     whole_segments: bool = False,
-) -> Score:
+) -> SelectionMetric:
     """The score by which a task chooses its epoch, for `train_heads`.
 
     metric: accuracy; mAP, the mean over labels that occur; mse, negated; segment_f1_macro and segment_f1_micro, over

@@ -17,7 +17,7 @@ import torch
 
 from earmark.audio_text.scorers import ClipTextPair, Score
 from earmark.audio_text.scorers.in_process import InProcessScorer
-from earmark.embeddings.store import EmbeddingStore
+from earmark.embeddings.cache import EmbeddingCache
 from earmark.models.audio_text.loading import AudioTextModel, load_clap, load_model
 from earmark.models.audio_text.networks import Clap
 from earmark.models.batching import split_into_windows
@@ -76,7 +76,7 @@ def counting(folder: Path, **flags) -> Counting:
 
 def scorer(model: AudioTextModel, *settings: int, **further: int) -> InProcessScorer:
     """With an empty store of its own."""
-    return InProcessScorer(model, EmbeddingStore(Path(mkdtemp(dir=STORES.name))), *settings, **further)
+    return InProcessScorer(model, EmbeddingCache(Path(mkdtemp(dir=STORES.name))), *settings, **further)
 
 
 def voice(seconds: float, pitch: float, rate: int = 48_000) -> np.ndarray:
@@ -242,8 +242,8 @@ def test_prepared_pieces_of_many_clips_are_bounded(folder, tmp_path):
 
 def test_a_second_run_reads_clips_and_sentences_from_the_store(folder, clips, tmp_path):
     first, second = counting(folder), counting(folder)
-    expected = scores(InProcessScorer(first, EmbeddingStore(tmp_path)), questions(clips))
-    assert scores(InProcessScorer(second, EmbeddingStore(tmp_path)), questions(clips)) == expected
+    expected = scores(InProcessScorer(first, EmbeddingCache(tmp_path)), questions(clips))
+    assert scores(InProcessScorer(second, EmbeddingCache(tmp_path)), questions(clips)) == expected
     assert (first.embedded, first.texts) == (12, 4)
     assert (second.prepared, second.embedded, second.texts) == (0, 0, 0)
 
@@ -253,7 +253,7 @@ def test_another_window_or_checkpoint_has_embeddings_of_its_own(folder, clips, t
     other = tiny.clap(tmp_path / "other", seed=1)
     models = [counting(folder), counting(folder, max_seconds=0.25), counting(other), counting(folder, dtype="bfloat16")]
     for model in models:
-        scores(InProcessScorer(model, EmbeddingStore(tmp_path / "store")), questions(clips[:2]))
+        scores(InProcessScorer(model, EmbeddingCache(tmp_path / "store")), questions(clips[:2]))
         assert model.embedded > 0 and model.texts == 4
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from earmark.embeddings.store import EmbeddingStore
+from earmark.embeddings.cache import EmbeddingCache
 from earmark.models.encoders.registry import load_encoder
 from earmark.models.http import Client, StoppedError, UnauthorisedError
 from tests.hostile import Reply, hostile_server
@@ -63,7 +63,7 @@ def test_a_clip_that_the_server_refuses_does_not_take_its_neighbours_along(tmp_p
 
     with hostile_server(choosy) as server:
         encoder = load_encoder(server.url, client=client(server.url))
-        found = dict(EmbeddingStore(tmp_path / "store").embed(encoder, paths))
+        found = dict(EmbeddingCache(tmp_path / "store").embed(encoder, paths))
     assert [path for path in paths if found[path].error] == [paths[4]]
     assert "too strange" in found[paths[4]].error
 
@@ -73,7 +73,7 @@ def test_a_server_that_never_answers_ends_the_run(tmp_path, status, error):
     with hostile_server(lambda n, body: Reply({}, status=status)) as server:
         encoder = load_encoder(server.url, client=client(server.url))
         with pytest.raises(error):
-            list(EmbeddingStore(tmp_path / "store").embed(encoder, clips(tmp_path / "audio", 6)))
+            list(EmbeddingCache(tmp_path / "store").embed(encoder, clips(tmp_path / "audio", 6)))
 
 
 @pytest.mark.parametrize(
@@ -90,6 +90,6 @@ def test_a_reply_that_is_no_embedding_is_an_error_of_its_clip(tmp_path, reply, m
     paths = clips(tmp_path / "audio", 1)
     with hostile_server(lambda n, body: Reply(reply)) as server:
         encoder = load_encoder(server.url, client=client(server.url))
-        ((path, found),) = EmbeddingStore(tmp_path / "store").embed(encoder, paths)
+        ((path, found),) = EmbeddingCache(tmp_path / "store").embed(encoder, paths)
     assert found.vector is None and path == paths[0]
     assert re.search(message, found.error)

@@ -7,14 +7,14 @@ from hypothesis import strategies as st
 
 from earmark.audio.decode import AudioError
 from earmark.errors import EarmarkError
-from earmark.models.encoders.output import PLAIN, EmbeddingRequest, crops
+from earmark.models.encoders.output import DEFAULT_REQUEST, EmbeddingRequest, crops
 from earmark.models.encoders.registry import load_encoder
 from tests.models.encoders.sources import case, noises, save
 
 
 def test_names_tell_views_apart():
     views = [
-        PLAIN,
+        DEFAULT_REQUEST,
         EmbeddingRequest(frames=True),
         EmbeddingRequest(frames=True, dtype="float16"),
         EmbeddingRequest(layers=True),

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from earmark.embeddings.store import EmbeddingStore
+from earmark.embeddings.cache import EmbeddingCache
 from earmark.errors import EarmarkError, MissingError
 from earmark.models.encoders import user_file
 from earmark.models.encoders.base import EmbeddingError
@@ -262,12 +262,12 @@ def test_known_frames_are_not_taken_from_the_store_for_a_module_whose_times_are_
     clip = tmp_path / "clip.wav"
     soundfile.write(clip, noises(1, 22_050)[0], 22_050)
     encoder, store = load_encoder(str(save(tmp_path, "mine.py", sources.HEAR)), device="cpu"), tmp_path / "store"
-    ((_, found),) = EmbeddingStore(store).embed(encoder, [clip], request=EmbeddingRequest(frames=True))
+    ((_, found),) = EmbeddingCache(store).embed(encoder, [clip], request=EmbeddingRequest(frames=True))
     assert found.vector is not None
     file = save(tmp_path, "mine.py", sources.HEAR.replace(CLOCK, "* 256 / 22_050"))
     wrong = replace(load_encoder(str(file), device="cpu"), identity=encoder.identity)
     with pytest.raises(EarmarkError, match="look like seconds"):
-        list(EmbeddingStore(store).embed(wrong, [clip], request=EmbeddingRequest(frames=True)))
+        list(EmbeddingCache(store).embed(wrong, [clip], request=EmbeddingRequest(frames=True)))
 
 
 @pytest.mark.parametrize(

@@ -6,9 +6,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from earmark.metrics.word_error_rate import word_errors
-from earmark.probing.heads.batched import generator_of, schedule
+from earmark.probing.heads.batched import schedule, seeded_generator
 from earmark.probing.heads.ctc import Utterances, frames_needed, greedy_text, train_ctc
-from earmark.probing.heads.optimise import Recipe, fit
+from earmark.probing.heads.optimise import TrainingConfig, fit
 
 torch = pytest.importorskip("torch")
 
@@ -30,7 +30,7 @@ def corpus(n, seed, noise=0.1, **more):
     return Utterances([spoken(text, rng, noise) for text in texts], texts, **more)
 
 
-RECIPE = Recipe(epochs=8, batch_size=8, learning_rate=3e-2)
+RECIPE = TrainingConfig(epochs=8, batch_size=8, learning_rate=3e-2)
 
 
 def test_a_head_learns_to_read_clean_sounds():
@@ -56,9 +56,9 @@ def test_noise_without_speech_is_not_read():
 def test_the_loss_is_that_of_torch_modules():
     """One epoch of one batch: the mean loss before any step, from torch.nn with the same first parameters."""
     train = corpus(5, 0)
-    found = train_ctc(train, train, train, Recipe(epochs=1, batch_size=5))
+    found = train_ctc(train, train, train, TrainingConfig(epochs=1, batch_size=5))
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(generator_of(0, 0).initial_seed())
+        torch.manual_seed(seeded_generator(0, 0).initial_seed())
         norm, linear = torch.nn.LayerNorm(WIDTH), torch.nn.Linear(WIDTH, 1 + len(found.characters))
     losses = [
         torch.nn.CTCLoss()(
@@ -138,7 +138,7 @@ def test_fit_keeps_the_earliest_best_epoch_and_lowers_the_rate():
         seen.append(weight["w"].item())
         return next(scores)
 
-    how = fit(weight, Recipe(5, 4, 0.1), 4, generator_of(0, 0), lambda batch: -weight["w"].sum(), score)
+    how = fit(weight, TrainingConfig(5, 4, 0.1), 4, seeded_generator(0, 0), lambda batch: -weight["w"].sum(), score)
     assert how.best_epoch == 1
     assert weight["w"].item() == seen[1]
     # Adam moves by its rate where the gradient is constant.
@@ -148,7 +148,14 @@ def test_fit_keeps_the_earliest_best_epoch_and_lowers_the_rate():
 def test_fit_without_any_finite_epoch():
     weight = {"w": torch.ones(1)}
     with pytest.raises(ValueError, match=r"learning rate 0\.1 too high"):
-        fit(weight, Recipe(2, 1, 0.1), 2, generator_of(0, 0), lambda b: weight["w"].sum() * np.nan, lambda: 1.0)
+        fit(
+            weight,
+            TrainingConfig(2, 1, 0.1),
+            2,
+            seeded_generator(0, 0),
+            lambda b: weight["w"].sum() * np.nan,
+            lambda: 1.0,
+        )
 
 
 @pytest.mark.parametrize(
@@ -178,4 +185,4 @@ def test_faults_of_splits_and_recipes():
     with pytest.raises(ValueError, match="utterance x: its frames are not finite"):
         train_ctc(Utterances([np.full((9, WIDTH), np.nan)], ["a"], ["x"]), good, good, RECIPE)
     with pytest.raises(ValueError, match="must be above 0"):
-        Recipe(epochs=0)
+        TrainingConfig(epochs=0)

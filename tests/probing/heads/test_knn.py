@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 from sklearn.neighbors import KNeighborsClassifier
 
 from earmark.probing.heads import knn
-from earmark.probing.heads.knn import nearest, nearest_classes, normalised
+from earmark.probing.heads.knn import knn_predict, nearest, normalised
 
 
 def by_loops(train, labels, test, k, protocol):
@@ -31,7 +31,7 @@ def test_votes_are_those_of_loops_also_with_ties(seed, protocol, k):
     # Axis-parallel embeddings: products have one term, so equal similarities are equal to the last bit.
     train, test = (np.eye(3, dtype=np.float32)[rng.integers(0, 3, n)] * rng.integers(1, 3, (n, 1)) for n in (10, 7))
     labels = rng.integers(0, 4, 10)
-    assert nearest_classes(train, labels, test, [k], protocol=protocol)[k].tolist() == by_loops(
+    assert knn_predict(train, labels, test, [k], protocol=protocol)[k].tolist() == by_loops(
         train, labels, test, k, protocol
     )
 
@@ -41,10 +41,10 @@ def test_all_ks_at_once_are_each_alone(protocol, monkeypatch):
     rng = np.random.default_rng(0)
     train, test, labels = rng.normal(size=(80, 6)), rng.normal(size=(33, 6)), rng.integers(0, 5, 80)
     ks = [1, 5, 10, 20, 50]
-    at_once = nearest_classes(train, labels, test, ks, protocol=protocol)
+    at_once = knn_predict(train, labels, test, ks, protocol=protocol)
     monkeypatch.setattr(knn, "SIMILARITIES_AT_ONCE", 7 * 80)  # blocks of seven
     for k in ks:
-        alone = nearest_classes(train, labels, test, [k], protocol=protocol)[k]
+        alone = knn_predict(train, labels, test, [k], protocol=protocol)[k]
         assert at_once[k].tolist() == alone.tolist() == by_loops(train, labels, test, k, protocol)
 
 
@@ -54,7 +54,7 @@ def test_cosine_neighbours_are_scikit_learns():
     other = KNeighborsClassifier(
         10, metric="cosine", algorithm="brute", weights=lambda distance: np.exp((1 - distance) / 0.07)
     ).fit(train, labels)
-    assert nearest_classes(train, labels, test, [10])[10].tolist() == other.predict(test).tolist()
+    assert knn_predict(train, labels, test, [10])[10].tolist() == other.predict(test).tolist()
 
 
 def test_published_similarities_by_hand():
@@ -78,18 +78,18 @@ def test_published_normalisation_is_torchs():
 def test_the_two_protocols_are_not_the_same():
     train, labels = [[100.0, 1.0], [90.0, 3.0]], [0, 1]  # the published way ignores that a row is long
     test = [[1.0, 0.0]]
-    assert nearest_classes([[100.0, 90.0], [90.0, 1.0]], labels, test, [1])[1].tolist() == [1]
-    assert nearest_classes([[100.0, 90.0], [90.0, 1.0]], labels, test, [1], protocol="published")[1].tolist() == [0]
-    assert nearest_classes(train, labels, test, [1])[1].tolist() == [0]
+    assert knn_predict([[100.0, 90.0], [90.0, 1.0]], labels, test, [1])[1].tolist() == [1]
+    assert knn_predict([[100.0, 90.0], [90.0, 1.0]], labels, test, [1], protocol="published")[1].tolist() == [0]
+    assert knn_predict(train, labels, test, [1])[1].tolist() == [0]
 
 
 def test_temperature_by_hand():
     # Similarity 1 against two of 0.96: e^(−0.04/0.07) = 0.565, and twice that is more than 1.
     near = [[0.96, 0.28], [0.96, -0.28]]
-    assert nearest_classes([[1.0, 0.0], *near], [0, 1, 1], [[1.0, 0.0]], [3])[3].tolist() == [1]
+    assert knn_predict([[1.0, 0.0], *near], [0, 1, 1], [[1.0, 0.0]], [3])[3].tolist() == [1]
     # Against two of 0.936: e^(−0.064/0.07) = 0.401, and twice that is less.
     near = [[0.936, 0.352], [0.936, -0.352]]
-    assert nearest_classes([[1.0, 0.0], *near], [0, 1, 1], [[1.0, 0.0]], [3])[3].tolist() == [0]
+    assert knn_predict([[1.0, 0.0], *near], [0, 1, 1], [[1.0, 0.0]], [3])[3].tolist() == [0]
 
 
 def test_ties_go_to_the_earlier_row_and_the_lower_class():
@@ -97,15 +97,15 @@ def test_ties_go_to_the_earlier_row_and_the_lower_class():
     similarities, rows = nearest(train.astype(np.float32), train[:1].astype(np.float32), 4)
     assert rows.tolist() == [[0, 1, 2, 3]]
     assert similarities.tolist() == [[1.0] * 4]
-    assert nearest_classes(train, [3, 1, 1, 3, 0, 0], train[:1], [4])[4].tolist() == [1]
-    assert nearest_classes(train, [3, 1, 1, 3, 0, 0], np.zeros((1, 2)), [1, 6]) == {1: [3], 6: [0]}
+    assert knn_predict(train, [3, 1, 1, 3, 0, 0], train[:1], [4])[4].tolist() == [1]
+    assert knn_predict(train, [3, 1, 1, 3, 0, 0], np.zeros((1, 2)), [1, 6]) == {1: [3], 6: [0]}
 
 
 def test_more_neighbours_than_there_are_is_all():
     train, labels = np.eye(3), [0, 1, 1]
-    found = nearest_classes(train, labels, [[0.1, 0.1, 0.1]], [3, 50])
+    found = knn_predict(train, labels, [[0.1, 0.1, 0.1]], [3, 50])
     assert found[50].tolist() == found[3].tolist() == [1]
-    assert nearest_classes(train, labels, np.empty((0, 3)), [1])[1].tolist() == []
+    assert knn_predict(train, labels, np.empty((0, 3)), [1])[1].tolist() == []
 
 
 @settings(max_examples=50, deadline=None)
@@ -114,7 +114,7 @@ def test_lengths_of_embeddings_do_not_matter_to_the_cosine(seed):
     rng = np.random.default_rng(seed)
     train, test, labels = rng.normal(size=(30, 4)), rng.normal(size=(9, 4)), rng.integers(0, 3, 30)
     powers = 2.0 ** rng.integers(-3, 4, (30, 1))
-    a, b = (nearest_classes(t, labels, test, [5])[5] for t in (train, train * powers))
+    a, b = (knn_predict(t, labels, test, [5])[5] for t in (train, train * powers))
     assert a.tolist() == b.tolist()
 
 
@@ -131,6 +131,6 @@ def test_lengths_of_embeddings_do_not_matter_to_the_cosine(seed):
 )
 def test_faults(arguments, message):
     with pytest.raises(ValueError, match=message):
-        nearest_classes(*arguments)
+        knn_predict(*arguments)
     with pytest.raises(ValueError, match="'cosine' is not one of"):
-        nearest_classes(np.eye(3), [0, 1, 1], np.eye(3), protocol="cosine")
+        knn_predict(np.eye(3), [0, 1, 1], np.eye(3), protocol="cosine")

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from earmark.errors import SCRIPT_PLACEHOLDER, MissingError
-from earmark.probing.heads.batched import generator_of, one_epoch, schedule, torch_library
-from earmark.probing.heads.linear import Fold, Recipe, train_heads
-from earmark.probing.heads.selection import selection
+from earmark.probing.heads.batched import epoch_batches, schedule, seeded_generator, torch_library
+from earmark.probing.heads.linear import Fold, HeadConfig, train_heads
+from earmark.probing.heads.selection import selection_metric
 from tests.conftest import ROOT
 
 torch = pytest.importorskip("torch")
@@ -36,7 +36,7 @@ def by_the_book(x, y, own, recipe, seed, rate, offsets=None):
     """One head with torch.nn and autograd: the parameters after every epoch, in epochs' order."""
     offsets = np.arange(len(x) + 1) if offsets is None else offsets
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(generator_of(seed, own.number).initial_seed())
+        torch.manual_seed(seeded_generator(seed, own.number).initial_seed())
         norm, linear = torch.nn.LayerNorm(x.shape[1]), torch.nn.Linear(x.shape[1], recipe.n_outputs)
         adam = torch.optim.Adam([*norm.parameters(), *linear.parameters()], lr=rate)
         loss = {
@@ -72,8 +72,8 @@ def apply(state, x):
 @pytest.mark.parametrize("rate", [1e-4, 1e-2])
 def test_a_head_is_layer_norm_linear_and_adam_step_by_step(loss, rate):
     x, y = example(loss=loss)
-    recipe = Recipe(loss, C, epochs=4, batch_size=7, pos_weight=10.0 if loss == "binary_cross_entropy" else 1.0)
-    own, score = fold(number=3), selection(METRIC[loss], y)
+    recipe = HeadConfig(loss, C, epochs=4, batch_size=7, pos_weight=10.0 if loss == "binary_cross_entropy" else 1.0)
+    own, score = fold(number=3), selection_metric(METRIC[loss], y)
     states = by_the_book(x, y, own, recipe, seed=5, rate=rate)
     rates = (3e-3, rate, 1e-3)
     head = train_heads(x, y, [own], recipe, score, seeds=(4, 5), learning_rates=rates)[4]
@@ -93,10 +93,10 @@ def test_frames_are_trained_clip_by_clip_without_the_unknown_ones():
     offsets = np.concatenate([[0], np.cumsum(lengths)])
     x, y = example(offsets[-1])
     y[::5] = -1
-    own, recipe = fold(30), Recipe("cross_entropy", C, epochs=3, batch_size=4)
+    own, recipe = fold(30), HeadConfig("cross_entropy", C, epochs=3, batch_size=4)
     states = by_the_book(x.astype(np.float16), y, own, recipe, 0, 1e-2, offsets)
     head = train_heads(
-        x.astype(np.float16), y, [own], recipe, selection("accuracy", y), learning_rates=[1e-2], offsets=offsets
+        x.astype(np.float16), y, [own], recipe, selection_metric("accuracy", y), learning_rates=[1e-2], offsets=offsets
     )[0]
     rows = np.concatenate([np.arange(offsets[i], offsets[i + 1]) for i in own.test])
     expected = apply(states[head.best_epoch], x.astype(np.float16)[rows])
@@ -114,7 +114,7 @@ def test_compiled_steps_are_those_of_torch(loss, width, outputs, batch):
         "binary_cross_entropy": (rng.random((70, outputs)) < 0.4).astype(int),
         "squared_error": rng.normal(size=(70, outputs)),
     }[loss]
-    recipe = Recipe(loss, max(outputs, 2) if loss == "cross_entropy" else outputs, 3, batch)
+    recipe = HeadConfig(loss, max(outputs, 2) if loss == "cross_entropy" else outputs, 3, batch)
     arguments = (x, y, [fold(70), fold(50, 1, 2)], recipe, lambda outputs, rows: -float(np.square(outputs).mean()))
     both = {"seeds": (0, 1), "learning_rates": (1e-2, 1e-4)}
     compiled, by_torch = train_heads(*arguments, **both), train_heads(*arguments, **both, offsets=np.arange(71))
@@ -143,10 +143,10 @@ def test_the_schedule_by_hand():
 
 def test_batches_by_hand():
     offsets = np.array([0, 2, 3, 7])
-    rows, shares, active = one_epoch(
-        [np.array([0, 1, 2]), np.array([1])], [generator_of(0, 0), generator_of(0, 1)], offsets, 2
+    rows, shares, active = epoch_batches(
+        [np.array([0, 1, 2]), np.array([1])], [seeded_generator(0, 0), seeded_generator(0, 1)], offsets, 2
     )
-    order = torch.randperm(3, generator=generator_of(0, 0)).numpy()
+    order = torch.randperm(3, generator=seeded_generator(0, 0)).numpy()
     first = [np.arange(offsets[i], offsets[i + 1]) for i in order]
     assert active == [2, 1]
     assert rows[0, 0][shares[0, 0] > 0].tolist() == np.concatenate(first[:2]).tolist()
@@ -159,9 +159,9 @@ def test_batches_by_hand():
 def test_the_earliest_of_equal_epochs_is_kept_and_nan_never_wins():
     x, y = example()
     given_scores = iter([float("nan"), 0.2, 0.7, 0.7, 0.1])
-    head = train_heads(x, y, [fold()], Recipe("cross_entropy", C, 5), lambda outputs, rows: next(given_scores))[0]
+    head = train_heads(x, y, [fold()], HeadConfig("cross_entropy", C, 5), lambda outputs, rows: next(given_scores))[0]
     assert head.best_epoch == 2
-    states = by_the_book(x, y, fold(), Recipe("cross_entropy", C, 5), 0, 1e-3)
+    states = by_the_book(x, y, fold(), HeadConfig("cross_entropy", C, 5), 0, 1e-3)
     np.testing.assert_allclose(head.parameters.weight, states[2][2], atol=1e-5)
 
 
@@ -169,18 +169,20 @@ def test_a_rate_that_diverges_never_wins_even_where_the_first_class_is_common():
     x, y = example(200)
     y = np.where(np.arange(200) % 5, 0, y)
     heads = train_heads(
-        x, y, [fold(200)], Recipe("cross_entropy", C, 2), selection("accuracy", y),
+        x, y, [fold(200)], HeadConfig("cross_entropy", C, 2), selection_metric("accuracy", y),
         learning_rates=[1e-3, 1e38], best_rate_only=True,
     )  # fmt: skip
     assert np.isfinite(heads[0].test).all()
     with pytest.raises(ValueError, match="not a number in any of 2 epochs"):
-        train_heads(x, y, [fold(200)], Recipe("cross_entropy", C, 2), selection("accuracy", y), learning_rates=[1e38])
+        train_heads(
+            x, y, [fold(200)], HeadConfig("cross_entropy", C, 2), selection_metric("accuracy", y), learning_rates=[1e38]
+        )
 
 
 def test_a_head_does_not_depend_on_the_heads_beside_it():
     x, y = example(90)
     folds = [fold(90, 0, 1), fold(60, 1, 2), fold(75, 2, 3)]  # of different lengths: groups end at different steps
-    recipe, score = Recipe("cross_entropy", C, 6, 8), selection("accuracy", y)
+    recipe, score = HeadConfig("cross_entropy", C, 6, 8), selection_metric("accuracy", y)
     together = train_heads(x, y, folds, recipe, score, seeds=(0, 7), learning_rates=(1e-3, 1e-2))
     assert [(h.fold, h.seed, h.learning_rate) for h in together][:3] == [(0, 0, 1e-3), (0, 0, 1e-2), (0, 7, 1e-3)]
     for head in together:
@@ -192,7 +194,7 @@ def test_a_head_does_not_depend_on_the_heads_beside_it():
 
 def test_the_same_seed_repeats_exactly_and_another_does_not():
     x, y = example()
-    recipe, score = Recipe("cross_entropy", C, 3), selection("accuracy", y)
+    recipe, score = HeadConfig("cross_entropy", C, 3), selection_metric("accuracy", y)
     first, second = (train_heads(x, y, [fold()], recipe, score, seeds=(1, 2)) for _ in range(2))
     assert all((a.test == b.test).all() for a, b in zip(first, second, strict=True))
     assert (first[0].test != first[1].test).any()
@@ -200,21 +202,29 @@ def test_the_same_seed_repeats_exactly_and_another_does_not():
 
 def test_held_out_labels_do_not_touch_the_heads():
     x, y = example()
-    own, recipe = fold(), Recipe("cross_entropy", C, 3)
+    own, recipe = fold(), HeadConfig("cross_entropy", C, 3)
     other = y.copy()
     other[own.test] = np.roll(y[own.test], 1)
     assert (other != y).any()
-    first, second = (train_heads(x, labels, [own], recipe, selection("accuracy", labels))[0] for labels in (y, other))
+    first, second = (
+        train_heads(x, labels, [own], recipe, selection_metric("accuracy", labels))[0] for labels in (y, other)
+    )
     assert all((a == b).all() for a, b in zip(first.parameters, second.parameters, strict=True))
     other = x.copy()
     other[own.test] += 1
-    third = train_heads(other, y, [own], recipe, selection("accuracy", y))[0]
+    third = train_heads(other, y, [own], recipe, selection_metric("accuracy", y))[0]
     assert all((a == b).all() for a, b in zip(first.parameters, third.parameters, strict=True))
 
 
 def test_the_best_rate_of_each_seed_is_kept():
     x, y = example()
-    arguments = (x, y, [fold(number=1), fold(number=2)], Recipe("squared_error", 1, 3), selection("mse", y[:, None]))
+    arguments = (
+        x,
+        y,
+        [fold(number=1), fold(number=2)],
+        HeadConfig("squared_error", 1, 3),
+        selection_metric("mse", y[:, None]),
+    )
     x, y = arguments[0], arguments[1][:, None]
     every = train_heads(x, y, *arguments[2:], seeds=(0, 1), learning_rates=(1e-4, 1e-2, 1e-3))
     best = train_heads(x, y, *arguments[2:], seeds=(0, 1), learning_rates=(1e-4, 1e-2, 1e-3), best_rate_only=True)
@@ -225,7 +235,7 @@ def test_the_best_rate_of_each_seed_is_kept():
 def test_it_learns_what_can_be_learnt():
     x, y = example(300)
     head = train_heads(
-        x, y, [fold(300)], Recipe("cross_entropy", C, 30), selection("accuracy", y), learning_rates=[1e-2]
+        x, y, [fold(300)], HeadConfig("cross_entropy", C, 30), selection_metric("accuracy", y), learning_rates=[1e-2]
     )
     assert head[0].best_score == 1.0
 
@@ -234,7 +244,9 @@ def test_a_class_without_training_items_stays_low():
     x, y = example(200)
     own = fold(200)
     own = Fold(0, own.train[y[own.train] != 2], own.valid, np.empty(0, dtype=int))
-    head = train_heads(x, y, [own], Recipe("cross_entropy", C, 20), selection("accuracy", y), learning_rates=[1e-2])[0]
+    head = train_heads(
+        x, y, [own], HeadConfig("cross_entropy", C, 20), selection_metric("accuracy", y), learning_rates=[1e-2]
+    )[0]
     assert not (head.valid.argmax(axis=1) == 2).any()
     assert head.test.shape == (0, C)
 
@@ -243,7 +255,7 @@ def test_a_class_without_training_items_stays_low():
 @pytest.mark.parametrize("loss", LOSSES)
 def test_gpu_and_cpu_agree(loss):
     x, y = example(300, loss=loss)
-    recipe, score = Recipe(loss, C, 10), selection(METRIC[loss], y)
+    recipe, score = HeadConfig(loss, C, 10), selection_metric(METRIC[loss], y)
     cpu, gpu = (train_heads(x, y, [fold(300)], recipe, score, seeds=(0, 1), device=d) for d in ("cpu", "cuda"))
     for a, b in zip(cpu, gpu, strict=True):
         np.testing.assert_allclose(a.valid_scores, b.valid_scores, atol=1e-3)
@@ -273,26 +285,26 @@ def test_gpu_and_cpu_agree(loss):
 def test_faults_of_the_data(change, message):
     x, y, own = change(*example(), fold())
     with pytest.raises(ValueError, match=message):
-        train_heads(x, y, [own], Recipe("cross_entropy", C, 1), selection("accuracy", y))
+        train_heads(x, y, [own], HeadConfig("cross_entropy", C, 1), selection_metric("accuracy", y))
 
 
 def test_more_faults():
     x, y = example()
-    score = selection("accuracy", y)
+    score = selection_metric("accuracy", y)
     with pytest.raises(ValueError, match="not a number in any of 2 epochs"):
-        train_heads(x, y, [fold()], Recipe("cross_entropy", C, 2), lambda outputs, rows: float("nan"))
+        train_heads(x, y, [fold()], HeadConfig("cross_entropy", C, 2), lambda outputs, rows: float("nan"))
     with pytest.raises(ValueError, match="0 or 1, or −1"):
-        train_heads(x, np.full((60, C), 2), [fold()], Recipe("binary_cross_entropy", C), score)
+        train_heads(x, np.full((60, C), 2), [fold()], HeadConfig("binary_cross_entropy", C), score)
     with pytest.raises(ValueError, match="numbers to predict must be finite"):
-        train_heads(x, np.full((60, C), np.nan), [fold()], Recipe("squared_error", C), score)
+        train_heads(x, np.full((60, C), np.nan), [fold()], HeadConfig("squared_error", C), score)
     with pytest.raises(ValueError, match=r"labels \(60, 2\) must be \(rows, 4\)"):
-        train_heads(x, np.zeros((60, 2)), [fold()], Recipe("squared_error", C), score)
+        train_heads(x, np.zeros((60, 2)), [fold()], HeadConfig("squared_error", C), score)
     with pytest.raises(ValueError, match="offsets must rise from 0"):
-        train_heads(x, y, [fold()], Recipe("cross_entropy", C), score, offsets=[0, 3, 2, 60])
+        train_heads(x, y, [fold()], HeadConfig("cross_entropy", C), score, offsets=[0, 3, 2, 60])
     with pytest.raises(ValueError, match="at least one fold"):
-        train_heads(x, y, [], Recipe("cross_entropy", C), score)
+        train_heads(x, y, [], HeadConfig("cross_entropy", C), score)
     with pytest.raises(ValueError, match="'f1' is not one of accuracy"):
-        selection("f1", y)
+        selection_metric("f1", y)
 
 
 def test_without_torch_the_message_names_the_command(monkeypatch):
@@ -300,4 +312,4 @@ def test_without_torch_the_message_names_the_command(monkeypatch):
     torch_library.cache_clear()
     x, y = example()
     with pytest.raises(MissingError, match=rf"uv run --extra torch {SCRIPT_PLACEHOLDER} …"):
-        train_heads(x, y, [fold()], Recipe("cross_entropy", C), selection("accuracy", y))
+        train_heads(x, y, [fold()], HeadConfig("cross_entropy", C), selection_metric("accuracy", y))

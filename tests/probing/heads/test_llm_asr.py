@@ -14,7 +14,7 @@ from earmark.probing.heads.llm_asr import (
     train_adapter,
     transcribe,
 )
-from earmark.probing.heads.optimise import Recipe
+from earmark.probing.heads.optimise import TrainingConfig
 
 pytest.importorskip("sentence_transformers", reason="the extra `clap` is not installed")
 
@@ -25,7 +25,7 @@ from tests.models.tiny import tokenizer
 
 WIDTH = 6
 TEXTS = ["cab", "a bad dad", "fad"]
-RECIPE = Recipe(epochs=120, batch_size=3, learning_rate=1e-2)
+RECIPE = TrainingConfig(epochs=120, batch_size=3, learning_rate=1e-2)
 READING = Reading(prompt="=", max_tokens=12, repetition_penalty=1.0)
 
 
@@ -98,7 +98,7 @@ def test_only_the_adapter_changes(folder, model, trained):
 def test_the_first_loss_is_that_of_the_model_on_each_utterance_alone(model):
     """Left padding and masks against one utterance at a time, nothing padded, the loss computed by transformers."""
     own = heard(TEXTS)
-    found = train_adapter(model, own, own, own, Recipe(epochs=1, batch_size=3, learning_rate=1e-12), READING)
+    found = train_adapter(model, own, own, own, TrainingConfig(epochs=1, batch_size=3, learning_rate=1e-12), READING)
     parts = {name: torch.as_tensor(value) for name, value in found.parameters.items()}
     total, count = 0.0, 0
     for frames, text in zip(own.frames, own.transcripts, strict=True):
@@ -138,7 +138,7 @@ def test_generation_ends_at_the_limit_and_says_so(model, trained):
 def test_a_seed_repeats_exactly(model):
     own = heard(TEXTS)
     first, again, other = (
-        train_adapter(model, own, own, own, Recipe(2, 2, 1e-2), READING, seed=seed) for seed in (0, 0, 1)
+        train_adapter(model, own, own, own, TrainingConfig(2, 2, 1e-2), READING, seed=seed) for seed in (0, 0, 1)
     )
     assert first.fit == again.fit
     assert all(np.array_equal(first.parameters[name], again.parameters[name]) for name in first.parameters)

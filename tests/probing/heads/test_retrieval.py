@@ -6,8 +6,8 @@ import pytest
 from earmark.errors import MissingError
 from earmark.metrics.retrieval import retrieval_metrics
 from earmark.probing.heads import retrieval as module
-from earmark.probing.heads.batched import generator_of
-from earmark.probing.heads.optimise import Recipe
+from earmark.probing.heads.batched import seeded_generator
+from earmark.probing.heads.optimise import TrainingConfig
 from earmark.probing.heads.retrieval import CaptionedClips, WordTokenizer, train_retrieval
 
 torch = pytest.importorskip("torch")
@@ -16,7 +16,7 @@ ANIMALS = ["dog", "cat", "bird", "cow", "frog", "bee"]
 PLACES = ["street", "forest", "room", "river", "barn"]
 WIDTH = 16
 CODES = np.random.default_rng(5).normal(size=(len(ANIMALS) + len(PLACES), WIDTH))
-RECIPE = Recipe(epochs=4, batch_size=16, learning_rate=1e-3)
+RECIPE = TrainingConfig(epochs=4, batch_size=16, learning_rate=1e-3)
 
 
 def clips(seed, n=30, noise=0.1, captions=3):
@@ -32,7 +32,7 @@ def clips(seed, n=30, noise=0.1, captions=3):
 
 @pytest.fixture(scope="module")
 def found():
-    return train_retrieval(clips(0), clips(1), clips(2), Recipe(15, 16, 1e-3))
+    return train_retrieval(clips(0), clips(1), clips(2), TrainingConfig(15, 16, 1e-3))
 
 
 def test_scenes_are_found_by_what_they_hold(found):
@@ -67,7 +67,7 @@ def test_clips_that_are_all_alike_find_nothing(n):
 def test_the_towers_and_the_loss_are_those_of_torch_modules():
     """One epoch of one batch, one caption a clip, against torch.nn with the same first parameters."""
     train = clips(0, n=8, captions=1)
-    found = train_retrieval(train, train, train, Recipe(1, 8, 1e-12))
+    found = train_retrieval(train, train, train, TrainingConfig(1, 8, 1e-12))
     first = {name: torch.as_tensor(value) for name, value in found.parameters.items()}
     audio = torch.nn.Sequential(
         torch.nn.LayerNorm(WIDTH), torch.nn.Linear(WIDTH, 1024), torch.nn.GELU(), torch.nn.Linear(1024, 1024)
@@ -92,9 +92,9 @@ def test_the_towers_and_the_loss_are_those_of_torch_modules():
 
 
 def test_a_fresh_linear_layer_is_as_torch_makes_it():
-    fresh = module._fresh(WIDTH, 9, generator_of(0, 0), "cpu")
+    fresh = module._fresh(WIDTH, 9, seeded_generator(0, 0), "cpu")
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(generator_of(0, 0).initial_seed())
+        torch.manual_seed(seeded_generator(0, 0).initial_seed())
         linear = torch.nn.Linear(WIDTH, 1024)
     assert torch.equal(fresh["audio_1.weight"], linear.weight) and torch.equal(fresh["audio_1.bias"], linear.bias)
     assert fresh["log_scale"].exp().item() == pytest.approx(1 / 0.07)
@@ -103,7 +103,7 @@ def test_a_fresh_linear_layer_is_as_torch_makes_it():
 
 def test_a_seed_repeats_exactly_and_another_does_not():
     splits = clips(0), clips(1), clips(2)
-    first, again, other = (train_retrieval(*splits, Recipe(2, 16, 1e-3), seed=seed) for seed in (0, 0, 1))
+    first, again, other = (train_retrieval(*splits, TrainingConfig(2, 16, 1e-3), seed=seed) for seed in (0, 0, 1))
     assert first.fit == again.fit
     assert np.array_equal(first.audio, again.audio) and np.array_equal(first.text, again.text)
     assert first.fit.losses != other.fit.losses
@@ -112,7 +112,7 @@ def test_a_seed_repeats_exactly_and_another_does_not():
 def test_training_does_not_see_the_test_split():
     train, valid, test = clips(0), clips(1), clips(2)
     other = CaptionedClips(-test.embeddings[:4], [["something else entirely"]] * 4)
-    first, second = (train_retrieval(train, valid, end, Recipe(2, 16, 1e-3)) for end in (test, other))
+    first, second = (train_retrieval(train, valid, end, TrainingConfig(2, 16, 1e-3)) for end in (test, other))
     assert first.fit == second.fit
     assert np.array_equal(first.parameters["tokens"], second.parameters["tokens"])
 
@@ -122,7 +122,7 @@ def test_a_test_clip_does_not_depend_on_the_others(monkeypatch, found):
     test = clips(2)
     few = CaptionedClips(test.embeddings[7:9], test.captions[7:9])
     monkeypatch.setattr(module, "AT_ONCE", 1)
-    alone = train_retrieval(clips(0), clips(1), few, Recipe(15, 16, 1e-3))
+    alone = train_retrieval(clips(0), clips(1), few, TrainingConfig(15, 16, 1e-3))
     assert alone.audio == pytest.approx(found.audio[7:9], abs=1e-5)
     assert alone.text == pytest.approx(found.text[21:27], abs=1e-5)
 
@@ -130,7 +130,7 @@ def test_a_test_clip_does_not_depend_on_the_others(monkeypatch, found):
 def test_the_temperature_does_not_fall_below_a_hundredth(monkeypatch):
     monkeypatch.setattr(module, "FIRST_TEMPERATURE", 1e-4)
     train = clips(0)
-    found = train_retrieval(train, train, train, Recipe(1, 30, 1e-3))
+    found = train_retrieval(train, train, train, TrainingConfig(1, 30, 1e-3))
     # The scale is held before each step, and Adam's first step is as long as its rate.
     assert found.parameters["log_scale"] == pytest.approx(np.log(100), abs=1.1e-3)
 
@@ -140,7 +140,7 @@ def test_every_clip_is_trained_with_all_its_captions_in_turn():
     """Two captions that say nothing in common: each is found, so both were drawn."""
     x = np.eye(12, WIDTH, dtype=np.float32) * 4
     own = CaptionedClips(x, [[f"left{i}", f"right{i}"] for i in range(12)])
-    found = train_retrieval(own, own, own, Recipe(20, 12, 1e-3))
+    found = train_retrieval(own, own, own, TrainingConfig(20, 12, 1e-3))
     assert found.metrics["text_to_audio_r1"] == 1.0
 
 
@@ -158,7 +158,7 @@ def test_a_saved_tokenizer_is_used_and_recorded(tmp_path):
 
     folder = tmp_path / "letters"
     tokenizer().save_pretrained(folder)
-    found = train_retrieval(clips(0), clips(1), clips(2), Recipe(1, 16, 1e-3), tokenizer=folder)
+    found = train_retrieval(clips(0), clips(1), clips(2), TrainingConfig(1, 16, 1e-3), tokenizer=folder)
     assert found.tokenizer == {"tokenizer": "letters", "tokens": 261}
     assert found.parameters["tokens"].shape == (261, 1024)
     with pytest.raises(MissingError, match="no such folder"):

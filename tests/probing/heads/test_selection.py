@@ -4,33 +4,33 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import average_precision_score
 
-from earmark.probing.heads.selection import mean_by_clip, selection
+from earmark.probing.heads.selection import mean_by_clip, selection_metric
 
 
 def test_selection_by_hand():
     rows = np.arange(4)
     outputs = np.array([[2, 1], [0, 1], [3, 0], [0, 2]], np.float32)
-    assert selection("accuracy", np.array([0, 0, 1, 1]))(outputs, rows) == 0.5
-    assert selection("accuracy", np.array([0, -1, -1, 1]))(outputs, rows) == 1.0
+    assert selection_metric("accuracy", np.array([0, 0, 1, 1]))(outputs, rows) == 0.5
+    assert selection_metric("accuracy", np.array([0, -1, -1, 1]))(outputs, rows) == 1.0
     # Crops averaged: clip 0 is (1, 1), the first of equals wins; clip 1 is (1.5, 1).
-    assert selection("accuracy", np.array([0, 0, 1, 1]), clip=[0, 0, 1, 1])(outputs, rows) == 0.5
-    assert selection("mse", outputs + np.array([1.0, 3.0]))(outputs, rows) == -5.0
+    assert selection_metric("accuracy", np.array([0, 0, 1, 1]), clip=[0, 0, 1, 1])(outputs, rows) == 0.5
+    assert selection_metric("mse", outputs + np.array([1.0, 3.0]))(outputs, rows) == -5.0
     labels = np.array([[1, 0], [0, 0], [0, 0], [1, 0]])
-    assert selection("mAP", labels)(outputs, rows) == pytest.approx(
+    assert selection_metric("mAP", labels)(outputs, rows) == pytest.approx(
         average_precision_score(labels[:, 0], outputs[:, 0])
     )
-    assert np.isnan(selection("mAP", labels * 0)(outputs, rows))
-    assert np.isnan(selection("mAP", labels)(outputs * np.nan, rows))
+    assert np.isnan(selection_metric("mAP", labels * 0)(outputs, rows))
+    assert np.isnan(selection_metric("mAP", labels)(outputs * np.nan, rows))
 
 
 def test_segment_selection_by_hand():
     y = np.array([[1], [0], [0], [0], [1]])
     logits = np.array([[-1], [1], [-1], [-1], [-1]], np.float32)
     # Clip a has frames 0–2, two to a segment: {0, 1} true and said, {2} neither; clip b {3, 4} true and missed.
-    score = selection("segment_f1_micro", y, clip=[0, 0, 0, 1, 1], segment_frames=2)
+    score = selection_metric("segment_f1_micro", y, clip=[0, 0, 0, 1, 1], segment_frames=2)
     assert score(logits, np.arange(5)) == pytest.approx(2 / 3)
     with pytest.raises(ValueError, match="give `clip`"):
-        selection("segment_f1_macro", y)(logits, np.arange(5))
+        selection_metric("segment_f1_macro", y)(logits, np.arange(5))
 
 
 @settings(max_examples=50)

@@ -15,7 +15,7 @@ import numpy as np
 
 from earmark.errors import EarmarkError, MissingError, shown_cause, shown_path
 from earmark.models.encoders.base import Array, Encoder
-from earmark.models.encoders.output import PLAIN
+from earmark.models.encoders.output import DEFAULT_REQUEST
 from earmark.models.encoders.registry import PYTHON_FILE, load_encoder
 from earmark.models.encoders.torch_encoder import XaresEncoder, as_frames, layer_outputs, require_encoder_library
 from earmark.models.encoders.user_file import CASE_METHODS, HEAR_FUNCTIONS, import_file
@@ -38,7 +38,7 @@ class Measured:
 
 
 @dataclass
-class Subject:
+class EncoderUnderTest:
     """An encoder under check.
 
     file: name of the user's file, or empty. encoder: None where it cannot be loaded, and then `fault` says why.
@@ -49,7 +49,7 @@ class Subject:
     file: str
     encoder: Encoder | None
     network: Any
-    longest_seconds: float
+    max_clip_seconds: float
     fault: str = ""
     measured: Measured | None = field(default=None, init=False)
 
@@ -95,14 +95,14 @@ class Subject:
 
     def unchecked(self, waveform: Array) -> Array:
         """The encoder's vector of one clip, finite or not."""
-        prepared = self.loaded.prepare_clip(waveform, PLAIN)
-        return np.asarray(self.loaded.encode_prepared(prepared, PLAIN)[0])
+        prepared = self.loaded.prepare_clip(waveform, DEFAULT_REQUEST)
+        return np.asarray(self.loaded.encode_prepared(prepared, DEFAULT_REQUEST)[0])
 
     def measure(self) -> Array:
         """The vector of the longest clip; what it took is in `measured` afterwards."""
         torch = require_encoder_library("torch", "--extra torch") if self.device.startswith("cuda") else None
-        short = self.sound(min(REPEATED, self.longest_seconds))
-        clip = np.resize(short, round(self.longest_seconds * self.rate))
+        short = self.sound(min(REPEATED, self.max_clip_seconds))
+        clip = np.resize(short, round(self.max_clip_seconds * self.rate))
         self.loaded.embed([short])  # what is built at a first call does not count
         if torch:
             torch.cuda.reset_peak_memory_stats(self.device)
@@ -110,7 +110,7 @@ class Subject:
         (found,) = self.loaded.embed([clip])
         seconds = time.perf_counter() - start
         gpu = torch.cuda.max_memory_allocated(self.device) if torch else None
-        self.measured = Measured(self.longest_seconds, seconds, before, peak_bytes(), gpu)
+        self.measured = Measured(self.max_clip_seconds, seconds, before, peak_bytes(), gpu)
         return np.asarray(found)
 
     def raised(self, error: BaseException) -> str:
@@ -125,14 +125,14 @@ class Subject:
         return f"{type(error).__name__}: {shown_cause(error)}{where}"
 
 
-def subject(encoder: Any, device: str, dtype: str, longest_seconds: float) -> Subject:
+def subject(encoder: Any, device: str, dtype: str, max_clip_seconds: float) -> EncoderUnderTest:
     """What a string or a loaded encoder gives to check.
 
     Raises MissingError for what is not there: a file, a package, a device. A file that is there and cannot be loaded
     is a subject with a fault.
     """
-    if not 0 < longest_seconds < np.inf:
-        raise EarmarkError(f"A clip of {longest_seconds:g} s cannot be made; longest_seconds is a length above 0.")
+    if not 0 < max_clip_seconds < np.inf:
+        raise EarmarkError(f"A clip of {max_clip_seconds:g} s cannot be made; max_clip_seconds is a length above 0.")
     if isinstance(encoder, str):
         match = PYTHON_FILE.match(encoder)
         try:
@@ -141,11 +141,11 @@ def subject(encoder: Any, device: str, dtype: str, longest_seconds: float) -> Su
             if not match or not _faulty(Path(match["file"]), error):
                 raise
             file = Path(match["file"])
-            return Subject(file.name, None, _meant(file, match["name"]), longest_seconds, fault=str(error))
+            return EncoderUnderTest(file.name, None, _meant(file, match["name"]), max_clip_seconds, fault=str(error))
     if not isinstance(encoder, Encoder):
         raise EarmarkError("Embeddings made elsewhere promise nothing that can be tested; name the encoder itself.")
     network = encoder.network if isinstance(encoder, XaresEncoder) else None
-    return Subject(str(encoder.description.get("file", "")), encoder, network, longest_seconds)
+    return EncoderUnderTest(str(encoder.description.get("file", "")), encoder, network, max_clip_seconds)
 
 
 def _faulty(file: Path, error: MissingError) -> bool:

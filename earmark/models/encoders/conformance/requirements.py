@@ -1,6 +1,6 @@
 """The promises of an encoder, a function each: what was seen, and whether it is as promised.
 
-Whatever an encoder raises passes through; `checks` makes a failed check of it. Outcome: passed, and what was seen;
+Whatever an encoder raises passes through; `checks` makes a failed check of it. Verdict: passed, and what was seen;
 passed is None where a promise turns out not to apply.
 """
 
@@ -10,7 +10,7 @@ import numpy as np
 
 from earmark.audio.clips import AudioError
 from earmark.models.encoders.base import Array
-from earmark.models.encoders.conformance.encoder_under_test import GIB, Subject, gib
+from earmark.models.encoders.conformance.encoder_under_test import GIB, EncoderUnderTest, gib
 from earmark.models.encoders.output import EmbeddingRequest
 from earmark.models.encoders.torch_encoder import FRAMES_AT_EDGES, as_float32, as_frames, layer_outputs
 from earmark.models.encoders.user_file import XARES_ATTRIBUTES
@@ -27,13 +27,13 @@ RATES = (1_000, 192_000)  # Hz that make sense
 CLOSE = {"float32": 1e-3, "float16": 1e-2, "bfloat16": 5e-2}
 # Errors that say what is wrong with the input. An IndexError or a ZeroDivisionError is an accident and no refusal.
 REFUSALS = (AudioError, ValueError, RuntimeError, AssertionError)
-Outcome = tuple[bool | None, str]
+Verdict = tuple[bool | None, str]
 
 
 # --- what X-ARES asks of a class ----------------------------------------------------------------------------
 
 
-def loads(s: Subject) -> Outcome:
+def loads(s: EncoderUnderTest) -> Verdict:
     """Whether there is an encoder at all."""
     if s.encoder is None:
         return False, s.fault
@@ -41,17 +41,17 @@ def loads(s: Subject) -> Outcome:
     return True, f"{s.encoder.name}: {s.encoder.sample_rate:,} Hz{width}"
 
 
-def class_name(s: Subject) -> Outcome:
+def class_name(s: EncoderUnderTest) -> Verdict:
     """X-ARES finds encoders by their name."""
     return type(s.network).__name__.endswith("Encoder"), type(s.network).__name__
 
 
-def module(s: Subject) -> Outcome:
+def module(s: EncoderUnderTest) -> Verdict:
     """Whether the class derives from torch's."""
     return s.is_module, ", ".join(f"{base.__module__}.{base.__name__}" for base in type(s.network).__bases__)
 
 
-def attributes(s: Subject) -> Outcome:
+def attributes(s: EncoderUnderTest) -> Verdict:
     """Present, and numbers that make sense."""
     values = {name: getattr(s.network, name, None) for name in XARES_ATTRIBUTES}
     wrong = [name for name, value in values.items() if not _sensible(name, value)]
@@ -72,7 +72,7 @@ def _shown(network: Any, name: str) -> str:
     return f"{value:g}" if isinstance(value, float) else str(value)
 
 
-def forward(s: Subject) -> Outcome:
+def forward(s: EncoderUnderTest) -> Verdict:
     """One tensor: a list of layers is understood here and nowhere else."""
     output = s.raw(_pair(s))
     if isinstance(output, (list, tuple)):
@@ -80,33 +80,33 @@ def forward(s: Subject) -> Outcome:
     return hasattr(output, "detach"), f"{type(output).__name__} {_shape(s)}"
 
 
-def rank(s: Subject) -> Outcome:
+def rank(s: EncoderUnderTest) -> Verdict:
     """Batch, frames, numbers."""
     return len(_shape(s)) == 3, f"shape {_shape(s)}"
 
 
-def batch(s: Subject) -> Outcome:
+def batch(s: EncoderUnderTest) -> Verdict:
     """As many as went in."""
     return _shape(s)[:1] == (2,), f"shape {_shape(s)}"
 
 
-def output_dim(s: Subject) -> Outcome:
+def output_dim(s: EncoderUnderTest) -> Verdict:
     """The declared dimension is that of the frames."""
     return _shape(s)[-1:] == (s.network.output_dim,), f"shape {_shape(s)}, output_dim {s.network.output_dim}"
 
 
-def _pair(s: Subject) -> Array:
+def _pair(s: EncoderUnderTest) -> Array:
     return np.stack([s.sound(SAMPLES / s.rate, seed)[:SAMPLES] for seed in (0, 1)])
 
 
-def _shape(s: Subject) -> tuple[int, ...]:
+def _shape(s: EncoderUnderTest) -> tuple[int, ...]:
     return tuple(as_float32(layer_outputs(s.raw(_pair(s)))[-1]).shape)
 
 
 # --- numbers that hold still --------------------------------------------------------------------------------
 
 
-def hop(s: Subject) -> Outcome:
+def hop_size(s: EncoderUnderTest) -> Verdict:
     """Ten seconds have 10 s / hop frames, but for two at the edges and 2 % (a hop rounded to whole milliseconds)."""
     step = s.loaded.hop_seconds
     if step is None:
@@ -118,13 +118,13 @@ def hop(s: Subject) -> Outcome:
     return abs(found - implied) <= tolerance, seen
 
 
-def finite(s: Subject) -> Outcome:
+def finite(s: EncoderUnderTest) -> Verdict:
     """Loud, quiet and hardly audible; `embed` refuses what is not finite or constant."""
     s.loaded.embed([np.float32(loudness) * s.sound(2.0) for loudness in LOUDNESS])
     return True, f"finite at {', '.join(f'{20 * np.log10(loudness):.0f}' for loudness in LOUDNESS)} dB"
 
 
-def dimension(s: Subject) -> Outcome:
+def dimension(s: EncoderUnderTest) -> Verdict:
     """The same for every length."""
     found = [s.unchecked(s.sound(seconds)).size for seconds in LENGTHS]
     seen = ", ".join(f"{size:,} numbers for {seconds:g} s" for size, seconds in zip(found, LENGTHS, strict=True))
@@ -132,26 +132,26 @@ def dimension(s: Subject) -> Outcome:
     return set(found) == {declared or found[0]}, seen + (f"; {declared:,} declared" if declared else "")
 
 
-def repeatable(s: Subject) -> Outcome:
+def repeatable(s: EncoderUnderTest) -> Verdict:
     """No dropout, no noise, no memory of what came before."""
     first, _, second = (s.loaded.embed([s.sound(2.0, seed)]) for seed in (0, 1, 0))
     return _agree(s, first, second)
 
 
-def neighbours(s: Subject) -> Outcome:
+def batch_invariance(s: EncoderUnderTest) -> Verdict:
     """Three clips, two of them of one length, together and each alone."""
     clips = [s.sound(2.0, 0), 0.1 * s.sound(2.0, 1), s.sound(3.0, 2)]
     alone = np.concatenate([s.loaded.embed([clip]) for clip in clips])
     return _agree(s, alone, s.loaded.embed(clips))
 
 
-def beside_padding(s: Subject) -> Outcome:
+def beside_padding(s: EncoderUnderTest) -> Verdict:
     """A whole clip beside one that was half as long and is padded with zeros."""
     clips = _padded(s)
     return _agree(s, s.frames(clips[:1])[0], s.frames(clips)[0])
 
 
-def own_padding(s: Subject) -> Outcome:
+def own_padding(s: EncoderUnderTest) -> Verdict:
     """The padded clip's real frames, but for the last two, whose windows may reach into what follows.
 
     X-ARES pads the clips of a batch with zeros and says nothing of their lengths. Nothing is padded here, so that a
@@ -163,13 +163,13 @@ def own_padding(s: Subject) -> Outcome:
     return _agree(s, alone[:real], s.frames(clips)[1][:real])
 
 
-def _padded(s: Subject) -> Array:
+def _padded(s: EncoderUnderTest) -> Array:
     whole, half = s.sound(4.0, 0), s.sound(4.0, 1)
     half[len(half) // 2 :] = 0
     return np.stack([whole, half])
 
 
-def _agree(s: Subject, one: Array, other: Array) -> Outcome:
+def _agree(s: EncoderUnderTest, one: Array, other: Array) -> Verdict:
     """Whether two arrays are the same, to the bit or in parts of the largest number."""
     if one.shape != other.shape:
         return False, f"shapes {one.shape} and {other.shape}"
@@ -183,7 +183,7 @@ def _agree(s: Subject, one: Array, other: Array) -> Outcome:
 # --- inputs at the edge -------------------------------------------------------------------------------------
 
 
-def one_dimensional(s: Subject) -> Outcome:
+def one_dimensional(s: EncoderUnderTest) -> Verdict:
     """Without a batch: the same frames as with one, or a refusal, but nothing else."""
     clip = s.sound(2.0)
     expected = s.frames(clip[None])[0]
@@ -195,7 +195,7 @@ def one_dimensional(s: Subject) -> Outcome:
     return passed, f"accepted: {seen}"
 
 
-def survives(s: Subject, seconds: float, silent: bool = False) -> Outcome:
+def survives(s: EncoderUnderTest, seconds: float, silent: bool = False) -> Verdict:
     """A vector of finite numbers, or a refusal."""
     clip = s.sound(seconds) * np.float32(not silent)
     try:
@@ -206,18 +206,18 @@ def survives(s: Subject, seconds: float, silent: bool = False) -> Outcome:
     return passed, f"{found.size:,} finite numbers" if passed else f"{found.size:,} numbers, not all of them finite"
 
 
-def _refused(s: Subject, error: Exception) -> Outcome:
+def _refused(s: EncoderUnderTest, error: Exception) -> Verdict:
     clear = isinstance(error, REFUSALS) and not is_out_of_memory(error)
     return clear and bool(str(error).strip()), f"{'refused' if clear else 'failed'}: {s.raised(error)}"
 
 
-def longest(s: Subject) -> Outcome:
+def longest(s: EncoderUnderTest) -> Verdict:
     """The clip is the test signal again and again; what it takes is kept for the checks below."""
     found = s.measure()
-    return True, f"{found.size:,} numbers for {s.longest_seconds:g} s"
+    return True, f"{found.size:,} numbers for {s.max_clip_seconds:g} s"
 
 
-def memory(s: Subject) -> Outcome:
+def memory(s: EncoderUnderTest) -> Verdict:
     """Peak resident memory of the whole process, which holds torch and the decoded clip too."""
     assert s.measured is not None
     before, after = s.measured.bytes_before, s.measured.bytes_after
@@ -226,7 +226,7 @@ def memory(s: Subject) -> Outcome:
     return after <= RAM, f"peak {gib(after)}, of which {gib(before)} before the clip"
 
 
-def gpu_memory(s: Subject) -> Outcome:
+def gpu_memory(s: EncoderUnderTest) -> Verdict:
     """What torch allocated at most, weights included."""
     assert s.measured is not None
     if s.measured.gpu_bytes is None:
@@ -234,14 +234,14 @@ def gpu_memory(s: Subject) -> Outcome:
     return s.measured.gpu_bytes <= GPU, f"peak {gib(s.measured.gpu_bytes)}"
 
 
-def speed(s: Subject) -> Outcome:
+def speed(s: EncoderUnderTest) -> Verdict:
     """The challenge sets no limit; slower than the audio lasts is what is called too slow here."""
     assert s.measured is not None
     ratio = s.measured.seconds / s.measured.clip_seconds
     return ratio < 1, f"{ratio:.2g} s for a second of audio on {s.device}"
 
 
-def eval_again(s: Subject) -> Outcome:
+def eval_again(s: EncoderUnderTest) -> Verdict:
     """train() and back with nothing in between; last of all, for it changes a module that fails it."""
     clip = s.sound(2.0)[None]
     before = s.frames(clip)

@@ -12,7 +12,7 @@ import pytest
 from earmark.errors import EarmarkError, MissingError
 from earmark.models.encoders.conformance import requirements
 from earmark.models.encoders.conformance.encoder_under_test import peak_bytes, voice
-from earmark.models.encoders.conformance.runner import HEADERS, PROMISES, Check, check
+from earmark.models.encoders.conformance.runner import HEADERS, REQUIREMENTS, Check, check_encoder
 from earmark.models.encoders.registry import load_encoder
 from tests.conftest import ROOT
 from tests.hostile import Reply, hostile_server
@@ -22,25 +22,27 @@ from tests.models.encoders.test_endpoint import embed
 from tests.models.encoders.test_onnx import saved
 
 GIVES = "return self.frames(audio)"
-PLAIN = sources.XARES.replace("stride=160)", "stride=160, bias=False)")  # twice as loud gives twice the numbers
+LINEAR_ENCODER = sources.XARES.replace("stride=160)", "stride=160, bias=False)")  # linear
 STAYS = "\n    def train(self, mode=True): return super().train(True)"
 COUNTS = "\n    def train(self, mode=True): self.output_dim += mode; return super().train(mode)"
-OF_A_CLASS = [promise.name for promise in PROMISES if "class" in promise.needs]
+OF_A_CLASS = [promise.name for promise in REQUIREMENTS if "class" in promise.needs]
 
 
-def checked(encoder, longest_seconds: float = 2.0, **options) -> dict[str, Check]:
-    found = list(check(encoder, **{"device": "cpu", "longest_seconds": longest_seconds, **options}))
-    assert [one.name for one in found] == [promise.name for promise in PROMISES]
+def checked(encoder, max_clip_seconds: float = 2.0, **options) -> dict[str, Check]:
+    found = list(check_encoder(encoder, **{"device": "cpu", "max_clip_seconds": max_clip_seconds, **options}))
+    assert [one.name for one in found] == [promise.name for promise in REQUIREMENTS]
     return {one.name: one for one in found}
 
 
 def one(encoder, name: str, **options) -> Check:
     return next(
-        found for found in check(encoder, **{"device": "cpu", "longest_seconds": 2.0, **options}) if found.name == name
+        found
+        for found in check_encoder(encoder, **{"device": "cpu", "max_clip_seconds": 2.0, **options})
+        if found.name == name
     )
 
 
-def xares(folder, old: str = "", new: str = "", text: str = PLAIN) -> str:
+def xares(folder, old: str = "", new: str = "", text: str = LINEAR_ENCODER) -> str:
     pytest.importorskip("torch", reason="the extra `torch` is not installed")
     assert old in text
     return f"{save(folder, 'mine.py', text.replace(old, new))}:TinyEncoder"
@@ -48,7 +50,7 @@ def xares(folder, old: str = "", new: str = "", text: str = PLAIN) -> str:
 
 @pytest.mark.slow
 def test_a_sound_encoder_of_x_ares_keeps_every_promise(tmp_path):
-    found = checked(xares(tmp_path), longest_seconds=20)
+    found = checked(xares(tmp_path), max_clip_seconds=20)
     assert {name: each.passed for name, each in found.items() if each.passed is not True} == {"GPU memory": None}
     assert found["loads"].seen == "TinyEncoder: 16,000 Hz, 12 numbers"
     # 50,000 samples hold 1 + (50,000 − 400) // 160 = 311 windows, 10 s hold 1 + (160,000 − 400) // 160 = 998.
@@ -60,7 +62,7 @@ def test_a_sound_encoder_of_x_ares_keeps_every_promise(tmp_path):
 
 
 def test_logmel_keeps_all_that_applies():
-    found = checked("logmel", longest_seconds=20)
+    found = checked("logmel", max_clip_seconds=20)
     asked = {name for name, each in found.items() if each.passed is not None}
     assert asked == set(found) - set(OF_A_CLASS) - {"GPU memory"}
     assert all(found[name].passed for name in asked)
@@ -166,7 +168,7 @@ def test_the_number_of_numbers_may_not_depend_on_the_length(tmp_path):
 @pytest.mark.slow
 def test_the_longest_clip_decides_over_memory_and_speed(tmp_path):
     limited = f"if audio.shape[1] > 200_000: raise RuntimeError('too long')\n        {GIVES}"
-    found = checked(xares(tmp_path, GIVES, limited), longest_seconds=15)
+    found = checked(xares(tmp_path, GIVES, limited), max_clip_seconds=15)
     assert (found["longest clip"].passed, found["longest clip"].seen) == (
         False,
         "RuntimeError: too long (mine.py, line 28)",
@@ -177,7 +179,7 @@ def test_the_longest_clip_decides_over_memory_and_speed(tmp_path):
 
 @pytest.mark.slow
 def test_slower_than_the_audio_is_too_slow(tmp_path):
-    found = one(str(save(tmp_path, "mine.py", sources.case(slow=0.1))), "speed", longest_seconds=0.05)
+    found = one(str(save(tmp_path, "mine.py", sources.case(slow=0.1))), "speed", max_clip_seconds=0.05)
     assert found.passed is False
     assert float(found.seen.split(" ")[0]) >= 2  # 0.1 s for 0.05 s
 
@@ -253,16 +255,16 @@ def test_a_file_without_a_class_to_look_at_fails_one_check(tmp_path, text, seen)
 
 def test_what_is_not_there_is_said_before_the_first_check(tmp_path):
     with pytest.raises(MissingError, match=r"no such file; an encoder is FILE\.py"):
-        check(str(tmp_path / "absent.py"))
+        check_encoder(str(tmp_path / "absent.py"))
     with pytest.raises(MissingError, match="names no encoder; it can be logmel"):
-        check("something")
+        check_encoder("something")
     with pytest.raises(MissingError, match=r"No module named 'nobody'; `uv run --with nobody "):
-        check(str(save(tmp_path, "mine.py", "import nobody\n")))
+        check_encoder(str(save(tmp_path, "mine.py", "import nobody\n")))
     with pytest.raises(EarmarkError, match="A clip of 0 s cannot be made"):
-        check("logmel", longest_seconds=0)
+        check_encoder("logmel", max_clip_seconds=0)
     np.savez(tmp_path / "x.npz", ids=np.array(["a"]), embeddings=np.eye(1, 3, dtype=np.float32))
     with pytest.raises(EarmarkError, match="Embeddings made elsewhere promise nothing"):
-        check(f"embeddings:{tmp_path}/x.npz")
+        check_encoder(f"embeddings:{tmp_path}/x.npz")
 
 
 def test_a_device_that_is_not_there_is_no_fault_of_the_file(tmp_path):
@@ -270,11 +272,11 @@ def test_a_device_that_is_not_there_is_no_fault_of_the_file(tmp_path):
     if torch.cuda.is_available():
         pytest.skip("there is a CUDA device")
     with pytest.raises(MissingError, match="cuda"):
-        check(xares(tmp_path), device="cuda")
+        check_encoder(xares(tmp_path), device="cuda")
 
 
 def test_checks_come_as_they_are_done_and_can_be_interrupted(tmp_path):
-    found = check(xares(tmp_path, GIVES, "raise KeyboardInterrupt"), device="cpu")
+    found = check_encoder(xares(tmp_path, GIVES, "raise KeyboardInterrupt"), device="cpu")
     assert [next(found).name for _ in range(4)] == ["loads", "class name", "module", "attributes"]
     with pytest.raises(KeyboardInterrupt):
         next(found)
@@ -290,7 +292,7 @@ def test_a_server_that_answers_nothing_fails_and_is_not_waited_for():
 
 @pytest.mark.slow
 def test_a_loaded_encoder_is_checked_as_its_string_is_and_says_nothing(tmp_path, capsys):
-    text = PLAIN.replace(GIVES, f"print('chatter'); {GIVES}")
+    text = LINEAR_ENCODER.replace(GIVES, f"print('chatter'); {GIVES}")
     spec = xares(tmp_path, text=text)
     first, second = checked(spec), checked(load_encoder(spec, device="cpu"))
     measured = {"memory", "speed"}
@@ -303,7 +305,7 @@ def test_a_loaded_encoder_is_checked_as_its_string_is_and_says_nothing(tmp_path,
 def test_a_row_of_a_table_has_its_headers():
     row = Check("hop", True, "expected", "seen", "earmark")
     assert len(HEADERS) == len(vars(row)) and list(vars(row)) == ["name", *HEADERS[1:]]
-    assert len({promise.name for promise in PROMISES}) == len(PROMISES)
+    assert len({promise.name for promise in REQUIREMENTS}) == len(REQUIREMENTS)
 
 
 def test_the_test_signal_sounds_like_a_voice():
@@ -327,6 +329,6 @@ def test_encoders_of_transformers_keep_what_applies_to_them(kind, tmp_path):
     pytest.importorskip("transformers", reason="the extra `clap` is not installed")
     from tests.models.encoders.test_huggingface import saved as checkpoint
 
-    found = checked(f"hf:{checkpoint(tmp_path / kind, kind)}", longest_seconds=5)
+    found = checked(f"hf:{checkpoint(tmp_path / kind, kind)}", max_clip_seconds=5)
     assert not [each for each in found.values() if each.passed is False]
     assert found["hop"].passed and found["neighbours"].passed and found["longest clip"].passed

@@ -15,13 +15,13 @@ import pytest
 import soundfile
 
 from earmark.audio.clips import tar_members
+from earmark.embeddings.cache import EmbeddingCache
 from earmark.embeddings.content_hashes import ContentHashes
 from earmark.embeddings.shards import Layout, ShardedArrayStore
-from earmark.embeddings.store import EmbeddingStore
 from earmark.errors import EarmarkError
 from earmark.models.encoders.base import EmbeddingError
 from earmark.models.encoders.logmel import LogMel, log_mel
-from earmark.models.encoders.output import PLAIN, EmbeddingRequest
+from earmark.models.encoders.output import DEFAULT_REQUEST, EmbeddingRequest
 from earmark.models.encoders.registry import load_encoder
 from tests.models.encoders import sources
 from tests.models.encoders.sources import clips, noises, save
@@ -54,8 +54,8 @@ class OutOfMemoryError(RuntimeError):
 
 
 @pytest.fixture
-def store(tmp_path) -> EmbeddingStore:
-    return EmbeddingStore(tmp_path / "store")
+def store(tmp_path) -> EmbeddingCache:
+    return EmbeddingCache(tmp_path / "store")
 
 
 @pytest.fixture
@@ -91,13 +91,13 @@ def test_the_second_run_reads_from_the_store_what_the_first_gave_to_the_last_bit
 
 def test_views_of_one_encoder_do_not_collide_and_the_plain_one_stays_where_it_was(store, paths):
     encoder = LogMel()
-    views = [PLAIN, FRAMES, HALF, CROPS, EmbeddingRequest(crop_seconds=0.3), EmbeddingRequest(layers=True)]
+    views = [DEFAULT_REQUEST, FRAMES, HALF, CROPS, EmbeddingRequest(crop_seconds=0.3), EmbeddingRequest(layers=True)]
     found = [arrays(store.embed(encoder, paths, request=wanted)) for wanted in views]
     assert [one[paths[0]].shape for one in found] == [(80,), (48, 40), (48, 40), (3, 80), (2, 80), (80,)]
     assert len({store.folder(encoder, wanted) for wanted in views}) == len(views)
     assert store.folder(encoder) == store.root / f"{encoder.identity}-p1"
     np.testing.assert_allclose(found[1][paths[0]].mean(axis=0), found[0][paths[0]][:40], rtol=1e-5)
-    (plain,), (half,) = (list(store.folder(encoder, wanted).glob("*.npy")) for wanted in (PLAIN, HALF))
+    (plain,), (half,) = (list(store.folder(encoder, wanted).glob("*.npy")) for wanted in (DEFAULT_REQUEST, HALF))
     assert set(json.loads(plain.with_suffix(".json").read_text())) == {
         *("schema_version", "dimension", "dtype", "name", "identity", "preprocessing", "sample_rate", "encoder")
     }
@@ -187,7 +187,7 @@ PROCESS = """
 import sys, time
 from pathlib import Path
 from earmark.audio.clips import tar_members
-from earmark.embeddings.store import EmbeddingStore
+from earmark.embeddings.cache import EmbeddingCache
 from earmark.models.encoders.logmel import LogMel
 from earmark.models.encoders.output import EmbeddingRequest
 class Slow(LogMel):
@@ -195,7 +195,7 @@ class Slow(LogMel):
         time.sleep(0.03)
         return super().frames_prepared(prepared)
 store, tar = map(Path, sys.argv[1:])
-for member, found in EmbeddingStore(store).embed(
+for member, found in EmbeddingCache(store).embed(
     Slow(), tar_members(tar), request=EmbeddingRequest(frames=True), batch_size=2
 ):
     print(member.name, found.error, flush=True)

@@ -15,9 +15,9 @@ import numpy as np
 import pytest
 import soundfile
 
+from earmark.embeddings.cache import EmbeddingCache, _Ahead, _Job
 from earmark.embeddings.content_hashes import ContentHashes
 from earmark.embeddings.shards import ShardedArrayStore
-from earmark.embeddings.store import EmbeddingStore, _Ahead, _Job
 from earmark.errors import EarmarkError
 from earmark.models.encoders.base import EmbeddingError
 from earmark.models.encoders.logmel import LogMel
@@ -43,8 +43,8 @@ class Counting(LogMel):
 
 
 @pytest.fixture
-def store(tmp_path) -> EmbeddingStore:
-    return EmbeddingStore(tmp_path / "store")
+def store(tmp_path) -> EmbeddingCache:
+    return EmbeddingCache(tmp_path / "store")
 
 
 @pytest.fixture
@@ -76,10 +76,12 @@ def test_no_vector_depends_on_batch_size_order_or_neighbours(tmp_path, paths, sp
         pytest.importorskip("torch", reason="the extra `torch` is not installed")
         spec = str(save(tmp_path / "code", "mine.py", sources.XARES))
     encoder = load_encoder(spec, device="cpu")
-    alone = {path: vectors(EmbeddingStore(tmp_path / path.stem).embed(encoder, [path]))[path] for path in paths}
+    alone = {path: vectors(EmbeddingCache(tmp_path / path.stem).embed(encoder, [path]))[path] for path in paths}
     for size in (1, 3, 16):
         mixed = random.Random(size).sample(paths, len(paths))
-        found = vectors(EmbeddingStore(tmp_path / f"of {size}").embed(encoder, mixed, batch_size=size, decoders=3))
+        found = vectors(
+            EmbeddingCache(tmp_path / f"of {size}").embed(encoder, mixed, batch_size=size, decoder_threads=3)
+        )
         for path in paths:
             np.testing.assert_allclose(found[path], alone[path], rtol=1e-5, atol=1e-6)
 
@@ -206,7 +208,7 @@ def test_threads_decode_only_so_far_ahead(store, paths, tmp_path):
             begun.append(1)
             return super().prepare(waveform)
 
-    pace = store.embed(Watched(), many, batch_size=2, decoders=2)
+    pace = store.embed(Watched(), many, batch_size=2, decoder_threads=2)
     next(pace)
     time.sleep(0.3)
     assert len(begun) <= 2 + 2 + 2 * 2 + 2
@@ -223,15 +225,15 @@ def test_vectors_made_elsewhere_pass_through(store, tmp_path):
 PROCESS = """
 import sys
 from pathlib import Path
-from earmark.embeddings.store import EmbeddingStore
+from earmark.embeddings.cache import EmbeddingCache
 from earmark.models.encoders.registry import load_encoder
 store, spec, *paths = sys.argv[1:]
-for path, found in EmbeddingStore(Path(store)).embed(load_encoder(spec), [Path(p) for p in paths], batch_size=2):
+for path, found in EmbeddingCache(Path(store)).embed(load_encoder(spec), [Path(p) for p in paths], batch_size=2):
     print(path, found.error, flush=True)
 """
 
 
-def begin(store: EmbeddingStore, spec: Path, paths: list[Path]) -> subprocess.Popen:
+def begin(store: EmbeddingCache, spec: Path, paths: list[Path]) -> subprocess.Popen:
     return subprocess.Popen(
         [sys.executable, "-c", PROCESS, store.root, spec, *paths], stdout=subprocess.PIPE, text=True, cwd=ROOT
     )
@@ -311,7 +313,7 @@ def test_a_full_disk_ends_the_run_with_what_is_safe(store, paths, tmp_path):
 def test_a_store_that_is_a_file_is_refused_before_anything_is_embedded(tmp_path, paths):
     (tmp_path / "store").write_text("")
     with pytest.raises(EarmarkError, match=r"cannot be written: .*; choose another folder"):
-        list(EmbeddingStore(tmp_path / "store").embed(LogMel(), paths))
+        list(EmbeddingCache(tmp_path / "store").embed(LogMel(), paths))
 
 
 @pytest.mark.slow
@@ -346,7 +348,7 @@ def test_an_encoder_that_never_works_is_not_asked_to_the_end(tmp_path):
     for seed, path in enumerate(paths):
         soundfile.write(path, np.random.default_rng(seed).normal(0, 0.1, 1600), 16_000)
     with pytest.raises(EmbeddingError, match=r"fails on each of the first \d+ clips, on \d+\.wav: .*no such layer"):
-        list(EmbeddingStore(tmp_path / "store").embed(encoder, paths, batch_size=8))
+        list(EmbeddingCache(tmp_path / "store").embed(encoder, paths, batch_size=8))
     assert encoder.heard < 300
 
 

@@ -20,16 +20,16 @@ from earmark.errors import EarmarkError, shown_cause
 from earmark.models.batching import AdaptiveBatches, in_batches
 from earmark.models.embedding import Embedding
 from earmark.models.encoders.base import EmbeddingError, Encoder, embedding_fault, indistinguishable
-from earmark.models.encoders.output import PLAIN, EmbeddingRequest
+from earmark.models.encoders.output import DEFAULT_REQUEST, EmbeddingRequest
 from earmark.models.encoders.precomputed import PrecomputedEmbeddings
 
 IN_VAIN = 64  # clips that an encoder may fail on before it ever works
-PREPROCESSING = 1  # raise it whenever decoding, mixing down or resampling changes what an encoder hears
+PREPROCESSING_VERSION = 1  # raise it whenever decoding, mixing down or resampling changes what an encoder hears
 C = TypeVar("C", bound=Clip)
 
 
-class EmbeddingStore:
-    """Embeddings below a folder, by encoder identity, sha256 of the audio, PREPROCESSING, and what was asked for.
+class EmbeddingCache:
+    """Embeddings below a folder, by encoder identity, content hash, PREPROCESSING_VERSION and request.
 
     Several processes may use the folder at the same time; each finds what was finished before it began. A process
     that is killed leaves every batch behind that it had finished.
@@ -43,9 +43,9 @@ class EmbeddingStore:
         encoder: Encoder | PrecomputedEmbeddings,
         paths: Sequence[C],
         *,
-        request: EmbeddingRequest = PLAIN,
+        request: EmbeddingRequest = DEFAULT_REQUEST,
         batch_size: int = 16,
-        decoders: int = 4,
+        decoder_threads: int = 4,
         audio_root: Path | None = None,
     ) -> Iterator[tuple[C, Embedding]]:
         """Each clip with its numbers (as the encoder gave them) or what is wrong, as soon as it is known, in any order.
@@ -53,9 +53,9 @@ class EmbeddingStore:
         paths: files, or members of tar files. view: what is wanted of each. `Embedding.vector` is (d,), and where a
         clip has as many rows as its length gives, frames or crops, (rows, d): always float32, and what is on the disk
         to the last bit, the first time too. Clips of the same content are embedded once. batch_size: clips, or crops,
-        that the encoder hears at once; halved for good when the accelerator's memory does not suffice. decoders:
-        threads that hash, decode and prepare ahead of the encoder. At most decoders + 3 · batch_size pieces are held
-        at a time, and what decoders + 1 clips have beyond that. audio_root: what the ids of embeddings made elsewhere
+        that the encoder hears at once; halved for good when the accelerator's memory does not suffice. decoder_threads:
+        threads that hash, decode and prepare ahead. At most decoder_threads + 3 · batch_size pieces are held
+        at a time, plus those of decoder_threads + 1 clips. audio_root: what the ids of precomputed embeddings
         are relative to.
         Raises EarmarkError for a view that the encoder cannot give, EmbeddingError at the end where an encoder gives
         two or more different clips one and the same vector, and passes on what ends a run: no permission, a server
@@ -70,7 +70,7 @@ class EmbeddingStore:
         layout = Layout(request.ragged, "<f2" if request.dtype == "float16" else "<f4")
         try:
             with ShardedArrayStore(self.folder(encoder, request), _described(encoder, request), layout) as shelf:
-                yield from _Run[C](encoder, request, shelf, contents, batch_size).all(paths, decoders)
+                yield from _Run[C](encoder, request, shelf, contents, batch_size).all(paths, decoder_threads)
         finally:
             contents.close()
 
@@ -95,9 +95,9 @@ class EmbeddingStore:
                 found |= embedded
         return {text: Embedding(vector) if vector is not None else found[text] for text, vector in known.items()}
 
-    def folder(self, encoder: Encoder, request: EmbeddingRequest = PLAIN) -> Path:
+    def folder(self, encoder: Encoder, request: EmbeddingRequest = DEFAULT_REQUEST) -> Path:
         """Where what was asked of an encoder is."""
-        return self.root / "-".join(filter(None, [encoder.identity, f"p{PREPROCESSING}", request.name]))
+        return self.root / "-".join(filter(None, [encoder.identity, f"p{PREPROCESSING_VERSION}", request.name]))
 
 
 def _given(encoder: PrecomputedEmbeddings, clips: Sequence[C], root: Path | None) -> Iterator[tuple[C, Embedding]]:
@@ -110,11 +110,11 @@ def _described(encoder: Encoder, request: EmbeddingRequest) -> dict[str, Any]:
     described = {
         "name": encoder.name,
         "identity": encoder.identity,
-        "preprocessing": PREPROCESSING,
+        "preprocessing": PREPROCESSING_VERSION,
         "sample_rate": encoder.sample_rate,
         "encoder": encoder.description,
     }
-    if request == PLAIN:
+    if request == DEFAULT_REQUEST:
         return described
     return {**described, "view": request.description, "hop_seconds": encoder.hop_seconds if request.frames else None}
 
@@ -159,9 +159,9 @@ class _Run(Generic[C]):
         self._variety = ConstantOutputCheck(encoder.name)
         self._works, self._in_vain = False, 0
 
-    def all(self, paths: Sequence[C], decoders: int) -> Iterator[tuple[C, Embedding]]:
+    def all(self, paths: Sequence[C], decoder_threads: int) -> Iterator[tuple[C, Embedding]]:
         batch: list[_Job[C]] = []
-        ahead = _Ahead(self._prepare, paths, decoders, decoders + 2 * self._batch_size)
+        ahead = _Ahead(self._prepare, paths, decoder_threads, decoder_threads + 2 * self._batch_size)
         with contextlib.closing(iter(ahead)) as jobs:
             for job in jobs:
                 if job.prepared is not None:
