@@ -554,7 +554,7 @@ def spoil(path: Path, how: str) -> None:
 
 
 TROUBLES = {
-    "missing": r"is not there",
+    "missing": r"file not found",
     "zero bytes": r"is empty \(0 bytes\)",
     "truncated": r"ends after [01]\.\d s of [23]\.\d s",
     "text": r"is not audio",

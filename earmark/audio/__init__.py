@@ -1,1 +1,1 @@
-"""Audio files as every other part of the library takes them."""
+"""Reading audio files: clips, container headers, decoding."""

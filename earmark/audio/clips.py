@@ -1,4 +1,4 @@
-"""What a clip is: a file of its own, or a member of an uncompressed tar file, read where it lies."""
+"""A clip is an audio file or a member of an uncompressed tar file; members are read without unpacking."""
 
 import os
 import tarfile
@@ -7,19 +7,26 @@ from pathlib import Path
 
 from earmark.errors import EarmarkError, MissingError, shown_path
 
-# The first bytes of compressed files, and what makes a plain tar of one.
+# First bytes of compressed files, and the program that decompresses them.
 COMPRESSION_MAGIC = {b"\x1f\x8b": "gzip", b"BZh": "bzip2", b"\xfd7zXZ\0": "xz", b"\x28\xb5\x2f\xfd": "zstd"}
 
 
 class AudioError(EarmarkError):
-    """A clip that cannot be used; the message is what the clip's row says."""
+    """A clip that cannot be used. The message is reported for that clip."""
 
 
 @dataclass(frozen=True, order=True)
 class TarMember:
-    """A file inside an uncompressed tar file, such as the shards of webdataset.
+    """A file inside an uncompressed tar file, such as a webdataset shard.
 
-    name: within the tar. offset, size: of its content, in bytes from the start of the tar.
+    Attributes
+    ----------
+    tar : Path
+        The tar file.
+    name : str
+        Name of the member within the tar file.
+    offset, size : int
+        Start and length of the content, in bytes of the tar file.
     """
 
     tar: Path
@@ -28,18 +35,27 @@ class TarMember:
     size: int
 
     def read(self) -> bytes:
-        """The content. Each call opens the tar for itself, so that any number of threads may read at once and no
-        more files are open than threads read. OSError where the tar cannot be read, AudioError where it ends early.
+        """Read the content.
+
+        Each call opens the tar file, so threads can read concurrently.
+
+        Raises
+        ------
+        OSError
+            If the tar file cannot be read.
+        AudioError
+            If the tar file ends within the member.
         """
         with self.tar.open("rb", buffering=0) as file:
             content = bytearray()
-            while len(content) < self.size:  # the system may hand over less than it is asked for
-                some = os.pread(file.fileno(), self.size - len(content), self.offset + len(content))
-                if not some:
+            while len(content) < self.size:  # pread may return fewer bytes than requested
+                block = os.pread(file.fileno(), self.size - len(content), self.offset + len(content))
+                if not block:
                     raise AudioError(
-                        f"{shown_clip(self)}: the tar file ends after {len(content):,} of its {self.size:,} bytes"
+                        f"{shown_clip(self)}: the tar file ends after {len(content):,} of the {self.size:,} bytes of "
+                        "this member"
                     )
-                content += some
+                content += block
         return bytes(content)
 
 
@@ -47,7 +63,7 @@ Clip = Path | TarMember
 
 
 def shown_clip(clip: Clip) -> str:
-    """A clip as messages name it, without its folder.
+    """Name a clip for messages, without its folder.
 
     >>> shown_clip(Path("audio/anna/1.wav"))
     '1.wav'
@@ -58,24 +74,45 @@ def shown_clip(clip: Clip) -> str:
 
 
 def file_stamp(path: Path) -> str:
-    """What changes when a file does: size, inode, and times of modification and of change.
+    """Identify the state of a file by size, inode, modification time and change time.
 
-    The last cannot be set back by hand, as tools that unpack archives do with the other. OSError as of `stat`.
+    Unpacking tools can set the modification time, but not the change time.
+
+    Raises
+    ------
+    OSError
+        If the file cannot be examined.
     """
-    found = path.stat()
-    return f"{found.st_size} {found.st_ino} {found.st_mtime_ns} {found.st_ctime_ns}"
+    status = path.stat()
+    return f"{status.st_size} {status.st_ino} {status.st_mtime_ns} {status.st_ctime_ns}"
 
 
 def tar_members(path: Path) -> list[TarMember]:
-    """The regular files of an uncompressed tar file, in their order; folders and links are passed over.
+    """List the regular files of an uncompressed tar file.
 
-    Only headers are read. A tar file ends in a block of zeros; one that does not was cut short or is damaged, and is
-    an EarmarkError that names the last member that is whole in its header. EarmarkError too for a compressed tar,
-    whose members cannot be reached without unpacking all before them. MissingError where there is no file.
+    Only headers are read. Folders and links are skipped.
+
+    Parameters
+    ----------
+    path : Path
+        The tar file.
+
+    Returns
+    -------
+    list of TarMember
+        In the order of the tar file.
+
+    Raises
+    ------
+    MissingError
+        If the file does not exist.
+    EarmarkError
+        If the tar file is compressed, truncated, damaged, concatenated from several tar files, or has a sparse
+        member. A tar file without an end-of-archive block counts as truncated.
     """
     if not path.is_file():
         raise MissingError(f"{shown_path(path)}: no such tar file.")
-    found: list[TarMember] = []
+    members: list[TarMember] = []
     name = ""
     with path.open("rb") as file:
         _require_uncompressed(path, file.read(6))
@@ -85,33 +122,35 @@ def tar_members(path: Path) -> list[TarMember]:
                 for member in tar:
                     name = member.name
                     if member.issparse():
-                        raise EarmarkError(f"{shown_path(path)}: {name} is stored sparse; make the tar without -S.")
+                        raise EarmarkError(
+                            f"{shown_path(path)}: {name} is stored as a sparse file; make the tar file without -S."
+                        )
                     if member.isreg():
-                        found.append(TarMember(path, name, member.offset_data, member.size))
+                        members.append(TarMember(path, name, member.offset_data, member.size))
                 end = tar.offset
         except (tarfile.TarError, EOFError, ValueError) as error:
             raise EarmarkError(_damaged_message(path, name, str(error))) from error
         file.seek(end)
-        if file.read(tarfile.BLOCKSIZE) != bytes(tarfile.BLOCKSIZE):  # tarfile takes any end for the end
-            raise EarmarkError(_damaged_message(path, name, "no end mark"))
+        if file.read(tarfile.BLOCKSIZE) != bytes(tarfile.BLOCKSIZE):  # tarfile does not require the end block
+            raise EarmarkError(_damaged_message(path, name, "no end-of-archive block"))
         while block := file.read(1 << 20):
             if block.strip(b"\0"):
                 raise EarmarkError(
-                    f"{shown_path(path)}: goes on after its end mark, as tar files do that were joined by cat; what "
-                    "follows would be lost, so unpack both and make one tar."
+                    f"{shown_path(path)}: has data after its end-of-archive block, as concatenated tar files have. "
+                    "These data would be ignored; unpack the parts and make one tar file."
                 )
-    return found
+    return members
 
 
 def _require_uncompressed(path: Path, start: bytes) -> None:
     program = next((program for magic, program in COMPRESSION_MAGIC.items() if start.startswith(magic)), None)
     if program:
         raise EarmarkError(
-            f"{shown_path(path)}: is compressed; clips are read where they lie in a tar file, which has to be plain: "
-            f"`{program} -dc {path.name} > plain.tar`, and put that in its place."
+            f"{shown_path(path)}: is compressed, but clips are read from uncompressed tar files. "
+            f"Run `{program} -dc {path.name} > plain.tar` and replace the file with plain.tar."
         )
 
 
 def _damaged_message(path: Path, last: str, reason: str) -> str:
     where = f"at or after its member {last}" if last else "before its first member"
-    return f"{shown_path(path)}: is no whole tar file, it is cut short or damaged {where} ({reason}); copy it again."
+    return f"{shown_path(path)}: truncated or damaged tar file, {where} ({reason}). Copy the file again."

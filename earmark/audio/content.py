@@ -1,4 +1,4 @@
-"""The bytes of a clip, read piece by piece, and views of parts of them that decoders take for files."""
+"""Random access to the bytes of a clip, and file objects over parts of it for decoders."""
 
 import io
 import os
@@ -8,14 +8,33 @@ from pathlib import Path
 
 from earmark.audio.clips import AudioError, Clip, TarMember, shown_clip
 
-# How long an endless view says it is. Decoders that estimate a length from it expect more than there can be.
+# Reported length of an endless stream, in bytes. Decoders that estimate a duration from it get an upper bound.
 ENDLESS_SIZE = 1 << 36
-_HEAD_BYTES = 4096  # bytes that are kept, for most of what is asked for is a few bytes of them
-_TAG_BYTES = 4096  # where decoders look for tags
+_HEAD_BYTES = 4096  # kept in memory, since most reads are a few bytes of the header
+_TAG_BYTES = 4096  # at the end of a file, where decoders look for tags
 
 
 class Content:
-    """An open clip. size: in bytes. AudioError where it is missing, a folder, or empty."""
+    """An open clip; use it as a context manager.
+
+    Attributes
+    ----------
+    clip : Path or TarMember
+        The clip.
+    name : str
+        The name of the clip in messages.
+    size : int
+        In bytes.
+    member : bytes or None
+        The whole content of a tar member, None for a file.
+    descriptor : int
+        File descriptor of a file, −1 for a tar member.
+
+    Raises
+    ------
+    AudioError
+        If the clip does not exist, is not a regular file, is empty or cannot be read.
+    """
 
     def __init__(self, clip: Clip) -> None:
         self.clip = clip
@@ -31,7 +50,7 @@ class Content:
             if not self.size:
                 os.close(self.descriptor)
                 raise AudioError(f"{self.name}: is empty (0 bytes)")
-            self._start = os.pread(self.descriptor, _HEAD_BYTES, 0)
+            self._head = os.pread(self.descriptor, _HEAD_BYTES, 0)
 
     def __enter__(self) -> "Content":
         return self
@@ -40,23 +59,23 @@ class Content:
         if self.descriptor >= 0:
             os.close(self.descriptor)
 
-    def at(self, offset: int, length: int) -> bytes:
-        """Up to `length` bytes from `offset` on; fewer at the end."""
+    def read_at(self, offset: int, length: int) -> bytes:
+        """Up to `length` bytes from `offset`; fewer at the end of the clip."""
         if self.member is not None:
             return self.member[offset : offset + length]
         if offset >= self.size:
             return b""
-        if offset + length <= len(self._start):
-            return self._start[offset : offset + length]
+        if offset + length <= len(self._head):
+            return self._head[offset : offset + length]
         return os.pread(self.descriptor, length, offset)
 
     def find(self, pattern: bytes, start: int) -> int:
-        """Where the pattern is first found at or after `start`; −1 where it is not."""
+        """Offset of the first occurrence of `pattern` at or after `start`; −1 if there is none."""
         if self.member is not None:
             return self.member.find(pattern, start)
-        while block := self.at(start, 1 << 20):
-            if (found := block.find(pattern)) >= 0:
-                return start + found
+        while block := self.read_at(start, 1 << 20):
+            if (at := block.find(pattern)) >= 0:
+                return start + at
             if start + len(block) >= self.size:
                 break
             start += max(len(block) - len(pattern) + 1, 1)
@@ -65,10 +84,16 @@ class Content:
 
 @dataclass(frozen=True)
 class Stream:
-    """A part of a clip that is decoded by itself.
+    """A part of a clip that is decoded separately.
 
-    start, end: in bytes; end None is the end of the clip. head: stands in the place of the bytes from start on.
-    endless: the decoder is told of no length, so that it goes on for as long as something decodes.
+    Attributes
+    ----------
+    start, end : int
+        Byte range in the clip; `end` is None for the end of the clip.
+    head : bytes
+        Replaces the bytes from `start` on.
+    endless : bool
+        If true, the decoder gets no length and decodes until the data end.
     """
 
     start: int = 0
@@ -76,8 +101,8 @@ class Stream:
     head: bytes = b""
     endless: bool = False
 
-    def opened(self, content: Content) -> io.BufferedReader:
-        """The part, as a file."""
+    def open(self, content: Content) -> io.BufferedReader:
+        """Open the part as a file object."""
         return io.BufferedReader(_StreamReader(content, self), 1 << 16)
 
 
@@ -89,7 +114,7 @@ class _StreamReader(io.RawIOBase):
         super().__init__()
         self._content, self._stream, self._at = content, stream, 0
         self._length = (content.size if stream.end is None else stream.end) - stream.start
-        self._said = ENDLESS_SIZE if stream.endless else self._length
+        self._reported_length = ENDLESS_SIZE if stream.endless else self._length
 
     def readable(self) -> bool:
         return True
@@ -98,48 +123,47 @@ class _StreamReader(io.RawIOBase):
         return True
 
     def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
-        self._at = max(0, (0, self._at, self._said)[whence] + offset)
+        self._at = max(0, (0, self._at, self._reported_length)[whence] + offset)
         return self._at
 
     def tell(self) -> int:
         return self._at
 
     def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]
-        some = self._bytes(len(buffer))
-        buffer[: len(some)] = some
-        self._at += len(some)
-        return len(some)
+        block = self._bytes(len(buffer))
+        buffer[: len(block)] = block
+        self._at += len(block)
+        return len(block)
 
-    def _bytes(self, wanted: int) -> bytes:
+    def _bytes(self, length: int) -> bytes:
         if self._stream.endless and self._at >= ENDLESS_SIZE - _TAG_BYTES:
-            return bytes(
-                max(0, min(wanted, ENDLESS_SIZE - self._at))
-            )  # no tag: a decoder that finds nothing here gives up
+            # Zeros contain no tag. A decoder that can read nothing here reports an error.
+            return bytes(max(0, min(length, ENDLESS_SIZE - self._at)))
         head = self._stream.head
         if self._at < len(head):
-            return head[self._at : self._at + wanted]
-        return self._content.at(self._stream.start + self._at, max(0, min(wanted, self._length - self._at)))
+            return head[self._at : self._at + length]
+        return self._content.read_at(self._stream.start + self._at, max(0, min(length, self._length - self._at)))
 
 
 def _open_regular_file(path: Path) -> int:
-    """A descriptor of a regular file. Without waiting, for what is a pipe would wait for someone to write into it."""
+    """Open a regular file and return its descriptor. O_NONBLOCK avoids waiting for the writer of a named pipe."""
     flags = os.O_RDONLY | sum(getattr(os, name, 0) for name in ("O_NONBLOCK", "O_CLOEXEC", "O_BINARY"))
     try:
         descriptor = os.open(path, flags)
     except OSError as error:
         missing = isinstance(error, FileNotFoundError | NotADirectoryError)
-        reason = "is not there" if missing else f"cannot be read ({error.strerror or type(error).__name__})"
+        reason = "file not found" if missing else f"cannot be read ({error.strerror or type(error).__name__})"
         raise AudioError(f"{path.name}: {reason}") from error
     kind = os.fstat(descriptor).st_mode
     if not stat.S_ISREG(kind):
         os.close(descriptor)
-        raise AudioError(f"{path.name}: {'is a folder, not a file' if stat.S_ISDIR(kind) else 'is not a file'}")
+        raise AudioError(f"{path.name}: {'is a folder, not a file' if stat.S_ISDIR(kind) else 'is not a regular file'}")
     return descriptor
 
 
 def _read_member(member: TarMember) -> bytes:
     if not member.tar.is_file():
-        raise AudioError(f"{shown_clip(member)}: the tar file is not there")
+        raise AudioError(f"{shown_clip(member)}: tar file not found")
     if not member.size:
         raise AudioError(f"{shown_clip(member)}: is empty (0 bytes)")
     return member.read()

@@ -1,18 +1,18 @@
-"""Which files are audio by their name, and which of them need a decoder beyond libsndfile by what is in them."""
+"""Audio file suffixes, and detection of formats that libsndfile cannot decode."""
 
 import re
 
 from earmark.audio.content import Content
 from earmark.audio.mpeg import skip_id3_tags
 
-# By which folders, tar files and lists are searched; a file that is named is tried whatever it is called.
+# Folders, tar files and lists are searched for these suffixes. A file named explicitly may have any suffix.
 LIBSNDFILE_SUFFIXES = (
     ".mp3 .wav .flac .ogg .opus .oga .aif .aiff .aifc .au .snd .caf .w64 .rf64 .sph .nist .mp2 .voc .wve .avr .svx"
 )
 FFMPEG_SUFFIXES = ".m4a .m4b .aac .webm .wma .amr .awb .ac3 .eac3 .mka .wv .ape .tta .spx"
 SUFFIXES = tuple(f"{LIBSNDFILE_SUFFIXES} {FFMPEG_SUFFIXES}".split())
 
-# What is at the start of files that libsndfile lacks: pattern, what people call it, FFmpeg's name of the container.
+# Formats that libsndfile cannot decode: pattern at the start of the file, name for messages, FFmpeg container name.
 _SIGNATURES = (
     (rb"....(ftyp|moov|mdat|wide|free)", "MPEG-4 audio (m4a, mp4)", "mov"),
     (rb"\x1aE\xdf\xa3", "Matroska or WebM", "matroska"),
@@ -32,8 +32,19 @@ _AIFC_CODECS = b"NONE sowt twos raw  in24 in32 42ni 23ni fl32 FL32 fl64 FL64 ula
 
 
 def ffmpeg_format(content: Content) -> tuple[str, str] | None:
-    """What a file is and FFmpeg's name of its container, where libsndfile has no decoder for it; otherwise None."""
-    start = content.at(skip_id3_tags(content, 0), 512)
+    """Identify a format that libsndfile cannot decode.
+
+    Parameters
+    ----------
+    content : Content
+        An open clip.
+
+    Returns
+    -------
+    tuple of str, or None
+        Name of the format for messages and FFmpeg name of its container; None if libsndfile is to decode the clip.
+    """
+    start = content.read_at(skip_id3_tags(content, 0), 512)
     for pattern, name, container in _SIGNATURES:
         if re.match(pattern, start, re.DOTALL):
             return name, container
@@ -42,11 +53,11 @@ def ffmpeg_format(content: Content) -> tuple[str, str] | None:
         return None if tag in _WAV_CODECS else (f"WAV with codec 0x{tag:04x}", "wav")
     if start[:4] == b"caff" and start[8:12] == b"desc" and (codec := start[28:32]) not in _CAF_CODECS:
         return _with_codec("CAF", codec, "caf")
-    if start[:4] == b"FORM" and start[8:12] == b"AIFC" and (found := re.search(rb"COMM.{22}(.{4})", start, re.DOTALL)):
-        return None if found[1] in _AIFC_CODECS else _with_codec("AIFC", found[1], "aiff")
+    if start[:4] == b"FORM" and start[8:12] == b"AIFC" and (chunk := re.search(rb"COMM.{22}(.{4})", start, re.DOTALL)):
+        return None if chunk[1] in _AIFC_CODECS else _with_codec("AIFC", chunk[1], "aiff")
     return None
 
 
 def _with_codec(container: str, codec: bytes, name: str) -> tuple[str, str] | None:
-    """None for letters that name no codec: the file is damaged."""
+    """Format name with its codec; None if its code is not ASCII letters and digits (damaged file)."""
     return (f"{container} with codec {codec.decode()!r}", name) if codec.isascii() and codec.isalnum() else None

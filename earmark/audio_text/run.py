@@ -35,7 +35,7 @@ from earmark.report.signature import Signature
 from earmark.report.tables import to_csv, to_tex
 
 JOURNAL = "journal.jsonl"
-NO_CLIP = ": is not there"  # how the fault of a clip ends that does not exist
+NO_CLIP = ": file not found"  # how the fault of a clip ends that does not exist
 
 
 def run_benchmark(options: BenchmarkOptions, invocation: Invocation) -> int:

@@ -74,7 +74,7 @@ def test_threads_read_at_once(tmp_path: Path, files: list[Path]):
 def test_a_compressed_tar_is_refused_with_the_remedy(tmp_path: Path, files: list[Path], mode: str):
     program = {"gz": "gzip", "bz2": "bzip2", "xz": "xz"}[mode]
     packed(tmp_path / f"x.tar.{mode}", files, f"w:{mode}")
-    with pytest.raises(EarmarkError, match=rf"is compressed; .*`{program} -dc x\.tar\.{mode} > plain\.tar`"):
+    with pytest.raises(EarmarkError, match=rf"is compressed, .*`{program} -dc x\.tar\.{mode} > plain\.tar`"):
         tar_members(tmp_path / f"x.tar.{mode}")
 
 
@@ -86,7 +86,7 @@ def test_a_truncated_tar_is_named_with_the_member(tmp_path: Path, files: list[Pa
     end = {"in a header": third + 100, "between members": third}.get(str(at)) or int(members[2].offset * float(at))
     tar.write_bytes(content[:end])
     last = max(member.name for member in members if member.offset <= end)
-    with pytest.raises(EarmarkError, match=rf"x\.tar: is no whole tar file.*after its member {last} "):
+    with pytest.raises(EarmarkError, match=rf"x\.tar: truncated or damaged tar file.*after its member {last} "):
         tar_members(tar)
 
 
@@ -95,11 +95,11 @@ def test_a_tar_cut_short_after_it_was_listed_names_tar_and_member(tmp_path: Path
     last = tar_members(tar)[1]
     tar.write_bytes(tar.read_bytes()[: last.offset + 1000])
     with pytest.raises(
-        AudioError, match=rf"^x\.tar:anna/0-001\.wav: the tar file ends after 1,000 of its {last.size:,}"
+        AudioError, match=rf"^x\.tar:anna/0-001\.wav: the tar file ends after 1,000 of the {last.size:,}"
     ):
         read_audio(last)
     tar.unlink()
-    with pytest.raises(AudioError, match=r"^x\.tar:anna/0-001\.wav: the tar file is not there"):
+    with pytest.raises(AudioError, match=r"^x\.tar:anna/0-001\.wav: tar file not found"):
         read_audio(last)
 
 
@@ -112,7 +112,7 @@ def test_what_is_no_tar_and_what_is_no_audio(tmp_path: Path):
         read_audio(text)
     with pytest.raises(AudioError, match=r"^x\.tar:anna/empty\.wav: is empty"):
         check_audio(empty)
-    with pytest.raises(EarmarkError, match=r"is no whole tar file.*before its first member"):
+    with pytest.raises(EarmarkError, match=r"truncated or damaged tar file.*before its first member"):
         tar_members(tmp_path / "x.json")
     with pytest.raises(MissingError, match="no such tar file"):
         tar_members(tmp_path / "absent.tar")
@@ -124,5 +124,5 @@ def test_tar_files_that_were_joined_are_refused(tmp_path):
         file.write_bytes(b"x" * 100)
     one = packed(tmp_path / "one.tar", files)
     (tmp_path / "both.tar").write_bytes(one.read_bytes() * 2)
-    with pytest.raises(EarmarkError, match=r"both\.tar: goes on after its end mark"):
+    with pytest.raises(EarmarkError, match=r"both\.tar: has data after its end-of-archive block"):
         tar_members(tmp_path / "both.tar")

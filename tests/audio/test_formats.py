@@ -66,7 +66,7 @@ def test_what_the_extra_decodes_is_refused_where_it_is_cut_short(tmp_path, suffi
     path = tmp_path / f"clip.{suffix}"
     content = by_ffmpeg(container, codec, rate)
     path.write_bytes(content[: len(content) // 2 + 7])
-    with pytest.raises(AudioError, match=rf"^clip\.{suffix}: .*(ends after \d\.\d s of 4|damaged or cut short)"):
+    with pytest.raises(AudioError, match=rf"^clip\.{suffix}: .*(ends after \d\.\d s of 4|damaged or truncated)"):
         check_audio(path, 4.0)
 
 

@@ -214,9 +214,11 @@ def test_chained_ogg_and_joined_flac_are_heard_one_after_the_other(tmp_path, cod
 def test_an_ogg_that_ends_at_a_whole_page_which_is_not_its_last_is_cut_short(tmp_path, subtype, before):
     pages = ogg_pages(encoded("OGG", subtype, noise(160_000)))
     for kept in (len(pages) - 1, len(pages) - 3):
-        with pytest.raises(AudioError, match=r"clip: (ends after \d+\.\d s without the mark of its end|cannot be dec)"):
+        with pytest.raises(
+            AudioError, match=r"clip: (ends after \d+\.\d s without an end-of-stream page|cannot be dec)"
+        ):
             read_audio(stored(tmp_path, before + b"".join(pages[:kept])))
-    with pytest.raises(AudioError, match="it was cut short"):
+    with pytest.raises(AudioError, match="truncated"):
         check_audio(stored(tmp_path, before + b"".join(pages)[:-10]))
 
 

@@ -21,7 +21,7 @@ def test_a_header_that_ends_the_sound_early_is_a_fault(tmp_path, kind, at, order
     content[at : at + 4] = (1000).to_bytes(4, order)
     path.write_bytes(content)
     for read in (read_audio, check_audio):
-        with pytest.raises(AudioError, match=r"ends the sound after 1,000 bytes, and 63,000 follow"):
+        with pytest.raises(AudioError, match=r"declares 1,000 bytes of audio, but 63,000 more bytes follow"):
             read(path)
 
 

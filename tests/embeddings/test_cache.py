@@ -145,7 +145,7 @@ def test_what_cannot_be_embedded_is_named_and_the_rest_goes_on(store, paths, tmp
     copy = Path(shutil.copy(bad["short.wav"], folder / "short too.wav"))
     found = dict(store.embed(LogMel(), [*bad.values(), copy, *paths], batch_size=4))
     assert {path.name: one.error for path, one in found.items() if one.error} == {
-        "absent.wav": "absent.wav: is not there",
+        "absent.wav": "absent.wav: file not found",
         "folder.wav": "folder.wav: is a folder, not a file",
         "text.wav": found[bad["text.wav"]].error,
         "silent.wav": "silent.wav: is silent, all its samples are zero",

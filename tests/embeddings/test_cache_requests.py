@@ -256,10 +256,10 @@ def test_what_is_wrong_with_a_member_names_tar_and_member(store, paths, tmp_path
     assert set(errors) == {"label.json", "silent.wav", "0-009.wav"}
     assert errors["label.json"].startswith("x.tar:label.json: is not audio")
     assert errors["silent.wav"] == "x.tar:silent.wav: is silent, all its samples are zero"
-    assert errors["0-009.wav"].startswith("x.tar:0-009.wav: the tar file ends after 1,000 of its")
+    assert errors["0-009.wav"].startswith("x.tar:0-009.wav: the tar file ends after 1,000 of the")
     (tmp_path / "x.tar").unlink()
     ((_, found),) = store.embed(LogMel(), members[3:4])
-    assert found.error == "x.tar:0-001.wav: the tar file is not there"
+    assert found.error == "x.tar:0-001.wav: tar file not found"
 
 
 def test_a_changed_tar_is_read_again(store, paths, tmp_path):

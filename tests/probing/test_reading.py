@@ -129,7 +129,7 @@ def test_everything_wrong_with_tar_files_is_told(tmp_path: Path):
         "  wds-audio-train-0.tar:d.json: the JSON has no 'label', only 'x'",
         "  wds-audio-train-0.tar:e.flac: e has two of these",
     ]
-    assert "wds-audio-test-0.tar: is no whole tar file" in told[5]
+    assert "wds-audio-test-0.tar: truncated or damaged tar file" in told[5]
     assert "probe.py download cremad" in told[6]
 
 
