@@ -558,7 +558,7 @@ def test_names_that_are_no_pseudonyms_reach_no_output(here, capsys):
     write_tables(here / "annotations" / "emolia-dim", table, users_table(*people))
     command = ["--subset", "emolia-dim", *FAST[:2], "--exclude-rater", "bob"]
     assert analysis.main(command) == 0
-    assert "names that are no pseudonyms" in capsys.readouterr().err
+    assert "usernames that are not pseudonyms" in capsys.readouterr().err
     written = contents(here / "analysis_outputs" / "emolia-dim")
     for name in people:
         assert [path for path, content in written.items() if name.encode() in content] == []

@@ -109,7 +109,7 @@ def test_the_name_of_someone_who_left_is_still_looked_for(here, capsys):
     votes = {"a.mp3": {"zoë": 1}}
     flags = flags_table(DIM, ("a.mp3", "zoë", "Ben K. said so"))
     write_tables(here / "annotations_raw" / "emolia-dim", ratings_table(DIM, votes), users_table("zoë"), flags)
-    assert "line 2, column reason: still holds a raw username" in fails([], capsys)
+    assert "line 2, column reason: contains a raw username" in fails([], capsys)
 
 
 def test_flags_that_are_gone_from_the_raw_tables_go_from_the_outputs(here):
@@ -133,8 +133,8 @@ def test_the_report_says_who_is_unique_and_why(here, capsys):
     assert anonymize.main(["--subset", "emolia-emo"]) == 0
     said = capsys.readouterr()
     assert said.out == (
-        "emolia-emo: 3 people (3 new), 5 ratings; k = 1 over age, gender, languages; "
-        "3 of 3 people are unique (alone by one column: age (3), gender (1), languages (1))\n"
+        "emolia-emo: 3 users (3 new), 5 ratings; k = 1 over age, gender, languages; "
+        "3 of 3 users are unique (by one column: age (3), gender (1), languages (1))\n"
     )
     summary = json.loads((here / "annotations" / "emolia-emo" / "summary.json").read_text())
     assert (summary["k"], summary["people"], summary["unique_people"]) == (1, 3, 3)
@@ -189,9 +189,7 @@ def test_a_name_in_any_cell_stops_the_run_before_anything_is_written(here, capsy
     change(here / "annotations_raw" / "emolia-dim" / f"{table}.csv", column, cell, line=2)
     before = contents(here)
     message = fails([], capsys)
-    assert (
-        f"annotations_raw/emolia-dim/{table}.csv: 1 fault\n  line 2, column {column}: still holds {what}\n" in message
-    )
+    assert f"annotations_raw/emolia-dim/{table}.csv: 1 fault\n  line 2, column {column}: contains {what}\n" in message
     assert cell not in message
     assert contents(here) == before
 
@@ -201,7 +199,7 @@ def test_every_leak_of_both_subsets_is_told_at_once(here, capsys):
     change(here / "annotations_raw" / "emolia-dim" / "flags.csv", "reason", "zoë", line=2)
     change(here / "annotations_raw" / "emolia-dim" / "users.csv", "gender", "zoë", line=4)
     message = fails([], capsys)
-    assert message.count("still holds a raw username") == 3
+    assert message.count("contains a raw username") == 3
     assert [line for line in message.splitlines() if line.endswith(("fault", "faults"))] == [
         "annotations_raw/emolia-emo/flags.csv: 1 fault",
         "annotations_raw/emolia-dim/users.csv: 1 fault",
@@ -269,8 +267,8 @@ def test_an_output_that_cannot_be_replaced_leaves_all_old_ones(here, capsys):
 
 def test_k_min_refuses_what_tells_people_apart_and_names_the_remedy(here, capsys):
     message = fails(["--k-min", "2"], capsys)
-    assert message.startswith("emolia-emo: k = 1 over age, gender, languages; 3 of 3 people are unique")
-    assert "--k-min asks for 2. Nothing was written. --band-age 10 and --drop COLUMN" in message
+    assert message.startswith("emolia-emo: k = 1 over age, gender, languages; 3 of 3 users are unique")
+    assert "--k-min requires 2. Nothing was written. Use --band-age 10 or --drop COLUMN" in message
     assert not (here / "annotations").exists()
     assert not list(here.rglob("_anon_map.csv"))
 
@@ -304,7 +302,7 @@ def test_coarse_times_leave_the_labels_as_they_were(here, unit):
 
 
 def test_username_cannot_be_dropped(here, capsys):
-    assert "--drop username: that column is needed" in fails(["--drop", "username"], capsys, code=2)
+    assert "--drop username: this column is required" in fails(["--drop", "username"], capsys, code=2)
 
 
 def test_a_misspelt_column_to_drop_is_not_silently_published(here, capsys):
@@ -314,7 +312,9 @@ def test_a_misspelt_column_to_drop_is_not_silently_published(here, capsys):
 
 def test_a_missing_folder_says_where_tables_belong(here, capsys):
     message = fails(["--raw-root", "nowhere"], capsys, code=2)
-    assert message == "nowhere/ holds no subset. Put tables into a folder named emolia-emo, emolia-dim there.\n"
+    assert message == (
+        "nowhere/ contains no subset. Put the tables into a subfolder named after a subset: emolia-emo, emolia-dim.\n"
+    )
 
 
 @pytest.mark.parametrize(
@@ -389,7 +389,7 @@ def test_debug_shows_where_an_error_came_from(here, capsys):
     assert anonymize.main(["--raw-root", "nowhere", "--debug"]) == 2
     said = capsys.readouterr().err
     assert "Traceback" in said
-    assert said.endswith("there.\n")
+    assert said.endswith("emolia-emo, emolia-dim.\n")
 
 
 def test_the_outputs_go_where_they_are_told(here):
@@ -429,7 +429,7 @@ def test_a_column_that_is_kept_is_published_scanned_and_counted_in_k(here, capsy
     assert json.loads((folder / "summary.json").read_text())["unique_by"] == {"nationality": 3}
     with_column(users, "nationality", ["call ann.smith"])
     capsys.readouterr()
-    assert "column nationality: still holds a raw username" in fails(["--keep", "nationality"], capsys)
+    assert "column nationality: contains a raw username" in fails(["--keep", "nationality"], capsys)
 
 
 # --- what was found in other people's tables ----------------------------------------------------------------
@@ -449,7 +449,7 @@ def test_people_who_withdrew_consent_are_not_published_and_counted(here, capsys)
     assert len(pd.read_csv(out / "users.csv")) == len(users) - 1
     exclusions = json.loads((out / "summary.json").read_text())["exclusions"]
     assert exclusions == [{"reason": "ratings by raters who withdrew consent", "count": theirs}]
-    assert f"{theirs} ratings of people who withdrew" in capsys.readouterr().err
+    assert f"{theirs} ratings by raters who withdrew" in capsys.readouterr().err
 
 
 def test_doubtful_cells_are_listed_and_published(here, capsys):
@@ -465,8 +465,8 @@ def test_doubtful_cells_are_listed_and_published(here, capsys):
     flags.to_csv(folder / "flags.csv", index=False)
     assert anonymize.main(["--subset", "emolia-emo"]) == 0
     told = capsys.readouterr().err
-    assert "flags.csv: look at these before you publish" in told
-    assert "line 2, column reason: still holds what may be a name" in told
+    assert "flags.csv: review these cells before publication" in told
+    assert "line 2, column reason: contains a possible name" in told
     assert "Greta" not in told
 
 

@@ -1,4 +1,4 @@
-"""A subset's annotations → everything that analysis.py writes about it: labels, slices, agreement, ceilings."""
+"""Analysis of one annotated subset: labels, agreement, human ceiling, raters and summaries by slice."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ import pandas as pd
 
 from earmark.annotation.labels import clip_ids, majority_labels
 from earmark.annotation.options import Ties
-from earmark.annotation.parity import ratings_and_others
+from earmark.annotation.parity import leave_one_out_table
 from earmark.annotation.pseudonyms import DEMOGRAPHICS
 from earmark.annotation.raters import fit_dawid_skene, flagged_raters, per_rater
 from earmark.annotation.reliability import (
@@ -30,7 +30,15 @@ from earmark.metrics.ratio import ratio
 
 @dataclass(frozen=True)
 class Analysis:
-    """Tables to write as they are, and what summary.json holds but for its provenance."""
+    """Results for one subset.
+
+    Attributes
+    ----------
+    tables : dict of str to DataFrame
+        Contents of the CSV files, by file name without suffix.
+    result : AnalysisResult
+        Contents of summary.json without provenance.
+    """
 
     tables: dict[str, pd.DataFrame]
     result: AnalysisResult
@@ -39,27 +47,43 @@ class Analysis:
 def analyse(
     annotations: Annotations, *, ties: Ties, required: int, replicates: int, rng: np.random.Generator
 ) -> Analysis:
-    """Labels, summaries and agreement of one subset. required: raters that make an item complete."""
+    """Compute labels, agreement, human ceiling, per-rater statistics and slices of one subset.
+
+    Parameters
+    ----------
+    annotations : Annotations
+    ties : {"exclude", "absent"}
+        Label of tied items: none, or absent.
+    required : int
+        Number of raters that makes an item complete.
+    replicates : int
+        Number of bootstrap replicates; 0 gives no intervals.
+    rng : numpy.random.Generator
+
+    Returns
+    -------
+    Analysis
+    """
     subset = annotations.subset
     labels = majority_labels(annotations, ties)
     votes = Votes.from_annotations(annotations)
     fit = fit_dawid_skene(votes)
-    labels["ds_present_probability"] = fit.posterior.round(6)  # the digits that hold on any machine
+    labels["ds_present_probability"] = fit.posterior.round(6)  # digits that do not depend on the platform
     bootstrap = Bootstrap.from_units(clip_ids(labels, subset), replicates, rng)
     raters = per_rater(annotations, votes, fit, bootstrap)
-    found = agreement_estimates(votes, bootstrap, required)
+    results = agreement_estimates(votes, bootstrap, required)
     slices = {name: slice_summary(labels, subset, name, bootstrap) for name in subset.summaries}
     result = AnalysisResult(
         subset=subset.name,
         rating_scale=list(subset.scale),
         **_counts(annotations, labels, bootstrap.n_units, required),
         annotators=votes.raters,
-        smallest_pair_items=min((pair["n"] for pair in found["agreement"].pairs.values()), default=None),
+        smallest_pair_items=min((pair["n"] for pair in results["agreement"].pairs.values()), default=None),
         demographics=demographics(annotations),
-        majority_present_rate=_mean(labels["majority_present"], bootstrap),
-        preselection_confirm_rate=_mean(labels[subset.names["matches_expected"]], bootstrap),
-        **found,
-        emolia_bench={**emolia_bench_figures(votes, required), **_tie_counted_as_absent(annotations)},
+        majority_present_rate=_mean_estimate(labels["majority_present"], bootstrap),
+        preselection_confirm_rate=_mean_estimate(labels[subset.names["matches_expected"]], bootstrap),
+        **results,
+        emolia_bench={**emolia_bench_figures(votes, required), **_rates_with_ties_absent(annotations)},
         slices=slices,
         raters=_records(raters),
         raters_who_stand_out=flagged_raters(raters),
@@ -76,26 +100,41 @@ def analyse(
 
 
 def _leave_one_out(votes: Votes, fit: DawidSkene) -> pd.DataFrame:
-    """What benchmark.py needs to put a model in a person's place under Dawid and Skene's labels."""
+    """Contents of leave_one_out.csv, with which benchmark.py compares a model with a rater left out."""
     vote = votes.codes("binary")
     others = leave_one_rater_out_posteriors(fit, votes.item, votes.rater, vote)
-    return ratings_and_others(votes.items, votes.item, votes.rater, vote, others, votes.raters)
+    return leave_one_out_table(votes.items, votes.item, votes.rater, vote, others, votes.raters)
 
 
 def agreement_estimates(votes: Votes, bootstrap: Bootstrap, required: int) -> dict[str, Any]:
-    """Agreement, pairs of raters, and how well a person predicts the others, without and with the prior."""
-    found = agreement(votes, bootstrap, required)
+    """Agreement coefficients and the human ceiling, without and with the sampling prior.
+
+    Parameters
+    ----------
+    votes : Votes
+    bootstrap : Bootstrap
+        Bootstrap over the clips of `votes.items`.
+    required : int
+        Number of raters that makes an item complete.
+
+    Returns
+    -------
+    dict
+        Fields of `AnalysisResult`: "human_upper_bound_binary" (Estimate), "agreement" (Agreement), "human_ceiling" and
+        "human_ceiling_with_prior" (HumanCeiling).
+    """
+    coefficients = agreement(votes, bootstrap, required)
     kappa_means, pairs = pair_kappas(votes, bootstrap)
     return {
-        "human_upper_bound_binary": found["percent_binary"],
-        "agreement": Agreement.from_estimates({**found, **kappa_means}, pairs),
+        "human_upper_bound_binary": coefficients["percent_binary"],
+        "agreement": Agreement.from_estimates({**coefficients, **kappa_means}, pairs),
         "human_ceiling": human_ceiling(votes, bootstrap),
         "human_ceiling_with_prior": human_ceiling(votes.with_prior(), bootstrap.take(votes.raters_per_item >= 2)),
     }
 
 
 def _records(table: pd.DataFrame) -> list[dict[str, Any]]:
-    """Rows as plain data, None where something is missing."""
+    """Rows of a table as dicts, with None for missing values."""
     return table.astype(object).where(table.notna(), None).to_dict("records")
 
 
@@ -116,20 +155,20 @@ def _counts(annotations: Annotations, labels: pd.DataFrame, n_clips: int, requir
     }
 
 
-def _mean(column: pd.Series, bootstrap: Bootstrap) -> Estimate:
-    """The mean of what is not missing, with its interval over clips."""
+def _mean_estimate(column: pd.Series, bootstrap: Bootstrap) -> Estimate:
+    """Mean of the values that are not missing, with its interval over clips."""
     known = column.notna().to_numpy(dtype=bool)
     values = column.astype("Float64").fillna(0).to_numpy(dtype=float)
     return bootstrap.estimate(
         np.stack([values, known], axis=1).astype(float),
         lambda sums: ratio(sums[..., 0], sums[..., 1]),
         n=int(known.sum()),
-        why="no item to take the mean over",
-        units=bootstrap.units_with(known, "with such an item"),
+        why="no item with a defined value",
+        units=bootstrap.units_with(known, "with a defined value"),
     )
 
 
-def _tie_counted_as_absent(annotations: Annotations) -> dict[str, float | None]:
+def _rates_with_ties_absent(annotations: Annotations) -> dict[str, float | None]:
     subset = annotations.subset
     published = majority_labels(annotations, "absent")
     matches = published[subset.names["matches_expected"]].astype(float)
@@ -142,9 +181,17 @@ def _tie_counted_as_absent(annotations: Annotations) -> dict[str, float | None]:
 
 
 def demographics(annotations: Annotations) -> dict[str, dict[str, int]]:
-    """How many of those who rated gave each answer, for every demographic column present; "" is left out.
+    """Count the raters with each value of the demographic columns.
 
-    `languages` is a list: everybody counts once for each language.
+    Parameters
+    ----------
+    annotations : Annotations
+
+    Returns
+    -------
+    dict of str to dict of str to int
+        For each demographic column of users.csv, the number of raters with each value. Users without ratings and empty
+        cells are not counted. `languages` is a comma-separated list; a rater counts once for each language.
     """
     rated = (
         annotations.users["username"].isin(annotations.ratings["username"]) if "username" in annotations.users else []
@@ -152,13 +199,13 @@ def demographics(annotations: Annotations) -> dict[str, dict[str, int]]:
     users = annotations.users[rated] if len(annotations.users) else annotations.users
     counted: dict[str, dict[str, int]] = {}
     for column in (column for column in DEMOGRAPHICS if column in users):
-        answers = users[column].str.split(",").explode().str.strip() if column == "languages" else users[column]
-        counts = answers[answers != ""].value_counts()
-        counted[column] = {str(answer): int(counts[answer]) for answer in sorted(counts.index)}
+        values = users[column].str.split(",").explode().str.strip() if column == "languages" else users[column]
+        counts = values[values != ""].value_counts()
+        counted[column] = {str(value): int(counts[value]) for value in sorted(counts.index)}
     return counted
 
 
-# What the columns of summary tables hold: a number of a slice's rows, or the column of the labels that is averaged.
+# Measures in the columns of summary tables: a count of the rows of a slice, or the mean of a column of the labels.
 COUNTS: dict[str, Callable[[pd.DataFrame, Subset], int]] = {
     "items": lambda rows, subset: len(rows),
     "expected_rate": lambda rows, subset: int(rows[subset.names["expected"]].iloc[0]),
@@ -176,9 +223,23 @@ RATES: dict[str, Callable[[pd.DataFrame, Subset], pd.Series]] = {
 
 
 def slice_summary(labels: pd.DataFrame, subset: Subset, name: str, bootstrap: Bootstrap) -> list[dict[str, Any]]:
-    """The rows of one of the subset's summary tables: counts, and rates as estimates.
+    """Rows of one summary table of a subset.
 
-    Rates of majorities skip ties, rates of unanimity skip single ratings.
+    Parameters
+    ----------
+    labels : DataFrame
+        Labels of all items, as returned by `majority_labels`.
+    subset : Subset
+    name : str
+        Name of the summary table.
+    bootstrap : Bootstrap
+        Bootstrap over the clips of `labels`.
+
+    Returns
+    -------
+    list of dict
+        One row per value of the slice column, with counts (int) and rates (Estimate). Rates of the majority exclude
+        ties; rates of unanimity exclude items with a single rater.
     """
     description = subset.summaries[name]
     records = []
@@ -189,18 +250,43 @@ def slice_summary(labels: pd.DataFrame, subset: Subset, name: str, bootstrap: Bo
             if measure in COUNTS:
                 record[column] = COUNTS[measure](rows, subset)
             else:
-                record[column] = _mean(RATES[measure](rows, subset), replicates)
+                record[column] = _mean_estimate(RATES[measure](rows, subset), replicates)
         records.append(record)
     return records
 
 
 def slice_table(records: Sequence[dict[str, Any]], description: Slice) -> pd.DataFrame:
-    """A summary table as its CSV file has it: the values alone, empty where one does not exist."""
+    """Contents of a summary CSV file: values without intervals; undefined values are missing.
+
+    Parameters
+    ----------
+    records : list of dict
+        Rows as returned by `slice_summary`.
+    description : Slice
+
+    Returns
+    -------
+    DataFrame
+    """
     rows = [[cell.value if isinstance(cell, Estimate) else cell for cell in record.values()] for record in records]
     return pd.DataFrame(rows, columns=[description.slice, *description.columns])
 
 
 def incomplete_items(labels: pd.DataFrame, subset: Subset, required: int) -> pd.DataFrame:
-    """Items that fewer than `required` people rated, and who did."""
+    """Items with fewer than `required` raters, with their number of ratings and their raters.
+
+    Parameters
+    ----------
+    labels : DataFrame
+        Labels of all items, as returned by `majority_labels`.
+    subset : Subset
+    required : int
+        Number of raters that makes an item complete.
+
+    Returns
+    -------
+    DataFrame
+        Columns: the key, `ratings_observed` and `usernames`.
+    """
     rows = labels[labels["n_raters"] < required]
     return rows[[*subset.key, "n_raters", "usernames"]].rename(columns={"n_raters": "ratings_observed"})

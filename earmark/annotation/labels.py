@@ -1,7 +1,6 @@
-"""Ratings → labels: one row per item, with what most raters said.
+"""Majority labels from ratings, one row per item.
 
-A tie is not a majority: with `ties="exclude"` a tied item has no label. `ties="absent"` counts it as absent,
-which is what emolia-bench published.
+With `ties="exclude"`, tied items have no label. With `ties="absent"`, they are labelled absent, as in emolia-bench.
 """
 
 import numpy as np
@@ -14,9 +13,20 @@ from earmark.annotation.tables import Annotations
 
 
 def item_counts(annotations: Annotations) -> tuple[pd.DataFrame, NDArray[np.int64], NDArray[np.int64]]:
-    """Items, votes, and which item each rating is of.
+    """Count the ratings of each item.
 
-    Returns the items' keys sorted (items, key), votes (items, scale), and item codes (ratings,).
+    Parameters
+    ----------
+    annotations : Annotations
+
+    Returns
+    -------
+    items : DataFrame, (n_items, n_key_columns)
+        Key of each item, sorted.
+    counts : (n_items, n_levels) int
+        Number of ratings at each level of the scale.
+    item : (n_ratings,) int
+        Row in `items` of each rating.
     """
     ratings, subset = annotations.ratings, annotations.subset
     item = ratings.groupby(list(subset.key), sort=True).ngroup().to_numpy(dtype=np.int64)
@@ -27,12 +37,25 @@ def item_counts(annotations: Annotations) -> tuple[pd.DataFrame, NDArray[np.int6
 
 
 def majority_labels(annotations: Annotations, ties: Ties = "exclude") -> pd.DataFrame:
-    """One row per item, sorted by key, with the columns that the subset lists; undefined cells are NA.
+    """Label every item by majority vote.
 
-    majority_present: 1 where more raters say present than absent, 0 where fewer, NA for a tie (or 0, by `ties`).
-    majority_rating: the most frequent rating, where no other is as frequent and it lies on the majority's side;
-    else the (lower) median rating, with majority_rating_tie True. all_agree_*: at least two raters, all alike.
-    soft_present: share of raters who said present.
+    Parameters
+    ----------
+    annotations : Annotations
+    ties : {"exclude", "absent"}
+        Label of items with equally many present and absent ratings: NA, or absent.
+
+    Returns
+    -------
+    DataFrame
+        One row per item, sorted by key. Undefined cells are NA. Among the columns:
+
+        - majority_present: 1 if more raters chose present than absent, 0 if fewer, NA (or 0) for a tie.
+        - majority_rating: the most frequent rating if it is unique and on the side of majority_present, otherwise the
+          lower median rating with majority_rating_tie True.
+        - all_agree_binary, all_agree_ordinal: at least two raters, all with the same decision or rating.
+        - soft_present: share of raters who chose present, in [0, 1].
+        - ds_present_probability: NA; `analysis.analyse` fills it in.
     """
     subset = annotations.subset
     items, counts, item = item_counts(annotations)
@@ -77,20 +100,20 @@ def _majority_rating(
     if not len(counts):
         return pd.array([], dtype="Int64"), np.empty(0, dtype=bool)
     mode = counts.argmax(axis=1)
-    clear = (counts == counts.max(axis=1, keepdims=True)).sum(axis=1) == 1
-    clear &= (mode >= subset.first_present) == present
-    # The lower median lies on the majority's side of present/absent, and on the absent side of a tie.
+    has_mode = (counts == counts.max(axis=1, keepdims=True)).sum(axis=1) == 1
+    has_mode &= (mode >= subset.first_present) == present
+    # The lower median is on the majority's side of present/absent; for a tie it is on the absent side.
     median = (2 * counts.cumsum(axis=1) >= counts.sum(axis=1, keepdims=True)).argmax(axis=1)
-    return pd.array(np.where(clear, mode, median), dtype="Int64"), ~clear
+    return pd.array(np.where(has_mode, mode, median), dtype="Int64"), ~has_mode
 
 
 def _timing_and_raters(annotations: Annotations, item: NDArray[np.int64]) -> dict[str, pd.Series]:
     by_item = annotations.ratings.groupby(item, sort=True)
-    joined = {
+    carried = {
         column: by_item[column].agg(lambda cells: "|".join(sorted(set(cells)))) for column in annotations.subset.carried
     }
     return {
-        **joined,
+        **carried,
         "usernames": by_item["username"].agg(lambda cells: "|".join(sorted(cells))),
         "reaction_time_ms_mean": by_item["reaction_time_ms"].mean(),
         "reaction_time_ms_median": by_item["reaction_time_ms"].median(),
@@ -101,10 +124,10 @@ def _timing_and_raters(annotations: Annotations, item: NDArray[np.int64]) -> dic
 def _buckets(
     n: NDArray[np.int64], unanimous: NDArray[np.bool_], majority: "pd.arrays.IntegerArray", subset: Subset
 ) -> list[str]:
-    kind = np.select([n == 1, unanimous], ["single_rater", "unanimous"], "majority")
+    prefixes = np.select([n == 1, unanimous], ["single_rater", "unanimous"], "majority")
     return [
         "tie" if label is pd.NA else f"{prefix}_{subset.words['present' if label else 'absent']}"
-        for prefix, label in zip(kind, majority, strict=True)
+        for prefix, label in zip(prefixes, majority, strict=True)
     ]
 
 
@@ -114,5 +137,18 @@ def _flagged(items: pd.DataFrame, annotations: Annotations) -> NDArray[np.bool_]
 
 
 def clip_ids(items: pd.DataFrame, subset: Subset) -> pd.Series:
-    """Which clip each item is about: all items on a clip are resampled and folded together."""
+    """Identifier of the clip of each item.
+
+    Items of the same clip are resampled together and assigned to the same fold.
+
+    Parameters
+    ----------
+    items : DataFrame
+        Items or ratings with the key columns of the subset.
+    subset : Subset
+
+    Returns
+    -------
+    Series of str
+    """
     return items[list(subset.clip_columns)].agg("/".join, axis=1) if len(items) else pd.Series(dtype=str)

@@ -130,7 +130,7 @@ def human_parity(
     return Parity(n, estimates[0], estimates[1], difference, p)
 
 
-def ratings_and_others(
+def leave_one_out_table(
     items: pd.DataFrame, item: ArrayLike, rater: ArrayLike, vote: ArrayLike, others: ArrayLike, names: list[str]
 ) -> pd.DataFrame:
     """leave_one_out.csv: a row for each rating of an item that three people or more rated.

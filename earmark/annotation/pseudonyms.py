@@ -1,7 +1,7 @@
-"""Names → pseudonyms, and how well people hide behind them.
+"""Pseudonyms for usernames, and k-anonymity of the users table.
 
-A pseudonym is an account's for good: the map from names to pseudonyms lives beside the raw tables, readable by
-its owner alone, and grows only at the end. Nothing here may reach an output but through `leaks.scan`.
+Pseudonyms are stable: the map from usernames to pseudonyms is stored next to the raw tables (file mode 600) and is only
+ever extended. Tables must pass `leaks.scan` before they are written.
 """
 
 import re
@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from earmark.annotation.leaks import words_of
+from earmark.annotation.leaks import split_words
 from earmark.annotation.tables import parse_times, read_csv
 from earmark.errors import DataError, Fault, shown_path
 
@@ -24,9 +24,21 @@ PSEUDONYM = re.compile(r"user_(\d+)")
 
 
 def read_map(path: Path) -> dict[str, str]:
-    """The pseudonyms given so far, {raw username: pseudonym}; empty where there is no map yet.
+    """Read the map of pseudonyms.
 
-    Raises DataError when a line of the map is no pair of a name and a pseudonym, or gives one of them twice.
+    Parameters
+    ----------
+    path : Path
+
+    Returns
+    -------
+    dict of str to str
+        {username: pseudonym}; empty if the file does not exist.
+
+    Raises
+    ------
+    DataError
+        If a line is not a pair of a username and a pseudonym, or repeats either of them.
     """
     if not path.is_file():
         return {}
@@ -35,22 +47,35 @@ def read_map(path: Path) -> dict[str, str]:
     if not faults:
         for column in MAP_COLUMNS:
             faults += [
-                Fault(int(line), column, "stands on a line above too")
-                for line in table.index[table[column].duplicated()]
+                Fault(int(line), column, "repeats an earlier line") for line in table.index[table[column].duplicated()]
             ]
         faults += [Fault(int(line), "raw_username", "is empty") for line in table.index[table["raw_username"] == ""]]
-        strange = table.index[~table["anon_username"].str.fullmatch(PSEUDONYM)]
-        faults += [Fault(int(line), "anon_username", "is not of the form user_N") for line in strange]
+        malformed = table.index[~table["anon_username"].str.fullmatch(PSEUDONYM)]
+        faults += [Fault(int(line), "anon_username", "is not of the form user_N") for line in malformed]
     if faults:
         raise DataError(
-            {shown_path(path): faults}, "Nothing was written. Restore the map: ids already published hang on it."
+            {shown_path(path): faults},
+            "Nothing was written. Restore the map from a backup: published pseudonyms depend on it.",
         )
     return dict(zip(table["raw_username"], table["anon_username"], strict=True))
 
 
 def assign_pseudonyms(usernames: Iterable[str], known: Mapping[str, str]) -> dict[str, str]:
-    """The known pseudonyms and, in sorted order after the highest of them, one for everyone new.
+    """Extend a map of pseudonyms to new users.
 
+    Parameters
+    ----------
+    usernames : iterable of str
+    known : mapping of str to str
+        {username: pseudonym} of earlier runs.
+
+    Returns
+    -------
+    dict of str to str
+        All known pseudonyms, and for new users, in sorted order, the numbers after the highest known one.
+
+    Examples
+    --------
     >>> assign_pseudonyms(["ochre", "amber"], {"umber": "user_3"})
     {'umber': 'user_3', 'amber': 'user_4', 'ochre': 'user_5'}
     """
@@ -60,88 +85,195 @@ def assign_pseudonyms(usernames: Iterable[str], known: Mapping[str, str]) -> dic
 
 
 def looks_like_pseudonym(username: str) -> bool:
-    """Whether an account's own name could be mistaken for a pseudonym, so that no scan could tell them apart."""
-    return bool(PSEUDONYM.fullmatch("_".join(words_of(username))))
+    """Whether a username could be mistaken for a pseudonym.
+
+    Examples
+    --------
+    >>> looks_like_pseudonym("User 3"), looks_like_pseudonym("user_x")
+    (True, False)
+    """
+    return bool(PSEUDONYM.fullmatch("_".join(split_words(username))))
 
 
-def pseudonymised(tables: Mapping[str, pd.DataFrame], pseudonyms: Mapping[str, str]) -> dict[str, pd.DataFrame]:
-    """The tables with `username` replaced; everything else as it was."""
+def pseudonymise(tables: Mapping[str, pd.DataFrame], pseudonyms: Mapping[str, str]) -> dict[str, pd.DataFrame]:
+    """Replace column `username` of all tables by pseudonyms.
+
+    Parameters
+    ----------
+    tables : mapping of str to DataFrame
+    pseudonyms : mapping of str to str
+        {username: pseudonym} of all users in the tables.
+
+    Returns
+    -------
+    dict of str to DataFrame
+    """
     return {
         name: table.assign(username=table["username"].map(pseudonyms)) if "username" in table else table
         for name, table in tables.items()
     }
 
 
-def published(table: pd.DataFrame, known: Iterable[str]) -> tuple[pd.DataFrame, list[str]]:
-    """The table with the known columns only, and the names of the others: nobody has looked at what they hold."""
-    others = [column for column in table.columns if column not in set(known)]
-    return table.drop(columns=others), others
+def drop_other_columns(table: pd.DataFrame, publishable: Iterable[str]) -> tuple[pd.DataFrame, list[str]]:
+    """Drop the columns that may not be published.
+
+    Parameters
+    ----------
+    table : DataFrame
+    publishable : iterable of str
+        Columns to keep; they need not exist.
+
+    Returns
+    -------
+    table : DataFrame
+    dropped : list of str
+        Names of the dropped columns.
+    """
+    dropped = [column for column in table.columns if column not in set(publishable)]
+    return table.drop(columns=dropped), dropped
 
 
-# --- who can be told apart ----------------------------------------------------------------------------------
+# --- k-anonymity --------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
 class Anonymity:
-    """How well people hide among each other by their demographics.
+    """k-anonymity of the users table.
 
-    k: size of the smallest group alike in all columns (0 without people). unique: people alone in their group.
-    unique_by: {column: people who are alone by that column alone}.
+    Attributes
+    ----------
+    k : int
+        Size of the smallest group of users with equal demographics; 0 without users.
+    n_users : int
+    n_unique : int
+        Number of users whose demographics no other user has.
+    unique_by : dict of str to int
+        Number of users with a unique value, for each demographic column.
     """
 
     k: int
-    people: int
-    unique: int
+    n_users: int
+    n_unique: int
     unique_by: dict[str, int]
 
 
 def demographic_columns(users: pd.DataFrame, more: Iterable[str] = ()) -> list[str]:
-    """The columns of users.csv that say something about a person. more: columns that are published on request."""
+    """Columns of users.csv that describe a person and are part of k-anonymity.
+
+    Parameters
+    ----------
+    users : DataFrame
+    more : iterable of str
+        Further columns that are published.
+
+    Returns
+    -------
+    list of str
+    """
     return [column for column in (*DEMOGRAPHICS, *more) if column in users]
 
 
 def anonymity(users: pd.DataFrame, more: Iterable[str] = ()) -> Anonymity:
-    """k-anonymity of the users table over the demographic columns that it has; without any, k = everyone.
+    """k-anonymity of the users table over its demographic columns.
 
-    Source: Sweeney (2002), International Journal of Uncertainty, Fuzziness and Knowledge-Based Systems 10:557.
+    Parameters
+    ----------
+    users : DataFrame
+        Users as text, one row each. An empty cell is a value of its own.
+    more : iterable of str
+        Further columns that are published.
+
+    Returns
+    -------
+    Anonymity
+        Without demographic columns, k is the number of users.
+
+    References
+    ----------
+    Sweeney (2002), k-anonymity: a model for protecting privacy, International Journal of Uncertainty, Fuzziness and
+    Knowledge-Based Systems 10(5):557–570.
+
+    Examples
+    --------
+    >>> anonymity(pd.DataFrame({"age": ["29", "29", "34"]})).k
+    1
     """
     columns = demographic_columns(users, more)
     if not columns or users.empty:
         return Anonymity(len(users), len(users), 0, {})
     sizes = users.groupby(columns).size()
-    alone = {column: int((users[column].value_counts() == 1).sum()) for column in columns}
-    return Anonymity(int(sizes.min()), len(users), int((sizes == 1).sum()), alone)
+    unique_by = {column: int((users[column].value_counts() == 1).sum()) for column in columns}
+    return Anonymity(int(sizes.min()), len(users), int((sizes == 1).sum()), unique_by)
 
 
 def band_ages(users: pd.DataFrame, years: int) -> tuple[pd.DataFrame, list[Fault]]:
-    """Ages as bands of so many years ("25-29"), and the ages that are no whole number."""
+    """Replace ages by bands such as "25-29".
+
+    Parameters
+    ----------
+    users : DataFrame
+        Users as text, indexed by line number.
+    years : int
+        Width of a band. Bands start at multiples of it.
+
+    Returns
+    -------
+    users : DataFrame
+        Empty ages stay empty. Unchanged if there is no column `age`.
+    faults : list of Fault
+        One for each age that is not a finite number.
+    """
     if "age" not in users:
         return users, []
     ages = pd.to_numeric(users["age"], errors="coerce").astype(float).replace([np.inf, -np.inf], np.nan)
-    wrong = users["age"][ages.isna() & (users["age"] != "")]
+    invalid = users["age"][ages.isna() & (users["age"] != "")]
     low = (ages // years * years).astype("Int64")
     bands = (low.astype(str) + "-" + (low + years - 1).astype(str)).where(ages.notna(), "")
-    return users.assign(age=bands), [Fault(int(line), "age", f"'{age}' is not a number") for line, age in wrong.items()]
+    return users.assign(age=bands), [
+        Fault(int(line), "age", f"'{age}' is not a number") for line, age in invalid.items()
+    ]
 
 
 def coarsen_times(table: pd.DataFrame, unit: str) -> pd.DataFrame:
-    """`created_at` cut to the day or the month.
+    """Truncate `created_at` to the day or month in UTC.
 
-    The rows are first put in order of the exact time, so that of two ratings of the same item by the same
-    person the newer stays the later line, which is what counts among equal times.
+    Parameters
+    ----------
+    table : DataFrame
+        Table as text. Returned unchanged if it has no column `created_at`.
+    unit : {"day", "month"}
+
+    Returns
+    -------
+    DataFrame
+        Rows in order of the exact time. Of equal times the later line counts as the newer rating, so this order
+        preserves which of repeated ratings is the newest.
     """
     if "created_at" not in table:
         return table
     exact = parse_times(table["created_at"])
-    cut = exact.dt.strftime({"day": "%Y-%m-%d", "month": "%Y-%m"}[unit])
-    return table.assign(created_at=cut).loc[exact.sort_values(kind="stable").index]
+    truncated = exact.dt.strftime({"day": "%Y-%m-%d", "month": "%Y-%m"}[unit])
+    return table.assign(created_at=truncated).loc[exact.sort_values(kind="stable").index]
 
 
-def describe(found: Anonymity, columns: Sequence[str]) -> str:
-    """One line for people: k, and the columns to blame."""
-    worst = ", ".join(f"{column} ({n})" for column, n in sorted(found.unique_by.items(), key=lambda c: -c[1]) if n)
-    blame = f"alone by one column: {worst}" if worst else "alone only by a combination of columns"
+def describe_anonymity(result: Anonymity, columns: Sequence[str]) -> str:
+    """Summarise k-anonymity in one line.
+
+    Parameters
+    ----------
+    result : Anonymity
+    columns : sequence of str
+        Demographic columns that it was computed over.
+
+    Returns
+    -------
+    str
+        k, the number of unique users, and the columns that make them unique.
+    """
+    by_count = sorted(result.unique_by.items(), key=lambda item: -item[1])
+    single = ", ".join(f"{column} ({n})" for column, n in by_count if n)
+    cause = f"by one column: {single}" if single else "only by a combination of columns"
     over = ", ".join(columns) or "no demographic column"
-    return f"k = {found.k} over {over}; {found.unique} of {found.people} people are unique" + (
-        f" ({blame})" if found.unique else ""
+    return f"k = {result.k} over {over}; {result.n_unique} of {result.n_users} users are unique" + (
+        f" ({cause})" if result.n_unique else ""
     )

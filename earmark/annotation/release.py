@@ -1,4 +1,4 @@
-"""`anonymize.py`: annotations_raw/ → annotations/, names replaced, checked and scanned for leaks."""
+"""The run of `anonymize.py`: read raw tables, replace usernames, scan for leaks and write the tables to publish."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -32,151 +32,242 @@ from earmark.report.schema import to_json
 from earmark.report.signature import Signature
 from earmark.report.tables import to_csv
 
-PRIVATE = 0o600
-SHOWN_DOUBTS = 20
-LEAKS = "Nothing was written. Edit those cells in annotations_raw/, or leave a column of users.csv out with --drop."
+MAP_FILE_MODE = 0o600
+MAX_SHOWN_CELLS = 20  # doubtful cells listed per table
+LEAK_REMEDY = "Nothing was written. Edit these cells in annotations_raw/, or drop columns of users.csv with --drop."
 
 
 @dataclass(frozen=True)
 class Release:
-    """One subset, ready to be written: its tables, its map, and how many people are in it."""
+    """Pseudonymised tables of one subset, ready to be written.
+
+    Attributes
+    ----------
+    raw : RawTables
+    pseudonyms : dict of str to str
+        {username: pseudonym}, of earlier runs too.
+    n_new : int
+        Number of pseudonyms added by this run.
+    tables : dict of str to DataFrame
+        Tables to publish.
+    unknown_columns : list of str
+        Columns that are not published because the format does not define them, such as "users.csv: city".
+    anonymity : Anonymity
+    n_withdrawn : int
+        Number of ratings by raters who withdrew consent, which are not published.
+    doubtful : dict of str to list of Fault
+        Cells that may contain part of a name, by file.
+    """
 
     raw: RawTables
-    names: dict[str, str]
-    new: int
+    pseudonyms: dict[str, str]
+    n_new: int
     tables: dict[str, pd.DataFrame]
-    left_out: list[str]
+    unknown_columns: list[str]
     anonymity: Anonymity
-    withdrawn: int
+    n_withdrawn: int
     doubtful: dict[str, list[Fault]]
 
 
 def run_anonymize(options: AnonymizeOptions, invocation: Invocation) -> int:
-    """Read, pseudonymise, check and write every subset asked for."""
-    chosen = [s for s in select_subsets(options.subset) if (options.raw_root / s.name).is_dir()]
-    if not chosen:
+    """Pseudonymise the selected subsets, check them and write all tables.
+
+    Parameters
+    ----------
+    options : AnonymizeOptions
+    invocation : Invocation
+
+    Returns
+    -------
+    int
+        Exit code.
+
+    Raises
+    ------
+    DataError
+        If a table has faults or contains a name; nothing is written.
+    EarmarkError
+        If k-anonymity is below --k-min; nothing is written.
+    MissingError
+        If there is no subset, a table does not exist or the options are inconsistent.
+    """
+    selected = [s for s in select_subsets(options.subset) if (options.raw_root / s.name).is_dir()]
+    if not selected:
         known = ", ".join(subsets())
         raise MissingError(
-            f"{shown_path(options.raw_root)}/ holds no subset. Put tables into a folder named {known} there."
+            f"{shown_path(options.raw_root)}/ contains no subset. Put the tables into a subfolder named after a "
+            f"subset: {known}."
         )
-    require_sense(chosen, options)
+    validate_options(selected, options)
     releases, failures = [], []
-    for subset in chosen:
+    for subset in selected:
         try:
-            releases.append(prepare(subset, options))
+            releases.append(prepare_release(subset, options))
         except DataError as error:
             failures.append(error)
     if failures:
         raise DataError.merged(failures)
     for release in releases:
-        require_k(release, options)
+        require_k_anonymity(release, options)
     with locked([options.raw_root, options.output_dir]):
-        write(releases, options, invocation)
+        write_releases(releases, options, invocation)
     for release in releases:
-        for warning in warnings(release):
+        for warning in release_warnings(release):
             invocation.warn(warning)
         columns = pseudonyms.demographic_columns(release.tables["users"], options.keep)
         cli.show(
-            f"{release.raw.subset.name}: {len(release.names)} people ({release.new} new), "
-            f"{len(release.tables['annotations']):,} ratings; {pseudonyms.describe(release.anonymity, columns)}"
+            f"{release.raw.subset.name}: {len(release.pseudonyms)} users ({release.n_new} new), "
+            f"{len(release.tables['annotations']):,} ratings; "
+            f"{pseudonyms.describe_anonymity(release.anonymity, columns)}"
         )
-        if release.left_out:
-            columns_left_out = ", ".join(release.left_out)
-            cli.show(f"  not published, since nobody has said what they hold (--keep COLUMN): {columns_left_out}")
+        if release.unknown_columns:
+            cli.show(
+                "  unknown columns, not published (--keep COLUMN publishes them): " + ", ".join(release.unknown_columns)
+            )
     return cli.COMPLETE
 
 
-def warnings(release: Release) -> list[str]:
-    """What a person should look at before the tables are published."""
-    told = []
-    if release.withdrawn:
+def release_warnings(release: Release) -> list[str]:
+    """Warnings to review before the tables are published: withdrawn consent and doubtful cells."""
+    warnings = []
+    if release.n_withdrawn:
         name = release.raw.subset.name
-        told.append(f"{name}: {release.withdrawn:,} ratings of people who withdrew their consent are left out.")
+        warnings.append(f"{name}: excluded {release.n_withdrawn:,} ratings by raters who withdrew consent.")
     for file, faults in release.doubtful.items():
         if faults:
-            shown = [str(fault) for fault in faults[:SHOWN_DOUBTS]]
-            more = [f"  and {len(faults) - SHOWN_DOUBTS:,} more"] if len(faults) > SHOWN_DOUBTS else []
-            told.append("\n".join([f"{file}: look at these before you publish", *shown, *more]))
-    return told
+            shown = [str(fault) for fault in faults[:MAX_SHOWN_CELLS]]
+            more = [f"  and {len(faults) - MAX_SHOWN_CELLS:,} more"] if len(faults) > MAX_SHOWN_CELLS else []
+            warnings.append("\n".join([f"{file}: review these cells before publication", *shown, *more]))
+    return warnings
 
 
-def require_sense(chosen: Sequence[Subset], options: AnonymizeOptions) -> None:
-    """MissingError for flags that would overwrite raw tables, or drop what is not there or must stay."""
+def validate_options(selected: Sequence[Subset], options: AnonymizeOptions) -> None:
+    """Check options against the raw tables.
+
+    Parameters
+    ----------
+    selected : sequence of Subset
+    options : AnonymizeOptions
+
+    Raises
+    ------
+    MissingError
+        If the output folder is inside the raw folder, or a column to drop is required or does not exist.
+    """
     raw, out = options.raw_root.resolve(), options.output_dir.resolve()
     if out == raw or raw in out.parents:
-        raise MissingError(f"--output-dir lies in {shown_path(raw)}/, among the raw tables; choose a folder outside.")
-    users = [path for s in chosen if (path := table_path(options.raw_root / s.name, "users")).is_file()]
+        raise MissingError(
+            f"--output-dir is inside {shown_path(raw)}/, which holds the raw tables. Choose a folder outside it."
+        )
+    users = [path for s in selected if (path := table_path(options.raw_root / s.name, "users")).is_file()]
     columns = {column for path in users for column in read_csv(path)[0].columns}
     for column in options.drop:
-        if any(column in required_columns(subset)["users"] for subset in chosen):
-            raise MissingError(f"--drop {column}: that column is needed")
+        if any(column in required_columns(subset)["users"] for subset in selected):
+            raise MissingError(f"--drop {column}: this column is required")
         if column not in columns:
-            raise MissingError(f"--drop {column}: users.csv has no such column, only {', '.join(sorted(columns))}")
+            raise MissingError(f"--drop {column}: no such column in users.csv; it has {', '.join(sorted(columns))}")
 
 
-def prepare(subset: Subset, options: AnonymizeOptions) -> Release:
-    """One subset read, checked, pseudonymised and scanned; DataError lists what stands in the way."""
+def prepare_release(subset: Subset, options: AnonymizeOptions) -> Release:
+    """Read, check, pseudonymise and scan the tables of one subset.
+
+    Parameters
+    ----------
+    subset : Subset
+    options : AnonymizeOptions
+
+    Returns
+    -------
+    Release
+
+    Raises
+    ------
+    DataError
+        If a table has faults, a username looks like a pseudonym, an age to be banded is not a number, or a cell or
+        header contains a name, an e-mail address or a path to a home folder.
+    MissingError
+        If a required table does not exist.
+    """
     folder = options.raw_root / subset.name
-    raw = read_tables(folder, subset, f"Fix the rows in {shown_path(folder)}/ and run this again.")
+    raw = read_tables(folder, subset, f"Fix the rows in {shown_path(folder)}/ and run this command again.")
     users = raw.tables["users"]
     usernames = list(users["username"]) if "username" in users else []
-    kept, n_withdrawn = drop_withdrawn(raw.tables)
+    consented, n_withdrawn = drop_withdrawn(raw.tables)
     known = pseudonyms.read_map(raw.folder / pseudonyms.MAP_NAME)
     names = pseudonyms.assign_pseudonyms(usernames, known)
     faults: dict[str, list[Fault]] = {shown_path(raw.path(name)): [] for name in raw.tables}
     users_file = shown_path(raw.path("users"))
     faults[users_file] += [
-        Fault(int(line), "username", "looks like a pseudonym; tables that are anonymous already belong in annotations/")
+        Fault(int(line), "username", "looks like a pseudonym; pseudonymised tables belong in annotations/")
         for line, name in zip(users.index, usernames, strict=True)
         if pseudonyms.looks_like_pseudonym(name)
     ]
-    tables = pseudonyms.pseudonymised(kept, names)
-    left_out: list[str] = []
-    for name, columns in known_columns(subset, options).items():
+    tables = pseudonyms.pseudonymise(consented, names)
+    unknown_columns: list[str] = []
+    for name, columns in publishable_columns(subset, options).items():
         if name in tables:
-            tables[name], others = pseudonyms.published(tables[name], columns)
-            left_out += [f"{name}.csv: {column}" for column in others if column not in options.drop]
+            tables[name], dropped = pseudonyms.drop_other_columns(tables[name], columns)
+            unknown_columns += [f"{name}.csv: {column}" for column in dropped if column not in options.drop]
     if options.band_age:
-        tables["users"], wrong_ages = pseudonyms.band_ages(tables["users"], options.band_age)
-        faults[users_file] += wrong_ages
+        tables["users"], invalid_ages = pseudonyms.band_ages(tables["users"], options.band_age)
+        faults[users_file] += invalid_ages
     doubtful: dict[str, list[Fault]] = {}
     for name, table in tables.items():
-        found = scan(table, names, checked_columns(subset))
-        faults[shown_path(raw.path(name))] += found.faults
-        doubtful[shown_path(raw.path(name))] = found.doubtful
+        result = scan(table, names, checked_columns(subset))
+        faults[shown_path(raw.path(name))] += result.faults
+        doubtful[shown_path(raw.path(name))] = result.doubtful
     if any(faults.values()):
-        raise DataError(faults, LEAKS)
+        raise DataError(faults, LEAK_REMEDY)
     if options.coarsen_times:
         tables = {name: pseudonyms.coarsen_times(table, options.coarsen_times) for name, table in tables.items()}
     anonymity = pseudonyms.anonymity(tables["users"], options.keep)
-    return Release(raw, names, len(names) - len(known), tables, left_out, anonymity, n_withdrawn, doubtful)
+    return Release(raw, names, len(names) - len(known), tables, unknown_columns, anonymity, n_withdrawn, doubtful)
 
 
-def known_columns(subset: Subset, options: AnonymizeOptions) -> dict[str, list[str]]:
-    """The columns of each table that are published; any other may hold anything."""
+def publishable_columns(subset: Subset, options: AnonymizeOptions) -> dict[str, list[str]]:
+    """Columns of each table that may be published: those that the format defines and those of --keep, without --drop.
+
+    Parameters
+    ----------
+    subset : Subset
+    options : AnonymizeOptions
+
+    Returns
+    -------
+    dict of str to list of str
+    """
     known = {name: [*columns, *options.keep] for name, columns in required_columns(subset).items()}
     users = [*known["users"], *pseudonyms.ACCOUNT, *pseudonyms.DEMOGRAPHICS]
     return {**known, "users": [column for column in users if column not in options.drop]}
 
 
-def require_k(release: Release, options: AnonymizeOptions) -> None:
-    """EarmarkError when people are easier to tell apart than --k-min allows."""
-    found, columns = release.anonymity, pseudonyms.demographic_columns(release.tables["users"], options.keep)
-    if options.k_min and 0 < found.k < options.k_min:
+def require_k_anonymity(release: Release, options: AnonymizeOptions) -> None:
+    """Raise EarmarkError if k-anonymity is below --k-min."""
+    result, columns = release.anonymity, pseudonyms.demographic_columns(release.tables["users"], options.keep)
+    if options.k_min and 0 < result.k < options.k_min:
         raise EarmarkError(
-            f"{release.raw.subset.name}: {pseudonyms.describe(found, columns)}; --k-min asks for {options.k_min}. "
-            "Nothing was written. --band-age 10 and --drop COLUMN make people more alike."
+            f"{release.raw.subset.name}: {pseudonyms.describe_anonymity(result, columns)}; --k-min requires "
+            f"{options.k_min}. Nothing was written. Use --band-age 10 or --drop COLUMN to increase k."
         )
 
 
-def write(releases: Sequence[Release], options: AnonymizeOptions, invocation: Invocation) -> None:
-    """All tables and maps at once; an optional table that is gone from the raw folder goes from the outputs too."""
+def write_releases(releases: Sequence[Release], options: AnonymizeOptions, invocation: Invocation) -> None:
+    """Write all tables, summaries and maps of pseudonyms in one transaction.
+
+    An optional table that no longer exists in the raw folder is removed from the outputs.
+
+    Parameters
+    ----------
+    releases : sequence of Release
+    options : AnonymizeOptions
+    invocation : Invocation
+    """
     contents: dict[Path, str | bytes | None] = {}
     modes: dict[Path, int] = {}
     for release in releases:
         map_path = release.raw.folder / pseudonyms.MAP_NAME
-        pairs = pd.DataFrame(list(release.names.items()), columns=list(pseudonyms.MAP_COLUMNS))
-        contents[map_path], modes[map_path] = to_csv(pairs), PRIVATE
+        pairs = pd.DataFrame(list(release.pseudonyms.items()), columns=list(pseudonyms.MAP_COLUMNS))
+        contents[map_path], modes[map_path] = to_csv(pairs), MAP_FILE_MODE
         folder = options.output_dir / release.raw.subset.name
         for name in TABLES:
             if name in release.tables:
@@ -188,20 +279,33 @@ def write(releases: Sequence[Release], options: AnonymizeOptions, invocation: In
 
 
 def summarise(release: Release, options: AnonymizeOptions, invocation: Invocation) -> AnonymizeSummary:
-    """summary.json, without the hashes of raw tables, which would let anyone confirm a guess at a name."""
-    found = release.anonymity
+    """Contents of summary.json.
+
+    It has no hashes of the raw tables, which could confirm a guessed username.
+
+    Parameters
+    ----------
+    release : Release
+    options : AnonymizeOptions
+    invocation : Invocation
+
+    Returns
+    -------
+    AnonymizeSummary
+    """
+    result = release.anonymity
     common = provenance(
         invocation,
         inputs=[],
         parameters=options.parameters,
-        exclusions=exclusions({WITHDRAWN: release.withdrawn}),
+        exclusions=exclusions({WITHDRAWN: release.n_withdrawn}),
         signature=Signature.from_parts(suite=release.raw.subset.name, protocol="earmark", metric="k-anonymity"),
     )
     return AnonymizeSummary.from_common(
         common,
         subset=release.raw.subset.name,
-        people=found.people,
-        k=found.k,
-        unique_people=found.unique,
-        unique_by=found.unique_by,
+        people=result.n_users,
+        k=result.k,
+        unique_people=result.n_unique,
+        unique_by=result.unique_by,
     )

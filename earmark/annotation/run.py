@@ -1,4 +1,4 @@
-"""`analysis.py`: annotations → labels, agreement, human ceiling, raters, report."""
+"""The run of `analysis.py`: load annotations, analyse each subset, write tables, summaries and the report."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -24,15 +24,33 @@ from earmark.report.tables import to_csv, to_tex
 
 
 def run_analysis(options: AnalysisOptions, invocation: Invocation) -> int:
-    """Load, analyse, write and show every subset asked for."""
-    chosen = select_subsets(options.subset)
+    """Analyse the selected subsets, write all outputs and print the report.
+
+    Parameters
+    ----------
+    options : AnalysisOptions
+    invocation : Invocation
+
+    Returns
+    -------
+    int
+        Exit code.
+
+    Raises
+    ------
+    DataError
+        If any table has faults; nothing is written.
+    MissingError
+        If there is no subset, a table does not exist or a rater to exclude has no ratings.
+    """
+    selected = select_subsets(options.subset)
     if options.subset == "all":
-        chosen = [subset for subset in chosen if (options.annotations_root / subset.name).is_dir()]
-    if not chosen:
+        selected = [subset for subset in selected if (options.annotations_root / subset.name).is_dir()]
+    if not selected:
         root = shown_path(options.annotations_root)
-        raise MissingError(f"{root}/ holds no subset. Run `uv run anonymize.py` to fill it from annotations_raw/.")
-    loaded, options, invocation = hidden_names(load_all(chosen, options), options, invocation)
-    loaded = restricted(loaded, options)
+        raise MissingError(f"{root}/ contains no subset. Run `uv run anonymize.py` to create it from annotations_raw/.")
+    loaded, options, invocation = hide_usernames(load_all(selected, options), options, invocation)
+    loaded = apply_exclusions(loaded, options)
     with locked([options.output_dir]):
         contents: dict[Path, str | bytes | None] = {}
         summaries = {}
@@ -42,19 +60,19 @@ def run_analysis(options: AnalysisOptions, invocation: Invocation) -> int:
             invocation.warn(f"{name}: {n:,} ratings" if n else f"{name}: NO RATINGS")
             for warning in annotations.warnings:
                 invocation.warn(f"{name}: {warning}.")
-            found = analyse(
+            analysis = analyse(
                 annotations,
                 ties=options.ties,
                 required=options.required_raters,
                 replicates=options.bootstrap,
                 rng=invocation.generator(),
             )
-            summaries[name] = summarise(annotations, found, options, invocation)
+            summaries[name] = summarise(annotations, analysis, options, invocation)
             folder = options.output_dir / name
-            contents |= {folder / f"{table}.csv": to_csv(rows) for table, rows in found.tables.items()}
+            contents |= {folder / f"{table}.csv": to_csv(rows) for table, rows in analysis.tables.items()}
             contents[folder / "summary.json"] = to_json(summaries[name])
-        everything = summaries | earlier(options.output_dir, summaries, invocation)
-        in_order = [everything[name] for name in subsets() if name in everything]
+        all_summaries = summaries | earlier_summaries(options.output_dir, summaries, invocation)
+        in_order = [all_summaries[name] for name in subsets() if name in all_summaries]
         report, tables = render("analysis.md.j2", summaries=in_order, subsets=subsets())
         contents |= {options.output_dir / "report.md": report, options.output_dir / "report.tex": to_tex(tables)}
         write_together(contents)
@@ -62,48 +80,90 @@ def run_analysis(options: AnalysisOptions, invocation: Invocation) -> int:
     return cli.COMPLETE
 
 
-def earlier(
+def earlier_summaries(
     folder: Path, summaries: Mapping[str, AnalysisSummary], invocation: Invocation
 ) -> dict[str, AnalysisSummary]:
-    """What earlier runs found about other subsets, which stays in the report of all."""
-    found = {}
+    """Read the summaries of subsets that were analysed by earlier runs, so that they stay in the report.
+
+    Parameters
+    ----------
+    folder : Path
+        Output folder.
+    summaries : mapping of str to AnalysisSummary
+        Summaries of this run, by subset.
+    invocation : Invocation
+        Receives a warning for each summary that cannot be read.
+
+    Returns
+    -------
+    dict of str to AnalysisSummary
+        Summaries of all other subsets with a valid summary.json.
+    """
+    earlier = {}
     for name in subsets():
         path = folder / name / "summary.json"
         if name not in summaries and path.is_file():
             try:
-                found[name] = read_summary(AnalysisSummary, path)
+                earlier[name] = read_summary(AnalysisSummary, path)
             except EarmarkError as error:
-                invocation.warn(f"{name} is not in the report: {error}")
-    return found
+                invocation.warn(f"{name} is missing from the report: {error}")
+    return earlier
 
 
-def hidden_names(
+def hide_usernames(
     loaded: list[Annotations], options: AnalysisOptions, invocation: Invocation
 ) -> tuple[list[Annotations], AnalysisOptions, Invocation]:
-    """People who have no pseudonym as rater_0, rater_1, … in everything that is written, unless --show-names."""
-    names = sorted({name for one in loaded for table in (one.ratings, one.users) for name in table.get("username", ())})
+    """Replace usernames with rater_0, rater_1, … if any of them is not a pseudonym, unless --show-names is set.
+
+    Parameters
+    ----------
+    loaded : list of Annotations
+    options : AnalysisOptions
+    invocation : Invocation
+
+    Returns
+    -------
+    loaded : list of Annotations
+    options : AnalysisOptions
+        With the new names in `exclude_rater`.
+    invocation : Invocation
+        With the new names in `argv`, which is written to summary.json.
+    """
+    tables = [table for annotations in loaded for table in (annotations.ratings, annotations.users)]
+    names = sorted({name for table in tables for name in table.get("username", ())})
     if options.show_names or all(PSEUDONYM.fullmatch(name) for name in names):
         return loaded, options, invocation
-    hidden = {name: f"rater_{number}" for number, name in enumerate(names)}
+    aliases = {name: f"rater_{number}" for number, name in enumerate(names)}
     invocation.warn(
-        f"{shown_path(options.annotations_root)}/ holds names that are no pseudonyms (user_0, user_1, …); they are "
-        "written as rater_0, rater_1, … in sorted order. Run `uv run anonymize.py` before you publish the tables; "
-        "--show-names writes names as they are."
+        f"{shown_path(options.annotations_root)}/ contains usernames that are not pseudonyms (user_0, user_1, …). "
+        "Outputs use rater_0, rater_1, … in sorted order instead. Run `uv run anonymize.py` before you publish the "
+        "tables; --show-names writes usernames unchanged."
     )
 
     def renamed(table: pd.DataFrame) -> pd.DataFrame:
-        return table.assign(username=table["username"].map(hidden)) if "username" in table else table
+        return table.assign(username=table["username"].map(aliases)) if "username" in table else table
 
-    changed = [replace(one, ratings=renamed(one.ratings), users=renamed(one.users)) for one in loaded]
-    excluded = tuple(hidden.get(name, name) for name in options.exclude_rater)
-    argv = tuple(hidden.get(word, word) for word in invocation.argv)
+    changed = [
+        replace(annotations, ratings=renamed(annotations.ratings), users=renamed(annotations.users))
+        for annotations in loaded
+    ]
+    excluded = tuple(aliases.get(name, name) for name in options.exclude_rater)
+    argv = tuple(aliases.get(word, word) for word in invocation.argv)
     return changed, replace(options, exclude_rater=excluded), replace(invocation, argv=argv)
 
 
-def load_all(chosen: Sequence[Subset], options: AnalysisOptions) -> list[Annotations]:
-    """Every chosen subset's tables; the faults of all of them in one error."""
+def load_all(selected: Sequence[Subset], options: AnalysisOptions) -> list[Annotations]:
+    """Load the tables of all selected subsets.
+
+    Raises
+    ------
+    DataError
+        If any table has faults; the error lists the faults of all subsets.
+    MissingError
+        If a required table does not exist.
+    """
     loaded, failures = [], []
-    for subset in chosen:
+    for subset in selected:
         try:
             loaded.append(
                 load_annotations(options.annotations_root / subset.name, subset, exact_keys=options.exact_keys)
@@ -115,20 +175,38 @@ def load_all(chosen: Sequence[Subset], options: AnalysisOptions) -> list[Annotat
     return loaded
 
 
-def restricted(loaded: list[Annotations], options: AnalysisOptions) -> list[Annotations]:
-    """Without the people and the hasty ratings that the flags leave out."""
+def apply_exclusions(loaded: list[Annotations], options: AnalysisOptions) -> list[Annotations]:
+    """Apply --exclude-rater and --min-reaction-ms.
+
+    Raises
+    ------
+    MissingError
+        If a rater to exclude has no ratings in any subset.
+    """
     known = {name for annotations in loaded for name in annotations.ratings["username"]}
     if unknown := sorted(set(options.exclude_rater) - known):
         raise MissingError(
-            f"--exclude-rater {unknown[0]}: rated nothing here. Those who did: {', '.join(sorted(known))}"
+            f"--exclude-rater {unknown[0]}: no ratings by this rater. Raters with ratings: {', '.join(sorted(known))}"
         )
     return [exclude_ratings(annotations, options.exclude_rater, options.min_reaction_ms) for annotations in loaded]
 
 
 def summarise(
-    annotations: Annotations, found: Analysis, options: AnalysisOptions, invocation: Invocation
+    annotations: Annotations, analysis: Analysis, options: AnalysisOptions, invocation: Invocation
 ) -> AnalysisSummary:
-    """summary.json: where the numbers came from, then the numbers."""
+    """Combine the results of one subset with their provenance for summary.json.
+
+    Parameters
+    ----------
+    annotations : Annotations
+    analysis : Analysis
+    options : AnalysisOptions
+    invocation : Invocation
+
+    Returns
+    -------
+    AnalysisSummary
+    """
     inputs = input_records(annotations.rows)
     common = provenance(
         invocation,
@@ -146,4 +224,4 @@ def summarise(
             data=data_hash(inputs),
         ),
     )
-    return AnalysisSummary.from_common(common, found.result)
+    return AnalysisSummary.from_common(common, analysis.result)

@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from earmark.annotation.leaks import Scan, scan
-from earmark.annotation.pseudonyms import pseudonymised
+from earmark.annotation.leaks import ScanResult, scan
+from earmark.annotation.pseudonyms import pseudonymise
 from tests.conftest import users_table
 
 
@@ -57,7 +57,7 @@ def leaks(cell, *names):
     ],
 )
 def test_scan_finds_a_name_whatever_case_accents_gaps_and_script(name, cell):
-    assert leaks(cell, "someone", name) == ["still holds a raw username"]
+    assert leaks(cell, "someone", name) == ["contains a raw username"]
 
 
 @pytest.mark.parametrize(
@@ -94,13 +94,13 @@ def test_scan_leaves_a_part_of_a_word_alone(name, cell):
 def test_scan_lists_what_may_be_a_name_as_doubtful(name, cell):
     found = scanned(cell, name)
     assert found.faults == []
-    expected = [] if name.startswith("joy") else ["still holds what may be a name (part or variant of a username)"]
+    expected = [] if name.startswith("joy") else ["contains a possible name (part or variant of a username)"]
     assert [fault.problem for fault in found.doubtful] == expected
 
 
 def test_scan_reads_column_headers():
     (fault,) = scan(pd.DataFrame({"Ann Smith": ["x"]}, index=[2]), ["ann.smith"], ()).faults
-    assert (fault.line, fault.problem) == (1, "the column's name holds a raw username")
+    assert (fault.line, fault.problem) == (1, "the header contains a raw username")
 
 
 @pytest.mark.parametrize(
@@ -123,7 +123,7 @@ def test_scan_reads_column_headers():
     ],
 )
 def test_addresses_and_home_folders_are_found_whoever_they_belong_to(cell, what):
-    assert leaks(cell, "ann") == [f"still holds {what}"]
+    assert leaks(cell, "ann") == [f"contains {what}"]
 
 
 @pytest.mark.parametrize("cell", ["3 @ 5", "loud@night", "at home/work", "/homework/x", "Users differ", "a ~ b/c"])
@@ -144,8 +144,8 @@ def test_names_are_looked_for_in_every_column_but_those_already_checked():
 
 @pytest.mark.parametrize("name", ["user", "User"])
 def test_an_account_called_user_is_not_found_in_its_own_pseudonym(name):
-    table = pseudonymised({"users": users_table(name)}, {name: "user_0"})["users"]
-    assert scan(table, [name], ()) == Scan()
+    table = pseudonymise({"users": users_table(name)}, {name: "user_0"})["users"]
+    assert scan(table, [name], ()) == ScanResult()
 
 
 @given(

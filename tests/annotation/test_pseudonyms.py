@@ -14,9 +14,9 @@ from earmark.annotation.pseudonyms import (
     assign_pseudonyms,
     band_ages,
     coarsen_times,
-    describe,
+    describe_anonymity,
     looks_like_pseudonym,
-    pseudonymised,
+    pseudonymise,
     read_map,
 )
 from earmark.annotation.tables import load_annotations
@@ -97,7 +97,7 @@ def test_usernames_are_replaced_and_nothing_else():
         "users": users_table("ann", "ben", degree=["ann", "master"]),
         "annotations": ratings_table(DIM, {"ann.mp3": {"ben": 1}}),
     }
-    found = pseudonymised(tables, {"ann": "user_0", "ben": "user_1"})
+    found = pseudonymise(tables, {"ann": "user_0", "ben": "user_1"})
     assert found["users"].to_numpy().tolist() == [["user_0", "ann"], ["user_1", "master"]]
     assert found["annotations"].loc[0, ["username", "file_name"]].tolist() == ["user_1", "ann.mp3"]
 
@@ -127,13 +127,13 @@ FOUR = users_table(
 def test_k_is_the_smallest_group_alike_in_all_demographic_columns():
     """Two women of 29; a man and a woman of 34 stand alone. hobby is no demographic column."""
     found = anonymity(FOUR)
-    assert (found.k, found.people, found.unique) == (1, 4, 2)
+    assert (found.k, found.n_users, found.n_unique) == (1, 4, 2)
     assert found.unique_by == {"age": 0, "gender": 1}
 
 
 def test_k_grows_when_a_column_goes():
     found = anonymity(FOUR.drop(columns="gender"))
-    assert (found.k, found.unique, found.unique_by) == (2, 0, {"age": 0})
+    assert (found.k, found.n_unique, found.unique_by) == (2, 0, {"age": 0})
 
 
 def test_without_demographics_everyone_is_alike():
@@ -145,7 +145,7 @@ def test_without_people_k_is_zero():
 
 
 def test_an_empty_answer_is_an_answer_too():
-    assert anonymity(users_table("a", "b", "c", age=["", "", "30"])).unique == 1
+    assert anonymity(users_table("a", "b", "c", age=["", "", "30"])).n_unique == 1
 
 
 @pytest.mark.parametrize(
@@ -153,17 +153,17 @@ def test_an_empty_answer_is_an_answer_too():
     [
         (
             FOUR.drop(columns="hobby"),
-            "k = 1 over age, gender; 2 of 4 people are unique (alone by one column: gender (1))",
+            "k = 1 over age, gender; 2 of 4 users are unique (by one column: gender (1))",
         ),
-        (FOUR[["username", "age"]], "k = 2 over age; 0 of 4 people are unique"),
+        (FOUR[["username", "age"]], "k = 2 over age; 0 of 4 users are unique"),
         (
             users_table("a", "b", "c", "d", age=["1", "1", "2", "2"], gender=["f", "m", "f", "m"]),
-            "k = 1 over age, gender; 4 of 4 people are unique (alone only by a combination of columns)",
+            "k = 1 over age, gender; 4 of 4 users are unique (only by a combination of columns)",
         ),
     ],
 )
 def test_the_columns_that_make_people_unique_are_named(users, line):
-    assert describe(anonymity(users), [column for column in ("age", "gender") if column in users]) == line
+    assert describe_anonymity(anonymity(users), [column for column in ("age", "gender") if column in users]) == line
 
 
 def test_ages_become_bands():
