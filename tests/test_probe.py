@@ -28,12 +28,12 @@ from earmark.probing import probe as probe_of_a_task
 from earmark.probing import run as probe_run
 from earmark.probing import task_types
 from earmark.probing.jobs import Job
-from earmark.probing.layouts import locate
+from earmark.probing.layouts import locate_task
 from earmark.probing.options import ProbeSettings, RunOptions
-from earmark.probing.outcome import TaskOutcome, known_outcome
+from earmark.probing.outcome import TaskOutcome, stored_outcome
 from earmark.probing.schema import ClassTable, Failure, ProbeSummary
 from earmark.probing.task_files import read_task_file
-from earmark.probing.xares import tasks
+from earmark.probing.xares import published_tasks
 from earmark.report.schema import read_summary
 from tests.conftest import ROOT
 from tests.file_server import file_server
@@ -229,7 +229,7 @@ def test_data_that_are_not_the_published_ones_stand_beside_no_published_encoder(
 
 
 def test_published_data_stand_beside_published_encoders(tmp_path, monkeypatch):
-    monkeypatch.setattr(probe_of_a_task, "unlike_published", lambda *_, **__: "")
+    monkeypatch.setattr(probe_of_a_task, "differences_from_published", lambda *_, **__: "")
     tars(tmp_path / "data", "asvspoof2015", ["asvspoof_train", "asvspoof_valid", "asvspoof_eval"],
          said=lambda name: {"binary_spoof": "human" if name == "low" else "spoof"})  # fmt: skip
     report = (run(tmp_path, "asvspoof2015", flags=["--track", "knn"]) / "report.md").read_text()
@@ -462,11 +462,12 @@ def test_classes_that_differ_only_in_case_or_blanks_are_listed_and_kept_apart(tm
     alike, apart = listed(tmp_path, "alike", labels=lambda i, c: spelt[c][i % 2]), listed(tmp_path, "apart")
     for _ in range(2):  # of a finished task too
         folder = run(tmp_path, alike, apart, flags=["--track", "knn"], quiet=False)
-        told = "alike: classes that differ only in case or blanks are kept apart: 'Sea waves' and 'sea  waves'."
-        printed = capsys.readouterr()
-        assert (
-            told in printed.err and f"**Classes alike.** {told}" in printed.out and "apart: classes" not in printed.err
+        message = (
+            "alike: class names that differ only in case or spaces are separate classes: 'Sea waves' and 'sea  waves'."
         )
+        printed = capsys.readouterr()
+        assert message in printed.err and f"**Near-duplicate class names.** {message}" in printed.out
+        assert "apart: class names" not in printed.err
     assert summary(folder)["alike_classes"] == [{"task": "alike", "classes": [["Sea waves", "sea  waves"]]}]
     assert len(pd.read_csv(folder / "per_class/alike.csv")["class"].unique()) == 4
 
@@ -848,7 +849,7 @@ def test_list_says_which_data_are_there(tmp_path, capsys):
 
 def test_download_all_passes_over_tasks_without_a_record(tmp_path, capsys):
     with file_server() as server:
-        for task in tasks().values():
+        for task in published_tasks().values():
             if task.zenodo:
                 tars(tmp_path / "made", task.name, [f"{task.name}_0"], n=(1,))
                 made = (tmp_path / "made" / task.name).glob("*.tar")
@@ -858,8 +859,8 @@ def test_download_all_passes_over_tasks_without_a_record(tmp_path, capsys):
         assert probe.main(["download", "liveenv", *words[1:]]) == 1
     said = capsys.readouterr()
     left_out = re.findall(r"^(\w+): left out; it has no public record", said.out, re.M)
-    assert set(left_out) == {task.name for task in tasks().values() if not (task.zenodo or task.disabled)}
-    for task in tasks().values():
+    assert set(left_out) == {task.name for task in published_tasks().values() if not (task.zenodo or task.disabled)}
+    for task in published_tasks().values():
         assert bool(list((tmp_path / "data" / task.name).glob("*.tar"))) == bool(task.zenodo and not task.disabled)
     assert "liveenv: " in said.err
 
@@ -940,25 +941,25 @@ def test_what_is_known_stays_when_a_retry_fails_as_a_whole(tmp_path):
     table = ClassTable(track="linear", protocol="strict", rows=[])
     known = TaskOutcome(classes=[table], failed=[Failure(error="kNN")], predictions=["one_linear_strict.csv"])
     options = RunOptions(EncoderOptions(), (), tmp_path, tmp_path)
-    located = locate(tasks()["esc50"], tmp_path)
+    located = locate_task(published_tasks()["esc50"], tmp_path)
     job = Job(located, ProbeSettings(), options, Invocation(tmp_path), tmp_path, "key", known)
     later = job.failed("no audio")
     assert later.classes == known.classes and later.predictions == known.predictions
     assert [one.error for one in later.failed] == ["kNN", "no audio"]
-    assert replace(job, known=None).failed("no audio") == TaskOutcome.failure("no audio")
+    assert replace(job, known=None).failed("no audio") == TaskOutcome.from_error("no audio")
 
 
 def test_a_task_file_of_an_earlier_release_is_none(tmp_path):
     folder = run(tmp_path, listed(tmp_path, "one"), flags=["--track", "knn"])
     first, file = outcome(folder), folder / "tasks/one.json"
     kept = json.loads(file.read_text())
-    assert known_outcome(folder, "one", kept["key"]) is not None
+    assert stored_outcome(folder, "one", kept["key"]) is not None
     earlier = {
         "key": kept["key"], "rows": [], "classes": [], "confusions": [], "left_out": {}, "predictions": [],
         "failed": [{"error": "x", "missing": False, "again": True}], "shared_sources": None,
     }  # fmt: skip
     file.write_text(json.dumps(earlier))
-    assert known_outcome(folder, "one", kept["key"]) is None
+    assert stored_outcome(folder, "one", kept["key"]) is None
     run(tmp_path, tmp_path / "one.toml", flags=["--track", "knn"])
     assert outcome(folder) == first
 
@@ -977,7 +978,7 @@ def test_an_accident_in_one_track_and_a_table_that_cannot_be_written_cost_no_mor
         raise RuntimeError("CUDA out of memory")
 
     with monkeypatch.context() as patch:
-        patch.setattr(task_types, "linear_heads", without_memory)
+        patch.setattr(task_types, "train_linear_heads", without_memory)
         run(tmp_path, one, two, code=1)
     assert set(values(folder)) == {("one", "knn", protocol, "accuracy", None) for protocol in ("xares", "strict")}
     told = {(row["task"], row["track"]): row["error"] for row in summary(folder)["failed"]}
@@ -999,7 +1000,7 @@ def test_keys_see_the_preprocessing_and_a_tokenizers_files(tmp_path, monkeypatch
     encoder, asked = load_encoder("logmel"), ProbeSettings(tokenizer=str(words))
 
     def key():
-        return probe_run.key_of(locate(task, tmp_path), asked, encoder, False)
+        return probe_run.task_key(locate_task(task, tmp_path), asked, encoder, False)
 
     keys = [key(), key()]
     (words / "tokenizer.json").write_text("{ }")

@@ -9,10 +9,10 @@ from earmark.files.download import RemoteFile
 from earmark.models.encoders.conformance.runner import HEADERS, MAX_CLIP_SECONDS, REQUIREMENTS, check_encoder
 from earmark.models.encoders.from_options import load_encoder_from_options
 from earmark.probing.downloads import download_task, record_files
-from earmark.probing.layouts import locate
+from earmark.probing.layouts import locate_task
 from earmark.probing.options import CheckOptions, DownloadOptions, ListOptions
-from earmark.probing.task_files import chosen
-from earmark.probing.xares import tasks
+from earmark.probing.task_files import select_tasks
+from earmark.probing.xares import published_tasks
 from earmark.report.tables import to_markdown
 
 PASSED = {True: "pass", False: "FAIL", None: "–"}
@@ -38,8 +38,8 @@ def run_check(options: CheckOptions, invocation: Invocation) -> int:
 def run_list(options: ListOptions, invocation: Invocation) -> int:
     """The tasks, and whether their data are here."""
     rows = []
-    for task in chosen(options.tasks) if options.tasks else tasks().values():
-        located = locate(task, options.data_root)
+    for task in select_tasks(options.tasks) if options.tasks else published_tasks().values():
+        located = locate_task(task, options.data_root)
         size = "–" if not located.size else f"{located.size / 1e6:,.0f} MB"
         tracks = "linear, kNN" if task.knn else "linear"
         rows.append([task.name, task.formal_name, task.domain, task.type, task.metric, tracks, located.state, size])
@@ -54,7 +54,7 @@ def run_download(options: DownloadOptions, invocation: Invocation) -> int:
     EarmarkError with what failed, at the end.
     """
     failed: list[str] = []
-    for task in chosen(options.tasks):
+    for task in select_tasks(options.tasks):
         if "all" in options.tasks and task.name not in options.tasks and not task.zenodo:
             cli.show(f"{task.name}: left out; it has no public record")
             continue

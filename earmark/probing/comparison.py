@@ -6,11 +6,11 @@ from typing import Any
 
 from earmark.metrics.estimate import Estimate
 from earmark.probing.evaluation import METRICS
-from earmark.probing.options import STRICT, STRICT_GIVEN, XARES
+from earmark.probing.options import STRICT, STRICT_GIVEN_SPLITS, XARES
 from earmark.probing.schema import ProbeAverage, TaskScore
-from earmark.probing.task_types import type_of
+from earmark.probing.task_types import task_type
 from earmark.probing.tasks import Task
-from earmark.probing.xares import AVERAGES, SOURCES, baselines, published_averages, weighted_average
+from earmark.probing.xares import AVERAGES, SOURCES, published_averages, published_scores, weighted_average
 
 ENCODERS = ("dasheng", "wav2vec2", "whisper", "data2vec")
 COMPARED = (XARES, STRICT)
@@ -27,7 +27,7 @@ class Comparison:
     source: str
     rows: list[list[Any]]
     averages: list[list[Any]]
-    lacking: list[str]
+    unpublished: list[str]
 
 
 def averages(scores: Sequence[TaskScore], tasks: Mapping[str, Task]) -> list[ProbeAverage]:
@@ -40,10 +40,10 @@ def averages(scores: Sequence[TaskScore], tasks: Mapping[str, Task]) -> list[Pro
     main = [
         row
         for row in scores
-        if row.metric == type_of(tasks[row.task]).primary_metric
+        if row.metric == task_type(tasks[row.task]).primary_metric
         and row.value is not None
         and not METRICS[row.metric].lower_is_better
-        and row.protocol != STRICT_GIVEN
+        and row.protocol != STRICT_GIVEN_SPLITS
     ]
     for key in dict.fromkeys(row.key for row in main):
         of_key = [row for row in main if row.key == key]
@@ -70,12 +70,12 @@ def _average(scope: str, rows: Sequence[TaskScore], tasks: Mapping[str, Task]) -
     )
 
 
-def comparison(scores: Sequence[TaskScore], tasks: Mapping[str, Task], track: str, source: str) -> list[list[Any]]:
+def comparison_rows(scores: Sequence[TaskScore], tasks: Mapping[str, Task], track: str, source: str) -> list[list[Any]]:
     """Rows of tasks that a source has scores of: the published encoders, ours by both protocols, our rank, n.
 
     The rank is that of our published-recipe score among the encoders, 1 for the best; equal scores share a rank.
     """
-    published, rows = baselines(source), []
+    published, rows = published_scores(source), []
     for name, task in tasks.items():
         theirs = [published.get((track, name, encoder)) for encoder in ENCODERS]
         ours = _main_scores(scores, task, track)
@@ -93,7 +93,7 @@ def comparison(scores: Sequence[TaskScore], tasks: Mapping[str, Task], track: st
 
 def _main_scores(scores: Sequence[TaskScore], task: Task, track: str) -> dict[str, TaskScore]:
     """{protocol: what stands for the task on a track}, of all shots and the encoder's own output."""
-    metric = type_of(task).primary_metric
+    metric = task_type(task).primary_metric
     return {
         row.protocol: row
         for row in scores
@@ -101,22 +101,22 @@ def _main_scores(scores: Sequence[TaskScore], task: Task, track: str) -> dict[st
     }
 
 
-def comparisons(
-    scores: Sequence[TaskScore], tasks: Mapping[str, Task], unlike: Collection[str] = ()
+def comparison_tables(
+    scores: Sequence[TaskScore], tasks: Mapping[str, Task], excluded: Collection[str] = ()
 ) -> list[Comparison]:
     """A table for each track and source that has any of the tasks.
 
     unlike: tasks whose data are not the published ones. A score on other clips or classes has no place beside them.
     """
     found = []
-    tasks = {name: task for name, task in tasks.items() if name not in unlike}
+    tasks = {name: task for name, task in tasks.items() if name not in excluded}
     for track in dict.fromkeys(row.track for row in scores):
         asked = {row.task for row in scores if row.track == track}
         for source in SOURCES:
-            rows = comparison(scores, tasks, track, source)
+            rows = comparison_rows(scores, tasks, track, source)
             if not rows:
                 continue
-            known = {name for of_track, name, _ in baselines(source) if of_track == track}
+            known = {name for of_track, name, _ in published_scores(source) if of_track == track}
             lacking = [task.formal_name for name, task in tasks.items() if name in asked and name not in known]
             compared = [task for name, task in tasks.items() if name in known]
             means = [_compared_means(scores, compared, track, source), *_published_means(track, source)]
@@ -136,7 +136,7 @@ def _published_means(track: str, source: str) -> list[list[Any]]:
 
 def _compared_means(scores: Sequence[TaskScore], compared: Sequence[Task], track: str, source: str) -> list[Any]:
     """Means over the tasks that all of them have, by the table's weights; None where one lacks a task."""
-    published = baselines(source)
+    published = published_scores(source)
     ours = {task.name: _main_scores(scores, task, track) for task in compared}
     scored = [task for task in compared if any(protocol in ours[task.name] for protocol in COMPARED)]
 
@@ -159,7 +159,7 @@ def _value(row: TaskScore | None) -> float | None:
     return None if row is None else row.value
 
 
-def by_layer(scores: Iterable[TaskScore]) -> dict[str, list[tuple[float, Estimate]]]:
+def layer_curves(scores: Iterable[TaskScore]) -> dict[str, list[tuple[float, Estimate]]]:
     """{task, track, protocol: [(layer, estimate)]} of what was probed layer by layer."""
     lines: dict[str, list[tuple[float, Estimate]]] = {}
     for row in scores:

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from earmark.metrics.classification import ranking_metrics
 from earmark.probing.evaluation import FramePredictions, Predictions
-from earmark.probing.schema import ClassRow, HardestClasses
+from earmark.probing.schema import ClassRow, LowestRecallClasses
 
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
@@ -29,8 +29,8 @@ def per_event(predictions: FramePredictions, names: Sequence[str]) -> list[Class
 
     None where it does not exist: nothing positive, or for precision nothing that was predicted to be.
     """
-    true = predictions.present(predictions.labels)
-    predicted = np.stack([predictions.present(each) for each in predictions.outputs])
+    true = predictions.segment_presence(predictions.labels)
+    predicted = np.stack([predictions.segment_presence(each) for each in predictions.outputs])
     hits, claims, n = (predicted * true).sum(axis=1), predicted.sum(axis=1), true.sum(axis=0)
     with np.errstate(invalid="ignore", divide="ignore"):
         shares = {"f1": 2 * hits / (claims + n), "precision": hits / claims, "recall": hits / n}
@@ -46,7 +46,7 @@ def _rows(names: Sequence[str], columns: Mapping[str, NDArray[Any]]) -> list[Cla
     ]
 
 
-def confusion(labels: IntArray, classes: Sequence[IntArray], n_classes: int) -> FloatArray:
+def confusion_matrix(labels: IntArray, classes: Sequence[IntArray], n_classes: int) -> FloatArray:
     """(true, predicted) how often a class was taken for another, mean over heads.
 
     labels: (n,); classes: for each head (n,) what it named.
@@ -57,7 +57,7 @@ def confusion(labels: IntArray, classes: Sequence[IntArray], n_classes: int) -> 
     return table
 
 
-def hardest(table: FloatArray, names: Sequence[str], most: int) -> HardestClasses:
+def lowest_recall_classes(table: FloatArray, names: Sequence[str], most: int) -> LowestRecallClasses:
     """The part of a confusion table that tells most: the classes of lowest recall, and what they are taken for.
 
     Columns are these classes and the answers that they got most often. No rows where every class is always right.
@@ -72,7 +72,7 @@ def hardest(table: FloatArray, names: Sequence[str], most: int) -> HardestClasse
         [names[place], round(float(n[place])), *(round(float(share), 6) for share in _with_rest(row, columns))]
         for place, row in zip(places, shares, strict=True)
     ]
-    return HardestClasses(classes=[names[column] for column in columns], rows=rows)
+    return LowestRecallClasses(classes=[names[column] for column in columns], rows=rows)
 
 
 def _with_rest(shares: FloatArray, columns: IntArray) -> FloatArray:

@@ -43,7 +43,7 @@ class TaskData:
         return parts
 
     @property
-    def named(self) -> list[Collection[int]]:
+    def clip_classes(self) -> list[Collection[int]]:
         """The classes that each clip's label names; none where labels are no classes."""
         if not self.classes:
             return [()] * len(self.clips)
@@ -51,7 +51,7 @@ class TaskData:
             return [{int(event[2]) for event in events} for events in self.labels]
         return [(int(x),) for x in self.labels] if self.labels.ndim == 1 else [np.flatnonzero(x) for x in self.labels]
 
-    def take(self, kept: NDArray[np.bool_]) -> "TaskData":
+    def subset(self, kept: NDArray[np.bool_]) -> "TaskData":
         """The clips where `kept` is True."""
         places = np.flatnonzero(kept)
 

@@ -9,7 +9,7 @@ from earmark.files.archives import unpack
 from earmark.files.download import RemoteFile, fetch, zenodo_files
 from earmark.probing.options import ZENODO
 from earmark.probing.tasks import Task
-from earmark.probing.xares import tasks
+from earmark.probing.xares import published_tasks
 
 PACKED = (".zip", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz")  # a plain .tar is the data itself
 
@@ -41,7 +41,9 @@ def download_task(
     interrupted or failed, the same call goes on where it stopped. Errors as in `record_files`, `fetch` and `unpack`.
     """
     folder = data_root / task.name
-    beside = [data_root / other.name for other in tasks().values() if other.zenodo == task.zenodo and other != task]
+    beside = [
+        data_root / other.name for other in published_tasks().values() if other.zenodo == task.zenodo and other != task
+    ]
     found: list[Path] = []
     for file in record_files(task, base):
         _share(folder / file.name, [other / file.name for other in beside])

@@ -23,14 +23,14 @@ from earmark.metrics.intervals import COST, SHARE, Range, interval
 from earmark.metrics.retrieval import mean_recall_at_1
 from earmark.metrics.sound_events import f1_scores, segment_counts, segment_maxima, segments_per_clip
 from earmark.metrics.word_error_rate import one_minus_wer, word_errors
-from earmark.probing.recall import influences
+from earmark.probing.recall import source_influences
 
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
 BoolArray = NDArray[np.bool_]
 
 CHUNK_VALUES = 20_000_000  # replicates × items worked on at once
-OF_FOLDS = "the sources tested here also train the heads of other folds, which the interval leaves out"
+FOLDS_NOTE = "the sources tested here also train the heads of other folds, which the interval leaves out"
 
 
 @dataclass(frozen=True)
@@ -60,16 +60,16 @@ class Predictions:
         """How many heads predicted."""
         return len(self.outputs)
 
-    def part(self, items: BoolArray) -> Self:
+    def subset(self, items: BoolArray) -> Self:
         """Some of the items."""
         return replace(
             self,
             group=[group for group, kept in zip(self.group, items, strict=True) if kept],
             fold=self.fold[items],
-            **self._part_of_values(items),
+            **self._subset_of_values(items),
         )
 
-    def _part_of_values(self, items: BoolArray) -> dict[str, Any]:
+    def _subset_of_values(self, items: BoolArray) -> dict[str, Any]:
         return {"labels": self.labels[items], "outputs": [each[items] for each in self.outputs]}
 
 
@@ -84,7 +84,7 @@ class ClassPredictions(Predictions):
         """How many heads, or ways of asking neighbours."""
         return len(self.classes)
 
-    def _part_of_values(self, items: BoolArray) -> dict[str, Any]:
+    def _subset_of_values(self, items: BoolArray) -> dict[str, Any]:
         outputs, classes = ([each[items] for each in values] for values in (self.outputs, self.classes))
         return {"labels": self.labels[items], "outputs": outputs, "classes": classes}
 
@@ -100,24 +100,24 @@ class FramePredictions(Predictions):
     segment_frames: int = 1
     whole_segments: bool = False
 
-    def by_clip(self, of_frames: FloatArray) -> FloatArray:
+    def sum_by_clip(self, of_frames: FloatArray) -> FloatArray:
         """Sums over each clip's frames."""
         return _sums_between(of_frames, self.edges)
 
-    def present(self, frames: NDArray[Any]) -> FloatArray:
+    def segment_presence(self, frames: NDArray[Any]) -> FloatArray:
         """0/1 of each segment and label, of frames (T, C) whose numbers above 0 are a yes."""
         whole = self.whole_segments
         return segment_maxima(frames > 0, self.segment_frames, self.edges, drop_last=whole).astype(float)
 
-    def labelled(self) -> tuple[IntArray, list[IntArray]]:
+    def labelled_frames(self) -> tuple[IntArray, list[IntArray]]:
         """The class of every frame that has one, and what each head says it is."""
         known = self.labels >= 0
         return self.labels[known], [each.argmax(axis=1)[known] for each in self.outputs]
 
-    def _part_of_values(self, items: BoolArray) -> dict[str, Any]:
+    def _subset_of_values(self, items: BoolArray) -> dict[str, Any]:
         lengths = np.diff(self.edges)
         edges = np.concatenate([[0], np.cumsum(lengths[items])])
-        return {**super()._part_of_values(np.repeat(items, lengths)), "edges": edges}
+        return {**super()._subset_of_values(np.repeat(items, lengths)), "edges": edges}
 
 
 @dataclass(frozen=True)
@@ -128,7 +128,7 @@ class CaptionPredictions(Predictions):
 
 
 P = TypeVar("P", bound=Predictions)
-Values = tuple[FloatArray, FloatArray]  # of every head: (heads,), and of every replicate: (replicates, heads)
+MetricValues = tuple[FloatArray, FloatArray]  # of every head: (heads,), and of every replicate: (replicates, heads)
 
 
 def _all(predictions: Predictions, bootstrap: Bootstrap) -> Units:
@@ -141,8 +141,8 @@ class Metric(Generic[P]):
     well it is known, where these are not all.
     """
 
-    needs: type[P]
-    compute: Callable[[P, Bootstrap], Values]
+    predictions_type: type[P]
+    compute: Callable[[P, Bootstrap], MetricValues]
     lower_is_better: bool = False
     values: Range = SHARE
     units: Callable[[P, Bootstrap], Units] = _all
@@ -154,8 +154,10 @@ def score(metric: str, predictions: Predictions, replicates: int, rng: np.random
     metric: a key of METRICS. Undefined (no positives, say): an Estimate without value, with the reason.
     """
     how = METRICS[metric]
-    if not isinstance(predictions, how.needs):
-        raise ValueError(f"{metric} is computed from {how.needs.__name__}, not from {type(predictions).__name__}")
+    if not isinstance(predictions, how.predictions_type):
+        raise ValueError(
+            f"{metric} is computed from {how.predictions_type.__name__}, not from {type(predictions).__name__}"
+        )
     bootstrap = Bootstrap.from_units(np.asarray(predictions.group), replicates, rng, "sources")
     values, drawn = _of_folds(how, predictions, bootstrap)
     value, means = float(np.mean(values)), drawn.mean(axis=1)
@@ -165,7 +167,7 @@ def score(metric: str, predictions: Predictions, replicates: int, rng: np.random
     if predictions.draws and found.low is not None:
         found = _with_draws(found, values, drawn[np.isfinite(drawn).all(axis=1)], units, how.values)
     if len(np.unique(predictions.fold)) > 1 and found.low is not None:
-        found = replace(found, note="; ".join(filter(None, [found.note, OF_FOLDS])))
+        found = replace(found, note="; ".join(filter(None, [found.note, FOLDS_NOTE])))
     return found
 
 
@@ -190,7 +192,7 @@ def _with_draws(found: Estimate, values: FloatArray, drawn: FloatArray, units: U
     return found if bounds is None else replace(found, low=bounds[0], high=bounds[1])
 
 
-def _of_folds(metric: Metric[Any], predictions: Predictions, bootstrap: Bootstrap) -> Values:
+def _of_folds(metric: Metric[Any], predictions: Predictions, bootstrap: Bootstrap) -> MetricValues:
     """The metric of all items together; or as published, its mean over the folds, each by itself.
 
     In a replicate, a fold counts by how often its sources were drawn: where each fold is one source, as in leaving one
@@ -201,7 +203,7 @@ def _of_folds(metric: Metric[Any], predictions: Predictions, bootstrap: Bootstra
         return metric.compute(predictions, bootstrap)
     of_folds = [predictions.fold == fold for fold in folds]
     found = [
-        metric.compute(predictions.part(items), Bootstrap(bootstrap.unit[items], bootstrap.weights, bootstrap.name))
+        metric.compute(predictions.subset(items), Bootstrap(bootstrap.unit[items], bootstrap.weights, bootstrap.name))
         for items in of_folds
     ]
     values = np.mean([values for values, _ in found], axis=0)
@@ -216,7 +218,7 @@ def _of_folds(metric: Metric[Any], predictions: Predictions, bootstrap: Bootstra
 # --- metrics that are formulas on sums ----------------------------------------------------------------------
 
 
-def hits(classes: NDArray[Any], labels: NDArray[Any]) -> FloatArray:
+def correct(classes: NDArray[Any], labels: NDArray[Any]) -> FloatArray:
     """(n,) 1 where the class is right, else 0."""
     return np.asarray(classes == labels, dtype=float)
 
@@ -233,14 +235,14 @@ def absolute_errors(outputs: NDArray[Any], labels: NDArray[Any]) -> FloatArray:
 
 def _from_sums(
     contributions: Sequence[FloatArray], formula: Callable[[FloatArray], FloatArray], bootstrap: Bootstrap
-) -> Values:
+) -> MetricValues:
     """contributions: for each head (n, d); formula: (…, d) sums → (…)."""
     values = [float(formula(each.sum(axis=0)[np.newaxis])[0]) for each in contributions]
     drawn = [bootstrap.replicates(each, lambda sums: formula(sums)[..., np.newaxis], 1)[:, 0] for each in contributions]
     return np.array(values), np.stack(drawn, axis=1)
 
 
-def _means(of_items: Sequence[FloatArray], counts: FloatArray, bootstrap: Bootstrap) -> Values:
+def _means(of_items: Sequence[FloatArray], counts: FloatArray, bootstrap: Bootstrap) -> MetricValues:
     """For each head the sum over items over the sum of their counts, both (n,)."""
 
     def ratio(sums: FloatArray) -> FloatArray:
@@ -250,23 +252,23 @@ def _means(of_items: Sequence[FloatArray], counts: FloatArray, bootstrap: Bootst
     return _from_sums([np.stack([each, counts], axis=1) for each in of_items], ratio, bootstrap)
 
 
-def _accuracy(predictions: ClassPredictions, bootstrap: Bootstrap) -> Values:
-    right = [hits(classes, predictions.labels) for classes in predictions.classes]
+def _accuracy(predictions: ClassPredictions, bootstrap: Bootstrap) -> MetricValues:
+    right = [correct(classes, predictions.labels) for classes in predictions.classes]
     return _means(right, np.ones(predictions.n), bootstrap)
 
 
 def _mean_error(
     predictions: Predictions, bootstrap: Bootstrap, errors: Callable[[NDArray[Any], NDArray[Any]], FloatArray]
-) -> Values:
+) -> MetricValues:
     of_items = [errors(each, predictions.labels) for each in predictions.outputs]
     return _means(of_items, np.ones(predictions.n), bootstrap)
 
 
-def _frame_accuracy(predictions: FramePredictions, bootstrap: Bootstrap) -> Values:
+def _frame_accuracy(predictions: FramePredictions, bootstrap: Bootstrap) -> MetricValues:
     known = predictions.labels >= 0
-    right = [known * hits(each.argmax(axis=1), predictions.labels) for each in predictions.outputs]
-    counts = predictions.by_clip(known.astype(float))
-    return _means([predictions.by_clip(each) for each in right], counts, bootstrap)
+    right = [known * correct(each.argmax(axis=1), predictions.labels) for each in predictions.outputs]
+    counts = predictions.sum_by_clip(known.astype(float))
+    return _means([predictions.sum_by_clip(each) for each in right], counts, bootstrap)
 
 
 def _sums_between(values: FloatArray, edges: IntArray) -> FloatArray:
@@ -274,7 +276,7 @@ def _sums_between(values: FloatArray, edges: IntArray) -> FloatArray:
     return np.asarray(sums[edges[1:]] - sums[edges[:-1]])
 
 
-def _segment_f1(predictions: FramePredictions, bootstrap: Bootstrap, average: str) -> Values:
+def _segment_f1(predictions: FramePredictions, bootstrap: Bootstrap, average: str) -> MetricValues:
     """F1 over segments of frames; macro: mean over labels, one that never occurs and is never predicted counting 0.
 
     A label that is merely not drawn into a replicate is left out of the replicate's mean.
@@ -282,7 +284,7 @@ def _segment_f1(predictions: FramePredictions, bootstrap: Bootstrap, average: st
     size, whole = predictions.segment_frames, predictions.whole_segments
     lengths = segments_per_clip(np.diff(predictions.edges), size, drop_last=whole)
     edges = np.concatenate([[0], np.cumsum(lengths)])
-    true = predictions.present(predictions.labels)
+    true = predictions.segment_presence(predictions.labels)
 
     def formula(sums: FloatArray, nowhere: BoolArray) -> FloatArray:
         half = sums.shape[-1] // 2
@@ -293,19 +295,19 @@ def _segment_f1(predictions: FramePredictions, bootstrap: Bootstrap, average: st
 
     found = []
     for each in predictions.outputs:  # a logit above 0 is more likely than not
-        counts = _sums_between(segment_counts(predictions.present(each), true, average), edges)
+        counts = _sums_between(segment_counts(predictions.segment_presence(each), true, average), edges)
         nowhere = counts[:, counts.shape[1] // 2 :].sum(axis=0) == 0
         found.append(_from_sums([counts], partial(formula, nowhere=nowhere), bootstrap))
     return np.concatenate([values for values, _ in found]), np.concatenate([drawn for _, drawn in found], axis=1)
 
 
-def _word_accuracy(predictions: Predictions, bootstrap: Bootstrap) -> Values:
+def _word_accuracy(predictions: Predictions, bootstrap: Bootstrap) -> MetricValues:
     """max(0, 1 − WER) over all utterances together; of no words, undefined."""
     counts = [word_errors(predictions.labels, each).astype(float) for each in predictions.outputs]
     return _from_sums(counts, lambda sums: np.where(sums[..., 3] > 0, one_minus_wer(sums), np.nan), bootstrap)
 
 
-def _recall_at_1(predictions: CaptionPredictions, bootstrap: Bootstrap) -> Values:
+def _recall_at_1(predictions: CaptionPredictions, bootstrap: Bootstrap) -> MetricValues:
     """Mean of both directions' recall at 1: clips that find a caption of theirs, captions that find their clip.
 
     A replicate draws what each source does to the value as query and as candidate (`recall`).
@@ -314,7 +316,7 @@ def _recall_at_1(predictions: CaptionPredictions, bootstrap: Bootstrap) -> Value
     values = [mean_recall_at_1(each, owner) for each in predictions.outputs]
     if bootstrap.n_units < 2:
         return np.array(values), np.empty((0, len(values)))
-    by_source = np.stack([influences(each, owner, bootstrap.unit) for each in predictions.outputs], axis=1)
+    by_source = np.stack([source_influences(each, owner, bootstrap.unit) for each in predictions.outputs], axis=1)
     return np.array(values), values + (bootstrap.weights / bootstrap.n_units) @ by_source
 
 
@@ -337,14 +339,14 @@ def mean_average_precision(
         return np.asarray(np.nansum(found, axis=0) / np.isfinite(found).sum(axis=0))
 
 
-def _map(predictions: Predictions, bootstrap: Bootstrap) -> Values:
+def _map(predictions: Predictions, bootstrap: Bootstrap) -> MetricValues:
     labels = predictions.labels
     values = [float(mean_average_precision(each, labels)) for each in predictions.outputs]
     drawn = [_in_chunks(bootstrap, partial(mean_average_precision, each, labels)) for each in predictions.outputs]
     return np.array(values), np.stack(drawn, axis=1)
 
 
-def _equal_error_rate(predictions: ClassPredictions, bootstrap: Bootstrap) -> Values:
+def _equal_error_rate(predictions: ClassPredictions, bootstrap: Bootstrap) -> MetricValues:
     """Of two classes, on the convex hull; the second class is what is looked for."""
     outputs = predictions.outputs
     if other := [each.shape[1] for each in outputs if each.shape[1] != 2]:
@@ -384,12 +386,12 @@ def _with_a_label(predictions: Predictions, bootstrap: Bootstrap) -> Units:
 
 
 def _with_a_labelled_frame(predictions: FramePredictions, bootstrap: Bootstrap) -> Units:
-    return bootstrap.units_with(predictions.by_clip((predictions.labels >= 0).astype(float)) > 0, "with a label")
+    return bootstrap.units_with(predictions.sum_by_clip((predictions.labels >= 0).astype(float)) > 0, "with a label")
 
 
 def _with_an_event(predictions: FramePredictions, bootstrap: Bootstrap) -> Units:
     events = (predictions.labels > 0).any(axis=1).astype(float)
-    return bootstrap.units_with(predictions.by_clip(events) > 0, "with an event")
+    return bootstrap.units_with(predictions.sum_by_clip(events) > 0, "with an event")
 
 
 def _with_words(predictions: Predictions, bootstrap: Bootstrap) -> Units:

@@ -20,14 +20,14 @@ from earmark.probing.heads.batched import item_rows
 
 FloatArray = NDArray[np.floating]
 IntArray = NDArray[np.int64]
-Made = Iterable[tuple[Clip, Embedding]]
-TrackProgress = Callable[[Made, int], Made]
+ClipEmbeddings = Iterable[tuple[Clip, Embedding]]
+TrackProgress = Callable[[ClipEmbeddings, int], ClipEmbeddings]
 
-SHOWN = 20
+MAX_SHOWN = 20
 
 
 @dataclass(frozen=True)
-class Rows:
+class Features:
     """Embeddings of all clips one under the other: x (R, D), clip (R,), and offsets (n + 1,) of each clip's rows.
 
     crops: whether a row is a crop of its clip, and not the whole.
@@ -39,13 +39,13 @@ class Rows:
     crops: bool = False
 
     @classmethod
-    def of(cls, found: Sequence[FloatArray], crops: bool = False) -> "Rows":
+    def from_clips(cls, found: Sequence[FloatArray], crops: bool = False) -> "Features":
         """From the rows of each clip."""
         counts = np.array([len(each) for each in found], dtype=np.int64)
         offsets = np.concatenate([[0], np.cumsum(counts)])
         return cls(np.concatenate(found), np.repeat(np.arange(len(found)), counts), offsets, crops)
 
-    def of_clips(self, clips: IntArray) -> IntArray:
+    def row_indices(self, clips: IntArray) -> IntArray:
         """The rows of the clips, in their order."""
         return item_rows(clips, self.offsets)
 
@@ -75,9 +75,9 @@ class ClipEmbedder:
         """From frame to frame; None where nothing says so."""
         return getattr(self.encoder, "hop_seconds", None)
 
-    def rows(
+    def embed(
         self, clips: Sequence[Clip], request: EmbeddingRequest, ids: Mapping[Clip, Sequence[Path]] | None = None
-    ) -> tuple[Rows, NDArray[np.bool_]]:
+    ) -> tuple[Features, NDArray[np.bool_]]:
         """The rows of the clips, from the store where they are known, and which clips have any.
 
         EarmarkError lists the clips that have none, unless they are allowed to be missing; then only where all are.
@@ -101,9 +101,9 @@ class ClipEmbedder:
             raise _without_embedding(faults)
         kept = np.array([rows is not None for rows in found])
         crops = request.crop_seconds is not None and not isinstance(self.encoder, PrecomputedEmbeddings)
-        return Rows.of([rows for rows in found if rows is not None], crops), kept
+        return Features.from_clips([rows for rows in found if rows is not None], crops), kept
 
-    def _made(self, clips: list[Clip], request: EmbeddingRequest, ids: Mapping[Clip, Sequence[Path]]) -> Made:
+    def _made(self, clips: list[Clip], request: EmbeddingRequest, ids: Mapping[Clip, Sequence[Path]]) -> ClipEmbeddings:
         if not isinstance(self.encoder, PrecomputedEmbeddings):
             return self.store.embed(self.encoder, clips, request=request, batch_size=self.batch_size)
         given = self.encoder
@@ -114,20 +114,20 @@ class ClipEmbedder:
 def _without_embedding(faults: Mapping[str, Sequence[str]]) -> EarmarkError:
     """faults: {what is wrong: the clips}."""
     n = sum(map(len, faults.values()))
-    lines = sorted(f"{listed(sorted(of))}: {reason}" for reason, of in faults.items())
-    more = [f"and {len(lines) - SHOWN:,} more"] if len(lines) > SHOWN else []
+    lines = sorted(f"{format_names(sorted(of))}: {reason}" for reason, of in faults.items())
+    more = [f"and {len(lines) - MAX_SHOWN:,} more"] if len(lines) > MAX_SHOWN else []
     many = "1 clip has" if n == 1 else f"{n:,} clips have"
     advice = "--allow-missing leaves them out and counts them."
-    return EarmarkError("\n  ".join([f"{many} no embedding:", *lines[:SHOWN], *more, advice]))
+    return EarmarkError("\n  ".join([f"{many} no embedding:", *lines[:MAX_SHOWN], *more, advice]))
 
 
-def listed(names: Sequence[str]) -> str:
+def format_names(names: Sequence[str]) -> str:
     """Names in a message, and how many more there are."""
-    more = f" and {len(names) - SHOWN:,} more" if len(names) > SHOWN else ""
-    return ", ".join(names[:SHOWN]) + more
+    more = f" and {len(names) - MAX_SHOWN:,} more" if len(names) > MAX_SHOWN else ""
+    return ", ".join(names[:MAX_SHOWN]) + more
 
 
-def ids_of(task: str, data: TaskData, root: Path) -> dict[Clip, list[Path]]:
+def candidate_ids(task: str, data: TaskData, root: Path) -> dict[Clip, list[Path]]:
     """The ids under which embeddings made elsewhere may have each clip, the surest first.
 
     The path below the data root, of a tar file's member with :member; <task>/<name>, where the name is the path in the

@@ -23,11 +23,11 @@ from earmark.models.encoders.options import EncoderOptions
 from earmark.models.encoders.precomputed import PrecomputedEmbeddings
 from earmark.probing.features import ClipEmbedder
 from earmark.probing.heads.batched import torch_library
-from earmark.probing.layouts import Located
+from earmark.probing.layouts import LocatedTask
 from earmark.probing.options import ProbeSettings, RunOptions
-from earmark.probing.outcome import TaskOutcome, keep
+from earmark.probing.outcome import TaskOutcome, store_outcome
 from earmark.probing.probe import ProbeResult, probe
-from earmark.probing.reading import read_data
+from earmark.probing.reading import read_task_data
 from earmark.probing.tasks import Task
 from earmark.report.provenance import file_name
 from earmark.report.tables import to_csv
@@ -38,7 +38,7 @@ from earmark.workers import exit_with_parent
 class Job:
     """One task to probe, as a process gets it. known: of an earlier run with the same key in which something failed."""
 
-    located: Located
+    located: LocatedTask
     settings: ProbeSettings
     options: RunOptions
     invocation: cli.Invocation
@@ -53,17 +53,19 @@ class Job:
 
     def failed(self, error: Exception | str) -> TaskOutcome:
         """A failure of the whole task, beside what an earlier run knew of it."""
-        failure = TaskOutcome.failure(error)
-        return failure if self.known is None else self.known.also_failed(failure)
+        failure = TaskOutcome.from_error(error)
+        return failure if self.known is None else self.known.with_failures_of(failure)
 
 
-def one_by_one(jobs: Sequence[Job], encoder: Encoder | PrecomputedEmbeddings) -> Iterator[tuple[str, TaskOutcome]]:
+def run_sequentially(
+    jobs: Sequence[Job], encoder: Encoder | PrecomputedEmbeddings
+) -> Iterator[tuple[str, TaskOutcome]]:
     """Tasks in this process, one after the other."""
     for job in jobs:
-        yield job.task.name, work(job, encoder)
+        yield job.task.name, run_job(job, encoder)
 
 
-def in_processes(jobs: Sequence[Job], processes: int) -> Iterator[tuple[str, TaskOutcome]]:
+def run_in_processes(jobs: Sequence[Job], processes: int) -> Iterator[tuple[str, TaskOutcome]]:
     """Tasks in processes of their own, which share the store; one that dies takes its task with it alone."""
     processes = min(processes, len(jobs))
     # Quiet, for the bars of several would write over each other.
@@ -87,7 +89,7 @@ def _pooled(jobs: Sequence[Job], processes: int) -> Iterator[tuple[Job, TaskOutc
     """Each job with its outcome as it is finished; None once a process has died."""
     pool = ProcessPoolExecutor(processes, multiprocessing.get_context("spawn"), initializer=exit_with_parent)
     try:
-        asked = {pool.submit(work_alone, job): job for job in jobs}
+        asked = {pool.submit(run_in_worker, job): job for job in jobs}
         for future in as_completed(asked):
             try:
                 yield asked[future], future.result()
@@ -113,14 +115,14 @@ def _share_cores(processes: int) -> None:
     torch.set_num_threads(max(1, torch.get_num_threads() // processes))
 
 
-def head_device(settings: ProbeSettings) -> ProbeSettings:
+def with_head_device(settings: ProbeSettings) -> ProbeSettings:
     """The settings with the device that heads train on: the one asked for, or a GPU where there is one."""
     if settings.device != "auto" or not settings.needs_torch:
         return settings
     return replace(settings, device="cuda" if torch_library().cuda.is_available() else "cpu")
 
 
-def work_alone(job: Job) -> TaskOutcome:
+def run_in_worker(job: Job) -> TaskOutcome:
     """In a process of its own: the encoder is loaded once for all of its tasks."""
     if job.settings.needs_torch:
         _share_cores(job.options.workers)
@@ -128,10 +130,10 @@ def work_alone(job: Job) -> TaskOutcome:
         encoder = _encoder_of(job.options.model)
     except (Exception, SystemExit) as error:  # memory of an accelerator, say, that the others have taken
         return job.failed(f"{type(error).__name__}: {error}")
-    return work(job, encoder)
+    return run_job(job, encoder)
 
 
-def work(job: Job, encoder: Encoder | PrecomputedEmbeddings) -> TaskOutcome:
+def run_job(job: Job, encoder: Encoder | PrecomputedEmbeddings) -> TaskOutcome:
     """A task's scores, kept on disk; or what went wrong, which never stops the others."""
     known, model, task = job.known or TaskOutcome(), job.options.model, job.task
     embedder = ClipEmbedder(
@@ -142,10 +144,12 @@ def work(job: Job, encoder: Encoder | PrecomputedEmbeddings) -> TaskOutcome:
         track_progress=lambda made, n: job.invocation.progress(made, total=n, label=task.name, unit="clip"),
     )
     try:
-        data = read_data(job.located, heard=not isinstance(encoder, PrecomputedEmbeddings))
-        found = probe(task, data, embedder, head_device(job.settings), data_root=job.located.data_root, done=known.done)
+        data = read_task_data(job.located, require_audio=not isinstance(encoder, PrecomputedEmbeddings))
+        found = probe(
+            task, data, embedder, with_head_device(job.settings), data_root=job.located.data_root, done=known.completed
+        )
         outcome = found.outcome.model_copy(update={"key": job.key})
-        return keep(job.folder, task.name, outcome, _files(task.name, found), known)
+        return store_outcome(job.folder, task.name, outcome, _files(task.name, found), known)
     except (EarmarkError, ValueError) as error:
         return job.failed(error)
     except OSError as error:

@@ -20,21 +20,21 @@ Event = tuple[float, float, int]  # onset and offset in seconds, position in cla
 Labels = NDArray[np.int64] | NDArray[np.uint8] | NDArray[np.float64] | list[list[Event]] | list[list[str]] | list[str]
 
 
-class Wrong(NamedTuple):
+class LabelFault(NamedTuple):
     """clip: its position; problem: what is wrong with its label."""
 
     clip: int
     problem: str
 
 
-class Encoded(NamedTuple):
+class EncodedLabels(NamedTuple):
     """labels: by the task's type. classes: empty where labels are none. wrong: labels that do not fit; where there are
     any, the array is not to be used.
     """
 
     labels: Labels
     classes: list[str]
-    wrong: list[Wrong]
+    wrong: list[LabelFault]
 
 
 # --- readers --------------------------------------------------------------------------------------------------------
@@ -62,7 +62,7 @@ def _text(value: Any, what: str) -> str:
     return value.strip()
 
 
-def number_of(value: Any, what: str) -> float:
+def parse_number(value: Any, what: str) -> float:
     """A finite number; what: how a message calls the value."""
     try:
         number = math.nan if isinstance(value, bool) or value is None else float(value)
@@ -79,7 +79,7 @@ def _string(said: Any, key: str) -> str:
 
 
 def _integer(said: Any, key: str) -> str:
-    number = number_of(_at(said, key), key)
+    number = parse_number(_at(said, key), key)
     if number != int(number):
         raise ValueError(f"{key} is {number}, not a whole number")
     return str(int(number))
@@ -98,10 +98,12 @@ def _gender(said: Any, key: str) -> str:
 
 def _list(said: Any, key: str) -> list[str]:
     value = _at(said, key)
-    return sorted({_text(name, key) for name in value} if isinstance(value, list) else split_at(_text(value, key), ";"))
+    return sorted(
+        {_text(name, key) for name in value} if isinstance(value, list) else split_text(_text(value, key), ";")
+    )
 
 
-def split_at(text: str, *separators: str) -> set[str]:
+def split_text(text: str, *separators: str) -> set[str]:
     """The parts of a text between separators, without spaces around them; no empty ones."""
     for other in separators[1:]:
         text = text.replace(other, separators[0])
@@ -117,16 +119,16 @@ def _events(onset: str, offset: str, label: str) -> Callable[[Any, str], list[tu
         if not isinstance(listed, list):
             raise ValueError(f"{key or 'the JSON'} is {_kind(listed)}, not a list of events")
         for event in listed:
-            start, end = number_of(_at(event, onset), onset), number_of(_at(event, offset), offset)
+            start, end = parse_number(_at(event, onset), onset), parse_number(_at(event, offset), offset)
             if not 0 <= start <= end:
                 raise ValueError(f"an event lasts from {start:g} s to {end:g} s")
-            found += [(start, end, name) for name in sorted(split_at(_string(event, label), ","))]
+            found += [(start, end, name) for name in sorted(split_text(_string(event, label), ","))]
         return found
 
     return read
 
 
-def captions_of(said: Any, key: str) -> list[str]:
+def parse_captions(said: Any, key: str) -> list[str]:
     """Captions from a list or a table of them."""
     value = _at(said, key)
     listed = list(value.values()) if isinstance(value, dict) else value
@@ -140,7 +142,7 @@ def _transcript(said: Any, key: str) -> str:
 
 
 def _numbers(said: Any, keys: str) -> list[float]:
-    return [number_of(_at(said, key), key) for key in keys.split("|")]
+    return [parse_number(_at(said, key), key) for key in keys.split("|")]
 
 
 READERS: dict[str, Callable[[Any, str], Any]] = {
@@ -152,13 +154,13 @@ READERS: dict[str, Callable[[Any, str], Any]] = {
     "events": _events("onset", "offset", "label"),  # DESED: [{onset, offset, label}]
     "notes": _events("start", "end", "note"),  # MAESTRO: [{start, end, note}]
     "phonemes": _events("start", "end", "phone"),  # [{start, end, phone}]
-    "captions": captions_of,  # Clotho: {caption_1: text, …}
+    "captions": parse_captions,  # Clotho: {caption_1: text, …}
     "transcript": _transcript,
     "numbers": _numbers,  # speechocean762: one of each key
 }
 
 
-def json_of(content: str | bytes) -> Any:
+def parse_json(content: str | bytes) -> Any:
     """What a JSON text holds. ValueError where it is none."""
     try:
         return json.loads(content)
@@ -166,9 +168,9 @@ def json_of(content: str | bytes) -> Any:
         raise ValueError(f"is no JSON: {error}") from None
 
 
-def label_of_json(task: Task, content: bytes) -> Any:
+def label_from_json(task: Task, content: bytes) -> Any:
     """The raw label that a JSON file holds, as the task reads it. ValueError with what is wrong."""
-    return READERS[task.reader](json_of(content), task.key)
+    return READERS[task.reader](parse_json(content), task.key)
 
 
 # --- classes --------------------------------------------------------------------------------------------------------
@@ -176,7 +178,7 @@ def label_of_json(task: Task, content: bytes) -> Any:
 
 def training_classes(
     names: Sequence[Sequence[str]], parts: Sequence[str], *, folds: bool
-) -> tuple[dict[str, int], list[Wrong]]:
+) -> tuple[dict[str, int], list[LabelFault]]:
     """{class: its position} of the classes that training has, and the clips that name others.
 
     names: the classes that each clip names; parts: its split or fold. Classes are sorted (as numbers where all are);
@@ -188,43 +190,43 @@ def training_classes(
         taught = {name for found, part in clips for name in found if first.setdefault(name, part) != part}
     else:
         taught = {name for found, part in zip(names, parts, strict=True) if part == "train" for name in found}
-    places = {name: code for code, name in enumerate(in_order(taught))}
+    places = {name: code for code, name in enumerate(sorted_names(taught))}
     where = "in other folds" if folds else "among the training labels"
-    known = {spelling(name): name for name in places}
+    known = {normalised_spelling(name): name for name in places}
 
     def problem(name: str) -> str:
-        other = known.get(spelling(name))
+        other = known.get(normalised_spelling(name))
         return f"{name!r} is not {where}" + (f"; {other!r} is" if other is not None else "")
 
-    wrong = [Wrong(i, problem(name)) for i, found in enumerate(names) for name in found if name not in places]
+    wrong = [LabelFault(i, problem(name)) for i, found in enumerate(names) for name in found if name not in places]
     return places, wrong
 
 
-def spelling(name: str) -> str:
+def normalised_spelling(name: str) -> str:
     """What names share that differ only in case, blanks or the form of Unicode.
 
-    >>> spelling("Sea  Waves ") == spelling("sea waves"), spelling("10") == spelling("1.0")
-    (True, False)
+    >>> normalised_spelling("Sea  Waves ")
+    'seawaves'
     """
     return unicodedata.normalize("NFC", "".join(name.split()).casefold())
 
 
-def alike(classes: Sequence[str]) -> list[list[str]]:
+def near_duplicate_names(classes: Sequence[str]) -> list[list[str]]:
     """Classes that differ only in case or blanks, each with all that it is like.
 
-    >>> alike(["Dog", "cat", "dog", "dog "])
+    >>> near_duplicate_names(["Dog", "cat", "dog", "dog "])
     [['Dog', 'dog', 'dog ']]
     """
     found: dict[str, list[str]] = {}
     for name in classes:
-        found.setdefault(spelling(name), []).append(name)
+        found.setdefault(normalised_spelling(name), []).append(name)
     return [names for names in found.values() if len(names) > 1]
 
 
-def in_order(names: Iterable[str]) -> list[str]:
+def sorted_names(names: Iterable[str]) -> list[str]:
     """Each name once, sorted: as numbers where all are.
 
-    >>> in_order(["10", "9", "1", "9"]), in_order(["b", "10", "9"])
+    >>> sorted_names(["10", "9", "1", "9"]), sorted_names(["b", "10", "9"])
     (['1', '9', '10'], ['10', '9', 'b'])
     """
     found = set(names)

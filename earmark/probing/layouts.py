@@ -25,7 +25,7 @@ from typing import Literal
 from earmark.audio.clips import file_stamp
 from earmark.errors import MissingError, shown_path
 from earmark.files.csv_table import CsvTable, read_csv_table
-from earmark.probing.task_types import type_of
+from earmark.probing.task_types import task_type
 from earmark.probing.tasks import Task
 
 csv.field_size_limit(1 << 30)  # the events of a long recording, in one cell
@@ -34,7 +34,7 @@ PRIVATE: Literal["private: no data"] = "private: no data"
 
 
 @dataclass(frozen=True)
-class Located:
+class LocatedTask:
     """A task's data as they lie on disk, looked for once; what is in the files is read when it is asked for.
 
     manifest: None where there is none. tars: {pattern: its tar files}, looked for where there is no manifest.
@@ -46,14 +46,14 @@ class Located:
     tars: Mapping[str, tuple[Path, ...]]
 
     @property
-    def lacks(self) -> tuple[str, ...]:
+    def missing_patterns(self) -> tuple[str, ...]:
         """Patterns of tar files that nothing matches."""
         return tuple(glob for glob, files in self.tars.items() if not files)
 
     @property
     def present(self) -> bool:
         """Whether there is something to read."""
-        return self.manifest is not None or (bool(self.tars) and not self.lacks)
+        return self.manifest is not None or (bool(self.tars) and not self.missing_patterns)
 
     @property
     def state(self) -> Literal["present", "missing", "private: no data"]:
@@ -84,7 +84,7 @@ class Located:
 
         MissingError where data are missing.
         """
-        self.require()
+        self.require_present()
         digest = sha256()
         files = self.tar_files
         if self.manifest is not None:
@@ -102,7 +102,7 @@ class Located:
 
         MissingError where data are missing.
         """
-        self.require()
+        self.require_present()
         if self.manifest is None:
             return sha256("".join(f"{tar.name}\0{tar.stat().st_size}\0" for tar in self.tar_files).encode()).hexdigest()
         digest = sha256(self.manifest.read_bytes())
@@ -114,8 +114,8 @@ class Located:
     def _label_files(self) -> list[Path]:
         """Files that cells of the manifest name in place of labels."""
         assert self.manifest is not None
-        kind, folder = type_of(self.task), self.manifest.parent
-        return [folder / name for _, row in self.table.records() for name in kind.files_of_cell(row.get("label", ""))]
+        kind, folder = task_type(self.task), self.manifest.parent
+        return [folder / name for _, row in self.table.records() for name in kind.label_files(row.get("label", ""))]
 
     @property
     def download_command(self) -> str:
@@ -123,14 +123,14 @@ class Located:
         where = "" if self.data_root == Path("data") else f" --data-root {shown_path(self.data_root)}"
         return f"uv run probe.py download {self.task.name}{where}"
 
-    def require(self) -> None:
+    def require_present(self) -> None:
         """MissingError where data are not there, with what brings them."""
         if self.present:
             return
         task, root = self.task, shown_path(self.data_root)
         if task.home is not None:
             raise MissingError(f"{task.name}: no {task.manifest} beside the task's file, nor in {root}.")
-        lacks = f"{task.name}: no {', '.join(self.lacks)} in {shown_path(self.data_root / task.name)}."
+        lacks = f"{task.name}: no {', '.join(self.missing_patterns)} in {shown_path(self.data_root / task.name)}."
         if task.private:
             remedy = "The data are private to the challenge's organisers"
         elif not task.zenodo:
@@ -140,7 +140,7 @@ class Located:
         raise MissingError(f"{lacks} {remedy}; put such files there, or a manifest.csv.")
 
 
-def locate(task: Task, data_root: Path) -> Located:
+def locate_task(task: Task, data_root: Path) -> LocatedTask:
     """Look for a task's manifest, beside a user's TOML file and below the data root, and else for its tar files.
 
     Tar files also lie in folders that an archive brought along; not in hidden ones.
@@ -148,9 +148,9 @@ def locate(task: Task, data_root: Path) -> Located:
     below = data_root / task.name if task.home is None else data_root
     places = [below / task.manifest] if task.home is None else [task.home / task.manifest, below / task.manifest]
     if manifest := next((place for place in places if place.is_file()), None):
-        return Located(task, data_root, manifest, {})
+        return LocatedTask(task, data_root, manifest, {})
     files = sorted(path for path in below.rglob("*.tar") if path.is_file()) if task.patterns else []
     files = [file for file in files if not any(part.startswith(".") for part in file.relative_to(below).parts)]
-    return Located(
+    return LocatedTask(
         task, data_root, None, {glob: tuple(f for f in files if f.match(glob)) for glob in task.patterns.values()}
     )

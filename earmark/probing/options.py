@@ -9,8 +9,8 @@ from earmark.models.encoders.options import EncoderOptions
 
 LINEAR, KNN = "linear", "knn"
 TRACKS = (LINEAR, KNN)
-XARES, STRICT, STRICT_GIVEN = "xares", "strict", "strict_given_splits"
-PROTOCOLS = (XARES, STRICT, STRICT_GIVEN)
+XARES, STRICT, STRICT_GIVEN_SPLITS = "xares", "strict", "strict_given_splits"
+RECIPES = (XARES, STRICT, STRICT_GIVEN_SPLITS)
 BOTH = "both"
 PUBLISHED_LANGUAGE_MODEL = "Qwen/Qwen2.5-0.5B"
 ZENODO = "https://zenodo.org"

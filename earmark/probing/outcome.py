@@ -10,7 +10,7 @@ from pydantic import Field
 
 from earmark.errors import SCRIPT_PLACEHOLDER, MissingError
 from earmark.files.atomic import write_together
-from earmark.probing.options import PROTOCOLS, TRACKS
+from earmark.probing.options import RECIPES, TRACKS
 from earmark.probing.schema import ClassTable, Confusion, FailedTask, Failure, SharedSources, TaskScore
 from earmark.report.provenance import file_name, shown_text
 from earmark.report.schema import StrictModel
@@ -34,21 +34,21 @@ class TaskOutcome(StrictModel):
     unlike_published: str = ""
 
     @classmethod
-    def failure(cls, error: Exception | str) -> Self:
+    def from_error(cls, error: Exception | str) -> Self:
         """Of a task of which nothing could be scored."""
         return cls(failed=[Failure(error=str(error), missing=isinstance(error, MissingError))])
 
     @property
-    def done(self) -> set[tuple[str, str]]:
+    def completed(self) -> set[tuple[str, str]]:
         """Tracks and protocols that have all their scores."""
         return {(row.track, row.protocol) for row in self.scores} - {(one.track, one.protocol) for one in self.failed}
 
     @property
-    def finished(self) -> bool:
+    def is_final(self) -> bool:
         """Whether there is nothing to try again."""
         return not any(one.again for one in self.failed)
 
-    def failures(self, name: str, script: str) -> list[FailedTask]:
+    def failed_tasks(self, name: str, script: str) -> list[FailedTask]:
         """As a summary has them; name: of the task; script: what commands in messages call."""
         return [
             FailedTask(
@@ -60,16 +60,16 @@ class TaskOutcome(StrictModel):
             for one in self.failed
         ]
 
-    def also_failed(self, later: "TaskOutcome") -> "TaskOutcome":
+    def with_failures_of(self, later: "TaskOutcome") -> "TaskOutcome":
         """With the failures of a later try, which found out nothing."""
         return self.model_copy(update={"failed": [*self.failed, *later.failed]})
 
-    def following(self, earlier: "TaskOutcome", kept: Sequence[str]) -> "TaskOutcome":
+    def continuing(self, earlier: "TaskOutcome", kept: Sequence[str]) -> "TaskOutcome":
         """With what an earlier run knew of tracks and protocols that it had done, in the order of a whole run.
 
         kept: their predictions' files.
         """
-        done = earlier.done
+        done = earlier.completed
         return self.model_copy(
             update={
                 "scores": _merged(earlier.scores, self.scores, done),
@@ -94,7 +94,7 @@ def _merged(known: Sequence[Item], new: Sequence[Item], done: set[tuple[str, str
 
     def order(item: Item) -> tuple[int, int, int]:
         layer = getattr(item, "layer", None)
-        return -1 if layer is None else layer, TRACKS.index(item.track), PROTOCOLS.index(item.protocol)
+        return -1 if layer is None else layer, TRACKS.index(item.track), RECIPES.index(item.protocol)
 
     return sorted([*(item for item in known if (item.track, item.protocol) in done), *new], key=order)
 
@@ -105,10 +105,10 @@ def _merged(known: Sequence[Item], new: Sequence[Item], done: set[tuple[str, str
 def prediction_files(task: str) -> dict[str, tuple[str, str]]:
     """{every file of predictions that a task may have: its track and protocol}."""
     name = file_name(task)
-    return {f"{name}_{t}_{p}.{kind}": (t, p) for t, p, kind in product(TRACKS, PROTOCOLS, ("csv", "npz"))}
+    return {f"{name}_{t}_{p}.{kind}": (t, p) for t, p, kind in product(TRACKS, RECIPES, ("csv", "npz"))}
 
 
-def known_outcome(folder: Path, task: str, key: str) -> TaskOutcome | None:
+def stored_outcome(folder: Path, task: str, key: str) -> TaskOutcome | None:
     """What an earlier run found with the same key, if the predictions that it wrote are still there.
 
     A file of an earlier release is none.
@@ -122,13 +122,13 @@ def known_outcome(folder: Path, task: str, key: str) -> TaskOutcome | None:
     return known if known.key == key and there else None
 
 
-def keep(
+def store_outcome(
     folder: Path, task: str, found: TaskOutcome, tables: Mapping[str, str | bytes], earlier: TaskOutcome
 ) -> TaskOutcome:
     """Write what was found, with the predictions' files in `tables`, beside what was done earlier; returns both."""
-    places, done = prediction_files(task), earlier.done
+    places, done = prediction_files(task), earlier.completed
     kept = [name for name in earlier.predictions if places.get(name) in done]
-    outcome = found.model_copy(update={"predictions": list(tables)}).following(earlier, kept)
+    outcome = found.model_copy(update={"predictions": list(tables)}).continuing(earlier, kept)
     # Files of tracks and protocols that were not asked for now would stand beside scores that they do not belong to.
     contents = {folder / "predictions" / name: tables.get(name) for name in places if name not in kept}
     text = outcome.model_dump_json() + "\n"

@@ -16,17 +16,17 @@ from earmark.models.encoders.base import Encoder
 from earmark.models.encoders.precomputed import PrecomputedEmbeddings
 from earmark.probing.data import TaskData
 from earmark.probing.evaluation import score
-from earmark.probing.features import ClipEmbedder, Rows, ids_of
-from earmark.probing.labels import alike
-from earmark.probing.options import KNN, STRICT, STRICT_GIVEN, XARES, ProbeSettings
+from earmark.probing.features import ClipEmbedder, Features, candidate_ids
+from earmark.probing.labels import near_duplicate_names
+from earmark.probing.options import KNN, STRICT, STRICT_GIVEN_SPLITS, XARES, ProbeSettings
 from earmark.probing.outcome import TaskOutcome
 from earmark.probing.schema import ClassTable, Confusion, Failure, ScoreKey, SharedSources, TaskScore
-from earmark.probing.sources import by_source, spanning
-from earmark.probing.splits import drawn_folds, published_folds, require_training_classes, strict_folds
-from earmark.probing.task_types import TaskType, type_of
+from earmark.probing.sources import make_source_disjoint, source_overlap
+from earmark.probing.splits import few_shot_folds, published_folds, require_training_classes, strict_folds
+from earmark.probing.task_types import TaskType, task_type
 from earmark.probing.tasks import Task
-from earmark.probing.tracks import DRAWS, TrackInput, TrackResult, few_shots, nearest_neighbours
-from earmark.probing.xares import unlike_published
+from earmark.probing.tracks import N_DRAWS, TrackInput, TrackResult, few_shot_track, knn_track
+from earmark.probing.xares import differences_from_published
 
 VERSION = 8  # raise it whenever a score of the same embeddings changes, or what is kept of it
 
@@ -55,16 +55,16 @@ def probe(
 
     What goes wrong with one track and protocol is noted, and the others go on. done: those that are not asked for.
     """
-    kind, result = type_of(task), ProbeResult()
+    kind, result = task_type(task), ProbeResult()
     outcome = result.outcome
-    outcome.alike_classes = alike(data.classes)
+    outcome.alike_classes = near_duplicate_names(data.classes)
     request = kind.embedding_request(layers=settings.layers is not None)
-    rows, kept = embedder.rows(data.clips, request, ids_of(task.name, data, data_root))
+    rows, kept = embedder.embed(data.clips, request, candidate_ids(task.name, data, data_root))
     if not kept.all():
         outcome.left_out[f"clips of {task.name} without an embedding"] = int((~kept).sum())
-        data = without_clips(task, data, ~kept)
+        data = drop_clips(task, data, ~kept)
     folds = data.fold is not None
-    outcome.unlike_published = unlike_published(task, data.classes, data.parts.tolist(), folds=folds)
+    outcome.unlike_published = differences_from_published(task, data.classes, data.parts.tolist(), folds=folds)
     divided = _divided(task, data, settings, outcome)
     wanted = settings.layers if request.layers else None
     hop = embedder.hop_seconds if kind.frames else None  # wrong times of frames are no fault of a clip's embedding
@@ -97,22 +97,24 @@ def _divided(task: Task, data: TaskData, settings: ProbeSettings, outcome: TaskO
     """
     asked = settings.protocols if settings.shots is None else (STRICT,)
     divided: dict[str, TaskData | str] = dict.fromkeys(asked, data)
-    spans = spanning(data)
+    spans = source_overlap(data)
     if spans is None:
         return divided
     how = ""
     if STRICT in divided:
-        divided[STRICT_GIVEN] = data
+        divided[STRICT_GIVEN_SPLITS] = data
         try:
-            anew = by_source(data, settings.seed)
+            anew = make_source_disjoint(data, settings.seed)
             require_training_classes(anew.data, strict_folds(anew.data, settings.seed))
         except ValueError as error:
             how = f"not possible by source: {error}"
             divided[STRICT] = f"strict is {how}"
         else:
-            how, divided[STRICT] = anew.how, anew.data
-            if anew.left_out:
-                outcome.left_out[f"clips of {task.name} whose source is tested or validates ({STRICT})"] = anew.left_out
+            how, divided[STRICT] = anew.description, anew.data
+            if anew.n_excluded:
+                outcome.left_out[f"clips of {task.name} whose source is tested or validates ({STRICT})"] = (
+                    anew.n_excluded
+                )
     outcome.shared_sources = SharedSources(task=task.name, strict=how, **asdict(spans))
     return divided
 
@@ -128,17 +130,17 @@ def _failure(key: ScoreKey, error: Exception | str) -> Failure:
     )
 
 
-def without_clips(task: Task, data: TaskData, missing: NDArray[np.bool_]) -> TaskData:
+def drop_clips(task: Task, data: TaskData, missing: NDArray[np.bool_]) -> TaskData:
     """The data without some clips; EarmarkError where a split or fold lost all of its clips."""
-    left = data.take(~missing)
+    left = data.subset(~missing)
     if empty := sorted(set(data.parts.tolist()) - set(left.parts.tolist())):
         raise EarmarkError(f"{task.name}: no clip of {', '.join(empty)} has an embedding; nothing can stand in for it.")
     return left
 
 
 def _layers(
-    rows: Rows, encoder: Encoder | PrecomputedEmbeddings, wanted: tuple[int, ...] | None
-) -> Iterator[tuple[int | None, Rows]]:
+    rows: Features, encoder: Encoder | PrecomputedEmbeddings, wanted: tuple[int, ...] | None
+) -> Iterator[tuple[int | None, Features]]:
     """The rows of each wanted layer, from one pass over the audio."""
     if wanted is None or isinstance(encoder, PrecomputedEmbeddings):
         yield None, rows
@@ -152,18 +154,18 @@ def _layers(
 
 
 def _run_track(
-    kind: TaskType, data: TaskData, rows: Rows, hop: float | None, settings: ProbeSettings, key: ScoreKey
+    kind: TaskType, data: TaskData, rows: Features, hop: float | None, settings: ProbeSettings, key: ScoreKey
 ) -> TrackResult:
     """Predictions on the test items."""
     folds = published_folds(data) if key.protocol == XARES else strict_folds(data, settings.seed)
     require_training_classes(data, folds)
     if settings.shots is not None:
-        if not kind.few_shot:
+        if not kind.supports_few_shot:
             raise ValueError(f"few-shot training needs clips of one class; {kind.task.name} is a {kind.name} task")
-        draws = drawn_folds(np.asarray(data.labels), folds[0], settings.shots, DRAWS, settings.seed)
-        return few_shots(TrackInput(data, rows, draws, settings, key.protocol), key.track, settings.shots)
+        draws = few_shot_folds(np.asarray(data.labels), folds[0], settings.shots, N_DRAWS, settings.seed)
+        return few_shot_track(TrackInput(data, rows, draws, settings, key.protocol), key.track, settings.shots)
     on = TrackInput(data, rows, folds, settings, key.protocol, hop)
-    return nearest_neighbours(on) if key.track == KNN else kind.train(on)
+    return knn_track(on) if key.track == KNN else kind.train(on)
 
 
 def _score(
@@ -187,7 +189,7 @@ def _score(
                 metric=metric,
                 score=estimate,
                 n_test=predictions.n,
-                counts=found.counts,
+                counts=found.item_kind,
                 weight=task.weight,
                 private=task.private,
                 folds=len(np.unique(predictions.fold)),
@@ -209,8 +211,8 @@ def _describe(result: ProbeResult, kind: TaskType, data: TaskData, found: TrackR
     tables = kind.class_tables(predictions, data.classes)
     if tables.rows:
         result.outcome.classes.append(ClassTable(track=key.track, protocol=key.protocol, rows=tables.rows))
-    if tables.hardest is not None:
-        confused = Confusion(track=key.track, protocol=key.protocol, **dict(tables.hardest))
+    if tables.lowest_recall is not None:
+        confused = Confusion(track=key.track, protocol=key.protocol, **dict(tables.lowest_recall))
         result.outcome.confusions.append(confused)
 
 
@@ -219,7 +221,7 @@ def predictions_table(kind: TaskType, data: TaskData, found: TrackResult) -> pd.
     predictions = found.predictions
     table: dict[str, Any] = {"clip": [data.names[clip] for clip in found.clips], "group": list(predictions.group)}
     table["fold"] = predictions.fold if data.fold is None or predictions.draws else data.fold[found.clips]
-    columns = kind.columns(predictions, np.array(data.classes, dtype=object))
+    columns = kind.prediction_columns(predictions, np.array(data.classes, dtype=object))
     if columns.label is not None:
         table["label"] = columns.label
     return pd.DataFrame(table | {f"said_{i}": each for i, each in enumerate(columns.predicted)})

@@ -14,12 +14,12 @@ from earmark.audio.clips import Clip, TarMember, shown_clip, tar_members
 from earmark.audio.formats import SUFFIXES
 from earmark.errors import DataError, EarmarkError, Fault, shown_path
 from earmark.probing.data import TaskData
-from earmark.probing.labels import label_of_json
-from earmark.probing.layouts import Located
-from earmark.probing.task_types import TaskType, type_of
+from earmark.probing.labels import label_from_json
+from earmark.probing.layouts import LocatedTask
+from earmark.probing.task_types import TaskType, task_type
 from earmark.probing.tasks import SPLITS, Task
 
-SHOWN = 20  # faults in tar files; the rest are counted
+MAX_SHOWN = 20  # faults in tar files; the rest are counted
 
 
 @dataclass
@@ -35,7 +35,7 @@ class _Clips:
     lines: list[int] = field(default_factory=list)
 
 
-def read_data(located: Located, *, heard: bool = True) -> TaskData:
+def read_task_data(located: LocatedTask, *, require_audio: bool = True) -> TaskData:
     """A task's clips, labels, splits or folds, and groups; only headers and JSON are read, audio is not opened.
 
     The order is that of the files' names and of what is in them. Where the published recipe trains on the test
@@ -45,9 +45,11 @@ def read_data(located: Located, *, heard: bool = True) -> TaskData:
     files) with everything wrong: wrong labels, clips without a partner or not there, classes that training does not
     have, tars that are cut short.
     """
-    located.require()
-    kind = type_of(located.task)
-    found = _of_tars(located) if located.manifest is None else _of_manifest(located, kind, located.manifest, heard)
+    located.require_present()
+    kind = task_type(located.task)
+    found = (
+        _of_tars(located) if located.manifest is None else _of_manifest(located, kind, located.manifest, require_audio)
+    )
     _require_parts(located, found)
     labels, classes, wrong = kind.encode(found.raw, found.parts, folds=found.folds)
     if wrong and located.manifest is not None:
@@ -57,17 +59,17 @@ def read_data(located: Located, *, heard: bool = True) -> TaskData:
     if wrong:
         remedy = "A class has to occur in training; put tar files of the same edition together."
         raise _refused(located, [f"{shown_clip(found.clips[place])}: {text}" for place, text in wrong], remedy)
-    if len(classes) < kind.fewest_classes:
+    if len(classes) < kind.min_classes:
         listed = ", ".join(classes) or "no label"
         raise EarmarkError(
-            f"{located.task.name}: all that training has is {listed}; it takes {kind.fewest_classes} or more."
+            f"{located.task.name}: all that training has is {listed}; it takes {kind.min_classes} or more."
         )
     parts = np.array(found.parts)
     split, fold = (None, parts) if found.folds else (parts, None)
     return TaskData(found.clips, labels, classes, split, fold, found.groups, found.names)
 
 
-def _require_parts(located: Located, found: _Clips) -> None:
+def _require_parts(located: LocatedTask, found: _Clips) -> None:
     counts = Counter(found.parts)
     where, needed = located.task.name, list(located.task.patterns)
     if located.manifest is not None:
@@ -84,20 +86,20 @@ def _group(task: Task, name: str, clip: str) -> str:
     return rule[1] if rule else clip
 
 
-def _refused(located: Located, faults: Sequence[str], remedy: str = "") -> EarmarkError:
-    more = [f"  and {len(faults) - SHOWN:,} more"] if len(faults) > SHOWN else []
+def _refused(located: LocatedTask, faults: Sequence[str], remedy: str = "") -> EarmarkError:
+    more = [f"  and {len(faults) - MAX_SHOWN:,} more"] if len(faults) > MAX_SHOWN else []
     count = f"{len(faults):,} fault{'s' if len(faults) != 1 else ''}"
     fetched = f"Repair the files, or copy them again: `{located.download_command}` fetches what is broken."
     remedy = remedy or (fetched if located.task.zenodo else "Repair the files.")
     return EarmarkError(
-        "\n".join([f"{located.task.name}: {count}", *(f"  {fault}" for fault in faults[:SHOWN]), *more, remedy])
+        "\n".join([f"{located.task.name}: {count}", *(f"  {fault}" for fault in faults[:MAX_SHOWN]), *more, remedy])
     )
 
 
 # --- tar files ------------------------------------------------------------------------------------------------------
 
 
-def _of_tars(located: Located) -> _Clips:
+def _of_tars(located: LocatedTask) -> _Clips:
     """Every pair of every tar file, each file indexed once however many splits it is in."""
     task = located.task
     found = _Clips(folds=bool(task.folds))
@@ -141,20 +143,20 @@ def _pairs(task: Task, tar: Path, faults: list[str]) -> Iterator[tuple[TarMember
             if (note := notes.get(key)) is None:
                 continue
             try:
-                yield clip, label_of_json(task, os.pread(file.fileno(), note.size, note.offset))
+                yield clip, label_from_json(task, os.pread(file.fileno(), note.size, note.offset))
             except ValueError as error:
                 faults.append(f"{shown_clip(note)}: {error}")
 
 
 # --- manifests ------------------------------------------------------------------------------------------------------
 
-REMEDY = (
+MANIFEST_REMEDY = (
     "A manifest has columns path, label, and split (train, valid, test) or fold; group if clips have one. "
     "A cell that holds commas is quoted."
 )
 
 
-def _of_manifest(located: Located, kind: TaskType, manifest: Path, heard: bool) -> _Clips:
+def _of_manifest(located: LocatedTask, kind: TaskType, manifest: Path, require_audio: bool) -> _Clips:
     table = located.table
     faults = [*table.faults]
     parts = [name for name in ("split", "fold") if name in table.columns]
@@ -166,10 +168,10 @@ def _of_manifest(located: Located, kind: TaskType, manifest: Path, heard: bool) 
     seen: dict[str, int] = {}
     if not any(fault.line == 1 for fault in faults):
         for line, row in table.records():
-            faults += _absent(manifest.parent, row["path"], line) if heard else ()
+            faults += _absent(manifest.parent, row["path"], line) if require_audio else ()
             faults += _take(kind, manifest.parent, row, line, found, seen)
     if faults:
-        raise DataError({shown_path(manifest): faults}, REMEDY)
+        raise DataError({shown_path(manifest): faults}, MANIFEST_REMEDY)
     return found
 
 
@@ -191,7 +193,7 @@ def _take(
     if not part or not (found.folds or part in SPLITS):
         yield Fault(line, column, "is empty" if not part else f"{part!r} is no split")
     try:
-        label = kind.label_of_cell(row["label"], folder)
+        label = kind.label_from_cell(row["label"], folder)
     except ValueError as error:
         yield Fault(line, "label", str(error))
         return

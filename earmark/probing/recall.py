@@ -19,11 +19,11 @@ FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
 
 CELLS_AT_ONCE = 1 << 22  # of the similarities, compared at a time
-NOBODY = -1  # the query's own is first
-SEVERAL = -2  # sources come before it
+NO_SOURCE = -1  # the query's own is first
+SEVERAL_SOURCES = -2  # sources come before it
 
 
-def in_the_way(similarity: NDArray[np.floating], owner: IntArray, source: IntArray) -> tuple[IntArray, IntArray]:
+def competitors(similarity: NDArray[np.floating], owner: IntArray, source: IntArray) -> tuple[IntArray, IntArray]:
     """The source of all that comes before the first that belongs: of every clip (n,) and of every caption (m,).
 
     similarity: (n, m); owner: (m,) the clip of each caption; source: (n,) from 0. NOBODY where a query finds its own,
@@ -37,18 +37,18 @@ def in_the_way(similarity: NDArray[np.floating], owner: IntArray, source: IntArr
     return of_clips, _before(similarity.T, own, owner, clips, source)
 
 
-def influences(similarity: NDArray[np.floating], owner: IntArray, source: IntArray) -> FloatArray:
+def source_influences(similarity: NDArray[np.floating], owner: IntArray, source: IntArray) -> FloatArray:
     """How much each source, (S,), moves the mean of both directions' recall at 1; S must be 2 or more.
 
     The jackknife's pseudo-values less their mean, drawn together so that their standard deviation over √S is the
     value's standard error. Arguments as in `in_the_way`.
     """
     n_sources = int(source.max()) + 1
-    found = in_the_way(similarity, owner, source)
+    found = competitors(similarity, owner, source)
     without, pairs = np.zeros(n_sources), []
     for way, asking in zip(found, (source, source[owner]), strict=True):
         asked = np.bincount(asking, minlength=n_sources)
-        hits = np.bincount(asking, way == NOBODY, n_sources)
+        hits = np.bincount(asking, way == NO_SOURCE, n_sources)
         freed = (way >= 0) & (way != asking)  # by leaving that one source out
         gained = np.bincount(way[freed], minlength=n_sources)
         without += (hits.sum() - hits + gained) / (asked.sum() - asked) / 2
@@ -80,6 +80,6 @@ def _before(
         before = similarity[part] >= own[part, np.newaxis]
         before &= query[part, np.newaxis] != candidate
         least = np.where(before, source, np.iinfo(np.int64).max).min(axis=1)
-        most = np.where(before, source, NOBODY).max(axis=1)
-        found[part] = np.where((most == NOBODY) | (least == most), most, SEVERAL)
+        most = np.where(before, source, NO_SOURCE).max(axis=1)
+        found[part] = np.where((most == NO_SOURCE) | (least == most), most, SEVERAL_SOURCES)
     return found

@@ -10,14 +10,14 @@ from earmark.cli import Invocation
 from earmark.files.atomic import write_together
 from earmark.models.encoders.base import Encoder
 from earmark.models.encoders.precomputed import PrecomputedEmbeddings
-from earmark.probing.comparison import averages, by_layer, comparisons
+from earmark.probing.comparison import averages, comparison_tables, layer_curves
 from earmark.probing.heads.knn import K_CANDIDATES
-from earmark.probing.layouts import Located
+from earmark.probing.layouts import LocatedTask
 from earmark.probing.options import LINEAR, STRICT, ProbeSettings, RunOptions
 from earmark.probing.outcome import TaskOutcome
-from earmark.probing.schema import AlikeClasses, Confusion, NotCompared, ProbeSummary, SkippedTask, TaskScore
+from earmark.probing.schema import Confusion, NearDuplicateClasses, NotCompared, ProbeSummary, SkippedTask, TaskScore
 from earmark.probing.tasks import Task
-from earmark.probing.tracks import RATES
+from earmark.probing.tracks import LEARNING_RATES
 from earmark.report.plots import line_chart
 from earmark.report.provenance import (
     exclusions,
@@ -35,13 +35,13 @@ from earmark.report.tables import to_csv, to_tex
 
 
 @dataclass(frozen=True)
-class Finished:
+class CompletedRun:
     """A run that is over. outcomes: by task, in the order asked for; of files that are no tasks too.
 
     warnings: about the encoder.
     """
 
-    located: Sequence[Located]
+    located: Sequence[LocatedTask]
     outcomes: Mapping[str, TaskOutcome]
     skipped: Sequence[SkippedTask]
     encoder: Encoder | PrecomputedEmbeddings
@@ -55,27 +55,27 @@ class Finished:
         return {each.task.name: each.task for each in self.located}
 
 
-def write_results(folder: Path, run: Finished, invocation: Invocation) -> str:
+def write_results(folder: Path, run: CompletedRun, invocation: Invocation) -> str:
     """All files of all tasks together; returns the report."""
-    summary = summarise(run, invocation)
+    summary = build_summary(run, invocation)
     names = {name: task.formal_name for name, task in run.tasks.items()}
-    lines = by_layer(summary.scores)
+    lines = layer_curves(summary.scores)
     report, tables = render(
         "probe.md.j2",
         s=summary,
-        comparisons=comparisons(summary.scores, run.tasks, {one.task for one in summary.not_compared}),
+        comparisons=comparison_tables(summary.scores, run.tasks, {one.task for one in summary.not_compared}),
         not_compared=[f"{names[one.task]}: {one.reason}" for one in summary.not_compared],
         confusions=[
             {"task": names[name], "table": one}
             for name, outcome in run.outcomes.items()
-            for one in most_telling(outcome.confusions)
+            for one in most_informative_confusion(outcome.confusions)
         ],
         has_layers=any(row.layer is not None for row in summary.scores),
         has_chart=bool(lines),
-        shared=[one.sentence(names[one.task]) for one in summary.shared_sources],
-        alike=[one.sentence(names[one.task]) for one in summary.alike_classes],
+        shared=[one.message(names[one.task]) for one in summary.shared_sources],
+        alike=[one.message(names[one.task]) for one in summary.alike_classes],
         trained_on_test=[task.formal_name for task in run.tasks.values() if task.trains_on_test],
-        rates=", ".join(f"{rate:g}" for rate in RATES),
+        rates=", ".join(f"{rate:g}" for rate in LEARNING_RATES),
         ks=", ".join(map(str, K_CANDIDATES)),
     )
     contents: dict[Path, str | bytes | None] = {
@@ -93,7 +93,7 @@ def write_results(folder: Path, run: Finished, invocation: Invocation) -> str:
     return report
 
 
-def most_telling(confusions: Sequence[Confusion]) -> list[Confusion]:
+def most_informative_confusion(confusions: Sequence[Confusion]) -> list[Confusion]:
     """The one table that tells most, if any tells anything: strict before xares, heads before neighbours."""
     telling = [one for one in confusions if one.rows]
     return sorted(telling, key=lambda one: (one.protocol != STRICT, one.track != LINEAR))[:1]
@@ -105,7 +105,7 @@ def scores_table(scores: Sequence[TaskScore]) -> pd.DataFrame:
     return table.astype({"layer": "Int64", "shots": "Int64"})
 
 
-def summarise(run: Finished, invocation: Invocation) -> ProbeSummary:
+def build_summary(run: CompletedRun, invocation: Invocation) -> ProbeSummary:
     """summary.json: where the numbers came from, then the numbers."""
     settings, outcomes, encoder = run.settings, run.outcomes.values(), run.encoder
     parameters = {**settings.parameters, "tasks": list(run.tasks), "allow_missing": run.options.allow_missing}
@@ -136,12 +136,12 @@ def summarise(run: Finished, invocation: Invocation) -> ProbeSummary:
         encoder=encoder.description,
         scores=scores,
         averages=averages(scores, run.tasks),
-        failed=[one for name, of in run.outcomes.items() for one in of.failures(name, invocation.script.name)],
+        failed=[one for name, of in run.outcomes.items() for one in of.failed_tasks(name, invocation.script.name)],
         skipped=list(run.skipped),
         warnings=[shown_text(warning) for warning in run.warnings],
         shared_sources=[outcome.shared_sources for outcome in outcomes if outcome.shared_sources],
         alike_classes=[
-            AlikeClasses(task=name, classes=outcome.alike_classes)
+            NearDuplicateClasses(task=name, classes=outcome.alike_classes)
             for name, outcome in run.outcomes.items()
             if outcome.alike_classes
         ],

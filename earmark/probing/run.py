@@ -23,15 +23,15 @@ from earmark.models.encoders.precomputed import PrecomputedEmbeddings
 from earmark.models.torch_runtime import resolve_device
 from earmark.optional import require_library
 from earmark.probing.heads.batched import EXTRA, NEEDED_BY
-from earmark.probing.jobs import Job, in_processes, one_by_one
-from earmark.probing.layouts import PRIVATE, Located, locate
+from earmark.probing.jobs import Job, run_in_processes, run_sequentially
+from earmark.probing.layouts import PRIVATE, LocatedTask, locate_task
 from earmark.probing.options import KNN, ProbeSettings, RunOptions
-from earmark.probing.outcome import TaskOutcome, known_outcome
+from earmark.probing.outcome import TaskOutcome, stored_outcome
 from earmark.probing.probe import VERSION
-from earmark.probing.report import Finished, write_results
-from earmark.probing.schema import AlikeClasses, ProbeSummary, SkippedTask
-from earmark.probing.task_files import chosen_or_broken
-from earmark.probing.task_types import type_of
+from earmark.probing.report import CompletedRun, write_results
+from earmark.probing.schema import NearDuplicateClasses, ProbeSummary, SkippedTask
+from earmark.probing.task_files import select_valid_tasks
+from earmark.probing.task_types import task_type
 from earmark.probing.tasks import Task
 from earmark.report.provenance import file_name
 from earmark.report.schema import read_summary
@@ -39,7 +39,7 @@ from earmark.report.schema import read_summary
 
 def run_probes(options: RunOptions, invocation: Invocation) -> int:
     """Probe, write and show; 1 where anything failed, 2 where all of it was missing."""
-    asked, broken = chosen_or_broken(options.tasks)
+    asked, broken = select_valid_tasks(options.tasks)
     if not asked:
         raise EarmarkError("\n".join(map(str, broken.values())))
     settings = options.settings(invocation.seed)
@@ -47,18 +47,18 @@ def run_probes(options: RunOptions, invocation: Invocation) -> int:
         require_libraries()
         if options.model.device != "auto":
             resolve_device(options.model.device, options.model.dtype)
-    located, skipped = sorted_out([locate(task, options.data_root) for task in asked], settings)
+    located, skipped = select_runnable([locate_task(task, options.data_root) for task in asked], settings)
     encoder = load_encoder_from_options(options.model)
     require_layers(encoder, settings)
-    folder = folder_of(options.output_dir, folder_name(encoder, options), encoder, invocation)
+    folder = encoder_folder(options.output_dir, encoder_folder_name(encoder, options), encoder, invocation)
     warnings = encoder_warnings(encoder)
     for warning in warnings:
         invocation.warn(warning)
     with locked([folder]):
-        outcomes = dict(probed(located, settings, encoder, folder, options, invocation))
+        outcomes = dict(probe_tasks(located, settings, encoder, folder, options, invocation))
         in_order = {each.task.name: outcomes[each.task.name] for each in located}
-        in_order |= {name: TaskOutcome.failure(error) for name, error in broken.items()}
-        finished = Finished(located, in_order, skipped, encoder, settings, options, warnings)
+        in_order |= {name: TaskOutcome.from_error(error) for name, error in broken.items()}
+        finished = CompletedRun(located, in_order, skipped, encoder, settings, options, warnings)
         report = write_results(folder, finished, invocation)
     cli.show(report)
     return exit_code(in_order, invocation)
@@ -68,11 +68,11 @@ def exit_code(outcomes: Mapping[str, TaskOutcome], invocation: Invocation) -> in
     """Warn of sources on both sides, of classes alike and of what failed; how the run went."""
     for name, outcome in outcomes.items():
         if outcome.alike_classes:
-            invocation.warn(AlikeClasses(task=name, classes=outcome.alike_classes).sentence(name))
+            invocation.warn(NearDuplicateClasses(task=name, classes=outcome.alike_classes).message(name))
         if outcome.shared_sources:
-            invocation.warn(outcome.shared_sources.sentence(outcome.shared_sources.task))
+            invocation.warn(outcome.shared_sources.message(outcome.shared_sources.task))
     for name, outcome in outcomes.items():
-        for failure in outcome.failures(name, invocation.script.name):
+        for failure in outcome.failed_tasks(name, invocation.script.name):
             place = ", ".join(filter(None, (failure.task, failure.track, failure.protocol)))
             invocation.warn(f"{place}: {failure.error}")
     failed = [one for outcome in outcomes.values() for one in outcome.failed]
@@ -81,7 +81,7 @@ def exit_code(outcomes: Mapping[str, TaskOutcome], invocation: Invocation) -> in
     return cli.FAILED if failed else cli.COMPLETE
 
 
-def folder_name(encoder: Encoder | PrecomputedEmbeddings, options: RunOptions) -> str:
+def encoder_folder_name(encoder: Encoder | PrecomputedEmbeddings, options: RunOptions) -> str:
     """The encoder's name, with that of its file where it says another; few shots and layers lie apart."""
     file = Path(str(encoder.description.get("file", ""))).stem
     name = encoder.name if file in ("", encoder.name) else f"{file}-{encoder.name}"
@@ -89,7 +89,7 @@ def folder_name(encoder: Encoder | PrecomputedEmbeddings, options: RunOptions) -
     return file_name((options.model_name or name) + kind)
 
 
-def folder_of(root: Path, name: str, encoder: Encoder | PrecomputedEmbeddings, invocation: Invocation) -> Path:
+def encoder_folder(root: Path, name: str, encoder: Encoder | PrecomputedEmbeddings, invocation: Invocation) -> Path:
     """The folder of an encoder's scores: the first of <name>, <name>-2, … that is this encoder's already, or is free.
 
     So two checkpoints of one name, or one before and after further training, do not replace each other's scores.
@@ -110,23 +110,25 @@ def folder_of(root: Path, name: str, encoder: Encoder | PrecomputedEmbeddings, i
     return folder
 
 
-def sorted_out(asked: Sequence[Located], settings: ProbeSettings) -> tuple[list[Located], list[SkippedTask]]:
+def select_runnable(
+    asked: Sequence[LocatedTask], settings: ProbeSettings
+) -> tuple[list[LocatedTask], list[SkippedTask]]:
     """The tasks to probe; and what is skipped, with the reason. MissingError where nothing is left."""
     left, skipped = list(asked), list[SkippedTask]()
 
-    def skip(unfit: Callable[[Located], bool], reason: str, whole: bool = True) -> None:
+    def skip(unfit: Callable[[LocatedTask], bool], reason: str, whole: bool = True) -> None:
         nonlocal left
         skipped.extend(SkippedTask(task=each.task.formal_name, reason=reason) for each in left if unfit(each))
         left = [each for each in left if not unfit(each)] if whole else left
 
     skip(lambda each: each.state == PRIVATE, PRIVATE)
     if settings.shots:
-        skip(lambda each: not type_of(each.task).few_shot, "has no classes to draw shots of")
+        skip(lambda each: not task_type(each.task).supports_few_shot, "has no classes to draw shots of")
     if KNN in settings.tracks:
         skip(lambda each: not each.task.knn, "has no kNN track", whole=False)
     if settings.layers is not None:
         reason = "needs frames, which are the last layer's: run it without --layers"
-        skip(lambda each: type_of(each.task).frames, reason)
+        skip(lambda each: task_type(each.task).frames, reason)
     if settings.tracks == (KNN,):
         left = [each for each in left if each.task.knn]
     if not left:
@@ -158,8 +160,8 @@ def require_libraries() -> None:
 # --- tasks --------------------------------------------------------------------------------------------------
 
 
-def probed(
-    located: Sequence[Located],
+def probe_tasks(
+    located: Sequence[LocatedTask],
     settings: ProbeSettings,
     encoder: Encoder | PrecomputedEmbeddings,
     folder: Path,
@@ -170,32 +172,32 @@ def probed(
     waiting = []
     for each in located:
         try:
-            key = key_of(each, settings, encoder, options.allow_missing)
+            key = task_key(each, settings, encoder, options.allow_missing)
         except EarmarkError as error:
-            yield each.task.name, TaskOutcome.failure(error)
+            yield each.task.name, TaskOutcome.from_error(error)
             continue
-        known = known_outcome(folder, each.task.name, key)
-        if known is not None and known.finished:
+        known = stored_outcome(folder, each.task.name, key)
+        if known is not None and known.is_final:
             yield each.task.name, known
         else:
             waiting.append(Job(each, settings, options, invocation, folder, key, known))
-    if waiting and options.model.batch_size > 1 and (how := broken(batch_invariance, encoder)):
+    if waiting and options.model.batch_size > 1 and (how := violation(batch_invariance, encoder)):
         invocation.warn(f"{encoder.name}: a clip's embedding depends on its batch ({how}); clips go one by one.")
         alone = replace(options, model=replace(options.model, batch_size=1))
         waiting = [replace(job, options=alone) for job in waiting]
     several = options.workers > 1 and len(waiting) > 1
-    made = in_processes(waiting, options.workers) if several else one_by_one(waiting, encoder)
+    made = run_in_processes(waiting, options.workers) if several else run_sequentially(waiting, encoder)
     yield from invocation.progress(made, total=len(waiting), label="tasks", unit="task")
 
 
 def encoder_warnings(encoder: Encoder | PrecomputedEmbeddings) -> list[str]:
     """What reports say about an encoder that breaks what its contract promises, wherever its embeddings come from."""
-    if not (how := broken(hop_size, encoder)):
+    if not (how := violation(hop_size, encoder)):
         return []
     return [f"{encoder.name}: {how}; frame tasks will fail, and a clip's mean may miss some of its audio."]
 
 
-def broken(promise: Callable[[EncoderUnderTest], Verdict], encoder: Encoder | PrecomputedEmbeddings) -> str:
+def violation(promise: Callable[[EncoderUnderTest], Verdict], encoder: Encoder | PrecomputedEmbeddings) -> str:
     """What was seen where an encoder breaks a promise of `probe.py check`; nothing where it keeps it."""
     if isinstance(encoder, PrecomputedEmbeddings):
         return ""
@@ -209,8 +211,8 @@ def broken(promise: Callable[[EncoderUnderTest], Verdict], encoder: Encoder | Pr
     return seen if kept is False else ""
 
 
-def key_of(
-    located: Located, settings: ProbeSettings, encoder: Encoder | PrecomputedEmbeddings, allow_missing: bool
+def task_key(
+    located: LocatedTask, settings: ProbeSettings, encoder: Encoder | PrecomputedEmbeddings, allow_missing: bool
 ) -> str:
     """A digest of everything that a task's scores depend on. MissingError where its data are missing."""
     everything = [
@@ -228,5 +230,5 @@ def key_of(
 
 def model_files(task: Task, settings: ProbeSettings) -> list[Path]:
     """The files of a recogniser's language model or of a retrieval task's tokenizer, where it is a folder here."""
-    folder = Path(type_of(task).model_path(settings) or "")
+    folder = Path(task_type(task).model_path(settings) or "")
     return sorted(path for path in folder.iterdir() if path.is_file()) if folder.name and folder.is_dir() else []

@@ -9,7 +9,7 @@ from pydantic import AliasChoices, Field
 from earmark.metrics.estimate import Estimate
 from earmark.report.schema import StrictModel, SummaryBase
 
-SHOWN = 20  # groups of classes in a line; the rest are counted
+MAX_SHOWN = 20  # groups of classes in a line; the rest are counted
 ClassRow = dict[str, str | int | float | None]  # "class" and its figures; which these are depends on the task's type
 
 
@@ -77,7 +77,7 @@ class ClassTable(StrictModel):
     rows: list[ClassRow]
 
 
-class HardestClasses(StrictModel):
+class LowestRecallClasses(StrictModel):
     """Part of a table of confusions. classes: its columns. rows: a class, its n, the share of its items that was said
     to be of each column, and the share said to be of others.
     """
@@ -86,7 +86,7 @@ class HardestClasses(StrictModel):
     rows: list[list[str | int | float]]
 
 
-class Confusion(HardestClasses):
+class Confusion(LowestRecallClasses):
     """The hardest classes of a track and protocol."""
 
     track: str
@@ -136,7 +136,7 @@ class SharedSources(StrictModel):
     shared_test_clips: int
     strict: str
 
-    def sentence(self, name: str) -> str:
+    def message(self, name: str) -> str:
         """A line about it; name: what to call the task."""
         strict = f" strict: {self.strict}." if self.strict else ""
         return (
@@ -145,19 +145,19 @@ class SharedSources(StrictModel):
         )
 
 
-class AlikeClasses(StrictModel):
+class NearDuplicateClasses(StrictModel):
     """Classes of a task that differ only in case or blanks, each with all that it is like; they are kept apart."""
 
     task: str
     classes: list[list[str]]
 
-    def sentence(self, name: str) -> str:
+    def message(self, name: str) -> str:
         """A line about it; name: what to call the task."""
         groups = [" and ".join(map(repr, names)) for names in self.classes]
-        more = f"; and {len(groups) - SHOWN:,} more" if len(groups) > SHOWN else ""
+        more = f"; and {len(groups) - MAX_SHOWN:,} more" if len(groups) > MAX_SHOWN else ""
         return (
-            f"{name}: classes that differ only in case or blanks are kept apart: {'; '.join(groups[:SHOWN])}{more}. "
-            "Where they are one class, write them alike in the labels."
+            f"{name}: class names that differ only in case or spaces are separate classes: "
+            f"{'; '.join(groups[:MAX_SHOWN])}{more}. If they mean one class, spell them alike in the labels."
         )
 
 
@@ -192,7 +192,7 @@ class ProbeSummary(SummaryBase):
     skipped: list[SkippedTask]
     warnings: list[str] = Field(default_factory=list)
     shared_sources: list[SharedSources] = Field(default_factory=list)
-    alike_classes: list[AlikeClasses] = Field(default_factory=list)
+    alike_classes: list[NearDuplicateClasses] = Field(default_factory=list)
     not_compared: list[NotCompared] = Field(default_factory=list)
 
     @property

@@ -12,18 +12,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from earmark.probing.data import TaskData
-from earmark.probing.labels import in_order
-from earmark.probing.splits import also_tested
+from earmark.probing.labels import sorted_names
+from earmark.probing.splits import trained_and_tested
 
 IntArray = NDArray[np.int64]
 Parts = NDArray[np.str_]  # (N,) the split or fold of each clip
 
-LEFT_OUT = ""
-KEPT = 0.5  # of training and of validation at least, for the test clips to stay as they are given
+EXCLUDED = ""
+MIN_KEPT = 0.5  # of training and of validation at least, for the test clips to stay as they are given
 
 
 @dataclass(frozen=True)
-class Spanning:
+class SourceOverlap:
     """What spans: parts ("folds" or "splits"), how many sources there are and how many have clips in two of them or
     more, how many test clips there are and how many have a source that also trains.
     """
@@ -36,30 +36,30 @@ class Spanning:
 
 
 @dataclass(frozen=True)
-class BySource:
+class SourceDisjointData:
     """The data in splits or folds by source. how: in words; left_out: clips that are in none of them now."""
 
     data: TaskData
-    how: str
-    left_out: int = 0
+    description: str
+    n_excluded: int = 0
 
 
-def spanning(data: TaskData) -> Spanning | None:
+def source_overlap(data: TaskData) -> SourceOverlap | None:
     """Counts of sources that span folds or splits; None where none does."""
     parts, source = _parts(data), _sources(data)
-    there = parts != LEFT_OUT
+    there = parts != EXCLUDED
     pairs = np.unique(np.stack([source[there], np.unique(parts, return_inverse=True)[1][there]]), axis=1)
     spans = np.bincount(pairs[0], minlength=source.max() + 1) > 1
     if not spans.any():
         return None
     if data.fold is not None:
-        return Spanning("folds", len(spans), int(spans.sum()), len(source), int(spans[source].sum()))
+        return SourceOverlap("folds", len(spans), int(spans.sum()), len(source), int(spans[source].sum()))
     test = parts == "test"
     shared = np.isin(source[test], source[parts == "train"])
-    return Spanning("splits", len(spans), int(spans.sum()), int(test.sum()), int(shared.sum()))
+    return SourceOverlap("splits", len(spans), int(spans.sum()), int(test.sum()), int(shared.sum()))
 
 
-def by_source(data: TaskData, seed: int) -> BySource:
+def make_source_disjoint(data: TaskData, seed: int) -> SourceDisjointData:
     """The data with every source in one fold or one split.
 
     Folds: as many, sources dealt anew. Splits: test clips stay, and training loses the sources that they have, where it
@@ -68,49 +68,49 @@ def by_source(data: TaskData, seed: int) -> BySource:
     ValueError where there are fewer sources than folds or splits.
     """
     if data.fold is not None:
-        names = in_order(data.fold.tolist())
-        fold = dealt(data, np.arange(len(data.clips)), dict.fromkeys(names, 1 / len(names)), seed)
-        return BySource(replace(data, fold=fold), "folds dealt anew, every source in one")
+        names = sorted_names(data.fold.tolist())
+        fold = assign_sources(data, np.arange(len(data.clips)), dict.fromkeys(names, 1 / len(names)), seed)
+        return SourceDisjointData(replace(data, fold=fold), "folds dealt anew, every source in one")
     return _losing_shared(data) or _training_anew(data, seed) or _all_anew(data, seed)
 
 
-def _losing_shared(data: TaskData) -> BySource | None:
+def _losing_shared(data: TaskData) -> SourceDisjointData | None:
     """Training without the sources of test and validation, validation without those of test; if enough is left."""
     given, source = _parts(data), _sources(data)
     tested = np.isin(source, source[given == "test"])
     validates = np.isin(source, source[(given == "valid") & ~tested])
     lost = ((given == "train") & (tested | validates)) | ((given == "valid") & tested)
-    kept = np.where(lost, LEFT_OUT, given)
-    enough = all((kept == part).sum() >= KEPT * (given == part).sum() for part in ("train", "valid"))
+    kept = np.where(lost, EXCLUDED, given)
+    enough = all((kept == part).sum() >= MIN_KEPT * (given == part).sum() for part in ("train", "valid"))
     if not enough or _taught(data, kept) != _taught(data, given):
         return None
     return _split(data, kept, "the given test clips; the sources that they share are left out of what trains")
 
 
-def _training_anew(data: TaskData, seed: int) -> BySource | None:
+def _training_anew(data: TaskData, seed: int) -> SourceDisjointData | None:
     """Training and validation of the sources that are not tested, dealt anew; if enough is left."""
     given, source = _parts(data), _sources(data)
     used = np.isin(given, ("train", "valid"))
     left = used & ~np.isin(source, source[given == "test"])
     shares = _shares(given[used])
-    if len(shares) < 2 or left.sum() < KEPT * used.sum() or len(np.unique(source[left])) < 2:
+    if len(shares) < 2 or left.sum() < MIN_KEPT * used.sum() or len(np.unique(source[left])) < 2:
         return None
-    anew = np.where(used, LEFT_OUT, given)
-    anew[left] = dealt(data, np.flatnonzero(left), shares, seed)
+    anew = np.where(used, EXCLUDED, given)
+    anew[left] = assign_sources(data, np.flatnonzero(left), shares, seed)
     if not _taught(data, anew) >= _taught(data, given):
         return None
     how = "the given test clips, their sources left out elsewhere; training and validation dealt anew by source"
     return _split(data, anew, how)
 
 
-def _all_anew(data: TaskData, seed: int) -> BySource:
+def _all_anew(data: TaskData, seed: int) -> SourceDisjointData:
     anew = _parts(data).copy()
-    there = anew != LEFT_OUT
-    anew[there] = dealt(data, np.flatnonzero(there), _shares(anew[there]), seed)
+    there = anew != EXCLUDED
+    anew[there] = assign_sources(data, np.flatnonzero(there), _shares(anew[there]), seed)
     return _split(data, anew, "splits dealt anew in the given proportions, every source in one")
 
 
-def dealt(data: TaskData, clips: IntArray, shares: Mapping[str, float], seed: int) -> Parts:
+def assign_sources(data: TaskData, clips: IntArray, shares: Mapping[str, float], seed: int) -> Parts:
     """The part of each of the clips, (n,), whole sources to a part: each part gets its share of clips and classes.
 
     Sources go one by one, the largest first and equals in random order, to the part that then has the least too much
@@ -118,7 +118,7 @@ def dealt(data: TaskData, clips: IntArray, shares: Mapping[str, float], seed: in
     """
     names, share = np.array(list(shares)), np.array(list(shares.values()))
     source = np.unique([data.group[clip] for clip in clips], return_inverse=True)[1]
-    named, n_sources = data.named, int(source.max()) + 1
+    named, n_sources = data.clip_classes, int(source.max()) + 1
     if n_sources < len(names):
         raise ValueError(f"{n_sources} sources cannot be dealt to {', '.join(names)}; each needs one")
     counts = [Counter[int]() for _ in range(n_sources)]  # clips of each class, and of any (-1)
@@ -144,20 +144,20 @@ def dealt(data: TaskData, clips: IntArray, shares: Mapping[str, float], seed: in
 
 def _parts(data: TaskData) -> Parts:
     """The split or fold of each clip; a training clip that is a test clip as well is left out."""
-    return data.parts if data.fold is not None else np.where(also_tested(data), LEFT_OUT, data.parts)
+    return data.parts if data.fold is not None else np.where(trained_and_tested(data), EXCLUDED, data.parts)
 
 
 def _sources(data: TaskData) -> IntArray:
     return np.unique(data.group, return_inverse=True)[1].astype(np.int64)
 
 
-def _split(data: TaskData, split: Parts, how: str) -> BySource:
-    left_out = int(((split == LEFT_OUT) & (_parts(data) != LEFT_OUT)).sum())
-    return BySource(replace(data, split=split), how, left_out)
+def _split(data: TaskData, split: Parts, how: str) -> SourceDisjointData:
+    left_out = int(((split == EXCLUDED) & (_parts(data) != EXCLUDED)).sum())
+    return SourceDisjointData(replace(data, split=split), how, left_out)
 
 
 def _taught(data: TaskData, parts: Parts) -> set[int]:
-    named = data.named
+    named = data.clip_classes
     return {code for clip in np.flatnonzero(parts == "train") for code in named[clip]}
 
 

@@ -14,20 +14,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from earmark.probing.data import TaskData
-from earmark.probing.features import listed
+from earmark.probing.features import format_names
 from earmark.probing.heads.linear import Fold
-from earmark.probing.labels import in_order
+from earmark.probing.labels import sorted_names
 from earmark.probing.tasks import SPLITS
 
 IntArray = NDArray[np.int64]
 
-HELD_OUT = 0.1  # of training, where there is no validation split
+VALIDATION_SHARE = 0.1  # of training, where there is no validation split
 
 
 def published_folds(data: TaskData) -> list[Fold]:
     """Clips that train, choose the epoch and test, as published."""
     if data.fold is not None:
-        names = in_order(data.fold.tolist())
+        names = sorted_names(data.fold.tolist())
         parts = [data.fold == name for name in names]
         return [Fold(i, *map(np.flatnonzero, (~test, test, test))) for i, test in enumerate(parts)]
     train, valid, test = _splits(data)
@@ -41,7 +41,7 @@ def strict_folds(data: TaskData, seed: int) -> list[Fold]:
     ValueError where nothing is left to train on.
     """
     if data.fold is not None:
-        names = in_order(data.fold.tolist())
+        names = sorted_names(data.fold.tolist())
         if len(names) == 2:  # validation would leave nothing to train on
             parts = [data.fold == name for name in names]
             return [
@@ -55,7 +55,7 @@ def strict_folds(data: TaskData, seed: int) -> list[Fold]:
             for i in range(k)
         ]
     train, valid, test = _splits(data)
-    train = train[~also_tested(data)[train]]
+    train = train[~trained_and_tested(data)[train]]
     if not len(train):
         raise ValueError("all training clips are test clips; nothing is left to train on")
     if not len(valid):
@@ -63,7 +63,7 @@ def strict_folds(data: TaskData, seed: int) -> list[Fold]:
     return [Fold(0, train, valid, test)]
 
 
-def also_tested(data: TaskData) -> NDArray[np.bool_]:
+def trained_and_tested(data: TaskData) -> NDArray[np.bool_]:
     """(N,) which clips train although they are test clips as well, as where the published recipe trains on these."""
     train, _, test = _splits(data)
     tested = {data.clips[place] for place in test}
@@ -72,12 +72,12 @@ def also_tested(data: TaskData) -> NDArray[np.bool_]:
 
 def require_training_classes(data: TaskData, folds: Sequence[Fold]) -> None:
     """ValueError with the classes of test clips that no training clip of their fold has."""
-    named, names = data.named, [] if data.fold is None else in_order(data.fold.tolist())
+    named, names = data.clip_classes, [] if data.fold is None else sorted_names(data.fold.tolist())
     faults = []
     for fold in folds:
         taught, tested = ({code for place in part for code in named[place]} for part in (fold.train, fold.test))
         if lost := sorted(tested - taught):
-            lacks = f"no training clip is left of {listed([data.classes[code] for code in lost])}"
+            lacks = f"no training clip is left of {format_names([data.classes[code] for code in lost])}"
             faults.append(f"{lacks}, tested in fold {names[fold.number]}" if names else lacks)
     if faults:
         raise ValueError("; ".join(faults))
@@ -94,14 +94,14 @@ def hold_out_validation(train: IntArray, data: TaskData, seed: int) -> tuple[Int
     A source that alone has what is left of a class stays in training, unless none other can be held out.
     """
     names, source = np.unique([data.group[place] for place in train], return_inverse=True)
-    named = data.named
+    named = data.clip_classes
     taught = [Counter[int]() for _ in names]  # clips of each class, by source
     for each, place in zip(source.tolist(), train.tolist(), strict=True):
         taught[each].update(named[place])
     left = Counter(code for place in train.tolist() for code in named[place])
     if len(names) < 2:
         raise ValueError("all training clips have one source; none can be held out for validation")
-    sizes, wanted = np.bincount(source), HELD_OUT * len(train)
+    sizes, wanted = np.bincount(source), VALIDATION_SHARE * len(train)
     drawn: list[int] = []
     total = 0
     for each in np.random.default_rng(seed).permutation(len(names)).tolist():
@@ -114,7 +114,7 @@ def hold_out_validation(train: IntArray, data: TaskData, seed: int) -> tuple[Int
     return train[~held], train[held]
 
 
-def drawn_folds(labels: IntArray, fold: Fold, shots: int, draws: int, seed: int) -> list[Fold]:
+def few_shot_folds(labels: IntArray, fold: Fold, shots: int, draws: int, seed: int) -> list[Fold]:
     """Few-shot training: `draws` folds whose training holds `shots` clips of each class, the rest as in `fold`.
 
     ValueError names how many clips a class has where they do not suffice.

@@ -20,26 +20,26 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from earmark.errors import EarmarkError, MissingError, shown_path
-from earmark.probing.task_types import TYPES, metrics_of_types, type_class
+from earmark.probing.task_types import TYPES, metrics_by_type, type_class
 from earmark.probing.tasks import Task
-from earmark.probing.xares import tasks
+from earmark.probing.xares import published_tasks
 
 SEGMENT_SECONDS = 1.0  # of a frame task that does not say
 MULTILABEL = "multilabel"  # in a file, a clip task that says so
-NAMES = tuple(dict.fromkeys(kind.name for kind in TYPES if kind.name != MULTILABEL))
+TYPE_NAMES = tuple(dict.fromkeys(kind.name for kind in TYPES if kind.name != MULTILABEL))
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Count = Annotated[int, Field(gt=0)]
 
 
-def chosen(wanted: Sequence[str | Path]) -> list[Task]:
+def select_tasks(wanted: Sequence[str | Path]) -> list[Task]:
     """As `chosen_or_broken`; EarmarkError where files are no tasks (every such file)."""
-    found, broken = chosen_or_broken(wanted)
+    found, broken = select_valid_tasks(wanted)
     if broken:
         raise EarmarkError("\n".join(map(str, broken.values())))
     return found
 
 
-def chosen_or_broken(wanted: Sequence[str | Path]) -> tuple[list[Task], dict[str, EarmarkError]]:
+def select_valid_tasks(wanted: Sequence[str | Path]) -> tuple[list[Task], dict[str, EarmarkError]]:
     """The tasks of names, of `all`, and of files that end in .toml, each once, in the order asked for.
 
     all: the table's, less those its suite disables; private ones are among them. Second: files that are no tasks, by
@@ -54,9 +54,9 @@ def chosen_or_broken(wanted: Sequence[str | Path]) -> tuple[list[Task], dict[str
             if name.endswith(".toml"):
                 found.append(read_task_file(Path(name)))
             elif name == "all":
-                found += [task for task in tasks().values() if not task.disabled]
-            elif name in tasks():
-                found.append(tasks()[name])
+                found += [task for task in published_tasks().values() if not task.disabled]
+            elif name in published_tasks():
+                found.append(published_tasks()[name])
             else:
                 unknown.append(_unknown(name))
         except MissingError:
@@ -70,7 +70,9 @@ def chosen_or_broken(wanted: Sequence[str | Path]) -> tuple[list[Task], dict[str
 
 
 def _unknown(name: str) -> str:
-    known = {label.casefold(): task.name for task in tasks().values() for label in (task.formal_name, task.name)}
+    known = {
+        label.casefold(): task.name for task in published_tasks().values() for label in (task.formal_name, task.name)
+    }
     near = [known[label] for label in difflib.get_close_matches(name.casefold(), known, n=3, cutoff=0.5)]
     return f"{name}: no such task{f'; did you mean {_listed(list(dict.fromkeys(near)))}?' if near else '.'}"
 
@@ -96,7 +98,7 @@ class _File(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True)
 
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$")]
-    type: Literal[NAMES]  # type: ignore[valid-type]
+    type: Literal[TYPE_NAMES]  # type: ignore[valid-type]
     data: Annotated[str, Field(min_length=1)]
     metric: str | None = None
     multilabel: bool = False
@@ -113,23 +115,23 @@ def _type_name(given: Mapping[str, Any]) -> str | None:
     """The type of task that a file means, as far as it says so."""
     if given.get("multilabel") is True and given.get("type") == "clip":
         return MULTILABEL
-    return next((name for name in NAMES if name == given.get("type")), None)
+    return next((name for name in TYPE_NAMES if name == given.get("type")), None)
 
 
 def _misfits(given: Mapping[str, Any]) -> list[str]:
     """Values that are well formed each but do not go with the others, or with the published tasks."""
     wrong, kind, metric = [], _type_name(given), given.get("metric")
-    if isinstance(given.get("name"), str) and given["name"] in tasks():
+    if isinstance(given.get("name"), str) and given["name"] in published_tasks():
         wrong.append(f"name: {given['name']!r} is a published task; choose another")
     if kind is None:
         return wrong
     if given.get("multilabel") is True and kind != MULTILABEL:
         wrong.append(f"multilabel: only clip tasks may be, not {kind} tasks")
-    metrics = metrics_of_types()[kind]
+    metrics = metrics_by_type()[kind]
     if isinstance(metric, str) and metric not in metrics:
         wrong.append(f"metric: {metric!r} is none of {kind} tasks: {', '.join(metrics)}")
     of_task = type_class(kind, metric or metrics[0])
-    if "segment_seconds" in given and of_task is not None and not of_task.segments:
+    if "segment_seconds" in given and of_task is not None and not of_task.scores_segments:
         wrong.append(f"segment_seconds: {kind} tasks scored by {metric or metrics[0]} have no segments")
     return wrong
 
@@ -150,7 +152,7 @@ def read_task_file(path: Path) -> Task:
     except ValidationError as error:
         raise EarmarkError(_faulty(path, [*_malformed(error), *wrong])) from None
     name = _type_name(content)
-    metric = given.metric or metrics_of_types().get(name or "", ("",))[0]
+    metric = given.metric or metrics_by_type().get(name or "", ("",))[0]
     kind = type_class(name or "", metric)
     if wrong or kind is None:
         raise EarmarkError(_faulty(path, wrong))
@@ -165,7 +167,7 @@ def read_task_file(path: Path) -> Task:
         learning_rate=given.learning_rate,
         batch_size=given.batch_size,
         crop_seconds=given.crop_seconds,
-        segment_seconds=given.segment_seconds or (SEGMENT_SECONDS if kind.segments else None),
+        segment_seconds=given.segment_seconds or (SEGMENT_SECONDS if kind.scores_segments else None),
         weight=given.weight,
         knn=kind.knn,
         reader=kind.reader,

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from earmark.probing.data import TaskData
 from earmark.probing.evaluation import ClassPredictions, Predictions
-from earmark.probing.features import Rows
+from earmark.probing.features import Features
 from earmark.probing.heads.few_shot import few_shot_logits
 from earmark.probing.heads.knn import K_CANDIDATES, PUBLISHED_K, knn_predict
 from earmark.probing.heads.linear import Fold, HeadConfig, train_heads
@@ -18,11 +18,11 @@ from earmark.probing.options import LINEAR, XARES, ProbeSettings
 
 IntArray = NDArray[np.int64]
 
-RATES = (1e-4, 3e-4, 1e-3, 3e-3, 1e-2)  # of the strict protocol, chosen on validation
-DRAWS = 10  # of few-shot training
+LEARNING_RATES = (1e-4, 3e-4, 1e-3, 3e-3, 1e-2)  # of the strict protocol, chosen on validation
+N_DRAWS = 10  # of few-shot training
 
 
-class Placed(TypedDict):
+class SourcesAndFolds(TypedDict):
     """The source and fold of each scored item."""
 
     group: list[str]
@@ -37,23 +37,23 @@ class TrackInput:
     """
 
     data: TaskData
-    rows: Rows
+    rows: Features
     folds: Sequence[Fold]
     settings: ProbeSettings
-    protocol: str
+    recipe: str
     hop: float | None = None
 
     @property
     def published(self) -> bool:
         """Whether the recipe is the published one."""
-        return self.protocol == XARES
+        return self.recipe == XARES
 
     @property
-    def tested(self) -> IntArray:
+    def test_clips(self) -> IntArray:
         """The test clips of all folds, fold after fold."""
         return np.concatenate([fold.test for fold in self.folds])
 
-    def placed(self, clips: IntArray) -> Placed:
+    def sources_and_folds(self, clips: IntArray) -> SourcesAndFolds:
         """Of items that belong to these clips, each tested in one of the folds."""
         number = np.zeros(len(self.data.clips), dtype=np.int64)
         for fold in self.folds:
@@ -70,7 +70,7 @@ class TrackResult:
     predictions: Predictions
     clips: IntArray
     chosen: str = ""
-    counts: str = "clips"
+    item_kind: str = "clips"
 
 
 @dataclass(frozen=True)
@@ -80,13 +80,13 @@ class HeadOutputs:
     outputs: list[NDArray[Any]]
     chosen: str
 
-    def by_clip(self, clip: IntArray, clips: IntArray) -> list[NDArray[Any]]:
+    def mean_by_clip(self, clip: IntArray, clips: IntArray) -> list[NDArray[Any]]:
         """The mean over each clip's rows, in the order of `clips`. clip: of each row."""
         at = np.searchsorted(np.unique(clip), clips)
         return [np.asarray(mean_by_clip(each, clip)[0][at]) for each in self.outputs]
 
 
-def linear_heads(
+def train_linear_heads(
     on: TrackInput,
     labels: NDArray[Any],
     recipe: HeadConfig,
@@ -100,7 +100,7 @@ def linear_heads(
     rate: of the published recipe. whole_clips: batches are of clips with all their rows.
     """
     rows, first = on.rows, on.settings.seed
-    in_rows = [Fold(own.number, *map(rows.of_clips, (own.train, own.valid, own.test))) for own in on.folds]
+    in_rows = [Fold(own.number, *map(rows.row_indices, (own.train, own.valid, own.test))) for own in on.folds]
     heads = train_heads(
         rows.x,
         labels,
@@ -108,7 +108,7 @@ def linear_heads(
         recipe,
         choose,
         seeds=[first] if on.published else range(first, first + on.settings.seeds),
-        learning_rates=[rate] if on.published else RATES,
+        learning_rates=[rate] if on.published else LEARNING_RATES,
         offsets=rows.offsets if whole_clips else None,
         best_rate_only=True,
         device=on.settings.device,
@@ -120,7 +120,7 @@ def linear_heads(
     return HeadOutputs([np.concatenate(outputs) for outputs in by_seed.values()], chosen)
 
 
-def nearest_neighbours(on: TrackInput) -> TrackResult:
+def knn_track(on: TrackInput) -> TrackResult:
     """Nearest neighbours: published on crops as they are, strict on the means of clips with k chosen on validation."""
     rows, labels, published = on.rows, np.asarray(on.data.labels), on.published
     x = rows.x if published else rows.means()
@@ -129,21 +129,23 @@ def nearest_neighbours(on: TrackInput) -> TrackResult:
     named, chosen = [], []
     for fold in on.folds:
         parts = (fold.train, fold.valid, fold.test)
-        train, valid, test = map(rows.of_clips, parts) if published else parts
+        train, valid, test = map(rows.row_indices, parts) if published else parts
         k = PUBLISHED_K
         if not published:
             tried = knn_predict(x[train], labels[clip[train]], x[valid], K_CANDIDATES)
             k = max(K_CANDIDATES, key=lambda each: float((tried[each] == labels[clip[valid]]).mean()))
             chosen.append(f"{k}")
         named.append(knn_predict(x[train], labels[clip[train]], x[test], (k,), protocol=kind)[k])
-    items = clip[rows.of_clips(on.tested)] if published else on.tested
+    items = clip[rows.row_indices(on.test_clips)] if published else on.test_clips
     classes = [np.concatenate(named)]
-    predictions = ClassPredictions(**on.placed(items), labels=labels[items], classes=classes, by_fold=published)
+    predictions = ClassPredictions(
+        **on.sources_and_folds(items), labels=labels[items], classes=classes, by_fold=published
+    )
     counts = "crops" if published and rows.crops else "clips"
     return TrackResult(predictions, items, "" if published else f"k {', '.join(chosen)}", counts)
 
 
-def few_shots(on: TrackInput, track: str, shots: int) -> TrackResult:
+def few_shot_track(on: TrackInput, track: str, shots: int) -> TrackResult:
     """Heads or neighbours of every draw, on the means of clips; validation clips are not looked at.
 
     Folds are draws, which differ in what trains alone. Of neighbours the nearest 10 vote, or as many as a class has
@@ -158,6 +160,6 @@ def few_shots(on: TrackInput, track: str, shots: int) -> TrackResult:
         classes = [each.argmax(axis=1) for each in outputs]
     else:
         classes = [knn_predict(x[one.train], labels[one.train], x[items], (k,))[k] for one in draws]
-    placed = replace(on, folds=draws[:1]).placed(items)
+    placed = replace(on, folds=draws[:1]).sources_and_folds(items)
     predictions = ClassPredictions(**placed, labels=labels[items], outputs=outputs, classes=classes, draws=True)
     return TrackResult(predictions, items, "" if track == LINEAR else f"k {k}")

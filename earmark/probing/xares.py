@@ -16,20 +16,24 @@ from importlib.resources import files
 from earmark.probing.evaluation import METRICS
 from earmark.probing.tasks import SPLITS, Task
 
-COUNTED, FEWEST = 5000, 0.5  # weights below the first count test clips, of a fold where there are folds; see below
+MAX_SIZE_WEIGHT, MIN_TEST_SHARE = (
+    5000,
+    0.5,
+)  # weights below the first count test clips, of a fold where there are folds; see below
 AVERAGES = ("average_public", "average_all")
 SOURCES = ("xares_full", "xares_early", "icme2025")
 
 
 @cache
-def tasks() -> dict[str, Task]:
+def published_tasks() -> dict[str, Task]:
     """The 27 tasks of X-ARES and three more of the challenge, by name, in the table's order.
 
-    >>> len(tasks()), tasks()["esc50"].formal_name, sum(task.private for task in tasks().values())
+    >>> tasks = published_tasks()
+    >>> len(tasks), tasks["esc50"].formal_name, sum(task.private for task in tasks.values())
     (30, 'ESC-50', 5)
-    >>> [task.name for task in tasks().values() if task.trains_on_test]
+    >>> [task.name for task in tasks.values() if task.trains_on_test]
     ['subway_broadcast']
-    >>> tasks()["esc50"].patterns["5"]
+    >>> tasks["esc50"].patterns["5"]
     'wds-audio-fold-5-*.tar'
     """
     return {row["name"]: _task(row) for row in _rows("xares_tasks.csv")}
@@ -77,7 +81,7 @@ def _rows(name: str) -> list[dict[str, str]]:
     return list(csv.DictReader(io.StringIO(text, newline="")))
 
 
-def unlike_published(task: Task, classes: Sequence[str], parts: Sequence[str], *, folds: bool) -> str:
+def differences_from_published(task: Task, classes: Sequence[str], parts: Sequence[str], *, folds: bool) -> str:
     """How a published task's data differ from the published ones, in words; empty where they do not seem to.
 
     classes: of training; parts: the split or fold of each clip. Of the test clips' number all that the table tells is
@@ -85,7 +89,7 @@ def unlike_published(task: Task, classes: Sequence[str], parts: Sequence[str], *
     challenge's own tasks it is a round number). Half of that is asked for. A task of your own, or one that no published
     encoder has a score of, is compared with nothing: empty.
 
-    >>> unlike_published(tasks()["esc50"], list("abcdefghij"), ["1", "2", "3"] * 700, folds=True)
+    >>> differences_from_published(published_tasks()["esc50"], list("abcdefghij"), ["1", "2", "3"] * 700, folds=True)
     '10 of 50 classes, 3 of 5 folds'
     """
     if task.home is not None or not any((track, task.name) in _compared() for track in ("linear", "knn")):
@@ -101,8 +105,13 @@ def unlike_published(task: Task, classes: Sequence[str], parts: Sequence[str], *
         found += [f"no {part} split" for part in task.patterns if part not in counts]
         found += [f"a {part} split, which the published data have not" for part in counts if part not in task.patterns]
     tested = len(parts) if folds else counts["test"]
-    least = FEWEST * task.weight * max(1, len(task.folds))
-    if task.weight < COUNTED and folds == bool(task.folds) and len(counts) >= len(task.folds) and tested < least:
+    least = MIN_TEST_SHARE * task.weight * max(1, len(task.folds))
+    if (
+        task.weight < MAX_SIZE_WEIGHT
+        and folds == bool(task.folds)
+        and len(counts) >= len(task.folds)
+        and tested < least
+    ):
         found.append(f"{tested:,} test clips, where the published are about {2 * least:,.0f} or more")
     return ", ".join(found)
 
@@ -114,14 +123,14 @@ def _of(n: int, published: int, what: str) -> str:
 @cache
 def _compared() -> set[tuple[str, str]]:
     """(track, task) that a published encoder has a score of."""
-    return {(track, task) for source in SOURCES for track, task, _ in baselines(source)}
+    return {(track, task) for source in SOURCES for track, task, _ in published_scores(source)}
 
 
 # --- what was published ---------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
-class Published:
+class PublishedScore:
     """A published score. mini: on the suite's smaller variant of the data, not to be compared with the whole."""
 
     score: float
@@ -129,14 +138,16 @@ class Published:
 
 
 @cache
-def baselines(source: str = "xares_full") -> dict[tuple[str, str, str], Published]:
+def published_scores(source: str = "xares_full") -> dict[tuple[str, str, str], PublishedScore]:
     """Published scores by (track, task, encoder), with our names of tasks; averages apart.
 
     source: xares_full, the suite's table on whole data sets; xares_early, its first table; icme2025, the challenge's
     page. The two older ones were made with mini variants. Other sources: KeyError.
 
-    >>> baselines()["linear", "esc50", "dasheng"].score, baselines("icme2025")["knn", "asvspoof2015", "whisper"].mini
-    (0.857, True)
+    >>> published_scores()["linear", "esc50", "dasheng"].score
+    0.857
+    >>> published_scores("icme2025")["knn", "asvspoof2015", "whisper"].mini
+    True
     """
     return {key: found for key, found in _published(source).items() if key[1] not in AVERAGES}
 
@@ -163,7 +174,7 @@ def weighted_average(scores: Iterable[tuple[Task, float]], *, private: bool = Fa
     private: also over private tasks. Metrics of which lower is better have no place in a mean of scores, and
     are not counted. A task of your own has the weight that its file says.
 
-    >>> known = tasks()
+    >>> known = published_tasks()
     >>> weighted_average([(known["esc50"], 0.9), (known["gtzan_genre"], 0.4), (known["finger_snap"], 0.0)])
     0.8
     """
@@ -176,11 +187,11 @@ def weighted_average(scores: Iterable[tuple[Task, float]], *, private: bool = Fa
     return sum(weight * score for weight, score in counted) / total if total else float("nan")
 
 
-def _published(source: str) -> dict[tuple[str, str, str], Published]:
+def _published(source: str) -> dict[tuple[str, str, str], PublishedScore]:
     if source not in SOURCES:
         raise KeyError(f"{source!r} is not one of {', '.join(SOURCES)}")
     return {
-        (row["track"], row["task"], row["encoder"]): Published(float(row["score"]), row["mini"] == "yes")
+        (row["track"], row["task"], row["encoder"]): PublishedScore(float(row["score"]), row["mini"] == "yes")
         for row in _rows("xares_baselines.csv")
         if row["source"] == source
     }

@@ -18,9 +18,9 @@ from earmark.audio.decode import (
     read_nonsilent_audio,
 )
 from earmark.errors import MissingError
-from earmark.probing.layouts import locate
-from earmark.probing.reading import read_data
-from earmark.probing.xares import tasks
+from earmark.probing.layouts import locate_task
+from earmark.probing.reading import read_task_data
+from earmark.probing.xares import published_tasks
 from earmark.speaker.case.simulate.noise_and_rooms import find_recordings
 from earmark.speaker.system import audio_path
 from tests.audio.files import by_ffmpeg, encoded, wav
@@ -127,7 +127,7 @@ def test_folders_and_tar_files_hold_every_format_alike(tmp_path: Path, suffix: s
         members = {f"1001_a.{suffix}": content, "1001_a.json": b'{"label": "ANG"}'}
         members |= {f"1002_b.{suffix}": content, "1002_b.json": b'{"label": "SAD"}'}
         pack(tmp_path / f"cremad/wds-audio-{split}-0.tar", members)
-    found = read_data(locate(tasks()["cremad"], tmp_path))
+    found = read_task_data(locate_task(published_tasks()["cremad"], tmp_path))
     assert [clip.name for clip in found.clips][:2] == [f"1001_a.{suffix}", f"1002_b.{suffix}"]
     np.testing.assert_array_equal(read_audio(found.clips[0]), read_audio(tmp_path / f"noise/clip.{suffix}"))
 

@@ -35,7 +35,7 @@ class People:
     """
 
     clips: int
-    present: float
+    segment_presence: float
     raters: int = 5
     accuracy: float = 0.85
     spread: float = 0.0
@@ -52,7 +52,7 @@ class People:
         clips = clips or self.clips
         n = clips * ITEMS
         latent = 0.6 * np.repeat(rng.normal(size=clips), ITEMS) + 0.8 * rng.normal(size=n)
-        present = latent > norm.isf(self.present)
+        present = latent > norm.isf(self.segment_presence)
         weight = np.geomspace(1, self.diligence, self.raters)
         order = np.argsort(rng.exponential(size=(n, self.raters)) / weight, axis=1)
         rater = np.sort(order[:, : self.of_item], axis=1).ravel()
@@ -61,7 +61,7 @@ class People:
         names = [f"user_{r}" for r in range(self.raters)]
         counts = {"binary": counted(item, vote, n, 2)}
         if self.ordinal:
-            strong = (latent > norm.isf(self.present / 2))[item]
+            strong = (latent > norm.isf(self.segment_presence / 2))[item]
             vote = vote * (1 + (rng.random(len(item)) < np.where(strong, 0.7, 0.3)))
             counts["ordinal"] = counted(item, vote, n, 3)
         subset = ORDINAL if self.ordinal else SUBSET

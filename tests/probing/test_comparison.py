@@ -6,20 +6,23 @@ from pathlib import Path
 import pytest
 
 from earmark.metrics.estimate import Estimate
-from earmark.probing.comparison import ENCODERS, averages, by_layer, comparison, comparisons
+from earmark.probing.comparison import ENCODERS, averages, comparison_rows, comparison_tables, layer_curves
 from earmark.probing.schema import TaskScore
-from earmark.probing.task_types import type_of
-from earmark.probing.xares import baselines, published_averages, tasks
+from earmark.probing.task_types import task_type
+from earmark.probing.xares import published_averages, published_scores, published_tasks
 
-ESC, GTZAN, SNAP, PITCH = (tasks()[name] for name in ("esc50", "gtzan_genre", "finger_snap", "nsynthpitch"))
-KNOWN = {task.name: task for task in (ESC, GTZAN, SNAP, PITCH, tasks()["speechocean762"], tasks()["desed"])}
+ESC, GTZAN, SNAP, PITCH = (published_tasks()[name] for name in ("esc50", "gtzan_genre", "finger_snap", "nsynthpitch"))
+KNOWN = {
+    task.name: task
+    for task in (ESC, GTZAN, SNAP, PITCH, published_tasks()["speechocean762"], published_tasks()["desed"])
+}
 
 
 def row(task, value, n=100, **changes):
     """A row of summary.json."""
     known = {
         "task": task.name, "formal_name": task.formal_name, "domain": task.domain, "track": "linear",
-        "protocol": "xares", "metric": type_of(task).primary_metric, "score": Estimate(value, n=n), "n_test": n,
+        "protocol": "xares", "metric": task_type(task).primary_metric, "score": Estimate(value, n=n), "n_test": n,
         "counts": "clips", "weight": task.weight, "private": task.private, "folds": 1, "n_heads": 1, "seconds": 0.1,
     }  # fmt: skip
     return TaskScore(**{**known, **changes})
@@ -57,7 +60,7 @@ def test_tracks_protocols_and_layers_are_not_mixed():
 def test_scores_of_splits_that_sources_span_are_in_no_mean_and_no_comparison():
     rows = [row(ESC, 0.5, protocol="strict"), row(ESC, 0.9, protocol="strict_given_splits")]
     assert [(found.protocol, found.unweighted) for found in averages(rows, KNOWN)] == [("strict", 0.5)]
-    (found,) = comparison(rows, KNOWN, "linear", "xares_full")
+    (found,) = comparison_rows(rows, KNOWN, "linear", "xares_full")
     assert found[6:8] == [None, rows[0].score]
 
 
@@ -78,48 +81,48 @@ def test_a_task_without_a_weight_has_no_weighted_mean():
 
 
 def published(name, track="linear", source="xares_full"):
-    return [baselines(source)[track, name, encoder].score for encoder in ENCODERS]
+    return [published_scores(source)[track, name, encoder].score for encoder in ENCODERS]
 
 
 def test_the_rank_is_among_the_published_encoders():
     theirs = published("esc50")
     for value, rank in ((1.0, 1), (max(theirs), 1), (sorted(theirs)[1] + 1e-6, 3), (0.0, 5), (None, None)):
         rows = [row(ESC, value), row(ESC, 0.123, protocol="strict", n_test=77)]
-        (found,) = comparison(rows, KNOWN, "linear", "xares_full")
+        (found,) = comparison_rows(rows, KNOWN, "linear", "xares_full")
         assert found == ["ESC-50", "accuracy", *theirs, rows[0].score, rows[1].score, rank, 100]
 
 
 def test_a_strict_score_has_no_rank():
-    (found,) = comparison([row(ESC, 0.9, protocol="strict")], KNOWN, "linear", "xares_full")
+    (found,) = comparison_rows([row(ESC, 0.9, protocol="strict")], KNOWN, "linear", "xares_full")
     assert found[6:] == [None, Estimate(0.9, n=100), None, 100]
 
 
 def test_smaller_variants_are_marked():
-    spoof = tasks()["asvspoof2015"]
-    (found,) = comparison([row(spoof, 0.9, track="knn")], {spoof.name: spoof}, "knn", "icme2025")
+    spoof = published_tasks()["asvspoof2015"]
+    (found,) = comparison_rows([row(spoof, 0.9, track="knn")], {spoof.name: spoof}, "knn", "icme2025")
     assert found[0] == "ASV2015 (mini)"
 
 
 def test_what_nobody_published_and_what_cannot_be_compared_is_left_out():
     own_task = replace(ESC, name="mine")
     rows = [row(own_task, 0.9), row(ESC, 0.9, layer=1), row(ESC, 0.9, shots=5), row(ESC, 0.9, metric="eer")]
-    assert comparisons(rows, {**KNOWN, "mine": own_task}) == []
+    assert comparison_tables(rows, {**KNOWN, "mine": own_task}) == []
 
 
 def test_a_task_whose_data_are_not_the_published_ones_is_not_ranked_and_weighs_in_no_mean():
     rows = [row(ESC, 0.9), row(GTZAN, 0.8)]
-    assert comparisons(rows, KNOWN, {"esc50", "gtzan_genre"}) == []
-    for part, alone in zip(comparisons(rows, KNOWN, {"esc50"}), comparisons(rows[1:], KNOWN), strict=True):
-        assert part == alone and part.lacking == []
+    assert comparison_tables(rows, KNOWN, {"esc50", "gtzan_genre"}) == []
+    for part, alone in zip(comparison_tables(rows, KNOWN, {"esc50"}), comparison_tables(rows[1:], KNOWN), strict=True):
+        assert part == alone and part.unpublished == []
 
 
 def test_each_source_is_a_table_with_its_means():
-    found = comparisons([row(ESC, 0.9), row(ESC, 0.8, track="knn")], KNOWN)
+    found = comparison_tables([row(ESC, 0.9), row(ESC, 0.8, track="knn")], KNOWN)
     assert [(part.track, part.source) for part in found] == [
         (track, source) for track in ("linear", "knn") for source in ("xares_full", "xares_early", "icme2025")
     ]
     means = published_averages()
-    published = {encoder: baselines()["linear", "esc50", encoder].score for encoder in ENCODERS}
+    published = {encoder: published_scores()["linear", "esc50", encoder].score for encoder in ENCODERS}
     assert found[0].averages == [
         ["this task", *published.values(), 0.9, None],
         *(
@@ -134,10 +137,10 @@ def test_a_line_for_each_task_track_and_protocol():
     rows = [row(ESC, 0.1, layer=0), row(ESC, 0.2, layer=1), row(ESC, 0.9), row(ESC, 0.3, layer=0, track="knn")]
     rows.append(row(KNOWN["speechocean762"], 3.0, layer=0))
     assert {
-        name: [(layer, score.value) for layer, score in line] for name, line in by_layer(rows).items()
+        name: [(layer, score.value) for layer, score in line] for name, line in layer_curves(rows).items()
     } == {"esc50, linear, xares": [(0, 0.1), (1, 0.2)], "esc50, knn, xares": [(0, 0.3)]}  # fmt: skip
 
 
 def test_frames_with_one_label_each_stand_by_their_frame_accuracy():
-    assert type_of(tasks()["librispeechphoneme"]).primary_metric == "frame_accuracy"
-    assert type_of(tasks()["desed"]).primary_metric == "segment_f1_macro"
+    assert task_type(published_tasks()["librispeechphoneme"]).primary_metric == "frame_accuracy"
+    assert task_type(published_tasks()["desed"]).primary_metric == "segment_f1_macro"

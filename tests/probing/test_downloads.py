@@ -10,14 +10,14 @@ import pytest
 
 from earmark.errors import EarmarkError, MissingError
 from earmark.probing.downloads import download_task, record_files
-from earmark.probing.layouts import locate
-from earmark.probing.reading import read_data
-from earmark.probing.task_files import chosen
-from earmark.probing.xares import tasks
+from earmark.probing.layouts import locate_task
+from earmark.probing.reading import read_task_data
+from earmark.probing.task_files import select_tasks
+from earmark.probing.xares import published_tasks
 from tests.file_server import Fault, FileServer, file_server
 from tests.probing.test_reading import cremad
 
-CREMAD = tasks()["cremad"]
+CREMAD = published_tasks()["cremad"]
 
 
 @pytest.fixture
@@ -46,7 +46,7 @@ def test_tar_files_are_the_data_and_stay(tmp_path: Path, server: FileServer, tar
     found = download_task(CREMAD, tmp_path, base=server.url, on_bytes=lambda file, n: told.update({file.name: n}))
     assert [path.relative_to(tmp_path).as_posix() for path in found] == [f"cremad/{name}" for name in tars]
     assert told == {name: len(content) for name, content in tars.items()}
-    assert len(read_data(locate(CREMAD, tmp_path)).clips) == 4 and locate(CREMAD, tmp_path).present
+    assert len(read_task_data(locate_task(CREMAD, tmp_path)).clips) == 4 and locate_task(CREMAD, tmp_path).present
 
 
 @pytest.mark.parametrize("folder", ["", "cremad_wds/"])
@@ -54,7 +54,7 @@ def test_a_zip_of_tar_files_is_unpacked(tmp_path: Path, server: FileServer, tars
     server.add_record(CREMAD.zenodo, {"data.zip": zipped(tars, folder)})
     found = download_task(CREMAD, tmp_path, base=server.url)
     assert {path.name for path in found} == set(tars)
-    assert len(read_data(locate(CREMAD, tmp_path)).clips) == 4
+    assert len(read_task_data(locate_task(CREMAD, tmp_path)).clips) == 4
 
 
 def test_a_break_is_mended_and_nothing_is_fetched_twice(tmp_path: Path, server: FileServer, tars: dict[str, bytes]):
@@ -69,11 +69,11 @@ def test_a_break_is_mended_and_nothing_is_fetched_twice(tmp_path: Path, server: 
     assert {name: n for name, n in server.sent.items() if name in sent and "files" in name} == {
         name: n for name, n in sent.items() if "files" in name
     }
-    assert len(read_data(locate(CREMAD, tmp_path)).clips) == 4
+    assert len(read_task_data(locate_task(CREMAD, tmp_path)).clips) == 4
 
 
 def test_tasks_of_one_record_fetch_it_once(tmp_path: Path, server: FileServer):
-    one, other = tasks()["librispeech"], tasks()["librispeechmalefemale"]
+    one, other = published_tasks()["librispeech"], published_tasks()["librispeechmalefemale"]
     assert one.zenodo == other.zenodo
     server.add_record(one.zenodo, {"dev-clean-0.tar": bytes(5000)})
     for task in (one, other):
@@ -93,7 +93,7 @@ def test_what_is_not_what_the_record_says_is_not_kept(tmp_path: Path, server: Fi
     server.faults = [Fault(path=first, content=bytes(len(tars[first])))]
     with pytest.raises(EarmarkError, match="has the checksum"):
         download_task(CREMAD, tmp_path, base=server.url)
-    assert not locate(CREMAD, tmp_path).present
+    assert not locate_task(CREMAD, tmp_path).present
 
 
 def test_a_record_can_be_looked_at_before(server: FileServer, tars: dict[str, bytes]):
@@ -107,10 +107,10 @@ def test_a_record_can_be_looked_at_before(server: FileServer, tars: dict[str, by
 )
 def test_what_is_not_published_is_not_fetched(tmp_path: Path, name: str, message: str):
     with pytest.raises(MissingError, match=message):
-        download_task(tasks()[name], tmp_path)
+        download_task(published_tasks()[name], tmp_path)
 
 
 def test_a_users_task_has_nothing_to_fetch(tmp_path: Path):
     (tmp_path / "x.toml").write_text('name = "x"\ntype = "clip"\ndata = "x.csv"\n')
     with pytest.raises(MissingError, match="x: a task of your own has nothing to download"):
-        download_task(chosen([tmp_path / "x.toml"])[0], tmp_path)
+        download_task(select_tasks([tmp_path / "x.toml"])[0], tmp_path)

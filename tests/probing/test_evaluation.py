@@ -12,19 +12,19 @@ from sklearn import metrics as sk
 
 from earmark.metrics.bootstrap import Bootstrap
 from earmark.metrics.intervals import COST, SHARE, interval
-from earmark.probing.confusion import confusion, hardest, per_class, per_event, per_label
+from earmark.probing.confusion import confusion_matrix, lowest_recall_classes, per_class, per_event, per_label
 from earmark.probing.evaluation import (
+    FOLDS_NOTE,
     METRICS,
-    OF_FOLDS,
     CaptionPredictions,
     ClassPredictions,
     FramePredictions,
     Predictions,
     score,
 )
-from earmark.probing.recall import influences
-from earmark.probing.task_types import type_of
-from earmark.probing.xares import tasks
+from earmark.probing.recall import source_influences
+from earmark.probing.task_types import task_type
+from earmark.probing.xares import published_tasks
 
 N, LABELS = 12, 3
 FOLDS = np.arange(N) % 4
@@ -206,7 +206,9 @@ def test_transcripts_of_no_words_have_no_word_accuracy():
 def test_recall_at_1_can_be_told_from_what_predictions_say_of_retrieval():
     answers = answers_for("recall_at_1")
     for said, expected in zip(
-        type_of(tasks()["clotho"]).columns(answers, np.array([])).predicted, value("recall_at_1", answers), strict=True
+        task_type(published_tasks()["clotho"]).prediction_columns(answers, np.array([])).predicted,
+        value("recall_at_1", answers),
+        strict=True,
     ):
         ranks = [(int(own), list(map(int, of.split("|")))) for own, of in (each.split(":") for each in said)]
         assert [len(of) for _, of in ranks] == np.bincount(answers.owner).tolist()
@@ -273,7 +275,7 @@ def test_replicates_of_recall_draw_what_each_source_does_to_it():
     answers = answers_for("recall_at_1")
     bootstrap = Bootstrap.from_units(answers.group, 25, generator(5))
     values, drawn = METRICS["recall_at_1"].compute(answers, bootstrap)
-    of_first = influences(answers.outputs[0], answers.owner, bootstrap.unit)
+    of_first = source_influences(answers.outputs[0], answers.owner, bootstrap.unit)
     for weights, found in zip(bootstrap.weights, drawn, strict=True):
         assert found[0] == pytest.approx(values[0] + np.repeat(of_first, weights).mean())
 
@@ -313,7 +315,7 @@ def spread(value, replicates, bootstrap, values=SHARE):
 
 def test_folds_are_noted_beside_what_else_there_is_to_know():
     answers = answers_for("accuracy")
-    assert score("accuracy", answers, 20, generator()).note == f"only 6 sources; 95 % intervals need 20; {OF_FOLDS}"
+    assert score("accuracy", answers, 20, generator()).note == f"only 6 sources; 95 % intervals need 20; {FOLDS_NOTE}"
     many = replace(answers, group=[f"{i}" for i in range(N)], fold=np.zeros(N, int))
     assert "folds" not in score("accuracy", many, 20, generator()).note
     without = score("accuracy", replace(answers, group=["one"] * N), 20, generator())
@@ -407,7 +409,7 @@ def test_the_equal_error_rate_of_three_classes_does_not_exist():
 def test_confusions_are_scikit_learns_averaged_over_heads():
     answers = answers_for("accuracy")
     expected = np.mean([sk.confusion_matrix(answers.labels, each, labels=range(4)) for each in answers.classes], axis=0)
-    np.testing.assert_allclose(confusion(answers.labels, answers.classes, 4), expected)
+    np.testing.assert_allclose(confusion_matrix(answers.labels, answers.classes, 4), expected)
 
 
 TABLE = np.array([[3.0, 1, 0, 0], [2, 2, 0, 0], [0, 0, 0, 0], [0, 4, 0, 4]])  # recalls ¾, ½, none, ½
@@ -426,11 +428,11 @@ def test_classes_by_hand():
 
 
 def test_the_hardest_classes_come_first_and_those_without_clips_never():
-    assert hardest(TABLE, ["a", "b", "c", "d"], 2).model_dump() == {
+    assert lowest_recall_classes(TABLE, ["a", "b", "c", "d"], 2).model_dump() == {
         "classes": ["a", "b", "d"], "rows": [["b", 4, 0.5, 0.5, 0.0, 0.0], ["d", 8, 0.0, 0.5, 0.5, 0.0]],
     }  # fmt: skip
-    assert [name for name, *_ in hardest(TABLE, ["a", "b", "c", "d"], 9).rows] == ["b", "d", "a"]
-    assert hardest(np.diag([3.0, 2.0]), ["a", "b"], 9).model_dump() == {"classes": [], "rows": []}
+    assert [name for name, *_ in lowest_recall_classes(TABLE, ["a", "b", "c", "d"], 9).rows] == ["b", "d", "a"]
+    assert lowest_recall_classes(np.diag([3.0, 2.0]), ["a", "b"], 9).model_dump() == {"classes": [], "rows": []}
 
 
 def test_labels_of_clips_by_hand():
@@ -460,4 +462,4 @@ def test_frames_of_one_class_each_are_confused_without_the_unknown_ones():
     answers = FramePredictions(
         ["a", "b"], np.zeros(2, int), np.array([0, 0, -1, -1, 1]), [logits], edges=np.array([0, 2, 5])
     )
-    assert confusion(*answers.labelled(), 2).tolist() == [[1, 1], [0, 1]]
+    assert confusion_matrix(*answers.labelled_frames(), 2).tolist() == [[1, 1], [0, 1]]

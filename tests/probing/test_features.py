@@ -14,24 +14,24 @@ from earmark.models.encoders.output import EmbeddingRequest
 from earmark.models.encoders.precomputed import PrecomputedEmbeddings
 from earmark.models.encoders.registry import load_encoder
 from earmark.probing.data import TaskData
-from earmark.probing.features import SHOWN, ClipEmbedder, Rows, ids_of
-from earmark.probing.task_types import type_of
-from earmark.probing.xares import tasks
+from earmark.probing.features import MAX_SHOWN, ClipEmbedder, Features, candidate_ids
+from earmark.probing.task_types import task_type
+from earmark.probing.xares import published_tasks
 from tests.models.encoders.sources import XARES, clips, save
 
 LOGMEL = load_encoder("logmel")
 
 
 def embedded(encoder, paths, wanted, store, ids=None, **how):
-    return ClipEmbedder(encoder, store, **how).rows(paths, wanted, ids)
+    return ClipEmbedder(encoder, store, **how).embed(paths, wanted, ids)
 
 
 def frame_labels(task, labels, rows, hop, protocol="strict"):
-    return type_of(task).frame_labels(labels, rows, hop, protocol)
+    return task_type(task).frame_labels(labels, rows, hop, protocol)
 
 
 def view_of(task, layers=False):
-    return type_of(task).embedding_request(layers)
+    return task_type(task).embedding_request(layers)
 
 
 # --- rows ---------------------------------------------------------------------------------------------------
@@ -40,29 +40,32 @@ PIECES = [np.array([[1.0, 2]]), np.array([[3.0, 4], [5, 8], [7, 0]]), np.array([
 
 
 def test_rows_of_clips_by_hand():
-    rows = Rows.of(PIECES)
+    rows = Features.from_clips(PIECES)
     assert (rows.clip.tolist(), rows.offsets.tolist()) == ([0, 1, 1, 1, 2, 2], [0, 1, 4, 6])
-    assert rows.of_clips(np.array([2, 0])).tolist() == [4, 5, 0]
-    assert rows.of_clips(np.array([], dtype=np.int64)).tolist() == []
+    assert rows.row_indices(np.array([2, 0])).tolist() == [4, 5, 0]
+    assert rows.row_indices(np.array([], dtype=np.int64)).tolist() == []
     assert rows.means().tolist() == [[1, 2], [5, 4], [1, 1]]
 
 
 def test_frames_are_labelled_by_the_events_that_overlap_them():
-    rows = Rows.of([np.zeros((4, 2)), np.zeros((2, 2))])
+    rows = Features.from_clips([np.zeros((4, 2)), np.zeros((2, 2))])
     events = [[(0.05, 0.2, 1), (0.3, 9.0, 0)], []]
     labels = TaskData([Path("a"), Path("b")], events, ["x", "y"], np.array(["train", "test"]), None, ["a", "b"])
-    assert frame_labels(tasks()["desed"], labels, rows, hop=0.1).T.tolist() == [[0, 0, 0, 1, 0, 0], [1, 1, 0, 0, 0, 0]]
-    one_each = tasks()["librispeechphoneme"]
+    assert frame_labels(published_tasks()["desed"], labels, rows, hop=0.1).T.tolist() == [
+        [0, 0, 0, 1, 0, 0],
+        [1, 1, 0, 0, 0, 0],
+    ]
+    one_each = published_tasks()["librispeechphoneme"]
     assert frame_labels(one_each, labels, rows, hop=0.1).tolist() == [1, 1, -1, 0, -1, -1]
     between = replace(labels, labels=[[(0.05, 0.15, 1)], [(0.1, 0.2, 0)]])
-    published = frame_labels(tasks()["desed"], between, rows, 0.1, "xares")
-    assert frame_labels(tasks()["desed"], between, rows, 0.1).T.tolist()[1] == [1, 1, 0, 0, 0, 0]
+    published = frame_labels(published_tasks()["desed"], between, rows, 0.1, "xares")
+    assert frame_labels(published_tasks()["desed"], between, rows, 0.1).T.tolist()[1] == [1, 1, 0, 0, 0, 0]
     assert published.T.tolist() == [[0, 0, 0, 0, 0, 1], [0, 1, 0, 0, 0, 0]]
     assert frame_labels(one_each, between, rows, 0.1, "xares").tolist() == [1, 1, -1, -1, -1, 0]
 
 
 def test_views_are_what_task_types_need():
-    known = tasks()
+    known = published_tasks()
     assert view_of(known["desed"]) == view_of(known["librispeech"]) == EmbeddingRequest(frames=True, dtype="float16")
     assert view_of(known["voxceleb1"], layers=True) == EmbeddingRequest(crop_seconds=6, layers=True)
     assert view_of(known["desed"], layers=True) == EmbeddingRequest(frames=True, dtype="float16")
@@ -91,7 +94,7 @@ def test_a_clips_rows_do_not_depend_on_its_neighbours(tiny, tmp_path, wanted):
     together, alone, backwards = found(paths, 7), found(paths, 1), found(paths[::-1], 3)
     assert together.offsets.tolist() == alone.offsets.tolist()
     np.testing.assert_allclose(together.x, alone.x, rtol=1e-4, atol=1e-6)
-    turned = backwards.of_clips(np.arange(7)[::-1])
+    turned = backwards.row_indices(np.arange(7)[::-1])
     np.testing.assert_allclose(together.x, backwards.x[turned], rtol=1e-4, atol=1e-6)
 
 
@@ -104,7 +107,7 @@ def test_a_clip_that_is_there_twice_has_its_rows_in_both_places(tmp_path):
 
 def test_all_clips_without_an_embedding_are_told_at_once(tmp_path):
     good = clips(tmp_path / "clips", 2)
-    broken = [tmp_path / f"broken{i:02}.wav" for i in range(SHOWN + 2)]
+    broken = [tmp_path / f"broken{i:02}.wav" for i in range(MAX_SHOWN + 2)]
     for path in broken[1:]:
         path.write_text("no audio")
     soundfile.write(broken[0], np.zeros(0), 16_000)
@@ -114,7 +117,7 @@ def test_all_clips_without_an_embedding_are_told_at_once(tmp_path):
     assert first == f"{len(broken)} clips have no embedding:" and "--allow-missing" in advice
     empty, others = sorted(told, key=len)
     assert empty.count("broken00.wav") == 1
-    assert others.count("broken") == SHOWN and " and 1 more: " in others and "broken01.wav, broken02.wav" in others
+    assert others.count("broken") == MAX_SHOWN and " and 1 more: " in others and "broken01.wav, broken02.wav" in others
 
 
 def test_clips_without_an_embedding_may_be_left_out_but_not_all(tmp_path):
@@ -133,7 +136,7 @@ def test_embeddings_made_elsewhere_are_one_for_a_clip_and_have_no_frames(tmp_pat
         "mine", "mine-1", {}, 2, {"a.wav": 0, "b": 1}, np.array([[1.0, 2], [3, 4]], np.float32)
     )
     paths = [tmp_path / "b.wav", tmp_path / "a.wav"]
-    crops = replace(tasks()["voxceleb1"])
+    crops = replace(published_tasks()["voxceleb1"])
     ids = {path: [Path("no/such.wav"), path.relative_to(tmp_path)] for path in paths}
     found, _ = embedded(given_, paths, view_of(crops), EmbeddingCache(tmp_path), batch_size=1, ids=ids)
     assert found.x.tolist() == [[3, 4], [1, 2]]
@@ -146,14 +149,16 @@ def test_the_ids_of_a_tars_member_and_of_a_manifests_clip(tmp_path):
     members = [
         TarMember(tar, name, 0, 1) for tar, name in zip(tars * 2, ("1.wav", "1.wav", "2.wav", "3.wav"), strict=True)
     ]
-    of = ids_of("cremad", TaskData(members, [], [], None, None, []), tmp_path / "data")
+    of = candidate_ids("cremad", TaskData(members, [], [], None, None, []), tmp_path / "data")
     twice = [TarMember(tmp_path / f"data/cremad/{part}/x.tar", "1.wav", 0, 1) for part in "pq"]
-    apart = ids_of("cremad", TaskData(twice, [], [], None, None, []), tmp_path / "data")
+    apart = candidate_ids("cremad", TaskData(twice, [], [], None, None, []), tmp_path / "data")
     assert [list(map(str, apart[one])) for one in twice] == [["cremad/p/x.tar:1.wav"], ["cremad/q/x.tar:1.wav"]]
     assert list(map(str, of[members[0]])) == ["cremad/train.tar:1.wav", "train.tar:1.wav"]  # 1.wav might be the other
     assert list(map(str, of[members[2]])) == ["cremad/train.tar:2.wav", "train.tar:2.wav", "2.wav"]
     clip, elsewhere = tmp_path / "data/mine/a/1.wav", tmp_path / "b/2.wav"
-    of = ids_of("mine", TaskData([clip, elsewhere], [], [], None, None, [], ["a/1.wav", "2.wav"]), tmp_path / "data")
+    of = candidate_ids(
+        "mine", TaskData([clip, elsewhere], [], [], None, None, [], ["a/1.wav", "2.wav"]), tmp_path / "data"
+    )
     assert list(map(str, of[clip])) == ["mine/a/1.wav", "a/1.wav"] and list(map(str, of[elsewhere])) == [
         "mine/2.wav",
         "2.wav",

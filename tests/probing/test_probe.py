@@ -19,12 +19,12 @@ from earmark.probing.heads.knn import K_CANDIDATES
 from earmark.probing.heads.linear import Fold, HeadConfig, train_heads
 from earmark.probing.heads.selection import selection_metric
 from earmark.probing.options import ProbeSettings
-from earmark.probing.probe import probe, without_clips
-from earmark.probing.splits import drawn_folds, strict_folds
-from earmark.probing.task_types import type_of
+from earmark.probing.probe import drop_clips, probe
+from earmark.probing.splits import few_shot_folds, strict_folds
+from earmark.probing.task_types import task_type
 from earmark.probing.tasks import Task
-from earmark.probing.tracks import RATES
-from earmark.probing.xares import tasks
+from earmark.probing.tracks import LEARNING_RATES
+from earmark.probing.xares import published_tasks
 from tests.models.encoders.sources import XARES, clips, layered, save
 
 N, WIDTH, CLASSES = 48, 6, 3
@@ -116,7 +116,7 @@ def test_as_published_test_clips_choose_the_epoch_unless_there_is_a_validation_s
 def test_a_split_that_lost_all_of_its_clips_is_not_replaced_by_another():
     data = LAYOUTS["splits"]
     with pytest.raises(EarmarkError, match="no clip of valid has an embedding"):
-        without_clips(TASK, data, data.split == "valid")
+        drop_clips(TASK, data, data.split == "valid")
 
 
 def test_no_test_clip_is_needed_by_another(tmp_path):
@@ -148,7 +148,7 @@ def test_every_track_and_protocol_has_a_row_with_what_it_rests_on(tmp_path):
         *((N, 4, 1), (N, 4, 1)),
     ]
     rates = found.outcome.scores[1].chosen.removeprefix("learning rate ").split(", ")
-    assert len(rates) == 8 and {float(rate) for rate in rates} <= set(RATES)
+    assert len(rates) == 8 and {float(rate) for rate in rates} <= set(LEARNING_RATES)
     assert len(found.outcome.scores[3].chosen.split(", ")) == 4
     for row in found.outcome.scores:
         table = found.predictions[row.track, row.protocol]
@@ -192,8 +192,8 @@ def test_k_is_the_first_of_the_best_on_validation(tmp_path):
 
 def test_neighbours_of_a_task_scored_by_error_rate_are_scored_by_accuracy(tmp_path):
     task = replace(TASK, metric="eer")
-    assert [type_of(task).metrics_on(track) for track in ("linear", "knn")] == [("eer",), ("accuracy",)]
-    assert type_of(tasks()["asvspoof2015"]).metrics_on("linear") == ("accuracy", "eer")
+    assert [task_type(task).metrics_on(track) for track in ("linear", "knn")] == [("eer",), ("accuracy",)]
+    assert task_type(published_tasks()["asvspoof2015"]).metrics_on("linear") == ("accuracy", "eer")
     found = probed(tmp_path, clips_in(SPLITS, np.arange(N) % 2, classes=2), task)
     assert [(row.track, row.metric) for row in found.outcome.scores] == [
         ("linear", "eer"), ("linear", "eer"), ("knn", "accuracy"), ("knn", "accuracy"),
@@ -347,7 +347,7 @@ def test_few_shots_of_wide_embeddings_are_learnt_as_scikit_learn_learns_them(tmp
         row.track: row.score
         for row in probed(tmp_path, data, encoder=encoder, settings=replace(SETTINGS, shots=5)).outcome.scores
     }
-    draws = drawn_folds(labels, strict_folds(data, 0)[0], 5, 10, 0)
+    draws = few_shot_folds(labels, strict_folds(data, 0)[0], 5, 10, 0)
     theirs = [LogisticRegression().fit(x[one.train], labels[one.train]).score(x[400:], labels[400:]) for one in draws]
     assert found["linear"].value >= np.mean(theirs) - 0.01
     assert found["linear"].value > found["knn"].value > 0.6
@@ -378,7 +378,7 @@ def test_crops_stand_for_themselves_as_published_and_are_averaged_strictly(tmp_p
     encoder, task = load_encoder("logmel"), replace(TASK, crop_seconds=0.2)
     found = probed(tmp_path, heard, task, encoder)
     store = EmbeddingCache(tmp_path / "store")
-    rows, _ = ClipEmbedder(encoder, store, batch_size=4).rows(heard.clips, EmbeddingRequest(crop_seconds=0.2))
+    rows, _ = ClipEmbedder(encoder, store, batch_size=4).embed(heard.clips, EmbeddingRequest(crop_seconds=0.2))
     crops = np.isin(rows.clip, (9, 10, 11))
     assert crops.sum() > 8
     of_crops, of_clips = (crops.sum(), "crops"), (3, "clips")
@@ -391,7 +391,7 @@ def test_crops_stand_for_themselves_as_published_and_are_averaged_strictly(tmp_p
     heads = train_heads(
         rows.x, labels, [fold], HeadConfig("cross_entropy", 3, 6, 8),
         selection_metric("accuracy", labels, clip=rows.clip),
-        seeds=[0, 1], learning_rates=RATES, best_rate_only=True,
+        seeds=[0, 1], learning_rates=LEARNING_RATES, best_rate_only=True,
     )  # fmt: skip
     for head, column in zip(heads, ("said_0", "said_1"), strict=True):
         means = [head.test[rows.clip[crops] == clip].mean(axis=0) for clip in (9, 10, 11)]

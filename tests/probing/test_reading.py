@@ -16,17 +16,17 @@ from earmark.audio.decode import read_audio
 from earmark.errors import DataError, EarmarkError, MissingError
 from earmark.probing import reading
 from earmark.probing.data import TaskData
-from earmark.probing.layouts import locate
-from earmark.probing.task_files import chosen
+from earmark.probing.layouts import locate_task
+from earmark.probing.task_files import select_tasks
 from earmark.probing.tasks import Task
-from earmark.probing.xares import tasks
+from earmark.probing.xares import published_tasks
 
 DEMO = Path(__file__).resolve().parents[2] / "dataset/speaker-demo/tasks"
-CREMAD = tasks()["cremad"]
+CREMAD = published_tasks()["cremad"]
 
 
 def read_data(task: Task, data_root: Path) -> TaskData:
-    return reading.read_data(locate(task, data_root))
+    return reading.read_task_data(locate_task(task, data_root))
 
 
 def sound(suffix: str = "wav", level: float = 0.1) -> bytes:
@@ -91,7 +91,7 @@ def test_folds_keep_their_numbers_and_esc50_its_sources(tmp_path: Path):
     for fold in range(1, 6):
         labels = {f"{fold}-{fold}00-A-7": 7, f"{fold}-{fold}00-B-12": 12}
         pack(tmp_path / f"esc50/wds-audio-fold-{fold}-000.tar", pairs(labels))
-    found = read_data(tasks()["esc50"], tmp_path)
+    found = read_data(published_tasks()["esc50"], tmp_path)
     assert found.split is None and found.fold is not None
     assert found.fold.tolist() == [f for f in "12345" for _ in range(2)]
     assert found.classes == ["7", "12"] and found.group[:4] == ["100", "100", "200", "200"]
@@ -101,14 +101,14 @@ def test_where_valid_is_test_clips_are_there_once(tmp_path: Path):
     events = [{"onset": 0.0, "offset": 0.05, "label": "Dog"}]
     for split in ("train", "eval"):
         pack(tmp_path / f"desed/wds-audio-{split}-0.tar", {"a.wav": sound(), "a.json": events})
-    found = read_data(tasks()["desed"], tmp_path)
+    found = read_data(published_tasks()["desed"], tmp_path)
     assert found.split is not None and found.split.tolist() == ["train", "test"]
     assert found.labels == [[(0.0, 0.05, 0)], [(0.0, 0.05, 0)]] and found.classes == ["Dog"]
 
 
 def test_where_training_is_the_test_clips_are_there_twice(tmp_path: Path):
     pack(tmp_path / "subway_broadcast/subway_broadcast-0.tar", pairs({"a": 0, "b": 1}, "broadcasting"))
-    found = read_data(tasks()["subway_broadcast"], tmp_path)
+    found = read_data(published_tasks()["subway_broadcast"], tmp_path)
     assert found.split is not None and found.split.tolist() == ["train", "train", "test", "test"]
     assert found.clips[:2] == found.clips[2:]
 
@@ -226,7 +226,7 @@ def test_latin_1_is_no_manifest(tmp_path: Path):
 
 def own(folder: Path, lines: str) -> Task:
     (folder / "mine.toml").write_text(f'name = "mine"\ndata = "manifest.csv"\n{lines}\n')
-    return chosen([folder / "mine.toml"])[0]
+    return select_tasks([folder / "mine.toml"])[0]
 
 
 def test_a_users_events_come_from_the_cell_or_a_file(tmp_path: Path):
@@ -240,7 +240,7 @@ def test_a_users_events_come_from_the_cell_or_a_file(tmp_path: Path):
 def test_a_manifest_is_beside_the_task_or_below_the_data_root(tmp_path: Path):
     task = own(tmp_path, 'type = "asr"')
     root = listed(tmp_path / "root", "path,label,split\na.wav,hello there,train\nb.wav,bye,test\n", "a.wav", "b.wav")
-    assert locate(task, root).manifest == root / "manifest.csv"
+    assert locate_task(task, root).manifest == root / "manifest.csv"
     assert read_data(task, root).labels == ["hello there", "bye"]
     listed(tmp_path, "path,label,split\na.wav,no,train\nb.wav,yes,test\n", "a.wav", "b.wav")
     assert read_data(task, root).labels == ["no", "yes"]
@@ -256,18 +256,18 @@ def test_clips_without_any_label_teach_nothing(tmp_path: Path):
 
 
 def test_status_tells_what_is_there_and_how_large(tmp_path: Path):
-    private = locate(tasks()["liveenv"], tmp_path)
+    private = locate_task(published_tasks()["liveenv"], tmp_path)
     assert (private.state, private.size) == ("private: no data", 0)
-    assert private.lacks == ("liveenv_train*.tar", "liveenv_test*.tar")
-    assert locate(CREMAD, tmp_path).state == "missing"
+    assert private.missing_patterns == ("liveenv_train*.tar", "liveenv_test*.tar")
+    assert locate_task(CREMAD, tmp_path).state == "missing"
     cremad(tmp_path)
     tars = list((tmp_path / "cremad").glob("*.tar"))
-    found = locate(CREMAD, tmp_path)
-    assert (found.state, found.size, found.lacks) == ("present", sum(tar.stat().st_size for tar in tars), ())
+    found = locate_task(CREMAD, tmp_path)
+    assert (found.state, found.size, found.missing_patterns) == ("present", sum(tar.stat().st_size for tar in tars), ())
     tars[0].unlink()
-    assert (locate(CREMAD, tmp_path).state, len(locate(CREMAD, tmp_path).lacks)) == ("missing", 1)
+    assert (locate_task(CREMAD, tmp_path).state, len(locate_task(CREMAD, tmp_path).missing_patterns)) == ("missing", 1)
     listed(tmp_path / "liveenv", "path,label,split\n")
-    assert locate(tasks()["liveenv"], tmp_path).present
+    assert locate_task(published_tasks()["liveenv"], tmp_path).present
 
 
 @pytest.mark.parametrize(
@@ -280,7 +280,7 @@ def test_status_tells_what_is_there_and_how_large(tmp_path: Path):
 )
 def test_missing_data_come_with_what_to_do(tmp_path: Path, name: str, message: str):
     with pytest.raises(MissingError, match=message):
-        read_data(tasks()[name], tmp_path)
+        read_data(published_tasks()[name], tmp_path)
 
 
 def test_a_users_task_without_its_manifest_is_missing(tmp_path: Path):
@@ -292,7 +292,7 @@ def test_a_users_task_without_its_manifest_is_missing(tmp_path: Path):
 
 
 def test_the_demos_tasks_have_their_clips(tmp_path: Path):
-    language, tempo, voice = (read_data(task, tmp_path) for task in chosen(sorted(DEMO.glob("*.toml"))))
+    language, tempo, voice = (read_data(task, tmp_path) for task in select_tasks(sorted(DEMO.glob("*.toml"))))
     assert all(len(found.clips) == 192 for found in (language, tempo, voice))
     assert (len(voice.classes), language.classes) == (24, ["de", "en", "es", "fr"])
     assert voice.split is not None

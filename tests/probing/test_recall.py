@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from earmark.metrics.retrieval import mean_recall_at_1
 from earmark.probing import recall
-from earmark.probing.recall import NOBODY, SEVERAL, in_the_way, influences
+from earmark.probing.recall import NO_SOURCE, SEVERAL_SOURCES, competitors, source_influences
 
 
 def drawn(seed, sources=7, clips=3, captions=2):
@@ -32,11 +32,11 @@ def without(similarity, owner, source, left_out):
 def test_what_is_in_the_way_by_hand():
     """Clip 0 finds its own; before clip 1's caption come those of 0, of source a; before clip 2's those of a and b."""
     similarity = np.array([[0.9, 0.1, 0.1], [0.5, 0.4, 0.3], [0.7, 0.6, 0.6]])
-    of_clips, of_captions = in_the_way(similarity, np.arange(3), np.array([0, 1, 2]))
-    assert of_clips.tolist() == [NOBODY, 0, SEVERAL]
-    assert of_captions.tolist() == [NOBODY, 2, NOBODY]
+    of_clips, of_captions = competitors(similarity, np.arange(3), np.array([0, 1, 2]))
+    assert of_clips.tolist() == [NO_SOURCE, 0, SEVERAL_SOURCES]
+    assert of_captions.tolist() == [NO_SOURCE, 2, NO_SOURCE]
     equal = np.ones((2, 2))
-    assert [each.tolist() for each in in_the_way(equal, np.arange(2), np.array([0, 1]))] == [[1, 0], [1, 0]]
+    assert [each.tolist() for each in competitors(equal, np.arange(2), np.array([0, 1]))] == [[1, 0], [1, 0]]
 
 
 @given(st.integers(0, 10_000))
@@ -47,7 +47,7 @@ def test_influences_are_the_jackknifes_with_what_pairs_do_counted_once(seed):
     whole = mean_recall_at_1(similarity, owner)
     alone = np.array([without(similarity, owner, source, [s]) for s in range(n)])
     pseudo = n * whole - (n - 1) * alone
-    found = influences(similarity, owner, source)
+    found = source_influences(similarity, owner, source)
     assert found.mean() == pytest.approx(0, abs=1e-12)
     jackknife = pseudo.var(ddof=1) / n
     ratio = found.var(ddof=1) / n / jackknife
@@ -76,10 +76,10 @@ def pairwise(similarity, owner, source):
 
 def test_blocks_of_rows_change_nothing(monkeypatch):
     case = drawn(3)
-    whole = influences(*case)
+    whole = source_influences(*case)
     monkeypatch.setattr(recall, "CELLS_AT_ONCE", 50)
-    assert influences(*case).tolist() == whole.tolist()
+    assert source_influences(*case).tolist() == whole.tolist()
 
 
 def test_where_all_is_found_no_source_moves_anything():
-    assert influences(np.eye(4), np.arange(4), np.array([0, 0, 1, 2])).tolist() == [0, 0, 0]
+    assert source_influences(np.eye(4), np.arange(4), np.array([0, 0, 1, 2])).tolist() == [0, 0, 0]

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from earmark.probing.data import TaskData
-from earmark.probing.sources import LEFT_OUT, Spanning, by_source, dealt, spanning
+from earmark.probing.sources import EXCLUDED, SourceOverlap, assign_sources, make_source_disjoint, source_overlap
 from earmark.probing.splits import require_training_classes, strict_folds
 
 
@@ -28,27 +28,27 @@ def sides(found):
     of: dict[str, set[str]] = {}
     for source, part in zip(found.group, parts.tolist(), strict=True):
         of.setdefault(source, set()).add(part)
-    return {source: own - {LEFT_OUT} for source, own in of.items()}
+    return {source: own - {EXCLUDED} for source, own in of.items()}
 
 
 # --- counts -------------------------------------------------------------------------------------------------
 
 
 def test_sources_in_several_folds_are_counted_with_their_clips():
-    assert spanning(data([0, 1, 1, 2, 0], "aabcc", folds=True)) == Spanning("folds", 3, 2, 5, 4)
-    assert spanning(data([0, 0, 1, 2, 2], "aabcc", folds=True)) is None
+    assert source_overlap(data([0, 1, 1, 2, 0], "aabcc", folds=True)) == SourceOverlap("folds", 3, 2, 5, 4)
+    assert source_overlap(data([0, 0, 1, 2, 2], "aabcc", folds=True)) is None
 
 
 def test_of_splits_the_test_clips_whose_source_trains_are_counted():
     shared = data(["train", "train", "valid", "test", "test", "test"], "abcacd")
-    assert spanning(shared) == Spanning("splits", 4, 2, 3, 1)  # c is in valid and test and trains nothing
-    assert spanning(data(["train", "train", "test"], "aab")) is None
+    assert source_overlap(shared) == SourceOverlap("splits", 4, 2, 3, 1)  # c is in valid and test and trains nothing
+    assert source_overlap(data(["train", "train", "test"], "aab")) is None
 
 
 def test_training_clips_that_are_test_clips_are_no_training_strictly():
     twice = data(["train", "train", "test"], "aba")
     twice = replace(twice, clips=[Path("a.wav"), Path("b.wav"), Path("a.wav")])
-    assert spanning(twice) is None
+    assert source_overlap(twice) is None
 
 
 # --- splits -------------------------------------------------------------------------------------------------
@@ -56,36 +56,38 @@ def test_training_clips_that_are_test_clips_are_no_training_strictly():
 
 def test_training_loses_the_sources_of_the_test_clips_where_it_can():
     parts = ["train"] * 8 + ["valid"] * 2 + ["test"] * 2
-    found = by_source(data(parts, "aabbccddefae"), seed=0)  # of test: a trains, e validates
+    found = make_source_disjoint(data(parts, "aabbccddefae"), seed=0)  # of test: a trains, e validates
     assert found.data.split.tolist() == [*["", ""], *["train"] * 6, "", "valid", "test", "test"]
-    assert found.left_out == 3 and found.how.startswith("the given test clips")
-    assert spanning(found.data) is None
+    assert found.n_excluded == 3 and found.description.startswith("the given test clips")
+    assert source_overlap(found.data) is None
 
 
 def test_where_validation_shares_too_much_with_training_those_two_are_dealt_anew():
     parts = ["train", "valid"] * 12 + ["test"] * 4
     group = [i // 2 for i in range(24)] + [90, 91, 92, 93]
     labels = [i // 2 % 2 for i in range(28)]
-    found = by_source(data(parts, group, labels), seed=0)
-    assert found.data.split[24:].tolist() == ["test"] * 4 and "training and validation dealt anew" in found.how
+    found = make_source_disjoint(data(parts, group, labels), seed=0)
+    assert found.data.split[24:].tolist() == ["test"] * 4 and "training and validation dealt anew" in found.description
     assert Counter(found.data.split.tolist()) == {"train": 12, "valid": 12, "test": 4}
-    assert found.left_out == 0 and spanning(found.data) is None
+    assert found.n_excluded == 0 and source_overlap(found.data) is None
 
 
 def test_where_training_would_lose_a_class_or_half_of_its_clips_all_is_dealt_anew():
     parts = (["train"] * 6 + ["valid"] * 2 + ["test"] * 2) * 8
-    half = by_source(data(parts, [i // 10 for i in range(80)]), seed=0)
-    assert half.how.startswith("splits dealt anew")
+    half = make_source_disjoint(data(parts, [i // 10 for i in range(80)]), seed=0)
+    assert half.description.startswith("splits dealt anew")
     counts = Counter(half.data.split.tolist())  # six, two and two in ten, of eight sources with ten clips each
     assert counts["train"] == 50 and sorted(counts.values()) == [10, 20, 50]
     parts, group = ["train"] * 10 + ["test"] * 6, [0, 0, *range(1, 9), 0, *range(20, 25)]
-    lost = by_source(data(parts, group, [1, 1, *[0] * 8, 1, *[0] * 5]), seed=0)  # class 1 is of source 0 alone
-    assert lost.how.startswith("splits dealt anew") and spanning(lost.data) is None
+    lost = make_source_disjoint(
+        data(parts, group, [1, 1, *[0] * 8, 1, *[0] * 5]), seed=0
+    )  # class 1 is of source 0 alone
+    assert lost.description.startswith("splits dealt anew") and source_overlap(lost.data) is None
 
 
 def test_clips_that_no_split_has_neither_train_nor_test():
     parts = ["train"] * 8 + ["valid"] * 2 + ["test"] * 2
-    (fold,) = strict_folds(by_source(data(parts, "aabbccddefae"), seed=0).data, seed=0)
+    (fold,) = strict_folds(make_source_disjoint(data(parts, "aabbccddefae"), seed=0).data, seed=0)
     assert [part.tolist() for part in (fold.train, fold.valid, fold.test)] == [[2, 3, 4, 5, 6, 7], [9], [10, 11]]
 
 
@@ -108,13 +110,13 @@ def sources(draw):
 @given(sources(), st.integers(0, 5))
 def test_by_source_every_source_is_on_one_side_and_every_side_has_one(task_data, seed):
     parts = task_data.split if task_data.fold is None else task_data.fold
-    found = by_source(task_data, seed)
+    found = make_source_disjoint(task_data, seed)
     assert all(len(own) <= 1 for own in sides(found.data).values())
     assert set().union(*sides(found.data).values()) == set(parts.tolist())
-    assert spanning(found.data) is None
+    assert source_overlap(found.data) is None
     if task_data.fold is not None:
-        assert found.left_out == 0 and found.data.split is None
-    again = by_source(task_data, seed).data
+        assert found.n_excluded == 0 and found.data.split is None
+    again = make_source_disjoint(task_data, seed).data
     assert sides(again) == sides(found.data)
     assert found.data.group == task_data.group and found.data.labels is task_data.labels
 
@@ -124,33 +126,35 @@ def test_folds_by_source_are_alike_in_size_and_classes():
     sizes = rng.integers(2, 12, 120)
     group = np.repeat(np.arange(120), sizes)
     labels = rng.integers(0, 4, 120)[group]
-    found = by_source(data(rng.integers(0, 5, len(group)), group, labels, folds=True), seed=0).data
+    found = make_source_disjoint(data(rng.integers(0, 5, len(group)), group, labels, folds=True), seed=0).data
     for code in (None, 0, 1, 2, 3):
         kept = np.ones(len(group), bool) if code is None else labels == code
         counts = np.array(list(Counter(found.fold[kept].tolist()).values()))
         assert len(counts) == 5 and np.ptp(counts) <= 0.1 * counts.mean() + 3
-    seeds = {tuple(by_source(found, seed).data.fold) for seed in range(4)}
+    seeds = {tuple(make_source_disjoint(found, seed).data.fold) for seed in range(4)}
     assert len(seeds) == 4
 
 
 def test_a_class_of_three_sources_is_in_three_folds_and_always_trained():
     group = np.repeat(np.arange(12), 3)
     labels = np.repeat([0, 0, 0, *[1] * 9], 3)
-    found = by_source(data(np.arange(36) % 3, group, labels, folds=True), seed=0).data
+    found = make_source_disjoint(data(np.arange(36) % 3, group, labels, folds=True), seed=0).data
     assert set(found.fold[labels == 0]) == {"0", "1", "2"}
     require_training_classes(found, strict_folds(found, 0))
 
 
 def test_the_largest_sources_go_first_and_nothing_is_left_empty():
-    found = dealt(data([0] * 12, [0] * 9 + [1, 2, 3], folds=True), np.arange(12), {"a": 0.9, "b": 0.05, "c": 0.05}, 0)
+    found = assign_sources(
+        data([0] * 12, [0] * 9 + [1, 2, 3], folds=True), np.arange(12), {"a": 0.9, "b": 0.05, "c": 0.05}, 0
+    )
     assert found[:9].tolist() == ["a"] * 9 and set(found.tolist()) == {"a", "b", "c"}
 
 
 def test_fewer_sources_than_folds_cannot_be_dealt():
     with pytest.raises(ValueError, match="2 sources cannot be dealt to 0, 1, 2; each needs one"):
-        by_source(data([0, 1, 2, 0], "aabb", folds=True), seed=0)
+        make_source_disjoint(data([0, 1, 2, 0], "aabb", folds=True), seed=0)
 
 
 def test_labels_that_are_no_classes_are_dealt_by_size():
     numbers = replace(data([0, 1] * 10, [i // 4 for i in range(20)], folds=True), classes=[], labels=np.zeros((20, 2)))
-    assert sorted(Counter(by_source(numbers, seed=0).data.fold.tolist()).values()) == [8, 12]
+    assert sorted(Counter(make_source_disjoint(numbers, seed=0).data.fold.tolist()).values()) == [8, 12]

@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from earmark.probing.data import TaskData
-from earmark.probing.splits import drawn_folds, published_folds, strict_folds
-from earmark.probing.xares import tasks
+from earmark.probing.splits import few_shot_folds, published_folds, strict_folds
+from earmark.probing.xares import published_tasks
 
 
 def data(parts, group=None, folds=False, names=None):
@@ -37,7 +37,7 @@ def test_published_splits_are_taken_as_they_are():
 def test_where_nothing_else_is_published_the_test_clips_choose():
     (fold,) = published_folds(data(["train", "test", "test"]))
     assert parts_of(fold) == [[0], [1, 2], [1, 2]]
-    assert tasks()["desed"].select_on_test and not tasks()["cremad"].select_on_test
+    assert published_tasks()["desed"].select_on_test and not published_tasks()["cremad"].select_on_test
 
 
 @pytest.mark.parametrize("k", [2, 3, 5])
@@ -138,22 +138,22 @@ def test_draws_take_as_many_clips_of_each_class_from_training_alone():
     task_data = data(["train"] * 20 + ["valid"] * 2 + ["test"] * 4)
     (fold,) = strict_folds(task_data, 0)
     labels = np.asarray(task_data.labels)
-    found = drawn_folds(labels, fold, shots=3, draws=6, seed=1)
+    found = few_shot_folds(labels, fold, shots=3, draws=6, seed=1)
     assert [draw.number for draw in found] == list(range(6))
     for draw in found:
         assert np.bincount(labels[draw.train]).tolist() == [3, 3]
         assert set(draw.train) <= set(fold.train) and len(set(draw.train)) == 6
         assert draw.valid is fold.valid and draw.test is fold.test
     assert len({tuple(draw.train) for draw in found}) == 6
-    again = drawn_folds(labels, fold, shots=3, draws=2, seed=1)
+    again = few_shot_folds(labels, fold, shots=3, draws=2, seed=1)
     assert [draw.train.tolist() for draw in again] == [draw.train.tolist() for draw in found[:2]]
-    assert drawn_folds(labels, fold, 3, 1, seed=2)[0].train.tolist() != found[0].train.tolist()
+    assert few_shot_folds(labels, fold, 3, 1, seed=2)[0].train.tolist() != found[0].train.tolist()
 
 
 def test_more_shots_than_a_class_has():
     (fold,) = strict_folds(data(["train"] * 6 + ["valid", "test"]), 0)
     with pytest.raises(ValueError, match="4 shots: a class has 3 training clips only"):
-        drawn_folds(np.arange(8) % 2, fold, shots=4, draws=1, seed=0)
+        few_shot_folds(np.arange(8) % 2, fold, shots=4, draws=1, seed=0)
 
 
 @pytest.mark.parametrize("sizes", [[90, *[1] * 10], [60, 40], [50, 50], [7, 8, 85], [1, 99]])

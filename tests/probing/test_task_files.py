@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 
 from earmark.errors import EarmarkError, MissingError
-from earmark.probing.task_files import chosen, read_task_file
-from earmark.probing.xares import tasks
+from earmark.probing.task_files import read_task_file, select_tasks
+from earmark.probing.xares import published_tasks
 
 DEMO = Path(__file__).resolve().parents[2] / "dataset/speaker-demo/tasks"
 
@@ -17,18 +17,18 @@ def written(folder: Path, text: str, name: str = "mine.toml") -> Path:
 
 
 def test_names_come_in_the_order_asked_for_and_once():
-    assert [task.name for task in chosen(["gtzan_genre", "esc50", "gtzan_genre"])] == ["gtzan_genre", "esc50"]
+    assert [task.name for task in select_tasks(["gtzan_genre", "esc50", "gtzan_genre"])] == ["gtzan_genre", "esc50"]
 
 
 def test_all_leaves_out_what_the_suite_disables():
-    everything = {task.name for task in chosen(["all"])}
-    assert tasks().keys() - everything == {"finger_snap", "key_scratching", "liveenv"}
+    everything = {task.name for task in select_tasks(["all"])}
+    assert published_tasks().keys() - everything == {"finger_snap", "key_scratching", "liveenv"}
     assert "subway_broadcast" in everything  # private: listed, and run where the data are
 
 
 def test_unknown_names_are_met_with_near_ones():
     with pytest.raises(MissingError, match=r"ecs50: no such task; did you mean esc50") as caught:
-        chosen(["ecs50", "CREMA D", "zzzzzz", "esc50"])
+        select_tasks(["ecs50", "CREMA D", "zzzzzz", "esc50"])
     assert "CREMA D: no such task; did you mean cremad?" in str(caught.value)
     assert "zzzzzz: no such task.\n" in str(caught.value)
     assert caught.value.exit_code == 2
@@ -45,7 +45,7 @@ def test_a_file_is_read_with_defaults(tmp_path: Path):
         tmp_path,
     )
     assert (task.epochs, task.batch_size, task.learning_rate, task.weight, task.knn) == (10, 32, 1e-3, 1.0, True)
-    assert chosen([path, "esc50", str(path)]) == [task, tasks()["esc50"]]
+    assert select_tasks([path, "esc50", str(path)]) == [task, published_tasks()["esc50"]]
 
 
 def test_a_file_says_all_it_may(tmp_path: Path):
@@ -136,24 +136,24 @@ def test_a_wrong_value_is_named(tmp_path: Path, text, message):
 
 def test_a_file_that_is_not_there_is_missing(tmp_path: Path):
     with pytest.raises(MissingError, match=r"none\.toml: no such task file"):
-        chosen([tmp_path / "none.toml"])
+        select_tasks([tmp_path / "none.toml"])
 
 
 def test_every_wrong_file_is_told(tmp_path: Path):
     one, two = written(tmp_path, "x = 1", "one.toml"), written(tmp_path, "y = 1", "two.toml")
     with pytest.raises(EarmarkError, match=r"(?s)one\.toml: 4 faults.*two\.toml: 4 faults"):
-        chosen([one, two])
+        select_tasks([one, two])
 
 
 def test_two_tasks_may_not_share_a_name(tmp_path: Path):
     text = 'name = "x"\ntype = "clip"\ndata = "x.csv"\n'
     paths = [written(tmp_path, text, "a.toml"), written(tmp_path, f"{text}epochs = 2\n", "b.toml")]
     with pytest.raises(EarmarkError, match="x: two different tasks have this name"):
-        chosen(paths)
+        select_tasks(paths)
 
 
 def test_the_demos_tasks_are_read():
-    found = chosen(sorted(DEMO.glob("*.toml")))
+    found = select_tasks(sorted(DEMO.glob("*.toml")))
     assert [(task.name, task.type, task.metric) for task in found] == [
         ("language", "clip", "accuracy"),
         ("tempo", "regression", "mse"),

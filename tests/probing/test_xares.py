@@ -8,20 +8,27 @@ import numpy as np
 import pytest
 
 from earmark.probing.evaluation import METRICS
-from earmark.probing.task_types import metrics_of_types
+from earmark.probing.task_types import metrics_by_type
 from earmark.probing.tasks import Task
-from earmark.probing.xares import SOURCES, baselines, published_averages, tasks, unlike_published, weighted_average
+from earmark.probing.xares import (
+    SOURCES,
+    differences_from_published,
+    published_averages,
+    published_scores,
+    published_tasks,
+    weighted_average,
+)
 
 ENCODERS = ("dasheng", "wav2vec2", "whisper", "data2vec")
 HALF_A_DIGIT = 0.0005 + 1e-9  # published with three decimals
 
 
 def test_the_table_is_whole():
-    by_suite = {suite: [t for t in tasks().values() if t.suite == suite] for suite in ("xares", "icme2025")}
+    by_suite = {suite: [t for t in published_tasks().values() if t.suite == suite] for suite in ("xares", "icme2025")}
     assert (len(by_suite["xares"]), len(by_suite["icme2025"])) == (27, 3)
     assert {t.name for t in by_suite["icme2025"]} == {"speechocean762", "librispeechphoneme", "nsynthpitch"}
     assert sum(t.select_on_test for t in by_suite["xares"]) == 14
-    assert {t.name for t in tasks().values() if t.private} == {
+    assert {t.name for t in published_tasks().values() if t.private} == {
         "finger_snap",
         "inside_outside_car",
         "key_scratching",
@@ -30,9 +37,9 @@ def test_the_table_is_whole():
     }
 
 
-@pytest.mark.parametrize("task", tasks().values(), ids=lambda task: task.name)
+@pytest.mark.parametrize("task", published_tasks().values(), ids=lambda task: task.name)
 def test_every_row_makes_sense(task: Task):
-    assert task.metric in metrics_of_types()[task.type]
+    assert task.metric in metrics_by_type()[task.type]
     assert bool(task.splits) != bool(task.folds)
     assert bool(task.zenodo) != (task.private or task.name == "librispeechphoneme")
     assert (task.segment_seconds is not None) == task.metric.startswith("segment_f1")
@@ -53,37 +60,43 @@ def test_every_row_makes_sense(task: Task):
     ],
 )
 def test_where_the_files_of_splits_and_folds_are(name, patterns):
-    assert tasks()[name].patterns == patterns
+    assert published_tasks()[name].patterns == patterns
 
 
 def test_clotho_is_tested_on_what_it_calls_validation():
-    assert tasks()["clotho"].patterns["test"] == "clotho_validation*.tar"
+    assert published_tasks()["clotho"].patterns["test"] == "clotho_validation*.tar"
 
 
 @pytest.mark.parametrize(
     ("source", "linear", "knn"), [("xares_full", 26, 20), ("xares_early", 21, 16), ("icme2025", 16, 15)]
 )
 def test_published_scores_are_of_tasks_we_know(source, linear, knn):
-    found = baselines(source)
+    found = published_scores(source)
     for track, n in (("linear", linear), ("knn", knn)):
         assert {encoder for t, _, encoder in found if t == track} == set(ENCODERS)
         listed = {name for t, name, _ in found if t == track}
-        assert len(listed) == n and listed <= tasks().keys()
-        assert track == "linear" or all(tasks()[name].knn for name in listed)
+        assert len(listed) == n and listed <= published_tasks().keys()
+        assert track == "linear" or all(published_tasks()[name].knn for name in listed)
     assert all(0 <= row.score <= 1 for row in found.values())
 
 
 def test_published_names_were_mapped():
-    early = baselines("xares_early")
+    early = published_scores("xares_early")
     assert early["linear", "desed", "dasheng"].score == 0.532  # "desde" there
     assert early["linear", "vocalimitations", "data2vec"].score == 0.112  # "vocalimiations"
     assert early["linear", "librispeech", "data2vec"].score == 0.860
     assert not early["linear", "librispeech", "data2vec"].mini and early["linear", "voxceleb1", "dasheng"].mini
-    assert baselines("icme2025")["linear", "librispeechmalefemale", "whisper"].score == 0.877  # no space before (mini)
+    assert (
+        published_scores("icme2025")["linear", "librispeechmalefemale", "whisper"].score == 0.877
+    )  # no space before (mini)
 
 
 def scored(source: str, track: str, encoder: str) -> list[tuple[Task, float]]:
-    return [(tasks()[n], row.score) for (t, n, e), row in baselines(source).items() if (t, e) == (track, encoder)]
+    return [
+        (published_tasks()[n], row.score)
+        for (t, n, e), row in published_scores(source).items()
+        if (t, e) == (track, encoder)
+    ]
 
 
 @pytest.mark.parametrize("encoder", ENCODERS)
@@ -118,7 +131,7 @@ def test_the_older_averages_had_other_weights_whatever_is_left_out(source, track
 
 
 def test_private_tasks_and_errors_are_not_averaged():
-    known = tasks()
+    known = published_tasks()
     scores = [(known["esc50"], 0.9), (known["gtzan_genre"], 0.4), (known["finger_snap"], 0.1)]
     assert weighted_average(scores) == pytest.approx(0.8)
     assert weighted_average(scores, private=True) == pytest.approx((400 * 0.9 + 100 * 0.4 + 5000 * 0.1) / 5500)
@@ -130,7 +143,7 @@ def test_private_tasks_and_errors_are_not_averaged():
 
 def test_a_source_that_is_none_is_named():
     with pytest.raises(KeyError, match=f"'mine' is not one of {', '.join(SOURCES)}"):
-        baselines("mine")
+        published_scores("mine")
 
 
 CREMAD_SPLITS = ["train"] * 5000 + ["valid"] * 700 + ["test"] * 1116
@@ -163,7 +176,7 @@ CREMAD_SPLITS = ["train"] * 5000 + ["valid"] * 700 + ["test"] * 1116
     ],
 )
 def test_data_are_the_published_ones_or_it_is_said_how_they_differ(name, n_classes, parts, folds, told):
-    found = unlike_published(tasks()[name], [str(i) for i in range(n_classes)], parts, folds=folds)
+    found = differences_from_published(published_tasks()[name], [str(i) for i in range(n_classes)], parts, folds=folds)
     assert found.startswith(told) and bool(found) == bool(told)
-    mine = replace(tasks()[name], home=Path("here"))
-    assert unlike_published(mine, ["a"], parts, folds=folds) == ""
+    mine = replace(published_tasks()[name], home=Path("here"))
+    assert differences_from_published(mine, ["a"], parts, folds=folds) == ""

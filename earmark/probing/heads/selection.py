@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from earmark.metrics.sound_events import segment_f1, segment_maxima
-from earmark.probing.evaluation import hits, mean_average_precision, squared_errors
+from earmark.probing.evaluation import correct, mean_average_precision, squared_errors
 
 FloatArray = NDArray[np.float32]
 IntArray = NDArray[np.int64]
@@ -63,7 +63,7 @@ def selection_metric(
 
 
 CLIP_SCORES: dict[str, Callable[[FloatArray, NDArray[Any]], float]] = {
-    "accuracy": lambda outputs, y: _mean(hits(outputs.argmax(axis=1), y)),
+    "accuracy": lambda outputs, y: _mean(correct(outputs.argmax(axis=1), y)),
     "mAP": lambda outputs, y: float(mean_average_precision(outputs, y)),
     "mse": lambda outputs, y: -_mean(squared_errors(outputs, y)),
 }
