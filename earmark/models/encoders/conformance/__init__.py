@@ -1,1 +1,1 @@
-"""Checks of what an encoder has to do."""
+"""Conformance checks for encoders."""

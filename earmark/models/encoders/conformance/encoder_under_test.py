@@ -1,4 +1,4 @@
-"""What `checks` looks at: an encoder, the X-ARES object in a user's file, test signals, memory and errors."""
+"""The encoder under test: loading, test signals, measurements and error messages for the conformance checks."""
 
 import contextlib
 import inspect
@@ -20,15 +20,25 @@ from earmark.models.encoders.registry import PYTHON_FILE, load_encoder
 from earmark.models.encoders.torch_encoder import XaresEncoder, as_frames, layer_outputs, require_encoder_library
 from earmark.models.encoders.user_file import CASE_METHODS, HEAR_FUNCTIONS, import_file
 
-RATE = 16_000  # where a file that cannot be loaded does not say
-PITCH, HARMONICS, SYLLABLES = 120.0, 20, 4.0  # Hz, count, per second, of the test signal
-REPEATED = 10.0  # seconds of it, of which long clips are made
+DEFAULT_RATE = 16_000  # Hz, if a file that cannot be loaded declares no sampling rate
+PITCH, HARMONICS, SYLLABLES = 120.0, 20, 4.0  # Hz, count, syllables per second of the test signal
+LOOP_SECONDS = 10.0  # longer clips repeat a signal of this length
 GIB = 2**30
 
 
 @dataclass(frozen=True)
-class Measured:
-    """Of the longest clip. gpu_bytes: None where the encoder runs on no CUDA device."""
+class Measurement:
+    """Time and memory used to embed the longest clip.
+
+    Attributes
+    ----------
+    clip_seconds, seconds : float
+        Duration of the clip and time to embed it.
+    bytes_before, bytes_after : int or None
+        Peak resident memory of the process before and after the clip. None where the system does not report it.
+    gpu_bytes : int or None
+        Peak memory allocated by torch on the CUDA device. None on other devices.
+    """
 
     clip_seconds: float
     seconds: float
@@ -39,167 +49,211 @@ class Measured:
 
 @dataclass
 class EncoderUnderTest:
-    """An encoder under check.
+    """An encoder under test.
 
-    file: name of the user's file, or empty. encoder: None where it cannot be loaded, and then `fault` says why.
-    network: an instance of the class that is meant to keep X-ARES's contract, or None. measured: once the longest clip
-    has passed through.
+    Attributes
+    ----------
+    file : str
+        Name of the user's file. Empty for other encoders.
+    encoder : Encoder or None
+        None if it cannot be loaded; `load_error` holds the reason.
+    network : object or None
+        Instance of the X-ARES class in the user's file, also where `encoder` is None. None for other encoders.
+    max_clip_seconds : float
+        Length of the longest test clip.
+    load_error : str
+        Why the encoder cannot be loaded.
+    measurement : Measurement or None
+        Set by `measure_longest_clip`.
     """
 
     file: str
     encoder: Encoder | None
     network: Any
     max_clip_seconds: float
-    fault: str = ""
-    measured: Measured | None = field(default=None, init=False)
+    load_error: str = ""
+    measurement: Measurement | None = field(default=None, init=False)
 
     @property
-    def loaded(self) -> Encoder:
-        """The encoder, for checks that are asked only where there is one."""
+    def loaded_encoder(self) -> Encoder:
+        """The encoder; EarmarkError if it cannot be loaded."""
         if self.encoder is None:
-            raise EarmarkError(self.fault)
+            raise EarmarkError(self.load_error)
         return self.encoder
 
     @property
     def is_module(self) -> bool:
-        """Whether the X-ARES object can be called as a torch module."""
-        torch = sys.modules.get("torch")  # without it there is no module of it
+        """Whether the X-ARES object is a torch module."""
+        torch = sys.modules.get("torch")  # an instance of Module exists only if torch is imported
         return torch is not None and isinstance(self.network, torch.nn.Module)
 
     @property
     def rate(self) -> int:
-        """Hz of its waveforms."""
+        """Sampling rate of the test signals in Hz."""
         if self.encoder is not None:
             return self.encoder.sample_rate
-        declared = getattr(self.network, "sampling_rate", RATE)
-        return int(declared) if isinstance(declared, (int, float)) and declared > 0 else RATE
+        declared = getattr(self.network, "sampling_rate", DEFAULT_RATE)
+        return int(declared) if isinstance(declared, (int, float)) and declared > 0 else DEFAULT_RATE
 
     @property
     def device(self) -> str:
-        """Where it runs; cpu for whatever runs on no device of torch."""
+        """The torch device of the encoder; "cpu" for encoders without one."""
         return str(getattr(self.encoder, "device", "cpu"))
 
-    def sound(self, seconds: float, seed: int = 0) -> Array:
-        """The test signal at its rate."""
-        return voice(seconds, self.rate, seed)
+    def test_signal(self, seconds: float, seed: int = 0) -> Array:
+        """`synthetic_voice` at the encoder's sampling rate, (n,) float32."""
+        return synthetic_voice(seconds, self.rate, seed)
 
-    def raw(self, waveforms: Array) -> Any:
-        """What the X-ARES module gives for an array as it is, in float32 whatever precision the encoder runs in."""
+    def module_output(self, waveforms: Array) -> Any:
+        """Raw output of the X-ARES module in float32, whatever precision the encoder runs in."""
         torch = require_encoder_library("torch", "--extra torch")
         with torch.inference_mode():
             return self.network(torch.from_numpy(np.ascontiguousarray(waveforms)).to(self.device))
 
-    def frames(self, waveforms: Array) -> Array:
-        """(B, T', D) of its last layer for (B, T)."""
-        return as_frames(layer_outputs(self.raw(waveforms))[-1], len(waveforms))
+    def module_frames(self, waveforms: Array) -> Array:
+        """Last-layer frames (B, T', D) of the X-ARES module for waveforms (B, T)."""
+        return as_frames(layer_outputs(self.module_output(waveforms))[-1], len(waveforms))
 
-    def unchecked(self, waveform: Array) -> Array:
-        """The encoder's vector of one clip, finite or not."""
-        prepared = self.loaded.prepare_clip(waveform, DEFAULT_REQUEST)
-        return np.asarray(self.loaded.encode_prepared(prepared, DEFAULT_REQUEST)[0])
+    def unchecked_embedding(self, waveform: Array) -> Array:
+        """The embedding of one clip, not checked for finite values."""
+        prepared = self.loaded_encoder.prepare_clip(waveform, DEFAULT_REQUEST)
+        return np.asarray(self.loaded_encoder.encode_prepared(prepared, DEFAULT_REQUEST)[0])
 
-    def measure(self) -> Array:
-        """The vector of the longest clip; what it took is in `measured` afterwards."""
+    def measure_longest_clip(self) -> Array:
+        """Embed the longest clip, store time and memory in `measurement`, and return the embedding."""
         torch = require_encoder_library("torch", "--extra torch") if self.device.startswith("cuda") else None
-        short = self.sound(min(REPEATED, self.max_clip_seconds))
+        short = self.test_signal(min(LOOP_SECONDS, self.max_clip_seconds))
         clip = np.resize(short, round(self.max_clip_seconds * self.rate))
-        self.loaded.embed([short])  # what is built at a first call does not count
+        self.loaded_encoder.embed([short])  # warm-up
         if torch:
             torch.cuda.reset_peak_memory_stats(self.device)
-        before, start = peak_bytes(), time.perf_counter()
-        (found,) = self.loaded.embed([clip])
+        before, start = peak_resident_bytes(), time.perf_counter()
+        (embedding,) = self.loaded_encoder.embed([clip])
         seconds = time.perf_counter() - start
         gpu = torch.cuda.max_memory_allocated(self.device) if torch else None
-        self.measured = Measured(self.max_clip_seconds, seconds, before, peak_bytes(), gpu)
-        return np.asarray(found)
+        self.measurement = Measurement(self.max_clip_seconds, seconds, before, peak_resident_bytes(), gpu)
+        return np.asarray(embedding)
 
-    def raised(self, error: BaseException) -> str:
-        """An error as a line: its type, its first line, and the line of the user's file that it last passed through."""
+    def describe_error(self, error: BaseException) -> str:
+        """Type and first line of an error, and the last line of the user's file in its traceback."""
         line: int | None = None
         cause: BaseException | None = error
         while line is None and cause is not None:
-            passed = reversed(traceback.extract_tb(cause.__traceback__)) if self.file else ()
-            line = next((frame.lineno for frame in passed if Path(frame.filename).name == self.file), None)
+            frames = reversed(traceback.extract_tb(cause.__traceback__)) if self.file else ()
+            line = next((frame.lineno for frame in frames if Path(frame.filename).name == self.file), None)
             cause = cause.__cause__
         where = f" ({self.file}, line {line})" if line else ""
         return f"{type(error).__name__}: {shown_cause(error)}{where}"
 
 
-def subject(encoder: Any, device: str, dtype: str, max_clip_seconds: float) -> EncoderUnderTest:
-    """What a string or a loaded encoder gives to check.
+def prepare_encoder_under_test(encoder: Any, device: str, dtype: str, max_clip_seconds: float) -> EncoderUnderTest:
+    """Load an encoder for the conformance checks.
 
-    Raises MissingError for what is not there: a file, a package, a device. A file that is there and cannot be loaded
-    is a subject with a fault.
+    Parameters
+    ----------
+    encoder : str or Encoder
+        An encoder spec as for `load_encoder`, or a loaded encoder.
+    device, dtype : str
+        For loading a spec.
+    max_clip_seconds : float
+        Length of the longest test clip, above 0.
+
+    Returns
+    -------
+    EncoderUnderTest
+        Its `encoder` is None if a user's file exists and fails to load.
+
+    Raises
+    ------
+    MissingError
+        If a file, package or device is missing.
+    EarmarkError
+        If the encoder stands for precomputed embeddings, or `max_clip_seconds` is not a finite number above 0.
     """
     if not 0 < max_clip_seconds < np.inf:
-        raise EarmarkError(f"A clip of {max_clip_seconds:g} s cannot be made; max_clip_seconds is a length above 0.")
+        raise EarmarkError(f"max_clip_seconds is {max_clip_seconds:g}; it must be a finite number above 0.")
     if isinstance(encoder, str):
         match = PYTHON_FILE.match(encoder)
         try:
             encoder = load_encoder(encoder, device=device, dtype=dtype)
         except MissingError as error:
-            if not match or not _faulty(Path(match["file"]), error):
+            if not match or not _is_fault_of_file(Path(match["file"]), error):
                 raise
             file = Path(match["file"])
-            return EncoderUnderTest(file.name, None, _meant(file, match["name"]), max_clip_seconds, fault=str(error))
+            network = _candidate_network(file, match["name"])
+            return EncoderUnderTest(file.name, None, network, max_clip_seconds, load_error=str(error))
     if not isinstance(encoder, Encoder):
-        raise EarmarkError("Embeddings made elsewhere promise nothing that can be tested; name the encoder itself.")
+        raise EarmarkError("Precomputed embeddings cannot be checked; name the encoder that computed them.")
     network = encoder.network if isinstance(encoder, XaresEncoder) else None
     return EncoderUnderTest(str(encoder.description.get("file", "")), encoder, network, max_clip_seconds)
 
 
-def _faulty(file: Path, error: MissingError) -> bool:
-    """Whether the file itself is at fault, and not what it needs: a package or a device."""
-    needs = isinstance(error.__cause__, ModuleNotFoundError)
-    return file.is_file() and str(error).startswith(shown_path(file)) and not needs
+def _is_fault_of_file(file: Path, error: MissingError) -> bool:
+    """Whether the user's file causes the error, and not a missing package or device."""
+    missing_package = isinstance(error.__cause__, ModuleNotFoundError)
+    return file.is_file() and str(error).startswith(shown_path(file)) and not missing_package
 
 
-def _meant(file: Path, name: str | None) -> Any:
-    """An instance of the class that a file means as its X-ARES encoder although it does not keep the contract.
+def _candidate_network(file: Path, name: str | None) -> Any:
+    """An instance of the class that is probably the file's X-ARES encoder, although it violates the interface.
 
-    None where the file keeps another contract, holds no such class or several, or fails.
+    None if the file follows another interface, has no or several such classes, or raises.
     """
     with contextlib.suppress(Exception, SystemExit), contextlib.redirect_stdout(sys.stderr):
         module = import_file(file)
         if any(hasattr(module, function) for function in HEAR_FUNCTIONS):
             return None
         own = [kind for _, kind in inspect.getmembers(module, inspect.isclass) if kind.__module__ == module.__name__]
-        chosen = [kind for kind in own if kind.__name__ == name] if name else _likely(own)
+        chosen = [kind for kind in own if kind.__name__ == name] if name else _likely_encoders(own)
         if len(chosen) == 1 and not any(hasattr(chosen[0], method) for method in CASE_METHODS):
             network = chosen[0]()
             return network.eval() if hasattr(network, "eval") else network
     return None
 
 
-def _likely(kinds: Sequence[type]) -> Sequence[type]:
-    """Those that are called encoders, or the only one."""
-    return [kind for kind in kinds if re.search("Encoder$", kind.__name__)] or kinds
+def _likely_encoders(classes: Sequence[type]) -> Sequence[type]:
+    """Classes whose name ends in Encoder, or all classes if there is none."""
+    return [kind for kind in classes if re.search("Encoder$", kind.__name__)] or classes
 
 
-def voice(seconds: float, rate: int, seed: int = 0) -> Array:
-    """A sound with the pitch, the spectrum and the syllables of a voice, so that detectors of speech let it pass.
+def synthetic_voice(seconds: float, rate: int, seed: int = 0) -> Array:
+    """Voice-like test signal: harmonics of a pitch, amplitude modulation at the syllable rate, a little noise.
 
-    (n,) float32 within ±1; the same for the same seed, which decides pitch, phases and a little noise.
+    It passes voice activity detectors.
+
+    Parameters
+    ----------
+    seconds : float
+        Duration; at least one sample is returned.
+    rate : int
+        Sampling rate in Hz. Harmonics above rate / 2 are omitted.
+    seed : int
+        Sets pitch, phases and noise. The same seed gives the same signal.
+
+    Returns
+    -------
+    (n,) float32
+        Samples in [−1, 1].
     """
     rng = np.random.default_rng(seed)
     t = np.arange(max(1, round(seconds * rate))) / rate
     pitch = PITCH * rng.uniform(0.9, 1.5)
-    found = rng.normal(0, 0.05, len(t))
+    signal = rng.normal(0, 0.05, len(t))
     for k in range(1, HARMONICS + 1):
         if k * pitch < rate / 2:
-            found += np.sin(2 * np.pi * (k * pitch * t + rng.uniform())) / k
-    found *= 0.15 * (1.1 - np.cos(2 * np.pi * SYLLABLES * t))
-    return np.clip(found, -1, 1).astype(np.float32)
+            signal += np.sin(2 * np.pi * (k * pitch * t + rng.uniform())) / k
+    signal *= 0.15 * (1.1 - np.cos(2 * np.pi * SYLLABLES * t))
+    return np.clip(signal, -1, 1).astype(np.float32)
 
 
-def peak_bytes() -> int | None:
-    """The most memory that this process ever held resident; None where the system does not say.
+def peak_resident_bytes() -> int | None:
+    """Peak resident memory of this process in bytes; None where the system does not report it.
 
-    From /proc where there is one: what getrusage says there includes the process that started this one.
+    Reads /proc where it exists: getrusage on Linux may report the peak of the parent process.
     """
     status = Path("/proc/self/status")
-    if status.exists() and (found := re.search(r"^VmHWM:\s+(\d+) kB", status.read_text(encoding="ascii"), re.M)):
-        return int(found[1]) * 1024
+    if status.exists() and (match := re.search(r"^VmHWM:\s+(\d+) kB", status.read_text(encoding="ascii"), re.M)):
+        return int(match[1]) * 1024
     try:
         import resource
     except ModuleNotFoundError:  # Windows
@@ -209,7 +263,7 @@ def peak_bytes() -> int | None:
 
 
 def gib(size: int) -> str:
-    """A number of bytes for people.
+    """Format a number of bytes in GiB.
 
     >>> gib(3 * 2**29)
     '1.50 GiB'

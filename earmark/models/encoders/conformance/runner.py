@@ -1,9 +1,9 @@
-"""What an encoder promises, tested one promise after the other.
+"""Conformance checks of an encoder.
 
-For a class of X-ARES, first what X-ARES's own checker asks (name, type, attributes, one forward pass), then what it
-does not: hop, repeatability, independence of neighbours and padding, silence, very short and very long clips, memory.
-Every other encoder is asked whatever of that applies, through the interface that all encoders here share. Sounds are
-made at the encoder's own sample rate: resampling is done before it and is no matter of its own.
+For an X-ARES class, the checks of X-ARES's own checker (class name, base class, attributes, one forward pass) come
+first, then checks that X-ARES does not make: frame hop, repeatability, independence of batch and padding, silence,
+very short and very long clips, memory. Other encoders get all checks that apply to them. Test signals have the
+encoder's sampling rate; resampling is not tested.
 """
 
 import contextlib
@@ -14,8 +14,8 @@ from functools import partial
 from typing import TYPE_CHECKING, Literal
 
 from earmark.models.encoders.base import Encoder
-from earmark.models.encoders.conformance import requirements as promises
-from earmark.models.encoders.conformance.encoder_under_test import EncoderUnderTest, gib, subject
+from earmark.models.encoders.conformance import requirements
+from earmark.models.encoders.conformance.encoder_under_test import EncoderUnderTest, gib, prepare_encoder_under_test
 from earmark.models.encoders.conformance.requirements import Verdict
 from earmark.models.encoders.user_file import XARES_ATTRIBUTES
 
@@ -23,76 +23,98 @@ if TYPE_CHECKING:
     from earmark.models.encoders.precomputed import PrecomputedEmbeddings
 
 Source = Literal["x-ares", "earmark"]
-MAX_CLIP_SECONDS = 600.0  # seconds: the longest clips of the challenge
+MAX_CLIP_SECONDS = 600.0  # longest clip in the ICME 2025 challenge
 
 
 @dataclass(frozen=True)
-class Check:
-    """The outcome of one check.
+class CheckResult:
+    """Result of one check. The fields have the order of `HEADERS`.
 
-    passed: None where it does not apply, and then `seen` says why. source: whose promise it is; X-ARES's own checker
-    tests those of "x-ares". The order of the fields is that of HEADERS, for a table.
+    Attributes
+    ----------
+    name : str
+    passed : bool or None
+        None where the check does not apply; `observed` holds the reason.
+    expected, observed : str
+    source : {"x-ares", "earmark"}
+        Who requires it. X-ARES's own checker tests the requirements of "x-ares".
     """
 
     name: str
     passed: bool | None
     expected: str
-    seen: str
+    observed: str
     source: Source
 
 
-HEADERS = ("check", "passed", "expected", "seen", "source")
+HEADERS = ("check", "passed", "expected", "observed", "source")
 
 
 @dataclass(frozen=True)
 class Requirement:
-    """A row: a name, what is expected, the function that tests it, what it can be asked of, and whose it is."""
+    """A requirement on encoders.
+
+    Attributes
+    ----------
+    name, expected : str
+    test : callable
+        Returns whether an encoder meets the requirement, and what was observed.
+    preconditions : tuple of str
+        Keys of `PRECONDITIONS`. Where one is not met, the requirement does not apply.
+    source : {"x-ares", "earmark"}
+        Who requires it.
+    """
 
     name: str
     expected: str
     test: Callable[[EncoderUnderTest], Verdict]
-    needs: tuple[str, ...] = ("encoder",)
+    preconditions: tuple[str, ...] = ("encoder",)
     source: Source = "earmark"
 
 
-# What a promise needs → why it does not apply to a subject, empty where it does.
-NEEDS: dict[str, Callable[[EncoderUnderTest], str]] = {
-    "class": lambda s: "" if s.network is not None else "no class of X-ARES",
-    "module": lambda s: "" if s.is_module else "no torch.nn.Module",
-    "encoder": lambda s: "" if s.encoder else "the encoder cannot be loaded",
-    "frames": lambda s: "" if s.loaded.has_frames else "gives no frames",
-    "longest": lambda s: "" if s.measured else "the longest clip gave nothing",
+# {precondition: function that returns why an encoder does not meet it, or an empty string}
+PRECONDITIONS: dict[str, Callable[[EncoderUnderTest], str]] = {
+    "class": lambda tested: "" if tested.network is not None else "not an X-ARES class",
+    "module": lambda tested: "" if tested.is_module else "not a torch.nn.Module",
+    "encoder": lambda tested: "" if tested.encoder else "the encoder cannot be loaded",
+    "frames": lambda tested: "" if tested.loaded_encoder.has_frames else "no frame output",
+    "longest": lambda tested: "" if tested.measurement else "the longest clip was not embedded",
 }
-CLASS, MODULE, FRAMES, LONG = ("class",), ("class", "module"), ("encoder", "frames"), ("encoder", "longest")
-REFUSAL = "finite numbers or a refusal that says why"
+CLASS, MODULE, FRAMES, LONGEST = ("class",), ("class", "module"), ("encoder", "frames"), ("encoder", "longest")
+FINITE_OR_REJECTED = "finite values or a clear error"
+ATTRIBUTES = ", ".join(XARES_ATTRIBUTES)
 
 REQUIREMENTS: tuple[Requirement, ...] = (
-    Requirement("loads", "an encoder", promises.loads, ()),
-    Requirement("class name", "ends in Encoder", promises.class_name, CLASS, "x-ares"),
-    Requirement("module", "derives from torch.nn.Module", promises.module, CLASS, "x-ares"),
+    Requirement("loadable", "the encoder can be loaded", requirements.loadable, ()),
+    Requirement("class name", "ends in Encoder", requirements.class_name, CLASS, "x-ares"),
+    Requirement("base class", "derives from torch.nn.Module", requirements.base_class, CLASS, "x-ares"),
+    Requirement("attributes", f"{ATTRIBUTES} are valid numbers", requirements.attributes, CLASS, "x-ares"),
+    Requirement("forward", "one tensor for 2 clips of 50,000 samples", requirements.forward, MODULE, "x-ares"),
+    Requirement("output rank", "3 axes: batch, frames, dimensions", requirements.output_rank, MODULE, "x-ares"),
+    Requirement("batch axis", "2 entries for 2 clips", requirements.batch_axis, MODULE, "x-ares"),
+    Requirement("output_dim", "equals the size of the last axis", requirements.output_dim, MODULE, "x-ares"),
+    Requirement("hop", "number of frames in 10 s is 10 s / hop, ± 2 frames ± 2 %", requirements.hop_size, FRAMES),
+    Requirement("finite", "finite and not constant for loud and quiet clips", requirements.finite),
+    Requirement("dimension", "the declared dimension for every clip length", requirements.dimension),
+    Requirement("repeatable", "same embedding when a clip is repeated", requirements.repeatable),
+    Requirement("batch invariance", "same embedding alone and in a batch", requirements.batch_invariance),
     Requirement(
-        "attributes", f"{', '.join(XARES_ATTRIBUTES)} are numbers that make sense", promises.attributes, CLASS, "x-ares"
+        "padded neighbour", "same frames alone and next to a zero-padded clip", requirements.padded_neighbour, MODULE
     ),
-    Requirement("forward", "takes 2 × 50,000 samples and gives one tensor", promises.forward, MODULE, "x-ares"),
-    Requirement("rank", "three: batch, frames, numbers", promises.rank, MODULE, "x-ares"),
-    Requirement("batch", "two for two clips", promises.batch, MODULE, "x-ares"),
-    Requirement("output_dim", "the last dimension of what it gives", promises.output_dim, MODULE, "x-ares"),
-    Requirement("hop", "frames of 10 s are 10 s / hop, ± 2 frames ± 2 %", promises.hop_size, FRAMES),
-    Requirement("finite", "finite and not constant, loud and quiet", promises.finite),
-    Requirement("dimension", "the same for every length, and the declared one", promises.dimension),
-    Requirement("repeatable", "the same clip gives the same", promises.repeatable),
-    Requirement("neighbours", "a clip gives the same alone and among others", promises.batch_invariance),
-    Requirement("beside padding", "a whole clip gives the same beside a padded one", promises.beside_padding, MODULE),
-    Requirement("own padding", "real frames stay the same when zeros follow", promises.own_padding, MODULE),
-    Requirement("one dimension", "(T,) gives what (1, T) gives, or is refused", promises.one_dimensional, MODULE),
-    Requirement("silence", f"1 s of zeros: {REFUSAL}", partial(promises.survives, seconds=1.0, silent=True)),
-    Requirement("100 ms", REFUSAL, partial(promises.survives, seconds=0.1)),
-    Requirement("10 ms", REFUSAL, partial(promises.survives, seconds=0.01)),
-    Requirement("longest clip", "an embedding of 10 minutes, or of as much as was asked for", promises.longest),
-    Requirement("memory", f"at most {gib(promises.RAM)} resident", promises.memory, LONG),
-    Requirement("GPU memory", f"at most {gib(promises.GPU)} allocated", promises.gpu_memory, LONG),
-    Requirement("speed", "faster than the audio lasts", promises.speed, LONG),
-    Requirement("eval again", "the same after train() and eval()", promises.eval_again, MODULE),
+    Requirement("trailing zeros", "same frames when zeros follow the clip", requirements.trailing_zeros, MODULE),
+    Requirement("1-D input", "same frames for (T,) as for (1, T), or a clear error", requirements.input_1d, MODULE),
+    Requirement(
+        "silence",
+        f"{FINITE_OR_REJECTED} for 1 s of zeros",
+        partial(requirements.handles_short_clip, seconds=1.0, silent=True),
+    ),
+    Requirement("100 ms", FINITE_OR_REJECTED, partial(requirements.handles_short_clip, seconds=0.1)),
+    Requirement("10 ms", FINITE_OR_REJECTED, partial(requirements.handles_short_clip, seconds=0.01)),
+    Requirement("longest clip", "an embedding of 10 min (or --max-clip-seconds)", requirements.longest_clip),
+    Requirement("memory", f"peak resident memory ≤ {gib(requirements.RAM_LIMIT)}", requirements.memory, LONGEST),
+    Requirement("GPU memory", f"peak allocated ≤ {gib(requirements.GPU_LIMIT)}", requirements.gpu_memory, LONGEST),
+    Requirement("speed", "faster than real time", requirements.speed, LONGEST),
+    Requirement("eval mode", "same frames after train() and eval()", requirements.eval_mode, MODULE),
 )
 
 
@@ -101,36 +123,56 @@ def check_encoder(
     device: str = "auto",
     dtype: str = "float32",
     max_clip_seconds: float = MAX_CLIP_SECONDS,
-) -> Iterator[Check]:
-    """The checks of an encoder in the order of REQUIREMENTS, each as soon as it is done.
+) -> Iterator[CheckResult]:
+    """Run all conformance checks on an encoder.
 
-    encoder: as for `load_encoder`, or loaded; device, dtype: for loading it. max_clip_seconds: of the longest clip,
-    whose memory and speed are measured; peak memory is that of this process since it started, so that a fresh process
-    is what to run this in. There is no time limit: an encoder that never returns is waited for.
+    Parameters
+    ----------
+    encoder : str or Encoder
+        An encoder spec as for `load_encoder`, or a loaded encoder.
+    device, dtype : str
+        For loading a spec.
+    max_clip_seconds : float
+        Length of the longest test clip, whose memory and speed are measured.
 
-    Whatever an encoder raises fails that check alone. A user's file that is there and cannot be loaded fails `loads`;
-    of the others, those that X-ARES asks of its class are still made. A loaded encoder is not copied, and its module is
-    switched to training and back at the end.
+    Yields
+    ------
+    CheckResult
+        In the order of `REQUIREMENTS`, each as soon as it is available.
 
-    Raises MissingError for what is not there (a file, a package, a device), and EarmarkError for embeddings that were
-    made elsewhere or a length that is none; both at once, not at the first check.
+    Raises
+    ------
+    MissingError
+        If a file, package or device is missing.
+    EarmarkError
+        If the encoder stands for precomputed embeddings, or `max_clip_seconds` is not a finite number above 0.
 
-    >>> [one.name for one in check_encoder("logmel", max_clip_seconds=20) if one.passed is False]
+    Notes
+    -----
+    Errors are raised at the call, not at the first result. An error that the encoder raises fails only the check in
+    progress. A user's file that exists but cannot be loaded fails `loadable`; checks of its X-ARES class still run.
+
+    Peak memory is that of the process since its start, so run the checks in a fresh process. There is no time limit.
+    A loaded encoder is not copied; the last check switches its module to training mode and back.
+
+    Examples
+    --------
+    >>> [result.name for result in check_encoder("logmel", max_clip_seconds=20) if result.passed is False]
     []
     """
-    about = subject(encoder, device, dtype, max_clip_seconds)
-    return (_outcome(promise, about) for promise in REQUIREMENTS)
+    tested = prepare_encoder_under_test(encoder, device, dtype, max_clip_seconds)
+    return (_check(requirement, tested) for requirement in REQUIREMENTS)
 
 
-def _outcome(promise: Requirement, about: EncoderUnderTest) -> Check:
-    reason = next((why for need in promise.needs if (why := NEEDS[need](about))), "")
+def _check(requirement: Requirement, tested: EncoderUnderTest) -> CheckResult:
+    unmet = next((reason for name in requirement.preconditions if (reason := PRECONDITIONS[name](tested))), "")
     passed: bool | None
-    if reason:
-        passed, seen = None, reason
+    if unmet:
+        passed, observed = None, unmet
     else:
         try:
-            with contextlib.redirect_stdout(sys.stderr):  # what a model prints is no result
-                passed, seen = promise.test(about)
+            with contextlib.redirect_stdout(sys.stderr):  # keeps output of the model out of the results
+                passed, observed = requirement.test(tested)
         except (Exception, SystemExit) as error:
-            passed, seen = False, about.raised(error)
-    return Check(promise.name, passed, promise.expected, seen, promise.source)
+            passed, observed = False, tested.describe_error(error)
+    return CheckResult(requirement.name, passed, requirement.expected, observed, requirement.source)
