@@ -15,7 +15,7 @@ from earmark.annotation.raters import fit_dawid_skene, flagged_raters, per_rater
 from earmark.annotation.reliability import (
     Votes,
     agreement,
-    emolia_bench_figures,
+    emolia_bench_agreement,
     human_ceiling,
     pair_kappas,
 )
@@ -83,7 +83,7 @@ def analyse(
         majority_present_rate=_mean_estimate(labels["majority_present"], bootstrap),
         preselection_confirm_rate=_mean_estimate(labels[subset.names["matches_expected"]], bootstrap),
         **results,
-        emolia_bench={**emolia_bench_figures(votes, required), **_rates_with_ties_absent(annotations)},
+        emolia_bench={**emolia_bench_agreement(votes, required), **_rates_with_ties_absent(annotations)},
         slices=slices,
         raters=_records(raters),
         raters_who_stand_out=flagged_raters(raters),

@@ -1,4 +1,4 @@
-"""Raters one by one: how much they rated, how well they agree with the others, how fast they were."""
+"""Statistics of each rater: agreement with the other raters, reaction times and Dawid-Skene reliability."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -19,61 +19,90 @@ from earmark.metrics.intervals import COEFFICIENT, SHARE, few_units, interval
 from earmark.metrics.ratio import ratio
 
 TOO_FAST_MS = 300
-ENOUGH_RATINGS = 20
-MOST_RATERS = 500  # for intervals of sensitivities: a matrix of twice as many rows and columns is solved
-ENOUGH_CLIPS = 100  # for them: with fewer, what raters are credited with biases them (docs/coverage.md)
-NO_COMMON_ITEM = "the rater shares no item with another, or everybody gave one answer"
-NOBODY_ELSE = "no item of theirs has others who are not tied"
-ALL_ALIKE = "they and the others gave one and the same answer throughout"
+MIN_RATINGS = 20  # fewer ratings are not judged
+MAX_RATERS = 500  # for Dawid-Skene intervals, which solve a linear system with two unknowns per rater
+MIN_CLIPS = 100  # for Dawid-Skene intervals: with fewer, pseudo-counts bias them (docs/coverage.md)
+NO_COMMON_ITEM = "no item in common with another rater, or all ratings are equal"
+NO_UNTIED_OTHERS = "no rated item has an untied majority of other raters"
+SINGLE_CATEGORY = "the rater and the majority of the other raters used the same single category"
 
-# What makes a rater stand out: how to tell from a row of the table, and how to say so.
-STANDS_OUT: list[tuple[Callable[[Any], bool], str]] = [
+# Rules for flagging a rater: a test on a row of the table, and the reason.
+FLAG_RULES: list[tuple[Callable[[Any], bool], str]] = [
     (
         lambda r: r.share_under_300_ms >= 0.1,
-        "{share_under_300_ms:.0%} of reactions are under 300 ms, faster than anyone can judge a clip",
+        "{share_under_300_ms:.0%} of reaction times are under 300 ms, too short to judge a clip",
     ),
     (
-        lambda r: r.compared >= ENOUGH_RATINGS and r.kappa_high < 0.2,
-        "agrees with the majority of the others hardly beyond chance (kappa {kappa:.2f}, at most {kappa_high:.2f})",
+        lambda r: r.compared >= MIN_RATINGS and r.kappa_high < 0.2,
+        "agreement with the majority of the other raters is close to chance"
+        " (kappa {kappa:.2f}, upper limit {kappa_high:.2f})",
     ),
     (
-        lambda r: r.ratings >= ENOUGH_RATINGS and not 0.02 <= r.positive_rate <= 0.98,
-        "gave almost always the same answer ({positive_rate:.0%} present)",
+        lambda r: r.ratings >= MIN_RATINGS and not 0.02 <= r.positive_rate <= 0.98,
+        "almost all ratings are equal ({positive_rate:.0%} present)",
     ),
     (
-        lambda r: r.ratings >= ENOUGH_RATINGS and r.ds_sensitivity + r.ds_specificity < 1.1,
-        "their answers tell almost nothing about the item"
-        " (sensitivity {ds_sensitivity:.2f}, specificity {ds_specificity:.2f})",
+        lambda r: r.ratings >= MIN_RATINGS and r.ds_sensitivity + r.ds_specificity < 1.1,
+        "ratings are almost uninformative (sensitivity {ds_sensitivity:.2f}, specificity {ds_specificity:.2f})",
     ),
 ]
 
 
 def fit_dawid_skene(votes: Votes) -> DawidSkene:
-    """Dawid and Skene's model of the present/absent votes."""
+    """Fit the Dawid-Skene model to the binary ratings.
+
+    Parameters
+    ----------
+    votes : Votes
+
+    Returns
+    -------
+    DawidSkene
+        Sensitivity and specificity are NaN for raters without an item in common with another rater, and for all raters
+        if all ratings are equal.
+
+    References
+    ----------
+    Dawid and Skene (1979), Maximum likelihood estimation of observer error-rates using the EM algorithm, Journal of the
+    Royal Statistical Society C 28(1):20–28.
+    """
     fit = dawid_skene(
         votes.item, votes.rater, votes.codes("binary"), n_items=len(votes.items), n_raters=len(votes.raters)
     )
-    # A rater who shares no item with another, or one answer throughout, says nothing of how reliable anybody is: only
-    # what was credited is left.
+    # Without common items, or with a single category, the estimates would equal the prior of the pseudo-counts.
     shared = np.bincount(votes.rater, votes.raters_per_item[votes.item] > 1, len(votes.raters)) > 0
     known = shared & (len(np.unique(votes.codes("binary"))) > 1)
-    unknown = (np.where(known, of_all, np.nan) for of_all in (fit.sensitivity, fit.specificity))
-    sensitivity, specificity = unknown
+    sensitivity, specificity = (np.where(known, rates, np.nan) for rates in (fit.sensitivity, fit.specificity))
     return replace(fit, sensitivity=sensitivity, specificity=specificity)
 
 
 def dawid_skene_estimates(votes: Votes, fit: DawidSkene, bootstrap: Bootstrap) -> dict[str, list[Estimate]]:
-    """Each rater's sensitivity and specificity with its interval over clips, under `sensitivity` and `specificity`.
+    """Sensitivity and specificity of each rater, with intervals over clips.
 
-    n: the present (or absent) items that the rater rated, by their posteriors. The interval is around the value without
-    what the rater is credited with. With few such items a note says that the credit of all raters decides.
+    Parameters
+    ----------
+    votes : Votes
+    fit : DawidSkene
+    bootstrap : Bootstrap
+        Bootstrap over the clips of `votes.items`.
+
+    Returns
+    -------
+    dict of str to list of Estimate
+        "sensitivity" and "specificity", one estimate per rater. n is the number of rated items that are present (for
+        specificity: absent) according to their posterior.
+
+    Notes
+    -----
+    Intervals are centred on the value without pseudo-counts. Estimates from fewer than MIN_CLIPS clips have a note, as
+    the pseudo-counts of all raters bias them. With more than MAX_RATERS raters there are no intervals.
     """
     present, raters = fit.posterior[votes.item] >= 0.5, len(votes.raters)
-    why = "" if raters <= MOST_RATERS else f"no interval: more than {MOST_RATERS} raters"
+    why = "" if raters <= MAX_RATERS else f"no interval: more than {MAX_RATERS} raters"
     errors = tuple(np.full(raters, np.nan) for _ in range(2))
     if bootstrap.n_units > 1 and not why:
         errors = standard_errors(fit, votes.item, votes.rater, votes.codes("binary"), bootstrap.unit)
-    found: dict[str, list[Estimate]] = {}
+    result: dict[str, list[Estimate]] = {}
     sides = (("sensitivity", fit.sensitivity, present), ("specificity", fit.specificity, ~present))
     for (name, values, of_side), error in zip(sides, errors, strict=True):
         n = np.bincount(votes.rater[of_side], minlength=raters)
@@ -82,8 +111,8 @@ def dawid_skene_estimates(votes: Votes, fit: DawidSkene, bootstrap: Bootstrap) -
         own = remove_pseudo_counts(values, n)
         side = "present" if name == "sensitivity" else "absent"
         rows = zip(values.tolist(), own.tolist(), error.tolist(), n.tolist(), clips.tolist(), strict=True)
-        found[name] = [_dawid_skene_estimate(*row, side, why) for row in rows]
-    return found
+        result[name] = [_dawid_skene_estimate(*row, side, why) for row in rows]
+    return result
 
 
 def _dawid_skene_estimate(value: float, own: float, error: float, n: int, clips: int, side: str, why: str) -> Estimate:
@@ -91,16 +120,29 @@ def _dawid_skene_estimate(value: float, own: float, error: float, n: int, clips:
         return Estimate(None, n=n, why=NO_COMMON_ITEM)
     known = interval(own, error, units=max(clips, 2)) if np.isfinite(error) else None
     if known is None:
-        return Estimate(value, n=n, why=why or "no interval: the votes do not determine the model")
-    note = few_units(clips, f"clips with {side} items that the rater rated", ENOUGH_CLIPS)
+        return Estimate(value, n=n, why=why or "no interval: the ratings do not identify the model")
+    note = few_units(clips, f"clips with {side} items rated by this rater", MIN_CLIPS)
     return Estimate(value, min(known[0], value), max(known[1], value), n=n, note=note)
 
 
 def per_rater(annotations: Annotations, votes: Votes, fit: DawidSkene, bootstrap: Bootstrap) -> pd.DataFrame:
-    """One row per rater, with the columns of per_rater_summary.csv; what does not exist is missing.
+    """Statistics of each rater.
 
-    Agreement and kappa are with the majority of the others on the same item: at least one other, not tied.
-    Their intervals are over clips. kappa_why says why there is no kappa.
+    Parameters
+    ----------
+    annotations : Annotations
+    votes : Votes
+        Votes of the same annotations.
+    fit : DawidSkene
+    bootstrap : Bootstrap
+        Bootstrap over the clips of `votes.items`.
+
+    Returns
+    -------
+    DataFrame
+        One row per rater with the columns of per_rater_summary.csv, the reason for an undefined kappa (`kappa_why`) and
+        notes on the intervals (`note`, `ds_note`). Undefined values are NaN. Reaction times are in milliseconds.
+        Agreement and kappa are as in `agreement_with_others`.
     """
     n_raters = len(votes.raters)
     ratings = np.bincount(votes.rater, minlength=n_raters)
@@ -122,14 +164,14 @@ def per_rater(annotations: Annotations, votes: Votes, fit: DawidSkene, bootstrap
             "note": [e.note or "" for e in agreement],
             "reaction_time_ms_median": reaction.median().reindex(range(n_raters)).to_numpy(),
             "share_under_300_ms": fast.reindex(range(n_raters)).to_numpy(dtype=float),
-            # First the values, so that the columns of earlier releases keep their place.
+            # The values come first to keep the column order of earlier releases.
             "ds_sensitivity": fit.sensitivity,
             "ds_specificity": fit.specificity,
             **_columns("ds_sensitivity", reliability["sensitivity"]),
             **_columns("ds_specificity", reliability["specificity"]),
             "ds_note": [
-                "; ".join(filter(None, dict.fromkeys([one.note, other.note])))
-                for one, other in zip(reliability["sensitivity"], reliability["specificity"], strict=True)
+                "; ".join(filter(None, dict.fromkeys([sensitivity.note, specificity.note])))
+                for sensitivity, specificity in zip(reliability["sensitivity"], reliability["specificity"], strict=True)
             ],
         }
     )
@@ -143,39 +185,66 @@ def _columns(name: str, estimates: list[Estimate]) -> dict[str, list[float]]:
 
 
 def agreement_with_others(votes: Votes, bootstrap: Bootstrap) -> tuple[list[Estimate], list[Estimate]]:
-    """Each rater's agreement and kappa with the majority of the others on an item: at least one other, not tied."""
+    """Agreement and Cohen's kappa of each rater with the majority of the other raters.
+
+    Parameters
+    ----------
+    votes : Votes
+    bootstrap : Bootstrap
+        Bootstrap over the clips of `votes.items`.
+
+    Returns
+    -------
+    agreement, kappa : list of Estimate
+        One estimate per rater, over the rated items with an untied majority of one or more other raters. n is the
+        number of these items.
+    """
     vote, counts = votes.codes("binary"), votes.counts["binary"][votes.item]
     others = counts - np.eye(2, dtype=np.int64)[vote]
     compared = np.flatnonzero(others[:, 0] != others[:, 1])
-    truth = (others[:, 1] > others[:, 0]).astype(np.int64)
-    cells = (votes.rater * 2 + truth) * 2 + vote
+    reference = (others[:, 1] > others[:, 0]).astype(np.int64)
+    cells = (votes.rater * 2 + reference) * 2 + vote
     n_raters = len(votes.raters)
     shape = (len(compared), n_raters * 4)
     contributions = sparse.csr_array((np.ones(len(compared)), (np.arange(len(compared)), cells[compared])), shape=shape)
     n = np.bincount(votes.rater[compared], minlength=n_raters).tolist()
 
-    def figures(sums: NDArray[np.float64]) -> NDArray[np.float64]:
+    def agreement_and_kappa(sums: NDArray[np.float64]) -> NDArray[np.float64]:
         tables = sums.reshape(*sums.shape[:-1], n_raters, 2, 2)
         total = tables.sum(axis=(-2, -1))
-        right = tables[..., 0, 0] + tables[..., 1, 1]
-        agreement = ratio(right, total)
+        agreeing = tables[..., 0, 0] + tables[..., 1, 1]
+        agreement = ratio(agreeing, total)
         return np.concatenate([agreement, cohen_kappa(tables)], axis=-1)
 
-    why = [NOBODY_ELSE if not size else "" for size in n] + [ALL_ALIKE if size else NOBODY_ELSE for size in n]
-    of_ratings = bootstrap.take(votes.item[compared])
-    distinct = np.unique(votes.rater[compared] * np.int64(max(of_ratings.n_units, 1)) + of_ratings.unit)
-    clips = np.bincount(distinct // max(of_ratings.n_units, 1), minlength=n_raters)
-    units = [Units(int(each), "clips that the rater rated") for each in clips]
+    agreement_why = ["" if size else NO_UNTIED_OTHERS for size in n]
+    kappa_why = [SINGLE_CATEGORY if size else NO_UNTIED_OTHERS for size in n]
+    rating_bootstrap = bootstrap.take(votes.item[compared])
+    distinct = np.unique(votes.rater[compared] * np.int64(max(rating_bootstrap.n_units, 1)) + rating_bootstrap.unit)
+    clips = np.bincount(distinct // max(rating_bootstrap.n_units, 1), minlength=n_raters)
+    units = [Units(int(each), "clips rated by this rater") for each in clips]
     values = [SHARE] * n_raters + [COEFFICIENT] * n_raters
-    found = of_ratings.estimates(contributions, figures, n=n * 2, why=why, units=units * 2, values=values)
-    return found[:n_raters], found[n_raters:]
+    estimates = rating_bootstrap.estimates(
+        contributions, agreement_and_kappa, n=n * 2, why=agreement_why + kappa_why, units=units * 2, values=values
+    )
+    return estimates[:n_raters], estimates[n_raters:]
 
 
 def flagged_raters(table: pd.DataFrame) -> dict[str, list[str]]:
-    """{rater: the reasons} for those whom a reader should look at before trusting the labels."""
-    found: dict[str, list[str]] = {}
+    """Raters whose ratings should be reviewed, with the reasons.
+
+    Parameters
+    ----------
+    table : DataFrame
+        Statistics as returned by `per_rater`.
+
+    Returns
+    -------
+    dict of str to list of str
+        Reasons of each flagged rater; the rules are in FLAG_RULES.
+    """
+    flagged: dict[str, list[str]] = {}
     for row in table.itertuples(index=False):
-        reasons = [text.format(**row._asdict()) for test, text in STANDS_OUT if test(row)]
+        reasons = [text.format(**row._asdict()) for test, text in FLAG_RULES if test(row)]
         if reasons:
-            found[str(row.username)] = reasons
-    return found
+            flagged[str(row.username)] = reasons
+    return flagged

@@ -1,6 +1,6 @@
-"""How far raters agree, and how well a person predicts the others.
+"""Inter-rater agreement and the human ceiling.
 
-Every figure is a formula on sums over items, with an interval over clips (`metrics.resampling`).
+Every estimate is a function of sums over items, with a bootstrap interval over clips (`metrics.bootstrap`).
 """
 
 from dataclasses import dataclass, replace
@@ -25,20 +25,31 @@ from earmark.metrics.ratio import ratio
 IntArray = NDArray[np.int64]
 
 NO_PAIRS = "no item was rated by two raters"
-ONE_CATEGORY = "only one category was used, so there was nothing to agree about"
-NO_LEAVE_ONE_OUT = "no rating faces two others that are not tied"
-TOO_MANY_PAIRS = "more pairs of raters than can be held in memory; the figures that do not name raters stand"
+ONE_CATEGORY = "only one category was used"
+NO_LEAVE_ONE_OUT = "no rating with an untied majority of at least two other raters"
+TOO_MANY_PAIRS = "too many pairs of ratings to hold in memory; use the pooled estimates"
 MAX_PAIR_ENTRIES = 20_000_000
-RATED_TWICE = "with an item that two people rated"
-SIDES = ("absent", "present")
+WITH_TWO_RATERS = "with an item rated by two raters"
+CATEGORIES = ("absent", "present")
 
 
 @dataclass(frozen=True)
 class Votes:
-    """The ratings of a subset as arrays.
+    """Ratings of a subset as arrays.
 
-    items: keys, one row per item. counts: {"binary": (items, 2), "ordinal": (items, scale)}.
-    item, rater, rating: (ratings,) codes. raters: pseudonyms by code.
+    Attributes
+    ----------
+    subset : Subset
+    items : DataFrame
+        Key of each item, one row per item.
+    counts : dict of str to (n_items, n_categories) int
+        Number of ratings in each category, for the scales "binary" (absent, present) and, if defined, "ordinal".
+    item, rater : (n_ratings,) int
+        Row in `items` and index in `raters` of each rating.
+    rating : (n_ratings,) int
+        Position of each rating on the scale of the subset.
+    raters : list of str
+        Usernames, in the order of their numbers.
     """
 
     subset: Subset
@@ -51,7 +62,7 @@ class Votes:
 
     @classmethod
     def from_annotations(cls, annotations: Annotations) -> "Votes":
-        """The votes behind a subset's checked tables."""
+        """Convert checked tables."""
         subset, ratings = annotations.subset, annotations.ratings
         items, counts, item = item_counts(annotations)
         binary = np.stack([counts[:, : subset.first_present].sum(1), counts[:, subset.first_present :].sum(1)], axis=1)
@@ -62,15 +73,32 @@ class Votes:
 
     @property
     def raters_per_item(self) -> IntArray:
-        """How many people rated each item."""
+        """Number of raters of each item, (n_items,) int."""
         return self.counts["binary"].sum(axis=1)
 
     def codes(self, scale: str) -> IntArray:
-        """The ratings on a scale: (ratings,) positions on the subset's scale, or 0 absent, 1 present."""
+        """Ratings on one scale.
+
+        Parameters
+        ----------
+        scale : {"binary", "ordinal"}
+
+        Returns
+        -------
+        (n_ratings,) int
+            0 for absent and 1 for present, or the position on the ordinal scale.
+        """
         return self.rating if scale == "ordinal" else (self.rating >= self.subset.first_present).astype(np.int64)
 
     def with_prior(self) -> "Votes":
-        """The binary votes on items with at least two humans, and what the sampling expected as one more rater."""
+        """Add the sampling prior as a further rater.
+
+        Returns
+        -------
+        Votes
+            Binary ratings of items with at least two raters, with the expected label of each item as a rating by
+            "prior".
+        """
         kept = self.raters_per_item >= 2
         new_code = np.cumsum(kept) - 1
         mine = kept[self.item]
@@ -80,25 +108,43 @@ class Votes:
         rater = np.concatenate([self.rater[mine], np.full(len(items), len(self.raters))])
         present = np.concatenate([self.codes("binary")[mine], expected])
         counts = {"binary": self.counts["binary"][kept] + np.eye(2, dtype=np.int64)[expected]}
-        # Present and absent sit at the ends of the scale, so that the subset still tells them apart.
+        # Present and absent become the ends of the scale, so that `codes` still converts them.
         rating = present * (len(self.subset.scale) - 1)
         return Votes(self.subset, items, counts, item, rater, rating, [*self.raters, "prior"])
 
 
 def agreement(votes: Votes, bootstrap: Bootstrap, required: int) -> dict[str, Estimate]:
-    """The estimates under `agreement` of summary.json: shares of agreement, kappas, alphas.
+    """Agreement coefficients over all raters.
 
-    bootstrap: replicates of the clips of votes.items. required: raters an item needs to be complete.
+    Parameters
+    ----------
+    votes : Votes
+    bootstrap : Bootstrap
+        Bootstrap over the clips of `votes.items`.
+    required : int
+        Number of raters that makes an item complete.
+
+    Returns
+    -------
+    dict of str to Estimate
+        Percent agreement, share of complete items on which all raters agree, Fleiss' kappa, Krippendorff's alpha,
+        Gwet's AC1 or AC2 and the Brennan-Prediger coefficient, for each scale. The suffix of a name is the scale.
+
+    Notes
+    -----
+    Estimates are undefined if no item has two ratings. Chance-corrected coefficients are also undefined if only one
+    category was used.
+    References are in METRICS.md and `metrics.agreement`.
     """
-    found: dict[str, Estimate] = {}
+    result: dict[str, Estimate] = {}
     pairable = votes.raters_per_item > 1
     n_pairable = int(pairable.sum())
     for scale, counts in votes.counts.items():
         contributions = coefficients.item_contributions(counts)
         formulas = _formulas(scale)
         why = ONE_CATEGORY if n_pairable else NO_PAIRS
-        units, beyond_chance = (
-            bootstrap.units_with(pairable, RATED_TWICE),
+        units, category_units = (
+            bootstrap.units_with(pairable, WITH_TWO_RATERS),
             _units_of_categories(votes, bootstrap, pairable),
         )
         estimates = bootstrap.estimates(
@@ -108,29 +154,31 @@ def agreement(votes: Votes, bootstrap: Bootstrap, required: int) -> dict[str, Es
             ),  # type: ignore[misc]
             n=[n_pairable] * len(formulas),
             why=[why] * len(formulas),
-            units=[units, *[beyond_chance] * (len(formulas) - 1)],
+            units=[units, *[category_units] * (len(formulas) - 1)],
             values=[SHARE, *[COEFFICIENT] * (len(formulas) - 1)],
         )
-        found |= {
+        result |= {
             f"exact_all_{scale}": _exact_all(counts, bootstrap, required),
             **dict(zip(formulas, estimates, strict=True)),
         }
         alpha = f"krippendorff_alpha_{scale}"
-        if found[alpha].value is not None:
+        if result[alpha].value is not None:
             level: Any = "nominal" if scale == "binary" else "ordinal"
-            found[alpha] = replace(found[alpha], value=coefficients.krippendorff_alpha(counts, level))
-    return found
+            result[alpha] = replace(result[alpha], value=coefficients.krippendorff_alpha(counts, level))
+    return result
 
 
 def _units_of_categories(votes: Votes, bootstrap: Bootstrap, items: NDArray[np.bool_]) -> Units:
-    """Clips that tell how far people agree beyond chance: those with a rating of the side that fewer clips have."""
+    """Clips with a rating of the rarer category, which determine the precision of chance-corrected agreement."""
     binary = votes.counts["binary"] * items[:, np.newaxis]
-    sides = [bootstrap.units_with(binary[:, side] > 0, f"with a rating {name}") for side, name in enumerate(SIDES)]
-    return min(sides)
+    return min(
+        bootstrap.units_with(binary[:, category] > 0, f"with an item rated {name}")
+        for category, name in enumerate(CATEGORIES)
+    )
 
 
 def _formulas(scale: str) -> dict[str, Any]:
-    """Coefficients by name; adding one is adding a line here, a sentence to definitions.toml and one to METRICS.md."""
+    """Coefficients by name. A new one also needs a sentence in definitions.toml and in METRICS.md."""
     level: Any = {"binary": "nominal", "ordinal": "ordinal"}[scale]
     weighting: Any = {"binary": "unweighted", "ordinal": "quadratic"}[scale]
     gwet = {"binary": "gwet_ac1_binary", "ordinal": "gwet_ac2_ordinal"}[scale]
@@ -164,7 +212,18 @@ def _share(sums: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def co_ratings(votes: Votes, scale: str = "binary") -> RaterPairs | None:
-    """Every two ratings of the same item; None where there are too many to hold."""
+    """All pairs of ratings of the same item by two raters.
+
+    Parameters
+    ----------
+    votes : Votes
+    scale : {"binary", "ordinal"}
+
+    Returns
+    -------
+    RaterPairs or None
+        None if there are more than MAX_PAIR_ENTRIES pairs.
+    """
     raters = votes.raters_per_item
     if (raters * (raters - 1) // 2).sum() > MAX_PAIR_ENTRIES:
         return None
@@ -172,18 +231,43 @@ def co_ratings(votes: Votes, scale: str = "binary") -> RaterPairs | None:
 
 
 def confusion_contributions(pairs: RaterPairs, n_categories: int) -> sparse.csr_array:
-    """Each co-rating's place in the confusion matrices of all pairs of raters: (entries, pairs · q²), one 1 a row."""
+    """Contribution of each pair of ratings to the confusion matrix of its pair of raters.
+
+    Parameters
+    ----------
+    pairs : RaterPairs
+    n_categories : int
+
+    Returns
+    -------
+    sparse array, (n_pairs_of_ratings, n_pairs_of_raters · n_categories²)
+        Each row has a single 1.
+    """
     n = len(pairs.pair)
     shape = (n, len(pairs.first) * n_categories**2)
     return sparse.csr_array((np.ones(n), (np.arange(n), pairs.cells(n_categories))), shape=shape)
 
 
 def pair_kappas(votes: Votes, bootstrap: Bootstrap) -> tuple[dict[str, Estimate], dict[str, dict[str, Any]]]:
-    """Cohen's kappa of all pairs of raters together, of every pair with common items, and its mean over pairs.
+    """Cohen's kappa of each pair of raters, its mean over pairs, and the pooled kappa.
 
-    Returns the estimates `cohen_kappa_*_pooled` and `cohen_kappa_*_mean`, and {"user_0__user_1": {"n": items,
-    "cohen_kappa_binary": …}}. Ordinal scales also get the quadratically weighted kappa. The mean is biased towards 0
-    where pairs share few items; the pooled kappa, of one symmetric table of all pairs of ratings, is not.
+    Parameters
+    ----------
+    votes : Votes
+    bootstrap : Bootstrap
+        Bootstrap over the clips of `votes.items`.
+
+    Returns
+    -------
+    summary : dict of str to Estimate
+        `cohen_kappa_<scale>_mean` and `cohen_kappa_<scale>_pooled`; on an ordinal scale also with quadratic weights.
+    pairs : dict of str to dict
+        One entry per pair of raters with common items: {"user_0__user_1": {"n": items, "cohen_kappa_binary": …}}.
+
+    Notes
+    -----
+    The mean is biased towards 0 if pairs have few common items. The pooled kappa, computed from one symmetric table of
+    all pairs of ratings, is not.
     """
     means: dict[str, Estimate] = {}
     listed: dict[str, dict[str, Any]] = {}
@@ -203,45 +287,55 @@ def pair_kappas(votes: Votes, bootstrap: Bootstrap) -> tuple[dict[str, Estimate]
                 return np.concatenate([coefficients.nanmean(per_pair)[..., None], per_pair], axis=-1)
 
             shared = np.bincount(pairs.pair, minlength=len(pairs.first)).tolist()
-            of_pairs = bootstrap.take(pairs.item)
-            mean, *each = of_pairs.estimates(
+            pair_bootstrap = bootstrap.take(pairs.item)
+            mean, *kappa_estimates = pair_bootstrap.estimates(
                 confusion_contributions(pairs, q),
                 kappas,
                 n=[len(shared), *shared],
                 why=[
                     "no pair of raters has a defined kappa",
-                    *["both raters gave one and the same rating"] * len(shared),
+                    *["both raters used the same single category"] * len(shared),
                 ],
-                units=[of_pairs.units, *_units_of_pairs(pairs, of_pairs)],
+                units=[pair_bootstrap.units, *_units_of_pairs(pairs, pair_bootstrap)],
                 values=[COEFFICIENT] * (1 + len(shared)),
             )
             means[f"{name}_mean"] = _with_smallest_pair(mean, min(shared))
-            for first, second, n, estimate in zip(pairs.first, pairs.second, shared, each, strict=True):
+            for first, second, n, estimate in zip(pairs.first, pairs.second, shared, kappa_estimates, strict=True):
                 pair = listed.setdefault(f"{votes.raters[first]}__{votes.raters[second]}", {"n": n})
                 pair[name] = estimate
     return means, listed
 
 
 def _units_of_pairs(pairs: RaterPairs, bootstrap: Bootstrap) -> list[Units]:
-    """The clips on which each pair of raters has an item in common."""
+    """Number of clips with a common item, for each pair of raters."""
     distinct = np.unique(pairs.pair * np.int64(bootstrap.n_units) + bootstrap.unit)
     clips = np.bincount(distinct // bootstrap.n_units, minlength=len(pairs.first))
-    return [Units(int(n), f"{bootstrap.name} that both rated") for n in clips]
+    return [Units(int(n), f"{bootstrap.name} rated by both") for n in clips]
 
 
 def _with_smallest_pair(estimate: Estimate, smallest: int) -> Estimate:
-    """A mean over pairs with a note where some pair shares few items, which biases it."""
+    """Add a note to a mean over pairs if a pair has few common items, which biases the mean."""
     if smallest >= MIN_UNITS or estimate.value is None:
         return estimate
-    few = f"a pair of raters shares {smallest} items only, which biases means over pairs: see the pooled value"
+    few = f"a pair of raters has only {smallest} common items, which biases means over pairs; use the pooled value"
     return replace(estimate, note="; ".join(filter(None, [estimate.note, few])))
 
 
 def pooled_pairs(counts: IntArray) -> NDArray[np.float64]:
-    """Each item's ordered pairs of ratings by two people, by category: (items, q²), symmetric.
+    """Ordered pairs of ratings of each item, by category.
 
-    counts: (items, q) votes.
+    Parameters
+    ----------
+    counts : (n_items, q) int
+        Number of ratings in each category.
 
+    Returns
+    -------
+    (n_items, q²) float
+        Symmetric q × q tables, flattened.
+
+    Examples
+    --------
     >>> pooled_pairs(np.array([[2, 1]])).tolist()
     [[2.0, 2.0, 2.0, 0.0]]
     """
@@ -268,74 +362,96 @@ def _pooled_kappa(votes: Votes, bootstrap: Bootstrap, scale: str, weighting: Any
 
 @dataclass(frozen=True, kw_only=True)
 class HumanCeiling:
-    """How well a person predicts the others.
+    """Human ceiling: accuracy of one rater as a predictor of the other raters.
 
-    pairwise_*: mean over pairs of raters; *_weighted: pairs weigh the items they share; *_pooled: of one symmetric
-    table of all pairs of ratings, which few items of a pair do not bias (of accuracy the weighted mean is that).
-    loo_*: each rating against the majority of at least two others, where they are not tied.
+    Attributes
+    ----------
+    pairwise_accuracy, pairwise_balanced_accuracy : Estimate
+        Mean over pairs of raters, on their common items.
+    pairwise_accuracy_weighted, pairwise_balanced_accuracy_weighted : Estimate
+        Mean over pairs of raters, weighted by their number of common items.
+    pairwise_balanced_accuracy_pooled : Estimate or None
+        From one symmetric table of all pairs of ratings, which pairs with few common items do not bias. The pooled
+        accuracy equals the weighted one.
+    loo_accuracy, loo_balanced_accuracy : Estimate
+        Leave-one-rater-out: each rating against the untied majority of at least two other raters of the item.
+    loo_n_annotations : int
+        Number of ratings in the leave-one-rater-out comparison.
     """
 
     pairwise_accuracy: Estimate
     pairwise_balanced_accuracy: Estimate
     pairwise_accuracy_weighted: Estimate
     pairwise_balanced_accuracy_weighted: Estimate
-    pairwise_balanced_accuracy_pooled: Estimate | None = None  # absent from summaries of early states
+    pairwise_balanced_accuracy_pooled: Estimate | None = None  # absent from summaries of early versions
     loo_accuracy: Estimate
     loo_balanced_accuracy: Estimate
     loo_n_annotations: int
 
     @property
     def estimates(self) -> dict[str, Estimate]:
-        """Those that exist, by name."""
+        """All estimates by name."""
         return {name: value for name, value in vars(self).items() if isinstance(value, Estimate)}
 
 
 def human_ceiling(votes: Votes, bootstrap: Bootstrap) -> HumanCeiling:
-    """How well a person predicts: against another person, and against the majority of the others."""
+    """Estimate the human ceiling, against single other raters and against the majority of the others.
+
+    Parameters
+    ----------
+    votes : Votes
+    bootstrap : Bootstrap
+        Bootstrap over the clips of `votes.items`.
+
+    Returns
+    -------
+    HumanCeiling
+        Undefined estimates have a reason.
+    """
     pairs = co_ratings(votes)
     pairable = votes.raters_per_item > 1
-    balanced = _units_of_categories(votes, bootstrap, pairable)
+    category_units = _units_of_categories(votes, bootstrap, pairable)
     names = ["accuracy", "balanced_accuracy", "accuracy_weighted", "balanced_accuracy_weighted"]
     if pairs is None or not len(pairs.first):
-        pairwise_figures = [Estimate(None, why=TOO_MANY_PAIRS if pairs is None else NO_PAIRS)] * 4
+        pairwise = [Estimate(None, why=TOO_MANY_PAIRS if pairs is None else NO_PAIRS)] * 4
     else:
-        of_pairs = bootstrap.take(pairs.item)
-        pairwise_figures = of_pairs.estimates(
+        pair_bootstrap = bootstrap.take(pairs.item)
+        pairwise = pair_bootstrap.estimates(
             confusion_contributions(pairs, 2),
             lambda sums: coefficients.pairwise_accuracies(sums.reshape(*sums.shape[:-1], -1, 2, 2)),
             n=[len(pairs.item)] * 4,
             why=["no rater of any pair used both classes"] * 4,
-            units=[of_pairs.units, balanced, of_pairs.units, balanced],
+            units=[pair_bootstrap.units, category_units, pair_bootstrap.units, category_units],
         )
         smallest = int(np.bincount(pairs.pair).min())
-        means = [_with_smallest_pair(figure, smallest) for figure in pairwise_figures[:2]]
-        pairwise_figures = [*means, *pairwise_figures[2:]]
+        means = [_with_smallest_pair(estimate, smallest) for estimate in pairwise[:2]]
+        pairwise = [*means, *pairwise[2:]]
     held_out = coefficients.leave_one_out(votes.counts["binary"])
     n = int(held_out.sum())
-    said_present, said_absent = held_out[:, :2].sum(axis=1) > 0, held_out[:, 2:].sum(axis=1) > 0
-    held = bootstrap.units_with(said_present | said_absent, "with such a rating")
-    sides = zip((said_present, said_absent), reversed(SIDES), strict=True)
+    others_present, others_absent = held_out[:, :2].sum(axis=1) > 0, held_out[:, 2:].sum(axis=1) > 0
+    untied = bootstrap.units_with(others_present | others_absent, "with an untied majority of other raters")
+    classes = zip((others_present, others_absent), reversed(CATEGORIES), strict=True)
     loo = bootstrap.estimates(
         held_out,
         _accuracies,
         n=[n, n],
-        why=[NO_LEAVE_ONE_OUT, NO_LEAVE_ONE_OUT if not n else "the majorities are all of one class"],
-        units=[held, held],
+        why=[NO_LEAVE_ONE_OUT, NO_LEAVE_ONE_OUT if not n else "all majorities have the same class"],
+        units=[untied, untied],
     )
-    of_sides = [bootstrap.units_with(of, f"whose others say {name}") for of, name in sides]
+    class_units = [bootstrap.units_with(items, f"where the other raters chose {name}") for items, name in classes]
     # Columns of decision_contributions: true and false positives, true and false negatives.
-    balanced_loo = balanced_accuracy(held_out[:, [0, 3, 2, 1]], bootstrap, of_sides, n=n, why=loo[1].why or "")
+    balanced_loo = balanced_accuracy(held_out[:, [0, 3, 2, 1]], bootstrap, class_units, n=n, why=loo[1].why or "")
     pooled = bootstrap.estimate(
         pooled_pairs(votes.counts["binary"]),
         lambda sums: coefficients.pairwise_accuracies(sums.reshape(*sums.shape[:-1], 1, 2, 2))[..., 1],
         n=int((votes.raters_per_item * (votes.raters_per_item - 1)).sum()) // 2,
         why=ONE_CATEGORY if pairable.any() else NO_PAIRS,
-        units=balanced,
+        units=category_units,
     )
     if len(np.flatnonzero(votes.counts["binary"][pairable].sum(axis=0))) < 2:
         pooled = Estimate(None, n=pooled.n, why=ONE_CATEGORY if pairable.any() else NO_PAIRS)
     return HumanCeiling(
-        **{f"pairwise_{name}": figure for name, figure in zip(names, pairwise_figures, strict=True)},
+        **{f"pairwise_{name}": estimate for name, estimate in zip(names, pairwise, strict=True)},
         pairwise_balanced_accuracy_pooled=pooled,
         loo_accuracy=loo[0],
         loo_balanced_accuracy=balanced_loo if loo[1].value is not None else loo[1],
@@ -351,17 +467,27 @@ def _accuracies(sums: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.stack([accuracy, (sensitivity + specificity) / 2], axis=-1)
 
 
-# --- what emolia-bench printed ------------------------------------------------------------------------------
+# --- emolia-bench -------------------------------------------------------------------------------------------
 
 
-def emolia_bench_figures(votes: Votes, required: int) -> dict[str, float | int | None]:
-    """The figures of emolia-bench where they differ from ours, computed as it computed them.
+def emolia_bench_agreement(votes: Votes, required: int) -> dict[str, float | int | None]:
+    """Agreement as defined by emolia-bench, where it differs from `agreement`.
 
-    On items with exactly `required` ratings. pairwise_exact_*: the mean over all pairs of raters of the share
-    of items with equal ratings, where an item that either of them never saw counts as unequal.
+    Parameters
+    ----------
+    votes : Votes
+    required : int
+        Only items with exactly this number of ratings are used.
+
+    Returns
+    -------
+    dict of str to float, int or None
+        `items_complete`, and for each scale `exact_3way_*`, `pairwise_exact_*` (mean over pairs of raters of the share
+        of items with equal ratings; items that either rater did not rate count as unequal) and `fleiss_*_kappa`. None
+        if undefined.
     """
     exactly = np.flatnonzero(votes.raters_per_item == required)
-    figures: dict[str, float | int | None] = {"items_complete": len(exactly)}
+    values: dict[str, float | int | None] = {"items_complete": len(exactly)}
     seen = np.isin(votes.item, exactly)
     n_raters = len(np.unique(votes.rater[seen]))
     for scale, counts in votes.counts.items():
@@ -369,12 +495,12 @@ def emolia_bench_figures(votes: Votes, required: int) -> dict[str, float | int |
         contributions = coefficients.item_contributions(complete)
         sums = AgreementSums.from_sums(contributions.sum(axis=0))
         comparisons = n_raters * (n_raters - 1) * len(exactly)
-        figures |= {
+        values |= {
             f"exact_3way_{scale}": _number((complete.max(axis=1) == required).mean()) if len(exactly) else None,
             f"pairwise_exact_{scale}": float(sums.agreeing) / comparisons if comparisons else None,
             f"fleiss_{scale}_kappa": _number(coefficients.fleiss_kappa(sums)),
         }
-    return figures
+    return values
 
 
 def _number(value: Any) -> float | None:

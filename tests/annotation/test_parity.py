@@ -67,7 +67,7 @@ def test_human_parity_without_a_place_says_why():
     none = HeldOutRatings.from_counts([1, 0], [1, 2], soft=False, unanimous=False)
     found = human_parity(none, np.array([True, False]), ["a", "b"], 50, np.random.default_rng(0))
     assert (found.n, found.p, found.model.value) == (0, None, None)
-    assert found.model.why == "no rating faces two others that say anything"
+    assert found.model.why == "no rating with at least two other raters and a defined reference"
 
 
 def test_posteriors_of_others_are_those_of_the_model_without_the_rater():

@@ -48,8 +48,8 @@ def test_who_answers_at_random_or_always_the_same_is_named_with_the_reason(tmp_p
     votes = {f"{i:03}": {"ann": i // 2 % 2, "ben": i // 2 % 2, "cat": i % 2, "dan": 1} for i in range(176)}
     found = flagged_raters(raters(tmp_path, votes))
     assert set(found) == {"cat", "dan"}
-    assert any("hardly beyond chance" in reason for reason in found["cat"])
-    assert any("same answer (100% present)" in reason for reason in found["dan"])
+    assert any("close to chance" in reason for reason in found["cat"])
+    assert any("ratings are equal (100% present)" in reason for reason in found["dan"])
 
 
 def test_a_negative_reaction_time_is_a_fault(tmp_path):

@@ -16,7 +16,7 @@ from earmark.annotation.reliability import (
     ONE_CATEGORY,
     Votes,
     agreement,
-    emolia_bench_figures,
+    emolia_bench_agreement,
     human_ceiling,
     pair_kappas,
 )
@@ -170,7 +170,7 @@ def test_with_three_raters_on_every_item_exact_agreement_and_percent_imply_each_
 def test_emolia_bench_counted_an_item_that_a_rater_never_saw_as_a_disagreement(tmp_path):
     """Two trios, each in full agreement on its own item: 6 of 15 pairs agree on 1 of 2 items each."""
     votes = votes_of(tmp_path, DIM, {"1.mp3": dict.fromkeys("abc", 1), "2.mp3": dict.fromkeys("def", 0)})
-    published = emolia_bench_figures(votes, 3)
+    published = emolia_bench_agreement(votes, 3)
     assert published["pairwise_exact_binary"] == pytest.approx(6 * 0.5 / 15)
     assert published["exact_3way_binary"] == 1
     assert published["items_complete"] == 2
@@ -179,7 +179,7 @@ def test_emolia_bench_counted_an_item_that_a_rater_never_saw_as_a_disagreement(t
 
 def test_emolia_bench_looked_at_items_with_exactly_three_raters(tmp_path):
     four_raters = {("6.mp3", "TEMP", "0", "positive"): {"ann": 1, "ben": 1, "cat": 1, "dan": 1}}
-    published = emolia_bench_figures(votes_of(tmp_path, DIM, FIVE | four_raters), 3)
+    published = emolia_bench_agreement(votes_of(tmp_path, DIM, FIVE | four_raters), 3)
     assert published["items_complete"] == 3
     assert published["exact_3way_binary"] == pytest.approx(2 / 3)
     assert published["pairwise_exact_binary"] == pytest.approx(7 / 9)
@@ -268,7 +268,7 @@ def test_one_category_has_percent_agreement_but_no_kappa(tmp_path):
         assert (found[name].value, found[name].why) == (None, ONE_CATEGORY)
     means, pairs = pair_kappas(votes, bootstrap_of(votes))
     assert means["cohen_kappa_binary_mean"].value is None
-    assert pairs["ann__ben"]["cohen_kappa_binary"].why == "both raters gave one and the same rating"
+    assert pairs["ann__ben"]["cohen_kappa_binary"].why == "both raters used the same single category"
     ceiling = human_ceiling(votes, bootstrap_of(votes))
     assert (ceiling.loo_accuracy.value, ceiling.loo_balanced_accuracy.value) == (1, None)
 
@@ -300,7 +300,7 @@ def figures(table):
         **pair_kappas(votes, bootstrap)[0],
         **vars(human_ceiling(votes, bootstrap)),
         **{f"prior {k}": v for k, v in vars(human_ceiling(prior, bootstrap.take(votes.raters_per_item >= 2))).items()},
-        **{f"published {k}": v for k, v in emolia_bench_figures(votes, 3).items()},
+        **{f"published {k}": v for k, v in emolia_bench_agreement(votes, 3).items()},
     }
     flat = {}
     for name, value in found.items():
