@@ -1,1 +1,1 @@
-"""Pure functions on arrays: agreement, classification, resampling. No files, no printing, nothing else of ours."""
+"""Pure functions on arrays: agreement, classification, detection, retrieval, resampling. No files, no printing."""

@@ -1,16 +1,16 @@
-"""Agreement between raters.
+"""Agreement between raters: percent agreement, kappas, Gwet's AC and Krippendorff's alpha.
 
-Three shapes, each the smallest that a coefficient needs:
-  ratings    (raters, items) codes 0, 1, …, NaN where a rater did not rate an item
-  counts     (items, categories) how many raters put the item into the category
-  confusion  (…, categories, categories) two raters' ratings of the items both rated
+Data come in three shapes:
+  ratings    (raters, items)                 codes 0, 1, …; NaN where a rater did not rate the item
+  counts     (items, categories)             number of raters who chose each category
+  confusion  (…, categories, categories)     two raters' ratings of the items that both rated
 
-Policy. A missing rating is not a disagreement: it is nothing. Items with one rating tell what raters prefer
-but not whether they agree: they enter chance agreement (as in Gwet 2014) and no pair. Data on which a
-coefficient does not exist (no item with two ratings, one category only) give NaN, never 0 or 1.
+Missing ratings are ignored; they are not disagreements. An item with a single rating adds to chance agreement
+(Gwet 2014) but to no pair of raters. An undefined coefficient (no item with two ratings, or a single category) is NaN,
+never 0 or 1.
 
-Each coefficient on counts is a formula on sums over items (`AgreementSums`), so that a bootstrap replicate
-costs a row of a matrix product (`resampling.Bootstrap`).
+The coefficients on counts are functions of sums over items (`AgreementSums`). A bootstrap replicate of such a
+coefficient therefore costs one row of a matrix product (`bootstrap.Bootstrap`).
 """
 
 from dataclasses import dataclass
@@ -29,11 +29,26 @@ Level = Literal["nominal", "ordinal", "interval", "ratio"]
 
 
 def rating_counts(ratings: ArrayLike, n_categories: int | None = None) -> IntArray:
-    """How many raters put each item into each category.
+    """Count the raters who put each item into each category.
 
-    ratings: (raters, items) codes from 0, NaN where missing. Returns (items, n_categories).
-    ValueError for a code that is not a whole number in 0 … n_categories − 1.
+    Parameters
+    ----------
+    ratings : (raters, items) float
+        Codes from 0; NaN where missing.
+    n_categories : int, optional
+        Number of categories of the scale. The highest code plus one by default.
 
+    Returns
+    -------
+    (items, n_categories) int
+
+    Raises
+    ------
+    ValueError
+        If a code is not a whole number in 0 … n_categories − 1.
+
+    Examples
+    --------
     >>> rating_counts([[0, 1, np.nan], [0, 0, 1]]).tolist()
     [[2, 0], [1, 1], [0, 1]]
     """
@@ -42,16 +57,37 @@ def rating_counts(ratings: ArrayLike, n_categories: int | None = None) -> IntArr
     codes = matrix[rater, item]
     q = n_categories if n_categories is not None else int(codes.max(initial=-1)) + 1
     if ((codes < 0) | (codes >= q) | (codes != np.floor(codes))).any():
-        raise ValueError(f"ratings must be codes 0 … {q - 1} or NaN; did you pass labels or scores?")
+        raise ValueError(f"ratings must be codes 0 … {q - 1} or NaN, not labels or scores")
     counts = np.zeros((matrix.shape[1], q), dtype=np.int64)
     np.add.at(counts, (item, codes.astype(np.int64)), 1)
     return counts
 
 
 def category_weights(n_categories: int, weighting: Weighting = "unweighted") -> FloatArray:
-    """Partial credit for two ratings, (categories, categories): 1 on the diagonal, falling to 0 at the ends.
+    """Agreement weights (partial credit) for each pair of categories.
 
-    linear: 1 − |i − j| / (q − 1); quadratic: 1 − ((i − j) / (q − 1))². Source: Cohen (1968).
+    unweighted: 1 on the diagonal, else 0. linear: 1 − |i − j| / (q − 1). quadratic: 1 − ((i − j) / (q − 1))².
+
+    Parameters
+    ----------
+    n_categories : int
+        Number of categories q.
+    weighting : {"unweighted", "linear", "quadratic"}
+
+    Returns
+    -------
+    (n_categories, n_categories) float
+        In [0, 1], with 1 on the diagonal.
+
+    References
+    ----------
+    Cohen (1968), Weighted kappa: nominal scale agreement with provision for scaled disagreement or partial credit,
+    Psychological Bulletin 70:213.
+
+    Examples
+    --------
+    >>> category_weights(3, "quadratic").tolist()
+    [[1.0, 0.75, 0.0], [0.75, 1.0, 0.75], [0.0, 0.75, 1.0]]
     """
     steps = np.abs(np.subtract.outer(np.arange(n_categories), np.arange(n_categories))) / max(n_categories - 1, 1)
     return np.asarray(
@@ -64,19 +100,50 @@ def category_weights(n_categories: int, weighting: Weighting = "unweighted") -> 
 
 @dataclass(frozen=True)
 class AgreementSums:
-    """What the coefficients below need to know of a set of items: sums over items, any leading axes."""
+    """Sums over items from which the coefficients on counts are computed.
 
-    agreeing: FloatArray  # (…) ordered pairs of raters who agree
-    pairs: FloatArray  # (…) ordered pairs of raters
-    agreement: FloatArray  # (…, 3) share of agreeing pairs per item, summed; unweighted, linear, quadratic credit
-    pairable: FloatArray  # (…) items with at least two ratings
-    shares: FloatArray  # (…, q) share of each category per item, summed
-    rated: FloatArray  # (…) items with at least one rating
-    coincidences: FloatArray  # (…, q, q) Krippendorff's coincidence matrix
+    All arrays may have leading axes, such as one for bootstrap replicates. q is the number of categories.
+
+    Attributes
+    ----------
+    agreeing : (…)
+        Ordered pairs of raters who agree.
+    pairs : (…)
+        Ordered pairs of raters.
+    agreement : (…, 3)
+        Proportion of agreeing pairs per item, summed; with unweighted, linear and quadratic weights.
+    pairable : (…)
+        Items with at least two ratings.
+    shares : (…, q)
+        Proportion of each category per item, summed.
+    rated : (…)
+        Items with at least one rating.
+    coincidences : (…, q, q)
+        Krippendorff's coincidence matrix.
+
+    Examples
+    --------
+    >>> sums = AgreementSums.from_sums(item_contributions([[2, 0], [1, 1]]).sum(axis=0))
+    >>> float(sums.agreeing), float(sums.pairs)
+    (2.0, 4.0)
+    """
+
+    agreeing: FloatArray
+    pairs: FloatArray
+    agreement: FloatArray
+    pairable: FloatArray
+    shares: FloatArray
+    rated: FloatArray
+    coincidences: FloatArray
 
     @classmethod
     def from_sums(cls, sums: FloatArray) -> "AgreementSums":
-        """Name the columns of summed `item_contributions`; (…, 7 + q + q²)."""
+        """Name the columns of summed `item_contributions`.
+
+        Parameters
+        ----------
+        sums : (…, 7 + q + q²) float
+        """
         q = round((np.sqrt(1 + 4 * (sums.shape[-1] - 7)) - 1) / 2)
         shares_end = 7 + q
         return cls(
@@ -91,7 +158,23 @@ class AgreementSums:
 
 
 def item_contributions(counts: ArrayLike) -> FloatArray:
-    """Each item's part in the sums of `AgreementSums`: (items, 7 + q + q²)."""
+    """Contribution of each item to the sums of `AgreementSums`.
+
+    Parameters
+    ----------
+    counts : (items, q) int
+        Number of raters who chose each category.
+
+    Returns
+    -------
+    (items, 7 + q + q²) float
+        Summed over items, the argument of `AgreementSums.from_sums`.
+
+    Examples
+    --------
+    >>> item_contributions([[2, 1]])[0, :2].tolist()  # ordered pairs that agree, all ordered pairs
+    [2.0, 6.0]
+    """
     n = np.asarray(counts, dtype=float)
     raters = n.sum(axis=1)
     pairs = raters * (raters - 1)
@@ -112,10 +195,32 @@ def item_contributions(counts: ArrayLike) -> FloatArray:
 
 
 def percent_agreement(sums: AgreementSums, weighting: Literal["pairs", "ratings"] = "pairs") -> FloatArray:
-    """Share of agreeing pairs among all pairs of raters who both rated the item, in [0, 1].
+    """Percent agreement: proportion of agreeing pairs of raters.
 
-    pairs: an item weighs its number of pairs. ratings: an item weighs its number of ratings (Krippendorff's
-    observed agreement). The two are equal when all items have equally many ratings. No pair: NaN.
+    pairs: Σ_i Σ_k n_ik (n_ik − 1) / Σ_i r_i (r_i − 1), where n_ik of the r_i raters of item i choose category k.
+    ratings: Krippendorff's observed agreement, in which item i weighs r_i instead of r_i (r_i − 1).
+    Both are equal if all items have the same number of ratings.
+
+    Parameters
+    ----------
+    sums : AgreementSums
+    weighting : {"pairs", "ratings"}
+        What an item is weighted by.
+
+    Returns
+    -------
+    (…) float
+        In [0, 1]; NaN without a pair of ratings.
+
+    References
+    ----------
+    Krippendorff (2018), Content Analysis: An Introduction to Its Methodology, 4th ed., ch. 12.
+
+    Examples
+    --------
+    >>> sums = AgreementSums.from_sums(item_contributions([[2, 0], [1, 1]]).sum(axis=0))
+    >>> float(percent_agreement(sums))
+    0.5
     """
     if weighting == "pairs":
         return ratio(sums.agreeing, sums.pairs)
@@ -123,23 +228,62 @@ def percent_agreement(sums: AgreementSums, weighting: Literal["pairs", "ratings"
 
 
 def fleiss_kappa(sums: AgreementSums) -> FloatArray:
-    """Fleiss' kappa, in [−1, 1], for equal or unequal numbers of ratings per item.
+    """Fleiss' kappa for equal or unequal numbers of ratings per item.
 
-    Observed: mean over items with two ratings of their share of agreeing pairs. Chance: squared mean shares of
-    the categories over all rated items. With equal numbers this is Fleiss (1971), Psychological Bulletin 76:378;
-    unequal as in Gwet (2014), Handbook of Inter-Rater Reliability, ch. 2. One category only: NaN.
+    κ = (P − P_e) / (1 − P_e). P is the mean proportion of agreeing pairs over items with two or more ratings. P_e = Σ_k
+    π_k², with π_k the mean proportion of category k over rated items.
+
+    Parameters
+    ----------
+    sums : AgreementSums
+
+    Returns
+    -------
+    (…) float
+        In [−1, 1]; NaN without an item with two ratings, or if a single category is used.
+
+    References
+    ----------
+    Fleiss (1971), Measuring nominal scale agreement among many raters, Psychological Bulletin 76:378.
+    Gwet (2014), Handbook of Inter-Rater Reliability, 4th ed., ch. 2, for unequal numbers of ratings.
+
+    Examples
+    --------
+    >>> sums = AgreementSums.from_sums(item_contributions([[3, 0], [0, 3], [2, 1]]).sum(axis=0))
+    >>> round(float(fleiss_kappa(sums)), 4)
+    0.55
     """
     observed, shares = ratio(sums.agreement[..., 0], sums.pairable), _mean_shares(sums)
     return _chance_corrected(observed, (shares**2).sum(axis=-1))
 
 
 def gwet_ac(sums: AgreementSums, weighting: Weighting = "unweighted") -> FloatArray:
-    """Gwet's AC1 (unweighted) or AC2 (linear, quadratic), in [−1, 1].
+    """Gwet's AC1 (unweighted) or AC2 (linear or quadratic weights).
 
-    Chance: Σ weights / (q (q − 1)) · Σ π (1 − π), with π the mean shares of the categories. Robust against the
-    kappa paradox, where one category dominates. One category in the scale: NaN; one category used: 1 is what
-    the formula gives, and NaN is returned, since nothing was there to disagree about.
-    Source: Gwet (2008), British Journal of Mathematical and Statistical Psychology 61:29; weights: Gwet (2014).
+    AC = (P − P_e) / (1 − P_e), with P_e = Σ w / (q (q − 1)) · Σ_k π_k (1 − π_k) for weights w, q categories and mean
+    proportions π_k. P_e stays low when one category dominates, so AC avoids the kappa paradox.
+
+    Parameters
+    ----------
+    sums : AgreementSums
+    weighting : {"unweighted", "linear", "quadratic"}
+
+    Returns
+    -------
+    (…) float
+        In [−1, 1]; NaN without an item with two ratings, or if a single category is used (where the formula gives 1).
+
+    References
+    ----------
+    Gwet (2008), Computing inter-rater reliability and its variance in the presence of high agreement, British Journal
+    of Mathematical and Statistical Psychology 61:29.
+    Gwet (2014), Handbook of Inter-Rater Reliability, 4th ed., for weights.
+
+    Examples
+    --------
+    >>> sums = AgreementSums.from_sums(item_contributions([[3, 0], [0, 3], [2, 1]]).sum(axis=0))
+    >>> round(float(gwet_ac(sums)), 4)
+    0.561
     """
     shares = _mean_shares(sums)
     q = shares.shape[-1]
@@ -149,10 +293,31 @@ def gwet_ac(sums: AgreementSums, weighting: Weighting = "unweighted") -> FloatAr
 
 
 def brennan_prediger(sums: AgreementSums, weighting: Weighting = "unweighted") -> FloatArray:
-    """Brennan and Prediger's kappa, in [−1, 1]: chance is uniform over the q categories of the scale.
+    """Brennan and Prediger's kappa: chance agreement is uniform over the q categories of the scale.
 
-    Source: Brennan and Prediger (1981), Educational and Psychological Measurement 41:687; weights: Gwet (2014).
-    One category used: NaN, as everywhere here.
+    κ = (P − P_e) / (1 − P_e), with P_e = Σ w / q² for weights w; 1 / q if unweighted.
+
+    Parameters
+    ----------
+    sums : AgreementSums
+    weighting : {"unweighted", "linear", "quadratic"}
+
+    Returns
+    -------
+    (…) float
+        In [−1, 1]; NaN without an item with two ratings, or if a single category is used.
+
+    References
+    ----------
+    Brennan and Prediger (1981), Coefficient kappa: some uses, misuses, and alternatives, Educational and Psychological
+    Measurement 41:687.
+    Gwet (2014), Handbook of Inter-Rater Reliability, 4th ed., for weights.
+
+    Examples
+    --------
+    >>> sums = AgreementSums.from_sums(item_contributions([[3, 0], [0, 3], [2, 1]]).sum(axis=0))
+    >>> round(float(brennan_prediger(sums)), 4)
+    0.5556
     """
     q = sums.shares.shape[-1]
     chance = np.full(sums.pairable.shape, category_weights(q, weighting).sum() / max(q**2, 1))
@@ -160,11 +325,35 @@ def brennan_prediger(sums: AgreementSums, weighting: Weighting = "unweighted") -
 
 
 def alpha_from_sums(sums: AgreementSums, level: Level = "nominal", values: ArrayLike | None = None) -> FloatArray:
-    """Krippendorff's alpha from coincidences, for replicates; `krippendorff_alpha` gives the point value.
+    """Krippendorff's alpha from the coincidence matrix, for bootstrap replicates.
 
-    1 − (n − 1) Σ o δ² / Σ n n' δ². values: (q,) the categories as numbers, for interval and ratio (default 0, 1, …).
-    One category only, or no item with two ratings: NaN.
-    Source: Krippendorff (2018), Content Analysis, ch. 12.
+    α = 1 − (n − 1) Σ o_kl δ²_kl / Σ n_k n_l δ²_kl, with coincidences o, their row sums n_k and total n, and distances
+    δ.
+    `krippendorff_alpha` computes the point value.
+
+    Parameters
+    ----------
+    sums : AgreementSums
+    level : {"nominal", "ordinal", "interval", "ratio"}
+        Level of measurement, which defines δ.
+    values : (q,) float, optional
+        Numeric value of each category for the interval and ratio levels; 0, 1, … by default.
+
+    Returns
+    -------
+    (…) float
+        At most 1; NaN without an item with two ratings, or if a single category is used.
+
+    References
+    ----------
+    Krippendorff (2018), Content Analysis: An Introduction to Its Methodology, 4th ed., ch. 12.
+
+    Examples
+    --------
+    >>> ratings = [[0, 1, 2, 2], [0, 1, 2, 1]]
+    >>> sums = AgreementSums.from_sums(item_contributions(rating_counts(ratings)).sum(axis=0))
+    >>> round(float(alpha_from_sums(sums, "ordinal")), 4)
+    0.79
     """
     o = sums.coincidences
     totals = o.sum(axis=-1)
@@ -176,11 +365,28 @@ def alpha_from_sums(sums: AgreementSums, level: Level = "nominal", values: Array
 
 
 def krippendorff_alpha(counts: ArrayLike, level: Level = "nominal", values: ArrayLike | None = None) -> float:
-    """Krippendorff's alpha, at most 1, with missing ratings; the value of the `krippendorff` package.
+    """Krippendorff's alpha with missing ratings, as the `krippendorff` package computes it.
 
-    counts: (items, categories). values: (categories,) the categories as numbers (default 0, 1, …).
-    One category only, or no item with two ratings: NaN.
+    Parameters
+    ----------
+    counts : (items, q) int
+        Number of raters who chose each category.
+    level : {"nominal", "ordinal", "interval", "ratio"}
+        Level of measurement.
+    values : (q,) float, optional
+        Numeric value of each category; 0, 1, … by default.
 
+    Returns
+    -------
+    float
+        At most 1; NaN without an item with two ratings, or if a single category is used.
+
+    References
+    ----------
+    Krippendorff (2018), Content Analysis: An Introduction to Its Methodology, 4th ed., ch. 12.
+
+    Examples
+    --------
     >>> ratings = [[0, 1, 2, 2], [0, 1, 2, 1]]
     >>> round(krippendorff_alpha(rating_counts(ratings), "ordinal"), 4)
     0.79
@@ -199,24 +405,44 @@ def _squared_distances(totals: FloatArray, level: Level, values: ArrayLike | Non
     if level == "nominal":
         return 1 - np.eye(q)
     if level == "interval":
-        unit = (np.ptp(v) if len(v) else 0.0) or 1.0  # alpha does not depend on it; tiny distances would
+        unit = (np.ptp(v) if len(v) else 0.0) or 1.0  # cancels in alpha; avoids underflow of tiny distances
         return (np.subtract.outer(v, v) / unit) ** 2
     if level == "ratio":
         return ratio(np.subtract.outer(v, v), np.add.outer(v, v), empty=0.0) ** 2
-    # Ordinal: everything between the two ranks counts, the ends by half.
-    middles = np.cumsum(totals, axis=-1) - totals / 2
-    return (middles[..., :, None] - middles[..., None, :]) ** 2
+    # Ordinal: all ratings between the two categories, plus half of those in the two.
+    midranks = np.cumsum(totals, axis=-1) - totals / 2
+    return (midranks[..., :, None] - midranks[..., None, :]) ** 2
 
 
-# --- coefficients that know who rated -----------------------------------------------------------------------
+# --- coefficients on pairs of raters -----------------------------------------------------------------------
 
 
 def conger_kappa(ratings: ArrayLike, weighting: Weighting = "unweighted") -> float:
-    """Conger's kappa for several raters, in [−1, 1]: chance from each rater's own use of the categories.
+    """Conger's kappa for several raters: chance agreement from each rater's own category proportions.
 
-    ratings: (raters, items) codes, NaN where missing. Raters without ratings are left out.
-    Source: Conger (1980), Psychological Bulletin 88:322; missing ratings and weights as in Gwet (2014).
-    Fewer than two raters, no item with two ratings, one category only: NaN.
+    κ = (P − P_e) / (1 − P_e). P_e is the expected agreement of two different raters, drawn at random, who choose
+    independently.
+
+    Parameters
+    ----------
+    ratings : (raters, items) float
+        Codes from 0; NaN where missing. Raters without ratings are ignored.
+    weighting : {"unweighted", "linear", "quadratic"}
+
+    Returns
+    -------
+    float
+        In [−1, 1]; NaN with fewer than two raters, without an item with two ratings, or if a single category is used.
+
+    References
+    ----------
+    Conger (1980), Integration and generalization of kappas for multiple raters, Psychological Bulletin 88:322.
+    Gwet (2014), Handbook of Inter-Rater Reliability, 4th ed., for missing ratings and weights.
+
+    Examples
+    --------
+    >>> round(conger_kappa([[0, 1, 0, 1], [0, 1, 1, 1]]), 4)
+    0.5
     """
     matrix = np.asarray(ratings, dtype=float)
     matrix = matrix[~np.isnan(matrix).all(axis=1)]
@@ -232,10 +458,29 @@ def conger_kappa(ratings: ArrayLike, weighting: Weighting = "unweighted") -> flo
 
 
 def cohen_kappa(confusion: ArrayLike, weighting: Weighting = "unweighted") -> FloatArray:
-    """Cohen's kappa of two raters, in [−1, 1]; weighted: Cohen (1968).
+    """Cohen's kappa of two raters.
 
-    confusion: (…, q, q) counts, rows the first rater's rating. No item, or both raters constant and alike: NaN.
+    κ = (Σ w p_kl − Σ w p_k· p_·l) / (1 − Σ w p_k· p_·l) for weights w and cell proportions p.
 
+    Parameters
+    ----------
+    confusion : (…, q, q) float
+        Counts of items; rows are the first rater's categories, columns the second's.
+    weighting : {"unweighted", "linear", "quadratic"}
+
+    Returns
+    -------
+    (…) float
+        In [−1, 1]; NaN without items, or if both raters use the same single category.
+
+    References
+    ----------
+    Cohen (1960), A coefficient of agreement for nominal scales, Educational and Psychological Measurement 20:37.
+    Cohen (1968), Weighted kappa: nominal scale agreement with provision for scaled disagreement or partial credit,
+    Psychological Bulletin 70:213.
+
+    Examples
+    --------
     >>> float(cohen_kappa([[20, 5], [10, 15]]).round(10))
     0.4
     """
@@ -248,10 +493,20 @@ def cohen_kappa(confusion: ArrayLike, weighting: Weighting = "unweighted") -> Fl
 
 @dataclass(frozen=True)
 class RaterPairs:
-    """Who rated what together: one entry for each pair of raters and each item both rated.
+    """All pairs of ratings of the same item by two raters.
 
-    first, second: (pairs,) codes of the raters of each pair, first < second. pair, item: (n,) indices.
-    left, right: (n,) the ratings of the pair's first and second rater.
+    An entry is a pair of raters and an item that both rated.
+
+    Attributes
+    ----------
+    first, second : (pairs,) int
+        Raters of each pair, first < second.
+    pair : (n,) int
+        Pair of raters of each entry.
+    item : (n,) int
+        Item of each entry.
+    left, right : (n,) int
+        Ratings by the pair's first and second rater.
     """
 
     first: IntArray
@@ -262,14 +517,27 @@ class RaterPairs:
     right: IntArray
 
     def cells(self, n_categories: int) -> IntArray:
-        """Where each entry falls in the pairs' confusion matrices laid out one after the other: (n,)."""
+        """Flat index of each entry, (n,), in the pairs' concatenated confusion matrices."""
         return (self.pair * n_categories + self.left) * n_categories + self.right
 
 
 def rater_pairs(item: IntArray, rater: IntArray, rating: IntArray) -> RaterPairs:
-    """Every pair of ratings of the same item by two raters, in time proportional to their number.
+    """List every pair of ratings of the same item by two raters, in time linear in the number of pairs.
 
-    item, rater, rating: (n,) codes from 0, one rating per item and rater.
+    Parameters
+    ----------
+    item, rater, rating : (n,) int
+        Codes from 0; at most one rating per item and rater.
+
+    Returns
+    -------
+    RaterPairs
+
+    Examples
+    --------
+    >>> pairs = rater_pairs(np.array([0, 0, 1]), np.array([0, 1, 0]), np.array([2, 3, 1]))
+    >>> pairs.left.tolist(), pairs.right.tolist()
+    ([2], [3])
     """
     order = np.lexsort((rater, item))
     item, rater, rating = item[order], rater[order], rating[order]
@@ -295,12 +563,26 @@ def rater_pairs(item: IntArray, rater: IntArray, rating: IntArray) -> RaterPairs
 
 
 def pairwise_accuracies(confusions: FloatArray) -> FloatArray:
-    """How well one rater predicts another: means over pairs, and the same weighted by the items that pairs share.
+    """Accuracy and balanced accuracy of one rater as a prediction of another, averaged over pairs of raters.
 
-    confusions: (…, pairs, 2, 2) of binary ratings. Balanced accuracy of a pair: mean of both directions (each
-    rater once as the truth); a direction in which the truth has one class only does not exist and is left out.
-    Returns (…, 4): accuracy, balanced accuracy, accuracy weighted, balanced accuracy weighted; NaN where no
-    pair has a value.
+    The balanced accuracy of a pair is the mean over both directions, with each rater once as the reference. A direction
+    whose reference has a single class is undefined and is ignored.
+
+    Parameters
+    ----------
+    confusions : (…, pairs, 2, 2) float
+        Counts of binary ratings for each pair of raters.
+
+    Returns
+    -------
+    (…, 4) float
+        Accuracy, balanced accuracy, and both weighted by the number of items that a pair shares; in [0, 1], NaN where
+        no pair has a value.
+
+    Examples
+    --------
+    >>> pairwise_accuracies(np.array([[[3.0, 1.0], [0.0, 4.0]]])).round(4).tolist()
+    [0.875, 0.8875, 0.875, 0.8875]
     """
     shared = confusions.sum(axis=(-2, -1))
     accuracy = ratio(np.einsum("...kk->...", confusions), shared)
@@ -317,33 +599,62 @@ def pairwise_accuracies(confusions: FloatArray) -> FloatArray:
 
 
 def nanmean(values: FloatArray, weights: ArrayLike = 1.0) -> FloatArray:
-    """Mean over the last axis of what is not NaN, weighted where weights are given; NaN where nothing is left."""
-    there = ~np.isnan(values) * np.asarray(weights, dtype=float)
-    return ratio((np.nan_to_num(values) * there).sum(axis=-1), there.sum(axis=-1))
+    """Mean over the last axis, ignoring NaN.
+
+    Parameters
+    ----------
+    values : (…, n) float
+    weights : (…, n) float, optional
+        Non-negative weights; equal by default.
+
+    Returns
+    -------
+    (…) float
+        NaN where no value is defined.
+
+    Examples
+    --------
+    >>> float(nanmean(np.array([1.0, np.nan, 4.0]), [3, 100, 1]))
+    1.75
+    """
+    w = ~np.isnan(values) * np.asarray(weights, dtype=float)
+    return ratio((np.nan_to_num(values) * w).sum(axis=-1), w.sum(axis=-1))
 
 
 def leave_one_out(counts: ArrayLike) -> FloatArray:
-    """Each rating held against the majority of the others on its item, as counts per item.
+    """Compare each rating with the majority of the other raters of its item (leave-one-out), counted per item.
 
-    counts: (items, 2) absent and present votes. A rating takes part when at least two others exist and they
-    are not tied. Returns (items, 4): the others said present and so did it, present / absent, absent / absent,
-    absent / present (true positives, false negatives, true negatives, false positives).
+    A rating counts if the item has at least two other ratings and they are not tied.
 
-    >>> leave_one_out([[1, 2]]).tolist()  # the absent vote faces two present ones, the present votes face a tie
+    Parameters
+    ----------
+    counts : (items, 2) int
+        Votes for absent and for present.
+
+    Returns
+    -------
+    (items, 4) float
+        True positives, false negatives, true negatives and false positives, with the others' majority as the reference.
+
+    Examples
+    --------
+    An absent vote is compared with two present votes; each present vote faces a tie and does not count:
+
+    >>> leave_one_out([[1, 2]]).tolist()
     [[0.0, 1.0, 0.0, 0.0]]
     """
     absent, present = np.asarray(counts, dtype=float).T
-    enough = absent + present >= 3
+    has_two_others = absent + present >= 3
 
-    def against(
+    def compare(
         others_absent: FloatArray, others_present: FloatArray, votes: FloatArray
     ) -> tuple[FloatArray, FloatArray]:
-        votes = votes * enough
+        votes = votes * has_two_others
         return votes * (others_present > others_absent), votes * (others_present < others_absent)
 
-    present_right, present_wrong = against(absent, present - 1, present)
-    absent_wrong, absent_right = against(absent - 1, present, absent)
-    return np.stack([present_right, absent_wrong, absent_right, present_wrong], axis=1)
+    present_correct, present_incorrect = compare(absent, present - 1, present)
+    absent_incorrect, absent_correct = compare(absent - 1, present, absent)
+    return np.stack([present_correct, absent_incorrect, absent_correct, present_incorrect], axis=1)
 
 
 # --- shared arithmetic --------------------------------------------------------------------------------------

@@ -1,14 +1,13 @@
-"""Intervals by the cluster bootstrap, computed from sums instead of from data.
+"""Cluster bootstrap: standard errors and confidence intervals from sums over items.
 
-The unit that was sampled is the unit that is resampled: all ratings of a clip, all questions on a clip, move
-together. A replicate is a vector of multiplicities over units. Every estimate here is a formula on sums over
-items, so all replicates of it are one matrix product: multiplicities (replicates × units) times contributions
-(units × sums). Nothing is recomputed from the data.
+The sampled unit is resampled as a whole: all ratings of a clip and all its items move together. A replicate is a
+vector of multiplicities (how often each unit is drawn). Every estimate is a function of sums over items, so all its
+replicates come from one matrix product: multiplicities (replicates × units) times contributions (units × sums).
 
-The replicates give the standard error; `metrics.intervals` makes an interval of it. Percentiles of the replicates would
-be too narrow with few units and collapse at 0 and 1.
+The replicates give the standard error, from which `metrics.intervals` computes the interval. Percentile intervals are
+too narrow with few units and collapse at 0 and 1.
 
-Undefined values are NaN inside and become null, with the reason, in an `Estimate`.
+Undefined values are NaN in arrays, and null with a reason in an `Estimate`.
 """
 
 from collections.abc import Callable, Sequence
@@ -26,13 +25,20 @@ FloatArray = NDArray[np.float64]
 Contributions: TypeAlias = FloatArray | sparse.csr_array
 Formula = Callable[[FloatArray], FloatArray]
 
-FEWEST_REPLICATES = 20  # the spread of fewer says next to nothing
-DEFINED_SHARE = 0.9  # an interval from fewer defined replicates than this would describe a different question
-CHUNK_VALUES = 20_000_000  # sums held at once, 160 MB of float64
+MIN_REPLICATES = 20
+MIN_DEFINED_SHARE = 0.9  # of the replicates; an interval from fewer would be conditional on being defined
+CHUNK_VALUES = 20_000_000  # sums in memory at once, 160 MB of float64
 
 
 class Units(NamedTuple):
-    """The independent units that decide how well a value is known: how many, and what they are."""
+    """Number and name of the independent units that determine an estimate's precision.
+
+    Attributes
+    ----------
+    n : int
+    name : str
+        Plural noun for notes, such as "clips with a positive item".
+    """
 
     n: int
     name: str
@@ -40,10 +46,21 @@ class Units(NamedTuple):
 
 @dataclass(frozen=True)
 class Bootstrap:
-    """Replicates of a sample of units.
+    """Bootstrap replicates of a sample of units (clusters of items).
 
-    unit: (n,) the unit of each item, 0 … n_units − 1. weights: (replicates, n_units) how often each replicate
-    drew each unit. No replicates: estimates have no interval. name: what the units are, for notes.
+    Attributes
+    ----------
+    unit : (n,) int
+        Unit of each item, 0 … n_units − 1.
+    weights : (replicates, n_units) uint8
+        Multiplicities: how often each replicate drew each unit. Without replicates, estimates have no interval.
+    name : str
+        What the units are, for notes.
+
+    References
+    ----------
+    Efron and Tibshirani (1993), An Introduction to the Bootstrap.
+    Davison and Hinkley (1997), Bootstrap Methods and their Application, ch. 3.8, for clusters.
     """
 
     unit: NDArray[np.int64]
@@ -54,8 +71,19 @@ class Bootstrap:
     def from_units(
         cls, units: ArrayLike, replicates: int, rng: np.random.Generator, name: str = "clips"
     ) -> "Bootstrap":
-        """Draw `replicates` samples with replacement of the distinct values in `units`.
+        """Draw samples of units with replacement.
 
+        Parameters
+        ----------
+        units : (n,) array_like
+            Unit of each item; any values that sort.
+        replicates : int
+        rng : numpy.random.Generator
+        name : str
+            What the units are, for notes.
+
+        Examples
+        --------
         >>> b = Bootstrap.from_units(["x", "x", "y"], 4, np.random.default_rng(0))
         >>> b.unit.tolist(), b.weights.sum(axis=1).tolist()
         ([0, 0, 1], [2, 2, 2, 2])
@@ -65,13 +93,16 @@ class Bootstrap:
 
     @property
     def n_units(self) -> int:
-        """How many units there are to draw from."""
+        """Number of units in the sample."""
         return self.weights.shape[1]
 
     def take(self, items: NDArray[Any]) -> "Bootstrap":
-        """The same replicates for other rows: a mask or indices of the items that the new rows belong to.
+        """Select items, keeping the same replicates.
 
-        Units that none of the rows belong to are dropped; they would contribute nothing.
+        Parameters
+        ----------
+        items : (n,) bool or (m,) int
+            Mask or indices of the items to keep; indices may repeat. Units without items are dropped.
         """
         used, unit = np.unique(self.unit[items], return_inverse=True)
         return Bootstrap(unit.astype(np.int64).ravel(), self.weights[:, used], self.name)
@@ -82,24 +113,44 @@ class Bootstrap:
         return Units(self.n_units, self.name)
 
     def units_of_classes(self, labels: ArrayLike) -> tuple[Units, Units]:
-        """The units that have a positive item, and those that have a negative one. labels: (n,) booleans or shares."""
+        """Units with a positive item, and units with a negative item.
+
+        Parameters
+        ----------
+        labels : (n,) bool or float
+            Labels, or the positive share of each item.
+        """
         y = np.asarray(labels, dtype=float)
         return self.units_with(y > 0, "with a present item"), self.units_with(y < 1, "with an absent item")
 
-    def units_with(self, items: ArrayLike, what: str) -> Units:
-        """The units that have an item for which `items`, (n,) booleans, is true; what: how a note calls such units.
+    def units_with(self, items: ArrayLike, description: str) -> Units:
+        """Units with at least one selected item.
 
+        Parameters
+        ----------
+        items : (n,) bool
+            Selected items.
+        description : str
+            Completes the name of the units in notes.
+
+        Examples
+        --------
         >>> bootstrap = Bootstrap.from_units([0, 0, 1], 0, np.random.default_rng(0))
         >>> bootstrap.units_with([True, True, False], "called present")
         Units(n=1, name='clips called present')
         """
-        return Units(len(np.unique(self.unit[np.asarray(items, dtype=bool)])), f"{self.name} {what}")
+        return Units(len(np.unique(self.unit[np.asarray(items, dtype=bool)])), f"{self.name} {description}")
 
     def units_of_rarer_class(self, labels: ArrayLike) -> Units:
-        """Units that have an item of a class, for the class with fewer of them.
+        """Units with an item of the rarer class.
 
-        labels: (n,) booleans, or the share of each item that is positive.
+        Parameters
+        ----------
+        labels : (n,) bool or float
+            Labels, or the positive share of each item.
 
+        Examples
+        --------
         >>> Bootstrap.from_units([0, 0, 1, 2], 0, np.random.default_rng(0)).units_of_rarer_class([1, 0, 1, 1])
         Units(n=1, name='clips of the rarer class')
         """
@@ -116,12 +167,31 @@ class Bootstrap:
         units: Units | None = None,
         values: Range = SHARE,
     ) -> Estimate:
-        """The formula on the sums of the contributions, with its interval.
+        """Evaluate a formula on summed contributions, with a confidence interval.
 
-        contributions: (items, d), dense or sparse. formula: (…, d) sums → (…) values, NaN where undefined.
-        n: what the report prints as the size of the sample. why: the reason to give when the value is undefined.
-        units: those that decide how well the value is known, of the rarer class, say; all by default. values: those
-        that the estimate can take.
+        Parameters
+        ----------
+        contributions : (n, d) array or sparse array
+            Contribution of each item to d sums.
+        formula : callable
+            Maps (…, d) sums to (…) values, NaN where undefined.
+        n : int
+            Sample size to report.
+        why : str
+            Reason to report if the value is undefined.
+        units : Units, optional
+            Units that determine the precision, such as those of the rarer class; all units by default.
+        values : Range
+            Possible values of the estimate.
+
+        Examples
+        --------
+        >>> bootstrap = Bootstrap.from_units(np.arange(40), 100, np.random.default_rng(0))
+        >>> correct = np.repeat([1.0, 0.0], [30, 10])
+        >>> counts = np.stack([correct, np.ones(40)], axis=1)
+        >>> estimate = bootstrap.estimate(counts, lambda sums: sums[..., 0] / sums[..., 1], n=40)
+        >>> estimate.value, estimate.low < 0.75 < estimate.high
+        (0.75, True)
         """
         return self.estimates(
             contributions,
@@ -142,19 +212,42 @@ class Bootstrap:
         units: Sequence[Units] | None = None,
         values: Sequence[Range] | None = None,
     ) -> list[Estimate]:
-        """Several values from the same sums: formula maps (…, d) sums → (…, k) values; the lists have k entries."""
-        found = formula(_total(contributions)[np.newaxis])[0]
-        replicates = self.replicates(contributions, formula, len(found))
-        units = units or [self.units] * len(found)
-        values = values or [SHARE] * len(found)
-        each = zip(found, replicates.T, n, why, units, values, strict=True)
+        """Evaluate a formula that returns k values from the same sums.
+
+        Parameters
+        ----------
+        contributions : (n, d) array or sparse array
+        formula : callable
+            Maps (…, d) sums to (…, k) values.
+        n, why, units, values : sequences of length k
+            As in `estimate`, one entry for each value.
+        """
+        point = formula(_total(contributions)[np.newaxis])[0]
+        replicates = self.replicates(contributions, formula, len(point))
+        units = units or [self.units] * len(point)
+        values = values or [SHARE] * len(point)
+        each = zip(point, replicates.T, n, why, units, values, strict=True)
         return [
-            estimate_from_replicates(v, r, n=size, why=reason, units=known, values=can_be)
-            for v, r, size, reason, known, can_be in each
+            estimate_from_replicates(v, r, n=size, why=reason, units=deciding, values=possible)
+            for v, r, size, reason, deciding, possible in each
         ]
 
     def replicates(self, contributions: Contributions, formula: Formula, k: int) -> FloatArray:
-        """The values of every replicate, (replicates, k); none where there are fewer than two units."""
+        """Values of a formula on every replicate.
+
+        Parameters
+        ----------
+        contributions : (n, d) array or sparse array
+        formula : callable
+            Maps (…, d) sums to (…, k) values.
+        k : int
+            Number of values.
+
+        Returns
+        -------
+        (replicates, k) float
+            (0, k) with fewer than two units or without items.
+        """
         if self.n_units < 2 or contributions.shape[0] == 0:
             return np.empty((0, k))
         by_unit = self._by_unit(contributions)
@@ -174,9 +267,25 @@ class Bootstrap:
 
 
 def multiplicities(n_units: int, replicates: int, rng: np.random.Generator) -> NDArray[np.uint8]:
-    """How often each of `replicates` samples of n_units with replacement holds each unit: (replicates, n_units).
+    """Draw bootstrap samples as multiplicities of the units.
 
-    Bytes, since a million units times a thousand replicates must fit in memory; no unit is drawn 256 times.
+    Stored as bytes, so that a million units times a thousand replicates fit in memory. The chance that a unit is drawn
+    more than 255 times is negligible.
+
+    Parameters
+    ----------
+    n_units, replicates : int
+    rng : numpy.random.Generator
+
+    Returns
+    -------
+    (replicates, n_units) uint8
+        Each row sums to n_units.
+
+    Examples
+    --------
+    >>> multiplicities(3, 2, np.random.default_rng(0)).sum(axis=1).tolist()
+    [3, 3]
     """
     weights = np.zeros((replicates, n_units), dtype=np.uint8)
     for row in weights:
@@ -193,14 +302,28 @@ def estimate_from_replicates(
     why: str = "",
     values: Range = SHARE,
 ) -> Estimate:
-    """A value and the interval that the spread of its replicates gives.
+    """Combine a value with a confidence interval from its bootstrap replicates.
 
-    replicates: (R,) values of bootstrap replicates, NaN where undefined. units: those that decide how well the value is
-    known, all clips or those of the rarer class. values: those that it can take.
+    Parameters
+    ----------
+    value : float
+    replicates : (R,) float
+        NaN where undefined.
+    n : int
+        Sample size to report.
+    units : Units
+        Units that determine the precision: all clips, or those of the rarer class.
+    why : str
+        Reason to report if the value is undefined.
+    values : Range
+        Possible values of the estimate.
 
-    An undefined value gives an Estimate without value and with `why`. Where fewer than 90 % of the replicates
-    are defined, or there are none, the value stands without an interval; the former says why. Fewer than 20 units
-    give an interval with a note.
+    Returns
+    -------
+    Estimate
+        Without a value, and with `why`, where `value` is not finite. Without an interval with no replicates, fewer than
+        20 replicates, fewer than two units, or if fewer than 90 % of the replicates are defined. With a note if there
+        are fewer than 20 units.
     """
     if not np.isfinite(value):
         return Estimate(None, n=n, why=why or "not defined on these data")
@@ -209,19 +332,19 @@ def estimate_from_replicates(
     defined = replicates[np.isfinite(replicates)]
     if too_few := _too_few(len(defined), len(replicates)):
         return Estimate(float(value), n=n, why=too_few)
-    found = interval(float(value), standard_error(defined, units.n), units=units.n, values=values)
-    if found is None and units.n >= 2:
-        return Estimate(float(value), n=n, why="no interval: a value of 0 has no scale")
-    if found is None:
-        return Estimate(float(value), n=n, why=f"no interval: it needs two {units.name} or more")
-    return Estimate(float(value), *found, n=n, note=few_units(*units))
+    ends = interval(float(value), standard_error(defined, units.n), units=units.n, values=values)
+    if ends is None and units.n >= 2:
+        return Estimate(float(value), n=n, why="no interval: the value is 0")
+    if ends is None:
+        return Estimate(float(value), n=n, why=f"no interval: fewer than two {units.name}")
+    return Estimate(float(value), *ends, n=n, note=few_units(*units))
 
 
 def _too_few(defined: int, replicates: int) -> str:
-    """Why so many defined replicates give no interval; empty where they do."""
-    if replicates < FEWEST_REPLICATES:
-        return f"no interval: it needs {FEWEST_REPLICATES} replicates or more"
-    if defined < DEFINED_SHARE * replicates:
+    """Reason for having no interval; empty if there are enough defined replicates."""
+    if replicates < MIN_REPLICATES:
+        return f"no interval: fewer than {MIN_REPLICATES} replicates"
+    if defined < MIN_DEFINED_SHARE * replicates:
         return f"no interval: undefined in {replicates - defined} of {replicates} replicates"
     return ""
 
@@ -229,37 +352,77 @@ def _too_few(defined: int, replicates: int) -> str:
 def mean_of_rates(
     rates: ArrayLike, replicates: FloatArray, *, n: int, units: Sequence[Units], why: str = ""
 ) -> Estimate:
-    """The mean of two rates, such as recall and specificity, with an interval that holds where one of them is 0 or 1.
+    """Mean of two rates, such as recall and specificity, with a confidence interval (MOVER).
 
-    There its replicates do not vary, so that those of the mean would vary too little. Each rate has Wilson's interval
-    on its own units; the distances of their ends from the rates are combined with the replicates' correlation.
+    A rate of 0 or 1 does not vary between replicates, so the replicates of the mean vary too little. Therefore each
+    rate gets a Wilson interval on its own units. The distances of the interval ends from the rates are combined with
+    the correlation of the replicates.
 
-    rates: (2,). replicates: (R, 2). units: those that decide either rate.
-    Source: Zou and Donner (2008), Statistics in Medicine 27:1693 (MOVER); Zou (2007), Psychological Methods 12:399.
+    Parameters
+    ----------
+    rates : (2,) float
+    replicates : (R, 2) float
+    n : int
+        Sample size to report.
+    units : sequence of two Units
+        Units that determine the precision of each rate.
+    why : str
+        Reason to report if the mean is undefined.
+
+    Returns
+    -------
+    Estimate
+        In [0, 1]; without an interval under the conditions of `estimate_from_replicates`.
+
+    References
+    ----------
+    Zou and Donner (2008), Construction of confidence limits about effect measures: a general approach, Statistics in
+    Medicine 27:1693.
+    Zou (2007), Toward using confidence intervals to compare correlations, Psychological Methods 12:399.
     """
     each = np.asarray(rates, dtype=float)
     value = float(each.mean())
     fewest = min(units)
-    known = estimate_from_replicates(value, replicates.mean(axis=1), n=n, units=fewest, why=why)
-    if known.low is None:
-        return known
+    estimate = estimate_from_replicates(value, replicates.mean(axis=1), n=n, units=fewest, why=why)
+    if estimate.low is None:
+        return estimate
     drawn = replicates[np.isfinite(replicates).all(axis=1)]
     ends = [
-        interval(float(rate), standard_error(column, one.n), units=max(one.n, 2)) or (0.0, 1.0)
-        for rate, column, one in zip(each, drawn.T, units, strict=True)
+        interval(float(rate), standard_error(column, of_rate.n), units=max(of_rate.n, 2)) or (0.0, 1.0)
+        for rate, column, of_rate in zip(each, drawn.T, units, strict=True)
     ]
-    spread = drawn.std(axis=0)
+    deviations = drawn.std(axis=0)
     covariance = float(((drawn - drawn.mean(axis=0)).prod(axis=1)).mean())
-    together = covariance / float(spread.prod()) if (spread > NEGLIGIBLE_ERROR).all() else 0.0
+    correlation = covariance / float(deviations.prod()) if (deviations > NEGLIGIBLE_ERROR).all() else 0.0
     below, above = np.abs(np.array(ends) - each[:, np.newaxis]).T
-    half = [float(np.sqrt((d**2).sum() + 2 * together * d.prod())) / 2 for d in (below, above)]
-    return replace(known, low=max(value - half[0], 0.0), high=min(value + half[1], 1.0))
+    half = [float(np.sqrt((d**2).sum() + 2 * correlation * d.prod())) / 2 for d in (below, above)]
+    return replace(estimate, low=max(value - half[0], 0.0), high=min(value + half[1], 1.0))
 
 
 def standard_error(replicates: FloatArray, units: int) -> float:
-    """The standard deviation of replicates, (R,), corrected for the bootstrap's bias with few units; 0 of one.
+    """Bootstrap standard error, corrected for its downward bias with few units.
 
-    Source: Hesterberg (2015), The American Statistician 69:371, section 4.2.
+    The standard deviation of the replicates times √(m / (m − 1)) for m units.
+
+    Parameters
+    ----------
+    replicates : (R,) float
+    units : int
+
+    Returns
+    -------
+    float
+        0 with fewer than two replicates or units.
+
+    References
+    ----------
+    Hesterberg (2015), What teachers should know about the bootstrap: resampling in the undergraduate statistics
+    curriculum, The American Statistician 69:371, section 4.2.
+
+    Examples
+    --------
+    >>> round(standard_error(np.array([0.4, 0.6]), 5), 4)
+    0.1581
     """
     if len(replicates) < 2 or units < 2:
         return 0.0
@@ -275,13 +438,31 @@ def paired_difference(
     n: int,
     units: Units,
 ) -> tuple[Estimate, float | None]:
-    """How much better the first of two systems is on the same items: first − second, and its two-sided p-value.
+    """Paired difference of two systems on the same items, first − second, with a two-sided p-value.
 
-    first_replicates, second_replicates: (R,) from the same draws, so that what is hard for both cancels.
-    p: by Student's t with units − 1 degrees of freedom, at least 2 / (R + 1), since R replicates cannot show less; at
-    most 1; None where there are no replicates or the difference does not exist.
-    Source: Efron and Tibshirani (1993), An Introduction to the Bootstrap, ch. 12 and 16.
+    Parameters
+    ----------
+    first, second : float
+        Values of the two systems.
+    first_replicates, second_replicates : (R,) float
+        From the same draws, so that difficulty shared by both systems cancels.
+    n : int
+        Sample size to report.
+    units : Units
 
+    Returns
+    -------
+    estimate : Estimate
+    p : float or None
+        From Student's t with units − 1 degrees of freedom, in [2 / (R + 1), 1]: R replicates cannot show less. None
+        where the difference is undefined or has no interval.
+
+    References
+    ----------
+    Efron and Tibshirani (1993), An Introduction to the Bootstrap, ch. 12 and 16.
+
+    Examples
+    --------
     >>> r = np.random.default_rng(0).normal(0.6, 0.05, 999)
     >>> estimate, p = paired_difference(0.6, 0.5, r, np.full(999, 0.5), n=50, units=Units(50, "clips"))
     >>> round(estimate.value, 3), round(p, 2)
@@ -296,20 +477,36 @@ def paired_difference(
     return estimate, min(1.0, max(p, 2 / (len(differences) + 1)))
 
 
-def mcnemar_exact(only_first_right: int, only_second_right: int) -> float:
-    """Two-sided exact p-value that two systems on the same items are equally often right.
+def mcnemar_exact(only_first_correct: int, only_second_correct: int) -> float:
+    """Exact McNemar test: two-sided p-value that two systems are equally often correct on the same items.
 
-    The items on which exactly one of them is right are coin tosses under the hypothesis. None: p = 1. Only for items
-    that are independent: where clips have several items each, it rejects too often, and `paired_difference` holds.
-    Source: McNemar (1947); exact form, binomial with p = 1/2.
+    Under the null hypothesis, the discordant items (exactly one system correct) are binomial with probability 1/2. The
+    test assumes independent items. If clips have several items each, it rejects too often; use `paired_difference`.
 
+    Parameters
+    ----------
+    only_first_correct, only_second_correct : int
+        Discordant items.
+
+    Returns
+    -------
+    float
+        In (0, 1]; 1 without discordant items.
+
+    References
+    ----------
+    McNemar (1947), Note on the sampling error of the difference between correlated proportions or percentages,
+    Psychometrika 12:153.
+
+    Examples
+    --------
     >>> round(mcnemar_exact(10, 2), 6)
     0.038574
     """
-    from scipy.stats import binomtest  # slow to import, and hardly ever needed
+    from scipy.stats import binomtest  # slow to import and rarely needed
 
-    n = only_first_right + only_second_right
-    return float(binomtest(only_first_right, n, 0.5).pvalue) if n else 1.0
+    n = only_first_correct + only_second_correct
+    return float(binomtest(only_first_correct, n, 0.5).pvalue) if n else 1.0
 
 
 def _total(contributions: Contributions) -> FloatArray:

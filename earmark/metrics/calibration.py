@@ -1,7 +1,7 @@
-"""Calibration: a scale and an offset that make scores of a detector log-likelihood ratios.
+"""Linear calibration: a scale and an offset that turn detection scores into log-likelihood ratios.
 
-An increasing map leaves every order, and so the equal error rate, alone; what changes is where the scores should be
-cut: a log-likelihood ratio is cut at `detection.bayes_threshold`, whatever the data.
+Increasing maps preserve the order of scores, and so the equal error rate. Calibration changes where scores are
+thresholded: a log-likelihood ratio is thresholded at `detection.bayes_threshold`, whatever the data.
 """
 
 from dataclasses import dataclass
@@ -15,18 +15,24 @@ from earmark.metrics.detection import validate_trials
 
 FloatArray = NDArray[np.float64]
 
-# On the scale of standardised scores. Far below sampling error, and yet the optimum stays finite where some threshold
-# separates the classes: there the likelihood alone would drive the scale to infinity.
+# Ridge penalty on the scale of standardised scores: negligible next to sampling error, but it keeps the optimum finite
+# where a threshold separates the classes, in which case the likelihood alone would drive the scale to infinity.
 RIDGE = 1e-10
-TOLERANCE = 1e-9  # of the gradient of a mean loss in nats, where the descent ends
+TOLERANCE = 1e-9  # norm of the loss's gradient (nats) at which the minimisation stops
 
 
 @dataclass(frozen=True)
 class LinearCalibration:
-    """scale · score + offset is the natural logarithm of the likelihood ratio of target to non-target.
+    """Map scores to log-likelihood ratios: scale · score + offset.
 
-    A scale that is not positive says that the scores it was fitted on fall, or say nothing, where targets are.
+    Attributes
+    ----------
+    scale : float
+        Zero or negative if the scores it was fitted on are uninformative or lower for targets.
+    offset : float
 
+    Examples
+    --------
     >>> LinearCalibration(2.0, -1.0)([0.5, 1.0]).tolist()
     [0.0, 1.0]
     """
@@ -35,36 +41,58 @@ class LinearCalibration:
     offset: float
 
     def __call__(self, scores: ArrayLike) -> FloatArray:
-        """The log-likelihood ratios of scores, any shape; NaN stays NaN."""
+        """Natural log-likelihood ratios of scores of any shape; NaN stays NaN."""
         return self.scale * np.asarray(scores, dtype=float) + self.offset
 
 
 def fit(scores: ArrayLike, labels: ArrayLike, p_target: float = 0.5) -> LinearCalibration:
-    """Linear calibration by prior-weighted logistic regression.
+    """Fit a linear calibration by prior-weighted logistic regression.
 
-    Minimises P/N_t Σ log(1 + e^−(l + logit P)) + (1 − P)/N_n Σ log(1 + e^(l + logit P)) over the targets' and the
-    non-targets' l = scale · score + offset, plus RIDGE/2 · (scale · deviation of the scores)². With P = ½ that is
-    Cllr; a lower P gives more weight to the region of high thresholds.
+    Minimises P/N_t Σ log(1 + e^−(l + logit P)) + (1 − P)/N_n Σ log(1 + e^(l + logit P)) over the N_t targets' and the
+    N_n non-targets' l = scale · score + offset, plus RIDGE/2 · (scale · standard deviation of the scores)². For P = ½
+    the loss is proportional to Cllr; a lower P gives more weight to high thresholds.
 
-    scores: (n,) finite. labels: (n,) True for target trials. p_target: P, in (0, 1).
-    All scores equal: scale 0 and offset 0, which says that they carry nothing. Classes that a threshold separates: a
-    steep but finite scale, as RIDGE sets it. ValueError for one class alone, lengths that differ, or values that are
-    not finite.
-    Source: Brümmer and du Preez (2006), Computer Speech and Language 20:230; Brümmer and de Villiers (2011), The
-    BOSARIS toolkit user guide.
+    Parameters
+    ----------
+    scores : (n,) float
+        Finite; higher means more likely a target.
+    labels : (n,) bool
+        True for target trials.
+    p_target : float
+        Target prior P, in (0, 1).
 
-    >>> found = fit([3.0, 1.0, 2.0, 0.0], [True, True, False, False])
-    >>> round(found.scale, 6), round(found.offset, 6)
+    Returns
+    -------
+    LinearCalibration
+        Scale and offset are 0 if all scores are equal. If a threshold separates the classes, the scale is large but
+        finite because of the ridge penalty.
+
+    Raises
+    ------
+    ValueError
+        If a class is missing, the lengths differ, or a score is not finite.
+
+    References
+    ----------
+    Brümmer and du Preez (2006), Application-independent evaluation of speaker detection, Computer Speech and Language
+    20:230.
+    Brümmer and de Villiers (2011), The BOSARIS toolkit user guide: theory, algorithms and code for binary classifier
+    score processing.
+
+    Examples
+    --------
+    >>> calibration = fit([3.0, 1.0, 2.0, 0.0], [True, True, False, False])
+    >>> round(calibration.scale, 6), round(calibration.offset, 6)
     (0.908184, -1.362276)
     """
     s, y = validate_trials(scores, labels, "calibration")
     if not 0 < p_target < 1:
-        raise ValueError(f"p_target is {p_target}; a prior lies between 0 and 1")
+        raise ValueError(f"p_target must be between 0 and 1, not {p_target}")
     centre, deviation = float(s.mean()), float(s.std())
     if np.ptp(s) == 0:
         return LinearCalibration(0.0, 0.0)
-    loss = _Loss.of((s - centre) / deviation, y, p_target)
-    found = minimize(
+    loss = _Loss.from_trials((s - centre) / deviation, y, p_target)
+    minimum = minimize(
         loss.value,
         np.zeros(2),
         jac=loss.gradient,
@@ -72,14 +100,14 @@ def fit(scores: ArrayLike, labels: ArrayLike, p_target: float = 0.5) -> LinearCa
         method="trust-exact",
         options={"gtol": TOLERANCE, "maxiter": 1000, "initial_trust_radius": 4.0, "max_trust_radius": 1e4},
     )
-    # The loss itself is too flat there to tell steps apart; its gradient is not.
-    scale, offset = map(float, root(loss.gradient, found.x, jac=loss.hessian, options={"xtol": 1e-14}).x)
+    # Near the minimum the loss is flat to machine precision; its gradient is not, so refine by root finding.
+    scale, offset = map(float, root(loss.gradient, minimum.x, jac=loss.hessian, options={"xtol": 1e-14}).x)
     return LinearCalibration(scale / deviation, offset - scale * centre / deviation)
 
 
 @dataclass(frozen=True)
 class _Loss:
-    """The weighted loss of (scale, offset) on standardised scores. sign: 1 for targets, −1 for others."""
+    """Weighted logistic loss of (scale, offset) on standardised scores. sign: 1 for targets, −1 for non-targets."""
 
     scores: FloatArray
     sign: FloatArray
@@ -87,7 +115,7 @@ class _Loss:
     prior: float
 
     @classmethod
-    def of(cls, scores: FloatArray, is_target: NDArray[np.bool_], p_target: float) -> "_Loss":
+    def from_trials(cls, scores: FloatArray, is_target: NDArray[np.bool_], p_target: float) -> "_Loss":
         n = int(is_target.sum())
         weights = np.where(is_target, p_target / n, (1 - p_target) / (len(scores) - n))
         return cls(scores, np.where(is_target, 1.0, -1.0), weights, float(logit(p_target)))

@@ -1,8 +1,7 @@
-"""Decisions and scores against binary labels.
+"""Metrics of binary decisions and scores: balanced accuracy, F1, precision, recall, ROC AUC and average precision.
 
-Two shapes: decisions are counted into (…, 4) sums of true positives, false positives, true negatives, false
-negatives; scores are sorted once and swept for all replicates together. What does not exist (a class is
-missing) is NaN, never 0.
+Decisions are counted as (…, 4) sums of true positives, false positives, true negatives and false negatives. Scores are
+sorted once and evaluated for all bootstrap replicates together. An undefined metric (a class is missing) is NaN, not 0.
 """
 
 from collections.abc import Iterator, Sequence
@@ -26,25 +25,56 @@ FloatArray = NDArray[np.float64]
 
 DECISION_METRICS = ("balanced_accuracy", "accuracy", "f1", "precision", "recall")
 RANKING_METRICS = ("roc_auc", "average_precision")
-ONE_CLASS = "the labels hold one class only"
-NO_THRESHOLD = "some fold's other clips hold one class only, so no threshold could be chosen on them"
-WHY = {"f1": "no label is positive", "precision": "no label or no prediction is positive"}
+ONE_CLASS = "the labels have a single class"
+NO_THRESHOLD = "no threshold: the training set of a fold has a single class"
+UNDEFINED_REASONS = {"f1": "no positive label", "precision": "no positive label or no positive prediction"}
 
 
 def decision_contributions(decisions: ArrayLike, labels: ArrayLike) -> FloatArray:
-    """Each item's true positive, false positive, true negative, false negative: (n, 4).
+    """Count true positives, false positives, true negatives and false negatives of each item.
 
-    decisions, labels: (n,) booleans. Labels may be shares in [0, 1]: an item that is 2/3 positive counts so.
+    Parameters
+    ----------
+    decisions : (n,) bool
+        Predicted positive.
+    labels : (n,) bool or float
+        Reference labels, or the positive share of each item in [0, 1], which is counted fractionally.
+
+    Returns
+    -------
+    (n, 4) float
+        Each row sums to 1.
+
+    Examples
+    --------
+    >>> decision_contributions([True, False], [1.0, 0.25]).tolist()
+    [[1.0, 0.0, 0.0, 0.0], [0.0, 0.0, 0.75, 0.25]]
     """
-    said, y = np.asarray(decisions, dtype=float), np.asarray(labels, dtype=float)
-    return np.stack([said * y, said * (1 - y), (1 - said) * (1 - y), (1 - said) * y], axis=-1)
+    d, y = np.asarray(decisions, dtype=float), np.asarray(labels, dtype=float)
+    return np.stack([d * y, d * (1 - y), (1 - d) * (1 - y), (1 - d) * y], axis=-1)
 
 
 def decision_metrics(sums: FloatArray) -> FloatArray:
-    """Balanced accuracy, accuracy, F1, precision, recall: (…, 4) sums → (…, 5), in the order of DECISION_METRICS.
+    """Compute balanced accuracy, accuracy, F1, precision and recall from counts.
 
-    Balanced accuracy is the mean of recall and specificity. F1 = 2 tp / (2 tp + fp + fn): 0, not undefined,
-    where nothing was called positive though something is. Without a positive label neither F1 nor precision exists.
+    Balanced accuracy is the mean of recall and specificity. F1 = 2 tp / (2 tp + fp + fn).
+
+    Parameters
+    ----------
+    sums : (…, 4) float
+        Sums of `decision_contributions`: true positives, false positives, true negatives, false negatives.
+
+    Returns
+    -------
+    (…, 5) float
+        In [0, 1], in the order of DECISION_METRICS. NaN where undefined: balanced accuracy without positive or negative
+        labels; F1, precision and recall without positive labels; precision without positive predictions. F1 is 0 if
+        there are positive labels but no positive predictions.
+
+    Examples
+    --------
+    >>> decision_metrics(np.array([3.0, 1.0, 4.0, 2.0])).round(4).tolist()
+    [0.7, 0.7, 0.6667, 0.75, 0.6]
     """
     tp, fp, tn, fn = np.moveaxis(sums, -1, 0)
     recall, specificity = ratio(tp, tp + fn), ratio(tn, tn + fp)
@@ -61,23 +91,46 @@ def decision_metrics(sums: FloatArray) -> FloatArray:
 
 
 def ranking_metrics(scores: ArrayLike, labels: ArrayLike, weights: ArrayLike | None = None) -> FloatArray:
-    """Area under the ROC and average precision: (…, 2). Equal scores are one point of either curve.
+    """Compute the area under the ROC curve (ROC AUC) and average precision.
 
-    scores: (n,) higher means more likely positive. labels: (n,) True for positive, or the share in [0, 1] that
-    is. weights: (…, n) how often each item counts (default once), one result per row.
-    A class missing: NaN (average precision needs a positive only).
-    Sources: ROC, Fawcett (2006), Pattern Recognition Letters 27:861; average precision, as Σ (R_k − R_{k−1}) P_k.
+    Average precision is Σ_k (R_k − R_{k−1}) P_k over distinct scores, with recall R and precision P. Tied scores are
+    one point of the ROC and of the precision-recall curve.
 
+    Parameters
+    ----------
+    scores : (n,) float
+        Finite; higher means more likely positive.
+    labels : (n,) bool or float
+        Reference labels, or the positive share of each item in [0, 1].
+    weights : (…, n) float, optional
+        Multiplicity of each item, one result per row; 1 by default.
+
+    Returns
+    -------
+    (…, 2) float
+        In [0, 1]. ROC AUC is NaN without positives or negatives, average precision is NaN without positives.
+
+    Raises
+    ------
+    ValueError
+        If the lengths differ or a score is not finite.
+
+    References
+    ----------
+    Fawcett (2006), An introduction to ROC analysis, Pattern Recognition Letters 27:861.
+
+    Examples
+    --------
     >>> ranking_metrics([.9, .8, .7, .6], [True, True, False, True]).round(4).tolist()
     [0.6667, 0.9167]
     """
     s, y = np.asarray(scores, dtype=float), np.asarray(labels, dtype=float)
     if s.shape != y.shape or s.ndim != 1:
-        raise ValueError(f"scores {s.shape} and labels {y.shape} must be two lists of the same length")
+        raise ValueError(f"scores and labels must be one-dimensional and equally long, not {s.shape} and {y.shape}")
     if not np.isfinite(s).all():
-        raise ValueError("scores must be finite; leave failed items out first")
+        raise ValueError("scores must be finite; exclude failed items first")
     order = np.argsort(-s, kind="stable")
-    last = np.flatnonzero(np.diff(s[order], append=-np.inf))  # the last item of each run of equal scores
+    last = np.flatnonzero(np.diff(s[order], append=-np.inf))  # the last of tied scores
     w = (np.ones(len(s)) if weights is None else np.asarray(weights, dtype=float))[..., order]
     tp = np.cumsum(w * y[order], axis=-1)[..., last]
     fp = np.cumsum(w * (1 - y[order]), axis=-1)[..., last]
@@ -89,22 +142,42 @@ def ranking_metrics(scores: ArrayLike, labels: ArrayLike, weights: ArrayLike | N
 
 
 def evaluate(scores: ArrayLike, decisions: ArrayLike, labels: ArrayLike, bootstrap: Bootstrap) -> dict[str, Estimate]:
-    """Every metric of decisions and of scores, with intervals over the bootstrap's units.
+    """Compute all decision and ranking metrics with bootstrap intervals.
 
-    scores, decisions, labels: (n,). Returns {metric: Estimate}; n is the number of items. An interval is as good as the
-    units of the class that the metric is about are many.
+    The units of the class that a metric is about determine its interval; see `units_by_metric`.
+
+    Parameters
+    ----------
+    scores : (n,) float
+    decisions : (n,) bool
+    labels : (n,) bool or float
+        Reference labels, or the positive share of each item.
+    bootstrap : Bootstrap
+        Over the units of the n items.
+
+    Returns
+    -------
+    dict of str to Estimate
+        Keys are those of DECISION_METRICS and RANKING_METRICS.
+
+    Examples
+    --------
+    >>> bootstrap = Bootstrap.from_units(np.arange(4), 0, np.random.default_rng(0))
+    >>> metrics = evaluate([.9, .8, .7, .6], [True, True, False, False], [1, 1, 0, 1], bootstrap)
+    >>> round(metrics["balanced_accuracy"].value, 4), round(metrics["roc_auc"].value, 4)
+    (0.8333, 0.6667)
     """
     y = np.asarray(labels, dtype=float)
     n = len(y)
     names = [*DECISION_METRICS, *RANKING_METRICS]
     if n == 0:
-        return {name: Estimate(None, why="no item was evaluated") for name in names}
+        return {name: Estimate(None, why="no items") for name in names}
     units = units_by_metric(decisions, y, bootstrap)
     decided = bootstrap.estimates(
         decision_contributions(decisions, y),
         decision_metrics,
         n=[n] * len(DECISION_METRICS),
-        why=[WHY.get(name, ONE_CLASS) for name in DECISION_METRICS],
+        why=[UNDEFINED_REASONS.get(name, ONE_CLASS) for name in DECISION_METRICS],
         units=[units[name] for name in DECISION_METRICS],
     )
     decided[0] = balanced_accuracy(decision_contributions(decisions, y), bootstrap, bootstrap.units_of_classes(y), n=n)
@@ -119,10 +192,28 @@ def evaluate(scores: ArrayLike, decisions: ArrayLike, labels: ArrayLike, bootstr
 def balanced_accuracy(
     contributions: Contributions, bootstrap: Bootstrap, units: Sequence[Units], *, n: int, why: str = ONE_CLASS
 ) -> Estimate:
-    """Balanced accuracy with an interval that holds where one class is all right or all wrong.
+    """Balanced accuracy with a confidence interval that stays valid where recall or specificity is 0 or 1.
 
-    contributions: (items, 4), as `decision_contributions` gives them. units: those with a positive item and with a
-    negative one.
+    Parameters
+    ----------
+    contributions : (n, 4) array or sparse array
+        From `decision_contributions`.
+    bootstrap : Bootstrap
+    units : sequence of two Units
+        Units with a positive item, and units with a negative item.
+    n : int
+        Sample size to report.
+    why : str
+        Reason to report if a class is missing.
+
+    Returns
+    -------
+    Estimate
+        In [0, 1].
+
+    References
+    ----------
+    Zou and Donner (2008), Statistics in Medicine 27:1693, for the interval; see `bootstrap.mean_of_rates`.
     """
     total = np.asarray(contributions.sum(axis=0), dtype=float)[np.newaxis]
     replicates = bootstrap.replicates(contributions, recall_and_specificity, 2)
@@ -130,23 +221,47 @@ def balanced_accuracy(
 
 
 def recall_and_specificity(sums: FloatArray) -> FloatArray:
-    """Recall and specificity: (…, 4) sums of `decision_contributions` → (…, 2)."""
+    """Compute recall and specificity from counts.
+
+    Parameters
+    ----------
+    sums : (…, 4) float
+        Sums of `decision_contributions`.
+
+    Returns
+    -------
+    (…, 2) float
+        In [0, 1]; NaN without positive or negative labels.
+
+    Examples
+    --------
+    >>> recall_and_specificity(np.array([3.0, 1.0, 4.0, 2.0])).tolist()
+    [0.6, 0.8]
+    """
     tp, fp, tn, fn = np.moveaxis(sums, -1, 0)
     return np.stack([ratio(tp, tp + fn), ratio(tn, tn + fp)], axis=-1)
 
 
 def units_by_metric(decisions: ArrayLike, labels: ArrayLike, bootstrap: Bootstrap) -> dict[str, Units]:
-    """{metric: the units that decide how well it is known}: those with an item of the class that it is about.
+    """Units that determine the precision of each metric: those with an item of the class that the metric is about.
 
-    decisions, labels: (n,), labels as booleans or shares.
+    Parameters
+    ----------
+    decisions : (n,) bool
+    labels : (n,) bool or float
+    bootstrap : Bootstrap
+
+    Returns
+    -------
+    dict of str to Units
     """
-    said, y = np.asarray(decisions, dtype=bool), np.asarray(labels, dtype=float)
+    positive, y = np.asarray(decisions, dtype=bool), np.asarray(labels, dtype=float)
     present, both = bootstrap.units_with(y > 0, "with a present item"), bootstrap.units_of_rarer_class(y)
     return {
         "balanced_accuracy": both,
         "accuracy": bootstrap.units,
         "f1": present,
-        "precision": bootstrap.units_with(said, "with an item called present"),
+        "precision": bootstrap.units_with(positive, "with an item called present"),
         "recall": present,
         "roc_auc": both,
         "average_precision": present,
@@ -154,13 +269,24 @@ def units_by_metric(decisions: ArrayLike, labels: ArrayLike, bootstrap: Bootstra
 
 
 def ranking_replicates(scores: ArrayLike, labels: ArrayLike, bootstrap: Bootstrap) -> FloatArray:
-    """Area under the ROC and average precision of every replicate, (replicates, 2), from scores sorted once."""
+    """Compute ROC AUC and average precision on every bootstrap replicate; scores are sorted once per block.
+
+    Parameters
+    ----------
+    scores : (n,) float
+    labels : (n,) bool or float
+    bootstrap : Bootstrap
+
+    Returns
+    -------
+    (replicates, 2) float
+    """
     swept = [ranking_metrics(scores, labels, weights) for weights in _item_weights(bootstrap)]
     return np.concatenate([np.empty((0, 2)), *swept])
 
 
 def _item_weights(bootstrap: Bootstrap) -> Iterator[NDArray[np.uint8]]:
-    """The multiplicity of every item in every replicate, a bounded number of replicates at a time."""
+    """Yield the multiplicity of every item, a bounded number of replicates at a time."""
     if bootstrap.n_units < 2:
         return
     rows = max(1, CHUNK_VALUES // (4 * max(len(bootstrap.unit), 1)))
@@ -169,19 +295,36 @@ def _item_weights(bootstrap: Bootstrap) -> Iterator[NDArray[np.uint8]]:
 
 
 def best_threshold(scores: ArrayLike, labels: ArrayLike) -> float:
-    """The threshold with the highest balanced accuracy for `score >= threshold`; of several, the middle one.
+    """Choose the threshold with the highest balanced accuracy, for decisions score ≥ threshold.
 
-    Candidates lie halfway between neighbouring scores, and at the lowest score. One class only: NaN.
+    Candidates are the midpoints between neighbouring distinct scores, and the lowest score. Of several best candidates,
+    the middle one is returned.
+
+    Parameters
+    ----------
+    scores : (n,) float
+    labels : (n,) bool or float
+        Reference labels, or the positive share of each item.
+
+    Returns
+    -------
+    float
+        NaN if a class is missing.
+
+    Examples
+    --------
+    >>> round(best_threshold([.1, .2, .8, .9], [0, 0, 1, 1]), 4)
+    0.5
     """
     y = np.asarray(labels, dtype=float)
-    return float(_Candidates.of(scores).best(y, np.ones((1, len(y))))[0])
+    return float(_Candidates.from_scores(scores).best(y, np.ones((1, len(y))))[0])
 
 
 @dataclass(frozen=True)
 class _Candidates:
-    """Where a threshold can be: scores sorted once, for any number of reweightings.
+    """Candidate thresholds of scores that are sorted once, for any number of reweightings.
 
-    order: (n,) items by rising score; first: (k,) where each distinct score begins in it; thresholds: (k,).
+    order: (n,) items by rising score. first: (k,) start of each distinct score in order. thresholds: (k,).
     """
 
     order: NDArray[np.int64]
@@ -189,41 +332,47 @@ class _Candidates:
     thresholds: FloatArray
 
     @classmethod
-    def of(cls, scores: ArrayLike) -> "_Candidates":
+    def from_scores(cls, scores: ArrayLike) -> "_Candidates":
         s = np.asarray(scores, dtype=float)
         order = np.argsort(s, kind="stable")
         s = s[order]
-        first = np.flatnonzero(np.diff(s, prepend=-np.inf))  # where "positive from here on" makes a difference
+        first = np.flatnonzero(np.diff(s, prepend=-np.inf))  # the first of tied scores
         below = s[np.maximum(first - 1, 0)]
         middle = (s[first] + below) / 2
-        # Between neighbours that differ in the last bit there is no middle; the upper one does.
+        # Neighbours that differ in the last bit have no midpoint between them; use the upper one.
         return cls(order, first, np.where((first > 0) & (middle > below), middle, s[first]))
 
     def best(self, labels: FloatArray, weights: FloatArray) -> FloatArray:
-        """The best threshold for each row of item weights, (rows, n); NaN where a class is missing."""
+        """Best threshold for each row of item weights, (rows, n); NaN where a class is missing."""
         w, y = weights[:, self.order], labels[self.order]
         missed, positives = _below(w * y, self.first)
         rejected, negatives = _below(w * (1 - y), self.first)
-        known = (positives > 0) & (negatives > 0)
-        if not known.any():
+        defined = (positives > 0) & (negatives > 0)
+        if not defined.any():
             return np.full(len(weights), np.nan)
         balanced = (1 - ratio(missed, positives[:, None]) + ratio(rejected, negatives[:, None])) / 2
         best = balanced >= balanced.max(axis=1, keepdims=True) - 1e-12
         middle = np.cumsum(best, axis=1) > (best.sum(axis=1) // 2)[:, None]
-        return np.where(known, self.thresholds[np.argmax(middle, axis=1)], np.nan)
+        return np.where(defined, self.thresholds[np.argmax(middle, axis=1)], np.nan)
 
 
 def _below(weights: FloatArray, first: NDArray[np.int64]) -> tuple[FloatArray, FloatArray]:
-    """The weight before each of the places, (rows, k), and in all, (rows,)."""
+    """Sum of the weights before each position, (rows, k), and of all weights, (rows,)."""
     sums = np.cumsum(weights, axis=1)
     return np.where(first > 0, sums[:, first - 1], 0.0), sums[:, -1] if sums.shape[1] else np.zeros(len(sums))
 
 
 @dataclass(frozen=True)
 class CrossFitted:
-    """Balanced accuracy at thresholds that were chosen on other clips.
+    """Balanced accuracy at cross-fitted thresholds.
 
-    thresholds: (folds,); item_thresholds: (n,) each item's. Both are empty where there is no threshold.
+    Attributes
+    ----------
+    balanced_accuracy : Estimate
+    thresholds : (folds,) float
+        Empty if undefined.
+    item_thresholds : (n,) float
+        Threshold applied to each item; empty if undefined.
     """
 
     balanced_accuracy: Estimate
@@ -234,57 +383,95 @@ class CrossFitted:
 def cross_fit(
     scores: ArrayLike, labels: ArrayLike, bootstrap: Bootstrap, rng: np.random.Generator, folds: int = 5
 ) -> CrossFitted:
-    """Balanced accuracy at thresholds that are chosen without the clips they are applied to.
+    """Balanced accuracy at cross-fitted thresholds: each fold is evaluated at the threshold that is best on the other
+    folds.
 
-    The bootstrap's units are dealt to folds at random, so that each fold has its part of the positives. A fold is
-    judged at the threshold that is best on the others. The interval has the mean of two variances: of replicates that
-    keep the thresholds, which alone is too small, and of those that choose them anew, too large, since a sample with
-    repeats chooses less steadily than the data did.
+    The bootstrap's units are assigned to folds at random, stratified by their share of positives. The variance is the
+    mean of two estimates: one from replicates that keep the thresholds, which is too small, and one from replicates
+    that choose them again, which is too large because resampling with repeats makes the choice less stable.
 
-    scores, labels: (n,). No thresholds where some fold's others hold one class only, or with fewer than two units.
+    Parameters
+    ----------
+    scores : (n,) float
+    labels : (n,) bool or float
+        Reference labels, or the positive share of each item.
+    bootstrap : Bootstrap
+        Over the units of the n items.
+    rng : numpy.random.Generator
+        For the assignment to folds.
+    folds : int
+        At most the number of units is used.
+
+    Returns
+    -------
+    CrossFitted
+        Without thresholds, and with an undefined balanced accuracy, if a training set (the other folds of some fold)
+        has a single class, or with fewer than two units.
+
+    Examples
+    --------
+    >>> scores = np.arange(20) / 20
+    >>> bootstrap = Bootstrap.from_units(np.arange(20), 0, np.random.default_rng(0))
+    >>> cross_fit(scores, scores >= 0.5, bootstrap, np.random.default_rng(0)).thresholds.shape
+    (5,)
     """
     s, y = np.asarray(scores, dtype=float), np.asarray(labels, dtype=float)
     fold = assign_folds(y, bootstrap, rng, folds)
-    inside = [fold == k for k in range(int(fold.max(initial=-1)) + 1)]
-    candidates = [_Candidates.of(s[~rows]) for rows in inside]
+    held_out = [fold == k for k in range(int(fold.max(initial=-1)) + 1)]
+    candidates = [_Candidates.from_scores(s[~rows]) for rows in held_out]
 
-    def chosen(weights: FloatArray) -> FloatArray:
-        each = [c.best(y[~rows], weights[:, ~rows]) for rows, c in zip(inside, candidates, strict=True)]
+    def choose_thresholds(weights: FloatArray) -> FloatArray:
+        each = [c.best(y[~rows], weights[:, ~rows]) for rows, c in zip(held_out, candidates, strict=True)]
         return np.stack(each, axis=1)
 
-    def judged(thresholds: FloatArray, weights: FloatArray) -> FloatArray:
+    def evaluate_rates(thresholds: FloatArray, weights: FloatArray) -> FloatArray:
         sums = np.zeros((len(weights), 4))
-        for rows, threshold in zip(inside, thresholds.T, strict=True):
-            said, w = s[rows] >= threshold[:, None], weights[:, rows]
-            hits, present = (w * said) @ y[rows], w @ y[rows]
-            called, total = (w * said).sum(axis=1), w.sum(axis=1)
-            sums += np.stack([hits, called - hits, total - present - called + hits, present - hits], axis=1)
-        known = np.isfinite(thresholds).all(axis=1, keepdims=True)
-        return np.where(known, recall_and_specificity(sums), np.nan)
+        for rows, threshold in zip(held_out, thresholds.T, strict=True):
+            predicted, w = s[rows] >= threshold[:, None], weights[:, rows]
+            tp, positives = (w * predicted) @ y[rows], w @ y[rows]
+            called, total = (w * predicted).sum(axis=1), w.sum(axis=1)
+            sums += np.stack([tp, called - tp, total - positives - called + tp, positives - tp], axis=1)
+        defined = np.isfinite(thresholds).all(axis=1, keepdims=True)
+        return np.where(defined, recall_and_specificity(sums), np.nan)
 
     once = np.ones((1, len(s)))
-    thresholds = chosen(once) if len(inside) > 1 else np.full((1, 1), np.nan)
+    thresholds = choose_thresholds(once) if len(held_out) > 1 else np.full((1, 1), np.nan)
     if not np.isfinite(thresholds).all():
         return CrossFitted(Estimate(None, n=len(s), why=NO_THRESHOLD))
-    anew, kept = [np.empty((0, 2))], [np.empty((0, 2))]
+    chosen_again, fixed = [np.empty((0, 2))], [np.empty((0, 2))]
     for drawn in _item_weights(bootstrap):
         weights = drawn.astype(float)
-        anew.append(judged(chosen(weights), weights))
-        kept.append(judged(np.repeat(thresholds, len(weights), axis=0), weights))
-    # Replicates around their own means, side by side, so that the variance is the mean of the two.
-    first, second = np.concatenate(anew), np.concatenate(kept)
+        chosen_again.append(evaluate_rates(choose_thresholds(weights), weights))
+        fixed.append(evaluate_rates(np.repeat(thresholds, len(weights), axis=0), weights))
+    # Centre both sets of replicates and concatenate them, so that the variance is the mean of the two.
+    first, second = np.concatenate(chosen_again), np.concatenate(fixed)
     undefined = ~(np.isfinite(first) & np.isfinite(second)).all(axis=1)
     first[undefined] = second[undefined] = np.nan
     if len(first) and not undefined.all():
         first, second = first - np.nanmean(first, axis=0), second - np.nanmean(second, axis=0)
     both = np.concatenate([first, second])
-    rates = judged(thresholds, once)[0]
+    rates = evaluate_rates(thresholds, once)[0]
     estimate = mean_of_rates(rates, both, n=len(s), units=bootstrap.units_of_classes(y), why=ONE_CLASS)
     return CrossFitted(estimate, thresholds[0], thresholds[0][fold])
 
 
 def assign_folds(labels: FloatArray, bootstrap: Bootstrap, rng: np.random.Generator, folds: int) -> NDArray[np.int64]:
-    """The fold of each item: whole units, dealt in the order of their share of positives, so that folds are alike."""
+    """Assign items to cross-validation folds: units stay whole and are stratified by their share of positives.
+
+    Parameters
+    ----------
+    labels : (n,) float
+        Reference labels, or the positive share of each item.
+    bootstrap : Bootstrap
+    rng : numpy.random.Generator
+    folds : int
+        At most the number of units is used.
+
+    Returns
+    -------
+    (n,) int
+        Fold of each item; all 0 with fewer than two folds.
+    """
     n_units = bootstrap.n_units
     folds = min(folds, n_units)
     if folds < 2:

@@ -1,4 +1,4 @@
-"""Which answer is right, and who is reliable, when neither is known: Dawid and Skene's model of binary votes."""
+"""Dawid-Skene model of binary votes: item posteriors and rater sensitivities and specificities by EM."""
 
 from dataclasses import dataclass
 
@@ -8,18 +8,26 @@ from scipy import special
 
 FloatArray = NDArray[np.float64]
 
-IMAGINED_RIGHT, IMAGINED_WRONG = 2.0, 1.0  # votes of each kind that every rater is credited with in advance
-TOLERANCE = 1e-8
+PSEUDO_CORRECT, PSEUDO_INCORRECT = 2.0, 1.0  # pseudo-counts of votes, per rater and class
+TOLERANCE = 1e-8  # largest change of a posterior at convergence
 MAX_ITERATIONS = 1000
-MAX_REFITS = 100  # raters without each of whom the model is fitted anew
+MAX_REFITS = 100  # with more raters, `leave_one_rater_out_posteriors` does not refit the model
 
 
 @dataclass(frozen=True)
 class DawidSkene:
-    """posterior: (items,) probability that the item is positive. sensitivity, specificity: (raters,).
+    """Fitted Dawid-Skene model. All probabilities are in [0, 1].
 
-    prevalence: share of positive items. iterations: how many it took. All in [0, 1]; empty for no votes, and
-    NaN for a rater without votes.
+    Attributes
+    ----------
+    posterior : (items,) float
+        Probability that the item is positive; NaN without any votes.
+    sensitivity, specificity : (raters,) float
+        NaN for a rater without votes.
+    prevalence : float
+        Estimated proportion of positive items; NaN without any votes.
+    iterations : int
+        Number of EM iterations.
     """
 
     posterior: FloatArray
@@ -30,14 +38,35 @@ class DawidSkene:
 
 
 def dawid_skene(item: ArrayLike, rater: ArrayLike, vote: ArrayLike, *, n_items: int, n_raters: int) -> DawidSkene:
-    """Fit by expectation maximisation, starting from each item's share of positive votes; no randomness.
+    """Fit the Dawid-Skene model of binary votes by expectation maximisation.
 
-    item, rater: (n,) codes from 0. vote: (n,) booleans. Every rater is credited with two right votes and a wrong
-    one of either kind in advance, and the prevalence with one item of either kind: so a rater with two votes is
-    not believed to be infallible, and raters are taken to be better than chance until their votes say otherwise.
-    An item without votes gets the prevalence.
-    Source: Dawid and Skene (1979), Applied Statistics 28:20, eqs. 2.3 to 2.5, for two classes.
+    An item is positive with the prevalence. A rater votes positive on a positive item with the rater's sensitivity, and
+    negative on a negative item with the rater's specificity. EM starts from each item's proportion of positive votes
+    and is deterministic.
 
+    Pseudo-counts regularise the fit: each rater gets two correct votes and one incorrect vote of either class, and the
+    prevalence gets one item of either class. So a rater with two votes is not estimated to be perfect, and raters are
+    better than chance unless their votes show otherwise.
+
+    Parameters
+    ----------
+    item, rater : (n,) int
+        Codes from 0.
+    vote : (n,) bool
+    n_items, n_raters : int
+
+    Returns
+    -------
+    DawidSkene
+        An item without votes has the prevalence as its posterior.
+
+    References
+    ----------
+    Dawid and Skene (1979), Maximum likelihood estimation of observer error-rates using the EM algorithm, Applied
+    Statistics 28:20, eqs. 2.3 to 2.5, for two classes.
+
+    Examples
+    --------
     >>> fit = dawid_skene([0, 0, 0, 1, 1, 1], [0, 1, 2, 0, 1, 2], [1, 1, 0, 0, 0, 0], n_items=2, n_raters=3)
     >>> fit.posterior.round(2).tolist()
     [0.75, 0.08]
@@ -45,35 +74,46 @@ def dawid_skene(item: ArrayLike, rater: ArrayLike, vote: ArrayLike, *, n_items: 
     i, r, v = np.asarray(item, dtype=np.int64), np.asarray(rater, dtype=np.int64), np.asarray(vote, dtype=float)
     votes_on, votes_by = np.bincount(i, minlength=n_items), np.bincount(r, minlength=n_raters)
     if not len(i):
-        nothing = np.full(n_raters, np.nan)
-        return DawidSkene(np.full(n_items, np.nan), nothing, nothing, float("nan"), 0)
+        undefined = np.full(n_raters, np.nan)
+        return DawidSkene(np.full(n_items, np.nan), undefined, undefined, float("nan"), 0)
     posterior = np.bincount(i, v, n_items) / np.maximum(votes_on, 1)
     iteration = 0
     for iteration in range(1, MAX_ITERATIONS + 1):  # noqa: B007 — returned
         p = posterior[i]
-        sensitivity = _share_right(np.bincount(r, p * v, n_raters), np.bincount(r, p, n_raters))
-        specificity = _share_right(np.bincount(r, (1 - p) * (1 - v), n_raters), np.bincount(r, 1 - p, n_raters))
+        sensitivity = _smoothed_share(np.bincount(r, p * v, n_raters), np.bincount(r, p, n_raters))
+        specificity = _smoothed_share(np.bincount(r, (1 - p) * (1 - v), n_raters), np.bincount(r, 1 - p, n_raters))
         prevalence = (posterior[votes_on > 0].sum() + 1) / ((votes_on > 0).sum() + 2)
         evidence = np.bincount(i, _evidence(sensitivity, specificity, r, v), n_items)
         updated = special.expit(evidence + special.logit(prevalence))
-        moved, posterior = np.abs(updated - posterior).max(), updated
-        if moved < TOLERANCE:
+        change, posterior = np.abs(updated - posterior).max(), updated
+        if change < TOLERANCE:
             break
-    silent = votes_by == 0
+    without_votes = votes_by == 0
     return DawidSkene(
         posterior,
-        np.where(silent, np.nan, sensitivity),
-        np.where(silent, np.nan, specificity),
+        np.where(without_votes, np.nan, sensitivity),
+        np.where(without_votes, np.nan, specificity),
         float(prevalence),
         iteration,
     )
 
 
 def leave_one_rater_out_posteriors(fit: DawidSkene, item: ArrayLike, rater: ArrayLike, vote: ArrayLike) -> FloatArray:
-    """For each vote, (n,), the probability that its item is positive, as the other raters have it.
+    """Posterior of each vote's item from the other raters' votes (leave one rater out).
 
-    item, rater, vote: as `fit` was fitted on. The model is fitted anew without each rater; with more than MAX_REFITS
-    raters, none of whom matters much then, only the vote is taken out. NaN where others gave one answer only.
+    The model is refitted without each rater. With more than MAX_REFITS raters, where a single rater hardly changes the
+    fit, only the evidence of the vote itself is removed.
+
+    Parameters
+    ----------
+    fit : DawidSkene
+    item, rater, vote : (n,)
+        The votes that `fit` was fitted on.
+
+    Returns
+    -------
+    (n,) float
+        In [0, 1]; NaN where the other raters gave votes of one class only.
     """
     i, r, v = np.asarray(item, dtype=np.int64), np.asarray(rater, dtype=np.int64), np.asarray(vote, dtype=float)
     n_items, n_raters = len(fit.posterior), len(fit.sensitivity)
@@ -81,67 +121,96 @@ def leave_one_rater_out_posteriors(fit: DawidSkene, item: ArrayLike, rater: Arra
         own = _evidence(fit.sensitivity, fit.specificity, r, v)
         others = np.bincount(i, own, n_items)[i] - own
         return np.asarray(special.expit(others + special.logit(fit.prevalence)))
-    found = np.full(len(i), np.nan)
+    posteriors = np.full(len(i), np.nan)
     for number in range(n_raters):
-        mine = r == number
-        if len(np.unique(v[~mine])) > 1:
-            without = dawid_skene(i[~mine], r[~mine], v[~mine], n_items=n_items, n_raters=n_raters)
-            found[mine] = without.posterior[i[mine]]
-    return found
+        own = r == number
+        if len(np.unique(v[~own])) > 1:
+            without = dawid_skene(i[~own], r[~own], v[~own], n_items=n_items, n_raters=n_raters)
+            posteriors[own] = without.posterior[i[own]]
+    return posteriors
 
 
 def remove_pseudo_counts(share: ArrayLike, votes: ArrayLike) -> FloatArray:
-    """Sensitivities or specificities without the votes credited in advance, (raters,); in [0, 1].
+    """Sensitivities or specificities without the pseudo-counts of `dawid_skene`.
 
-    votes: (raters,) the weight of the rater's own votes.
+    Parameters
+    ----------
+    share : (raters,) float
+        Sensitivities or specificities.
+    votes : (raters,) float
+        Weight of the rater's own votes on items of the class.
 
+    Returns
+    -------
+    (raters,) float
+        In [0, 1]; unchanged for a rater without such votes.
+
+    Examples
+    --------
     >>> remove_pseudo_counts([0.75], [5.0]).tolist()  # (2 + 4) / (3 + 5)
     [0.8]
     """
-    of, n = np.asarray(share, dtype=float), np.asarray(votes, dtype=float)
-    own = of * (n + IMAGINED_RIGHT + IMAGINED_WRONG) - IMAGINED_RIGHT
-    return np.clip(np.divide(own, n, out=of.copy(), where=n > 0), 0.0, 1.0)
+    s, n = np.asarray(share, dtype=float), np.asarray(votes, dtype=float)
+    own = s * (n + PSEUDO_CORRECT + PSEUDO_INCORRECT) - PSEUDO_CORRECT
+    return np.clip(np.divide(own, n, out=s.copy(), where=n > 0), 0.0, 1.0)
 
 
 def standard_errors(
     fit: DawidSkene, item: ArrayLike, rater: ArrayLike, vote: ArrayLike, unit: ArrayLike
 ) -> tuple[FloatArray, FloatArray]:
-    """The standard errors of each rater's sensitivity and specificity, (raters,) each, over units of items.
+    """Standard errors of sensitivities and specificities: cluster-robust sandwich estimator with the delta method.
 
-    item, rater, vote: as the model was fitted on. unit: (items,) what was sampled together. The sandwich of the
-    derivative of the score (numerically, through the posteriors, so that it knows what is not known of the items) and
-    the spread of the units' scores. NaN where it does not exist: for a rater without votes, or everywhere where the
-    votes do not determine the model.
-    Sources: Louis (1982), Journal of the Royal Statistical Society B 44:226; White (1982), Econometrica 50:1.
+    The bread is the observed information, by numerical differentiation of the score through the posteriors, so that it
+    includes the uncertainty of the items' classes. The meat is the covariance of the units' scores. The delta method
+    maps errors of logits to errors of probabilities.
+
+    Parameters
+    ----------
+    fit : DawidSkene
+    item, rater, vote : (n,)
+        The votes that `fit` was fitted on.
+    unit : (items,) array_like
+        Sampled unit (cluster) of each item, such as its clip.
+
+    Returns
+    -------
+    sensitivity, specificity : (raters,) float
+        NaN for a rater without votes, and everywhere if the information matrix is singular.
+
+    References
+    ----------
+    Louis (1982), Finding the observed information matrix when using the EM algorithm, Journal of the Royal Statistical
+    Society B 44:226.
+    White (1982), Maximum likelihood estimation of misspecified models, Econometrica 50:1.
     """
     i, r, v = np.asarray(item, dtype=np.int64), np.asarray(rater, dtype=np.int64), np.asarray(vote, dtype=float)
     known = np.isfinite(fit.sensitivity)[r]
     i, r, v = i[known], r[known], v[known]
     voted = np.flatnonzero(np.isfinite(fit.sensitivity))
-    place = np.full(len(fit.sensitivity), -1)
-    place[voted] = np.arange(len(voted))
-    model = _Score(i, place[r], v, np.bincount(i, minlength=len(fit.posterior)) > 0, len(voted))
+    code = np.full(len(fit.sensitivity), -1)
+    code[voted] = np.arange(len(voted))
+    model = _Score(i, code[r], v, np.bincount(i, minlength=len(fit.posterior)) > 0, len(voted))
     theta = special.logit(np.concatenate([fit.sensitivity[voted], fit.specificity[voted], [fit.prevalence]]))
     hessian = np.stack([_slope(model, theta, k) for k in range(len(theta))], axis=1)
     units, of_item = np.unique(np.asarray(unit), return_inverse=True)
     by_unit = model.by_unit(theta, of_item, len(units))
-    spread = by_unit.T @ by_unit * len(units) / max(len(units) - 1, 1)
-    nothing = np.full(len(fit.sensitivity), np.nan)
+    meat = by_unit.T @ by_unit * len(units) / max(len(units) - 1, 1)
+    undefined = np.full(len(fit.sensitivity), np.nan)
     try:
-        variance = np.diag(np.linalg.solve(hessian, np.linalg.solve(hessian, spread).T))
+        variance = np.diag(np.linalg.solve(hessian, np.linalg.solve(hessian, meat).T))
     except np.linalg.LinAlgError:
-        return nothing, nothing.copy()
+        return undefined, undefined.copy()
     probability = special.expit(theta)
-    error = np.sqrt(np.where(variance > 0, variance, np.nan)) * probability * (1 - probability)
-    found = [nothing.copy(), nothing.copy()]
-    for one, part in zip(found, np.split(error[:-1], 2), strict=True):
-        one[voted] = part
-    return found[0], found[1]
+    error = np.sqrt(np.where(variance > 0, variance, np.nan)) * probability * (1 - probability)  # delta method
+    errors = [undefined.copy(), undefined.copy()]
+    for all_raters, part in zip(errors, np.split(error[:-1], 2), strict=True):
+        all_raters[voted] = part
+    return errors[0], errors[1]
 
 
 @dataclass(frozen=True)
 class _Score:
-    """The derivative of the log-likelihood in the logits of sensitivities, specificities and the prevalence."""
+    """Score function: derivative of the log-likelihood in the logits of sensitivities, specificities and prevalence."""
 
     item: NDArray[np.int64]
     rater: NDArray[np.int64]
@@ -159,15 +228,15 @@ class _Score:
         return of_positive, of_negative, self.rated * (posterior - special.expit(theta[-1])), special.expit(theta)
 
     def total(self, theta: FloatArray) -> FloatArray:
-        """Over all items, with what is credited in advance: (2 raters + 1,), 0 at the fit."""
+        """Score summed over items, plus that of the pseudo-counts: (2 · raters + 1,), 0 at the fit."""
         of_positive, of_negative, of_prevalence, share = self._parts(theta)
         votes = [np.bincount(self.rater, part, self.n_raters).astype(float) for part in (of_positive, of_negative)]
-        credited = IMAGINED_RIGHT * (1 - share) - IMAGINED_WRONG * share
-        credited[-1] = 1 - 2 * share[-1]
-        return np.concatenate([*votes, [of_prevalence.sum()]]) + credited
+        prior = PSEUDO_CORRECT * (1 - share) - PSEUDO_INCORRECT * share
+        prior[-1] = 1 - 2 * share[-1]
+        return np.concatenate([*votes, [of_prevalence.sum()]]) + prior
 
     def by_unit(self, theta: FloatArray, unit: NDArray[np.int64], n_units: int) -> FloatArray:
-        """Each unit's part in the derivatives, (units, 2 raters + 1). unit: (items,)."""
+        """Score of each unit, (units, 2 · raters + 1). unit: (items,)."""
         of_positive, of_negative, of_prevalence, _ = self._parts(theta)
         cell, n = unit[self.item] * self.n_raters + self.rater, n_units * self.n_raters
         votes = [np.bincount(cell, part, n).reshape(n_units, self.n_raters) for part in (of_positive, of_negative)]
@@ -184,13 +253,13 @@ def _slope(model: _Score, theta: FloatArray, k: int, step: float = 1e-5) -> Floa
 def _evidence(
     sensitivity: FloatArray, specificity: FloatArray, rater: NDArray[np.int64], vote: FloatArray
 ) -> FloatArray:
-    """The logarithm of each vote's likelihood ratio of positive to negative."""
+    """Log-likelihood ratio of positive to negative for each vote."""
     for_positive = np.where(vote > 0, np.log(sensitivity)[rater], np.log1p(-sensitivity)[rater])
     for_negative = np.where(vote > 0, np.log1p(-specificity)[rater], np.log(specificity)[rater])
     return np.asarray(for_positive - for_negative)
 
 
-def _share_right(right: ArrayLike, votes: ArrayLike) -> FloatArray:
-    return (np.asarray(right, dtype=float) + IMAGINED_RIGHT) / (
-        np.asarray(votes, dtype=float) + IMAGINED_RIGHT + IMAGINED_WRONG
+def _smoothed_share(correct: ArrayLike, votes: ArrayLike) -> FloatArray:
+    return (np.asarray(correct, dtype=float) + PSEUDO_CORRECT) / (
+        np.asarray(votes, dtype=float) + PSEUDO_CORRECT + PSEUDO_INCORRECT
     )

@@ -1,15 +1,16 @@
-"""Intervals of detection metrics over speakers, and of differences between two systems on the same trials.
+"""Confidence intervals of detection metrics over speakers, and paired differences between two systems.
 
-Every metric is a weighted sum of mean losses over target and non-target trials, at thresholds or a recalibration that
-are best on these trials; by the envelope theorem, the choice has no part in its sampling error. So each trial's
-influence is its loss less its class's mean, and `speaker_pairs` gives the standard error.
+Each metric is a weighted sum of mean losses over target and non-target trials, at a threshold or recalibration that is
+optimal on these trials. By the envelope theorem, that choice has no first-order effect on the sampling error. The
+influence of a trial is therefore its loss minus the mean loss of its class, and `speaker_pairs` gives the standard
+error.
 
-  equal error rates   the largest minimum, over priors π, of π · misses + (1 − π) · false alarms (Brümmer 2010); the
-                      loss is an error, weighted by the π of the convex hull's edge across the diagonal
-  minDCF              its minimum takes what happens to be low, with few errors above all; the interval is the lowest
-                      lower and the lowest upper end of those at single thresholds
-  minCllr             the best recalibration fits noise; leaving groups of speakers out (a jackknife) says how much the
-                      value is too low and how much wider its distribution is
+  equal error rates   max over priors π of min over thresholds of π · misses + (1 − π) · false alarms (Brümmer 2010);
+                      the loss is an error, weighted by the π of the hull edge that crosses the diagonal
+  minDCF              the minimum is biased towards thresholds with few errors; the interval runs from the lowest lower
+                      end to the lowest upper end of the intervals at single thresholds
+  minCllr             the optimal recalibration overfits; a jackknife over groups of speakers estimates the bias and
+                      the additional variance
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -39,17 +40,17 @@ from earmark.metrics.speaker_pairs import PairSums, SpeakerPairs, VarianceEstima
 FloatArray = NDArray[np.float64]
 BoolArray = NDArray[np.bool_]
 
-# Chosen by simulation (docs/coverage.md); below them an interval is printed with a note.
+# From coverage simulations (docs/coverage.md); an interval below any of them carries a note.
 MIN_SPEAKERS, MIN_ERRORS, MIN_DF = 50, 10, 12
-MIN_ERRORS_FOR_P = 20  # misses and false alarms at the thresholds of two systems' minDCF
-GROUPS = 30  # of speakers that the jackknife leaves out, one after the other
-CANDIDATES = 2000  # thresholds that the interval of minDCF looks at
-ERRORS_OF_RATE = 20  # false alarms at the threshold where their dependence is measured
+MIN_ERRORS_FOR_P = 20  # misses and false alarms at the minDCF threshold of either system
+JACKKNIFE_GROUPS = 30  # of speakers
+MAX_THRESHOLDS = 2000  # at which the interval of minDCF is evaluated
+DEPENDENCE_ERRORS = 20  # false alarms at the threshold where their dependence is measured
 TrackProgress = Callable[[Iterator[int], int], Iterable[int]]
 
 
 class ErrorCounts(NamedTuple):
-    """Wrong decisions at a threshold."""
+    """Misses and false alarms at a threshold."""
 
     misses: int
     false_alarms: int
@@ -59,7 +60,14 @@ class ErrorCounts(NamedTuple):
 
 
 class Difference(NamedTuple):
-    """One system's value less another's, and the two-sided p-value, None where there is none."""
+    """Difference between two systems, first − second.
+
+    Attributes
+    ----------
+    estimate : Estimate
+    p : float or None
+        Two-sided p-value; None if undefined.
+    """
 
     estimate: Estimate
     p: float | None
@@ -67,11 +75,21 @@ class Difference(NamedTuple):
 
 @dataclass(frozen=True)
 class MetricEstimate:
-    """A metric of a list and what its interval needs.
+    """A metric of one trial list, with the statistics needed to compare and combine lists.
 
-    threshold: where its value is met; NaN where it has none. pairs: what each pair of speakers has to do with its
-    error; None without intervals. errors: at its threshold. errors_for_p: how many of either kind a comparison needs;
-    0 for metrics whose errors weigh alike. groups: its values without each group of speakers.
+    Attributes
+    ----------
+    estimate : Estimate
+    threshold : float
+        NaN for a metric without a threshold.
+    pairs : PairSums or None
+        Influence of each speaker pair; None without intervals.
+    errors : ErrorCounts or None
+        At the threshold.
+    errors_for_p : int
+        Misses and false alarms that a comparison needs for a p-value; 0 for metrics that weight both kinds alike.
+    groups : (groups,) float
+        Jackknife: value without each group of speakers. Empty if not used.
     """
 
     estimate: Estimate
@@ -84,7 +102,18 @@ class MetricEstimate:
 
 @dataclass(frozen=True)
 class ScoredTrials(LabelledScores):
-    """Scored, labelled trials, (n,), and the speaker of either side. units: what speakers are called in notes."""
+    """Scored, labelled trials with the speaker of either side.
+
+    Attributes
+    ----------
+    scores : (n,) float
+    labels : (n,) bool
+    first, second : (n,) int
+        Speaker of either side.
+    pairs : SpeakerPairs
+    units : str
+        What the speakers are called in notes.
+    """
 
     first: NDArray[np.int64]
     second: NDArray[np.int64]
@@ -100,31 +129,49 @@ class ScoredTrials(LabelledScores):
         n_speakers: int,
         units: str = "speakers",
     ) -> "ScoredTrials":
-        """first, second: (n,) the speaker of either side, 0 … n_speakers − 1. units: what they are, for notes."""
+        """Add speakers to labelled scores.
+
+        Parameters
+        ----------
+        trials : LabelledScores
+        first, second : (n,) int
+            Speaker of either side, 0 … n_speakers − 1.
+        n_speakers : int
+        units : str
+            What the speakers are called in notes.
+        """
         return cls(
             trials.scores, trials.labels, first, second, SpeakerPairs.from_speakers(first, second, n_speakers), units
         )
 
-    def influence(self, loss: FloatArray, of_targets: float, of_others: float) -> PairSums:
-        """Of of_targets · mean loss of targets + of_others · mean loss of the others. loss: (n,)."""
+    def influence(self, loss: FloatArray, target_weight: float, non_target_weight: float) -> PairSums:
+        """Influence of each speaker pair on a weighted sum of the classes' mean losses.
+
+        Parameters
+        ----------
+        loss : (n,) float
+            Loss of each trial.
+        target_weight, non_target_weight : float
+            Weights of the targets' and the non-targets' mean loss.
+        """
         part = np.empty(len(loss))
-        for kind, weight in ((self.labels, of_targets), (~self.labels, of_others)):
+        for kind, weight in ((self.labels, target_weight), (~self.labels, non_target_weight)):
             part[kind] = weight * (loss[kind] - loss[kind].mean()) / kind.sum()
         return self.pairs.sums(part)
 
     @property
     def n_speakers(self) -> int:
-        """Speakers with trials of the class, target or non-target, that has fewer."""
+        """Number of speakers with trials of the class that has fewer of them."""
         n = self.pairs.n_speakers
         sides = ((self.first[kind], self.second[kind]) for kind in (self.labels, ~self.labels))
         return min(int(np.count_nonzero(np.bincount(a, minlength=n) + np.bincount(b, minlength=n))) for a, b in sides)
 
     def errors(self, threshold: float) -> FloatArray:
-        """1 for a miss or a false alarm at a threshold, else 0."""
+        """Error of each trial at a threshold, (n,): 1 for a miss or false alarm, else 0."""
         return np.where(self.labels, self.scores < threshold, self.scores >= threshold).astype(float)
 
     def error_counts(self, threshold: float) -> ErrorCounts:
-        """Misses and false alarms at a threshold."""
+        """Count misses and false alarms at a threshold."""
         errors = self.errors(threshold)
         return ErrorCounts(int(errors[self.labels].sum()), int(errors[~self.labels].sum()))
 
@@ -135,15 +182,37 @@ def with_intervals(
     p_target: float,
     track_progress: TrackProgress = lambda groups, total: groups,
 ) -> dict[str, MetricEstimate]:
-    """{metric: its estimate with an interval}.
+    """Add 95 % confidence intervals over speakers to detection metrics.
 
-    points: {metric: its value and threshold}, of `detection.METRICS`. watch: given the groups of the jackknife and how
-    many there are, passes them on; for a progress bar.
+    Parameters
+    ----------
+    trials : ScoredTrials
+    points : mapping of str to OperatingPoint
+        Values and thresholds from `detection.evaluate`.
+    p_target : float
+        Target prior in (0, 1).
+    track_progress : callable
+        Receives the jackknife groups and their number and returns the groups; for a progress bar.
+
+    Returns
+    -------
+    dict of str to MetricEstimate
+        Without intervals for fewer than two speakers, and for a cost of 0. With notes for fewer than 50 speakers, fewer
+        than 10 misses or false alarms at the threshold, or errors that a few speakers dominate.
+
+    References
+    ----------
+    Aronow, Samii and Assenova (2015), Cluster-robust variance estimation for dyadic data, Political Analysis 23:564,
+    for the standard error.
+    Brümmer (2010), Measuring, refining and calibrating speaker and language information extracted from speech, for the
+    equal error rate as a maximum over priors.
+    Zou and Donner (2008), Construction of confidence limits about effect measures: a general approach, Statistics in
+    Medicine 27:1693, for costs.
     """
-    found = {
+    estimates = {
         name: _with_interval(METRICS[name], trials, point, p_target, track_progress) for name, point in points.items()
     }
-    return _at_chance({name: replace(one, threshold=points[name].threshold) for name, one in found.items()})
+    return _at_chance({name: replace(each, threshold=points[name].threshold) for name, each in estimates.items()})
 
 
 def _with_interval(
@@ -166,22 +235,28 @@ def _with_interval(
             return _metric(trials, point.rate, trials.influence(loss, 0.5, 0.5), COST)
 
 
-def _at_chance(found: dict[str, MetricEstimate]) -> dict[str, MetricEstimate]:
-    """Upper ends where scores may say nothing: there the hull lies below .5 and the best recalibration below 1.
+def _at_chance(estimates: dict[str, MetricEstimate]) -> dict[str, MetricEstimate]:
+    """Raise upper ends where scores may be uninformative: the hull's EER is then below .5 and minCllr below 1 by
+    overfitting.
 
-    The hull's equal error rate is at most the interpolated one, and so is its interval's upper end otherwise; where the
-    latter's interval reaches .5, minCllr may be 1.
+    The upper end of the hull's EER is at least that of the interpolated EER. If the latter reaches .5, the upper end of
+    minCllr is 1.
     """
-    if not {"eer", "eer_interpolated"} <= set(found):
-        return found
-    between = found["eer_interpolated"].estimate
-    changed = dict(found)
-    hull = found["eer"].estimate
-    if hull.high is not None and between.high is not None:
-        changed["eer"] = replace(found["eer"], estimate=replace(hull, high=max(hull.high, between.high)))
-    least = found["min_cllr"].estimate if "min_cllr" in found else None
-    if least is not None and least.high is not None and between.high is not None and between.high >= 0.5:
-        changed["min_cllr"] = replace(found["min_cllr"], estimate=replace(least, high=1.0))
+    if not {"eer", "eer_interpolated"} <= set(estimates):
+        return estimates
+    interpolated = estimates["eer_interpolated"].estimate
+    changed = dict(estimates)
+    hull = estimates["eer"].estimate
+    if hull.high is not None and interpolated.high is not None:
+        changed["eer"] = replace(estimates["eer"], estimate=replace(hull, high=max(hull.high, interpolated.high)))
+    min_cllr = estimates["min_cllr"].estimate if "min_cllr" in estimates else None
+    if (
+        min_cllr is not None
+        and min_cllr.high is not None
+        and interpolated.high is not None
+        and interpolated.high >= 0.5
+    ):
+        changed["min_cllr"] = replace(estimates["min_cllr"], estimate=replace(min_cllr, high=1.0))
     return changed
 
 
@@ -189,22 +264,20 @@ def _metric(
     trials: ScoredTrials,
     value: float,
     pairs: PairSums,
-    can_be: Range = SHARE,
+    values: Range = SHARE,
     errors: ErrorCounts | None = None,
 ) -> MetricEstimate:
     variance, n_speakers = pairs.variance(), trials.n_speakers
     df = min(variance.df, max(n_speakers - 1, 1))
-    known = interval(value, variance.standard_error, units=n_speakers, df=df, values=can_be)
+    ends = interval(value, variance.standard_error, units=n_speakers, df=df, values=values)
     note = _note(n_speakers, trials.units, variance, errors)
-    return MetricEstimate(_estimate(value, known, len(trials.scores), note, trials.units), pairs=pairs, errors=errors)
+    return MetricEstimate(_estimate(value, ends, len(trials.scores), note, trials.units), pairs=pairs, errors=errors)
 
 
-def _estimate(value: float, known: tuple[float, float] | None, n: int, note: str | None, units: str) -> Estimate:
-    if known is None:
-        return Estimate(
-            value, n=n, why=f"no interval: it needs two {units} or more of either class, and a value above 0"
-        )
-    return Estimate(value, min(known[0], value), max(known[1], value), n, note=note)
+def _estimate(value: float, ends: tuple[float, float] | None, n: int, note: str | None, units: str) -> Estimate:
+    if ends is None:
+        return Estimate(value, n=n, why=f"no interval: fewer than two {units} of a class, or a value of 0")
+    return Estimate(value, min(ends[0], value), max(ends[1], value), n, note=note)
 
 
 def _speakers(pairs: PairSums) -> int:
@@ -212,14 +285,14 @@ def _speakers(pairs: PairSums) -> int:
 
 
 def _note(n_speakers: int, units: str, variance: VarianceEstimate, errors: ErrorCounts | None) -> str | None:
-    """What to know before trusting an interval."""
+    """Caveats about an interval, or None."""
     notes = []
     if n_speakers < MIN_SPEAKERS:
         notes.append(f"only {n_speakers} {units} with trials of one class; 95 % intervals need {MIN_SPEAKERS}")
     elif variance.standard_error > NEGLIGIBLE_ERROR and variance.df < MIN_DF:
-        notes.append(f"few {units} make most of the errors: the interval rests on some {variance.df + 1:.0f} of them")
+        notes.append(f"a few {units} cause most of the errors: effectively {variance.df + 1:.0f} {units}")
     if errors is not None and min(errors) < MIN_ERRORS:
-        notes.append(f"few errors at the threshold ({errors}), so the interval is wide")
+        notes.append(f"few errors at the threshold ({errors}); the interval is wide")
     return "; ".join(notes) or None
 
 
@@ -227,12 +300,12 @@ def _note(n_speakers: int, units: str, variance: VarianceEstimate, errors: Error
 
 
 def _error_rate(trials: ScoredTrials, point: OperatingPoint, *, on_hull: bool) -> MetricEstimate:
-    hull = trials.pooled.hull
+    hull = trials.pav_blocks.hull
     across = detection.crossing(hull)
     ends = [across.left, across.right]
     up, down = float(np.diff(hull.misses[ends])[0]), -float(np.diff(hull.false_alarms[ends])[0])
     prior = down / (up + down)
-    if on_hull:  # met by randomising between the two ends of the hull's edge
+    if on_hull:  # reached by randomising between the two ends of the hull's edge
         left, right = (trials.errors(threshold) for threshold in hull.thresholds[ends])
         loss = (1 - across.share) * left + across.share * right
     else:
@@ -249,45 +322,48 @@ def _error_rate(trials: ScoredTrials, point: OperatingPoint, *, on_hull: bool) -
 def _detection_cost(
     trials: ScoredTrials, point: OperatingPoint, p_target: float, *, any_threshold: bool
 ) -> MetricEstimate:
-    """A normalised cost at a threshold, or the lowest at any."""
+    """A normalised cost at a threshold, or the minimum over thresholds."""
     of_misses, of_alarms = (float(detection.detection_cost(np.array(m), np.array(1 - m), p_target)) for m in (1, 0))
-    targets, others = np.sort(trials.scores[trials.labels]), np.sort(trials.scores[~trials.labels])
-    thresholds = _candidates(targets, others) if any_threshold else np.empty(0)
+    targets, non_targets = np.sort(trials.scores[trials.labels]), np.sort(trials.scores[~trials.labels])
+    thresholds = _candidates(targets, non_targets) if any_threshold else np.empty(0)
     thresholds = np.concatenate([[point.threshold], thresholds])
     misses = np.searchsorted(targets, thresholds) / len(targets)
-    alarms = (len(others) - np.searchsorted(others, thresholds)) / len(others)
+    alarms = (len(non_targets) - np.searchsorted(non_targets, thresholds)) / len(non_targets)
     t = t_quantile(max(trials.n_speakers - 1, 1))
-    sizes = _effective_sizes(trials, point.threshold, targets, others)
+    sizes = _effective_sizes(trials, point.threshold, targets, non_targets)
     (low_m, high_m), (low_a, high_a) = _wilson_each(misses, sizes[0], t), _wilson_each(alarms, sizes[1], t)
     cost = of_misses * misses + of_alarms * alarms
     low = cost - np.hypot(of_misses * (misses - low_m), of_alarms * (alarms - low_a))
     high = cost + np.hypot(of_misses * (high_m - misses), of_alarms * (high_a - alarms))
     pairs = trials.influence(trials.errors(point.threshold), of_misses, of_alarms)
     n_speakers, errors = trials.n_speakers, trials.error_counts(point.threshold)
-    most = 1.0 if any_threshold else np.inf  # rejecting everything costs 1, whatever the scores
-    known = None if n_speakers < 2 else (max(float(low.min()), 0.0), min(float(high.min()), most))
+    highest = 1.0 if any_threshold else np.inf  # rejecting all trials costs 1
+    ends = None if n_speakers < 2 else (max(float(low.min()), 0.0), min(float(high.min()), highest))
     note = _note(n_speakers, trials.units, VarianceEstimate(0.0, np.inf), errors)
     enough = MIN_ERRORS_FOR_P if any_threshold else MIN_ERRORS
-    estimate = _estimate(point.rate, known, len(trials.scores), note, trials.units)
+    estimate = _estimate(point.rate, ends, len(trials.scores), note, trials.units)
     return MetricEstimate(estimate, pairs=pairs, errors=errors, errors_for_p=enough)
 
 
-def _candidates(targets: FloatArray, others: FloatArray) -> FloatArray:
-    """Thresholds at which a cost may be lowest: non-target scores from the highest down, ever further apart."""
-    steps = np.unique(np.geomspace(1, len(others), CANDIDATES).astype(np.int64))
-    return np.concatenate([np.unique(others[-steps]), [np.nextafter(max(others[-1], targets[-1]), np.inf)]])
+def _candidates(targets: FloatArray, non_targets: FloatArray) -> FloatArray:
+    """Thresholds that may minimise a cost: non-target scores from the highest down, with growing steps."""
+    steps = np.unique(np.geomspace(1, len(non_targets), MAX_THRESHOLDS).astype(np.int64))
+    return np.concatenate([np.unique(non_targets[-steps]), [np.nextafter(max(non_targets[-1], targets[-1]), np.inf)]])
 
 
 def _effective_sizes(
-    trials: ScoredTrials, threshold: float, targets: FloatArray, others: FloatArray
+    trials: ScoredTrials, threshold: float, targets: FloatArray, non_targets: FloatArray
 ) -> tuple[float, float]:
-    """How many independent trials would give miss and false alarm rates as good: trials that share speakers count less.
+    """Effective sample sizes of the miss and false alarm rates; trials that share speakers count less.
 
-    Of misses at the threshold; of false alarms where there are some twenty, since at the threshold there may be none.
+    False alarms are evaluated where there are about 20 of them, since there may be none at the threshold.
     """
-    some = others[max(len(others) - ERRORS_OF_RATE, 0)]
+    reference_threshold = non_targets[max(len(non_targets) - DEPENDENCE_ERRORS, 0)]
     sizes = []
-    for kind, at, n in ((trials.labels, threshold, len(targets)), (~trials.labels, min(some, threshold), len(others))):
+    for kind, at, n in (
+        (trials.labels, threshold, len(targets)),
+        (~trials.labels, min(reference_threshold, threshold), len(non_targets)),
+    ):
         errors = trials.errors(at)[kind]
         rate = float(errors.mean())
         pairs = trials.pairs.take(kind).sums((errors - rate) / n)
@@ -307,48 +383,55 @@ def _wilson_each(shares: FloatArray, size: float, t: float) -> tuple[FloatArray,
 
 
 def _min_cllr(trials: ScoredTrials, value: float, track_progress: TrackProgress) -> MetricEstimate:
-    pooled = trials.pooled
-    block = np.searchsorted(pooled.lowest, trials.scores, side="right") - 1
-    loss = detection.cllr_loss(pooled.log_likelihood_ratios[block], trials.labels)
+    blocks = trials.pav_blocks
+    block = np.searchsorted(blocks.lowest, trials.scores, side="right") - 1
+    loss = detection.cllr_loss(blocks.log_likelihood_ratios[block], trials.labels)
     pairs = trials.influence(loss, 0.5, 0.5)
     groups = _without_each_group(trials, track_progress)
     variance, n_speakers = pairs.variance(), trials.n_speakers
-    deviation = np.sqrt(max(variance.standard_error**2, _jackknife_variance(groups) - _of_two(pairs)))
+    deviation = np.sqrt(max(variance.standard_error**2, _jackknife_variance(groups) - _sum_over_mixed_pairs(pairs)))
     centre = min(max(value - _jackknife_bias(groups, value), value / 2), 2 * value, 1.0)
     size = effective_sample_size(value, deviation, n_speakers)
-    known = None if n_speakers < 2 else wilson_interval(centre, size, t_quantile(n_speakers - 1))
+    ends = None if n_speakers < 2 else wilson_interval(centre, size, t_quantile(n_speakers - 1))
     note = _note(n_speakers, trials.units, variance, None)
-    return MetricEstimate(_estimate(value, known, len(trials.scores), note, trials.units), pairs=pairs, groups=groups)
+    return MetricEstimate(_estimate(value, ends, len(trials.scores), note, trials.units), pairs=pairs, groups=groups)
 
 
 def _without_each_group(trials: ScoredTrials, track_progress: TrackProgress) -> FloatArray:
-    """minCllr without each of GROUPS groups of speakers, NaN where a class is lost."""
+    """minCllr without each of at most JACKKNIFE_GROUPS groups of speakers (jackknife); NaN where a class is missing."""
     present = np.unique(np.concatenate([trials.first, trials.second]))
-    n_groups = min(GROUPS, len(present))
+    n_groups = min(JACKKNIFE_GROUPS, len(present))
     group = np.zeros(trials.pairs.n_speakers, dtype=np.int64)
     group[present] = np.arange(len(present)) % n_groups
     first, second = group[trials.first], group[trials.second]
     values = []
     for number in track_progress(iter(range(n_groups)), n_groups):
-        targets, others = trials.sorted_trials.counts(((first != number) & (second != number)).astype(float))
-        known = targets.any() and others.any()
-        values.append(trials.sorted_trials.pooled(targets, others).min_cllr if known else np.nan)
+        targets, non_targets = trials.sorted_trials.counts(((first != number) & (second != number)).astype(float))
+        defined = targets.any() and non_targets.any()
+        values.append(
+            trials.sorted_trials.pool_adjacent_violators(targets, non_targets).min_cllr if defined else np.nan
+        )
     return np.array(values)
 
 
 def _jackknife_bias(groups: FloatArray, value: float) -> float:
-    """Source: Efron and Tibshirani (1993), An Introduction to the Bootstrap, ch. 11."""
-    known = groups[np.isfinite(groups)]
-    return (len(known) - 1) * float(known.mean() - value) if len(known) > 1 else 0.0
+    """Jackknife estimate of bias: (g − 1) · (mean of the g leave-one-out values − value).
+
+    References
+    ----------
+    Efron and Tibshirani (1993), An Introduction to the Bootstrap, ch. 11.
+    """
+    defined = groups[np.isfinite(groups)]
+    return (len(defined) - 1) * float(defined.mean() - value) if len(defined) > 1 else 0.0
 
 
 def _jackknife_variance(groups: FloatArray) -> float:
-    known = groups[np.isfinite(groups)]
-    return (len(known) - 1) * float(known.var()) if len(known) > 1 else 0.0
+    defined = groups[np.isfinite(groups)]
+    return (len(defined) - 1) * float(defined.var()) if len(defined) > 1 else 0.0
 
 
-def _of_two(pairs: PairSums) -> float:
-    """Σ p² over pairs of two speakers, which leaving speakers out counts twice."""
+def _sum_over_mixed_pairs(pairs: PairSums) -> float:
+    """Σ p² over pairs of two different speakers, which the jackknife over speakers counts twice."""
     first, second = np.divmod(pairs.code, pairs.n_speakers)
     return float((pairs.sums[first != second] ** 2).sum())
 
@@ -359,35 +442,63 @@ def _of_two(pairs: PairSums) -> float:
 def combined_estimate(
     value: float, parts: Sequence[tuple[float, MetricEstimate]], *, n: int, values: Range, why: str
 ) -> Estimate:
-    """A function of metrics of several lists with the same speakers, with its interval.
+    """Estimate a function of metrics from several lists with the same speakers, by the delta method.
 
-    value: of the function; not finite where it does not exist, with the reason in `why`. parts: each metric and the
-    function's slope in it. values: those that the function can take.
+    Parameters
+    ----------
+    value : float
+        Value of the function; not finite if undefined.
+    parts : sequence of (float, MetricEstimate)
+        Partial derivative of the function in each metric, and the metric.
+    n : int
+        Sample size to report.
+    values : Range
+        Possible values of the function.
+    why : str
+        Reason to report if the value is undefined.
+
+    Returns
+    -------
+    Estimate
+        Without an interval if a metric has none.
     """
     if not np.isfinite(value):
         return Estimate(None, n=n, why=why)
-    known = [(slope, one.pairs) for slope, one in parts if one.pairs is not None]
-    if not known or len(known) < len(parts):
+    weighted = [(slope, each.pairs) for slope, each in parts if each.pairs is not None]
+    if not weighted or len(weighted) < len(parts):
         return Estimate(value, n=n)
-    pairs = linear_combination(known)
+    pairs = linear_combination(weighted)
     variance, n_speakers = pairs.variance(), _speakers(pairs)
-    found = interval(value, variance.standard_error, units=n_speakers, df=variance.df, values=values)
-    few = sum(one.errors is not None and min(one.errors) < MIN_ERRORS for _, one in parts)
-    of_lists = f"{few} of {len(parts)} lists have fewer than {MIN_ERRORS} errors at their thresholds"
-    notes = [note for note in (_note(n_speakers, "speakers", variance, None), of_lists if few else None) if note]
-    return _estimate(value, found, n, "; ".join(notes) or None, "speakers")
+    ends = interval(value, variance.standard_error, units=n_speakers, df=variance.df, values=values)
+    few = sum(each.errors is not None and min(each.errors) < MIN_ERRORS for _, each in parts)
+    few_errors = f"{few} of {len(parts)} lists have fewer than {MIN_ERRORS} misses or false alarms at the threshold"
+    notes = [note for note in (_note(n_speakers, "speakers", variance, None), few_errors if few else None) if note]
+    return _estimate(value, ends, n, "; ".join(notes) or None, "speakers")
 
 
 # --- two systems --------------------------------------------------------------------------------------------
 
 
 def difference(first: MetricEstimate, second: MetricEstimate) -> Difference:
-    """How much the first system's value is above the second's on the same trials.
+    """Paired difference of a metric between two systems on the same trials, first − second.
 
-    What is hard for both cancels. Where the threshold of a cost has next to no errors the interval is that of two
-    independent values, which is too wide, and there is no p-value.
-    Source: Efron and Tibshirani (1993), An Introduction to the Bootstrap, ch. 12; without p: Zou and Donner (2008),
-    Statistics in Medicine 27:1693.
+    Influences are subtracted trial by trial, so difficulty shared by both systems cancels.
+
+    Parameters
+    ----------
+    first, second : MetricEstimate
+        The same metric of both systems, on the same trials.
+
+    Returns
+    -------
+    Difference
+        Where a cost has too few errors at its threshold, the interval is that of two independent values, which is too
+        wide, and p is None. p is also None if either metric is undefined or has no interval.
+
+    References
+    ----------
+    Efron and Tibshirani (1993), An Introduction to the Bootstrap, ch. 12.
+    Zou and Donner (2008), Statistics in Medicine 27:1693, for the interval without p.
     """
     one, other = first.estimate, second.estimate
     if one.value is None or other.value is None:
@@ -401,14 +512,14 @@ def difference(first: MetricEstimate, second: MetricEstimate) -> Difference:
     if few and variance.standard_error > NEGLIGIBLE_ERROR:
         low = value - np.hypot(one.value - one.low, (other.high or 0.0) - other.value)
         high = value + np.hypot((one.high or 0.0) - one.value, other.value - other.low)
-        note = f"few errors at a threshold ({few[0]}), so the interval is wide and there is no p"
+        note = f"few errors at a threshold ({few[0]}); the interval is wide and p is undefined"
         return Difference(Estimate(value, float(low), float(high), one.n, note=note), None)
     deviation = variance.standard_error
     if len(first.groups) and len(first.groups) == len(second.groups):
-        without = _jackknife_variance(first.groups - second.groups) - _of_two(pairs)
-        deviation = float(np.sqrt(max(deviation**2, without)))
-    known = interval(value, deviation, units=n_speakers, values=DIFFERENCE)
+        jackknife = _jackknife_variance(first.groups - second.groups) - _sum_over_mixed_pairs(pairs)
+        deviation = float(np.sqrt(max(deviation**2, jackknife)))
+    ends = interval(value, deviation, units=n_speakers, values=DIFFERENCE)
     parts = (part for note in (one.note, other.note) if note for part in note.split("; "))
     notes = dict.fromkeys(parts)
-    estimate = _estimate(value, known, one.n, "; ".join(notes) or None, "speakers")
+    estimate = _estimate(value, ends, one.n, "; ".join(notes) or None, "speakers")
     return Difference(estimate, two_sided_p(value, deviation, n_speakers - 1))

@@ -1,4 +1,4 @@
-"""A number fit to print."""
+"""An estimated value with its confidence interval."""
 
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -6,9 +6,20 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Estimate:
-    """A number fit to print: its value, its 95 % interval, the n behind it, or why it does not exist.
+    """A value with its 95 % confidence interval and sample size.
 
-    why: the reason for a missing value or interval. note: what to know before trusting the interval.
+    Attributes
+    ----------
+    value : float or None
+        None where the value is undefined.
+    low, high : float or None
+        Ends of the 95 % confidence interval; None without an interval.
+    n : int
+        Sample size.
+    why : str or None
+        Why the value or its interval is missing.
+    note : str or None
+        A caveat about the interval, printed below tables.
     """
 
     value: float | None
@@ -19,5 +30,5 @@ class Estimate:
     note: str | None = None
 
     def as_dict(self) -> dict[str, Any]:
-        """Plain data for JSON; `why` and `note` are there only where there is something to say."""
+        """The fields as plain data for JSON; `why` and `note` only where they are set."""
         return {k: v for k, v in asdict(self).items() if k not in ("why", "note") or v is not None}

@@ -1,17 +1,18 @@
-"""The sampling error of what is computed from trials, each of which is a pair of speakers.
+"""Variance of estimates from trials of speaker pairs: a dyadic cluster-robust (sandwich) estimator.
 
-Two trials are dependent where they share a speaker, on either side. An estimate is written as its value and the part
-of each trial in its sampling error (its influence; they sum to 0). With t_i the sum over all trials that speaker i
-takes part in, and p_ij the sum over the trials of speakers i and j, the variance is
+Two trials are dependent if they share a speaker, on either side. An estimate is represented by its value and the
+influence of each trial (the trial's contribution to its sampling error; influences sum to 0). With t_i the sum of
+influences over all trials of speaker i, and p_ij the sum over the trials of speakers i and j, the variance is
 
     Σ_i t_i²  −  Σ_{i < j} p_ij²
 
-since every pair of two speakers is counted at both of them. A target trial has one speaker and counts once. This is
-what resampling speakers estimates too, without its excess: weighting a trial by how often both of its speakers were
-drawn counts the noise of trials two or three times (Owen 2007).
+because a pair of two different speakers is counted at both of them. A target trial has one speaker and counts once.
+Resampling speakers estimates the same variance with an upward bias: weighting a trial by the product of its speakers'
+multiplicities counts the noise of single trials two or three times (Owen 2007).
 
-Sources: Aronow, Samii and Assenova (2015), Political Analysis 23:564, equation 3; Owen (2007), Annals of Applied
-Statistics 1:386; degrees of freedom: Satterthwaite (1946), Biometrics Bulletin 2:110.
+References: Aronow, Samii and Assenova (2015), Cluster-robust variance estimation for dyadic data, Political Analysis
+23:564, equation 3. Owen (2007), The pigeonhole bootstrap, Annals of Applied Statistics 1:386. Satterthwaite (1946), An
+approximate distribution of estimates of variance components, Biometrics Bulletin 2:110, for degrees of freedom.
 """
 
 from collections.abc import Iterable
@@ -26,8 +27,13 @@ IntArray = NDArray[np.int64]
 
 
 class VarianceEstimate(NamedTuple):
-    """A sampling error. df: degrees of freedom, as many speakers as it rests on, less one; few where a few speakers
-    make most of the error.
+    """A standard error and its degrees of freedom.
+
+    Attributes
+    ----------
+    standard_error : float
+    df : float
+        Effective number of speakers less one; small where a few speakers cause most of the error.
     """
 
     standard_error: float
@@ -36,10 +42,16 @@ class VarianceEstimate(NamedTuple):
 
 @dataclass(frozen=True)
 class SpeakerPairs:
-    """The distinct pairs of speakers of a trial list.
+    """Distinct speaker pairs of a trial list.
 
-    n_speakers: of all lists that are linear_combination. code: (k,) rising, first · n_speakers + second with first ≤
-    second. of_trial: (n,) the place of each trial's pair in code.
+    Attributes
+    ----------
+    n_speakers : int
+        Over all lists that are combined.
+    code : (k,) int
+        Sorted; first · n_speakers + second with first ≤ second.
+    of_trial : (n,) int
+        Index in `code` of each trial's pair.
     """
 
     n_speakers: int
@@ -48,44 +60,76 @@ class SpeakerPairs:
 
     @classmethod
     def from_speakers(cls, first: IntArray, second: IntArray, n_speakers: int) -> "SpeakerPairs":
-        """From the speaker of either side of each trial, codes 0 … n_speakers − 1; the order of the sides is nothing.
+        """Build from the speakers of each trial; the order of the two sides does not matter.
 
+        Parameters
+        ----------
+        first, second : (n,) int
+            Speaker of either side, 0 … n_speakers − 1.
+        n_speakers : int
+
+        Examples
+        --------
         >>> SpeakerPairs.from_speakers(np.array([0, 1, 0]), np.array([0, 0, 1]), 2).of_trial.tolist()
         [0, 1, 1]
         """
         code = np.minimum(first, second) * n_speakers + np.maximum(first, second)
-        distinct, place = np.unique(code, return_inverse=True)
-        return cls(n_speakers, distinct, place)
+        distinct, index = np.unique(code, return_inverse=True)
+        return cls(n_speakers, distinct, index)
 
     def sums(self, influence: FloatArray) -> "PairSums":
-        """The influence of trials, (n,), summed over the trials of each pair."""
+        """Sum the influences of trials, (n,), over each speaker pair."""
         return PairSums(self.n_speakers, self.code, _summed(self.of_trial, influence, len(self.code)))
 
-    def take(self, kept: NDArray[np.bool_]) -> "SpeakerPairs":
-        """The pairs of some of the trials."""
-        used, place = np.unique(self.of_trial[kept], return_inverse=True)
-        return SpeakerPairs(self.n_speakers, self.code[used], place)
+    def take(self, mask: NDArray[np.bool_]) -> "SpeakerPairs":
+        """Select trials by a mask, (n,)."""
+        used, index = np.unique(self.of_trial[mask], return_inverse=True)
+        return SpeakerPairs(self.n_speakers, self.code[used], index)
 
 
 @dataclass(frozen=True)
 class PairSums:
-    """How much each pair of speakers has to do with the sampling error of an estimate. code: as in SpeakerPairs."""
+    """Influence of each speaker pair on an estimate.
+
+    Attributes
+    ----------
+    n_speakers : int
+    code : (k,) int
+        As in `SpeakerPairs`.
+    sums : (k,) float
+        Sum of the influences of the pair's trials.
+    """
 
     n_speakers: int
     code: IntArray
     sums: FloatArray
 
     def __sub__(self, other: "PairSums") -> "PairSums":
-        """Of the difference of two estimates on the same trials."""
+        """Influence on the difference of two estimates from the same trials."""
         return linear_combination([(1.0, self), (-1.0, other)])
 
     @property
     def by_pair(self) -> float:
-        """Σ p²: the variance if pairs were independent, however they share speakers."""
+        """Σ p²: the variance if speaker pairs were independent."""
         return float((self.sums**2).sum())
 
     def variance(self) -> VarianceEstimate:
-        """The standard error; not less than that of independent pairs.
+        """Cluster-robust standard error, at least that of independent speaker pairs, with Satterthwaite degrees of
+        freedom.
+
+        Returns
+        -------
+        VarianceEstimate
+            The variance is multiplied by n / (n − 1) for n speakers; NaN with fewer than two speakers.
+
+        References
+        ----------
+        Aronow, Samii and Assenova (2015), Political Analysis 23:564, equation 3.
+        Satterthwaite (1946), Biometrics Bulletin 2:110.
+
+        Examples
+        --------
+        With target trials only, it is the standard error of a mean over speakers:
 
         >>> pairs = SpeakerPairs.from_speakers(np.arange(4), np.arange(4), 4)
         >>> variance = pairs.sums(np.array([0.0, 1.0, 0.0, 1.0]) / 4 - 0.125).variance()
@@ -93,30 +137,48 @@ class PairSums:
         (0.2887, 0.2887)
         """
         first, second = np.divmod(self.code, self.n_speakers)
-        two = first != second
+        different = first != second
         by_speaker = _summed(first, self.sums, self.n_speakers)
-        by_speaker += _summed(second[two], self.sums[two], self.n_speakers)
+        by_speaker += _summed(second[different], self.sums[different], self.n_speakers)
         n = len(np.unique(np.concatenate([first, second])))
         if n < 2:
             return VarianceEstimate(np.nan, np.nan)
         squares = by_speaker**2
-        variance = max(float(squares.sum() - (self.sums[two] ** 2).sum()), self.by_pair) * n / (n - 1)
-        unequal = float((squares**2).sum() - squares.sum() ** 2 / n)
-        df = 2 * float(squares.sum()) ** 2 / unequal if unequal > 0 else np.inf
+        variance = max(float(squares.sum() - (self.sums[different] ** 2).sum()), self.by_pair) * n / (n - 1)
+        imbalance = float((squares**2).sum() - squares.sum() ** 2 / n)
+        df = 2 * float(squares.sum()) ** 2 / imbalance if imbalance > 0 else np.inf
         return VarianceEstimate(float(np.sqrt(variance)), float(min(max(df, 1.0), n - 1)))
 
 
 def linear_combination(parts: Iterable[tuple[float, PairSums]]) -> PairSums:
-    """Of Σ weight · estimate, where the estimates may be of different lists with the same speakers."""
+    """Influence on a weighted sum of estimates (delta method).
+
+    The estimates may come from different lists with the same speakers.
+
+    Parameters
+    ----------
+    parts : iterable of (float, PairSums)
+        Weight, or derivative, and influence of each estimate.
+
+    Returns
+    -------
+    PairSums
+
+    Examples
+    --------
+    >>> sums = SpeakerPairs.from_speakers(np.arange(2), np.arange(2), 2).sums(np.array([0.5, -0.5]))
+    >>> linear_combination([(2.0, sums), (1.0, sums)]).sums.tolist()
+    [1.5, -1.5]
+    """
     weighted = list(parts)
     first = weighted[0][1]
     if all(np.array_equal(each.code, first.code) for _, each in weighted):
         return PairSums(first.n_speakers, first.code, np.sum([w * each.sums for w, each in weighted], axis=0))
     code = np.concatenate([each.code for _, each in weighted])
-    distinct, place = np.unique(code, return_inverse=True)
+    distinct, index = np.unique(code, return_inverse=True)
     sums = np.concatenate([weight * each.sums for weight, each in weighted])
-    return PairSums(first.n_speakers, distinct, _summed(place, sums, len(distinct)))
+    return PairSums(first.n_speakers, distinct, _summed(index, sums, len(distinct)))
 
 
-def _summed(place: IntArray, values: FloatArray, n: int) -> FloatArray:
-    return np.bincount(place, values, n).astype(np.float64)
+def _summed(index: IntArray, values: FloatArray, n: int) -> FloatArray:
+    return np.bincount(index, values, n).astype(np.float64)

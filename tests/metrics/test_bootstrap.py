@@ -357,7 +357,7 @@ def test_mean_of_rates_holds_where_one_class_is_all_right():
 
 def test_summarise_of_a_few_replicates_gives_no_interval():
     assert estimate_from_replicates(0.5, np.array([0.4, 0.6]), n=9, units=Units(30, "clips")).why.endswith(
-        "20 replicates or more"
+        "fewer than 20 replicates"
     )
 
 
@@ -374,7 +374,7 @@ def test_interval_needs_two_units():
     assert interval(0.5, 0.1, units=1) is None
     assert (
         estimate_from_replicates(0.5, np.linspace(0.4, 0.6, 30), n=9, units=Units(1, "clips")).why
-        == "no interval: it needs two clips or more"
+        == "no interval: fewer than two clips"
     )
 
 

@@ -112,12 +112,12 @@ def test_missing_scores_stay_missing():
 @pytest.mark.parametrize(
     ("scores", "labels", "p_target", "message"),
     [
-        ([1.0, 2.0], [True], 0.5, r"scores \(2,\) and labels \(1,\)"),
+        ([1.0, 2.0], [True], 0.5, r"equally long, not \(2,\) and \(1,\)"),
         ([1.0, np.nan], [True, False], 0.5, "finite"),
         ([1.0, 2.0], [True, True], 0.5, "only target trials"),
         ([1.0, 2.0], [False, False], 0.5, "no target trials"),
-        ([1.0, 0.0], [0.3, 0.2], 0.5, "wrong way round"),
-        ([1.0, 0.0], [True, False], 1.0, "p_target is 1.0"),
+        ([1.0, 0.0], [0.3, 0.2], 0.5, "swapped"),
+        ([1.0, 0.0], [True, False], 1.0, "p_target must be between 0 and 1, not 1.0"),
     ],
 )
 def test_what_cannot_be_calibrated(scores, labels, p_target, message):

@@ -206,7 +206,7 @@ def test_a_score_that_is_no_number_is_refused(score):
 
 
 def test_scores_and_labels_of_different_lengths_are_refused():
-    with pytest.raises(ValueError, match="same length"):
+    with pytest.raises(ValueError, match="equally long"):
         ranking_metrics([0.1, 0.2, 0.3], [True, False])
 
 
@@ -226,9 +226,7 @@ def test_evaluate_gives_scikit_learns_values_inside_their_intervals():
 def test_evaluate_of_nothing_says_so():
     found = evaluate([], [], [], bootstrap_of(0))
     assert list(found) == [*DECISION_METRICS, *RANKING_METRICS]
-    assert {(e.value, e.low, e.high, e.n, e.why) for e in found.values()} == {
-        (None, None, None, 0, "no item was evaluated")
-    }
+    assert {(e.value, e.low, e.high, e.n, e.why) for e in found.values()} == {(None, None, None, 0, "no items")}
 
 
 @pytest.mark.filterwarnings("error")
@@ -243,15 +241,15 @@ def test_evaluate_of_one_class_names_what_does_not_exist_and_why(label, undefine
     scores = np.linspace(0, 1, 10)
     found = evaluate(scores, scores > 0.5, np.full(10, label), bootstrap_of(10))
     assert {name for name, e in found.items() if e.value is None} == undefined
-    assert {found[name].why for name in undefined - {"f1", "precision"}} == {"the labels hold one class only"}
+    assert {found[name].why for name in undefined - {"f1", "precision"}} == {"the labels have a single class"}
     json.dumps({name: e.as_dict() for name, e in found.items()}, allow_nan=False)
 
 
 @pytest.mark.filterwarnings("error")
 def test_evaluate_without_a_positive_anywhere_says_why_f1_and_precision_are_missing():
     found = evaluate([0.1, 0.2], [False, False], [False, False], bootstrap_of(2))
-    assert found["f1"].why == "no label is positive"
-    assert found["precision"].why == "no label or no prediction is positive"
+    assert found["f1"].why == "no positive label"
+    assert found["precision"].why == "no positive label or no positive prediction"
     assert found["accuracy"].value == 1
 
 

@@ -85,9 +85,9 @@ def test_costs_follow_the_prior():
         ([1, 2], [1, 1], "only target trials"),
         ([1, 2], [0, 0], "no target trials"),
         ([], [], "no target trials"),
-        ([1, 2, 3], [1, 0], "same length"),
+        ([1, 2, 3], [1, 0], "equally long"),
         ([1, np.nan], [1, 0], "finite"),
-        ([1, 0], [0.3, 0.9], "wrong way round"),
+        ([1, 0], [0.3, 0.9], "swapped"),
     ],
 )
 def test_what_has_no_error_rate_is_refused(scores, labels, message):
@@ -216,7 +216,7 @@ def test_weighted_trials_have_the_metrics_of_the_repeated_trials(found, seed):
             assert np.isnan(rate)
             continue
         assert rate == pytest.approx(equal_error_rate(roc(s, y)).rate, abs=1e-9)
-        assert ordered.pooled(*ordered.counts(w)).min_cllr == pytest.approx(min_cllr(s, y), abs=1e-9)
+        assert ordered.pool_adjacent_violators(*ordered.counts(w)).min_cllr == pytest.approx(min_cllr(s, y), abs=1e-9)
 
 
 # --- the table of metrics -----------------------------------------------------------------------------------

@@ -37,7 +37,7 @@ def reweighted(name, ordered, weights):
                     + others @ np.log2(1 + np.exp(ordered.scores)) / others.sum()
                 )
                 / 2,
-                "min_cllr": ordered.pooled(targets, others).min_cllr,
+                "min_cllr": ordered.pool_adjacent_violators(targets, others).min_cllr,
             }[name]
         )
     return np.array(found)

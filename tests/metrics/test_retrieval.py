@@ -98,7 +98,7 @@ def test_chunks_and_increasing_transforms_change_nothing(found):
     similarity, clip = found
     expected = retrieval_metrics(similarity, clip)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(module, "CELLS_AT_ONCE", 1)
+        patch.setattr(module, "BLOCK_CELLS", 1)
         assert retrieval_metrics(np.exp(3 * similarity), clip) == expected
 
 
@@ -108,10 +108,10 @@ def test_chunks_and_increasing_transforms_change_nothing(found):
         ([[0.1, np.nan]], [0, 0], "must be finite"),
         ([[0.1, -np.inf]], [0, 0], "must be finite"),
         ([[0.1], [0.2]], [0], "clip 1 has no caption"),
-        ([[0.1]], [1], r"clips 0 … 0"),
+        ([[0.1]], [1], r"whole numbers in 0 … 0"),
         ([[0.1]], [0.0], "whole numbers"),
-        ([[0.1]], [0, 0], "one clip for each caption"),
-        (np.empty((0, 0)), [], "must be"),
+        ([[0.1]], [0, 0], r"similarity must be \(clips, captions\)"),
+        (np.empty((0, 0)), [], r"similarity must be \(clips, captions\)"),
     ],
 )
 def test_faults(similarity, clip, match):

@@ -82,7 +82,11 @@ def test_events_at_the_edges_of_frames():
 
 @pytest.mark.parametrize(
     ("event", "message"),
-    [((0.0, 1.0, 2), "label 2 is not one of 0 … 1"), ((2.0, 1.0, 0), "come before"), ((-1.0, 1.0, 0), "not negative")],
+    [
+        ((0.0, 1.0, 2), "label 2 is not in 0 … 1"),
+        ((2.0, 1.0, 0), "from 2.0 s to 1.0 s: onset must be"),
+        ((-1.0, 1.0, 0), "from -1.0 s to 1.0 s: onset must be"),
+    ],
 )
 def test_faulty_events(event, message):
     with pytest.raises(ValueError, match=message):
@@ -90,13 +94,13 @@ def test_faulty_events(event, message):
 
 
 def test_faults():
-    with pytest.raises(ValueError, match="hop of 0 s"):
+    with pytest.raises(ValueError, match="hop must be positive, not 0 s"):
         frames_per_segment(1.0, 0)
-    with pytest.raises(ValueError, match="segment of -1 s"):
+    with pytest.raises(ValueError, match="segment must be positive, not -1 s"):
         frames_per_segment(-1, 0.1)
     with pytest.raises(ValueError, match="offsets must rise from 0 to the number of frames, 3"):
         segment_maxima(np.zeros((3, 1)), 2, [0, 2])
-    with pytest.raises(ValueError, match="at least one is needed"):
+    with pytest.raises(ValueError, match="size must be at least 1 frame, not 0"):
         segment_maxima(np.zeros((3, 1)), 0)
     with pytest.raises(ValueError, match=r"must both be \(segments, labels\)"):
         segment_f1([[1]], [[1, 0]])

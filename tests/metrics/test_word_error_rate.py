@@ -84,7 +84,7 @@ def test_small_batches_change_nothing(monkeypatch):
     said = [" ".join(rng.choice(list("abcd"), size=n)) for n in rng.integers(0, 20, 60)]
     heard = [" ".join(rng.choice(list("abcd"), size=n)) for n in rng.integers(0, 20, 60)]
     expected = word_errors(said, heard)
-    monkeypatch.setattr(module, "CELLS_AT_ONCE", 30)
+    monkeypatch.setattr(module, "BATCH_CELLS", 30)
     assert np.array_equal(word_errors(said, heard), expected)
 
 
@@ -107,7 +107,7 @@ def test_ten_thousand_utterances_take_seconds():
 
 
 def test_faults():
-    with pytest.raises(ValueError, match="2 references and 1 hypotheses"):
+    with pytest.raises(ValueError, match="2 references, but 1 hypotheses"):
         word_errors(["a", "b"], ["a"])
     with pytest.raises(ValueError, match=r"must be \(…, 4\)"):
         error_rate([1, 2, 3])

@@ -91,7 +91,7 @@ def test_evaluate_tells_a_bar_how_many_groups_there_are():
 
 def test_evaluate_of_a_single_speaker_gives_no_interval():
     found = evaluate(scored(), ["one"] * 60).metrics["eer"]
-    assert found.low is None and "it needs two speakers or more" in found.why
+    assert found.low is None and "fewer than two speakers" in found.why
 
 
 def test_compared_finds_a_system_that_only_adds_noise_to_be_worse():
