@@ -1,1 +1,1 @@
-"""What leaves the program: files written whole or not at all, provenance, tables, documents. Takes plain data."""
+"""Output: summaries with provenance, tables, charts and reports. Takes plain data and computes nothing."""

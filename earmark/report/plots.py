@@ -1,4 +1,4 @@
-"""Charts as SVG text: small, sharp in print, and the same bytes for the same numbers."""
+"""Charts as SVG text: small vector graphics, byte-identical for the same numbers."""
 
 import io
 from collections.abc import Mapping, Sequence
@@ -23,16 +23,27 @@ COLOURS = (
     "#e69f00",
     "#56b4e9",
     "#7f7f7f",
-)  # safe for the colour-blind
+)  # distinguishable with colour blindness
 DET_TICKS = (0.001, 0.01, 0.02, 0.05, 0.1, 0.2, 0.4, 0.6)
-MOST_POINTS = 300  # of a curve: as many as a printed page can show
+MAX_POINTS = 300  # per curve
 
 
 def det_chart(curves: Mapping[str, Sequence[tuple[FloatArray, FloatArray]]]) -> str:
-    """False alarm against miss rates on probit axes, a colour for each group of curves, with the diagonal.
+    """Draw DET curves: miss rate against false alarm rate on probit axes, with the diagonal.
 
-    curves: {group: [(false alarms, misses), …]}, both on probit axes.
-    Source: Martin et al. (1997), The DET curve in assessment of detection task performance, Eurospeech.
+    Parameters
+    ----------
+    curves : mapping of str to sequence of (false alarms, misses)
+        Groups of curves, each group with its own colour; rates on probit axes, as from `detection.det_curve`.
+
+    Returns
+    -------
+    str
+        SVG.
+
+    References
+    ----------
+    Martin et al. (1997), The DET curve in assessment of detection task performance, Eurospeech.
     """
     figure = _figure((5.2, 5.2))
     axes = figure.add_subplot()
@@ -40,9 +51,9 @@ def det_chart(curves: Mapping[str, Sequence[tuple[FloatArray, FloatArray]]]) -> 
     axes.plot(ends, ends, color="#bbbbbb", linewidth=0.8, linestyle="--")
     for colour, (group, drawn) in zip(_colours(len(curves)), curves.items(), strict=True):
         for number, (false_alarms, misses) in enumerate(drawn):
-            kept = _thinned(len(misses))
+            indices = _thinned(len(misses))
             label = group if not number else None
-            axes.plot(false_alarms[kept], misses[kept], color=colour, linewidth=1.0, label=label)
+            axes.plot(false_alarms[indices], misses[indices], color=colour, linewidth=1.0, label=label)
     ticks = ndtri(DET_TICKS)
     axes.set(xlim=ends, ylim=ends, xlabel="false alarm rate", ylabel="miss rate", aspect="equal")
     for axis in (axes.xaxis, axes.yaxis):
@@ -54,39 +65,61 @@ def det_chart(curves: Mapping[str, Sequence[tuple[FloatArray, FloatArray]]]) -> 
 
 
 def bar_chart(values: Mapping[str, Estimate], label: str) -> str:
-    """Estimates as bars with their intervals. Undefined ones are left out."""
-    known = {name: estimate for name, estimate in values.items() if estimate.value is not None}
-    figure = _figure((5.2, 0.6 + 0.42 * len(known)))
+    """Draw estimates as horizontal bars with their confidence intervals; undefined ones are omitted.
+
+    Parameters
+    ----------
+    values : mapping of str to Estimate
+    label : str
+        What the values are, for the axis.
+
+    Returns
+    -------
+    str
+        SVG.
+    """
+    defined = {name: estimate for name, estimate in values.items() if estimate.value is not None}
+    figure = _figure((5.2, 0.6 + 0.42 * len(defined)))
     axes = figure.add_subplot()
-    places = np.arange(len(known))
-    heights = np.array([estimate.value for estimate in known.values()], dtype=float)
-    axes.barh(places, heights, color="#8cc0e0", height=0.6)
-    for place, estimate in zip(places, known.values(), strict=True):
+    positions = np.arange(len(defined))
+    heights = np.array([estimate.value for estimate in defined.values()], dtype=float)
+    axes.barh(positions, heights, color="#8cc0e0", height=0.6)
+    for position, estimate in zip(positions, defined.values(), strict=True):
         if estimate.low is not None:
-            axes.plot(np.array([estimate.low, estimate.high], float), [place, place], color="#1b1b1b", linewidth=1.2)
-    axes.set_yticks(places, list(known))
+            axes.plot(
+                np.array([estimate.low, estimate.high], float), [position, position], color="#1b1b1b", linewidth=1.2
+            )
+    axes.set_yticks(positions, list(defined))
     axes.invert_yaxis()
-    axes.set_xlabel(f"{label}, with its 95 % interval")
+    axes.set_xlabel(f"{label} (95 % confidence interval)")
     axes.spines[["top", "right"]].set_visible(False)
     return _svg(figure)
 
 
-def line_chart(lines: Mapping[str, Sequence[tuple[float, Estimate]]], across: str, up: str) -> str:
-    """Estimates along an axis, a line with its interval for each name.
+def line_chart(lines: Mapping[str, Sequence[tuple[float, Estimate]]], x_label: str, y_label: str) -> str:
+    """Draw estimates as lines with bands for their confidence intervals; undefined ones are omitted.
 
-    lines: {name: [(x, estimate)]}; what is undefined is left out.
+    Parameters
+    ----------
+    lines : mapping of str to sequence of (x, Estimate)
+    x_label, y_label : str
+
+    Returns
+    -------
+    str
+        SVG.
     """
     figure = _figure((6.0, 4.0))
     axes = figure.add_subplot()
     for colour, (name, points) in zip(_colours(len(lines)), lines.items(), strict=True):
-        known = [(x, estimate) for x, estimate in points if estimate.value is not None]
-        places = [x for x, _ in known]
-        heights = np.array([estimate.value for _, estimate in known], dtype=float)
-        axes.plot(places, heights, color=colour, marker="o", markersize=3, label=name)
-        bounded = [(x, e) for x, e in known if e.low is not None]
+        defined = [(x, estimate) for x, estimate in points if estimate.value is not None]
+        positions = [x for x, _ in defined]
+        heights = np.array([estimate.value for _, estimate in defined], dtype=float)
+        axes.plot(positions, heights, color=colour, marker="o", markersize=3, label=name)
+        bounded = [(x, e) for x, e in defined if e.low is not None]
         lows, highs = ([getattr(e, end) for _, e in bounded] for end in ("low", "high"))
         axes.fill_between([x for x, _ in bounded], lows, highs, color=colour, alpha=0.15, linewidth=0)
-    axes.set(xlabel=across, ylabel=up)
+    axes.set(xlabel=x_label, ylabel=y_label)
     axes.spines[["top", "right"]].set_visible(False)
     axes.legend(frameon=False, fontsize=8)
     return _svg(figure)
@@ -97,19 +130,19 @@ def _colours(n: int) -> list[str]:
 
 
 def _thinned(n: int) -> NDArray[np.int64]:
-    """Positions of at most MOST_POINTS of n points, both ends among them."""
-    return np.unique(np.linspace(0, n - 1, min(n, MOST_POINTS)).astype(np.int64)) if n else np.empty(0, dtype=np.int64)
+    """Indices of at most MAX_POINTS of n points, including both ends."""
+    return np.unique(np.linspace(0, n - 1, min(n, MAX_POINTS)).astype(np.int64)) if n else np.empty(0, dtype=np.int64)
 
 
 def _figure(size: tuple[float, float]) -> "Figure":
-    """An empty figure; matplotlib is slow to import, so it waits until there is something to draw."""
+    """Create an empty figure. matplotlib is slow to import, so it is imported only when a chart is drawn."""
     from matplotlib.figure import Figure
 
     return Figure(figsize=size, layout="constrained")
 
 
 def _svg(figure: "Figure") -> str:
-    """The figure as text: letters stay letters, and nothing in it depends on the time or on chance."""
+    """Render as SVG: text stays text, and the output is deterministic."""
     from matplotlib import rc_context
 
     text = io.StringIO()

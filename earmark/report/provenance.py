@@ -1,4 +1,4 @@
-"""Where a number came from: versions, inputs, parameters."""
+"""Provenance of results: versions, inputs and parameters."""
 
 import json
 import platform
@@ -20,7 +20,7 @@ from earmark.report.schema import SCHEMA_VERSION, Exclusion, Input, SummaryBase
 from earmark.report.signature import Signature
 
 PACKAGES = ("numpy", "pandas", "scipy", "krippendorff", "soundfile", "soxr", "requests", "torch", "transformers")
-CODE = ("*.py", "*.toml", "*.j2")  # what makes a number; outputs and documents do not
+CODE_PATTERNS = ("*.py", "*.toml", "*.j2")  # files that affect results; outputs and documents do not
 
 
 def provenance(
@@ -32,9 +32,23 @@ def provenance(
     signature: Signature,
     device: str = "cpu",
 ) -> SummaryBase:
-    """What every summary.json begins with.
+    """Collect the fields that every summary.json begins with.
 
-    inputs: as `input_records` gives them. parameters: what the flags amounted to. exclusions: [{reason, count}].
+    Parameters
+    ----------
+    invocation : Invocation
+    inputs : sequence of Input
+        From `input_records`.
+    parameters : mapping
+        Effective values of the options.
+    exclusions : sequence of Exclusion
+        From `exclusions`.
+    signature : Signature
+    device : str
+
+    Returns
+    -------
+    SummaryBase
     """
     return SummaryBase(
         schema_version=SCHEMA_VERSION,
@@ -43,7 +57,7 @@ def provenance(
         created_utc=datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
         git=git_state(invocation.script.resolve().parent),
         python=platform.python_version(),
-        packages={name: found for name in PACKAGES if (found := _installed(name))},
+        packages={name: installed for name in PACKAGES if (installed := _installed_version(name))},
         device=device,
         seed=invocation.seed,
         signature=signature,
@@ -54,49 +68,74 @@ def provenance(
 
 
 def exclusions(counts: Mapping[str, int]) -> list[Exclusion]:
-    """{reason: count} as summaries list it; what excluded nothing is left out."""
+    """List reasons and counts of exclusions; counts of 0 are omitted.
+
+    Parameters
+    ----------
+    counts : mapping of str to int
+        Count for each reason.
+    """
     return [Exclusion(reason=reason, count=count) for reason, count in counts.items() if count]
 
 
 def parameters_hash(parameters: Mapping[str, Any]) -> str:
-    """Eight hexadecimal digits that change when any parameter does."""
+    """Hash of the parameters, 8 hexadecimal digits."""
     return sha256(json.dumps(parameters, sort_keys=True, default=str).encode()).hexdigest()[:8]
 
 
 def input_records(rows: Mapping[Path, int]) -> list[Input]:
-    """{file: rows read from it} as summaries list it, with hashes; each file is read once."""
+    """Describe input files with their hashes and numbers of rows.
+
+    Parameters
+    ----------
+    rows : mapping of Path to int
+        Number of rows read from each file.
+
+    Returns
+    -------
+    list of Input
+    """
     return [Input(path=output_path(path), sha256=file_hash(path), rows=n) for path, n in rows.items()]
 
 
 def data_hash(inputs: Sequence[Input]) -> str:
-    """Eight hexadecimal digits that change when any of the files changes, whatever they are called."""
-    return sha256("".join(one.sha256 for one in inputs).encode()).hexdigest()[:8]
+    """Hash of the contents of the input files, 8 hexadecimal digits, independent of their names."""
+    return sha256("".join(each.sha256 for each in inputs).encode()).hexdigest()[:8]
 
 
 def git_state(folder: Path) -> dict[str, Any]:
-    """{"commit", "dirty"} of the code in a folder; commit is None outside a git checkout.
+    """Commit and state of the code in a directory.
 
-    dirty: code differs from the commit. Outputs that a run has just rewritten do not count.
+    Parameters
+    ----------
+    folder : Path
+
+    Returns
+    -------
+    dict
+        commit: None outside a git checkout. dirty: whether code differs from the commit; outputs are ignored.
     """
 
-    def git(*words: str) -> str | None:
+    def git(*arguments: str) -> str | None:
         try:
-            done = subprocess.run(["git", "-C", str(folder), *words], capture_output=True, text=True, check=False)
+            done = subprocess.run(["git", "-C", str(folder), *arguments], capture_output=True, text=True, check=False)
         except OSError:
             return None
         return done.stdout.strip() if done.returncode == 0 else None
 
-    return {"commit": git("rev-parse", "HEAD"), "dirty": bool(git("status", "--porcelain", "--", *CODE))}
+    return {"commit": git("rev-parse", "HEAD"), "dirty": bool(git("status", "--porcelain", "--", *CODE_PATTERNS))}
 
 
 def shown_argument(argument: str) -> str:
-    """An argument fit for an output: paths relative, addresses without user, password or query.
+    """Make a command-line argument safe to publish: relative paths, URLs without credentials and query.
 
+    Examples
+    --------
     >>> shown_argument("https://me:secret@host/v1?key=1")
     'https://host/v1'
     """
     name, equals, value = argument.partition("=") if argument.startswith("--") else ("", "", argument)
-    kind, colon, rest = value.partition(":")  # of an encoder: hf:FOLDER, onnx:FILE
+    kind, colon, rest = value.partition(":")  # encoder specification, such as hf:FOLDER or onnx:FILE
     if re.match(r"https?://", value, re.IGNORECASE):
         value = shown_url(value)
     elif Path(value).is_absolute():
@@ -107,8 +146,10 @@ def shown_argument(argument: str) -> str:
 
 
 def shown_text(text: str) -> str:
-    """A message fit for an output: of absolute paths only the last part is left.
+    """Make a message safe to publish: absolute paths are reduced to their last part.
 
+    Examples
+    --------
     >>> shown_text("esc50: no *.tar in /data/of/mine/esc50.")
     'esc50: no *.tar in esc50.'
     """
@@ -116,20 +157,22 @@ def shown_text(text: str) -> str:
 
 
 def output_path(path: Path) -> str:
-    """A path as an output may hold it: relative to the working folder where it lies below, else its name alone."""
+    """Path to publish: relative to the working directory if below it, else the name alone."""
     return encodable(path.name if Path(shown_path(path)).is_absolute() else shown_path(path))
 
 
 def file_name(name: str) -> str:
-    """A name as a file or folder may have it.
+    """Turn a name into a valid file name.
 
+    Examples
+    --------
     >>> file_name("wespeaker/ResNet34 (LM)")
     'wespeaker-ResNet34-LM'
     """
     return re.sub(r"[^\w.]+", "-", name).strip("-.") or "model"
 
 
-def _installed(package: str) -> str | None:
+def _installed_version(package: str) -> str | None:
     try:
         return version(package)
     except PackageNotFoundError:

@@ -1,4 +1,4 @@
-"""Reports from templates, and the sentence that defines each number."""
+"""Reports from templates, with a one-sentence definition of each number."""
 
 import re
 import tomllib
@@ -15,19 +15,32 @@ from earmark.report.tables import Table, cell, escape_markdown, p_value, percent
 
 @cache
 def definitions() -> dict[str, dict[str, str]]:
-    """{number: {"label", "sentence"}}, as definitions.toml has them; METRICS.md explains the same names at length."""
+    """Read definitions.toml: label and sentence for each number. METRICS.md has the formulas."""
     return tomllib.loads(files(__package__).joinpath("definitions.toml").read_text(encoding="utf-8"))
 
 
 class Markup(str):
-    """Markdown of our own, in which names of others are already escaped."""
+    """Markdown that is already escaped."""
 
 
 def render(template: str, **values: Any) -> tuple[str, list[Table]]:
-    """A report as Markdown, and its tables in order, for other formats.
+    """Render a report as Markdown.
 
-    In templates, `value | cell` prints a value, `value | percent | cell` a share in per cent,
-    `table(headers, rows, caption)` a table, `define` the definitions.
+    In templates, `value | cell` formats a value, `value | percent | cell` a share in per cent,
+    `table(headers, rows, caption)` a table, and `define` holds the definitions.
+
+    Parameters
+    ----------
+    template : str
+        File name in earmark/report/templates/.
+    values
+        Variables of the template.
+
+    Returns
+    -------
+    report : str
+    tables : list of Table
+        The tables of the report in order, for other formats.
     """
     tables: list[Table] = []
 

@@ -1,6 +1,6 @@
-"""What every summary.json begins with; the models that write and read it. Each domain's `schema` adds its own keys.
+"""Models of summary.json: the common fields, reading and writing. The schema of each domain adds its own fields.
 
-A file of an earlier release must still load: fields are added with a default, and never change their meaning.
+Summaries of earlier releases must stay readable: new fields get a default, and fields never change their meaning.
 """
 
 import json
@@ -16,11 +16,11 @@ from earmark.errors import EarmarkError, shown_path
 from earmark.metrics.estimate import Estimate
 from earmark.report.signature import Signature
 
-SCHEMA_VERSION = 2  # 1: `seeds` in scores of probes, which is `n_heads` now
+SCHEMA_VERSION = 2  # version 1 had `seeds` instead of `n_heads` in probe scores
 
 
 class StrictModel(BaseModel):
-    """A model that knows all its keys and admits neither NaN nor infinity."""
+    """Model that forbids unknown keys, NaN and infinity."""
 
     model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
 
@@ -31,7 +31,7 @@ class StrictModel(BaseModel):
 
 
 class Input(StrictModel):
-    """A file that was read."""
+    """An input file."""
 
     path: str
     sha256: str
@@ -39,14 +39,14 @@ class Input(StrictModel):
 
 
 class Exclusion(StrictModel):
-    """Something left out, and how much of it."""
+    """A reason for exclusion and the number of excluded items."""
 
     reason: str
     count: int
 
 
 class SummaryBase(StrictModel):
-    """What every summary begins with."""
+    """Fields that every summary begins with."""
 
     schema_version: int
     script: str
@@ -64,9 +64,21 @@ class SummaryBase(StrictModel):
 
     @classmethod
     def from_common(cls, common: "SummaryBase", *results: StrictModel, **own: Any) -> Self:
-        """A summary that begins with another's keys. ValidationError where one of its own is wrong or missing.
+        """Create a summary from common fields, results and further fields.
 
-        results: models whose fields are this one's too, as computations gave them.
+        Parameters
+        ----------
+        common : SummaryBase
+            From `provenance`.
+        results : StrictModel
+            Models whose fields are copied.
+        own
+            Further fields.
+
+        Raises
+        ------
+        pydantic.ValidationError
+            If a field is missing or invalid.
         """
         keys = {name: getattr(common, name) for name in SummaryBase.model_fields}
         return cls(**keys, **{name: value for result in results for name, value in result}, **own)
@@ -76,21 +88,40 @@ Summary = TypeVar("Summary", bound=SummaryBase)
 
 
 def to_json(summary: BaseModel) -> str:
-    """A summary, or a part of it, as JSON text, its keys in their order. ValueError for a number that is not finite."""
+    """Serialise a summary, or a part of it, as JSON with its keys in order.
+
+    Raises
+    ------
+    ValueError
+        If a number is not finite.
+    """
     return json.dumps(_jsonable(summary), indent=2, ensure_ascii=False, allow_nan=False, default=_jsonable) + "\n"
 
 
 def read_summary(model: type[Summary], path: Path) -> Summary:
-    """A summary that some run wrote, of this release or an earlier one. EarmarkError names what is wrong with it."""
+    """Read a summary of this or an earlier release.
+
+    Parameters
+    ----------
+    model : subclass of SummaryBase
+    path : Path
+
+    Raises
+    ------
+    EarmarkError
+        If the file is not a valid summary.
+    """
     try:
         return model.model_validate_json(path.read_text(encoding="utf-8"))
     except (ValidationError, UnicodeDecodeError) as error:
         first = str(error).splitlines()[:3]
-        raise EarmarkError(f"{shown_path(path)} is no {model.__doc__}: {' '.join(first)}; make it again.") from error
+        raise EarmarkError(
+            f"{shown_path(path)} is not a valid {model.__name__}: {' '.join(first)}; rerun the command that wrote it"
+        ) from error
 
 
 def _plain(value: Any) -> Any:
-    """numpy's numbers as Python's, however deep."""
+    """Convert NumPy scalars to Python numbers, recursively."""
     if isinstance(value, np.generic):
         return value.item()
     if isinstance(value, Mapping):
@@ -109,4 +140,4 @@ def _jsonable(value: object) -> object:
         return {field.name: getattr(value, field.name) for field in fields(value)}
     if isinstance(value, np.generic):
         return value.item()
-    raise TypeError(f"{type(value).__name__} does not belong in a summary")
+    raise TypeError(f"cannot serialise {type(value).__name__} in a summary")

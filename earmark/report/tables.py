@@ -1,4 +1,4 @@
-"""Tables as people paste them: CSV for machines, Markdown for reports; numbers to three decimals."""
+"""Tables as CSV, Markdown and LaTeX. Markdown and LaTeX round numbers to three decimals."""
 
 import gzip
 import io
@@ -12,11 +12,11 @@ import pandas as pd
 from earmark.metrics.estimate import Estimate
 
 UNDEFINED = "–"
-# Control characters but line ends and tabs, and characters that turn the direction of writing.
+# Control characters except line breaks and tabs, and characters that change the direction of text.
 INVISIBLE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200b\u200e\u200f\u202a-\u202e\u2066-\u2069\ufeff]")
-LONG_TEXT = 40
+LONG_TEXT = 40  # characters, from which a LaTeX column wraps
 SHOWN_NOTES = 6
-SHOWN_ROWS = 4  # that have one note
+SHOWN_ROWS = 4  # labels per note
 TEX_CHARACTERS = {
     **{character: f"\\{character}" for character in "&%$#_{}"},
     "~": r"\textasciitilde{}",
@@ -30,16 +30,16 @@ TEX_CHARACTERS = {
 
 @dataclass(frozen=True)
 class Percent(Estimate):
-    """An estimate of a share that `cell` prints in per cent with two decimals; its fields are shares."""
+    """Estimate of a share that `cell` formats in per cent with two decimals; its fields are shares."""
 
 
 def percent(value: Estimate | float | None) -> Percent:
-    """Mark a share for printing in per cent.
+    """Mark a share for formatting in per cent.
 
     Parameters
     ----------
     value : Estimate, float or None
-        A share or a difference of shares; None where it is undefined.
+        A share or a difference of shares; None where undefined.
 
     Examples
     --------
@@ -51,7 +51,16 @@ def percent(value: Estimate | float | None) -> Percent:
 
 @dataclass(frozen=True)
 class Table:
-    """A table of a report, whatever it will be printed as. A table without caption is for the eye alone."""
+    """A table of a report in any output format.
+
+    Attributes
+    ----------
+    caption : str
+        A table without caption is not exported to LaTeX.
+    headers : sequence of str
+    rows : sequence of sequences
+        Cells are estimates, numbers, strings, booleans or None.
+    """
 
     caption: str
     headers: Sequence[str]
@@ -59,12 +68,18 @@ class Table:
 
 
 def to_csv(table: pd.DataFrame) -> str:
-    """A table as CSV text: no index, Unix line ends, empty cells for what is missing."""
+    """Format a data frame as CSV: no index, Unix line ends, empty cells for missing values."""
     return str(table.to_csv(index=False, lineterminator="\n"))
 
 
 def to_csv_gz(parts: Iterable[pd.DataFrame]) -> bytes:
-    """Tables one below the other as one CSV, compressed; the same bytes for the same numbers."""
+    """Concatenate data frames as one gzipped CSV, byte-identical for the same numbers.
+
+    Parameters
+    ----------
+    parts : iterable of DataFrame
+        With the same columns.
+    """
     buffer = io.BytesIO()
     with gzip.GzipFile(fileobj=buffer, mode="wb", mtime=0, filename="", compresslevel=4) as file:
         for number, part in enumerate(parts):
@@ -73,8 +88,10 @@ def to_csv_gz(parts: Iterable[pd.DataFrame]) -> bytes:
 
 
 def to_markdown(headers: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
-    """A Markdown table; numbers align right, and every cell goes through `cell`.
+    """Format a Markdown table with numeric columns aligned right; every value is formatted by `cell`.
 
+    Examples
+    --------
     >>> print(to_markdown(["task", "rate"], [["ultimate", 0.5]]))
     | task | rate |
     |---|---:|
@@ -90,9 +107,9 @@ def to_markdown(headers: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
 
 
 def to_tex(tables: Sequence[Table]) -> str:
-    """The captioned tables as LaTeX, ready for \\input; the document needs \\usepackage{booktabs}.
+    r"""Format the tables that have a caption as LaTeX for \input; needs \usepackage{booktabs}.
 
-    Intervals stay beside their values; long texts wrap. Labels count up: tab:earmark-1, tab:earmark-2, …
+    Columns of long texts wrap. Labels are tab:earmark-1, tab:earmark-2, …
     """
     captioned = [table for table in tables if table.caption and table.rows]
     return (
@@ -141,17 +158,29 @@ def _line(cells: Sequence[str]) -> str:
 
 
 def escape_markdown(text: str) -> str:
-    """A text for Markdown in which names and labels of others cannot be markup: no HTML, no code, nothing invisible.
+    r"""Escape untrusted text for Markdown: no HTML, no code, no invisible characters.
 
+    Examples
+    --------
     >>> escape_markdown("<script>alert(`1`)</script> p < 0.05")
-    '&lt;script>alert(\\\\`1\\\\`)&lt;/script> p < 0.05'
+    '&lt;script>alert(\\`1\\`)&lt;/script> p < 0.05'
     """
     visible = INVISIBLE.sub("\ufffd", text)
     return re.sub(r"(?<!\\)`", r"\\`", re.sub(r"<(?=[A-Za-z/!?])", "&lt;", visible))
 
 
 def cell(value: Any) -> str:
-    """One value as a report prints it: 0.123, 0.123 [0.100, 0.150], 1,234, yes, – for what does not exist."""
+    """Format a value for a report.
+
+    Parameters
+    ----------
+    value : Estimate, mapping of its fields, str, bool, int, float or None
+
+    Examples
+    --------
+    >>> cell(0.1234), cell(Estimate(0.1234, 0.1, 0.15)), cell(1234), cell(True), cell(None)
+    ('0.123', '0.123 [0.100, 0.150]', '1,234', 'yes', '–')
+    """
     if isinstance(value, Estimate):
         return _estimate(value)
     if isinstance(value, Mapping):
@@ -168,8 +197,10 @@ def cell(value: Any) -> str:
 
 
 def p_value(value: float | None) -> str:
-    """A p-value as reports print it; one that rounds to 0 is said to be below.
+    """Format a p-value.
 
+    Examples
+    --------
     >>> p_value(0.0321), p_value(1e-9), p_value(None)
     ('0.032', '< 0.001', '–')
     """
@@ -188,30 +219,34 @@ def _estimate(estimate: Estimate) -> str:
 
 
 def table_notes(rows: Sequence[Sequence[Any]]) -> list[str]:
-    """The notes of a table's estimates, each once, with the rows that have it; of many the first few.
+    """Collect the notes of a table's estimates: each note once, with the labels of its rows.
 
+    At most 6 notes, with at most 4 labels each, are listed in full.
+
+    Examples
+    --------
     >>> estimate = Estimate(0.1, 0.0, 0.3, note="only 7 speakers")
     >>> table_notes([["EER", estimate], ["minDCF", estimate], ["n", 12]])
     ['EER; minDCF: only 7 speakers']
     """
-    found: dict[str, list[str]] = {}
+    labels_by_note: dict[str, list[str]] = {}
     for row in rows:
         for value in row:
             estimate = Estimate(**value) if isinstance(value, Mapping) else value
             if isinstance(estimate, Estimate) and estimate.note and estimate.value is not None:
-                found.setdefault(estimate.note, []).append(str(row[0]))
-    lines = [f"{_several(list(dict.fromkeys(labels)))}: {note}" for note, labels in found.items()]
+                labels_by_note.setdefault(estimate.note, []).append(str(row[0]))
+    lines = [f"{_abbreviated(list(dict.fromkeys(labels)))}: {note}" for note, labels in labels_by_note.items()]
     more = [f"{len(lines) - SHOWN_NOTES} more notes are in summary.json"] if len(lines) > SHOWN_NOTES else []
     return [*lines[:SHOWN_NOTES], *more]
 
 
-def _several(labels: Sequence[str]) -> str:
+def _abbreviated(labels: Sequence[str]) -> str:
     more = f" and {len(labels) - SHOWN_ROWS} more" if len(labels) > SHOWN_ROWS else ""
     return "; ".join(labels[:SHOWN_ROWS]) + more
 
 
 def _decimal(value: float) -> str:
-    return f"{value:z.3f}"  # z: a tiny negative number is 0.000, not -0.000
+    return f"{value:z.3f}"  # z: no negative zero
 
 
 def _percent(value: float) -> str:
