@@ -281,7 +281,7 @@ def test_ties_absent_gives_the_published_labels_and_is_said(here):
     assert found["majority_present_rate"]["value"] == pytest.approx(3 / 6)
     assert found["parameters"]["ties"] == "absent"
     assert "|ties:absent|" in found["signature"]
-    assert "counted as absent" in (here / "analysis_outputs" / "report.md").read_text(encoding="utf-8")
+    assert "labelled absent" in (here / "analysis_outputs" / "report.md").read_text(encoding="utf-8")
 
 
 # --- report -------------------------------------------------------------------------------------------------
