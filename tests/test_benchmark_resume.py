@@ -112,8 +112,8 @@ def test_another_model_behind_the_same_address_is_refused_and_fresh_asks_it_ever
     with hostile_server(lambda n, body: Reply({"similarity": 0.125}), port) as server:
         assert benchmark.main([*command(server.url, tmp_path)[2:], *flags]) == 2
         said = capsys.readouterr().err
-        assert "journal.jsonl: holds 36 answers of another model" in said
-        assert "Give --restart to ask everything again" in said
+        assert "journal.jsonl: its 36 results are from a different model" in said
+        assert "Use --restart to compute all results again" in said
         assert said.count("\n") == 1
         assert contents(tmp_path) == before
         assert benchmark.main([*command(server.url, tmp_path)[2:], *flags, "--restart"]) == 0

@@ -1,1 +1,1 @@
-"""Models under test: encoders turn audio into embeddings, scorers turn a clip and a sentence into one similarity."""
+"""Models under test: encoders (audio to embedding), audio-text models, and clients of model servers."""

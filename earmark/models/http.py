@@ -1,11 +1,11 @@
 """JSON over HTTP with a server that may be slow, broken or hostile.
 
-Only what can succeed later is tried again: 408, 425, 429, 500, 502, 503, 504, 520 to 529, time-outs and broken
-connections, with exponential back-off, jitter and whatever Retry-After asks for. Replies are bounded in size and time,
-and redirects are not followed: the token and the audio go to the address that the user gave and nowhere else.
+Transient errors are retried: HTTP 408, 425, 429, 500, 502, 503, 504, 520 to 529, time-outs and broken connections. The
+wait grows exponentially with jitter and is at least the Retry-After of the reply. Replies are limited in size and time.
+Redirects are not followed: the token and the audio are sent only to the address that the user gave.
 
-Whatever a server says, one of its replies costs one answer and never the run; and whatever it sends back of what it was
-sent, no message shows a secret.
+An invalid reply fails one request, never the run. Messages that quote a server never show a secret, even if the server
+echoes the request.
 """
 
 import http.client
@@ -35,7 +35,13 @@ TOKEN_VARIABLE = "EARMARK_API_KEY"
 
 
 class TransientError(Exception):
-    """A failure that may be gone on the next try. retry_after: seconds that the server asks to wait."""
+    """A failed request that may succeed on a retry.
+
+    Attributes
+    ----------
+    retry_after : float or None
+        Seconds to wait according to the server.
+    """
 
     def __init__(self, message: str, retry_after: float | None = None) -> None:
         super().__init__(message)
@@ -43,24 +49,34 @@ class TransientError(Exception):
 
 
 class RefusedError(Exception):
-    """A failure that the same request will meet again."""
+    """A failed request that would fail again on a retry."""
 
 
 class ReplyError(ValueError):
-    """A reply that is not what was asked for: in words, which the client follows by what the server said."""
+    """An invalid reply. `Client.post` appends an excerpt of the reply to the message."""
 
 
 class UnauthorisedError(MissingError):
-    """The server wants a token, or another one: no request of this run can succeed."""
+    """The server requires a token or rejects the given one, so no request of this run can succeed."""
 
 
 class StoppedError(EarmarkError):
-    """So many requests in a row failed that going on makes no sense."""
+    """Too many consecutive requests failed, so the run stops."""
 
 
 @dataclass
 class Traffic:
-    """What went over the wire so far; threads add to it."""
+    """Request statistics of a client; thread-safe.
+
+    Attributes
+    ----------
+    latencies : list of float
+        Seconds per reply.
+    retries : int
+        Repeated requests.
+    errors : int
+        Inputs without a result.
+    """
 
     latencies: list[float] = field(default_factory=list)
     retries: int = 0
@@ -68,40 +84,57 @@ class Traffic:
     _lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
 
     def replied(self, seconds: float) -> None:
-        """Note a reply, good or bad, and how long it took."""
+        """Record the latency of a reply, valid or not."""
         with self._lock:
             self.latencies.append(seconds)
 
     def retried(self) -> None:
-        """Note that a request is about to be made again."""
+        """Record a retry."""
         with self._lock:
             self.retries += 1
 
     def failed(self) -> None:
-        """Note a question that stays without answer."""
+        """Record an input without a result."""
         with self._lock:
             self.errors += 1
 
     def as_dict(self) -> dict[str, Any]:
-        """Requests, retries, and the 50th, 95th and 99th percentile of the latency in milliseconds (null: no reply)."""
-        found: Sequence[float | None] = [None] * 3
+        """Replies, retries, and latency percentiles (50, 95, 99) in milliseconds, None without a reply."""
+        quantiles: Sequence[float | None] = [None] * 3
         if self.latencies:
-            found = [round(1000 * float(q), 1) for q in np.percentile(self.latencies, [50, 95, 99])]
-        percentiles = dict(zip(("p50", "p95", "p99"), found, strict=True))
+            quantiles = [round(1000 * float(q), 1) for q in np.percentile(self.latencies, [50, 95, 99])]
+        percentiles = dict(zip(("p50", "p95", "p99"), quantiles, strict=True))
         return {"replies": len(self.latencies), "retries": self.retries, "latency_ms": percentiles}
 
 
 @dataclass(frozen=True)
 class Client:
-    """Posts JSON to one address.
+    """Posts JSON to one address; thread-safe.
 
-    timeout: seconds for one reply, from the request to its last byte. retries: further tries of a request that
-    may succeed later. max_wait: seconds that a request may spend on all its tries; a Retry-After beyond what is
-    left ends it. token: bearer token; MissingError for one that no header can hold. max_reply: bytes of a reply.
-    Threads may share a client.
+    Attributes
+    ----------
+    url : str
+        The address.
+    timeout : float
+        Seconds for one reply, from the request to the last byte.
+    retries : int
+        Maximum number of retries after a transient error.
+    max_wait : float
+        Seconds for a request including all retries. A Retry-After beyond the rest of it fails the request.
+    token : str or None
+        Bearer token.
+    max_reply : int
+        Maximum size of a reply in bytes.
+    traffic : Traffic
+        Statistics of the requests.
+
+    Raises
+    ------
+    MissingError
+        If the token contains characters that an HTTP header cannot hold.
     """
 
-    url: str = field(repr=False)  # may hold a password
+    url: str = field(repr=False)  # may contain a password
     timeout: float = 60.0
     retries: int = 5
     max_wait: float = 300.0
@@ -115,11 +148,28 @@ class Client:
         require_sendable(self.token or "", TOKEN_VARIABLE)
 
     def post(self, body: bytes, read: Callable[[Any], Any] = lambda reply: reply) -> Any:
-        """What `read` makes of the server's reply to a JSON body.
+        """Post a JSON body and convert the reply; retry after transient errors.
 
-        read: plain data → a value; raises ReplyError for a reply that is of no use.
-        Raises TransientError when every try failed, RefusedError when trying again is pointless, UnauthorisedError
-        for 401 and 403.
+        Parameters
+        ----------
+        body : bytes
+            The encoded JSON.
+        read : callable
+            Converts the decoded reply, and raises `ReplyError` if the reply is invalid.
+
+        Returns
+        -------
+        Any
+            The result of `read`.
+
+        Raises
+        ------
+        TransientError
+            If all retries failed.
+        RefusedError
+            If the server rejects the request, redirects it, or its reply is invalid or too long.
+        UnauthorisedError
+            For HTTP 401 and 403.
         """
         until = time.monotonic() + self.max_wait
         retrying = tenacity.Retrying(
@@ -133,32 +183,41 @@ class Client:
         return retrying(self._try, body, read, until)
 
     def require_reachable(self, seconds: float = 10.0) -> None:
-        """Find out at once that nothing answers at the address, before patience with a busy server begins.
+        """Check that a server answers, without retries; any reply is accepted.
 
-        Any reply will do, so the request goes the way that all others will, through a proxy if there is one. Raises
-        MissingError.
+        The request takes the same route as all others, through a proxy if one is set.
+
+        Parameters
+        ----------
+        seconds : float
+            Time limit.
+
+        Raises
+        ------
+        MissingError
+            If the connection fails or there is no reply in time.
         """
         fault = ""
         with Deadline(seconds) as deadline:
             try:
                 self._session.get(self.url, timeout=seconds, stream=True, allow_redirects=False).close()
             except CONNECTION_ERRORS as error:
-                fault = f"no reply within {seconds:g} s" if deadline.passed else self._told(error)
+                fault = f"no reply within {seconds:g} s" if deadline.passed else self._describe(error)
         if fault:
             raise MissingError(
-                f"{shown_url(self.url)}: no connection ({fault}); check the address and that the server runs."
+                f"{shown_url(self.url)}: no connection ({fault}); check the address and that the server is running."
             )
 
     def close(self) -> None:
-        """End all waiting: requests that would be tried again fail instead."""
+        """Stop waiting for retries; requests that need one fail."""
         self._closing.set()
 
     def _sleep(self, seconds: float) -> None:
         if self._closing.wait(seconds):
-            raise RefusedError("the run is ending")
+            raise RefusedError("the run is stopping")
 
     def _try(self, body: bytes, read: Callable[[Any], Any], until: float) -> Any:
-        """One request. Errors come without their cause, whose words, unlike ours, may hold a secret."""
+        """Send one request. Errors have no `__cause__`, since its message could contain a secret."""
         started = time.monotonic()
         status, retry_after, content = self._exchange(body, min(self.timeout, until - started))
         self.traffic.replied(time.monotonic() - started)
@@ -171,22 +230,22 @@ class Client:
             )
         if 300 <= status < 400:
             raise RefusedError(
-                f"HTTP {status}: redirects elsewhere, which is not followed; give the address it leads to"
+                f"HTTP {status}: redirects are not followed; use the address that the server redirects to"
             )
         if not 200 <= status < 300:
             raise RefusedError(f"HTTP {status}: {self._secrets.redacted_excerpt(content)}")
         try:
             return read(parse_json(content))
         except RepeatedKeyError:
-            fault = "the reply names a key twice"
+            fault = "the reply has a duplicate key"
         except ReplyError as error:
             fault = str(error)
         except (ValueError, RecursionError):
-            fault = "the reply is no JSON"
+            fault = "the reply is not JSON"
         raise RefusedError(f"{fault}: {self._secrets.redacted_excerpt(content)}")
 
     def _exchange(self, body: bytes, seconds: float) -> tuple[int, str, bytes]:
-        """Status, Retry-After and content of the reply to one request."""
+        """Status, Retry-After header and content of the reply to one request."""
         with Deadline(seconds) as deadline:
             failure: Exception | None = None
             try:
@@ -199,10 +258,10 @@ class Client:
             except (requests.Timeout, urllib3.exceptions.TimeoutError):
                 deadline.passed = True
             except CONNECTION_LOST_ERRORS as error:
-                failure = TransientError(f"no connection, or one that broke: {self._told(error)}")
+                failure = TransientError(f"no connection, or connection lost: {self._describe(error)}")
             except CONNECTION_ERRORS as error:
-                failure = RefusedError(f"the request cannot be made: {self._told(error)}")
-            if deadline.passed:  # also where a connection that was ended looks like a reply that has no more to say
+                failure = RefusedError(f"invalid request: {self._describe(error)}")
+            if deadline.passed:  # a connection closed by the deadline can look like the end of the reply
                 raise TransientError(f"no complete reply within {round(seconds, 2):g} s")
         if failure:
             raise failure
@@ -210,7 +269,7 @@ class Client:
 
     def _read(self, reply: requests.Response, deadline: Deadline) -> bytes:
         content = bytearray()
-        # read1 returns what has arrived; iter_content would wait for a full block of a reply that drips.
+        # read1 returns available bytes; iter_content would wait for a full block of a slow reply.
         while chunk := reply.raw.read1(1 << 16, decode_content=True):
             content += chunk
             if len(content) > self.max_reply:
@@ -219,29 +278,29 @@ class Client:
                 break
         return bytes(content)
 
-    def _told(self, error: BaseException) -> str:
-        """What happened, in the operating system's words, without secrets."""
+    def _describe(self, error: BaseException) -> str:
+        """The innermost error message, without secrets."""
         return self._secrets.redacted_excerpt(_innermost(error))
 
     @cached_property
     def _secrets(self) -> Secrets:
-        """What no message may show: of the token, the address, and the proxies that requests goes through."""
+        """Secrets in the token, the address and the proxy settings, to remove from messages."""
         try:
             proxies = [*requests.utils.get_environ_proxies(self.url).values()]
-        except ValueError:  # of an address that cannot be read
+        except ValueError:  # invalid address
             proxies = []
         return Secrets([self.token or "", *(s for url in (self.url, *proxies) for s in url_secrets(url))])
 
     @property
     def _session(self) -> requests.Session:
-        """One session for each thread: requests does not promise that a session may be shared."""
+        """The session of this thread; requests does not guarantee thread-safe sessions."""
         if not hasattr(self._local, "session"):
             self._local.session = _Session(self.token)
         return self._local.session
 
 
 class _Session(requests.Session):
-    """Follows no redirect, keeps no cookie, and holds the token where neither a log nor a message would print it."""
+    """A session without redirects and cookies; the token stays out of logs and messages."""
 
     def __init__(self, token: str | None) -> None:
         super().__init__()
@@ -252,11 +311,11 @@ class _Session(requests.Session):
             self.mount(scheme, DeadlineAdapter())
 
     def get_redirect_target(self, resp: requests.Response) -> None:
-        """None: requests would read all of a reply that redirects, however long, to find out where it leads."""
+        """None, since requests would otherwise read the whole body of a redirect, however long."""
 
 
 class _Bearer(requests.auth.AuthBase):
-    """The token; without one, user and password of the address. Also keeps ~/.netrc out."""
+    """Authorization by token, else by user and password in the address; ignores ~/.netrc."""
 
     def __init__(self, token: str | None) -> None:
         self._token = token
@@ -269,7 +328,7 @@ class _Bearer(requests.auth.AuthBase):
         return requests.auth.HTTPBasicAuth(user, password)(request) if user or password else request
 
 
-# What requests raises: its own errors, and those of the libraries below it that it lets pass.
+# Errors that requests raises: its own, and those of underlying libraries.
 CONNECTION_LOST_ERRORS = (
     requests.ConnectionError,
     urllib3.exceptions.HTTPError,
@@ -280,7 +339,7 @@ CONNECTION_ERRORS = (requests.RequestException, *CONNECTION_LOST_ERRORS, OSError
 
 
 def _innermost(error: BaseException) -> str:
-    """What happened, in the operating system's words: requests wraps them several times over."""
+    """The message of the innermost error; requests wraps the error of the system several times."""
     reason = getattr(error, "reason", None)
     inner = (
         reason
@@ -290,22 +349,22 @@ def _innermost(error: BaseException) -> str:
     if inner is not None:
         return _innermost(inner)
     text = str(error.args[-1]) if error.args else type(error).__name__
-    return re.sub(r"^\S*\((host|HTTP)[^)]*\): ", "", text)  # urllib3 puts its connection before what happened
+    return re.sub(r"^\S*\((host|HTTP)[^)]*\): ", "", text)  # urllib3 prepends its connection
 
 
-# 0.5, 1, 2, 4, 8 … s and up to one more: five retries outlast a server that is down for ten seconds.
+# 0.5, 1, 2, 4, 8, … s plus up to 1 s of jitter: five retries bridge an outage of ten seconds.
 _BACK_OFF = tenacity.wait_exponential_jitter(multiplier=0.5, max=30, jitter=1)
 
 
 def _wait(state: tenacity.RetryCallState) -> float:
-    """Exponential back-off with jitter, and at least as long as the server asks for."""
+    """Seconds until the next retry: exponential back-off with jitter, at least the Retry-After of the server."""
     failure = state.outcome.exception() if state.outcome else None
-    asked = failure.retry_after if isinstance(failure, TransientError) and failure.retry_after else 0.0
-    return max(asked, _BACK_OFF(state))
+    requested = failure.retry_after if isinstance(failure, TransientError) and failure.retry_after else 0.0
+    return max(requested, _BACK_OFF(state))
 
 
 def _retry_after(header: str) -> float | None:
-    """Seconds that a Retry-After header asks for, which may be a number or an HTTP date."""
+    """Seconds from a Retry-After header, which is a number or an HTTP date; None if it is neither."""
     try:
         return max(0.0, float(header))
     except ValueError:

@@ -1,6 +1,6 @@
-"""What all models that run on torch share: devices, precisions, memory, loading from a folder or the hub.
+"""Helpers for PyTorch models: devices, data types, memory, loading from a folder or the Hugging Face hub.
 
-torch is imported only once a model is wanted: the rest of the project works without it.
+torch is imported only when a model is loaded; the rest of the project works without it.
 """
 
 import contextlib
@@ -17,12 +17,30 @@ WEIGHT_SUFFIXES = (".safetensors", ".bin", ".pt", ".pth")
 
 
 def require_library(name: str) -> Any:
-    """A module of the extra `clap`. Raises MissingError where the extra is not installed."""
-    return optional.require_library(name, "--extra clap", "A model that runs here")
+    """Import a module of the extra `clap`; MissingError if it is not installed."""
+    return optional.require_library(name, "--extra clap", "A local model")
 
 
 def resolve_device(device: str, dtype: str) -> str:
-    """The device that `auto` stands for; MissingError for one that is not there or a dtype that is not known."""
+    """Resolve `auto` and check device and data type.
+
+    Parameters
+    ----------
+    device : str
+        auto, cpu, cuda, cuda:1, mps, …; auto means cuda if available, else cpu.
+    dtype : str
+        One of `DTYPES`.
+
+    Returns
+    -------
+    str
+        The device.
+
+    Raises
+    ------
+    MissingError
+        If the device is not available, the data type is unknown, or torch is not installed.
+    """
     torch = require_library("torch")
     if dtype not in DTYPES:
         raise MissingError(f"dtype {dtype!r} is not one of {', '.join(DTYPES)}.")
@@ -30,20 +48,20 @@ def resolve_device(device: str, dtype: str) -> str:
         return "cuda" if torch.cuda.is_available() else "cpu"
     try:
         torch.empty(1, device=device)
-    except (RuntimeError, AssertionError, NotImplementedError) as error:  # torch's three ways to say no
+    except (RuntimeError, AssertionError, NotImplementedError) as error:  # torch raises any of these
         raise MissingError(
-            f"device {device!r} cannot be used here ({shown_cause(error)}); `auto` takes a GPU where there is one."
+            f"device {device!r} is not available ({shown_cause(error)}); use `auto` to select a GPU if there is one."
         ) from error
     return device
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether an error says that the accelerator's memory is full."""
+    """Whether an error means that accelerator memory is exhausted."""
     return any(kind.__name__ == "OutOfMemoryError" for kind in type(error).__mro__)
 
 
 def release_memory() -> None:
-    """Give memory that torch keeps for later back to the accelerator."""
+    """Release cached accelerator memory of torch."""
     torch = require_library("torch")
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
@@ -51,7 +69,7 @@ def release_memory() -> None:
 
 @contextlib.contextmanager
 def quiet_transformers() -> Iterator[None]:
-    """transformers without progress bars and warnings, for a while."""
+    """Turn off progress bars and warnings of transformers within a `with` block."""
     logging = require_library("transformers").utils.logging
     verbosity, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
     logging.set_verbosity_error()
@@ -65,29 +83,63 @@ def quiet_transformers() -> Iterator[None]:
 
 
 def load_complete_model(kind: Any, name: str, **options: Any) -> Any:
-    """A transformers model all of whose parameters are in the checkpoint: absent ones would be drawn at random."""
+    """Load a transformers model whose checkpoint has all parameters.
+
+    transformers initialises missing parameters at random.
+
+    Parameters
+    ----------
+    kind : class
+        A transformers class with `from_pretrained`.
+    name : str
+        Folder or name on the hub.
+    **options
+        For `from_pretrained`.
+
+    Returns
+    -------
+    torch.nn.Module
+        The model.
+
+    Raises
+    ------
+    ValueError
+        If parameters are missing from the checkpoint.
+    """
     network, loaded = kind.from_pretrained(name, output_loading_info=True, **options)
-    absent = sorted({parameter for parameter, _ in network.named_parameters()} & set(loaded["missing_keys"]))
-    if absent:
-        raise ValueError(f"the weights lack {len(absent)} of its parameters, such as {absent[0]}")
+    missing = sorted({parameter for parameter, _ in network.named_parameters()} & set(loaded["missing_keys"]))
+    if missing:
+        raise ValueError(f"the checkpoint has no weights for {len(missing)} parameters, such as {missing[0]}")
     return network
 
 
 def dtype_option(dtype: str) -> dict[str, Any]:
-    """The option that loads weights in a precision; transformers 5 renamed it."""
+    """Keyword argument of `from_pretrained` for the data type; its name depends on the transformers version."""
     version = int(require_library("transformers").__version__.split(".")[0])
     return {"dtype" if version >= 5 else "torch_dtype": getattr(require_library("torch"), dtype)}
 
 
 @contextlib.contextmanager
-def explain_load_errors(name: str, what: str, hub: str = "") -> Iterator[None]:
-    """Turn whatever goes wrong while a model is loaded into one sentence, and keep its chatter off stdout.
+def explain_load_errors(name: str, kind: str, hub: str = "") -> Iterator[None]:
+    """Convert errors while a model is loaded to a MissingError, and redirect its output to stderr.
 
-    hub: for what comes from a folder or the Hugging Face hub through transformers: the files that a folder needs.
+    Parameters
+    ----------
+    name : str
+        Folder or name of the model.
+    kind : str
+        What is loaded, with its article, such as "a CLAP model".
+    hub : str
+        For models from a folder or the Hugging Face hub: the files that the folder needs. Empty for other models.
+
+    Raises
+    ------
+    MissingError
+        If loading fails, with the cause and what to check.
     """
     folder = Path(name).is_dir()
     if hub and not folder and (name.startswith((".", "/", "~")) or name.count("/") > 1 or "\\" in name):
-        raise MissingError(f"{name}: no such folder; give the folder of {what}, or a name on the Hugging Face hub.")
+        raise MissingError(f"{name}: no such folder; give the folder of {kind}, or a name on the Hugging Face hub.")
     try:
         with contextlib.redirect_stdout(sys.stderr), quiet_transformers() if hub else contextlib.nullcontext():
             yield
@@ -97,8 +149,8 @@ def explain_load_errors(name: str, what: str, hub: str = "") -> Iterator[None]:
         cause = f"({type(error).__name__}: {shown_cause(error)})"
         if hub and not folder:
             raise MissingError(
-                f"{name}: is no folder here and did not come from the Hugging Face hub as {what} {cause}; check the "
-                "name and the connection, or download the model and give its folder."
+                f"{name}: not a local folder, and cannot be loaded from the Hugging Face hub as {kind} {cause}; check "
+                "the name and the connection, or download the model and give its folder."
             ) from error
         remedy = f"its folder needs {hub}" if hub else "check the name, the files and the connection"
-        raise MissingError(f"{name}: cannot be loaded as {what} {cause}; {remedy}.") from error
+        raise MissingError(f"{name}: cannot be loaded as {kind} {cause}; {remedy}.") from error

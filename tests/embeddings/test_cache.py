@@ -172,7 +172,7 @@ FAULTY = {
     "nan": ("np.full(6, np.nan)", "the embedding is not finite"),
     "constant": ("np.full(6, 2.0)", "the embedding is constant"),
     "dimension": ("np.arange(5.0)", "has 5 dimensions where 6 are expected"),
-    "raises": ("{}['a key']", "the model fails on it"),
+    "raises": ("{}['a key']", "the model failed"),
 }
 
 

@@ -138,8 +138,8 @@ def test_xares_layers_of_crops_come_from_the_unmodified_file(store, paths, tmp_p
 FAULTY = {
     "nan": ("x * float('nan')", FRAMES, "the frames are not finite"),
     "width": ("x[..., :5]", FRAMES, "the frames have 5 dimensions where 12 are expected"),
-    "too few": ("x[:, ::2]", FRAMES, "the model fails on it (gave 32 frames for 0.65 s, where its hop of 10 ms"),
-    "none": ("x[:, :0]", FRAMES, "the model fails on it (the clip is too short for a single frame)"),
+    "too few": ("x[:, ::2]", FRAMES, "the model failed (gave 32 frames for 0.65 s, where its hop of 10 ms"),
+    "none": ("x[:, :0]", FRAMES, "the model failed (the clip is too short for a single frame)"),
     "constant": ("x * 0", FRAMES, "the frames are constant: all their 756 numbers are 0"),
     "too large": ("x + 1e5", HALF, "the frames are beyond what float16 holds"),
     "crops": ("x * float('nan')", EmbeddingRequest(crop_seconds=5.0), "crop 1 of 1: the embedding is not finite"),

@@ -585,7 +585,9 @@ def test_an_address_that_cannot_be_asked_is_an_error_without_its_secrets(url):
     found = asked(client)
     assert isinstance(found, EXPECTED)
     require_harmless(found)
-    with pytest.raises(MissingError, match=r"no connection .*; check the address and that the server runs") as caught:
+    with pytest.raises(
+        MissingError, match=r"no connection .*; check the address and that the server is running"
+    ) as caught:
         client.require_reachable()
     require_harmless(caught.value)
     for error in (found, caught.value):

@@ -97,7 +97,7 @@ def test_a_disk_that_is_full_is_said_plainly_and_the_journal_stays_whole(tmp_pat
     done = subprocess.run([sys.executable, "-c", FULL, str(path)], cwd=ROOT, capture_output=True, text=True, check=True)
     kept, message = done.stdout.splitlines()[:2]
     assert "cannot be written" in message
-    assert "make room on the disk" in message
+    assert "Free disk space" in message
     with Journal(path) as journal:
         assert len(journal) == int(kept) > 10
         journal.add("later", 1)

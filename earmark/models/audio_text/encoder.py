@@ -1,4 +1,4 @@
-"""The audio side of an audio-text model as an encoder, so that its clips are embedded and kept like any other's."""
+"""The audio encoder of an audio-text model, with the interface and the embedding cache of all encoders."""
 
 from collections.abc import Sequence
 
@@ -13,24 +13,34 @@ from earmark.models.encoders.output import EmbeddingRequest
 
 
 class AudioTextEncoder(Encoder):
-    """A clip longer than the model's window is the mean of its windows' embeddings, each scaled to length 1."""
+    """Embeds clips with an audio-text model.
+
+    A clip longer than the window of the model is split. Its embedding is the mean of the window embeddings, each scaled
+    to length 1.
+
+    Parameters
+    ----------
+    model : AudioTextModel
+        The model.
+    """
 
     def __init__(self, model: AudioTextModel) -> None:
-        known = model.description
-        parts = {key: value for key, value in known.items() if key != "device"}
-        super().__init__(known["model"], model.sample_rate, encoder_key(known["model"], **parts), known, None)
+        description = model.description
+        parts = {key: value for key, value in description.items() if key != "device"}
+        name = description["model"]
+        super().__init__(name, model.sample_rate, encoder_key(name, **parts), description, None)
         self.model = model
 
     def prepare_clip(self, waveform: Array, request: EmbeddingRequest) -> list[Prepared]:
-        """The model's input for each of the clip's windows."""
-        pieces = split_into_windows(waveform, self.sample_rate, self.model.window_seconds)
-        return [self.model.prepare(piece) for piece in pieces]
+        """Model inputs, one per window."""
+        windows = split_into_windows(waveform, self.sample_rate, self.model.window_seconds)
+        return [self.model.prepare(window) for window in windows]
 
     def embed_prepared(self, prepared: Sequence[Prepared]) -> Array:
-        """Windows, each the same whatever its neighbours are."""
+        """(n, d) embeddings of windows, independent of the batch."""
         return self.model.embed_audio(prepared)
 
     def combine_pieces(self, rows: Sequence[Array], request: EmbeddingRequest) -> Array:
-        """The mean of the windows' directions."""
+        """(d,) mean of the window embeddings, each scaled to length 1."""
         directions = [unit_embedding(row, None).vector for row in rows]
         return np.mean([vector for vector in directions if vector is not None], axis=0)

@@ -1,7 +1,7 @@
-"""Models that embed audio and text in one space, loaded from the hub or a local folder.
+"""Loading of audio-text models from the Hugging Face hub or a local folder.
 
-Nothing here is drawn at random: a model hears pieces that are never longer than its window, each prepared alone, and
-what stands beside a piece in a batch does not matter, so that a clip always gets the same embedding.
+Embeddings are deterministic: windows are never longer than the model allows (so there is no random cropping), each
+window is prepared separately, and the rest of the batch has no influence.
 """
 
 import json
@@ -31,14 +31,20 @@ from earmark.models.torch_runtime import (
 
 MODEL_FILES = "the configuration, weights, tokenizer and feature extractor"
 VOICECLAP_RATE = 16_000
-VOICECLAP_SECONDS = 30.0  # its encoder is of Whisper's kind, which hears so much at once
+VOICECLAP_SECONDS = 30.0  # the window of its Whisper encoder
 
 
 class AudioTextModel(Protocol):
     """A model that embeds audio and text in one space.
 
-    sample_rate: Hz of the waveforms it takes. window_seconds: the longest piece it hears at once, None for any.
-    description: what was loaded, as a summary records it.
+    Attributes
+    ----------
+    sample_rate : int
+        Sample rate of its input in Hz.
+    window_seconds : float or None
+        Maximum length of a window; None for no limit.
+    description : dict
+        Model, weights, settings and library versions, as recorded in summaries.
     """
 
     sample_rate: int
@@ -46,23 +52,43 @@ class AudioTextModel(Protocol):
     description: dict[str, Any]
 
     def prepare(self, waveform: Array) -> Prepared:
-        """The model's input for one piece, computed on the CPU; threads may call it at the same time."""
+        """Compute the model input for one window on the CPU; thread-safe."""
 
-    def embed_audio(self, pieces: Sequence[Prepared]) -> Array:
-        """(n, d) embeddings of n prepared pieces, each the same whatever its neighbours are."""
+    def embed_audio(self, windows: Sequence[Prepared]) -> Array:
+        """(n, d) embeddings of n prepared windows, independent of the batch."""
 
     def embed_texts(self, texts: Sequence[str]) -> Array:
-        """(n, d) embeddings of n sentences, each the same whatever its neighbours are."""
+        """(n, d) embeddings of n sentences, independent of the batch."""
 
 
 def load_model(
     name: str, device: str = "auto", dtype: str = "float32", max_seconds: float | None = None, clap: bool = False
 ) -> AudioTextModel:
-    """The model of a shortcut, a hub name or a local folder.
+    """Load an audio-text model.
 
-    clap: take it for a transformers ClapModel; otherwise a folder's files say what it is, and a hub name is one of
-    sentence-transformers. device: auto, cpu, cuda, cuda:1, mps. dtype: one of DTYPES. max_seconds: a window shorter
-    than the model's own. Raises MissingError for whatever is not there or not known.
+    Parameters
+    ----------
+    name : str
+        One of `SHORTCUTS`, a name on the Hugging Face hub, or a local folder.
+    device : str
+        auto, cpu, cuda, cuda:1, mps, …
+    dtype : str
+        float32, bfloat16 or float16.
+    max_seconds : float, optional
+        Maximum length of a window, if shorter than the limit of the model.
+    clap : bool
+        Load a transformers ClapModel. By default, the files of a folder determine the type, and a name on the hub is a
+        sentence-transformers model.
+
+    Returns
+    -------
+    AudioTextModel
+        The model.
+
+    Raises
+    ------
+    MissingError
+        If the model, the device or a library is not available.
     """
     loader, name = SHORTCUTS.get(name, (load_clap if clap else _loader_for_folder(name), name))
     return loader(name, device, dtype, max_seconds)
@@ -71,7 +97,7 @@ def load_model(
 def load_clap(
     name: str, device: str = "auto", dtype: str = "float32", max_seconds: float | None = None
 ) -> AudioTextModel:
-    """A ClapModel from a folder or the hub. max_seconds: a window shorter than the model's own."""
+    """Load a transformers ClapModel from a folder or the hub; parameters as in `load_model`."""
     device = resolve_device(device, dtype)
     with explain_load_errors(name, "a CLAP model", hub=MODEL_FILES):
         transformers = require_library("transformers")
@@ -81,14 +107,14 @@ def load_clap(
     extractor._np_extract_fbank_features = partial(clap_log_mel, extractor)
     rate = int(extractor.sampling_rate)
     seconds = _shorter_window(extractor.nb_max_samples / rate, max_seconds)
-    known = _description(name, "clap", dtype, device, rate, seconds, "transformers")
-    return Clap(network, device, rate, seconds, known, extractor, processor.tokenizer)
+    description = _description(name, "clap", dtype, device, rate, seconds, "transformers")
+    return Clap(network, device, rate, seconds, description, extractor, processor.tokenizer)
 
 
 def load_sentence_transformer(
     name: str, device: str = "auto", dtype: str = "float32", max_seconds: float | None = None
 ) -> AudioTextModel:
-    """An audio-text model of sentence-transformers from a folder or the hub. max_seconds as in `load_clap`."""
+    """Load a sentence-transformers model from a folder or the hub; parameters as in `load_model`."""
     device = resolve_device(device, dtype)
     with explain_load_errors(name, "a sentence-transformers model", hub=MODEL_FILES):
         network = (
@@ -103,16 +129,16 @@ def load_sentence_transformer(
     longest = getattr(extractor, "nb_max_samples", None) or getattr(extractor, "n_samples", None)
     seconds = _shorter_window(longest / rate if longest else None, max_seconds)
     network[0].register_forward_pre_hook(cast_inputs_hook)
-    known = _description(
+    description = _description(
         name, "sentence-transformers", dtype, device, rate, seconds, "transformers", "sentence_transformers"
     )
-    return SentenceTransformerModel(network, device, rate, seconds, known)
+    return SentenceTransformerModel(network, device, rate, seconds, description)
 
 
 def load_voiceclap_small(
     name: str = "laion/voiceclap-small", device: str = "auto", dtype: str = "float32", max_seconds: float | None = None
 ) -> AudioTextModel:
-    """A model of VoiceCLAP's kind, which runs code that comes with it. max_seconds as in `load_clap`."""
+    """Load a VoiceCLAP model, which runs code from its repository; parameters as in `load_model`."""
     device = resolve_device(device, dtype)
     with explain_load_errors(name, "a VoiceCLAP model", hub=MODEL_FILES):
         transformers = require_library("transformers")
@@ -123,10 +149,10 @@ def load_voiceclap_small(
         )
         for method in ("encode_waveform", "encode_text"):
             if not hasattr(network, method):
-                raise ValueError(f"it has no method {method}")
+                raise ValueError(f"the model has no method {method}")
     seconds = _shorter_window(VOICECLAP_SECONDS, max_seconds)
-    known = _description(name, "voiceclap", dtype, device, VOICECLAP_RATE, seconds, "transformers")
-    return VoiceClap(network, device, VOICECLAP_RATE, seconds, known, tokenizer, dtype)
+    description = _description(name, "voiceclap", dtype, device, VOICECLAP_RATE, seconds, "transformers")
+    return VoiceClap(network, device, VOICECLAP_RATE, seconds, description, tokenizer, dtype)
 
 
 Loader = Callable[[str, str, str, float | None], AudioTextModel]
@@ -137,7 +163,7 @@ SHORTCUTS: dict[str, tuple[Loader, str]] = {
 
 
 def _loader_for_folder(name: str) -> Loader:
-    """How to load a folder that is not said to be a ClapModel, by its files."""
+    """Choose the loader by the files of a folder."""
     if (Path(name) / "modules.json").is_file() or not (Path(name) / "config.json").is_file():
         return load_sentence_transformer
     config = json.loads((Path(name) / "config.json").read_text(encoding="utf-8"))
@@ -147,23 +173,23 @@ def _loader_for_folder(name: str) -> Loader:
 
 
 def _trusts_code(name: str) -> bool:
-    """Whether code that comes with a model may run: that of our shortcuts and of folders that the user has here."""
-    return Path(name).is_dir() or name in {known for _, known in SHORTCUTS.values()}
+    """Whether code from the model repository may run: for shortcuts and local folders only."""
+    return Path(name).is_dir() or name in {hub_name for _, hub_name in SHORTCUTS.values()}
 
 
 def _audio_feature_extractor(network: Any) -> Any:
-    """What turns audio into features within a sentence-transformers model."""
+    """The audio feature extractor within a sentence-transformers model."""
     for module in network.modules():
         for holder in (getattr(module, "processor", None), getattr(module, "tokenizer", None)):
             for extractor in (getattr(holder, "feature_extractor", None), holder):
                 if hasattr(extractor, "sampling_rate"):
                     return extractor
-    raise ValueError("it has no feature extractor, so it does not hear audio")
+    raise ValueError("the model has no feature extractor, so it does not take audio")
 
 
-def _shorter_window(own: float | None, asked: float | None) -> float | None:
-    """The window: what the user asks for, unless the model's own is shorter."""
-    return min((seconds for seconds in (own, asked) if seconds is not None), default=None)
+def _shorter_window(model_limit: float | None, requested: float | None) -> float | None:
+    """The requested window length, or the limit of the model if that is shorter."""
+    return min((seconds for seconds in (model_limit, requested) if seconds is not None), default=None)
 
 
 def _description(
@@ -183,12 +209,12 @@ def _description(
 
 
 def weights_hash(folder: Path) -> str:
-    """The first 16 hex digits of the sha256 of a folder's weight files, one after the other in order of path."""
+    """First 16 hexadecimal digits of the SHA-256 of the concatenated weight files of a folder, sorted by path."""
     return contents_hash(sorted(path for path in folder.rglob("*") if path.suffix in WEIGHT_SUFFIXES))
 
 
 def _revision(name: str) -> str | None:
-    """The commit of the hub that was loaded, which is where the cache keeps it."""
+    """The loaded commit on the hub, from the path of the file cache."""
     hub = require_library("huggingface_hub")
     cached = (hub.try_to_load_from_cache(name, file) for file in ("config.json", "modules.json"))
     return next((Path(path).parent.name for path in cached if isinstance(path, str)), None)

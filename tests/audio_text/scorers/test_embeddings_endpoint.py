@@ -101,19 +101,19 @@ def test_clips_are_resampled_before_they_are_sent(tmp_path):
         (lambda data: [{**d, "index": None} for d in data], "indices"),
         (lambda data: [{**d, "index": float(d["index"])} for d in data], "indices"),
         (lambda data: [{**d, "index": bool(d["index"])} for d in data], "indices"),
-        (lambda data: [{**d, "embedding": [str(x) for x in d["embedding"]]} for d in data], "no list of numbers"),
-        (lambda data: [{**d, "embedding": [x > 0 for x in d["embedding"]]} for d in data], "no list of numbers"),
-        (lambda data: [{**d, "embedding": [None, 1, 1, 1, 1]} for d in data], "no list of numbers"),
-        (lambda data: [{**d, "embedding": {"0": 1.0}} for d in data], "no list of numbers"),
-        (lambda data: [{**d, "embedding": 1.0} for d in data], "no list of numbers"),
+        (lambda data: [{**d, "embedding": [str(x) for x in d["embedding"]]} for d in data], "not a list of numbers"),
+        (lambda data: [{**d, "embedding": [x > 0 for x in d["embedding"]]} for d in data], "not a list of numbers"),
+        (lambda data: [{**d, "embedding": [None, 1, 1, 1, 1]} for d in data], "not a list of numbers"),
+        (lambda data: [{**d, "embedding": {"0": 1.0}} for d in data], "not a list of numbers"),
+        (lambda data: [{**d, "embedding": 1.0} for d in data], "not a list of numbers"),
         (lambda data: [{**d, "embedding": []} for d in data], "is empty"),
         (lambda data: [{**d, "embedding": [1e39, 1, 1, 1, 1]} for d in data], "not finite"),
         (lambda data: [{**d, "embedding": [10**400, 1, 1, 1, 1]} for d in data], "not finite"),
         (lambda data: [{"index": d["index"]} for d in data], "no list `data`"),
         (lambda data: "nothing", "no list `data`"),
-        (lambda data: [{**d, "embedding": ["a"]} for d in data], "no list of numbers"),
-        (lambda data: [{**d, "embedding": "%%%"} for d in data], "is a text, where a list of numbers was asked for"),
-        (lambda data: [{**d, "embedding": [[1.0, 2.0]]} for d in data], "no list of numbers"),
+        (lambda data: [{**d, "embedding": ["a"]} for d in data], "not a list of numbers"),
+        (lambda data: [{**d, "embedding": "%%%"} for d in data], "is a string; a list of numbers was requested"),
+        (lambda data: [{**d, "embedding": [[1.0, 2.0]]} for d in data], "not a list of numbers"),
         (lambda data: [{**d, "embedding": [0.0] * DIMENSION} for d in data], "all zeros"),
         (lambda data: [{**d, "embedding": [1e999, 1, 1, 1, 1]} for d in data], "not finite"),
         (lambda data: [{**d, "embedding": [1.0] * 4} for d in data], "4 dimensions where earlier ones have 5"),
@@ -186,7 +186,8 @@ def test_embeddings_of_two_models_are_not_mixed(tmp_path, modality, by, mixed):
             scored(server, tmp_path, questions(tmp_path, 4, 2))
             return
         with pytest.raises(
-            MissingError, match=r"journal\.jsonl: holds 5 answers of another model than http://127.*--restart"
+            MissingError,
+            match=r"journal\.jsonl: its 5 results are from a different model than the one at http://127.*--restart",
         ):
             scored(server, tmp_path, questions(tmp_path, 4, 2))
         assert len(server.requests) == 2
@@ -206,7 +207,7 @@ def test_a_model_whose_two_towers_turned_alike_is_another_model(tmp_path):
             d["embedding"] = d["embedding"][1:] + d["embedding"][:1]
         return reply
 
-    with hostile_server(turned, port) as server, pytest.raises(MissingError, match="another model"):
+    with hostile_server(turned, port) as server, pytest.raises(MissingError, match="different model"):
         scored(server, tmp_path, asked)
 
 
@@ -217,7 +218,7 @@ def test_a_server_that_no_longer_embeds_what_it_did_is_another_model(tmp_path):
         port = int(server.url.split(":")[2].split("/")[0])
     with (
         hostile_server(lambda n, body: Reply({"error": "no text"}, 422), port) as server,
-        pytest.raises(MissingError, match=r"another model.*it answers with an error \(HTTP 422: .*no text"),
+        pytest.raises(MissingError, match=r"different model.*it returns with an error \(HTTP 422: .*no text"),
     ):
         scored(server, tmp_path, asked)
     with (

@@ -81,7 +81,7 @@ def test_each_name_of_the_number_is_read(tmp_path, key):
         (b'{"similarity": null}', "has none of similarity, score, logit"),
         (b'{"cosine": 0.3}', "has none of similarity, score, logit"),
         (b"[0.3]", "has none of similarity, score, logit"),
-        (b'{"similarity": 0.3', "no JSON"),
+        (b'{"similarity": 0.3', "not JSON"),
     ],
 )
 def test_what_is_no_finite_number_is_an_error_of_its_row(tmp_path, reply, message):
@@ -156,7 +156,9 @@ def test_answers_of_two_models_are_not_mixed(tmp_path, by, same, send_audio):
             assert len(scored(server, tmp_path, asked, send_audio=send_audio)) == 12
             assert len(server.requests) == 7
             return
-        with pytest.raises(MissingError, match=r"holds 6 answers of another model than .*Give --restart"):
+        with pytest.raises(
+            MissingError, match=r"its 6 results are from a different model than the one at .*Use --restart"
+        ):
             scored(server, tmp_path, asked, send_audio=send_audio)
         assert len(server.requests) == 1
     assert (tmp_path / "journal.jsonl").read_bytes() == before
@@ -173,8 +175,12 @@ def test_large_logits_may_differ_in_their_seventh_digit(tmp_path):
 @pytest.mark.parametrize(
     ("reply", "error", "message"),
     [
-        (Reply({"error": "unknown clip"}, 422), MissingError, "another model.*with an error .HTTP 422: .*unknown clip"),
-        (Reply({"other": 1}), MissingError, "another model.*has none of similarity"),
+        (
+            Reply({"error": "unknown clip"}, 422),
+            MissingError,
+            "different model.*with an error .HTTP 422: .*unknown clip",
+        ),
+        (Reply({"other": 1}), MissingError, "different model.*has none of similarity"),
         (Reply({"error": "busy"}, 503), StoppedError, "/v1/similarity: gives no answer: HTTP 503"),
         (Reply({}, 401), UnauthorisedError, "EARMARK_API_KEY"),
     ],

@@ -79,10 +79,10 @@ def test_a_server_that_never_answers_ends_the_run(tmp_path, status, error):
 @pytest.mark.parametrize(
     ("reply", "message"),
     [
-        ({"data": [{"index": 0, "embedding": [1, 2, None]}]}, "not finite|no list of numbers"),
+        ({"data": [{"index": 0, "embedding": [1, 2, None]}]}, "not finite|not a list of numbers"),
         ({"data": [{"index": 0, "embedding": [2, 2, 2]}]}, "the embedding is constant"),
         ({"data": []}, "has 0 embeddings for 1 inputs"),
-        ({"data": [{"index": 0, "embedding": "AAAA"}]}, "is a text"),
+        ({"data": [{"index": 0, "embedding": "AAAA"}]}, "is a string"),
         ([], "no list `data`"),
     ],
 )
