@@ -1,4 +1,4 @@
-"""evaluate_speaker.py case, check and verify: a benchmark in CASE's own layout, with vectors made up by speaker."""
+"""evaluate_speaker.py case, check and verify, on a benchmark in CASE's layout with synthetic embeddings."""
 
 import gzip
 import json
@@ -11,7 +11,7 @@ import evaluate_speaker
 from earmark.metrics.detection import case_equal_error_rate, equal_error_rate, roc
 from earmark.speaker.case.conditions import aggregate_eers, case_definition, category, condition_names
 from earmark.speaker.case.leaderboard import read_results
-from earmark.speaker.case.submission import CARD, OPEN, RULES, check_card, check_results
+from earmark.speaker.case.submission import CARD_SECTIONS, PLACEHOLDER, REQUIRED_VALUES, check_card, check_results
 from tests.conftest import contents, visible
 
 SPEAKERS, UTTERANCES, NOISE = (
@@ -33,7 +33,7 @@ def name(protocol, speaker, utterance):
 
 @pytest.fixture
 def benchmark(tmp_path):
-    """Lists with self-trials and repeats, and vectors that get noisier from category to category."""
+    """Lists with self-trials and repeats, and embeddings with more noise from category to category."""
     rng = np.random.default_rng(0)
     folder = tmp_path / "case"
     (folder / "trials").mkdir(parents=True)
@@ -108,7 +108,7 @@ def test_every_file_that_a_submission_needs_is_written(benchmark):
     }  # fmt: skip
     report = (folder / "report.md").read_text()
     assert "not official" not in report
-    assert "flatters models that are poor on clean speech" in report
+    assert "favours models with a high error rate on clean speech" in report
     assert "| 7 | My model (v2) |" in report
     table = (folder / "protocols.csv").read_text().splitlines()
     assert len(table) == 25
@@ -128,7 +128,7 @@ def test_the_same_command_gives_the_same_bytes(benchmark):
 @pytest.mark.slow
 def test_a_filled_in_card_stays(benchmark):
     card = run(benchmark) / "model_card.md"
-    assert OPEN in card.read_text()
+    assert PLACEHOLDER in card.read_text()
     card.write_text("# mine\n")
     run(benchmark)
     assert card.read_text() == "# mine\n"
@@ -162,9 +162,9 @@ def test_lists_that_are_missing_are_all_named(benchmark, capsys):
     for protocol in ("clean_reverb", "clean_codec_gsm"):
         (benchmark / "trials" / f"{protocol}.txt").unlink()
     run(benchmark, code=1)
-    said = capsys.readouterr().err
-    assert "2 trial lists are missing" in said
-    assert "clean_reverb.txt" in said and "clean_codec_gsm.txt" in said
+    message = capsys.readouterr().err
+    assert "2 trial lists not found" in message
+    assert "clean_reverb.txt" in message and "clean_codec_gsm.txt" in message
     assert not (benchmark.parent / "out").exists()
 
 
@@ -207,13 +207,13 @@ def test_a_file_instead_of_a_benchmark(tmp_path, capsys):
 
 
 def published_results():
-    """A results file that keeps every rule."""
+    """A valid results file."""
     eers = {p: 0.01 + 0.001 * i for i, p in enumerate(condition_names())}
-    found = aggregate_eers(eers)
+    scores = aggregate_eers(eers)
     keys = ("clean_eer", "absolute_eer", "degradation_factor", "case_score_v1", "category_breakdown")
     return {
         "model_name": "M",
-        **{key: getattr(found, key) for key in keys},
+        **{key: getattr(scores, key) for key in keys},
         "config": {"benchmark_dir": "case", "device": "cuda"},
         "protocol_results": {
             p: {"eer": e, "min_dcf": 0.1, "num_trials": case_definition()["trials"]} for p, e in eers.items()
@@ -223,9 +223,12 @@ def published_results():
 
 def complete_card():
     lines = ["# M"]
-    for section, entries in CARD.items():
+    for section, entries in CARD_SECTIONS.items():
         lines.append(f"\n## {section}\n")
-        lines += [f"- {entry}: {RULES.get(entry, '16 kHz' if entry == 'Sample rate' else 'said')}" for entry in entries]
+        lines += [
+            f"- {entry}: {REQUIRED_VALUES.get(entry, '16 kHz' if entry == 'Sample rate' else 'AAM-softmax')}"
+            for entry in entries
+        ]
     return "\n".join(lines) + "\n"
 
 
@@ -233,7 +236,7 @@ def test_a_submission_that_keeps_the_rules(tmp_path, capsys):
     (tmp_path / "results.json").write_text(json.dumps(published_results()))
     (tmp_path / "model_card.md").write_text(complete_card())
     assert evaluate_speaker.main(["check", str(tmp_path)]) == 0
-    assert "keeps the rules" in capsys.readouterr().out
+    assert "valid CASE submission" in capsys.readouterr().out
 
 
 def broken(**changes):
@@ -247,20 +250,23 @@ def broken(**changes):
 @pytest.mark.parametrize(
     ("change", "problem"),
     [
-        (lambda r: r["protocol_results"].pop("clean_reverb"), "protocol clean_reverb is missing"),
+        (lambda r: r["protocol_results"].pop("clean_reverb"), "condition clean_reverb is missing"),
         (lambda r: r["protocol_results"]["clean_clean"].update(eer=float("nan")), "eer is nan"),
         (lambda r: r["protocol_results"]["clean_clean"].update(min_dcf=None), "min_dcf is None"),
         (
             lambda r: r["protocol_results"]["clean_clean"].update(num_trials=157),
-            "num_trials is 157; CASE's list has 10,000",
+            "num_trials is 157, expected 10,000",
         ),
-        (lambda r: r["protocol_results"].update(my_own={"eer": 0.1}), "my_own is no protocol of CASE"),
-        (broken(absolute_eer=0.5), "absolute_eer is 0.5, but 0."),
+        (lambda r: r["protocol_results"].update(my_own={"eer": 0.1}), "my_own is not a CASE condition"),
+        (broken(absolute_eer=0.5), "absolute_eer is 0.5; the rates of the conditions give 0."),
         (broken(case_score_v1=None), "case_score_v1 is None"),
         (lambda r: r["category_breakdown"].update(codec=0.9), "category codec is 0.9"),
         (broken(model_name=" "), "model_name is empty"),
-        (broken(config={}), "config lacks benchmark_dir or device"),
-        (broken(config={"benchmark_dir": "x", "device": "cpu", "self_made_carriers": True}), "carriers are self-made"),
+        (broken(config={}), "config has no benchmark_dir or no device"),
+        (
+            broken(config={"benchmark_dir": "x", "device": "cpu", "self_made_carriers": True}),
+            "results are on simulated conditions",
+        ),
     ],
 )
 def test_every_rule_of_results_is_checked(change, problem):
@@ -272,11 +278,11 @@ def test_every_rule_of_results_is_checked(change, problem):
 @pytest.mark.parametrize(
     ("old", "new", "problem"),
     [
-        ("- Loss: said", "", "Training / Loss is missing"),
-        ("- Loss: said", f"- Loss: {OPEN} (AAM)", "Training / Loss is still open"),
-        ("16 kHz", "8 kHz", "CASE asks for 16 kHz"),
-        ("- Single model: yes", "- Single model: no, three of them", "where the rules ask for 'yes'"),
-        ("in the training data: no", "in the training data: yes", "where the rules ask for 'no'"),
+        ("- Loss: AAM-softmax", "", "Training / Loss is missing"),
+        ("- Loss: AAM-softmax", f"- Loss: {PLACEHOLDER} (AAM)", "Training / Loss is not filled in"),
+        ("16 kHz", "8 kHz", "CASE requires 16 kHz"),
+        ("- Single model: yes", "- Single model: no, three of them", "CASE requires 'yes'"),
+        ("in the training data: no", "in the training data: yes", "CASE requires 'no'"),
     ],
 )
 def test_every_rule_of_the_card_is_checked(tmp_path, old, new, problem):
@@ -288,10 +294,10 @@ def test_every_rule_of_the_card_is_checked(tmp_path, old, new, problem):
 
 def test_all_broken_rules_are_said_at_once(benchmark, capsys):
     assert evaluate_speaker.main(["check", str(run(benchmark))]) == 1
-    said = capsys.readouterr().out
-    assert "24 protocols, from clean_clean: num_trials is 157" in said
-    assert "Training / Data is still open" in said
-    assert "Preprocessing / Sample rate" in said
+    message = capsys.readouterr().out
+    assert "24 conditions (clean_clean, …): num_trials is 157" in message
+    assert "Training / Data is not filled in" in message
+    assert "Preprocessing / Sample rate" in message
 
 
 # --- on disk ------------------------------------------------------------------------------------------------
@@ -311,9 +317,9 @@ def test_verify_names_every_file_that_is_missing(benchmark, capsys):
     (benchmark / "trials" / "clean_noise_snr_5.txt").unlink()
     capsys.readouterr()
     assert evaluate_speaker.main(["verify", str(benchmark)]) == 1
-    said = capsys.readouterr().out
-    assert lost.relative_to(benchmark).as_posix() in said
-    assert "clean_noise_snr_5" in said
+    message = capsys.readouterr().out
+    assert lost.relative_to(benchmark).as_posix() in message
+    assert "clean_noise_snr_5" in message
 
 
 # --- runs by their system -----------------------------------------------------------------------------------
@@ -349,6 +355,6 @@ def test_audio_that_is_missing_is_named_before_any_is_embedded(benchmark, tmp_pa
         soundfile.write(path, np.random.default_rng(number).normal(0, 0.1, 8000), 16_000)
     flags = ["--encoder", "logmel", "--conditions", "clean_clean", "--embedding-cache", str(tmp_path / "store")]
     assert evaluate_speaker.main(["case", str(benchmark), "--quiet", "--output-dir", str(tmp_path / "o"), *flags]) == 1
-    said = capsys.readouterr().err
-    assert f"{(SPEAKERS - 1) * UTTERANCES} are missing" in said and "(is not there)" in said
+    message = capsys.readouterr().err
+    assert f"{(SPEAKERS - 1) * UTTERANCES} are missing" in message and "(is not there)" in message
     assert not (tmp_path / "store").exists()

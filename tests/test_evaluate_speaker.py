@@ -471,7 +471,7 @@ def test_without_a_command_the_demo_makes_its_carriers_once(tmp_path, monkeypatc
     assert evaluate_speaker.main(["--quiet"]) == 0
     first = capsys.readouterr().out
     assert "not official CASE results" in first
-    assert "24 of 24 protocols, 4 speakers" in first
+    assert "24 of 24 conditions, 4 speakers" in first
     made = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.wav")}
     assert len(made) == 24 * len(some)
     assert evaluate_speaker.main(["--quiet"]) == 0

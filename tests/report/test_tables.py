@@ -43,13 +43,15 @@ def test_to_markdown_escapes_names_of_others(label, shown):
 
 
 def test_render_escapes_names_in_text_and_tables_but_not_its_own_markup():
-    card, _ = render("model_card.md.j2", name="<img src=x> `rm`", known=dict.fromkeys(KNOWN, "<b>x</b>"), open="TODO")
+    card, _ = render(
+        "model_card.md.j2", name="<img src=x> `rm`", details=dict.fromkeys(DETAILS, "<b>x</b>"), placeholder="TODO"
+    )
     assert card.startswith("# &lt;img src=x> \\`rm\\`\n")
     assert "<" not in card and "&lt;b>x&lt;/b>" in card
     assert "## Training" in card
 
 
-KNOWN = ("type", "parameters", "dimension", "sample_rate", "checkpoint")
+DETAILS = ("type", "parameters", "dimension", "sample_rate", "checkpoint")
 
 
 def test_markdown_aligns_numbers_right_and_text_left():

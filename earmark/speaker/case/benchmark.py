@@ -1,4 +1,4 @@
-"""A benchmark in the shape of CASE on disk: its lists, and whose utterances they name."""
+"""Reading a CASE benchmark, official or simulated: its trial lists and the speakers of its utterances."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,77 +17,126 @@ from earmark.speaker.trials import Trials
 
 @dataclass(frozen=True)
 class Benchmark:
-    """A folder in the shape of CASE. lists: {protocol: trials}. self_made: of carriers made here, not CASE's own."""
+    """The trial lists of a benchmark folder.
+
+    Attributes
+    ----------
+    folder : Path
+        Utterance names are relative to this folder.
+    files : dict
+        Condition to path of its trial list.
+    lists : dict
+        Condition to labelled trials.
+    speakers : dict
+        Utterance to speaker.
+    simulated : bool
+        True if `evaluate_speaker.py simulate` wrote the folder, False for the official benchmark.
+    """
 
     folder: Path
     files: dict[str, Path]
     lists: dict[str, Trials]
     speakers: dict[str, str]
-    self_made: bool
+    simulated: bool
 
     @property
-    def names(self) -> list[str]:
-        """Every utterance of every list, once."""
+    def utterances(self) -> list[str]:
+        """The utterances of all lists, without repeats."""
         return list(dict.fromkeys(str(name) for trials in self.lists.values() for name in trials.names))
 
     def speakers_of(self, trials: Trials) -> list[str]:
-        """The speaker of each of the list's utterances."""
+        """The speaker of each utterance in `trials.names`."""
         return [self.speakers[name] for name in trials.names]
 
 
-def read_benchmark(folder: Path, chosen: Sequence[str] = ()) -> Benchmark:
-    """The lists of all protocols, or of the chosen ones. EarmarkError with all that are missing.
+def read_benchmark(folder: Path, selected: Sequence[str] = ()) -> Benchmark:
+    """Read the trial lists of a benchmark.
 
-    Speakers: of the manifest that `carriers` writes, else the folder that a file lies in, as CASE has it.
+    Parameters
+    ----------
+    folder : Path
+        Contains trials/<condition>.txt or benchmark/trials/<condition>.txt.
+    selected : sequence of str
+        Conditions to read; all 24 if empty.
+
+    Returns
+    -------
+    Benchmark
+        Speakers come from manifest.csv if it exists (simulated conditions), otherwise from the folder of each file,
+        as in the official benchmark.
+
+    Raises
+    ------
+    MissingError
+        If a selected condition is unknown or the folder has no trial lists.
+    EarmarkError
+        If trial lists are missing or have no labels.
     """
-    if unknown := [name for name in chosen if name not in condition_names()]:
-        raise MissingError(f"{', '.join(unknown)}: not a protocol. Known: {', '.join(condition_names())}.")
-    found = trials_folder(folder)
-    files = {name: found / f"{name}.txt" for name in condition_names() if name in chosen or not chosen}
+    if unknown := [name for name in selected if name not in condition_names()]:
+        raise MissingError(f"{', '.join(unknown)}: unknown condition. Known: {', '.join(condition_names())}.")
+    lists_folder = trials_folder(folder)
+    files = {name: lists_folder / f"{name}.txt" for name in condition_names() if name in selected or not selected}
     if missing := [shown_path(path) for path in files.values() if not path.is_file()]:
         raise EarmarkError(
-            "\n  ".join([f"{len(missing)} trial list{'s are' if len(missing) > 1 else ' is'} missing:", *missing])
-            + "\n`evaluate_speaker.py download` fetches the benchmark; --conditions NAME … runs some of it."
+            "\n  ".join([f"{len(missing)} trial list{'s' if len(missing) > 1 else ''} not found:", *missing])
+            + "\nRun `evaluate_speaker.py download`, or select conditions with --conditions NAME …"
         )
     lists = {name: read_trials(path) for name, path in files.items()}
     if unlabelled := [name for name, trials in lists.items() if trials.labels is None]:
-        raise EarmarkError(f"{shown_path(found)}: {', '.join(unlabelled)} without labels; a line is `1|0 enrol test`.")
-    known = _speakers_of_manifest(folder / "manifest.csv")
+        raise EarmarkError(
+            f"{shown_path(lists_folder)}: no labels in {', '.join(unlabelled)}. Expected lines: `1|0 enrol test`."
+        )
+    manifest_speakers = _read_manifest_speakers(folder / "manifest.csv")
     names = {str(name) for trials in lists.values() for name in trials.names}
-    return Benchmark(folder, files, lists, {name: known.get(name) or speaker(name) for name in names}, bool(known))
+    speakers = {name: manifest_speakers.get(name) or speaker_from_path(name) for name in names}
+    return Benchmark(folder, files, lists, speakers, bool(manifest_speakers))
 
 
-def _speakers_of_manifest(path: Path) -> dict[str, str]:
-    """{utterance: speaker}; none where there is no manifest of ours."""
+def _read_manifest_speakers(path: Path) -> dict[str, str]:
+    """Utterance to speaker; empty if there is no manifest."""
     if not path.is_file():
         return {}
     rows = [row for _, row in read_csv_table(path).records()]
     return {row["path"]: row["speaker"] for row in rows if row.get("path") and row.get("speaker")}
 
 
-def speaker(name: str) -> str:
-    """The speaker of an utterance of CASE: the folder that the file lies in.
+def speaker_from_path(name: str) -> str:
+    """The speaker of an official CASE utterance: the folder of the file.
 
-    >>> speaker("voxceleb1_o/codec/gsm/id10308/utt_0005.wav")
+    Examples
+    --------
+    >>> speaker_from_path("voxceleb1_o/codec/gsm/id10308/utt_0005.wav")
     'id10308'
     """
     return Path(name).parent.name
 
 
-def recording(name: str) -> str:
-    """What an utterance is a version of: the same recording through another carrier has the same.
+def recording_id(name: str) -> str:
+    """Identify the recording of an utterance; the same recording has the same id under every condition.
 
-    >>> recording("voxceleb1_o/codec/gsm/id10308/utt_0005.wav") == recording("voxceleb1_o/clean/id10308/utt_0005.wav")
-    True
-    >>> recording("audio/clean_codec_gsm/anna/de/00.wav")
+    Examples
+    --------
+    >>> recording_id("voxceleb1_o/codec/gsm/id10308/utt_0005.wav")
+    'voxceleb1_o/id10308/utt_0005.wav'
+    >>> recording_id("voxceleb1_o/clean/id10308/utt_0005.wav")
+    'voxceleb1_o/id10308/utt_0005.wav'
+    >>> recording_id("audio/clean_codec_gsm/anna/de/00.wav")
     'anna/de/00.wav'
     """
     parts = name.split("/")
     return "/".join(parts[2:] if parts[0] == "audio" else [parts[0], *parts[1:][-2:]])
 
 
-def same_recording(trials: Trials) -> NDArray[np.bool_]:
-    """Trials of a recording against itself, through whatever carriers."""
-    codes: dict[str, int] = {}
-    code = np.array([codes.setdefault(recording(str(name)), len(codes)) for name in trials.names], dtype=np.int64)
-    return np.asarray(code[trials.enrolment] == code[trials.test])
+def compares_same_recording(trials: Trials) -> NDArray[np.bool_]:
+    """Find the trials that compare a recording with itself, possibly under another condition.
+
+    Returns
+    -------
+    (n,) bool
+    """
+    code_by_recording: dict[str, int] = {}
+    codes = np.array(
+        [code_by_recording.setdefault(recording_id(str(name)), len(code_by_recording)) for name in trials.names],
+        dtype=np.int64,
+    )
+    return np.asarray(codes[trials.enrolment] == codes[trials.test])

@@ -1,4 +1,4 @@
-"""The commands of `evaluate_speaker.py` that make, fetch, check and rank files."""
+"""The commands simulate, download, verify, check and leaderboard of `evaluate_speaker.py`."""
 
 import json
 from collections.abc import Sequence
@@ -12,11 +12,12 @@ from earmark.errors import shown_path
 from earmark.files.atomic import locked, write_together
 from earmark.files.download import RemoteFile
 from earmark.report.tables import to_csv, to_markdown
-from earmark.speaker.case import files, submission
 from earmark.speaker.case.conditions import aggregate_eers, condition_names
-from earmark.speaker.case.leaderboard import COLUMNS, leaderboard, read_results
-from earmark.speaker.case.simulate.build import LEFT_OUT, Building, build
-from earmark.speaker.case.simulate.clean_speech import speakers_left_out, told_of_left_out
+from earmark.speaker.case.files import download_files, select_files, verify_files
+from earmark.speaker.case.leaderboard import leaderboard, printable_leaderboard, read_results
+from earmark.speaker.case.simulate.build import EXCLUDED_FILE, BenchmarkBuild, prepare_build
+from earmark.speaker.case.simulate.clean_speech import describe_excluded, excluded_speakers
+from earmark.speaker.case.submission import check_case_submission
 from earmark.speaker.options import CheckOptions, DownloadOptions, LeaderboardOptions, SimulateOptions, VerifyOptions
 from earmark.speaker.system import prefixed_errors
 from earmark.speaker.tidyvoice.submission import check_submission
@@ -24,101 +25,111 @@ from earmark.speaker.trial_files import read_trials
 
 
 def run_simulate(options: SimulateOptions, invocation: Invocation) -> int:
-    """Make the benchmark; what is there already is kept."""
-    fresh, building = simulate(options, invocation)
-    left_out = ""
-    if building.left_out:
-        speakers = len(speakers_left_out(building.left_out, building.used))
-        left_out = f"{len(building.left_out):,} files and {speakers:,} speakers are left out, see {LEFT_OUT}. "
+    """Simulate the CASE conditions; finished files are reused."""
+    is_new, build = simulate(options, invocation)
+    excluded = ""
+    if build.excluded:
+        n_speakers = len(excluded_speakers(build.excluded, build.used))
+        excluded = f"Excluded: {len(build.excluded):,} files and {n_speakers:,} speakers (see {EXCLUDED_FILE}). "
     cli.show(
-        f"{len(fresh):,} files, {sum(fresh):,} of them new, in {shown_path(options.output_dir)}/. {left_out}These "
-        "carriers are made here, from your speech: results on them are not official CASE results."
+        f"{shown_path(options.output_dir)}/: {len(is_new):,} files, {sum(is_new):,} new. {excluded}"
+        "These conditions are simulated; results on them are not official CASE results."
     )
     return cli.COMPLETE
 
 
-def simulate(options: SimulateOptions, invocation: Invocation) -> tuple[list[bool], Building]:
-    """Make what is not there yet; returns whether each file is new, and what was built."""
+def simulate(options: SimulateOptions, invocation: Invocation) -> tuple[list[bool], BenchmarkBuild]:
+    """Simulate the conditions and warn about excluded files.
+
+    Returns
+    -------
+    is_new : list of bool
+        For each file, whether it was written now; False if it was already finished.
+    build : BenchmarkBuild
+    """
     with locked([options.output_dir]):
-        building = build(
+        build = prepare_build(
             options.clean,
             options.output_dir,
             seed=invocation.seed,
-            protocols=options.conditions,
-            processes=options.workers,
+            selected=options.conditions,
+            workers=options.workers,
             noises=options.noises,
             rooms=options.rooms,
-            trials_per_protocol=options.trials,
+            trials_per_condition=options.trials,
             allow_missing=options.allow_missing,
         )
-        where = shown_path(options.clean)
-        if building.not_by_suffix:  # at once, for the rest takes a while
-            told = told_of_left_out(building.not_by_suffix, building.sources)
-            invocation.warn(f"{where}: {told}\nAudio is told by its suffix: {', '.join(SUFFIXES)}.")
-        bar = invocation.progress(building, total=len(building), label="carriers", unit="file")
-        fresh = [made.fresh for made in bar]
-        if unusable := building.left_out[len(building.not_by_suffix) :]:
-            invocation.warn(f"{where}: {told_of_left_out(unusable, building.used)}")
-    return fresh, building
+        clean = shown_path(options.clean)
+        if build.not_audio:  # warn before the simulation, which takes a while
+            description = describe_excluded(build.not_audio, build.sources)
+            invocation.warn(f"{clean}: {description}\nAudio files have one of the suffixes {', '.join(SUFFIXES)}.")
+        progress = invocation.progress(build, total=len(build), label="simulate", unit="file")
+        is_new = [file.is_new for file in progress]
+        if unusable := build.excluded[len(build.not_audio) :]:
+            invocation.warn(f"{clean}: {describe_excluded(unusable, build.used)}")
+    return is_new, build
 
 
 def run_download(options: DownloadOptions, invocation: Invocation) -> int:
-    """Fetch the official benchmark, or go on fetching it."""
+    """Download the official benchmark, or resume the download."""
     token = options.token
-    wanted = files.wanted_files(conditions=options.categories, sets=options.sets, base=options.hub, token=token)
-    total = sum(file.size or 0 for file in wanted)
+    selected = select_files(
+        selected_categories=options.categories, selected_sets=options.sets, base=options.hub, token=token
+    )
+    total = sum(file.size or 0 for file in selected)
     with invocation.bytes_bar(total=total, label="CASE") as bar:
 
         def advance(_: RemoteFile, n: int) -> None:
             bar.update(n)
 
-        files.download(wanted, options.output_dir, advance, token)
-    cli.show(f"{len(wanted):,} files, {total / 1e9:.2f} GB, in {shown_path(options.output_dir)}/.")
+        download_files(selected, options.output_dir, advance, token)
+    cli.show(f"{shown_path(options.output_dir)}/: {len(selected):,} files, {total / 1e9:.2f} GB.")
     return cli.COMPLETE
 
 
 def run_verify(options: VerifyOptions, invocation: Invocation) -> int:
-    """Name every file that is missing or broken."""
-    all_well = f"{shown_path(options.benchmark)}: all {len(condition_names())} lists and their audio are there."
-    return report_problems(files.verify(options.benchmark), all_well)
+    """List all missing and invalid files of a benchmark."""
+    valid = f"{shown_path(options.benchmark)}: complete, all {len(condition_names())} trial lists and their audio."
+    return report_problems(verify_files(options.benchmark), valid)
 
 
 def run_check(options: CheckOptions, invocation: Invocation) -> int:
-    """Name every rule that a submission breaks."""
+    """Validate a submission to CASE (a folder) or TidyVoice (a ZIP file) and list all violations."""
     path = options.submission
     if path.is_dir():
-        return report_problems(submission.check(path), f"{shown_path(path)}: keeps the rules of the CASE leaderboard.")
-    lists = {name: len(read_trials(file)) for name, file in options.evaluation.files.items()}
-    return report_problems(check_submission(path, lists), f"{shown_path(path)}: keeps the rules of TidyVoice.")
+        return report_problems(check_case_submission(path), f"{shown_path(path)}: valid CASE submission.")
+    n_trials = {name: len(read_trials(file)) for name, file in options.evaluation.files.items()}
+    return report_problems(check_submission(path, n_trials), f"{shown_path(path)}: valid TidyVoice submission.")
 
 
-def report_problems(problems: Sequence[str], all_well: str) -> int:
-    """Every problem on a line of its own; 1 where there is one."""
-    cli.show("\n".join(problems) if problems else all_well)
+def report_problems(problems: Sequence[str], message_if_none: str) -> int:
+    """Print one problem per line; return exit code 1 if there are any."""
+    cli.show("\n".join(problems) if problems else message_if_none)
     return cli.FAILED if problems else cli.COMPLETE
 
 
 def run_leaderboard(options: LeaderboardOptions, invocation: Invocation) -> int:
     """Rank results files among the published models."""
-    results = []
+    models = []
     for path in options.results:
-        found = read_results(path)
+        model = read_results(path)
         with prefixed_errors(shown_path(path)):
-            aggregate_eers(found.eers)
-        results.append(found)
-    table = leaderboard(results)
-    board = to_markdown(COLUMNS, table[list(COLUMNS)].astype(object).to_numpy().tolist())
-    if any(found.self_made for found in results):
-        board += "\n\nSelf-made carriers are other data than CASE's: they have no rank among published models."
+            aggregate_eers(model.eers)
+        models.append(model)
+    table = leaderboard(models)
+    printable = printable_leaderboard(table)
+    text = to_markdown(printable.headers, printable.rows)
+    if any(model.simulated for model in models):
+        text += "\n\nResults on simulated conditions are not comparable and are not ranked."
     folder = options.output_dir
-    table = table.replace(np.inf, np.nan)  # a score that divides by no errors does not exist
+    table = table.replace(np.inf, np.nan)  # case_score_v1 is undefined if clean_eer is 0
     records = table.astype(object).where(table.notna(), None).to_dict("records")
     write_together(
         {
             folder / "leaderboard.csv": to_csv(table),
             folder / "leaderboard.json": json.dumps(records, indent=2, allow_nan=False) + "\n",
-            folder / "leaderboard.md": f"# CASE\n\n{board}\n",
+            folder / "leaderboard.md": f"# CASE\n\n{text}\n",
         }
     )
-    cli.show(board)
+    cli.show(text)
     return cli.COMPLETE

@@ -1,7 +1,8 @@
-"""The CASE benchmark: how far speaker verification suffers from the carrier, from clean audio to playback.
+"""The CASE benchmark (carrier-agnostic speaker verification): conditions, categories and aggregate scores.
 
-Twenty-four conditions in six categories, each a protocol with a trial list of its own (case.toml); every aggregate
-follows from the protocols' equal error rates. Nothing here needs more than Python, so that flags can name conditions.
+CASE has 24 conditions in six categories. Each condition has its own trial list; every aggregate is computed from the
+conditions' equal error rates. All definitions are in case.toml. This module imports the standard library only, so
+that command-line parsers can list the conditions quickly.
 """
 
 import tomllib
@@ -14,19 +15,39 @@ from operator import add
 from typing import Any
 
 CLEAN = "clean_clean"
-PUBLISHED, STRICT = "published", "strict"  # how the protocols' figures are computed
+PUBLISHED, STRICT = "published", "strict"  # the two scorings
 AGGREGATES = ("clean_eer", "absolute_eer", "degradation_factor", "case_score_v1")
 
 
 @cache
 def case_definition() -> dict[str, Any]:
-    """case.toml: `hub`, `trials` of each protocol, `categories`, `sets`, `protocols`, and the `published` models."""
+    """Contents of case.toml.
+
+    Returns
+    -------
+    dict
+        Keys: `hub` (repository of the data), `trials` (trials per condition), `categories`, `sets` (sets of
+        recordings), `protocols` (the conditions) and `published` (published results).
+    """
     return tomllib.loads(files(__package__).joinpath("case.toml").read_text(encoding="utf-8"))
 
 
 @dataclass(frozen=True)
 class Condition:
-    """What the simulation passes clean speech through, in the order of the fields; None or False for nothing."""
+    """One of the 24 conditions and the processing that simulates it.
+
+    The processing steps are applied in the order of the fields.
+
+    Attributes
+    ----------
+    name, category : str
+    codec, loudspeaker, microphone : str or None
+        Names in simulate/simulation.toml; None skips the step.
+    room : bool
+        Whether reverberation is added.
+    snr : float or None
+        Signal-to-noise ratio in dB; None adds no noise.
+    """
 
     name: str
     category: str
@@ -39,8 +60,10 @@ class Condition:
 
 @cache
 def conditions() -> dict[str, Condition]:
-    """The 24 conditions by the names of their protocols, clean first.
+    """The 24 conditions by name, clean first.
 
+    Examples
+    --------
     >>> len(conditions()), conditions()["clean_codec_gsm"].codec
     (24, 'gsm')
     """
@@ -48,8 +71,10 @@ def conditions() -> dict[str, Condition]:
 
 
 def condition_names() -> list[str]:
-    """The names of the 24 protocols, clean first.
+    """The names of the 24 conditions, clean first.
 
+    Examples
+    --------
     >>> len(condition_names()), condition_names()[0]
     (24, 'clean_clean')
     """
@@ -62,22 +87,39 @@ def categories() -> list[str]:
 
 
 def recording_sets() -> list[str]:
-    """The two sets of recordings behind the official benchmark."""
+    """The two sets of recordings of the official benchmark."""
     return list(case_definition()["sets"])
 
 
-def category(protocol: str) -> str:
-    """The category of a protocol.
+def category(condition: str) -> str:
+    """The category of a condition.
 
+    Examples
+    --------
     >>> category("clean_codec_opus_6k")
     'codec'
     """
-    return conditions()[protocol].category
+    return conditions()[condition].category
 
 
 @dataclass(frozen=True)
 class Aggregates:
-    """What CASE makes of its protocols. Rates are shares in [0, 1]; lower is better everywhere."""
+    """Aggregate scores of CASE; lower is better for all of them.
+
+    Attributes
+    ----------
+    clean_eer : float
+        Equal error rate of clean_clean, in [0, 1].
+    absolute_eer : float
+        Mean over the six categories of their mean equal error rate, in [0, 1].
+    degradation_factor : float
+        absolute_eer − clean_eer.
+    case_score_v1 : float
+        Mean over the categories of mean / clean_eer. As in the published tool, the clean category enters with its
+        equal error rate instead of a ratio. The score favours models with a high clean_eer.
+    category_breakdown : dict
+        Category to mean equal error rate, in [0, 1].
+    """
 
     clean_eer: float
     absolute_eer: float
@@ -86,8 +128,11 @@ class Aggregates:
     category_breakdown: dict[str, float]
 
     @classmethod
-    def of_categories(cls, means: Mapping[str, float]) -> "Aggregates":
-        """From the mean rate of each category; the ratio is infinite where clean speech has no errors."""
+    def from_category_means(cls, means: Mapping[str, float]) -> "Aggregates":
+        """Compute the aggregates from the mean equal error rate of each category.
+
+        case_score_v1 is infinite if the clean rate is 0.
+        """
         clean = means["clean"]
         ratios = [mean if name == "clean" else mean / clean if clean else inf for name, mean in means.items()]
         absolute = _mean(means.values())
@@ -95,26 +140,42 @@ class Aggregates:
 
     @property
     def by_name(self) -> dict[str, float]:
-        """The four aggregates, then the categories' means."""
+        """The four aggregates, then the means of the categories."""
         return {name: getattr(self, name) for name in AGGREGATES} | self.category_breakdown
 
 
 def aggregate_eers(eers: Mapping[str, float]) -> Aggregates:
-    """The aggregates of {protocol: equal error rate}, of all 24 protocols.
+    """Compute the aggregate scores of CASE.
 
-    absolute_eer: mean of the six categories' means. degradation_factor: that less clean_eer. case_score_v1: mean
-    over categories of mean / clean_eer, where the clean category enters with its raw rate, as in the published
-    tool; the ratio flatters models that are poor on clean audio. A clean_eer of 0 has no such ratio: infinity.
-    ValueError names protocols that are missing, unknown or not finite.
+    Parameters
+    ----------
+    eers : mapping
+        Condition to equal error rate in [0, 1], for all 24 conditions.
+
+    Returns
+    -------
+    Aggregates
+        case_score_v1 is infinite if the equal error rate of clean_clean is 0.
+
+    Raises
+    ------
+    ValueError
+        If a condition is missing or unknown, or a rate is not in [0, 1].
+
+    Examples
+    --------
+    >>> scores = aggregate_eers({name: 0.01 if name == "clean_clean" else 0.03 for name in condition_names()})
+    >>> round(scores.absolute_eer, 4), round(scores.degradation_factor, 4)
+    (0.0267, 0.0167)
     """
-    wrong = [f"{p} is missing" for p in condition_names() if p not in eers]
-    wrong += [f"{p} is no protocol of CASE" for p in eers if p not in condition_names()]
-    wrong += [f"{p} has the equal error rate {e}" for p, e in eers.items() if not 0 <= e <= 1]
-    if wrong:
-        raise ValueError("; ".join(wrong))
-    rates = {name: [float(eers[p]) for p in condition_names() if category(p) == name] for name in categories()}
-    return Aggregates.of_categories({name: _mean(of_category) for name, of_category in rates.items()})
+    problems = [f"{name} is missing" for name in condition_names() if name not in eers]
+    problems += [f"{name} is not a CASE condition" for name in eers if name not in condition_names()]
+    problems += [f"{name}: equal error rate {eer} is not in [0, 1]" for name, eer in eers.items() if not 0 <= eer <= 1]
+    if problems:
+        raise ValueError("; ".join(problems))
+    rates = {name: [float(eers[c]) for c in condition_names() if category(c) == name] for name in categories()}
+    return Aggregates.from_category_means({name: _mean(category_rates) for name, category_rates in rates.items()})
 
 
 def _mean(values: Collection[float]) -> float:
-    return reduce(add, values) / len(values)  # from left to right, as the published figures are rounded
+    return reduce(add, values) / len(values)  # summed left to right, which reproduces the published rounding

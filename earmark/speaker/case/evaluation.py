@@ -1,7 +1,8 @@
-"""What a system's scores on CASE amount to, as published and strictly.
+"""Evaluation of a system on CASE under two scorings.
 
-published  every line of the lists, equal error rates as the CASE tool computes them
-strict     without trials of a recording against itself and without repeats, equal error rates on the convex hull
+published  all trials of the lists; equal error rate as computed by the CASE tool
+strict     without trials that compare a recording with itself and without repeated trials; equal error rate on the
+           ROC convex hull
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -14,124 +15,185 @@ from earmark.metrics import detection
 from earmark.metrics.detection_intervals import MetricEstimate, combined_estimate
 from earmark.metrics.estimate import Estimate
 from earmark.metrics.intervals import COST, DIFFERENCE, SHARE
-from earmark.speaker.case.benchmark import Benchmark, same_recording
+from earmark.speaker.case.benchmark import Benchmark, compares_same_recording
 from earmark.speaker.case.conditions import PUBLISHED, STRICT, aggregate_eers, category
-from earmark.speaker.case.schema import CaseProtocol, ProtocolFigures
+from earmark.speaker.case.schema import ConditionScores, ConditionSummary
 from earmark.speaker.evaluation import VerificationResult, evaluate
 from earmark.speaker.trials import Trials
 
 FloatArray = NDArray[np.float64]
-EER = {PUBLISHED: "eer_case", STRICT: "eer"}
-STEP = 1e-6  # of an equal error rate, for slopes of aggregates
+EER_METRIC = {PUBLISHED: "eer_case", STRICT: "eer"}
+DERIVATIVE_STEP = 1e-6  # change of an equal error rate in numerical derivatives
 
 
 @dataclass(frozen=True)
 class ConditionResult:
-    """One protocol. trials: scored, complete ones. found: {published or strict: metrics}."""
+    """Results of one condition.
 
-    protocol: str
+    Attributes
+    ----------
+    condition : str
+    trials : Trials
+        All trials that have a score.
+    n_self_trials, n_repeated_trials, n_missing : int
+        As in `ConditionSummary`.
+    by_scoring : dict
+        "published" or "strict" to metrics.
+    """
+
+    condition: str
     trials: Trials
-    n_self: int
-    n_repeated: int
+    n_self_trials: int
+    n_repeated_trials: int
     n_missing: int
-    found: dict[str, VerificationResult]
+    by_scoring: dict[str, VerificationResult]
 
-    def eer(self, version: str) -> MetricEstimate:
-        """The equal error rate by the definition of a version."""
-        return self.found[version].details[EER[version]]
+    def eer(self, scoring: str) -> MetricEstimate:
+        """The equal error rate as defined by a scoring."""
+        return self.by_scoring[scoring].details[EER_METRIC[scoring]]
 
     @property
-    def row(self) -> CaseProtocol:
-        """As summaries and tables have it."""
-        return CaseProtocol(
-            protocol=self.protocol,
-            category=category(self.protocol),
-            n_self_trials=self.n_self,
-            n_repeated_trials=self.n_repeated,
+    def summary(self) -> ConditionSummary:
+        """The record for summary.json and protocols.csv."""
+        return ConditionSummary(
+            protocol=self.condition,
+            category=category(self.condition),
+            n_self_trials=self.n_self_trials,
+            n_repeated_trials=self.n_repeated_trials,
             n_missing=self.n_missing,
-            published=self._figures(PUBLISHED),
-            strict=self._figures(STRICT),
+            published=self._scores(PUBLISHED),
+            strict=self._scores(STRICT),
         )
 
-    def _figures(self, version: str) -> ProtocolFigures | None:
-        if version not in self.found:
+    def _scores(self, scoring: str) -> ConditionScores | None:
+        if scoring not in self.by_scoring:
             return None
-        found = self.found[version]
-        return ProtocolFigures(
-            n_trials=found.counts.n_trials,
-            n_target=found.counts.n_target,
-            eer=self.eer(version).estimate,
-            min_dcf=found.metrics["min_dcf"],
-            threshold=found.threshold,
+        result = self.by_scoring[scoring]
+        return ConditionScores(
+            n_trials=result.counts.n_trials,
+            n_target=result.counts.n_target,
+            eer=self.eer(scoring).estimate,
+            min_dcf=result.metrics["min_dcf"],
+            threshold=result.threshold,
         )
 
 
-def det_curves(outcomes: Iterable[ConditionResult]) -> dict[str, list[tuple[FloatArray, FloatArray]]]:
-    """{category: [(false alarms, misses) of each of its protocols]} on probit axes, of all trials."""
+def det_curves(results: Iterable[ConditionResult]) -> dict[str, list[tuple[FloatArray, FloatArray]]]:
+    """DET curves of all conditions, grouped by category.
+
+    Returns
+    -------
+    dict
+        Category to list of (false alarm rates, miss rates) on probit axes, one per condition, over all trials.
+    """
     curves: dict[str, list[tuple[FloatArray, FloatArray]]] = {}
-    for one in outcomes:
-        curve = detection.roc(np.asarray(one.trials.scores), np.asarray(one.trials.labels))
-        curves.setdefault(category(one.protocol), []).append(detection.det_curve(curve))
+    for result in results:
+        roc = detection.roc(np.asarray(result.trials.scores), np.asarray(result.trials.labels))
+        curves.setdefault(category(result.condition), []).append(detection.det_curve(roc))
     return curves
 
 
-def evaluate_protocols(
+def evaluate_conditions(
     benchmark: Benchmark,
-    scored: Mapping[str, Trials],
+    scored_lists: Mapping[str, Trials],
     *,
-    versions: Iterable[str],
+    scorings: Iterable[str],
     intervals: bool,
     p_target: float,
 ) -> Iterator[ConditionResult]:
-    """Each protocol as soon as it is known. scored: {protocol: trials with scores, NaN where there is none}.
+    """Compute the metrics of each condition.
 
-    Speakers are the same in all protocols, so that aggregates have intervals too. ValueError names the protocol that
-    has no target or no non-target trials left.
+    Parameters
+    ----------
+    benchmark : Benchmark
+        Supplies the speaker of each utterance.
+    scored_lists : mapping
+        Condition to labelled trials with scores; trials with score NaN are excluded and counted in `n_missing`.
+    scorings : iterable of str
+        "published", "strict" or both.
+    intervals : bool
+        Whether to compute 95 % confidence intervals.
+    p_target : float
+        Target prior of the detection costs, in (0, 1).
+
+    Yields
+    ------
+    ConditionResult
+        In the order of `scored_lists`. Speakers have the same index in all conditions, so that
+        `aggregate_estimates` can combine the conditions' variances.
+
+    Raises
+    ------
+    ValueError
+        If a condition has no target or no non-target trials.
     """
-    complete_lists = {name: t.take(~np.isnan(np.asarray(t.scores))).compact() for name, t in scored.items()}
-    there = {speaker for trials in complete_lists.values() for speaker in benchmark.speakers_of(trials)}
-    column = {speaker: number for number, speaker in enumerate(sorted(there))}
+    complete_lists = {
+        name: trials.take(~np.isnan(np.asarray(trials.scores))).compact() for name, trials in scored_lists.items()
+    }
+    all_speakers = {speaker for trials in complete_lists.values() for speaker in benchmark.speakers_of(trials)}
+    speaker_index = {speaker: index for index, speaker in enumerate(sorted(all_speakers))}
     for name, complete in complete_lists.items():
-        n_missing = len(scored[name]) - len(complete)
-        itself, repeated = same_recording(complete), complete.is_repeated
-        kept = {PUBLISHED: np.ones(len(complete), dtype=bool), STRICT: ~itself & ~repeated}
+        n_missing = len(scored_lists[name]) - len(complete)
+        is_self, is_repeated = compares_same_recording(complete), complete.is_repeated
+        selected = {PUBLISHED: np.ones(len(complete), dtype=bool), STRICT: ~is_self & ~is_repeated}
         speakers = benchmark.speakers_of(complete)
-        found: dict[str, VerificationResult] = {}
+        by_scoring: dict[str, VerificationResult] = {}
         try:
-            for version in versions:
-                if found and kept[version].all():  # nothing to leave out: the same trials once more
-                    found[version] = found[PUBLISHED]
+            for scoring in scorings:
+                if by_scoring and selected[scoring].all():  # strict excludes nothing: same trials as published
+                    by_scoring[scoring] = by_scoring[PUBLISHED]
                 else:
-                    part = complete.take(kept[version])
-                    found[version] = evaluate(part, speakers, intervals=intervals, column=column, p_target=p_target)
+                    part = complete.take(selected[scoring])
+                    by_scoring[scoring] = evaluate(
+                        part, speakers, intervals=intervals, column=speaker_index, p_target=p_target
+                    )
         except ValueError as error:
             raise ValueError(f"{name}: {error}") from error
-        yield ConditionResult(name, complete, int(itself.sum()), int(repeated.sum()), n_missing, found)
+        yield ConditionResult(name, complete, int(is_self.sum()), int(is_repeated.sum()), n_missing, by_scoring)
 
 
-def aggregate_estimates(outcomes: Sequence[ConditionResult], version: str) -> dict[str, Estimate]:
-    """The aggregates of CASE and the means of the categories, with intervals; of all its protocols.
+def aggregate_estimates(results: Sequence[ConditionResult], scoring: str) -> dict[str, Estimate]:
+    """Aggregate scores of CASE and category means, with confidence intervals.
 
-    n is the number of trials behind them. An aggregate's error is that of the protocols' rates, each weighted by how
-    much the aggregate changes with it; the ratio's interval is multiplicative.
+    Parameters
+    ----------
+    results : sequence of ConditionResult
+        All 24 conditions, evaluated with shared speaker indices.
+    scoring : str
+        "published" or "strict".
+
+    Returns
+    -------
+    dict
+        Aggregate or category to estimate; `n` is the number of trials of all conditions. case_score_v1 is undefined
+        if the equal error rate on clean speech is 0.
+
+    Notes
+    -----
+    Standard errors use the delta method: the conditions' equal error rates are weighted by the numerical derivatives
+    of the aggregate. The interval of case_score_v1 is multiplicative.
     """
-    details = {outcome.protocol: outcome.eer(version) for outcome in outcomes}
-    rates = {name: float(one.estimate.value or 0.0) for name, one in details.items()}
-    n = sum(one.estimate.n for one in details.values())
-    slopes = {name: _slopes(rates, name) for name in rates}
-    why = "there are no errors on clean speech to divide by"
-    found = {}
+    details = {result.condition: result.eer(scoring) for result in results}
+    rates = {name: float(detail.estimate.value or 0.0) for name, detail in details.items()}
+    n = sum(detail.estimate.n for detail in details.values())
+    derivatives = {name: _derivatives(rates, name) for name in rates}
+    reason = "the equal error rate on clean speech is 0"
+    estimates = {}
     for name, value in aggregate_eers(rates).by_name.items():
-        can_be = {"degradation_factor": DIFFERENCE, "case_score_v1": COST}.get(name, SHARE)
-        parts = [(slopes[protocol][name], one) for protocol, one in details.items() if slopes[protocol][name]]
-        found[name] = combined_estimate(value, parts, n=n, values=can_be, why=why)
-    return found
+        value_range = {"degradation_factor": DIFFERENCE, "case_score_v1": COST}.get(name, SHARE)
+        parts = [
+            (derivatives[condition][name], detail)
+            for condition, detail in details.items()
+            if derivatives[condition][name]
+        ]
+        estimates[name] = combined_estimate(value, parts, n=n, values=value_range, why=reason)
+    return estimates
 
 
-def _slopes(rates: Mapping[str, float], protocol: str) -> dict[str, float]:
-    """How fast each aggregate changes with the rate of a protocol."""
-    rate = rates[protocol]
-    below, above = max(rate - STEP, rate / 2), rate + STEP
-    high, low = (aggregate_eers({**rates, protocol: moved}).by_name for moved in (above, below))
+def _derivatives(rates: Mapping[str, float], condition: str) -> dict[str, float]:
+    """Numerical derivative of each aggregate with respect to the rate of a condition; 0 if it is not finite."""
+    rate = rates[condition]
+    below, above = max(rate - DERIVATIVE_STEP, rate / 2), rate + DERIVATIVE_STEP
+    high, low = (aggregate_eers({**rates, condition: changed}).by_name for changed in (above, below))
     change = {name: (high[name] - low[name]) / (above - below) for name in high}
     return {name: slope if np.isfinite(slope) else 0.0 for name, slope in change.items()}

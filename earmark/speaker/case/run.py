@@ -1,7 +1,8 @@
-"""`evaluate_speaker.py case`: a benchmark in the shape of CASE, a system, and all that is written about both."""
+"""`evaluate_speaker.py case`: evaluate a system on CASE and write scores, metrics, report and submission."""
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import pandas as pd
@@ -29,17 +30,17 @@ from earmark.report.signature import Signature
 from earmark.report.tables import Table, to_csv, to_csv_gz, to_tex
 from earmark.speaker.case.benchmark import Benchmark, read_benchmark
 from earmark.speaker.case.conditions import AGGREGATES, PUBLISHED, categories, condition_names
-from earmark.speaker.case.evaluation import ConditionResult, aggregate_estimates, det_curves, evaluate_protocols
-from earmark.speaker.case.leaderboard import Results, leaderboard
-from earmark.speaker.case.schema import CaseConfig, CaseProtocol, CaseResults, CaseSummary
-from earmark.speaker.case.submission import OPEN, Known, case_results
+from earmark.speaker.case.evaluation import ConditionResult, aggregate_estimates, det_curves, evaluate_conditions
+from earmark.speaker.case.leaderboard import ModelResults, leaderboard, printable_leaderboard
+from earmark.speaker.case.schema import CaseConfig, CaseResults, CaseSummary, ConditionSummary
+from earmark.speaker.case.submission import PLACEHOLDER, ModelCardDetails, case_results
 from earmark.speaker.options import CaseOptions
 from earmark.speaker.saved_runs import save_run
 from earmark.speaker.system import BackEnd, System, prefixed_errors, require_complete
 from earmark.speaker.system_from_options import load_system, warn_bootstrap_ignored
 
-CARD = "model_card.md"  # what somebody has filled in stays
-OWNED = (  # what a run writes
+CARD = "model_card.md"  # never overwritten, since users edit it
+OUTPUT_FILES = (  # replaced by each run
     "summary.json",
     "results.json",
     "categories.svg",
@@ -52,36 +53,37 @@ OWNED = (  # what a run writes
 
 
 def run_case(options: CaseOptions, invocation: Invocation) -> int:
-    """A system on all protocols, or some."""
+    """Evaluate a system on all conditions or some of them."""
     warn_bootstrap_ignored(options.statistics, invocation)
     system = load_system(options.encoder_options, invocation)
     if system.encoder is None:
-        raise MissingError("--encoder SPEC or --embeddings FILE: which model? `--encoder logmel` is built in")
+        raise MissingError("No model: give --encoder SPEC or --embeddings FILE. `--encoder logmel` is built in.")
     benchmark = read_benchmark(options.benchmark, options.conditions)
-    lists, allowed = benchmark.folder / "trials", options.statistics.allow_missing
-    if not allowed:  # named before anything is embedded
-        absent = system.missing_utterances(benchmark.names, benchmark.folder)
-        require_complete(absent, lists, root=benchmark.folder, allowed=allowed)
-    found = system.embeddings(benchmark.names, benchmark.folder)
-    require_complete(found.missing, lists, root=benchmark.folder, allowed=allowed)
+    lists_folder, allow_missing = benchmark.folder / "trials", options.statistics.allow_missing
+    if not allow_missing:  # report missing audio before embedding the rest
+        missing = system.missing_utterances(benchmark.utterances, benchmark.folder)
+        require_complete(missing, lists_folder, root=benchmark.folder, allowed=allow_missing)
+    embeddings = system.embeddings(benchmark.utterances, benchmark.folder)
+    require_complete(embeddings.missing, lists_folder, root=benchmark.folder, allowed=allow_missing)
     with prefixed_errors(system.encoder.name):
         back_end = BackEnd()
-        scored = {
-            name: trials.with_scores(back_end.scores(trials, found.vectors)) for name, trials in benchmark.lists.items()
+        scored_lists = {
+            name: trials.with_scores(back_end.scores(trials, embeddings.vectors))
+            for name, trials in benchmark.lists.items()
         }
-    evaluated = evaluate_protocols(
+    evaluated = evaluate_conditions(
         benchmark,
-        scored,
-        versions=options.scorings,
+        scored_lists,
+        scorings=options.scorings,
         intervals=options.statistics.intervals,
         p_target=options.statistics.p_target,
     )
     with prefixed_errors(shown_path(benchmark.folder)):
-        outcomes = list(invocation.progress(evaluated, total=len(scored), label="metrics", unit="protocol"))
+        results = list(invocation.progress(evaluated, total=len(scored_lists), label="metrics", unit="condition"))
     name = file_name(options.model_name or system.encoder.name)
     folder = options.output_dir / name
     with locked([folder]):
-        report, contents = evaluated_case(benchmark, outcomes, system, options, invocation)
+        report, contents = case_outputs(benchmark, results, system, options, invocation)
         save_run(
             folder,
             contents,
@@ -89,7 +91,7 @@ def run_case(options: CaseOptions, invocation: Invocation) -> int:
             suite="case",
             name=name,
             state=system.encoder.identity,
-            owned=OWNED,
+            owned=OUTPUT_FILES,
             once=[CARD],
             runs=runs_folder(options.output_dir),
         )
@@ -97,68 +99,87 @@ def run_case(options: CaseOptions, invocation: Invocation) -> int:
     return cli.COMPLETE
 
 
-def evaluated_case(
+def case_outputs(
     benchmark: Benchmark,
-    outcomes: Sequence[ConditionResult],
+    results: Sequence[ConditionResult],
     system: System,
     options: CaseOptions,
     invocation: Invocation,
 ) -> tuple[str, dict[str, Content]]:
-    """The report, and {file below the run's folder: its content}."""
+    """Create the report and the contents of all output files.
+
+    Aggregates are computed only if all 24 conditions were evaluated; results.json needs the published scoring too.
+
+    Returns
+    -------
+    report : str
+        Markdown.
+    contents : dict
+        File name relative to the run's folder, to content.
+    """
     assert system.encoder is not None
-    complete = len(outcomes) == len(condition_names())
-    aggregates = {version: aggregate_estimates(outcomes, version) for version in options.scorings} if complete else {}
-    summary = summarise_case(benchmark, outcomes, aggregates, system, options, invocation)
+    is_complete = len(results) == len(condition_names())
+    aggregates = {scoring: aggregate_estimates(results, scoring) for scoring in options.scorings} if is_complete else {}
+    summary = summarise_case(benchmark, results, aggregates, system, options, invocation)
     contents: dict[str, Content] = {"summary.json": to_json(summary)}
-    board = None
+    ranking = None
     if PUBLISHED in aggregates:
         config = CaseConfig(
-            benchmark_dir=output_path(benchmark.folder), device=system.device, self_made_carriers=benchmark.self_made
+            benchmark_dir=output_path(benchmark.folder), device=system.device, self_made_carriers=benchmark.simulated
         )
-        results = case_results(summary.model_name, outcomes, aggregates[PUBLISHED], config)
-        contents["results.json"] = json.dumps(results.model_dump(), indent=2, allow_nan=False) + "\n"
-        board = board_with(results)
+        submitted = case_results(summary.model_name, results, aggregates[PUBLISHED], config)
+        contents["results.json"] = json.dumps(submitted.model_dump(), indent=2, allow_nan=False) + "\n"
+        ranking = rank_model(submitted)
     if aggregates:
-        last = options.scorings[-1]
-        by_category = {category: aggregates[last][category] for category in categories()}
-        contents["categories.svg"] = bar_chart(by_category, f"equal error rate, {last}")
+        scoring = options.scorings[-1]
+        category_eers = {category: _in_per_cent(aggregates[scoring][category]) for category in categories()}
+        contents["categories.svg"] = bar_chart(category_eers, f"equal error rate in %, {scoring} scoring")
     report, tables = render(
         "case.md.j2",
         s=summary,
-        board=board,
+        ranking=ranking,
         aggregates=AGGREGATES,
         categories=categories(),
         total=len(condition_names()),
     )
-    card, _ = render("model_card.md.j2", name=summary.model_name, known=Known.of(system.encoder), open=OPEN)
+    details = ModelCardDetails.from_encoder(system.encoder)
+    card, _ = render("model_card.md.j2", name=summary.model_name, details=details, placeholder=PLACEHOLDER)
     contents |= {
         CARD: card,
         "report.md": report,
         "report.tex": to_tex(tables),
-        "det.svg": det_chart(det_curves(outcomes)),
-        "protocols.csv": to_csv(pd.DataFrame([csv_row(protocol) for protocol in summary.protocols])),
-        **{f"scores/{one.protocol}.csv.gz": to_csv_gz(one.trials.tables()) for one in outcomes},
+        "det.svg": det_chart(det_curves(results)),
+        "protocols.csv": to_csv(pd.DataFrame([csv_row(condition) for condition in summary.protocols])),
+        **{f"scores/{result.condition}.csv.gz": to_csv_gz(result.trials.tables()) for result in results},
     }
     return report, contents
 
 
-def board_with(results: CaseResults) -> Table:
-    """The leaderboard with a model on it."""
-    rates = {protocol: row.eer for protocol, row in results.protocol_results.items()}
-    columns = ["rank", "model_name", *AGGREGATES, "source"]
-    board = leaderboard([Results(results.model_name, rates, results.config.self_made_carriers)])[columns]
-    return Table("", columns, board.astype(object).to_numpy().tolist())
+def _in_per_cent(rate: Estimate) -> Estimate:
+    value, low, high = (None if x is None else 100 * x for x in (rate.value, rate.low, rate.high))
+    return replace(rate, value=value, low=low, high=high)
 
 
-def csv_row(protocol: CaseProtocol) -> dict[str, Any]:
-    """A row of protocols.csv: published_eer, published_eer_low, …; without versions that were not asked for."""
-    return dict(_cells(protocol))
+def rank_model(results: CaseResults) -> Table:
+    """The leaderboard of the published models with this model added."""
+    eers = {condition: scores.eer for condition, scores in results.protocol_results.items()}
+    table = leaderboard([ModelResults(results.model_name, eers, results.config.self_made_carriers)])
+    return printable_leaderboard(table, ["rank", "model_name", *AGGREGATES, "source"])
 
 
-def _cells(record: BaseModel, prefix: str = "") -> Iterator[tuple[str, Any]]:
+def csv_row(condition: ConditionSummary) -> dict[str, Any]:
+    """Flatten a condition to a row of protocols.csv.
+
+    Estimates become three columns, e.g. published_eer, published_eer_low, published_eer_high. Scorings that were not
+    requested have no columns.
+    """
+    return dict(_flatten(condition))
+
+
+def _flatten(record: BaseModel, prefix: str = "") -> Iterator[tuple[str, Any]]:
     for key, value in record:
         if isinstance(value, BaseModel):
-            yield from _cells(value, f"{prefix}{key}_")
+            yield from _flatten(value, f"{prefix}{key}_")
         elif isinstance(value, Estimate):
             yield f"{prefix}{key}", value.value
             yield f"{prefix}{key}_low", value.low
@@ -169,13 +190,16 @@ def _cells(record: BaseModel, prefix: str = "") -> Iterator[tuple[str, Any]]:
 
 def summarise_case(
     benchmark: Benchmark,
-    outcomes: Sequence[ConditionResult],
+    results: Sequence[ConditionResult],
     aggregates: Mapping[str, Mapping[str, Estimate]],
     system: System,
     options: CaseOptions,
     invocation: Invocation,
 ) -> CaseSummary:
-    """summary.json: where the numbers came from, then the numbers."""
+    """Create summary.json: provenance and all results.
+
+    aggregates: scoring to {aggregate or category: estimate}; empty unless all 24 conditions were evaluated.
+    """
     assert system.encoder is not None
     inputs = input_records({benchmark.files[name]: len(trials) for name, trials in benchmark.lists.items()})
     return CaseSummary.from_common(
@@ -184,9 +208,9 @@ def summarise_case(
             device=system.device,
             inputs=inputs,
             parameters=options.parameters,
-            exclusions=exclusions({"without a score": sum(outcome.n_missing for outcome in outcomes)}),
+            exclusions=exclusions({"without a score": sum(result.n_missing for result in results)}),
             signature=Signature.from_parts(
-                suite="case-self-made" if benchmark.self_made else "case",
+                suite="case-self-made" if benchmark.simulated else "case",
                 protocol=options.scorings[-1],
                 metric="absolute_eer",
                 ci="speaker-dyadic" if options.statistics.intervals else "none",
@@ -197,9 +221,9 @@ def summarise_case(
             ),
         ),
         model_name=options.model_name or system.encoder.name,
-        self_made=benchmark.self_made,
+        self_made=benchmark.simulated,
         n_speakers=len(set(benchmark.speakers.values())),
-        protocols=[outcome.row for outcome in outcomes],
+        protocols=[result.summary for result in results],
         aggregates=aggregates,
         encoder=system.encoder.description,
     )

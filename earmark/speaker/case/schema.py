@@ -1,4 +1,7 @@
-"""What the summary.json and the results.json of `evaluate_speaker.py case` hold."""
+"""Schemas of summary.json and results.json of `evaluate_speaker.py case`.
+
+Field names are JSON keys. CASE calls its conditions protocols, hence `protocols` and `protocol_results`.
+"""
 
 from typing import Any
 
@@ -8,8 +11,18 @@ from earmark.metrics.estimate import Estimate
 from earmark.report.schema import StrictModel, SummaryBase
 
 
-class ProtocolFigures(StrictModel):
-    """One protocol of CASE by one definition."""
+class ConditionScores(StrictModel):
+    """Metrics of one condition under one scoring.
+
+    Attributes
+    ----------
+    n_trials, n_target : int
+        Scored trials, and target trials among them.
+    eer, min_dcf : Estimate
+        Equal error rate in [0, 1] and normalised minimum detection cost.
+    threshold : float
+        Score at which miss rate and false alarm rate are closest.
+    """
 
     n_trials: int
     n_target: int
@@ -18,39 +31,66 @@ class ProtocolFigures(StrictModel):
     threshold: float
 
 
-class CaseProtocol(StrictModel):
-    """One protocol of CASE: what its list holds, and its figures as published and strictly."""
+class ConditionSummary(StrictModel):
+    """One condition in summary.json.
+
+    Attributes
+    ----------
+    protocol, category : str
+        Name and category of the condition.
+    n_self_trials : int
+        Trials that compare a recording with itself, possibly under another condition.
+    n_repeated_trials : int
+        Trials that repeat an earlier line.
+    n_missing : int
+        Trials without a score.
+    published, strict : ConditionScores or None
+        None if this scoring was not requested.
+    """
 
     protocol: str
     category: str
     n_self_trials: int
     n_repeated_trials: int
     n_missing: int
-    published: ProtocolFigures | None
-    strict: ProtocolFigures | None
+    published: ConditionScores | None
+    strict: ConditionScores | None
 
 
 class CaseSummary(SummaryBase):
-    """benchmark_outputs/speaker/case/<model>/summary.json; aggregates: {published or strict: {name: estimate}}"""
+    """Contents of benchmark_outputs/speaker/case/<model>/summary.json.
+
+    Attributes
+    ----------
+    model_name : str
+    self_made : bool
+        True for simulated conditions, False for the official benchmark.
+    n_speakers : int
+    protocols : list of ConditionSummary
+    aggregates : dict
+        Scoring to {aggregate or category: estimate}; empty unless all 24 conditions were evaluated.
+    encoder : dict
+        Description of the encoder.
+    """
 
     model_name: str
     self_made: bool
     n_speakers: int
-    protocols: list[CaseProtocol]
+    protocols: list[ConditionSummary]
     aggregates: dict[str, dict[str, Estimate]]
     encoder: dict[str, Any] = Field(default_factory=dict)
 
 
 class CaseConfig(StrictModel):
-    """Where the results of a submission come from."""
+    """Origin of the results in results.json."""
 
     benchmark_dir: str
     device: str
     self_made_carriers: bool
 
 
-class ProtocolResult(StrictModel):
-    """One protocol in a submission, by the published definition."""
+class SubmittedCondition(StrictModel):
+    """Published scoring of one condition in results.json."""
 
     eer: float
     eer_threshold: float
@@ -61,7 +101,7 @@ class ProtocolResult(StrictModel):
 
 
 class CaseResults(StrictModel):
-    """results.json, which the CASE leaderboard takes. Aggregates that do not exist are None."""
+    """Contents of results.json, the format of the CASE leaderboard. Undefined aggregates are None."""
 
     model_name: str
     clean_eer: float | None
@@ -70,4 +110,4 @@ class CaseResults(StrictModel):
     case_score_v1: float | None
     config: CaseConfig
     category_breakdown: dict[str, float | None]
-    protocol_results: dict[str, ProtocolResult]
+    protocol_results: dict[str, SubmittedCondition]

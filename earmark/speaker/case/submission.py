@@ -1,4 +1,4 @@
-"""What the CASE leaderboard takes: results.json and a model card, and the rules both have to keep."""
+"""Submissions to the CASE leaderboard: results.json, the model card, and validation of both."""
 
 import json
 import math
@@ -21,50 +21,67 @@ from earmark.speaker.case.conditions import (
     condition_names,
 )
 from earmark.speaker.case.evaluation import ConditionResult
-from earmark.speaker.case.schema import CaseConfig, CaseResults, ProtocolResult
+from earmark.speaker.case.schema import CaseConfig, CaseResults, SubmittedCondition
 
-OPEN = "TO FILL IN"
-RULES = {"Single model": "yes", "VoxCeleb1-O test speakers in the training data": "no"}
-CARD = {
+PLACEHOLDER = "TO FILL IN"
+REQUIRED_VALUES = {"Single model": "yes", "VoxCeleb1-O test speakers in the training data": "no"}
+CARD_SECTIONS = {
     "Architecture": ("Type", "Parameters", "Embedding dimension"),
     "Training": ("Data", "Augmentations", "Loss", "Training time"),
     "Preprocessing": ("Sample rate", "Features", "Duration"),
     "Reproducibility": ("Code", "Checkpoint"),
-    "Rules": tuple(RULES),
+    "Rules": tuple(REQUIRED_VALUES),
 }
-SIXTEEN = re.compile(r"\b16([.,]?000|[.,]0)?\s*k?\s*hz\b|\b16[.,]?000\b", re.IGNORECASE)
-TOLERANCE = 1e-6
+SIXTEEN_KHZ = re.compile(r"\b16([.,]?000|[.,]0)?\s*k?\s*hz\b|\b16[.,]?000\b", re.IGNORECASE)
+RELATIVE_TOLERANCE = 1e-6  # of aggregates against the rates of the conditions
 
 
 def case_results(
-    name: str, outcomes: Sequence[ConditionResult], published: Mapping[str, Estimate], config: CaseConfig
+    name: str, results: Sequence[ConditionResult], published: Mapping[str, Estimate], config: CaseConfig
 ) -> CaseResults:
-    """The contents of results.json. published: aggregates and categories' means by the published definitions."""
+    """Build the contents of results.json.
+
+    Parameters
+    ----------
+    name : str
+        Name of the model.
+    results : sequence of ConditionResult
+        All 24 conditions, evaluated with the published scoring.
+    published : mapping
+        Aggregates and category means under the published scoring, see `aggregate_estimates`.
+    config : CaseConfig
+    """
     values: dict[str, Any] = {key: estimate.value for key, estimate in published.items()}
     return CaseResults(
         model_name=name,
         **{key: values[key] for key in AGGREGATES},
         config=config,
         category_breakdown={category: values[category] for category in categories()},
-        protocol_results={outcome.protocol: _protocol(outcome) for outcome in outcomes},
+        protocol_results={result.condition: _submitted_condition(result) for result in results},
     )
 
 
-def _protocol(outcome: ConditionResult) -> ProtocolResult:
-    found, eer = outcome.found[PUBLISHED], outcome.eer(PUBLISHED)
-    return ProtocolResult(
+def _submitted_condition(result: ConditionResult) -> SubmittedCondition:
+    scores, eer = result.by_scoring[PUBLISHED], result.eer(PUBLISHED)
+    return SubmittedCondition(
         eer=float(eer.estimate.value or 0.0),
         eer_threshold=eer.threshold,
-        min_dcf=float(found.metrics["min_dcf"].value or 0.0),
-        num_trials=found.counts.n_trials,
-        num_targets=found.counts.n_target,
-        num_impostors=found.counts.n_nontarget,
+        min_dcf=float(scores.metrics["min_dcf"].value or 0.0),
+        num_trials=scores.counts.n_trials,
+        num_targets=scores.counts.n_target,
+        num_impostors=scores.counts.n_nontarget,
     )
 
 
 @dataclass(frozen=True)
-class Known:
-    """What a model card can say without being told; empty where the program does not know."""
+class ModelCardDetails:
+    """Entries of the model card that can be read from an encoder; empty if unknown.
+
+    Attributes
+    ----------
+    type, parameters, dimension, sample_rate, checkpoint : str
+        Architecture, number of parameters, embedding dimension, sample rate with unit, hash of the weights.
+    """
 
     type: str
     parameters: str
@@ -73,8 +90,8 @@ class Known:
     checkpoint: str
 
     @classmethod
-    def of(cls, encoder: Encoder | PrecomputedEmbeddings) -> "Known":
-        """From what an encoder says of itself."""
+    def from_encoder(cls, encoder: Encoder | PrecomputedEmbeddings) -> "ModelCardDetails":
+        """Read the details from an encoder's description and network."""
         described = encoder.description
         parts = [described.get(key) for key in ("kind", "contract", "class")]
         parameters = getattr(getattr(encoder, "network", None), "parameters", None)
@@ -90,121 +107,176 @@ class Known:
         )
 
 
-# --- the rules ----------------------------------------------------------------------------------------------
+# --- validation ---------------------------------------------------------------------------------------------
 
 
-def check(folder: Path) -> list[str]:
-    """Every rule that a folder with results.json and model_card.md breaks, in words; none where it can be submitted."""
-    return [*_read_and_check(folder / "results.json"), *check_card(folder / "model_card.md")]
+def check_case_submission(folder: Path) -> list[str]:
+    """Validate a folder with results.json and model_card.md.
+
+    Returns
+    -------
+    list of str
+        All violations of the leaderboard's rules, one per line to print; empty if the submission is valid.
+
+    Raises
+    ------
+    MissingError
+        If results.json does not exist.
+    """
+    return [*_check_results_file(folder / "results.json"), *check_card(folder / "model_card.md")]
 
 
-def _read_and_check(path: Path) -> list[str]:
+def _check_results_file(path: Path) -> list[str]:
     if not path.is_file():
-        raise MissingError(f"{shown_path(path)} is not there; `evaluate_speaker.py case` writes it for all protocols.")
+        raise MissingError(
+            f"{shown_path(path)} does not exist. Run `evaluate_speaker.py case` on all 24 conditions to create it."
+        )
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except (ValueError, RecursionError) as error:
-        return [f"{path.name}: is no JSON ({error})"]
+        return [f"{path.name}: not valid JSON ({error})"]
     if not isinstance(content, dict):
-        return [f"{path.name}: is no JSON object"]
-    return [f"{path.name}: {problem}" for problem in _together(check_results(content))]
+        return [f"{path.name}: not a JSON object"]
+    return [f"{path.name}: {violation}" for violation in _merge_conditions(check_results(content))]
 
 
-def _together(problems: Sequence[str]) -> Iterator[str]:
-    """Problems of several protocols that are the same, in one line."""
-    same: dict[str, list[str]] = {}
-    for problem in problems:
-        name, _, rest = problem.partition(": ")
-        same.setdefault(rest if name in condition_names() else problem, []).append(name)
-    for text, names in same.items():
-        many = f"{len(names)} protocols, from {names[0]}: {text}"
-        yield many if len(names) > 1 else f"{names[0]}: {text}" if names[0] in condition_names() else text
+def _merge_conditions(violations: Sequence[str]) -> Iterator[str]:
+    """Report a violation that several conditions share once."""
+    names_by_text: dict[str, list[str]] = {}
+    for violation in violations:
+        name, _, rest = violation.partition(": ")
+        names_by_text.setdefault(rest if name in condition_names() else violation, []).append(name)
+    for text, names in names_by_text.items():
+        if names[0] not in condition_names():
+            yield text
+        elif len(names) == 1:
+            yield f"{names[0]}: {text}"
+        else:
+            yield f"{len(names)} conditions ({names[0]}, …): {text}"
 
 
 def check_results(content: Mapping[str, Any]) -> list[str]:
-    """What is wrong with the contents of results.json."""
-    problems = [] if str(content.get("model_name") or "").strip() else ["model_name is empty"]
+    """Validate the contents of results.json.
+
+    Aggregates are compared with the conditions' rates only if all rates are valid.
+
+    Parameters
+    ----------
+    content : mapping
+        Parsed JSON.
+
+    Returns
+    -------
+    list of str
+        Violations; those of one condition start with "<condition>: ".
+
+    Examples
+    --------
+    >>> check_results({"config": {"benchmark_dir": "case", "device": "cpu"}})
+    ['model_name is empty', 'protocol_results is missing']
+    """
+    violations = [] if str(content.get("model_name") or "").strip() else ["model_name is empty"]
     config = content.get("config")
     if not isinstance(config, dict) or not {"benchmark_dir", "device"} <= set(config):
-        problems.append("config lacks benchmark_dir or device")
+        violations.append("config has no benchmark_dir or no device")
     elif config.get("self_made_carriers"):
-        problems.append("the carriers are self-made; only CASE's own benchmark counts")
-    by_protocol = content.get("protocol_results")
-    if not isinstance(by_protocol, dict):
-        return [*problems, "protocol_results is missing"]
-    problems += [f"protocol {name} is missing" for name in condition_names() if name not in by_protocol]
-    problems += [f"{name} is no protocol of CASE" for name in by_protocol if name not in condition_names()]
+        violations.append(
+            "results are on simulated conditions; the leaderboard takes results on the official benchmark"
+        )
+    results = content.get("protocol_results")
+    if not isinstance(results, dict):
+        return [*violations, "protocol_results is missing"]
+    violations += [f"condition {name} is missing" for name in condition_names() if name not in results]
+    violations += [f"{name} is not a CASE condition" for name in results if name not in condition_names()]
     for name in condition_names():
-        if name in by_protocol:
-            problems += [f"{name}: {problem}" for problem in _check_protocol(by_protocol[name])]
-    return (
-        problems if any("protocol" in p or "eer" in p for p in problems) else [*problems, *_check_aggregates(content)]
+        if name in results:
+            violations += [f"{name}: {violation}" for violation in _check_condition(results[name])]
+    has_all_rates = set(results) == set(condition_names()) and all(
+        isinstance(result, dict) and _is_rate(result.get("eer")) for result in results.values()
     )
+    return [*violations, *_check_aggregates(content)] if has_all_rates else violations
 
 
-def _check_protocol(content: Any) -> Iterator[str]:
+def _check_condition(content: Any) -> Iterator[str]:
     if not isinstance(content, dict):
-        yield "is no table with eer, min_dcf, num_trials"
+        yield "is not an object with eer, min_dcf and num_trials"
         return
     for key in ("eer", "min_dcf"):
-        value: Any = content.get(key)
-        if not _finite(value) or not 0 <= value <= 1:
-            yield f"{key} is {value!r}, not a number from 0 to 1"
+        if not _is_rate(value := content.get(key)):
+            yield f"{key} is {value!r}, not a number in [0, 1]"
     expected = case_definition()["trials"]
     if content.get("num_trials") != expected:
-        yield f"num_trials is {content.get('num_trials')!r}; CASE's list has {expected:,}"
+        yield f"num_trials is {content.get('num_trials')!r}, expected {expected:,}"
 
 
 def _check_aggregates(content: Mapping[str, Any]) -> Iterator[str]:
-    follows = aggregate_eers({name: row["eer"] for name, row in content["protocol_results"].items()})
+    expected = aggregate_eers({name: result["eer"] for name, result in content["protocol_results"].items()})
     breakdown = content.get("category_breakdown")
     breakdown = breakdown if isinstance(breakdown, dict) else {}
-    for name, value in follows.by_name.items():
+    for name, value in expected.by_name.items():
         is_aggregate = name in AGGREGATES
-        given: Any = content.get(name) if is_aggregate else breakdown.get(name)
+        reported: Any = content.get(name) if is_aggregate else breakdown.get(name)
         label = name if is_aggregate else f"category {name}"
-        if not _finite(given):
-            yield f"{label} is {given!r}, not a finite number"
-        elif abs(given - value) > TOLERANCE * max(1.0, abs(value)):
-            yield f"{label} is {given:g}, but {value:g} follows from the protocols"
+        if not _is_finite(reported):
+            yield f"{label} is {reported!r}, not a finite number"
+        elif abs(reported - value) > RELATIVE_TOLERANCE * max(1.0, abs(value)):
+            yield f"{label} is {reported:g}; the rates of the conditions give {value:g}"
 
 
-def _finite(value: Any) -> bool:
+def _is_rate(value: Any) -> bool:
+    return _is_finite(value) and 0 <= value <= 1
+
+
+def _is_finite(value: Any) -> bool:
     try:
         return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(float(value))
-    except OverflowError:  # a whole number of hundreds of digits
+    except OverflowError:  # an integer too large for a float
         return False
 
 
 def check_card(path: Path) -> list[str]:
-    """What a model card lacks: entries that are missing or still open, another rate than 16 kHz, rules not stated."""
+    """Validate a model card.
+
+    Returns
+    -------
+    list of str
+        Entries that are missing or not filled in, a sample rate other than 16 kHz, and values that the rules of the
+        leaderboard do not allow.
+    """
     if not path.is_file():
-        return [f"{path.name} is missing"]
-    given = read_card(path.read_text(encoding="utf-8", errors="replace"))
-    problems = []
-    for section, entries in CARD.items():
+        return [f"{path.name}: does not exist"]
+    values = read_card(path.read_text(encoding="utf-8", errors="replace"))
+    violations = []
+    for section, entries in CARD_SECTIONS.items():
         for entry in entries:
-            value = given.get((section, entry), "")
-            if not value or OPEN in value:
-                problems.append(f"{section} / {entry} is {'still open' if value else 'missing'}")
-            elif entry in RULES and not value.lower().startswith(RULES[entry]):
-                problems.append(f"{section} / {entry} is {value!r}, where the rules ask for {RULES[entry]!r}")
-            elif entry == "Sample rate" and not SIXTEEN.search(value):
-                problems.append(f"{section} / {entry} is {value!r}; CASE asks for 16 kHz input")
-    return [f"{path.name}: {problem}" for problem in problems]
+            value = values.get((section, entry), "")
+            if not value or PLACEHOLDER in value:
+                violations.append(f"{section} / {entry} is {'not filled in' if value else 'missing'}")
+            elif entry in REQUIRED_VALUES and not value.lower().startswith(REQUIRED_VALUES[entry]):
+                violations.append(f"{section} / {entry} is {value!r}; CASE requires {REQUIRED_VALUES[entry]!r}")
+            elif entry == "Sample rate" and not SIXTEEN_KHZ.search(value):
+                violations.append(f"{section} / {entry} is {value!r}; CASE requires 16 kHz")
+    return [f"{path.name}: {violation}" for violation in violations]
 
 
 def read_card(text: str) -> dict[tuple[str, str], str]:
-    """{(section, entry): value} of a card whose sections are `## Name` and whose entries are `- Entry: value`.
+    """Parse a model card with sections `## Name` and entries `- Entry: value`.
 
+    Returns
+    -------
+    dict
+        (section, entry) to value.
+
+    Examples
+    --------
     >>> read_card("# M\\n## Training\\n- Loss: AAM-Softmax\\n")
     {('Training', 'Loss'): 'AAM-Softmax'}
     """
-    found, section = {}, ""
+    values, section = {}, ""
     for line in text.splitlines():
         if heading := re.match(r"##\s+(.+?)\s*$", line):
             section = heading[1]
         elif line[:2] in ("- ", "* ") and ":" in line:
             name, _, value = line[2:].partition(":")
-            found[section, name.strip(" *")] = value.strip(" *")
-    return found
+            values[section, name.strip(" *")] = value.strip(" *")
+    return values

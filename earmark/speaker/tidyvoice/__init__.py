@@ -1,1 +1,1 @@
-"""TidyVoice: verification across languages."""
+"""TidyVoice: speaker verification across languages."""

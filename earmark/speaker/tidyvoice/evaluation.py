@@ -1,6 +1,6 @@
-"""TidyVoice: speaker verification across languages. Who suffers when the language changes.
+"""Evaluation of TidyVoice (speaker verification across languages): error rates by language condition.
 
-Utterances are `spk/lang/file.wav`, so a path tells the language.
+Utterances are named `spk/lang/file.wav`; the language is read from the path.
 """
 
 import tomllib
@@ -24,13 +24,15 @@ BoolArray = NDArray[np.bool_]
 
 @cache
 def tidyvoice_definition() -> dict[str, Any]:
-    """The published facts: `lists`, `groups`, `conditions`, `baseline`."""
+    """Contents of tidyvoice.toml: `lists`, `groups`, `conditions`, `baseline` and further constants."""
     return tomllib.loads(files(__package__).joinpath("tidyvoice.toml").read_text(encoding="utf-8"))
 
 
 def language(name: str) -> str | None:
-    """The language of an utterance, the folder that holds it; None where the path is no `spk/lang/file`.
+    """The language of an utterance: the folder of the file; None if the path is not `spk/lang/file`.
 
+    Examples
+    --------
     >>> language("id0001/de/a.wav"), language("a.wav")
     ('de', None)
     """
@@ -39,7 +41,13 @@ def language(name: str) -> str | None:
 
 
 def same_language(trials: Trials) -> BoolArray | None:
-    """(n,) whether both sides of a trial are in one language; None where some path tells no language."""
+    """Find the trials whose two utterances are in the same language.
+
+    Returns
+    -------
+    (n,) bool or None
+        None if the language of any utterance is unknown.
+    """
     languages = [language(str(name)) for name in trials.names]
     if None in languages:
         return None
@@ -48,9 +56,12 @@ def same_language(trials: Trials) -> BoolArray | None:
 
 
 def language_groups(trials: Trials) -> dict[str, BoolArray] | None:
-    """{group: (n,) the trials in it} of {target, non-target} × {same, different language}.
+    """Assign trials to the four groups {target, non-target} × {same, different language}.
 
-    None without labels, or where some path tells no language.
+    Returns
+    -------
+    dict or None
+        Group to (n,) bool; None if the list has no labels or the language of any utterance is unknown.
     """
     same = same_language(trials)
     if same is None or trials.labels is None:
@@ -63,18 +74,30 @@ def language_groups(trials: Trials) -> dict[str, BoolArray] | None:
 
 @dataclass(frozen=True)
 class ErrorsByLanguage:
-    """Error rates by language. threshold: where the EER of all trials is met. why: there are no rows, in words."""
+    """Error rates by language group and language condition.
+
+    Attributes
+    ----------
+    groups : list of TrialGroup
+        Miss or false alarm rate of each group at `threshold`.
+    conditions : list of LanguageCondition
+        Equal error rate and minDCF of each condition.
+    threshold : float
+        Threshold of the interpolated equal error rate of all trials; NaN if there is no breakdown.
+    reason : str
+        Why there is no breakdown; empty otherwise.
+    """
 
     groups: list[TrialGroup]
     conditions: list[LanguageCondition]
     threshold: float
-    why: str = ""
+    reason: str = ""
 
     @property
     def summary(self) -> LanguageBreakdown:
-        """As a summary holds it, beside the published baseline."""
+        """The record for summary.json, with the published baseline."""
         baseline = PublishedBaseline.model_validate(tidyvoice_definition()["baseline"])
-        return LanguageBreakdown(why=self.why, groups=self.groups, conditions=self.conditions, baseline=baseline)
+        return LanguageBreakdown(why=self.reason, groups=self.groups, conditions=self.conditions, baseline=baseline)
 
 
 def language_breakdown(
@@ -84,41 +107,59 @@ def language_breakdown(
     *,
     intervals: bool = True,
 ) -> ErrorsByLanguage:
-    """Which kind of trial suffers: four groups at one threshold, and the error rates within each condition.
+    """Compute error rates by language group and language condition.
 
-    trials: scored; finite scores. speakers, intervals: as in `speaker.evaluation.evaluate`. Lists without labels,
-    or without `spk/lang/file` paths, have no breakdown: no rows, and the reason. ValueError without scores, or where
-    the whole list lacks targets or non-targets.
+    Parameters
+    ----------
+    trials : Trials
+        With finite scores.
+    speakers : list of str or None
+        Speaker of each utterance in `trials.names`, see `speaker.evaluation.evaluate`.
+    p_target : float
+        Target prior of minDCF, in (0, 1).
+    intervals : bool
+        Whether to compute 95 % confidence intervals.
+
+    Returns
+    -------
+    ErrorsByLanguage
+        Empty, with a reason, if the list has no labels or the language of any utterance is unknown.
+
+    Raises
+    ------
+    ValueError
+        If there are no scores, no target trials or no non-target trials.
     """
     if trials.scores is None:
-        raise ValueError("a breakdown needs scores")
+        raise ValueError("a breakdown by language needs scores")
     if trials.labels is None:
         return ErrorsByLanguage([], [], np.nan, "the list has no labels")
-    same, members = same_language(trials), language_groups(trials)
-    if same is None or members is None:
-        return ErrorsByLanguage([], [], np.nan, "the paths are no spk/lang/file, so languages are not known")
+    same, groups = same_language(trials), language_groups(trials)
+    if same is None or groups is None:
+        return ErrorsByLanguage([], [], np.nan, "languages are unknown, because paths are not spk/lang/file")
     threshold = detection.interpolated_equal_error_rate(detection.roc(trials.scores, trials.labels)).threshold
+    definition = tidyvoice_definition()
     return ErrorsByLanguage(
         [
-            _group(row["name"], row["target"], trials.scores[members[row["name"]]], threshold)
-            for row in tidyvoice_definition()["groups"]
+            _group(row["name"], row["target"], trials.scores[groups[row["name"]]], threshold)
+            for row in definition["groups"]
         ],
         [
             _condition(row["name"], trials.take(np.isin(same, row["same_language"])), speakers, p_target, intervals)
-            for row in tidyvoice_definition()["conditions"]
+            for row in definition["conditions"]
         ],
         threshold,
     )
 
 
 def _group(name: str, is_target: bool, scores: NDArray[np.float64], threshold: float) -> TrialGroup:
-    wrong = scores < threshold if is_target else scores >= threshold
+    errors = scores < threshold if is_target else scores >= threshold
     return TrialGroup(
         name=name,
         n=len(scores),
         mean_score=float(scores.mean()) if len(scores) else None,
         error="miss rate" if is_target else "false alarm rate",
-        rate=float(wrong.mean()) if len(scores) else None,
+        rate=float(errors.mean()) if len(scores) else None,
     )
 
 
@@ -128,9 +169,9 @@ def _condition(
     n_target = int(np.asarray(trials.labels).sum())
     n_nontarget = len(trials) - n_target
     if n_target and n_nontarget:
-        found = evaluate(trials, speakers, intervals=intervals, p_target=p_target).metrics
-        eer, min_dcf = found["eer"], found["min_dcf"]
+        metrics = evaluate(trials, speakers, intervals=intervals, p_target=p_target).metrics
+        eer, min_dcf = metrics["eer"], metrics["min_dcf"]
     else:
-        lacking = "target" if not n_target else "non-target"
-        eer = min_dcf = Estimate(None, n=len(trials), why=f"no {lacking} trials")
+        absent_class = "target" if not n_target else "non-target"
+        eer = min_dcf = Estimate(None, n=len(trials), why=f"no {absent_class} trials")
     return LanguageCondition(name=name, n_target=n_target, n_nontarget=n_nontarget, eer=eer, min_dcf=min_dcf)

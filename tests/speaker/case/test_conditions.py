@@ -1,4 +1,4 @@
-"""CASE: its conditions, and the published aggregates from the published rates."""
+"""The conditions of CASE, and its published aggregates recomputed from published rates."""
 
 import pytest
 
@@ -44,19 +44,19 @@ def test_a_name_says_what_its_condition_is():
 
 
 def test_wespeakers_published_aggregates_follow_from_its_rates():
-    found = aggregate_eers(WESPEAKER)
-    assert found.case_score_v1 == pytest.approx(5.030331746, abs=1e-9)
-    assert found.absolute_eer == pytest.approx(0.0301369841, abs=1e-10)
-    assert found.degradation_factor == pytest.approx(0.0243369841, abs=1e-10)
-    assert found.clean_eer == 0.0058
+    scores = aggregate_eers(WESPEAKER)
+    assert scores.case_score_v1 == pytest.approx(5.030331746, abs=1e-9)
+    assert scores.absolute_eer == pytest.approx(0.0301369841, abs=1e-10)
+    assert scores.degradation_factor == pytest.approx(0.0243369841, abs=1e-10)
+    assert scores.clean_eer == 0.0058
 
 
 @pytest.mark.parametrize("model", case_definition()["published"], ids=lambda m: m["model_name"])
 def test_every_published_models_aggregates_follow_from_its_categories(model):
     eers = {p: model["category_breakdown"][category(p)] for p in condition_names()}
-    found = aggregate_eers(eers)
+    scores = aggregate_eers(eers)
     for name in ("clean_eer", "absolute_eer", "degradation_factor", "case_score_v1"):
-        assert getattr(found, name) == pytest.approx(model[name], rel=1e-6)
+        assert getattr(scores, name) == pytest.approx(model[name], rel=1e-6)
 
 
 def test_the_absolute_rate_is_the_mean_of_categories_not_of_protocols():
@@ -68,9 +68,9 @@ def test_the_absolute_rate_is_the_mean_of_categories_not_of_protocols():
     ("change", "message"),
     [
         ({"clean_reverb": None}, "clean_reverb is missing"),
-        ({"clean_fax": 0.1}, "clean_fax is no protocol"),
-        ({"clean_reverb": float("nan")}, "clean_reverb has the equal error rate nan"),
-        ({"clean_reverb": 5.0}, "clean_reverb has the equal error rate 5.0"),
+        ({"clean_fax": 0.1}, "clean_fax is not a CASE condition"),
+        ({"clean_reverb": float("nan")}, r"clean_reverb: equal error rate nan is not in \[0, 1\]"),
+        ({"clean_reverb": 5.0}, r"clean_reverb: equal error rate 5.0 is not in \[0, 1\]"),
     ],
 )
 def test_protocols_that_do_not_add_up_are_named(change, message):

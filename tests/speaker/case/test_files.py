@@ -1,4 +1,4 @@
-"""The files of CASE: fetched from a server that answers as the hub does, and checked on disk."""
+"""The files of CASE: download from a mock of the hub, and validation on disk."""
 
 import io
 import tarfile
@@ -11,7 +11,7 @@ from earmark.errors import EarmarkError, MissingError
 from earmark.files import download as downloads
 from earmark.speaker.case import files as case_files
 from earmark.speaker.case.conditions import case_definition, categories, category, condition_names, recording_sets
-from earmark.speaker.case.files import trials_folder, verify, wanted_files
+from earmark.speaker.case.files import select_files, trials_folder, verify_files
 from tests.file_server import COMMIT, Fault, file_server
 
 
@@ -51,8 +51,8 @@ def published():
 
 def download(folder, *, progress=lambda file, n: None, **choice):
     """What the command does: list, then fetch."""
-    wanted = wanted_files(**choice)
-    case_files.download(wanted, folder, progress, choice.get("token"))
+    wanted = select_files(**choice)
+    case_files.download_files(wanted, folder, progress, choice.get("token"))
     return wanted
 
 
@@ -101,7 +101,7 @@ def test_the_whole_benchmark_comes_and_is_right(tmp_path, hub):
     files = download(tmp_path, base=hub.url, progress=progress)
     assert len(files) == 24 + 1 + 12
     assert counts == {file.name: file.size for file in files}
-    assert verify(tmp_path) == []
+    assert verify_files(tmp_path) == []
     assert not (tmp_path / "README.md").exists()
     before = len(hub.requests)
     assert download(tmp_path, base=hub.url) == files
@@ -109,14 +109,14 @@ def test_the_whole_benchmark_comes_and_is_right(tmp_path, hub):
 
 
 def test_a_part_of_the_benchmark(tmp_path, hub):
-    files = download(tmp_path, conditions=["codec"], sets=["librispeech"], base=hub.url)
+    files = download(tmp_path, selected_categories=["codec"], selected_sets=["librispeech"], base=hub.url)
     assert [file.name for file in files if file.name.startswith("audio/")] == ["audio/librispeech_codec.tar.gz"]
     assert [p.relative_to(tmp_path).as_posix() for p in sorted(tmp_path.rglob("*.wav"))] == [
         "librispeech/codec/id1/a.wav",
         "librispeech/codec/id2/a.wav",
     ]
-    assert {problem.split(":")[1] for problem in verify(tmp_path)} == {
-        f" missing; {protocol} names it" for protocol in ("clean_clean", *first_of_other_conditions())
+    assert {problem.split(":")[1] for problem in verify_files(tmp_path)} == {
+        f" missing (in the list of {condition})" for condition in ("clean_clean", *first_of_other_conditions())
     }
 
 
@@ -133,7 +133,7 @@ def test_an_interrupted_download_goes_on(tmp_path, hub):
         download(tmp_path, base=hub.url)
     sent = dict(hub.sent)
     download(tmp_path, base=hub.url)
-    assert verify(tmp_path) == []
+    assert verify_files(tmp_path) == []
     assert hub.ranges(address(name))[-1] == "bytes=100-"
     files = published()
     assert all(hub.sent[address(n)] == len(files[n]) for n in files if n.endswith((".txt", ".json", ".tar.gz")))
@@ -145,7 +145,9 @@ def test_the_token_is_sent_to_the_hub_only(tmp_path, hub):
         name = address("audio/librispeech_reverb.tar.gz")
         store.files["/blob"] = hub.files[name]
         hub.redirects[name] = f"{store.url}/blob"
-        download(tmp_path, conditions=["reverb"], sets=["librispeech"], base=hub.url, token="hf_verysecret")
+        download(
+            tmp_path, selected_categories=["reverb"], selected_sets=["librispeech"], base=hub.url, token="hf_verysecret"
+        )
         sent = [{key.lower(): value for key, value in headers.items()} for _, headers in hub.requests]
         assert {headers.get("authorization") for headers in sent} == {"Bearer hf_verysecret"}
         assert store.requests
@@ -155,8 +157,8 @@ def test_the_token_is_sent_to_the_hub_only(tmp_path, hub):
 @pytest.mark.parametrize(
     ("choice", "message"),
     [
-        ({"conditions": ["clean", "fax"]}, "fax: no condition of CASE; they are clean, codec, mic"),
-        ({"sets": ["voices"]}, "voices: no set of CASE; they are voxceleb1_o, librispeech"),
+        ({"selected_categories": ["clean", "fax"]}, "fax: unknown category. Known: clean, codec, mic"),
+        ({"selected_sets": ["voices"]}, "voices: unknown set. Known: voxceleb1_o, librispeech"),
     ],
 )
 def test_what_case_has_not_is_refused_before_anything_is_asked(tmp_path, hub, choice, message):
@@ -168,14 +170,14 @@ def test_what_case_has_not_is_refused_before_anything_is_asked(tmp_path, hub, ch
 def test_a_hub_that_lacks_a_file_is_named_before_anything_is_fetched(hub):
     hub.data_sets[case_definition()["hub"]].remove("trials/clean_reverb.txt")
     hub.data_sets[case_definition()["hub"]].remove("audio/librispeech_mic.tar.gz")
-    with pytest.raises(EarmarkError, match=r"does not have trials/clean_reverb\.txt, audio/librispeech_mic\.tar\.gz"):
-        wanted_files(base=hub.url)
+    with pytest.raises(EarmarkError, match=r"trials/clean_reverb\.txt, audio/librispeech_mic\.tar\.gz not found"):
+        select_files(base=hub.url)
 
 
 def test_an_archive_that_means_harm_ends_the_download(tmp_path, hub):
     hub.files[address("audio/librispeech_noise.tar.gz")] = packed({"ok.wav": wav(), "../evil.wav": wav()})
     with pytest.raises(EarmarkError, match=r"librispeech_noise\.tar\.gz: '\.\./evil\.wav' leaves the folder"):
-        download(tmp_path / "case", conditions=["noise"], sets=["librispeech"], base=hub.url)
+        download(tmp_path / "case", selected_categories=["noise"], selected_sets=["librispeech"], base=hub.url)
     assert not list(tmp_path.rglob("evil.wav"))
     assert not (tmp_path / "case" / "ok.wav").exists()
 
@@ -184,7 +186,7 @@ def test_an_archive_that_means_harm_ends_the_download(tmp_path, hub):
 
 
 def test_a_complete_benchmark_has_no_problems(benchmark):
-    assert verify(benchmark) == []
+    assert verify_files(benchmark) == []
     assert trials_folder(benchmark) == benchmark / "trials"
 
 
@@ -193,17 +195,17 @@ def test_lists_are_found_in_the_other_layout(benchmark):
     (benchmark / "trials").rename(benchmark / "benchmark" / "trials")
     (benchmark / "trials").mkdir()  # holds nothing of CASE
     assert trials_folder(benchmark) == benchmark / "benchmark" / "trials"
-    assert verify(benchmark) == []
+    assert verify_files(benchmark) == []
     (benchmark / "benchmark/trials/clean_reverb.txt").unlink()
-    assert verify(benchmark) == ["benchmark/trials/clean_reverb.txt: missing"]
+    assert verify_files(benchmark) == ["benchmark/trials/clean_reverb.txt: missing"]
 
 
-@pytest.mark.parametrize("tell", [trials_folder, verify])
-def test_a_folder_without_lists_is_told_what_supplies_them(tmp_path, tell):
+@pytest.mark.parametrize("function", [trials_folder, verify_files])
+def test_a_folder_without_lists_is_told_what_supplies_them(tmp_path, function):
     with pytest.raises(
-        MissingError, match=r"Neither .*/trials/ nor .*/benchmark/trials/ holds .*download --output-dir"
+        MissingError, match=r"No CASE trial lists in .*/trials/ or .*/benchmark/trials/\. .*download --output-dir"
     ):
-        tell(tmp_path)
+        function(tmp_path)
 
 
 CODEC = "librispeech/codec/id2/a.wav"
@@ -214,46 +216,46 @@ CODEC = "librispeech/codec/id2/a.wav"
     [
         (lambda path: path.unlink(), "missing"),
         (lambda path: path.write_bytes(b""), "empty"),
-        (lambda path: (path.unlink(), path.mkdir()), "no file"),
+        (lambda path: (path.unlink(), path.mkdir()), "not a file"),
         (lambda path: path.write_bytes(b"no audio at all"), "cannot be read: Format not recognised."),
         (lambda path: path.write_bytes(wav()[:30]), "cannot be read: Error in WAV"),
-        (lambda path: path.write_bytes(wav(rate=8000)), "WAV at 8000 Hz with 1 channels, not 16 kHz mono WAV"),
-        (lambda path: path.write_bytes(wav(channels=2)), "WAV at 16000 Hz with 2 channels, not 16 kHz mono WAV"),
-        (lambda path: path.write_bytes(wav(format="FLAC")), "FLAC at 16000 Hz with 1 channels"),
-        (lambda path: path.write_bytes(wav(seconds=0)), "holds no samples"),
+        (lambda path: path.write_bytes(wav(rate=8000)), "WAV, 8000 Hz, 1 channel; expected WAV, 16 kHz, mono"),
+        (lambda path: path.write_bytes(wav(channels=2)), "WAV, 16000 Hz, 2 channels; expected WAV, 16 kHz, mono"),
+        (lambda path: path.write_bytes(wav(format="FLAC")), "FLAC, 16000 Hz, 1 channel;"),
+        (lambda path: path.write_bytes(wav(seconds=0)), "contains no samples"),
     ],
 )
 def test_audio_that_will_not_do_is_named_once_with_its_first_list(benchmark, spoil, problem):
     spoil(benchmark / CODEC)
-    found = verify(benchmark)
-    assert len(found) == 1
-    assert found[0].startswith(f"{CODEC}: {problem}")
-    assert found[0].endswith("; clean_codec_gsm names it")
+    problems = verify_files(benchmark)
+    assert len(problems) == 1
+    assert problems[0].startswith(f"{CODEC}: {problem}")
+    assert problems[0].endswith(" (in the list of clean_codec_gsm)")
 
 
 def test_wrong_lines_of_every_list_are_told_and_their_right_lines_still_count(benchmark):
     put(benchmark / "trials/clean_codec_gsm.txt", b"1 x.wav y.wav\n1 z.wav\nmaybe a b\n0 x.wav ./x.wav\n")
     put(benchmark / "trials/clean_reverb.txt", b"")
     put(benchmark / "trials/clean_mic_phone.txt", b"a.wav b.wav\n")
-    assert verify(benchmark) == [
+    assert verify_files(benchmark) == [
         "trials/clean_codec_gsm.txt: line 2: has 2 values where the list has 3",
         "trials/clean_codec_gsm.txt: line 3, column label: 'maybe' is not one of 1, 0, target, nontarget",
-        "trials/clean_mic_phone.txt: no list of CASE, whose lines are `1|0 enrol test`",
+        "trials/clean_mic_phone.txt: not a CASE list; expected lines: `1|0 enrol test`",
         "trials/clean_reverb.txt: line 1: the file holds no trials",
-        "x.wav: missing; clean_codec_gsm names it",
-        "y.wav: missing; clean_codec_gsm names it",
+        "x.wav: missing (in the list of clean_codec_gsm)",
+        "y.wav: missing (in the list of clean_codec_gsm)",
     ]
 
 
 def test_a_name_that_no_disk_can_hold_is_a_problem_like_others(benchmark):
     put(benchmark / "trials/clean_reverb.txt", b"1 x%s x%s\n" % (b"x" * 300, b"x" * 300))
-    assert verify(benchmark) == [f"{'x' * 301}: cannot be read: File name too long; clean_reverb names it"]
+    assert verify_files(benchmark) == [f"{'x' * 301}: cannot be read: File name too long (in the list of clean_reverb)"]
 
 
 def test_a_list_that_names_files_elsewhere_is_told_and_they_are_not_opened(benchmark):
     put(benchmark.parent / "outside.wav", wav())
     put(benchmark / "trials/clean_reverb.txt", b"1 ../outside.wav /etc/hostname\n")
-    assert verify(benchmark) == [
-        "../outside.wav: leaves the benchmark's folder; clean_reverb names it",
-        "/etc/hostname: leaves the benchmark's folder; clean_reverb names it",
+    assert verify_files(benchmark) == [
+        "../outside.wav: outside the benchmark folder (in the list of clean_reverb)",
+        "/etc/hostname: outside the benchmark folder (in the list of clean_reverb)",
     ]

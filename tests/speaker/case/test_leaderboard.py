@@ -1,11 +1,11 @@
-"""Results files of any shape, and leaderboards around the published models."""
+"""Reading results files, and ranking them among the published models."""
 
 import json
 
 import pytest
 
 from earmark.errors import EarmarkError
-from earmark.speaker.case.leaderboard import Results, leaderboard, read_results
+from earmark.speaker.case.leaderboard import ModelResults, leaderboard, read_results
 from tests.speaker.case.published import WESPEAKER
 
 
@@ -19,18 +19,20 @@ def test_results_files_are_read_in_every_shape(tmp_path, shape):
         {"config": {}},
     ):
         path.write_text(json.dumps({"model_name": "Mine", **further, "protocol_results": results}))
-        assert read_results(path) == Results("Mine", WESPEAKER)
+        assert read_results(path) == ModelResults("Mine", WESPEAKER)
 
 
 def test_what_is_no_results_file_is_named(tmp_path):
     path = tmp_path / "results.json"
     path.write_text('{"eer": 3}')
-    with pytest.raises(EarmarkError, match=r"results\.json is no results file"):
+    with pytest.raises(EarmarkError, match=r"results\.json: not a CASE results file"):
         read_results(path)
 
 
 def test_a_leaderboard_ranks_yours_among_the_published():
-    table = leaderboard([Results("Mine", {p: e / 2 for p, e in WESPEAKER.items()}), Results("Twin", WESPEAKER)])
+    table = leaderboard(
+        [ModelResults("Mine", {p: e / 2 for p, e in WESPEAKER.items()}), ModelResults("Twin", WESPEAKER)]
+    )
     assert len(table) == 8
     assert table["model_name"][0] == "Mine"
     ranks = dict(zip(table["model_name"], table["rank"], strict=True))
@@ -49,14 +51,14 @@ def test_a_leaderboard_ranks_yours_among_the_published():
 
 def test_results_on_self_made_carriers_have_no_rank(tmp_path):
     path = tmp_path / "results.json"
-    said = {
+    content = {
         "model_name": "Mine",
         "config": {"self_made_carriers": True},
         "protocol_results": dict.fromkeys(WESPEAKER, 0.001),
     }
-    path.write_text(json.dumps(said))
+    path.write_text(json.dumps(content))
     table = leaderboard([read_results(path)])
     assert table["model_name"].tolist()[-1] == "Mine"
     assert table["rank"].isna().tolist() == [False] * 6 + [True]
     assert table["rank"].tolist()[:6] == [1, 2, 3, 4, 5, 6]
-    assert table["source"].tolist()[-1] == "yours, self-made carriers"
+    assert table["source"].tolist()[-1] == "yours, simulated conditions"

@@ -1,4 +1,4 @@
-"""Languages from paths, and who suffers when they differ."""
+"""Languages from paths, and error rates by language."""
 
 from pathlib import Path
 
@@ -27,7 +27,7 @@ def test_the_language_is_the_folder_of_the_file(name, expected):
 
 
 def six_trials():
-    """Two targets in one language, two across, one other in one language, one across; scores chosen by hand."""
+    """Two targets in one language, two across, one non-target in one language, one across."""
     names = np.array(["a/de/1", "a/de/2", "a/fr/1", "b/de/1", "b/fr/1"], dtype=object)
     enrolment, test = np.array([0, 1, 0, 1, 0, 0]), np.array([1, 0, 2, 2, 3, 4])
     labels = np.array([True, True, True, True, False, False])
@@ -35,8 +35,8 @@ def six_trials():
 
 
 def test_every_trial_is_in_one_of_four_groups():
-    found = language_groups(six_trials())
-    assert {name: np.flatnonzero(of).tolist() for name, of in found.items()} == {
+    groups = language_groups(six_trials())
+    assert {name: np.flatnonzero(members).tolist() for name, members in groups.items()} == {
         "target, same language": [0, 1],
         "target, different languages": [2, 3],
         "non-target, same language": [4],
@@ -45,11 +45,11 @@ def test_every_trial_is_in_one_of_four_groups():
 
 
 def test_the_breakdown_by_hand():
-    found = language_breakdown(six_trials())
-    # Pooled: targets .9 .8 .7 .2, others .5 .1. Up to .5 a half of the others is accepted, above it none: misses are ¼.
-    assert found.threshold == pytest.approx(0.5)
-    rows = {group.name: group for group in found.groups}
-    assert [group.n for group in found.groups] == [2, 2, 1, 1]
+    result = language_breakdown(six_trials())
+    # All: targets .9 .8 .7 .2, non-targets .5 .1. False alarms: ½ up to .5, none above it. Misses: ¼.
+    assert result.threshold == pytest.approx(0.5)
+    rows = {group.name: group for group in result.groups}
+    assert [group.n for group in result.groups] == [2, 2, 1, 1]
     assert rows["target, same language"].rate == 0
     assert rows["target, different languages"].rate == 0.5
     assert rows["target, different languages"].error == "miss rate"
@@ -57,7 +57,7 @@ def test_the_breakdown_by_hand():
     assert rows["non-target, same language"].rate == 1
     assert rows["non-target, different languages"].rate == 0
     assert rows["non-target, same language"].error == "false alarm rate"
-    conditions = {row.name: row for row in found.conditions}
+    conditions = {row.name: row for row in result.conditions}
     assert list(conditions) == ["all", "same language", "different languages"]
     assert conditions["same language"].eer.value == 0
     assert (conditions["same language"].n_target, conditions["same language"].n_nontarget) == (2, 1)
@@ -71,18 +71,18 @@ def test_the_demo_list_shows_all_groups_and_their_errors_add_up():
     rng = np.random.default_rng(0)
     same = same_language(trials)
     scores = rng.normal(size=len(trials)) + 2.0 * trials.labels + 0.7 * same
-    found = language_breakdown(Trials(trials.names, trials.enrolment, trials.test, trials.labels, scores))
-    assert sum(group.n for group in found.groups) == len(trials)
-    assert all(group.n > 50 for group in found.groups)
-    targets = [group for group in found.groups if group.error == "miss rate"]
+    result = language_breakdown(Trials(trials.names, trials.enrolment, trials.test, trials.labels, scores))
+    assert sum(group.n for group in result.groups) == len(trials)
+    assert all(group.n > 50 for group in result.groups)
+    targets = [group for group in result.groups if group.error == "miss rate"]
     missed = sum(group.n * group.rate for group in targets)
-    assert missed == pytest.approx((scores[trials.labels] < found.threshold).sum())
+    assert missed == pytest.approx((scores[trials.labels] < result.threshold).sum())
     same_target, other_target = targets
-    assert other_target.rate > same_target.rate  # what the scores were made to do
-    assert all(0 < row.eer.value < 0.5 for row in found.conditions)
+    assert other_target.rate > same_target.rate  # by construction of the scores
+    assert all(0 < row.eer.value < 0.5 for row in result.conditions)
     speakers = [str(name).split("/")[0] for name in trials.names]
     again = language_breakdown(trials.with_scores(scores), speakers)
-    for row, before in zip(again.conditions, found.conditions, strict=True):
+    for row, before in zip(again.conditions, result.conditions, strict=True):
         assert row.eer.value == before.eer.value
         assert row.eer.low < row.eer.value < row.eer.high
 
@@ -91,8 +91,11 @@ def test_lists_that_tell_no_language_have_no_rows_but_a_reason():
     trials = six_trials()
     unlabelled = Trials(trials.names, trials.enrolment, trials.test, None, trials.scores)
     flat = Trials(np.array(list("abcde"), dtype=object), trials.enrolment, trials.test, trials.labels, trials.scores)
-    assert (language_breakdown(unlabelled).groups, language_breakdown(unlabelled).why) == ([], "the list has no labels")
-    assert "paths are no spk/lang/file" in language_breakdown(flat).why
+    assert (language_breakdown(unlabelled).groups, language_breakdown(unlabelled).reason) == (
+        [],
+        "the list has no labels",
+    )
+    assert "paths are not spk/lang/file" in language_breakdown(flat).reason
     assert language_groups(unlabelled) is language_groups(flat) is None
     with pytest.raises(ValueError, match="needs scores"):
         language_breakdown(Trials(trials.names, trials.enrolment, trials.test, trials.labels))
@@ -100,10 +103,10 @@ def test_lists_that_tell_no_language_have_no_rows_but_a_reason():
 
 def test_a_condition_without_a_class_says_so():
     trials = six_trials()
-    found = language_breakdown(trials.take(np.array([True, True, True, True, True, False])))
-    row = next(row for row in found.conditions if row.name == "different languages")
+    result = language_breakdown(trials.take(np.array([True, True, True, True, True, False])))
+    row = next(row for row in result.conditions if row.name == "different languages")
     assert (row.eer.why, row.n_nontarget, row.eer.value) == ("no non-target trials", 0, None)
-    group = next(group for group in found.groups if group.name == "non-target, different languages")
+    group = next(group for group in result.groups if group.name == "non-target, different languages")
     assert group.n == 0
     assert group.rate is None
 

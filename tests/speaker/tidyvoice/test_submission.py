@@ -1,4 +1,4 @@
-"""Submissions that are right, wrong, or hostile."""
+"""Creating submissions, and validating valid, invalid and malicious ones."""
 
 import io
 import zipfile
@@ -53,10 +53,10 @@ def test_the_same_scores_give_the_same_bytes_in_any_chunks(monkeypatch):
 @pytest.mark.parametrize(
     ("scores", "message"),
     [
-        ({"A": [1.0]}, "holds the lists A, U, not A"),
+        ({"A": [1.0]}, "has the lists A, U, not A"),
         ({"A": [1.0], "U": [1.0], "dev": [1.0]}, "not A, U, dev"),
-        ({"A": [1.0], "U": [np.nan]}, "list U: one finite score"),
-        ({"A": [[1.0]], "U": [1.0]}, "list A: one finite score"),
+        ({"A": [1.0], "U": [np.nan]}, "list U: expected one finite score"),
+        ({"A": [[1.0]], "U": [1.0]}, "list A: expected one finite score"),
     ],
 )
 def test_scores_that_cannot_be_submitted(scores, message):
@@ -69,14 +69,14 @@ def test_scores_that_cannot_be_submitted(scores, message):
     [
         ({}, []),
         ({"A": "0.1\r\n.5\r\n+3.E-2"}, []),
-        ({"A": "0.1\n2\n"}, ["tv26_eval-A.txt: has 2 lines where the list has 3 trials"]),
-        ({"A": ""}, ["tv26_eval-A.txt: has 0 lines where the list has 3 trials"]),
+        ({"A": "0.1\n2\n"}, ["tv26_eval-A.txt: has 2 lines, but the list has 3 trials"]),
+        ({"A": ""}, ["tv26_eval-A.txt: has 0 lines, but the list has 3 trials"]),
         ({"U": None}, ["tv26_eval-U.txt: is missing"]),
         (
             {"A": "score\n1\n2\n3\n"},
             [
-                "tv26_eval-A.txt: line 1: 'score' is a header; a line is one score",
-                "tv26_eval-A.txt: has 4 lines where the list has 3 trials",
+                "tv26_eval-A.txt: line 1: 'score' is a header; expected one score per line",
+                "tv26_eval-A.txt: has 4 lines, but the list has 3 trials",
             ],
         ),
         (
@@ -91,11 +91,14 @@ def test_scores_that_cannot_be_submitted(scores, message):
         (
             {"A": "1\na b 0.5\n1_0\n"},
             [
-                "tv26_eval-A.txt: line 2: 'a b 0.5' has 3 columns; a line is the score alone",
-                "tv26_eval-A.txt: line 3: '1_0' is no number; a line is one score",
+                "tv26_eval-A.txt: line 2: 'a b 0.5' has 3 columns; expected only the score",
+                "tv26_eval-A.txt: line 3: '1_0' is not a number; expected one score per line",
             ],
         ),
-        ({"A": "\ufeff1\n2\n3\n"}, [r"tv26_eval-A.txt: line 1: '\\xef\\xbb\\xbf1' is a header; a line is one score"]),
+        (
+            {"A": "\ufeff1\n2\n3\n"},
+            [r"tv26_eval-A.txt: line 1: '\\xef\\xbb\\xbf1' is a header; expected one score per line"],
+        ),
     ],
 )
 def test_everything_wrong_is_said_at_once(tmp_path, changed, problems):
@@ -106,14 +109,14 @@ def test_only_the_first_wrong_lines_are_shown_and_the_rest_counted(tmp_path):
     problems = check_submission(good(tmp_path, A="1\n" + "x\n" * 30), LISTS)
     assert len(problems) == 22
     assert problems[19].startswith("tv26_eval-A.txt: line 21:")
-    assert problems[20] == "tv26_eval-A.txt: 10 more lines are wrong"
-    assert problems[21] == "tv26_eval-A.txt: has 31 lines where the list has 3 trials"
+    assert problems[20] == "tv26_eval-A.txt: 10 more invalid lines"
+    assert problems[21] == "tv26_eval-A.txt: has 31 lines, but the list has 3 trials"
 
 
 def test_the_published_sizes_are_expected_unless_lists_are_given(tmp_path):
     problems = check_submission(good(tmp_path))
-    assert problems[0] == "tv26_eval-A.txt: has 3 lines where the list has 4,000,000 trials"
-    assert problems[1] == "tv26_eval-U.txt: has 2 lines where the list has 1,280,000 trials"
+    assert problems[0] == "tv26_eval-A.txt: has 3 lines, but the list has 4,000,000 trials"
+    assert problems[1] == "tv26_eval-U.txt: has 2 lines, but the list has 1,280,000 trials"
 
 
 def test_the_order_is_seen_against_scores_only(tmp_path):
@@ -121,12 +124,12 @@ def test_the_order_is_seen_against_scores_only(tmp_path):
     scores = {"A": [0.1, -2e-7, 3.0]}
     assert check_submission(swapped, LISTS) == []
     assert check_submission(swapped, LISTS, scores) == [
-        "tv26_eval-A.txt: line 1: is not the score of trial 1, 0.1; the order may be another"
+        "tv26_eval-A.txt: line 1: expected the score 0.1 of trial 1; check the order"
     ]
     rounded = good(tmp_path, A="0.1000001\n0\n3.00001\n")
     assert check_submission(rounded, LISTS, scores) == []
     assert check_submission(rounded, LISTS, {"A": [0.1, 0.0]}) == [
-        "tv26_eval-A.txt: was compared with 2 scores where the list has 3 trials"
+        "tv26_eval-A.txt: cannot be compared: 2 scores were computed, but the list has 3 trials"
     ]
 
 
@@ -135,41 +138,41 @@ def test_other_members_and_folders_are_named(tmp_path):
     members = [(f"out/tv26_eval-{name}.txt", text) for name, text in numbers.items()]
     problems = check_submission(submitted(tmp_path, [*members, ("../../x\x1b[2J", ""), ("readme.md", "")]), LISTS)
     assert problems[:2] == ["tv26_eval-A.txt: is missing", "tv26_eval-U.txt: is missing"]
-    assert r"'../../x\x1b[2J': files belong at the top, not in a folder" in problems
-    assert "'out/tv26_eval-A.txt': files belong at the top, not in a folder" in problems
-    assert "'readme.md': is not expected" in problems
+    assert r"'../../x\x1b[2J': must be at the top level of the archive, not in a folder" in problems
+    assert "'out/tv26_eval-A.txt': must be at the top level of the archive, not in a folder" in problems
+    assert "'readme.md': unexpected file" in problems
     assert not (tmp_path.parent / "x").exists()
-    crowd = check_submission(submitted(tmp_path, [(f"{i}.txt", "") for i in range(50)]), LISTS)
-    assert len(crowd) == 23
-    assert crowd[-1] == "and 30 more files"
+    many_files = check_submission(submitted(tmp_path, [(f"{i}.txt", "") for i in range(50)]), LISTS)
+    assert len(many_files) == 23
+    assert many_files[-1] == "30 more unexpected files"
 
 
 @pytest.mark.filterwarnings("ignore:Duplicate name")
 def test_a_file_that_is_there_twice_is_not_read(tmp_path):
     path = submitted(tmp_path, [("tv26_eval-A.txt", "x"), ("tv26_eval-A.txt", "y"), ("tv26_eval-U.txt", "1\n2\n")])
-    assert check_submission(path, LISTS) == ["tv26_eval-A.txt: is there 2 times"]
+    assert check_submission(path, LISTS) == ["tv26_eval-A.txt: occurs 2 times"]
 
 
 def test_a_line_without_end_and_a_bomb_are_not_read_to_the_end(tmp_path, monkeypatch):
     endless = check_submission(good(tmp_path, A=b"\0" * (1 << 26)), LISTS)
-    assert "is longer than any number" in endless[0]
-    assert endless[1:] == ["tv26_eval-A.txt: was not read beyond that line"]
-    monkeypatch.setattr(module, "MOST_BYTES", 1000)
+    assert "is too long for a number" in endless[0]
+    assert endless[1:] == ["tv26_eval-A.txt: the lines after it were not read"]
+    monkeypatch.setattr(module, "MAX_FILE_BYTES", 1000)
     assert check_submission(good(tmp_path, A="1\n" * 501), LISTS) == [
-        "tv26_eval-A.txt: has 1,002 bytes, too many for 3 numbers; it was not read"
+        "tv26_eval-A.txt: has 1,002 bytes, too many for 3 scores; not read"
     ]
 
 
 def test_what_is_no_archive_or_is_damaged(tmp_path):
-    assert check_submission(tmp_path / "none.zip") == [f"{tmp_path / 'none.zip'}: is not there"]
+    assert check_submission(tmp_path / "none.zip") == [f"{tmp_path / 'none.zip'}: does not exist"]
     path = tmp_path / "s.zip"
     path.write_text("1\n2\n")
-    assert "is no ZIP archive, or damaged" in check_submission(path)[0]
+    assert "not a ZIP archive, or damaged" in check_submission(path)[0]
     whole = bytearray(submission_bytes({"A": np.linspace(0, 1, 5000), "U": [1.0, 2.0]}))
     whole[2000:2040] = bytes(40)
     path.write_bytes(whole)
     problems = check_submission(path, {"A": 5000, "U": 2})
-    assert any("cannot be read beyond line" in problem or "line" in problem for problem in problems)
+    assert any("cannot be read after line" in problem or "line" in problem for problem in problems)
     assert all(problem.startswith("tv26_eval-A.txt") for problem in problems)
 
 

@@ -1,1 +1,1 @@
-"""A benchmark in CASE's shape from clean speech: codecs, microphones, noise, rooms, playback."""
+"""Simulation of the CASE conditions on clean speech: codecs, microphones, noise, rooms and playback."""

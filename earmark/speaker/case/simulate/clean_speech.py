@@ -1,4 +1,4 @@
-"""Clean speech to make a benchmark of: whose it is, where it is, and which pairs of files become trials."""
+"""Clean speech for the simulation: finding the files, excluding unusable ones, and sampling trials."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,8 +11,8 @@ from earmark.audio.decode import SUFFIXES
 from earmark.errors import DataError, EarmarkError, Fault, shown_path
 from earmark.files.csv_table import read_csv_table
 
-TRIALS = (5000, 5000)  # target and non-target, as CASE has them
-REASONS, EXAMPLES = 15, 5  # shown in a warning
+TRIALS = (5000, 5000)  # target and non-target trials per condition, as in CASE
+MAX_REASONS, MAX_EXAMPLES = 15, 5  # in a warning
 GENDERS = {"": "", "f": "f", "female": "f", "m": "m", "male": "m"}
 
 Pairs = NDArray[np.int64]
@@ -20,186 +20,256 @@ Pairs = NDArray[np.int64]
 
 @dataclass(frozen=True)
 class Source:
-    """A clean file: where it is, what it is called below audio/<protocol>/, who speaks; line: in the CSV, or 0."""
+    """A file of clean speech.
+
+    Attributes
+    ----------
+    path : Path
+    listed_path : str
+        Path as given in the CSV, or relative to the folder of clean speech.
+    name : str
+        Path of the simulated files below audio/<condition>/.
+    speaker : str
+    gender : str
+        "f", "m", or empty if unknown.
+    line : int
+        Line in the CSV; 0 for a file found in a folder.
+    """
 
     path: Path
-    given: str
+    listed_path: str
     name: str
     speaker: str
     gender: str
     line: int
 
     @property
-    def recorded(self) -> str:
-        """How the manifest names it: as given, but never by an absolute path."""
-        return Path(self.given).name if Path(self.given).is_absolute() else self.given
+    def manifest_path(self) -> str:
+        """Path for the manifest: `listed_path`, or only the file name if that is absolute."""
+        return Path(self.listed_path).name if Path(self.listed_path).is_absolute() else self.listed_path
 
 
 @dataclass(frozen=True)
-class LeftOut:
-    """A file that no benchmark is made of. given: its path, never absolute. speaker: empty where there is none."""
+class ExcludedFile:
+    """A file that is not simulated.
 
-    given: str
+    Attributes
+    ----------
+    path : str
+        Never absolute.
+    speaker : str
+        Empty if the file has no speaker.
+    reason : str
+    """
+
+    path: str
     speaker: str
     reason: str
 
 
 def clean_speech(clean: Path) -> list[Source]:
-    """The files of a folder `spk/…/file`, or of a CSV with columns path (relative to the CSV), speaker[, gender].
+    """List the files of clean speech. The audio is not opened.
 
-    Gender is f, m, female, male or empty. White space in names becomes "_", for trial lists are split at it.
-    Raises DataError or EarmarkError with everything wrong with the list; the audio itself is not opened.
+    Parameters
+    ----------
+    clean : Path
+        A folder with files spk/…/file, or a CSV with the columns path (relative to the CSV), speaker and, optionally,
+        gender (f, m, female, male or empty).
+
+    Returns
+    -------
+    list of Source
+        Sorted by name. Whitespace in names is replaced by "_", because it separates the columns of trial lists.
+
+    Raises
+    ------
+    DataError, EarmarkError
+        With all faults: missing files, two files with the same name, two genders of one speaker, invalid cells.
     """
     if not clean.exists():
-        raise EarmarkError(f"{shown_path(clean)}: is not there. Give a folder spk/…/file, or a CSV of path, speaker.")
-    rows = _listed(clean) if clean.is_file() else _found(clean)
-    seen: dict[str, str] = {}
+        raise EarmarkError(
+            f"{shown_path(clean)} does not exist. Give a folder spk/…/file, or a CSV with columns path, speaker."
+        )
+    sources = _listed_in_csv(clean) if clean.is_file() else _found_in_folder(clean)
+    listed: dict[str, str] = {}
     faults: list[tuple[Source, str]] = []
     genders: dict[str, str] = {}
-    for source in rows:
+    for source in sources:
         if not source.path.is_file():
-            faults.append((source, f"{source.given}: {'is a folder' if source.path.is_dir() else 'is not there'}"))
-        elif source.name in seen:
-            faults.append((source, f"{source.given}: would be written to the same file as {seen[source.name]}"))
-        seen[source.name] = source.given
+            problem = "is a folder" if source.path.is_dir() else "does not exist"
+            faults.append((source, f"{source.listed_path}: {problem}"))
+        elif source.name in listed:
+            faults.append((source, f"{source.listed_path}: same output file as {listed[source.name]}"))
+        listed[source.name] = source.listed_path
         if genders.setdefault(source.speaker, source.gender) != source.gender:
-            faults.append((source, f"{source.given}: another row of {source.speaker} gives another gender"))
+            faults.append((source, f"{source.listed_path}: another row of {source.speaker} has a different gender"))
     if faults:
-        raise faulty(clean, faults, "Nothing was made.")
-    if not rows:
-        raise EarmarkError(f"{shown_path(clean)}: holds no audio ({', '.join(SUFFIXES)}) in folders of speakers.")
-    return sorted(rows, key=lambda source: source.name)
+        raise source_error(clean, faults, "No files were written.")
+    if not sources:
+        raise EarmarkError(f"{shown_path(clean)}: no audio ({', '.join(SUFFIXES)}) in folders of speakers.")
+    return sorted(sources, key=lambda source: source.name)
 
 
-def not_by_suffix(folder: Path | None, *, owned: bool = True) -> list[LeftOut]:
-    """The files of a folder that are no audio by their suffix. Hidden files are nobody's speech.
+def find_non_audio(folder: Path | None, *, by_speaker: bool = True) -> list[ExcludedFile]:
+    """List the files of a folder that do not have an audio suffix, except hidden files.
 
-    A CSV names its files itself, whatever they are called. owned: whether the folder has a folder for each speaker;
-    files of another, such as that of noises, are named with it.
+    Parameters
+    ----------
+    folder : Path or None
+        Not a folder (a CSV, or None): the result is empty.
+    by_speaker : bool
+        Whether the first level of folders are speakers. If False (recordings of noise or rooms), paths start with
+        the name of the folder and speakers are empty.
     """
     if folder is None or not folder.is_dir():
         return []
     paths = sorted(path for path in folder.rglob("*") if path.is_file() and path.suffix.lower() not in SUFFIXES)
-    left_out = []
+    excluded = []
     for path in (path.relative_to(folder) for path in paths if not path.name.startswith(".")):
-        suffix = f"{path.suffix} is no suffix of audio" if path.suffix else "has no suffix"
-        speaker = _name(path).split("/")[0] if owned and len(path.parts) > 1 else ""
-        left_out.append(LeftOut(path.as_posix() if owned else f"{folder.name}/{path.as_posix()}", speaker, suffix))
-    return left_out
+        reason = f"suffix {path.suffix} is not supported" if path.suffix else "has no suffix"
+        speaker = _output_name(path).split("/")[0] if by_speaker and len(path.parts) > 1 else ""
+        shown = path.as_posix() if by_speaker else f"{folder.name}/{path.as_posix()}"
+        excluded.append(ExcludedFile(shown, speaker, reason))
+    return excluded
 
 
-def speakers_left_out(left_out: Sequence[LeftOut], used: Sequence[Source]) -> list[str]:
-    """The speakers of whom no file is used."""
-    return sorted({one.speaker for one in left_out if one.speaker} - {source.speaker for source in used})
+def excluded_speakers(excluded: Sequence[ExcludedFile], used: Sequence[Source]) -> list[str]:
+    """The speakers that have excluded files and no used file."""
+    return sorted({file.speaker for file in excluded if file.speaker} - {source.speaker for source in used})
 
 
-def told_of_left_out(left_out: Sequence[LeftOut], used: Sequence[Source]) -> str:
-    """How many files and speakers are left out, and which: by reason, with examples."""
+def describe_excluded(excluded: Sequence[ExcludedFile], used: Sequence[Source]) -> str:
+    """Describe the excluded files by reason, with examples, and the excluded speakers."""
     by_reason: dict[str, list[str]] = {}
-    for one in left_out:
-        by_reason.setdefault(one.reason, []).append(one.given)
-    lines = [f"{len(left_out):,} file{'s are' if len(left_out) > 1 else ' is'} left out:"]
-    shown = list(by_reason.items())[:REASONS]
-    lines += [f"  {len(names):,} {reason}: {_some(names)}" for reason, names in shown]
-    if rest := sum(len(names) for names in by_reason.values()) - sum(len(names) for _, names in shown):
-        lines.append(f"  {rest:,} for other reasons")
-    if speakers := speakers_left_out(left_out, used):
-        lines.append(f"No file of {len(speakers):,} speaker{'s' if len(speakers) > 1 else ''}: {_some(speakers)}")
+    for file in excluded:
+        by_reason.setdefault(file.reason, []).append(file.path)
+    lines = [f"{_count(len(excluded), 'file')} excluded:"]
+    shown = list(by_reason.items())[:MAX_REASONS]
+    lines += [f"  {len(paths):,} × {reason}: {_examples(paths)}" for reason, paths in shown]
+    if rest := len(excluded) - sum(len(paths) for _, paths in shown):
+        lines.append(f"  {rest:,} × other reasons")
+    if speakers := excluded_speakers(excluded, used):
+        lines.append(f"{_count(len(speakers), 'speaker')} excluded: {_examples(speakers)}")
     return "\n".join(lines)
 
 
-def _some(names: Sequence[str]) -> str:
-    return ", ".join(names[:EXAMPLES]) + (", …" if len(names) > EXAMPLES else "")
+def _count(n: int, noun: str) -> str:
+    return f"{n:,} {noun}" if n == 1 else f"{n:,} {noun}s"
 
 
-def _found(folder: Path) -> list[Source]:
+def _examples(names: Sequence[str]) -> str:
+    return ", ".join(names[:MAX_EXAMPLES]) + (", …" if len(names) > MAX_EXAMPLES else "")
+
+
+def _found_in_folder(folder: Path) -> list[Source]:
     audio = (path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES)
     paths = sorted(path for path in audio if not path.name.startswith("."))
-    given = [path.relative_to(folder) for path in paths]
-    if outside := [path.as_posix() for path in given if len(path.parts) == 1]:
-        raise EarmarkError(f"{shown_path(folder)}: {', '.join(outside)} not in any speaker's folder (spk/…/file).")
-    return [Source(folder / path, path.as_posix(), _name(path), _name(path).split("/")[0], "", 0) for path in given]
+    relative = [path.relative_to(folder) for path in paths]
+    if no_speaker := [path.as_posix() for path in relative if len(path.parts) == 1]:
+        raise EarmarkError(f"{shown_path(folder)}: {', '.join(no_speaker)} not in a speaker's folder (spk/…/file).")
+    return [
+        Source(folder / path, path.as_posix(), _output_name(path), _output_name(path).split("/")[0], "", 0)
+        for path in relative
+    ]
 
 
-def _listed(path: Path) -> list[Source]:
+def _listed_in_csv(path: Path) -> list[Source]:
     table = read_csv_table(path)
-    table.require_columns(("path", "speaker"), "Nothing was made. Give a CSV of path, speaker.")
+    table.require_columns(("path", "speaker"), "No files were written. Give a CSV with columns path, speaker.")
     sources, faults = [], []
     for line, row in table.records():
-        given, speaker, gender = row["path"], row["speaker"], row.get("gender", "").lower()
-        if Path(given).name in ("", ".."):
-            faults.append(Fault(line, "path", f"{given!r} is not the path of a file"))
+        listed_path, speaker, gender = row["path"], row["speaker"], row.get("gender", "").lower()
+        if Path(listed_path).name in ("", ".."):
+            faults.append(Fault(line, "path", f"{listed_path!r} is not the path of a file"))
         if not speaker or "/" in speaker or speaker.startswith("."):
-            faults.append(Fault(line, "speaker", f"{speaker!r} cannot be the name of a folder"))
+            faults.append(Fault(line, "speaker", f"{speaker!r} is not a valid folder name"))
         if gender not in GENDERS:
             faults.append(Fault(line, "gender", f"{gender!r} is not one of f, m, female, male"))
         if not faults:
-            name = _name(_below(speaker, Path(given)))
-            sources.append(Source(path.parent / given, given, name, name.split("/")[0], GENDERS[gender], line))
+            name = _output_name(_below_speaker(speaker, Path(listed_path)))
+            sources.append(
+                Source(path.parent / listed_path, listed_path, name, name.split("/")[0], GENDERS[gender], line)
+            )
     if faults:
-        raise DataError({shown_path(path): faults}, "Nothing was made.")
+        raise DataError({shown_path(path): faults}, "No files were written.")
     return sources
 
 
-def _below(speaker: str, given: Path) -> Path:
-    """Where a listed file goes: as it is below its speaker's folder, or else put there; no outer folder shows."""
-    parts = [part for part in given.parts if part not in ("..", given.anchor)]
+def _below_speaker(speaker: str, listed_path: Path) -> Path:
+    """The part of the path that starts with the speaker's folder, or the path below a folder of that name."""
+    parts = [part for part in listed_path.parts if part not in ("..", listed_path.anchor)]
     if speaker in parts[:-1]:
         return Path(*parts[parts.index(speaker) :])
-    return Path(speaker, *(parts[-1:] if given.is_absolute() else parts))
+    return Path(speaker, *(parts[-1:] if listed_path.is_absolute() else parts))
 
 
-def _name(path: Path) -> str:
+def _output_name(path: Path) -> str:
     return "_".join(path.with_suffix(".wav").as_posix().split())
 
 
-def faulty(clean: Path, faults: Sequence[tuple[Source, str]], remedy: str) -> EarmarkError:
-    """One error for all of them: by line where there are lines."""
+def source_error(clean: Path, faults: Sequence[tuple[Source, str]], remedy: str) -> EarmarkError:
+    """One error for all faults; with line numbers if the sources come from a CSV."""
     if clean.is_file():
         return DataError({shown_path(clean): [Fault(source.line, "path", text) for source, text in faults]}, remedy)
-    return EarmarkError(
-        "\n".join([f"{shown_path(clean)}: {len(faults)} unusable", *(f"  {t}" for _, t in faults), remedy])
-    )
+    header = f"{shown_path(clean)}: {_count(len(faults), 'unusable file')}"
+    return EarmarkError("\n".join([header, *(f"  {text}" for _, text in faults), remedy]))
 
 
 # --- trials ---------------------------------------------------------------------------------------------------------
 
 
-def trial_pairs(
-    sources: Sequence[Source], rng: np.random.Generator, wanted: tuple[int, int] = TRIALS
+def sample_trial_pairs(
+    sources: Sequence[Source], rng: np.random.Generator, n_trials: tuple[int, int] = TRIALS
 ) -> tuple[Pairs, Pairs]:
-    """Target and non-target pairs of positions in `sources`, each (k, 2): enrolment, test.
+    """Sample target and non-target pairs without replacement.
 
-    No file is paired with itself and no two files are paired twice, not even the other way round. Non-targets whose
-    genders are both known have the same. As many as wanted, or all there are. EarmarkError where there is no pair.
+    A file is never paired with itself, and two files form at most one pair, in either order. Non-target pairs have
+    the same gender if both genders are known.
+
+    Parameters
+    ----------
+    sources : sequence of Source
+    rng : Generator
+    n_trials : (int, int)
+        Number of target and non-target pairs; all possible pairs if there are fewer.
+
+    Returns
+    -------
+    targets, non_targets : (k, 2) int
+        Positions in `sources` of the enrolment and the test file.
+
+    Raises
+    ------
+    EarmarkError
+        If pairs of a kind are requested and there are none.
     """
     key = [(source.gender, source.speaker) for source in sources]
-    order = np.array(sorted(range(len(key)), key=key.__getitem__))  # unknown gender first, so that it precedes all
-    speakers = [key[place] for place in order]
-    first: dict[tuple[str, str], int] = {}
-    after: dict[tuple[str, str] | str, int] = {}
-    for place, speaker in enumerate(speakers):
-        first.setdefault(speaker, place)
-        after[speaker] = after[speaker[0]] = place + 1
-    own_end = np.array([after[speaker] for speaker in speakers])
-    last = np.array([after[speaker[0]] if speaker[0] else len(speakers) for speaker in speakers])
-    targets = _drawn(np.arange(1, len(speakers) + 1), own_end, wanted[0], rng)
-    others = _drawn(own_end, last, wanted[1], rng)
-    if wanted[0] and not len(targets):
-        raise EarmarkError("Trials need a speaker with two files. Give more speech of each speaker.")
-    if wanted[1] and not len(others):
-        raise EarmarkError("Trials need two speakers (of the same gender, where it is known). Give more speakers.")
-    return order[targets], order[others]
+    order = np.array(sorted(range(len(key)), key=key.__getitem__))  # unknown gender sorts first, before all it may meet
+    speakers = [key[position] for position in order]
+    end: dict[tuple[str, str] | str, int] = {}  # end of the range of each speaker and of each gender
+    for position, speaker in enumerate(speakers):
+        end[speaker] = end[speaker[0]] = position + 1
+    speaker_end = np.array([end[speaker] for speaker in speakers])
+    gender_end = np.array([end[speaker[0]] if speaker[0] else len(speakers) for speaker in speakers])
+    targets = _sample_pairs(np.arange(1, len(speakers) + 1), speaker_end, n_trials[0], rng)
+    non_targets = _sample_pairs(speaker_end, gender_end, n_trials[1], rng)
+    if n_trials[0] and not len(targets):
+        raise EarmarkError("No target trials: no speaker has two files. Add files per speaker.")
+    if n_trials[1] and not len(non_targets):
+        raise EarmarkError(
+            "No non-target trials: they need two speakers, of the same gender if it is known. Add speakers."
+        )
+    return order[targets], order[non_targets]
 
 
-def _drawn(start: Pairs, end: Pairs, wanted: int, rng: np.random.Generator) -> Pairs:
-    """Pairs (i, j) with start[i] ≤ j < end[i], drawn without replacement, each turned round by a coin."""
+def _sample_pairs(start: Pairs, end: Pairs, n_pairs: int, rng: np.random.Generator) -> Pairs:
+    """Sample pairs (i, j) with start[i] ≤ j < end[i] without replacement, each in random order."""
     partners = end - start
     total = int(partners.sum())
-    flat = np.sort(rng.choice(total, min(wanted, total), replace=False)) if total else np.zeros(0, dtype=np.int64)
+    flat = np.sort(rng.choice(total, min(n_pairs, total), replace=False)) if total else np.zeros(0, dtype=np.int64)
     ends = np.cumsum(partners)
-    one = np.searchsorted(ends, flat, side="right")
-    pairs = np.stack([one, start[one] + flat - (ends - partners)[one]], axis=1)
-    turned = rng.random(len(pairs)) < 0.5
-    pairs[turned] = pairs[turned][:, ::-1]
+    first = np.searchsorted(ends, flat, side="right")
+    pairs = np.stack([first, start[first] + flat - (ends - partners)[first]], axis=1)
+    swapped = rng.random(len(pairs)) < 0.5
+    pairs[swapped] = pairs[swapped][:, ::-1]
     return pairs
