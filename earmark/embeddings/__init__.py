@@ -1,1 +1,1 @@
-"""Embeddings on disk: made once for an encoder and a clip's content, read ever after."""
+"""Embedding cache: each clip is embedded once per encoder and read from disk afterwards."""

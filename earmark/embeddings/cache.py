@@ -1,4 +1,4 @@
-"""Clips → embeddings, each made once: what is in the store is read, the rest is embedded and kept."""
+"""Embedding cache: clips are embedded once per encoder and request, then read from disk."""
 
 import contextlib
 from collections import deque
@@ -23,16 +23,21 @@ from earmark.models.encoders.base import EmbeddingError, Encoder, embedding_faul
 from earmark.models.encoders.output import DEFAULT_REQUEST, EmbeddingRequest
 from earmark.models.encoders.precomputed import PrecomputedEmbeddings
 
-IN_VAIN = 64  # clips that an encoder may fail on before it ever works
-PREPROCESSING_VERSION = 1  # raise it whenever decoding, mixing down or resampling changes what an encoder hears
+MAX_INITIAL_FAILURES = 64  # stop if an encoder fails on this many clips without a single success
+PREPROCESSING_VERSION = 1  # increase it whenever decoding, downmixing or resampling changes the waveforms
 C = TypeVar("C", bound=Clip)
 
 
 class EmbeddingCache:
-    """Embeddings below a folder, by encoder identity, content hash, PREPROCESSING_VERSION and request.
+    """Cached embeddings in a folder, by encoder identity, `PREPROCESSING_VERSION`, request and content hash.
 
-    Several processes may use the folder at the same time; each finds what was finished before it began. A process
-    that is killed leaves every batch behind that it had finished.
+    Several processes can use the folder at the same time. Each reads the embeddings that existed when it started.
+    Every finished batch survives if the process is interrupted.
+
+    Parameters
+    ----------
+    root : Path
+        The folder of the cache.
     """
 
     def __init__(self, root: Path) -> None:
@@ -41,72 +46,107 @@ class EmbeddingCache:
     def embed(
         self,
         encoder: Encoder | PrecomputedEmbeddings,
-        paths: Sequence[C],
+        clips: Sequence[C],
         *,
         request: EmbeddingRequest = DEFAULT_REQUEST,
         batch_size: int = 16,
         decoder_threads: int = 4,
         audio_root: Path | None = None,
     ) -> Iterator[tuple[C, Embedding]]:
-        """Each clip with its numbers (as the encoder gave them) or what is wrong, as soon as it is known, in any order.
+        """Embed clips, or read their embeddings from the cache.
 
-        paths: files, or members of tar files. view: what is wanted of each. `Embedding.vector` is (d,), and where a
-        clip has as many rows as its length gives, frames or crops, (rows, d): always float32, and what is on the disk
-        to the last bit, the first time too. Clips of the same content are embedded once. batch_size: clips, or crops,
-        that the encoder hears at once; halved for good when the accelerator's memory does not suffice. decoder_threads:
-        threads that hash, decode and prepare ahead. At most decoder_threads + 3 · batch_size pieces are held
-        at a time, plus those of decoder_threads + 1 clips. audio_root: what the ids of precomputed embeddings
-        are relative to.
-        Raises EarmarkError for a view that the encoder cannot give, EmbeddingError at the end where an encoder gives
-        two or more different clips one and the same vector, and passes on what ends a run: no permission, a server
-        that stays away, a full disk.
+        Parameters
+        ----------
+        encoder : Encoder or PrecomputedEmbeddings
+        clips : sequence of Path or TarMember
+            Audio files or members of tar files. Clips of the same content are embedded once.
+        request : EmbeddingRequest
+            The output to compute from each clip.
+        batch_size : int
+            Clips or crops per batch. Halved permanently when the accelerator runs out of memory.
+        decoder_threads : int
+            Threads that hash, decode and prepare clips ahead of the encoder. At most decoder_threads + 3 · batch_size
+            pieces are in memory, plus the further pieces of decoder_threads + 1 clips.
+        audio_root : Path, optional
+            Folder that the ids of precomputed embeddings are relative to.
+
+        Yields
+        ------
+        clip : Path or TarMember
+        embedding : Embedding
+            As soon as it is available, in any order. The vector is float32, (d,) or, for frames and crops, (rows, d),
+            bit-identical to the one on disk. Clips that fail have an error in place of a vector.
+
+        Raises
+        ------
+        EmbeddingError
+            At the end, if all of at least two different clips have identical embeddings; earlier if the encoder fails
+            on each of the first `MAX_INITIAL_FAILURES` clips.
+        EarmarkError
+            If the encoder does not support the request, a server does not respond, or the cache cannot be written.
         """
         if isinstance(encoder, PrecomputedEmbeddings):
             encoder.require_support(request)
-            yield from _given(encoder, paths, audio_root)
+            yield from _precomputed(encoder, clips, audio_root)
             return
         encoder.require_support(request)
-        contents = ContentHashes(self.root / "contents.sqlite")
+        hashes = ContentHashes(self.root / "contents.sqlite")
         layout = Layout(request.ragged, "<f2" if request.dtype == "float16" else "<f4")
         try:
-            with ShardedArrayStore(self.folder(encoder, request), _described(encoder, request), layout) as shelf:
-                yield from _Run[C](encoder, request, shelf, contents, batch_size).all(paths, decoder_threads)
+            with ShardedArrayStore(self.folder(encoder, request), _sidecar(encoder, request), layout) as store:
+                yield from _Run[C](encoder, request, store, hashes, batch_size).embed(clips, decoder_threads)
         finally:
-            contents.close()
+            hashes.close()
 
     def embed_texts(
         self, identity: str, texts: Sequence[str], embed: Callable[[Sequence[str]], Array], batch_size: int = 16
     ) -> dict[str, Embedding]:
-        """{sentence: its numbers, as the model gave them, or what is wrong}; each is embedded once, ever.
+        """Embed sentences, or read their embeddings from the cache.
 
-        identity: names the model's weights and settings. embed: n sentences → (n, d).
+        Parameters
+        ----------
+        identity : str
+            Name of the model's weights and settings; part of the folder name.
+        texts : sequence of str
+        embed : callable
+            n sentences → (n, d).
+        batch_size : int
+            Sentences per batch. Halved permanently when the accelerator runs out of memory.
+
+        Returns
+        -------
+        dict
+            {sentence: embedding as returned by the model, or an error}.
         """
         keys = {text: sha256(text.encode()).hexdigest() for text in texts}
-        with ShardedArrayStore(self.root / f"{identity}-texts", {"identity": identity}, Layout(False, "<f4")) as shelf:
-            known = {text: shelf.get(key) for text, key in keys.items()}
-            new = sorted((text for text, vector in known.items() if vector is None), key=len)  # those share batches
-            adaptive = AdaptiveBatches(embed, batch_size, lambda rows: _faultless(rows, shelf.dimension))
-            found: dict[str, Embedding] = {}
+        with ShardedArrayStore(self.root / f"{identity}-texts", {"identity": identity}, Layout(False, "<f4")) as store:
+            cached = {text: store.get(key) for text, key in keys.items()}
+            new = sorted((text for text, vector in cached.items() if vector is None), key=len)  # batches of like length
+            adaptive = AdaptiveBatches(embed, batch_size, lambda rows: _checked_text_embedding(rows, store.dimension))
+            computed: dict[str, Embedding] = {}
             for batch in in_batches(new, batch_size):
-                embedded = dict(zip(batch, adaptive(batch), strict=True))
-                good = {keys[text]: one.vector for text, one in embedded.items() if one.vector is not None}
-                if good:
-                    shelf.add(list(good), list(good.values()))
-                found |= embedded
-        return {text: Embedding(vector) if vector is not None else found[text] for text, vector in known.items()}
+                embeddings = dict(zip(batch, adaptive(batch), strict=True))
+                valid = {keys[text]: each.vector for text, each in embeddings.items() if each.vector is not None}
+                if valid:
+                    store.add(list(valid), list(valid.values()))
+                computed |= embeddings
+        return {text: Embedding(vector) if vector is not None else computed[text] for text, vector in cached.items()}
 
     def folder(self, encoder: Encoder, request: EmbeddingRequest = DEFAULT_REQUEST) -> Path:
-        """Where what was asked of an encoder is."""
+        """Folder of the embeddings of an encoder for a request."""
         return self.root / "-".join(filter(None, [encoder.identity, f"p{PREPROCESSING_VERSION}", request.name]))
 
 
-def _given(encoder: PrecomputedEmbeddings, clips: Sequence[C], root: Path | None) -> Iterator[tuple[C, Embedding]]:
-    """Vectors made elsewhere; those of a tar file's member by its name."""
+def _precomputed(
+    encoder: PrecomputedEmbeddings, clips: Sequence[C], root: Path | None
+) -> Iterator[tuple[C, Embedding]]:
+    """Look up precomputed embeddings; members of tar files by their name."""
     ids = [Path(clip.name) if isinstance(clip, TarMember) else clip for clip in clips]
-    yield from ((clip, found) for clip, (_, found) in zip(clips, encoder.embed_paths(ids, root), strict=True))
+    embeddings = (embedding for _, embedding in encoder.embed_paths(ids, root))
+    yield from zip(clips, embeddings, strict=True)
 
 
-def _described(encoder: Encoder, request: EmbeddingRequest) -> dict[str, Any]:
+def _sidecar(encoder: Encoder, request: EmbeddingRequest) -> dict[str, Any]:
     described = {
         "name": encoder.name,
         "identity": encoder.identity,
@@ -121,11 +161,22 @@ def _described(encoder: Encoder, request: EmbeddingRequest) -> dict[str, Any]:
 
 @dataclass
 class _Job(Generic[C]):
-    """A clip on its way. prepared: its pieces, set for the first clip of a content that is new. vector: set for a
-    known one.
+    """A clip in progress.
+
+    Attributes
+    ----------
+    clip : Path or TarMember
+    content : str
+        Content hash; empty if the clip cannot be read.
+    prepared : list or None
+        Inputs for the encoder, for the first clip of a content that is not cached.
+    vector : array or None
+        The cached embedding.
+    error : str
+        Why the clip cannot be embedded.
     """
 
-    path: C
+    clip: C
     content: str = ""
     prepared: list[Any] | None = None
     vector: Array | None = None
@@ -133,7 +184,7 @@ class _Job(Generic[C]):
 
     @property
     def pieces(self) -> int:
-        """How many inputs for the encoder it holds."""
+        """Number of inputs for the encoder."""
         return len(self.prepared or ())
 
 
@@ -144,222 +195,233 @@ class _Run(Generic[C]):
         self,
         encoder: Encoder,
         request: EmbeddingRequest,
-        shelf: ShardedArrayStore,
-        contents: ContentHashes,
+        store: ShardedArrayStore,
+        hashes: ContentHashes,
         batch_size: int,
     ) -> None:
-        self._encoder, self._view, self._shelf = encoder, request, shelf
-        self._contents, self._batch_size = contents, batch_size
-        self._in_batches = AdaptiveBatches(self._rows, batch_size, self._checked)
-        self._width = shelf.dimension
-        self._claimed: set[str] = set()
+        self._encoder, self._request, self._store = encoder, request, store
+        self._hashes, self._batch_size = hashes, batch_size
+        self._run_in_batches = AdaptiveBatches(self._encode, batch_size, self._validate)
+        self._width = store.dimension
+        self._claimed: set[str] = set()  # contents that a clip of this run is responsible for
         self._claims = Lock()
-        self._failed: dict[str, str] = {}  # content → what is wrong with it
-        self._waiting: dict[str, list[C]] = {}  # content on its way → further files of it
-        self._variety = ConstantOutputCheck(encoder.name)
-        self._works, self._in_vain = False, 0
+        self._failed: dict[str, str] = {}  # {content: error}
+        self._waiting: dict[str, list[C]] = {}  # {content in progress: further clips of that content}
+        self._constant_output = ConstantOutputCheck(encoder.name)
+        self._any_success, self._n_failures = False, 0
 
-    def all(self, paths: Sequence[C], decoder_threads: int) -> Iterator[tuple[C, Embedding]]:
+    def embed(self, clips: Sequence[C], decoder_threads: int) -> Iterator[tuple[C, Embedding]]:
         batch: list[_Job[C]] = []
-        ahead = _Ahead(self._prepare, paths, decoder_threads, decoder_threads + 2 * self._batch_size)
-        with contextlib.closing(iter(ahead)) as jobs:
+        prefetcher = _Prefetcher(self._prepare, clips, decoder_threads, decoder_threads + 2 * self._batch_size)
+        with contextlib.closing(iter(prefetcher)) as jobs:
             for job in jobs:
                 if job.prepared is not None:
                     batch.append(job)
                     if sum(job.pieces for job in batch) >= self._batch_size:
-                        yield from self._embed(batch)
+                        yield from self._embed_batch(batch)
                         batch = []
                 else:
-                    yield from self._settle(job)
+                    yield from self._resolve(job)
             if batch:
-                yield from self._embed(batch)
-        self._variety.require()
+                yield from self._embed_batch(batch)
+        self._constant_output.require_different_embeddings()
 
-    def _prepare(self, path: C) -> _Job[C]:
-        """In a thread: everything but the encoder."""
-        job = _Job(path)
-        file = path.tar if isinstance(path, TarMember) else path
+    def _prepare(self, clip: C) -> _Job[C]:
+        """Everything before the encoder; runs in a thread."""
+        job = _Job(clip)
+        file = clip.tar if isinstance(clip, TarMember) else clip
         try:
             if not file.is_file():
-                read_nonsilent_audio(path, self._encoder.sample_rate)  # says what is wrong
-            job.content = self._contents.of(path)
-            job.vector = self._shelf.get(job.content)
+                read_nonsilent_audio(clip, self._encoder.sample_rate)  # raises with the reason
+            job.content = self._hashes.content_hash(clip)
+            job.vector = self._store.get(job.content)
             if job.vector is None and self._claim(job.content):
                 job.prepared = self._encoder.prepare_clip(
-                    read_nonsilent_audio(path, self._encoder.sample_rate), self._view
+                    read_nonsilent_audio(clip, self._encoder.sample_rate), self._request
                 )
         except AudioError as error:
-            job.error = str(error).removeprefix(f"{shown_clip(path)}: ")
+            job.error = str(error).removeprefix(f"{shown_clip(clip)}: ")
         except OSError as error:
             job.error = f"cannot be read ({error.strerror or type(error).__name__})"
         except EarmarkError:
             raise
-        except Exception as error:  # whatever an extractor raises, the other clips go on
+        except Exception as error:  # an error of a feature extractor concerns this clip only
             job.error = f"cannot be prepared for the model ({shown_cause(error)})"
         return job
 
     def _claim(self, content: str) -> bool:
-        """Whether this is the first clip of a content that is not in the store."""
+        """Whether this is the first clip of a content that is not cached."""
         with self._claims:
             first = content not in self._claimed
             self._claimed.add(content)
             return first
 
-    def _settle(self, job: _Job[C]) -> Iterator[tuple[C, Embedding]]:
-        """A clip that the encoder need not hear: known, broken, or of the same content as one on its way."""
+    def _resolve(self, job: _Job[C]) -> Iterator[tuple[C, Embedding]]:
+        """Finish a clip that needs no encoder: cached, invalid, or of the same content as one in progress."""
         if job.error:
             if job.content:
                 self._failed[job.content] = job.error
-            yield from self._answers(job, Embedding(None, job.error))
+            yield from self._results(job, Embedding(None, job.error))
             return
-        vector = job.vector if job.vector is not None else self._shelf.get(job.content)
+        vector = job.vector if job.vector is not None else self._store.get(job.content)
         if vector is not None:
-            self._variety.note(job.content, vector)
-            yield job.path, Embedding(vector)
+            self._constant_output.add(job.content, vector)
+            yield job.clip, Embedding(vector)
         elif job.content in self._failed:
-            yield job.path, _named(job.path, Embedding(None, self._failed[job.content]))
+            yield job.clip, _with_clip_name(job.clip, Embedding(None, self._failed[job.content]))
         else:
-            self._waiting.setdefault(job.content, []).append(job.path)
+            self._waiting.setdefault(job.content, []).append(job.clip)
 
-    def _embed(self, batch: Sequence[_Job[C]]) -> Iterator[tuple[C, Embedding]]:
-        """Through the encoder, onto the disk, and only then to the caller."""
-        heard_pieces = iter(self._in_batches([piece for job in batch for piece in job.prepared or []]))
-        found = [self._joined([next(heard_pieces) for _ in job.prepared or []]) for job in batch]
-        good = [(job.content, one.vector) for job, one in zip(batch, found, strict=True) if one.vector is not None]
-        if good:
-            self._shelf.add([content for content, _ in good], [rows for _, rows in good])
-            self._works = True
-        self._require_some(batch, found)
-        for job, one in zip(batch, found, strict=True):
-            if one.vector is None:
-                self._failed[job.content] = one.error
+    def _embed_batch(self, batch: Sequence[_Job[C]]) -> Iterator[tuple[C, Embedding]]:
+        """Run the encoder, write the embeddings to disk, then yield them."""
+        embedded_pieces = iter(self._run_in_batches([piece for job in batch for piece in job.prepared or []]))
+        embeddings = [self._combine([next(embedded_pieces) for _ in job.prepared or []]) for job in batch]
+        pairs = zip(batch, embeddings, strict=True)
+        valid = [(job.content, each.vector) for job, each in pairs if each.vector is not None]
+        if valid:
+            self._store.add([content for content, _ in valid], [rows for _, rows in valid])
+            self._any_success = True
+        self._require_success(batch, embeddings)
+        for job, embedding in zip(batch, embeddings, strict=True):
+            if embedding.vector is None:
+                self._failed[job.content] = embedding.error
             else:
-                self._variety.note(job.content, one.vector)
-            yield from self._answers(job, one)
+                self._constant_output.add(job.content, embedding.vector)
+            yield from self._results(job, embedding)
 
-    def _require_some(self, batch: Sequence[_Job[C]], found: Sequence[Embedding]) -> None:
-        """An encoder that fails on every clip is not asked for a million more."""
-        self._in_vain += sum(one.vector is None for one in found)
-        if not self._works and self._in_vain >= IN_VAIN:
-            clip, error = shown_clip(batch[-1].path), found[-1].error
+    def _require_success(self, batch: Sequence[_Job[C]], embeddings: Sequence[Embedding]) -> None:
+        """Stop early if the encoder fails on every clip."""
+        self._n_failures += sum(each.vector is None for each in embeddings)
+        if not self._any_success and self._n_failures >= MAX_INITIAL_FAILURES:
             raise EmbeddingError(
-                f"{self._encoder.name}: fails on each of the first {self._in_vain} clips, on {clip}: {error}"
+                f"{self._encoder.name}: fails on all of the first {self._n_failures} clips. The last one, "
+                f"{shown_clip(batch[-1].clip)}: {embeddings[-1].error}"
             )
 
-    def _joined(self, pieces: Sequence[Embedding]) -> Embedding:
-        """A clip's rows, one for each crop, or one for all of its pieces."""
+    def _combine(self, pieces: Sequence[Embedding]) -> Embedding:
+        """The embedding of a clip from those of its pieces; an error if any piece has one."""
         rows = [piece.vector for piece in pieces if piece.vector is not None]
         if len(rows) == len(pieces):
-            return Embedding(self._encoder.combine_pieces(rows, self._view))
+            return Embedding(self._encoder.combine_pieces(rows, self._request))
         number, error = next((i, piece.error) for i, piece in enumerate(pieces, 1) if piece.error)
-        if self._view.crop_seconds is not None:
+        if self._request.crop_seconds is not None:
             return Embedding(None, f"crop {number} of {len(pieces)}: {error}")
         return Embedding(None, f"window {number} of {len(pieces)}: {error}" if len(pieces) > 1 else error)
 
-    def _answers(self, job: _Job[C], found: Embedding) -> Iterator[tuple[C, Embedding]]:
-        for path in (job.path, *self._waiting.pop(job.content, [])):
-            yield path, _named(path, found)
+    def _results(self, job: _Job[C], embedding: Embedding) -> Iterator[tuple[C, Embedding]]:
+        """The embedding for the clip of a job and all clips of the same content."""
+        for clip in (job.clip, *self._waiting.pop(job.content, [])):
+            yield clip, _with_clip_name(clip, embedding)
 
-    def _rows(self, prepared: Sequence[Any]) -> Any:
-        """An array for each piece; AdaptiveBatches asks for nothing but that they can be counted through."""
+    def _encode(self, prepared: Sequence[Any]) -> Any:
+        """One array per piece."""
         try:
-            return self._encoder.encode_prepared(prepared, self._view)
+            return self._encoder.encode_prepared(prepared, self._request)
         except (EarmarkError, RuntimeError, ValueError, MemoryError):
             raise
-        except Exception as error:  # a user's model may raise anything; the clip is at fault until all are
+        except Exception as error:  # AdaptiveBatches handles RuntimeError: it isolates the clip that fails
             raise RuntimeError(f"{type(error).__name__}: {shown_cause(error)}") from error
 
-    def _checked(self, found: Array) -> Embedding:
-        """As it will be read from the disk, or what is wrong with it."""
-        if fault := embedding_fault(found, self._width or self._encoder.width(self._view)):
+    def _validate(self, output: Array) -> Embedding:
+        """The output as it will be read from disk, or an error."""
+        if fault := embedding_fault(output, self._width or self._encoder.width(self._request)):
             return Embedding(None, fault)
-        rows = found.astype(np.float32)
-        if self._view.dtype == "float16":
+        rows = output.astype(np.float32)
+        if self._request.dtype == "float16":
             with np.errstate(over="ignore"):
                 rows = rows.astype(np.float16).astype(np.float32)
             if not np.isfinite(rows).all():
-                return Embedding(None, "the frames are beyond what float16 holds (65,504); store them in float32")
+                return Embedding(None, "the frames exceed the range of float16 (±65,504)")
         self._width = rows.shape[-1]
         return Embedding(rows)
 
 
 class ConstantOutputCheck:
-    """Whether an encoder tells any two clips apart."""
+    """Detects encoders whose embeddings of different clips are all identical.
+
+    Frames and crops are compared by their mean, because clips of different lengths have different numbers of rows.
+
+    Parameters
+    ----------
+    name : str
+        Name of the encoder, for the error message.
+    """
 
     def __init__(self, name: str) -> None:
         self._name = name
         self._first: tuple[str, Array] | None = None
-        self._alike: set[str] = set()
-        self._varied = False
+        self._identical: set[str] = set()  # contents whose embedding equals the first one
+        self._different = False
 
-    def note(self, content: str, found: Array) -> None:
-        """Clips of different lengths have different numbers of rows; what counts is their mean."""
-        if self._varied or (self._first is not None and content == self._first[0]):
+    def add(self, content: str, embedding: Array) -> None:
+        """Add an embedding (d,) or (rows, d). content: hash of the clip."""
+        if self._different or (self._first is not None and content == self._first[0]):
             return
-        vector = found.mean(axis=0) if found.ndim == 2 else found
+        vector = embedding.mean(axis=0) if embedding.ndim == 2 else embedding
         if self._first is None:
             self._first = (content, vector)
         else:
-            self._varied = not indistinguishable(self._first[1], vector)
-            self._alike.add(content)
+            self._different = not indistinguishable(self._first[1], vector)
+            self._identical.add(content)
 
-    def require(self) -> None:
-        if self._alike and not self._varied:
+    def require_different_embeddings(self) -> None:
+        """Raise EmbeddingError if at least two different clips were added and all embeddings are identical."""
+        if self._identical and not self._different:
             raise EmbeddingError(
-                f"{self._name}: is constant, it gives one and the same embedding for all {1 + len(self._alike):,} "
-                "different clips; check that its weights are loaded."
+                f"{self._name}: all {1 + len(self._identical):,} clips have identical embeddings. "
+                "Check that the weights are loaded."
             )
 
 
-def _faultless(rows: Array, dimension: int | None) -> Embedding:
-    fault = embedding_fault(rows, dimension)
-    return Embedding(None, fault) if fault else Embedding(rows.astype(np.float32))
+def _checked_text_embedding(vector: Array, dimension: int | None) -> Embedding:
+    fault = embedding_fault(vector, dimension)
+    return Embedding(None, fault) if fault else Embedding(vector.astype(np.float32))
 
 
-def _named(path: Clip, found: Embedding) -> Embedding:
-    return Embedding(None, f"{shown_clip(path)}: {found.error}") if found.error else found
+def _with_clip_name(clip: Clip, embedding: Embedding) -> Embedding:
+    return Embedding(None, f"{shown_clip(clip)}: {embedding.error}") if embedding.error else embedding
 
 
-class _Ahead(Generic[C]):
-    """The work on each path, in order, done by threads ahead of the caller.
+class _Prefetcher(Generic[C]):
+    """Jobs for clips, in order, prepared by threads ahead of the caller.
 
-    At any time, `workers` paths are being worked on, unless so many clips or pieces (`most`) are ready and not taken.
+    `workers` clips are in progress at any time, unless `max_ready` clips or pieces are ready and not yet consumed.
     """
 
-    def __init__(self, work: Callable[[C], _Job[C]], paths: Sequence[C], workers: int, most: int) -> None:
-        self._work, self._remaining, self._workers, self._most = work, iter(paths), workers, most
+    def __init__(self, prepare: Callable[[C], _Job[C]], clips: Sequence[C], workers: int, max_ready: int) -> None:
+        self._prepare, self._remaining, self._workers, self._max_ready = prepare, iter(clips), workers, max_ready
         self._pool = ThreadPoolExecutor(workers, thread_name_prefix="decoder")
-        self._begun: deque[Future[_Job[C]]] = deque()
-        self._working = self._ready = 0
+        self._submitted: deque[Future[_Job[C]]] = deque()
+        self._in_progress = self._ready = 0
         self._lock = RLock()
 
     def __iter__(self) -> Generator[_Job[C], None, None]:
         try:
-            self._begin()
-            while self._begun:
-                job = self._begun.popleft().result()
+            self._submit()
+            while self._submitted:
+                job = self._submitted.popleft().result()
                 with self._lock:
                     self._ready -= max(1, job.pieces)
-                self._begin()
+                self._submit()
                 yield job
         finally:
             with self._lock:
                 self._remaining = iter(())
             self._pool.shutdown(cancel_futures=True)
 
-    def _begin(self) -> None:
+    def _submit(self) -> None:
         with self._lock:
-            while self._working < self._workers and self._ready < self._most:
-                if (path := next(self._remaining, None)) is None:
+            while self._in_progress < self._workers and self._ready < self._max_ready:
+                if (clip := next(self._remaining, None)) is None:
                     return
-                self._working += 1
-                self._begun.append(self._pool.submit(self._counted, path))
+                self._in_progress += 1
+                self._submitted.append(self._pool.submit(self._prepare_and_count, clip))
 
-    def _counted(self, path: C) -> _Job[C]:
-        """The work, counted before anybody can see its result: so what is taken was counted, and what follows begun."""
-        job = self._work(path)
+    def _prepare_and_count(self, clip: C) -> _Job[C]:
+        """Prepare a clip and update the counts before the result is visible, so no consumed job is uncounted."""
+        job = self._prepare(clip)
         with self._lock:
-            self._working -= 1
+            self._in_progress -= 1
             self._ready += max(1, job.pieces)
-            self._begin()
+            self._submit()
         return job

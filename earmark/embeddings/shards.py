@@ -1,13 +1,14 @@
 """Arrays by key on disk, in append-only shards.
 
-A shard is three files of one name:
-  NAME.json   what the shard is: dimension, encoder; written first
-  NAME.npy    (n, d) numbers, an ordinary array that `numpy.load` reads at any time
-  NAME.ids    a line for each array: the key (sha256 in hexadecimal) and the CRC-32 of its bytes; in a ragged shard,
-              whose arrays have any number of rows, also the first row and how many there are, in hexadecimal
-Each process that adds arrays appends to a shard of its own, first the rows, then their ids: a row without its id, or
-whose bytes do not have its checksum, does not exist. So nothing a process leaves behind when it is killed is taken
-for an array, and every array whose `add` returned is kept.
+A shard consists of three files with the same stem:
+  NAME.json   dimension, dtype and description of the encoder; written first
+  NAME.npy    (n, d) rows; a valid NumPy file at any time
+  NAME.ids    one line per array: key (SHA-256 in hexadecimal) and CRC-32 of its bytes; for ragged arrays, which have
+              any number of rows, also the index of the first row and the number of rows, in hexadecimal
+
+Each process appends to a shard of its own, first the rows, then their line in NAME.ids. Rows without a line, or with
+another checksum, are ignored. An interrupted process therefore leaves no invalid arrays, and every array whose `add`
+returned is kept.
 """
 
 import errno
@@ -34,42 +35,58 @@ from earmark.files.atomic import write_together
 
 Array = NDArray[np.float32]
 SCHEMA_VERSION = 1
-ENTRY = 40  # bits of a place that say which of a shard's arrays
-OPEN = 64  # shards whose files are open for reading at once
+ENTRY_BITS = 40  # a location is the shard number << ENTRY_BITS | index of the array in the shard
+MAX_OPEN_FILES = 64
 
 
 @dataclass(frozen=True)
 class Layout:
-    """How arrays are laid out. ragged: each is (rows, d) and not (d,). dtype: in which they are stored."""
+    """Layout of the arrays in a store.
+
+    Attributes
+    ----------
+    ragged : bool
+        Arrays are (rows, d) with any number of rows, instead of (d,).
+    dtype : {"<f4", "<f2"}
+        Storage type.
+    """
 
     ragged: bool = False
     dtype: Literal["<f4", "<f2"] = "<f4"
 
     @property
     def line(self) -> re.Pattern[bytes]:
-        """A line of ids, always of one length."""
+        """Pattern of a line in NAME.ids. All lines have the same length."""
         return re.compile(rb"([0-9a-f]{64}) ([0-9a-f]{8})" + rb"( [0-9a-f]{12} [0-9a-f]{8})" * self.ragged + rb"\n")
 
     @property
     def line_bytes(self) -> int:
-        """How long it is."""
+        """Length of a line in NAME.ids."""
         return 64 + 1 + 8 + (1 + 12 + 1 + 8 if self.ragged else 0) + 1
 
     def header(self, rows: int, dimension: int) -> bytes:
-        """What stands before the numbers; numpy leaves room for more rows, so that its length never changes."""
+        """The NumPy header. NumPy pads it, so its length does not depend on the number of rows."""
         header = io.BytesIO()
         described = {"descr": self.dtype, "fortran_order": False, "shape": (rows, dimension)}
         np.lib.format.write_array_header_1_0(header, described)
         return header.getvalue()
 
     def row_bytes(self, dimension: int) -> int:
-        """The size of a row."""
+        """Size of a row in bytes."""
         return np.dtype(self.dtype).itemsize * dimension
 
 
 @dataclass
 class _Shard:
-    """A shard as far as it was read. first, count: each array's rows. checksums: of their bytes. rows: of all."""
+    """Index of a shard.
+
+    Attributes
+    ----------
+    rows : int
+        Number of rows that belong to an array.
+    first, count, checksums : array of int
+        First row, number of rows and CRC-32 of each array.
+    """
 
     path: Path
     dimension: int
@@ -78,8 +95,8 @@ class _Shard:
     count: "array[int]" = field(default_factory=lambda: array("I"))
     checksums: "array[int]" = field(default_factory=lambda: array("I"))
 
-    def note(self, first: int, count: int, checksum: int) -> None:
-        """Take in one more array."""
+    def append(self, first: int, count: int, checksum: int) -> None:
+        """Add an array to the index."""
         self.first.append(first)
         self.count.append(count)
         self.checksums.append(checksum)
@@ -87,16 +104,31 @@ class _Shard:
 
 
 class ShardedArrayStore:
-    """The arrays of one encoder and view. Threads may share a shelf; processes may share its folder."""
+    """Arrays by key, for one encoder and request. Threads can share a store, processes its folder.
+
+    Parameters
+    ----------
+    folder : Path
+        Folder of the shards; created if necessary.
+    description : dict
+        Written to encoder.json and to the sidecar of each new shard.
+    layout : Layout, optional
+        Vectors in float32 by default.
+
+    Raises
+    ------
+    EarmarkError
+        If the folder cannot be written.
+    """
 
     def __init__(self, folder: Path, description: dict[str, Any], layout: Layout | None = None) -> None:
         self.folder = folder
         self.layout = layout or Layout()
         self._description = description
         self._shards: list[_Shard] = []
-        self._places: dict[bytes, int] = {}
-        self._others: dict[bytes, list[int]] = {}  # further places of keys that two processes wrote
-        self._files: OrderedDict[int, int] = OrderedDict()  # shard → file descriptor, the longest unused first
+        self._locations: dict[bytes, int] = {}
+        self._duplicates: dict[bytes, list[int]] = {}  # other locations of keys that several processes wrote
+        self._files: OrderedDict[int, int] = OrderedDict()  # {shard number: file descriptor}, least recently used first
         self._own: _Writer | None = None
         self._lock = Lock()
         try:
@@ -105,37 +137,37 @@ class ShardedArrayStore:
                 write_json(folder / "encoder.json", description)
         except OSError as error:
             raise EarmarkError(
-                f"{shown_path(folder)} cannot be written: {error.strerror}; choose another folder."
+                f"{shown_path(folder)} cannot be written: {error.strerror}. Choose another folder."
             ) from error
         for path in sorted(folder.glob("*.npy")):
-            self._read(path)
+            self._read_shard(path)
 
     def __len__(self) -> int:
-        return len(self._places)
+        return len(self._locations)
 
     @property
     def dimension(self) -> int | None:
-        """Of the vectors that are there; None while there are none."""
+        """Dimension of the stored arrays; None while the store is empty."""
         return next((shard.dimension for shard in self._shards if shard.checksums), None)
 
     def get(self, key: str) -> Array | None:
-        """The array of a key in float32, (d,) or where the layout is ragged (rows, d).
+        """Return the array of a key in float32, (d,) or, in a ragged layout, (rows, d).
 
-        None where there is none; one whose bytes have changed since it was written counts as absent.
+        None if there is none or its checksum does not match.
         """
         name = bytes.fromhex(key)
         with self._lock:
-            while (place := self._places.get(name)) is not None:
-                vector = self._at(place)
-                if vector is not None:
-                    return vector
-                del self._places[name]
-                if others := self._others.get(name):
-                    self._places[name] = others.pop()
+            while (location := self._locations.get(name)) is not None:
+                stored = self._read_array(location)
+                if stored is not None:
+                    return stored
+                del self._locations[name]
+                if duplicates := self._duplicates.get(name):
+                    self._locations[name] = duplicates.pop()
             return None
 
-    def _at(self, place: int) -> Array | None:
-        number, entry = place >> ENTRY, place & ((1 << ENTRY) - 1)
+    def _read_array(self, location: int) -> Array | None:
+        number, entry = location >> ENTRY_BITS, location & ((1 << ENTRY_BITS) - 1)
         shard = self._shards[number]
         row_bytes, start = self.layout.row_bytes(shard.dimension), len(self.layout.header(0, shard.dimension))
         size = shard.count[entry] * row_bytes
@@ -145,12 +177,24 @@ class ShardedArrayStore:
             return None
         if len(content) < size or zlib.crc32(content) != shard.checksums[entry]:
             return None
-        found = np.frombuffer(content, dtype=self.layout.dtype).astype(np.float32, copy=False)
-        return found.reshape(-1, shard.dimension) if self.layout.ragged else found
+        values = np.frombuffer(content, dtype=self.layout.dtype).astype(np.float32, copy=False)
+        return values.reshape(-1, shard.dimension) if self.layout.ragged else values
 
     def add(self, keys: Sequence[str], arrays: Sequence[Array] | Array) -> None:
-        """Write arrays down, one for each key. EarmarkError when the disk will not take them."""
-        blocks = [np.ascontiguousarray(np.atleast_2d(one), dtype=self.layout.dtype) for one in arrays]
+        """Write arrays to disk.
+
+        Parameters
+        ----------
+        keys : sequence of str
+            SHA-256 in hexadecimal, one per array.
+        arrays : sequence of (d,) or (rows, d)
+
+        Raises
+        ------
+        EarmarkError
+            If they cannot be written, for example because the disk is full.
+        """
+        blocks = [np.ascontiguousarray(np.atleast_2d(each), dtype=self.layout.dtype) for each in arrays]
         with self._lock:
             try:
                 if self._own is None:
@@ -160,15 +204,15 @@ class ShardedArrayStore:
                 self._own.append(keys, blocks)
             except OSError as error:
                 raise EarmarkError(
-                    f"{shown_path(self.folder)} cannot be written: {error.strerror}. Its {len(self):,} embeddings are "
-                    "safe; make room on the disk and give the same command again."
+                    f"{shown_path(self.folder)} cannot be written: {error.strerror}. {len(self):,} embeddings "
+                    "are stored. Free some disk space and run the same command again."
                 ) from error
             number = self._shards.index(self._own.shard)
             for entry, key in enumerate(keys, first):
-                self._places[bytes.fromhex(key)] = number << ENTRY | entry
+                self._locations[bytes.fromhex(key)] = number << ENTRY_BITS | entry
 
     def close(self) -> None:
-        """Close all files; nothing is left to write."""
+        """Close all files. Everything is written already."""
         with self._lock:
             for file in self._files.values():
                 os.close(file)
@@ -185,8 +229,8 @@ class ShardedArrayStore:
     ) -> None:
         self.close()
 
-    def _read(self, path: Path) -> None:
-        """Take in a shard; one whose sidecar or header is not whole holds nothing."""
+    def _read_shard(self, path: Path) -> None:
+        """Index a shard; skip it if its sidecar or header is incomplete."""
         try:
             dimension = int(json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))["dimension"])
             ids = path.with_suffix(".ids").read_bytes()
@@ -201,20 +245,21 @@ class ShardedArrayStore:
         for entry in range(len(ids) // size):
             parts = line.fullmatch(ids, entry * size, (entry + 1) * size)
             if parts is None:
-                shard.note(0, 0, 0)
+                shard.append(0, 0, 0)
                 continue
-            place = parts[3].split() if self.layout.ragged else (b"%x" % entry, b"1")
-            shard.note(int(place[0], 16), int(place[1], 16), int(parts[2], 16))
+            first, count = parts[3].split() if self.layout.ragged else (b"%x" % entry, b"1")
+            shard.append(int(first, 16), int(count, 16), int(parts[2], 16))
             key = bytes.fromhex(parts[1].decode())
-            if key in self._places:
-                self._others.setdefault(key, []).append(number << ENTRY | entry)
+            if key in self._locations:
+                self._duplicates.setdefault(key, []).append(number << ENTRY_BITS | entry)
             else:
-                self._places[key] = number << ENTRY | entry
+                self._locations[key] = number << ENTRY_BITS | entry
         self._shards.append(shard)
 
     def _file(self, number: int) -> int:
+        """Open file descriptor of a shard."""
         if number not in self._files:
-            while len(self._files) >= OPEN:
+            while len(self._files) >= MAX_OPEN_FILES:
                 os.close(self._files.popitem(last=False)[1])
             self._files[number] = os.open(self._shards[number].path, os.O_RDONLY)
         self._files.move_to_end(number)
@@ -223,12 +268,12 @@ class ShardedArrayStore:
 
 @dataclass
 class _Writer:
-    """The shard that this process appends to."""
+    """The shard that this process appends to. rows_file, ids_file: file descriptors of NAME.npy and NAME.ids."""
 
     shard: _Shard
     layout: Layout
-    rows: int
-    ids: int
+    rows_file: int
+    ids_file: int
 
     @classmethod
     def create(cls, folder: Path, dimension: int, description: dict[str, Any], layout: Layout) -> Self:
@@ -242,7 +287,7 @@ class _Writer:
             os.open(path, flags, 0o644),
             os.open(path.with_suffix(".ids"), flags, 0o644),
         )
-        _write(writer.rows, layout.header(0, dimension), 0)
+        _write(writer.rows_file, layout.header(0, dimension), 0)
         return writer
 
     def append(self, keys: Sequence[str], blocks: Sequence[NDArray[Any]]) -> None:
@@ -255,33 +300,33 @@ class _Writer:
                 f"{line} {row:012x} {len(block):08x}" for line, row, block in zip(lines, first, blocks, strict=False)
             ]
         start = len(layout.header(0, shard.dimension)) + shard.rows * layout.row_bytes(shard.dimension)
-        _write(self.rows, np.concatenate(blocks).data.cast("B"), start)
-        _write(self.rows, layout.header(int(first[-1]), shard.dimension), 0)
-        _write(self.ids, "".join(f"{line}\n" for line in lines).encode(), len(shard.checksums) * layout.line_bytes)
+        _write(self.rows_file, np.concatenate(blocks).data.cast("B"), start)
+        _write(self.rows_file, layout.header(int(first[-1]), shard.dimension), 0)
+        _write(self.ids_file, "".join(f"{line}\n" for line in lines).encode(), len(shard.checksums) * layout.line_bytes)
         for row, block, checksum in zip(first, blocks, checksums, strict=False):
-            shard.note(int(row), len(block), checksum)
+            shard.append(int(row), len(block), checksum)
 
     def close(self) -> None:
-        os.close(self.rows)
-        os.close(self.ids)
+        os.close(self.rows_file)
+        os.close(self.ids_file)
 
 
 def write_json(path: Path, data: Any) -> None:
-    """JSON in a file that is whole or not there, whoever else writes it."""
+    """Write JSON atomically; other processes see the whole file or none."""
     text = json.dumps(data, indent=2, sort_keys=True, default=str, allow_nan=False)
     write_together({path: text})
 
 
 def _read(file: int, size: int, offset: int) -> bytes:
-    """As much of it as there is."""
+    """Read `size` bytes, or fewer at the end of the file."""
     content = os.pread(file, size, offset)
     while len(content) < size and (more := os.pread(file, size - len(content), offset + len(content))):
-        content += more  # a system call moves 2 GiB at most
+        content += more  # a system call reads at most 2 GiB
     return content
 
 
 def _write(file: int, content: bytes | memoryview, offset: int) -> None:
-    """All of it, or OSError."""
+    """Write all of the content. OSError if that is not possible."""
     done = 0
     while done < len(content):
         written = os.pwrite(file, memoryview(content)[done:], offset + done)

@@ -1,4 +1,4 @@
-"""The store with frames, crops and layers, and with clips inside tar files."""
+"""The embedding cache with frames, crops and layers, and with members of tar files."""
 
 import hashlib
 import json
@@ -35,26 +35,26 @@ FRAMES, HALF, CROPS = (
 
 
 class Counting(LogMel):
-    """The real encoder, which counts what it hears. most: inputs that its accelerator has memory for."""
+    """Log-mel encoder that counts its inputs. max_batch: a larger batch runs out of memory."""
 
-    def __init__(self, most: int = 1000) -> None:
+    def __init__(self, max_batch: int = 1000) -> None:
         super().__init__()
         self.batches: list[int] = []
-        self.most = most
+        self.max_batch = max_batch
 
-    def encode_prepared(self, prepared, wanted):
+    def encode_prepared(self, prepared, embedding_request):
         self.batches.append(len(prepared))
-        if len(prepared) > self.most:
+        if len(prepared) > self.max_batch:
             raise OutOfMemoryError("CUDA out of memory")
-        return super().encode_prepared(prepared, wanted)
+        return super().encode_prepared(prepared, embedding_request)
 
 
 class OutOfMemoryError(RuntimeError):
-    """Called as torch's own is, which is how it is known."""
+    """Has the class name of the torch error, by which it is recognised."""
 
 
 @pytest.fixture
-def store(tmp_path) -> EmbeddingCache:
+def cache(tmp_path) -> EmbeddingCache:
     return EmbeddingCache(tmp_path / "store")
 
 
@@ -63,10 +63,10 @@ def paths(tmp_path) -> list[Path]:
     return clips(tmp_path / "audio", 10)
 
 
-def arrays(found) -> dict:
-    found = dict(found)
-    assert not [one.error for one in found.values() if one.error]
-    return {path: one.vector for path, one in found.items()}
+def arrays(results) -> dict:
+    embeddings = dict(results)
+    assert not [each.error for each in embeddings.values() if each.error]
+    return {path: each.vector for path, each in embeddings.items()}
 
 
 def waveform(path: Path) -> np.ndarray:
@@ -74,30 +74,33 @@ def waveform(path: Path) -> np.ndarray:
 
 
 @pytest.mark.parametrize(
-    "wanted", [FRAMES, HALF, CROPS, EmbeddingRequest(layers=True), EmbeddingRequest(crop_seconds=0.2, layers=True)]
+    "embedding_request",
+    [FRAMES, HALF, CROPS, EmbeddingRequest(layers=True), EmbeddingRequest(crop_seconds=0.2, layers=True)],
 )
-def test_the_second_run_reads_from_the_store_what_the_first_gave_to_the_last_bit(store, paths, wanted):
+def test_second_run_reads_bit_identical_embeddings(cache, paths, embedding_request):
     first, second = Counting(), Counting()
-    fresh = arrays(store.embed(first, paths, request=wanted, batch_size=4))
-    stored = arrays(store.embed(second, paths, request=wanted, batch_size=4))
-    assert sum(first.batches) == (10 if wanted.crop_seconds is None else 30) and not second.batches
-    expected = LogMel().embed_clips([waveform(path) for path in paths], wanted)
+    fresh = arrays(cache.embed(first, paths, request=embedding_request, batch_size=4))
+    stored = arrays(cache.embed(second, paths, request=embedding_request, batch_size=4))
+    assert sum(first.batches) == (10 if embedding_request.crop_seconds is None else 30) and not second.batches
+    expected = LogMel().embed_clips([waveform(path) for path in paths], embedding_request)
     for path, rows in zip(paths, expected, strict=True):
-        rows = rows.astype(np.float16).astype(np.float32) if wanted == HALF else rows
-        np.testing.assert_array_equal(fresh[path], rows if wanted.ragged else rows[0])
+        rows = rows.astype(np.float16).astype(np.float32) if embedding_request == HALF else rows
+        np.testing.assert_array_equal(fresh[path], rows if embedding_request.ragged else rows[0])
         np.testing.assert_array_equal(stored[path], fresh[path])
         assert stored[path].dtype == fresh[path].dtype == np.float32
 
 
-def test_views_of_one_encoder_do_not_collide_and_the_plain_one_stays_where_it_was(store, paths):
+def test_requests_have_separate_folders_and_sidecars(cache, paths):
     encoder = LogMel()
-    views = [DEFAULT_REQUEST, FRAMES, HALF, CROPS, EmbeddingRequest(crop_seconds=0.3), EmbeddingRequest(layers=True)]
-    found = [arrays(store.embed(encoder, paths, request=wanted)) for wanted in views]
-    assert [one[paths[0]].shape for one in found] == [(80,), (48, 40), (48, 40), (3, 80), (2, 80), (80,)]
-    assert len({store.folder(encoder, wanted) for wanted in views}) == len(views)
-    assert store.folder(encoder) == store.root / f"{encoder.identity}-p1"
-    np.testing.assert_allclose(found[1][paths[0]].mean(axis=0), found[0][paths[0]][:40], rtol=1e-5)
-    (plain,), (half,) = (list(store.folder(encoder, wanted).glob("*.npy")) for wanted in (DEFAULT_REQUEST, HALF))
+    requests = [DEFAULT_REQUEST, FRAMES, HALF, CROPS, EmbeddingRequest(crop_seconds=0.3), EmbeddingRequest(layers=True)]
+    embeddings = [arrays(cache.embed(encoder, paths, request=embedding_request)) for embedding_request in requests]
+    assert [each[paths[0]].shape for each in embeddings] == [(80,), (48, 40), (48, 40), (3, 80), (2, 80), (80,)]
+    assert len({cache.folder(encoder, embedding_request) for embedding_request in requests}) == len(requests)
+    assert cache.folder(encoder) == cache.root / f"{encoder.identity}-p1"
+    np.testing.assert_allclose(embeddings[1][paths[0]].mean(axis=0), embeddings[0][paths[0]][:40], rtol=1e-5)
+    (plain,), (half,) = (
+        list(cache.folder(encoder, embedding_request).glob("*.npy")) for embedding_request in (DEFAULT_REQUEST, HALF)
+    )
     assert set(json.loads(plain.with_suffix(".json").read_text())) == {
         *("schema_version", "dimension", "dtype", "name", "identity", "preprocessing", "sample_rate", "encoder")
     }
@@ -106,52 +109,52 @@ def test_views_of_one_encoder_do_not_collide_and_the_plain_one_stays_where_it_wa
     assert sidecar["view"] == {"frames": True, "crop_seconds": None, "layers": False, "dtype": "float16"}
 
 
-def test_the_plain_shards_bytes_are_rows_of_float32_and_lines_of_key_and_checksum(store, paths):
+def test_default_shard_format(cache, paths):
     encoder = LogMel()
-    list(store.embed(encoder, paths[:1]))
-    (shard,) = store.folder(encoder).glob("*.npy")
+    list(cache.embed(encoder, paths[:1]))
+    (shard,) = cache.folder(encoder).glob("*.npy")
     (row,) = encoder.embed([waveform(paths[0])])
     assert shard.read_bytes()[128:] == row.astype("<f4").tobytes()
     key = hashlib.sha256(paths[0].read_bytes()).hexdigest()
     assert shard.with_suffix(".ids").read_text() == f"{key} {zlib.crc32(row.tobytes()):08x}\n"
 
 
-def test_full_memory_halves_batches_of_crops_for_good(store, paths):
-    encoder = Counting(most=3)
-    found = arrays(store.embed(encoder, paths, request=CROPS, batch_size=8))
+def test_out_of_memory_halves_batches_of_crops(cache, paths):
+    encoder = Counting(max_batch=3)
+    embeddings = arrays(cache.embed(encoder, paths, request=CROPS, batch_size=8))
     assert encoder.batches[0] == 8 and max(encoder.batches[3:]) <= 2
-    np.testing.assert_array_equal(found[paths[0]], LogMel().embed_clips([waveform(paths[0])], CROPS)[0])
+    np.testing.assert_array_equal(embeddings[paths[0]], LogMel().embed_clips([waveform(paths[0])], CROPS)[0])
 
 
 @pytest.mark.slow
-def test_xares_layers_of_crops_come_from_the_unmodified_file(store, paths, tmp_path):
+def test_layers_of_crops_of_xares_file(cache, paths, tmp_path):
     pytest.importorskip("torch", reason="the extra `torch` is not installed")
     encoder = load_encoder(str(save(tmp_path / "code", "mine.py", sources.layered())), device="cpu")
-    wanted = EmbeddingRequest(crop_seconds=0.2, layers=True)
-    found = arrays(store.embed(encoder, paths, request=wanted, batch_size=4))
+    embedding_request = EmbeddingRequest(crop_seconds=0.2, layers=True)
+    embeddings = arrays(cache.embed(encoder, paths, request=embedding_request, batch_size=4))
     for path in paths:
-        (alone,) = encoder.embed_clips([waveform(path)], wanted)
+        (alone,) = encoder.embed_clips([waveform(path)], embedding_request)
         assert alone.shape[1] == 36
-        np.testing.assert_allclose(found[path], alone, rtol=1e-5, atol=1e-6)
+        np.testing.assert_allclose(embeddings[path], alone, rtol=1e-5, atol=1e-6)
 
 
-FAULTY = {
+INVALID_OUTPUTS = {
     "nan": ("x * float('nan')", FRAMES, "the frames are not finite"),
     "width": ("x[..., :5]", FRAMES, "the frames have 5 dimensions where 12 are expected"),
     "too few": ("x[:, ::2]", FRAMES, "the model failed (gave 32 frames for 0.65 s, where its hop of 10 ms"),
     "none": ("x[:, :0]", FRAMES, "the model failed (the clip is too short for a single frame)"),
     "constant": ("x * 0", FRAMES, "the frames are constant: all their 756 numbers are 0"),
-    "too large": ("x + 1e5", HALF, "the frames are beyond what float16 holds"),
+    "too large": ("x + 1e5", HALF, "the frames exceed the range of float16"),
     "crops": ("x * float('nan')", EmbeddingRequest(crop_seconds=5.0), "crop 1 of 1: the embedding is not finite"),
     "one layer": ("x[..., :5]", EmbeddingRequest(layers=True), "the embedding has 5 dimensions where 12 are expected"),
 }
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("fault", FAULTY)
-def test_what_is_wrong_with_a_clip_is_named_and_the_others_go_on(store, paths, tmp_path, fault):
+@pytest.mark.parametrize("fault", INVALID_OUTPUTS)
+def test_invalid_output_is_an_error_of_its_clip(cache, paths, tmp_path, fault):
     pytest.importorskip("torch", reason="the extra `torch` is not installed")
-    result, wanted, message = FAULTY[fault]
+    result, embedding_request, message = INVALID_OUTPUTS[fault]
     odd = tmp_path / "odd.wav"
     soundfile.write(odd, noises(1, seconds=0.65)[0], 16_000)
     text = sources.XARES.replace(
@@ -160,27 +163,27 @@ def test_what_is_wrong_with_a_clip_is_named_and_the_others_go_on(store, paths, t
     )
     encoder = load_encoder(str(save(tmp_path / "code", "mine.py", text)), device="cpu")
     for _ in range(2):
-        found = dict(store.embed(encoder, [*paths[:5], odd, *paths[5:]], request=wanted, batch_size=4))
-        assert [path for path, one in found.items() if one.error] == [odd]
-        assert found[odd].error.startswith(f"odd.wav: {message}")
+        embeddings = dict(cache.embed(encoder, [*paths[:5], odd, *paths[5:]], request=embedding_request, batch_size=4))
+        assert [path for path, each in embeddings.items() if each.error] == [odd]
+        assert embeddings[odd].error.startswith(f"odd.wav: {message}")
 
 
-def test_frames_that_tell_no_clips_apart_are_an_error_though_clips_differ_in_length(store, paths, tmp_path):
+def test_constant_frames_are_rejected(cache, paths, tmp_path):
     pytest.importorskip("torch", reason="the extra `torch` is not installed")
     text = sources.XARES.replace("self.frames(audio)", "self.frames(audio) * 0 + torch.arange(12.0)")
     encoder = load_encoder(str(save(tmp_path / "code", "mine.py", text)), device="cpu")
-    with pytest.raises(EmbeddingError, match="one and the same embedding for all 10 different clips"):
-        list(store.embed(encoder, paths, request=FRAMES))
+    with pytest.raises(EmbeddingError, match="all 10 clips have identical embeddings"):
+        list(cache.embed(encoder, paths, request=FRAMES))
 
 
-def test_views_that_cannot_be_given(store, paths, tmp_path):
+def test_unsupported_requests(cache, paths, tmp_path):
     encoder = load_encoder(str(save(tmp_path / "code", "mine.py", sources.case())))
     with pytest.raises(EarmarkError, match="bands: gives one embedding for a clip and no frames"):
-        list(store.embed(encoder, paths, request=FRAMES))
+        list(cache.embed(encoder, paths, request=FRAMES))
     np.savez(tmp_path / "x.npz", **{"anna/1.wav": np.arange(3.0)})
-    given = load_encoder(f"embeddings:{tmp_path}/x.npz")
+    precomputed = load_encoder(f"embeddings:{tmp_path}/x.npz")
     with pytest.raises(EarmarkError, match=r"x: holds one vector for a clip; crops-0\.2s need an encoder"):
-        list(store.embed(given, [Path("anna/1.wav")], request=CROPS))
+        list(cache.embed(precomputed, [Path("anna/1.wav")], request=CROPS))
 
 
 PROCESS = """
@@ -194,40 +197,40 @@ class Slow(LogMel):
     def frames_prepared(self, prepared):
         time.sleep(0.03)
         return super().frames_prepared(prepared)
-store, tar = map(Path, sys.argv[1:])
-for member, found in EmbeddingCache(store).embed(
+cache, tar = map(Path, sys.argv[1:])
+for member, embedding in EmbeddingCache(cache).embed(
     Slow(), tar_members(tar), request=EmbeddingRequest(frames=True), batch_size=2
 ):
-    print(member.name, found.error, flush=True)
+    print(member.name, embedding.error, flush=True)
 """
 
 
 @pytest.mark.slow
-def test_killed_again_and_again_frames_of_a_tar_that_were_finished_are_kept(store, tmp_path):
+def test_killed_process_keeps_finished_frames_of_tar_members(cache, tmp_path):
     tar = packed(tmp_path / "train.tar", clips(tmp_path / "many", 40))
     members = {member.name: member for member in tar_members(tar)}
     finished: set[str] = set()
-    for told in (1, 2, 3):  # each time further: what is stored is told first
+    for round_ in (1, 2, 3):  # cached clips are printed first, so each round gets further
         process = subprocess.Popen(
-            [sys.executable, "-c", PROCESS, store.root, tar], stdout=subprocess.PIPE, text=True, cwd=ROOT
+            [sys.executable, "-c", PROCESS, cache.root, tar], stdout=subprocess.PIPE, text=True, cwd=ROOT
         )
         for n, line in enumerate(process.stdout):
             finished.add(line.split()[0])
-            if n == 4 * told:
+            if n == 4 * round_:
                 break
         os.kill(process.pid, signal.SIGKILL)
         process.wait()
         hashes = ContentHashes(tmp_path / "hashes")
-        with ShardedArrayStore(store.folder(LogMel(), FRAMES), {}, Layout(ragged=True)) as shelf:
-            kept = [shelf.get(hashes.of(members[name])) for name in finished]
-        assert all(rows is not None for rows in kept)
+        with ShardedArrayStore(cache.folder(LogMel(), FRAMES), {}, Layout(ragged=True)) as shards:
+            stored = [shards.get(hashes.content_hash(members[name])) for name in finished]
+        assert all(rows is not None for rows in stored)
     assert 0 < len(finished) < 40
     encoder = Counting()
-    found = arrays(store.embed(encoder, list(members.values()), request=FRAMES))
+    embeddings = arrays(cache.embed(encoder, list(members.values()), request=FRAMES))
     assert sum(encoder.batches) <= 40 - len(finished)
     for name, member in members.items():
         expected = log_mel(waveform(tmp_path / "many" / name)).astype(np.float32)
-        np.testing.assert_array_equal(found[member], expected)
+        np.testing.assert_array_equal(embeddings[member], expected)
 
 
 def packed(tar: Path, files: list[Path]) -> Path:
@@ -237,37 +240,38 @@ def packed(tar: Path, files: list[Path]) -> Path:
     return tar
 
 
-def test_a_member_and_a_file_of_the_same_content_are_embedded_once(store, paths, tmp_path):
+def test_tar_member_and_file_of_same_content_are_embedded_once(cache, paths, tmp_path):
     members = tar_members(packed(tmp_path / "x.tar", paths))
     encoder = Counting()
-    found = arrays(store.embed(encoder, [*members, *paths], batch_size=4))
-    assert sum(encoder.batches) == 10 and len(found) == 20
+    embeddings = arrays(cache.embed(encoder, [*members, *paths], batch_size=4))
+    assert sum(encoder.batches) == 10 and len(embeddings) == 20
     for member, path in zip(members, paths, strict=True):
-        np.testing.assert_array_equal(found[member], found[path])
-        np.testing.assert_array_equal(found[path], encoder.embed([waveform(path)])[0])
+        np.testing.assert_array_equal(embeddings[member], embeddings[path])
+        np.testing.assert_array_equal(embeddings[path], encoder.embed([waveform(path)])[0])
 
 
-def test_what_is_wrong_with_a_member_names_tar_and_member(store, paths, tmp_path):
+def test_errors_of_tar_members_name_tar_and_member(cache, paths, tmp_path):
     (tmp_path / "label.json").write_text("{}")
     soundfile.write(tmp_path / "silent.wav", np.zeros(8000), 16_000)
     members = tar_members(packed(tmp_path / "x.tar", [tmp_path / "label.json", tmp_path / "silent.wav", *paths]))
     (tmp_path / "x.tar").write_bytes((tmp_path / "x.tar").read_bytes()[: members[-1].offset + 1000])
-    errors = {member.name: one.error for member, one in store.embed(LogMel(), members, request=FRAMES) if one.error}
+    results = cache.embed(LogMel(), members, request=FRAMES)
+    errors = {member.name: embedding.error for member, embedding in results if embedding.error}
     assert set(errors) == {"label.json", "silent.wav", "0-009.wav"}
     assert errors["label.json"].startswith("x.tar:label.json: is not audio")
     assert errors["silent.wav"] == "x.tar:silent.wav: is silent, all its samples are zero"
     assert errors["0-009.wav"].startswith("x.tar:0-009.wav: the tar file ends after 1,000 of the")
     (tmp_path / "x.tar").unlink()
-    ((_, found),) = store.embed(LogMel(), members[3:4])
-    assert found.error == "x.tar:0-001.wav: tar file not found"
+    ((_, embedding),) = cache.embed(LogMel(), members[3:4])
+    assert embedding.error == "x.tar:0-001.wav: tar file not found"
 
 
-def test_a_changed_tar_is_read_again(store, paths, tmp_path):
+def test_changed_tar_is_embedded_again(cache, paths, tmp_path):
     tar = packed(tmp_path / "x.tar", paths)
-    before = arrays(store.embed(LogMel(), tar_members(tar)))
+    before = arrays(cache.embed(LogMel(), tar_members(tar)))
     content = bytearray(tar.read_bytes())
     third = tar_members(tar)[3]
     content[third.offset + 1000 : third.offset + 3000] = content[third.offset + 3000 : third.offset + 5000]
     tar.write_bytes(content)
-    after = arrays(store.embed(LogMel(), tar_members(tar)))
+    after = arrays(cache.embed(LogMel(), tar_members(tar)))
     assert [member for member in before if not np.array_equal(before[member], after[member])] == [third]
