@@ -1,9 +1,9 @@
-"""Speaker verification: how often a system takes two people for one, or one for two.
+"""Evaluate speaker verification systems: equal error rate, minDCF, actDCF and Cllr with 95 % confidence intervals.
 
-Reads   a trial list, or a benchmark in the shape of CASE; and audio, embeddings by utterance, or scores
+Reads   a trial list or a benchmark in the CASE layout, and audio, precomputed embeddings or scores
 Writes  benchmark_outputs/speaker/{case/<model>, tidyvoice/<model>, trials}/: summary.json, report.md, report.tex,
         det.svg, scores; for CASE also results.json, model_card.md, protocols.csv; for TidyVoice submission.zip.
-        These hold the latest run; benchmark_outputs/runs/<system>/speaker/ keeps each system's
+        These folders hold the latest run. benchmark_outputs/runs/<system>/speaker/ holds the runs of every system
 
   uv run evaluate_speaker.py
   uv run evaluate_speaker.py case case-benchmark --encoder my_model.py
@@ -11,9 +11,10 @@ Writes  benchmark_outputs/speaker/{case/<model>, tidyvoice/<model>, trials}/: su
   uv run evaluate_speaker.py trials --trials trials.txt --scores scores.txt
   uv run evaluate_speaker.py COMMAND --help
 
-Without a command: CASE on the demo speech, whose carriers are made the first time. Lists are `1|0 enrol test`,
-`enrol test target|nontarget`, `enrol test score [label]` or `enrol test label score`, told apart by content. The
-speaker of an utterance is the first folder of its path `spk/…`, unless --speakers maps utterances to speakers.
+Without a command, the script evaluates the built-in encoder on the demo speech under the simulated CASE conditions,
+which are generated on first use. The format of a list is detected: `1|0 enrol test`, `enrol test target|nontarget`,
+`enrol test score [label]` or `enrol test label score`. The speaker of an utterance is the first folder of its path
+`spk/…`, unless --speakers maps utterances to speakers.
 """
 
 import os
@@ -42,30 +43,30 @@ from earmark.speaker.options import (
 )
 
 OUTPUT = Path("benchmark_outputs/speaker")
-TRIALS = (
+TRIALS_EXAMPLES = (
     "uv run evaluate_speaker.py trials --trials trials.txt --encoder hf:microsoft/wavlm-base-plus-sv",
     "uv run evaluate_speaker.py trials --trials trials.txt --scores scores.csv --compare-with other_scores.csv",
 )
-TIDYVOICE = (
+TIDYVOICE_EXAMPLES = (
     "uv run evaluate_speaker.py tidyvoice --trials dev.txt --encoder my_model.py --audio-root audio --cohort utt2spk",
     "uv run evaluate_speaker.py tidyvoice --eval-a A.txt --eval-u U.txt --encoder my_model.py --audio-root audio",
 )
 DEMO_SPEECH = Path(__file__).resolve().parent / "dataset/speaker-demo/case.csv"
 DEMO = OUTPUT / "demo-carriers"
-TOKEN_VARIABLE = "EARMARK_API_KEY"  # holds the bearer token of an embeddings server, if there is one
+TOKEN_VARIABLE = "EARMARK_API_KEY"  # bearer token of an embeddings server
 HUB_TOKEN_VARIABLE = "HF_TOKEN"
-N = len(condition_names())
+N_CONDITIONS = len(condition_names())
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     return cli.main(argument_parser(), __file__, argv)
 
 
-# --- commands: what computes waits until the flags are right ------------------------------------------------
+# --- commands: each imports its module when it runs, so that help and usage errors appear at once -----------
 
 
 def run_demo(arguments: Namespace, invocation: Invocation) -> int:
-    """CASE on the demo speech with the built-in encoder."""
+    """Evaluate the built-in encoder on the demo speech under simulated CASE conditions."""
     from earmark.speaker.case.commands import simulate
     from earmark.speaker.case.run import run_case
 
@@ -136,76 +137,107 @@ def argument_parser() -> ArgumentParser:
 
 
 def add_case(commands: Any) -> None:
-    """The CASE benchmark."""
-    case_ = cli.subcommand(
+    """Add the command `case`."""
+    case = cli.subcommand(
         commands,
         "case",
         run_case,
-        f"the CASE benchmark: {N} carriers, from clean to playback",
+        f"evaluate a model on the CASE benchmark: {N_CONDITIONS} conditions from clean speech to playback",
         [
             "uv run evaluate_speaker.py case case-benchmark --encoder my_model.py",
             'uv run evaluate_speaker.py case case-benchmark --embeddings vectors.npz --model-name "My model"',
         ],
     )
-    case_.add_argument("benchmark", type=Path, help="a folder with trials/<protocol>.txt and the audio")
-    add_encoder(case_.add_mutually_exclusive_group())
-    add_embedding(case_)
-    add_statistics(case_)
+    case.add_argument("benchmark", type=Path, help="folder with trials/<condition>.txt and the audio")
+    add_encoder(case.add_mutually_exclusive_group())
+    add_embedding(case)
+    add_statistics(case)
     cli.add_renamed_argument(
-        case_, "--scoring", "--protocol", choices=[PUBLISHED, STRICT, "both"], default="both",
-        help="published: all trials; strict: without self-trials and repeats (both)",
+        case, "--scoring", "--protocol", choices=[PUBLISHED, STRICT, "both"], default="both",
+        help="published: all trials; strict: without self-trials and repeated trials (default: both)",
     )  # fmt: skip
     cli.add_renamed_argument(
-        case_, "--conditions", "--protocols", nargs="+", default=[], metavar="NAME",
-        help=f"only these of the {N} conditions; no aggregates are computed",
+        case, "--conditions", "--protocols", nargs="+", default=[], metavar="NAME",
+        help=f"evaluate only these conditions, without aggregates (default: all {N_CONDITIONS})",
     )  # fmt: skip
-    cli.add_renamed_argument(case_, "--model-name", "--name", metavar="NAME", help="name of the model (the encoder's)")
-    case_.add_argument("--output-dir", type=Path, default=OUTPUT / "case", help="a folder for each model goes there")
+    cli.add_renamed_argument(
+        case, "--model-name", "--name", metavar="NAME", help="name of the model (default: the encoder's)"
+    )
+    case.add_argument(
+        "--output-dir",
+        type=Path,
+        default=OUTPUT / "case",
+        metavar="DIR",
+        help=f"parent of the model's folder (default: {OUTPUT}/case)",
+    )
 
 
 def add_lists(commands: Any) -> None:
-    """Any trial list, and TidyVoice."""
-    for name, story, summary, examples in (
-        ("trials", run_trials, "any trial list", TRIALS),
-        ("tidyvoice", run_tidyvoice, "TidyVoice: across languages, and its submission", TIDYVOICE),
+    """Add the commands `trials` and `tidyvoice`."""
+    for name, run, summary, examples in (
+        ("trials", run_trials, "evaluate a system on a trial list", TRIALS_EXAMPLES),
+        (
+            "tidyvoice",
+            run_tidyvoice,
+            "evaluate a system by language pair and write a TidyVoice submission",
+            TIDYVOICE_EXAMPLES,
+        ),
     ):
-        command = cli.subcommand(commands, name, story, summary, examples)
-        command.add_argument("--trials", type=Path, required=name == "trials", metavar="FILE", help="a labelled list")
+        command = cli.subcommand(commands, name, run, summary, examples)
+        command.add_argument(
+            "--trials", type=Path, required=name == "trials", metavar="FILE", help="labelled trial list"
+        )
         source = command.add_mutually_exclusive_group()
         add_encoder(source)
         source.add_argument(
-            "--scores", type=Path, metavar="FILE", help="`enrol test score` lines, a CSV, or scores in the list's order"
+            "--scores",
+            type=Path,
+            metavar="FILE",
+            help="score file: `enrol test score` lines, a CSV, or one score per line in the order of the list",
         )
         add_embedding(command)
         add_back_end(command)
         add_statistics(command)
         command.add_argument(
-            "--audio-root", type=Path, metavar="DIR", help="the folder that paths in lists start from (a list's own)"
+            "--audio-root",
+            type=Path,
+            metavar="DIR",
+            help="folder that paths in lists are relative to (default: the folder of each list)",
         )
         command.add_argument(
-            "--speakers", type=Path, metavar="FILE", help="`utterance speaker` lines; others have their path's"
+            "--speakers",
+            type=Path,
+            metavar="FILE",
+            help="`utterance speaker` lines (default: the speaker is the first folder of a path)",
         )
-        command.add_argument("--no-self-trials", action="store_true", help="leave a file against itself out")
+        command.add_argument("--no-self-trials", action="store_true", help="exclude trials of a file against itself")
         cli.add_renamed_argument(
             command, "--compare-with", "--against", type=Path, metavar="FILE",
-            help="scores of another system: paired differences with p-values",
+            help="score file of another system; reports paired differences with p-values",
         )  # fmt: skip
         cli.add_renamed_argument(
             command, "--compare-with-calibration", "--against-calibrate", type=Path, metavar="FILE",
-            help="that system's scores of the --calibrate list",
+            help="scores of the --compare-with system on the --calibrate list",
         )  # fmt: skip
         if name == "tidyvoice":
-            command.add_argument("--eval-a", type=Path, metavar="FILE", help="the list of eval A, for a submission")
-            command.add_argument("--eval-u", type=Path, metavar="FILE", help="the list of eval U, for a submission")
+            command.add_argument("--eval-a", type=Path, metavar="FILE", help="eval A trial list, to write a submission")
+            command.add_argument("--eval-u", type=Path, metavar="FILE", help="eval U trial list, to write a submission")
         cli.add_renamed_argument(
-            command, "--model-name", "--name", metavar="NAME", help="name of the system (the encoder's or score file's)"
+            command, "--model-name", "--name", metavar="NAME",
+            help="name of the system (default: the name of the encoder or of the score file)",
+        )  # fmt: skip
+        command.add_argument(
+            "--output-dir",
+            type=Path,
+            default=OUTPUT / name,
+            metavar="DIR",
+            help=f"output folder (default: {OUTPUT / name})",
         )
-        command.add_argument("--output-dir", type=Path, default=OUTPUT / name)
 
 
 def add_simulate(commands: Any) -> None:
-    """A benchmark of one's own."""
-    made = cli.subcommand(
+    """Add the command `simulate`."""
+    simulate = cli.subcommand(
         commands,
         "simulate",
         run_simulate,
@@ -213,125 +245,169 @@ def add_simulate(commands: Any) -> None:
         ["uv run evaluate_speaker.py simulate speech/ --output-dir my-conditions --workers 4"],
         former="carriers",
     )
-    made.add_argument("clean", type=Path, help="a folder spk/…/file, or a CSV of path, speaker and perhaps gender")
-    made.add_argument("--output-dir", type=Path, required=True)
+    simulate.add_argument(
+        "clean", type=Path, help="folder spk/…/file, or a CSV with the columns path, speaker and optionally gender"
+    )
+    simulate.add_argument("--output-dir", type=Path, required=True, metavar="DIR", help="output folder")
     cli.add_renamed_argument(
-        made, "--conditions", "--protocols", nargs="+", default=[], metavar="NAME",
-        help=f"only these of the {N} conditions (all)",
+        simulate, "--conditions", "--protocols", nargs="+", default=[], metavar="NAME",
+        help=f"simulate only these conditions (default: all {N_CONDITIONS})",
     )  # fmt: skip
     cli.add_renamed_argument(
-        made, "--workers", "--processes", type=cli.positive_int, default=1, metavar="N", help="worker processes (1)"
+        simulate, "--workers", "--processes", type=cli.positive_int, default=1, metavar="N",
+        help="worker processes (default: 1)",
+    )  # fmt: skip
+    simulate.add_argument(
+        "--noises", type=Path, metavar="DIR", help="noise recordings to use instead of built-in noise"
     )
-    made.add_argument("--noises", type=Path, metavar="DIR", help="recordings of noise instead of the built-in noise")
-    made.add_argument("--rooms", type=Path, metavar="DIR", help="impulse responses instead of the built-in rooms")
-    made.add_argument("--allow-missing", action="store_true", help="leave unusable speech out, and count it")
-    made.add_argument("--trials", nargs=2, type=cli.positive_int, default=[5000, 5000], metavar=("TARGET", "OTHER"),
-                      help="trials of each protocol, where the speech allows (5000 5000)")  # fmt: skip
+    simulate.add_argument(
+        "--rooms", type=Path, metavar="DIR", help="impulse responses to use instead of built-in rooms"
+    )
+    simulate.add_argument("--allow-missing", action="store_true", help="skip unusable speech and report the count")
+    simulate.add_argument(
+        "--trials",
+        nargs=2,
+        type=cli.positive_int,
+        default=[5000, 5000],
+        metavar=("TARGET", "NONTARGET"),
+        help="maximum number of trials per condition (default: 5000 5000)",
+    )
 
 
 def add_submissions(commands: Any) -> None:
-    """What becomes of results."""
+    """Add the commands `leaderboard` and `check`."""
     board = cli.subcommand(
         commands,
         "leaderboard",
         run_leaderboard,
-        "CASE results beside the published models",
+        "rank CASE results against the published models",
         ["uv run evaluate_speaker.py leaderboard benchmark_outputs/speaker/case/*/results.json"],
     )
-    board.add_argument("results", type=Path, nargs="*", metavar="FILE", help="results.json files")
-    board.add_argument("--output-dir", type=Path, default=OUTPUT / "case")
+    board.add_argument("results", type=Path, nargs="*", metavar="FILE", help="results.json files of `case`")
+    board.add_argument(
+        "--output-dir",
+        type=Path,
+        default=OUTPUT / "case",
+        metavar="DIR",
+        help=f"output folder (default: {OUTPUT}/case)",
+    )
     check = cli.subcommand(
         commands,
         "check",
         run_check,
-        "whether a submission to CASE or TidyVoice keeps the rules",
+        "validate a CASE or TidyVoice submission and list all violations",
         [
             "uv run evaluate_speaker.py check benchmark_outputs/speaker/case/my-model",
             "uv run evaluate_speaker.py check submission.zip --eval-a A.txt --eval-u U.txt",
         ],
     )
-    check.add_argument("submission", type=Path, help="a folder with results.json and model_card.md, or a ZIP")
-    check.add_argument("--eval-a", type=Path, metavar="FILE", help="the list of eval A, for its length")
-    check.add_argument("--eval-u", type=Path, metavar="FILE", help="the list of eval U, for its length")
+    check.add_argument(
+        "submission", type=Path, help="CASE folder with results.json and model_card.md, or TidyVoice ZIP"
+    )
+    check.add_argument("--eval-a", type=Path, metavar="FILE", help="eval A trial list, to compare the number of lines")
+    check.add_argument("--eval-u", type=Path, metavar="FILE", help="eval U trial list, to compare the number of lines")
 
 
 def add_files(commands: Any) -> None:
-    """The official files."""
-    fetched = cli.subcommand(
+    """Add the commands `download` and `verify`."""
+    download = cli.subcommand(
         commands,
         "download",
         run_download,
-        "the CASE benchmark from the Hugging Face hub",
+        "download the CASE benchmark from the Hugging Face Hub",
         ["uv run --extra download evaluate_speaker.py download --output-dir case-benchmark --categories clean codec"],
     )
-    fetched.add_argument("--output-dir", type=Path, required=True)
+    download.add_argument("--output-dir", type=Path, required=True, metavar="DIR", help="output folder")
     cli.add_renamed_argument(
-        fetched, "--categories", "--conditions", nargs="+", choices=categories(), default=[], metavar="NAME",
-        help=f"only these categories of conditions: {', '.join(categories())} (all)",
+        download, "--categories", "--conditions", nargs="+", choices=categories(), default=[], metavar="NAME",
+        help=f"categories of conditions: {', '.join(categories())} (default: all)",
     )  # fmt: skip
-    fetched.add_argument(
+    download.add_argument(
         "--sets", nargs="+", choices=recording_sets(), default=[], metavar="NAME",
-        help=f"subset of recordings: {', '.join(recording_sets())} (both)",
+        help=f"subsets of recordings: {', '.join(recording_sets())} (default: both)",
     )  # fmt: skip
-    fetched.add_argument("--hub", default=HUB, metavar="URL", help=f"({HUB})")
+    download.add_argument("--hub", default=HUB, metavar="URL", help=f"address of the hub (default: {HUB})")
     verify = cli.subcommand(
         commands,
         "verify",
         run_verify,
-        "whether a CASE benchmark on disk is complete",
+        "check that a downloaded CASE benchmark is complete",
         ["uv run evaluate_speaker.py verify case-benchmark"],
     )
-    verify.add_argument("benchmark", type=Path)
+    verify.add_argument("benchmark", type=Path, help="folder of the benchmark")
 
 
 def add_encoder(source: Any) -> None:
-    """Flags that say which model."""
+    """Add the flags that select the model."""
+    source.add_argument("--encoder", metavar="SPEC", help=f"one of {', '.join(encoder_specs())}")
     source.add_argument(
-        "--encoder",
-        metavar="SPEC",
-        help=", ".join(encoder_specs()),
+        "--embeddings", metavar="FILE", help="precomputed embeddings: .npz, .npy with ids, .scp, .parquet"
     )
-    source.add_argument("--embeddings", metavar="FILE", help="made elsewhere: .npz, .npy with ids, .scp, .parquet")
 
 
 def add_embedding(parser: ArgumentParser) -> None:
-    """Flags that say how a model runs."""
-    parser.add_argument("--device", default="auto", help="cpu, cuda, … (default: a GPU where there is one)")
-    parser.add_argument("--dtype", choices=["float32", "bfloat16", "float16"], default="float32")
-    parser.add_argument("--batch-size", type=cli.positive_int, default=16, metavar="N", help="clips at a time (16)")
+    """Add the flags for computing embeddings."""
+    parser.add_argument("--device", default="auto", help="cpu, cuda, … (default: a GPU if available)")
+    parser.add_argument(
+        "--dtype",
+        choices=["float32", "bfloat16", "float16"],
+        default="float32",
+        help="floating-point type of the model (default: float32)",
+    )
+    parser.add_argument(
+        "--batch-size", type=cli.positive_int, default=16, metavar="N", help="clips per batch (default: 16)"
+    )
     cli.add_renamed_argument(
         parser, "--embedding-cache", "--store", type=Path, default=Path("benchmark_outputs/embeddings"), metavar="DIR",
-        help="embedding cache directory (benchmark_outputs/embeddings)",
+        help="embedding cache directory (default: benchmark_outputs/embeddings)",
     )  # fmt: skip
 
 
 def add_back_end(parser: ArgumentParser) -> None:
-    """Flags that say what happens between embeddings and scores."""
+    """Add the flags of the back end: mean subtraction, AS-norm, calibration, enrolment models."""
     cli.add_renamed_argument(
         parser, "--subtract-mean", "--mean", default="none", metavar="WHICH",
-        help="mean to subtract from embeddings: none, cohort, or a .npy file (none)",
+        help="mean to subtract from embeddings: none, cohort, or a .npy file (default: none)",
     )  # fmt: skip
-    parser.add_argument("--cohort", type=Path, metavar="FILE", help="`utterance speaker` lines: AS-norm against them")
+    parser.add_argument("--cohort", type=Path, metavar="FILE", help="`utterance speaker` lines of a cohort for AS-norm")
     parser.add_argument(
-        "--cohort-embeddings", type=Path, metavar="FILE", help="of the cohort, where --embeddings has only the trials'"
+        "--cohort-embeddings",
+        type=Path,
+        metavar="FILE",
+        help="precomputed embeddings of the cohort (default: those of the system)",
     )
     parser.add_argument(
         "--top-n",
         type=cli.positive_int,
         default=TOP_N,
         metavar="N",
-        help=f"nearest speakers of the cohort that count ({TOP_N})",
+        help=f"number of most similar cohort speakers used by AS-norm (default: {TOP_N})",
     )
-    parser.add_argument("--calibrate", type=Path, metavar="FILE", help="a labelled list to fit a linear calibration on")
-    parser.add_argument("--enrolments", type=Path, metavar="FILE", help="`model utterance utterance …` lines, averaged")
+    parser.add_argument(
+        "--calibrate", type=Path, metavar="FILE", help="labelled trial list to fit a linear calibration on"
+    )
+    parser.add_argument(
+        "--enrolments",
+        type=Path,
+        metavar="FILE",
+        help="`model utterance utterance …` lines; the embeddings of a model's utterances are averaged",
+    )
 
 
 def add_statistics(parser: ArgumentParser) -> None:
-    """Flags that say what is made of scores."""
-    parser.add_argument("--p-target", type=cli.probability, default=0.01, help="prior of the costs (0.01)")
-    parser.add_argument("--allow-missing", action="store_true", help="leave trials without a score out, and count them")
-    parser.add_argument("--no-intervals", action="store_true", help="values alone, which is faster")
-    parser.add_argument("--bootstrap", type=cli.natural_int, metavar="N", help=SUPPRESS)  # once: replicates
+    """Add the flags of the metrics."""
+    parser.add_argument(
+        "--p-target",
+        type=cli.probability,
+        default=0.01,
+        metavar="P",
+        help="target prior P_target of minDCF and actDCF (default: 0.01)",
+    )
+    parser.add_argument(
+        "--allow-missing", action="store_true", help="exclude trials without a score and report the count"
+    )
+    parser.add_argument("--no-intervals", action="store_true", help="skip confidence intervals, which is faster")
+    parser.add_argument("--bootstrap", type=cli.natural_int, metavar="N", help=SUPPRESS)  # no longer used
 
 
 if __name__ == "__main__":

@@ -194,7 +194,7 @@ def test_a_constant_encoder_is_an_error_and_not_a_perfect_one(benchmark, capsys)
     with np.load(path) as vectors:
         np.savez(path, **dict.fromkeys(vectors.files, np.arange(1.0, 5.0)))
     run(benchmark, code=1)
-    assert "alike" in capsys.readouterr().err
+    assert "identical" in capsys.readouterr().err
 
 
 def test_a_file_instead_of_a_benchmark(tmp_path, capsys):
@@ -356,5 +356,5 @@ def test_audio_that_is_missing_is_named_before_any_is_embedded(benchmark, tmp_pa
     flags = ["--encoder", "logmel", "--conditions", "clean_clean", "--embedding-cache", str(tmp_path / "store")]
     assert evaluate_speaker.main(["case", str(benchmark), "--quiet", "--output-dir", str(tmp_path / "o"), *flags]) == 1
     message = capsys.readouterr().err
-    assert f"{(SPEAKERS - 1) * UTTERANCES} are missing" in message and "(is not there)" in message
+    assert f"{(SPEAKERS - 1) * UTTERANCES} missing:" in message and "(not found)" in message
     assert not (tmp_path / "store").exists()

@@ -82,7 +82,7 @@ def test_what_is_missing_stops_the_run_with_the_list_of_it(trials, capsys):
     code, summary = run(trials, "--scores", trials / "fewer.txt")
     assert (code, summary) == (1, None)
     said = capsys.readouterr().err
-    assert "3 are missing" in said
+    assert ": 3 missing:" in said
     assert lines[0].rsplit(" ", 1)[0] in said
     code, summary = run(trials, "--scores", trials / "fewer.txt", "--allow-missing")
     assert code == 0
@@ -215,7 +215,7 @@ def test_a_clip_that_is_not_there_stops_the_run_by_name(tmp_path, capsys):
     path, n = small_list(tmp_path)
     path.write_text(path.read_text() + "0 m1/en/00.mp3 m9/xx/77.mp3\n")
     assert run_audio(tmp_path, path, "--encoder", "logmel")[0] == 1
-    assert "m9/xx/77.mp3 (is not there)" in capsys.readouterr().err
+    assert "m9/xx/77.mp3 (not found)" in capsys.readouterr().err
     code, summary = run_audio(tmp_path, path, "--encoder", "logmel", "--allow-missing")
     assert (code, summary["n_trials"], summary["exclusions"]) == (0, n, [{"reason": "without a score", "count": 1}])
 
@@ -301,7 +301,7 @@ def test_audio_that_cannot_be_right_is_named_and_nothing_is_written(recordings, 
     code, summary = run(recordings, *flags, "--bootstrap", 0)
     said = capsys.readouterr().err
     assert (code, summary) == (1, None)
-    assert "1 is missing" in said
+    assert ": 1 missing:" in said
     assert re.search(rf"spk1/1\.wav \(.*{message}", said), said
     assert not (recordings / "out" / "report.md").exists()
     code, summary = run(recordings, *flags, "--bootstrap", 0, "--allow-missing")
@@ -367,7 +367,7 @@ def test_a_pair_with_two_scores_is_named(trials, capsys):
     (trials / "scores.txt").write_text("\n".join(["a/1 b/1 0.1", *lines, f"{pair} 99"]) + "\n")
     assert run(trials, "--scores", trials / "scores.txt")[0] == 1
     said = capsys.readouterr().err
-    assert "1 pairs have several scores" in said
+    assert "1 pair has several scores" in said
     assert pair in said and "99" in said
 
 
@@ -380,7 +380,7 @@ def test_pairs_the_other_way_round_are_seen(trials, capsys):
     (trials / "trials.txt").write_text("".join(f"{int(a[3] == b[3])} {a} {b}\n" for (a, b), _ in pairs if a != b))
     (trials / "scores.txt").write_text("".join(f"{b} {a} {s}\n" for (a, b), s in pairs if a != b))
     assert run(trials, "--scores", trials / "scores.txt")[0] == 1
-    assert "the other way round" in capsys.readouterr().err
+    assert "enrolment and test are swapped" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
@@ -420,7 +420,7 @@ def test_names_with_spaces_need_tabs(recordings, capsys):
     assert (code, summary["n_trials"], summary["n_speakers"]) == (0, 3, 3)
     (recordings / "trials.txt").write_text("\n".join(line.replace("\t", " ") for line in lines) + "\n")
     assert run(recordings, *flags)[0] == 1
-    assert "Names with spaces need tabs" in capsys.readouterr().err
+    assert "If names contain spaces, separate values by tabs" in capsys.readouterr().err
 
 
 def test_a_huge_line_is_not_repeated_to_the_user(trials, capsys):
@@ -432,7 +432,7 @@ def test_a_huge_line_is_not_repeated_to_the_user(trials, capsys):
 def test_calibration_on_the_evaluated_list_is_refused(trials, capsys):
     code, _ = run(trials, "--embeddings", trials / "embeddings.npz", "--calibrate", trials / "trials.txt")
     assert code == 1
-    assert "is the list to be evaluated" in capsys.readouterr().err
+    assert "of its pairs are also evaluated" in capsys.readouterr().err
 
 
 def test_an_address_where_nobody_answers_is_said_at_once(trials, capsys):
@@ -520,7 +520,7 @@ def test_a_prior_lies_between_0_and_1(trials, prior, capsys):
 @pytest.mark.parametrize("flags", [["--subtract-mean", "mean.npy"], ["--cohort", "cohort"], ["--enrolments", "models"]])
 def test_a_back_end_needs_embeddings(trials, flags, capsys):
     assert run(trials, "--scores", trials / "scores.txt", *flags)[0] == 2
-    assert "scores hold no embeddings" in capsys.readouterr().err
+    assert "need --encoder SPEC or --embeddings FILE" in capsys.readouterr().err
 
 
 def test_scores_of_another_system_do_not_stay_beside_a_new_summary(trials):
@@ -576,11 +576,11 @@ def test_a_map_that_lacks_an_utterance_is_said_in_warning_report_and_summary(tri
     summary, report, warned = said_of(trials, capsys, *flags)
     assert summary["speakers_from"] == {"map": 39, "linked": 1}
     assert (summary["resampled"], summary["n_speakers"]) == ("speakers", 10)
-    assert "lacks 1 of the list's 40 utterances (spk0_0.wav): 1 of the speaker that target trials link" in warned
+    assert "no speaker for 1 of 40 utterances (spk0_0.wav): 1 assigned by target trials." in warned
     for file in trials.rglob("*.json"):
         assert str(trials) not in file.read_text(encoding="utf-8")
     assert summary["notes"] == [shown_text(warned.strip().splitlines()[-1])]
-    assert "utterances: 39 by --speakers, 1 by the target trials that link them." in report
+    assert "Speaker labels of the utterances: 39 from --speakers, 1 from target trials." in report
     (trials / "map").write_text("".join(f"{name} {name.split('_')[0]}\n" for name in names))
     whole, report, warned = said_of(trials, capsys, *flags)
     assert (whole["speakers_from"], whole["notes"], warned) == ({"map": 40}, [], "")
@@ -590,7 +590,7 @@ def test_a_map_that_lacks_an_utterance_is_said_in_warning_report_and_summary(tri
 def test_what_counts_as_a_speaker_is_in_every_summary(trials, capsys):
     by_path, report, _ = said_of(trials, capsys, "--scores", trials / "scores.txt")
     assert (by_path["speakers_from"], by_path["notes"]) == ({"path": 40}, [])
-    assert "Speakers of the list's utterances: 40 by the first folder of their path." in report
+    assert "Speaker labels of the utterances: 40 from the first folder of the path." in report
     for name in ("trials.txt", "scores.txt"):
         (trials / name).write_text((trials / name).read_text().replace("/", "_"))
     linked, _, _ = said_of(trials, capsys, "--scores", trials / "scores.txt")
@@ -620,14 +620,14 @@ def test_a_score_file_of_labels_is_questioned(trials, capsys):
     (trials / "labels.txt").write_text("".join(f"{a} {b} {y}\n" for y, a, b in rows))
     assert run(trials, "--scores", trials / "labels.txt") == (1, None)
     assert (
-        "labels.txt: 1 fault\n  line 1: holds no scores: the values beside its names are labels"
+        "labels.txt: 1 fault\n  line 1: contains no scores: all values next to the names are labels"
         in capsys.readouterr().err
     )
     lines = {"s.csv": ["enrol,test,score", *(f"{a},{b},{y}" for y, a, b in rows)], "alone.txt": [y for y, _, _ in rows]}
     for name, text in lines.items():
         (trials / name).write_text("\n".join(text) + "\n")
         summary, _, warned = said_of(trials, capsys, "--scores", trials / name)
-        assert f"{name}: its scores are nothing but 0 and 1. Are these labels" in warned
+        assert f"{name}: all scores are 0 or 1. Check that they are scores" in warned
         assert summary["notes"] == [shown_text(warned.strip())]
 
 
@@ -643,7 +643,8 @@ def test_labels_of_a_score_file_that_are_not_the_lists_are_counted(trials, capsy
     summary, _, warned = said_of(trials, capsys, "--scores", trials / "both.txt")
     assert summary["metrics"] == plain["metrics"]
     found = re.search(
-        r"both\.txt: (\d+) of its labels are not the list's, as of spk\S+ spk\S+; the list's count", warned
+        r"both\.txt: (\d+) of its labels differ from those of the list, for example of spk\S+ spk\S+\. The labels",
+        warned,
     )
     assert found and int(found[1]) >= n - 10  # of a pair that the file repeats, one label is looked at
 
@@ -652,10 +653,7 @@ def test_a_list_whose_last_value_is_a_score_is_said_to_be_one(trials, capsys):
     rows = [line.split() for line in (trials / "trials.txt").open()]
     (trials / "trials.txt").write_text("".join(f"{a} {b} {y}\n" for y, a, b in rows) + "a b 2\n")
     assert run(trials, "--scores", trials / "scores.txt")[0] == 1
-    assert (
-        "has no labels, so no error rate can be computed, and its last value is read as a score"
-        in capsys.readouterr().err
-    )
+    assert "has no labels, which error rates require. The last values are read as scores" in capsys.readouterr().err
 
 
 # --- what is missing, before anything is embedded -----------------------------------------------------------
@@ -672,9 +670,9 @@ def test_utterances_that_are_missing_are_named_of_all_lists_before_anything_is_e
     assert run(recordings, *flags) == (1, None)
     said = capsys.readouterr().err
     for number in (1, 2, 3, 4):
-        assert f"gone/{number}.wav (is not there)" in said
-    assert "trials.txt: 2 are missing" in said and "cohort: 1 is missing" in said
-    assert "--allow-missing leaves their trials out" in said
+        assert f"gone/{number}.wav (not found)" in said
+    assert "trials.txt: 2 missing:" in said and "cohort: 1 missing:" in said
+    assert "Use --allow-missing to exclude the trials" in said
     assert not (recordings / "store").exists()
     (recordings / "cohort").write_text("".join(f"{name} {name[:4]}\n" for name in names))
     flags += ["--allow-missing", "--top-n", 2, "--no-intervals"]
@@ -690,7 +688,7 @@ def test_lists_that_are_missing_and_faults_of_all_lists_are_named_together(trial
     flags = ["--embeddings", trials / "embeddings.npz"]
     assert run(trials, *flags, "--cohort", trials / "no-cohort", "--speakers", trials / "no-map") == (1, None)
     said = capsys.readouterr().err
-    assert "2 of the files named are not there" in said and "no-cohort" in said and "no-map" in said
+    assert "2 input files do not exist" in said and "no-cohort" in said and "no-map" in said
     (trials / "cohort").write_text("spk0/0.wav ann x\n")
     (trials / "models").write_text("model\n")
     assert run(trials, *flags, "--cohort", trials / "cohort", "--enrolments", trials / "models") == (1, None)
@@ -702,7 +700,7 @@ def test_a_mean_that_is_missing_is_named_before_the_cohort_is_embedded(recording
     (recordings / "cohort").write_text("spk0/0.wav ann\nspk1/0.wav ben\n")
     flags = ["--encoder", "logmel", "--embedding-cache", recordings / "store", "--cohort", recordings / "cohort"]
     assert run(recordings, *flags, "--subtract-mean", recordings / "mean.npy") == (2, None)
-    assert "mean.npy is not there" in capsys.readouterr().err
+    assert "mean.npy does not exist" in capsys.readouterr().err
     assert not (recordings / "store").exists()
 
 
@@ -738,10 +736,10 @@ def test_a_cohort_may_have_embeddings_of_its_own(trials, capsys):
     del others["other0/0.wav"]
     np.savez(trials / "cohort.npz", **others)
     assert run(trials, *separate, trials / "cohort.npz")[0] == 1
-    assert "other0/0.wav (is not among the 9 ids of cohort)" in capsys.readouterr().err
+    assert "other0/0.wav (not among the 9 ids of cohort)" in capsys.readouterr().err
     np.savez(trials / "cohort.npz", **{name: vector[:4] for name, vector in others.items()})
     assert run(trials, *separate, trials / "cohort.npz")[0] == 1
-    assert "cohort.npz: has 4 dimensions where embeddings has 16" in capsys.readouterr().err
+    assert "cohort.npz: has 4 dimensions, but embeddings has 16" in capsys.readouterr().err
     assert run(trials, "--embeddings", trials / "all.npz", "--cohort-embeddings", trials / "cohort.npz")[0] == 2
     assert "--cohort-embeddings FILE needs --cohort FILE" in capsys.readouterr().err
 
@@ -776,7 +774,7 @@ def test_another_state_of_the_same_name_does_not_replace_the_first(trials, capsy
     _, _, warned = said_of(trials, capsys, "--embeddings", trials / "embeddings.npz", "--no-intervals")
     assert kept_names(trials) == ["embeddings", "embeddings-2"]
     assert contents(trials / "out/runs/embeddings") == first
-    assert "holds runs of another system called embeddings" in warned and "embeddings-2/speaker/trials" in warned
+    assert "contains runs of another system named embeddings" in warned and "embeddings-2/speaker/trials" in warned
     np.save(trials / "mean.npy", np.ones(16))
     run(trials, "--embeddings", trials / "embeddings.npz", "--no-intervals", "--subtract-mean", trials / "mean.npy")
     assert kept_names(trials) == ["embeddings", "embeddings-2", "embeddings-3"]

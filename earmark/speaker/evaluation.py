@@ -1,4 +1,4 @@
-"""What a labelled, scored trial list amounts to: every detection metric, with intervals over speakers."""
+"""Detection metrics of a labelled, scored trial list, with confidence intervals over speakers."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -19,11 +19,11 @@ from earmark.metrics.detection_intervals import (
 from earmark.metrics.estimate import Estimate
 from earmark.speaker.trials import Trials, linked_speakers
 
-WELL_BELOW = 0.1  # one half: an area under the ROC curve that no weak system has
+MIN_AUC_DEFICIT = 0.1  # below 0.5; the area under the ROC curve of a weak but valid system is not that low
 
 
 class SpeakerSource(StrEnum):
-    """What counts as a speaker in intervals."""
+    """The units that count as speakers in confidence intervals."""
 
     SPEAKERS = "speakers"
     LINKED = "utterances linked by target trials"
@@ -32,7 +32,18 @@ class SpeakerSource(StrEnum):
 
 @dataclass(frozen=True)
 class TrialCounts:
-    """What a list holds. n_speakers: 0 where they are not known."""
+    """Size of a trial list.
+
+    Attributes
+    ----------
+    n_trials, n_target, n_nontarget : int
+    n_speakers : int
+        0 if the speakers are unknown.
+    n_self_trials : int
+        Trials of an utterance with itself.
+    n_repeated_trials : int
+        Trials that repeat an earlier trial.
+    """
 
     n_trials: int
     n_target: int
@@ -43,7 +54,7 @@ class TrialCounts:
 
     @classmethod
     def from_trials(cls, trials: Trials, speakers: Sequence[str] | None) -> "TrialCounts":
-        """Of a labelled list; speakers: of its names."""
+        """Count the trials of a labelled list; `speakers` are those of `trials.names`, None if unknown."""
         n_target = int(np.asarray(trials.labels).sum())
         return cls(
             n_trials=len(trials),
@@ -57,9 +68,15 @@ class TrialCounts:
 
 @dataclass(frozen=True)
 class VerificationResult:
-    """What a labelled, scored list amounts to.
+    """Metrics of a labelled, scored trial list.
 
-    details: metrics by name, with what their comparison needs. speakers: what counts as one in intervals.
+    Attributes
+    ----------
+    details : dict
+        {metric name: its estimate, its threshold and the data for paired comparisons}.
+    counts : TrialCounts
+    speakers : SpeakerSource
+        The units that count as speakers in intervals.
     """
 
     details: dict[str, MetricEstimate]
@@ -68,17 +85,20 @@ class VerificationResult:
 
     @property
     def resampled(self) -> str:
-        """What intervals are over: speakers or utterances."""
+        """The units of the intervals: speakers or utterances."""
         return "speakers" if self.speakers == SpeakerSource.SPEAKERS else "utterances"
 
     @property
     def metrics(self) -> dict[str, Estimate]:
-        """Estimates by name."""
-        return {name: one.estimate for name, one in self.details.items()}
+        """{metric name: its estimate}."""
+        return {name: metric.estimate for name, metric in self.details.items()}
 
     @property
     def threshold(self) -> float:
-        """Where misses and false alarms are closest, at the interpolated EER; the hull's randomises between two."""
+        """Threshold at the interpolated EER, where the miss and false alarm rates are closest.
+
+        The EER on the convex hull has no single threshold, because it randomises between two.
+        """
         return self.details["eer_interpolated"].threshold
 
 
@@ -87,38 +107,58 @@ def evaluate(
     speakers: list[str] | None,
     *,
     intervals: bool = True,
-    column: Mapping[str, int] | None = None,
+    speaker_numbers: Mapping[str, int] | None = None,
     p_target: float = detection.P_TARGET,
     track_progress: TrackProgress = lambda groups, total: groups,
 ) -> VerificationResult:
-    """Every metric of `metrics.detection`, with intervals over speakers.
+    """Compute all metrics of `metrics.detection`, with 95 % confidence intervals over speakers.
 
-    trials: labelled and scored. speakers: of trials.names; None where they are not known: then utterances that target
-    trials link count as one, or where that contradicts the labels, each utterance. column: {speaker: number} of several
-    lists that are to be combined. watch: given the groups of speakers that a jackknife leaves out and how many there
-    are, passes them on; for a progress bar, since millions of trials take a minute. ValueError without targets or
-    non-targets.
+    Parameters
+    ----------
+    trials : Trials
+        A labelled list with a finite score for every trial.
+    speakers : list of str or None
+        The speaker of each of `trials.names`. If None, utterances linked by target trials count as one speaker, or,
+        if that contradicts the labels, every utterance counts as a speaker.
+    intervals : bool
+        Whether to compute confidence intervals.
+    speaker_numbers : mapping, optional
+        {speaker: number from 0}, shared by several lists whose results are combined afterwards.
+    p_target : float
+        Target prior of minDCF and actDCF, in (0, 1).
+    track_progress : callable
+        Wraps the iterator over the groups of speakers that the jackknife leaves out, given their number; for a
+        progress bar.
+
+    Returns
+    -------
+    VerificationResult
+
+    Raises
+    ------
+    ValueError
+        If labels or scores are missing, or there are no target or no non-target trials.
     """
     if trials.labels is None or trials.scores is None:
         raise ValueError("metrics need labels and scores")
     scored = LabelledScores.from_arrays(trials.scores, trials.labels)
-    names, units = _units(trials, speakers)
+    names, units = _speaker_units(trials, speakers)
     if intervals:
-        column = column or {name: number for number, name in enumerate(sorted(set(names)))}
-        place = np.array([column[name] for name in names], dtype=np.int64)
-        sides = place[trials.enrolment], place[trials.test]
-        scored = ScoredTrials.from_trials(scored, *sides, len(column), str(units))
-        found = with_intervals(scored, detection.evaluate(scored, p_target), p_target, track_progress)
+        numbers = speaker_numbers or {name: number for number, name in enumerate(sorted(set(names)))}
+        number = np.array([numbers[name] for name in names], dtype=np.int64)
+        sides = number[trials.enrolment], number[trials.test]
+        scored = ScoredTrials.from_trials(scored, *sides, len(numbers), str(units))
+        metrics = with_intervals(scored, detection.evaluate(scored, p_target), p_target, track_progress)
     else:
-        found = {
+        metrics = {
             name: MetricEstimate(Estimate(point.rate, n=len(trials)), point.threshold)
             for name, point in detection.evaluate(scored, p_target).items()
         }
-    return VerificationResult(found, TrialCounts.from_trials(trials, speakers), units)
+    return VerificationResult(metrics, TrialCounts.from_trials(trials, speakers), units)
 
 
-def _units(trials: Trials, speakers: list[str] | None) -> tuple[Sequence[str], SpeakerSource]:
-    """The speaker of each of trials.names, or what stands for it."""
+def _speaker_units(trials: Trials, speakers: list[str] | None) -> tuple[Sequence[str], SpeakerSource]:
+    """The unit that counts as the speaker of each of trials.names."""
     if speakers is not None:
         return speakers, SpeakerSource.SPEAKERS
     linked = linked_speakers(trials)
@@ -127,25 +167,51 @@ def _units(trials: Trials, speakers: list[str] | None) -> tuple[Sequence[str], S
     return list(map(str, trials.names)), SpeakerSource.UTTERANCES
 
 
-def reversed_score_notes(curve: Roc, n_target: int, n_nontarget: int, where: str) -> tuple[str, ...]:
-    """What to say where targets score lower than the others: more than WELL_BELOW, and three standard errors of chance.
+def reversed_score_notes(curve: Roc, n_target: int, n_nontarget: int, source: str) -> tuple[str, ...]:
+    """Return a warning if targets score lower than non-targets, as distances do.
 
-    where: the scores are, for the message.
+    The area under the ROC curve must be below 0.5 by more than 0.1 and by more than three standard errors.
 
+    Parameters
+    ----------
+    curve : Roc
+    n_target, n_nontarget : int
+        Numbers of trials.
+    source : str
+        Name of the scores for the message.
+
+    Returns
+    -------
+    tuple of str
+        One message, or none.
+
+    Examples
+    --------
     >>> curve = detection.roc([0.1, 0.2, 0.8, 0.9] * 9, [True, True, False, False] * 9)
     >>> reversed_score_notes(curve, 18, 18, "s.txt")[0][:63]
     's.txt: targets score lower than non-targets (area under the ROC'
     """
     area = float(np.trapezoid((1 - curve.misses)[::-1], curve.false_alarms[::-1]))
     chance = np.sqrt((n_target + n_nontarget + 1) / (12 * n_target * n_nontarget))
-    if area >= 0.5 - max(WELL_BELOW, 3 * chance):
+    if area >= 0.5 - max(MIN_AUC_DEFICIT, 3 * chance):
         return ()
     return (
-        f"{where}: targets score lower than non-targets (area under the ROC curve {area:.3f}): these look like "
-        "distances. Give scores that are higher for one speaker, such as the distances with a minus.",
+        f"{source}: targets score lower than non-targets (area under the ROC curve {area:.3f}). These look like "
+        "distances; provide similarities, for example the negated distances.",
     )
 
 
 def compare_systems(first: VerificationResult, second: VerificationResult) -> dict[str, Difference]:
-    """{metric: first less second} of two systems on the same trials."""
-    return {name: difference(one, second.details[name]) for name, one in first.details.items()}
+    """Compare two systems on the same trials.
+
+    Parameters
+    ----------
+    first, second : VerificationResult
+        Results on the same trials with the same speakers.
+
+    Returns
+    -------
+    dict
+        {metric name: first minus second, with its interval and two-sided p-value}.
+    """
+    return {name: difference(metric, second.details[name]) for name, metric in first.details.items()}

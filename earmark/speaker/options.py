@@ -1,4 +1,4 @@
-"""What `evaluate_speaker.py` can be asked for, as records that the flags of its commands fill once."""
+"""Options of the commands of `evaluate_speaker.py`."""
 
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -7,33 +7,56 @@ from typing import Any
 from earmark.models.encoders.options import EncoderOptions
 from earmark.speaker.case.conditions import PUBLISHED, STRICT
 
-TOP_N = 300  # nearest speakers of a cohort that count
+TOP_N = 300  # most similar cohort speakers that AS-norm uses
 NO_MEAN, COHORT_MEAN = "none", "cohort"
 HUB = "https://huggingface.co"
 
 
 @dataclass(frozen=True)
 class StatisticsOptions:
-    """What is made of scores. p_target: prior of the costs. allow_missing: leave trials without a score out."""
+    """Options of the metrics.
+
+    Attributes
+    ----------
+    p_target : float
+        Target prior of minDCF and actDCF, in (0, 1).
+    allow_missing : bool
+        Whether to exclude trials without a score instead of failing.
+    no_intervals : bool
+        Whether to skip confidence intervals.
+    bootstrap : int or None
+        No longer used, except that 0 means no intervals.
+    """
 
     p_target: float = 0.01
     allow_missing: bool = False
     no_intervals: bool = False
-    bootstrap: int | None = None  # once the number of replicates; 0 still means no intervals
+    bootstrap: int | None = None
 
     @property
     def intervals(self) -> bool:
-        """Whether intervals are asked for."""
+        """Whether to compute confidence intervals."""
         return not (self.no_intervals or self.bootstrap == 0)
 
 
 @dataclass(frozen=True)
 class BackEndOptions:
-    """What happens between embeddings and scores.
+    """Options of the back end, which computes scores from embeddings.
 
-    subtract_mean: none, cohort or a .npy file. cohort: a file of `utterance speaker` lines for AS-norm, of which the
-    top_n nearest count; cohort_embeddings: theirs, where they are not the system's to make. calibrate: a
-    labelled list. enrolments: models of several utterances.
+    Attributes
+    ----------
+    subtract_mean : str
+        none, cohort or the path of a .npy file.
+    cohort : Path or None
+        `utterance speaker` lines of the AS-norm cohort.
+    cohort_embeddings : Path or None
+        Precomputed embeddings of the cohort; those of the system by default.
+    top_n : int
+        Number of most similar cohort speakers that AS-norm uses.
+    calibrate : Path or None
+        Labelled list to fit a linear calibration on.
+    enrolments : Path or None
+        `model utterance utterance …` lines of enrolment models.
     """
 
     subtract_mean: str = NO_MEAN
@@ -46,10 +69,30 @@ class BackEndOptions:
 
 @dataclass(frozen=True)
 class TrialsOptions:
-    """trials: a labelled list. scores: a score file, where no encoder is named. name: of the system, the encoder's or
-    the score file's by default. audio_root: the folder that paths in lists start from, a list's own by default.
-    speakers: a file of `utterance speaker` lines. compare_with: another system's scores; compare_with_calibration: its
-    scores of the calibration list.
+    """Options of the command `trials`, and of `tidyvoice` for its labelled list.
+
+    Attributes
+    ----------
+    trials : Path or None
+        The labelled list.
+    output_dir : Path
+    encoder_options : EncoderOptions
+    scores : Path or None
+        Score file of a system without an encoder.
+    model_name : str or None
+        Name of the system; that of the encoder or of the score file by default.
+    back_end : BackEndOptions
+    statistics : StatisticsOptions
+    audio_root : Path or None
+        Folder that paths in lists are relative to; the folder of each list by default.
+    speakers : Path or None
+        `utterance speaker` lines.
+    no_self_trials : bool
+        Whether to exclude trials of an utterance with itself.
+    compare_with : Path or None
+        Score file of another system.
+    compare_with_calibration : Path or None
+        Its scores on the calibration list.
     """
 
     trials: Path | None
@@ -67,34 +110,34 @@ class TrialsOptions:
 
     @property
     def inputs(self) -> list[Path]:
-        """The files that a summary lists, which must be there."""
+        """The existing input files, which the summary lists."""
         back_end, embeddings = self.back_end, self.encoder_options.embeddings
-        given = [
+        paths = [
             self.trials,
             self.scores,
             embeddings and Path(embeddings),
             self.compare_with,
             self.compare_with_calibration,
         ]
-        given += [back_end.calibrate, back_end.cohort, back_end.enrolments, self.speakers, Path(back_end.subtract_mean)]
-        given += [back_end.cohort_embeddings]
-        return [path for path in given if path and path.is_file()]
+        paths += [back_end.calibrate, back_end.cohort, back_end.enrolments, self.speakers, Path(back_end.subtract_mean)]
+        paths += [back_end.cohort_embeddings]
+        return [path for path in paths if path and path.is_file()]
 
     @property
     def lists(self) -> list[Path]:
-        """The lists and maps that were given, there or not."""
+        """The lists, maps and score files, whether they exist or not."""
         back_end = self.back_end
-        given = [self.trials, self.scores, back_end.calibrate, back_end.cohort, back_end.enrolments, self.speakers]
-        return [path for path in (*given, self.compare_with, self.compare_with_calibration) if path]
+        paths = [self.trials, self.scores, back_end.calibrate, back_end.cohort, back_end.enrolments, self.speakers]
+        return [path for path in (*paths, self.compare_with, self.compare_with_calibration) if path]
 
     @property
     def score_file(self) -> Path | None:
-        """The file that holds the scores, where no encoder makes them."""
+        """The file with the scores of a system without an encoder."""
         return self.scores or self.trials
 
     @property
     def parameters(self) -> dict[str, Any]:
-        """What a summary records of them, beside the back end."""
+        """Parameters that the summary records, without the back end."""
         return {
             "p_target": self.statistics.p_target,
             "no_self_trials": self.no_self_trials,
@@ -105,14 +148,14 @@ class TrialsOptions:
 
 @dataclass(frozen=True)
 class EvaluationLists:
-    """The unlabelled lists of TidyVoice."""
+    """The unlabelled lists of TidyVoice, eval A and eval U."""
 
     eval_a: Path | None = None
     eval_u: Path | None = None
 
     @property
     def files(self) -> dict[str, Path]:
-        """{list: its file}, of those given."""
+        """{A or U: its file}, without those that are not set."""
         return {name: path for name, path in (("A", self.eval_a), ("U", self.eval_u)) if path}
 
 
@@ -121,7 +164,7 @@ NO_EVALUATION = EvaluationLists()
 
 @dataclass(frozen=True)
 class TidyVoiceOptions:
-    """A labelled list, or both evaluation lists for a submission, or all three."""
+    """Options of the command `tidyvoice`: a labelled list, both evaluation lists for a submission, or all three."""
 
     labelled: TrialsOptions
     evaluation: EvaluationLists
@@ -129,7 +172,22 @@ class TidyVoiceOptions:
 
 @dataclass(frozen=True)
 class CaseOptions:
-    """benchmark: its folder. protocol: published, strict or both. protocols: names, all if none. name: the model's."""
+    """Options of the command `case`.
+
+    Attributes
+    ----------
+    benchmark : Path
+        Folder of the benchmark.
+    output_dir : Path
+    encoder_options : EncoderOptions
+    statistics : StatisticsOptions
+    scoring : str
+        published, strict or both.
+    conditions : tuple of str
+        Names of conditions; all if empty.
+    model_name : str or None
+        Name of the model; that of the encoder by default.
+    """
 
     benchmark: Path
     output_dir: Path
@@ -141,12 +199,12 @@ class CaseOptions:
 
     @property
     def scorings(self) -> list[str]:
-        """Of the figures: published, strict or both."""
+        """The scorings to compute, published first."""
         return [PUBLISHED, STRICT] if self.scoring == "both" else [self.scoring]
 
     @property
     def parameters(self) -> dict[str, Any]:
-        """What a summary records of them."""
+        """Parameters that the summary records."""
         statistics = self.statistics
         parameters = {"p_target": statistics.p_target, "allow_missing": statistics.allow_missing}
         return parameters | {"intervals": statistics.intervals, "versions": self.scorings}
@@ -154,9 +212,23 @@ class CaseOptions:
 
 @dataclass(frozen=True)
 class SimulateOptions:
-    """clean: a folder or CSV of clean speech. protocols: names, all if none. trials: target and non-target.
+    """Options of the command `simulate`.
 
-    allow_missing: leave speech that is unusable out, and count it.
+    Attributes
+    ----------
+    clean : Path
+        Folder or CSV of clean speech.
+    output_dir : Path
+    trials : tuple of (int, int)
+        Maximum numbers of target and non-target trials per condition.
+    conditions : tuple of str
+        Names of conditions; all if empty.
+    workers : int
+        Number of worker processes.
+    noises, rooms : Path or None
+        Folders of noise recordings and of impulse responses; built-in ones by default.
+    allow_missing : bool
+        Whether to skip unusable speech instead of failing.
     """
 
     clean: Path
@@ -171,7 +243,18 @@ class SimulateOptions:
 
 @dataclass(frozen=True)
 class DownloadOptions:
-    """conditions, sets: of the audio, all if none. hub: its address. token: of the hub; secret."""
+    """Options of the command `download`.
+
+    Attributes
+    ----------
+    output_dir : Path
+    categories, sets : tuple of str
+        Categories of conditions and subsets of recordings; all if empty.
+    hub : str
+        Address of the hub.
+    token : str or None
+        Access token of the hub; secret.
+    """
 
     output_dir: Path
     categories: tuple[str, ...] = ()
@@ -182,14 +265,22 @@ class DownloadOptions:
 
 @dataclass(frozen=True)
 class VerifyOptions:
-    """benchmark: its folder."""
+    """Options of the command `verify`: the folder of the benchmark."""
 
     benchmark: Path
 
 
 @dataclass(frozen=True)
 class CheckOptions:
-    """submission: a folder for CASE, a ZIP for TidyVoice. evaluation: TidyVoice's lists, for their lengths."""
+    """Options of the command `check`.
+
+    Attributes
+    ----------
+    submission : Path
+        A folder for CASE, a ZIP for TidyVoice.
+    evaluation : EvaluationLists
+        Lists of TidyVoice, whose numbers of lines the submission must have.
+    """
 
     submission: Path
     evaluation: EvaluationLists
@@ -197,7 +288,7 @@ class CheckOptions:
 
 @dataclass(frozen=True)
 class LeaderboardOptions:
-    """results: results.json files."""
+    """Options of the command `leaderboard`: results.json files to rank, and the output folder."""
 
     results: tuple[Path, ...]
     output_dir: Path

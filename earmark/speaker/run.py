@@ -1,4 +1,4 @@
-"""`evaluate_speaker.py trials` and `tidyvoice`: any trial list, and TidyVoice's breakdown and submission."""
+"""Commands `trials` and `tidyvoice` of `evaluate_speaker.py`."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -45,14 +45,14 @@ from earmark.speaker.tidyvoice.evaluation import language_breakdown
 from earmark.speaker.tidyvoice.submission import check_submission, submission_bytes
 from earmark.speaker.trials import Trials
 
-TRIALS, TIDYVOICE = "trials", "tidyvoice"  # suites, as signatures name them
+TRIALS, TIDYVOICE = "trials", "tidyvoice"  # names of suites in signatures
 ONLY_ONE_CALIBRATED = (
-    "one system is calibrated and the other is not; --compare-with-calibration FILE gives the other's scores on the "
-    "calibration list"
+    "only one of the systems is calibrated; use --compare-with-calibration FILE for the scores of the other system on "
+    "the calibration list"
 )
 SUBMISSION = "submission.zip"
-OUTPUT_FILES = ("summary.json", "report.md", "report.tex", "det.svg", "scores.csv.gz", SUBMISSION)  # what a run writes
-INTERVAL_METHODS = {
+OUTPUT_FILES = ("summary.json", "report.md", "report.tex", "det.svg", "scores.csv.gz", SUBMISSION)  # files of a run
+INTERVAL_METHODS = {  # names in signatures
     SpeakerSource.SPEAKERS: "speaker-dyadic",
     SpeakerSource.LINKED: "linked-utterance-dyadic",
     SpeakerSource.UTTERANCES: "utterance-dyadic",
@@ -61,25 +61,49 @@ INTERVAL_METHODS = {
 
 @dataclass(frozen=True)
 class EvaluatedList:
-    """A list, its speakers where they are known, and what it amounts to.
+    """A trial list and its results.
 
-    left_out: {reason: trials}. cohort_speakers: of the cohort, in the trials too; None where nobody can tell. notes:
-    what the user was warned about.
+    Attributes
+    ----------
+    trials : Trials
+        The evaluated trials, with scores.
+    speakers : Speakers
+    notes : tuple of str
+        Warnings that concern the metrics.
+    excluded : dict
+        {reason: number of excluded trials}.
+    cohort_speakers : int or None
+        Number of cohort speakers that are also in the trials; None if unknown.
+    result : VerificationResult
+    against : ComparedSystem or None
+        The system of --compare-with.
+    languages : LanguageBreakdown or None
+        Only for TidyVoice.
     """
 
     trials: Trials
     speakers: Speakers
     notes: tuple[str, ...]
-    left_out: dict[str, int]
+    excluded: dict[str, int]
     cohort_speakers: int | None
-    found: VerificationResult
+    result: VerificationResult
     against: ComparedSystem | None
     languages: LanguageBreakdown | None
 
 
 @dataclass(frozen=True)
 class EvaluatedRun:
-    """What is written of an evaluated list. contents: {file below its folder: content}. state: of the system."""
+    """Output of an evaluated list.
+
+    Attributes
+    ----------
+    report : str
+        Markdown.
+    contents : dict
+        {file below the output folder: its content}.
+    state : str
+        Identity of the system, as returned by `saved_runs.system_state`.
+    """
 
     report: str
     contents: dict[str, Content]
@@ -87,26 +111,28 @@ class EvaluatedRun:
 
 
 def run_trials(options: TrialsOptions, invocation: Invocation) -> int:
-    """Any list, evaluated."""
+    """Evaluate a system on a trial list; returns the exit code."""
     warn_bootstrap_ignored(options.statistics, invocation)
     require_comparison_flags(options)
     system, lists = prepare_system(options, invocation)
     name, folder = system_name(system, options), options.output_dir
     with locked([folder]):
-        found = evaluate_list(TRIALS, system, lists, options, invocation)
-        save_run(folder, found.contents, invocation, suite=TRIALS, name=name, state=found.state, owned=OUTPUT_FILES)
-        cli.show(found.report)
+        run = evaluate_list(TRIALS, system, lists, options, invocation)
+        save_run(folder, run.contents, invocation, suite=TRIALS, name=name, state=run.state, owned=OUTPUT_FILES)
+        cli.show(run.report)
     return cli.COMPLETE
 
 
 def run_tidyvoice(options: TidyVoiceOptions, invocation: Invocation) -> int:
-    """A labelled list by language, a submission of the evaluation lists, or both."""
+    """Evaluate a labelled list by language, write a submission, or both; returns the exit code."""
     labelled, evaluation = options.labelled, options.evaluation
     warn_bootstrap_ignored(labelled.statistics, invocation)
     if len(evaluation.files) == 1 or not (evaluation.files or labelled.trials):
-        raise MissingError("--trials FILE (a labelled list), or both --eval-a FILE and --eval-u FILE for a submission")
+        raise MissingError(
+            "Use --trials FILE for a labelled list, or both --eval-a FILE and --eval-u FILE for a submission."
+        )
     if evaluation.files and not labelled.encoder_options.spec:
-        raise MissingError("--encoder SPEC or --embeddings FILE: evaluation lists have no scores yet")
+        raise MissingError("A submission needs --encoder SPEC or --embeddings FILE.")
     require_comparison_flags(labelled)
     system, lists = prepare_system(labelled, invocation, evaluation)
     name = system_name(system, labelled)
@@ -116,78 +142,115 @@ def run_tidyvoice(options: TidyVoiceOptions, invocation: Invocation) -> int:
         submission: dict[str, Content] = {}
         if evaluation.files:
             submission = write_submission(evaluation, lists, system, labelled.audio_root, folder / SUBMISSION)
-            # In a folder of its own: an evaluation of the same system afterwards leaves it there.
+            # Saved in a separate folder, which later evaluations of the system do not replace.
             save_run(folder, submission, invocation, suite=f"{TIDYVOICE}/submission", name=name, runs=runs,
                  state=system_state(system, labelled, {}), owned=())  # fmt: skip
         if labelled.trials:
-            found = evaluate_list(TIDYVOICE, system, lists, labelled, invocation)
-            save_run(folder, found.contents | submission, invocation, suite=TIDYVOICE, name=name, runs=runs,
-                 state=found.state, owned=OUTPUT_FILES)  # fmt: skip
-            cli.show(found.report)
+            run = evaluate_list(TIDYVOICE, system, lists, labelled, invocation)
+            save_run(folder, run.contents | submission, invocation, suite=TIDYVOICE, name=name, runs=runs,
+                 state=run.state, owned=OUTPUT_FILES)  # fmt: skip
+            cli.show(run.report)
     return cli.COMPLETE
 
 
 def require_comparison_flags(options: TrialsOptions) -> None:
-    """MissingError for --compare-with-calibration without what it belongs to."""
+    """Raise MissingError if --compare-with-calibration is used without --compare-with and --calibrate."""
     if options.compare_with_calibration and not (options.compare_with and options.back_end.calibrate):
-        raise MissingError(
-            "--compare-with-calibration FILE belongs to --compare-with FILE and --calibrate FILE; give all three."
-        )
+        raise MissingError("--compare-with-calibration FILE requires --compare-with FILE and --calibrate FILE.")
 
 
 def write_submission(
     evaluation: EvaluationLists, lists: InputLists, system: System, audio_root: Path | None, path: Path
 ) -> dict[str, Content]:
-    """The ZIP of both evaluation lists, checked after it is written; returns {its name: its bytes}."""
+    """Score both evaluation lists, write the submission and validate the written file.
+
+    Parameters
+    ----------
+    evaluation : EvaluationLists
+        Files of the lists.
+    lists : InputLists
+    system : System
+    audio_root : Path or None
+        Folder of the audio; the folder of each list by default.
+    path : Path
+        The ZIP to write.
+
+    Returns
+    -------
+    dict
+        {name of the ZIP: its bytes}.
+
+    Raises
+    ------
+    EarmarkError
+        If a score is missing or the submission is invalid.
+    """
     scores = {}
     for name, trials in lists.evaluation.items():
         file = evaluation.files[name]
         root = audio_root or file.parent
         with prefixed_errors(shown_path(file)):
-            found = system.scores(trials, root)
-        require_complete(found.missing, file, root=root)  # a submission has a score for every trial
-        scores[name] = found.values
-    packed = submission_bytes(scores)
-    write_together({path: packed})
+            result = system.scores(trials, root)
+        require_complete(result.missing, file, root=root)  # a submission needs a score for every trial
+        scores[name] = result.values
+    archive = submission_bytes(scores)
+    write_together({path: archive})
     counts = {name: len(values) for name, values in scores.items()}
-    if broken := check_submission(path, counts, scores):
-        raise EarmarkError("\n  ".join([f"{shown_path(path)} breaks the rules:", *broken]))
-    cli.show(f"{shown_path(path)}: {counts['A']:,} scores of eval A, {counts['U']:,} of eval U, checked.")
-    return {path.name: packed}
+    if violations := check_submission(path, counts, scores):
+        raise EarmarkError("\n  ".join([f"{shown_path(path)}: invalid submission:", *violations]))
+    cli.show(
+        f"{shown_path(path)}: valid submission with {counts['A']:,} scores of eval A and {counts['U']:,} of eval U."
+    )
+    return {path.name: archive}
 
 
-# --- a labelled list ----------------------------------------------------------------------------------------
+# --- labelled lists -----------------------------------------------------------------------------------------
 
 
 def evaluate_list(
     suite: str, system: System, lists: InputLists, options: TrialsOptions, invocation: Invocation
 ) -> EvaluatedRun:
-    """The labelled list of --trials, evaluated. suite: TIDYVOICE adds languages."""
+    """Evaluate the labelled list of --trials.
+
+    Parameters
+    ----------
+    suite : str
+        `TRIALS` or `TIDYVOICE`; the latter adds results by language.
+    system : System
+    lists : InputLists
+    options : TrialsOptions
+    invocation : Invocation
+
+    Raises
+    ------
+    EarmarkError
+        If scores or embeddings are missing or invalid, or there are no targets or no non-targets.
+    """
     assert options.trials is not None and lists.trials is not None
-    every, notes = add_scores(lists.trials, options.trials, system, options)
-    trials, left_out = exclude_trials(every, without_self=options.no_self_trials)
+    scored, notes = add_scores(lists.trials, options.trials, system, options)
+    trials, excluded = exclude_trials(scored, without_self=options.no_self_trials)
     speakers = resolve_speakers(trials, options.speakers, system.back_end.models)
-    shared = count_cohort_overlap(trials, speakers.names, lists.cohort, invocation)
+    cohort_speakers = count_cohort_overlap(trials, speakers.names, lists.cohort, invocation)
     intervals, p_target = options.statistics.intervals, options.statistics.p_target
     with prefixed_errors(shown_path(options.trials)):
-        found = evaluate(
+        result = evaluate(
             trials,
             speakers.names,
             intervals=intervals,
             p_target=p_target,
             track_progress=lambda groups, n: invocation.progress(groups, total=n, label="jackknife", unit="group"),
         )
-        against, notes_on_other = compare_with_other_system(trials, speakers.names, found, system, lists, options)
+        against, notes_on_other = compare_with_other_system(trials, speakers.names, result, system, lists, options)
         languages = None
         if suite == TIDYVOICE:
             languages = language_breakdown(trials, speakers.names, p_target, intervals=intervals).summary
     curve = roc(np.asarray(trials.scores), np.asarray(trials.labels))
     source = shown_path(options.score_file) if system.encoder is None and options.score_file else "the scores"
-    distances = reversed_score_notes(curve, found.counts.n_target, found.counts.n_nontarget, source)
-    notes = (*speakers.notes, *notes, *distances, *notes_on_other)
+    reversed_notes = reversed_score_notes(curve, result.counts.n_target, result.counts.n_nontarget, source)
+    notes = (*speakers.notes, *notes, *reversed_notes, *notes_on_other)
     for note in notes:
         invocation.warn(note)
-    evaluated = EvaluatedList(trials, speakers, notes, left_out, shared, found, against, languages)
+    evaluated = EvaluatedList(trials, speakers, notes, excluded, cohort_speakers, result, against, languages)
     inputs = hashed_inputs(evaluated, options)
     summary = summarise(suite, evaluated, inputs, system, options, invocation)
     report, tables = render("trials.md.j2", s=summary)
@@ -197,87 +260,126 @@ def evaluate_list(
         "report.tex": to_tex(tables),
         "det.svg": det_chart({"": [det_curve(curve)]}),
     }
-    if system.encoder is not None:  # scores that came from a file are there already
+    if system.encoder is not None:  # not needed for scores that came from a file
         contents["scores.csv.gz"] = to_csv_gz(trials.tables())
-    hashes = {path: one.sha256 for path, one in inputs.items()}
+    hashes = {path: file.sha256 for path, file in inputs.items()}
     return EvaluatedRun(report, contents, system_state(system, options, hashes))
 
 
 def exclude_trials(trials: Trials, *, without_self: bool) -> tuple[Trials, dict[str, int]]:
-    """The trials that are evaluated, and {reason: how many are left out}."""
+    """Exclude trials without a score and, if requested, self-trials.
+
+    Parameters
+    ----------
+    trials : Trials
+        A scored list, NaN where a score is missing.
+    without_self : bool
+        Whether to exclude self-trials.
+
+    Returns
+    -------
+    trials : Trials
+        The remaining trials.
+    excluded : dict
+        {reason: number of trials}.
+    """
     missing = np.isnan(np.asarray(trials.scores))
-    left_out = {"without a score": int(missing.sum())}
+    excluded = {"without a score": int(missing.sum())}
     trials = trials.take(~missing)
     if without_self:
-        left_out["of a file against itself"] = int(trials.is_self.sum())
+        excluded["of a file against itself"] = int(trials.is_self.sum())
         trials = trials.take(~trials.is_self)
-    return trials.compact(), left_out
+    return trials.compact(), excluded
 
 
 def count_cohort_overlap(
     trials: Trials, speakers: Sequence[str] | None, cohort: Mapping[str, str] | None, invocation: Invocation
 ) -> int | None:
-    """How many of the cohort's speakers are in the trials too; a warning where there are any.
+    """Count the cohort speakers that are also in the trials, and warn if there are any.
 
-    0 without a cohort, None where nobody can tell since the trials' speakers are not known.
+    Returns
+    -------
+    int or None
+        0 without a cohort. None if unknown, because the speakers of the trials are unknown.
     """
     if not cohort:
         return 0
-    both = find_cohort_speakers(map(str, trials.names), speakers, cohort)
-    if both:
+    shared = find_cohort_speakers(map(str, trials.names), speakers, cohort)
+    if shared:
         invocation.warn(
-            f"{len(both):,} speakers are in the cohort and in the trials ({', '.join(both[:3])}, …): their own scores "
-            "look ordinary against themselves, and error rates come out wrong."
+            f"{len(shared):,} speakers are both in the cohort and in the trials ({', '.join(shared[:3])}"
+            f"{', …' if len(shared) > 3 else ''}). AS-norm lowers their scores, so the error rates are biased. Remove "
+            "them from the cohort."
         )
-    return None if both is None else len(both)
+    return None if shared is None else len(shared)
 
 
 def compare_with_other_system(
     trials: Trials,
     speakers: list[str] | None,
-    found: VerificationResult,
+    result: VerificationResult,
     system: System,
     lists: InputLists,
     options: TrialsOptions,
 ) -> tuple[ComparedSystem | None, tuple[str, ...]]:
-    """The other system on the same trials, by how much this one differs, and what the user should know of its scores.
+    """Compare the system with that of --compare-with on the same trials.
 
-    Where this system is calibrated, the other is calibrated on the same list (--compare-with-calibration), or metrics
-    that depend on calibration are not compared.
+    If the system is calibrated, the other one is calibrated on the same list (--compare-with-calibration); otherwise
+    metrics that depend on calibration are not compared.
+
+    Parameters
+    ----------
+    trials : Trials
+        The evaluated trials.
+    speakers : list of str or None
+        The speaker of each of `trials.names`.
+    result : VerificationResult
+        Metrics of the evaluated system.
+    system : System
+        The evaluated system.
+    lists : InputLists
+    options : TrialsOptions
+
+    Returns
+    -------
+    compared : ComparedSystem or None
+        None without --compare-with.
+    notes : tuple of str
+        Warnings about the scores of the other system.
     """
     if not options.compare_with:
         return None, ()
-    scores, notes = complete_scores(trials, options.compare_with)
-    curve, counts = roc(np.asarray(scores.scores), np.asarray(scores.labels)), found.counts
+    scored, notes = complete_scores(trials, options.compare_with)
+    curve, counts = roc(np.asarray(scored.scores), np.asarray(scored.labels)), result.counts
     notes += reversed_score_notes(curve, counts.n_target, counts.n_nontarget, shown_path(options.compare_with))
-    calibrated = calibration_of_other(lists, options)
-    if calibrated is not None:
-        scores = scores.with_scores(calibrated(np.asarray(scores.scores)))
+    calibration = calibration_of_other(lists, options)
+    if calibration is not None:
+        scored = scored.with_scores(calibration(np.asarray(scored.scores)))
     statistics = options.statistics
-    other = evaluate(scores, speakers, intervals=statistics.intervals, p_target=statistics.p_target)
-    differences = compare_systems(found, other)
-    if (system.calibration is None) != (calibrated is None):
-        none = Difference(Estimate(None, n=len(trials), why=ONLY_ONE_CALIBRATED), None)
-        differences |= {name: none for name in differences if METRICS[name].needs_llr}
-    against = ComparedSystem(
+    other = evaluate(scored, speakers, intervals=statistics.intervals, p_target=statistics.p_target)
+    differences = compare_systems(result, other)
+    if (system.calibration is None) != (calibration is None):
+        undefined = Difference(Estimate(None, n=len(trials), why=ONLY_ONE_CALIBRATED), None)
+        differences |= {name: undefined for name in differences if METRICS[name].needs_llr}
+    compared = ComparedSystem(
         name=options.compare_with.name,
         metrics=other.metrics,
         differences={name: difference.estimate for name, difference in differences.items()},
         p_values={name: difference.p for name, difference in differences.items()},
-        calibration=Calibration.from_fit(calibrated),
+        calibration=Calibration.from_fit(calibration),
     )
-    return against, notes
+    return compared, notes
 
 
 def complete_scores(trials: Trials, path: Path) -> tuple[Trials, tuple[str, ...]]:
-    """The list with the scores of a file, which has to hold all of them, and what the user should know of them."""
-    found = scores_from_file(trials, path)
-    require_complete(found.missing, path)
-    return trials.with_scores(found.values), found.notes
+    """Read the scores of a list and warnings about them. EarmarkError if the file does not contain all scores."""
+    scores = scores_from_file(trials, path)
+    require_complete(scores.missing, path)
+    return trials.with_scores(scores.values), scores.notes
 
 
 def calibration_of_other(lists: InputLists, options: TrialsOptions) -> LinearCalibration | None:
-    """What the other system's scores on the calibration list amount to, where they are given."""
+    """Calibration of the other system, fitted on --compare-with-calibration; None without that option."""
     if not options.compare_with_calibration or lists.calibration is None:
         return None
     labelled, _ = complete_scores(lists.calibration, options.compare_with_calibration)
@@ -285,31 +387,31 @@ def calibration_of_other(lists: InputLists, options: TrialsOptions) -> LinearCal
 
 
 def hashed_inputs(evaluated: EvaluatedList, options: TrialsOptions) -> dict[Path, Input]:
-    """Every file that was read, with its hash and how many rows it has."""
+    """Input files with their hashes and numbers of rows."""
     rows = {path: count_lines(path) for path in options.inputs}
     if options.trials:
-        rows[options.trials] = evaluated.found.counts.n_trials + sum(evaluated.left_out.values())
+        rows[options.trials] = evaluated.result.counts.n_trials + sum(evaluated.excluded.values())
     return dict(zip(rows, input_records(rows), strict=True))
 
 
 def speaker_origins(evaluated: EvaluatedList) -> dict[str, int]:
-    """{what says whose utterances are: how many of them}."""
+    """{source of the speaker: number of utterances}."""
     if evaluated.speakers.names is not None:
         return {str(origin): n for origin, n in evaluated.speakers.origins.items()}
-    linked = evaluated.found.speakers == SpeakerSource.LINKED
+    linked = evaluated.result.speakers == SpeakerSource.LINKED
     return {str(SpeakerOrigin.LINKED if linked else SpeakerOrigin.ITSELF): len(evaluated.trials.names)}
 
 
 def summarise(
     suite: str,
     evaluated: EvaluatedList,
-    read: Mapping[Path, Input],
+    input_files: Mapping[Path, Input],
     system: System,
     options: TrialsOptions,
     invocation: Invocation,
 ) -> SpeakerSummary:
-    """summary.json: where the numbers came from, then the numbers. read: the files, as `hashed_inputs` has them."""
-    found, encoder, inputs = evaluated.found, system.encoder, list(read.values())
+    """Build summary.json from the results and their provenance; `input_files` as returned by `hashed_inputs`."""
+    result, encoder, inputs = evaluated.result, system.encoder, list(input_files.values())
     back_end = system.summary(options.back_end, evaluated.cohort_speakers)
     return SpeakerSummary.from_common(
         provenance(
@@ -317,25 +419,25 @@ def summarise(
             device=system.device,
             inputs=inputs,
             parameters=options.parameters,
-            exclusions=exclusions(evaluated.left_out),
+            exclusions=exclusions(evaluated.excluded),
             signature=Signature.from_parts(
                 suite=suite,
                 protocol="earmark",
                 metric="eer",
-                ci=INTERVAL_METHODS[found.speakers] if options.statistics.intervals else "none",
+                ci=INTERVAL_METHODS[result.speakers] if options.statistics.intervals else "none",
                 seed=invocation.seed,
                 parameters=parameters_hash(options.parameters | back_end.parameters),
                 data=data_hash(inputs),
                 **({"model": encoder.identity} if encoder is not None else {}),
             ),
         ),
-        **asdict(found.counts),
-        resampled=found.resampled,
-        units=str(found.speakers),
+        **asdict(result.counts),
+        resampled=result.resampled,
+        units=str(result.speakers),
         speakers_from=speaker_origins(evaluated),
         notes=[shown_text(note) for note in evaluated.notes],
-        threshold=found.threshold,
-        metrics=found.metrics,
+        threshold=result.threshold,
+        metrics=result.metrics,
         encoder=encoder.description if encoder is not None else {},
         back_end=back_end,
         against=evaluated.against,
@@ -344,7 +446,7 @@ def summarise(
 
 
 def count_lines(path: Path) -> int:
-    """Lines of a text file; 0 of any other."""
+    """Number of lines of a text file; 0 for a compressed or binary file."""
     with path.open("rb") as file:
         blocks = iter(lambda: file.read(1 << 20), b"")
         first = next(blocks, b"")

@@ -1,4 +1,4 @@
-"""Runs kept by their system: what a system is called, and what tells it from others of its name."""
+"""Save runs by system: the name of a system, and the state that distinguishes it from others of that name."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -13,16 +13,21 @@ from earmark.speaker.system import System
 
 
 def system_name(system: System, options: TrialsOptions) -> str:
-    """As folders have it: --model-name, else the encoder's, else the stem of the file that holds the scores."""
+    """Folder name of a system: --model-name, else the name of the encoder, else the stem of the score file."""
     file = options.score_file
     stem = Path(file.name.removesuffix(".gz")).stem if file else ""
     return file_name(options.model_name or (system.encoder.name if system.encoder is not None else stem))
 
 
 def system_state(system: System, options: TrialsOptions, hashes: Mapping[Path, str]) -> str:
-    """The encoder's identity or the contents of the score file, and the back end where it does anything.
+    """Identify a system: the encoder or the hash of the score file, and the back end unless it is the default.
 
-    hashes: {file: its sha256}, of those that were hashed already.
+    Parameters
+    ----------
+    system : System
+    options : TrialsOptions
+    hashes : mapping
+        {file: its SHA-256}, of files that are already hashed.
     """
 
     def hash_of(path: Path) -> str:
@@ -32,14 +37,15 @@ def system_state(system: System, options: TrialsOptions, hashes: Mapping[Path, s
         state = system.encoder.identity
     else:
         state = f"scores {hash_of(options.score_file)}" if options.score_file else ""
-    asked = options.back_end
-    if asked == BackEndOptions(top_n=asked.top_n):
+    back_end = options.back_end
+    if back_end == BackEndOptions(top_n=back_end.top_n):
         return state
-    files = [asked.cohort, asked.cohort_embeddings, asked.calibrate, asked.enrolments, Path(asked.subtract_mean)]
+    files = [back_end.cohort, back_end.cohort_embeddings, back_end.calibrate, back_end.enrolments]
+    files.append(Path(back_end.subtract_mean))
     described = {
         "files": [hash_of(path) if path and path.is_file() else "" for path in files],
-        "mean": asked.subtract_mean if not Path(asked.subtract_mean).is_file() else "",
-        "top_n": asked.top_n if asked.cohort else None,
+        "mean": back_end.subtract_mean if not Path(back_end.subtract_mean).is_file() else "",
+        "top_n": back_end.top_n if back_end.cohort else None,
     }
     return f"{state} back-end {parameters_hash(described)}"
 
@@ -56,13 +62,33 @@ def save_run(
     once: Sequence[str] = (),
     runs: Path | None = None,
 ) -> None:
-    """Write a run as `files.runs.write_run` does; say so where another system has the name already."""
+    """Write a run with `files.runs.write_run`, and warn if another system already has the name.
+
+    Parameters
+    ----------
+    folder : Path
+        Folder of the latest run.
+    contents : mapping
+        {file below the folder: its content}.
+    invocation : Invocation
+        For the warning.
+    suite : str
+        Name of the evaluation below speaker/.
+    name, state : str
+        As returned by `system_name` and `system_state`.
+    owned : sequence of str
+        Files that every run replaces or removes.
+    once : sequence of str
+        Files that are only written if they do not exist.
+    runs : Path, optional
+        Folder of the runs of all systems (default: `files.runs.runs_folder`).
+    """
     runs = runs or runs_folder(folder)
-    kept = write_run(
+    saved = write_run(
         folder, contents, name=name, state=state, suite=f"speaker/{suite}", owned=owned, once=once, runs=runs
     )
-    if kept.relative_to(runs).parts[0] != name:
+    if saved.relative_to(runs).parts[0] != name:
         invocation.warn(
-            f"{shown_path(runs / name)}/ holds runs of another system called {name}; this one's are in "
-            f"{shown_path(kept)}/. --model-name NAME gives it a name of its own."
+            f"{shown_path(runs / name)}/ contains runs of another system named {name}. This run is saved in "
+            f"{shown_path(saved)}/. Use --model-name NAME to choose another name."
         )

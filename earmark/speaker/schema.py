@@ -1,4 +1,4 @@
-"""What the summary.json of `evaluate_speaker.py trials` and `tidyvoice` holds."""
+"""Schema of summary.json of `evaluate_speaker.py trials` and `tidyvoice`."""
 
 from collections.abc import Iterator
 from dataclasses import asdict
@@ -12,22 +12,39 @@ from earmark.report.schema import StrictModel, SummaryBase
 
 
 class Calibration(StrictModel):
-    """scale · score + offset is the log-likelihood ratio."""
+    """Linear calibration: the log-likelihood ratio is scale · score + offset."""
 
     scale: float
     offset: float
 
     @classmethod
     def from_fit(cls, fitted: LinearCalibration | None) -> Self | None:
-        """As a summary holds it; None for none."""
+        """Convert a fitted calibration; None if there is none."""
         return cls(**asdict(fitted)) if fitted is not None else None
 
 
 class BackEndSummary(StrictModel):
-    """What happened between embeddings and scores. A file holds what was said of this run, not the defaults.
+    """How scores were computed from embeddings. The file contains only the fields that were set.
 
-    scores: how they were made, or given. mean: none, cohort or a file. cohort_embeddings: their file, where they have
-    one of their own. cohort_speakers_in_trials: None where nobody can tell.
+    Attributes
+    ----------
+    scores : str
+        The scoring method, or given for scores from a file.
+    mean : str or None
+        The subtracted mean: none, cohort or the name of a file.
+    cohort_speakers : int or None
+        Number of cohort speakers.
+    cohort_embeddings : str or None
+        File of the cohort's precomputed embeddings, if there is a separate one.
+    top_n : int or None
+        Number of most similar cohort speakers that AS-norm used.
+    enrolment_models : int or None
+        Number of enrolment models of several utterances.
+    calibration : Calibration or None
+    calibration_pairs_in_trials : int
+        Number of pairs of the calibration list that are also evaluated.
+    cohort_speakers_in_trials : int or None
+        Number of cohort speakers that are also in the trials; None if unknown.
     """
 
     scores: str = ""
@@ -45,12 +62,25 @@ class BackEndSummary(StrictModel):
 
     @property
     def parameters(self) -> dict[str, Any]:
-        """What of it decides the numbers."""
+        """The fields that affect the metrics."""
         return self.model_dump(exclude_unset=True, exclude={"cohort_speakers_in_trials"})
 
 
 class ComparedSystem(StrictModel):
-    """A second system on the same trials: differences (this one less the other) and two-sided p-values."""
+    """A second system on the same trials.
+
+    Attributes
+    ----------
+    name : str
+        Name of its score file.
+    metrics : dict
+        {metric name: its estimate}.
+    differences : dict
+        {metric name: evaluated system minus this system}.
+    p_values : dict
+        {metric name: two-sided p-value of the difference}; None where undefined.
+    calibration : Calibration or None
+    """
 
     name: str
     metrics: dict[str, Estimate]
@@ -60,9 +90,19 @@ class ComparedSystem(StrictModel):
 
 
 class TrialGroup(StrictModel):
-    """One kind of trial. error: "miss rate" of targets or "false alarm rate" of the others, at the pooled threshold.
+    """Error rate of one group of trials, at the threshold of all trials.
 
-    mean_score and rate are None where the list has no such trial.
+    Attributes
+    ----------
+    name : str
+    n : int
+        Number of trials.
+    mean_score : float or None
+        None if there are no trials.
+    error : str
+        "miss rate" for targets, "false alarm rate" for non-targets.
+    rate : float or None
+        In [0, 1]; None if there are no trials.
     """
 
     name: str
@@ -73,7 +113,10 @@ class TrialGroup(StrictModel):
 
 
 class LanguageCondition(StrictModel):
-    """Targets and non-targets of one condition of language. Rates have no value, but a reason, where one is lacking."""
+    """Metrics of the trials with a language condition, such as same language.
+
+    The estimates are undefined, with a reason, if there are no targets or no non-targets.
+    """
 
     name: str
     n_target: int
@@ -83,14 +126,14 @@ class LanguageCondition(StrictModel):
 
 
 class PublishedRates(StrictModel):
-    """Of the baseline on one list, as shares."""
+    """Published rates of the baseline on one list, in [0, 1]."""
 
     eer: float
     min_dcf: float
 
 
 class PublishedBaseline(StrictModel):
-    """The published baseline. results: {list: its rates}."""
+    """The published baseline: model, training data and {list: its rates}."""
 
     model: str
     training: str
@@ -98,7 +141,18 @@ class PublishedBaseline(StrictModel):
 
 
 class LanguageBreakdown(StrictModel):
-    """TidyVoice's breakdown: groups of trials, and the same- and cross-language lists; why: there are none."""
+    """TidyVoice results by language.
+
+    Attributes
+    ----------
+    why : str
+        The reason if there are no results by language; else empty.
+    groups : list of TrialGroup
+        {target, non-target} × {same language, different languages}.
+    conditions : list of LanguageCondition
+        All trials, same-language trials, cross-language trials.
+    baseline : PublishedBaseline
+    """
 
     why: str
     groups: list[TrialGroup]
@@ -107,10 +161,32 @@ class LanguageBreakdown(StrictModel):
 
 
 class SpeakerSummary(SummaryBase):
-    """benchmark_outputs/speaker/{trials,tidyvoice}/summary.json"""
+    """Schema of benchmark_outputs/speaker/{trials,tidyvoice}/summary.json.
 
-    # speakers_from: {map, path, linked or itself: utterances whose speaker that says}, see `speaker.speakers`.
-    # notes: what the user was warned about that bears on the numbers.
+    Attributes
+    ----------
+    n_trials, n_target, n_nontarget, n_speakers, n_self_trials, n_repeated_trials : int
+        As in `evaluation.TrialCounts`.
+    resampled : str
+        speakers or utterances: the units of the intervals.
+    units : str
+        The units that count as speakers (`evaluation.SpeakerSource`).
+    speakers_from : dict
+        {map, path, linked or itself: number of utterances with a speaker from this source}, see `speaker.speakers`.
+    notes : list of str
+        Warnings that concern the metrics.
+    threshold : float
+        Threshold at the interpolated equal error rate.
+    metrics : dict
+        {metric name: its estimate}, as fractions.
+    encoder : dict
+        Description of the encoder; empty for scores from a file.
+    back_end : BackEndSummary
+    against : ComparedSystem or None
+        The system of --compare-with.
+    languages : LanguageBreakdown or None
+        Only for TidyVoice.
+    """
 
     n_trials: int
     n_target: int

@@ -1,11 +1,12 @@
-"""Whose utterances a list names: by a map, by their paths, by the target trials that link them, or nobody's known.
+"""Find the speaker of each utterance of a trial list.
 
-A map that lacks some of the utterances still counts for the others. Each that it lacks has, in this order,
+The speakers come from a --speakers map if there is one, else from the paths `spk/…`. An utterance that the map does not
+contain gets a speaker from the first of these sources that applies:
 
-  path     the speaker of its folder: the one that the map gives to others in that folder, else the folder's name,
-           unless the trials' labels contradict that
-  linked   the speaker that target trials link it to, directly or through others
-  itself   no utterance beside it, so that intervals are too narrow where there is one
+  path     the speaker that the map gives to other utterances in the same folder, or the name of the folder, unless
+           the labels of the trials contradict that
+  linked   the speaker of an utterance that target trials link to this one, directly or through others
+  itself   the utterance counts as a speaker; intervals are too narrow if its speaker has other utterances
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -25,7 +26,7 @@ EXAMPLES = 3  # names in a message
 
 
 class SpeakerOrigin(StrEnum):
-    """What says whose an utterance is, as summaries name it."""
+    """Source of an utterance's speaker, as named in summaries."""
 
     MAP = "map"
     PATH = "path"
@@ -35,10 +36,16 @@ class SpeakerOrigin(StrEnum):
 
 @dataclass(frozen=True)
 class Speakers:
-    """Of a list's utterances.
+    """Speakers of the utterances of a list.
 
-    names: the speaker of each of trials.names; None where they are not known. origins: {what says so: how many}, empty
-    where they are not known. notes: what the user should know.
+    Attributes
+    ----------
+    names : list of str or None
+        The speaker of each of `trials.names`; None if the speakers are unknown.
+    origins : dict
+        {source: number of utterances}; empty if the speakers are unknown.
+    notes : list of str
+        Warnings for the user.
     """
 
     names: list[str] | None
@@ -48,10 +55,16 @@ class Speakers:
 
 @dataclass(frozen=True)
 class SpeakerMap:
-    """A file of `utterance speaker` lines, for a list.
+    """The part of a speaker map that concerns a list.
 
-    speakers: {utterance: speaker} of those asked for that it names. example: a name in the file. notes: where it names
-    utterances otherwise than the list does.
+    Attributes
+    ----------
+    speakers : mapping
+        {utterance of the list: its speaker}.
+    example : str
+        An utterance name of the file, for messages.
+    notes : list of str
+        Warnings about names that differ between the file and the list.
     """
 
     speakers: Mapping[str, str]
@@ -63,190 +76,231 @@ class SpeakerMap:
 
 
 def read_speaker_map(path: Path, names: Iterable[str]) -> SpeakerMap:
-    """The map of a file for these utterances. DataError for a wrong line, or an utterance of two speakers.
+    """Read the speakers of some utterances from a map.
 
-    Lines may be `speaker utterance`, where only their second values are utterances of the list. An utterance that the
-    map lacks is looked for without its suffix, then without outer folders, on either side.
+    Lines are `utterance speaker`; `speaker utterance` is also accepted if only the second values are utterances of the
+    list. An utterance that is not in the map is matched without its suffix, then without outer folders on either side.
+
+    Parameters
+    ----------
+    path : Path
+        The map.
+    names : iterable of str
+        Utterances of the list.
+
+    Returns
+    -------
+    SpeakerMap
+
+    Raises
+    ------
+    DataError
+        With all invalid lines, or all utterances that have two speakers.
     """
-    wanted = list(dict.fromkeys(map(str, names)))
+    requested = list(dict.fromkeys(map(str, names)))
     pairs = read_pairs(path)
     notes = []
-    if _is_reversed(pairs, wanted):
+    if _is_reversed(pairs, requested):
         pairs = [(line, second, first) for line, first, second in pairs]
-        notes.append(f"{shown_path(path)}: its lines are `speaker utterance`, and were read so.")
-    given = speakers_from_pairs(pairs, path)
-    found = {name: given[name] for name in wanted if name in given}
-    if alike := _found_otherwise([name for name in wanted if name not in found], given):
-        found |= {name: given[key] for name, key in alike.items()}
+        notes.append(f"{shown_path(path)}: its lines are read as `speaker utterance`.")
+    by_name = speakers_from_pairs(pairs, path)
+    speakers = {name: by_name[name] for name in requested if name in by_name}
+    if matches := _match_similar([name for name in requested if name not in speakers], by_name):
+        speakers |= {name: by_name[key] for name, key in matches.items()}
         notes.append(
-            f"{shown_path(path)}: names {len(alike):,} utterances by another suffix or folder "
-            f"({_some([f'{name} as {key}' for name, key in alike.items()])}), and was taken to mean them."
+            f"{shown_path(path)}: {len(matches):,} utterances are matched despite another suffix or folder "
+            f"({_some([f'{name} as {key}' for name, key in matches.items()])})."
         )
-    return SpeakerMap(found, next(iter(given), ""), notes)
+    return SpeakerMap(speakers, next(iter(by_name), ""), notes)
 
 
 def _some(names: Sequence[str]) -> str:
     return ", ".join(names[:EXAMPLES]) + (", …" if len(names) > EXAMPLES else "")
 
 
-def _is_reversed(pairs: Sequence[tuple[int, str, str]], wanted: Sequence[str]) -> bool:
-    """Whether the second values are utterances of the list, in whatever spelling, and the first are not."""
+def _is_reversed(pairs: Sequence[tuple[int, str, str]], names: Sequence[str]) -> bool:
+    """Whether the second values of the lines match utterances of the list, and the first values do not."""
     first, second = {first for _, first, _ in pairs}, {second for _, _, second in pairs}
-    known = set(wanted)
+    known = set(names)
     if first & known:
         return False
     if second & known:
         return True
-    return not _found_otherwise(wanted, first) and bool(_found_otherwise(wanted, second))
+    return not _match_similar(names, first) and bool(_match_similar(names, second))
 
 
-def _found_otherwise(names: Sequence[str], keys: Iterable[str]) -> dict[str, str]:
-    """{name: the key that differs from it by suffix or outer folders alone}, where there is one such key.
+def _match_similar(names: Sequence[str], keys: Iterable[str]) -> dict[str, str]:
+    """{name: the only key that differs from it by suffix or outer folders alone}.
 
-    A key that several names would share by leaving folders out is nobody's: it may be another speaker's file.
+    A key that matches several names by omitting folders is not used, because it may be the file of another speaker.
     """
     by_stem: dict[str, str | None] = {}
     by_file: dict[str, list[tuple[str, ...]]] = {}
-    spelt: dict[tuple[str, ...], str] = {}
+    key_of_parts: dict[tuple[str, ...], str] = {}
     for key in keys:
         stem = _stem(key)
         by_stem[stem] = None if stem in by_stem else key
         parts = PurePosixPath(stem).parts
-        spelt[parts] = key
+        key_of_parts[parts] = key
         by_file.setdefault(parts[-1] if parts else "", []).append(parts)
-    found: dict[str, str] = {}
-    shorter: dict[str, list[str]] = {}
+    matches: dict[str, str] = {}
+    by_folder: dict[str, list[str]] = {}  # {key: names that match it by omitting folders}
     for name in names:
         stem = _stem(name)
-        same = by_stem.get(stem)
-        if same is not None:
-            found[name] = same
+        match = by_stem.get(stem)
+        if match is not None:
+            matches[name] = match
             continue
         parts = PurePosixPath(stem).parts
-        fit = [other for other in by_file.get(parts[-1] if parts else "", []) if _ends_alike(parts, other)]
-        if len(fit) == 1:
-            shorter.setdefault(spelt[fit[0]], []).append(name)
-    return found | {alike[0]: key for key, alike in shorter.items() if len(alike) == 1}
+        candidates = [other for other in by_file.get(parts[-1] if parts else "", []) if _is_suffix(parts, other)]
+        if len(candidates) == 1:
+            by_folder.setdefault(key_of_parts[candidates[0]], []).append(name)
+    return matches | {matched[0]: key for key, matched in by_folder.items() if len(matched) == 1}
 
 
 def _stem(name: str) -> str:
-    """A name without the suffix of audio; others may be part of it."""
+    """A name without the suffix of an audio file; other suffixes may be part of the name."""
     path = PurePosixPath(name)
     return str(path.with_suffix("")) if path.suffix.lower() in SUFFIXES else str(path)
 
 
-def _ends_alike(one: Sequence[str], other: Sequence[str]) -> bool:
-    n = min(len(one), len(other))
-    return tuple(one[-n:]) == tuple(other[-n:])
+def _is_suffix(first: Sequence[str], second: Sequence[str]) -> bool:
+    """Whether one path ends with the other."""
+    n = min(len(first), len(second))
+    return tuple(first[-n:]) == tuple(second[-n:])
 
 
-# --- a list's speakers --------------------------------------------------------------------------------------
+# --- speakers of a list -------------------------------------------------------------------------------------
 
 
 def resolve_speakers(
     trials: Trials, path: Path | None = None, models: Mapping[str, Sequence[str]] | None = None
 ) -> Speakers:
-    """The speakers of a labelled list's utterances.
+    """Find the speakers of the utterances of a labelled list.
 
-    path: of a map. models: {enrolment: utterances}; a model has the speaker of all its utterances, where that is one.
+    Parameters
+    ----------
+    trials : Trials
+        A labelled list.
+    path : Path, optional
+        A speaker map; without one, the speakers are the first folders of the paths.
+    models : mapping, optional
+        {enrolment model: its utterances}. A model has the speaker of its utterances, if they all have the same.
+
+    Returns
+    -------
+    Speakers
+        Without names if a speaker cannot be found, or if the labels of the trials contradict the speakers.
+
+    Raises
+    ------
+    DataError
+        With all invalid lines of the map.
     """
     models = models or {}
     names = [str(name) for name in trials.names]
     if path is None:
-        return _by_paths(trials, models, [])
+        return _from_paths(trials, models, [])
     parts = (part for name in names for part in models.get(name, ()))
-    known = read_speaker_map(path, [*names, *parts])
-    mapped = [known.speakers.get(name) or _of(name, models, known.speakers.get) for name in names]
-    lacking = [name for name, speaker in zip(names, mapped, strict=True) if speaker is None]
-    if not lacking:
-        return _unless_contradicted(trials, mapped, {SpeakerOrigin.MAP: len(names)}, known.notes)
-    notes = [*known.notes, f"{shown_path(path)}: lacks {len(lacking):,} of the list's {len(names):,} utterances"]
-    if len(lacking) == len(names):
-        notes[-1] += f", as {names[0]}; it has {known.example or 'no lines'}. Nothing of it was used."
-        return _by_paths(trials, models, notes)
-    notes[-1] += f" ({_some(lacking)})"
-    return _with_gaps_filled(trials, mapped, models, notes)
+    speaker_map = read_speaker_map(path, [*names, *parts])
+    mapped = [
+        speaker_map.speakers.get(name) or _single_speaker(name, models, speaker_map.speakers.get) for name in names
+    ]
+    missing = [name for name, speaker in zip(names, mapped, strict=True) if speaker is None]
+    if not missing:
+        return _unless_contradicted(trials, mapped, {SpeakerOrigin.MAP: len(names)}, speaker_map.notes)
+    notes = [*speaker_map.notes, f"{shown_path(path)}: no speaker for {len(missing):,} of {len(names):,} utterances"]
+    if len(missing) == len(names):
+        example = f"the list has {names[0]}, the map has {speaker_map.example or 'no lines'}"
+        notes[-1] += f" ({example}). The map is not used."
+        return _from_paths(trials, models, notes)
+    notes[-1] += f" ({_some(missing)})"
+    return _fill_gaps(trials, mapped, models, notes)
 
 
-def _by_paths(trials: Trials, models: Mapping[str, Sequence[str]], notes: Sequence[str]) -> Speakers:
-    speakers = [_of(str(name), models, speaker_from_path) for name in trials.names]
+def _from_paths(trials: Trials, models: Mapping[str, Sequence[str]], notes: Sequence[str]) -> Speakers:
+    speakers = [_single_speaker(str(name), models, speaker_from_path) for name in trials.names]
     return _unless_contradicted(trials, speakers, {SpeakerOrigin.PATH: len(speakers)}, notes)
 
 
-def _of(name: str, models: Mapping[str, Sequence[str]], speaker: Callable[[str], str | None]) -> str | None:
-    """The speaker of an utterance, or of a model's utterances where they have one."""
-    found = {speaker(part) for part in models.get(name, (name,))}
-    return found.pop() if len(found) == 1 else None
+def _single_speaker(
+    name: str, models: Mapping[str, Sequence[str]], speaker_of: Callable[[str], str | None]
+) -> str | None:
+    """The speaker of an utterance, or of all utterances of a model; None if unknown or not the same."""
+    speakers = {speaker_of(part) for part in models.get(name, (name,))}
+    return speakers.pop() if len(speakers) == 1 else None
 
 
 def _unless_contradicted(
     trials: Trials, speakers: Sequence[str | None], origins: dict[SpeakerOrigin, int], notes: Sequence[str]
 ) -> Speakers:
-    """These speakers; not known where some utterance has none, or the labels say otherwise."""
+    """These speakers; unknown if one is missing or the labels contradict them."""
     complete = [speaker for speaker in speakers if speaker is not None]
     if len(complete) < len(speakers):
         return Speakers(None, notes=[*notes])
-    wrong = contradicting_trials(trials, complete)
-    if not len(wrong):
+    conflicts = contradicting_trials(trials, complete)
+    if not len(conflicts):
         return Speakers(complete, origins, [*notes])
-    return Speakers(None, notes=[*notes, _told(trials, complete, wrong)])
+    return Speakers(None, notes=[*notes, _contradiction_note(trials, complete, conflicts)])
 
 
-def _told(trials: Trials, speakers: Sequence[str], wrong: NDArray[np.int64]) -> str:
-    """That labels contradict speakers, with how often and an example."""
-    first = int(wrong[0])
+def _contradiction_note(trials: Trials, speakers: Sequence[str], conflicts: NDArray[np.int64]) -> str:
+    """Warning that labels contradict speakers, with the number of trials and an example."""
+    first = int(conflicts[0])
     sides = trials.enrolment[first], trials.test[first]
     kind = "target" if np.asarray(trials.labels)[first] else "non-target"
-    said = " and ".join(f"{trials.names[side]} of {speakers[side]}" for side in sides)
+    utterances = " and ".join(f"{trials.names[side]} (speaker {speakers[side]})" for side in sides)
     return (
-        f"The labels contradict the speakers in {len(wrong):,} of {len(trials):,} trials (a target trial has two, or a "
-        f"non-target trial one), as in the {kind} trial of {said}: speakers are taken as not known. --speakers FILE "
-        "maps utterances to them."
+        f"The labels contradict the speakers in {len(conflicts):,} of {len(trials):,} trials (target trials of two "
+        f"speakers or non-target trials of one), for example the {kind} trial of {utterances}. Speakers are treated as "
+        "unknown. Use --speakers FILE to map utterances to speakers."
     )
 
 
-def _with_gaps_filled(
+def _fill_gaps(
     trials: Trials, mapped: Sequence[str | None], models: Mapping[str, Sequence[str]], notes: Sequence[str]
 ) -> Speakers:
-    """A map's speakers, and those of the utterances that it lacks."""
-    lacking = np.array([speaker is None for speaker in mapped])
-    alone = [f"\0{number}" if speaker is None else speaker for number, speaker in enumerate(mapped)]
-    between = trials.take(~lacking[trials.enrolment] & ~lacking[trials.test])
-    if len(wrong := contradicting_trials(between, alone)):
-        return Speakers(None, notes=[*notes, _told(between, alone, wrong)])
-    speakers = _by_folder(trials, mapped, models)
-    filled = [alone[number] if speaker is None else speaker for number, speaker in enumerate(speakers)]
-    there = np.array([speaker is not None for speaker in speakers])
-    if len(contradicting_trials(trials.take(there[trials.enrolment] & there[trials.test]), filled)):
+    """Speakers of a map, completed for the utterances that it does not contain."""
+    missing = np.array([speaker is None for speaker in mapped])
+    placeholders = [f"\0{number}" if speaker is None else speaker for number, speaker in enumerate(mapped)]
+    between = trials.take(~missing[trials.enrolment] & ~missing[trials.test])
+    if len(conflicts := contradicting_trials(between, placeholders)):
+        return Speakers(None, notes=[*notes, _contradiction_note(between, placeholders, conflicts)])
+    speakers = _fill_by_folder(trials, mapped, models)
+    filled = [placeholders[number] if speaker is None else speaker for number, speaker in enumerate(speakers)]
+    known = np.array([speaker is not None for speaker in speakers])
+    if len(contradicting_trials(trials.take(known[trials.enrolment] & known[trials.test]), filled)):
         speakers = list(mapped)
-    n_path = sum(speaker is not None for speaker in speakers) - int((~lacking).sum())
-    names, n_linked = _by_links(trials, speakers)
-    origins = {SpeakerOrigin.MAP: int((~lacking).sum()), SpeakerOrigin.PATH: n_path, SpeakerOrigin.LINKED: n_linked}
+    n_path = sum(speaker is not None for speaker in speakers) - int((~missing).sum())
+    names, n_linked = _fill_by_links(trials, speakers)
+    origins = {SpeakerOrigin.MAP: int((~missing).sum()), SpeakerOrigin.PATH: n_path, SpeakerOrigin.LINKED: n_linked}
     origins[SpeakerOrigin.ITSELF] = len(names) - sum(origins.values())
     origins = {origin: n for origin, n in origins.items() if n}
-    said = ", ".join(f"{n:,} {FILLED[origin]}" for origin, n in origins.items() if origin != SpeakerOrigin.MAP)
-    return _unless_contradicted(trials, names, origins, [*notes[:-1], f"{notes[-1]}: {said}."])
+    sources = ", ".join(f"{n:,} {FILLED[origin]}" for origin, n in origins.items() if origin != SpeakerOrigin.MAP)
+    return _unless_contradicted(trials, names, origins, [*notes[:-1], f"{notes[-1]}: {sources}."])
 
 
 FILLED = {
-    SpeakerOrigin.PATH: "taken to be of the speaker of their folder",
-    SpeakerOrigin.LINKED: "of the speaker that target trials link them to",
-    SpeakerOrigin.ITSELF: "each for itself, so that intervals are too narrow where its speaker has others",
+    SpeakerOrigin.PATH: "assigned by folder",
+    SpeakerOrigin.LINKED: "assigned by target trials",
+    SpeakerOrigin.ITSELF: "each counted as its own speaker, so intervals are too narrow if it has other utterances",
 }
 
 
-def _by_folder(trials: Trials, mapped: Sequence[str | None], models: Mapping[str, Sequence[str]]) -> list[str | None]:
-    """A map's speakers, with those of folders where the map says nothing against that."""
-    folders = [_of(str(name), models, speaker_from_path) for name in trials.names]
-    of_folder: dict[str, set[str]] = {}
+def _fill_by_folder(
+    trials: Trials, mapped: Sequence[str | None], models: Mapping[str, Sequence[str]]
+) -> list[str | None]:
+    """Speakers of a map, and of folders in which the map has at most one speaker."""
+    folders = [_single_speaker(str(name), models, speaker_from_path) for name in trials.names]
+    by_folder: dict[str, set[str]] = {}
     for folder, speaker in zip(folders, mapped, strict=True):
         if folder is not None and speaker is not None:
-            of_folder.setdefault(folder, set()).add(speaker)
+            by_folder.setdefault(folder, set()).add(speaker)
 
     def speaker_of(folder: str | None) -> str | None:
         if folder is None:
             return None
-        others = of_folder.get(folder, {folder})
+        others = by_folder.get(folder, {folder})
         return next(iter(others)) if len(others) == 1 else None
 
     return [
@@ -254,21 +308,21 @@ def _by_folder(trials: Trials, mapped: Sequence[str | None], models: Mapping[str
     ]
 
 
-def _by_links(trials: Trials, speakers: Sequence[str | None]) -> tuple[list[str], int]:
-    """Speakers with those of linked utterances where there are none, and how many were linked to another utterance."""
+def _fill_by_links(trials: Trials, speakers: Sequence[str | None]) -> tuple[list[str], int]:
+    """Speakers completed by target trials, and the number of utterances that have their speaker from a link."""
     code = linked_components(trials)
     size = np.bincount(code)
     known: dict[int, set[str]] = {}
-    for group, speaker in zip(code.tolist(), speakers, strict=True):
+    for component, speaker in zip(code.tolist(), speakers, strict=True):
         if speaker is not None:
-            known.setdefault(group, set()).add(speaker)
+            known.setdefault(component, set()).add(speaker)
     names, linked = [], 0
-    for number, (group, speaker) in enumerate(zip(code.tolist(), speakers, strict=True)):
-        others = known.get(group, set())
+    for number, (component, speaker) in enumerate(zip(code.tolist(), speakers, strict=True)):
+        others = known.get(component, set())
         if speaker is not None:
             names.append(speaker)
-        elif len(others) <= 1 and size[group] > 1:
-            names.append(next(iter(others), f"linked {group}"))
+        elif len(others) <= 1 and size[component] > 1:
+            names.append(next(iter(others), f"linked {component}"))
             linked += 1
         else:
             names.append(f"utterance {trials.names[number]}")

@@ -1,4 +1,4 @@
-"""What gives trials their scores: embeddings and what is done to them, or a file that holds the scores already."""
+"""Systems that score trials: an encoder with a back end, or a score file."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -32,16 +32,24 @@ from earmark.speaker.schema import BackEndSummary, Calibration
 from earmark.speaker.trial_files import read_scores
 from earmark.speaker.trials import Trials
 
-Made = Iterable[tuple[Path, Embedding]]
-TrackProgress = Callable[[Made, int], Made]
-SHOWN = 20  # names of a list in a message
-MANY = 1000  # scores that are looked at before all are
+EmbeddedFiles = Iterable[tuple[Path, Embedding]]
+TrackProgress = Callable[[EmbeddedFiles, int], EmbeddedFiles]
+MAX_SHOWN = 20  # names of a list in a message
+FIRST_SCORES = 1000  # scores that are checked before all are
 BoolArray = NDArray[np.bool_]
 
 
 @dataclass(frozen=True)
 class Embeddings:
-    """vectors: {utterance: (d,)}. missing: the other utterances, each with the reason."""
+    """Embeddings of utterances.
+
+    Attributes
+    ----------
+    vectors : dict
+        {utterance: (d,) embedding}.
+    missing : list of str
+        The other utterances, each with the reason in parentheses.
+    """
 
     vectors: dict[str, ArrayLike]
     missing: list[str]
@@ -49,8 +57,16 @@ class Embeddings:
 
 @dataclass(frozen=True)
 class Scores:
-    """values: (n,) of a list's trials, NaN where there is none. missing: what they would need, in words. notes: what
-    the user should know of them.
+    """Scores of a trial list.
+
+    Attributes
+    ----------
+    values : (n,) float
+        One score per trial, NaN where missing.
+    missing : list of str
+        The utterances or trials without which scores are missing.
+    notes : tuple of str
+        Warnings for the user.
     """
 
     values: FloatArray
@@ -60,7 +76,15 @@ class Scores:
 
 @dataclass(frozen=True)
 class Cohort:
-    """Utterances of other speakers. vectors: {utterance: (d,)}. speakers: {utterance: speaker}."""
+    """Utterances of other speakers, for mean subtraction and AS-norm.
+
+    Attributes
+    ----------
+    vectors : mapping
+        {utterance: (d,) embedding}.
+    speakers : mapping
+        {utterance: speaker}.
+    """
 
     vectors: Mapping[str, ArrayLike]
     speakers: Mapping[str, str]
@@ -68,10 +92,18 @@ class Cohort:
 
 @dataclass(frozen=True)
 class BackEnd:
-    """What happens between embeddings and scores; nothing but the cosine unless it is asked for.
+    """Computes scores from embeddings. By default, the score is the cosine of the two embeddings.
 
-    models: {enrolment: utterances} whose embeddings are averaged. mean: (d,), taken off every embedding. cohort:
-    (k, d) means of speakers, less that mean, for AS-norm with the top_n nearest.
+    Attributes
+    ----------
+    models : mapping
+        {enrolment model: utterances whose embeddings are averaged}.
+    mean : (d,) float or None
+        Subtracted from every embedding.
+    cohort : (k, d) float or None
+        Mean embeddings of cohort speakers after mean subtraction, for AS-norm.
+    top_n : int
+        Number of most similar cohort speakers that AS-norm uses.
     """
 
     models: Mapping[str, Sequence[str]] = field(default_factory=dict)
@@ -83,29 +115,61 @@ class BackEnd:
     def from_options(
         cls, models: Mapping[str, Sequence[str]], mean: str, cohort: Cohort | None, top_n: int = TOP_N
     ) -> "BackEnd":
-        """From what a user asks for. mean: none, cohort, or a .npy file.
+        """Build a back end from the options of a command.
 
-        EarmarkError or ValueError for a mean that does not fit, MissingError for a mean of a cohort that is not given.
+        Parameters
+        ----------
+        models : mapping
+            {enrolment model: its utterances}.
+        mean : str
+            none, cohort, or the path of a .npy file.
+        cohort : Cohort or None
+        top_n : int
+            Limited to the number of cohort speakers.
+
+        Raises
+        ------
+        MissingError
+            If the mean of a cohort is requested without a cohort, or the file of the mean does not exist.
+        EarmarkError
+            If the file is not a .npy file of one vector.
+        ValueError
+            If the mean has another dimension or cohort embeddings are invalid.
         """
-        taken_off = None
+        mean_vector = None
         if mean == COHORT_MEAN and cohort is None:
-            raise MissingError("--subtract-mean cohort needs --cohort FILE, with lines `utterance speaker`.")
+            raise MissingError("--subtract-mean cohort needs --cohort FILE, a file of `utterance speaker` lines.")
         if mean not in (NO_MEAN, COHORT_MEAN):
-            taken_off = read_mean(Path(mean))
+            mean_vector = read_mean(Path(mean))
         if cohort is None:
-            return cls(models, taken_off, None, top_n)
+            return cls(models, mean_vector, None, top_n)
         matrix, _ = embedding_matrix(list(cohort.vectors), cohort.vectors)
         if mean == COHORT_MEAN:
-            taken_off = matrix.mean(axis=0)
-        if taken_off is not None:
-            matrix = subtract_mean(matrix, taken_off)
+            mean_vector = matrix.mean(axis=0)
+        if mean_vector is not None:
+            matrix = subtract_mean(matrix, mean_vector)
         means, _ = speaker_means(matrix, [cohort.speakers[name] for name in cohort.vectors])
-        return cls(models, taken_off, means, min(top_n, len(means)))
+        return cls(models, mean_vector, means, min(top_n, len(means)))
 
     def scores(self, trials: Trials, vectors: Mapping[str, ArrayLike]) -> FloatArray:
-        """The score of every trial, NaN where an embedding is missing.
+        """Score trials.
 
-        ValueError for embeddings that are no embeddings: see `back_end.embedding_matrix`.
+        Parameters
+        ----------
+        trials : Trials
+            The list; n trials.
+        vectors : mapping
+            {utterance: (d,) embedding}; utterances may be missing.
+
+        Returns
+        -------
+        (n,) float
+            NaN where an embedding is missing.
+
+        Raises
+        ------
+        ValueError
+            If an embedding is invalid (see `back_end.embedding_matrix`) or AS-norm is undefined.
         """
         utterances = required_utterances(trials, self.models)
         matrix, missing = embedding_matrix(utterances, vectors)
@@ -114,13 +178,13 @@ class BackEnd:
         if self.mean is not None:
             matrix = subtract_mean(matrix, self.mean)
         rows = pool_enrolments(trials, self.models, utterances, matrix)
-        found = cosine_scores(trials, rows)
+        scores = cosine_scores(trials, rows)
         if self.cohort is not None:
-            found = adaptive_s_norm(trials, found, rows, self.cohort, self.top_n)
-        return found
+            scores = adaptive_s_norm(trials, scores, rows, self.cohort, self.top_n)
+        return scores
 
     def description(self, mean: str) -> dict[str, Any]:
-        """What a summary records. mean: as the user named it."""
+        """Settings for summary.json; `mean` is the value of --subtract-mean."""
         cohort = None if self.cohort is None else len(self.cohort)
         return {
             "scores": "cosine" if cohort is None else "AS-norm of cosines",
@@ -133,34 +197,48 @@ class BackEnd:
 
 @dataclass(frozen=True)
 class System:
-    """What scores trials: an encoder with its back end, or a score file, or neither, for lists that hold their scores.
+    """Scores trials with an encoder and a back end, or reads scores from a file.
 
-    watch: given the embeddings as they are made and how many there will be, passes them on; for a progress bar.
-    calibration: turns scores into log-likelihood ratios. calibration_pairs_in_trials: how many pairs of its list are
-    evaluated too.
+    Without an encoder and a score file, the scores of the list itself are used.
+
+    Attributes
+    ----------
+    encoder : Encoder or PrecomputedEmbeddings or None
+    score_file : Path or None
+    store : EmbeddingStore or None
+        The embedding cache; required with an encoder.
+    batch_size : int
+        Clips per batch.
+    track_progress : callable
+        Wraps the iterator over new embeddings, given their number; for a progress bar.
+    back_end : BackEnd
+    calibration : LinearCalibration or None
+        Converts scores into log-likelihood ratios.
+    calibration_pairs_in_trials : int
+        Number of pairs of the calibration list that are also evaluated.
     """
 
     encoder: Encoder | PrecomputedEmbeddings | None = None
     score_file: Path | None = None
     store: EmbeddingCache | None = None
     batch_size: int = 16
-    track_progress: TrackProgress = lambda found, total: found
+    track_progress: TrackProgress = lambda embedded, total: embedded
     back_end: BackEnd = BackEnd()
     calibration: LinearCalibration | None = None
     calibration_pairs_in_trials: int = 0
 
     @property
     def device(self) -> str:
-        """Where it runs, as a summary records it."""
+        """Device of the encoder, such as cuda; cpu without an encoder."""
         return str(self.encoder.description.get("device", "cpu")) if self.encoder is not None else "cpu"
 
-    def summary(self, asked: BackEndOptions, cohort_speakers_in_trials: int | None) -> BackEndSummary:
-        """What a summary records of the way to scores. asked: the back end as the user named it."""
+    def summary(self, options: BackEndOptions, cohort_speakers_in_trials: int | None) -> BackEndSummary:
+        """Describe how scores are computed, for summary.json."""
         described: dict[str, Any] = {"scores": "given"}
         if self.encoder is not None:
-            described = self.back_end.description(asked.subtract_mean)
-        if asked.cohort_embeddings:
-            described["cohort_embeddings"] = asked.cohort_embeddings.name
+            described = self.back_end.description(options.subtract_mean)
+        if options.cohort_embeddings:
+            described["cohort_embeddings"] = options.cohort_embeddings.name
         if self.calibration_pairs_in_trials:
             described["calibration_pairs_in_trials"] = self.calibration_pairs_in_trials
         return BackEndSummary(
@@ -170,37 +248,58 @@ class System:
         )
 
     def missing_utterances(self, names: Iterable[str], root: Path) -> list[str]:
-        """The utterances, each with the reason, that cannot be embedded for there is nothing of that name.
+        """Find utterances without an audio file or precomputed embedding.
 
-        It opens no file, so it is known at once; what cannot be read is known when it is embedded.
+        The check opens no audio file, so it is fast; unreadable files are found when they are embedded.
+
+        Parameters
+        ----------
+        names : iterable of str
+            Utterances.
+        root : Path
+            Folder of the audio.
+
+        Returns
+        -------
+        list of str
+            Missing utterances, each with the reason in parentheses; empty for a system without an encoder.
         """
         if self.encoder is None:
             return []
-        found = []
+        missing = []
         for name in names:
             path = audio_path(root, name)
             if isinstance(self.encoder, PrecomputedEmbeddings):
                 known = name in self.encoder.rows or any(
-                    one.vector is not None for _, one in self.encoder.embed_paths([path], root)
+                    embedding.vector is not None for _, embedding in self.encoder.embed_paths([path], root)
                 )
-                reason = f"is not among the {len(self.encoder.rows):,} ids of {self.encoder.name}"
+                reason = f"not among the {len(self.encoder.rows):,} ids of {self.encoder.name}"
             else:
-                known, reason = path.exists(), "is not there"
+                known, reason = path.exists(), "not found"
             if not known:
-                found.append(f"{name} ({reason})")
-        return found
+                missing.append(f"{name} ({reason})")
+        return missing
 
     def embeddings(self, names: Iterable[str], root: Path) -> Embeddings:
-        """Of utterances whose audio lies below root; the store keeps them."""
+        """Embed utterances, using the embedding cache.
+
+        Parameters
+        ----------
+        names : iterable of str
+            Utterances; several names may refer to one file.
+        root : Path
+            Folder of the audio.
+        """
         assert self.encoder is not None and self.store is not None
-        spelt: dict[Path, list[str]] = {}  # a file may be called by several names
+        names_of_file: dict[Path, list[str]] = {}
         for name in names:
-            spelt.setdefault(audio_path(root, name), []).append(name)
-        made = self.store.embed(self.encoder, list(spelt), batch_size=self.batch_size, audio_root=root)
+            names_of_file.setdefault(audio_path(root, name), []).append(name)
+        files = list(names_of_file)
+        embedded = self.store.embed(self.encoder, files, batch_size=self.batch_size, audio_root=root)
         vectors: dict[str, ArrayLike] = {}
         missing = []
-        for path, embedding in self.track_progress(made, len(spelt)):
-            for name in spelt[path]:
+        for path, embedding in self.track_progress(embedded, len(files)):
+            for name in names_of_file[path]:
                 if embedding.vector is None:
                     missing.append(f"{name} ({embedding.error.removeprefix(f'{path.name}: ')})")
                 else:
@@ -208,37 +307,64 @@ class System:
         return Embeddings(vectors, missing)
 
     def scores(self, trials: Trials, root: Path) -> Scores:
-        """The scores of a list's trials. root: of the audio.
+        """Score a trial list.
 
-        MissingError where nothing gives scores; ValueError for embeddings that are none.
+        Parameters
+        ----------
+        trials : Trials
+            The list.
+        root : Path
+            Folder of the audio.
+
+        Returns
+        -------
+        Scores
+            After calibration, if there is one.
+
+        Raises
+        ------
+        MissingError
+            If there are no scores and no encoder.
+        EarmarkError
+            If the score file is invalid.
+        ValueError
+            If embeddings are invalid.
         """
         if self.encoder is not None:
             embedded = self.embeddings(required_utterances(trials, self.back_end.models), root)
-            found = Scores(self.back_end.scores(trials, embedded.vectors), embedded.missing)
+            scores = Scores(self.back_end.scores(trials, embedded.vectors), embedded.missing)
         elif self.score_file is not None:
-            found = scores_from_file(trials, self.score_file)
+            scores = scores_from_file(trials, self.score_file)
         elif trials.scores is not None:
-            found = Scores(trials.scores, [], binary_score_notes(trials.scores, "the list"))
+            scores = Scores(trials.scores, [], binary_score_notes(trials.scores, "the list"))
         else:
-            raise MissingError("--encoder SPEC, --embeddings FILE or --scores FILE: the list has no scores of its own")
-        return found if self.calibration is None else replace(found, values=self.calibration(found.values))
+            raise MissingError("The list contains no scores. Use --encoder SPEC, --embeddings FILE or --scores FILE.")
+        return scores if self.calibration is None else replace(scores, values=self.calibration(scores.values))
 
 
 @contextmanager
-def prefixed_errors(what: str) -> Iterator[None]:
-    """Data that some metric or back end cannot take becomes an error that names them."""
+def prefixed_errors(source: str) -> Iterator[None]:
+    """Turn a ValueError into an EarmarkError that starts with the source of the data."""
     try:
         yield
     except ValueError as error:
-        raise EarmarkError(f"{what}: {error}") from error
+        raise EarmarkError(f"{source}: {error}") from error
 
 
 @dataclass(frozen=True)
 class MissingInputs:
-    """What a list needs and has not.
+    """Missing utterances or scores of a list.
 
-    names: of what is missing, each with the reason. root: of the audio, where that is what can be missing. allowed:
-    whether --allow-missing was given; None where the flag has no say.
+    Attributes
+    ----------
+    names : sequence of str
+        The missing utterances or trials, with reasons.
+    needed_by : Path
+        The list.
+    root : Path or None
+        Folder of the audio, if audio files may be missing.
+    allowed : bool or None
+        The flag --allow-missing; None if it does not apply to the list.
     """
 
     names: Sequence[str]
@@ -250,87 +376,127 @@ class MissingInputs:
 def require_complete(
     missing: Sequence[str], needed_by: Path, *, root: Path | None = None, allowed: bool | None = None
 ) -> None:
-    """EarmarkError with the list of what is missing, and what to do, unless it is allowed; see `MissingInputs`."""
+    """Raise EarmarkError if inputs of one list are missing and not allowed to be; parameters as in `MissingInputs`."""
     require_all_complete([MissingInputs(missing, needed_by, root, allowed)])
 
 
 def require_all_complete(lists: Sequence[MissingInputs]) -> None:
-    """EarmarkError with what all lists lack and may not, and what to do."""
-    lacking = [one for one in lists if one.names and not one.allowed]
-    if not lacking:
+    """Raise EarmarkError with the missing inputs of all lists, except lists for which they are allowed."""
+    incomplete = [inputs for inputs in lists if inputs.names and not inputs.allowed]
+    if not incomplete:
         return
     lines = []
-    shown = max(SHOWN // len(lacking), 3)
-    for one in lacking:
-        n = len(one.names)
-        lines.append(f"{shown_path(one.needed_by)}: {n:,} {'is' if n == 1 else 'are'} missing:")
-        lines += [f"  {name}" for name in one.names[:shown]]
+    shown = max(MAX_SHOWN // len(incomplete), 3)
+    for inputs in incomplete:
+        n = len(inputs.names)
+        lines.append(f"{shown_path(inputs.needed_by)}: {n:,} missing:")
+        lines += [f"  {name}" for name in inputs.names[:shown]]
         lines += [f"  and {n - shown:,} more"] if n > shown else []
-    roots = dict.fromkeys(shown_path(one.root) for one in lacking if one.root is not None)
+    roots = dict.fromkeys(shown_path(inputs.root) for inputs in incomplete if inputs.root is not None)
     if roots:
-        lines.append(f"Paths are taken below {'/, '.join(roots)}/; --audio-root DIR says otherwise.")
-    if any(one.allowed is not None for one in lacking):
-        lines.append("--allow-missing leaves their trials out and counts them.")
+        lines.append(f"Paths are relative to {'/, '.join(roots)}/; use --audio-root DIR to change that.")
+    if any(inputs.allowed is not None for inputs in incomplete):
+        lines.append("Use --allow-missing to exclude the trials that need them.")
     raise EarmarkError("\n".join(lines))
 
 
 def read_mean(path: Path) -> FloatArray:
-    """A mean embedding, (d,), of a .npy file."""
+    """Read a (d,) mean embedding from a .npy file.
+
+    Raises
+    ------
+    MissingError
+        If the file does not exist.
+    EarmarkError
+        If it is not a .npy file of one vector.
+    """
     if not path.is_file():
-        raise MissingError(f"{shown_path(path)} does not exist; --subtract-mean takes none, cohort or a .npy file.")
+        raise MissingError(f"{shown_path(path)} does not exist. --subtract-mean accepts none, cohort or a .npy file.")
     try:
         mean = np.load(path, allow_pickle=False)
-        return np.asarray(mean, dtype=float).reshape(-1) if mean.size == max(mean.shape, default=0) else _no_mean(path)
+        return (
+            np.asarray(mean, dtype=float).reshape(-1)
+            if mean.size == max(mean.shape, default=0)
+            else _reject_several_vectors(path)
+        )
     except (ValueError, OSError, EOFError, AttributeError) as error:
-        raise EarmarkError(f"{shown_path(path)}: is no .npy file of one vector ({error}).") from error
+        raise EarmarkError(f"{shown_path(path)}: not a .npy file of one vector ({error}).") from error
 
 
-def _no_mean(path: Path) -> FloatArray:
-    raise EarmarkError(f"{shown_path(path)}: holds more than one vector.")
+def _reject_several_vectors(path: Path) -> FloatArray:
+    raise EarmarkError(f"{shown_path(path)}: contains more than one vector. The mean is a single vector.")
 
 
 def audio_path(root: Path, name: str) -> Path:
-    """Where the audio of an utterance is: as named, if that is a file; lists of TidyVoice leave the `.wav` out."""
+    """Path of an utterance's audio: the name as it is, or with `.wav` appended, which TidyVoice lists omit."""
     path = root / name
     return path if path.suffix.lower() in SUFFIXES or path.is_file() else path.with_name(f"{path.name}.wav")
 
 
 def scores_from_file(trials: Trials, path: Path) -> Scores:
-    """The scores of the list's trials in a score file; missing: the trials that it does not hold.
+    """Look up the scores of a trial list in a score file.
 
-    A file of scores alone holds them in the list's order. EarmarkError where it gives one pair two different scores,
-    or holds the pairs the other way round.
+    Parameters
+    ----------
+    trials : Trials
+        The list.
+    path : Path
+        A score file, as `trial_files.read_scores` reads it.
+
+    Returns
+    -------
+    Scores
+        `missing` are the trials that the file does not contain.
+
+    Raises
+    ------
+    DataError
+        If the file is invalid.
+    EarmarkError
+        If the file has different scores for one pair, or has enrolment and test swapped.
     """
-    given = read_scores(path, trials)
-    assert given.scores is not None
-    notes = binary_score_notes(given.scores, shown_path(path))
-    if _same_pairs(trials, given):
-        return Scores(given.scores, [], (*notes, *_other_labels(trials, given.labels, path)))
-    index = pd.MultiIndex.from_arrays([given.names[given.enrolment], given.names[given.test]])
-    wanted = pd.MultiIndex.from_arrays([trials.names[trials.enrolment], trials.names[trials.test]])
-    _require_one_score(pd.Series(given.scores, index=index), path)
-    once = ~index.duplicated()
-    index = index[once]
-    place = index.get_indexer(wanted)
-    there = place >= 0
-    absent = wanted[~there].unique()
+    scored = read_scores(path, trials)
+    assert scored.scores is not None
+    notes = binary_score_notes(scored.scores, shown_path(path))
+    if _same_pairs(trials, scored):
+        return Scores(scored.scores, [], (*notes, *_label_conflict_notes(trials, scored.labels, path)))
+    index = pd.MultiIndex.from_arrays([scored.names[scored.enrolment], scored.names[scored.test]])
+    requested = pd.MultiIndex.from_arrays([trials.names[trials.enrolment], trials.names[trials.test]])
+    _require_one_score(pd.Series(scored.scores, index=index), path)
+    first = ~index.duplicated()
+    index = index[first]
+    position = index.get_indexer(requested)
+    present = position >= 0
+    absent = requested[~present].unique()
     if len(absent) and (index.get_indexer(absent.swaplevel()) >= 0).all():
-        raise EarmarkError(f"{shown_path(path)}: holds pairs the other way round; a line is `enrol test score`.")
-    if given.labels is not None:
-        notes += _other_labels(trials.take(there), given.labels[once][place[there]], path)
-    scores = np.where(there, given.scores[once][place], np.nan)
+        raise EarmarkError(f"{shown_path(path)}: enrolment and test are swapped. Write `enrol test score`.")
+    if scored.labels is not None:
+        notes += _label_conflict_notes(trials.take(present), scored.labels[first][position[present]], path)
+    scores = np.where(present, scored.scores[first][position], np.nan)
     return Scores(scores, [f"{enrol} {test}" for enrol, test in absent], notes)
 
 
-def binary_score_notes(scores: FloatArray, where: str) -> tuple[str, ...]:
-    """What the user should know of scores. where: they are, for the message."""
-    if not len(scores) or not np.isin(scores[:MANY], (0, 1)).all() or not np.isin(scores, (0, 1)).all():
+def binary_score_notes(scores: FloatArray, source: str) -> tuple[str, ...]:
+    """Return a warning if all scores are 0 or 1, which suggests labels or decisions.
+
+    Parameters
+    ----------
+    scores : (n,) float
+    source : str
+        Name of the scores for the message.
+
+    Returns
+    -------
+    tuple of str
+        One message, or none.
+    """
+    if not len(scores) or not np.isin(scores[:FIRST_SCORES], (0, 1)).all() or not np.isin(scores, (0, 1)).all():
         return ()
-    return (f"{where}: its scores are nothing but 0 and 1. Are these labels or decisions? Error rates need scores.",)
+    return (f"{source}: all scores are 0 or 1. Check that they are scores and not labels or decisions.",)
 
 
-def _other_labels(trials: Trials, labels: BoolArray | None, path: Path) -> tuple[str, ...]:
-    """Where the labels in a score file are others than the list's, which count."""
+def _label_conflict_notes(trials: Trials, labels: BoolArray | None, path: Path) -> tuple[str, ...]:
+    """Return a warning if labels of a score file differ from those of the list, which are used."""
     if labels is None or trials.labels is None or labels is trials.labels:
         return ()
     differ = np.flatnonzero(labels != trials.labels)
@@ -338,7 +504,10 @@ def _other_labels(trials: Trials, labels: BoolArray | None, path: Path) -> tuple
         return ()
     first = int(differ[0])
     pair = f"{trials.names[trials.enrolment[first]]} {trials.names[trials.test[first]]}"
-    return (f"{shown_path(path)}: {len(differ):,} of its labels are not the list's, as of {pair}; the list's count.",)
+    return (
+        f"{shown_path(path)}: {len(differ):,} of its labels differ from those of the list, for example of {pair}. "
+        "The labels of the list are used.",
+    )
 
 
 def _require_one_score(by_pair: "pd.Series[float]", path: Path) -> None:
@@ -348,15 +517,15 @@ def _require_one_score(by_pair: "pd.Series[float]", path: Path) -> None:
     if len(differ):
         pair, (low, high) = " ".join(differ.index[0]), differ.iloc[0].tolist()
         raise EarmarkError(
-            f"{shown_path(path)}: {len(differ):,} pairs have several scores, as {pair} has {low:g} and {high:g}. "
-            "Keep one score for each pair."
+            f"{shown_path(path)}: {len(differ):,} {'pair has' if len(differ) == 1 else 'pairs have'} several scores, "
+            f"for example {pair}: {low:g} and {high:g}. Keep one score per pair."
         )
 
 
-def _same_pairs(one: Trials, other: Trials) -> bool:
-    """Whether two lists hold the same pairs in the same order, as score files mostly do."""
+def _same_pairs(first: Trials, second: Trials) -> bool:
+    """Whether two lists have the same pairs in the same order, as most score files have."""
     return (
-        np.array_equal(one.names, other.names)
-        and np.array_equal(one.enrolment, other.enrolment)
-        and np.array_equal(one.test, other.test)
+        np.array_equal(first.names, second.names)
+        and np.array_equal(first.enrolment, second.enrolment)
+        and np.array_equal(first.test, second.test)
     )

@@ -1,4 +1,7 @@
-"""The system that a user names by flags, and the lists that it is for: all read, and looked for, before it works."""
+"""Load a system and its input lists from the options of a command.
+
+All inputs are read and checked before anything is embedded.
+"""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -39,15 +42,23 @@ from earmark.speaker.system import (
 from earmark.speaker.trial_files import read_enrolments, read_speakers, read_trials
 from earmark.speaker.trials import Trials, count_shared_pairs
 
-Read = TypeVar("Read")
+Content = TypeVar("Content")
 
 
 @dataclass(frozen=True)
 class InputLists:
-    """What the files that a user names say.
+    """Contents of the input files.
 
-    trials, calibration: labelled lists. evaluation: {A or U: TidyVoice's list}. models: {enrolment: utterances}.
-    cohort: {utterance: speaker}.
+    Attributes
+    ----------
+    trials, calibration : Trials or None
+        Labelled lists.
+    evaluation : mapping
+        {A or U: unlabelled TidyVoice list}.
+    models : mapping
+        {enrolment model: its utterances}.
+    cohort : mapping or None
+        {cohort utterance: its speaker}.
     """
 
     trials: Trials | None = None
@@ -58,45 +69,70 @@ class InputLists:
 
 
 def read_lists(options: TrialsOptions, evaluation: EvaluationLists = NO_EVALUATION) -> InputLists:
-    """Every list. EarmarkError names all that are not there, DataError all faults of all lists."""
+    """Read all lists and maps.
+
+    Parameters
+    ----------
+    options : TrialsOptions
+    evaluation : EvaluationLists
+        The unlabelled lists of TidyVoice, if any.
+
+    Raises
+    ------
+    EarmarkError
+        With all files that do not exist, or if a list that needs labels has none.
+    DataError
+        With all faults of all files.
+    """
     files = [*options.lists, *evaluation.files.values()]
     if absent := [shown_path(path) for path in dict.fromkeys(files) if not path.exists()]:
-        raise EarmarkError("\n  ".join([f"{len(absent)} of the files named are not there:", *absent]))
-    asked, faults = options.back_end, []
+        raise EarmarkError(
+            "\n  ".join([f"{len(absent)} input {'file does' if len(absent) == 1 else 'files do'} not exist:", *absent])
+        )
+    back_end, errors = options.back_end, []
 
-    def read(reader: Callable[[Path], Read], path: Path | None) -> Read | None:
+    def read(reader: Callable[[Path], Content], path: Path | None) -> Content | None:
         try:
             return reader(path) if path else None
         except DataError as error:
-            faults.append(error)
+            errors.append(error)
             return None
 
     lists = InputLists(
         trials=read(read_trials, options.trials),
-        calibration=read(read_trials, asked.calibrate),
-        evaluation={name: found for name, path in evaluation.files.items() if (found := read(read_trials, path))},
-        models=read(read_enrolments, asked.enrolments) or {},
-        cohort=read(read_speakers, asked.cohort),
+        calibration=read(read_trials, back_end.calibrate),
+        evaluation={name: trials for name, path in evaluation.files.items() if (trials := read(read_trials, path))},
+        models=read(read_enrolments, back_end.enrolments) or {},
+        cohort=read(read_speakers, back_end.cohort),
     )
-    if faults:
-        raise DataError.merged(faults)
-    for trials, path in ((lists.trials, options.trials), (lists.calibration, asked.calibrate)):
+    if errors:
+        raise DataError.merged(errors)
+    for trials, path in ((lists.trials, options.trials), (lists.calibration, back_end.calibrate)):
         if trials is not None and path:
             require_labels(trials, path)
     return lists
 
 
 def require_labels(trials: Trials, path: Path) -> None:
-    """EarmarkError for a list without labels."""
+    """Raise EarmarkError if a list has no labels."""
     if trials.labels is None:
         read_as = (
-            ", and its last value is read as a score, since not all are 1 and 0" if trials.scores is not None else ""
+            " The last values are read as scores, because not all are 1 or 0." if trials.scores is not None else ""
         )
-        raise EarmarkError(f"{shown_path(path)}: has no labels, so no error rate can be computed{read_as}")
+        raise EarmarkError(f"{shown_path(path)}: has no labels, which error rates require.{read_as}")
 
 
 def load_system(options: EncoderOptions, invocation: Invocation, scores: Path | None = None) -> System:
-    """What --encoder, --embeddings or --scores names, with its back end still empty."""
+    """Load the system of --encoder, --embeddings or --scores, with the default back end.
+
+    Parameters
+    ----------
+    options : EncoderOptions
+    invocation : Invocation
+        For the progress bar.
+    scores : Path, optional
+        The score file of a system without an encoder.
+    """
     if not options.spec:
         return System(score_file=scores)
     encoder = load_encoder_from_options(options)
@@ -104,138 +140,205 @@ def load_system(options: EncoderOptions, invocation: Invocation, scores: Path | 
         encoder,
         store=EmbeddingCache(options.embedding_cache),
         batch_size=options.batch_size,
-        track_progress=lambda made, n: invocation.progress(made, total=n, label=encoder.name, unit="clip"),
+        track_progress=lambda embedded, n: invocation.progress(embedded, total=n, label=encoder.name, unit="clip"),
     )
 
 
 def prepare_system(
     options: TrialsOptions, invocation: Invocation, evaluation: EvaluationLists = NO_EVALUATION
 ) -> tuple[System, InputLists]:
-    """The system with what --subtract-mean, --cohort, --enrolments and --calibrate ask for, and its lists.
+    """Load a system with its back end and calibration, and all its lists.
 
-    Whatever is missing is named before anything is embedded: files, utterances of all lists, the mean.
+    Missing files and utterances of all lists are reported before anything is embedded.
+
+    Parameters
+    ----------
+    options : TrialsOptions
+    invocation : Invocation
+        For progress bars and warnings.
+    evaluation : EvaluationLists
+        The unlabelled lists of TidyVoice, if any.
+
+    Raises
+    ------
+    MissingError
+        If the back end needs an option that is not set.
+    EarmarkError
+        If files, utterances or scores are missing, embeddings or the mean are invalid, or the calibration list holds
+        half of the evaluated pairs or more.
+    DataError
+        With all faults of all files.
     """
-    system, asked = load_system(options.encoder_options, invocation, options.scores), options.back_end
-    require_usable_back_end(asked, system)
+    system, back_end = load_system(options.encoder_options, invocation, options.scores), options.back_end
+    require_usable_back_end(back_end, system)
     lists = read_lists(options, evaluation)
-    of_cohort = cohort_system(asked, system)
-    require_utterances(lists, system, of_cohort, options, evaluation)
+    cohort_source = cohort_system(back_end, system)
+    require_utterances(lists, system, cohort_source, options, evaluation)
     pairs = calibration_pairs_in_trials(lists, options, invocation)
     cohort = None
-    if asked.cohort and lists.cohort is not None:
-        root = options.audio_root or asked.cohort.parent
-        found = of_cohort.embeddings(lists.cohort, root)
-        require_complete(found.missing, asked.cohort, root=root)
-        cohort = Cohort(found.vectors, lists.cohort)
-    with prefixed_errors(shown_path(asked.cohort) if asked.cohort else "--subtract-mean"):
-        system = replace(system, back_end=BackEnd.from_options(lists.models, asked.subtract_mean, cohort, asked.top_n))
-    if not asked.calibrate or lists.calibration is None:
+    if back_end.cohort and lists.cohort is not None:
+        root = options.audio_root or back_end.cohort.parent
+        embedded = cohort_source.embeddings(lists.cohort, root)
+        require_complete(embedded.missing, back_end.cohort, root=root)
+        cohort = Cohort(embedded.vectors, lists.cohort)
+    with prefixed_errors(shown_path(back_end.cohort) if back_end.cohort else "--subtract-mean"):
+        system = replace(
+            system, back_end=BackEnd.from_options(lists.models, back_end.subtract_mean, cohort, back_end.top_n)
+        )
+    if not back_end.calibrate or lists.calibration is None:
         return system, lists
     trials = lists.calibration
-    own = replace(system, score_file=asked.calibrate) if trials.scores is not None else system
-    trials, notes = add_scores(trials, asked.calibrate, own, options)
+    scorer = replace(system, score_file=back_end.calibrate) if trials.scores is not None else system
+    trials, notes = add_scores(trials, back_end.calibrate, scorer, options)
     for note in notes:
         invocation.warn(note)
-    fitted = fit_calibration(trials, asked.calibrate)
+    fitted = fit_calibration(trials, back_end.calibrate)
     return replace(system, calibration=fitted, calibration_pairs_in_trials=pairs), lists
 
 
-def require_usable_back_end(asked: BackEndOptions, system: System) -> None:
-    """MissingError or EarmarkError for a back end that lacks something, before any list is read."""
-    if system.encoder is None and (asked.subtract_mean != NO_MEAN or asked.cohort or asked.enrolments):
+def require_usable_back_end(options: BackEndOptions, system: System) -> None:
+    """Raise MissingError or EarmarkError if the options of the back end are incomplete or its mean is invalid."""
+    if system.encoder is None and (options.subtract_mean != NO_MEAN or options.cohort or options.enrolments):
         raise MissingError("--subtract-mean, --cohort and --enrolments need --encoder SPEC or --embeddings FILE.")
-    if asked.cohort_embeddings and not asked.cohort:
-        raise MissingError("--cohort-embeddings FILE needs --cohort FILE, which says whose they are.")
-    if asked.subtract_mean == COHORT_MEAN and not asked.cohort:
-        raise MissingError("--subtract-mean cohort needs --cohort FILE, with lines `utterance speaker`.")
-    if asked.subtract_mean not in (NO_MEAN, COHORT_MEAN):
-        read_mean(Path(asked.subtract_mean))
+    if options.cohort_embeddings and not options.cohort:
+        raise MissingError("--cohort-embeddings FILE needs --cohort FILE, a file of `utterance speaker` lines.")
+    if options.subtract_mean == COHORT_MEAN and not options.cohort:
+        raise MissingError("--subtract-mean cohort needs --cohort FILE, a file of `utterance speaker` lines.")
+    if options.subtract_mean not in (NO_MEAN, COHORT_MEAN):
+        read_mean(Path(options.subtract_mean))
 
 
-def cohort_system(asked: BackEndOptions, system: System) -> System:
-    """What gives the cohort's embeddings: a file of their own, or the system. EarmarkError for other dimensions."""
-    if not asked.cohort_embeddings:
+def cohort_system(options: BackEndOptions, system: System) -> System:
+    """Select the system that provides cohort embeddings: that of --cohort-embeddings, else the evaluated system.
+
+    Raises
+    ------
+    EarmarkError
+        If precomputed embeddings of the cohort and of the trials have different dimensions.
+    """
+    if not options.cohort_embeddings:
         return system
-    given = precomputed.load(str(asked.cohort_embeddings))
-    if isinstance(system.encoder, PrecomputedEmbeddings) and given.dimension != system.encoder.dimension:
+    encoder = precomputed.load(str(options.cohort_embeddings))
+    if isinstance(system.encoder, PrecomputedEmbeddings) and encoder.dimension != system.encoder.dimension:
         raise EarmarkError(
-            f"{shown_path(asked.cohort_embeddings)}: has {given.dimension} dimensions where {system.encoder.name} has "
-            f"{system.encoder.dimension}; both have to be of one encoder."
+            f"{shown_path(options.cohort_embeddings)}: has {encoder.dimension} dimensions, but {system.encoder.name} "
+            f"has {system.encoder.dimension}. Use embeddings of the same encoder for both."
         )
-    return replace(system, encoder=given)
+    return replace(system, encoder=encoder)
 
 
 def require_utterances(
-    lists: InputLists, system: System, of_cohort: System, options: TrialsOptions, evaluation: EvaluationLists
+    lists: InputLists, system: System, cohort_source: System, options: TrialsOptions, evaluation: EvaluationLists
 ) -> None:
-    """EarmarkError with all utterances of all lists that are not there to be embedded, and may not be missing."""
-    allowed, asked = options.statistics.allow_missing, options.back_end
-    lacking = []
+    """Raise EarmarkError with the utterances of all lists that have no audio or embedding and may not be missing."""
+    allow_missing, back_end = options.statistics.allow_missing, options.back_end
+    missing = []
 
-    def look(utterances: Sequence[str], path: Path, by: System = system, allowed: bool | None = None) -> None:
+    def check(utterances: Sequence[str], path: Path, source: System = system, allowed: bool | None = None) -> None:
         root = options.audio_root or path.parent
         if not allowed:
-            lacking.append(MissingInputs(by.missing_utterances(utterances, root), path, root, allowed))
+            missing.append(MissingInputs(source.missing_utterances(utterances, root), path, root, allowed))
 
-    for trials, path, may in (
-        (lists.trials, options.trials, allowed),
-        (lists.calibration, asked.calibrate, allowed),
+    for trials, path, allowed in (
+        (lists.trials, options.trials, allow_missing),
+        (lists.calibration, back_end.calibrate, allow_missing),
         *((trials, evaluation.files[name], None) for name, trials in lists.evaluation.items()),
     ):
         if trials is not None and path:
             with prefixed_errors(shown_path(path)):
-                look(required_utterances(trials, lists.models), path, allowed=may)
-    if lists.cohort is not None and asked.cohort:
-        look(list(lists.cohort), asked.cohort, of_cohort)
-    require_all_complete(lacking)
+                check(required_utterances(trials, lists.models), path, allowed=allowed)
+    if lists.cohort is not None and back_end.cohort:
+        check(list(lists.cohort), back_end.cohort, cohort_source)
+    require_all_complete(missing)
 
 
 def calibration_pairs_in_trials(lists: InputLists, options: TrialsOptions, invocation: Invocation) -> int:
-    """How many pairs of the calibration list are to be evaluated, whichever way round and wherever in the list.
+    """Count the pairs of the calibration list that are also evaluated, in either order; warn if there are any.
 
-    A warning where there are any; EarmarkError where they are half of the trials or more.
+    Raises
+    ------
+    EarmarkError
+        If they are at least half of the evaluated trials.
     """
     path = options.back_end.calibrate
     if lists.trials is None or lists.calibration is None or not path:
         return 0
-    both = count_shared_pairs(lists.calibration, lists.trials)
-    if both >= len(lists.trials) / 2:
+    shared = count_shared_pairs(lists.calibration, lists.trials)
+    if shared >= len(lists.trials) / 2:
         raise EarmarkError(
-            f"{shown_path(path)}: is the list to be evaluated, or holds {both:,} of its pairs; calibrate on another."
+            f"{shown_path(path)}: {shared:,} of its pairs are also evaluated, which is half of the trials or more. "
+            "Calibrate on another list."
         )
-    if both:
-        invocation.warn(f"{shown_path(path)}: {both:,} of its pairs are in the trials, which flatters actDCF and Cllr.")
-    return both
+    if shared:
+        invocation.warn(f"{shown_path(path)}: {shared:,} of its pairs are also evaluated; actDCF and Cllr are too low.")
+    return shared
 
 
 def fit_calibration(trials: Trials, path: Path) -> LinearCalibration:
-    """The calibration that a labelled, scored list gives. EarmarkError names its file where there is none."""
+    """Fit a linear calibration on a labelled, scored list.
+
+    Parameters
+    ----------
+    trials : Trials
+        The list; trials with a NaN score are ignored.
+    path : Path
+        The file of the list, for messages.
+
+    Raises
+    ------
+    EarmarkError
+        If there are no targets or no non-targets, or higher scores do not mean more likely targets.
+    """
     with prefixed_errors(shown_path(path)):
         complete = trials.take(~np.isnan(np.asarray(trials.scores)))
-        found = calibration.fit(np.asarray(complete.scores), np.asarray(complete.labels))
-    if found.scale <= 0:
-        raise EarmarkError(f"{shown_path(path)}: higher scores are not more likely targets there.")
-    return found
+        fitted = calibration.fit(np.asarray(complete.scores), np.asarray(complete.labels))
+    if fitted.scale <= 0:
+        raise EarmarkError(
+            f"{shown_path(path)}: cannot calibrate, because higher scores do not mean more likely targets. Check the "
+            "sign of the scores and the labels."
+        )
+    return fitted
 
 
 def add_scores(trials: Trials, path: Path, system: System, options: TrialsOptions) -> tuple[Trials, tuple[str, ...]]:
-    """A labelled list with the scores of all its trials that have one, and what the user should know of them.
+    """Score a labelled list.
 
-    path: of the list.
+    Parameters
+    ----------
+    trials : Trials
+        The list.
+    path : Path
+        Its file; the audio is relative to its folder unless --audio-root is set.
+    system : System
+    options : TrialsOptions
+
+    Returns
+    -------
+    scored : Trials
+        The list with scores, NaN where missing and --allow-missing is set.
+    notes : tuple of str
+        Warnings for the user.
+
+    Raises
+    ------
+    EarmarkError
+        If the list has no labels, scores are missing without --allow-missing, or embeddings are invalid.
+    MissingError
+        If there are no scores and no encoder.
     """
     require_labels(trials, path)
     root = options.audio_root or path.parent
     with prefixed_errors(shown_path(path)):
-        found = system.scores(trials, root)
-    of_audio = root if system.encoder is not None else None
-    require_complete(found.missing, path, root=of_audio, allowed=options.statistics.allow_missing)
-    if np.isnan(found.values).any() and not found.missing:
-        n = int(np.isnan(found.values).sum())
-        raise EarmarkError(f"{shown_path(path)}: {n:,} trials have no score, though nothing is missing.")
-    return trials.with_scores(found.values), found.notes
+        scores = system.scores(trials, root)
+    audio_root = root if system.encoder is not None else None
+    require_complete(scores.missing, path, root=audio_root, allowed=options.statistics.allow_missing)
+    if np.isnan(scores.values).any() and not scores.missing:
+        n = int(np.isnan(scores.values).sum())
+        raise EarmarkError(f"{shown_path(path)}: {n:,} trials have no score, although no embedding is missing.")
+    return trials.with_scores(scores.values), scores.notes
 
 
 def warn_bootstrap_ignored(options: StatisticsOptions, invocation: Invocation) -> None:
-    """Say where a flag of an earlier state does nothing any more."""
+    """Warn that --bootstrap has no effect any more."""
     if options.bootstrap:
-        invocation.warn("--bootstrap has no effect: intervals over speakers need no resampling.")
+        invocation.warn("--bootstrap has no effect. Intervals are computed without resampling.")

@@ -1,17 +1,17 @@
-"""Trial lists, score files and maps of utterances, in every shape in circulation.
+"""Read trial lists, score files, speaker maps and enrolment maps in all common formats.
 
-Lists are told apart by their content:
+The format of a list is detected from its content:
 
   label enrol test                     VoxCeleb, CASE, TidyVoice dev
   enrol test label                     Kaldi, WeSpeaker, TidyVoice keys
   enrol test                           TidyVoice eval, unlabelled
   enrol test score [label]             score files
-  enrol test label score               score files of SpeechBrain
-  label enrol test score               a list with a score on each line
-  score                                scores alone, in the order of the list that they are of
+  enrol test label score               SpeechBrain score files
+  label enrol test score               labelled lists with scores
+  score                                score files without names, in the order of the trial list
 
-A label is 1 or 0, also as 1.0 and 0.0, or one of the words of LABELS in any case. A line that fits none of them is an
-error with its number, never skipped.
+A label is 1 or 0 (also 1.0 and 0.0) or one of the words in LABELS, in upper or lower case. A line that does not fit the
+format is an error with its line number; no line is skipped.
 """
 
 import csv
@@ -30,73 +30,105 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from earmark.errors import DataError, EarmarkError, Fault, shown_path
-from earmark.speaker.line_faults import LineFaults, first_line_not_utf8, opened_text
+from earmark.speaker.line_faults import LineFaults, first_line_not_utf8, open_text
 from earmark.speaker.trials import CHUNK_LINES, FloatArray, Trials
 
 LABELS = {
     **dict.fromkeys(("1", "1.0", "target", "tgt", "true"), True),
     **dict.fromkeys(("0", "0.0", "nontarget", "non-target", "nontgt", "imposter", "impostor", "imp", "false"), False),
 }
-SNIFFED_LINES = 1000
-LONGEST_HEADER = 10_000  # characters
+SNIFFED_LINES = 1000  # lines that decide the format of a list
+MAX_HEADER = 10_000  # characters
 SHOWN = 100  # characters of a cell in a message
-AGREE = 1e-6  # relative: two columns of scores that differ by less say the same
-# What a table of scores may call its columns.
-NAMES = {
+SCORE_TOLERANCE = 1e-6  # relative difference up to which two columns of scores agree
+# Accepted column names of tables.
+COLUMN_NAMES = {
     "enrol": ("enrol", "enroll", "enrolment", "enrollment"),
     "test": ("test", "trial"),
     "score": ("score", "similarity"),
     "label": ("label", "target"),
 }
 _REMEDY = (
-    "Nothing was written. A line is `1|0 enrol test`, `enrol test target|nontarget`, `enrol test`, "
-    "`enrol test score [label]` or `enrol test label score`. Names with spaces need tabs between the values, or a .csv "
-    "with the columns enrol, test, score, label."
+    "Nothing was written. Valid lines are `1|0 enrol test`, `enrol test target|nontarget`, `enrol test`, "
+    "`enrol test score [label]` and `enrol test label score`. If names contain spaces, separate values by tabs or use "
+    "a .csv file with the columns enrol, test, score, label."
 )
-_REMEDY_OF_TABLES = "Nothing was written. The columns are enrol, test and, where they are known, score and label (1|0)."
+_TABLE_REMEDY = "Nothing was written. The columns are enrol, test and optionally score and label (1|0)."
 _DAMAGED = (EOFError, gzip.BadGzipFile, zlib.error)
 _UNREADABLE = (ValueError, pd.errors.ParserError, pd.errors.ParserWarning, *_DAMAGED)
 
 
 def read_trials(path: Path) -> Trials:
-    """A trial list or score file. DataError with its wrong lines, grouped.
+    """Read a trial list or a score file with utterance names.
 
-    Twelve million lines take about a gigabyte: utterance names are held once. A .csv or .csv.gz with a header, such as
-    the scores that Earmark writes, is read by the names of its columns: enrol, test, score, label.
+    Each utterance name is stored once, so 12 million lines take about 1 GB of memory.
+
+    Parameters
+    ----------
+    path : Path
+        A text file, a .csv with a header (columns enrol, test and optionally score and label), or either as .gz.
+
+    Returns
+    -------
+    Trials
+
+    Raises
+    ------
+    DataError
+        With all invalid lines, or if the file contains scores without utterance names.
+    EarmarkError
+        If a pair of utterances is both a target and a non-target trial.
     """
-    found = _read(path)
-    if isinstance(found, Trials):
-        if both := found.conflicting_labels():
+    content = _read(path)
+    if isinstance(content, Trials):
+        if conflict := content.conflicting_labels():
+            first, second, n = conflict
             raise EarmarkError(
-                f"{shown_path(path)}: {both[0]} and {both[1]} are a target and a non-target trial; {both[2]:,} of its "
-                "pairs are both, either way round. Keep the right line of each."
+                f"{shown_path(path)}: {n:,} {'pair is' if n == 1 else 'pairs are'} labelled both target and non-target "
+                f"(in either order), for example {first} and {second}. Remove the incorrect lines."
             )
-        return found
-    problem = "holds scores alone, one a line, and names no utterances; as --scores it needs the list as --trials"
+        return content
+    problem = "contains only scores and no utterance names; use it as --scores together with --trials FILE"
     raise DataError({shown_path(path): [Fault(1, "", problem)]}, _REMEDY)
 
 
 def read_scores(path: Path, trials: Trials) -> Trials:
-    """A score file for a list: trials of its own, or the list's where it holds scores alone, in the list's order.
+    """Read the score file of a trial list.
 
-    DataError where it has no scores, or scores alone and not as many as the list has trials.
+    Parameters
+    ----------
+    path : Path
+        A score file with utterance names, or with one score per line in the order of the list.
+    trials : Trials
+        The list.
+
+    Returns
+    -------
+    Trials
+        The trials of the score file, with scores; the given list with scores if the file has no names.
+
+    Raises
+    ------
+    DataError
+        With all invalid lines, if the file has no scores, or if it has scores without names and their number is not
+        the number of trials.
     """
-    found = _read(path)
-    fault, remedy = "", "A line is `enrol test score`, or a score alone for each line of the list."
-    if isinstance(found, Trials) and found.scores is None:
-        fault = "holds no scores"
-        if found.labels is not None:
-            fault += ": the values beside its names are labels throughout (1 and 0, or words)"
-            remedy = f"If they are scores all the same, give a .csv with the columns enrol, test, score. {remedy}"
-    elif isinstance(found, np.ndarray) and len(found) != len(trials):
-        fault = f"holds {len(found):,} scores alone where the list has {len(trials):,} trials"
+    content = _read(path)
+    fault, remedy = "", "Valid lines are `enrol test score`, or a single score for each line of the trial list."
+    if isinstance(content, Trials) and content.scores is None:
+        fault = "contains no scores"
+        if content.labels is not None:
+            fault += ": all values next to the names are labels (1 and 0, or words)"
+            remedy = f"If the values are scores, use a .csv file with the columns enrol, test, score. {remedy}"
+    elif isinstance(content, np.ndarray) and len(content) != len(trials):
+        fault = f"contains {len(content):,} scores without names, but the list has {len(trials):,} trials"
     if fault:
         raise DataError({shown_path(path): [Fault(1, "", fault)]}, remedy)
-    return found if isinstance(found, Trials) else trials.with_scores(found)
+    return content if isinstance(content, Trials) else trials.with_scores(content)
 
 
 def _read(path: Path) -> Trials | FloatArray:
-    """A list, or scores alone."""
+    """Read a list, or the scores of a file without names."""
     try:
         if path.name.endswith((".csv", ".csv.gz")) and not _is_number(_first_line(path)):
             return _read_table(path)
@@ -114,7 +146,7 @@ def _read(path: Path) -> Trials | FloatArray:
 
 
 def _read_lines(path: Path, layout: "_Layout") -> Trials | FloatArray:
-    reading = _TrialParser()
+    parser = _TrialParser()
     chunks = pd.read_csv(
         path,
         sep=layout.separator or r"\s+",
@@ -129,10 +161,10 @@ def _read_lines(path: Path, layout: "_Layout") -> Trials | FloatArray:
         chunksize=CHUNK_LINES,
     )
     with warnings.catch_warnings():
-        warnings.simplefilter("error", pd.errors.ParserWarning)  # of values beyond the columns
+        warnings.simplefilter("error", pd.errors.ParserWarning)  # a line with too many values
         for chunk in chunks:
-            reading.add(chunk)
-    return reading.whole()
+            parser.add(chunk)
+    return parser.whole()
 
 
 # --- lists without a header ---------------------------------------------------------------------------------
@@ -140,7 +172,7 @@ def _read_lines(path: Path, layout: "_Layout") -> Trials | FloatArray:
 
 @dataclass(frozen=True)
 class _Layout:
-    """How a list is written. separator: the tab where that separates values, None for any white space."""
+    """Format of a list: its columns, and the separator of values (tab, or None for any white space)."""
 
     columns: list[str]
     separator: str | None
@@ -150,40 +182,40 @@ class _Layout:
 
 
 def _first_line(path: Path) -> str:
-    """The first line that is not blank."""
-    with opened_text(path) as file:
-        while line := file.readline(LONGEST_HEADER):
+    """First line that is not blank; empty if there is none."""
+    with open_text(path) as file:
+        while line := file.readline(MAX_HEADER):
             if line.strip():
                 return line.strip("\r\n")
     return ""
 
 
 def _layouts(path: Path) -> list[_Layout]:
-    """What the columns of a list are, by its first lines; a second where later lines may say otherwise."""
-    with opened_text(path) as file:
+    """Possible formats of a list, judged by its first lines, most likely first."""
+    with open_text(path) as file:
         lines = [line for line in islice(file, SNIFFED_LINES) if line.strip()]
     separator = "\t" if lines and all(1 <= line.rstrip("\r\n").count("\t") <= 3 for line in lines) else None
     rows = [_Layout([], separator).cells(line) for line in lines]
     if not rows:
-        raise DataError({shown_path(path): [Fault(1, "", "the file holds no trials")]}, _REMEDY)
+        raise DataError({shown_path(path): [Fault(1, "", "the file contains no trials")]}, _REMEDY)
     widths = [len(row) for row in rows]
     width = max(set(widths), key=widths.count)
-    found = _columns(list(zip(*(row for row in rows if len(row) == width), strict=True)))
-    if not found:
-        raise DataError({shown_path(path): [Fault(1, "", f"'{' '.join(rows[0])[:SHOWN]}' is no trial")]}, _REMEDY)
-    return [_Layout(columns, separator) for columns in found]
+    candidates = _columns(list(zip(*(row for row in rows if len(row) == width), strict=True)))
+    if not candidates:
+        raise DataError({shown_path(path): [Fault(1, "", f"'{' '.join(rows[0])[:SHOWN]}' is not a trial")]}, _REMEDY)
+    return [_Layout(columns, separator) for columns in candidates]
 
 
 def _columns(cells: Sequence[Sequence[str]]) -> list[list[str]]:
-    """What columns of cells are, most likely first; nothing where they are no trials."""
+    """Possible names of the columns, most likely first; empty if the cells are not trials."""
     pair = ["enrol", "test"]
     labels, numbers = (
         [_mostly(column, _is_label) for column in cells],
         [_mostly(column, _is_number) for column in cells],
     )
-    # Scores may happen to be 0 and 1 in places; a column of labels in numbers holds no other number.
+    # Some scores may be exactly 0 or 1; a column of numeric labels contains no other number.
     pure = [is_label and not _has_other_numbers(column) for is_label, column in zip(labels, cells, strict=True)]
-    pure = [one or _mostly(column, _is_word) for one, column in zip(pure, cells, strict=True)]
+    pure = [is_pure or _mostly(column, _is_word) for is_pure, column in zip(pure, cells, strict=True)]
     if len(cells) == 1:
         return [["score"]] if numbers[0] else []
     if len(cells) == 2:
@@ -197,7 +229,7 @@ def _columns(cells: Sequence[Sequence[str]]) -> list[list[str]]:
         return []
     if labels[0] and numbers[3]:
         return [["label", *pair, "score"]]
-    # Of two columns of 0 and 1, the one with words or points is not the score; else the order of score files holds.
+    # If both columns contain only labels, a column of words or of 1.0 and 0.0 is the label; else the score comes first.
     if pure[2] and numbers[3] and not (pure[3] and numbers[2]):
         return [[*pair, "label", "score"]]
     return [[*pair, "score", "label"]] if numbers[2] else []
@@ -228,19 +260,19 @@ def _is_number(cell: str) -> bool:
 
 def _label(name: str) -> bool:
     if not _is_label(name):
-        raise ValueError(f"'{name}' is no label")
+        raise ValueError(f"'{name}' is not a label")
     return LABELS[name.lower()]
 
 
 class _TrialParser:
-    """A list on its way into memory, chunk by chunk: text is turned into codes before the next chunk comes."""
+    """Builds a list chunk by chunk, replacing names by integer codes so that no text of earlier chunks is stored."""
 
     def __init__(self) -> None:
         self._codes: dict[str, int] = {}
         self._columns: dict[str, list[NDArray[Any]]] = {}
 
     def add(self, chunk: pd.DataFrame) -> None:
-        """Append a chunk of text columns. ValueError for a cell that does not fit."""
+        """Append a chunk of text columns. ValueError for an invalid cell."""
         for column in chunk.columns:
             self._columns.setdefault(column, []).append(self._typed(column, chunk[column]))
 
@@ -258,7 +290,7 @@ class _TrialParser:
         return np.array([self._codes.setdefault(name, len(self._codes)) for name in names], dtype=np.int64)[local]
 
     def whole(self) -> Trials | FloatArray:
-        """The list, or its scores alone where it names no utterances."""
+        """The whole list, or only the scores if there are no names."""
         whole = {column: np.concatenate(parts) for column, parts in self._columns.items()}
         if "enrol" not in whole:
             return whole["score"]
@@ -267,25 +299,25 @@ class _TrialParser:
 
 
 def _faults(path: Path, layout: _Layout) -> list[Fault]:
-    """The lines that do not fit the layout; slow, for lists that are known to have such lines."""
+    """Find all invalid lines; slow, so only called after reading has failed."""
     faults = LineFaults()
-    if (wrong := first_line_not_utf8(path)) is not None:
-        faults.add(wrong, "", "is not UTF-8; save it as UTF-8")
+    if (invalid := first_line_not_utf8(path)) is not None:
+        faults.add(invalid, "", "is not UTF-8; save it as UTF-8")
         return faults.grouped()
-    with opened_text(path) as file:
+    with open_text(path) as file:
         for number, line in enumerate(file, 1):
             cells = layout.cells(line)
             if len(cells) != len(layout.columns):
-                faults.add(number, "", f"has {len(cells)} values where the list has {len(layout.columns)}")
+                faults.add(number, "", f"has {len(cells)} values, expected {len(layout.columns)}")
                 continue
             for column, cell in zip(layout.columns, cells, strict=True):
-                if problem := _wrong_cell(column, cell):
+                if problem := _cell_fault(column, cell):
                     faults.add(number, column, problem)
     return faults.grouped()
 
 
-def _wrong_cell(column: str, cell: str, decimal: str = ".") -> str:
-    """What is wrong with a cell; empty where nothing is."""
+def _cell_fault(column: str, cell: str, decimal: str = ".") -> str:
+    """The fault of a cell; empty for a valid cell."""
     if column == "label" and not _is_label(cell):
         return f"'{cell[:SHOWN]}' is not one of 1, 0, target, nontarget"
     if column == "score" and not _is_number(cell.replace(decimal, ".")):
@@ -298,67 +330,81 @@ def _wrong_cell(column: str, cell: str, decimal: str = ".") -> str:
 
 @dataclass(frozen=True)
 class _Table:
-    """How a table is written. places: {enrol, test, score or label: its columns by place}, two where both may be it."""
+    """Format of a table.
+
+    Attributes
+    ----------
+    columns : list of str
+        The header.
+    separator : str
+    positions : mapping
+        {enrol, test, score or label: positions of the columns with an accepted name}.
+    """
 
     columns: list[str]
     separator: str
-    places: Mapping[str, Sequence[int]]
+    positions: Mapping[str, Sequence[int]]
 
     @property
     def decimal(self) -> str:
         return "," if self.separator == ";" else "."
 
 
-def _table_of(path: Path) -> _Table:
-    """By the header. DataError where it names no trials."""
+def _table_from_header(path: Path) -> _Table:
+    """Detect the format of a table. DataError if the columns enrol or test are missing."""
     header = _first_line(path)
     separator = max(",;\t", key=header.count)
     columns = [name.strip() for name in next(csv.reader([header], delimiter=separator), [])]
-    places = {name: [i for i, column in enumerate(columns) if column.lower() in NAMES[name]] for name in NAMES}
-    places = {name: found for name, found in places.items() if found}
-    missing = [name for name in ("enrol", "test") if name not in places]
-    if missing and list(places) != ["score"]:
-        seen = f"is missing; there are {', '.join(columns)}"[: SHOWN * 10]
-        raise DataError({shown_path(path): [Fault(1, name, seen) for name in missing]}, _REMEDY_OF_TABLES)
-    return _Table(columns, separator, places)
+    positions = {
+        name: [i for i, column in enumerate(columns) if column.lower() in accepted]
+        for name, accepted in COLUMN_NAMES.items()
+    }
+    positions = {name: matches for name, matches in positions.items() if matches}
+    missing = [name for name in ("enrol", "test") if name not in positions]
+    if missing and list(positions) != ["score"]:
+        problem = f"is missing; the columns are {', '.join(columns)}"[: SHOWN * 10]
+        raise DataError({shown_path(path): [Fault(1, name, problem) for name in missing]}, _TABLE_REMEDY)
+    return _Table(columns, separator, positions)
 
 
 def _read_table(path: Path) -> Trials | FloatArray:
-    reading = _TrialParser()
+    parser = _TrialParser()
     try:
-        table = _table_of(path)
+        table = _table_from_header(path)
         with pd.read_csv(
             path, sep=table.separator, dtype=object, na_filter=False, encoding="utf-8-sig", chunksize=CHUNK_LINES
         ) as parts:
             for part in parts:
-                reading.add(_named_columns(part, table))
-        return reading.whole()
+                parser.add(_named_columns(part, table))
+        return parser.whole()
     except (*_UNREADABLE, KeyError) as error:
-        faults = _table_faults(path) or [Fault(1, "", "holds no trials" if isinstance(error, KeyError) else str(error))]
-        raise DataError({shown_path(path): faults}, _REMEDY_OF_TABLES) from error
+        faults = _table_faults(path) or [
+            Fault(1, "", "contains no trials" if isinstance(error, KeyError) else str(error))
+        ]
+        raise DataError({shown_path(path): faults}, _TABLE_REMEDY) from error
 
 
 def _named_columns(part: pd.DataFrame, table: _Table) -> pd.DataFrame:
-    """The columns of trials by name. ValueError where a cell does not fit, or two columns contradict each other."""
-    found = {}
-    for name, places in table.places.items():
-        first, *others = (part.iloc[:, place] for place in places)
+    """Select the columns of trials by name. ValueError for an invalid cell, or two columns that disagree."""
+    columns = {}
+    for name, positions in table.positions.items():
+        first, *others = (part.iloc[:, position] for position in positions)
         if name == "score":
             first, *others = (_numbers(column, table.decimal) for column in (first, *others))
         for other in others:
             if not _agree(name, first.to_numpy(), other.to_numpy()):
-                raise ValueError(f"two columns of {name} contradict each other")
-        found[name] = first
-    return pd.DataFrame(found)
+                raise ValueError(f"two columns of {name} disagree")
+        columns[name] = first
+    return pd.DataFrame(columns)
 
 
-def _agree(name: str, one: NDArray[Any], other: NDArray[Any]) -> bool:
-    """Whether two columns that may both be it say the same."""
+def _agree(name: str, first: NDArray[Any], second: NDArray[Any]) -> bool:
+    """Whether two columns for the same name have the same values."""
     if name == "score":
-        return bool(np.isclose(one, other, rtol=AGREE, atol=0).all())
+        return bool(np.isclose(first, second, rtol=SCORE_TOLERANCE, atol=0).all())
     if name == "label":
-        return all(_label(a) == _label(b) for a, b in set(zip(one, other, strict=True)))
-    return bool((one == other).all())
+        return all(_label(a) == _label(b) for a, b in set(zip(first, second, strict=True)))
+    return bool((first == second).all())
 
 
 def _numbers(column: "pd.Series[Any]", decimal: str) -> "pd.Series[Any]":
@@ -366,20 +412,20 @@ def _numbers(column: "pd.Series[Any]", decimal: str) -> "pd.Series[Any]":
 
 
 def _table_faults(path: Path) -> list[Fault]:
-    """The lines that do not fit the header; slow, for tables that are known to have such lines."""
+    """Find all invalid lines; slow, so only called after reading has failed."""
     faults = LineFaults()
     try:
-        if (wrong := first_line_not_utf8(path)) is not None:
-            faults.add(wrong, "", "is not UTF-8; save it as UTF-8")
+        if (invalid := first_line_not_utf8(path)) is not None:
+            faults.add(invalid, "", "is not UTF-8; save it as UTF-8")
             return faults.grouped()
-        table = _table_of(path)
-        with opened_text(path) as file:
+        table = _table_from_header(path)
+        with open_text(path) as file:
             rows = csv.reader(file, delimiter=table.separator)
             line, unnamed = 1, None
             header = False
             for cells in rows:
                 if cells and header:
-                    # Tables of R have a first column without a name in the header.
+                    # Tables written by R have a first column without a name in the header.
                     unnamed = int(len(cells) == len(table.columns) + 1) if unnamed is None else unnamed
                     _add_faults_of_row(faults, line, cells[unnamed:], table)
                 header = header or bool(cells)
@@ -393,48 +439,88 @@ def _table_faults(path: Path) -> list[Fault]:
 
 def _add_faults_of_row(faults: LineFaults, line: int, cells: Sequence[str], table: _Table) -> None:
     if len(cells) != len(table.columns):
-        faults.add(line, "", f"has {len(cells)} values where the header has {len(table.columns)}")
+        faults.add(line, "", f"has {len(cells)} values, but the header has {len(table.columns)} columns")
         return
-    for name, places in table.places.items():
-        values = [cells[place] for place in places]
-        header = [table.columns[place] for place in places]
-        wrong = [_wrong_cell(name, value, table.decimal) for value in values]
-        for column, problem in zip(header, wrong, strict=True):
+    for name, positions in table.positions.items():
+        values = [cells[position] for position in positions]
+        header = [table.columns[position] for position in positions]
+        problems = [_cell_fault(name, value, table.decimal) for value in values]
+        for column, problem in zip(header, problems, strict=True):
             if problem:
                 faults.add(line, column, problem)
-        if len(values) > 1 and not any(wrong) and _contradict(name, values, table.decimal):
-            said = " and ".join(f"{column} '{value[:SHOWN]}'" for column, value in zip(header, values, strict=True))
-            faults.add(line, "", f"the columns {' and '.join(header)} contradict each other, as {said}; remove one")
+        if len(values) > 1 and not any(problems) and _disagree(name, values, table.decimal):
+            pairs = " and ".join(f"{column} '{value[:SHOWN]}'" for column, value in zip(header, values, strict=True))
+            faults.add(line, "", f"the columns {' and '.join(header)} disagree: {pairs}; remove one of them")
 
 
-def _contradict(name: str, values: Sequence[str], decimal: str) -> bool:
+def _disagree(name: str, values: Sequence[str], decimal: str) -> bool:
     typed = [float(value.replace(decimal, ".")) for value in values] if name == "score" else list(values)
     return not all(_agree(name, np.array(typed[:1]), np.array([value])) for value in typed[1:])
 
 
-# --- maps of utterances -------------------------------------------------------------------------------------
+# --- speaker maps and enrolment maps ------------------------------------------------------------------------
 
 
 def read_pairs(path: Path) -> list[tuple[int, str, str]]:
-    """(line, first, second) of a file with two values on each line. DataError with every other line."""
+    """Read a file with two values per line.
+
+    Returns
+    -------
+    list of (int, str, str)
+        Line number and the two values.
+
+    Raises
+    ------
+    DataError
+        With all lines that do not have two values or are not UTF-8.
+    """
     pairs, faults = [], LineFaults()
     for number, cells in _map_lines(path):
         if len(cells) == 2:
             pairs.append((number, cells[0], cells[1]))
         else:
-            faults.add(number, "", f"has {len(cells)} values; a line is `utterance speaker`")
+            faults.add(number, "", f"has {len(cells)} values, expected `utterance speaker`")
     if faults:
         raise DataError({shown_path(path): faults.grouped()}, "Nothing was written.")
     return pairs
 
 
 def read_speakers(path: Path) -> dict[str, str]:
-    """{utterance: speaker} of a map with one pair on each line. DataError for an utterance of two speakers."""
+    """Read a map of `utterance speaker` lines.
+
+    Returns
+    -------
+    dict
+        {utterance: speaker}.
+
+    Raises
+    ------
+    DataError
+        With all invalid lines, or all utterances that have two speakers.
+    """
     return speakers_from_pairs(read_pairs(path), path)
 
 
 def speakers_from_pairs(pairs: Sequence[tuple[int, str, str]], path: Path) -> dict[str, str]:
-    """{utterance: speaker} of lines, as `read_pairs` gives them. DataError for an utterance of two speakers."""
+    """Convert the lines that `read_pairs` returns to {utterance: speaker}.
+
+    Parameters
+    ----------
+    pairs : sequence of (int, str, str)
+        Line number, utterance, speaker.
+    path : Path
+        The file, for messages.
+
+    Returns
+    -------
+    dict
+        {utterance: speaker}.
+
+    Raises
+    ------
+    DataError
+        With all utterances that have two speakers.
+    """
     speakers: dict[str, str] = {}
     lines: dict[str, int] = {}
     faults = LineFaults()
@@ -442,41 +528,51 @@ def speakers_from_pairs(pairs: Sequence[tuple[int, str, str]], path: Path) -> di
         if speakers.setdefault(utterance, speaker) == speaker:
             lines.setdefault(utterance, line)
         else:
-            before = f"on line {lines[utterance]} '{speakers[utterance][:SHOWN]}'"
-            faults.add(line, "", f"'{utterance[:SHOWN]}' has the speaker '{speaker[:SHOWN]}', and {before}")
+            before = f"'{speakers[utterance][:SHOWN]}' on line {lines[utterance]}"
+            faults.add(line, "", f"'{utterance[:SHOWN]}' has the speaker '{speaker[:SHOWN]}', but {before}")
     if faults:
-        remedy = "Nothing was written. A line is `utterance speaker`, in that order; an utterance has one speaker."
+        remedy = "Nothing was written. Valid lines are `utterance speaker`, with one speaker per utterance."
         raise DataError({shown_path(path): faults.grouped()}, remedy)
     return speakers
 
 
 def read_enrolments(path: Path) -> dict[str, list[str]]:
-    """{model: its utterances} of a Kaldi map for enrolment from several utterances.
+    """Read the utterances of enrolment models from a Kaldi spk2utt file.
 
-    A line is `model utterance utterance …` (spk2utt); a model may go on on another line, so one pair on each line is
-    read too. DataError with every line that is too short or repeats an utterance of its model.
+    A line is `model utterance utterance …`. A model may have several lines, so one pair per line is valid, too.
+
+    Returns
+    -------
+    dict
+        {model: its utterances}.
+
+    Raises
+    ------
+    DataError
+        With all lines that have fewer than two values, repeat an utterance of a model or are not UTF-8, or if the file
+        is empty.
     """
     models: dict[str, list[str]] = {}
     faults = LineFaults()
     for number, cells in _map_lines(path):
         if len(cells) < 2:
-            faults.add(number, "", "is not `model utterance utterance …`")
+            faults.add(number, "", "expected `model utterance utterance …`")
             continue
         model, *utterances = cells
         known = models.setdefault(model, [])
         for utterance in utterances:
             if utterance in known:
-                faults.add(number, "", f"'{utterance}' is an utterance of '{model}' already")
+                faults.add(number, "", f"'{utterance}' is repeated in '{model}'")
             known.append(utterance)
     if not models and not faults:
-        faults.add(1, "", "the file holds no models")
+        faults.add(1, "", "the file contains no models")
     if faults:
         raise DataError({shown_path(path): faults.grouped()}, "Nothing was written.")
     return models
 
 
 def _map_lines(path: Path) -> list[tuple[int, list[str]]]:
-    """(number, values) of each line. DataError with every line that is not UTF-8."""
+    """Line number and values of each line. DataError with all lines that are not UTF-8."""
     with path.open(encoding="utf-8-sig", errors="surrogateescape") as file:
         lines = list(enumerate(file, 1))
     escaped, faults = re.compile("[\udc80-\udcff]"), LineFaults()

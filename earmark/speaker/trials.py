@@ -1,6 +1,7 @@
-"""Speaker verification trials, and what they say of speakers.
+"""Speaker verification trials and the speaker labels that they imply.
 
-A trial is a pair of utterances, enrolment and test; a target trial has one speaker on both sides.
+A trial is a pair of utterances, enrolment and test. In a target trial, both are of the same speaker; in a non-target
+trial, they are of different speakers.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -14,14 +15,23 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
 FloatArray = NDArray[np.float64]
-CHUNK_LINES = 1_000_000  # of a list at a time
+CHUNK_LINES = 1_000_000  # lines of a list that are processed at a time
 
 
 @dataclass(frozen=True)
 class Trials:
-    """A trial list. names: utterances, each once. enrolment, test: (n,) positions in names.
+    """A trial list.
 
-    labels: (n,) True for target trials, None where the list has none. scores: (n,), None likewise.
+    Attributes
+    ----------
+    names : (m,) object
+        Unique utterance names.
+    enrolment, test : (n,) int
+        Positions of the two sides in `names`.
+    labels : (n,) bool or None
+        True for target trials; None for an unlabelled list.
+    scores : (n,) float or None
+        Higher means more likely the same speaker, NaN where the score is missing; None for a list without scores.
     """
 
     names: NDArray[np.object_]
@@ -35,53 +45,66 @@ class Trials:
 
     @property
     def is_self(self) -> NDArray[np.bool_]:
-        """Trials of an utterance against itself."""
+        """(n,) True for self-trials, which compare an utterance with itself."""
         return self.enrolment == self.test
 
     @property
     def is_repeated(self) -> NDArray[np.bool_]:
-        """Trials that an earlier line holds already."""
+        """(n,) True for trials that repeat an earlier trial."""
         return pd.Series(self.enrolment * len(self.names) + self.test).duplicated().to_numpy()
 
     def conflicting_labels(self) -> tuple[str, str, int] | None:
-        """The names of a pair that is both a target and a non-target trial, either way round, and how many are."""
+        """Find pairs that are both a target and a non-target trial, in either order of the two utterances.
+
+        Returns
+        -------
+        tuple of (str, str, int) or None
+            The names of one such pair and the number of such pairs; None if there are none.
+        """
         if self.labels is None or not len(self):
             return None
         low, high = np.minimum(self.enrolment, self.test), np.maximum(self.enrolment, self.test)
         pair = low.astype(np.int64) * len(self.names) + high
-        targets = pd.Index(np.unique(pair[self.labels]))  # the few are sorted and the many looked up: ten times faster
-        place = targets.get_indexer(pair[~self.labels])
-        both = targets[np.unique(place[place >= 0])]
+        # Sorting the few targets and looking the many non-targets up is ten times faster than sorting all.
+        targets = pd.Index(np.unique(pair[self.labels]))
+        positions = targets.get_indexer(pair[~self.labels])
+        both = targets[np.unique(positions[positions >= 0])]
         if not len(both):
             return None
         first, second = divmod(int(both[0]), len(self.names))
         return str(self.names[first]), str(self.names[second]), len(both)
 
-    def take(self, kept: NDArray[np.bool_]) -> "Trials":
-        """The trials where `kept` is True."""
+    def take(self, mask: NDArray[np.bool_]) -> "Trials":
+        """Select the trials where the (n,) mask is True; `names` stays complete."""
         return Trials(
             self.names,
-            self.enrolment[kept],
-            self.test[kept],
-            None if self.labels is None else self.labels[kept],
-            None if self.scores is None else self.scores[kept],
+            self.enrolment[mask],
+            self.test[mask],
+            None if self.labels is None else self.labels[mask],
+            None if self.scores is None else self.scores[mask],
         )
 
     def compact(self) -> "Trials":
-        """The same list, with the names of its own trials alone."""
+        """Drop the names that no trial uses."""
         used = np.zeros(len(self.names), dtype=bool)
         used[self.enrolment] = used[self.test] = True
         if used.all():
             return self
-        place = np.cumsum(used) - 1
-        return Trials(self.names[used], place[self.enrolment], place[self.test], self.labels, self.scores)
+        position = np.cumsum(used) - 1
+        return Trials(self.names[used], position[self.enrolment], position[self.test], self.labels, self.scores)
 
     def with_scores(self, scores: FloatArray) -> "Trials":
-        """The same list with these scores."""
+        """Replace the scores by these (n,) values."""
         return Trials(self.names, self.enrolment, self.test, self.labels, scores)
 
     def tables(self) -> Iterator[pd.DataFrame]:
-        """The list as tables of at most CHUNK_LINES rows: enrol, test, then score and label where it has them."""
+        """Split the list into tables of at most `CHUNK_LINES` rows.
+
+        Yields
+        ------
+        pandas.DataFrame
+            Columns enrol and test, and score and label if the list has them.
+        """
         for start in range(0, max(len(self), 1), CHUNK_LINES):
             part = slice(start, start + CHUNK_LINES)
             columns: dict[str, Any] = {
@@ -96,8 +119,10 @@ class Trials:
 
 
 def speaker_from_path(name: str) -> str | None:
-    """The speaker that a path `spk/…` names: its first folder. None where it has none.
+    """Speaker of a path `spk/…`: its first folder, or None for a path without a folder.
 
+    Examples
+    --------
     >>> speaker_from_path("ann/en/1.wav"), speaker_from_path("1.wav")
     ('ann', None)
     """
@@ -106,38 +131,51 @@ def speaker_from_path(name: str) -> str | None:
 
 
 def speakers_from_paths(names: Iterable[str]) -> list[str] | None:
-    """The speaker of every utterance, by paths `spk/…`; None where some path names none."""
-    found = [speaker_from_path(name) for name in names]
-    return None if None in found else [str(speaker) for speaker in found]
+    """Speaker of every path `spk/…`, or None if any path has no folder."""
+    speakers = [speaker_from_path(name) for name in names]
+    return None if None in speakers else [str(speaker) for speaker in speakers]
 
 
-def count_shared_pairs(one: Trials, other: Trials) -> int:
-    """How many pairs of utterances two lists have in common, whichever side the utterances are on.
+def count_shared_pairs(first: Trials, second: Trials) -> int:
+    """Count the pairs of utterances that are in both lists, in either order of the two utterances.
 
+    Examples
+    --------
     >>> names = np.array(["a", "b", "c"], dtype=object)
-    >>> one, other = Trials(names, np.array([0]), np.array([1])), Trials(names[::-1], np.array([1]), np.array([2]))
-    >>> count_shared_pairs(one, other)
+    >>> first = Trials(names, np.array([0]), np.array([1]))
+    >>> count_shared_pairs(first, Trials(names[::-1], np.array([1]), np.array([2])))
     1
     """
-    place = {name: number for number, name in enumerate(one.names)}
-    theirs = np.array([place.get(name, -1) for name in other.names], dtype=np.int64)
-    first, second = theirs[other.enrolment], theirs[other.test]
-    known = (first >= 0) & (second >= 0)
-    own = _unordered(one.enrolment, one.test, len(one.names))
-    return len(np.intersect1d(own, _unordered(first[known], second[known], len(one.names))))
+    position = {name: number for number, name in enumerate(first.names)}
+    positions = np.array([position.get(name, -1) for name in second.names], dtype=np.int64)
+    enrolment, test = positions[second.enrolment], positions[second.test]
+    known = (enrolment >= 0) & (test >= 0)
+    pairs = _unordered_pairs(first.enrolment, first.test, len(first.names))
+    return len(np.intersect1d(pairs, _unordered_pairs(enrolment[known], test[known], len(first.names))))
 
 
-def _unordered(first: NDArray[np.int64], second: NDArray[np.int64], n: int) -> NDArray[np.int64]:
+def _unordered_pairs(first: NDArray[np.int64], second: NDArray[np.int64], n: int) -> NDArray[np.int64]:
     return np.unique(np.minimum(first, second) * n + np.maximum(first, second))
 
 
 def linked_speakers(trials: Trials) -> list[str] | None:
-    """What target trials say of speakers: utterances that they link, directly or through others, have one.
+    """Infer speakers from target trials: utterances linked by target trials, directly or through others, share one.
 
-    For lists whose speakers are not known. Returns a name for each of trials.names; an utterance without a target trial
-    is a speaker of its own. None where a non-target trial is of two utterances that target trials link: then labels are
-    not about speakers.
+    An utterance without a target trial is a speaker of its own.
 
+    Parameters
+    ----------
+    trials : Trials
+        A labelled list.
+
+    Returns
+    -------
+    list of str or None
+        For each of `trials.names`, the first utterance of its speaker. None if target trials link the two utterances
+        of a non-target trial: then the labels are inconsistent with any assignment of speakers.
+
+    Examples
+    --------
     >>> trials = Trials(np.array(["a", "b", "c"], object), np.array([0, 0]), np.array([1, 2]), np.array([True, False]))
     >>> linked_speakers(trials)
     ['a', 'a', 'c']
@@ -146,12 +184,19 @@ def linked_speakers(trials: Trials) -> list[str] | None:
     if (code[trials.enrolment[~labels]] == code[trials.test[~labels]]).any():
         return None
     _, first = np.unique(code, return_index=True)
-    return [str(trials.names[first[each]]) for each in code]
+    return [str(trials.names[first[component]]) for component in code]
 
 
 def linked_components(trials: Trials) -> NDArray[np.int64]:
-    """A number for each of trials.names, the same for utterances that target trials link, directly or through others.
+    """Connected components of the utterances of a labelled list, where target trials are the edges.
 
+    Returns
+    -------
+    (m,) int
+        The component of each of `trials.names`.
+
+    Examples
+    --------
     >>> trials = Trials(np.array(["a", "b", "c"], object), np.array([0, 0]), np.array([1, 2]), np.array([True, False]))
     >>> linked_components(trials).tolist()
     [0, 0, 1]
@@ -162,9 +207,19 @@ def linked_components(trials: Trials) -> NDArray[np.int64]:
 
 
 def contradicting_trials(trials: Trials, speakers: Sequence[str]) -> NDArray[np.int64]:
-    """The trials whose labels say that these are not the speakers: target trials of two, non-target trials of one.
+    """Find the trials whose labels contradict the speakers: target trials of two speakers, non-target trials of one.
 
-    speakers: of trials.names.
+    Parameters
+    ----------
+    trials : Trials
+        A labelled list.
+    speakers : (m,) sequence of str
+        The speaker of each of `trials.names`.
+
+    Returns
+    -------
+    (k,) int
+        Indices of these trials.
     """
     code = np.unique(np.asarray(speakers), return_inverse=True)[1]
     return np.flatnonzero(np.asarray(trials.labels) != (code[trials.enrolment] == code[trials.test]))

@@ -1,4 +1,4 @@
-"""Whose utterances are whose: maps that fit, maps that do not quite, paths and links for the rest."""
+"""Speakers of utterances: from maps, from paths and from target trials."""
 
 import numpy as np
 import pytest
@@ -11,8 +11,8 @@ from earmark.speaker.trials import Trials
 SPEAKERS, EACH = 6, 3
 
 
-def trials_of(spell, seed=0):
-    """Every pair of utterances of six speakers, scored; spell: (speaker, utterance) → name."""
+def all_pairs(spell, seed=0):
+    """Scored trials of all pairs of utterances of six speakers; spell maps (speaker, utterance) to a name."""
     names = np.array([spell(s, u) for s in range(SPEAKERS) for u in range(EACH)], dtype=object)
     first, second = np.triu_indices(len(names), 1)
     labels = first // EACH == second // EACH
@@ -24,11 +24,11 @@ def flat(s, u):
     return f"s{s}_{u}.wav"
 
 
-def below(s, u):
+def in_folder(s, u):
     return f"s{s}/{u}.wav"
 
 
-def mapped(folder, spell=flat, lines=lambda name, speaker: f"{name} {speaker}\n", without=()):
+def write_map(folder, spell=flat, lines=lambda name, speaker: f"{name} {speaker}\n", without=()):
     path = folder / "map"
     pairs = [(s, u) for s in range(SPEAKERS) for u in range(EACH) if (s, u) not in without]
     path.write_text("".join(lines(spell(s, u), f"S{s}") for s, u in pairs))
@@ -36,75 +36,73 @@ def mapped(folder, spell=flat, lines=lambda name, speaker: f"{name} {speaker}\n"
 
 
 def groups(names):
-    """Which utterances have one speaker, whatever the speakers are called."""
+    """For each utterance, the first utterance with the same speaker."""
     return [names.index(name) for name in names]
 
 
-WHOLE = [s * EACH for s in range(SPEAKERS) for _ in range(EACH)]
+EXPECTED_GROUPS = [s * EACH for s in range(SPEAKERS) for _ in range(EACH)]
 
 
-def test_a_map_that_fits_says_all(tmp_path):
-    found = resolve_speakers(trials_of(flat), mapped(tmp_path))
-    assert found.names == [f"S{s}" for s in range(SPEAKERS) for _ in range(EACH)]
-    assert (found.origins, found.notes) == ({SpeakerOrigin.MAP: 18}, [])
+def test_resolve_speakers_from_map(tmp_path):
+    speakers = resolve_speakers(all_pairs(flat), write_map(tmp_path))
+    assert speakers.names == [f"S{s}" for s in range(SPEAKERS) for _ in range(EACH)]
+    assert (speakers.origins, speakers.notes) == ({SpeakerOrigin.MAP: 18}, [])
 
 
-def test_without_a_map_paths_say_all_or_nothing():
-    assert resolve_speakers(trials_of(below)).names == [f"s{s}" for s in range(SPEAKERS) for _ in range(EACH)]
-    assert resolve_speakers(trials_of(below)).origins == {SpeakerOrigin.PATH: 18}
-    unknown = resolve_speakers(trials_of(flat))
+def test_resolve_speakers_from_paths():
+    assert resolve_speakers(all_pairs(in_folder)).names == [f"s{s}" for s in range(SPEAKERS) for _ in range(EACH)]
+    assert resolve_speakers(all_pairs(in_folder)).origins == {SpeakerOrigin.PATH: 18}
+    unknown = resolve_speakers(all_pairs(flat))
     assert (unknown.names, unknown.origins, unknown.notes) == (None, {}, [])
 
 
 @pytest.mark.parametrize(
-    ("spell", "origin", "said"),
+    ("spell", "origin", "message"),
     [
         (
             flat,
             SpeakerOrigin.LINKED,
-            "lacks 1 of the list's 18 utterances (s2_1.wav): 1 of the speaker that target",
+            "no speaker for 1 of 18 utterances (s2_1.wav): 1 assigned by target trials.",
         ),
         (
-            below,
+            in_folder,
             SpeakerOrigin.PATH,
-            "lacks 1 of the list's 18 utterances (s2/1.wav): 1 taken to be of the speaker of",
+            "no speaker for 1 of 18 utterances (s2/1.wav): 1 assigned by folder.",
         ),
     ],
 )
-def test_an_utterance_that_a_map_lacks_has_the_speaker_of_its_folder_or_of_what_links_it(tmp_path, spell, origin, said):
-    trials = trials_of(spell)
-    found = resolve_speakers(trials, mapped(tmp_path, spell, without=[(2, 1)]))
-    assert found.names == [f"S{s}" for s in range(SPEAKERS) for _ in range(EACH)]
-    assert found.origins == {SpeakerOrigin.MAP: 17, origin: 1}
-    assert len(found.notes) == 1 and said in found.notes[0]
-    whole, filled = (
-        evaluate(trials, one.names).metrics["eer"] for one in (resolve_speakers(trials, mapped(tmp_path, spell)), found)
-    )
-    assert filled == whole
+def test_missing_utterance_is_assigned_by_folder_or_links(tmp_path, spell, origin, message):
+    trials = all_pairs(spell)
+    speakers = resolve_speakers(trials, write_map(tmp_path, spell, without=[(2, 1)]))
+    assert speakers.names == [f"S{s}" for s in range(SPEAKERS) for _ in range(EACH)]
+    assert speakers.origins == {SpeakerOrigin.MAP: 17, origin: 1}
+    assert len(speakers.notes) == 1 and message in speakers.notes[0]
+    complete = resolve_speakers(trials, write_map(tmp_path, spell))
+    assert evaluate(trials, speakers.names).metrics["eer"] == evaluate(trials, complete.names).metrics["eer"]
 
 
-def test_a_speaker_that_a_map_lacks_is_one_by_the_links_of_its_utterances(tmp_path):
-    found = resolve_speakers(trials_of(flat), mapped(tmp_path, without=[(4, 0), (4, 1), (4, 2)]))
-    assert groups(found.names) == WHOLE
-    assert found.origins == {SpeakerOrigin.MAP: 15, SpeakerOrigin.LINKED: 3}
+def test_missing_speaker_is_assigned_by_links(tmp_path):
+    speakers = resolve_speakers(all_pairs(flat), write_map(tmp_path, without=[(4, 0), (4, 1), (4, 2)]))
+    assert groups(speakers.names) == EXPECTED_GROUPS
+    assert speakers.origins == {SpeakerOrigin.MAP: 15, SpeakerOrigin.LINKED: 3}
 
 
-def test_an_utterance_that_nothing_links_counts_for_itself(tmp_path):
-    trials = trials_of(flat)
+def test_missing_utterance_without_links_is_its_own_speaker(tmp_path):
+    trials = all_pairs(flat)
     alone = (trials.enrolment != 7) & (trials.test != 7) | ~trials.labels
-    found = resolve_speakers(trials.take(alone), mapped(tmp_path, without=[(2, 1)]))
-    assert groups(found.names) == [7 if i == 7 else one for i, one in enumerate(WHOLE)]
-    assert found.origins == {SpeakerOrigin.MAP: 17, SpeakerOrigin.ITSELF: 1}
-    assert "1 each for itself, so that intervals are too narrow" in found.notes[0]
+    speakers = resolve_speakers(trials.take(alone), write_map(tmp_path, without=[(2, 1)]))
+    assert groups(speakers.names) == [7 if i == 7 else group for i, group in enumerate(EXPECTED_GROUPS)]
+    assert speakers.origins == {SpeakerOrigin.MAP: 17, SpeakerOrigin.ITSELF: 1}
+    assert "1 each counted as its own speaker, so intervals are too narrow" in speakers.notes[0]
 
 
-def test_folders_that_labels_contradict_say_nothing_of_what_a_map_lacks(tmp_path):
-    """The folder is a session, of which the map lacks both speakers' utterances."""
-    trials = trials_of(lambda s, u: f"session/{flat(s, u)}" if s > 3 else below(s, u))
-    path = mapped(tmp_path, below, without=[(s, u) for s in (4, 5) for u in range(EACH)])
-    found = resolve_speakers(trials, path)
-    assert groups(found.names) == WHOLE
-    assert found.origins == {SpeakerOrigin.MAP: 12, SpeakerOrigin.LINKED: 6}
+def test_folders_that_contradict_labels_are_not_used(tmp_path):
+    """The folder is a session with two speakers; the map contains neither of them."""
+    trials = all_pairs(lambda s, u: f"session/{flat(s, u)}" if s > 3 else in_folder(s, u))
+    path = write_map(tmp_path, in_folder, without=[(s, u) for s in (4, 5) for u in range(EACH)])
+    speakers = resolve_speakers(trials, path)
+    assert groups(speakers.names) == EXPECTED_GROUPS
+    assert speakers.origins == {SpeakerOrigin.MAP: 12, SpeakerOrigin.LINKED: 6}
 
 
 @pytest.mark.parametrize(
@@ -117,14 +115,14 @@ def test_folders_that_labels_contradict_say_nothing_of_what_a_map_lacks(tmp_path
         (lambda s, u: f"wav/s{s}/{u}.wav", lambda s, u: f"s{s}/{u}", "wav/s0/0.wav as s0/0"),
     ],
 )
-def test_a_map_by_other_suffixes_or_folders_is_taken_to_mean_the_list(tmp_path, in_list, in_map, example):
-    found = resolve_speakers(trials_of(in_list), mapped(tmp_path, in_map))
-    assert found.names == [f"S{s}" for s in range(SPEAKERS) for _ in range(EACH)]
-    assert len(found.notes) == 1
-    assert f"names 18 utterances by another suffix or folder ({example}, " in found.notes[0]
+def test_map_matches_other_suffixes_and_folders(tmp_path, in_list, in_map, example):
+    speakers = resolve_speakers(all_pairs(in_list), write_map(tmp_path, in_map))
+    assert speakers.names == [f"S{s}" for s in range(SPEAKERS) for _ in range(EACH)]
+    assert len(speakers.notes) == 1
+    assert f"18 utterances are matched despite another suffix or folder ({example}, " in speakers.notes[0]
 
 
-def test_a_name_that_may_be_of_several_files_is_nobodys(tmp_path):
+def test_ambiguous_names_are_not_matched(tmp_path):
     path = tmp_path / "map"
     path.write_text("0.wav ann\nx/1.wav ben\ny/1.wav ben\n2.wav cem\n")
     assert read_speaker_map(path, ["s0/0.wav", "s1/0.wav", "1.wav", "a/2.flac", "ab/3.wav"]).speakers == {
@@ -133,49 +131,49 @@ def test_a_name_that_may_be_of_several_files_is_nobodys(tmp_path):
 
 
 @pytest.mark.parametrize("spell", [flat, lambda s, u: f"s{s}_{u}"], ids=["same names", "other suffixes"])
-def test_a_map_the_other_way_round_is_read_so_and_said(tmp_path, spell):
-    path = mapped(tmp_path, spell, lambda name, speaker: f"{speaker} {name}\n")
-    found = resolve_speakers(trials_of(flat), path)
-    assert found.names == [f"S{s}" for s in range(SPEAKERS) for _ in range(EACH)]
-    assert "its lines are `speaker utterance`, and were read so" in found.notes[0]
+def test_reversed_map_is_read_with_a_note(tmp_path, spell):
+    path = write_map(tmp_path, spell, lambda name, speaker: f"{speaker} {name}\n")
+    speakers = resolve_speakers(all_pairs(flat), path)
+    assert speakers.names == [f"S{s}" for s in range(SPEAKERS) for _ in range(EACH)]
+    assert "its lines are read as `speaker utterance`" in speakers.notes[0]
 
 
-def test_an_utterance_of_two_speakers_is_a_fault(tmp_path):
-    path = mapped(tmp_path)
+def test_map_with_two_speakers_of_one_utterance_is_an_error(tmp_path):
+    path = write_map(tmp_path)
     path.write_text(path.read_text() + f"{flat(0, 0)} S3\n")
-    with pytest.raises(DataError, match=r"line 19: 's0_0\.wav' has the speaker 'S3', and on line 1 'S0'"):
-        resolve_speakers(trials_of(flat), path)
+    with pytest.raises(DataError, match=r"line 19: 's0_0\.wav' has the speaker 'S3', but 'S0' on line 1"):
+        resolve_speakers(all_pairs(flat), path)
 
 
-@pytest.mark.parametrize(("spell", "origins"), [(below, {SpeakerOrigin.PATH: 18}), (flat, {})])
-def test_a_map_of_another_list_is_not_used_and_said(tmp_path, spell, origins):
-    found = resolve_speakers(trials_of(spell), mapped(tmp_path, lambda s, u: f"other{s}-{u}"))
-    assert found.origins == origins
-    assert len(found.notes) == 1
-    assert "lacks 18 of the list's 18 utterances" in found.notes[0]
-    assert "it has other0-0. Nothing of it was used" in found.notes[0]
+@pytest.mark.parametrize(("spell", "origins"), [(in_folder, {SpeakerOrigin.PATH: 18}), (flat, {})])
+def test_map_of_another_list_is_not_used(tmp_path, spell, origins):
+    speakers = resolve_speakers(all_pairs(spell), write_map(tmp_path, lambda s, u: f"other{s}-{u}"))
+    assert speakers.origins == origins
+    assert len(speakers.notes) == 1
+    assert "no speaker for 18 of 18 utterances" in speakers.notes[0]
+    assert "the map has other0-0). The map is not used." in speakers.notes[0]
 
 
 @pytest.mark.parametrize("without", [(), [(5, 0)]])
-def test_a_map_that_labels_contradict_is_not_used_and_an_example_is_named(tmp_path, without):
-    path = mapped(tmp_path, without=without)
+def test_map_that_contradicts_labels_is_not_used(tmp_path, without):
+    path = write_map(tmp_path, without=without)
     path.write_text(path.read_text().replace("s1_0.wav S1", "s1_0.wav S0"))
-    found = resolve_speakers(trials_of(flat), path)
-    assert (found.names, found.origins) == (None, {})
-    said = found.notes[-1]
-    assert "contradict the speakers in 5 of" in said  # two targets of S1, three non-targets with S0
-    assert "as in the non-target trial of s0_0.wav of S0 and s1_0.wav of S0" in said
+    speakers = resolve_speakers(all_pairs(flat), path)
+    assert (speakers.names, speakers.origins) == (None, {})
+    note = speakers.notes[-1]
+    assert "contradict the speakers in 5 of" in note  # two targets of S1, three non-targets with S0
+    assert "for example the non-target trial of s0_0.wav (speaker S0) and s1_0.wav (speaker S0)" in note
 
 
-def test_a_model_has_the_speaker_of_its_utterances(tmp_path):
+def test_enrolment_model_has_speaker_of_its_utterances(tmp_path):
     names = np.array(["model0", "model1", "s0_2.wav", "s1_2.wav"], dtype=object)
     trials = Trials(names, np.array([0, 0, 1, 1]), np.array([2, 3, 2, 3]), np.array([True, False, False, True]))
     models = {f"model{s}": [flat(s, 0), flat(s, 1)] for s in (0, 1)}
-    assert resolve_speakers(trials, mapped(tmp_path), models).names == ["S0", "S1", "S0", "S1"]
+    assert resolve_speakers(trials, write_map(tmp_path), models).names == ["S0", "S1", "S0", "S1"]
     by_path = {"model0": ["s0/0", "s0/1"], "model1": ["s1/0"]}
-    paths = Trials(np.array(["model0", "model1", "s0/2", "s1/2"], dtype=object), *trials_parts(trials))
+    paths = Trials(np.array(["model0", "model1", "s0/2", "s1/2"], dtype=object), *sides_and_labels(trials))
     assert resolve_speakers(paths, None, by_path).names == ["s0", "s1", "s0", "s1"]
 
 
-def trials_parts(trials):
+def sides_and_labels(trials):
     return trials.enrolment, trials.test, trials.labels

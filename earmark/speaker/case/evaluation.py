@@ -145,7 +145,7 @@ def evaluate_conditions(
                 else:
                     part = complete.take(selected[scoring])
                     by_scoring[scoring] = evaluate(
-                        part, speakers, intervals=intervals, column=speaker_index, p_target=p_target
+                        part, speakers, intervals=intervals, speaker_numbers=speaker_index, p_target=p_target
                     )
         except ValueError as error:
             raise ValueError(f"{name}: {error}") from error

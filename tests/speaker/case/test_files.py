@@ -238,10 +238,10 @@ def test_wrong_lines_of_every_list_are_told_and_their_right_lines_still_count(be
     put(benchmark / "trials/clean_reverb.txt", b"")
     put(benchmark / "trials/clean_mic_phone.txt", b"a.wav b.wav\n")
     assert verify_files(benchmark) == [
-        "trials/clean_codec_gsm.txt: line 2: has 2 values where the list has 3",
+        "trials/clean_codec_gsm.txt: line 2: has 2 values, expected 3",
         "trials/clean_codec_gsm.txt: line 3, column label: 'maybe' is not one of 1, 0, target, nontarget",
         "trials/clean_mic_phone.txt: not a CASE list; expected lines: `1|0 enrol test`",
-        "trials/clean_reverb.txt: line 1: the file holds no trials",
+        "trials/clean_reverb.txt: line 1: the file contains no trials",
         "x.wav: missing (in the list of clean_codec_gsm)",
         "y.wav: missing (in the list of clean_codec_gsm)",
     ]
