@@ -1,4 +1,4 @@
-"""benchmark.py as people run it: on the demo, on broken clips, against good servers and hostile ones."""
+"""benchmark.py end to end: demo data, invalid clips, servers that work and servers that fail."""
 
 import base64
 import json
@@ -50,7 +50,7 @@ SLICE_METRICS = ["n", "n_positive", "accuracy", "balanced_accuracy", "f1", "roc_
 NO_FAULTS = Faults()
 SENTENCE = "Speech audio in which the speaker expresses or conveys {}."
 
-# Eight labels on four clips: two ties, six questions, which each filter leaves a known part of.
+# Eight labels on four clips: two ties and six pairs.
 LABELS = """\
 file_name,queried_emotion,task_type,source_emotion,majority_present,benchmark_bucket,n_raters,flagged
 a.wav,Joy,affirmative,Joy,1,unanimous_present,3,False
@@ -62,20 +62,22 @@ c.wav,Joy,contrastive_2,Jealousy___Envy,0,unanimous_absent,3,False
 d.wav,Fear,affirmative,Fear,1,majority_present,3,True
 d.wav,Joy,penultimate,Fear,,tie,4,False
 """
-ASKED = ["a Joy", "a Fear", "b Anger", "c Jealousy___Envy", "c Joy", "d Fear"]
+PAIRS = ["a Joy", "a Fear", "b Anger", "c Jealousy___Envy", "c Joy", "d Fear"]
 
 
-# --- what is run ------------------------------------------------------------------------------------------------
+# --- helpers ---------------------------------------------------------------------------------------------------
 
 
 def run(root: Path, out: Path, *flags: str) -> int:
-    """benchmark.py in this process on a project's folders."""
-    places = ["--analysis-root", f"{root}/analysis_outputs", "--dataset-root", f"{root}/dataset"]
-    return main([*places, "--output-dir", str(out), "--bootstrap", "20", *flags])
+    """Run benchmark.py in this process on the directories of a project."""
+    roots = ["--analysis-root", f"{root}/analysis_outputs", "--dataset-root", f"{root}/dataset"]
+    return main([*roots, "--output-dir", str(out), "--bootstrap", "20", *flags])
 
 
-def run_apart(out: Path, *flags: str, root: Path = ROOT, **environment: str) -> subprocess.CompletedProcess[str]:
-    """benchmark.py as a process of its own, in a project's folder."""
+def run_in_subprocess(
+    out: Path, *flags: str, root: Path = ROOT, **environment: str
+) -> subprocess.CompletedProcess[str]:
+    """Run benchmark.py in a process of its own, in the directory of a project."""
     command = [sys.executable, str(ROOT / "benchmark.py"), "--output-dir", str(out), *flags]
     env = {**os.environ, "PYTHONPATH": str(ROOT), **environment}
     return subprocess.run(command, cwd=root, env=env, capture_output=True, text=True, check=False, timeout=120)
@@ -91,7 +93,7 @@ def predictions(out: Path, subset: str = "emolia-emo") -> pd.DataFrame:
 
 def summary(out: Path, subset: str = "emolia-emo") -> dict[str, Any]:
     def refuse(constant: str) -> None:
-        raise AssertionError(f"{constant} is no JSON")
+        raise AssertionError(f"{constant} is not JSON")
 
     return json.loads((out / subset / "summary.json").read_text(encoding="utf-8"), parse_constant=refuse)
 
@@ -104,8 +106,8 @@ def contents(out: Path) -> dict[str, bytes]:
     return {str(path.relative_to(out)): path.read_bytes() for path in sorted(out.rglob("*")) if path.is_file()}
 
 
-def asked(out: Path) -> list[str]:
-    """The rows of predictions.csv as `a Joy`."""
+def predicted_pairs(out: Path) -> list[str]:
+    """Rows of predictions.csv in the form `a Joy`."""
     table = predictions(out)
     return [
         f"{Path(f).stem} {emotion}" for f, emotion in zip(table["file_name"], table["queried_emotion"], strict=True)
@@ -114,7 +116,7 @@ def asked(out: Path) -> list[str]:
 
 @pytest.fixture
 def small(tmp_path: Path) -> Path:
-    """A project of the eight labels above, with real audio."""
+    """A project with the eight labels above and real audio."""
     labels = tmp_path / "small/analysis_outputs/emolia-emo/benchmark_labels.csv"
     labels.parent.mkdir(parents=True)
     labels.write_text(LABELS)
@@ -129,7 +131,7 @@ def small(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def demo(tmp_path: Path) -> Path:
-    """A copy of the demo that a test may break."""
+    """A copy of the demo data that a test may change."""
     for folder in ("dataset", "analysis_outputs"):
         shutil.copytree(ROOT / folder, tmp_path / "demo" / folder)
     return tmp_path / "demo"
@@ -137,9 +139,9 @@ def demo(tmp_path: Path) -> Path:
 
 @pytest.fixture(scope="module")
 def demo_run(tmp_path_factory: pytest.TempPathFactory) -> tuple[subprocess.CompletedProcess[str], Path]:
-    """What `uv run benchmark.py` does in a fresh clone."""
+    """The process and outputs of `uv run benchmark.py` in a fresh clone."""
     out = tmp_path_factory.mktemp("run") / "out"
-    return run_apart(out), out
+    return run_in_subprocess(out), out
 
 
 # --- servers ----------------------------------------------------------------------------------------------------
@@ -165,15 +167,15 @@ def sham(faults: Faults = NO_FAULTS) -> Iterator[ShamServer]:
 
 
 @dataclass
-class Seen:
-    """One request as it reached a server."""
+class ReceivedRequest:
+    """A request as a server received it."""
 
     path: str
     headers: dict[str, str]
     body: dict[str, Any] = field(default_factory=dict)
 
     @property
-    def question(self) -> str:
+    def pair(self) -> str:
         label = self.body["text"].removeprefix(SENTENCE.partition("{")[0]).removesuffix(".").replace(" / ", "___")
         return f"{Path(self.body['audio_filename']).stem} {label}"
 
@@ -185,33 +187,33 @@ def ok(body: object) -> Reply:
     return 200, body if isinstance(body, bytes) else json.dumps(body).encode(), {}
 
 
-def sham_reply(request: Seen) -> Reply:
+def sham_reply(request: ReceivedRequest) -> Reply:
     stem = Path(request.body["audio_relpath"]).stem
     return ok({"similarity": sham_similarity(stem, request.body["text"])})
 
 
-class OwnServer(ThreadingHTTPServer):
-    """Answers what a function says, and remembers every request."""
+class ScriptedServer(ThreadingHTTPServer):
+    """Replies with the result of a function and records every request."""
 
     request_queue_size = 64
 
-    def __init__(self, answer: Callable[[Seen], Reply]) -> None:
-        self.answer, self.seen, self.lock = answer, list[Seen](), threading.Lock()
-        super().__init__(("127.0.0.1", 0), OwnHandler)
+    def __init__(self, respond: Callable[[ReceivedRequest], Reply]) -> None:
+        self.respond, self.received, self.lock = respond, list[ReceivedRequest](), threading.Lock()
+        super().__init__(("127.0.0.1", 0), ScriptedHandler)
         self.url = f"http://127.0.0.1:{self.server_port}/v1/similarity"
 
 
-class OwnHandler(BaseHTTPRequestHandler):
-    server: OwnServer
+class ScriptedHandler(BaseHTTPRequestHandler):
+    server: ScriptedServer
     protocol_version = "HTTP/1.1"
     wbufsize = 2**16
 
     def do_POST(self) -> None:
         content = self.rfile.read(int(self.headers.get("Content-Length", 0)))
-        request = Seen(self.path, dict(self.headers), json.loads(content or b"{}"))
+        request = ReceivedRequest(self.path, dict(self.headers), json.loads(content or b"{}"))
         with self.server.lock:
-            self.server.seen.append(request)
-        status, body, headers = self.server.answer(request)
+            self.server.received.append(request)
+        status, body, headers = self.server.respond(request)
         self.send_response(status)
         for name, value in {"Content-Length": str(len(body)), **headers}.items():
             self.send_header(name, value)
@@ -225,15 +227,15 @@ class OwnHandler(BaseHTTPRequestHandler):
 
 
 @contextmanager
-def own(answer: Callable[[Seen], Reply]) -> Iterator[OwnServer]:
-    with serving(OwnServer(answer)) as server:
-        assert isinstance(server, OwnServer)
+def scripted(respond: Callable[[ReceivedRequest], Reply]) -> Iterator[ScriptedServer]:
+    with serving(ScriptedServer(respond)) as server:
+        assert isinstance(server, ScriptedServer)
         yield server
 
 
 @pytest.fixture
 def closed_port() -> int:
-    """A port on which nothing listens."""
+    """A port without a server."""
     with socket.socket() as holder:
         holder.bind(("127.0.0.1", 0))
         return int(holder.getsockname()[1])
@@ -242,18 +244,18 @@ def closed_port() -> int:
 # --- the demo ---------------------------------------------------------------------------------------------------
 
 
-def test_a_fresh_clone_scores_both_subsets_and_shows_a_report(demo_run):
+def test_demo_run_scores_both_subsets(demo_run):
     done, out = demo_run
     assert done.returncode == 0, done.stderr
     for subset in SUBSETS:
         assert (out / subset / "report.md").read_text(encoding="utf-8") in done.stdout
         assert f"# {subset}: sham" in done.stdout
     assert done.stdout.index("# emolia-emo") < done.stdout.index("# emolia-dim")
-    assert "\r" not in done.stderr  # no bar where stderr is no terminal
+    assert "\r" not in done.stderr  # no progress bar if stderr is not a terminal
 
 
 @pytest.mark.parametrize("subset", SUBSETS)
-def test_every_file_of_the_format_is_there_and_nothing_half_written(demo_run, subset: str):
+def test_demo_run_writes_all_files(demo_run, subset: str):
     names = {path.name for path in (demo_run[1] / subset).iterdir()}
     tables = {"predictions.csv", *(f"metrics_by_{key}.csv" for key in SLICES[subset])}
     assert {name for name in names if name.endswith(".csv")} == tables
@@ -262,17 +264,17 @@ def test_every_file_of_the_format_is_there_and_nothing_half_written(demo_run, su
 
 
 @pytest.mark.parametrize("subset", SUBSETS)
-def test_predictions_have_exactly_the_columns_of_the_format(demo_run, subset: str):
+def test_predictions_columns(demo_run, subset: str):
     assert list(predictions(demo_run[1], subset)) == [*KEYS[subset], *AFTER_KEY]
 
 
 @pytest.mark.parametrize(("subset", "key"), [(subset, key) for subset in SUBSETS for key in SLICES[subset]])
-def test_slice_metrics_have_exactly_the_columns_of_the_format(demo_run, subset: str, key: str):
+def test_slice_metrics_columns(demo_run, subset: str, key: str):
     assert list(cells(demo_run[1] / subset / f"metrics_by_{key}.csv")) == [key, *SLICE_METRICS]
 
 
 @pytest.mark.parametrize("subset", SUBSETS)
-def test_the_summary_has_the_keys_of_the_format(demo_run, subset: str):
+def test_summary_keys(demo_run, subset: str):
     found = summary(demo_run[1], subset)
     common = "schema_version script argv created_utc git python packages device seed signature inputs parameters"
     own_keys = (
@@ -291,20 +293,20 @@ def test_the_summary_has_the_keys_of_the_format(demo_run, subset: str):
 
 
 @pytest.mark.parametrize("subset", SUBSETS)
-def test_the_human_ceiling_is_copied_from_the_analysis_and_stands_beside_the_model(demo_run, subset: str):
-    people = json.loads((ROOT / "analysis_outputs" / subset / "summary.json").read_text())["human_ceiling"]
+def test_human_ceiling_is_copied_from_analysis(demo_run, subset: str):
+    ceiling = json.loads((ROOT / "analysis_outputs" / subset / "summary.json").read_text())["human_ceiling"]
     copied = summary(demo_run[1], subset)["human_ceiling"]
     for key in ("pairwise_balanced_accuracy", "loo_balanced_accuracy", "loo_accuracy"):
-        assert copied[key]["value"] == people[key]["value"]
+        assert copied[key]["value"] == ceiling[key]["value"]
     report = (demo_run[1] / subset / "report.md").read_text()
     model = summary(demo_run[1], subset)["overall"]["balanced_accuracy"]["value"]
-    section = report.partition("people at the same task")[2].partition("## ")[0]
-    assert f"{people['loo_balanced_accuracy']['value']:.3f}" in section
+    section = report.partition("## Comparison with the reference labels")[2].partition("## ")[0]
+    assert f"{ceiling['loo_balanced_accuracy']['value']:.3f}" in section
     assert f"{model:.3f}" in section
 
 
 @pytest.mark.parametrize("subset", SUBSETS)
-def test_a_report_opens_and_closes_with_the_band_table(demo_run, subset: str):
+def test_report_has_band_table_at_both_ends(demo_run, subset: str):
     report = (demo_run[1] / subset / "report.md").read_text()
     [first, last] = [m.start() for m in re.finditer(r"\| Bad \| below 0\.55 \|.*\n\| Weak \|", report)]
     assert report[:first].count("\n## ") == 0
@@ -312,7 +314,7 @@ def test_a_report_opens_and_closes_with_the_band_table(demo_run, subset: str):
 
 
 @pytest.mark.parametrize("subset", SUBSETS)
-def test_rows_are_the_untied_labels_in_their_order(demo_run, subset: str):
+def test_predictions_keep_order_of_untied_labels(demo_run, subset: str):
     labels = cells(ROOT / "analysis_outputs" / subset / "benchmark_labels.csv")
     untied = labels[labels["majority_present"] != ""]
     columns = [*KEYS[subset], "benchmark_bucket", "n_raters", "majority_present"]
@@ -321,7 +323,7 @@ def test_rows_are_the_untied_labels_in_their_order(demo_run, subset: str):
 
 
 @pytest.mark.parametrize("subset", SUBSETS)
-def test_similarities_are_the_sham_values_of_clip_and_sentence(demo_run, subset: str):
+def test_sham_similarities(demo_run, subset: str):
     for row in predictions(demo_run[1], subset).to_dict("records"):
         path = Path(row["audio_path"])
         assert (ROOT / "dataset" / path).is_file()
@@ -331,7 +333,7 @@ def test_similarities_are_the_sham_values_of_clip_and_sentence(demo_run, subset:
         assert (row["ok"], row["error"]) == ("True", "")
 
 
-def test_sentences_are_the_emotion_in_words_or_the_rubric_of_the_level(demo_run):
+def test_prompts(demo_run):
     emo = predictions(demo_run[1], "emolia-emo").set_index("queried_emotion")["prompt"]
     assert set(emo["Jealousy___Envy"]) == {SENTENCE.format("Jealousy / Envy")}
     assert set(emo["Affection"]) == {SENTENCE.format("Affection")}
@@ -340,17 +342,17 @@ def test_sentences_are_the_emotion_in_words_or_the_rubric_of_the_level(demo_run)
         assert row["prompt"] == rubric[row["dimension"]]["levels"][row["level"]]
 
 
-def test_counts_in_the_summary_are_those_of_the_predictions(demo_run):
-    table, found = predictions(demo_run[1]), summary(demo_run[1])
-    said, truth = (pd.to_numeric(table[column]) == 1 for column in ("pred_present", "majority_present"))
-    by_hand = [int((said & truth).sum()), int((said & ~truth).sum()), int((~said & ~truth).sum())]
-    overall = found["overall"]
-    assert [overall["tp"], overall["fp"], overall["tn"]] == by_hand
-    assert overall["tp"] + overall["fp"] + overall["tn"] + overall["fn"] == len(table) == found["rows_total"]
-    assert overall["accuracy"]["value"] == pytest.approx((by_hand[0] + by_hand[2]) / len(table))
+def test_summary_counts_match_predictions(demo_run):
+    table, written = predictions(demo_run[1]), summary(demo_run[1])
+    predicted, label = (pd.to_numeric(table[column]) == 1 for column in ("pred_present", "majority_present"))
+    expected = [int((predicted & label).sum()), int((predicted & ~label).sum()), int((~predicted & ~label).sum())]
+    overall = written["overall"]
+    assert [overall["tp"], overall["fp"], overall["tn"]] == expected
+    assert overall["tp"] + overall["fp"] + overall["tn"] + overall["fn"] == len(table) == written["rows_total"]
+    assert overall["accuracy"]["value"] == pytest.approx((expected[0] + expected[2]) / len(table))
 
 
-def test_a_function_call_and_a_process_write_the_same_bytes(demo_run, tmp_path: Path, monkeypatch, capsys):
+def test_main_and_subprocess_write_same_bytes(demo_run, tmp_path: Path, monkeypatch, capsys):
     monkeypatch.chdir(ROOT)
     out = tmp_path / "out"
     assert main(["--output-dir", str(out)]) == 0
@@ -363,23 +365,23 @@ def test_a_function_call_and_a_process_write_the_same_bytes(demo_run, tmp_path: 
     assert len(stamp.findall(here["emolia-emo/summary.json"])) == 1
 
 
-def test_no_output_holds_an_absolute_path(demo_run):
+def test_outputs_have_no_absolute_path(demo_run):
     for name, content in contents(demo_run[1]).items():
         assert str(ROOT).encode() not in content, name
         assert str(demo_run[1].parent).encode() not in content, name
 
 
-def test_quiet_leaves_stderr_empty_and_the_report_on_stdout(small: Path, tmp_path: Path, capfd):
+def test_quiet(small: Path, tmp_path: Path, capfd):
     next((small / "dataset").rglob("a.wav")).unlink()
     assert run(small, tmp_path / "out", "--subset", "emolia-emo") == 1
-    assert "2" in capfd.readouterr().err  # there is something to be quiet about
+    assert "2" in capfd.readouterr().err  # there is a warning without --quiet
     assert run(small, tmp_path / "out", "--subset", "emolia-emo", "--quiet") == 1
     printed = capfd.readouterr()
     assert printed.err == ""
     assert printed.out.startswith("# emolia-emo: sham")
 
 
-def test_one_subset_alone_leaves_the_other_alone(demo_run, tmp_path: Path):
+def test_subset_option(demo_run, tmp_path: Path):
     assert run(ROOT, tmp_path / "out", "--subset", "emolia-dim") == 0
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["emolia-dim", "runs"]
     assert [path.name for path in (tmp_path / "out/runs/sham").iterdir() if path.is_dir()] == ["emolia-dim"]
@@ -397,7 +399,7 @@ def test_one_subset_alone_leaves_the_other_alone(demo_run, tmp_path: Path):
     [("--concurrency", "1"), ("--concurrency", "32"), ("--no-audio-send",), ("--concurrency", "32", "--no-audio-send")],
     ids=" ".join,
 )
-def test_an_endpoint_gives_the_predictions_of_the_sham_run_to_the_last_byte(demo_run, tmp_path: Path, flags):
+def test_endpoint_predictions_equal_sham_predictions(demo_run, tmp_path: Path, flags):
     with sham() as server:
         assert run(ROOT, tmp_path / "out", "--endpoint", server.url, *flags) == 0
     for subset in SUBSETS:
@@ -407,7 +409,7 @@ def test_an_endpoint_gives_the_predictions_of_the_sham_run_to_the_last_byte(demo
         assert (found["mode"], found["endpoint"]) == ("endpoint", server.url)
 
 
-def test_replies_out_of_order_leave_the_rows_in_order(demo_run, tmp_path: Path):
+def test_endpoint_with_replies_out_of_order(demo_run, tmp_path: Path):
     with sham(Faults(latency_ms=(20, 20))) as server:
         assert run(ROOT, tmp_path / "out", "--endpoint", server.url, "--concurrency", "32") == 0
     for subset in SUBSETS:
@@ -415,20 +417,20 @@ def test_replies_out_of_order_leave_the_rows_in_order(demo_run, tmp_path: Path):
         assert (tmp_path / "out" / name).read_bytes() == (demo_run[1] / name).read_bytes()
 
 
-def test_labels_in_another_order_give_rows_in_that_order(small: Path, tmp_path: Path):
+def test_predictions_follow_order_of_labels(small: Path, tmp_path: Path):
     labels = small / "analysis_outputs/emolia-emo/benchmark_labels.csv"
     header, *rows = LABELS.splitlines()
     labels.write_text("\n".join([header, *reversed(rows)]))
-    with own(sham_reply) as server:
+    with scripted(sham_reply) as server:
         assert run(small, tmp_path / "out", "--subset", "emolia-emo", "--endpoint", server.url) == 0
-    assert asked(tmp_path / "out") == ASKED[::-1]
+    assert predicted_pairs(tmp_path / "out") == PAIRS[::-1]
 
 
-def test_every_question_is_asked_once_with_its_clip_and_a_tie_never(small: Path, tmp_path: Path):
-    with own(sham_reply) as server:
+def test_endpoint_receives_each_untied_pair_once(small: Path, tmp_path: Path):
+    with scripted(sham_reply) as server:
         assert run(small, tmp_path / "out", "--subset", "emolia-emo", "--endpoint", server.url) == 0
-    assert sorted(request.question for request in server.seen) == sorted(ASKED)
-    for request in server.seen:
+    assert sorted(request.pair for request in server.received) == sorted(PAIRS)
+    for request in server.received:
         clip = small / "dataset" / request.body["audio_relpath"]
         assert base64.b64decode(request.body["audio_base64"]) == clip.read_bytes()
         assert request.body["audio_filename"] == clip.name
@@ -437,38 +439,38 @@ def test_every_question_is_asked_once_with_its_clip_and_a_tie_never(small: Path,
         assert "Authorization" not in request.headers
 
 
-def test_without_audio_a_stem_is_sent_in_its_place(small: Path, tmp_path: Path):
+def test_no_audio_send(small: Path, tmp_path: Path):
     flags = ("--subset", "emolia-emo", "--no-audio-send")
-    with own(sham_reply) as server:
+    with scripted(sham_reply) as server:
         assert run(small, tmp_path / "out", *flags, "--endpoint", server.url) == 0
-    assert len(server.seen) == 6
-    for request in server.seen:
+    assert len(server.received) == 6
+    for request in server.received:
         assert set(request.body) == {"text", "audio_filename", "audio_relpath", "audio_stem"}
         assert request.body["audio_stem"] == Path(request.body["audio_filename"]).stem
 
 
 @pytest.mark.parametrize("key", ["similarity", "score", "logit"])
 @pytest.mark.parametrize("value", [0.25, -3, 0])
-def test_a_number_under_any_of_three_names_is_a_similarity(small: Path, tmp_path: Path, key: str, value: float):
-    with own(lambda _: ok({key: value, "model": "m"})) as server:
+def test_reply_keys(small: Path, tmp_path: Path, key: str, value: float):
+    with scripted(lambda _: ok({key: value, "model": "m"})) as server:
         assert run(small, tmp_path / "out", "--subset", "emolia-emo", "--endpoint", server.url) == 0
     assert {float(cell) for cell in predictions(tmp_path / "out")["similarity"]} == {float(value)}
     assert set(predictions(tmp_path / "out")["pred_present"]) == {"1" if value >= 0 else "0"}
 
 
 @pytest.mark.slow
-def test_a_passing_fault_is_tried_again(small: Path, tmp_path: Path):
+def test_transient_error_is_retried(small: Path, tmp_path: Path):
     once = set[str]()
 
-    def first_503(request: Seen) -> Reply:
-        if request.question == "c Joy" and not once:
-            once.add(request.question)
+    def first_503(request: ReceivedRequest) -> Reply:
+        if request.pair == "c Joy" and not once:
+            once.add(request.pair)
             return 503, b'{"error": "starting"}', {"Retry-After": "0"}
         return sham_reply(request)
 
-    with own(first_503) as server:
+    with scripted(first_503) as server:
         assert run(small, tmp_path / "out", "--subset", "emolia-emo", "--endpoint", server.url) == 0
-    assert len(server.seen) == 7
+    assert len(server.received) == 7
     assert set(predictions(tmp_path / "out")["ok"]) == {"True"}
 
 
@@ -478,7 +480,7 @@ def test_a_passing_fault_is_tried_again(small: Path, tmp_path: Path):
 @pytest.mark.parametrize(
     ("flags", "left", "counts"),
     [
-        ([], ASKED, []),
+        ([], PAIRS, []),
         (["--min-raters", "2"], ["a Joy", "a Fear", "c Jealousy___Envy", "c Joy", "d Fear"], [1]),
         (["--min-raters", "3"], ["a Joy", "a Fear", "c Joy", "d Fear"], [2]),
         (["--require-3-raters"], ["a Joy", "a Fear", "c Joy", "d Fear"], [2]),
@@ -486,15 +488,15 @@ def test_a_passing_fault_is_tried_again(small: Path, tmp_path: Path):
         (["--exclude-flagged"], ["a Joy", "a Fear", "b Anger", "c Joy"], [2]),
         (["--unanimous-only"], ["a Joy", "c Jealousy___Envy", "c Joy"], [3]),
         (["--limit", "2"], ["a Joy", "a Fear"], [4]),
-        (["--limit", "60"], ASKED, []),
+        (["--limit", "60"], PAIRS, []),
         (["--unanimous-only", "--limit", "2"], ["a Joy", "c Jealousy___Envy"], [1, 3]),
         (["--require-3-raters", "--exclude-flagged", "--unanimous-only", "--limit", "1"], ["a Joy"], [1, 1, 1, 2]),
     ],
     ids=lambda value: " ".join(value) if value and str(value[0]).startswith("--") else "",
 )
-def test_a_filter_leaves_what_it_says_and_counts_the_rest(small: Path, tmp_path: Path, flags, left, counts):
+def test_filters(small: Path, tmp_path: Path, flags, left, counts):
     assert run(small, tmp_path / "out", "--subset", "emolia-emo", *flags) == 0
-    assert asked(tmp_path / "out") == left
+    assert predicted_pairs(tmp_path / "out") == left
     found = summary(tmp_path / "out")
     assert found["items_tied_excluded"] == 2
     assert found["rows_total"] == found["rows_evaluated_ok"] == len(left)
@@ -502,7 +504,7 @@ def test_a_filter_leaves_what_it_says_and_counts_the_rest(small: Path, tmp_path:
     assert sum(excluded(tmp_path / "out").values()) + len(left) == 8 == found["inputs"][0]["rows"]
 
 
-def test_filters_are_recorded(small: Path, tmp_path: Path):
+def test_summary_records_filters(small: Path, tmp_path: Path):
     flags = ["--min-raters", "2", "--exclude-flagged", "--limit", "3", "--threshold", "0.1"]
     assert run(small, tmp_path / "out", "--subset", "emolia-emo", *flags) == 0
     assert summary(tmp_path / "out")["filters"] == {
@@ -515,32 +517,32 @@ def test_filters_are_recorded(small: Path, tmp_path: Path):
     assert summary(tmp_path / "out")["threshold"] == 0.1
 
 
-def test_a_filter_that_leaves_nothing_is_said_plainly(small: Path, tmp_path: Path, capsys):
+def test_filter_that_excludes_everything(small: Path, tmp_path: Path, capsys):
     assert run(small, tmp_path / "out", "--subset", "emolia-emo", "--min-raters", "9") == 0
     found = summary(tmp_path / "out")
     assert (found["rows_total"], found["overall"]["accuracy"]["value"]) == (0, None)
     assert found["overall"]["accuracy"]["why"]
     assert list(predictions(tmp_path / "out")) == [*KEYS["emolia-emo"], *AFTER_KEY]
-    assert "0 of 0 questions were answered" in capsys.readouterr().out
+    assert "0 of 0 pairs of clip and sentence were scored" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize(("threshold", "said"), [("0.25", "1"), ("0.2500001", "0"), ("-1", "1"), ("1", "0")])
-def test_a_question_is_called_present_from_the_threshold_up(small: Path, tmp_path: Path, threshold: str, said: str):
-    with own(lambda _: ok({"similarity": 0.25})) as server:
+@pytest.mark.parametrize(("threshold", "predicted"), [("0.25", "1"), ("0.2500001", "0"), ("-1", "1"), ("1", "0")])
+def test_threshold_is_inclusive(small: Path, tmp_path: Path, threshold: str, predicted: str):
+    with scripted(lambda _: ok({"similarity": 0.25})) as server:
         flags = ["--subset", "emolia-emo", "--endpoint", server.url, f"--threshold={threshold}"]
         assert run(small, tmp_path / "out", *flags) == 0
-    assert set(predictions(tmp_path / "out")["pred_present"]) == {said}
+    assert set(predictions(tmp_path / "out")["pred_present"]) == {predicted}
     overall = summary(tmp_path / "out")["overall"]
-    assert [overall[key] for key in ("tp", "fp", "tn", "fn")] == ([3, 3, 0, 0] if said == "1" else [0, 0, 3, 3])
+    assert [overall[key] for key in ("tp", "fp", "tn", "fn")] == ([3, 3, 0, 0] if predicted == "1" else [0, 0, 3, 3])
     assert summary(tmp_path / "out")["quality_band"] == "Bad"
 
 
 # --- clips ------------------------------------------------------------------------------------------------------
 
-CLIP = "DE_demo_00003.mp3"  # two questions of the demo are about it
+CLIP = "DE_demo_00003.mp3"  # a clip of the demo with several pairs
 
 
-def spoil(path: Path, how: str) -> None:
+def damage(path: Path, how: str) -> None:
     if how == "truncated":
         path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
     elif how == "zero bytes":
@@ -553,7 +555,7 @@ def spoil(path: Path, how: str) -> None:
             path.mkdir()
 
 
-TROUBLES = {
+CLIP_ERRORS = {
     "missing": r"file not found",
     "zero bytes": r"is empty \(0 bytes\)",
     "truncated": r"ends after [01]\.\d s of [23]\.\d s",
@@ -562,10 +564,10 @@ TROUBLES = {
 }
 
 
-@pytest.mark.parametrize("how", TROUBLES)
-def test_a_clip_that_cannot_be_used_fails_its_rows_alone_and_they_say_why(demo: Path, tmp_path: Path, how: str, capsys):
+@pytest.mark.parametrize("how", CLIP_ERRORS)
+def test_invalid_clip_fails_its_rows_alone(demo: Path, tmp_path: Path, how: str, capsys):
     [clip] = (demo / "dataset/emolia-emo").rglob(CLIP)
-    spoil(clip, how)
+    damage(clip, how)
     out = tmp_path / "out"
     assert run(demo, out, "--subset", "emolia-emo") == 1
     table = predictions(out)
@@ -574,7 +576,7 @@ def test_a_clip_that_cannot_be_used_fails_its_rows_alone_and_they_say_why(demo: 
     n_bad = int(((labels["file_name"] == CLIP) & (labels["majority_present"] != "")).sum())
     assert bad.sum() == n_bad > 1
     for row in table[bad].to_dict("records"):
-        assert re.search(rf"^{re.escape(CLIP)}: {TROUBLES[how]}", row["error"])
+        assert re.search(rf"^{re.escape(CLIP)}: {CLIP_ERRORS[how]}", row["error"])
         assert (row["ok"], row["similarity"], row["pred_present"]) == ("False", "", "")
         assert row["audio_path"].endswith(CLIP)
     for row in table[~bad].to_dict("records"):
@@ -592,33 +594,33 @@ def test_a_clip_that_cannot_be_used_fails_its_rows_alone_and_they_say_why(demo: 
         assert str(tmp_path).encode() not in content, f"{name} holds an absolute path"
 
 
-def test_a_clip_that_cannot_be_used_is_never_sent(small: Path, tmp_path: Path):
-    spoil(next((small / "dataset").rglob("a.wav")), "truncated")
-    spoil(next((small / "dataset").rglob("b.wav")), "missing")
-    with own(sham_reply) as server:
+def test_invalid_clip_is_not_sent(small: Path, tmp_path: Path):
+    damage(next((small / "dataset").rglob("a.wav")), "truncated")
+    damage(next((small / "dataset").rglob("b.wav")), "missing")
+    with scripted(sham_reply) as server:
         assert run(small, tmp_path / "out", "--subset", "emolia-emo", "--endpoint", server.url) == 1
-    assert sorted(request.question for request in server.seen) == sorted(ASKED[3:])
+    assert sorted(request.pair for request in server.received) == sorted(PAIRS[3:])
     assert predictions(tmp_path / "out")["ok"].tolist() == ["False"] * 3 + ["True"] * 3
 
 
-def test_missing_clips_alone_may_be_allowed(small: Path, tmp_path: Path):
-    spoil(next((small / "dataset").rglob("a.wav")), "missing")
+def test_allow_missing(small: Path, tmp_path: Path):
+    damage(next((small / "dataset").rglob("a.wav")), "missing")
     assert run(small, tmp_path / "out", "--subset", "emolia-emo", "--allow-missing") == 0
     assert summary(tmp_path / "out")["missing_audio"] == 2
-    spoil(next((small / "dataset").rglob("d.wav")), "zero bytes")
+    damage(next((small / "dataset").rglob("d.wav")), "zero bytes")
     assert run(small, tmp_path / "out", "--subset", "emolia-emo", "--allow-missing") == 1
     found = summary(tmp_path / "out")
     assert (found["missing_audio"], found["evaluation_errors"], found["rows_evaluated_ok"]) == (2, 1, 3)
 
 
-def test_allowing_missing_clips_does_not_allow_a_scorer_that_fails(small: Path, tmp_path: Path):
-    spoil(next((small / "dataset").rglob("a.wav")), "missing")
-    with own(lambda request: ok({}) if request.question == "d Fear" else sham_reply(request)) as server:
+def test_allow_missing_does_not_allow_failed_scores(small: Path, tmp_path: Path):
+    damage(next((small / "dataset").rglob("a.wav")), "missing")
+    with scripted(lambda request: ok({}) if request.pair == "d Fear" else sham_reply(request)) as server:
         flags = ["--subset", "emolia-emo", "--allow-missing", "--endpoint", server.url]
         assert run(small, tmp_path / "out", *flags) == 1
 
 
-def test_without_any_audio_every_row_is_missing(small: Path, tmp_path: Path):
+def test_dataset_without_audio(small: Path, tmp_path: Path):
     shutil.rmtree(small / "dataset")
     assert run(small, tmp_path / "out", "--subset", "emolia-emo") == 1
     found = summary(tmp_path / "out")
@@ -626,7 +628,7 @@ def test_without_any_audio_every_row_is_missing(small: Path, tmp_path: Path):
     assert found["overall"]["balanced_accuracy"]["value"] is None
 
 
-def test_a_clip_shorter_than_its_own_description_is_truncated(small: Path, tmp_path: Path):
+def test_clip_shorter_than_its_metadata_is_truncated(small: Path, tmp_path: Path):
     next((small / "dataset").rglob("a.wav")).with_suffix(".json").write_text('{"duration": 2.1}')  # it lasts 0.5 s
     next((small / "dataset").rglob("b.wav")).with_suffix(".json").write_text('{"duration": 0.5}')
     assert run(small, tmp_path / "out", "--subset", "emolia-emo") == 1
@@ -635,27 +637,27 @@ def test_a_clip_shorter_than_its_own_description_is_truncated(small: Path, tmp_p
 
 
 @pytest.mark.parametrize(
-    "said", ["0.5", "0.45", '"2.1"', "0", "-1", "NaN", "Infinity", "1e999", "true", "null", "[2.1]"]
+    "duration", ["0.5", "0.45", '"2.1"', "0", "-1", "NaN", "Infinity", "1e999", "true", "null", "[2.1]"]
 )
-def test_a_description_that_says_no_length_or_the_right_one_faults_no_clip(small: Path, tmp_path: Path, said: str):
-    next((small / "dataset").rglob("a.wav")).with_suffix(".json").write_text(f'{{"duration": {said}}}')
+def test_clip_metadata_duration_that_is_valid_or_unusable(small: Path, tmp_path: Path, duration: str):
+    next((small / "dataset").rglob("a.wav")).with_suffix(".json").write_text(f'{{"duration": {duration}}}')
     assert run(small, tmp_path / "out", "--subset", "emolia-emo") == 0
     assert set(predictions(tmp_path / "out")["error"]) == {""}
 
 
 @pytest.mark.parametrize("text", ["{", "[0.5]", "", '"long"', "5", "\x00"])
-def test_a_description_that_is_none_faults_no_clip(small: Path, tmp_path: Path, text: str):
+def test_clip_metadata_that_is_invalid(small: Path, tmp_path: Path, text: str):
     next((small / "dataset").rglob("a.wav")).with_suffix(".json").write_text(text)
     assert run(small, tmp_path / "out", "--subset", "emolia-emo") == 0
 
 
-def test_a_clip_of_a_folder_spelt_with_an_ampersand_is_found(small: Path, tmp_path: Path):
+def test_clip_folder_with_ampersand(small: Path, tmp_path: Path):
     assert run(small, tmp_path / "out", "--subset", "emolia-emo") == 0
     paths = predictions(tmp_path / "out")["audio_path"].tolist()
     assert paths[3] == paths[4] == "emolia-emo/data/Jealousy_&_Envy_best/c.wav"
 
 
-# --- a scorer that misbehaves -----------------------------------------------------------------------------------
+# --- servers that fail ------------------------------------------------------------------------------------------
 
 HOSTILE: dict[str, tuple[Reply, str]] = {
     "NaN": (ok(b'{"similarity": NaN}'), r"not finite"),
@@ -663,9 +665,9 @@ HOSTILE: dict[str, tuple[Reply, str]] = {
     "-Infinity": (ok(b'{"similarity": -Infinity}'), r"not finite"),
     "1e999": (ok(b'{"similarity": 1e999}'), r"not finite"),
     "an integer beyond floats": (ok(b'{"similarity": 1' + b"0" * 400 + b"}"), r"not finite"),
-    "a string": (ok({"similarity": "0.9"}), r"no number.*0\.9"),
-    "a boolean": (ok({"similarity": True}), r"no number"),
-    "a list": (ok({"similarity": [0.9]}), r"no number"),
+    "a string": (ok({"similarity": "0.9"}), r"not a number.*0\.9"),
+    "a boolean": (ok({"similarity": True}), r"not a number"),
+    "a list": (ok({"similarity": [0.9]}), r"not a number"),
     "null": (ok({"similarity": None}), r"similarity"),
     "a missing key": (ok({"result": 0.9}), r"similarity, score, logit.*result"),
     "a bare number": (ok(b"0.9"), r"similarity, score, logit"),
@@ -680,10 +682,10 @@ HOSTILE: dict[str, tuple[Reply, str]] = {
 
 
 @pytest.mark.parametrize("kind", HOSTILE)
-def test_a_reply_that_is_no_similarity_fails_its_row_alone(small: Path, tmp_path: Path, kind: str, capsys):
+def test_invalid_reply_fails_its_row_alone(small: Path, tmp_path: Path, kind: str, capsys):
     reply, why = HOSTILE[kind]
     out = tmp_path / "out"
-    with own(lambda request: reply if request.question == "c Joy" else ok({"similarity": 0.5})) as server:
+    with scripted(lambda request: reply if request.pair == "c Joy" else ok({"similarity": 0.5})) as server:
         flags = ["--subset", "emolia-emo", "--retries", "0", "--endpoint", server.url]
         assert run(small, out, *flags) == 1
     table = predictions(out)
@@ -699,8 +701,8 @@ def test_a_reply_that_is_no_similarity_fails_its_row_alone(small: Path, tmp_path
     assert "Traceback" not in capsys.readouterr().err
 
 
-def test_a_scorer_that_always_fails_leaves_null_numbers_that_say_why(small: Path, tmp_path: Path, capsys):
-    with own(lambda _: ok(b'{"similarity": NaN}')) as server:
+def test_server_that_always_fails(small: Path, tmp_path: Path, capsys):
+    with scripted(lambda _: ok(b'{"similarity": NaN}')) as server:
         flags = ["--subset", "emolia-emo", "--endpoint", server.url, "--retries", "0"]
         assert run(small, tmp_path / "out", *flags) == 1
     found = summary(tmp_path / "out")  # which refuses NaN
@@ -714,18 +716,18 @@ def test_a_scorer_that_always_fails_leaves_null_numbers_that_say_why(small: Path
 
 
 @pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
-def test_a_redirect_is_not_followed(small: Path, tmp_path: Path, status: int):
-    with own(lambda _: ok({"similarity": 0.5})) as elsewhere:
+def test_redirects_are_not_followed(small: Path, tmp_path: Path, status: int):
+    with scripted(lambda _: ok({"similarity": 0.5})) as elsewhere:
         there = elsewhere.url.replace("127.0.0.1", "localhost")
-        with own(lambda _: (status, b"", {"Location": there})) as server:
+        with scripted(lambda _: (status, b"", {"Location": there})) as server:
             flags = ["--subset", "emolia-emo", "--endpoint", server.url, "--retries", "0"]
             assert run(small, tmp_path / "out", *flags) == 1
-        assert elsewhere.seen == []
-    assert len(server.seen) == 6
+        assert elsewhere.received == []
+    assert len(server.received) == 6
     assert all(re.search(rf"{status}.*redirect", error) for error in predictions(tmp_path / "out")["error"])
 
 
-def test_a_server_that_is_not_running_is_an_error_of_every_row(small: Path, tmp_path: Path, closed_port: int, capsys):
+def test_server_that_is_not_running(small: Path, tmp_path: Path, closed_port: int, capsys):
     url = f"http://127.0.0.1:{closed_port}/v1/similarity"
     flags = ["--subset", "emolia-emo", "--endpoint", url, "--retries", "0"]
     assert run(small, tmp_path / "out", *flags) == 1
@@ -740,7 +742,7 @@ def test_a_server_that_is_not_running_is_an_error_of_every_row(small: Path, tmp_
 TOKEN, PASSWORD, KEY = "tok-5f1c0ffee", "hunter2-pass", "k3y-in-query"
 
 
-def check_nobody_tells(printed: str, out: Path, *secrets: str) -> None:
+def check_no_secrets(printed: str, out: Path, *secrets: str) -> None:
     files = contents(out)
     assert "emolia-emo/summary.json" in files
     assert "emolia-emo" in printed
@@ -750,55 +752,53 @@ def check_nobody_tells(printed: str, out: Path, *secrets: str) -> None:
 
 
 @pytest.mark.slow
-def test_a_token_of_the_environment_reaches_the_server_and_nothing_else(small: Path, tmp_path: Path):
-    with own(sham_reply) as server:
+def test_token_is_sent_and_not_written(small: Path, tmp_path: Path):
+    with scripted(sham_reply) as server:
         flags = ["--subset", "emolia-emo", "--bootstrap", "20", "--endpoint", server.url]
-        done = run_apart(tmp_path / "out", *flags, root=small, EARMARK_API_KEY=TOKEN)
+        done = run_in_subprocess(tmp_path / "out", *flags, root=small, EARMARK_API_KEY=TOKEN)
     assert done.returncode == 0, done.stderr
-    assert [request.headers.get("Authorization") for request in server.seen] == [f"Bearer {TOKEN}"] * 6
-    check_nobody_tells(done.stdout + done.stderr, tmp_path / "out", TOKEN)
+    assert [request.headers.get("Authorization") for request in server.received] == [f"Bearer {TOKEN}"] * 6
+    check_no_secrets(done.stdout + done.stderr, tmp_path / "out", TOKEN)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("status", "code"), [(400, 1), (401, 2)])
-def test_a_token_that_the_server_sends_back_in_its_error_is_not_repeated(
-    small: Path, tmp_path: Path, status: int, code: int
-):
-    def refuse(request: Seen) -> Reply:
+def test_token_echoed_by_server_is_redacted(small: Path, tmp_path: Path, status: int, code: int):
+    def refuse(request: ReceivedRequest) -> Reply:
         return status, json.dumps({"error": f"bad credentials: {request.headers['Authorization']}"}).encode(), {}
 
-    with own(refuse) as server:
+    with scripted(refuse) as server:
         flags = ["--subset", "emolia-emo", "--bootstrap", "20", "--endpoint", server.url, "--retries", "0"]
-        done = run_apart(tmp_path / "out", *flags, root=small, EARMARK_API_KEY=TOKEN)
+        done = run_in_subprocess(tmp_path / "out", *flags, root=small, EARMARK_API_KEY=TOKEN)
     assert done.returncode == code
     written = contents(tmp_path / "out")
     said = done.stdout + done.stderr + "".join(content.decode() for content in written.values())
-    assert "bad credentials" in said  # the server's own words, in a row of predictions.csv or on stderr
+    assert "bad credentials" in said  # the message of the server, in predictions.csv or on stderr
     assert TOKEN not in said
 
 
 @pytest.mark.parametrize("form", ["--endpoint URL", "--endpoint=URL"])
-def test_an_address_is_stored_without_what_is_secret_in_it(small: Path, tmp_path: Path, form: str, capfd):
-    with own(sham_reply) as server:
+def test_url_is_written_without_secrets(small: Path, tmp_path: Path, form: str, capfd):
+    with scripted(sham_reply) as server:
         url = server.url.replace("://", f"://me:{PASSWORD}@") + f"?key={KEY}"
         flags = [f"--endpoint={url}"] if "=" in form else ["--endpoint", url]
         assert run(small, tmp_path / "out", "--subset", "emolia-emo", *flags) == 0
-    assert {request.path for request in server.seen} == {f"/v1/similarity?key={KEY}"}
-    check_nobody_tells("".join(capfd.readouterr()), tmp_path / "out", PASSWORD, KEY)
+    assert {request.path for request in server.received} == {f"/v1/similarity?key={KEY}"}
+    check_no_secrets("".join(capfd.readouterr()), tmp_path / "out", PASSWORD, KEY)
     assert summary(tmp_path / "out")["endpoint"] == server.url
 
 
-def test_a_user_and_password_in_the_address_reach_the_server(small: Path, tmp_path: Path):
-    with own(sham_reply) as server:
+def test_url_credentials_are_sent(small: Path, tmp_path: Path):
+    with scripted(sham_reply) as server:
         url = server.url.replace("://", f"://me:{PASSWORD}@")
         assert run(small, tmp_path / "out", "--subset", "emolia-emo", "--endpoint", url) == 0
     basic = base64.b64encode(f"me:{PASSWORD}".encode()).decode()
-    assert {request.headers.get("Authorization") for request in server.seen} == {f"Basic {basic}"}
+    assert {request.headers.get("Authorization") for request in server.received} == {f"Basic {basic}"}
 
 
-def test_an_address_in_capitals_is_used_or_refused_and_tells_nothing_either_way(small: Path, tmp_path: Path, capfd):
+def test_url_in_capitals_is_written_without_secrets(small: Path, tmp_path: Path, capfd):
     out = tmp_path / "out"
-    with own(sham_reply) as server:
+    with scripted(sham_reply) as server:
         url = server.url.replace("http://", f"HTTP://me:{PASSWORD}@")
         try:
             code = run(small, out, "--subset", "emolia-emo", "--endpoint", url)
@@ -810,18 +810,18 @@ def test_an_address_in_capitals_is_used_or_refused_and_tells_nothing_either_way(
 
 
 @pytest.mark.slow
-def test_an_address_that_cannot_be_reached_keeps_its_secrets(small: Path, tmp_path: Path, closed_port: int):
+def test_unreachable_url_is_written_without_secrets(small: Path, tmp_path: Path, closed_port: int):
     url = f"http://me:{PASSWORD}@127.0.0.1:{closed_port}/v1/similarity?key={KEY}"
     flags = ["--subset", "emolia-emo", "--bootstrap", "20", "--endpoint", url, "--retries", "0"]
-    done = run_apart(tmp_path / "out", *flags, root=small, EARMARK_API_KEY=TOKEN)
+    done = run_in_subprocess(tmp_path / "out", *flags, root=small, EARMARK_API_KEY=TOKEN)
     assert done.returncode == 1
-    check_nobody_tells(done.stdout + done.stderr, tmp_path / "out", PASSWORD, KEY, TOKEN)
+    check_no_secrets(done.stdout + done.stderr, tmp_path / "out", PASSWORD, KEY, TOKEN)
 
 
 # --- labels, rubric and usage -----------------------------------------------------------------------------------
 
 
-def test_a_missing_rubric_level_names_everything_and_leaves_the_old_outputs_whole(demo: Path, tmp_path: Path, capsys):
+def test_missing_rubric_level(demo: Path, tmp_path: Path, capsys):
     out = tmp_path / "out"
     assert run(demo, out) == 0
     before = contents(out)
@@ -842,21 +842,21 @@ def test_a_missing_rubric_level_names_everything_and_leaves_the_old_outputs_whol
     assert contents(out) == before
 
 
-def test_a_missing_rubric_file_is_something_missing(demo: Path, tmp_path: Path, capsys):
+def test_missing_rubric_file(demo: Path, tmp_path: Path, capsys):
     (demo / "dataset/emolia-dim/variables.json").unlink()
     assert run(demo, tmp_path / "out") == 2
-    assert "variables.json is not there" in capsys.readouterr().err
+    assert "variables.json does not exist" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
 
 
-def test_missing_labels_name_the_command_that_makes_them(tmp_path: Path, capsys):
+def test_missing_labels(tmp_path: Path, capsys):
     assert run(tmp_path, tmp_path / "out") == 2
     said = capsys.readouterr().err
-    assert re.fullmatch(r"\S*benchmark_labels\.csv is not there.*`uv run analysis\.py`.*\n", said)
+    assert re.fullmatch(r"\S*benchmark_labels\.csv does not exist.*`uv run analysis\.py`.*\n", said)
     assert not (tmp_path / "out").exists()
 
 
-def test_faulty_labels_are_all_listed_and_the_old_outputs_stay(small: Path, tmp_path: Path, capsys):
+def test_invalid_labels(small: Path, tmp_path: Path, capsys):
     out = tmp_path / "out"
     assert run(small, out, "--subset", "emolia-emo") == 0
     before = contents(out)
@@ -870,20 +870,20 @@ def test_faulty_labels_are_all_listed_and_the_old_outputs_stay(small: Path, tmp_
     assert "benchmark_labels.csv: 3 faults" in said
     assert "line 2, column majority_present: '2'" in said
     assert "line 3, column n_raters: 'x'" in said
-    assert "line 10, column file_name: the same item" in said
+    assert "line 10, column file_name: duplicate of an item" in said
     assert "uv run analysis.py" in said
     assert "Traceback" not in said
     assert contents(out) == before
 
 
 @pytest.mark.parametrize("text", [LABELS.splitlines()[0] + "\n", ""], ids=["header only", "empty file"])
-def test_labels_without_rows_are_no_crash(small: Path, tmp_path: Path, text: str):
+def test_empty_labels(small: Path, tmp_path: Path, text: str):
     (small / "analysis_outputs/emolia-emo/benchmark_labels.csv").write_text(text)
     assert run(small, tmp_path / "out", "--subset", "emolia-emo") == 0
     assert summary(tmp_path / "out")["rows_total"] == 0
 
 
-def test_a_byte_order_mark_and_windows_line_ends_change_nothing(small: Path, tmp_path: Path):
+def test_labels_with_byte_order_mark_and_crlf(small: Path, tmp_path: Path):
     assert run(small, tmp_path / "plain", "--subset", "emolia-emo") == 0
     labels = small / "analysis_outputs/emolia-emo/benchmark_labels.csv"
     labels.write_bytes(b"\xef\xbb\xbf" + LABELS.replace("\n", "\r\n").encode())
@@ -913,7 +913,7 @@ def test_a_byte_order_mark_and_windows_line_ends_change_nothing(small: Path, tmp
     ],
     ids=" ".join,
 )
-def test_wrong_usage_ends_with_2_before_anything_is_written(small: Path, tmp_path: Path, flags: list[str], capsys):
+def test_invalid_usage(small: Path, tmp_path: Path, flags: list[str], capsys):
     timeouts = "--timeout" in flags or "--retries" in flags
     where = ["--endpoint", "http://127.0.0.1:9/v1/similarity"] if timeouts else []
     with pytest.raises(SystemExit) as ended:
@@ -926,7 +926,7 @@ def test_wrong_usage_ends_with_2_before_anything_is_written(small: Path, tmp_pat
     assert not (tmp_path / "out").exists()
 
 
-def test_the_help_holds_commands_to_copy(capsys):
+def test_help_has_examples(capsys):
     with pytest.raises(SystemExit) as ended:
         main(["--help"])
     assert ended.value.code == 0

@@ -1,4 +1,4 @@
-"""benchmark.py with models in this process: tiny checkpoints with random weights, saved and loaded like real ones."""
+"""benchmark.py with in-process models: tiny checkpoints with random weights."""
 
 import csv
 import json
@@ -20,8 +20,8 @@ def clap(tmp_path_factory):
 
 
 def run(out, *flags):
-    kept = out / "embeddings"  # of this run alone
-    common = ["--subset", "emolia-dim", "--quiet", "--output-dir", str(out), "--embedding-cache", str(kept)]
+    cache = out / "embeddings"
+    common = ["--subset", "emolia-dim", "--quiet", "--output-dir", str(out), "--embedding-cache", str(cache)]
     code = benchmark.main([*common, *map(str, flags)])
     return code, json.loads((out / "emolia-dim" / "summary.json").read_text())
 
@@ -32,7 +32,7 @@ def similarities(out):
 
 
 @pytest.mark.slow
-def test_a_clap_model_scores_every_question_and_the_summary_says_what_was_scored(clap, tmp_path):
+def test_clap_model_scores_every_pair(clap, tmp_path):
     code, summary = run(tmp_path, "--clap-model", clap)
     assert (code, summary["mode"], summary["rows_evaluated_ok"]) == (0, "in-process", 45)
     scorer = summary["scorer"]
@@ -46,14 +46,14 @@ def test_a_clap_model_scores_every_question_and_the_summary_says_what_was_scored
 
 
 @pytest.mark.slow
-def test_scores_do_not_depend_on_the_batch_size(clap, tmp_path):
+def test_scores_do_not_depend_on_batch_size(clap, tmp_path):
     run(tmp_path / "1", "--clap-model", clap, "--batch-size", 1)
     run(tmp_path / "7", "--clap-model", clap, "--batch-size", 7)
     np.testing.assert_allclose(similarities(tmp_path / "1"), similarities(tmp_path / "7"), atol=1e-5)
 
 
 @pytest.mark.slow
-def test_the_same_command_twice_gives_the_same_bytes(clap, tmp_path):
+def test_run_is_reproducible(clap, tmp_path):
     for name in ("first", "second"):
         run(tmp_path / name, "--clap-model", clap)
     first, second = (tmp_path / name / "emolia-dim" / "predictions.csv" for name in ("first", "second"))
@@ -61,32 +61,32 @@ def test_the_same_command_twice_gives_the_same_bytes(clap, tmp_path):
 
 
 @pytest.mark.slow
-def test_a_second_run_embeds_nothing(clap, tmp_path, monkeypatch):
-    run(tmp_path / "first", "--clap-model", clap, "--embedding-cache", tmp_path / "kept")
+def test_second_run_uses_embedding_cache(clap, tmp_path, monkeypatch):
+    run(tmp_path / "first", "--clap-model", clap, "--embedding-cache", tmp_path / "cache")
     for method in ("embed_audio", "embed_texts", "prepare"):
         monkeypatch.setattr(networks.Clap, method, lambda self, items: pytest.fail("embedded again"))
-    run(tmp_path / "second", "--clap-model", clap, "--embedding-cache", tmp_path / "kept", "--threshold", 0.2)
+    run(tmp_path / "second", "--clap-model", clap, "--embedding-cache", tmp_path / "cache", "--threshold", 0.2)
     np.testing.assert_array_equal(similarities(tmp_path / "first"), similarities(tmp_path / "second"))
 
 
 @pytest.mark.slow
-def test_runs_of_two_checkpoints_of_one_name_are_both_kept(clap, tmp_path):
+def test_runs_of_checkpoints_with_same_name_are_kept(clap, tmp_path):
     other = tiny.clap(tmp_path / "elsewhere" / clap.name, seed=1)
     out = tmp_path / "out"
     run(out, "--clap-model", clap)
     first = similarities(out)
     run(out, "--clap-model", other)
-    kept = [out / "runs" / name / "emolia-dim" / "predictions.csv" for name in ("tiny-clap", "tiny-clap-2")]
-    found = [np.array(pd.read_csv(path)["similarity"]) for path in kept]
-    np.testing.assert_array_equal(found[0], first)
-    np.testing.assert_array_equal(found[1], similarities(out))
-    assert np.abs(found[0] - found[1]).max() > 1e-4
+    paths = [out / "runs" / name / "emolia-dim" / "predictions.csv" for name in ("tiny-clap", "tiny-clap-2")]
+    values = [np.array(pd.read_csv(path)["similarity"]) for path in paths]
+    np.testing.assert_array_equal(values[0], first)
+    np.testing.assert_array_equal(values[1], similarities(out))
+    assert np.abs(values[0] - values[1]).max() > 1e-4
     run(out, "--clap-model", clap, "--model-name", "before training")
     assert (out / "runs" / "before-training" / "emolia-dim" / "report.md").is_file()
 
 
 @pytest.mark.slow
-def test_lower_precision_is_recorded_and_close(clap, tmp_path):
+def test_lower_precision(clap, tmp_path):
     run(tmp_path / "32", "--clap-model", clap)
     _, summary = run(tmp_path / "16", "--clap-model", clap, "--dtype", "bfloat16")
     assert summary["scorer"]["dtype"] == "bfloat16"
@@ -95,21 +95,21 @@ def test_lower_precision_is_recorded_and_close(clap, tmp_path):
 
 
 @pytest.mark.slow
-def test_a_sentence_transformers_model_is_named_by_model(tmp_path):
+def test_sentence_transformers_model(tmp_path):
     folder = tiny.sentence_transformer(tmp_path / "st")
     code, summary = run(tmp_path / "out", "--model", folder)
     assert (code, summary["scorer"]["kind"]) == (0, "sentence-transformers")
 
 
 @pytest.mark.parametrize("flags", [["--clap-model", "./nowhere"], ["--model", "./nowhere/at/all"]])
-def test_a_model_that_is_not_there_is_one_line_and_exit_code_2(flags, tmp_path, capsys):
+def test_missing_model(flags, tmp_path, capsys):
     assert benchmark.main([*flags, "--output-dir", str(tmp_path), "--quiet"]) == 2
-    said = capsys.readouterr().err.strip()
-    assert "no such folder" in said
-    assert "\n" not in said
+    error = capsys.readouterr().err.strip()
+    assert "no such folder" in error
+    assert "\n" not in error
 
 
-def test_two_models_at_once_are_refused(clap, capsys):
+def test_two_models_are_rejected(clap, capsys):
     with pytest.raises(SystemExit) as ended:
         benchmark.main(["--clap-model", str(clap), "--endpoint", "http://127.0.0.1:9/"])
     assert ended.value.code == 2

@@ -1,4 +1,4 @@
-"""benchmark.py against a server, killed and given again; two runs at a time; a server that is gone."""
+"""benchmark.py against a server: interrupted and continued runs, concurrent runs, servers that stop."""
 
 import json
 import os
@@ -35,8 +35,8 @@ def environment(**variables):
 
 
 def contents(out):
-    """Every file of a run, without what may differ between two runs of the same command."""
-    found = {}
+    """Text of every file of a run, without keys that differ between two runs of the same command."""
+    texts = {}
     for path in sorted(out.rglob("*")):
         if not path.is_file() or path.name == ".lock":
             continue
@@ -44,36 +44,36 @@ def contents(out):
         if path.name == "summary.json":
             data = json.loads(text)
             text = json.dumps({key: value for key, value in data.items() if key not in DURATIONS})
-        found[path.relative_to(out).as_posix()] = text
-    return found
+        texts[path.relative_to(out).as_posix()] = text
+    return texts
 
 
 def pairs(requests):
     return [(body["audio_relpath"], body["text"]) for _, body in requests]
 
 
-def wait_for_answers(journal, n):
+def wait_for_replies(journal, n):
     deadline = time.monotonic() + 60
     while not (journal.exists() and journal.read_bytes().count(b"\n") >= n):
-        assert time.monotonic() < deadline, "the run never got so far"
+        assert time.monotonic() < deadline, "timeout"
         time.sleep(0.01)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("subset", "answers"), [("emolia-emo", 10), ("emolia-dim", 20)])
-def test_a_run_killed_at_any_moment_continues_where_it_stopped(tmp_path, subset, answers):
-    """Killed in the first subset, or in the second with the first complete: nothing finished is asked again."""
+@pytest.mark.parametrize(("subset", "replies"), [("emolia-emo", 10), ("emolia-dim", 20)])
+def test_killed_run_continues(tmp_path, subset, replies):
+    """Kill the run in the first subset, or in the second; finished pairs are not requested again."""
     with hostile_server(lambda n, body: sham(n, body, 0.02)) as server:
         with subprocess.Popen(command(server.url, tmp_path / "killed", "--concurrency", "2"), cwd=ROOT) as run:
-            wait_for_answers(tmp_path / "killed" / subset / "journal.jsonl", answers)
+            wait_for_replies(tmp_path / "killed" / subset / "journal.jsonl", replies)
             run.send_signal(signal.SIGKILL)
-        asked = len(server.requests)
+        n_requests = len(server.requests)
         done = subprocess.run(
             command(server.url, tmp_path / "killed", "--concurrency", "2"), cwd=ROOT, capture_output=True, check=False
         )
         assert done.returncode == 0
-        first, second = pairs(server.requests[:asked]), pairs(server.requests[asked:])
-        # Those in flight are the only ones that may be asked a second time, and the first one of each journal.
+        first, second = pairs(server.requests[:n_requests]), pairs(server.requests[n_requests:])
+        # Only requests in flight and the first pair of each journal may be repeated.
         assert len(set(first) & set(second)) <= 2 + (1 if subset == "emolia-emo" else 2)
         assert len(set(first) | set(second)) == 83 + 45
 
@@ -82,7 +82,7 @@ def test_a_run_killed_at_any_moment_continues_where_it_stopped(tmp_path, subset,
 
 
 @pytest.mark.slow
-def test_a_complete_run_leaves_no_journal_so_that_a_retrained_model_is_asked_anew(tmp_path):
+def test_complete_run_removes_journal(tmp_path):
     with hostile_server(sham) as server:
         for _ in range(2):
             assert benchmark.main([*command(server.url, tmp_path)[2:], "--subset", "emolia-dim"]) == 0
@@ -91,18 +91,18 @@ def test_a_complete_run_leaves_no_journal_so_that_a_retrained_model_is_asked_ane
 
 
 @pytest.mark.slow
-def test_failed_rows_alone_are_asked_again(tmp_path):
+def test_second_run_requests_failed_pairs_only(tmp_path):
     flags = ["--subset", "emolia-dim", "--retries", "0"]
     with hostile_server(lambda n, body: Reply({}, 404) if n % 5 == 0 else sham(n, body)) as server:
         assert benchmark.main([*command(server.url, tmp_path)[2:], *flags]) == 1
         port = int(server.url.split(":")[2].split("/")[0])
     with hostile_server(sham, port) as server:
         assert benchmark.main([*command(server.url, tmp_path)[2:], *flags]) == 0
-        assert len(server.requests) == 9 + 1  # one that is known, to see that the model is still the same
+        assert len(server.requests) == 9 + 1  # one known pair, to check that the model is the same
 
 
 @pytest.mark.slow
-def test_another_model_behind_the_same_address_is_refused_and_fresh_asks_it_everything(tmp_path, capsys):
+def test_changed_model_needs_restart(tmp_path, capsys):
     flags = ["--subset", "emolia-dim", "--retries", "0"]
     with hostile_server(lambda n, body: Reply({}, 404) if n % 5 == 0 else sham(n, body)) as server:
         assert benchmark.main([*command(server.url, tmp_path)[2:], *flags]) == 1
@@ -120,7 +120,7 @@ def test_another_model_behind_the_same_address_is_refused_and_fresh_asks_it_ever
         assert len(server.requests) == 1 + 45
 
 
-def test_a_run_where_sentences_hardly_differ_is_warned_and_says_so_in_its_summary(tmp_path, capsys):
+def test_nearly_identical_text_embeddings_are_reported(tmp_path, capsys):
     def embed(n, body):
         numbers = [int.from_bytes(sha256(text.encode()).digest()[:4], "big") / 2**32 for text in body["input"]]
         spread = 1e-3 if body["modality"] == "text" else 1.0
@@ -131,17 +131,17 @@ def test_a_run_where_sentences_hardly_differ_is_warned_and_says_so_in_its_summar
         assert benchmark.main(flags) == 0
     assert "emolia-dim: http://127.0.0.1" in capsys.readouterr().err
     scorer = json.loads((tmp_path / "emolia-dim" / "summary.json").read_text())["scorer"]
-    assert "lie within" in scorer["warnings"][0]
+    assert "nearly identical" in scorer["warnings"][0]
 
 
 @pytest.mark.slow
-def test_half_characters_in_replies_and_in_names_do_not_cost_the_results(tmp_path):
+def test_surrogates_in_replies_and_names(tmp_path):
     half = Reply(b'{"similarity": "\\ud800\xed\xa0\x80"}')
     flags = ["--subset", "emolia-dim", "--retries", "0"]
     with hostile_server(lambda n, body: half if n % 5 == 0 else sham(n, body)) as server:
         assert benchmark.main([*command(server.url, tmp_path)[2:], *flags]) == 1
     predictions = (tmp_path / "emolia-dim" / "predictions.csv").read_text(encoding="utf-8")
-    assert predictions.count("the similarity is no number") == 9
+    assert predictions.count("the similarity is not a number") == 9
 
     def embed(n, body):
         numbers = [sha256(text.encode()).digest()[:8] for text in body["input"]]
@@ -158,15 +158,15 @@ def test_half_characters_in_replies_and_in_names_do_not_cost_the_results(tmp_pat
     "token", ["s3cret-value\n", "s3cret\r\nX-Other: 1", "s3cret\u2026value", "s3cret\0value", " s3cret"]
 )
 @pytest.mark.parametrize("endpoint", ["--endpoint", "--embeddings-endpoint"])
-def test_a_token_that_no_header_can_hold_is_one_line_without_the_token(tmp_path, capsys, monkeypatch, token, endpoint):
+def test_invalid_token_is_not_printed(tmp_path, capsys, monkeypatch, token, endpoint):
     monkeypatch.setattr(os, "environ", {**os.environ, "EARMARK_API_KEY": token})  # setenv would refuse some of them
     assert benchmark.main([endpoint, "http://127.0.0.1:9/v1", "--output-dir", str(tmp_path), "--debug"]) == 2
-    said = capsys.readouterr().err
-    assert "EARMARK_API_KEY: the token " in said.splitlines()[-1]
-    assert "s3cret" not in said
+    error = capsys.readouterr().err
+    assert "EARMARK_API_KEY: the token " in error.splitlines()[-1]
+    assert "s3cret" not in error
 
 
-def test_fresh_starts_over(tmp_path):
+def test_restart(tmp_path):
     flags = ["--subset", "emolia-dim", "--retries", "0"]
     with hostile_server(lambda n, body: Reply({}, 404) if n == 0 else sham(n, body)) as server:
         assert benchmark.main([*command(server.url, tmp_path)[2:], *flags]) == 1
@@ -174,7 +174,7 @@ def test_fresh_starts_over(tmp_path):
         assert len(server.requests) == 2 * 45
 
 
-def test_a_server_that_is_gone_stops_the_run_which_says_how_to_continue(tmp_path, capsys):
+def test_consecutive_failures_stop_the_run(tmp_path, capsys):
     out = tmp_path / "out"
     assert benchmark.main(["--subset", "emolia-dim", "--output-dir", str(out), "--quiet"]) == 0
     before = contents(out)
@@ -182,44 +182,44 @@ def test_a_server_that_is_gone_stops_the_run_which_says_how_to_continue(tmp_path
     with hostile_server(lambda n, body: sham(n, body) if n < 12 else Reply({"error": "gone"}, 503)) as server:
         assert benchmark.main([*command(server.url, out)[2:], *flags]) == 1
         assert len(server.requests) < 25
-    said = capsys.readouterr().err
-    assert "4 requests in a row failed; the last one: HTTP 503" in said
-    assert "12 answers are kept in" in said
-    assert "the same command continues" in said
+    error = capsys.readouterr().err
+    assert "4 consecutive requests failed. Last error: HTTP 503" in error
+    assert "12 replies are stored in" in error
+    assert "Run the same command again to continue" in error
     after = contents(out)
     assert after.pop("emolia-dim/journal.jsonl").count("\n") == 12
     assert after == before
 
 
 @pytest.mark.slow
-def test_the_second_of_two_runs_on_the_same_folder_refuses(tmp_path):
+def test_concurrent_run_on_same_folder_is_rejected(tmp_path):
     with hostile_server(lambda n, body: sham(n, body, 0.05)) as server:
         with subprocess.Popen(command(server.url, tmp_path, "--concurrency", "1"), cwd=ROOT) as first:
-            wait_for_answers(tmp_path / "emolia-emo" / "journal.jsonl", 1)
+            wait_for_replies(tmp_path / "emolia-emo" / "journal.jsonl", 1)
             second = subprocess.run(
                 command(server.url, tmp_path), cwd=ROOT, capture_output=True, text=True, check=False
             )
             first.kill()
         assert second.returncode == 1
         assert "Another run is writing to" in second.stderr
-        # The lock of a run that was killed holds nobody back.
+        # The lock of a killed run is released.
         third = subprocess.run(command(server.url, tmp_path), cwd=ROOT, capture_output=True, text=True, check=False)
         assert third.returncode == 0
 
 
 @pytest.mark.slow
-def test_ctrl_c_ends_with_130_and_keeps_the_answers(tmp_path):
+def test_keyboard_interrupt_keeps_replies(tmp_path):
     with hostile_server(lambda n, body: sham(n, body, 0.05)) as server:
-        asked_for = command(server.url, tmp_path, "--concurrency", "1")
-        with subprocess.Popen(asked_for, cwd=ROOT, preexec_fn=interruptible) as run:
-            wait_for_answers(tmp_path / "emolia-emo" / "journal.jsonl", 5)
+        flags = command(server.url, tmp_path, "--concurrency", "1")
+        with subprocess.Popen(flags, cwd=ROOT, preexec_fn=interruptible) as run:
+            wait_for_replies(tmp_path / "emolia-emo" / "journal.jsonl", 5)
             run.send_signal(signal.SIGINT)
         assert run.returncode == 130
-        kept = (tmp_path / "emolia-emo" / "journal.jsonl").read_bytes().count(b"\n")
-        asked = len(server.requests)
-        assert kept >= 5
+        n_stored = (tmp_path / "emolia-emo" / "journal.jsonl").read_bytes().count(b"\n")
+        n_requests = len(server.requests)
+        assert n_stored >= 5
         assert benchmark.main([*command(server.url, tmp_path)[2:], "--subset", "emolia-emo"]) == 0
-        assert len(server.requests) - asked == 83 - kept + 1
+        assert len(server.requests) - n_requests == 83 - n_stored + 1
 
 
 SMALL_DISK = """
@@ -232,7 +232,7 @@ sys.exit(benchmark.main(sys.argv[1:]))
 
 @pytest.mark.slow
 @pytest.mark.skipif(os.name != "posix", reason="file size limits are a POSIX matter")
-def test_a_disk_full_while_journalling_is_one_clear_line_and_nothing_is_corrupt(tmp_path):
+def test_full_disk_while_writing_journal(tmp_path):
     with hostile_server(sham) as server:
         flags = command(server.url, tmp_path)[2:]
         full = subprocess.run(
@@ -242,28 +242,28 @@ def test_a_disk_full_while_journalling_is_one_clear_line_and_nothing_is_corrupt(
         assert "cannot be written" in full.stderr
         assert "Traceback" not in full.stderr
         journal = tmp_path / "emolia-emo" / "journal.jsonl"
-        kept = [json.loads(line) for line in journal.read_text().splitlines()]
-        asked = len(server.requests)
+        stored = [json.loads(line) for line in journal.read_text().splitlines()]
+        n_requests = len(server.requests)
         assert benchmark.main(flags) == 0
-        assert len(server.requests) - asked == 83 + 45 - len(kept) + 1
+        assert len(server.requests) - n_requests == 83 + 45 - len(stored) + 1
 
 
 @pytest.mark.slow
-def test_slices_by_any_key_of_the_clips_json(tmp_path):
+def test_by(tmp_path):
     assert benchmark.main(["--by", "language", "--output-dir", str(tmp_path), "--quiet"]) == 0
     rows = (tmp_path / "emolia-emo" / "metrics_by_language.csv").read_text().splitlines()
     assert rows[0].split(",")[:3] == ["language", "n", "n_positive"]
     assert [row.split(",")[0] for row in rows[1:]] == ["de", "en", "es", "fr"]
     assert benchmark.main(["--limit", "3", "--output-dir", str(tmp_path), "--quiet"]) == 0
-    assert not (tmp_path / "emolia-emo" / "metrics_by_language.csv").exists()  # no slice of another run stays behind
+    assert not (tmp_path / "emolia-emo" / "metrics_by_language.csv").exists()  # files of an earlier run are removed
 
 
-def test_a_key_that_no_clip_has_is_refused_by_name(tmp_path, capsys):
+def test_by_with_unknown_key(tmp_path, capsys):
     assert benchmark.main(["--by", "langage", "--output-dir", str(tmp_path), "--quiet"]) == 2
-    assert "--by langage: no clip's JSON file has that key, only" in capsys.readouterr().err
+    assert "--by langage: no clip's JSON file has this key. Available keys:" in capsys.readouterr().err
 
 
-def test_signatures_differ_when_the_items_or_the_threshold_do(tmp_path):
+def test_signature_depends_on_filters_and_threshold(tmp_path):
     signatures = set()
     for i, flags in enumerate([[], ["--limit", "5"], ["--unanimous-only"], ["--threshold", "0.5"]]):
         out = tmp_path / str(i)
@@ -272,18 +272,18 @@ def test_signatures_differ_when_the_items_or_the_threshold_do(tmp_path):
     assert len(signatures) == 4
 
 
-def test_the_cross_fitted_number_does_not_depend_on_the_number_of_replicates(tmp_path):
-    found = set()
+def test_cross_fitted_value_does_not_depend_on_replicates(tmp_path):
+    values = set()
     for replicates in ("0", "50"):
         out = tmp_path / replicates
         assert benchmark.main(["--output-dir", str(out), "--quiet", "--bootstrap", replicates]) == 0
         summary = json.loads((out / "emolia-emo" / "summary.json").read_text())
-        found.add(summary["cross_fitted_threshold"]["balanced_accuracy"]["value"])
-    assert len(found) == 1
+        values.add(summary["cross_fitted_threshold"]["balanced_accuracy"]["value"])
+    assert len(values) == 1
 
 
 @pytest.mark.slow
-def test_what_was_scored_and_how_fast_is_in_the_summary(tmp_path):
+def test_summary_records_endpoint_traffic(tmp_path):
     with hostile_server(lambda n, body: Reply({}, 503) if n == 0 else sham(n, body)) as server:
         assert benchmark.main([*command(server.url, tmp_path)[2:], "--subset", "emolia-dim"]) == 0
     summary = json.loads((tmp_path / "emolia-dim" / "summary.json").read_text())

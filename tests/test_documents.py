@@ -55,7 +55,7 @@ def test_the_readme_shows_what_benchmark_prints(tmp_path, capsys):
 
     assert benchmark.main(["--subset", "emolia-emo", "--quiet", "--output-dir", str(tmp_path)]) == 0
     printed = capsys.readouterr().out
-    shown = [line for line in README.splitlines() if line.startswith(("| model", "| a person"))]
+    shown = [line for line in README.splitlines() if line.startswith(("| model", "| rater"))]
     assert len(shown) == 4
     assert [line for line in shown if line not in printed] == []
 

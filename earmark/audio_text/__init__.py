@@ -1,1 +1,1 @@
-"""Clips and sentences: similarities, held against people's labels."""
+"""Benchmark audio–text similarity models against human labels."""

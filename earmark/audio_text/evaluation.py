@@ -1,4 +1,4 @@
-"""Answers against labels: everything that benchmark.py reports about a scorer."""
+"""Evaluate scores against reference labels: the computation behind benchmark.py."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -14,195 +14,261 @@ from earmark.metrics.bootstrap import Bootstrap
 from earmark.metrics.classification import NO_THRESHOLD, cross_fit, decision_contributions, evaluate
 from earmark.metrics.estimate import Estimate
 
-BANDS = (("Bad", 0.0), ("Weak", 0.55), ("Medium", 0.65), ("Good", 0.75), ("Excellent", 0.85))
+# Names of the quality bands with their lower bounds of balanced accuracy, from emolia-bench.
+QUALITY_BANDS = (("Bad", 0.0), ("Weak", 0.55), ("Medium", 0.65), ("Good", 0.75), ("Excellent", 0.85))
 SLICE_METRICS = ("accuracy", "balanced_accuracy", "f1", "roc_auc", "average_precision")
-NOT_SAID = "(not said)"
+MISSING_VALUE = "(missing)"
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """One row per question, tables by slice, and what summary.json holds about the scorer."""
+    """Result of `evaluate_scores`.
+
+    Attributes
+    ----------
+    predictions : DataFrame
+        One row per pair, as predictions.csv.
+    slice_tables : dict
+        {column: table}, as metrics_by_<column>.csv.
+    result : BenchmarkResult
+        Metrics for summary.json.
+    """
 
     predictions: pd.DataFrame
-    slices: dict[str, pd.DataFrame]
+    slice_tables: dict[str, pd.DataFrame]
     result: BenchmarkResult
 
 
 def evaluate_scores(
-    questions: PairTable,
-    answers: list[Score],
+    pairs: PairTable,
+    scores: list[Score],
     *,
     threshold: float,
     replicates: int,
     rng: np.random.Generator,
     by: Sequence[str] = (),
     unanimous_only: bool = False,
-    of_others: pd.DataFrame | None = None,
+    leave_one_out: pd.DataFrame | None = None,
 ) -> Evaluation:
-    """Hold answers against the labels. answers: one per question and then per further question, in order.
+    """Evaluate the scores of a model against reference labels and against raters.
 
-    unanimous_only: whether only items are left on which people agree. of_others: as `read_leave_one_out` gives it,
-    for the comparison with people under Dawid and Skene's labels.
+    Parameters
+    ----------
+    pairs : PairTable
+    scores : list of Score
+        One per row of `pairs.with_comparison_only().table`, in order. A score with an error is listed in the
+        predictions and enters no metric.
+    threshold : float
+        A pair is predicted present if its similarity is at least this value.
+    replicates : int
+        Number of bootstrap replicates over clips; 0 for no intervals.
+    rng : numpy.random.Generator
+    by : sequence of str
+        Keys of the clips' JSON files to slice by, in addition to the columns that the subset defines. Clips without
+        the key form the slice "(missing)".
+    unanimous_only : bool
+        Whether the pairs were restricted to unanimous items. If so, the comparison with raters uses only ratings
+        whose other raters all agree.
+    leave_one_out : DataFrame or None
+        Output of `read_leave_one_out`. Required for the comparison with raters under Dawid–Skene labels.
 
-    An answer with an error is reported and enters no metric. A question is called present from the threshold up.
-    by: keys of the clips' own JSON files to slice by, beside the columns that the subset lists; a clip whose file
-    does not have the key is in the slice "(not said)".
+    Returns
+    -------
+    Evaluation
+        Undefined metrics have the value None and a reason.
     """
-    asked = questions.with_further().table.assign(
-        similarity=pd.array([answer.similarity for answer in answers], dtype="Float64"),
-        ok=[not answer.error for answer in answers],
-        error=[answer.error for answer in answers],
+    scored = pairs.with_comparison_only().table.assign(
+        similarity=pd.array([score.similarity for score in scores], dtype="Float64"),
+        ok=[not score.error for score in scores],
+        error=[score.error for score in scores],
     )
-    asked["pred_present"] = (asked["similarity"] >= threshold).astype("Int64")
-    table = asked.head(len(questions.table)).copy()
+    scored["pred_present"] = (scored["similarity"] >= threshold).astype("Int64")
+    table = scored.head(len(pairs.table)).copy()
     for key in by:
-        said = {path: questions.described(path).get(key) for path in questions.clips}
-        table[key] = [NOT_SAID if said[path] is None else str(said[path]) for path in table["audio_path"]]
-    good = table[table["ok"].astype(bool)].reset_index(drop=True)
-    resampling, dealing, of_people = rng.spawn(3)  # the folds must not depend on how many replicates are drawn
-    bootstrap = Bootstrap.from_units(good["clip"], replicates, resampling)
-    unanimous = good["benchmark_bucket"].str.startswith("unanimous_").to_numpy(dtype=bool)
-    cross_fitted, of_clip = _cross_fitted(good, bootstrap, dealing)
-    overall = _metrics(good, bootstrap)
-    positive = good["label"].mean() if len(good) else None
-    at_fixed, at_cross_fitted = _parities(asked, questions, replicates, of_people, unanimous_only, of_others, of_clip)
-    slices = {key: _by(good, key, bootstrap) for key in [*questions.subset.slices, *by]}
+        values = {path: pairs.clip_metadata(path).get(key) for path in pairs.clips}
+        table[key] = [MISSING_VALUE if values[path] is None else str(values[path]) for path in table["audio_path"]]
+    valid = table[table["ok"].astype(bool)].reset_index(drop=True)
+    # Separate streams, so that the folds do not depend on the number of replicates.
+    bootstrap_rng, folds_rng, parity_rng = rng.spawn(3)
+    bootstrap = Bootstrap.from_units(valid["clip"], replicates, bootstrap_rng)
+    unanimous = valid["benchmark_bucket"].str.startswith("unanimous_").to_numpy(dtype=bool)
+    cross_fitted_result, clip_thresholds = _cross_fitted(valid, bootstrap, folds_rng)
+    overall = _metrics(valid, bootstrap)
+    positive = valid["label"].mean() if len(valid) else None
+    parity, parity_cross_fitted = _human_parities(
+        scored, pairs, replicates, parity_rng, unanimous_only, leave_one_out, clip_thresholds
+    )
+    slices = {key: _slice_metrics(valid, key, bootstrap) for key in [*pairs.subset.slices, *by]}
     result = BenchmarkResult(
         rows_total=len(table),
-        rows_evaluated_ok=len(good),
+        rows_evaluated_ok=len(valid),
         majority_baseline=None if positive is None else float(max(positive, 1 - positive)),
         quality_band=quality_band(overall.balanced_accuracy),
-        quality_band_cross_fitted=quality_band(cross_fitted.balanced_accuracy),
+        quality_band_cross_fitted=quality_band(cross_fitted_result.balanced_accuracy),
         overall=overall,
-        unanimous_subset=_metrics(good[unanimous], bootstrap.take(unanimous)),
-        cross_fitted_threshold=cross_fitted,
+        unanimous_subset=_metrics(valid[unanimous], bootstrap.take(unanimous)),
+        cross_fitted_threshold=cross_fitted_result,
         slices=slices,
-        questions_for_people=len(asked) - len(table),
-        questions_for_people_failed=int((~asked["ok"].iloc[len(table) :].astype(bool)).sum()),
-        human_parity=at_fixed,
-        human_parity_cross_fitted=at_cross_fitted,
-        warnings=similarity_warnings(good["similarity"].to_numpy(dtype=float), threshold),
+        questions_for_people=len(scored) - len(table),
+        questions_for_people_failed=int((~scored["ok"].iloc[len(table) :].astype(bool)).sum()),
+        human_parity=parity,
+        human_parity_cross_fitted=parity_cross_fitted,
+        warnings=similarity_warnings(valid["similarity"].to_numpy(dtype=float), threshold),
     )
-    other_truth = ["label"] if questions.truth != "majority" else []
-    columns = [*questions.subset.key, "benchmark_bucket", "n_raters", "majority_present", *other_truth]
+    label_column = ["label"] if pairs.label_source != "majority" else []
+    columns = [*pairs.subset.key, "benchmark_bucket", "n_raters", "majority_present", *label_column]
     predictions = table[[*columns, "audio_path", "prompt", "similarity", "pred_present", "ok", "error"]]
     return Evaluation(predictions, {key: slice_table(key, rows) for key, rows in slices.items()}, result)
 
 
 def similarity_warnings(similarities: np.ndarray, threshold: float) -> list[str]:
-    """What similarities look like that no good scorer gives, so that nobody takes its figures for a result.
+    """Describe similarities that suggest a broken model or an unsuitable threshold.
 
+    Parameters
+    ----------
+    similarities : (n,) float
+    threshold : float
+
+    Returns
+    -------
+    list of str
+        Empty if nothing is suspicious or n < 2.
+
+    Examples
+    --------
     >>> similarity_warnings(np.array([0.2, 57.0]), 0.0)[0]
-    'similarities lie between 0.2 and 57, and cosines between -1 and 1; --threshold 0 may mean nothing here'
+    'similarities range from 0.2 to 57, outside the cosine range [-1, 1]; check whether --threshold 0 suits this scale'
     """
     if len(similarities) < 2:
         return []
     low, high = float(similarities.min()), float(similarities.max())
-    told = []
+    warnings = []
     if low < -1.001 or high > 1.001:
-        told.append(
-            f"similarities lie between {low:.4g} and {high:.4g}, and cosines between -1 and 1; --threshold "
-            f"{threshold:g} may mean nothing here"
+        warnings.append(
+            f"similarities range from {low:.4g} to {high:.4g}, outside the cosine range [-1, 1]; check whether "
+            f"--threshold {threshold:g} suits this scale"
         )
     if low == high:
-        told.append(f"every answer is {low:.4g}: the scorer tells nothing apart")
+        warnings.append(f"all similarities are {low:.4g}; the model does not distinguish the pairs")
     elif low >= threshold or high < threshold:
-        called = "present" if low >= threshold else "absent"
-        told.append(f"every question is called {called} at the threshold {threshold:g}; see the cross-fitted threshold")
-    return told
+        prediction = "present" if low >= threshold else "absent"
+        warnings.append(
+            f"all pairs are predicted {prediction} at threshold {threshold:g}; see the cross-fitted threshold"
+        )
+    return warnings
 
 
 def _metrics(rows: pd.DataFrame, bootstrap: Bootstrap) -> Metrics:
-    labels, said = rows["label"].to_numpy(dtype=float), rows["pred_present"].to_numpy(dtype=bool)
-    tp, fp, tn, fn = (_whole(count) for count in decision_contributions(said, labels).sum(axis=0))
-    estimates = evaluate(rows["similarity"].to_numpy(dtype=float), said, labels, bootstrap)
+    labels, predicted = rows["label"].to_numpy(dtype=float), rows["pred_present"].to_numpy(dtype=bool)
+    tp, fp, tn, fn = (_int_if_whole(count) for count in decision_contributions(predicted, labels).sum(axis=0))
+    estimates = evaluate(rows["similarity"].to_numpy(dtype=float), predicted, labels, bootstrap)
     return Metrics(**estimates, tp=tp, fp=fp, tn=tn, fn=fn)
 
 
-def _whole(count: float) -> int | float:
-    """A count as a whole number, where it is one; soft labels count in shares."""
+def _int_if_whole(count: float) -> int | float:
+    """Convert a whole count to int; soft labels give fractional counts."""
     return int(count) if float(count).is_integer() else float(count)
 
 
 def _cross_fitted(
     rows: pd.DataFrame, bootstrap: Bootstrap, rng: np.random.Generator
 ) -> tuple[CrossFitted, dict[str, float]]:
-    """Balanced accuracy at thresholds chosen on other clips, and the threshold of each clip."""
-    scores, labels = rows["similarity"].to_numpy(dtype=float), rows["label"].to_numpy(dtype=float)
-    found = cross_fit(scores, labels, bootstrap, rng)
-    of_clip = dict(zip(rows["clip"], found.item_thresholds.tolist(), strict=False))
-    threshold = float(np.median(found.thresholds)) if of_clip else None
-    thresholds = found.thresholds.tolist()
-    return CrossFitted(threshold=threshold, thresholds=thresholds, balanced_accuracy=found.balanced_accuracy), of_clip
+    """Balanced accuracy at cross-fitted thresholds, and {clip: threshold}."""
+    similarities, labels = rows["similarity"].to_numpy(dtype=float), rows["label"].to_numpy(dtype=float)
+    fit = cross_fit(similarities, labels, bootstrap, rng)
+    clip_thresholds = dict(zip(rows["clip"], fit.item_thresholds.tolist(), strict=False))
+    median = float(np.median(fit.thresholds)) if clip_thresholds else None
+    result = CrossFitted(threshold=median, thresholds=fit.thresholds.tolist(), balanced_accuracy=fit.balanced_accuracy)
+    return result, clip_thresholds
 
 
-def _parities(
-    asked: pd.DataFrame,
-    questions: PairTable,
+def _human_parities(
+    scored: pd.DataFrame,
+    pairs: PairTable,
     replicates: int,
     rng: np.random.Generator,
     unanimous_only: bool,
-    of_others: pd.DataFrame | None,
-    of_clip: Mapping[str, float],
+    leave_one_out: pd.DataFrame | None,
+    clip_thresholds: Mapping[str, float],
 ) -> tuple[Parity, Parity]:
-    """The model in each person's place, on every item that was answered: at the fixed threshold, and cross-fitted.
+    """Compare the model with raters at the fixed and at the cross-fitted threshold.
 
-    of_clip: cross-fitted thresholds. A clip without a question of its own takes the median.
+    clip_thresholds: {clip: cross-fitted threshold}. Clips with comparison-only items alone get the median.
     """
-    if not asked["ok"].any():
-        none = Parity.undefined("no question was answered" if len(asked) else "there are no questions")
-        return none, none
-    places = _places(asked, questions, unanimous_only, of_others)
-    if isinstance(places, str):
-        return Parity.undefined(places), Parity.undefined(places)
-    places = places.take(asked["ok"].to_numpy(dtype=bool)[places.item])
-    similarity, clips = asked["similarity"].fillna(-np.inf).to_numpy(dtype=float), asked["clip"].to_numpy()
-    fixed = asked["pred_present"].fillna(0).to_numpy(dtype=bool)
-    at_fixed = human_parity(places, fixed, clips, replicates, rng)
-    if not of_clip:
-        return at_fixed, Parity.undefined(NO_THRESHOLD)
-    middle = float(np.median(list(of_clip.values())))
-    fitted = similarity >= np.array([of_clip.get(clip, middle) for clip in clips])
-    return at_fixed, human_parity(places, fitted, clips, replicates, rng)
+    if not scored["ok"].any():
+        undefined = Parity.undefined("no pair was scored" if len(scored) else "there are no pairs")
+        return undefined, undefined
+    ratings = _held_out_ratings(scored, pairs, unanimous_only, leave_one_out)
+    if isinstance(ratings, str):
+        return Parity.undefined(ratings), Parity.undefined(ratings)
+    ratings = ratings.take(scored["ok"].to_numpy(dtype=bool)[ratings.item])
+    similarity, clips = scored["similarity"].fillna(-np.inf).to_numpy(dtype=float), scored["clip"].to_numpy()
+    predicted = scored["pred_present"].fillna(0).to_numpy(dtype=bool)
+    parity = human_parity(ratings, predicted, clips, replicates, rng)
+    if not clip_thresholds:
+        return parity, Parity.undefined(NO_THRESHOLD)
+    median = float(np.median(list(clip_thresholds.values())))
+    predicted_cross_fitted = similarity >= np.array([clip_thresholds.get(clip, median) for clip in clips])
+    return parity, human_parity(ratings, predicted_cross_fitted, clips, replicates, rng)
 
 
-def _places(
-    asked: pd.DataFrame, questions: PairTable, unanimous_only: bool, of_others: pd.DataFrame | None
+def _held_out_ratings(
+    scored: pd.DataFrame, pairs: PairTable, unanimous_only: bool, leave_one_out: pd.DataFrame | None
 ) -> HeldOutRatings | str:
-    """The places of people, or why there are none."""
-    if questions.truth == "dawid-skene":
-        if of_others is None:
-            return "leave_one_out.csv is not there; `uv run analysis.py` makes it"
-        places = HeldOutRatings.from_posteriors(of_others["item"], of_others["present"], of_others["probability"])
+    """The ratings to hold out one by one, or the reason why there are none."""
+    if pairs.label_source == "dawid-skene":
+        if leave_one_out is None:
+            return "leave_one_out.csv does not exist; run `uv run analysis.py` to create it"
+        ratings = HeldOutRatings.from_posteriors(
+            leave_one_out["item"], leave_one_out["present"], leave_one_out["probability"]
+        )
         if not unanimous_only:
-            return places
-        present, raters = (asked[c].to_numpy(dtype=float)[places.item] for c in ("present_votes", "n_raters"))
-        share = (present - places.vote) / np.maximum(raters - 1, 1)
-        return places.take((share == 0) | (share == 1))
-    if "present_votes" not in asked or (len(asked) and asked["present_votes"].isna().all()):
-        return "the labels do not say how many people said present (column soft_present)"
-    votes, raters = asked["present_votes"].fillna(0).to_numpy(dtype=float), asked["n_raters"].to_numpy()
-    return HeldOutRatings.from_counts(votes, raters, soft=questions.truth == "soft", unanimous=unanimous_only)
+            return ratings
+        present, raters = (scored[c].to_numpy(dtype=float)[ratings.item] for c in ("present_votes", "n_raters"))
+        share = (present - ratings.vote) / np.maximum(raters - 1, 1)
+        return ratings.take((share == 0) | (share == 1))
+    if "present_votes" not in scored or (len(scored) and scored["present_votes"].isna().all()):
+        return "the labels do not give the share of raters who voted present (column soft_present)"
+    votes, raters = scored["present_votes"].fillna(0).to_numpy(dtype=float), scored["n_raters"].to_numpy()
+    return HeldOutRatings.from_counts(votes, raters, soft=pairs.label_source == "soft", unanimous=unanimous_only)
 
 
-def _by(rows: pd.DataFrame, key: str, bootstrap: Bootstrap) -> list[SliceMetrics]:
-    """The metrics of each value of a column."""
-    found = []
-    for value, of_slice in rows.groupby(key, sort=True):
-        metrics = _metrics(of_slice, bootstrap.take(of_slice.index.to_numpy()))
+def _slice_metrics(rows: pd.DataFrame, key: str, bootstrap: Bootstrap) -> list[SliceMetrics]:
+    """Metrics for each value of a column."""
+    slices = []
+    for value, group in rows.groupby(key, sort=True):
+        metrics = _metrics(group, bootstrap.take(group.index.to_numpy()))
         estimates = {name: getattr(metrics, name) for name in SLICE_METRICS}
-        n_positive = _whole(of_slice["label"].sum())
-        found.append(SliceMetrics(value=value, n=len(of_slice), n_positive=n_positive, **estimates))
-    return found
+        n_positive = _int_if_whole(group["label"].sum())
+        slices.append(SliceMetrics(value=value, n=len(group), n_positive=n_positive, **estimates))
+    return slices
 
 
-def slice_table(key: str, rows: Sequence[SliceMetrics]) -> pd.DataFrame:
-    """A slice as metrics_by_<key>.csv: values alone, empty cells for what does not exist (a class is missing)."""
-    cells = [[r.value, r.n, r.n_positive, *(getattr(r, name).value for name in SLICE_METRICS)] for r in rows]
-    return pd.DataFrame(cells, columns=[key, "n", "n_positive", *SLICE_METRICS])
+def slice_table(key: str, slices: Sequence[SliceMetrics]) -> pd.DataFrame:
+    """Table of a slicing, as metrics_by_<key>.csv.
+
+    Parameters
+    ----------
+    key : str
+        Header of the first column, which holds the value of each slice.
+    slices : sequence of SliceMetrics
+
+    Returns
+    -------
+    DataFrame
+        One row per slice, with values but no intervals. Undefined metrics are empty.
+    """
+    rows = [[s.value, s.n, s.n_positive, *(getattr(s, name).value for name in SLICE_METRICS)] for s in slices]
+    return pd.DataFrame(rows, columns=[key, "n", "n_positive", *SLICE_METRICS])
 
 
 def quality_band(balanced_accuracy: Estimate) -> str | None:
-    """The word for a balanced accuracy: the last band whose lower edge it reaches; None where it does not exist."""
+    """Quality band of a balanced accuracy; None if it is undefined.
+
+    Examples
+    --------
+    >>> quality_band(Estimate(0.75))
+    'Good'
+    """
     value = balanced_accuracy.value
-    return None if value is None else [name for name, low in BANDS if round(value, 12) >= low][-1]
+    return None if value is None else [name for name, low in QUALITY_BANDS if round(value, 12) >= low][-1]

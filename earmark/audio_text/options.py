@@ -1,11 +1,11 @@
-"""What `benchmark.py` can be asked for, as records that its flags fill once."""
+"""Options of benchmark.py."""
 
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
 LabelSource = Literal["majority", "dawid-skene", "soft"]
-# What a scorer is held against: the column of the labels that holds each kind of them, as a share in [0, 1].
+# Column of benchmark_labels.csv that holds each kind of reference label; values in [0, 1].
 LABEL_COLUMNS: dict[LabelSource, str] = {
     "majority": "majority_present",
     "dawid-skene": "ds_present_probability",
@@ -15,10 +15,28 @@ LABEL_COLUMNS: dict[LabelSource, str] = {
 
 @dataclass(frozen=True)
 class ScorerOptions:
-    """What scores: a server's address, a model of this process, or neither for the sham scorer.
+    """The model to benchmark: a server, an in-process model, or the sham scorer if no model is set.
 
-    model: the name of a model, or what a server calls its own. batch_size: clips at a time. max_seconds: the longest
-    piece that a model hears at once. store: the folder of embeddings that models of this process made.
+    Attributes
+    ----------
+    endpoint : str or None
+        URL of a server that scores a clip and a sentence.
+    embeddings_endpoint : str or None
+        URL of a server that embeds clips and sentences.
+    clap_model : str or None
+        Directory or hub id of a transformers ClapModel.
+    model : str or None
+        Directory, hub id or shortcut of an in-process model; with `embeddings_endpoint`, the model name to request.
+    device : str
+        "auto" selects a GPU if there is one.
+    dtype : str
+        "float32", "bfloat16" or "float16".
+    batch_size : int
+        Clips or windows per batch.
+    max_seconds : float or None
+        Maximum window length in seconds; None for the default of the model.
+    embedding_cache : Path
+        Directory of the embedding cache for in-process models.
     """
 
     endpoint: str | None = None
@@ -33,13 +51,35 @@ class ScorerOptions:
 
     @property
     def address(self) -> str | None:
-        """Of the server, if one scores."""
+        """URL of the server; None if the model runs in this process."""
         return self.endpoint or self.embeddings_endpoint
 
 
 @dataclass(frozen=True)
 class ServerOptions:
-    """How a server is asked. timeout, max_wait: seconds for one reply and for all tries. token: secret, or None."""
+    """Requests to a server.
+
+    Attributes
+    ----------
+    no_audio_send : bool
+        Send the name of a clip without its audio.
+    sample_rate : int or None
+        Sample rate in Hz to resample clips to; None sends files unchanged. Embeddings endpoint only.
+    concurrency : int
+        Number of concurrent requests.
+    timeout : float
+        Time limit of one reply, in seconds.
+    retries : int
+        Maximum number of retries of a request.
+    max_wait : float
+        Time limit of a request with all its retries, in seconds.
+    max_consecutive_failures : int
+        Number of consecutive failed requests after which the run stops.
+    restart : bool
+        Discard the journal of an interrupted run.
+    token : str or None
+        Bearer token.
+    """
 
     no_audio_send: bool = False
     sample_rate: int | None = None
@@ -54,7 +94,21 @@ class ServerOptions:
 
 @dataclass(frozen=True)
 class FilterOptions:
-    """Which questions are asked."""
+    """Filters on the items to evaluate.
+
+    Attributes
+    ----------
+    min_raters : int
+        Minimum number of raters of an item.
+    require_3_raters : bool
+        Equivalent to `min_raters=3`.
+    exclude_flagged : bool
+        Exclude items that a rater flagged.
+    unanimous_only : bool
+        Keep only items with at least two raters who all agree.
+    limit : int or None
+        Maximum number of pairs.
+    """
 
     min_raters: int = 1
     require_3_raters: bool = False
@@ -63,16 +117,36 @@ class FilterOptions:
     limit: int | None = None
 
     @property
-    def fewest_raters(self) -> int:
-        """What both flags amount to."""
+    def required_raters(self) -> int:
+        """Minimum number of raters under both flags."""
         return max(self.min_raters, 3 if self.require_3_raters else 1)
 
 
 @dataclass(frozen=True)
 class BenchmarkOptions:
-    """subset: a name, or both. labels: what scores are held against. by: keys of the clips' JSON files to slice by.
+    """All options of a run.
 
-    model_name: the folder of its run, where its run is kept; None for its own.
+    Attributes
+    ----------
+    subset : str
+        Name of a subset, or "both" or "all" for every subset that has labels.
+    scorer : ScorerOptions
+    server : ServerOptions
+    filters : FilterOptions
+    labels : {"majority", "dawid-skene", "soft"}
+        Source of the reference labels.
+    threshold : float
+        A pair is predicted present if its similarity is at least this value.
+    by : tuple of str
+        Keys of the JSON files of the clips to slice by.
+    bootstrap : int
+        Number of bootstrap replicates; 0 for no intervals.
+    allow_missing : bool
+        Exit with 0 even if clips are missing.
+    model_name : str or None
+        Directory name of the run below `output_dir`/runs; None for the name of the model.
+    analysis_root, dataset_root, output_dir : Path
+        Directories of the labels, of the clips and of the results.
     """
 
     subset: str
@@ -91,5 +165,5 @@ class BenchmarkOptions:
 
     @property
     def parameters(self) -> dict[str, Any]:
-        """What a summary records of them."""
+        """The parameters that summary.json records."""
         return {"threshold": self.threshold, "bootstrap": self.bootstrap, **vars(self.filters)}

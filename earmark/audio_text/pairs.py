@@ -1,4 +1,4 @@
-"""Labels + clips + sentences → the questions a model is asked."""
+"""Build the clip–text pairs that a model scores, from labels, clips and sentences."""
 
 import json
 import math
@@ -24,127 +24,201 @@ from earmark.audio_text.scorers.sham_stem import sham_stem
 from earmark.errors import DataError, Fault, MissingError, shown_path
 from earmark.files.safe_text import encodable
 
-NEEDED = ("majority_present", "benchmark_bucket", "n_raters")
+REQUIRED_COLUMNS = ("majority_present", "benchmark_bucket", "n_raters")
+LEAVE_ONE_OUT_COLUMNS = ("present", "ds_present_probability_of_others")
 TIED = "tied between present and absent"
 
 
 @dataclass(frozen=True)
 class PairTable:
-    """What a model is asked: one row per item, in the order of the labels.
+    """The clip–text pairs of a subset, one row per labelled item, in the order of the labels.
 
-    table: the subset's key, benchmark_bucket, n_raters (int), present_votes (NaN where the labels do not say),
-    majority_present (0, 1 or NA), flagged, `row` (place in the labels), `clip` (what is resampled together),
-    `audio_path` (below dataset_root), `prompt`, `label` (what the scorer is held against: 0 or 1, or for soft labels
-    the share of raters who said present).
-    excluded: {reason: items left out}. truth: what `label` means.
+    Attributes
+    ----------
+    subset : Subset
+        The subset that the items belong to.
+    dataset_root : Path
+        Directory that holds one directory of clips per subset.
+    table : DataFrame
+        The pairs to evaluate. Columns:
 
-    further: items that filters by people's votes left out. They enter no metric, but where three people or more rated
-    them, the model is asked about them too: a person is held against the others on them, so they belong to the
-    comparison with people (`annotation.parity`).
+        - the key of the subset, `benchmark_bucket`, `n_raters` (int), `flagged` (bool)
+        - `majority_present`: 0, 1 or NA
+        - `present_votes`: number of raters who voted present; NaN if the labels lack `soft_present`
+        - `row`: position in the labels file, from 0
+        - `clip`: unit of the bootstrap and of cross-fitting
+        - `audio_path`: path of the clip below `dataset_root`
+        - `prompt`: the sentence
+        - `label`: reference label, 0 or 1; for soft labels the share of raters who voted present
+    excluded : dict
+        Number of excluded items by reason.
+    label_source : {"majority", "dawid-skene", "soft"}
+        Meaning of `label`.
+    comparison_only : DataFrame
+        Items that a filter on their votes excluded from `table`, with the same columns. They enter no metric against
+        the labels. The model scores those with at least three raters, because the comparison of the model with raters
+        uses every held-out rating (`annotation.parity`).
     """
 
     subset: Subset
     dataset_root: Path
     table: pd.DataFrame
     excluded: dict[str, int]
-    truth: LabelSource = "majority"
-    further: pd.DataFrame = field(default_factory=pd.DataFrame)
+    label_source: LabelSource = "majority"
+    comparison_only: pd.DataFrame = field(default_factory=pd.DataFrame)
 
     def select(self, keep: Callable[[pd.DataFrame], pd.Series], reason: str, *, by_votes: bool = False) -> "PairTable":
-        """The questions for which `keep` is true; how many went is noted under the reason.
+        """Filter the pairs and count the excluded ones.
 
-        by_votes: what people answered decides, so that those that go stay in `further`.
+        Parameters
+        ----------
+        keep : callable
+            Maps a table to a boolean Series, True for pairs to keep.
+        reason : str
+            Key of the count in `excluded`.
+        by_votes : bool
+            Whether the filter depends on the votes of the raters. If so, excluded items with enough raters move to
+            `comparison_only`; otherwise the filter also applies to `comparison_only`.
+
+        Returns
+        -------
+        PairTable
+            The remaining pairs, renumbered from 0.
         """
         kept = keep(self.table).astype(bool)
-        table, gone = self.table[kept], self.table[~kept]
+        table, dropped = self.table[kept], self.table[~kept]
         if by_votes:
-            further = pd.concat([self.further, gone[gone["n_raters"] > MIN_OTHER_RATERS]])
+            comparison_only = pd.concat([self.comparison_only, dropped[dropped["n_raters"] > MIN_OTHER_RATERS]])
+        elif len(self.comparison_only):
+            comparison_only = self.comparison_only[keep(self.comparison_only).astype(bool)]
         else:
-            further = self.further[keep(self.further).astype(bool)] if len(self.further) else self.further
-        excluded = {**self.excluded, reason: len(gone)}
-        return replace(self, table=table.reset_index(drop=True), further=further, excluded=excluded)
+            comparison_only = self.comparison_only
+        excluded = {**self.excluded, reason: len(dropped)}
+        return replace(self, table=table.reset_index(drop=True), comparison_only=comparison_only, excluded=excluded)
 
-    def first(self, limit: int) -> "PairTable":
-        """The first so many questions, and the further ones between them."""
+    def head(self, limit: int) -> "PairTable":
+        """Keep the first `limit` pairs, and the comparison-only items that precede the last of them."""
         kept = self.table.head(limit)
         last = kept["row"].max() if len(kept) else -1
-        further = self.further[self.further["row"] <= last] if len(self.further) else self.further
+        further = self.comparison_only
         excluded = {**self.excluded, "beyond --limit": len(self.table) - len(kept)}
-        return replace(self, table=kept, further=further, excluded=excluded)
+        comparison_only = further[further["row"] <= last] if len(further) else further
+        return replace(self, table=kept, comparison_only=comparison_only, excluded=excluded)
 
-    def with_places(self, *, unanimous: bool) -> "PairTable":
-        """Without further questions that would tell nothing of people. unanimous: others must agree on the answer."""
-        if not len(self.further):
+    def drop_uninformative(self, *, unanimous: bool) -> "PairTable":
+        """Drop comparison-only items without a usable held-out rating.
+
+        Parameters
+        ----------
+        unanimous : bool
+            Whether the other raters must all agree for a held-out rating to be usable.
+        """
+        further = self.comparison_only
+        if not len(further):
             return self
-        votes, raters = self.further["present_votes"].fillna(0), self.further["n_raters"]
-        places = HeldOutRatings.from_counts(votes, raters, soft=self.truth != "majority", unanimous=unanimous)
-        known = self.further["present_votes"].notna().to_numpy()
-        kept = np.isin(np.arange(len(self.further)), places.item) & known
-        return replace(self, further=self.further[kept])
+        votes, raters = further["present_votes"].fillna(0), further["n_raters"]
+        ratings = HeldOutRatings.from_counts(votes, raters, soft=self.label_source != "majority", unanimous=unanimous)
+        known = further["present_votes"].notna().to_numpy()
+        kept = np.isin(np.arange(len(further)), ratings.item) & known
+        return replace(self, comparison_only=further[kept])
 
-    def without_further(self) -> "PairTable":
-        """The questions of the table alone, where no comparison with people can be made."""
-        return replace(self, further=pd.DataFrame())
+    def without_comparison_only(self) -> "PairTable":
+        """Drop all comparison-only items, for runs that cannot compare the model with raters."""
+        return replace(self, comparison_only=pd.DataFrame())
 
-    def with_further(self) -> "PairTable":
-        """The questions that are asked: those of the table, then the further ones."""
-        return replace(self, table=pd.concat([self.table, self.further], ignore_index=True), further=pd.DataFrame())
+    def with_comparison_only(self) -> "PairTable":
+        """All pairs that the model scores: those of `table`, then the comparison-only items."""
+        table = pd.concat([self.table, self.comparison_only], ignore_index=True)
+        return replace(self, table=table, comparison_only=pd.DataFrame())
 
     @property
     def clips(self) -> list[str]:
-        """The clips that are asked about, each once: paths below dataset_root."""
+        """Unique audio paths of the table, below `dataset_root`."""
         return list(self.table["audio_path"].unique())
 
     def clip_fault(self, audio_path: str) -> str:
-        """What is wrong with a clip; empty when nothing is."""
-        seconds: Any = self.described(audio_path).get("duration")
+        """Check that a clip exists and decodes, and is as long as its JSON file says.
+
+        Returns
+        -------
+        str
+            The error; empty if the clip is usable.
+        """
+        seconds: Any = self.clip_metadata(audio_path).get("duration")
         is_number = isinstance(seconds, int | float) and not isinstance(seconds, bool)
-        said = float(seconds) if is_number and 0 < seconds < math.inf else None
+        duration = float(seconds) if is_number and 0 < seconds < math.inf else None
         try:
-            check_audio(self.dataset_root / audio_path, said)
+            check_audio(self.dataset_root / audio_path, duration)
         except AudioError as error:
             return str(error)
         return ""
 
-    def described(self, audio_path: str) -> dict[str, Any]:
-        """What the clip's own JSON file says about it; nothing where there is no such file."""
+    def clip_metadata(self, audio_path: str) -> dict[str, Any]:
+        """Read the JSON file next to a clip; empty if it is absent, invalid or not an object."""
         try:
-            said = json.loads((self.dataset_root / audio_path).with_suffix(".json").read_text(encoding="utf-8"))
+            metadata = json.loads((self.dataset_root / audio_path).with_suffix(".json").read_text(encoding="utf-8"))
         except (OSError, ValueError, RecursionError):
             return {}
-        if not isinstance(said, dict):
+        if not isinstance(metadata, dict):
             return {}
-        return {encodable(key): encodable(value) if isinstance(value, str) else value for key, value in said.items()}
+        return {
+            encodable(key): encodable(value) if isinstance(value, str) else value for key, value in metadata.items()
+        }
 
-    def ask(self, i: int) -> ClipTextPair:
-        """The i-th question as a scorer takes it."""
+    def pair(self, i: int) -> ClipTextPair:
+        """The pair in row `i`, as scorers take it."""
         path, prompt = self.table.at[i, "audio_path"], self.table.at[i, "prompt"]
         return ClipTextPair(self.dataset_root / path, path, sham_stem(path), prompt)
 
 
-def load_pairs(subset: Subset, analysis_root: Path, dataset_root: Path, truth: LabelSource = "majority") -> PairTable:
-    """Every labelled item of a subset as a question.
+def load_pairs(
+    subset: Subset, analysis_root: Path, dataset_root: Path, label_source: LabelSource = "majority"
+) -> PairTable:
+    """Load all labelled items of a subset as clip–text pairs.
 
-    truth: majority, which leaves ties out; dawid-skene, present where the posterior is above one half; soft, the
-    share of raters, which leaves nothing out.
-    Raises MissingError where the labels or the rubric are not there, DataError with all faults of the labels.
-    A clip that is not there is no error here: its path is where it should be.
+    Parameters
+    ----------
+    subset : Subset
+    analysis_root, dataset_root : Path
+        Directories with the outputs of analysis.py and with the clips.
+    label_source : {"majority", "dawid-skene", "soft"}
+        `majority` excludes ties. `dawid-skene` labels an item present if its posterior is above 0.5 and excludes
+        posteriors of exactly 0.5. `soft` uses the share of raters who voted present and excludes nothing.
+
+    Returns
+    -------
+    PairTable
+        Clips need not exist: an absent clip has the path at which it is expected.
+
+    Raises
+    ------
+    MissingError
+        If the labels or the rubric are not found.
+    DataError
+        If the labels are invalid, with all faults.
     """
     path = labels_path(analysis_root, subset)
     if not path.is_file():
-        raise MissingError(f"{shown_path(path)} is not there. Run `uv run analysis.py` to make it.")
+        raise MissingError(f"{shown_path(path)} does not exist. Run `uv run analysis.py` to create it.")
     labels, faults = read_csv(path)
     prompts: list[str] = []
     if len(labels.columns):
-        faults += _label_faults(labels, subset, LABEL_COLUMNS[truth])
+        faults += _label_faults(labels, subset, LABEL_COLUMNS[label_source])
     if not faults and len(labels):
         prompts, faults = _prompts(labels, subset, dataset_root)
     if faults:
         raise DataError(
-            {shown_path(path): faults}, "Nothing was written. Run `uv run analysis.py` to make the labels again."
+            {shown_path(path): faults}, "Nothing was written. Run `uv run analysis.py` to create the labels again."
         )
     columns = dict.fromkeys(
-        [*subset.key, *subset.carried, *NEEDED, "flagged", LABEL_COLUMNS["soft"], LABEL_COLUMNS[truth]]
+        [
+            *subset.key,
+            *subset.carried,
+            *REQUIRED_COLUMNS,
+            "flagged",
+            LABEL_COLUMNS["soft"],
+            LABEL_COLUMNS[label_source],
+        ]
     )
     labels = labels.reindex(columns=list(columns)).reset_index(drop=True).astype(object).fillna("").astype(str)
     clips = ClipIndex(dataset_root / subset.name, subset)
@@ -153,72 +227,86 @@ def load_pairs(subset: Subset, analysis_root: Path, dataset_root: Path, truth: L
         majority_present=pd.to_numeric(labels["majority_present"]).astype("Int64"),
         flagged=labels["flagged"].str.lower() == "true",
         clip=clip_ids(labels, subset),
-        audio_path=[f"{subset.name}/{clips.path_of(row)}" for row in labels.to_dict("records")],
+        audio_path=[f"{subset.name}/{clips.relative_path(row)}" for row in labels.to_dict("records")],
         prompt=prompts,
-        label=pd.to_numeric(labels[LABEL_COLUMNS[truth]]).astype(float),
+        label=pd.to_numeric(labels[LABEL_COLUMNS[label_source]]).astype(float),
         row=range(len(labels)),
     )
     share = pd.to_numeric(labels[LABEL_COLUMNS["soft"]], errors="coerce")
-    table["present_votes"] = (share * table["n_raters"]).round()  # NaN in labels that do not tell
-    questions = PairTable(subset, dataset_root, table, {}, truth)
-    if truth == "soft":
-        return questions
-    decided = questions.select(lambda t: t["label"].notna() & (t["label"] != 0.5), TIED, by_votes=True)
-    return replace(decided, table=decided.table.assign(label=(decided.table["label"] > 0.5).astype(float)))
+    table["present_votes"] = (share * table["n_raters"]).round()  # NaN if the labels have no soft_present
+    pairs = PairTable(subset, dataset_root, table, {}, label_source)
+    if label_source == "soft":
+        return pairs
+    untied = pairs.select(lambda t: t["label"].notna() & (t["label"] != 0.5), TIED, by_votes=True)
+    return replace(untied, table=untied.table.assign(label=(untied.table["label"] > 0.5).astype(float)))
 
 
-OTHERS = ("present", "ds_present_probability_of_others")
+def read_leave_one_out(path: Path, pairs: PairTable) -> pd.DataFrame | None:
+    """Read the Dawid–Skene posterior of each rating's item, computed from the votes of the other raters.
 
+    Parameters
+    ----------
+    path : Path
+        leave_one_out.csv, as analysis.py writes it.
+    pairs : PairTable
+        Ratings of other items are dropped.
 
-def read_leave_one_out(path: Path, questions: "PairTable") -> pd.DataFrame | None:
-    """Ratings of the questions' items with what Dawid and Skene's model makes of the other votes; None without file.
+    Returns
+    -------
+    DataFrame or None
+        One row per rating. Columns: `item` (row of `pairs.table`), `present` (0 or 1), `probability` in [0, 1]. None
+        if the file does not exist.
 
-    path: leave_one_out.csv, which analysis.py writes. Columns: item (row of questions.table), present, probability.
-    DataError with all faults of the file.
+    Raises
+    ------
+    DataError
+        If the file is invalid, with all faults.
     """
     if not path.is_file():
         return None
-    key = list(questions.subset.key)
+    key = list(pairs.subset.key)
     ratings, faults = read_csv(path)
-    missing = [column for column in (*key, *OTHERS) if column not in ratings]
+    missing = [column for column in (*key, *LEAVE_ONE_OUT_COLUMNS) if column not in ratings]
     faults += [Fault(1, column, "is missing") for column in missing]
     if not missing:
-        numbers = ratings[list(OTHERS)].apply(pd.to_numeric, errors="coerce")
-        wrong = (ratings[list(OTHERS)] != "") & ~numbers.apply(lambda column: column.between(0, 1))
+        numbers = ratings[list(LEAVE_ONE_OUT_COLUMNS)].apply(pd.to_numeric, errors="coerce")
+        invalid = (ratings[list(LEAVE_ONE_OUT_COLUMNS)] != "") & ~numbers.apply(lambda column: column.between(0, 1))
         faults += [
-            Fault(int(line), column, f"'{ratings.at[line, column]}' is not in 0 … 1")
-            for column in OTHERS
-            for line in ratings.index[wrong[column]]
+            Fault(int(line), column, f"'{ratings.at[line, column]}' is not a number in [0, 1]")
+            for column in LEAVE_ONE_OUT_COLUMNS
+            for line in ratings.index[invalid[column]]
         ]
     if faults:
-        remedy = "Nothing was written. Run `uv run analysis.py` to make it again."
+        remedy = "Nothing was written. Run `uv run analysis.py` to create the file again."
         raise DataError({shown_path(path): faults}, remedy)
-    items = questions.table[key].assign(item=range(len(questions.table)))
-    found = ratings[key].assign(present=numbers["present"], probability=numbers[OTHERS[1]]).merge(items, on=key)
-    return found[["item", "present", "probability"]]
+    items = pairs.table[key].assign(item=range(len(pairs.table)))
+    present, probability = (numbers[column] for column in LEAVE_ONE_OUT_COLUMNS)
+    merged = ratings[key].assign(present=present, probability=probability).merge(items, on=key)
+    return merged[["item", "present", "probability"]]
 
 
 def labels_path(analysis_root: Path, subset: Subset) -> Path:
-    """Where analysis.py leaves a subset's labels."""
+    """Path at which analysis.py writes the labels of a subset."""
     return analysis_root / subset.name / "benchmark_labels.csv"
 
 
-def _label_faults(labels: pd.DataFrame, subset: Subset, share: str) -> list[Fault]:
-    missing = [column for column in (*subset.key, *subset.carried, *NEEDED, share) if column not in labels]
+def _label_faults(labels: pd.DataFrame, subset: Subset, label_column: str) -> list[Fault]:
+    required = (*subset.key, *subset.carried, *REQUIRED_COLUMNS, label_column)
+    missing = [column for column in required if column not in labels]
     if missing:
         return [Fault(1, column, "is missing") for column in missing]
-    wrong_label = labels["majority_present"][~labels["majority_present"].isin(["0", "1", ""])]
-    shares = pd.to_numeric(labels[share], errors="coerce")
-    wrong_share = (
-        labels[share][~shares.between(0, 1) & (labels[share] != "")] if share not in NEEDED else wrong_label[:0]
-    )
-    wrong_count = labels["n_raters"][~labels["n_raters"].str.fullmatch(r"\d+")]
+    bad_majority = labels["majority_present"][~labels["majority_present"].isin(["0", "1", ""])]
+    values = pd.to_numeric(labels[label_column], errors="coerce")
+    bad_label = bad_majority[:0]
+    if label_column not in REQUIRED_COLUMNS:
+        bad_label = labels[label_column][~values.between(0, 1) & (labels[label_column] != "")]
+    bad_count = labels["n_raters"][~labels["n_raters"].str.fullmatch(r"\d+")]
     repeated = labels.index[labels.duplicated(list(subset.key))]
     return [
-        *(Fault(int(line), "majority_present", f"'{v}' is not 0, 1 or empty") for line, v in wrong_label.items()),
-        *(Fault(int(line), share, f"'{v}' is no share in 0 … 1") for line, v in wrong_share.items()),
-        *(Fault(int(line), "n_raters", f"'{v}' is not a number of people") for line, v in wrong_count.items()),
-        *(Fault(int(line), subset.key[0], "the same item stands on a line above") for line in repeated),
+        *(Fault(int(line), "majority_present", f"'{v}' is not 0, 1 or empty") for line, v in bad_majority.items()),
+        *(Fault(int(line), label_column, f"'{v}' is not a number in [0, 1]") for line, v in bad_label.items()),
+        *(Fault(int(line), "n_raters", f"'{v}' is not a number of raters") for line, v in bad_count.items()),
+        *(Fault(int(line), subset.key[0], "duplicate of an item on an earlier line") for line in repeated),
     ]
 
 
@@ -242,14 +330,34 @@ def _prompts(labels: pd.DataFrame, subset: Subset, dataset_root: Path) -> tuple[
 
 
 def prompt_for_label(label: str, subset: Subset) -> str:
-    """The sentence that asks about a label: `___` reads " / ", `_` reads as a space."""
+    """The sentence for a label; `___` becomes " / " and `_` becomes a space.
+
+    Examples
+    --------
+    >>> from earmark.annotation.subsets import subsets
+    >>> prompt_for_label("Jealousy___Envy", subsets()["emolia-emo"])
+    'Speech audio in which the speaker expresses or conveys Jealousy / Envy.'
+    """
     return subset.prompt["sentence"].format(label=label.replace("___", " / ").replace("_", " ").strip())
 
 
 def read_rubric(path: Path) -> dict[str, dict[str, str]]:
-    """{dimension: {level: text}} of a rubric file. MissingError without the file, DataError if it is no rubric."""
+    """Read the sentences of a rubric file.
+
+    Returns
+    -------
+    dict
+        {dimension: {level: sentence}}. Levels whose text is not a string are dropped.
+
+    Raises
+    ------
+    MissingError
+        If the file does not exist.
+    DataError
+        If the file is not a rubric.
+    """
     if not path.is_file():
-        raise MissingError(f"{shown_path(path)} is not there; it holds the sentence for every dimension and level.")
+        raise MissingError(f"{shown_path(path)} does not exist. It must hold a sentence for every dimension and level.")
     try:
         dimensions: Mapping[str, Any] = json.loads(path.read_text(encoding="utf-8"))
         return {
@@ -259,9 +367,8 @@ def read_rubric(path: Path) -> dict[str, dict[str, str]]:
             for name, dimension in dimensions.items()
         }
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        fault = Fault(
-            getattr(error, "lineno", 1), "", f"is no rubric {{dimension: {{levels: {{level: text}}}}}} ({error})"
-        )
+        expected = "{dimension: {levels: {level: text}}}"
+        fault = Fault(getattr(error, "lineno", 1), "", f"is not a rubric of the form {expected} ({error})")
         raise DataError({shown_path(path): [fault]}, "Nothing was written.") from error
 
 
@@ -269,49 +376,69 @@ def read_rubric(path: Path) -> dict[str, dict[str, str]]:
 
 
 class ClipIndex:
-    """Finds a subset's clips below a folder.
+    """Find the clips of a subset below a directory.
 
-    By the path that the subset describes. Where file names are unique, also by the same path with folder names
-    compared by letters and digits alone (`Jealousy___Envy` is `Jealousy_&_Envy`), and at last by the name alone.
+    A clip is looked up by its path first. If file names are unique in the subset, the fallbacks are the path with
+    directory names reduced to letters and digits (`Jealousy___Envy` matches `Jealousy_&_Envy`), then the file name.
+    Suffixes may differ in both fallbacks.
+
+    Parameters
+    ----------
+    folder : Path
+        Directory of the subset.
+    subset : Subset
+        Defines the path of a clip.
     """
 
     def __init__(self, folder: Path, subset: Subset) -> None:
         self.folder = folder
         self.subset = subset
 
-    def path_of(self, row: Mapping[str, str]) -> str:
-        """Path of an item's clip below the folder; where there is none, where it should be."""
+    def relative_path(self, row: Mapping[str, str]) -> str:
+        """Path of an item's clip below the directory.
+
+        Parameters
+        ----------
+        row : mapping
+            The item's columns in the labels.
+
+        Returns
+        -------
+        str
+            The path of an existing file, or the expected path if there is none.
+        """
         carried = self.subset.carried
-        spellings = product(*(row[column].split("|") for column in carried))
-        wanted = [self.subset.clip.format(**{**row, **dict(zip(carried, s, strict=True))}) for s in spellings]
-        if exact := next((path for path in wanted if _is_file(self.folder / path)), None):
+        values = product(*(row[column].split("|") for column in carried))
+        candidates = [self.subset.clip.format(**{**row, **dict(zip(carried, v, strict=True))}) for v in values]
+        if exact := next((path for path in candidates if _is_file(self.folder / path)), None):
             return exact
         if self.subset.clip_columns != ("file_name",):
-            return wanted[0]
-        found = next((self._by_folder[_loose(path)] for path in wanted if _loose(path) in self._by_folder), None)
-        return found or self._by_name.get(Path(wanted[0]).stem, wanted[0])
+            return candidates[0]
+        normalised = map(_normalised_path, candidates)
+        match = next((self._by_normalised_path[path] for path in normalised if path in self._by_normalised_path), None)
+        return match or self._by_stem.get(Path(candidates[0]).stem, candidates[0])
 
     @cached_property
     def _files(self) -> list[str]:
-        found = (path for path in self.folder.rglob("*") if path.suffix.lower() in SUFFIXES and path.is_file())
-        return sorted(path.relative_to(self.folder).as_posix() for path in found)
+        files = (path for path in self.folder.rglob("*") if path.suffix.lower() in SUFFIXES and path.is_file())
+        return sorted(path.relative_to(self.folder).as_posix() for path in files)
 
     @cached_property
-    def _by_folder(self) -> dict[str, str]:
-        return {_loose(path): path for path in reversed(self._files)}
+    def _by_normalised_path(self) -> dict[str, str]:
+        return {_normalised_path(path): path for path in reversed(self._files)}
 
     @cached_property
-    def _by_name(self) -> dict[str, str]:
+    def _by_stem(self) -> dict[str, str]:
         return {Path(path).stem: path for path in reversed(self._files)}
 
 
 def _is_file(path: Path) -> bool:
     try:
         return path.is_file()
-    except OSError:  # a name that is too long for the file system
+    except OSError:  # the name is too long for the file system
         return False
 
 
-def _loose(path: str) -> str:
+def _normalised_path(path: str) -> str:
     folders, _, name = path.rpartition("/")
     return "/".join([*(re.sub(r"[\W_]+", "", part).casefold() for part in folders.split("/")), Path(name).stem])

@@ -1,4 +1,4 @@
-"""`benchmark.py`: labels + clips + a scorer → predictions, metrics, report."""
+"""Run benchmark.py: score pairs, evaluate the scores, write predictions, metrics and the report."""
 
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -8,7 +8,7 @@ from pathlib import Path
 from earmark import cli
 from earmark.annotation.schema import AnalysisSummary
 from earmark.annotation.subsets import select_subsets
-from earmark.audio_text.evaluation import BANDS, Evaluation, evaluate_scores
+from earmark.audio_text.evaluation import QUALITY_BANDS, Evaluation, evaluate_scores
 from earmark.audio_text.options import BenchmarkOptions, FilterOptions, ScorerOptions, ServerOptions
 from earmark.audio_text.pairs import TIED, PairTable, labels_path, load_pairs, read_leave_one_out
 from earmark.audio_text.schema import BenchmarkSummary
@@ -35,114 +35,180 @@ from earmark.report.signature import Signature
 from earmark.report.tables import to_csv, to_tex
 
 JOURNAL = "journal.jsonl"
-NO_CLIP = ": file not found"  # how the fault of a clip ends that does not exist
+MISSING_CLIP = ": file not found"  # end of the error of `check_audio` for a clip that does not exist
 
 
 def run_benchmark(options: BenchmarkOptions, invocation: Invocation) -> int:
-    """Score, evaluate, write and show every subset asked for; 1 where a question has no answer."""
-    chosen = select_subsets(options.subset)
+    """Score, evaluate and report every requested subset.
+
+    Parameters
+    ----------
+    options : BenchmarkOptions
+    invocation : Invocation
+
+    Returns
+    -------
+    int
+        Exit code: 0 if every pair was scored, else 1. With `allow_missing`, absent clips do not count.
+
+    Raises
+    ------
+    MissingError
+        If labels, a rubric or a key of `--by` are not found.
+    DataError
+        If labels are invalid.
+    EarmarkError
+        If a server fails or another run writes to the same directory.
+    """
+    subsets = select_subsets(options.subset)
     if options.subset in ("both", "all"):
-        chosen = [subset for subset in chosen if labels_path(options.analysis_root, subset).is_file()] or chosen
-    every = [
-        filtered(load_pairs(subset, options.analysis_root, options.dataset_root, options.labels), options.filters)
-        for subset in chosen
+        labelled = [subset for subset in subsets if labels_path(options.analysis_root, subset).is_file()]
+        subsets = labelled or subsets
+    pair_tables = [
+        apply_filters(load_pairs(subset, options.analysis_root, options.dataset_root, options.labels), options.filters)
+        for subset in subsets
     ]
-    folders = [options.output_dir / questions.subset.name for questions in every]
-    require_keys(every, options.by)
+    folders = [options.output_dir / pairs.subset.name for pairs in pair_tables]
+    require_metadata_keys(pair_tables, options.by)
     with locked(folders):
         complete = [
-            evaluate_subset(questions, folder, options, invocation)
-            for questions, folder in zip(every, folders, strict=True)
+            evaluate_subset(pairs, folder, options, invocation)
+            for pairs, folder in zip(pair_tables, folders, strict=True)
         ]
         if all(complete):
-            for folder in folders:  # only now: a second subset that fails must not cost the first its answers
+            # Not earlier: if a later subset fails, the next run still needs the scores of this one.
+            for folder in folders:
                 (folder / JOURNAL).unlink(missing_ok=True)
     return cli.COMPLETE if all(complete) else cli.FAILED
 
 
-def require_keys(every: Sequence[PairTable], keys: Sequence[str]) -> None:
-    """MissingError for a key of --by that no clip's JSON file has."""
-    known = (
-        {key for questions in every for path in questions.clips for key in questions.described(path)} if keys else set()
-    )
+def require_metadata_keys(pair_tables: Sequence[PairTable], keys: Sequence[str]) -> None:
+    """Raise MissingError for a key of --by that is in no clip's JSON file."""
+    if not keys:
+        return
+    known = {key for pairs in pair_tables for path in pairs.clips for key in pairs.clip_metadata(path)}
     if unknown := [key for key in keys if key not in known]:
-        raise MissingError(f"--by {unknown[0]}: no clip's JSON file has that key, only {', '.join(sorted(known))}")
+        available = ", ".join(sorted(known)) or "none"
+        raise MissingError(f"--by {unknown[0]}: no clip's JSON file has this key. Available keys: {available}.")
 
 
-def evaluate_subset(questions: PairTable, folder: Path, options: BenchmarkOptions, invocation: Invocation) -> bool:
-    """Ask, evaluate, write and show one subset; returns whether every question was answered."""
-    of_others = None
+def evaluate_subset(pairs: PairTable, folder: Path, options: BenchmarkOptions, invocation: Invocation) -> bool:
+    """Score, evaluate and report one subset.
+
+    Parameters
+    ----------
+    pairs : PairTable
+    folder : Path
+        Directory of the results; locked by the caller.
+    options : BenchmarkOptions
+    invocation : Invocation
+
+    Returns
+    -------
+    bool
+        Whether every pair was scored; absent clips do not count with `allow_missing`.
+    """
+    leave_one_out = None
     if options.labels == "dawid-skene":
-        of_others = read_leave_one_out(others_path(questions, options.analysis_root), questions.with_further())
-        questions = questions if of_others is not None else questions.without_further()
-    with chosen_model(folder, options, invocation) as model:
-        answers = answer(questions.with_further(), model, invocation)
-    for text in warnings(model):
-        invocation.warn(f"{questions.subset.name}: {text}")
-    result = evaluate_scores(
-        questions,
-        answers,
+        path = leave_one_out_path(pairs, options.analysis_root)
+        leave_one_out = read_leave_one_out(path, pairs.with_comparison_only())
+        pairs = pairs if leave_one_out is not None else pairs.without_comparison_only()
+    with open_model(folder, options, invocation) as model:
+        scores = score_pairs(pairs.with_comparison_only(), model, invocation)
+    name = pairs.subset.name
+    for text in scorer_warnings(model):
+        invocation.warn(f"{name}: {text}")
+    evaluation = evaluate_scores(
+        pairs,
+        scores,
         threshold=options.threshold,
         replicates=options.bootstrap,
         rng=invocation.generator(),
         by=options.by,
         unanimous_only=options.filters.unanimous_only,
-        of_others=of_others,
+        leave_one_out=leave_one_out,
     )
-    for warning in result.result.warnings:
-        invocation.warn(f"{questions.subset.name}: {warning}.")
-    n = len(questions.table)
-    missing = sum(a.error.endswith(NO_CLIP) for a in answers[:n])
-    errors = sum(bool(a.error) for a in answers[:n]) - missing
-    further_missing = sum(a.error.endswith(NO_CLIP) for a in answers[n:])
-    further_errors = sum(bool(a.error) for a in answers[n:]) - further_missing
-    cli.show(write(questions, result, model, (missing, errors), folder, options, invocation))
-    name = questions.subset.name
-    if errors or missing:
-        invocation.warn(f"{name}: {missing} questions lack their clip, {errors} failed; predictions.csv says why")
-    if further_errors or further_missing:
+    for warning in evaluation.result.warnings:
+        invocation.warn(f"{name}: {warning}.")
+    n = len(pairs.table)
+    missing, failed = count_errors(scores[:n])
+    comparison_missing, comparison_failed = count_errors(scores[n:])
+    cli.show(write_outputs(pairs, evaluation, model, (missing, failed), folder, options, invocation))
+    if failed or missing:
         invocation.warn(
-            f"{name}: of {len(questions.further)} further questions for the comparison with people, {further_missing} "
-            f"lack their clip and {further_errors} failed ({next(a.error for a in answers[n:] if a.error)})"
+            f"{name}: {missing} pairs without their clip, {failed} failed; see the column `error` of predictions.csv"
         )
-    if not len(questions.table):
-        invocation.warn(f"{name}: NO QUESTIONS are left to ask")
-    all_there = not (missing or further_missing) or options.allow_missing
-    return not errors and not further_errors and all_there
+    if comparison_failed or comparison_missing:
+        first_error = next(score.error for score in scores[n:] if score.error)
+        invocation.warn(
+            f"{name}: {len(pairs.comparison_only)} additional pairs for the comparison with raters: "
+            f"{comparison_missing} without their clip, {comparison_failed} failed (first error: {first_error})"
+        )
+    if not len(pairs.table):
+        invocation.warn(f"{name}: no pairs are left to score; relax the filters")
+    clips_complete = not (missing or comparison_missing) or options.allow_missing
+    return not failed and not comparison_failed and clips_complete
 
 
-def warnings(model: Model) -> list[str]:
-    """What a scorer noticed about its model while it asked, each once."""
+def count_errors(scores: Sequence[Score]) -> tuple[int, int]:
+    """Numbers of scores without their clip and of scores with another error."""
+    missing = sum(score.error.endswith(MISSING_CLIP) for score in scores)
+    return missing, sum(bool(score.error) for score in scores) - missing
+
+
+def scorer_warnings(model: Model) -> list[str]:
+    """Unique warnings that the scorer collected while it ran."""
     return list(dict.fromkeys(getattr(model.scorer, "warnings", ())))
 
 
-def others_path(questions: PairTable, analysis_root: Path) -> Path:
-    """Where analysis.py leaves what the comparison with people needs under Dawid and Skene's labels."""
-    return labels_path(analysis_root, questions.subset).with_name("leave_one_out.csv")
+def leave_one_out_path(pairs: PairTable, analysis_root: Path) -> Path:
+    """Path of leave_one_out.csv, which the comparison with raters needs under Dawid–Skene labels."""
+    return labels_path(analysis_root, pairs.subset).with_name("leave_one_out.csv")
 
 
-def filtered(questions: PairTable, filters: FilterOptions) -> PairTable:
-    """The questions that the flags leave."""
-    raters = filters.fewest_raters
-    questions = questions.select(lambda t: t["n_raters"] >= raters, f"rated by fewer than {raters} people")
+def apply_filters(pairs: PairTable, filters: FilterOptions) -> PairTable:
+    """Filter the pairs and count the excluded ones by reason."""
+    raters = filters.required_raters
+    pairs = pairs.select(lambda t: t["n_raters"] >= raters, f"with fewer than {raters} raters")
     if filters.exclude_flagged:
-        questions = questions.select(lambda t: ~t["flagged"], "flagged")
+        pairs = pairs.select(lambda t: ~t["flagged"], "flagged")
     if filters.unanimous_only:
-        questions = questions.select(
+        pairs = pairs.select(
             lambda t: t["benchmark_bucket"].str.startswith("unanimous_"), "not unanimous", by_votes=True
         )
-    questions = questions.first(filters.limit) if filters.limit else questions
-    return questions.with_places(unanimous=filters.unanimous_only)
+    pairs = pairs.head(filters.limit) if filters.limit else pairs
+    return pairs.drop_uninformative(unanimous=filters.unanimous_only)
 
 
 @contextmanager
-def chosen_model(folder: Path, options: BenchmarkOptions, invocation: Invocation) -> Iterator[Model]:
-    """What the flags ask to score with; answers of a server go through a journal in the folder."""
+def open_model(folder: Path, options: BenchmarkOptions, invocation: Invocation) -> Iterator[Model]:
+    """Open the model that the options select.
+
+    Parameters
+    ----------
+    folder : Path
+        Directory of the journal that keeps the replies of a server.
+    options : BenchmarkOptions
+    invocation : Invocation
+
+    Yields
+    ------
+    Model
+
+    Raises
+    ------
+    MissingError
+        If `--model` is combined with `--endpoint` or `--clap-model`.
+    EarmarkError
+        If the server fails; the message says how to continue.
+    """
     scorer = options.scorer
     if scorer.model and (scorer.endpoint or scorer.clap_model):
-        raise MissingError("--model is a model of its own, or what an --embeddings-endpoint calls its model.")
+        raise MissingError(
+            "--model cannot be combined with --endpoint or --clap-model. Use it alone or with --embeddings-endpoint."
+        )
     if scorer.address:
-        with served_model(folder / JOURNAL, scorer, options.server, invocation) as model:
+        with open_server_model(folder / JOURNAL, scorer, options.server, invocation) as model:
             yield model
     elif scorer.clap_model or scorer.model:
         yield in_process_model(scorer)
@@ -151,10 +217,10 @@ def chosen_model(folder: Path, options: BenchmarkOptions, invocation: Invocation
 
 
 @contextmanager
-def served_model(
+def open_server_model(
     journal_path: Path, scorer: ScorerOptions, server: ServerOptions, invocation: Invocation
 ) -> Iterator[Model]:
-    """A model behind an address, continuing from the journal unless --restart."""
+    """Open a model behind a URL. Continue from the journal unless `server.restart` is set."""
     if server.restart:
         journal_path.unlink(missing_ok=True)
     client = Client(
@@ -167,60 +233,88 @@ def served_model(
     )
     with Journal(journal_path) as journal:
         if len(journal):
-            invocation.warn(f"Continuing with {len(journal):,} answers from before; --restart starts over.")
+            invocation.warn(f"Continuing with {len(journal):,} stored replies; use --restart to discard them.")
         try:
             if scorer.endpoint:
                 yield endpoint_model(client, journal, server)
             else:
                 yield embeddings_model(client, journal, scorer, server)
         except StoppedError as error:
-            kept = f"{len(journal):,} answers are kept in {shown_path(journal.path)}; the same command continues there."
-            raise EarmarkError(f"{error}\n{kept}") from error
+            stored = f"{len(journal):,} replies are stored in {shown_path(journal.path)}."
+            raise EarmarkError(f"{error}\n{stored} Run the same command again to continue.") from error
 
 
-def answer(questions: PairTable, model: Model, invocation: Invocation) -> list[Score]:
-    """An answer to every question, in order.
+def score_pairs(pairs: PairTable, model: Model, invocation: Invocation) -> list[Score]:
+    """Score all pairs of a table.
 
-    A clip that cannot be used is never sent to the scorer; its questions say why.
+    Parameters
+    ----------
+    pairs : PairTable
+    model : Model
+    invocation : Invocation
+
+    Returns
+    -------
+    list of Score
+        One per row, in order. Pairs with an unusable clip get an error and are not passed to the scorer.
     """
-    name, paths = questions.subset.name, questions.clips
+    name, paths = pairs.subset.name, pairs.clips
     with ThreadPoolExecutor() as pool:
-        verdicts = pool.map(questions.clip_fault, paths)
-        checked = invocation.progress(verdicts, total=len(paths), label=f"{name}: clips", unit="clip")
-        faults = dict(zip(paths, checked, strict=True))
-    answers = [Score(None, faults[path]) for path in questions.table["audio_path"]]
-    usable = [i for i, known in enumerate(answers) if not known.error]
-    asked = [questions.ask(i) for i in usable]
-    bar = invocation.progress(model.scorer(asked), total=len(asked), label=f"{name}: questions", unit="q")
-    for i, found in bar:
-        answers[usable[i]] = found
+        clip_faults = pool.map(pairs.clip_fault, paths)
+        progress = invocation.progress(clip_faults, total=len(paths), label=f"{name}: clips", unit="clip")
+        faults = dict(zip(paths, progress, strict=True))
+    scores = [Score(None, faults[path]) for path in pairs.table["audio_path"]]
+    usable = [i for i, score in enumerate(scores) if not score.error]
+    scorable = [pairs.pair(i) for i in usable]
+    bar = invocation.progress(model.scorer(scorable), total=len(scorable), label=f"{name}: pairs", unit="pair")
+    for i, score in bar:
+        scores[usable[i]] = score
         if model.traffic:
             bar.set_postfix(retries=model.traffic.retries, errors=model.traffic.errors, refresh=False)
-    return answers
+    return scores
 
 
-def write(
-    questions: PairTable,
-    result: Evaluation,
+def write_outputs(
+    pairs: PairTable,
+    evaluation: Evaluation,
     model: Model,
-    lost: tuple[int, int],
+    n_errors: tuple[int, int],
     folder: Path,
     options: BenchmarkOptions,
     invocation: Invocation,
 ) -> str:
-    """All files of a subset at once; returns the report."""
-    summary = summarise(questions, result, model, lost, options, invocation)
-    report, report_tables = render("benchmark.md.j2", s=summary, bands=BANDS)
-    tables = {"predictions": result.predictions} | {f"metrics_by_{key}": rows for key, rows in result.slices.items()}
-    contents = {f"{name}.csv": to_csv(rows) for name, rows in tables.items()}
+    """Write all files of a subset at once.
+
+    Parameters
+    ----------
+    pairs : PairTable
+    evaluation : Evaluation
+    model : Model
+    n_errors : tuple of int
+        Numbers of pairs without their clip and of pairs with another error.
+    folder : Path
+        Directory of the latest run. A copy goes to the directory of the model below `output_dir`/runs.
+    options : BenchmarkOptions
+    invocation : Invocation
+
+    Returns
+    -------
+    str
+        The report, as Markdown.
+    """
+    summary = summarise(pairs, evaluation, model, n_errors, options, invocation)
+    report, report_tables = render("benchmark.md.j2", s=summary, bands=QUALITY_BANDS)
+    slice_tables = {f"metrics_by_{key}": table for key, table in evaluation.slice_tables.items()}
+    tables = {"predictions": evaluation.predictions} | slice_tables
+    contents = {f"{name}.csv": to_csv(table) for name, table in tables.items()}
     contents |= {"summary.json": to_json(summary), "report.md": report, "report.tex": to_tex(report_tables)}
     write_run(
         folder,
-        # A clip's name or its JSON file may hold what UTF-8 cannot; at the end of a run that must not cost its results.
+        # File names and JSON files may hold text that UTF-8 cannot encode; escape it rather than lose the results.
         {name: encodable(text) for name, text in contents.items()},
         name=file_name(options.model_name or model.name),
         state=model.identity,
-        suite=questions.subset.name,
+        suite=pairs.subset.name,
         owned=("metrics_by_*.csv",),
         runs=options.output_dir / RUNS,
     )
@@ -228,34 +322,45 @@ def write(
 
 
 def summarise(
-    questions: PairTable,
-    result: Evaluation,
+    pairs: PairTable,
+    evaluation: Evaluation,
     model: Model,
-    lost: tuple[int, int],
+    n_errors: tuple[int, int],
     options: BenchmarkOptions,
     invocation: Invocation,
 ) -> BenchmarkSummary:
-    """summary.json: where the numbers came from, then the numbers, then what people do at the same task."""
-    name = questions.subset.name
+    """Build the content of summary.json: provenance, metrics and the human ceiling.
+
+    Parameters
+    ----------
+    pairs, evaluation, model, n_errors, options, invocation
+        As in `write_outputs`.
+
+    Returns
+    -------
+    BenchmarkSummary
+        `human_ceiling` is None if analysis.py has not written its summary for the subset.
+    """
+    name, result = pairs.subset.name, evaluation.result
     analysis_path = options.analysis_root / name / "summary.json"
-    people = read_summary(AnalysisSummary, analysis_path) if analysis_path.is_file() else None
-    labels, others = labels_path(options.analysis_root, questions.subset), others_path(questions, options.analysis_root)
-    rows = {labels: sum(questions.excluded.values()) + len(questions.table)}
-    if options.labels == "dawid-skene" and others.is_file():
-        rows[others] = result.result.human_parity.n if result.result.human_parity else 0
-    inputs = input_records(rows)
-    ties_of_labels = people.parameters.get("ties", "unknown") if people else "unknown"
+    analysis = read_summary(AnalysisSummary, analysis_path) if analysis_path.is_file() else None
+    leave_one_out = leave_one_out_path(pairs, options.analysis_root)
+    n_rows = {labels_path(options.analysis_root, pairs.subset): sum(pairs.excluded.values()) + len(pairs.table)}
+    if options.labels == "dawid-skene" and leave_one_out.is_file():
+        n_rows[leave_one_out] = result.human_parity.n if result.human_parity else 0
+    inputs = input_records(n_rows)
+    ties = analysis.parameters.get("ties", "unknown") if analysis else "unknown"
     common = provenance(
         invocation,
         inputs=inputs,
         parameters=options.parameters,
-        exclusions=exclusions(questions.excluded),
+        exclusions=exclusions(pairs.excluded),
         signature=Signature.from_parts(
             suite=name,
             protocol="earmark",
             metric="balanced_accuracy",
             labels=options.labels,
-            ties=ties_of_labels if options.labels == "majority" else "none",
+            ties=ties if options.labels == "majority" else "none",
             ci=f"clip-bootstrap-{options.bootstrap}",
             seed=invocation.seed,
             parameters=parameters_hash(options.parameters),
@@ -266,21 +371,21 @@ def summarise(
     )
     return BenchmarkSummary.from_common(
         common,
-        result.result,
+        result,
         subset=name,
         mode=model.mode,
         endpoint=shown_url(options.scorer.address) if options.scorer.address else None,
         labels=options.labels,
         threshold=options.threshold,
         filters=vars(options.filters),
-        missing_audio=lost[0],
-        evaluation_errors=lost[1],
-        items_tied_excluded=questions.excluded.get(TIED, 0),
-        human_ceiling=people.human_ceiling if people else None,
-        human_ceiling_with_prior=people.human_ceiling_with_prior if people else None,
+        missing_audio=n_errors[0],
+        evaluation_errors=n_errors[1],
+        items_tied_excluded=pairs.excluded.get(TIED, 0),
+        human_ceiling=analysis.human_ceiling if analysis else None,
+        human_ceiling_with_prior=analysis.human_ceiling_with_prior if analysis else None,
         scorer={
             **model.description,
             **(model.traffic.as_dict() if model.traffic else {}),
-            **({"warnings": warnings(model)} if warnings(model) else {}),
+            **({"warnings": scorer_warnings(model)} if scorer_warnings(model) else {}),
         },
     )

@@ -1,4 +1,4 @@
-"""What the summary.json of `benchmark.py` holds."""
+"""Schema of the summary.json of benchmark.py."""
 
 from typing import Any
 
@@ -11,7 +11,7 @@ from earmark.report.schema import StrictModel, SummaryBase
 
 
 class Metrics(StrictModel):
-    """A scorer against labels."""
+    """Metrics of a model against the reference labels; counts are fractional for soft labels."""
 
     balanced_accuracy: Estimate
     accuracy: Estimate
@@ -20,14 +20,23 @@ class Metrics(StrictModel):
     recall: Estimate
     roc_auc: Estimate
     average_precision: Estimate
-    tp: int | float  # shares of items under soft labels
+    tp: int | float
     fp: int | float
     tn: int | float
     fn: int | float
 
 
 class CrossFitted(StrictModel):
-    """Balanced accuracy at thresholds chosen on other clips."""
+    """Balanced accuracy at thresholds chosen on other clips.
+
+    Attributes
+    ----------
+    threshold : float or None
+        Median over folds; None if no threshold could be chosen.
+    thresholds : list of float
+        One per fold.
+    balanced_accuracy : Estimate
+    """
 
     threshold: float | None
     thresholds: list[float]
@@ -35,7 +44,7 @@ class CrossFitted(StrictModel):
 
 
 class SliceMetrics(StrictModel):
-    """The questions of one slice."""
+    """Metrics of one slice: n pairs, n_positive of them labelled present."""
 
     value: str
     n: int
@@ -48,7 +57,10 @@ class SliceMetrics(StrictModel):
 
 
 class BenchmarkResult(StrictModel):
-    """What `evaluate_scores` finds, but for tables."""
+    """Metrics that `evaluate_scores` computes.
+
+    `questions_for_people` counts the comparison-only pairs, which are scored for the comparison with raters alone.
+    """
 
     rows_total: int
     rows_evaluated_ok: int
@@ -67,7 +79,7 @@ class BenchmarkResult(StrictModel):
 
 
 class BenchmarkSummary(BenchmarkResult, SummaryBase):
-    """benchmark_outputs/<subset>/summary.json"""
+    """Content of benchmark_outputs/<subset>/summary.json."""
 
     subset: str
     mode: str

@@ -1,4 +1,4 @@
-"""Labels into questions: sentences, clips, ties, and faults that are all named."""
+"""Loading clip–text pairs: sentences, clips, ties and invalid labels."""
 
 import json
 from pathlib import Path
@@ -16,8 +16,8 @@ DIM_HEADER = "file_name,dimension,level,polarity,majority_present,benchmark_buck
 RUBRIC = {"TEMP": {"levels": {"5": "The speaker talks very fast."}}, "ACCT": {"levels": {"European": "European."}}}
 
 
-def folder(tmp_path: Path, subset: str, *lines: str, rubric: object = RUBRIC) -> Path:
-    """A project with these labels, and a rubric beside the clips."""
+def project(tmp_path: Path, subset: str, *lines: str, rubric: object = RUBRIC) -> Path:
+    """Create a project with these labels and this rubric."""
     labels = tmp_path / "analysis_outputs" / subset / "benchmark_labels.csv"
     labels.parent.mkdir(parents=True)
     labels.write_text("\n".join(lines) + "\n", encoding="utf-8")
@@ -31,7 +31,7 @@ def loaded(root: Path, subset: str) -> PairTable:
     return load_pairs(subsets()[subset], root / "analysis_outputs", root / "dataset")
 
 
-def touched(root: Path, *paths: str) -> Path:
+def with_files(root: Path, *paths: str) -> Path:
     for path in paths:
         (root / path).parent.mkdir(parents=True, exist_ok=True)
         (root / path).write_bytes(b"x")
@@ -42,7 +42,7 @@ def touched(root: Path, *paths: str) -> Path:
 
 
 @pytest.mark.parametrize(
-    ("label", "said"),
+    ("label", "expected"),
     [
         ("Affection", "Affection"),
         ("Jealousy___Envy", "Jealousy / Envy"),
@@ -50,12 +50,12 @@ def touched(root: Path, *paths: str) -> Path:
         ("Hope_Enthusiasm___Optimism", "Hope Enthusiasm / Optimism"),
     ],
 )
-def test_three_underscores_read_as_a_slash_and_one_as_a_space(label: str, said: str):
-    assert prompt_for_label(label, EMO) == f"Speech audio in which the speaker expresses or conveys {said}."
+def test_prompt_for_label(label: str, expected: str):
+    assert prompt_for_label(label, EMO) == f"Speech audio in which the speaker expresses or conveys {expected}."
 
 
-def test_the_sentence_about_a_dimension_is_the_rubric_of_its_level(tmp_path: Path):
-    root = folder(
+def test_load_pairs_takes_prompt_from_rubric(tmp_path: Path):
+    root = project(
         tmp_path,
         "emolia-dim",
         DIM_HEADER,
@@ -72,14 +72,14 @@ def test_the_sentence_about_a_dimension_is_the_rubric_of_its_level(tmp_path: Pat
     ]
 
 
-def test_a_level_that_looks_like_a_number_stays_text(tmp_path: Path):
+def test_load_pairs_keeps_numeric_levels_as_text(tmp_path: Path):
     rubric = {"TEMP": {"levels": {"05": "Zero five.", "5": "Five."}}}
-    root = folder(tmp_path, "emolia-dim", DIM_HEADER, "s.mp3,TEMP,05,positive,1,majority_yes,3,False", rubric=rubric)
+    root = project(tmp_path, "emolia-dim", DIM_HEADER, "s.mp3,TEMP,05,positive,1,majority_yes,3,False", rubric=rubric)
     assert loaded(root, "emolia-dim").table["prompt"].tolist() == ["Zero five."]
 
 
-def test_levels_without_a_rubric_are_all_named_with_file_line_dimension_and_level(tmp_path: Path):
-    root = folder(
+def test_load_pairs_lists_levels_without_rubric(tmp_path: Path):
+    root = project(
         tmp_path,
         "emolia-dim",
         DIM_HEADER,
@@ -96,45 +96,45 @@ def test_levels_without_a_rubric_are_all_named_with_file_line_dimension_and_leve
     ]
 
 
-def test_an_empty_rubric_text_is_no_rubric(tmp_path: Path):
+def test_load_pairs_rejects_empty_rubric_text(tmp_path: Path):
     line = "sample_00.mp3,TEMP,5,positive,1,majority_yes,3,False"
-    root = folder(tmp_path, "emolia-dim", DIM_HEADER, line, rubric={"TEMP": {"levels": {"5": " "}}})
+    root = project(tmp_path, "emolia-dim", DIM_HEADER, line, rubric={"TEMP": {"levels": {"5": " "}}})
     with pytest.raises(DataError, match=r"no rubric for TEMP level '5'"):
         loaded(root, "emolia-dim")
 
 
-def test_a_rubric_that_is_null_is_no_rubric(tmp_path: Path):
+def test_load_pairs_rejects_null_rubric_text(tmp_path: Path):
     line = "sample_00.mp3,TEMP,5,positive,1,majority_yes,3,False"
-    root = folder(tmp_path, "emolia-dim", DIM_HEADER, line, rubric={"TEMP": {"levels": {"5": None}}})
+    root = project(tmp_path, "emolia-dim", DIM_HEADER, line, rubric={"TEMP": {"levels": {"5": None}}})
     with pytest.raises(DataError, match=r"rubric"):
         loaded(root, "emolia-dim")
 
 
-def test_a_missing_rubric_file_is_something_missing(tmp_path: Path):
-    root = folder(tmp_path, "emolia-dim", DIM_HEADER, "sample_00.mp3,TEMP,5,positive,1,majority_yes,3,False")
+def test_load_pairs_without_rubric_file(tmp_path: Path):
+    root = project(tmp_path, "emolia-dim", DIM_HEADER, "sample_00.mp3,TEMP,5,positive,1,majority_yes,3,False")
     (root / "dataset/emolia-dim/variables.json").unlink()
-    with pytest.raises(MissingError, match=r"variables\.json is not there"):
+    with pytest.raises(MissingError, match=r"variables\.json does not exist"):
         loaded(root, "emolia-dim")
 
 
 @pytest.mark.parametrize("text", ["{", "[]", '{"TEMP": 5}', '{"TEMP": {}}', '{"TEMP": {"levels": ["a"]}}', ""])
-def test_a_file_that_is_no_rubric_is_named(tmp_path: Path, text: str):
+def test_read_rubric_rejects_invalid_file(tmp_path: Path, text: str):
     (tmp_path / "variables.json").write_text(text)
-    with pytest.raises(DataError, match=r"variables\.json: 1 fault\n  line 1: is no rubric"):
+    with pytest.raises(DataError, match=r"variables\.json: 1 fault\n  line 1: is not a rubric"):
         read_rubric(tmp_path / "variables.json")
 
 
 # --- labels -----------------------------------------------------------------------------------------------------
 
 
-def test_missing_labels_say_which_command_makes_them(tmp_path: Path):
-    with pytest.raises(MissingError, match=r"benchmark_labels\.csv is not there.*`uv run analysis\.py`") as caught:
+def test_load_pairs_without_labels(tmp_path: Path):
+    with pytest.raises(MissingError, match=r"benchmark_labels\.csv does not exist.*`uv run analysis\.py`") as caught:
         loaded(tmp_path, "emolia-emo")
     assert caught.value.exit_code == 2
 
 
-def test_ties_are_left_out_and_counted_and_the_rest_keeps_its_order(tmp_path: Path):
-    root = folder(
+def test_load_pairs_excludes_and_counts_ties(tmp_path: Path):
+    root = project(
         tmp_path,
         "emolia-emo",
         EMO_HEADER,
@@ -143,14 +143,14 @@ def test_ties_are_left_out_and_counted_and_the_rest_keeps_its_order(tmp_path: Pa
         "m.mp3,Joy,affirmative,Joy,0,majority_absent,3,False",
         "b.mp3,Joy,affirmative,Joy,,tie,2,True",
     )
-    questions = loaded(root, "emolia-emo")
-    assert questions.table["file_name"].tolist() == ["z.mp3", "m.mp3"]
-    assert questions.table["majority_present"].tolist() == [1, 0]
-    assert sum(questions.excluded.values()) == 2
+    pairs = loaded(root, "emolia-emo")
+    assert pairs.table["file_name"].tolist() == ["z.mp3", "m.mp3"]
+    assert pairs.table["majority_present"].tolist() == [1, 0]
+    assert sum(pairs.excluded.values()) == 2
 
 
-def test_every_fault_of_the_labels_is_listed_at_once(tmp_path: Path):
-    root = folder(
+def test_load_pairs_lists_all_faults(tmp_path: Path):
+    root = project(
         tmp_path,
         "emolia-emo",
         EMO_HEADER,
@@ -162,45 +162,45 @@ def test_every_fault_of_the_labels_is_listed_at_once(tmp_path: Path):
     )
     with pytest.raises(DataError) as caught:
         loaded(root, "emolia-emo")
-    said = str(caught.value).splitlines()
-    assert said[0] == f"{root}/analysis_outputs/emolia-emo/benchmark_labels.csv: 5 faults"
-    assert "  line 2, column majority_present: '2' is not 0, 1 or empty" in said
-    assert "  line 3, column n_raters: 'x' is not a number of people" in said
-    assert "  line 5, column file_name: the same item stands on a line above" in said
-    assert "  line 6, column majority_present: 'yes' is not 0, 1 or empty" in said
-    assert "  line 6, column n_raters: '-1' is not a number of people" in said
-    assert "`uv run analysis.py`" in said[-1]
+    lines = str(caught.value).splitlines()
+    assert lines[0] == f"{root}/analysis_outputs/emolia-emo/benchmark_labels.csv: 5 faults"
+    assert "  line 2, column majority_present: '2' is not 0, 1 or empty" in lines
+    assert "  line 3, column n_raters: 'x' is not a number of raters" in lines
+    assert "  line 5, column file_name: duplicate of an item on an earlier line" in lines
+    assert "  line 6, column majority_present: 'yes' is not 0, 1 or empty" in lines
+    assert "  line 6, column n_raters: '-1' is not a number of raters" in lines
+    assert "`uv run analysis.py`" in lines[-1]
     assert caught.value.exit_code == 1
 
 
-def test_every_missing_column_is_named(tmp_path: Path):
-    root = folder(tmp_path, "emolia-emo", "file_name,queried_emotion,n_raters", "a.mp3,Joy,3")
+def test_load_pairs_lists_missing_columns(tmp_path: Path):
+    root = project(tmp_path, "emolia-emo", "file_name,queried_emotion,n_raters", "a.mp3,Joy,3")
     with pytest.raises(DataError) as caught:
         loaded(root, "emolia-emo")
     for column in ("task_type", "source_emotion", "majority_present", "benchmark_bucket"):
         assert f"column {column}: is missing" in str(caught.value)
 
 
-def test_labels_of_a_release_without_flags_are_not_flagged(tmp_path: Path):
+def test_load_pairs_without_flagged_column(tmp_path: Path):
     header = EMO_HEADER.removesuffix(",flagged")
-    root = folder(tmp_path, "emolia-emo", header, "a.mp3,Joy,affirmative,Joy,1,majority_present,3")
+    root = project(tmp_path, "emolia-emo", header, "a.mp3,Joy,affirmative,Joy,1,majority_present,3")
     assert loaded(root, "emolia-emo").table["flagged"].tolist() == [False]
 
 
 @pytest.mark.parametrize("lines", [(EMO_HEADER,), ("",)])
-def test_labels_without_rows_are_no_questions(tmp_path: Path, lines: tuple[str, ...]):
-    questions = loaded(folder(tmp_path, "emolia-emo", *lines), "emolia-emo")
-    assert len(questions.table) == 0
-    assert sum(questions.excluded.values()) == 0
+def test_load_pairs_from_empty_labels(tmp_path: Path, lines: tuple[str, ...]):
+    pairs = loaded(project(tmp_path, "emolia-emo", *lines), "emolia-emo")
+    assert len(pairs.table) == 0
+    assert sum(pairs.excluded.values()) == 0
 
 
-def test_a_selection_is_counted_under_its_reason_and_renumbered(tmp_path: Path):
+def test_select_counts_and_renumbers(tmp_path: Path):
     rows = [f"{c}.mp3,Joy,affirmative,Joy,1,majority_present,{n},False" for c, n in zip("abcd", "1231", strict=True)]
-    questions = loaded(folder(tmp_path, "emolia-emo", EMO_HEADER, *rows), "emolia-emo")
-    kept = questions.select(lambda t: t["n_raters"] >= 2, "too few").first(1)
+    pairs = loaded(project(tmp_path, "emolia-emo", EMO_HEADER, *rows), "emolia-emo")
+    kept = pairs.select(lambda t: t["n_raters"] >= 2, "too few").head(1)
     assert kept.table["file_name"].tolist() == ["b.mp3"]
     assert kept.table.index.tolist() == [0]
-    assert kept.excluded == {**questions.excluded, "too few": 2, "beyond --limit": 1}
+    assert kept.excluded == {**pairs.excluded, "too few": 2, "beyond --limit": 1}
 
 
 # --- clips ------------------------------------------------------------------------------------------------------
@@ -214,63 +214,67 @@ def dim_row(file_name: str, level: str, polarity: str = "positive") -> dict[str,
     return {"file_name": file_name, "dimension": "TEMP", "level": level, "polarity": polarity}
 
 
-def test_the_exact_path_comes_first(tmp_path: Path):
-    touched(tmp_path, "data/Jealousy___Envy_best/a.mp3", "data/Jealousy_&_Envy_best/a.mp3", "data/Aaa_best/a.mp3")
-    assert ClipIndex(tmp_path, EMO).path_of(emo_row("a.mp3", "Jealousy___Envy")) == "data/Jealousy___Envy_best/a.mp3"
+def test_clip_index_prefers_exact_path(tmp_path: Path):
+    with_files(tmp_path, "data/Jealousy___Envy_best/a.mp3", "data/Jealousy_&_Envy_best/a.mp3", "data/Aaa_best/a.mp3")
+    assert (
+        ClipIndex(tmp_path, EMO).relative_path(emo_row("a.mp3", "Jealousy___Envy")) == "data/Jealousy___Envy_best/a.mp3"
+    )
 
 
-def test_a_folder_spelt_with_an_ampersand_is_found_by_its_label(tmp_path: Path):
-    touched(tmp_path, "data/Jealousy_&_Envy_best/a.mp3", "data/Joy_best/a.mp3", "data/Aaa_best/a.mp3")
-    assert ClipIndex(tmp_path, EMO).path_of(emo_row("a.mp3", "Jealousy___Envy")) == "data/Jealousy_&_Envy_best/a.mp3"
+def test_clip_index_ignores_punctuation_in_folders(tmp_path: Path):
+    with_files(tmp_path, "data/Jealousy_&_Envy_best/a.mp3", "data/Joy_best/a.mp3", "data/Aaa_best/a.mp3")
+    assert (
+        ClipIndex(tmp_path, EMO).relative_path(emo_row("a.mp3", "Jealousy___Envy")) == "data/Jealousy_&_Envy_best/a.mp3"
+    )
 
 
-def test_a_clip_in_another_folder_is_found_by_its_name_where_names_are_unique(tmp_path: Path):
-    touched(tmp_path, "data/Renamed/a.mp3", "data/Joy_best/b.mp3")
-    assert ClipIndex(tmp_path, EMO).path_of(emo_row("a.mp3", "Joy")) == "data/Renamed/a.mp3"
+def test_clip_index_finds_unique_name_in_other_folder(tmp_path: Path):
+    with_files(tmp_path, "data/Renamed/a.mp3", "data/Joy_best/b.mp3")
+    assert ClipIndex(tmp_path, EMO).relative_path(emo_row("a.mp3", "Joy")) == "data/Renamed/a.mp3"
 
 
-def test_a_clip_in_another_format_is_found_by_its_stem(tmp_path: Path):
-    touched(tmp_path, "data/Joy_best/a.flac", "data/Joy_best/a.json")
-    assert ClipIndex(tmp_path, EMO).path_of(emo_row("a.mp3", "Joy")) == "data/Joy_best/a.flac"
+def test_clip_index_finds_other_format(tmp_path: Path):
+    with_files(tmp_path, "data/Joy_best/a.flac", "data/Joy_best/a.json")
+    assert ClipIndex(tmp_path, EMO).relative_path(emo_row("a.mp3", "Joy")) == "data/Joy_best/a.flac"
 
 
-def test_a_clip_that_is_nowhere_is_where_it_should_be(tmp_path: Path):
-    touched(tmp_path, "data/Joy_best/b.mp3", "data/Joy_best/a.json")
-    assert ClipIndex(tmp_path, EMO).path_of(emo_row("a.mp3", "Joy")) == "data/Joy_best/a.mp3"
-    assert ClipIndex(tmp_path / "gone", EMO).path_of(emo_row("a.mp3", "Joy")) == "data/Joy_best/a.mp3"
+def test_clip_index_returns_expected_path_if_absent(tmp_path: Path):
+    with_files(tmp_path, "data/Joy_best/b.mp3", "data/Joy_best/a.json")
+    assert ClipIndex(tmp_path, EMO).relative_path(emo_row("a.mp3", "Joy")) == "data/Joy_best/a.mp3"
+    assert ClipIndex(tmp_path / "gone", EMO).relative_path(emo_row("a.mp3", "Joy")) == "data/Joy_best/a.mp3"
 
 
-def test_of_several_sources_the_one_that_has_the_clip_is_taken(tmp_path: Path):
-    touched(tmp_path, "data/Fear_best/a.mp3")
-    assert ClipIndex(tmp_path, EMO).path_of(emo_row("a.mp3", "Joy|Fear")) == "data/Fear_best/a.mp3"
+def test_clip_index_tries_all_sources(tmp_path: Path):
+    with_files(tmp_path, "data/Fear_best/a.mp3")
+    assert ClipIndex(tmp_path, EMO).relative_path(emo_row("a.mp3", "Joy|Fear")) == "data/Fear_best/a.mp3"
 
 
-def test_where_names_repeat_a_clip_is_found_by_its_whole_path_alone(tmp_path: Path):
-    touched(tmp_path, "data/TEMP/5/positive/sample_00.mp3", "data/TEMP/5/negative/sample_00.mp3")
+def test_clip_index_needs_full_path_for_repeated_names(tmp_path: Path):
+    with_files(tmp_path, "data/TEMP/5/positive/sample_00.mp3", "data/TEMP/5/negative/sample_00.mp3")
     index = ClipIndex(tmp_path, DIM)
-    assert index.path_of(dim_row("sample_00.mp3", "5")) == "data/TEMP/5/positive/sample_00.mp3"
-    assert index.path_of(dim_row("sample_00.mp3", "5", "negative")) == "data/TEMP/5/negative/sample_00.mp3"
-    assert index.path_of(dim_row("sample_00.mp3", "6")) == "data/TEMP/6/positive/sample_00.mp3"  # which is not there
+    assert index.relative_path(dim_row("sample_00.mp3", "5")) == "data/TEMP/5/positive/sample_00.mp3"
+    assert index.relative_path(dim_row("sample_00.mp3", "5", "negative")) == "data/TEMP/5/negative/sample_00.mp3"
+    assert index.relative_path(dim_row("sample_00.mp3", "6")) == "data/TEMP/6/positive/sample_00.mp3"  # does not exist
 
 
-@pytest.mark.parametrize(("there", "asked"), [("1", "-1"), ("1.5", "15"), ("C", "C#")])
-def test_a_missing_clip_is_not_replaced_by_one_of_a_level_that_differs_in_signs_alone(
-    tmp_path: Path, there: str, asked: str
-):
-    touched(tmp_path, f"data/TEMP/{there}/positive/sample_00.mp3", f"data/TEMP/{asked}/positive/sample_99.mp3")
-    found = ClipIndex(tmp_path, DIM).path_of(dim_row("sample_00.mp3", asked))
-    assert found == f"data/TEMP/{asked}/positive/sample_00.mp3"
+@pytest.mark.parametrize(("existing", "requested"), [("1", "-1"), ("1.5", "15"), ("C", "C#")])
+def test_clip_index_does_not_confuse_similar_levels(tmp_path: Path, existing: str, requested: str):
+    with_files(
+        tmp_path, f"data/TEMP/{existing}/positive/sample_00.mp3", f"data/TEMP/{requested}/positive/sample_99.mp3"
+    )
+    path = ClipIndex(tmp_path, DIM).relative_path(dim_row("sample_00.mp3", requested))
+    assert path == f"data/TEMP/{requested}/positive/sample_00.mp3"
 
 
-def test_described_reads_json_that_no_table_could_hold(tmp_path: Path):
+def test_clip_metadata_reads_hostile_json(tmp_path: Path):
     (tmp_path / "a.json").write_text('{"speaker": "x\\ud800", "k\\udfff": 1}', encoding="utf-8")
     (tmp_path / "b.json").write_text("[" * 100_000, encoding="utf-8")
-    questions = PairTable(subsets()["emolia-emo"], tmp_path, pd.DataFrame(), {})
-    assert questions.described("a.wav") == {"speaker": "x\\ud800", "k\\udfff": 1}
-    assert questions.described("b.wav") == {}
+    pairs = PairTable(subsets()["emolia-emo"], tmp_path, pd.DataFrame(), {})
+    assert pairs.clip_metadata("a.wav") == {"speaker": "x\\ud800", "k\\udfff": 1}
+    assert pairs.clip_metadata("b.wav") == {}
 
 
-def test_a_name_that_is_too_long_for_a_file_is_not_there(tmp_path: Path):
+def test_clip_index_accepts_too_long_name(tmp_path: Path):
     index = ClipIndex(tmp_path, subsets()["emolia-emo"])
     row = emo_row("x" * 300 + ".mp3", "Joy")
-    assert index.path_of(row).endswith("x.mp3")
+    assert index.relative_path(row).endswith("x.mp3")

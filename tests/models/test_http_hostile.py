@@ -19,7 +19,7 @@ from urllib.parse import quote, unquote
 
 import pytest
 
-from earmark.audio_text.scorers.endpoint import _similarity
+from earmark.audio_text.scorers.endpoint import parse_similarity
 from earmark.errors import MissingError
 from earmark.models.embeddings_api import embeddings_from_reply
 from earmark.models.http import Client, RefusedError, TransientError, UnauthorisedError, _retry_after
@@ -213,7 +213,7 @@ ANSWERS = {
 }
 
 
-def asked(client, read=_similarity):
+def asked(client, read=parse_similarity):
     """What comes of one request: an answer or a message."""
     try:
         return client.post(b"{}", read)
@@ -244,7 +244,7 @@ def scripted():
 def test_no_reply_ends_more_than_its_own_request(scripted, name):
     server, script = scripted
     script["raw"] = CASES[name]
-    for read in (_similarity, lambda data: embeddings_from_reply(data, 1)):
+    for read in (parse_similarity, lambda data: embeddings_from_reply(data, 1)):
         found = asked(Client(server.url, retries=0, timeout=5), read)
         if found != 0.5:  # some of these have a reply in them all the same
             assert isinstance(found, EXPECTED), found
@@ -529,7 +529,7 @@ def test_no_message_shows_a_secret_however_it_is_spelled(place, status):
         client = Client(url, token=TOKEN, retries=0)
         for spelled in sent:
             with pytest.raises(EXPECTED) as caught:
-                client.post(b"{}", _similarity)
+                client.post(b"{}", parse_similarity)
             shown = "".join(traceback.format_exception(caught.value)) + str(caught.value) + repr(client)
             for secret in SECRETS:
                 assert not tells(str(caught.value), secret), (spelled, str(caught.value))

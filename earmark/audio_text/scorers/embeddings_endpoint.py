@@ -1,8 +1,7 @@
-"""A model behind an address that embeds clips and sentences (see `models.embeddings_api`).
+"""Score pairs with a server that embeds clips and sentences (see `models.embeddings_api`).
 
-What it gave is kept in the journal of the run alone, not in the store of embeddings: which weights a server holds is
-not known here, and those of a model in training change from run to run. For the same reason a run that finds
-embeddings in the journal asks for the first of them again, of a sentence and of a clip.
+Embeddings are stored in the journal of the run and not in the embedding cache: the weights behind a URL are unknown
+and may change. For the same reason, a run that continues first requests one known sentence and one known clip again.
 """
 
 import contextlib
@@ -17,7 +16,14 @@ import numpy as np
 
 from earmark.audio.decode import AudioError, read_audio
 from earmark.audio_text.scorers import ClipTextPair, Score
-from earmark.audio_text.scorers.cosine import NEAR, SAME, answers, pairs_by_clip, spread, unique_texts
+from earmark.audio_text.scorers.cosine import (
+    IDENTICAL_DISTANCE,
+    NEARLY_IDENTICAL_DISTANCE,
+    cosine_scores,
+    max_distance_from_first,
+    pairs_by_clip,
+    unique_texts,
+)
 from earmark.audio_text.scorers.parallel import in_parallel
 from earmark.errors import EarmarkError
 from earmark.files.hashing import file_hash
@@ -38,24 +44,38 @@ MAX_BATCH = 32
 
 
 @dataclass(frozen=True)
-class Batch:
-    """The embeddings of a batch, in order; an error where none of them came."""
+class EmbeddedBatch:
+    """Embeddings of a batch, in order."""
 
     embeddings: list[Embedding]
 
     @property
     def error(self) -> str:
-        """Empty when anything came of the batch."""
+        """The first error if every embedding failed; otherwise empty."""
         return "" if any(not e.error for e in self.embeddings) else self.embeddings[0].error
 
 
 @dataclass(frozen=True)
 class EmbeddingsEndpointScorer:
-    """Scores questions by the cosine of embeddings that a server makes; a journal remembers every embedding.
+    """Score pairs by the cosine similarity of embeddings from a server.
 
-    model: the name that the server knows. batch_size: clips or sentences in one request, at most 32.
-    sample_rate: resample clips to so many Hz before sending them; without it files go as they are.
-    warnings: what was noticed about the server while it was asked, for the user.
+    Attributes
+    ----------
+    client : Client
+    journal : Journal
+        Stores every embedding.
+    model : str
+        Model name to request.
+    batch_size : int
+        Clips or sentences per request; at most 32 are sent.
+    concurrency : int
+        Number of concurrent requests.
+    sample_rate : int or None
+        Sample rate in Hz to resample clips to, sent as 16-bit WAV; None sends files unchanged.
+    max_consecutive_failures : int
+        Number of consecutive failed requests after which the run stops.
+    warnings : list of str
+        Filled during scoring, for the user.
     """
 
     client: Client
@@ -71,121 +91,140 @@ class EmbeddingsEndpointScorer:
     def _server(self) -> EmbeddingsServer:
         return EmbeddingsServer(self.client, self.model)
 
-    def __call__(self, questions: Sequence[ClipTextPair]) -> Iterator[tuple[int, Score]]:
-        """Answers as clips come in, after the sentences.
+    @property
+    def _shown_url(self) -> str:
+        return shown_url(self.client.url)
 
-        Raises as `EndpointScorer`, and EarmarkError where all sentences get one and the same vector, or all clips: the
-        latter at the end, when it is known of all.
+    def __call__(self, pairs: Sequence[ClipTextPair]) -> Iterator[tuple[int, Score]]:
+        """Score pairs: embed all sentences first, then yield the pairs of each clip as its embedding arrives.
+
+        Yields
+        ------
+        tuple of int and Score
+
+        Raises
+        ------
+        StoppedError
+            If too many consecutive requests fail, or a known input cannot be requested again.
+        UnauthorisedError
+            If the server requires another token.
+        MissingError
+            If the journal holds embeddings of another model.
+        EarmarkError
+            If the embeddings of all sentences, or of all clips, are identical. For clips, after the last score.
         """
-        asked = pairs_by_clip(questions)
-        self._require_same_model(unique_texts(questions), list(asked))
-        texts: dict[str, Embedding] = dict(self._embedded("text", unique_texts(questions)))
-        self._look_at_sentences([e.vector for e in texts.values() if e.vector is not None])
+        indices = pairs_by_clip(pairs)
+        self._require_same_model(unique_texts(pairs), list(indices))
+        texts: dict[str, Embedding] = dict(self._embed_all("text", unique_texts(pairs)))
+        self._check_text_embeddings([e.vector for e in texts.values() if e.vector is not None])
         dimension = next((len(e.vector) for e in texts.values() if e.vector is not None), None)
         first: Vector | None = None
-        alike: list[Path] = []
-        embedded = 0
-        for clip, embedding in self._embedded("audio", list(asked)):
-            right = unit_embedding(embedding.vector, dimension) if embedding.vector is not None else embedding
-            if right.vector is not None:
-                first = right.vector if first is None else first
-                if (spread([first, right.vector]) or 0.0) <= SAME:
-                    alike.append(clip)
-            embedded += right.vector is not None
-            yield from answers(questions, asked[clip], right, texts)
-        if len(alike) == embedded and len(contents := {_content(clip) for clip in alike}) > 1:
-            raise EarmarkError(self._constant(f"{len(contents):,} different clips"))
+        identical: list[Path] = []
+        n_embedded = 0
+        for clip, raw in self._embed_all("audio", list(indices)):
+            embedding = unit_embedding(raw.vector, dimension) if raw.vector is not None else raw
+            if embedding.vector is not None:
+                first = embedding.vector if first is None else first
+                if (max_distance_from_first([first, embedding.vector]) or 0.0) <= IDENTICAL_DISTANCE:
+                    identical.append(clip)
+            n_embedded += embedding.vector is not None
+            yield from cosine_scores(pairs, indices[clip], embedding, texts)
+        if len(identical) == n_embedded and len(contents := {_content_hash(clip) for clip in identical}) > 1:
+            raise EarmarkError(self._identical_embeddings(f"{len(contents):,} different clips"))
 
-    def _look_at_sentences(self, vectors: Sequence[Vector]) -> None:
-        """EarmarkError where all have one vector; a warning where they are so close that scores hardly differ."""
-        distance = spread(vectors)
-        if distance is None or distance > NEAR:
+    def _check_text_embeddings(self, vectors: Sequence[Vector]) -> None:
+        """Raise EarmarkError if all text embeddings are identical; warn if they are nearly identical."""
+        distance = max_distance_from_first(vectors)
+        if distance is None or distance > NEARLY_IDENTICAL_DISTANCE:
             return
-        if distance <= SAME:
-            raise EarmarkError(self._constant(f"{len(vectors):,} different sentences"))
+        if distance <= IDENTICAL_DISTANCE:
+            raise EarmarkError(self._identical_embeddings(f"{len(vectors):,} different sentences"))
         self.warnings.append(
-            f"{shown_url(self.client.url)}: the embeddings of all {len(vectors):,} sentences lie within {distance:.2g} "
-            "of the first, so that no clip's score differs by more from it; check that the server embeds text by the "
-            "right tower and with its weights."
+            f"{self._shown_url}: the embeddings of all {len(vectors):,} sentences are nearly identical (within "
+            f"{distance:.2g} of the first), so scores hardly depend on the sentence. Check that the server uses the "
+            "text encoder and has loaded its weights."
         )
 
-    def _constant(self, what: str) -> str:
+    def _identical_embeddings(self, inputs: str) -> str:
         return (
-            f"{shown_url(self.client.url)}: gives one and the same embedding for all {what}; check that the model's "
-            "weights are loaded and that the server embeds what it is sent. Then give the same command with --restart."
+            f"{self._shown_url}: the embeddings of all {inputs} are identical. Check that the model's weights are "
+            "loaded and that the server embeds the inputs it receives. Then run the same command with --restart."
         )
 
     def _require_same_model(self, texts: Sequence[str], clips: Sequence[Path]) -> None:
-        """Embed the first sentence and the first clip again whose embeddings the journal has, and compare."""
+        """Request the first stored sentence and the first stored clip again and compare the embeddings."""
         if not len(self.journal):
             return
         pairs: list[tuple[Vector, Vector]] = []
         inputs: dict[Modality, Iterator[str]] = {"text": iter(texts), "audio": self._readable(clips)}
-        for modality, sent in inputs.items():
-            for text in sent:
-                if (known := self._known(modality, text)) is not None:
-                    before = unit_embedding(known, None).vector
-                    assert before is not None  # else it would not be known
-                    pairs.append((before, self._again(modality, text, len(before))))
+        for modality, modality_inputs in inputs.items():
+            for text in modality_inputs:
+                if (stored := self._stored(modality, text)) is not None:
+                    before = unit_embedding(stored, None).vector
+                    assert before is not None  # `_stored` returns valid vectors only
+                    pairs.append((before, self._embed_again(modality, text, len(before))))
                     break
-        address = shown_url(self.client.url)
         for before, now in pairs:
-            self.journal.require_same_score(1.0, _cosine(before, now), address)
+            self.journal.require_same_score(1.0, _dot(before, now), self._shown_url)
         if len(pairs) == 2 and len(pairs[0][0]) == len(pairs[1][0]):
+            # Both encoders may have changed in the same way: compare across modalities too.
             (text_before, text_now), (clip_before, clip_now) = pairs
-            self.journal.require_same_score(_cosine(text_before, clip_before), _cosine(text_now, clip_now), address)
+            self.journal.require_same_score(_dot(text_before, clip_before), _dot(text_now, clip_now), self._shown_url)
 
     def _readable(self, clips: Sequence[Path]) -> Iterator[str]:
         for clip in clips:
-            with contextlib.suppress(AudioError, OSError, ValueError):  # which the questions about it will say
+            with contextlib.suppress(AudioError, OSError, ValueError):  # reported later as the error of its pairs
                 yield self._data_uri(clip)
 
-    def _again(self, modality: Modality, text: str, dimension: int) -> Vector:
-        address = shown_url(self.client.url)
+    def _embed_again(self, modality: Modality, text: str, dimension: int) -> Vector:
         try:
-            now = unit_embedding(self._server.embed([text], modality)[0], dimension)
+            embedding = unit_embedding(self._server.embed([text], modality)[0], dimension)
         except TransientError as error:
-            raise StoppedError(f"{address}: gives no answer: {error}") from None
+            raise StoppedError(f"{self._shown_url}: no valid reply: {error}") from None
         except RefusedError as error:
-            now = Embedding(None, str(error))
-        if now.vector is None:
-            self.journal.raise_model_changed(f"with an error ({now.error})", address)
-        return now.vector
+            embedding = Embedding(None, str(error))
+        if embedding.vector is None:
+            self.journal.raise_model_changed(f"an error ({embedding.error})", self._shown_url)
+        return embedding.vector
 
-    def _known(self, modality: Modality, text: str) -> Vector | None:
-        """What the journal has of an input, as the server gave it, if that is a vector."""
-        with contextlib.suppress(ValueError, TypeError):  # nothing, or a value of another kind of run
+    def _stored(self, modality: Modality, text: str) -> Vector | None:
+        """Embedding of an input in the journal, as the server sent it; None if absent or invalid."""
+        with contextlib.suppress(ValueError, TypeError):  # absent, or a value of another kind of run
             vector = from_base64(self.journal.get(self._key(modality, text)))
             return vector if unit_embedding(vector, None).vector is not None else None
         return None
 
-    def _embedded(self, modality: Modality, items: Sequence[Any]) -> Iterator[tuple[Any, Embedding]]:
+    def _embed_all(self, modality: Modality, items: Sequence[Any]) -> Iterator[tuple[Any, Embedding]]:
         size = min(self.batch_size, MAX_BATCH)
         batches = [items[i : i + size] for i in range(0, len(items), size)]
-        for batch, found in in_parallel(
+        for batch, embedded in in_parallel(
             zip(batches, batches, strict=True),
-            lambda b: self._embed(modality, b),
+            lambda b: self._embed_batch(modality, b),
             self.client,
             self.concurrency,
             self.max_consecutive_failures,
         ):
-            yield from zip(batch, found.embeddings, strict=True)
+            yield from zip(batch, embedded.embeddings, strict=True)
 
-    def _embed(self, modality: Modality, batch: Sequence[Any]) -> Batch:
-        """A batch from the journal and the server; a batch that the server refuses is halved to find out why."""
+    def _embed_batch(self, modality: Modality, batch: Sequence[Any]) -> EmbeddedBatch:
+        """Embed a batch from the journal and the server."""
         inputs, errors = self._inputs(modality, batch)
-        known = {i: self._known(modality, text) for i, text in inputs.items()}
-        found = {i: vector for i, vector in known.items() if vector is not None}
-        for i, vector in self._ask(modality, {i: text for i, text in inputs.items() if i not in found}, errors):
-            found[i] = vector
+        stored = {i: self._stored(modality, text) for i, text in inputs.items()}
+        vectors = {i: vector for i, vector in stored.items() if vector is not None}
+        new_inputs = {i: text for i, text in inputs.items() if i not in vectors}
+        for i, vector in self._request(modality, new_inputs, errors):
+            vectors[i] = vector
             if not unit_embedding(vector, None).error:
                 self.journal.add(self._key(modality, inputs[i]), to_base64(vector))
-        return Batch(
-            [unit_embedding(found[i], None) if i in found else Embedding(None, errors[i]) for i in range(len(batch))]
+        return EmbeddedBatch(
+            [
+                unit_embedding(vectors[i], None) if i in vectors else Embedding(None, errors[i])
+                for i in range(len(batch))
+            ]
         )
 
     def _inputs(self, modality: Modality, batch: Sequence[Any]) -> tuple[dict[int, str], dict[int, str]]:
-        """{position: what to send}, {position: why it cannot be sent}."""
+        """{position: text to send} and {position: error} of a batch."""
         if modality == "text":
             return dict(enumerate(batch)), {}
         inputs, errors = {}, {}
@@ -194,25 +233,28 @@ class EmbeddingsEndpointScorer:
                 inputs[i] = self._data_uri(clip)
             except AudioError as error:
                 errors[i] = one_line(str(error))
-            except (OSError, ValueError) as error:  # ValueError: a path that no file can have
+            except (OSError, ValueError) as error:  # ValueError: invalid path
                 reason = getattr(error, "strerror", None) or type(error).__name__
                 errors[i] = f"{one_line(clip.name)}: cannot be read ({reason})"
         return inputs, errors
 
     def _data_uri(self, clip: Path) -> str:
         if self.sample_rate is None:
-            kind, content = mimetypes.guess_type(clip.name)[0] or "audio/mpeg", clip.read_bytes()
+            media_type, content = mimetypes.guess_type(clip.name)[0] or "audio/mpeg", clip.read_bytes()
         else:
             waveform = read_audio(clip, self.sample_rate)
-            kind, content = "audio/wav", wav_bytes(waveform, self.sample_rate)
-        return data_uri(content, kind)
+            media_type, content = "audio/wav", wav_bytes(waveform, self.sample_rate)
+        return data_uri(content, media_type)
 
     def _key(self, modality: Modality, text: str) -> str:
         return journal_key(
             sha256(text.encode("utf-8", "surrogatepass")).hexdigest(), modality, self.client.url, self.model
         )
 
-    def _ask(self, modality: Modality, inputs: dict[int, str], errors: dict[int, str]) -> Iterator[tuple[int, Vector]]:
+    def _request(
+        self, modality: Modality, inputs: dict[int, str], errors: dict[int, str]
+    ) -> Iterator[tuple[int, Vector]]:
+        """Request embeddings; split a batch that the server refuses in halves to isolate the refused inputs."""
         if not inputs:
             return
         try:
@@ -223,19 +265,19 @@ class EmbeddingsEndpointScorer:
             if len(inputs) == 1:
                 errors.update(dict.fromkeys(inputs, str(error)))
                 return
-            pairs, half = list(inputs.items()), len(inputs) // 2
-            yield from self._ask(modality, dict(pairs[:half]), errors)
-            yield from self._ask(modality, dict(pairs[half:]), errors)
+            items, half = list(inputs.items()), len(inputs) // 2
+            yield from self._request(modality, dict(items[:half]), errors)
+            yield from self._request(modality, dict(items[half:]), errors)
         else:
             yield from zip(inputs, vectors, strict=True)
 
 
-def _cosine(one: Vector, other: Vector) -> float:
-    return float(one.astype(np.float64) @ other.astype(np.float64))
+def _dot(a: Vector, b: Vector) -> float:
+    return float(a.astype(np.float64) @ b.astype(np.float64))
 
 
-def _content(clip: Path) -> str:
-    """What a clip is, whatever it is called."""
+def _content_hash(clip: Path) -> str:
+    """Hash of a file; empty if it cannot be read."""
     try:
         return file_hash(clip)
     except (OSError, ValueError):

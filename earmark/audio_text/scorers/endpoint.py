@@ -1,10 +1,10 @@
-"""A model behind an address: one JSON request a question, many at a time.
+"""Score pairs with a server: one JSON request per pair, many requests in parallel.
 
-Request   {"text", "audio_filename", "audio_relpath", "audio_base64"}; without audio, "audio_stem" in its place
+Request   {"text", "audio_filename", "audio_relpath", "audio_base64"}; without audio, "audio_stem" replaces the last
 Reply     {"similarity": x}, {"score": x} or {"logit": x}, x finite
 
-A run that finds answers in the journal asks the first of their questions again: another model behind the same address
-answers it otherwise, and answers of two models do not belong into one result.
+Replies are stored in a journal, so that an interrupted run can continue. A run that continues first requests one known
+pair again: a different reply means that another model is behind the URL, and the run stops rather than mix two models.
 """
 
 import base64
@@ -31,10 +31,19 @@ REPLY_KEYS = ("similarity", "score", "logit")
 
 @dataclass(frozen=True)
 class EndpointScorer:
-    """Scores questions by asking a server, and remembers every answer in a journal.
+    """Score pairs with a server.
 
-    concurrency: requests at a time. send_audio: whether the clip itself goes along, or only its name.
-    max_consecutive_failures: after so many questions in a row without an answer the run stops.
+    Attributes
+    ----------
+    client : Client
+    journal : Journal
+        Stores every similarity.
+    concurrency : int
+        Number of concurrent requests.
+    send_audio : bool
+        Whether to send the audio of a clip, or only its name.
+    max_consecutive_failures : int
+        Number of consecutive failed requests after which the run stops.
     """
 
     client: Client
@@ -43,78 +52,88 @@ class EndpointScorer:
     send_audio: bool = True
     max_consecutive_failures: int = 20
 
-    def __call__(self, questions: Sequence[ClipTextPair]) -> Iterator[tuple[int, Score]]:
-        """Answers as they come in, those of the journal first.
+    def __call__(self, pairs: Sequence[ClipTextPair]) -> Iterator[tuple[int, Score]]:
+        """Score pairs, clip by clip, so that each clip is read once. Duplicate pairs are requested once.
 
-        Pairs are scored clip by clip, so that each clip is read once. A pair that is asked for twice is asked
-        once. Raises StoppedError or UnauthorisedError when going on makes no sense, MissingError when the journal's
-        answers are another model's.
+        Yields
+        ------
+        tuple of int and Score
+            In the order in which replies arrive.
+
+        Raises
+        ------
+        StoppedError
+            If too many consecutive requests fail, or a known pair cannot be requested again.
+        UnauthorisedError
+            If the server requires another token.
+        MissingError
+            If the journal holds replies of another model.
         """
-        same: dict[tuple[str, str], list[int]] = {}
-        for i in sorted(range(len(questions)), key=lambda i: questions[i].relative_path):
-            same.setdefault((questions[i].relative_path, questions[i].text), []).append(i)
-        clips = _Clips([questions[indices[0]] for indices in same.values()], self.send_audio)
-        self._require_same_model([questions[indices[0]] for indices in same.values()])
-        tasks = ((indices, questions[indices[0]]) for indices in same.values())
-        for indices, answer in in_parallel(
-            tasks,
-            lambda question: self._answer(question, clips),
+        duplicates: dict[tuple[str, str], list[int]] = {}
+        for i in sorted(range(len(pairs)), key=lambda i: pairs[i].relative_path):
+            duplicates.setdefault((pairs[i].relative_path, pairs[i].text), []).append(i)
+        unique = [pairs[indices[0]] for indices in duplicates.values()]
+        clips = _ClipCache(unique, self.send_audio)
+        self._require_same_model(unique)
+        for indices, score in in_parallel(
+            zip(duplicates.values(), unique, strict=True),
+            lambda pair: self._score(pair, clips),
             self.client,
             self.concurrency,
             self.max_consecutive_failures,
         ):
-            yield from ((i, answer) for i in indices)
+            yield from ((i, score) for i in indices)
 
-    def _answer(self, question: ClipTextPair, clips: "_Clips") -> Score:
+    def _score(self, pair: ClipTextPair, clips: "_ClipCache") -> Score:
         try:
-            part, audio_hash = clips.part(question)
-            key = self._key(question, audio_hash)
-            if (known := self._known(key)) is not None:
-                return Score(known)
-            similarity = self._ask(question, part)
+            fields, audio_hash = clips.get(pair)
+            key = self._key(pair, audio_hash)
+            if (stored := self._stored(key)) is not None:
+                return Score(stored)
+            similarity = self._request(pair, fields)
         except (TransientError, RefusedError) as error:
             return Score(None, str(error))
-        except (OSError, ValueError) as error:  # ValueError: a path that no file can have
-            return Score(None, f"{one_line(question.clip.name)}: cannot be read ({_reason(error)})")
+        except (OSError, ValueError) as error:  # ValueError: invalid path
+            return Score(None, f"{one_line(pair.clip.name)}: cannot be read ({_reason(error)})")
         finally:
-            clips.release(question)
+            clips.release(pair)
         self.journal.add(key, similarity)
         return Score(similarity)
 
-    def _ask(self, question: ClipTextPair, part: bytes) -> float:
-        text = json.dumps(question.text).encode()
-        similarity: float = self.client.post(b'{"text": ' + text + b", " + part, _similarity)
+    def _request(self, pair: ClipTextPair, fields: bytes) -> float:
+        text = json.dumps(pair.text).encode()
+        similarity: float = self.client.post(b'{"text": ' + text + b", " + fields, parse_similarity)
         return similarity
 
-    def _key(self, question: ClipTextPair, audio_hash: str) -> str:
+    def _key(self, pair: ClipTextPair, audio_hash: str) -> str:
         mode = "audio" if self.send_audio else "name"
-        return journal_key(audio_hash, question.relative_path, question.text, self.client.url, mode)
+        return journal_key(audio_hash, pair.relative_path, pair.text, self.client.url, mode)
 
-    def _known(self, key: str) -> float | None:
-        """What the journal has for a key, if that is a similarity."""
+    def _stored(self, key: str) -> float | None:
+        """Similarity in the journal; None if the key is absent or its value is not a similarity."""
         value = self.journal.get(key)
         return value if isinstance(value, float) and math.isfinite(value) else None
 
-    def _require_same_model(self, questions: Sequence[ClipTextPair]) -> None:
-        """Ask the first question again whose answer the journal has, if there is one."""
+    def _require_same_model(self, pairs: Sequence[ClipTextPair]) -> None:
+        """Request the first pair of the journal again and compare the similarities."""
         if not len(self.journal):
             return
-        for clip, about in groupby(questions, key=lambda question: question.clip):
+        for clip, clip_pairs in groupby(pairs, key=lambda pair: pair.clip):
             try:
                 audio_hash = file_hash(clip)
             except (OSError, ValueError):
-                continue  # which its questions will say
-            for question in about:
-                before = self._known(self._key(question, audio_hash))
-                if before is None:
+                continue  # reported later as the error of its pairs
+            for pair in clip_pairs:
+                stored = self._stored(self._key(pair, audio_hash))
+                if stored is None:
                     continue
-                address, part = shown_url(self.client.url), _Clips([question], self.send_audio).part(question)[0]
+                url, fields = shown_url(self.client.url), _ClipCache([pair], self.send_audio).get(pair)[0]
                 try:
-                    self.journal.require_same_score(before, self._ask(question, part), address)
+                    self.journal.require_same_score(stored, self._request(pair, fields), url)
                 except TransientError as error:
-                    raise StoppedError(f"{address}: gives no answer: {error}") from None
+                    raise StoppedError(f"{url}: no valid reply: {error}") from None
                 except RefusedError as error:
-                    self.journal.raise_model_changed(f"with an error ({error})", address)
+                    self.journal.raise_model_changed(f"an error ({error})", url)
                 return
 
 
@@ -122,12 +141,29 @@ def _reason(error: Exception) -> str:
     return getattr(error, "strerror", None) or type(error).__name__
 
 
-def _similarity(reply: Any) -> float:
+def parse_similarity(reply: Any) -> float:
+    """Extract the similarity from a reply.
+
+    Parameters
+    ----------
+    reply : object
+        The decoded JSON.
+
+    Returns
+    -------
+    float
+        Value of the first of `REPLY_KEYS` in the reply.
+
+    Raises
+    ------
+    ReplyError
+        If the reply has none of the keys or the value is not a finite number.
+    """
     value = next((reply[key] for key in REPLY_KEYS if key in reply), None) if isinstance(reply, dict) else None
     if value is None:
         raise ReplyError(f"the reply has none of {', '.join(REPLY_KEYS)}")
     if isinstance(value, bool) or not isinstance(value, int | float):
-        raise ReplyError("the similarity is no number")
+        raise ReplyError("the similarity is not a number")
     try:
         similarity = float(value)
     except OverflowError:
@@ -137,34 +173,34 @@ def _similarity(reply: Any) -> float:
     return similarity
 
 
-class _Clips:
-    """Each clip's part of a request: read and encoded for its first question, forgotten after its last."""
+class _ClipCache:
+    """Encoded clips in memory, from their first pair to their last."""
 
-    def __init__(self, questions: Sequence[ClipTextPair], send_audio: bool) -> None:
-        self._left = Counter(question.clip for question in questions)
-        self._locks = {clip: threading.Lock() for clip in self._left}
-        self._parts: dict[Path, tuple[bytes, str]] = {}
+    def __init__(self, pairs: Sequence[ClipTextPair], send_audio: bool) -> None:
+        self._remaining = Counter(pair.clip for pair in pairs)
+        self._locks = {clip: threading.Lock() for clip in self._remaining}
+        self._encoded: dict[Path, tuple[bytes, str]] = {}
         self._send_audio = send_audio
 
-    def part(self, question: ClipTextPair) -> tuple[bytes, str]:
-        """The request but for its text, and the sha256 of the audio."""
-        with self._locks[question.clip]:
-            if question.clip not in self._parts:
-                self._parts[question.clip] = self._read(question)
-            return self._parts[question.clip]
+    def get(self, pair: ClipTextPair) -> tuple[bytes, str]:
+        """The JSON fields of the clip, including the closing brace, and the sha256 of the file."""
+        with self._locks[pair.clip]:
+            if pair.clip not in self._encoded:
+                self._encoded[pair.clip] = self._encode(pair)
+            return self._encoded[pair.clip]
 
-    def _read(self, question: ClipTextPair) -> tuple[bytes, str]:
-        audio = question.clip.read_bytes()
-        fields: dict[str, Any] = {"audio_filename": question.clip.name, "audio_relpath": question.relative_path}
+    def _encode(self, pair: ClipTextPair) -> tuple[bytes, str]:
+        audio = pair.clip.read_bytes()
+        fields: dict[str, Any] = {"audio_filename": pair.clip.name, "audio_relpath": pair.relative_path}
         if self._send_audio:
             fields["audio_base64"] = base64.b64encode(audio).decode("ascii")
         else:
-            fields["audio_stem"] = question.stem
+            fields["audio_stem"] = pair.stem
         return json.dumps(fields)[1:].encode(), sha256(audio).hexdigest()
 
-    def release(self, question: ClipTextPair) -> None:
-        """Forget the clip when this was its last question."""
-        with self._locks[question.clip]:
-            self._left[question.clip] -= 1
-            if not self._left[question.clip]:
-                self._parts.pop(question.clip, None)
+    def release(self, pair: ClipTextPair) -> None:
+        """Count a finished pair; drop the clip after its last one."""
+        with self._locks[pair.clip]:
+            self._remaining[pair.clip] -= 1
+            if not self._remaining[pair.clip]:
+                self._encoded.pop(pair.clip, None)

@@ -1,10 +1,10 @@
-"""A model in this process: each clip and each sentence embedded once, and kept in the store of embeddings."""
+"""Score pairs with a model in this process, through the embedding cache."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from earmark.audio_text.scorers import ClipTextPair, Score
-from earmark.audio_text.scorers.cosine import answers, pairs_by_clip, unique_texts
+from earmark.audio_text.scorers.cosine import cosine_scores, pairs_by_clip, unique_texts
 from earmark.embeddings.cache import EmbeddingCache
 from earmark.models.audio_text.encoder import AudioTextEncoder
 from earmark.models.audio_text.loading import AudioTextModel
@@ -13,36 +13,57 @@ from earmark.models.embedding import Embedding, unit_embedding
 
 @dataclass(frozen=True)
 class InProcessScorer:
-    """Scores questions by the cosine of a model's embeddings.
+    """Score pairs by the cosine similarity of a model's embeddings.
 
-    batch_size: pieces that the model hears at once. decoders: threads that decode and prepare ahead of it. Batches are
-    formed in the order of the clips, whichever is decoded first, so that a run can be repeated to the last bit.
+    Batches follow the order of the clips, not the order in which decoding finishes, so that runs are bit-reproducible.
+
+    Attributes
+    ----------
+    model : AudioTextModel
+    cache : EmbeddingCache
+        Embedding cache.
+    batch_size : int
+        Number of audio windows per batch.
+    decoder_threads : int
+        Number of threads that decode and prepare clips in advance.
     """
 
     model: AudioTextModel
-    store: EmbeddingCache
+    cache: EmbeddingCache
     batch_size: int = 16
-    decoders: int = 4
+    decoder_threads: int = 4
 
-    def __call__(self, questions: Sequence[ClipTextPair]) -> Iterator[tuple[int, Score]]:
-        """Answers to all questions about a clip as soon as its batch is done.
+    def __call__(self, pairs: Sequence[ClipTextPair]) -> Iterator[tuple[int, Score]]:
+        """Score pairs.
 
-        Raises EmbeddingError at the end where the model gives all clips one and the same embedding.
+        Yields
+        ------
+        tuple of int and Score
+            All pairs of a clip as soon as its batch is done.
+
+        Raises
+        ------
+        EmbeddingError
+            After the last score, if the embeddings of all clips are identical.
         """
-        asked, encoder = pairs_by_clip(questions), AudioTextEncoder(self.model)
+        indices, encoder = pairs_by_clip(pairs), AudioTextEncoder(self.model)
         texts = {
-            text: one if one.vector is None else unit_embedding(one.vector, None)
-            for text, one in self.store.embed_texts(
-                encoder.identity, unique_texts(questions), self.model.embed_texts, self.batch_size
+            text: embedding if embedding.vector is None else unit_embedding(embedding.vector, None)
+            for text, embedding in self.cache.embed_texts(
+                encoder.identity, unique_texts(pairs), self.model.embed_texts, self.batch_size
             ).items()
         }
         dimension = next((len(e.vector) for e in texts.values() if e.vector is not None), None)
-        embedded = self.store.embed(encoder, list(asked), batch_size=self.batch_size, decoder_threads=self.decoders)
-        for clip, found in embedded:
-            yield from answers(questions, asked[clip], _direction(found, dimension, clip.name), texts)
+        embeddings = self.cache.embed(
+            encoder, list(indices), batch_size=self.batch_size, decoder_threads=self.decoder_threads
+        )
+        for clip, embedding in embeddings:
+            yield from cosine_scores(pairs, indices[clip], _normalised(embedding, dimension, clip.name), texts)
 
 
-def _direction(found: Embedding, dimension: int | None, name: str) -> Embedding:
-    """The embedding scaled to length 1, or what is wrong with it, in words that name the clip."""
-    scaled = unit_embedding(found.vector, dimension) if found.vector is not None else found
-    return Embedding(None, f"{name}: {scaled.error}") if scaled.error and found.vector is not None else scaled
+def _normalised(embedding: Embedding, dimension: int | None, clip_name: str) -> Embedding:
+    """Scale an embedding to length 1, or return its error; errors found here start with the name of the clip."""
+    if embedding.vector is None:
+        return embedding
+    scaled = unit_embedding(embedding.vector, dimension)
+    return Embedding(None, f"{clip_name}: {scaled.error}") if scaled.error else scaled

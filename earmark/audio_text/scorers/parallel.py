@@ -1,4 +1,4 @@
-"""Many requests at a time, answers as they come in, and an early end when a server is gone."""
+"""Run requests in parallel and stop early if the server fails."""
 
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -13,7 +13,7 @@ Task = TypeVar("Task")
 
 
 class Fallible(Protocol):
-    """What a task gives: something with an `error`, empty when it went well."""
+    """A result with an `error`, which is empty on success."""
 
     @property
     def error(self) -> str: ...
@@ -29,11 +29,34 @@ def in_parallel(
     concurrency: int,
     max_consecutive_failures: int,
 ) -> Iterator[tuple[Label, Result]]:
-    """The results of labelled tasks, in the order in which they finish.
+    """Run labelled tasks in threads.
 
-    Only a short queue is handed to the threads, so that a run that ends early leaves nothing behind but the
-    requests in flight; those are told not to try again. Raises StoppedError when so many results in a row are
-    failures, and whatever `work` raises.
+    At most 2 × `concurrency` tasks are submitted at a time. If the iteration ends early, pending tasks are cancelled
+    and `client` stops retrying the requests in flight.
+
+    Parameters
+    ----------
+    tasks : iterable of (label, task)
+    work : callable
+        Maps a task to its result.
+    client : Client
+        Client that `work` sends its requests with.
+    concurrency : int
+        Number of threads.
+    max_consecutive_failures : int
+        Number of consecutive failed results after which to stop.
+
+    Yields
+    ------
+    tuple of label and result
+        In the order in which the tasks finish.
+
+    Raises
+    ------
+    StoppedError
+        If `max_consecutive_failures` results in a row have an error.
+    Exception
+        Any exception that `work` raises.
     """
     waiting = iter(tasks)
     finished: SimpleQueue[Future[Result]] = SimpleQueue()
@@ -55,7 +78,7 @@ def in_parallel(
                     client.traffic.failed()
                 yield labels.pop(future), result
                 if failures >= max_consecutive_failures:
-                    raise StoppedError(f"{failures} requests in a row failed; the last one: {result.error}")
+                    raise StoppedError(f"{failures} consecutive requests failed. Last error: {result.error}")
         except BaseException:
             client.close()
             for future in labels:

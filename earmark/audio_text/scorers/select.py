@@ -1,4 +1,4 @@
-"""Each way to score as one thing: the scorer, what a summary says of it, and what went over the wire."""
+"""Build the scorer that the options select, with its description for summary.json."""
 
 from dataclasses import dataclass, field
 from hashlib import sha256
@@ -15,7 +15,20 @@ from earmark.models.journal import Journal
 
 @dataclass(frozen=True)
 class Model:
-    """What is scored. mode: how. identity: what a signature calls it. description: what a summary says of it."""
+    """The model to benchmark.
+
+    Attributes
+    ----------
+    mode : str
+        "sham", "endpoint", "embeddings-endpoint" or "in-process".
+    scorer : Scorer
+    identity : str
+        Name in the signature; differs between checkpoints of the same name.
+    description : dict
+        Model, weights and settings, as summary.json records them.
+    traffic : Traffic or None
+        Request statistics, for models behind a server.
+    """
 
     mode: str
     scorer: Scorer
@@ -25,55 +38,74 @@ class Model:
 
     @property
     def name(self) -> str:
-        """Where its runs are kept, unless the user says otherwise."""
+        """Default directory name of the runs of this model."""
         return str(self.description.get("model") or self.mode)
 
 
 def sham_model() -> Model:
-    """No model: numbers from a hash."""
+    """The sham scorer, which needs no model."""
     return Model("sham", score_sham, "sham")
 
 
 def endpoint_model(client: Client, journal: Journal, server: ServerOptions) -> Model:
-    """A server that scores a clip and a sentence."""
+    """A server that scores a clip and a sentence.
+
+    Parameters
+    ----------
+    client : Client
+    journal : Journal
+        Stores the replies.
+    server : ServerOptions
+    """
     send_audio = not server.no_audio_send
     scorer = EndpointScorer(client, journal, server.concurrency, send_audio, server.max_consecutive_failures)
     return Model("endpoint", scorer, f"endpoint-{_short_hash(client.url)}", {"send_audio": send_audio}, client.traffic)
 
 
 def embeddings_model(client: Client, journal: Journal, options: ScorerOptions, server: ServerOptions) -> Model:
-    """A server that embeds clips and sentences."""
-    model, batch = options.model or "default", min(options.batch_size, MAX_BATCH)
+    """A server that embeds clips and sentences.
+
+    Parameters
+    ----------
+    client : Client
+    journal : Journal
+        Stores the embeddings.
+    options : ScorerOptions
+        `model` is the name to request ("default" if None); `batch_size` is limited to `MAX_BATCH`.
+    server : ServerOptions
+    """
+    model, batch_size = options.model or "default", min(options.batch_size, MAX_BATCH)
     scorer = EmbeddingsEndpointScorer(
         client,
         journal,
         model,
-        batch,
+        batch_size,
         server.concurrency,
         server.sample_rate,
         max_consecutive_failures=server.max_consecutive_failures,
     )
-    described = {"model": model, "sample_rate": server.sample_rate, "batch_size": batch}
-    return Model("embeddings-endpoint", scorer, f"{model}-{_short_hash(client.url)}", described, client.traffic)
+    description = {"model": model, "sample_rate": server.sample_rate, "batch_size": batch_size}
+    return Model("embeddings-endpoint", scorer, f"{model}-{_short_hash(client.url)}", description, client.traffic)
 
 
 def in_process_model(options: ScorerOptions) -> Model:
-    """A model in this process, from a folder, the hub, or a shortcut."""
+    """A model in this process, from a directory, the hub or a shortcut.
+
+    Raises
+    ------
+    MissingError
+        If the model or a library is not available.
+    """
     from earmark.audio_text.scorers.in_process import InProcessScorer
     from earmark.embeddings.cache import EmbeddingCache
     from earmark.models.audio_text.loading import load_model
 
     name, clap = options.clap_model or options.model or "", options.clap_model is not None
-    loaded = load_model(name, device=options.device, dtype=options.dtype, max_seconds=options.max_seconds, clap=clap)
-    described = loaded.description
-    weights = described.get("weights_sha256") or described.get("revision") or "unknown"
-    identity = f"{described['model']}-{weights[:8]}"
-    return Model(
-        "in-process",
-        InProcessScorer(loaded, EmbeddingCache(options.embedding_cache), options.batch_size),
-        identity,
-        described,
-    )
+    model = load_model(name, device=options.device, dtype=options.dtype, max_seconds=options.max_seconds, clap=clap)
+    description = model.description
+    weights = description.get("weights_sha256") or description.get("revision") or "unknown"
+    scorer = InProcessScorer(model, EmbeddingCache(options.embedding_cache), options.batch_size)
+    return Model("in-process", scorer, f"{description['model']}-{weights[:8]}", description)
 
 
 def _short_hash(text: str) -> str:

@@ -1,4 +1,4 @@
-"""The sham scorer: a similarity from a hash of names, so that everything around a model can be tried without one."""
+"""The sham scorer: placeholder similarities from a hash of names, to test the pipeline without a model."""
 
 from collections.abc import Iterator, Sequence
 from hashlib import sha256
@@ -7,11 +7,29 @@ from earmark.audio_text.scorers import ClipTextPair, Score
 
 
 def sham_similarity(stem: str, text: str) -> float:
-    """A number in [−1, 1) that depends only on the clip's stem and the sentence; it never reads audio.
+    """Placeholder similarity of a clip and a sentence, computed from their names.
 
-    2 · h / 2^64 − 1, where h is the first eight bytes of sha256(b"clap-sham-v1" + stem + b"|" + text), big-endian.
-    Source: emolia-bench (LAION), whose sham runs it reproduces.
+    The value is 2 · h / 2^64 − 1, where h is the first eight bytes, big-endian, of
+    sha256(b"clap-sham-v1" + stem + b"|" + text). No audio is read.
 
+    Parameters
+    ----------
+    stem : str
+        Name of the clip, as `sham_stem` returns it.
+    text : str
+        The sentence.
+
+    Returns
+    -------
+    float
+        In [−1, 1).
+
+    References
+    ----------
+    emolia-bench (LAION); its sham runs are reproduced exactly.
+
+    Examples
+    --------
     >>> sham_similarity("EN_-NOsyy0i0-A_W000028", "Speech audio in which the speaker expresses or conveys Affection.")
     0.2560092555974329
     """
@@ -19,7 +37,7 @@ def sham_similarity(stem: str, text: str) -> float:
     return 2.0 * int.from_bytes(digest[:8], "big") / 2**64 - 1.0
 
 
-def score_sham(questions: Sequence[ClipTextPair]) -> Iterator[tuple[int, Score]]:
-    """Sham answers to questions, in their order."""
-    for i, question in enumerate(questions):
-        yield i, Score(sham_similarity(question.stem, question.text))
+def score_sham(pairs: Sequence[ClipTextPair]) -> Iterator[tuple[int, Score]]:
+    """Score pairs with `sham_similarity`, in order."""
+    for i, pair in enumerate(pairs):
+        yield i, Score(sham_similarity(pair.stem, pair.text))

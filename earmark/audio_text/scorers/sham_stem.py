@@ -1,4 +1,4 @@
-"""What a clip is called: by the sham scorer, in-process and behind sham_server.py."""
+"""Names of clips for the sham scorer and for sham_server.py."""
 
 from pathlib import PurePosixPath
 
@@ -6,11 +6,21 @@ from earmark.annotation.subsets import subsets
 
 
 def sham_stem(relative_path: str) -> str:
-    """What the sham scorer hashes for a clip: its file's stem, or its path without suffix, as its subset says.
+    """Name of a clip that the sham scorer hashes.
 
-    relative_path: the clip's path below dataset/, with forward slashes; its first part names the subset.
-    A path of no known subset keeps all its folders: clips that differ stay different.
+    Parameters
+    ----------
+    relative_path : str
+        Path of the clip below dataset/, with forward slashes. The first part is the name of the subset.
 
+    Returns
+    -------
+    str
+        The stem of the file or its path without suffix, as the subset defines. For unknown subsets the path without
+        suffix, so that different clips have different names.
+
+    Examples
+    --------
     >>> sham_stem("emolia-emo/data/Affection_best/EN_-NOsyy0i0-A_W000028.mp3")
     'EN_-NOsyy0i0-A_W000028'
     >>> sham_stem("emolia-dim/data/TEMP/5/positive/sample_03.mp3")

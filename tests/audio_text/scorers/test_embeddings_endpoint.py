@@ -1,4 +1,4 @@
-"""Scoring through an embeddings endpoint: batches, checks, and what a journal saves."""
+"""Scoring through an embeddings endpoint: batches, checks and the journal."""
 
 import base64
 import io
@@ -19,13 +19,13 @@ from tests.hostile import Reply, hostile_server
 DIMENSION = 5
 
 
-def questions(folder, n_clips=5, n_texts=3, rate=8000):
-    made = []
+def make_pairs(folder, n_clips=5, n_texts=3, rate=8000):
+    pairs = []
     for c in range(n_clips):
         clip = folder / f"clip_{c}.wav"
         soundfile.write(clip, 0.1 * np.sin(np.arange(rate) * (0.01 + 0.01 * c)), rate)
-        made += [ClipTextPair(clip, f"x/{clip.name}", clip.stem, f"sentence {t}") for t in range(n_texts)]
-    return made
+        pairs += [ClipTextPair(clip, f"x/{clip.name}", clip.stem, f"sentence {t}") for t in range(n_texts)]
+    return pairs
 
 
 def vector_of(text):
@@ -37,34 +37,34 @@ def embed(n, body, order=1):
     return Reply({"data": data[::order]})
 
 
-def scored(server, folder, asked, retries=0, **options):
+def run_scorer(server, folder, pairs, retries=0, **options):
     with Journal(folder / "journal.jsonl") as journal:
         scorer = EmbeddingsEndpointScorer(Client(server.url, retries=retries, max_reply=1 << 26), journal, **options)
-        return dict(scorer(asked))
+        return dict(scorer(pairs))
 
 
-def expected(asked):
-    found = []
-    for q in asked:
-        uri = "data:audio/x-wav;base64," + base64.b64encode(q.clip.read_bytes()).decode()
-        a, b = vector_of(uri).astype(float), vector_of(q.text).astype(float)
-        found.append(a @ b / np.linalg.norm(a) / np.linalg.norm(b))
-    return found
+def expected(pairs):
+    similarities = []
+    for pair in pairs:
+        uri = "data:audio/x-wav;base64," + base64.b64encode(pair.clip.read_bytes()).decode()
+        a, b = vector_of(uri).astype(float), vector_of(pair.text).astype(float)
+        similarities.append(a @ b / np.linalg.norm(a) / np.linalg.norm(b))
+    return similarities
 
 
 @pytest.mark.parametrize("order", [1, -1])
-def test_scores_are_cosines_whatever_the_order_of_the_reply(tmp_path, order):
-    asked = questions(tmp_path)
+def test_scores_are_cosines_in_any_reply_order(tmp_path, order):
+    pairs = make_pairs(tmp_path)
     with hostile_server(lambda n, body: embed(n, body, order)) as server:
-        answers = scored(server, tmp_path, asked)
+        scores = run_scorer(server, tmp_path, pairs)
     assert {body["encoding_format"] for _, body in server.requests} == {"float"}
-    assert [answers[i].similarity for i in range(len(asked))] == pytest.approx(expected(asked), abs=1e-6)
+    assert [scores[i].similarity for i in range(len(pairs))] == pytest.approx(expected(pairs), abs=1e-6)
 
 
-def test_each_clip_and_each_sentence_is_sent_once_in_batches(tmp_path):
-    asked = questions(tmp_path, 7, 4)
+def test_each_input_is_sent_once_in_batches(tmp_path):
+    pairs = make_pairs(tmp_path, 7, 4)
     with hostile_server(embed) as server:
-        scored(server, tmp_path, asked, batch_size=3, model="clap-x")
+        run_scorer(server, tmp_path, pairs, batch_size=3, model="clap-x")
     bodies = [body for _, body in server.requests]
     assert {body["model"] for body in bodies} == {"clap-x"}
     assert sorted(len(b["input"]) for b in bodies if b["modality"] == "audio") == [1, 3, 3]
@@ -73,16 +73,16 @@ def test_each_clip_and_each_sentence_is_sent_once_in_batches(tmp_path):
     assert len(sent) == len(set(sent)) == 11
 
 
-def test_never_more_than_32_clips_in_a_request(tmp_path):
-    asked = questions(tmp_path, 40, 1, rate=100)
+def test_batch_size_is_at_most_32(tmp_path):
+    pairs = make_pairs(tmp_path, 40, 1, rate=100)
     with hostile_server(embed) as server:
-        scored(server, tmp_path, asked, batch_size=100)
+        run_scorer(server, tmp_path, pairs, batch_size=100)
     assert max(len(body["input"]) for _, body in server.requests) == 32
 
 
-def test_clips_are_resampled_before_they_are_sent(tmp_path):
+def test_sample_rate_resamples_clips(tmp_path):
     with hostile_server(embed) as server:
-        scored(server, tmp_path, questions(tmp_path, 1, 1), sample_rate=16000)
+        run_scorer(server, tmp_path, make_pairs(tmp_path, 1, 1), sample_rate=16000)
     uri = next(body["input"][0] for _, body in server.requests if body["modality"] == "audio")
     kind, _, content = uri.partition(",")
     samples, rate = soundfile.read(io.BytesIO(base64.b64decode(content)))
@@ -119,51 +119,51 @@ def test_clips_are_resampled_before_they_are_sent(tmp_path):
         (lambda data: [{**d, "embedding": [1.0] * 4} for d in data], "4 dimensions where earlier ones have 5"),
     ],
 )
-def test_what_is_no_good_embedding_is_an_error_of_its_clip(tmp_path, damage, message):
+def test_invalid_embedding_is_error_of_its_clip(tmp_path, damage, message):
     def behave(n, body):
         reply = embed(n, body)
         return Reply({"data": damage(reply.body["data"])}) if body["modality"] == "audio" else reply
 
-    asked = questions(tmp_path, 2, 2)
+    pairs = make_pairs(tmp_path, 2, 2)
     with hostile_server(behave) as server:
-        answers = scored(server, tmp_path, asked)
-    assert all(message in answer.error and answer.similarity is None for answer in answers.values())
+        scores = run_scorer(server, tmp_path, pairs)
+    assert all(message in score.error and score.similarity is None for score in scores.values())
 
 
-def test_a_batch_that_is_refused_is_halved_until_the_culprit_is_found(tmp_path):
-    asked = questions(tmp_path, 8, 1)
-    bad = base64.b64encode(asked[5].clip.read_bytes()).decode()
+def test_refused_batch_is_split(tmp_path):
+    pairs = make_pairs(tmp_path, 8, 1)
+    bad = base64.b64encode(pairs[5].clip.read_bytes()).decode()
 
     def behave(n, body):
         return Reply({"error": "cannot decode"}, 422) if any(bad in t for t in body["input"]) else embed(n, body)
 
     with hostile_server(behave) as server:
-        answers = scored(server, tmp_path, asked, batch_size=8)
-    assert [i for i in range(8) if answers[i].error] == [5]
-    assert "cannot decode" in answers[5].error
+        scores = run_scorer(server, tmp_path, pairs, batch_size=8)
+    assert [i for i in range(8) if scores[i].error] == [5]
+    assert "cannot decode" in scores[5].error
 
 
-def test_a_clip_that_cannot_be_read_is_an_error_of_its_own_rows(tmp_path):
-    asked = questions(tmp_path, 3, 2)
-    asked[2].clip.write_bytes(b"no audio at all")
+def test_unreadable_clip_is_error_of_its_pairs(tmp_path):
+    pairs = make_pairs(tmp_path, 3, 2)
+    pairs[2].clip.write_bytes(b"no audio at all")
     with hostile_server(embed) as server:
-        answers = scored(server, tmp_path, asked, sample_rate=16000)
-    assert [bool(answers[i].error) for i in range(6)] == [False, False, True, True, False, False]
-    assert "clip_1.wav" in answers[2].error
+        scores = run_scorer(server, tmp_path, pairs, sample_rate=16000)
+    assert [bool(scores[i].error) for i in range(6)] == [False, False, True, True, False, False]
+    assert "clip_1.wav" in scores[2].error
 
 
-def test_a_second_run_asks_for_one_sentence_and_one_clip_and_says_the_same(tmp_path):
-    asked = questions(tmp_path)
+def test_second_run_uses_journal(tmp_path):
+    pairs = make_pairs(tmp_path)
     with hostile_server(embed) as server:
-        first = scored(server, tmp_path, asked)
+        first = run_scorer(server, tmp_path, pairs)
         n = len(server.requests)
-        assert scored(server, tmp_path, asked) == first
-        again = [body for _, body in server.requests[n:]]
-    assert [(body["modality"], len(body["input"])) for body in again] == [("text", 1), ("audio", 1)]
+        assert run_scorer(server, tmp_path, pairs) == first
+        repeated = [body for _, body in server.requests[n:]]
+    assert [(body["modality"], len(body["input"])) for body in repeated] == [("text", 1), ("audio", 1)]
 
 
 def shifted(modality, by):
-    """The server, but that its embeddings of one kind are others, by so much of their length."""
+    """A server whose embeddings of one modality are shifted by a fraction `by` of their length."""
 
     def behave(n, body):
         reply = embed(n, body)
@@ -175,30 +175,30 @@ def shifted(modality, by):
 
 
 @pytest.mark.parametrize("modality", ["text", "audio"])
-@pytest.mark.parametrize(("by", "mixed"), [(1e-8, True), (1e-4, False), (1.0, False)])
-def test_embeddings_of_two_models_are_not_mixed(tmp_path, modality, by, mixed):
+@pytest.mark.parametrize(("by", "accepted"), [(1e-8, True), (1e-4, False), (1.0, False)])
+def test_changed_model_is_detected(tmp_path, modality, by, accepted):
     with hostile_server(embed) as server:
-        scored(server, tmp_path, questions(tmp_path, 3, 2))
+        run_scorer(server, tmp_path, make_pairs(tmp_path, 3, 2))
         before = (tmp_path / "journal.jsonl").read_bytes()
         port = int(server.url.split(":")[2].split("/")[0])
     with hostile_server(shifted(modality, by), port) as server:
-        if mixed:
-            scored(server, tmp_path, questions(tmp_path, 4, 2))
+        if accepted:
+            run_scorer(server, tmp_path, make_pairs(tmp_path, 4, 2))
             return
         with pytest.raises(
             MissingError,
             match=r"journal\.jsonl: its 5 results are from a different model than the one at http://127.*--restart",
         ):
-            scored(server, tmp_path, questions(tmp_path, 4, 2))
+            run_scorer(server, tmp_path, make_pairs(tmp_path, 4, 2))
         assert len(server.requests) == 2
     assert (tmp_path / "journal.jsonl").read_bytes() == before
 
 
-def test_a_model_whose_two_towers_turned_alike_is_another_model(tmp_path):
-    """Every score stays what it was, but old sentences and new clips do not belong together."""
-    asked = questions(tmp_path, 3, 2)
+def test_changed_model_is_detected_if_both_encoders_rotate(tmp_path):
+    """All scores stay the same, but stored sentences do not match new clips."""
+    pairs = make_pairs(tmp_path, 3, 2)
     with hostile_server(embed) as server:
-        scored(server, tmp_path, asked)
+        run_scorer(server, tmp_path, pairs)
         port = int(server.url.split(":")[2].split("/")[0])
 
     def turned(n, body):
@@ -208,36 +208,36 @@ def test_a_model_whose_two_towers_turned_alike_is_another_model(tmp_path):
         return reply
 
     with hostile_server(turned, port) as server, pytest.raises(MissingError, match="different model"):
-        scored(server, tmp_path, asked)
+        run_scorer(server, tmp_path, pairs)
 
 
-def test_a_server_that_no_longer_embeds_what_it_did_is_another_model(tmp_path):
-    asked = questions(tmp_path, 3, 2)
+def test_changed_model_is_detected_by_error(tmp_path):
+    pairs = make_pairs(tmp_path, 3, 2)
     with hostile_server(embed) as server:
-        scored(server, tmp_path, asked)
+        run_scorer(server, tmp_path, pairs)
         port = int(server.url.split(":")[2].split("/")[0])
     with (
         hostile_server(lambda n, body: Reply({"error": "no text"}, 422), port) as server,
-        pytest.raises(MissingError, match=r"different model.*it returns with an error \(HTTP 422: .*no text"),
+        pytest.raises(MissingError, match=r"different model.*it returns an error \(HTTP 422: .*no text"),
     ):
-        scored(server, tmp_path, asked)
+        run_scorer(server, tmp_path, pairs)
     with (
         hostile_server(lambda n, body: Reply({"error": "busy"}, 503), port) as server,
-        pytest.raises(StoppedError, match=r"/v1/similarity: gives no answer: HTTP 503"),
+        pytest.raises(StoppedError, match=r"/v1/similarity: no valid reply: HTTP 503"),
     ):
-        scored(server, tmp_path, asked)
+        run_scorer(server, tmp_path, pairs)
 
 
-def test_a_journal_of_something_else_is_neither_believed_nor_a_reason_to_stop(tmp_path):
-    asked = questions(tmp_path)
+def test_invalid_journal_values_are_ignored(tmp_path):
+    pairs = make_pairs(tmp_path)
     with hostile_server(embed) as server:
-        first = scored(server, tmp_path, asked)
+        first = run_scorer(server, tmp_path, pairs)
         path = tmp_path / "journal.jsonl"
         lines = [json.loads(line) for line in path.read_text().splitlines()]
-        others = [0.5, "AAA", None, [1], "AAAAAA==", "AAAAAAAA", {}, "\u00e9"]
-        values = [{**line, "value": others[i % len(others)]} for i, line in enumerate(lines)]
+        invalid = [0.5, "AAA", None, [1], "AAAAAA==", "AAAAAAAA", {}, "\u00e9"]
+        values = [{**line, "value": invalid[i % len(invalid)]} for i, line in enumerate(lines)]
         path.write_text("".join(json.dumps(value) + "\n" for value in values))
-        assert scored(server, tmp_path, asked) == first
+        assert run_scorer(server, tmp_path, pairs) == first
 
 
 def constant(modality, spread=0.0):
@@ -251,42 +251,44 @@ def constant(modality, spread=0.0):
     return behave
 
 
-@pytest.mark.parametrize(("modality", "what"), [("text", "3 different sentences"), ("audio", "5 different clips")])
+@pytest.mark.parametrize(("modality", "inputs"), [("text", "3 different sentences"), ("audio", "5 different clips")])
 @pytest.mark.parametrize("spread", [0.0, 1e-8])
-def test_one_vector_for_everything_is_an_error(tmp_path, modality, what, spread):
+def test_identical_embeddings_are_an_error(tmp_path, modality, inputs, spread):
     with (
         hostile_server(constant(modality, spread)) as server,
-        pytest.raises(EarmarkError, match=rf"/v1/similarity: gives one and the same embedding for all {what}; check"),
+        pytest.raises(EarmarkError, match=rf"/v1/similarity: the embeddings of all {inputs} are identical\. Check"),
     ):
-        scored(server, tmp_path, questions(tmp_path))
+        run_scorer(server, tmp_path, make_pairs(tmp_path))
 
 
-def test_clips_of_one_content_may_have_one_vector(tmp_path):
-    asked = questions(tmp_path, 3, 2)
-    for question in asked:
-        question.clip.write_bytes(asked[0].clip.read_bytes())
+def test_identical_files_may_have_identical_embeddings(tmp_path):
+    pairs = make_pairs(tmp_path, 3, 2)
+    for pair in pairs:
+        pair.clip.write_bytes(pairs[0].clip.read_bytes())
     with hostile_server(embed) as server:
-        assert not any(answer.error for answer in scored(server, tmp_path, asked).values())
-    with hostile_server(constant("text")) as server:  # of one sentence nothing can be told
-        assert not any(answer.error for answer in scored(server, tmp_path, questions(tmp_path, 2, 1)).values())
+        assert not any(score.error for score in run_scorer(server, tmp_path, pairs).values())
+    with hostile_server(constant("text")) as server:  # a single sentence cannot be compared
+        assert not any(score.error for score in run_scorer(server, tmp_path, make_pairs(tmp_path, 2, 1)).values())
 
 
 @pytest.mark.parametrize(("spread", "warned"), [(1e-3, True), (0.5, False)])
-def test_sentences_that_hardly_differ_are_a_warning(tmp_path, spread, warned):
+def test_nearly_identical_text_embeddings_are_a_warning(tmp_path, spread, warned):
     warnings = []
     with hostile_server(constant("text", spread)) as server:
-        answers = scored(server, tmp_path, questions(tmp_path), warnings=warnings)
-    assert not any(answer.error for answer in answers.values())
+        scores = run_scorer(server, tmp_path, make_pairs(tmp_path), warnings=warnings)
+    assert not any(score.error for score in scores.values())
     assert bool(warnings) == warned
     if warned:
-        assert re.search(r"embeddings of all 3 sentences lie within 0\.00\d+ of the first", warnings[0])
-        scores = np.array([answers[i].similarity for i in range(len(answers))]).reshape(-1, 3)
+        assert re.search(
+            r"embeddings of all 3 sentences are nearly identical \(within 0\.00\d+ of the first\)", warnings[0]
+        )
+        scores = np.array([scores[i].similarity for i in range(len(scores))]).reshape(-1, 3)
         assert np.ptp(scores, axis=1).max() < 0.01
 
 
 def wide(width):
     def behave(n, body):
-        """A server that sends base64 whatever it is asked for."""
+        """A server that always sends base64."""
         return Reply(
             {
                 "data": [
@@ -300,31 +302,31 @@ def wide(width):
 
 
 @pytest.mark.parametrize("width", ["<f2", "<f4", "<f8", ">f4"])
-def test_base64_of_unknown_width_is_never_read(tmp_path, width):
+def test_base64_embeddings_are_rejected(tmp_path, width):
     with hostile_server(wide(width)) as server:
-        answers = scored(server, tmp_path, questions(tmp_path, 2, 2))
-    assert {answer.similarity for answer in answers.values()} == {None}
+        scores = run_scorer(server, tmp_path, make_pairs(tmp_path, 2, 2))
+    assert {score.similarity for score in scores.values()} == {None}
 
 
-def test_paths_and_sentences_that_no_file_or_utf8_can_hold_are_errors_of_their_rows(tmp_path):
-    asked = questions(tmp_path, 1, 2)
-    strange = [tmp_path / "a\0b.wav", tmp_path / ("x" * 300 + ".wav"), tmp_path / "caf\udce9.wav"]
-    asked += [ClipTextPair(clip, f"x/{clip.name}", clip.stem, "sentence 0") for clip in strange]
-    asked.append(ClipTextPair(asked[0].clip, asked[0].relative_path, asked[0].stem, "half \ud800"))
+def test_invalid_paths_and_text_are_errors_of_their_pairs(tmp_path):
+    pairs = make_pairs(tmp_path, 1, 2)
+    unreadable = [tmp_path / "a\0b.wav", tmp_path / ("x" * 300 + ".wav"), tmp_path / "caf\udce9.wav"]
+    pairs += [ClipTextPair(clip, f"x/{clip.name}", clip.stem, "sentence 0") for clip in unreadable]
+    pairs.append(ClipTextPair(pairs[0].clip, pairs[0].relative_path, pairs[0].stem, "half \ud800"))
     for rate in (None, 16_000):
         with hostile_server(embed_anything) as server:
-            answers = scored(server, tmp_path, asked, sample_rate=rate)
-        assert [bool(answers[i].error) for i in range(6)] == [False, False, True, True, True, False]
-        assert all(answers[i].error.isprintable() and str(tmp_path) not in answers[i].error for i in range(6))
+            scores = run_scorer(server, tmp_path, pairs, sample_rate=rate)
+        assert [bool(scores[i].error) for i in range(6)] == [False, False, True, True, True, False]
+        assert all(scores[i].error.isprintable() and str(tmp_path) not in scores[i].error for i in range(6))
 
 
 def embed_anything(n, body):
     return embed(n, {**body, "input": [text.encode("utf-8", "replace").decode() for text in body["input"]]})
 
 
-def test_a_server_that_is_gone_stops_the_run(tmp_path):
+def test_consecutive_failures_stop_the_run(tmp_path):
     with (
         hostile_server(lambda n, body: Reply({}, 503)) as server,
-        pytest.raises(StoppedError, match="3 requests in a row failed"),
+        pytest.raises(StoppedError, match="3 consecutive requests failed"),
     ):
-        scored(server, tmp_path, questions(tmp_path, 5, 9), batch_size=1, max_consecutive_failures=3)
+        run_scorer(server, tmp_path, make_pairs(tmp_path, 5, 9), batch_size=1, max_consecutive_failures=3)
