@@ -22,12 +22,12 @@ ROOT = Path(__file__).resolve().parents[1]
 
 @pytest.fixture
 def trials(tmp_path):
-    """Ten speakers of four utterances; the score is high for a pair of one speaker."""
+    """Trials of ten speakers with four utterances each, with scores and embeddings."""
     rng = np.random.default_rng(0)
     utterances = [f"spk{s}/{u}.wav" for s in range(10) for u in range(4)]
     vectors = {u: rng.normal(size=16) + 2 * np.eye(16)[int(u[3])] for u in utterances}
     pairs = [tuple(rng.choice(utterances, 2)) for _ in range(400)]
-    pairs += [(f"spk{s}/0.wav", f"spk{s}/{u}.wav") for s in range(10) for u in range(4)]  # some against themselves
+    pairs += [(f"spk{s}/0.wav", f"spk{s}/{u}.wav") for s in range(10) for u in range(4)]  # some are self-trials
     labels = [int(a.split("/")[0] == b.split("/")[0]) for a, b in pairs]
     cosine = [
         float(vectors[a] @ vectors[b] / np.linalg.norm(vectors[a]) / np.linalg.norm(vectors[b])) for a, b in pairs
@@ -47,7 +47,7 @@ def run(folder, *flags):
     return code, json.loads(path.read_text()) if path.exists() else None
 
 
-def test_scores_and_embeddings_of_the_same_system_give_the_same_numbers(trials, capsys):
+def test_scores_and_embeddings_give_the_same_metrics(trials, capsys):
     code, by_scores = run(trials, "--scores", trials / "scores.txt", "--bootstrap", 100)
     assert code == 0
     _, by_vectors = run(trials, "--embeddings", trials / "embeddings.npz", "--bootstrap", 100)
@@ -60,7 +60,7 @@ def test_scores_and_embeddings_of_the_same_system_give_the_same_numbers(trials, 
     assert "Equal error rate" in capsys.readouterr().out
 
 
-def test_the_same_command_twice_gives_the_same_bytes(trials):
+def test_trials_is_reproducible(trials):
     _, first = run(trials, "--scores", trials / "scores.txt")
     _, second = run(trials, "--scores", trials / "scores.txt")
     first.pop("created_utc")
@@ -68,28 +68,28 @@ def test_the_same_command_twice_gives_the_same_bytes(trials):
     assert first == second
 
 
-def test_self_trials_can_be_left_out_and_are_counted(trials):
-    _, kept = run(trials, "--scores", trials / "scores.txt")
+def test_no_self_trials_excludes_and_counts_them(trials):
+    _, with_self = run(trials, "--scores", trials / "scores.txt")
     _, without = run(trials, "--scores", trials / "scores.txt", "--no-self-trials")
     assert without["n_self_trials"] == 0
-    assert without["exclusions"] == [{"reason": "of a file against itself", "count": kept["n_self_trials"]}]
-    assert without["metrics"]["eer"]["value"] >= kept["metrics"]["eer"]["value"]
+    assert without["exclusions"] == [{"reason": "of a file against itself", "count": with_self["n_self_trials"]}]
+    assert without["metrics"]["eer"]["value"] >= with_self["metrics"]["eer"]["value"]
 
 
-def test_what_is_missing_stops_the_run_with_the_list_of_it(trials, capsys):
+def test_missing_scores_are_errors_unless_allowed(trials, capsys):
     lines = (trials / "scores.txt").read_text().splitlines(keepends=True)
     (trials / "fewer.txt").write_text("".join(lines[3:]))
     code, summary = run(trials, "--scores", trials / "fewer.txt")
     assert (code, summary) == (1, None)
-    said = capsys.readouterr().err
-    assert ": 3 missing:" in said
-    assert lines[0].rsplit(" ", 1)[0] in said
+    stderr = capsys.readouterr().err
+    assert ": 3 missing:" in stderr
+    assert lines[0].rsplit(" ", 1)[0] in stderr
     code, summary = run(trials, "--scores", trials / "fewer.txt", "--allow-missing")
     assert code == 0
     assert summary["exclusions"] == [{"reason": "without a score", "count": 3}]
 
 
-def test_speakers_may_come_from_a_map_or_not_be_known(trials):
+def test_speakers_from_map_or_unknown(trials):
     flat = (trials / "trials.txt").read_text().replace("/", "_")
     (trials / "trials.txt").write_text(flat)
     (trials / "flat.txt").write_text((trials / "scores.txt").read_text().replace("/", "_"))
@@ -105,15 +105,15 @@ def test_speakers_may_come_from_a_map_or_not_be_known(trials):
     ("line", "message"),
     [("2 a/1 a/2", "column label: '2' is not one of"), ("1 a/1", "has 2 values"), ("", "has 0 values")],
 )
-def test_a_wrong_line_is_named_and_nothing_is_written(trials, line, message, capsys):
+def test_invalid_line_of_list_is_reported(trials, line, message, capsys):
     (trials / "trials.txt").write_text((trials / "trials.txt").read_text() + line + "\n0 a/1 b/1\n")
     code, summary = run(trials, "--scores", trials / "scores.txt")
     assert (code, summary) == (1, None)
-    said = capsys.readouterr().err
-    assert f"line 441{',' if 'column' in message else ':'} {message}" in said
+    stderr = capsys.readouterr().err
+    assert f"line 441{',' if 'column' in message else ':'} {message}" in stderr
 
 
-def test_a_list_of_targets_alone_has_no_error_rate(trials, capsys):
+def test_list_without_non_targets_is_an_error(trials, capsys):
     (trials / "trials.txt").write_text("1 spk0/0.wav spk0/1.wav 0.3\n".replace(" 0.3", ""))
     (trials / "one.txt").write_text("spk0/0.wav spk0/1.wav 0.3\n")
     code, _ = run(trials, "--scores", trials / "one.txt")
@@ -121,7 +121,7 @@ def test_a_list_of_targets_alone_has_no_error_rate(trials, capsys):
     assert "only target trials" in capsys.readouterr().err
 
 
-def test_without_scores_the_flags_that_supply_them_are_named(trials, capsys):
+def test_list_without_scores_needs_a_system(trials, capsys):
     code, _ = run(trials)
     assert code == 2
     assert "--encoder SPEC, --embeddings FILE or --scores FILE" in capsys.readouterr().err
@@ -134,7 +134,7 @@ def results_file(folder, name, eer):
 
 
 @pytest.mark.slow
-def test_a_leaderboard_holds_the_published_models_and_yours(tmp_path):
+def test_leaderboard_includes_published_and_own_models(tmp_path):
     files = [results_file(tmp_path, "Great", 0.001), results_file(tmp_path, "Poor", 0.4)]
     done = subprocess.run(
         [sys.executable, "evaluate_speaker.py", "leaderboard", *files, "--output-dir", tmp_path / "out"],
@@ -152,11 +152,11 @@ def test_a_leaderboard_holds_the_published_models_and_yours(tmp_path):
     assert "| 1 | Great |" in done.stdout
 
 
-def test_results_without_all_protocols_are_refused_by_name(tmp_path, capsys):
+def test_leaderboard_rejects_incomplete_results(tmp_path, capsys):
     path = results_file(tmp_path, "Half", 0.1)
-    said = json.loads(path.read_text())
-    del said["protocol_results"]["clean_reverb"]
-    path.write_text(json.dumps(said))
+    results = json.loads(path.read_text())
+    del results["protocol_results"]["clean_reverb"]
+    path.write_text(json.dumps(results))
     assert evaluate_speaker.main(["leaderboard", str(path), "--output-dir", str(tmp_path / "out")]) == 1
     assert "clean_reverb is missing" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
@@ -168,10 +168,10 @@ DEMO = ROOT / "dataset" / "speaker-demo"
 
 
 def small_list(folder, voices=4):
-    """Trials of a few of the demo's voices."""
-    kept = [f"{sex}{i}" for sex in "mf" for i in range(1, voices // 2 + 1)]
+    """Trials of a few speakers of the demo."""
+    selected = [f"{sex}{i}" for sex in "mf" for i in range(1, voices // 2 + 1)]
     lines = (DEMO / "trials_crosslingual.txt").read_text().splitlines()
-    lines = [line for line in lines if all(name.split("/")[0] in kept for name in line.split()[1:])]
+    lines = [line for line in lines if all(name.split("/")[0] in selected for name in line.split()[1:])]
     path = folder / "small.txt"
     path.write_text("\n".join(lines) + "\n")
     return path, len(lines)
@@ -199,7 +199,7 @@ def run_audio(folder, path, *flags):
     return code, json.loads((out / "summary.json").read_text()) if code == 0 else None
 
 
-def test_an_encoder_hears_the_demo_and_tells_voices_apart(tmp_path):
+def test_trials_with_encoder_on_demo_speech(tmp_path):
     path, n = small_list(tmp_path)
     code, summary = run_audio(tmp_path, path, "--encoder", "logmel")
     assert (code, summary["n_trials"], summary["n_speakers"]) == (0, n, 4)
@@ -211,7 +211,7 @@ def test_an_encoder_hears_the_demo_and_tells_voices_apart(tmp_path):
     assert again["metrics"] == summary["metrics"]
 
 
-def test_a_clip_that_is_not_there_stops_the_run_by_name(tmp_path, capsys):
+def test_missing_clip_is_an_error_unless_allowed(tmp_path, capsys):
     path, n = small_list(tmp_path)
     path.write_text(path.read_text() + "0 m1/en/00.mp3 m9/xx/77.mp3\n")
     assert run_audio(tmp_path, path, "--encoder", "logmel")[0] == 1
@@ -220,13 +220,13 @@ def test_a_clip_that_is_not_there_stops_the_run_by_name(tmp_path, capsys):
     assert (code, summary["n_trials"], summary["exclusions"]) == (0, n, [{"reason": "without a score", "count": 1}])
 
 
-def test_an_encoder_that_nobody_knows_is_wrong_usage(tmp_path, capsys):
+def test_unknown_encoder_is_a_usage_error(tmp_path, capsys):
     path, _ = small_list(tmp_path)
     assert run_audio(tmp_path, path, "--encoder", "magic")[0] == 2
     assert "names no encoder" in capsys.readouterr().err
 
 
-def test_carriers_are_made_from_clean_speech_and_verified_on(tmp_path, capsys):
+def test_simulate_then_trials(tmp_path, capsys):
     rows = (DEMO / "speakers.csv").read_text().splitlines()
     some = [row for row in rows[1:] if row.split(",")[1] in ("m1", "m2", "f1") and row.split(",")[3] == "en"]
     listed = [f"{DEMO}/{row}" for row in some]
@@ -240,7 +240,7 @@ def test_carriers_are_made_from_clean_speech_and_verified_on(tmp_path, capsys):
     assert code == 0
 
 
-# --- audio that is not as it should be ----------------------------------------------------------------------
+# --- invalid audio ------------------------------------------------------------------------------------------
 
 
 def recording(seconds, rate=16_000, channels=1, level=0.1, seed=0):
@@ -248,8 +248,8 @@ def recording(seconds, rate=16_000, channels=1, level=0.1, seed=0):
     return noise if channels > 1 else noise[:, 0]
 
 
-def lying_wav(path):
-    """A header that promises four times as many samples as there are."""
+def truncated_wav(path):
+    """Write a file whose header gives four times the actual number of samples."""
     soundfile.write(path, recording(1.0), 16_000, subtype="PCM_16")
     whole = bytearray(path.read_bytes())
     at = whole.index(b"data") + 4
@@ -257,19 +257,19 @@ def lying_wav(path):
     path.write_bytes(whole)
 
 
-def spoil(path, how):
+def make_invalid(path, kind):
     path.unlink(missing_ok=True)
-    if how == "a directory":
+    if kind == "a directory":
         path.mkdir()
-    elif how == "a lying header":
-        lying_wav(path)
-    elif how == "10 ms":
+    elif kind == "a wrong header":
+        truncated_wav(path)
+    elif kind == "10 ms":
         soundfile.write(path, recording(0.01), 16_000)
-    elif how == "silence":
+    elif kind == "silence":
         soundfile.write(path, np.zeros(16_000), 16_000)
-    elif how == "text":
+    elif kind == "text":
         path.write_text("this is no audio\n" * 100)
-    elif how == "nothing in it":
+    elif kind == "an empty file":
         path.write_bytes(b"")
 
 
@@ -285,31 +285,31 @@ def recordings(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("how", "message"),
+    ("kind", "message"),
     [
         ("a directory", "is a folder"),
-        ("a lying header", r"(ends after|header|cut)"),
+        ("a wrong header", r"(ends after|header|cut)"),
         ("10 ms", "too short: 10 ms"),
         ("silence", "silent"),
         ("text", r"(not|no) "),
-        ("nothing in it", "empty"),
+        ("an empty file", "empty"),
     ],
 )
-def test_audio_that_cannot_be_right_is_named_and_nothing_is_written(recordings, capsys, how, message):
-    spoil(recordings / "spk1/1.wav", how)
+def test_invalid_audio_is_reported(recordings, capsys, kind, message):
+    make_invalid(recordings / "spk1/1.wav", kind)
     flags = ["--encoder", "logmel", "--embedding-cache", recordings / "store", "--audio-root", recordings]
     code, summary = run(recordings, *flags, "--bootstrap", 0)
-    said = capsys.readouterr().err
+    stderr = capsys.readouterr().err
     assert (code, summary) == (1, None)
-    assert ": 1 missing:" in said
-    assert re.search(rf"spk1/1\.wav \(.*{message}", said), said
+    assert ": 1 missing:" in stderr
+    assert re.search(rf"spk1/1\.wav \(.*{message}", stderr), stderr
     assert not (recordings / "out" / "report.md").exists()
     code, summary = run(recordings, *flags, "--bootstrap", 0, "--allow-missing")
     assert (code, summary["exclusions"]) == (0, [{"reason": "without a score", "count": 8}])
 
 
 @pytest.mark.parametrize(("rate", "channels"), [(8_000, 1), (48_000, 1), (16_000, 2), (44_100, 2)])
-def test_other_rates_and_stereo_are_heard(recordings, rate, channels):
+def test_trials_accepts_other_rates_and_stereo(recordings, rate, channels):
     soundfile.write(recordings / "spk1/1.wav", recording(0.5, rate, channels), rate)
     flags = [
         "--encoder",
@@ -324,7 +324,7 @@ def test_other_rates_and_stereo_are_heard(recordings, rate, channels):
     assert run(recordings, *flags)[0] == 0
 
 
-def test_an_embedding_of_another_dimension_is_named(trials, capsys):
+def test_embedding_of_other_dimension_is_reported(trials, capsys):
     with np.load(trials / "embeddings.npz") as given:
         vectors = {name: given[name] for name in given.files} | {"spk3/1.wav": np.ones(7)}
     np.savez(trials / "embeddings.npz", **vectors)
@@ -332,7 +332,7 @@ def test_an_embedding_of_another_dimension_is_named(trials, capsys):
     assert "one dimension" in capsys.readouterr().err
 
 
-def test_a_score_that_is_not_finite_is_named(trials, capsys):
+def test_non_finite_score_is_reported(trials, capsys):
     lines = (trials / "scores.txt").read_text().splitlines()
     lines[5] = " ".join([*lines[5].split()[:2], "nan"])
     (trials / "scores.txt").write_text("\n".join(lines) + "\n")
@@ -340,10 +340,10 @@ def test_a_score_that_is_not_finite_is_named(trials, capsys):
     assert "line 6, column score: 'nan' is not a finite number" in capsys.readouterr().err
 
 
-# --- what strangers do ------------------------------------------------------------------------------------------------
+# --- unusual input files ------------------------------------------------------------------------------------
 
 
-def test_a_file_with_two_spellings_is_one_file_with_two_names(recordings):
+def test_file_with_two_names_is_embedded_for_both(recordings):
     absolute = recordings / "spk1/1.wav"
     with (recordings / "trials.txt").open("a") as file:
         file.write(f"1 {absolute} spk1/0.wav\n0 spk0/0.wav {absolute}\n")
@@ -361,22 +361,22 @@ def test_a_file_with_two_spellings_is_one_file_with_two_names(recordings):
     assert (code, summary["n_trials"], summary["exclusions"]) == (0, 38, [])
 
 
-def test_a_pair_with_two_scores_is_named(trials, capsys):
+def test_pair_with_two_scores_is_an_error(trials, capsys):
     lines = (trials / "scores.txt").read_text().splitlines()
     pair = " ".join(lines[0].split()[:2])
     (trials / "scores.txt").write_text("\n".join(["a/1 b/1 0.1", *lines, f"{pair} 99"]) + "\n")
     assert run(trials, "--scores", trials / "scores.txt")[0] == 1
-    said = capsys.readouterr().err
-    assert "1 pair has several scores" in said
-    assert pair in said and "99" in said
+    stderr = capsys.readouterr().err
+    assert "1 pair has several scores" in stderr
+    assert pair in stderr and "99" in stderr
 
 
-def test_pairs_the_other_way_round_are_seen(trials, capsys):
+def test_swapped_enrolment_and_test_are_reported(trials, capsys):
     rows = [line.split() for line in (trials / "scores.txt").read_text().splitlines()]
-    alike = {}
+    score_of_pair = {}
     for a, b, s in rows:
-        alike.setdefault(tuple(sorted((a, b))), s)
-    pairs = list(alike.items())
+        score_of_pair.setdefault(tuple(sorted((a, b))), s)
+    pairs = list(score_of_pair.items())
     (trials / "trials.txt").write_text("".join(f"{int(a[3] == b[3])} {a} {b}\n" for (a, b), _ in pairs if a != b))
     (trials / "scores.txt").write_text("".join(f"{b} {a} {s}\n" for (a, b), s in pairs if a != b))
     assert run(trials, "--scores", trials / "scores.txt")[0] == 1
@@ -391,13 +391,13 @@ def test_pairs_the_other_way_round_are_seen(trials, capsys):
         ("Enrol\tTest\tScore", "\t", ".", "utf-8"),
     ],
 )
-def test_scores_from_a_spreadsheet_are_read(trials, header, separator, decimal, encoding):
+def test_scores_from_spreadsheet(trials, header, separator, decimal, encoding):
     _, plain = run(trials, "--scores", trials / "scores.txt", "--bootstrap", 0)
     rows = [line.split() for line in (trials / "scores.txt").read_text().splitlines()]
     lines = [separator.join([a, b, s.replace(".", decimal)]) for a, b, s in rows]
     (trials / "scores.csv").write_text("\r\n".join([header, *lines]) + "\r\n", encoding=encoding, newline="")
-    _, found = run(trials, "--scores", trials / "scores.csv", "--bootstrap", 0)
-    assert found["metrics"] == plain["metrics"]
+    _, summary = run(trials, "--scores", trials / "scores.csv", "--bootstrap", 0)
+    assert summary["metrics"] == plain["metrics"]
 
 
 def test_names_with_spaces_need_tabs(recordings, capsys):
@@ -423,26 +423,26 @@ def test_names_with_spaces_need_tabs(recordings, capsys):
     assert "If names contain spaces, separate values by tabs" in capsys.readouterr().err
 
 
-def test_a_huge_line_is_not_repeated_to_the_user(trials, capsys):
+def test_message_about_huge_line_is_short(trials, capsys):
     (trials / "trials.txt").write_text("1 " + "x" * 3_000_000 + "\n")
     assert run(trials, "--scores", trials / "scores.txt")[0] == 1
     assert len(capsys.readouterr().err) < 2000
 
 
-def test_calibration_on_the_evaluated_list_is_refused(trials, capsys):
+def test_calibrate_on_evaluated_list_is_refused(trials, capsys):
     code, _ = run(trials, "--embeddings", trials / "embeddings.npz", "--calibrate", trials / "trials.txt")
     assert code == 1
     assert "of its pairs are also evaluated" in capsys.readouterr().err
 
 
-def test_an_address_where_nobody_answers_is_said_at_once(trials, capsys):
+def test_unreachable_encoder_address_is_reported(trials, capsys):
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
     assert run(trials, "--encoder", f"http://127.0.0.1:{port}/v1")[0] == 2
     assert f"127.0.0.1:{port}/v1: no connection (" in capsys.readouterr().err
 
 
-def test_an_output_that_cannot_be_a_folder_is_said(trials, capsys):
+def test_output_dir_that_is_a_file_is_reported(trials, capsys):
     (trials / "out").write_text("a file")
     argv = ["--quiet", "trials", "--trials", str(trials / "trials.txt"), "--scores", str(trials / "scores.txt")]
     assert evaluate_speaker.main([*argv, "--output-dir", str(trials / "out")]) == 1
@@ -452,7 +452,7 @@ def test_an_output_that_cannot_be_a_folder_is_said(trials, capsys):
 # --- the demo -----------------------------------------------------------------------------------------------
 
 
-def test_common_flags_stand_before_a_command_or_after_it(tmp_path, capsys):
+def test_common_flags_before_or_after_the_command(tmp_path, capsys):
     path, _ = small_list(tmp_path)
     for flags in (["--seed", "3", "trials"], ["trials", "--seed", "3"]):
         argv = [*flags, "--quiet", "--trials", str(path), "--encoder", "logmel", "--audio-root", str(DEMO)]
@@ -462,7 +462,7 @@ def test_common_flags_stand_before_a_command_or_after_it(tmp_path, capsys):
 
 
 @pytest.mark.slow
-def test_without_a_command_the_demo_makes_its_carriers_once(tmp_path, monkeypatch, capsys):
+def test_demo_simulates_conditions_once(tmp_path, monkeypatch, capsys):
     rows = (DEMO / "case.csv").read_text().splitlines()
     some = [row for row in rows[1:] if row.split(",")[1] in ("m1", "m2", "f1", "f2")]
     (tmp_path / "case.csv").write_text("\n".join([rows[0], *(f"{DEMO}/{row}" for row in some)]) + "\n")
@@ -479,11 +479,11 @@ def test_without_a_command_the_demo_makes_its_carriers_once(tmp_path, monkeypatc
     assert {path: path.stat().st_mtime_ns for path in made} == made
 
 
-# --- what reviewers do ------------------------------------------------------------------------------------------------
+# --- further checks -----------------------------------------------------------------------------------------
 
 
-def test_speakers_that_the_labels_contradict_are_not_known(trials, capsys):
-    """Below one more folder every utterance seems to be of one speaker."""
+def test_speakers_that_contradict_labels_are_unknown(trials, capsys):
+    """With one more outer folder, all utterances seem to have the same speaker."""
     for name in ("trials.txt", "scores.txt"):
         (trials / name).write_text((trials / name).read_text().replace("spk", "wav/spk"))
     argv = [
@@ -501,53 +501,53 @@ def test_speakers_that_the_labels_contradict_are_not_known(trials, capsys):
     assert "labels contradict the speakers" in capsys.readouterr().err
 
 
-def test_speakers_of_trials_that_are_left_out_do_not_count(trials):
+def test_speakers_of_excluded_trials_do_not_count(trials):
     _, plain = run(trials, "--scores", trials / "scores.txt", "--bootstrap", 50)
     with (trials / "trials.txt").open("a") as file:
         file.writelines(f"0 spk0/0.wav new{i}/0.wav\n" for i in range(30))
-    _, found = run(trials, "--scores", trials / "scores.txt", "--bootstrap", 50, "--allow-missing")
-    assert found["n_speakers"] == plain["n_speakers"] == 10
-    assert found["metrics"] == plain["metrics"]
+    _, summary = run(trials, "--scores", trials / "scores.txt", "--bootstrap", 50, "--allow-missing")
+    assert summary["n_speakers"] == plain["n_speakers"] == 10
+    assert summary["metrics"] == plain["metrics"]
 
 
 @pytest.mark.parametrize("prior", ["5", "1", "0", "nan"])
-def test_a_prior_lies_between_0_and_1(trials, prior, capsys):
+def test_p_target_must_be_between_0_and_1(trials, prior, capsys):
     with pytest.raises(SystemExit) as stopped:
         run(trials, "--scores", trials / "scores.txt", "--p-target", prior)
     assert stopped.value.code == 2
 
 
 @pytest.mark.parametrize("flags", [["--subtract-mean", "mean.npy"], ["--cohort", "cohort"], ["--enrolments", "models"]])
-def test_a_back_end_needs_embeddings(trials, flags, capsys):
+def test_back_end_options_need_embeddings(trials, flags, capsys):
     assert run(trials, "--scores", trials / "scores.txt", *flags)[0] == 2
     assert "need --encoder SPEC or --embeddings FILE" in capsys.readouterr().err
 
 
-def test_scores_of_another_system_do_not_stay_beside_a_new_summary(trials):
+def test_new_run_removes_scores_of_previous_system(trials):
     run(trials, "--embeddings", trials / "embeddings.npz", "--bootstrap", 0)
     assert (trials / "out" / "scores.csv.gz").exists()
     run(trials, "--scores", trials / "scores.txt", "--bootstrap", 0)
     assert not (trials / "out" / "scores.csv.gz").exists()
 
 
-def test_a_map_of_speakers_that_is_not_utf8_is_named(trials, capsys):
+def test_speaker_map_not_utf8_is_reported(trials, capsys):
     (trials / "map").write_bytes("spk0/0.wav Jürgen\n".encode("latin-1"))
     assert run(trials, "--scores", trials / "scores.txt", "--speakers", trials / "map")[0] == 1
     assert "line 1: is not UTF-8" in capsys.readouterr().err
 
 
-def test_results_without_clean_errors_have_no_ratio(tmp_path):
+def test_leaderboard_without_clean_errors_has_no_score_v1(tmp_path):
     path = results_file(tmp_path, "Perfect", 0.02)
-    said = json.loads(path.read_text())
-    said["protocol_results"]["clean_clean"]["eer"] = 0.0
-    path.write_text(json.dumps(said))
+    results = json.loads(path.read_text())
+    results["protocol_results"]["clean_clean"]["eer"] = 0.0
+    path.write_text(json.dumps(results))
     assert evaluate_speaker.main(["leaderboard", str(path), "--output-dir", str(tmp_path / "out")]) == 0
     rows = json.loads((tmp_path / "out" / "leaderboard.json").read_text())
     assert {row["model_name"]: row["case_score_v1"] for row in rows}["Perfect"] is None
 
 
 @pytest.mark.parametrize("content", ["[" * 200_000, '{"protocol_results": {"clean_clean": 1' + "0" * 400 + "}}"])
-def test_hostile_results_files_are_refused(tmp_path, content, capsys):
+def test_malicious_results_files_are_rejected(tmp_path, content, capsys):
     (tmp_path / "results.json").write_text(content)
     (tmp_path / "model_card.md").write_text("- " + " " * 50_000 + "x\n")
     out = str(tmp_path / "out")
@@ -555,25 +555,25 @@ def test_hostile_results_files_are_refused(tmp_path, content, capsys):
     assert evaluate_speaker.main(["check", str(tmp_path)]) == 1
 
 
-# --- whose utterances, and what the scores are --------------------------------------------------------------
+# --- sources of speakers, plausibility of scores ------------------------------------------------------------
 
 
-def said_of(trials, capsys, *flags):
-    """The summary and report of a run, and what it warned about."""
+def run_with_output(trials, capsys, *flags):
+    """Summary, report and warnings of a run."""
     argv = ["trials", "--trials", str(trials / "trials.txt"), "--output-dir", str(trials / "out"), *map(str, flags)]
     assert evaluate_speaker.main(argv) == 0
     summary = json.loads((trials / "out" / "summary.json").read_text())
     return summary, (trials / "out" / "report.md").read_text(), capsys.readouterr().err
 
 
-def test_a_map_that_lacks_an_utterance_is_said_in_warning_report_and_summary(trials, capsys):
+def test_incomplete_speaker_map_is_reported_everywhere(trials, capsys):
     flat = (trials / "trials.txt").read_text().replace("/", "_")
     (trials / "trials.txt").write_text(flat)
     (trials / "flat.txt").write_text((trials / "scores.txt").read_text().replace("/", "_"))
     names = sorted({name for line in flat.splitlines() for name in line.split()[1:]})
     (trials / "map").write_text("".join(f"{name} {name.split('_')[0]}\n" for name in names[1:]))
     flags = ["--scores", trials / "flat.txt", "--speakers", trials / "map"]
-    summary, report, warned = said_of(trials, capsys, *flags)
+    summary, report, warned = run_with_output(trials, capsys, *flags)
     assert summary["speakers_from"] == {"map": 39, "linked": 1}
     assert (summary["resampled"], summary["n_speakers"]) == ("speakers", 10)
     assert "no speaker for 1 of 40 utterances (spk0_0.wav): 1 assigned by target trials." in warned
@@ -582,40 +582,42 @@ def test_a_map_that_lacks_an_utterance_is_said_in_warning_report_and_summary(tri
     assert summary["notes"] == [shown_text(warned.strip().splitlines()[-1])]
     assert "Speaker labels of the utterances: 39 from --speakers, 1 from target trials." in report
     (trials / "map").write_text("".join(f"{name} {name.split('_')[0]}\n" for name in names))
-    whole, report, warned = said_of(trials, capsys, *flags)
-    assert (whole["speakers_from"], whole["notes"], warned) == ({"map": 40}, [], "")
-    assert whole["metrics"] == summary["metrics"]
+    complete, report, warned = run_with_output(trials, capsys, *flags)
+    assert (complete["speakers_from"], complete["notes"], warned) == ({"map": 40}, [], "")
+    assert complete["metrics"] == summary["metrics"]
 
 
-def test_what_counts_as_a_speaker_is_in_every_summary(trials, capsys):
-    by_path, report, _ = said_of(trials, capsys, "--scores", trials / "scores.txt")
+def test_summary_records_source_of_speakers(trials, capsys):
+    by_path, report, _ = run_with_output(trials, capsys, "--scores", trials / "scores.txt")
     assert (by_path["speakers_from"], by_path["notes"]) == ({"path": 40}, [])
     assert "Speaker labels of the utterances: 40 from the first folder of the path." in report
     for name in ("trials.txt", "scores.txt"):
         (trials / name).write_text((trials / name).read_text().replace("/", "_"))
-    linked, _, _ = said_of(trials, capsys, "--scores", trials / "scores.txt")
+    linked, _, _ = run_with_output(trials, capsys, "--scores", trials / "scores.txt")
     assert linked["speakers_from"] == {"linked": 40}
 
 
-def test_scores_alone_and_scores_by_name_give_the_same_numbers(trials, capsys):
-    by_name, _, _ = said_of(trials, capsys, "--scores", trials / "scores.txt")
+def test_scores_without_names_give_the_same_metrics(trials, capsys):
+    by_name, _, _ = run_with_output(trials, capsys, "--scores", trials / "scores.txt")
     (trials / "alone.txt").write_text("".join(line.split()[2] + "\n" for line in (trials / "scores.txt").open()))
-    alone, _, warned = said_of(trials, capsys, "--scores", trials / "alone.txt")
+    alone, _, warned = run_with_output(trials, capsys, "--scores", trials / "alone.txt")
     assert (alone["metrics"], warned) == (by_name["metrics"], "")
 
 
-def test_scores_that_fall_with_likeness_look_like_distances(trials, capsys):
+def test_distances_as_scores_are_warned_about(trials, capsys):
     rows = [line.split() for line in (trials / "scores.txt").open()]
     (trials / "far.txt").write_text("".join(f"{a} {b} {1 - float(s)}\n" for a, b, s in rows))
-    summary, report, warned = said_of(trials, capsys, "--scores", trials / "far.txt")
+    summary, report, warned = run_with_output(trials, capsys, "--scores", trials / "far.txt")
     assert "far.txt: targets score lower than non-targets" in warned and "look like distances" in warned
     assert summary["notes"] == [shown_text(warned.strip())]
     assert "look like distances" in report
-    _, _, warned = said_of(trials, capsys, "--scores", trials / "scores.txt", "--compare-with", trials / "far.txt")
+    _, _, warned = run_with_output(
+        trials, capsys, "--scores", trials / "scores.txt", "--compare-with", trials / "far.txt"
+    )
     assert "far.txt: targets score lower than non-targets" in warned
 
 
-def test_a_score_file_of_labels_is_questioned(trials, capsys):
+def test_labels_as_scores_are_warned_about(trials, capsys):
     rows = [line.split() for line in (trials / "trials.txt").open()]
     (trials / "labels.txt").write_text("".join(f"{a} {b} {y}\n" for y, a, b in rows))
     assert run(trials, "--scores", trials / "labels.txt") == (1, None)
@@ -626,40 +628,40 @@ def test_a_score_file_of_labels_is_questioned(trials, capsys):
     lines = {"s.csv": ["enrol,test,score", *(f"{a},{b},{y}" for y, a, b in rows)], "alone.txt": [y for y, _, _ in rows]}
     for name, text in lines.items():
         (trials / name).write_text("\n".join(text) + "\n")
-        summary, _, warned = said_of(trials, capsys, "--scores", trials / name)
+        summary, _, warned = run_with_output(trials, capsys, "--scores", trials / name)
         assert f"{name}: all scores are 0 or 1. Check that they are scores" in warned
         assert summary["notes"] == [shown_text(warned.strip())]
 
 
 @pytest.mark.parametrize("order", [1, -1])
-def test_labels_of_a_score_file_that_are_not_the_lists_are_counted(trials, capsys, order):
+def test_labels_that_differ_from_list_are_counted(trials, capsys, order):
     rows = [(a, b, s, y) for (y, _, _), (a, b, s) in zip(
         (line.split() for line in (trials / "trials.txt").open()),
         (line.split() for line in (trials / "scores.txt").open()), strict=True)]  # fmt: skip
     other = [[a, b, s, "1" if y == "0" and i < 100 else y] for i, (a, b, s, y) in enumerate(rows)]
     n = len({(a, b) for a, b, *_, y in rows[:100] if y == "0"})
     (trials / "both.txt").write_text("".join(" ".join(row) + "\n" for row in other[::order]))
-    plain, _, _ = said_of(trials, capsys, "--scores", trials / "scores.txt")
-    summary, _, warned = said_of(trials, capsys, "--scores", trials / "both.txt")
+    plain, _, _ = run_with_output(trials, capsys, "--scores", trials / "scores.txt")
+    summary, _, warned = run_with_output(trials, capsys, "--scores", trials / "both.txt")
     assert summary["metrics"] == plain["metrics"]
-    found = re.search(
+    match = re.search(
         r"both\.txt: (\d+) of its labels differ from those of the list, for example of spk\S+ spk\S+\. The labels",
         warned,
     )
-    assert found and int(found[1]) >= n - 10  # of a pair that the file repeats, one label is looked at
+    assert match and int(match[1]) >= n - 10  # only the first label of a repeated pair is compared
 
 
-def test_a_list_whose_last_value_is_a_score_is_said_to_be_one(trials, capsys):
+def test_list_with_scores_but_no_labels_is_an_error(trials, capsys):
     rows = [line.split() for line in (trials / "trials.txt").open()]
     (trials / "trials.txt").write_text("".join(f"{a} {b} {y}\n" for y, a, b in rows) + "a b 2\n")
     assert run(trials, "--scores", trials / "scores.txt")[0] == 1
     assert "has no labels, which error rates require. The last values are read as scores" in capsys.readouterr().err
 
 
-# --- what is missing, before anything is embedded -----------------------------------------------------------
+# --- missing inputs are reported before anything is embedded ------------------------------------------------
 
 
-def test_utterances_that_are_missing_are_named_of_all_lists_before_anything_is_embedded(recordings, capsys):
+def test_missing_utterances_of_all_lists_are_reported_first(recordings, capsys):
     names = [f"spk{s}/{u}.wav" for s in range(3) for u in range(3)]
     (recordings / "trials.txt").write_text("1 model0 spk0/1.wav\n0 model0 gone/1.wav\n1 spk1/0.wav spk1/1.wav\n")
     (recordings / "models").write_text("model0 spk0/0.wav gone/2.wav\n")
@@ -668,11 +670,11 @@ def test_utterances_that_are_missing_are_named_of_all_lists_before_anything_is_e
     flags = ["--encoder", "logmel", "--embedding-cache", recordings / "store", "--cohort", recordings / "cohort"]
     flags += ["--calibrate", recordings / "calibrate.txt", "--enrolments", recordings / "models"]
     assert run(recordings, *flags) == (1, None)
-    said = capsys.readouterr().err
+    stderr = capsys.readouterr().err
     for number in (1, 2, 3, 4):
-        assert f"gone/{number}.wav (not found)" in said
-    assert "trials.txt: 2 missing:" in said and "cohort: 1 missing:" in said
-    assert "Use --allow-missing to exclude the trials" in said
+        assert f"gone/{number}.wav (not found)" in stderr
+    assert "trials.txt: 2 missing:" in stderr and "cohort: 1 missing:" in stderr
+    assert "Use --allow-missing to exclude the trials" in stderr
     assert not (recordings / "store").exists()
     (recordings / "cohort").write_text("".join(f"{name} {name[:4]}\n" for name in names))
     flags += ["--allow-missing", "--top-n", 2, "--no-intervals"]
@@ -684,19 +686,19 @@ def test_utterances_that_are_missing_are_named_of_all_lists_before_anything_is_e
     assert (code, summary["exclusions"]) == (0, [{"reason": "without a score", "count": 2}])
 
 
-def test_lists_that_are_missing_and_faults_of_all_lists_are_named_together(trials, capsys):
+def test_missing_lists_and_faults_are_reported_together(trials, capsys):
     flags = ["--embeddings", trials / "embeddings.npz"]
     assert run(trials, *flags, "--cohort", trials / "no-cohort", "--speakers", trials / "no-map") == (1, None)
-    said = capsys.readouterr().err
-    assert "2 input files do not exist" in said and "no-cohort" in said and "no-map" in said
+    stderr = capsys.readouterr().err
+    assert "2 input files do not exist" in stderr and "no-cohort" in stderr and "no-map" in stderr
     (trials / "cohort").write_text("spk0/0.wav ann x\n")
     (trials / "models").write_text("model\n")
     assert run(trials, *flags, "--cohort", trials / "cohort", "--enrolments", trials / "models") == (1, None)
-    said = capsys.readouterr().err
-    assert "cohort: 1 fault" in said and "models: 1 fault" in said
+    stderr = capsys.readouterr().err
+    assert "cohort: 1 fault" in stderr and "models: 1 fault" in stderr
 
 
-def test_a_mean_that_is_missing_is_named_before_the_cohort_is_embedded(recordings, capsys):
+def test_missing_mean_is_reported_before_embedding(recordings, capsys):
     (recordings / "cohort").write_text("spk0/0.wav ann\nspk1/0.wav ben\n")
     flags = ["--encoder", "logmel", "--embedding-cache", recordings / "store", "--cohort", recordings / "cohort"]
     assert run(recordings, *flags, "--subtract-mean", recordings / "mean.npy") == (2, None)
@@ -704,7 +706,7 @@ def test_a_mean_that_is_missing_is_named_before_the_cohort_is_embedded(recording
     assert not (recordings / "store").exists()
 
 
-def test_a_name_is_taken_as_it_stands_where_that_file_exists(recordings):
+def test_existing_file_without_audio_suffix_is_used(recordings):
     for name in ("spk0/0", "spk1/1.take2"):
         (recordings / f"{name.split('.')[0]}.wav").rename(recordings / name)
     text = (recordings / "trials.txt").read_text()
@@ -714,10 +716,10 @@ def test_a_name_is_taken_as_it_stands_where_that_file_exists(recordings):
     assert (code, summary["n_trials"]) == (0, 36)
 
 
-# --- a cohort's own embeddings ------------------------------------------------------------------------------
+# --- precomputed embeddings of the cohort -------------------------------------------------------------------
 
 
-def test_a_cohort_may_have_embeddings_of_its_own(trials, capsys):
+def test_cohort_embeddings(trials, capsys):
     rng = np.random.default_rng(3)
     others = {f"other{s}/{u}.wav": rng.normal(size=16) for s in range(5) for u in range(2)}
     (trials / "cohort").write_text("".join(f"{name} {name.split('/')[0]}\n" for name in others))
@@ -744,48 +746,48 @@ def test_a_cohort_may_have_embeddings_of_its_own(trials, capsys):
     assert "--cohort-embeddings FILE needs --cohort FILE" in capsys.readouterr().err
 
 
-# --- runs by their system -----------------------------------------------------------------------------------
+# --- runs by system -----------------------------------------------------------------------------------------
 
 
-def kept_names(folder):
+def saved_systems(folder):
     return sorted(path.name for path in (folder / "out/runs").iterdir() if path.is_dir())
 
 
-def test_each_systems_result_is_kept_under_its_name_and_the_latest_in_the_folder(trials, capsys):
+def test_runs_are_saved_by_system(trials, capsys):
     run(trials, "--embeddings", trials / "embeddings.npz", "--no-intervals")
-    kept = trials / "out/runs/embeddings/speaker/trials"
-    first = contents(kept)
+    saved = trials / "out/runs/embeddings/speaker/trials"
+    first = contents(saved)
     assert set(first) == {"summary.json", "report.md", "report.tex", "det.svg", "scores.csv.gz"}
     assert {name: (trials / "out" / name).read_bytes() for name in first} == first
     run(trials, "--scores", trials / "scores.txt", "--no-intervals")
-    assert kept_names(trials) == ["embeddings", "scores"]
-    assert contents(kept) == first
+    assert saved_systems(trials) == ["embeddings", "scores"]
+    assert contents(saved) == first
     assert not (trials / "out" / "scores.csv.gz").exists()
     run(trials, "--scores", trials / "scores.txt", "--no-intervals", "--model-name", "My system (v2)")
-    assert kept_names(trials) == ["My-system-v2", "embeddings", "scores"]
+    assert saved_systems(trials) == ["My-system-v2", "embeddings", "scores"]
 
 
-def test_another_state_of_the_same_name_does_not_replace_the_first(trials, capsys):
+def test_other_system_of_same_name_is_saved_separately(trials, capsys):
     run(trials, "--embeddings", trials / "embeddings.npz", "--no-intervals")
     first = contents(trials / "out/runs/embeddings")
     with np.load(trials / "embeddings.npz") as given:
         other = {name: given[name] + 1 for name in given.files}
     np.savez(trials / "embeddings.npz", **other)
-    _, _, warned = said_of(trials, capsys, "--embeddings", trials / "embeddings.npz", "--no-intervals")
-    assert kept_names(trials) == ["embeddings", "embeddings-2"]
+    _, _, warned = run_with_output(trials, capsys, "--embeddings", trials / "embeddings.npz", "--no-intervals")
+    assert saved_systems(trials) == ["embeddings", "embeddings-2"]
     assert contents(trials / "out/runs/embeddings") == first
     assert "contains runs of another system named embeddings" in warned and "embeddings-2/speaker/trials" in warned
     np.save(trials / "mean.npy", np.ones(16))
     run(trials, "--embeddings", trials / "embeddings.npz", "--no-intervals", "--subtract-mean", trials / "mean.npy")
-    assert kept_names(trials) == ["embeddings", "embeddings-2", "embeddings-3"]
+    assert saved_systems(trials) == ["embeddings", "embeddings-2", "embeddings-3"]
     run(trials, "--embeddings", trials / "embeddings.npz", "--no-intervals")
-    assert kept_names(trials) == ["embeddings", "embeddings-2", "embeddings-3"]
+    assert saved_systems(trials) == ["embeddings", "embeddings-2", "embeddings-3"]
 
 
-def test_scores_in_the_list_are_a_system_by_its_contents(trials):
+def test_scores_in_list_identify_the_system(trials):
     lines = zip((trials / "trials.txt").open(), (trials / "scores.txt").open(), strict=True)
     rows = [f"{scored.rstrip()} {labelled[0]}" for labelled, scored in lines]
     for n in (440, 440, 439):
         (trials / "trials.txt").write_text("\n".join(rows[:n]) + "\n")
         run(trials, "--no-intervals")
-    assert kept_names(trials) == ["trials", "trials-2"]
+    assert saved_systems(trials) == ["trials", "trials-2"]

@@ -1,4 +1,4 @@
-"""evaluate_speaker.py tidyvoice, and what trials shares with it: mean, cohort, calibration, submission, comparison."""
+"""evaluate_speaker.py tidyvoice: languages, back end, calibration, comparison, submission."""
 
 import json
 import zipfile
@@ -16,11 +16,11 @@ LANGUAGES, SPEAKERS = ("de", "fr"), 10
 
 
 @pytest.fixture
-def here(tmp_path, monkeypatch):
-    """A labelled list across languages, evaluation lists without labels, a cohort, and vectors of everybody."""
+def data(tmp_path, monkeypatch):
+    """A labelled list across languages, unlabelled evaluation lists, a cohort, and embeddings of all utterances."""
     monkeypatch.chdir(tmp_path)
     rng = np.random.default_rng(0)
-    offset = rng.normal(size=12)  # what all vectors share, and a mean takes off
+    offset = rng.normal(size=12)  # common to all embeddings; mean subtraction removes it
     languages = {language: 0.5 * rng.normal(size=12) for language in LANGUAGES}
     vectors = {}
     for group in ("spk", "other"):
@@ -37,9 +37,13 @@ def here(tmp_path, monkeypatch):
     (tmp_path / "dev.txt").write_text("".join(f"{int(y)} {a} {b}\n" for (a, b), y in zip(pairs, same, strict=True)))
     (tmp_path / "swapped.txt").write_text("".join(f"{int(y)} {b} {a}\n" for (a, b), y in zip(pairs, same, strict=True)))
     known = {frozenset(pair) for pair in pairs}
-    further = [(a, b) for a, b in rng.choice(utterances, (2400, 2)) if a != b and frozenset((a, b)) not in known]
-    same = [a.split("/")[0] == b.split("/")[0] for a, b in further]
-    (tmp_path / "cal.txt").write_text("".join(f"{int(y)} {a} {b}\n" for (a, b), y in zip(further, same, strict=True)))
+    calibration_pairs = [
+        (a, b) for a, b in rng.choice(utterances, (2400, 2)) if a != b and frozenset((a, b)) not in known
+    ]
+    same = [a.split("/")[0] == b.split("/")[0] for a, b in calibration_pairs]
+    (tmp_path / "cal.txt").write_text(
+        "".join(f"{int(y)} {a} {b}\n" for (a, b), y in zip(calibration_pairs, same, strict=True))
+    )
     (tmp_path / "A.txt").write_text("".join(f"{a}\t{b}\n" for a, b in pairs[:50]))
     (tmp_path / "U.txt").write_text("".join(f"{a} {b}\n" for a, b in pairs[50:80]))
     cohort = [name for name in vectors if name.startswith("other")]
@@ -58,7 +62,7 @@ def unit(rows):
     return rows / np.linalg.norm(rows, axis=-1, keepdims=True)
 
 
-def test_languages_are_told_apart_and_the_baseline_stands_beside(here):
+def test_tidyvoice_reports_languages_and_baseline(data):
     summary = run("--trials", "dev.txt")
     languages = summary["languages"]
     assert [row["name"] for row in languages["conditions"]] == ["all", "same language", "different languages"]
@@ -67,13 +71,13 @@ def test_languages_are_told_apart_and_the_baseline_stands_beside(here):
     assert by_name["different languages"]["eer"]["low"] is not None
     assert sum(row["n"] for row in languages["groups"]) == summary["n_trials"]
     assert languages["baseline"]["results"]["dev"] == {"eer": 0.0307, "min_dcf": 0.82}
-    report = (here[0] / "out" / "vectors" / "report.md").read_text()
+    report = (data[0] / "out" / "vectors" / "report.md").read_text()
     assert "SimAM-ResNet34" in report
     assert "| target, different languages |" in report
 
 
-def test_as_norm_is_that_of_a_direct_loop(here):
-    folder, vectors = here
+def test_as_norm_matches_direct_loop(data):
+    folder, vectors = data
     summary = run("--trials", "dev.txt", "--subtract-mean", "cohort", "--cohort", "cohort", "--top-n", "5")
     assert summary["back_end"] == {
         "scores": "AS-norm of cosines", "mean": "cohort", "cohort_speakers": 10, "top_n": 5, "enrolment_models": 0,
@@ -89,16 +93,16 @@ def test_as_norm_is_that_of_a_direct_loop(here):
     trials = read_trials(folder / "out" / "vectors" / "scores.csv.gz")
     for i in range(0, len(trials), 37):
         sides = [trials.names[trials.enrolment[i]], trials.names[trials.test[i]]]
-        one, other = (unit(vectors[name].astype(np.float32) - mean) for name in sides)
+        enrol, test = (unit(vectors[name].astype(np.float32) - mean) for name in sides)
         expected = 0.0
-        for side in (one, other):
+        for side in (enrol, test):
             top = np.sort([side @ unit(speaker) for speaker in cohort])[-5:]
-            expected += ((one @ other) - top.mean()) / top.std() / 2
+            expected += ((enrol @ test) - top.mean()) / top.std() / 2
         assert trials.scores[i] == pytest.approx(expected, abs=1e-4)
 
 
-def test_a_mean_that_all_share_is_worth_taking_off(here):
-    _, vectors = here
+def test_subtract_mean_lowers_eer(data):
+    _, vectors = data
     raw = run("--trials", "dev.txt")["metrics"]["eer"]["value"]
     centred = run("--trials", "dev.txt", "--subtract-mean", "cohort", "--cohort", "cohort")
     assert centred["metrics"]["eer"]["value"] < raw
@@ -108,25 +112,25 @@ def test_a_mean_that_all_share_is_worth_taking_off(here):
     assert from_file["metrics"]["eer"]["value"] < raw
 
 
-def test_calibration_on_another_list_makes_likelihood_ratios_and_keeps_the_eer(here):
+def test_calibrate_lowers_cllr_and_keeps_eer(data):
     raw = run("--trials", "dev.txt")
-    found = run("--trials", "dev.txt", "--calibrate", "cal.txt")
-    assert found["metrics"]["eer"]["value"] == pytest.approx(raw["metrics"]["eer"]["value"])
-    assert found["metrics"]["cllr"]["value"] < raw["metrics"]["cllr"]["value"]
-    # Of other pairs than the evaluated ones, 45 of which are targets: fitted on those it would be within .15.
-    assert found["metrics"]["cllr"]["value"] - found["metrics"]["min_cllr"]["value"] < 0.2
-    assert found["back_end"]["calibration"]["scale"] > 0
-    trials = read_trials(here[0] / "out" / "vectors" / "scores.csv.gz")
-    assert cllr(trials.scores, trials.labels) == pytest.approx(found["metrics"]["cllr"]["value"])
-    assert min_cllr(trials.scores, trials.labels) == pytest.approx(found["metrics"]["min_cllr"]["value"])
+    calibrated = run("--trials", "dev.txt", "--calibrate", "cal.txt")
+    assert calibrated["metrics"]["eer"]["value"] == pytest.approx(raw["metrics"]["eer"]["value"])
+    assert calibrated["metrics"]["cllr"]["value"] < raw["metrics"]["cllr"]["value"]
+    # Fitted on other pairs than the evaluated ones; fitted on those, with 45 targets, the gap would be below 0.15.
+    assert calibrated["metrics"]["cllr"]["value"] - calibrated["metrics"]["min_cllr"]["value"] < 0.2
+    assert calibrated["back_end"]["calibration"]["scale"] > 0
+    trials = read_trials(data[0] / "out" / "vectors" / "scores.csv.gz")
+    assert cllr(trials.scores, trials.labels) == pytest.approx(calibrated["metrics"]["cllr"]["value"])
+    assert min_cllr(trials.scores, trials.labels) == pytest.approx(calibrated["metrics"]["min_cllr"]["value"])
 
 
-def test_calibrate_on_the_evaluated_pairs_is_refused_whichever_way_round_they_are(here, capsys):
+def test_calibrate_on_evaluated_pairs_is_refused(data, capsys):
     run("--trials", "dev.txt", "--calibrate", "swapped.txt", code=1)
     assert "of its pairs are also evaluated, which is half of the trials or more" in capsys.readouterr().err
 
 
-def test_calibrate_on_some_of_the_evaluated_pairs_is_counted(here):
+def test_calibrate_counts_evaluated_pairs(data):
     lines = Path("cal.txt").read_text().splitlines() + Path("swapped.txt").read_text().splitlines()[:40]
     Path("some.txt").write_text("\n".join(lines) + "\n")
     back_end = run("--trials", "dev.txt", "--calibrate", "some.txt")["back_end"]
@@ -135,40 +139,43 @@ def test_calibrate_on_some_of_the_evaluated_pairs_is_counted(here):
     assert "pairs of the calibration list are also in the trials" in Path("out/vectors/report.md").read_text()
 
 
-def test_against_compares_like_with_like_where_scores_are_calibrated(here):
+def test_compare_with_calibrated_system(data):
     for name in ("dev", "cal"):
-        trials = read_trials(here[0] / f"{name}.txt")
+        trials = read_trials(data[0] / f"{name}.txt")
         noise = np.random.default_rng(len(trials)).normal(size=len(trials))
         scores = 3 * trials.labels + noise
         rows = zip(trials.names[trials.enrolment], trials.names[trials.test], scores, strict=True)
         Path(f"other_{name}.txt").write_text("".join(f"{a} {b} {score}\n" for a, b, score in rows))
     flags = ["--trials", "dev.txt", "--calibrate", "cal.txt", "--compare-with", "other_dev.txt"]
-    unlike = run(*flags)["against"]
-    assert [name for name, d in unlike["differences"].items() if d["value"] is None] == ["act_dcf", "cllr"]
-    assert "--compare-with-calibration" in unlike["differences"]["cllr"]["why"] and unlike["p_values"]["cllr"] is None
-    like = run(*flags, "--compare-with-calibration", "other_cal.txt")["against"]
-    assert like["calibration"]["scale"] > 0
-    assert like["differences"]["cllr"]["value"] is not None
-    assert like["metrics"]["cllr"]["value"] - like["metrics"]["min_cllr"]["value"] < 0.15
+    uncalibrated = run(*flags)["against"]
+    assert [name for name, d in uncalibrated["differences"].items() if d["value"] is None] == ["act_dcf", "cllr"]
+    assert (
+        "--compare-with-calibration" in uncalibrated["differences"]["cllr"]["why"]
+        and uncalibrated["p_values"]["cllr"] is None
+    )
+    calibrated = run(*flags, "--compare-with-calibration", "other_cal.txt")["against"]
+    assert calibrated["calibration"]["scale"] > 0
+    assert calibrated["differences"]["cllr"]["value"] is not None
+    assert calibrated["metrics"]["cllr"]["value"] - calibrated["metrics"]["min_cllr"]["value"] < 0.15
     run("--trials", "dev.txt", "--compare-with", "other_dev.txt", "--compare-with-calibration", "other_cal.txt", code=2)
 
 
-def test_cohort_is_found_by_utterance_and_unknown_where_nobody_can_tell(here):
+def test_cohort_speakers_in_trials_by_utterance_or_unknown(data):
     cohort = [line.split() for line in Path("cohort").read_text().splitlines()]
-    Path("renamed").write_text("".join(f"{name} {who}\n" for name, who in [*cohort, ["spk0/de/0.wav", "ann"]]))
-    found = run("--trials", "dev.txt", "--cohort", "renamed", "--top-n", "5")["back_end"]
-    assert found["cohort_speakers_in_trials"] == 1, "under another name"
+    Path("renamed").write_text("".join(f"{name} {speaker}\n" for name, speaker in [*cohort, ["spk0/de/0.wav", "ann"]]))
+    back_end = run("--trials", "dev.txt", "--cohort", "renamed", "--top-n", "5")["back_end"]
+    assert back_end["cohort_speakers_in_trials"] == 1, "under another name"
     lines = [line.split() for line in Path("dev.txt").read_text().splitlines()]
     flat = {name: name.replace("/", "_") for line in lines for name in line[1:]}
     Path("flat.txt").write_text("".join(f"{y} {flat[a]} {flat[b]}\n" for y, a, b in lines))
-    vectors = {flat.get(name, name): vector for name, vector in here[1].items()}
+    vectors = {flat.get(name, name): vector for name, vector in data[1].items()}
     np.savez("flat.npz", **vectors)
     unknown = run("--trials", "flat.txt", "--cohort", "cohort", "--top-n", "5", command="trials", vectors="flat.npz")
     assert unknown["back_end"]["cohort_speakers_in_trials"] is None
 
 
-def test_models_of_several_utterances_are_averaged_after_length_normalisation(here):
-    folder, vectors = here
+def test_enrolments_average_unit_vectors(data):
+    folder, vectors = data
     (folder / "spk2utt").write_text("".join(f"model{s} spk{s}/de/0.wav spk{s}/fr/0.wav\n" for s in range(SPEAKERS)))
     lines = [f"{int(s == t)} model{s} spk{t}/de/2.wav\n" for s in range(SPEAKERS) for t in range(SPEAKERS)]
     (folder / "models.txt").write_text("".join(lines))
@@ -189,17 +196,17 @@ def test_models_of_several_utterances_are_averaged_after_length_normalisation(he
         assert trials.scores[i] == pytest.approx(unit(np.mean(parts, axis=0)) @ unit(vectors[test]), abs=1e-6)
 
 
-def test_two_systems_are_compared_on_the_same_trials(here):
-    _, vectors = here
+def test_compare_with_reports_paired_differences(data):
+    _, vectors = data
     rng = np.random.default_rng(1)
     np.savez("noisy.npz", **{name: vector + 2 * rng.normal(size=12) for name, vector in vectors.items()})
     run("--trials", "dev.txt", vectors="noisy.npz")
-    other = here[0] / "out" / "noisy" / "scores.csv.gz"
+    other = data[0] / "out" / "noisy" / "scores.csv.gz"
     assert evaluate_speaker.main(
         ["tidyvoice", "--quiet", "--embeddings", "vectors.npz", "--trials", "dev.txt", "--compare-with", str(other),
          "--output-dir", "second", "--subtract-mean", "cohort", "--cohort", "cohort"]
     ) == 0  # fmt: skip
-    summary = json.loads((here[0] / "second" / "vectors" / "summary.json").read_text())
+    summary = json.loads((data[0] / "second" / "vectors" / "summary.json").read_text())
     scores = read_trials(other)
     rate = equal_error_rate(roc(scores.scores, scores.labels)).rate
     against = summary["against"]
@@ -212,8 +219,8 @@ def test_two_systems_are_compared_on_the_same_trials(here):
 # --- submission ---------------------------------------------------------------------------------------------
 
 
-def test_both_evaluation_lists_become_one_checked_archive(here, capsys):
-    folder, vectors = here
+def test_submission_is_written_and_valid(data, capsys):
+    folder, vectors = data
     assert evaluate_speaker.main(
         ["tidyvoice", "--quiet", "--embeddings", "vectors.npz", "--eval-a", "A.txt", "--eval-u", "U.txt",
          "--output-dir", "out"]
@@ -230,11 +237,11 @@ def test_both_evaluation_lists_become_one_checked_archive(here, capsys):
     assert evaluate_speaker.main(["check", str(path), "--eval-a", "A.txt", "--eval-u", "U.txt"]) == 0
     assert "valid TidyVoice submission" in capsys.readouterr().out
     assert evaluate_speaker.main(["check", str(path)]) == 1  # against the published sizes
-    assert "has 50 lines where the list has 4,000,000" in capsys.readouterr().out
+    assert "has 50 lines, but the list has 4,000,000 trials" in capsys.readouterr().out
 
 
-def test_a_submission_needs_every_score(here, capsys):
-    folder, vectors = here
+def test_submission_requires_all_scores(data, capsys):
+    folder, vectors = data
     np.savez("few.npz", **{name: vector for name, vector in vectors.items() if not name.startswith("spk3/")})
     flags = ["--eval-a", "A.txt", "--eval-u", "U.txt", "--output-dir", "out", "--allow-missing"]
     assert evaluate_speaker.main(["tidyvoice", "--quiet", "--embeddings", "few.npz", *flags]) == 1
@@ -254,13 +261,13 @@ def test_a_submission_needs_every_score(here, capsys):
         (["--trials", "nowhere.txt"], 1, "nowhere.txt"),
     ],
 )
-def test_wrong_usage_is_said(here, capsys, flags, code, message):
+def test_usage_errors(data, capsys, flags, code, message):
     run(*flags, code=code)
     assert message in capsys.readouterr().err
 
 
-def test_a_cohort_that_knows_the_speakers_is_warned_about(here, capsys):
-    folder, vectors = here
+def test_cohort_with_trial_speakers_is_warned_about(data, capsys):
+    folder, vectors = data
     names = [name for name in vectors if name.startswith("spk")]
     (folder / "own").write_text("".join(f"{name} {name.split('/')[0]}\n" for name in names))
     flags = ["--trials", "dev.txt", "--cohort", "own", "--embeddings", "vectors.npz", "--bootstrap", "0"]
@@ -269,7 +276,7 @@ def test_a_cohort_that_knows_the_speakers_is_warned_about(here, capsys):
     assert "10 speakers are both in the cohort and in the trials" in (folder / "out/vectors/report.md").read_text()
 
 
-# --- runs by their system -----------------------------------------------------------------------------------
+# --- runs by system -----------------------------------------------------------------------------------------
 
 
 def submit(*flags):
@@ -278,21 +285,21 @@ def submit(*flags):
     return evaluate_speaker.main(argv)
 
 
-def test_a_submission_and_an_evaluation_of_one_system_are_both_kept(here):
+def test_submission_and_evaluation_are_both_saved(data):
     assert submit() == 0
-    latest, kept = Path("out/vectors"), Path("out/runs/vectors/speaker/tidyvoice")
+    latest, saved = Path("out/vectors"), Path("out/runs/vectors/speaker/tidyvoice")
     packed = (latest / "submission.zip").read_bytes()
-    assert visible(kept) == ["submission/submission.zip"]
+    assert visible(saved) == ["submission/submission.zip"]
     run("--trials", "dev.txt")
-    assert "submission.zip" not in visible(latest), "it is of an earlier run"
-    assert (kept / "submission/submission.zip").read_bytes() == packed
+    assert "submission.zip" not in visible(latest), "it is from an earlier run"
+    assert (saved / "submission/submission.zip").read_bytes() == packed
     assert submit("--trials", "dev.txt", "--no-intervals") == 0
     assert (latest / "submission.zip").read_bytes() == packed
     assert {"summary.json", "submission.zip", "scores.csv.gz"} <= set(visible(latest))
-    assert set(visible(kept)) == {*visible(latest), "submission/submission.zip"}
+    assert set(visible(saved)) == {*visible(latest), "submission/submission.zip"}
 
 
-def test_another_back_end_is_another_system_and_a_name_is_its_folder(here):
+def test_other_back_end_is_saved_as_another_system(data):
     run("--trials", "dev.txt")
     plain = contents(Path("out/runs/vectors"))
     run("--trials", "dev.txt", "--cohort", "cohort", "--top-n", "5")
@@ -305,10 +312,10 @@ def test_another_back_end_is_another_system_and_a_name_is_its_folder(here):
     assert Path("out/Mine/submission.zip").is_file()
 
 
-def test_lists_of_a_submission_are_looked_through_before_anything_is_scored(here, capsys):
+def test_missing_utterances_of_submission_lists_are_reported_first(data, capsys):
     Path("A.txt").write_text("spk0/de/0.wav gone/de/1.wav\n")
     Path("U.txt").write_text("spk0/de/0.wav gone/de/2.wav\n")
     assert submit("--allow-missing") == 1
-    said = capsys.readouterr().err
-    assert "A.txt: 1 missing:" in said and "U.txt: 1 missing:" in said
-    assert "--allow-missing" not in said, "a submission has a score for every trial"
+    message = capsys.readouterr().err
+    assert "A.txt: 1 missing:" in message and "U.txt: 1 missing:" in message
+    assert "--allow-missing" not in message, "a submission has a score for every trial"

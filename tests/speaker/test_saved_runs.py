@@ -1,4 +1,4 @@
-"""What a system's folder is called, and what tells it from others of that name."""
+"""Folder name and state of a system."""
 
 from pathlib import Path
 
@@ -9,15 +9,15 @@ from earmark.speaker.options import BackEndOptions, TrialsOptions
 from earmark.speaker.saved_runs import system_name, system_state
 from earmark.speaker.system import System
 
-DEFAULT_REQUEST = BackEndOptions()
+DEFAULT = BackEndOptions()
 
 
-def asked(folder, back_end=DEFAULT_REQUEST, **further):
-    return TrialsOptions(folder / "list.txt", folder / "out", EncoderOptions(), back_end=back_end, **further)
+def trials_options(folder, back_end=DEFAULT, **options):
+    return TrialsOptions(folder / "list.txt", folder / "out", EncoderOptions(), back_end=back_end, **options)
 
 
 @pytest.mark.parametrize(
-    ("given", "name"),
+    ("options", "name"),
     [
         ({}, "list"),
         ({"scores": Path("a/best.v2.txt")}, "best.v2"),
@@ -25,16 +25,16 @@ def asked(folder, back_end=DEFAULT_REQUEST, **further):
         ({"scores": Path("best.csv"), "model_name": "Ours / new"}, "Ours-new"),
     ],
 )
-def test_system_name_is_the_one_given_or_that_of_its_scores(tmp_path, given, name):
-    assert system_name(System(), asked(tmp_path, **given)) == name
+def test_system_name_from_option_or_score_file(tmp_path, options, name):
+    assert system_name(System(), trials_options(tmp_path, **options)) == name
 
 
-def test_system_state_is_that_of_the_scores_and_of_what_is_done_to_them(tmp_path):
+def test_system_state_depends_on_scores_and_back_end(tmp_path):
     for name in ("list.txt", "cal.txt", "one.txt", "same.txt"):
         (tmp_path / name).write_text(name.replace("same", "one"))
     states = [
-        system_state(System(), asked(tmp_path, **given), {})
-        for given in (
+        system_state(System(), trials_options(tmp_path, **options), {})
+        for options in (
             {"scores": tmp_path / "one.txt"},
             {"scores": tmp_path / "same.txt"},
             {"scores": tmp_path / "one.txt", "back_end": BackEndOptions(top_n=7)},
@@ -42,10 +42,10 @@ def test_system_state_is_that_of_the_scores_and_of_what_is_done_to_them(tmp_path
             {"scores": tmp_path / "one.txt", "back_end": BackEndOptions(calibrate=tmp_path / "cal.txt")},
         )
     ]
-    assert states[0] == states[1] == states[2], "top-n is of a cohort, and there is none"
+    assert states[0] == states[1] == states[2], "top_n has no effect without a cohort"
     assert len(set(states)) == 3
 
 
-def test_system_state_takes_hashes_that_are_known(tmp_path):
+def test_system_state_uses_known_hashes(tmp_path):
     path = tmp_path / "gone.txt"
-    assert system_state(System(), asked(tmp_path, scores=path), {path: "abc"}) == "scores abc"
+    assert system_state(System(), trials_options(tmp_path, scores=path), {path: "abc"}) == "scores abc"
