@@ -1,8 +1,8 @@
-"""Score clips against sentences and compare with what people heard.
+"""Score clips against sentences with an audio–text model and evaluate the scores against human labels.
 
 Reads   analysis_outputs/<subset>/{benchmark_labels.csv, leave_one_out.csv, summary.json}, dataset/<subset>/
-Writes  benchmark_outputs/<subset>/{predictions.csv, metrics_by_*.csv, summary.json, report.md, report.tex}, the latest
-        run, and the same in benchmark_outputs/runs/<model>/<subset>/, which another model's run does not replace
+Writes  benchmark_outputs/<subset>/{predictions.csv, metrics_by_*.csv, summary.json, report.md, report.tex} (latest run)
+        benchmark_outputs/runs/<model>/<subset>/ (the same files, one directory per model)
 
   uv run benchmark.py
   uv run benchmark.py --endpoint http://127.0.0.1:8765/v1/similarity --concurrency 32
@@ -11,9 +11,9 @@ Writes  benchmark_outputs/<subset>/{predictions.csv, metrics_by_*.csv, summary.j
   uv run --extra clap benchmark.py --model voiceclap-small --subset emolia-dim --require-3-raters
   uv run benchmark.py --by language speaker --limit 100
 
-Without a scorer, the sham scorer answers: numbers from a hash, which try everything but a model. A run against a
-server that was interrupted continues where it stopped; --restart asks everything again. A bearer token is read from
-the environment variable EARMARK_API_KEY.
+Without a model, the sham scorer computes placeholder scores from a hash of file names and sentences. An interrupted run
+against a server continues with its stored replies; --restart discards them. The environment variable EARMARK_API_KEY
+holds the bearer token of a server.
 """
 
 import os
@@ -26,7 +26,7 @@ from earmark import cli
 from earmark.annotation.subsets import subsets
 from earmark.audio_text.options import LABEL_COLUMNS, BenchmarkOptions
 
-TOKEN_VARIABLE = "EARMARK_API_KEY"  # holds the bearer token, if there is one
+TOKEN_VARIABLE = "EARMARK_API_KEY"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -34,7 +34,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def run(arguments: Namespace, invocation: cli.Invocation) -> int:
-    from earmark.audio_text.run import run_benchmark  # pandas and scipy wait until the flags are right
+    from earmark.audio_text.run import run_benchmark  # slow import; not needed for --help and usage errors
 
     token = os.environ.get(TOKEN_VARIABLE)
     return run_benchmark(cli.options(BenchmarkOptions, arguments, token=token), invocation)
@@ -43,76 +43,161 @@ def run(arguments: Namespace, invocation: cli.Invocation) -> int:
 def argument_parser() -> ArgumentParser:
     parser = cli.argument_parser(__doc__ or "", run)
     parser.add_argument(
-        "--subset", choices=[*subsets(), "both", "all"], default="both", help="which subset (default: all with labels)"
+        "--subset",
+        choices=[*subsets(), "both", "all"],
+        default="both",
+        help="subset to evaluate; both and all select every subset that has labels (default: both)",
     )
     model = parser.add_argument_group("model")
-    which = model.add_mutually_exclusive_group()
-    which.add_argument("--endpoint", metavar="URL", type=address, help="a server that scores a clip and a sentence")
-    which.add_argument("--embeddings-endpoint", metavar="URL", type=address, help="a server that embeds either")
-    which.add_argument("--clap-model", metavar="PATH_OR_ID", help="a ClapModel, from a folder or the hub")
+    source = model.add_mutually_exclusive_group()
+    source.add_argument("--endpoint", metavar="URL", type=url, help="server that scores a clip and a sentence")
+    source.add_argument("--embeddings-endpoint", metavar="URL", type=url, help="server that embeds clips and sentences")
+    source.add_argument("--clap-model", metavar="PATH_OR_ID", help="transformers ClapModel: directory or hub id")
     model.add_argument(
-        "--model", metavar="NAME", help="voiceclap-small, voiceclap-large, any sentence-transformers model"
+        "--model",
+        metavar="NAME",
+        help="voiceclap-small, voiceclap-large, or directory or hub id of a sentence-transformers model; with "
+        "--embeddings-endpoint, the model name to request",
     )
-    model.add_argument("--device", default="auto", help="cpu, cuda, … (default: a GPU where there is one)")
-    model.add_argument("--dtype", choices=["float32", "bfloat16", "float16"], default="float32")
-    model.add_argument("--batch-size", type=cli.positive_int, default=16, metavar="N", help="clips at a time (16)")
     model.add_argument(
-        "--max-seconds", type=cli.positive_float, metavar="S", help="longest piece that the model hears at once"
+        "--device", default="auto", help="device of the model: auto, cpu, cuda, … (default: auto, a GPU if available)"
+    )
+    model.add_argument(
+        "--dtype",
+        choices=["float32", "bfloat16", "float16"],
+        default="float32",
+        help="precision of the model (default: float32)",
+    )
+    model.add_argument(
+        "--batch-size",
+        type=cli.positive_int,
+        default=16,
+        metavar="N",
+        help="clips per batch; at most 32 per request to a server (default: 16)",
+    )
+    model.add_argument(
+        "--max-seconds",
+        type=cli.positive_float,
+        metavar="S",
+        help="maximum window length; longer clips are split into equal windows (default: set by the model)",
     )
     cli.add_renamed_argument(
         model, "--embedding-cache", "--store", type=Path, default=Path("benchmark_outputs/embeddings"), metavar="DIR",
-        help="embedding cache directory (benchmark_outputs/embeddings)",
+        help="embedding cache directory (default: benchmark_outputs/embeddings)",
     )  # fmt: skip
     server = parser.add_argument_group("server")
-    server.add_argument("--no-audio-send", action="store_true", help="send the clip's name but not its audio")
-    server.add_argument("--sample-rate", type=cli.positive_int, metavar="HZ", help="resample clips before sending")
-    server.add_argument("--concurrency", type=cli.positive_int, default=8, metavar="N", help="requests at a time (8)")
+    server.add_argument("--no-audio-send", action="store_true", help="send the names of clips without their audio")
     server.add_argument(
-        "--timeout", type=cli.positive_float, default=60.0, metavar="S", help="seconds for one reply (60)"
+        "--sample-rate",
+        type=cli.positive_int,
+        metavar="HZ",
+        help="resample clips before sending; --embeddings-endpoint only (default: send files unchanged)",
     )
     server.add_argument(
-        "--retries", type=cli.natural_int, default=5, metavar="N", help="further tries of a request (5)"
+        "--concurrency", type=cli.positive_int, default=8, metavar="N", help="concurrent requests (default: 8)"
     )
     server.add_argument(
-        "--max-wait", type=cli.positive_float, default=300.0, metavar="S", help="seconds for all tries (300)"
+        "--timeout", type=cli.positive_float, default=60.0, metavar="S", help="seconds per reply (default: 60)"
     )
-    server.add_argument("--max-consecutive-failures", type=cli.positive_int, default=20, metavar="N")
+    server.add_argument(
+        "--retries", type=cli.natural_int, default=5, metavar="N", help="retries per request (default: 5)"
+    )
+    server.add_argument(
+        "--max-wait",
+        type=cli.positive_float,
+        default=300.0,
+        metavar="S",
+        help="seconds per request including retries (default: 300)",
+    )
+    server.add_argument(
+        "--max-consecutive-failures",
+        type=cli.positive_int,
+        default=20,
+        metavar="N",
+        help="stop after N failed requests in a row (default: 20)",
+    )
     cli.add_renamed_argument(
-        server, "--restart", "--fresh", action="store_true", help="discard the answers of an interrupted run"
+        server, "--restart", "--fresh", action="store_true", help="discard the stored replies of an interrupted run"
     )
-    items = parser.add_argument_group("which questions")
-    items.add_argument("--min-raters", type=cli.positive_int, default=1, metavar="N", help="rated by N people or more")
-    items.add_argument("--require-3-raters", action="store_true", help="the same as --min-raters 3")
-    items.add_argument("--exclude-flagged", action="store_true", help="leave flagged items out")
-    items.add_argument("--unanimous-only", action="store_true", help="items on which at least two people all agree")
+    items = parser.add_argument_group("items")
+    items.add_argument(
+        "--min-raters",
+        type=cli.positive_int,
+        default=1,
+        metavar="N",
+        help="only items with at least N raters (default: 1)",
+    )
+    items.add_argument("--require-3-raters", action="store_true", help="same as --min-raters 3")
+    items.add_argument("--exclude-flagged", action="store_true", help="exclude items that a rater flagged")
+    items.add_argument(
+        "--unanimous-only", action="store_true", help="only items with at least two raters who all agree"
+    )
     items.add_argument(
         "--limit",
         type=cli.positive_int,
         metavar="N",
-        help="the first N questions, and what lies between them for the comparison with people",
+        help="only the first N items; items in between that only the comparison with raters needs are scored too",
     )
-    parser.add_argument("--labels", choices=list(LABEL_COLUMNS), default="majority", help="what to hold scores against")
-    parser.add_argument("--threshold", type=cli.finite_float, default=0.0, help="present from this similarity up (0.0)")
-    parser.add_argument(
-        "--by", nargs="+", default=[], metavar="KEY", help="slice by these keys of the clips' JSON files"
+    evaluation = parser.add_argument_group("evaluation")
+    evaluation.add_argument(
+        "--labels",
+        choices=list(LABEL_COLUMNS),
+        default="majority",
+        help="reference labels: majority vote, Dawid–Skene posterior or share of raters (default: majority)",
     )
-    parser.add_argument(
-        "--bootstrap", type=cli.natural_int, default=1000, metavar="N", help="replicates per interval (1000)"
+    evaluation.add_argument(
+        "--threshold",
+        type=cli.finite_float,
+        default=0.0,
+        help="predict present if the similarity is at least this value (default: 0.0)",
     )
-    parser.add_argument("--allow-missing", action="store_true", help="exit 0 although clips are missing")
+    evaluation.add_argument(
+        "--by",
+        nargs="+",
+        default=[],
+        metavar="KEY",
+        help="report metrics by these keys of the clips' JSON files (default: none)",
+    )
+    evaluation.add_argument(
+        "--bootstrap",
+        type=cli.natural_int,
+        default=1000,
+        metavar="N",
+        help="bootstrap replicates; 0 for no confidence intervals (default: 1000)",
+    )
+    evaluation.add_argument("--allow-missing", action="store_true", help="exit with 0 even if clips are missing")
+    files = parser.add_argument_group("files")
     cli.add_renamed_argument(
-        parser, "--model-name", "--name", metavar="NAME", help="folder of the run in benchmark_outputs/runs (the model)"
+        files,
+        "--model-name",
+        "--name",
+        metavar="NAME",
+        help="name of the run's directory in benchmark_outputs/runs (default: name of the model)",
     )
-    parser.add_argument("--analysis-root", type=Path, default=Path("analysis_outputs"))
-    parser.add_argument("--dataset-root", type=Path, default=Path("dataset"))
-    parser.add_argument("--output-dir", type=Path, default=Path("benchmark_outputs"))
+    files.add_argument(
+        "--analysis-root",
+        type=Path,
+        default=Path("analysis_outputs"),
+        metavar="DIR",
+        help="outputs of analysis.py (default: analysis_outputs)",
+    )
+    files.add_argument(
+        "--dataset-root", type=Path, default=Path("dataset"), metavar="DIR", help="clips (default: dataset)"
+    )
+    files.add_argument(
+        "--output-dir",
+        type=Path,
+        default=Path("benchmark_outputs"),
+        metavar="DIR",
+        help="results (default: benchmark_outputs)",
+    )
     return parser
 
 
-def address(text: str) -> str:
-    """An argparse type: an address that can be posted to."""
+def url(text: str) -> str:
+    """Parse an HTTP or HTTPS URL, as an argparse type."""
     if not text.lower().startswith(("http://", "https://")):
-        raise ArgumentTypeError("an address begins with http:// or https://")  # the value may hold a password
+        raise ArgumentTypeError("a URL must start with http:// or https://")  # the value may contain a password
     return text
 
 

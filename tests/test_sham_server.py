@@ -1,4 +1,4 @@
-"""sham_server.py over real sockets: its numbers, each refusal, each fault."""
+"""sham_server.py over real sockets: similarities, embeddings, invalid requests and faults."""
 
 import base64
 import json
@@ -56,7 +56,7 @@ def server() -> Iterator[ShamServer]:
 @pytest.fixture
 def session() -> Iterator[requests.Session]:
     with requests.Session() as opened:
-        opened.trust_env = False  # a proxy in the environment has no business on the loopback
+        opened.trust_env = False  # ignore proxies from the environment
         yield opened
 
 
@@ -65,7 +65,7 @@ def embeddings_url(server: ShamServer) -> str:
 
 
 def raw_reply(server: ShamServer, sent: bytes) -> tuple[int, str]:
-    """Status and error message for bytes that no HTTP library would send; the server has to end the connection."""
+    """Status and error message for raw bytes; the server has to close the connection."""
     with socket.create_connection(("127.0.0.1", server.server_port), timeout=10) as connection:
         connection.sendall(sent)
         connection.shutdown(socket.SHUT_WR)
@@ -75,7 +75,7 @@ def raw_reply(server: ShamServer, sent: bytes) -> tuple[int, str]:
 
 
 def outcome(session: requests.Session, url: str) -> str:
-    """A word for what came back."""
+    """Describe a reply in a word."""
     try:
         reply = session.post(url, json=REQUEST, timeout=10)
     except requests.ConnectionError:
@@ -93,7 +93,7 @@ def outcome(session: requests.Session, url: str) -> str:
 # Numbers
 
 
-def test_the_published_similarity(server: ShamServer, session: requests.Session) -> None:
+def test_published_similarity(server: ShamServer, session: requests.Session) -> None:
     assert session.post(server.url, json=REQUEST).json() == {"similarity": PUBLISHED}
 
 
@@ -114,7 +114,7 @@ def test_the_published_similarity(server: ShamServer, session: requests.Session)
         ({"audio_filename": "Grüße.wav"}, "Grüße"),
     ],
 )
-def test_the_clip_is_hashed_as_in_process(
+def test_clip_name_that_is_hashed(
     server: ShamServer, session: requests.Session, named: dict[str, str], stem: str
 ) -> None:
     reply = session.post(server.url, json={"text": "a sentence", **named})
@@ -122,7 +122,7 @@ def test_the_clip_is_hashed_as_in_process(
 
 
 @pytest.mark.parametrize("path", ["/v1/", "/v1/score", "/v1/models/x/similarity", "/v1/similarity?key=1"])
-def test_any_path_under_v1_scores(server: ShamServer, session: requests.Session, path: str) -> None:
+def test_any_path_below_v1_scores(server: ShamServer, session: requests.Session, path: str) -> None:
     reply = session.post(server.url.replace("/v1/similarity", path), json=REQUEST)
     assert reply.json() == {"similarity": PUBLISHED}
 
@@ -133,7 +133,7 @@ def embed(session: requests.Session, server: ShamServer, inputs: list[str] | str
     return reply.json()
 
 
-def test_embeddings_are_unit_vectors_of_their_inputs(server: ShamServer, session: requests.Session) -> None:
+def test_embeddings_are_unit_vectors(server: ShamServer, session: requests.Session) -> None:
     reply = embed(session, server, ["a", "data:audio/wav;base64,AAAA", "a"], modality="audio")
     vectors = np.array([row["embedding"] for row in reply["data"]])
     assert vectors.shape == (3, 64)
@@ -145,15 +145,13 @@ def test_embeddings_are_unit_vectors_of_their_inputs(server: ShamServer, session
     assert (reply["object"], reply["model"]) == ("list", "clap")
 
 
-def test_an_embedding_depends_neither_on_its_batch_nor_on_the_server(
-    server: ShamServer, session: requests.Session
-) -> None:
+def test_embedding_does_not_depend_on_batch_or_server(server: ShamServer, session: requests.Session) -> None:
     with running(Faults(seed=5)) as another:
         alone, batched = embed(session, another, "a"), embed(session, server, ["b", "a"])
     assert alone["data"][0]["embedding"] == batched["data"][1]["embedding"]
 
 
-def test_base64_embeddings_hold_the_floats(server: ShamServer, session: requests.Session) -> None:
+def test_base64_embeddings(server: ShamServer, session: requests.Session) -> None:
     plain = embed(session, server, ["a"], encoding_format="float")["data"][0]["embedding"]
     coded = embed(session, server, ["a"], encoding_format="base64")["data"][0]["embedding"]
     assert np.frombuffer(base64.b64decode(coded), "<f4").tolist() == plain
@@ -164,7 +162,7 @@ def test_dimension(session: requests.Session) -> None:
         assert len(embed(session, server, ["a"])["data"][0]["embedding"]) == 3
 
 
-# Refusals
+# Invalid requests
 
 
 def test_health(server: ShamServer, session: requests.Session) -> None:
@@ -183,7 +181,7 @@ def test_health(server: ShamServer, session: requests.Session) -> None:
         ("PUT", "/v1/similarity", 501, None),
     ],
 )
-def test_paths_and_methods_that_do_not_exist(
+def test_invalid_paths_and_methods(
     server: ShamServer, session: requests.Session, method: str, path: str, status: int, allow: str | None
 ) -> None:
     reply = session.request(method, server.url.replace("/v1/similarity", path), json=REQUEST)
@@ -193,7 +191,7 @@ def test_paths_and_methods_that_do_not_exist(
 
 
 @pytest.mark.parametrize(
-    ("body", "says"),
+    ("body", "message"),
     [
         (b"", "Invalid JSON"),
         (b'{"text": ', "Invalid JSON"),
@@ -207,19 +205,19 @@ def test_paths_and_methods_that_do_not_exist(
         (b'{"text": "a", "audio_stem": "x", "audio_base64": 7}', "audio_base64: Input should be a valid string"),
         (b'{"text": "a", "audio_stem": "x", "audio_base64": "AAA"}', "audio_base64: not valid base64"),
         (b'{"text": "a", "audio_stem": "x", "audio_base64": "A*AA="}', "audio_base64: not valid base64"),
-        (b'{"text": "a"}', "one of audio_relpath, audio_stem and audio_filename is needed"),
-        (b'{"text": "a", "audio_filename": ""}', "one of audio_relpath, audio_stem and audio_filename is needed"),
+        (b'{"text": "a"}', "one of audio_relpath, audio_stem and audio_filename is required"),
+        (b'{"text": "a", "audio_filename": ""}', "one of audio_relpath, audio_stem and audio_filename is required"),
         (b'{"text": 1, "audio_stem": 2}', "text: Input should be a valid string; audio_stem: Input should be a valid"),
     ],
 )
-def test_bad_similarity_bodies(server: ShamServer, session: requests.Session, body: bytes, says: str) -> None:
+def test_invalid_similarity_bodies(server: ShamServer, session: requests.Session, body: bytes, message: str) -> None:
     reply = session.post(server.url, data=body)
     assert reply.status_code == 400
-    assert says in reply.json()["error"]
+    assert message in reply.json()["error"]
 
 
 @pytest.mark.parametrize(
-    ("body", "says"),
+    ("body", "message"),
     [
         ({}, "input: Field required"),
         ({"input": []}, "input: List should have at least 1 item"),
@@ -229,30 +227,32 @@ def test_bad_similarity_bodies(server: ShamServer, session: requests.Session, bo
         ({"input": "a", "modality": "smell"}, "modality: Input should be 'audio' or 'text'"),
     ],
 )
-def test_bad_embeddings_bodies(server: ShamServer, session: requests.Session, body: dict[str, Any], says: str) -> None:
+def test_invalid_embeddings_bodies(
+    server: ShamServer, session: requests.Session, body: dict[str, Any], message: str
+) -> None:
     reply = session.post(embeddings_url(server), json=body)
     assert reply.status_code == 400
-    assert says in reply.json()["error"]
+    assert message in reply.json()["error"]
 
 
 @pytest.mark.parametrize(
-    ("headers", "status", "says"),
+    ("headers", "status", "message"),
     [
         (b"", 411, "Content-Length is missing"),
         (b"Transfer-Encoding: chunked\r\n", 411, "Content-Length is missing"),
         (b"Content-Length: ten\r\n", 400, "'ten' is not a number of bytes"),
         (b"Content-Length: -1\r\n", 400, "'-1' is not a number of bytes"),
-        (b"Content-Length: 1001\r\n", 413, "1001 bytes; at most 1000"),
-        (b"Content-Length: " + b"9" * 5000 + b"\r\n", 413, "at most 1000"),
+        (b"Content-Length: 1001\r\n", 413, "1001 bytes; the limit is 1000"),
+        (b"Content-Length: " + b"9" * 5000 + b"\r\n", 413, "the limit is 1000"),
     ],
 )
-def test_bodies_of_bad_length(server: ShamServer, headers: bytes, status: int, says: str) -> None:
+def test_invalid_content_length(server: ShamServer, headers: bytes, status: int, message: str) -> None:
     received = raw_reply(server, b"POST /v1/similarity HTTP/1.1\r\nHost: x\r\n" + headers + b"\r\n")
     assert received[0] == status
-    assert says in received[1]
+    assert message in received[1]
 
 
-def test_a_body_cut_short_is_refused(server: ShamServer) -> None:
+def test_truncated_body(server: ShamServer) -> None:
     with socket.create_connection(("127.0.0.1", server.server_port), timeout=10) as connection:
         connection.sendall(b"POST /v1/similarity HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n\r\n{}")
         connection.shutdown(socket.SHUT_WR)
@@ -261,23 +261,23 @@ def test_a_body_cut_short_is_refused(server: ShamServer) -> None:
     assert b"the body ends after 2 of 10 bytes" in received
 
 
-def test_what_the_http_library_refuses_is_json_too(server: ShamServer) -> None:
+def test_errors_of_http_library_are_json(server: ShamServer) -> None:
     sent = b"POST /v1/similarity HTTP/1.1\r\nX: " + b"a" * 70_000 + b"\r\n\r\n"
     assert raw_reply(server, sent) == (431, "Line too long")
 
 
-def test_the_largest_body_is_taken_and_one_byte_more_is_not(server: ShamServer, session: requests.Session) -> None:
+def test_max_body(server: ShamServer, session: requests.Session) -> None:
     body = json.dumps(REQUEST).encode()
     assert session.post(server.url, data=body.ljust(1000)).json() == {"similarity": PUBLISHED}
     assert session.post(server.url, data=body.ljust(1001)).status_code == 413
 
 
-def test_a_client_that_sends_far_too_much_still_sees_the_refusal(server: ShamServer) -> None:
+def test_client_that_sends_too_much_receives_error(server: ShamServer) -> None:
     head = b"POST /v1/similarity HTTP/1.1\r\nHost: x\r\nContent-Length: 20000000\r\n\r\n"
     assert raw_reply(server, head + bytes(20_000_000))[0] == 413
 
 
-def test_leave_to_send_a_body_comes_before_the_body(server: ShamServer) -> None:
+def test_expect_100_continue(server: ShamServer) -> None:
     body = json.dumps(REQUEST).encode()
     with socket.create_connection(("127.0.0.1", server.server_port), timeout=10) as connection:
         head = f"POST /v1/similarity HTTP/1.1\r\nHost: x\r\nContent-Length: {len(body)}\r\nExpect: 100-continue\r\n\r\n"
@@ -287,7 +287,7 @@ def test_leave_to_send_a_body_comes_before_the_body(server: ShamServer) -> None:
         assert str(PUBLISHED).encode() in connection.recv(65536)
 
 
-# What a request may cost
+# Limits on the cost of a request
 
 
 @pytest.fixture(scope="module")
@@ -302,7 +302,7 @@ COSTLY: dict[str, tuple[str, bytes, int, str]] = {
         "embeddings",
         b'{"input": [' + b'"a",' * 2047 + b'"a"]}',
         413,
-        "2099200 numbers; at most 2097152 are made",
+        "2099200 numbers; the limit is 2097152",
     ),
     "wrong inputs": (
         "embeddings",
@@ -310,7 +310,12 @@ COSTLY: dict[str, tuple[str, bytes, int, str]] = {
         400,
         "input: 0: Input should be a valid",
     ),
-    "a long sentence": ("embeddings", b'{"input": "' + b"a" * 65_537 + b'"}', 400, "65537 characters; at most 65536"),
+    "a long sentence": (
+        "embeddings",
+        b'{"input": "' + b"a" * 65_537 + b'"}',
+        400,
+        "65537 characters; the limit is 65536",
+    ),
     "a long text": (
         "similarity",
         b'{"audio_stem": "x", "text": "' + b"a" * 9_000_000 + b'"}',
@@ -327,33 +332,31 @@ COSTLY: dict[str, tuple[str, bytes, int, str]] = {
 
 
 @pytest.mark.parametrize("name", COSTLY)
-def test_what_would_cost_too_much_is_refused_soon_and_in_few_words(
-    roomy: ShamServer, session: requests.Session, name: str
-) -> None:
-    path, body, status, says = COSTLY[name]
+def test_costly_requests_are_rejected_quickly(roomy: ShamServer, session: requests.Session, name: str) -> None:
+    path, body, status, message = COSTLY[name]
     started = time.monotonic()
     reply = session.post(roomy.url.replace("similarity", path), data=body, timeout=20)
     assert reply.status_code == status
-    assert says in reply.json()["error"]
+    assert message in reply.json()["error"]
     assert len(reply.content) < 2000
     assert time.monotonic() - started < 4
 
 
-def test_the_most_that_a_request_may_ask_for_is_given(session: requests.Session) -> None:
+def test_largest_request_is_served(session: requests.Session) -> None:
     with running(dimension=1024) as server:
         assert len(embed(session, server, ["a"] * 100)["data"]) == 100
         clip = "data:audio/wav;base64," + "A" * 1_000_000
         assert len(embed(session, server, [clip], modality="audio")["data"]) == 1
 
 
-def test_one_connection_more_than_there_may_be_is_told_to_come_again(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_max_connections(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sham_server, "MAX_CONNECTIONS", 3)
     with running() as server:
         address = ("127.0.0.1", server.server_port)
         held = [socket.create_connection(address, timeout=10) for _ in range(3)]
         wait_for(lambda: len(server.arriving) == 3)
-        with socket.create_connection(address, timeout=10) as one_more:
-            received = b"".join(iter(lambda: one_more.recv(65536), b""))
+        with socket.create_connection(address, timeout=10) as extra:
+            received = b"".join(iter(lambda: extra.recv(65536), b""))
         assert received.startswith(b"HTTP/1.1 503 ")
         assert b"Retry-After: 1" in received
         for connection in held:
@@ -365,13 +368,13 @@ def test_one_connection_more_than_there_may_be_is_told_to_come_again(monkeypatch
 @pytest.mark.parametrize(
     "sent", [b"", b"POST /v1/x HTTP/1.1\r\n", b"POST /v1/x HTTP/1.1\r\nContent-Length: 9\r\n\r\n{"]
 )
-def test_a_request_that_does_not_arrive_ends_its_connection(monkeypatch: pytest.MonkeyPatch, sent: bytes) -> None:
+def test_slow_request_is_closed(monkeypatch: pytest.MonkeyPatch, sent: bytes) -> None:
     monkeypatch.setattr(sham_server, "ARRIVAL_SECONDS", 0.3)
     with running() as server, socket.create_connection(("127.0.0.1", server.server_port), timeout=10) as connection:
         connection.sendall(sent)
         started = time.monotonic()
         with suppress(ConnectionError):
-            for i in range(100):  # drips, one byte after the other
+            for i in range(100):  # one byte at a time
                 time.sleep(0.02)
                 connection.sendall(b"X: y\r\n"[i % 6 : i % 6 + 1])
             while connection.recv(65536):
@@ -380,9 +383,7 @@ def test_a_request_that_does_not_arrive_ends_its_connection(monkeypatch: pytest.
         wait_for(lambda: not server.arriving)
 
 
-def test_a_request_that_waits_for_its_latency_is_not_ended(
-    monkeypatch: pytest.MonkeyPatch, session: requests.Session
-) -> None:
+def test_latency_does_not_count_as_slow_request(monkeypatch: pytest.MonkeyPatch, session: requests.Session) -> None:
     monkeypatch.setattr(sham_server, "ARRIVAL_SECONDS", 0.2)
     with running(Faults(latency_ms=(800, 0))) as server:
         assert session.post(server.url, json=REQUEST, timeout=10).json() == {"similarity": PUBLISHED}
@@ -397,11 +398,11 @@ def outcomes(faults: Faults, n: int) -> list[str]:
         return [outcome(session, server.url) for _ in range(n)]
 
 
-def test_errors_take_their_status_in_turn() -> None:
+def test_error_statuses_alternate() -> None:
     assert outcomes(Faults(error_rate=1, status=(429, 503)), 3) == ["429", "503", "429"]
 
 
-def test_garbage_is_bad_json_then_nan_then_a_missing_key() -> None:
+def test_garbage_replies_alternate() -> None:
     assert outcomes(Faults(garbage_rate=1), 4) == ["bad JSON", "NaN", "missing key", "bad JSON"]
 
 
@@ -409,11 +410,11 @@ def test_dropped_connections() -> None:
     assert outcomes(Faults(drop_rate=1), 2) == ["dropped", "dropped"]
 
 
-def test_retry_after_comes_with_injected_errors_alone(session: requests.Session) -> None:
+def test_retry_after(session: requests.Session) -> None:
     with running(Faults(error_rate=1, retry_after=7)) as server:
         reply = session.post(server.url, json=REQUEST)
         assert (reply.status_code, reply.headers["Retry-After"]) == (503, "7")
-        assert reply.json() == {"error": "an injected fault"}
+        assert reply.json() == {"error": "injected fault"}
     with running(Faults(retry_after=7)) as server:
         assert "Retry-After" not in session.post(server.url, json=REQUEST).headers
 
@@ -428,12 +429,12 @@ def test_garbage_embeddings(session: requests.Session) -> None:
         assert embed(session, server, "a") == {}
 
 
-def test_health_meets_no_fault(session: requests.Session) -> None:
+def test_health_has_no_faults(session: requests.Session) -> None:
     with running(Faults(latency_ms=(60_000, 0), error_rate=1, drop_rate=1)) as server:
         assert session.get(server.url.replace("/v1/similarity", "/health"), timeout=10).json() == {"status": "ok"}
 
 
-def test_the_same_seed_repeats_the_same_faults() -> None:
+def test_seed_repeats_faults() -> None:
     def mixed(seed: int) -> Faults:
         return Faults(error_rate=0.2, status=(429, 500), garbage_rate=0.3, drop_rate=0.2, seed=seed)
 
@@ -443,7 +444,7 @@ def test_the_same_seed_repeats_the_same_faults() -> None:
     assert set(first) == {"fine", "dropped", "429", "500", "bad JSON", "NaN", "missing key"}
 
 
-def test_rates_are_kept_and_one_rate_leaves_the_requests_of_another_alone() -> None:
+def test_fault_rates_are_independent() -> None:
     with running(Faults(drop_rate=0.1)) as alone, running(Faults(drop_rate=0.1, error_rate=0.5)) as both:
         drops = [alone.next_fault()[1] == "drop" for _ in range(10_000)]
         faults = [both.next_fault()[1] for _ in range(10_000)]
@@ -453,25 +454,25 @@ def test_rates_are_kept_and_one_rate_leaves_the_requests_of_another_alone() -> N
 
 
 @pytest.mark.slow
-def test_threads_share_one_sequence_of_faults() -> None:
+def test_threads_share_sequence_of_faults() -> None:
     faults = Faults(error_rate=0.3, garbage_rate=0.3, drop_rate=0.3)
     with running(faults) as one, running(faults) as many, ThreadPoolExecutor(8) as pool:
         in_turn = Counter(one.next_fault() for _ in range(4000))
         interval = sys.getswitchinterval()
-        sys.setswitchinterval(1e-6)  # threads take turns often enough to meet inside a draw
+        sys.setswitchinterval(1e-6)  # switch threads often enough to interrupt a draw
         at_once = Counter(pool.map(lambda _: many.next_fault(), range(4000)))
         sys.setswitchinterval(interval)
     assert at_once == in_turn
 
 
-def test_latency_spreads_around_its_mean_and_is_never_negative() -> None:
+def test_latency_distribution() -> None:
     with running(Faults(latency_ms=(200, 50))) as near, running(Faults(latency_ms=(10, 100))) as wide:
         waits = [near.next_fault()[0] for _ in range(1000)]
         assert 0.150 <= min(waits) < 0.155 < 0.245 < max(waits) <= 0.250
         assert min(wide.next_fault()[0] for _ in range(1000)) == 0
 
 
-def test_fifty_requests_at_once_wait_one_latency() -> None:
+def test_latency_of_parallel_requests() -> None:
     with running(Faults(latency_ms=(500, 0))) as server, ThreadPoolExecutor(50) as pool:
         started = time.monotonic()
         words = list(pool.map(lambda _: outcome(requests.Session(), server.url), range(50)))
@@ -480,7 +481,7 @@ def test_fifty_requests_at_once_wait_one_latency() -> None:
     assert 0.5 <= elapsed < 2.5
 
 
-def test_a_connection_serves_many_requests_without_delay(server: ShamServer) -> None:
+def test_connection_serves_many_requests(server: ShamServer) -> None:
     body = json.dumps(REQUEST).encode()
     sent = f"POST /v1/similarity HTTP/1.1\r\nHost: x\r\nContent-Length: {len(body)}\r\n\r\n".encode() + body
     with socket.create_connection(("127.0.0.1", server.server_port), timeout=10) as connection:
@@ -508,7 +509,7 @@ def script(*flags: str) -> Iterator[tuple["subprocess.Popen[str]", str]]:
             process.kill()
 
 
-def test_the_script_prints_its_url_and_serves(session: requests.Session) -> None:
+def test_script_prints_url(session: requests.Session) -> None:
     with script() as (process, url):
         assert re.fullmatch(r"http://127\.0\.0\.1:\d+/v1/similarity", url)
         assert session.post(url, json=REQUEST).json() == {"similarity": PUBLISHED}
@@ -517,7 +518,7 @@ def test_the_script_prints_its_url_and_serves(session: requests.Session) -> None
     assert (out, err) == ("", "")
 
 
-def test_ctrl_c_ends_the_script_without_a_traceback(session: requests.Session) -> None:
+def test_keyboard_interrupt_has_no_traceback(session: requests.Session) -> None:
     with script() as (process, url):
         session.post(url, json=REQUEST)
         process.send_signal(signal.SIGINT)
@@ -527,7 +528,7 @@ def test_ctrl_c_ends_the_script_without_a_traceback(session: requests.Session) -
 
 
 @pytest.mark.slow
-def test_flags_reach_the_server(session: requests.Session) -> None:
+def test_flags(session: requests.Session) -> None:
     flags = "--verbose --max-body 200 --dimension 5 --latency-ms 1:1 --error-rate 1 --status 418 --retry-after 3"
     with script(*flags.split()) as (process, url):
         reply = session.post(url, json=REQUEST)
@@ -546,16 +547,16 @@ def test_flags_reach_the_server(session: requests.Session) -> None:
         assert '"POST /v1/similarity HTTP/1.1" dropped' in process.communicate(timeout=10)[1]
 
 
-def test_a_port_in_use_is_one_line_that_says_what_to_do(server: ShamServer, capsys: pytest.CaptureFixture[str]) -> None:
+def test_port_in_use(server: ShamServer, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--port", str(server.server_port)]) == 1
     err = capsys.readouterr().err
     assert err.startswith(f"127.0.0.1:{server.server_port}: ")
-    assert err.endswith("Give a --port that is free, or 0.\n")
+    assert err.endswith("Choose another --port, or 0 for a free one.\n")
     assert err.count("\n") == 1
 
 
 @pytest.mark.parametrize(
-    ("flags", "says"),
+    ("flags", "message"),
     [
         (["--error-rate", "1.5"], "'1.5' is not a number from 0 to 1"),
         (["--drop-rate", "nan"], "'nan' is not a number from 0 to 1"),
@@ -566,7 +567,7 @@ def test_a_port_in_use_is_one_line_that_says_what_to_do(server: ShamServer, caps
         (["--port", "70000"], "'70000' is not a number from 0 to 65535"),
     ],
 )
-def test_wrong_usage(flags: list[str], says: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_invalid_usage(flags: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit, match="2"):
         main(flags)
-    assert says in capsys.readouterr().err
+    assert message in capsys.readouterr().err
