@@ -1,4 +1,4 @@
-"""analysis.py as a user runs it: files, report, exit codes, and numbers small enough to check by hand."""
+"""analysis.py as a script: files, report, exit codes and numbers checked by hand."""
 
 import json
 import re
@@ -34,10 +34,10 @@ def votes(*by_rater):
 EMOTIONS = {
     ("a.mp3", "Joy", "affirmative"): votes(2, 1, 0),  # present
     ("b.mp3", "Joy", "affirmative"): votes(2, 2),  # present, unanimous
-    ("c.mp3", "Fear", "affirmative"): votes(0),  # one person: absent
+    ("c.mp3", "Fear", "affirmative"): votes(0),  # one rater: absent
     ("a.mp3", "Fear", "ultimate"): votes(1, 0),  # tie
     ("b.mp3", "Fear", "ultimate"): votes(0, 0, 0),  # absent, unanimous
-    ("c.mp3", "Joy", "ultimate"): votes(1, 2, 2),  # present, unanimous but for how strongly
+    ("c.mp3", "Joy", "ultimate"): votes(1, 2, 2),  # present, unanimous only on the binary scale
 }
 DIMENSIONS = {
     ("1.mp3", "TEMP", "05", "positive"): votes(1, 1, 1),
@@ -51,7 +51,7 @@ FAST = ["--bootstrap", "20", "--quiet"]
 
 @pytest.fixture
 def here(tmp_path, monkeypatch):
-    """A working folder with both subsets under annotations/; user_0 changed their mind about the first item."""
+    """A working folder with both subsets under annotations/; user_0 rated the first item twice."""
     monkeypatch.chdir(tmp_path)
     older = ratings_table(EMO, {("a.mp3", "Joy", "affirmative"): votes(0)})
     older = older.assign(annotation_id="old", created_at="2026-01-01 00:00:00")
@@ -67,7 +67,7 @@ def here(tmp_path, monkeypatch):
 
 
 def both(here, emotions, dimensions):
-    """Both subsets with these votes."""
+    """Write both subsets with these votes."""
     shutil.rmtree(here / "annotations")
     write_tables(here / "annotations" / "emolia-emo", ratings_table(EMO, emotions))
     write_tables(here / "annotations" / "emolia-dim", ratings_table(DIM, dimensions))
@@ -78,18 +78,18 @@ def refuse(constant):
 
 
 def summary(here, subset, folder="analysis_outputs"):
-    """summary.json, which must be JSON without NaN and what its model says."""
+    """summary.json, validated against its model and free of NaN."""
     path = here / folder / subset / "summary.json"
     read_summary(AnalysisSummary, path)
     return json.loads(path.read_text(encoding="utf-8"), parse_constant=refuse)
 
 
-def estimates(found):
-    """Every estimate of a summary, wherever it is."""
-    if isinstance(found, dict) and {"value", "low", "high", "n"} <= set(found):
-        yield found
-    elif isinstance(found, dict):
-        for part in found.values():
+def estimates(value):
+    """All estimates in a summary."""
+    if isinstance(value, dict) and {"value", "low", "high", "n"} <= set(value):
+        yield value
+    elif isinstance(value, dict):
+        for part in value.values():
             yield from estimates(part)
 
 
@@ -99,7 +99,7 @@ def rows(here, subset, name):
 
 
 def numbers(here, subset, name):
-    """A table of a name and numbers."""
+    """Rows of a table with one text column followed by numbers."""
     return [[first, *map(float, rest)] for first, *rest in rows(here, subset, name)]
 
 
@@ -110,7 +110,7 @@ def approximately(table):
 # --- numbers by hand ----------------------------------------------------------------------------------------
 
 
-def test_every_specified_file_is_written(here):
+def test_outputs_are_written(here):
     assert analysis.main(FAST) == 0
     emo = ["benchmark_labels", "incomplete_items", "per_emotion_summary", "per_task_type_summary"]
     dim = ["benchmark_labels", "incomplete_items", "per_dimension_summary", "per_polarity_summary"]
@@ -120,7 +120,7 @@ def test_every_specified_file_is_written(here):
 
 
 @pytest.mark.parametrize("subset", [EMO, DIM], ids=["emo", "dim"])
-def test_label_files_have_the_columns_in_order_and_rows_sorted_by_key(here, subset):
+def test_label_columns_and_row_order(here, subset):
     assert analysis.main(FAST) == 0
     labels = pd.read_csv(here / "analysis_outputs" / subset.name / "benchmark_labels.csv", dtype=str)
     assert list(labels.columns) == list(subset.labels)
@@ -147,7 +147,7 @@ all_agree_binary True, all_agree_ordinal True, benchmark_bucket unanimous_absent
 @pytest.mark.parametrize(
     ("row", "cells"), [(0, A_TIE), (1, A_MAJORITY), (2, A_FLAGGED)], ids=["tie", "majority", "flagged"]
 )
-def test_a_label_is_written_as_the_format_says(here, row, cells):
+def test_label_format(here, row, cells):
     assert analysis.main(FAST) == 0
     path = here / "analysis_outputs" / "emolia-emo" / "benchmark_labels.csv"
     written = pd.read_csv(path, dtype=str, keep_default_na=False).loc[row]
@@ -155,7 +155,7 @@ def test_a_label_is_written_as_the_format_says(here, row, cells):
     assert {column: written[column] for column in expected} == expected
 
 
-def test_levels_are_text_in_every_table(here):
+def test_levels_stay_text(here):
     assert analysis.main(FAST) == 0
     assert [row[2] for row in rows(here, "emolia-dim", "benchmark_labels")] == [
         "05",
@@ -170,14 +170,14 @@ def test_levels_are_text_in_every_table(here):
     ]
 
 
-def test_incomplete_items_depend_on_the_required_raters(here):
+def test_incomplete_items_use_required_raters(here):
     assert analysis.main([*FAST, "--required-raters", "2"]) == 0
     assert [row[0] for row in rows(here, "emolia-dim", "incomplete_items")] == ["4.mp3"]
     assert summary(here, "emolia-dim")["items_complete"] == 4
 
 
-def test_slices_of_an_emotion(here):
-    """Ties are in no rate of majorities; single ratings are in no rate of unanimity."""
+def test_slices_emo(here):
+    """Majority rates exclude ties; unanimity rates exclude items with a single rater."""
     assert analysis.main(FAST) == 0
     # task_type: items, intended, present, confirmed, unanimous binary, unanimous ordinal
     assert numbers(here, "emolia-emo", "per_task_type_summary") == approximately(
@@ -188,7 +188,7 @@ def test_slices_of_an_emotion(here):
     )
 
 
-def test_slices_of_a_dimension(here):
+def test_slices_dim(here):
     assert analysis.main(FAST) == 0
     assert numbers(here, "emolia-dim", "per_dimension_summary") == approximately(
         [["ACCT", 2, 1 / 2, 1, 1], ["TEMP", 3, 2 / 3, 2 / 3, 2 / 3]]
@@ -198,9 +198,9 @@ def test_slices_of_a_dimension(here):
     )
 
 
-def test_the_summary_counts(here):
+def test_summary_counts(here):
     assert analysis.main(FAST) == 0
-    found = summary(here, "emolia-emo")
+    result = summary(here, "emolia-emo")
     counted = {
         "rating_scale": ["not_present", "weakly_present", "strongly_present"],
         "rows_raw": 15,
@@ -215,16 +215,16 @@ def test_the_summary_counts(here):
         "annotators": list(PEOPLE),
         "exclusions": [{"reason": "superseded ratings", "count": 1}],
     }
-    assert {key: found[key] for key in counted} == counted
-    assert [(item["path"], item["rows"]) for item in found["inputs"]] == [
+    assert {key: result[key] for key in counted} == counted
+    assert [(item["path"], item["rows"]) for item in result["inputs"]] == [
         ("annotations/emolia-emo/annotations.csv", 15),
         ("annotations/emolia-emo/users.csv", 4),
         ("annotations/emolia-emo/flags.csv", 1),
     ]
 
 
-def test_demographics_are_of_those_who_rated(here):
-    """user_3 rated nothing; user_2 said nothing about themselves; who speaks two languages counts for both."""
+def test_demographics_count_raters(here):
+    """user_3 has no ratings and user_2 no demographics; a rater with two languages counts for both."""
     assert analysis.main(FAST) == 0
     assert summary(here, "emolia-emo")["demographics"] == {"age": {"29": 2}, "languages": {"English": 2, "French": 1}}
     assert summary(here, "emolia-dim")["demographics"] == {}
@@ -239,31 +239,31 @@ def test_demographics_are_of_those_who_rated(here):
         ("exact_all_ordinal", 1 / 3, 3),
     ],
 )
-def test_the_summary_holds_the_agreement(here, name, value, n):
+def test_summary_agreement(here, name, value, n):
     assert analysis.main(FAST) == 0
     estimate = summary(here, "emolia-emo")["agreement"][name]
     assert (estimate["value"], estimate["n"]) == (pytest.approx(value), n)
     assert estimate["low"] <= estimate["value"] <= estimate["high"]
 
 
-def test_rates_of_majorities_skip_ties(here):
+def test_majority_rates_exclude_ties(here):
     assert analysis.main(FAST) == 0
-    found = summary(here, "emolia-emo")
+    result = summary(here, "emolia-emo")
     for name in ("majority_present_rate", "preselection_confirm_rate"):
-        assert (found[name]["value"], found[name]["n"]) == (pytest.approx(3 / 5), 5)
-    assert found["emolia_bench"]["majority_present_rate"] == pytest.approx(3 / 6)
-    assert found["emolia_bench"]["preselection_confirm_rate"] == pytest.approx(4 / 6)
+        assert (result[name]["value"], result[name]["n"]) == (pytest.approx(3 / 5), 5)
+    assert result["emolia_bench"]["majority_present_rate"] == pytest.approx(3 / 6)
+    assert result["emolia_bench"]["preselection_confirm_rate"] == pytest.approx(4 / 6)
 
 
-def test_the_human_upper_bound_is_the_percent_agreement(here):
+def test_human_upper_bound_is_percent_agreement(here):
     assert analysis.main(FAST) == 0
     for subset in ("emolia-emo", "emolia-dim"):
-        found = summary(here, subset)
-        assert found["human_upper_bound_binary"] == found["agreement"]["percent_binary"]
+        result = summary(here, subset)
+        assert result["human_upper_bound_binary"] == result["agreement"]["percent_binary"]
     assert summary(here, "emolia-dim")["human_upper_bound_binary"]["value"] == pytest.approx(0.8)
 
 
-def test_a_binary_subset_has_no_ordinal_keys(here):
+def test_binary_subset_has_no_ordinal_keys(here):
     assert analysis.main(FAST) == 0
     assert "ordinal" not in json.dumps(summary(here, "emolia-dim")["agreement"])
     assert set(summary(here, "emolia-dim")["agreement"]["pairs"]) == {
@@ -273,28 +273,28 @@ def test_a_binary_subset_has_no_ordinal_keys(here):
     }
 
 
-def test_ties_absent_gives_the_published_labels_and_is_said(here):
+def test_ties_absent(here):
     assert analysis.main([*FAST, "--ties", "absent"]) == 0
-    found = summary(here, "emolia-emo")
+    result = summary(here, "emolia-emo")
     assert rows(here, "emolia-emo", "benchmark_labels")[0][24] != "tie"
-    assert found["items_tied"] == 1
-    assert found["majority_present_rate"]["value"] == pytest.approx(3 / 6)
-    assert found["parameters"]["ties"] == "absent"
-    assert "|ties:absent|" in found["signature"]
+    assert result["items_tied"] == 1
+    assert result["majority_present_rate"]["value"] == pytest.approx(3 / 6)
+    assert result["parameters"]["ties"] == "absent"
+    assert "|ties:absent|" in result["signature"]
     assert "labelled absent" in (here / "analysis_outputs" / "report.md").read_text(encoding="utf-8")
 
 
 # --- report -------------------------------------------------------------------------------------------------
 
 
-def test_stdout_is_the_report_and_stderr_the_progress(here, capsys):
+def test_stdout_is_report_and_stderr_progress(here, capsys):
     assert analysis.main(["--bootstrap", "20"]) == 0
-    said = capsys.readouterr()
-    assert said.out == (here / "analysis_outputs" / "report.md").read_text(encoding="utf-8")
-    assert said.err == "emolia-emo: 14 ratings\nemolia-dim: 12 ratings\n"
+    output = capsys.readouterr()
+    assert output.out == (here / "analysis_outputs" / "report.md").read_text(encoding="utf-8")
+    assert output.err == "emolia-emo: 14 ratings\nemolia-dim: 12 ratings\n"
 
 
-def test_the_report_gives_numbers_to_three_decimals_with_intervals(here):
+def test_report_number_format(here):
     assert analysis.main(FAST) == 0
     report = (here / "analysis_outputs" / "report.md").read_text(encoding="utf-8")
     percent = summary(here, "emolia-dim")["agreement"]["percent_binary"]
@@ -303,7 +303,7 @@ def test_the_report_gives_numbers_to_three_decimals_with_intervals(here):
     assert not re.search(r"\d\.\d{4,}", report.replace(f"earmark:{earmark.__version__}", ""))
 
 
-def test_every_fraction_in_the_report_is_in_a_summary(here):
+def test_report_numbers_are_in_summaries(here):
     assert analysis.main(FAST) == 0
     report = (here / "analysis_outputs" / "report.md").read_text(encoding="utf-8")
     texts = [(here / "analysis_outputs" / name / "summary.json").read_text() for name in ("emolia-emo", "emolia-dim")]
@@ -313,7 +313,7 @@ def test_every_fraction_in_the_report_is_in_a_summary(here):
     assert printed <= known
 
 
-# --- inputs that leave little to say ------------------------------------------------------------------------
+# --- little data --------------------------------------------------------------------------------------------
 
 ONE_CATEGORY = {"a.mp3": votes(1, 1, 1), "b.mp3": votes(1, 1, 1)}
 LITTLE = {
@@ -328,42 +328,42 @@ LITTLE = {
 
 
 @pytest.mark.parametrize("few", LITTLE.values(), ids=LITTLE)
-def test_little_data_gives_null_with_a_reason_and_never_nan(here, few):
+def test_little_data_gives_null_with_reason(here, few):
     both(here, few, few)
     assert analysis.main(FAST) == 0
     for subset in ("emolia-emo", "emolia-dim"):
-        found = list(estimates(summary(here, subset)))
-        assert len(found) > 15
-        assert all(estimate["why"] for estimate in found if estimate["value"] is None)
+        values = list(estimates(summary(here, subset)))
+        assert len(values) > 15
+        assert all(estimate["why"] for estimate in values if estimate["value"] is None)
     assert "nan" not in (here / "analysis_outputs" / "report.md").read_text(encoding="utf-8").casefold().split()
 
 
-def test_one_category_agrees_fully_and_has_no_kappa(here):
+def test_kappa_undefined_for_one_category(here):
     both(here, ONE_CATEGORY, ONE_CATEGORY)
     assert analysis.main(FAST) == 0
-    found = summary(here, "emolia-dim")["agreement"]
-    assert found["percent_binary"]["value"] == 1
-    assert found["fleiss_kappa_binary"]["value"] is None
-    assert found["fleiss_kappa_binary"]["why"].startswith("only one category was used")
+    result = summary(here, "emolia-dim")["agreement"]
+    assert result["percent_binary"]["value"] == 1
+    assert result["fleiss_kappa_binary"]["value"] is None
+    assert result["fleiss_kappa_binary"]["why"].startswith("only one category was used")
 
 
 @pytest.mark.parametrize("content", ["", "\ufeff", "header"], ids=["zero bytes", "byte order mark", "header only"])
-def test_empty_tables_give_empty_outputs_and_exit_0(here, content):
+def test_empty_tables_give_empty_outputs(here, content):
     for path in (here / "annotations").rglob("*.csv"):
         header = path.read_text(encoding="utf-8").split("\n")[0] + "\n"
         path.write_text(header if content == "header" else content, encoding="utf-8")
     assert analysis.main(FAST) == 0
     for subset in (EMO, DIM):
-        found = summary(here, subset.name)
-        assert (found["rows_raw"], found["items_total"], found["annotators"]) == (0, 0, [])
-        everything = list(estimates(found))
-        assert everything
-        assert all(estimate["value"] is None and estimate["why"] for estimate in everything)
+        result = summary(here, subset.name)
+        assert (result["rows_raw"], result["items_total"], result["annotators"]) == (0, 0, [])
+        values = list(estimates(result))
+        assert values
+        assert all(estimate["value"] is None and estimate["why"] for estimate in values)
         labels = (here / "analysis_outputs" / subset.name / "benchmark_labels.csv").read_text()
         assert labels == ",".join(subset.labels) + "\n"
 
 
-def test_a_byte_order_mark_windows_lines_and_another_column_order_change_nothing(here):
+def test_outputs_invariant_to_csv_dialect(here):
     assert analysis.main(FAST) == 0
     before = contents(here / "analysis_outputs")
     for path in (here / "annotations").rglob("*.csv"):
@@ -376,10 +376,10 @@ def test_a_byte_order_mark_windows_lines_and_another_column_order_change_nothing
             assert after[name] == before[name], name
 
 
-# --- what changes nothing -----------------------------------------------------------------------------------
+# --- reproducibility ----------------------------------------------------------------------------------------
 
 
-def test_the_same_tables_and_seed_twice_give_the_same_bytes_but_for_the_time(here):
+def test_outputs_are_reproducible(here):
     def files():
         assert analysis.main([*FAST, "--seed", "7"]) == 0
         return {
@@ -390,33 +390,33 @@ def test_the_same_tables_and_seed_twice_give_the_same_bytes_but_for_the_time(her
     assert files() == files()
 
 
-def test_row_order_and_older_repeats_change_no_file_but_where_it_came_from(here):
-    def found():
+def test_outputs_invariant_to_row_order_and_superseded_ratings(here):
+    def outputs():
         assert analysis.main(FAST) == 0
         tables = {name: data for name, data in contents(here / "analysis_outputs").items() if name.endswith(".csv")}
         numbers = [summary(here, subset) for subset in ("emolia-emo", "emolia-dim")]
-        came_from = ("created_utc", "signature", "inputs", "exclusions", "rows_raw")
-        return tables, [{key: value for key, value in part.items() if key not in came_from} for part in numbers]
+        volatile = ("created_utc", "signature", "inputs", "exclusions", "rows_raw")
+        return tables, [{key: value for key, value in part.items() if key not in volatile} for part in numbers]
 
-    before = found()
+    before = outputs()
     for subset in (EMO, DIM):
         path = here / "annotations" / subset.name / "annotations.csv"
         table = pd.read_csv(path, dtype=str, keep_default_na=False)
         older = table.assign(annotation_id="again-" + table["annotation_id"], created_at="2025-12-31")
         pd.concat([older, table]).sample(frac=1, random_state=3).to_csv(path, index=False)
-    assert found() == before
+    assert outputs() == before
 
 
-def test_another_seed_moves_intervals_and_no_value(here):
-    found = []
+def test_seed_changes_only_intervals(here):
+    by_seed = []
     for seed in ("1", "2"):
         assert analysis.main([*FAST, "--seed", seed]) == 0
-        found.append(list(estimates(summary(here, "emolia-emo"))))
-    assert [e["value"] for e in found[0]] == [e["value"] for e in found[1]]
-    assert [e["low"] for e in found[0]] != [e["low"] for e in found[1]]
+        by_seed.append(list(estimates(summary(here, "emolia-emo"))))
+    assert [e["value"] for e in by_seed[0]] == [e["value"] for e in by_seed[1]]
+    assert [e["low"] for e in by_seed[0]] != [e["low"] for e in by_seed[1]]
 
 
-def test_without_replicates_there_are_values_and_no_intervals(here):
+def test_no_intervals_without_replicates(here):
     assert analysis.main(["--bootstrap", "0", "--quiet"]) == 0
     percent = summary(here, "emolia-dim")["agreement"]["percent_binary"]
     assert percent == {"value": pytest.approx(0.8), "low": None, "high": None, "n": 4}
@@ -425,7 +425,7 @@ def test_without_replicates_there_are_values_and_no_intervals(here):
 # --- failures -----------------------------------------------------------------------------------------------
 
 
-def test_faults_of_both_subsets_are_told_and_old_outputs_stay(here, capsys):
+def test_faults_of_both_subsets_listed_and_outputs_unchanged(here, capsys):
     assert analysis.main(FAST) == 0
     for subset, cell in (("emolia-emo", "maybe"), ("emolia-dim", "perhaps")):
         path = here / "annotations" / subset / "annotations.csv"
@@ -435,20 +435,20 @@ def test_faults_of_both_subsets_are_told_and_old_outputs_stay(here, capsys):
     before = contents(here)
     capsys.readouterr()
     assert analysis.main(FAST) == 1
-    said = capsys.readouterr()
-    assert said.out == ""
-    assert "annotations/emolia-emo/annotations.csv: 1 fault\n  line 3, column rating: 'maybe'" in said.err
-    assert "annotations/emolia-dim/annotations.csv: 1 fault\n  line 3, column rating: 'perhaps'" in said.err
+    output = capsys.readouterr()
+    assert output.out == ""
+    assert "annotations/emolia-emo/annotations.csv: 1 fault\n  line 3, column rating: 'maybe'" in output.err
+    assert "annotations/emolia-dim/annotations.csv: 1 fault\n  line 3, column rating: 'perhaps'" in output.err
     assert contents(here) == before
 
 
-def test_one_subset_can_be_analysed_beside_a_faulty_one(here):
+def test_subset_ignores_faults_of_other_subset(here):
     (here / "annotations" / "emolia-emo" / "annotations.csv").write_text("not,a,table\n1,2,3\n")
     assert analysis.main([*FAST, "--subset", "emolia-dim"]) == 0
     assert not (here / "analysis_outputs" / "emolia-emo").exists()
 
 
-def test_an_output_that_cannot_be_replaced_leaves_all_old_ones(here, capsys):
+def test_failed_write_leaves_outputs_unchanged(here, capsys):
     assert analysis.main(FAST) == 0
     (here / "analysis_outputs" / "report.md").unlink()
     (here / "analysis_outputs" / "report.md").mkdir()
@@ -458,7 +458,7 @@ def test_an_output_that_cannot_be_replaced_leaves_all_old_ones(here, capsys):
     assert contents(here) == before
 
 
-def test_missing_tables_are_named_with_exit_code_2(here, capsys):
+def test_missing_table_exits_2(here, capsys):
     shutil.rmtree(here / "annotations" / "emolia-dim")
     assert analysis.main([*FAST, "--subset", "emolia-dim"]) == 2
     assert capsys.readouterr().err.startswith("annotations/emolia-dim/annotations.csv does not exist.")
@@ -480,18 +480,18 @@ def test_missing_tables_are_named_with_exit_code_2(here, capsys):
     ],
     ids=" ".join,
 )
-def test_wrong_usage_ends_with_2(here, capsys, arguments):
+def test_usage_error_exits_2(here, capsys, arguments):
     with pytest.raises(SystemExit) as ended:
         analysis.main(arguments)
     assert ended.value.code == 2
     assert "usage: " in capsys.readouterr().err
 
 
-# --- as a process, on the committed data --------------------------------------------------------------------
+# --- as a process -------------------------------------------------------------------------------------------
 
 
 @pytest.mark.slow
-def test_as_a_process_on_the_committed_annotations_it_gives_the_committed_labels(tmp_path, monkeypatch):
+def test_process_reproduces_committed_labels(tmp_path, monkeypatch):
     monkeypatch.setenv("HF_TOKEN", "hf_verysecret")
     monkeypatch.setenv("API_KEY", "hf_verysecret")
     done = run_script(
@@ -512,7 +512,7 @@ def test_as_a_process_on_the_committed_annotations_it_gives_the_committed_labels
             pd.testing.assert_frame_equal(labels, committed)
 
 
-def test_the_help_is_the_docstring(capsys):
+def test_help_is_docstring(capsys):
     with pytest.raises(SystemExit) as ended:
         analysis.main(["--help"])
     assert ended.value.code == 0
@@ -523,7 +523,7 @@ def test_the_help_is_the_docstring(capsys):
 # --- keys, names, consent, reports of several runs ----------------------------------------------------------
 
 
-def test_keys_that_differ_only_in_spelling_are_one_item(here, capsys):
+def test_equivalent_keys_are_merged(here, capsys):
     votes_of_two = {
         ("1.mp3", "TEMP", "5", "positive"): votes(1, 1),
         ("1.mp3", "TEMP", "5.0", "positive"): {"user_2": 0},
@@ -534,25 +534,25 @@ def test_keys_that_differ_only_in_spelling_are_one_item(here, capsys):
     command = ["--subset", "emolia-dim", "--bootstrap", "20"]
     assert analysis.main(command) == 0
     assert summary(here, "emolia-dim")["items_total"] == 2
-    told = capsys.readouterr().err
-    assert "level: merged 1 spelling ('5.0' as '5'); --exact-keys treats them as different" in told
+    stderr = capsys.readouterr().err
+    assert "level: merged 1 spelling ('5.0' as '5'); --exact-keys treats them as different" in stderr
     assert any("'5.0' as '5'" in line for line in summary(here, "emolia-dim")["warnings"])
     assert "'5.0' as '5'" in (here / "analysis_outputs" / "report.md").read_text(encoding="utf-8")
     assert analysis.main([*command, "--exact-keys"]) == 0
     assert summary(here, "emolia-dim")["items_total"] == 4
 
 
-def test_keys_that_look_alike_are_named_and_kept_apart(here, capsys):
+def test_lookalike_keys_are_reported_not_merged(here, capsys):
     alike = {("A.mp3", "TEMP", "5", "positive"): votes(1, 1), ("x/a.wav", "TEMP", "05", "positive"): votes(1, 1)}
     write_tables(here / "annotations" / "emolia-dim", ratings_table(DIM, alike), users_table(*PEOPLE))
     assert analysis.main(["--subset", "emolia-dim", "--bootstrap", "20"]) == 0
     assert summary(here, "emolia-dim")["items_total"] == 2
-    told = capsys.readouterr().err
-    assert "file_name: similar keys count as different items ('A.mp3', 'x/a.wav')" in told
-    assert "level: similar keys count as different items ('05', '5')" in told
+    stderr = capsys.readouterr().err
+    assert "file_name: similar keys count as different items ('A.mp3', 'x/a.wav')" in stderr
+    assert "level: similar keys count as different items ('05', '5')" in stderr
 
 
-def test_names_that_are_no_pseudonyms_reach_no_output(here, capsys):
+def test_usernames_are_hidden(here, capsys):
     people = {"anna.schmidt": 1, "bob": 1, "cyd": 0}
     table = ratings_table(DIM, {("1.mp3", "TEMP", "5", "positive"): people, ("2.mp3", "TEMP", "5", "positive"): people})
     write_tables(here / "annotations" / "emolia-dim", table, users_table(*people))
@@ -567,17 +567,17 @@ def test_names_that_are_no_pseudonyms_reach_no_output(here, capsys):
     assert sorted(summary(here, "emolia-dim")["annotators"]) == ["anna.schmidt", "cyd"]
 
 
-def test_ratings_of_people_who_withdrew_consent_are_left_out(here):
+def test_withdrawn_consent_excludes_ratings(here):
     table = ratings_table(DIM, {("1.mp3", "TEMP", "5", "positive"): votes(1, 1, 0)})
     people = users_table(*PEOPLE).assign(consent=["True", "True", "CONSENT_REVOKED"])
     write_tables(here / "annotations" / "emolia-dim", table, people)
     assert analysis.main(["--subset", "emolia-dim", *FAST]) == 0
-    found = summary(here, "emolia-dim")
-    assert (found["rows_raw"], found["ratings_used"], found["annotators"]) == (3, 2, ["user_0", "user_1"])
-    assert {"reason": "ratings by raters who withdrew consent", "count": 1} in found["exclusions"]
+    result = summary(here, "emolia-dim")
+    assert (result["rows_raw"], result["ratings_used"], result["annotators"]) == (3, 2, ["user_0", "user_1"])
+    assert {"reason": "ratings by raters who withdrew consent", "count": 1} in result["exclusions"]
 
 
-def test_one_subset_alone_keeps_the_others_in_the_report(here):
+def test_report_keeps_subsets_of_earlier_runs(here):
     assert analysis.main(FAST) == 0
     report = here / "analysis_outputs" / "report.md"
     whole = report.read_text(encoding="utf-8")
@@ -588,7 +588,7 @@ def test_one_subset_alone_keeps_the_others_in_the_report(here):
     assert "## emolia-emo" not in report.read_text(encoding="utf-8")
 
 
-def test_another_run_in_the_same_folder_is_refused(here, capsys):
+def test_concurrent_run_is_refused(here, capsys):
     (here / "analysis_outputs").mkdir()
     with FileLock(here / "analysis_outputs" / ".lock"):
         assert analysis.main(FAST) == 1

@@ -1,4 +1,4 @@
-"""anonymize.py as a user runs it, on tables with real names."""
+"""anonymize.py as a script, on tables with names."""
 
 import json
 import re
@@ -33,29 +33,29 @@ def here(tmp_path, monkeypatch):
 
 
 def change(path, column, value, line):
-    """Write one cell of a table, by the line that an editor shows."""
+    """Change one cell of a table; line as an editor shows it."""
     table = pd.read_csv(path, dtype=str, keep_default_na=False)
     table.loc[line - 2, column] = value
     table.to_csv(path, index=False)
 
 
 def fails(arguments, capsys, code=1):
-    """What a run that fails says on stderr; stdout stays empty."""
+    """stderr of a failing run, which must not write to stdout."""
     assert anonymize.main(arguments) == code
-    said = capsys.readouterr()
-    assert said.out == ""
-    assert "Traceback" not in said.err
-    return said.err
+    output = capsys.readouterr()
+    assert output.out == ""
+    assert "Traceback" not in output.err
+    return output.err
 
 
 def read(path):
     return pd.read_csv(path, dtype=str, keep_default_na=False)
 
 
-# --- a good run ---------------------------------------------------------------------------------------------
+# --- outputs ------------------------------------------------------------------------------------------------
 
 
-def test_a_run_gives_every_table_with_pseudonyms_in_sorted_order(here):
+def test_tables_have_pseudonyms_in_sorted_order(here):
     assert anonymize.main([]) == 0
     written = contents(here / "annotations")
     names = ["annotations.csv", "flags.csv", "summary.json", "users.csv"]
@@ -68,7 +68,7 @@ def test_a_run_gives_every_table_with_pseudonyms_in_sorted_order(here):
     assert read(folder / "annotations.csv").drop(columns="username").equals(raw.drop(columns="username"))
 
 
-def test_the_map_is_for_its_owner_alone(here):
+def test_map_file_mode(here):
     assert anonymize.main([]) == 0
     path = here / "annotations_raw" / "emolia-emo" / "_anon_map.csv"
     assert (
@@ -77,7 +77,7 @@ def test_the_map_is_for_its_owner_alone(here):
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
 
 
-def test_a_map_that_others_could_read_is_closed_by_the_next_run(here):
+def test_map_file_mode_is_restored(here):
     assert anonymize.main([]) == 0
     path = here / "annotations_raw" / "emolia-emo" / "_anon_map.csv"
     path.chmod(0o644)
@@ -85,7 +85,7 @@ def test_a_map_that_others_could_read_is_closed_by_the_next_run(here):
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
 
 
-def test_ids_are_stable_when_people_come_and_go(here):
+def test_pseudonyms_are_stable(here):
     folder = here / "annotations_raw" / "emolia-dim"
     assert anonymize.main([]) == 0
     write_tables(folder, ratings_table(DIM, {"a.mp3": {"zoë": 1, "aaron": 0}}))
@@ -103,7 +103,7 @@ def test_ids_are_stable_when_people_come_and_go(here):
     assert pairs == [["Ben K", "user_0"], ["ann.smith", "user_1"], ["zoë", "user_2"], ["aaron", "user_3"]]
 
 
-def test_the_name_of_someone_who_left_is_still_looked_for(here, capsys):
+def test_scan_includes_former_users(here, capsys):
     assert anonymize.main([]) == 0
     capsys.readouterr()
     votes = {"a.mp3": {"zoë": 1}}
@@ -112,7 +112,7 @@ def test_the_name_of_someone_who_left_is_still_looked_for(here, capsys):
     assert "line 2, column reason: contains a raw username" in fails([], capsys)
 
 
-def test_flags_that_are_gone_from_the_raw_tables_go_from_the_outputs(here):
+def test_removed_flags_are_removed_from_outputs(here):
     assert anonymize.main([]) == 0
     (here / "annotations_raw" / "emolia-emo" / "flags.csv").unlink()
     assert anonymize.main([]) == 0
@@ -120,19 +120,19 @@ def test_flags_that_are_gone_from_the_raw_tables_go_from_the_outputs(here):
     assert (here / "annotations" / "emolia-dim" / "flags.csv").exists()
 
 
-def test_the_same_tables_and_map_twice_give_the_same_bytes_but_for_the_time(here):
+def test_outputs_are_reproducible(here):
     def files():
         assert anonymize.main([]) == 0
         return {name: re.sub(rb'"created_utc": "[^"]*"', b"", data) for name, data in contents(here).items()}
 
-    files()  # makes the map
+    files()  # creates the map
     assert files() == files()
 
 
-def test_the_report_says_who_is_unique_and_why(here, capsys):
+def test_stdout_reports_k_anonymity(here, capsys):
     assert anonymize.main(["--subset", "emolia-emo"]) == 0
-    said = capsys.readouterr()
-    assert said.out == (
+    output = capsys.readouterr()
+    assert output.out == (
         "emolia-emo: 3 users (3 new), 5 ratings; k = 1 over age, gender, languages; "
         "3 of 3 users are unique (by one column: age (3), gender (1), languages (1))\n"
     )
@@ -142,24 +142,24 @@ def test_the_report_says_who_is_unique_and_why(here, capsys):
     assert not (here / "annotations" / "emolia-dim").exists()
 
 
-def test_no_output_tells_a_name_or_an_absolute_path(here):
+def test_outputs_contain_no_name_or_absolute_path(here):
     out = here / "elsewhere"
     assert anonymize.main(["--raw-root", str(here / "annotations_raw"), "--output-dir", str(out)]) == 0
     everything = b"\n".join(contents(out).values()).decode().casefold()
     assert str(here) not in everything
     for name in PEOPLE:
         assert name.casefold() not in everything
-    assert "sha256" not in everything  # the hash of a table with names confirms a guess at them
+    assert "sha256" not in everything  # a hash of a table with names could confirm a guess
 
 
-def test_one_subset_alone_is_enough(here):
+def test_one_subset_is_enough(here):
     shutil.rmtree(here / "annotations_raw" / "emolia-dim")
     assert anonymize.main([]) == 0
     assert [path.name for path in (here / "annotations").iterdir() if path.is_dir()] == ["emolia-emo"]
 
 
 @pytest.mark.parametrize("header_only", [True, False])
-def test_empty_tables_pass(here, header_only):
+def test_empty_tables(here, header_only):
     for subset in ("emolia-emo", "emolia-dim"):
         for path in (here / "annotations_raw" / subset).glob("*.csv"):
             path.write_text(path.read_text().split("\n")[0] + "\n" if header_only else "")
@@ -172,7 +172,7 @@ def test_empty_tables_pass(here, header_only):
 
 
 @pytest.mark.parametrize(
-    ("table", "column", "cell", "what"),
+    ("table", "column", "cell", "find"),
     [
         ("flags", "reason", "Ann Smith said it was loud, twice", "a raw username"),
         ("flags", "reason", "ask ZOË", "a raw username"),
@@ -185,16 +185,16 @@ def test_empty_tables_pass(here, header_only):
         ("users", "languages", "/Users/jo", "a path to a home folder"),
     ],
 )
-def test_a_name_in_any_cell_stops_the_run_before_anything_is_written(here, capsys, table, column, cell, what):
+def test_leak_stops_run_before_writing(here, capsys, table, column, cell, find):
     change(here / "annotations_raw" / "emolia-dim" / f"{table}.csv", column, cell, line=2)
     before = contents(here)
     message = fails([], capsys)
-    assert f"annotations_raw/emolia-dim/{table}.csv: 1 fault\n  line 2, column {column}: contains {what}\n" in message
+    assert f"annotations_raw/emolia-dim/{table}.csv: 1 fault\n  line 2, column {column}: contains {find}\n" in message
     assert cell not in message
     assert contents(here) == before
 
 
-def test_every_leak_of_both_subsets_is_told_at_once(here, capsys):
+def test_leaks_of_both_subsets_listed_at_once(here, capsys):
     change(here / "annotations_raw" / "emolia-emo" / "flags.csv", "reason", "zoë", line=2)
     change(here / "annotations_raw" / "emolia-dim" / "flags.csv", "reason", "zoë", line=2)
     change(here / "annotations_raw" / "emolia-dim" / "users.csv", "gender", "zoë", line=4)
@@ -207,7 +207,7 @@ def test_every_leak_of_both_subsets_is_told_at_once(here, capsys):
     ]
 
 
-def test_faults_of_both_subsets_are_told_from_a_folder_outside_the_working_folder(here, capsys, monkeypatch):
+def test_faults_of_both_subsets_listed_from_other_working_folder(here, capsys, monkeypatch):
     for subset, cell in (("emolia-emo", "strng"), ("emolia-dim", "yess")):
         change(here / "annotations_raw" / subset / "annotations.csv", "rating", cell, line=3)
     (here / "work").mkdir()
@@ -217,20 +217,20 @@ def test_faults_of_both_subsets_are_told_from_a_folder_outside_the_working_folde
     assert "'yess' is not one of" in message
 
 
-def test_a_subset_that_fails_keeps_the_other_from_being_written(here, capsys):
+def test_fault_in_one_subset_writes_neither(here, capsys):
     change(here / "annotations_raw" / "emolia-dim" / "annotations.csv", "rating", "maybe", line=3)
     before = contents(here)
     assert "line 3, column rating: 'maybe'" in fails([], capsys)
     assert contents(here) == before
 
 
-def test_dropping_the_column_is_a_remedy(here):
+def test_drop_removes_leaking_column(here):
     change(here / "annotations_raw" / "emolia-dim" / "users.csv", "languages", "ask zoë", line=2)
     assert anonymize.main(["--drop", "languages", "gender"]) == 0
     assert list(read(here / "annotations" / "emolia-dim" / "users.csv").columns) == ["username", "age"]
 
 
-def test_tables_that_are_anonymous_already_are_refused(here, capsys):
+def test_pseudonymised_tables_are_refused(here, capsys):
     votes = {"a.mp3": {"user_3": 1, "zoë": 0}}
     write_tables(here / "annotations_raw" / "emolia-dim", ratings_table(DIM, votes), users_table("zoë", "user_3"))
     (here / "annotations_raw" / "emolia-dim" / "flags.csv").unlink()
@@ -239,7 +239,7 @@ def test_tables_that_are_anonymous_already_are_refused(here, capsys):
     assert contents(here) == before
 
 
-def test_a_damaged_map_stops_the_run(here, capsys):
+def test_invalid_map_stops_run(here, capsys):
     assert anonymize.main([]) == 0
     capsys.readouterr()
     path = here / "annotations_raw" / "emolia-emo" / "_anon_map.csv"
@@ -251,7 +251,7 @@ def test_a_damaged_map_stops_the_run(here, capsys):
     assert contents(here) == before
 
 
-def test_an_output_that_cannot_be_replaced_leaves_all_old_ones(here, capsys):
+def test_failed_write_leaves_outputs_unchanged(here, capsys):
     assert anonymize.main([]) == 0
     (here / "annotations" / "emolia-emo" / "users.csv").unlink()
     (here / "annotations" / "emolia-emo" / "users.csv").mkdir()
@@ -265,7 +265,7 @@ def test_an_output_that_cannot_be_replaced_leaves_all_old_ones(here, capsys):
 # --- flags --------------------------------------------------------------------------------------------------
 
 
-def test_k_min_refuses_what_tells_people_apart_and_names_the_remedy(here, capsys):
+def test_k_min_too_high_fails(here, capsys):
     message = fails(["--k-min", "2"], capsys)
     assert message.startswith("emolia-emo: k = 1 over age, gender, languages; 3 of 3 users are unique")
     assert "--k-min requires 2. Nothing was written. Use --band-age 10 or --drop COLUMN" in message
@@ -273,20 +273,20 @@ def test_k_min_refuses_what_tells_people_apart_and_names_the_remedy(here, capsys
     assert not list(here.rglob("_anon_map.csv"))
 
 
-def test_bands_and_dropped_columns_satisfy_k_min(here):
-    """Ages 29, 31, 38 are two bands of ten years and one of twenty: 20-39."""
+def test_k_min_satisfied_by_bands_and_drop(here):
+    """Ages 29, 31 and 38 fall into two bands of ten years, but one of twenty: 20-39."""
     assert anonymize.main(["--k-min", "3", "--band-age", "20", "--drop", "gender", "languages"]) == 0
     assert read(here / "annotations" / "emolia-emo" / "users.csv")["age"].tolist() == ["20-39"] * 3
 
 
-def test_an_age_that_is_no_number_cannot_be_banded(here, capsys):
+def test_band_age_rejects_invalid_age(here, capsys):
     change(here / "annotations_raw" / "emolia-emo" / "users.csv", "age", "thirty", line=3)
     assert "users.csv: 1 fault\n  line 3, column age: 'thirty' is not a number" in fails(["--band-age", "10"], capsys)
 
 
 @pytest.mark.parametrize("unit", ["day", "month"])
-def test_coarse_times_leave_the_labels_as_they_were(here, unit):
-    """zoë changed her mind twice within the day; her newest rating stands first in the table."""
+def test_coarsen_times_keeps_labels(here, unit):
+    """zoë rated the item three times in a day; the newest rating is the first line."""
     table = ratings_table(EMO, {"a.mp3": {"1": 2, "2": 0, "3": 1, "ann.smith": 0, "Ben K": 0}})
     table["username"] = ["zoë"] * 3 + ["ann.smith", "Ben K"]
     table["created_at"] = [f"2026-05-09 {hour}:00:00" for hour in (20, 9, 14, 10, 11)]
@@ -301,16 +301,16 @@ def test_coarse_times_leave_the_labels_as_they_were(here, unit):
     assert set(times) == {"2026-05-09" if unit == "day" else "2026-05"}
 
 
-def test_username_cannot_be_dropped(here, capsys):
+def test_drop_rejects_username(here, capsys):
     assert "--drop username: this column is required" in fails(["--drop", "username"], capsys, code=2)
 
 
-def test_a_misspelt_column_to_drop_is_not_silently_published(here, capsys):
+def test_drop_rejects_unknown_column(here, capsys):
     assert "gendre" in fails(["--drop", "gendre"], capsys, code=2)
     assert not (here / "annotations").exists()
 
 
-def test_a_missing_folder_says_where_tables_belong(here, capsys):
+def test_missing_raw_root_exits_2(here, capsys):
     message = fails(["--raw-root", "nowhere"], capsys, code=2)
     assert message == (
         "nowhere/ contains no subset. Put the tables into a subfolder named after a subset: emolia-emo, emolia-dim.\n"
@@ -321,21 +321,21 @@ def test_a_missing_folder_says_where_tables_belong(here, capsys):
     "arguments",
     [["--no-such-flag"], ["--k-min", "0"], ["--band-age", "-5"], ["--sub", "emolia-emo"], ["--coarsen-times", "year"]],
 )
-def test_wrong_usage_ends_with_2(here, capsys, arguments):
+def test_usage_error_exits_2(here, capsys, arguments):
     with pytest.raises(SystemExit) as ended:
         anonymize.main(arguments)
     assert ended.value.code == 2
     assert "usage: " in capsys.readouterr().err
 
 
-def test_raw_tables_are_never_written_over(here, capsys):
+def test_output_dir_inside_raw_root_is_refused(here, capsys):
     before = contents(here)
     assert "annotations_raw" in fails(["--output-dir", "annotations_raw"], capsys, code=2)
     assert contents(here) == before
 
 
 @pytest.mark.parametrize("name", ["12", "2026"])
-def test_a_number_as_a_name_is_not_found_in_the_time_of_a_rating(here, name):
+def test_numeric_username_not_found_in_times(here, name):
     write_tables(here / "annotations_raw" / "emolia-emo", ratings_table(EMO, {"a.mp3": {name: 1}}))
     (here / "annotations_raw" / "emolia-emo" / "flags.csv").unlink()
     assert anonymize.main(["--subset", "emolia-emo"]) == 0
@@ -345,7 +345,7 @@ def test_a_number_as_a_name_is_not_found_in_the_time_of_a_rating(here, name):
 
 
 @pytest.mark.slow
-def test_as_a_process_results_go_to_stdout(here):
+def test_process_prints_results_to_stdout(here):
     done = run_script("anonymize.py", "--raw-root", here / "annotations_raw", "--output-dir", here / "out")
     assert (done.returncode, done.stderr) == (0, "")
     assert [line.split(":")[0] for line in done.stdout.splitlines()] == ["emolia-emo", "emolia-dim"]
@@ -353,8 +353,8 @@ def test_as_a_process_results_go_to_stdout(here):
 
 
 @pytest.mark.slow
-def test_as_a_process_faults_go_to_stderr_and_old_outputs_stay(here):
-    """The case of the README: a misspelt rating on line 17 and an unknown task type on line 40."""
+def test_process_prints_faults_to_stderr(here):
+    """A misspelt rating on line 17 and an unknown task type on line 40."""
     roots = ["--raw-root", here / "annotations_raw", "--output-dir", here / "annotations"]
     assert run_script("anonymize.py", *roots).returncode == 0
     table = ratings_table(EMO, {f"clip_{i:02}.mp3": {"zoë": 1} for i in range(50)})
@@ -369,7 +369,7 @@ def test_as_a_process_faults_go_to_stderr_and_old_outputs_stay(here):
     assert contents(here) == before
 
 
-def test_the_help_is_the_docstring():
+def test_help_is_docstring():
     done = run_script("anonymize.py", "--help")
     assert done.returncode == 0
     assert anonymize.__doc__ is not None
@@ -378,27 +378,27 @@ def test_the_help_is_the_docstring():
         assert flag in done.stdout
 
 
-def test_the_version_is_printed(capsys):
+def test_version(capsys):
     with pytest.raises(SystemExit) as ended:
         anonymize.main(["--version"])
     assert ended.value.code == 0
     assert capsys.readouterr().out == f"earmark {__version__}\n"
 
 
-def test_debug_shows_where_an_error_came_from(here, capsys):
+def test_debug_prints_traceback(here, capsys):
     assert anonymize.main(["--raw-root", "nowhere", "--debug"]) == 2
-    said = capsys.readouterr().err
-    assert "Traceback" in said
-    assert said.endswith("emolia-emo, emolia-dim.\n")
+    output = capsys.readouterr().err
+    assert "Traceback" in output
+    assert output.endswith("emolia-emo, emolia-dim.\n")
 
 
-def test_the_outputs_go_where_they_are_told(here):
+def test_output_dir(here):
     assert anonymize.main(["--output-dir", "release/2026"]) == 0
     assert (here / "release" / "2026" / "emolia-dim" / "users.csv").is_file()
     assert not Path("annotations").exists()
 
 
-# --- columns that nobody has described ----------------------------------------------------------------------
+# --- unknown columns ----------------------------------------------------------------------------------------
 
 
 def with_column(path, column, cells):
@@ -407,20 +407,20 @@ def with_column(path, column, cells):
     table.to_csv(path, index=False)
 
 
-def test_a_column_that_is_not_of_the_format_is_not_published_and_that_is_said(here, capsys):
+def test_unknown_columns_are_not_published(here, capsys):
     raw = here / "annotations_raw" / "emolia-emo"
     with_column(raw / "annotations.csv", "real_name", ["A. K. Schmidt"])
     with_column(raw / "users.csv", "nationality", ["x", "y", "z"])
     assert anonymize.main([]) == 0
-    said = capsys.readouterr().out
-    assert "annotations.csv: real_name" in said
-    assert "users.csv: nationality" in said
+    output = capsys.readouterr().out
+    assert "annotations.csv: real_name" in output
+    assert "users.csv: nationality" in output
     written = b"".join(contents(here / "annotations").values())
     assert b"Schmidt" not in written
     assert b"nationality" not in written
 
 
-def test_a_column_that_is_kept_is_published_scanned_and_counted_in_k(here, capsys):
+def test_keep_column_is_published_and_scanned(here, capsys):
     users = here / "annotations_raw" / "emolia-emo" / "users.csv"
     with_column(users, "nationality", ["x", "y", "z"])
     assert anonymize.main(["--keep", "nationality", "--drop", "age", "gender", "languages"]) == 0
@@ -432,27 +432,27 @@ def test_a_column_that_is_kept_is_published_scanned_and_counted_in_k(here, capsy
     assert "column nationality: contains a raw username" in fails(["--keep", "nationality"], capsys)
 
 
-# --- what was found in other people's tables ----------------------------------------------------------------
+# --- consent and doubtful cells -----------------------------------------------------------------------------
 
 
-def test_people_who_withdrew_consent_are_not_published_and_counted(here, capsys):
+def test_withdrawn_consent_is_not_published(here, capsys):
     folder = here / "annotations_raw" / "emolia-emo"
     users = pd.read_csv(folder / "users.csv", dtype=str, keep_default_na=False)
     name = users["username"][0]
     users.assign(consent=["False", *["True"] * (len(users) - 1)]).to_csv(folder / "users.csv", index=False)
     ratings = pd.read_csv(folder / "annotations.csv", dtype=str)
-    theirs = int((ratings["username"] == name).sum())
-    assert theirs
+    n_withdrawn = int((ratings["username"] == name).sum())
+    assert n_withdrawn
     assert anonymize.main(["--subset", "emolia-emo"]) == 0
     out = here / "annotations" / "emolia-emo"
-    assert len(pd.read_csv(out / "annotations.csv")) == len(ratings) - theirs
+    assert len(pd.read_csv(out / "annotations.csv")) == len(ratings) - n_withdrawn
     assert len(pd.read_csv(out / "users.csv")) == len(users) - 1
     exclusions = json.loads((out / "summary.json").read_text())["exclusions"]
-    assert exclusions == [{"reason": "ratings by raters who withdrew consent", "count": theirs}]
-    assert f"{theirs} ratings by raters who withdrew" in capsys.readouterr().err
+    assert exclusions == [{"reason": "ratings by raters who withdrew consent", "count": n_withdrawn}]
+    assert f"{n_withdrawn} ratings by raters who withdrew" in capsys.readouterr().err
 
 
-def test_doubtful_cells_are_listed_and_published(here, capsys):
+def test_doubtful_cells_are_listed(here, capsys):
     folder = here / "annotations_raw" / "emolia-emo"
     users = pd.read_csv(folder / "users.csv", dtype=str, keep_default_na=False)
     name = users["username"][0]
@@ -464,22 +464,22 @@ def test_doubtful_cells_are_listed_and_published(here, capsys):
     flags = flags_table(EMO, (("b.mp3", "Fear", "ultimate"), "greta.holm", "what Greta heard"))
     flags.to_csv(folder / "flags.csv", index=False)
     assert anonymize.main(["--subset", "emolia-emo"]) == 0
-    told = capsys.readouterr().err
-    assert "flags.csv: review these cells before publication" in told
-    assert "line 2, column reason: contains a possible name" in told
-    assert "Greta" not in told
+    stderr = capsys.readouterr().err
+    assert "flags.csv: review these cells before publication" in stderr
+    assert "line 2, column reason: contains a possible name" in stderr
+    assert "Greta" not in stderr
 
 
 @pytest.mark.parametrize("word", ["nein", "N", "none", "CONSENT_REVOKED", "0"])
-def test_consent_is_withdrawn_in_other_words_too(here, word):
+def test_consent_refusal_words(here, word):
     users = USERS.assign(consent=["ja", "TRUE", word])
     users.to_csv(here / "annotations_raw/emolia-emo/users.csv", index=False)
     assert anonymize.main(["--subset", "emolia-emo"]) == 0
     assert len(read(here / "annotations/emolia-emo/users.csv")) == 2
 
 
-def test_consent_that_is_neither_yes_nor_no_is_a_fault(here, capsys):
+def test_invalid_consent_is_a_fault(here, capsys):
     users = USERS.assign(consent=["True", "True", "n/a"])
     users.to_csv(here / "annotations_raw/emolia-emo/users.csv", index=False)
-    told = fails(["--subset", "emolia-emo"], capsys)
-    assert "line 4, column consent: 'n/a' is neither yes nor no" in told
+    stderr = fails(["--subset", "emolia-emo"], capsys)
+    assert "line 4, column consent: 'n/a' is neither yes nor no" in stderr

@@ -1,4 +1,4 @@
-"""Votes that fit on a sheet of paper, and the labels they must give."""
+"""Majority labels of a few ratings, checked by hand."""
 
 import tempfile
 from pathlib import Path
@@ -18,7 +18,7 @@ RATERS = ["ann", "ben", "cat", "dan", "eve", "fay", "gus"]
 
 
 def label(folder, subset, *ratings, ties="exclude"):
-    """The label of one item that ann, ben, cat, … rated so."""
+    """The label of one item with these ratings by ann, ben, cat, …."""
     return majority_labels(annotated(folder, subset, {"a.mp3": dict(zip(RATERS, ratings, strict=False))}), ties).loc[0]
 
 
@@ -33,10 +33,10 @@ def label(folder, subset, *ratings, ties="exclude"):
         ((NOT, NOT, STRONG), "majority_absent", 0),
     ],
 )
-def test_buckets_of_an_emotion(tmp_path, ratings, bucket, majority):
-    found = label(tmp_path, EMO, *ratings)
-    assert (found["benchmark_bucket"], found["majority_present"]) == (bucket, majority)
-    assert not found["majority_present_tie"]
+def test_bucket_emo(tmp_path, ratings, bucket, majority):
+    row = label(tmp_path, EMO, *ratings)
+    assert (row["benchmark_bucket"], row["majority_present"]) == (bucket, majority)
+    assert not row["majority_present_tie"]
 
 
 @pytest.mark.parametrize(
@@ -50,38 +50,38 @@ def test_buckets_of_an_emotion(tmp_path, ratings, bucket, majority):
         ((0, 0, 1), "majority_no", 0),
     ],
 )
-def test_buckets_of_a_dimension(tmp_path, ratings, bucket, majority):
-    found = label(tmp_path, DIM, *ratings)
-    assert (found["benchmark_bucket"], found["majority_present"]) == (bucket, majority)
+def test_bucket_dim(tmp_path, ratings, bucket, majority):
+    row = label(tmp_path, DIM, *ratings)
+    assert (row["benchmark_bucket"], row["majority_present"]) == (bucket, majority)
 
 
 @pytest.mark.parametrize("subset", [EMO, DIM], ids=["emo", "dim"])
-def test_two_raters_who_disagree_are_a_tie_not_an_absence(tmp_path, subset):
-    found = label(tmp_path, subset, 1, 0)
-    assert found["benchmark_bucket"] == "tie"
-    assert found["majority_present_tie"]
-    assert pd.isna(found["majority_present"])
-    assert pd.isna(found["majority_rating"])
-    assert pd.isna(found["majority_rating_int"])
-    assert pd.isna(found[subset.names["matches_expected"]])
-    assert (found["majority_present_votes"], found["n_raters"], found["soft_present"]) == (1, 2, 0.5)
+def test_tie_has_no_label(tmp_path, subset):
+    row = label(tmp_path, subset, 1, 0)
+    assert row["benchmark_bucket"] == "tie"
+    assert row["majority_present_tie"]
+    assert pd.isna(row["majority_present"])
+    assert pd.isna(row["majority_rating"])
+    assert pd.isna(row["majority_rating_int"])
+    assert pd.isna(row[subset.names["matches_expected"]])
+    assert (row["majority_present_votes"], row["n_raters"], row["soft_present"]) == (1, 2, 0.5)
 
 
 @pytest.mark.parametrize(("subset", "bucket"), [(EMO, "majority_absent"), (DIM, "majority_no")], ids=["emo", "dim"])
-def test_ties_absent_gives_what_emolia_bench_published(tmp_path, subset, bucket):
-    found = label(tmp_path, subset, 1, 0, ties="absent")
-    assert found["benchmark_bucket"] == bucket
-    assert found["majority_present"] == 0
-    assert found["majority_present_tie"]
-    assert found["majority_rating"] == subset.scale[0]
-    assert not found[subset.names["matches_expected"]]
+def test_ties_absent_matches_emolia_bench(tmp_path, subset, bucket):
+    row = label(tmp_path, subset, 1, 0, ties="absent")
+    assert row["benchmark_bucket"] == bucket
+    assert row["majority_present"] == 0
+    assert row["majority_present_tie"]
+    assert row["majority_rating"] == subset.scale[0]
+    assert not row[subset.names["matches_expected"]]
 
 
-def test_ties_absent_changes_ties_alone(tmp_path):
+def test_ties_absent_changes_only_ties(tmp_path):
     votes = {"a.mp3": {"ann": 1, "ben": 1, "cat": 0}, "b.mp3": {"ann": 0}, "c.mp3": {"ann": 2, "ben": 0}}
     annotations = annotated(tmp_path, EMO, votes)
-    kept, published = majority_labels(annotations), majority_labels(annotations, "absent")
-    pd.testing.assert_frame_equal(kept[:2], published[:2])
+    excluded, published = majority_labels(annotations), majority_labels(annotations, "absent")
+    pd.testing.assert_frame_equal(excluded[:2], published[:2])
     assert published["majority_present"].tolist() == [1, 0, 0]
 
 
@@ -97,22 +97,20 @@ def test_ties_absent_changes_ties_alone(tmp_path):
         ((STRONG,), "strongly_present", False),
     ],
 )
-def test_majority_rating_is_the_mode_on_the_majoritys_side_else_the_lower_median(
-    tmp_path, ratings, rating, from_median
-):
-    found = label(tmp_path, EMO, *ratings)
-    assert found["majority_rating"] == rating
-    assert found["majority_rating_int"] == EMO.scale.index(rating)
-    assert found["majority_rating_tie"] == from_median
+def test_majority_rating_is_mode_or_lower_median(tmp_path, ratings, rating, from_median):
+    row = label(tmp_path, EMO, *ratings)
+    assert row["majority_rating"] == rating
+    assert row["majority_rating_int"] == EMO.scale.index(rating)
+    assert row["majority_rating_tie"] == from_median
 
 
-def test_votes_are_counted_level_by_level(tmp_path):
-    found = label(tmp_path, EMO, NOT, WEAK, WEAK, STRONG)
-    counts = [found[f"{name}_votes"] for name in ("not_present", "weakly_present", "strongly_present")]
+def test_votes_per_level(tmp_path):
+    row = label(tmp_path, EMO, NOT, WEAK, WEAK, STRONG)
+    counts = [row[f"{name}_votes"] for name in ("not_present", "weakly_present", "strongly_present")]
     assert counts == [1, 2, 1]
-    assert found["majority_rating_votes"] == 2
-    assert found["majority_present_votes"] == 3
-    assert found["soft_present"] == 0.75
+    assert row["majority_rating_votes"] == 2
+    assert row["majority_present_votes"] == 3
+    assert row["soft_present"] == 0.75
     dimension = label(tmp_path, DIM, 1, 0, 0)
     assert (dimension["yes_votes"], dimension["no_votes"]) == (1, 2)
 
@@ -123,12 +121,12 @@ def test_votes_are_counted_level_by_level(tmp_path):
         ((WEAK, STRONG), True, False),
         ((STRONG, STRONG), True, True),
         ((NOT, WEAK), False, False),
-        ((STRONG,), False, False),  # one person agrees with nobody
+        ((STRONG,), False, False),  # a single rater
     ],
 )
-def test_all_agree_needs_two_people(tmp_path, ratings, binary, ordinal):
-    found = label(tmp_path, EMO, *ratings)
-    assert (found["all_agree_binary"], found["all_agree_ordinal"]) == (binary, ordinal)
+def test_all_agree_needs_two_raters(tmp_path, ratings, binary, ordinal):
+    row = label(tmp_path, EMO, *ratings)
+    assert (row["all_agree_binary"], row["all_agree_ordinal"]) == (binary, ordinal)
 
 
 @pytest.mark.parametrize(
@@ -140,18 +138,18 @@ def test_all_agree_needs_two_people(tmp_path, ratings, binary, ordinal):
         ("ultimate", WEAK, 0, False),
     ],
 )
-def test_an_emotion_is_intended_where_the_task_affirms_it(tmp_path, task_type, rating, intended, matches):
+def test_expected_label_emo(tmp_path, task_type, rating, intended, matches):
     labels = majority_labels(annotated(tmp_path, EMO, {("a.mp3", "Joy", task_type): {"ann": rating}}))
     assert labels.loc[0, ["intended_present", "matches_intended_label"]].tolist() == [intended, matches]
 
 
 @pytest.mark.parametrize(("polarity", "matches"), [("positive", True), ("negative", False)])
-def test_a_dimension_is_intended_where_polarity_is_positive(tmp_path, polarity, matches):
+def test_expected_label_dim(tmp_path, polarity, matches):
     labels = majority_labels(annotated(tmp_path, DIM, {("a.mp3", "TEMP", "0", polarity): {"ann": 1, "ben": 1}}))
     assert bool(labels.loc[0, "matches_intended_polarity"]) is matches
 
 
-def test_raters_and_their_times_are_kept(tmp_path):
+def test_labels_include_raters_and_times(tmp_path):
     table = ratings_table(EMO, {"a.mp3": {"cat": 1, "ann": 1, "ben": 0}})
     table["reaction_time_ms"] = ["100", "", "500"]
     table["sample_time_ms"] = ["10", "20", "60"]
@@ -166,13 +164,13 @@ def test_raters_and_their_times_are_kept(tmp_path):
     ]
 
 
-def test_a_flag_marks_its_item_and_no_other(tmp_path):
+def test_flag_marks_only_its_item(tmp_path):
     votes = {("a.mp3", "TEMP", "0", "positive"): {"ann": 1}, ("a.mp3", "TEMP", "0", "negative"): {"ann": 0}}
     flags = flags_table(DIM, (("a.mp3", "TEMP", "0", "negative"), "ann", "noise, and a comma"))
     assert majority_labels(annotated(tmp_path, DIM, votes, flags))["flagged"].tolist() == [True, False]
 
 
-def test_rows_are_sorted_by_key_and_levels_stay_text(tmp_path):
+def test_labels_sorted_by_key_with_text_levels(tmp_path):
     levels = ["European", "5", "10", "05"]
     votes = {("s.mp3", "ACCT", level, "positive"): {"ann": 1} for level in levels}
     labels = majority_labels(annotated(tmp_path, DIM, {**votes, ("a.mp3", "TEMP", "9", "negative"): {"ann": 0}}))
@@ -180,17 +178,17 @@ def test_rows_are_sorted_by_key_and_levels_stay_text(tmp_path):
     assert labels["level"].tolist() == ["9", "05", "10", "5", "European"]
 
 
-# --- a person who rates an item twice -----------------------------------------------------------------------
+# --- repeated ratings ---------------------------------------------------------------------------------------
 
 
 def repeated(times):
-    """ann says not, weak, strong to the same item at these times."""
+    """Ratings not, weak, strong of one item by ann at these times."""
     table = ratings_table(EMO, {"a.mp3": {"1": NOT, "2": WEAK, "3": STRONG}})
     return table.assign(username="ann", created_at=times)
 
 
 @pytest.mark.parametrize(
-    ("times", "kept"),
+    ("times", "newest"),
     [
         (["2026-05-09 10:00:00", "2026-05-09 12:00:00", "2026-05-09 11:00:00"], "weakly_present"),
         (["2026-05-10", "2026-05-09", "2026-05-08"], "not_present"),
@@ -198,20 +196,20 @@ def repeated(times):
         (["2026-05-09T12:00:00Z", "2026-05-09T11:30:00-01:00", "2026-05-09T13:00:00+02:00"], "weakly_present"),
     ],
 )
-def test_the_newest_of_a_persons_ratings_counts(tmp_path, times, kept):
+def test_repeated_rating_keeps_newest(tmp_path, times, newest):
     annotations = load_annotations(write_tables(tmp_path, repeated(times)), EMO)
     labels = majority_labels(annotations)
-    assert labels["majority_rating"].tolist() == [kept]
+    assert labels["majority_rating"].tolist() == [newest]
     assert labels["n_raters"].tolist() == [1]
     assert (annotations.rows_raw, len(annotations.ratings)) == (3, 1)
 
 
-def test_ratings_of_other_questions_about_the_clip_are_no_repeats(tmp_path):
+def test_ratings_of_other_items_are_not_repeats(tmp_path):
     votes = {("a.mp3", "Joy", "affirmative"): {"ann": 1}, ("a.mp3", "Fear", "affirmative"): {"ann": 0}}
     assert annotated(tmp_path, EMO, votes).ratings["rating"].tolist() == [0, 1]
 
 
-# --- what holds for all votes -------------------------------------------------------------------------------
+# --- properties ---------------------------------------------------------------------------------------------
 
 
 def some_votes(levels):
@@ -230,7 +228,7 @@ def labels_of(subset, table, ties="exclude"):
 @pytest.mark.slow
 @settings(max_examples=40, deadline=None)
 @given(some_votes(3), st.sampled_from(["exclude", "absent"]))
-def test_majority_rating_never_contradicts_majority_present(votes, ties):
+def test_majority_rating_consistent_with_majority_present(votes, ties):
     labels = labels_of(EMO, ratings_table(EMO, votes), ties)
     for row in labels.itertuples():
         assert pd.isna(row.majority_rating) == pd.isna(row.majority_present)
@@ -244,7 +242,7 @@ def test_majority_rating_never_contradicts_majority_present(votes, ties):
 @pytest.mark.slow
 @settings(max_examples=25, deadline=None)
 @given(some_votes(3), st.randoms(use_true_random=False))
-def test_row_order_changes_no_label(votes, random):
+def test_labels_invariant_to_row_order(votes, random):
     table = ratings_table(EMO, votes)
     order = list(range(len(table)))
     random.shuffle(order)
@@ -254,7 +252,7 @@ def test_row_order_changes_no_label(votes, random):
 @pytest.mark.slow
 @settings(max_examples=25, deadline=None)
 @given(some_votes(3), st.permutations(RATERS))
-def test_renaming_raters_changes_no_label_but_their_names(votes, renamed):
+def test_labels_invariant_to_rater_names(votes, renamed):
     table = ratings_table(EMO, votes)
     other = table.assign(
         username=table["username"].map(dict(zip(RATERS, [f"renamed-{r}" for r in renamed], strict=True)))
@@ -267,7 +265,7 @@ def test_renaming_raters_changes_no_label_but_their_names(votes, renamed):
 @pytest.mark.slow
 @settings(max_examples=25, deadline=None)
 @given(some_votes(2), st.integers(0, 1))
-def test_older_ratings_by_the_same_people_change_no_label(votes, rating):
+def test_labels_invariant_to_superseded_ratings(votes, rating):
     table = ratings_table(DIM, votes)
     older = table.assign(
         annotation_id="old-" + table["annotation_id"], created_at="2026-01-01 00:00:00", rating=DIM.scale[rating]
@@ -278,7 +276,7 @@ def test_older_ratings_by_the_same_people_change_no_label(votes, rating):
 @pytest.mark.slow
 @settings(max_examples=25, deadline=None)
 @given(some_votes(2))
-def test_swapping_yes_and_no_mirrors_every_label(votes):
+def test_labels_mirrored_by_swapping_yes_and_no(votes):
     mirrored = {item: {rater: 1 - rating for rater, rating in by.items()} for item, by in votes.items()}
     one, other = labels_of(DIM, ratings_table(DIM, votes)), labels_of(DIM, ratings_table(DIM, mirrored))
     assert one["majority_present"].rsub(1).equals(other["majority_present"])

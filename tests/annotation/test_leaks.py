@@ -1,4 +1,4 @@
-"""Names that are found wherever they hide, and what is left alone."""
+"""Usernames result in many spellings, and text that is not a name."""
 
 import pandas as pd
 import pytest
@@ -56,7 +56,7 @@ def leaks(cell, *names):
         ("lukasz", "as Łukasz said"),
     ],
 )
-def test_scan_finds_a_name_whatever_case_accents_gaps_and_script(name, cell):
+def test_scan_finds_username_variants(name, cell):
     assert leaks(cell, "someone", name) == ["contains a raw username"]
 
 
@@ -69,9 +69,9 @@ def test_scan_finds_a_name_whatever_case_accents_gaps_and_script(name, cell):
         ("eve", ""),
     ],
 )
-def test_scan_leaves_a_part_of_a_word_alone(name, cell):
-    found = scanned(cell, name)
-    assert (found.faults, found.doubtful) == ([], [])
+def test_scan_ignores_parts_of_words(name, cell):
+    result = scanned(cell, name)
+    assert (result.faults, result.doubtful) == ([], [])
 
 
 @pytest.mark.parametrize(
@@ -91,20 +91,20 @@ def test_scan_leaves_a_part_of_a_word_alone(name, cell):
         ("иван", "Ивана"),
     ],
 )
-def test_scan_lists_what_may_be_a_name_as_doubtful(name, cell):
-    found = scanned(cell, name)
-    assert found.faults == []
+def test_scan_lists_possible_names_as_doubtful(name, cell):
+    result = scanned(cell, name)
+    assert result.faults == []
     expected = [] if name.startswith("joy") else ["contains a possible name (part or variant of a username)"]
-    assert [fault.problem for fault in found.doubtful] == expected
+    assert [fault.problem for fault in result.doubtful] == expected
 
 
-def test_scan_reads_column_headers():
+def test_scan_checks_column_headers():
     (fault,) = scan(pd.DataFrame({"Ann Smith": ["x"]}, index=[2]), ["ann.smith"], ()).faults
     assert (fault.line, fault.problem) == (1, "the header contains a raw username")
 
 
 @pytest.mark.parametrize(
-    ("cell", "what"),
+    ("cell", "find"),
     [
         ("mail me: jo.doe+ears@uni-x.ac.uk!", "an e-mail address"),
         ("<JO@EXAMPLE.ORG>", "an e-mail address"),
@@ -122,28 +122,28 @@ def test_scan_reads_column_headers():
         ("$HOME/a.wav", "a path to a home folder"),
     ],
 )
-def test_addresses_and_home_folders_are_found_whoever_they_belong_to(cell, what):
-    assert leaks(cell, "ann") == [f"contains {what}"]
+def test_scan_finds_addresses_and_home_folders(cell, find):
+    assert leaks(cell, "ann") == [f"contains {find}"]
 
 
 @pytest.mark.parametrize("cell", ["3 @ 5", "loud@night", "at home/work", "/homework/x", "Users differ", "a ~ b/c"])
-def test_what_only_resembles_an_address_or_a_path_is_no_leak(cell):
+def test_scan_ignores_similar_text(cell):
     assert leaks(cell, "ann") == []
 
 
-def test_a_leak_names_line_and_column_but_not_the_name():
+def test_fault_does_not_repeat_name():
     (fault,) = scan(pd.DataFrame({"file_name": ["x", "ann-b.mp3"]}, index=[2, 9]), ["ann.b"], ()).faults
     assert (fault.line, fault.column) == (9, "file_name")
     assert "ann" not in fault.problem
 
 
-def test_names_are_looked_for_in_every_column_but_those_already_checked():
+def test_scan_skips_checked_columns():
     table = pd.DataFrame({"file_name": ["no"], "degree": ["no"], "rating": ["no"]}, index=[2])
     assert [fault.column for fault in scan(table, ["no"], ("rating",)).faults] == ["file_name", "degree"]
 
 
 @pytest.mark.parametrize("name", ["user", "User"])
-def test_an_account_called_user_is_not_found_in_its_own_pseudonym(name):
+def test_username_user_not_found_in_pseudonym(name):
     table = pseudonymise({"users": users_table(name)}, {name: "user_0"})["users"]
     assert scan(table, [name], ()) == ScanResult()
 
@@ -153,5 +153,5 @@ def test_an_account_called_user_is_not_found_in_its_own_pseudonym(name):
     st.text(st.characters(categories=["P", "Zs"]), max_size=3),
     st.text(st.characters(categories=["P", "Zs"]), max_size=3),
 )
-def test_no_punctuation_around_a_name_hides_it(name, before, after):
+def test_scan_ignores_punctuation(name, before, after):
     assert leaks(f"heard{before or ' '}{name.upper()}{after or ' '}there", name)

@@ -1,4 +1,4 @@
-"""A model in each person's place: the same questions, the same references."""
+"""Leave-one-rater-out comparison of a model with the raters."""
 
 import json
 
@@ -12,97 +12,100 @@ from earmark.metrics.dawid_skene import dawid_skene, leave_one_rater_out_posteri
 from tests.conftest import ratings_table, write_tables
 
 
-def places(present, raters, soft=False, unanimous=False):
-    found = HeldOutRatings.from_counts(present, raters, soft=soft, unanimous=unanimous)
-    rows = zip(*(getattr(found, name).tolist() for name in ("item", "vote", "weight", "reference")), strict=True)
+def held_out_rows(present, raters, soft=False, unanimous=False):
+    held_out = HeldOutRatings.from_counts(present, raters, soft=soft, unanimous=unanimous)
+    rows = zip(*(getattr(held_out, name).tolist() for name in ("item", "vote", "weight", "reference")), strict=True)
     return sorted(rows)
 
 
-def test_places_by_hand():
-    assert places([3], [3]) == [(0, True, 3, 1)]
-    assert places([2], [3]) == [(0, False, 1, 1)]  # those who said present face a tie
-    assert places([2], [4]) == [(0, False, 2, 1), (0, True, 2, 0)]  # a tie of all is none of the others
-    assert places([1], [2]) == [] and places([2], [2]) == []
+def test_held_out_ratings_from_counts():
+    assert held_out_rows([3], [3]) == [(0, True, 3, 1)]
+    assert held_out_rows([2], [3]) == [(0, False, 1, 1)]  # the others of a present rating are tied
+    assert held_out_rows([2], [4]) == [
+        (0, False, 2, 1),
+        (0, True, 2, 0),
+    ]  # tied, but not without the rater
+    assert held_out_rows([1], [2]) == [] and held_out_rows([2], [2]) == []
 
 
-def test_places_where_others_agree_do_not_hang_on_the_persons_own_vote():
-    assert places([3], [4], unanimous=True) == [(0, False, 1, 1)]
-    assert places([4], [4], unanimous=True) == [(0, True, 4, 1)]
-    assert places([1], [4], unanimous=True) == [(0, True, 1, 0)]
-    assert places([2], [4], unanimous=True) == []
+def test_held_out_ratings_unanimous_ignores_own_vote():
+    assert held_out_rows([3], [4], unanimous=True) == [(0, False, 1, 1)]
+    assert held_out_rows([4], [4], unanimous=True) == [(0, True, 4, 1)]
+    assert held_out_rows([1], [4], unanimous=True) == [(0, True, 1, 0)]
+    assert held_out_rows([2], [4], unanimous=True) == []
 
 
-def test_places_of_soft_labels_take_the_share_of_the_others():
-    assert places([3], [4], soft=True) == [(0, False, 1, 1), (0, True, 3, pytest.approx(2 / 3))]
+def test_held_out_ratings_soft_uses_share_of_others():
+    assert held_out_rows([3], [4], soft=True) == [(0, False, 1, 1), (0, True, 3, pytest.approx(2 / 3))]
 
 
-def test_places_of_majorities_are_those_of_leave_one_out():
+def test_held_out_ratings_match_leave_one_out():
     rng = np.random.default_rng(0)
     raters = rng.integers(1, 7, 60)
     present = rng.binomial(raters, 0.4)
-    found = HeldOutRatings.from_counts(present, raters, soft=False, unanimous=False)
-    hits = found.vote == (found.reference == 1)
+    held_out = HeldOutRatings.from_counts(present, raters, soft=False, unanimous=False)
+    correct = held_out.vote == (held_out.reference == 1)
     counted = [
-        (found.weight * hits * (found.reference == 1)).sum(),
-        (found.weight * ~hits * (found.reference == 1)).sum(),
-        (found.weight * hits * (found.reference == 0)).sum(),
-        (found.weight * ~hits * (found.reference == 0)).sum(),
+        (held_out.weight * correct * (held_out.reference == 1)).sum(),
+        (held_out.weight * ~correct * (held_out.reference == 1)).sum(),
+        (held_out.weight * correct * (held_out.reference == 0)).sum(),
+        (held_out.weight * ~correct * (held_out.reference == 0)).sum(),
     ]
     assert counted == leave_one_out(np.stack([raters - present, present], axis=1)).sum(axis=0).tolist()
 
 
-def test_human_parity_of_a_model_that_answers_like_the_people_is_no_difference():
-    """Everybody on an item says the same, and so does the model."""
+def test_human_parity_zero_for_model_equal_to_raters():
+    """All raters of an item and the model agree."""
     present = np.array([3, 0] * 15)
-    found = human_parity(
+    result = human_parity(
         HeldOutRatings.from_counts(present, np.full(30, 3), soft=False, unanimous=False),
         present > 0, np.arange(30), 100, np.random.default_rng(0),
     )  # fmt: skip
-    assert (found.n, found.model.value, found.person.value, found.p) == (90, 1, 1, 1)
-    assert (found.difference.value, found.difference.low, found.difference.high) == (0, 0, 0)
-    assert found.model.high == 1 and found.model.low < 0.9
+    assert (result.n, result.model.value, result.person.value, result.p) == (90, 1, 1, 1)
+    assert (result.difference.value, result.difference.low, result.difference.high) == (0, 0, 0)
+    assert result.model.high == 1 and result.model.low < 0.9
 
 
-def test_human_parity_without_a_place_says_why():
+def test_human_parity_undefined_without_held_out_ratings():
     none = HeldOutRatings.from_counts([1, 0], [1, 2], soft=False, unanimous=False)
-    found = human_parity(none, np.array([True, False]), ["a", "b"], 50, np.random.default_rng(0))
-    assert (found.n, found.p, found.model.value) == (0, None, None)
-    assert found.model.why == "no rating with at least two other raters and a defined reference"
+    result = human_parity(none, np.array([True, False]), ["a", "b"], 50, np.random.default_rng(0))
+    assert (result.n, result.p, result.model.value) == (0, None, None)
+    assert result.model.why == "no rating with at least two other raters and a defined reference"
 
 
-def test_posteriors_of_others_are_those_of_the_model_without_the_rater():
+def test_leave_one_rater_out_posteriors_match_refit():
     rng = np.random.default_rng(1)
     item, rater = np.repeat(np.arange(40), 3), np.tile(np.arange(3), 40)
     vote = rng.integers(0, 2, 120)
     fit = dawid_skene(item, rater, vote, n_items=40, n_raters=3)
-    found = leave_one_rater_out_posteriors(fit, item, rater, vote)
+    posteriors = leave_one_rater_out_posteriors(fit, item, rater, vote)
     for number in range(3):
         mine = rater == number
         others = dawid_skene(item[~mine], rater[~mine], vote[~mine], n_items=40, n_raters=3)
-        assert found[mine] == pytest.approx(others.posterior[item[mine]])
+        assert posteriors[mine] == pytest.approx(others.posterior[item[mine]])
 
 
-def test_posteriors_of_others_take_the_vote_out_where_raters_are_many(monkeypatch):
+def test_leave_one_rater_out_posteriors_with_many_raters(monkeypatch):
     monkeypatch.setattr("earmark.metrics.dawid_skene.MAX_REFITS", 2)
     rng = np.random.default_rng(1)
     item, rater = np.repeat(np.arange(40), 3), np.tile(np.arange(3), 40)
     vote = rng.integers(0, 2, 120)
     fit = dawid_skene(item, rater, vote, n_items=40, n_raters=3)
-    found = leave_one_rater_out_posteriors(fit, item, rater, vote)
+    posteriors = leave_one_rater_out_posteriors(fit, item, rater, vote)
     for k in (0, 7, 50):
         odds = fit.prevalence / (1 - fit.prevalence)
         for j in np.flatnonzero((item == item[k]) & (rater != rater[k])):
             sensitivity, specificity = fit.sensitivity[rater[j]], fit.specificity[rater[j]]
             odds *= sensitivity / (1 - specificity) if vote[j] else (1 - sensitivity) / specificity
-        assert found[k] == pytest.approx(odds / (1 + odds))
+        assert posteriors[k] == pytest.approx(odds / (1 + odds))
 
 
-# --- through the scripts ------------------------------------------------------------------------------------
+# --- analysis.py and benchmark.py ---------------------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")
 def rated(tmp_path_factory):
-    """A folder with ratings of 60 clips by four people, labels, and clips; and what is true of each item."""
+    """A folder with ratings of 60 clips by four raters, their labels and the clips; and the true label of each item."""
     import soundfile
 
     import analysis
@@ -116,8 +119,8 @@ def rated(tmp_path_factory):
         soundfile.write(folder / "dataset/emolia-emo/data/Sadness_best" / name, 0.1 * rng.normal(size=800), 16_000)
         for task in ("affirmative", "contrastive_1", "ultimate"):
             truth[name, "Joy", task] = present = bool(rng.random() < 0.4)
-            right = rng.random(4) < 0.75
-            votes[name, "Joy", task] = {f"user_{r}": int(present == bool(right[r])) for r in range(4)}
+            agrees = rng.random(4) < 0.75
+            votes[name, "Joy", task] = {f"user_{r}": int(present == bool(agrees[r])) for r in range(4)}
     write_tables(folder / "annotations/emolia-emo", ratings_table(subset, votes))
     paths = ["--annotations-root", folder / "annotations", "--output-dir", folder / "analysis_outputs"]
     assert analysis.main(["--quiet", "--bootstrap", "50", "--subset", "emolia-emo", *map(str, paths)]) == 0
@@ -134,18 +137,18 @@ def parity_of(folder, *flags):
 
 
 @pytest.mark.parametrize("flags", [[], ["--unanimous-only"], ["--labels", "soft"], ["--labels", "dawid-skene"]])
-def test_benchmark_holds_model_and_person_against_the_same_others(rated, flags):
+def test_benchmark_parity_uses_same_references(rated, flags):
     folder, _ = rated
-    found = parity_of(folder, *flags)
+    result = parity_of(folder, *flags)
     labels = pd.read_csv(folder / "analysis_outputs/emolia-emo/benchmark_labels.csv")
-    present, parity = (labels["soft_present"] * 4).round(), found["human_parity"]
-    ties, near = int((present == 2).sum()), int(present.isin([1, 3]).sum())
-    assert ties > 5 and near > 5
-    expected = {"--unanimous-only": near, "--labels": 0}
-    assert found["questions_for_people"] == (expected[flags[0]] if flags else ties)
+    present, parity = (labels["soft_present"] * 4).round(), result["human_parity"]
+    ties, one_vote_off = int((present == 2).sum()), int(present.isin([1, 3]).sum())
+    assert ties > 5 and one_vote_off > 5
+    expected = {"--unanimous-only": one_vote_off, "--labels": 0}
+    assert result["questions_for_people"] == (expected[flags[0]] if flags else ties)
     if not flags:
-        assert parity["n"] == 4 * len(labels), "with four raters the other three are never tied"
-    assert parity["person"]["value"] < 1, "also where all agree, since the person's own vote does not choose the items"
+        assert parity["n"] == 4 * len(labels), "with four raters, the other three are never tied"
+    assert parity["person"]["value"] < 1, "also with --unanimous-only: the held-out rating does not select items"
     difference = parity["model"]["value"] - parity["person"]["value"]
     assert parity["difference"]["value"] == pytest.approx(difference)
     report = (folder / "out/emolia-emo/report.md").read_text()
@@ -155,14 +158,14 @@ def test_benchmark_holds_model_and_person_against_the_same_others(rated, flags):
     )
 
 
-def test_benchmark_with_a_limit_asks_no_more_than_lies_between(rated):
+def test_benchmark_parity_respects_limit(rated):
     folder, _ = rated
-    found = parity_of(folder, "--limit", "20", "--unanimous-only")
-    assert found["rows_total"] == 20
-    assert 0 < found["questions_for_people"] < 60
+    result = parity_of(folder, "--limit", "20", "--unanimous-only")
+    assert result["rows_total"] == 20
+    assert 0 < result["questions_for_people"] < 60
 
 
-def test_benchmark_without_leave_one_out_names_the_command_that_makes_it(rated, tmp_path):
+def test_benchmark_parity_undefined_without_leave_one_out_csv(rated, tmp_path):
     import shutil
 
     folder, _ = rated

@@ -1,4 +1,4 @@
-"""Pseudonyms that stay, and names that are found wherever they hide."""
+"""Stable pseudonyms, k-anonymity, age bands and coarse times."""
 
 import tempfile
 from pathlib import Path
@@ -26,33 +26,33 @@ from tests.conftest import DIM, EMO, ratings_table, users_table, write_tables
 # --- pseudonyms ---------------------------------------------------------------------------------------------
 
 
-def test_the_first_run_counts_in_sorted_order():
+def test_assign_pseudonyms_in_sorted_order():
     assert assign_pseudonyms(["cat", "ann", "ben"], {}) == {"ann": "user_0", "ben": "user_1", "cat": "user_2"}
 
 
-def test_new_people_come_after_the_highest_id_and_nobodys_changes():
+def test_assign_pseudonyms_extends_map():
     known = {"mia": "user_0", "zoe": "user_1"}
     assert assign_pseudonyms(["zoe", "mia", "ben", "ann"], known) == {**known, "ann": "user_2", "ben": "user_3"}
 
 
-def test_the_id_of_someone_who_left_is_not_given_again():
+def test_assign_pseudonyms_never_reuses_numbers():
     known = {"ann": "user_0", "ben": "user_7"}
     assert assign_pseudonyms(["cat"], known) == {"ann": "user_0", "ben": "user_7", "cat": "user_8"}
 
 
 @pytest.mark.slow
 @given(st.lists(st.sets(st.text(min_size=1, max_size=4), max_size=6), min_size=2, max_size=4))
-def test_an_id_once_given_stays_and_names_one_person(releases):
-    given_before = {}
-    for people in releases:
-        now = assign_pseudonyms(people, given_before)
-        assert given_before.items() <= now.items()
-        assert set(now) == set(given_before) | people
-        assert len(set(now.values())) == len(now)
-        given_before = now
+def test_assign_pseudonyms_stable_and_unique(releases):
+    known = {}
+    for users in releases:
+        extended = assign_pseudonyms(users, known)
+        assert known.items() <= extended.items()
+        assert set(extended) == set(known) | users
+        assert len(set(extended.values())) == len(extended)
+        known = extended
 
 
-def test_a_map_is_read_as_it_was_written(tmp_path):
+def test_read_map(tmp_path):
     path = tmp_path / "_anon_map.csv"
     path.write_text('raw_username,anon_username\n"Smith, Ann",user_0\nzoë,user_12\n', encoding="utf-8")
     assert read_map(path) == {"Smith, Ann": "user_0", "zoë": "user_12"}
@@ -82,7 +82,7 @@ def test_a_map_is_read_as_it_was_written(tmp_path):
         "zero bytes",
     ],
 )
-def test_a_damaged_map_is_refused_with_its_line(tmp_path, text, line, column):
+def test_read_map_rejects_invalid_lines(tmp_path, text, line, column):
     path = tmp_path / "_anon_map.csv"
     path.write_text(text)
     with pytest.raises(DataError, match="Restore the map") as caught:
@@ -92,18 +92,18 @@ def test_a_damaged_map_is_refused_with_its_line(tmp_path, text, line, column):
     assert "ann" not in str(caught.value).replace("_anon_map.csv", "").replace("anon_username", "")
 
 
-def test_usernames_are_replaced_and_nothing_else():
+def test_pseudonymise_changes_only_usernames():
     tables = {
         "users": users_table("ann", "ben", degree=["ann", "master"]),
         "annotations": ratings_table(DIM, {"ann.mp3": {"ben": 1}}),
     }
-    found = pseudonymise(tables, {"ann": "user_0", "ben": "user_1"})
-    assert found["users"].to_numpy().tolist() == [["user_0", "ann"], ["user_1", "master"]]
-    assert found["annotations"].loc[0, ["username", "file_name"]].tolist() == ["user_1", "ann.mp3"]
+    result = pseudonymise(tables, {"ann": "user_0", "ben": "user_1"})
+    assert result["users"].to_numpy().tolist() == [["user_0", "ann"], ["user_1", "master"]]
+    assert result["annotations"].loc[0, ["username", "file_name"]].tolist() == ["user_1", "ann.mp3"]
 
 
 @pytest.mark.parametrize(
-    ("name", "mistakable"),
+    ("name", "expected"),
     [
         ("user_3", True),
         ("USER-3", True),
@@ -113,8 +113,8 @@ def test_usernames_are_replaced_and_nothing_else():
         ("my_user_3", False),
     ],
 )
-def test_a_name_like_user_3_could_be_mistaken_for_a_pseudonym(name, mistakable):
-    assert looks_like_pseudonym(name) is mistakable
+def test_looks_like_pseudonym(name, expected):
+    assert looks_like_pseudonym(name) is expected
 
 
 # --- k-anonymity --------------------------------------------------------------------------------------------
@@ -124,27 +124,27 @@ FOUR = users_table(
 )
 
 
-def test_k_is_the_smallest_group_alike_in_all_demographic_columns():
-    """Two women of 29; a man and a woman of 34 stand alone. hobby is no demographic column."""
-    found = anonymity(FOUR)
-    assert (found.k, found.n_users, found.n_unique) == (1, 4, 2)
-    assert found.unique_by == {"age": 0, "gender": 1}
+def test_anonymity_k_is_smallest_group():
+    """Two users with 29 and f; the users with 34 are unique. hobby is not a demographic column."""
+    result = anonymity(FOUR)
+    assert (result.k, result.n_users, result.n_unique) == (1, 4, 2)
+    assert result.unique_by == {"age": 0, "gender": 1}
 
 
-def test_k_grows_when_a_column_goes():
-    found = anonymity(FOUR.drop(columns="gender"))
-    assert (found.k, found.n_unique, found.unique_by) == (2, 0, {"age": 0})
+def test_anonymity_with_fewer_columns():
+    result = anonymity(FOUR.drop(columns="gender"))
+    assert (result.k, result.n_unique, result.unique_by) == (2, 0, {"age": 0})
 
 
-def test_without_demographics_everyone_is_alike():
+def test_anonymity_without_demographics():
     assert anonymity(users_table("a", "b", "c")).k == 3
 
 
-def test_without_people_k_is_zero():
+def test_anonymity_without_users():
     assert anonymity(FOUR.iloc[:0]).k == 0
 
 
-def test_an_empty_answer_is_an_answer_too():
+def test_anonymity_empty_cell_is_a_value():
     assert anonymity(users_table("a", "b", "c", age=["", "", "30"])).n_unique == 1
 
 
@@ -162,25 +162,25 @@ def test_an_empty_answer_is_an_answer_too():
         ),
     ],
 )
-def test_the_columns_that_make_people_unique_are_named(users, line):
+def test_describe_anonymity(users, line):
     assert describe_anonymity(anonymity(users), [column for column in ("age", "gender") if column in users]) == line
 
 
-def test_ages_become_bands():
+def test_band_ages():
     banded, faults = band_ages(users_table(*"abcde", age=["29", "30", "39", "", "40"]), 10)
     assert banded["age"].tolist() == ["20-29", "30-39", "30-39", "", "40-49"]
     assert faults == []
 
 
 @pytest.mark.parametrize("age", ["about 30", "30-39", "inf"])
-def test_an_age_that_is_no_number_cannot_be_banded(age):
+def test_band_ages_rejects_invalid_age(age):
     users = users_table("a", "b", age=["30", age])
     users.index = [2, 3]
     _, faults = band_ages(users, 10)
     assert [(fault.line, fault.column) for fault in faults] == [(3, "age")]
 
 
-def test_banding_without_ages_changes_nothing():
+def test_band_ages_without_age_column():
     users = users_table("a")
     assert band_ages(users, 5)[0].equals(users)
 
@@ -189,19 +189,19 @@ def test_banding_without_ages_changes_nothing():
 
 
 @pytest.mark.parametrize(("unit", "cut"), [("day", "2026-05-09"), ("month", "2026-05")])
-def test_times_are_cut(unit, cut):
+def test_coarsen_times(unit, cut):
     assert coarsen_times(ratings_table(DIM, {"a.mp3": {"ann": 1}}), unit)["created_at"].tolist() == [cut]
 
 
-def test_a_table_without_times_is_left_alone():
+def test_coarsen_times_without_times():
     assert coarsen_times(users_table("ann"), "day").equals(users_table("ann"))
 
 
 @pytest.mark.slow
 @settings(max_examples=30, deadline=None)
 @given(st.permutations(range(6)), st.sampled_from(["day", "month"]))
-def test_coarse_times_keep_which_rating_is_the_newest(hours, unit):
-    """ann rates two items three times each, in lines of any order, all on one day."""
+def test_coarsen_times_keeps_newest_rating(hours, unit):
+    """ann rates two items three times each on one day; lines in any order."""
     votes = {f"{item}.mp3": {str(n): n for n in range(3)} for item in "ab"}
     exact = ratings_table(EMO, votes).assign(username="ann", created_at=[f"2026-05-09 {h:02}:00:00" for h in hours])
     labels = []
@@ -211,7 +211,7 @@ def test_coarse_times_keep_which_rating_is_the_newest(hours, unit):
     pd.testing.assert_frame_equal(*labels)
 
 
-def test_coarse_times_are_those_of_one_clock():
-    """Half past midnight two hours east of Greenwich was still the day before."""
+def test_coarsen_times_uses_utc():
+    """00:30 at UTC+2 is the previous day in UTC."""
     table = ratings_table(DIM, {"a.mp3": {"ann": 1}}).assign(created_at="2026-05-10T00:30:00+02:00")
     assert coarsen_times(table, "day")["created_at"].tolist() == ["2026-05-09"]

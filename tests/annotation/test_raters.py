@@ -1,4 +1,4 @@
-"""Raters one by one: what is said of them, and what cannot be."""
+"""Statistics of each rater, and where they are undefined."""
 
 import numpy as np
 import pytest
@@ -13,15 +13,15 @@ from tests.conftest import DIM, annotated, ratings_table, users_table, write_tab
 
 
 def raters(folder, votes):
-    """The rater table of a small subset, by username."""
+    """Statistics of the raters of a small subset, by username."""
     annotations = annotated(folder, DIM, votes)
-    found = Votes.from_annotations(annotations)
-    bootstrap = Bootstrap.from_units(clip_ids(found.items, DIM), 100, np.random.default_rng(0))
-    return per_rater(annotations, found, fit_dawid_skene(found), bootstrap).set_index("username", drop=False)
+    arrays = Votes.from_annotations(annotations)
+    bootstrap = Bootstrap.from_units(clip_ids(arrays.items, DIM), 100, np.random.default_rng(0))
+    return per_rater(annotations, arrays, fit_dawid_skene(arrays), bootstrap).set_index("username", drop=False)
 
 
-def test_agreement_is_with_the_untied_majority_of_the_others(tmp_path):
-    """ann faces ben alone on two items and a tie of ben and cat on the third, which does not count."""
+def test_agreement_with_untied_majority_of_others(tmp_path):
+    """ann is compared with ben on two items; on the third, ben and cat are tied, so it is not compared."""
     votes = {"a": {"ann": 1, "ben": 1}, "b": {"ann": 1, "ben": 0}, "c": {"ann": 1, "ben": 1, "cat": 0}}
     table = raters(tmp_path, votes)
     assert table.loc["ann", ["ratings", "compared", "agreement"]].tolist() == [3, 2, 0.5]
@@ -35,24 +35,24 @@ def test_agreement_is_with_the_untied_majority_of_the_others(tmp_path):
         {"a": {"ann": 1}, "b": {"ann": 0}},
         {"a": {"ann": 1, "ben": 1}, "b": {"ann": 1, "ben": 1}},
     ],
-    ids=["one rater", "one answer"],
+    ids=["one rater", "one category"],
 )
-def test_nobody_is_reliable_or_not_where_nothing_tells(tmp_path, votes):
+def test_reliability_undefined_without_information(tmp_path, votes):
     table = raters(tmp_path, votes)
     assert table[["ds_sensitivity", "ds_specificity", "kappa"]].isna().all(axis=None)
     assert (table["kappa_why"] != "").all()
 
 
-def test_who_answers_at_random_or_always_the_same_is_named_with_the_reason(tmp_path):
-    # cat alternates whatever the item is, so that kappa is 0; dan says yes to everything.
+def test_flagged_raters_random_or_constant(tmp_path):
+    # cat alternates regardless of the item, so that kappa is 0; dan always rates yes.
     votes = {f"{i:03}": {"ann": i // 2 % 2, "ben": i // 2 % 2, "cat": i % 2, "dan": 1} for i in range(176)}
-    found = flagged_raters(raters(tmp_path, votes))
-    assert set(found) == {"cat", "dan"}
-    assert any("close to chance" in reason for reason in found["cat"])
-    assert any("ratings are equal (100% present)" in reason for reason in found["dan"])
+    flagged = flagged_raters(raters(tmp_path, votes))
+    assert set(flagged) == {"cat", "dan"}
+    assert any("close to chance" in reason for reason in flagged["cat"])
+    assert any("ratings are equal (100% present)" in reason for reason in flagged["dan"])
 
 
-def test_a_negative_reaction_time_is_a_fault(tmp_path):
+def test_negative_reaction_time_is_a_fault(tmp_path):
     table = ratings_table(DIM, {"a": {"ann": 1}})
     table["reaction_time_ms"] = "-4"
     write_tables(tmp_path / "raw", table, users_table("ann"))

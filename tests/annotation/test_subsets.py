@@ -1,4 +1,4 @@
-"""The described subsets say what the specification says, and a further one needs no code."""
+"""Subsets match their specification, and a new one needs no code."""
 
 from dataclasses import replace
 
@@ -33,7 +33,7 @@ SUMMARIES = {
 
 
 @pytest.mark.parametrize(("subset", "columns"), [(EMO, EMO_LABELS), (DIM, DIM_LABELS)], ids=["emo", "dim"])
-def test_label_columns_stand_in_the_specified_order(subset, columns):
+def test_label_columns_in_specified_order(subset, columns):
     assert list(subset.labels) == columns.replace("\n", " ").split(", ")
 
 
@@ -43,27 +43,27 @@ def sliced(labels, subset, name):
 
 
 @pytest.mark.parametrize(("subset", "name"), SUMMARIES)
-def test_summary_tables_have_the_specified_columns(tmp_path, subset, name):
+def test_slice_table_columns(tmp_path, subset, name):
     described = subsets()[subset]
     labels = majority_labels(annotated(tmp_path, described, {"a.mp3": {"ann": 1, "ben": 1}}))
     assert list(sliced(labels, described, name).columns) == SUMMARIES[subset, name].split(", ")
 
 
-def test_each_subset_has_only_the_specified_summary_tables():
+def test_subsets_have_only_specified_summaries():
     assert {(name, table) for name, subset in subsets().items() for table in subset.summaries} == set(SUMMARIES)
 
 
-def test_a_weakly_heard_emotion_is_present():
+def test_weakly_present_counts_as_present():
     assert EMO.scale[EMO.first_present :] == ("weakly_present", "strongly_present")
     assert DIM.scale[DIM.first_present :] == ("yes",)
 
 
-def test_only_a_scale_of_three_levels_is_ordinal():
+def test_only_scale_of_three_levels_is_ordinal():
     assert EMO.scales == ("binary", "ordinal")
     assert DIM.scales == ("binary",)
 
 
-def test_two_questions_about_one_file_are_about_one_emo_clip():
+def test_clip_ids_emo_equal_for_same_file():
     items = pd.DataFrame(
         [("a.mp3", "Joy", "affirmative"), ("a.mp3", "Fear", "ultimate"), ("b.mp3", "Joy", "affirmative")],
         columns=list(EMO.key),
@@ -72,14 +72,14 @@ def test_two_questions_about_one_file_are_about_one_emo_clip():
     assert clips[0] == clips[1] != clips[2]
 
 
-def test_equal_file_names_of_dim_are_different_clips_in_different_folders():
+def test_clip_ids_dim_differ_between_folders():
     items = pd.DataFrame(
         [("sample_00.mp3", "TEMP", "0", "positive"), ("sample_00.mp3", "TEMP", "0", "negative")], columns=list(DIM.key)
     )
     assert clip_ids(items, DIM).nunique() == 2
 
 
-def test_a_third_subset_needs_a_description_and_no_code(tmp_path):
+def test_new_subset_needs_no_code(tmp_path):
     quality = replace(
         DIM,
         name="quality",
@@ -119,7 +119,7 @@ FIELDS = {
 }
 
 
-def test_what_a_subset_may_leave_out_is_empty():
+def test_parse_subset_optional_fields():
     described = _parse_subset("mine", FIELDS)
     assert (described.choices, described.carried, described.summaries) == ({}, (), {})
 
@@ -133,7 +133,7 @@ def test_what_a_subset_may_leave_out_is_empty():
         ({"labels": ["file_name"]}, r"\[mine\] labels must include"),
     ],
 )
-def test_a_subset_that_is_described_wrongly_is_named_with_the_field(change, message):
+def test_parse_subset_rejects_invalid_fields(change, message):
     fields = {key: value for key, value in {**FIELDS, **change}.items() if value is not None}
     with pytest.raises(MissingError, match=message):
         _parse_subset("mine", fields)
