@@ -21,14 +21,14 @@ SPEAKERS, UTTERANCES, NOISE = (
 )
 
 
-def condition(protocol):
+def condition_folder(condition):
     return {"clean": "clean", "reverb": "reverb"}.get(
-        category(protocol), protocol.removeprefix("clean_").replace("_", "/", 1)
+        category(condition), condition.removeprefix("clean_").replace("_", "/", 1)
     )
 
 
-def name(protocol, speaker, utterance):
-    return f"voxceleb1_o/{condition(protocol)}/id{speaker:02d}/utt_{utterance:04d}.wav"
+def utterance_name(condition, speaker, utterance):
+    return f"voxceleb1_o/{condition_folder(condition)}/id{speaker:02d}/utt_{utterance:04d}.wav"
 
 
 @pytest.fixture
@@ -39,18 +39,19 @@ def benchmark(tmp_path):
     (folder / "trials").mkdir(parents=True)
     centres = rng.normal(size=(SPEAKERS, 16))
     vectors = {}
-    for protocol in condition_names():
+    for condition in condition_names():
         for speaker in range(SPEAKERS):
             for utterance in range(UTTERANCES):
-                noise = NOISE[category(protocol)] * rng.normal(size=16)
-                vectors.setdefault(name(protocol, speaker, utterance), centres[speaker] + noise)
+                noise = NOISE[category(condition)] * rng.normal(size=16)
+                vectors.setdefault(utterance_name(condition, speaker, utterance), centres[speaker] + noise)
         lines = []
         for _ in range(150):
             first, second = rng.integers(0, SPEAKERS, 2)
-            one, other = rng.integers(0, UTTERANCES, 2)
+            utterances = rng.integers(0, UTTERANCES, 2)
             second = first if rng.random() < 0.4 else second
-            lines.append(f"{int(first == second)} {name('clean_clean', first, one)} {name(protocol, second, other)}")
-        (folder / "trials" / f"{protocol}.txt").write_text("\n".join([*lines, *lines[:7]]) + "\n")
+            enrolment = utterance_name("clean_clean", first, utterances[0])
+            lines.append(f"{int(first == second)} {enrolment} {utterance_name(condition, second, utterances[1])}")
+        (folder / "trials" / f"{condition}.txt").write_text("\n".join([*lines, *lines[:7]]) + "\n")
     np.savez(tmp_path / "vectors.npz", **vectors)
     return folder
 
@@ -62,32 +63,34 @@ def run(benchmark, *flags, code=0):
     return out / "vectors"
 
 
-def scores_of(folder, protocol):
-    lines = gzip.decompress((folder / "scores" / f"{protocol}.csv.gz").read_bytes()).decode().splitlines()
+def read_scores(folder, condition):
+    lines = gzip.decompress((folder / "scores" / f"{condition}.csv.gz").read_bytes()).decode().splitlines()
     rows = [line.split(",") for line in lines[1:]]
     return rows, np.array([float(row[2]) for row in rows]), np.array([row[3] == "1" for row in rows])
 
 
 @pytest.mark.slow
-def test_published_and_strict_figures_follow_from_the_scores(benchmark):
+def test_case_published_and_strict_metrics_match_scores(benchmark):
     folder = run(benchmark)
     summary = json.loads((folder / "summary.json").read_text())
     results = json.loads((folder / "results.json").read_text())
     assert [p["protocol"] for p in summary["protocols"]] == condition_names()
     for row in summary["protocols"]:
-        rows, scores, labels = scores_of(folder, row["protocol"])
+        rows, scores, labels = read_scores(folder, row["protocol"])
         published = case_equal_error_rate(scores, labels).rate
         assert row["published"]["eer"]["value"] == pytest.approx(published)
         assert results["protocol_results"][row["protocol"]]["eer"] == pytest.approx(published)
-        itself = np.array([enrol.split("/")[-2:] == test.split("/")[-2:] for enrol, test, *_ in rows])
-        seen, repeated = set(), []
+        is_self = np.array([enrol.split("/")[-2:] == test.split("/")[-2:] for enrol, test, *_ in rows])
+        seen, is_repeated = set(), []
         for enrol, test, *_ in rows:
-            repeated.append((enrol, test) in seen)
+            is_repeated.append((enrol, test) in seen)
             seen.add((enrol, test))
-        kept = ~itself & ~np.array(repeated)
-        assert (row["n_self_trials"], row["n_repeated_trials"]) == (itself.sum(), sum(repeated))
-        assert row["strict"]["n_trials"] == kept.sum() < row["published"]["n_trials"] == 157
-        assert row["strict"]["eer"]["value"] == pytest.approx(equal_error_rate(roc(scores[kept], labels[kept])).rate)
+        selected = ~is_self & ~np.array(is_repeated)
+        assert (row["n_self_trials"], row["n_repeated_trials"]) == (is_self.sum(), sum(is_repeated))
+        assert row["strict"]["n_trials"] == selected.sum() < row["published"]["n_trials"] == 157
+        assert row["strict"]["eer"]["value"] == pytest.approx(
+            equal_error_rate(roc(scores[selected], labels[selected])).rate
+        )
         assert row["strict"]["eer"]["low"] <= row["strict"]["eer"]["value"] <= row["strict"]["eer"]["high"]
     expected = aggregate_eers({p: r["eer"] for p, r in results["protocol_results"].items()})
     for key in ("clean_eer", "absolute_eer", "degradation_factor", "case_score_v1"):
@@ -99,7 +102,7 @@ def test_published_and_strict_figures_follow_from_the_scores(benchmark):
 
 
 @pytest.mark.slow
-def test_every_file_that_a_submission_needs_is_written(benchmark):
+def test_case_writes_all_output_files(benchmark):
     folder = run(benchmark, "--model-name", "My model (v2)").parent / "My-model-v2"
     files = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
     assert files - {".lock"} == {
@@ -118,7 +121,7 @@ def test_every_file_that_a_submission_needs_is_written(benchmark):
 
 
 @pytest.mark.slow
-def test_the_same_command_gives_the_same_bytes(benchmark):
+def test_case_output_is_deterministic(benchmark):
     folder = run(benchmark)
     first = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file() and path.name != "summary.json"}
     run(benchmark)
@@ -126,7 +129,7 @@ def test_the_same_command_gives_the_same_bytes(benchmark):
 
 
 @pytest.mark.slow
-def test_a_filled_in_card_stays(benchmark):
+def test_case_keeps_edited_model_card(benchmark):
     card = run(benchmark) / "model_card.md"
     assert PLACEHOLDER in card.read_text()
     card.write_text("# mine\n")
@@ -135,32 +138,32 @@ def test_a_filled_in_card_stays(benchmark):
 
 
 @pytest.mark.parametrize(
-    ("protocol", "there", "gone"), [("published", "published", "strict"), ("strict", "strict", "published")]
+    ("scoring", "present", "absent"), [("published", "published", "strict"), ("strict", "strict", "published")]
 )
-def test_one_of_the_protocols_alone(benchmark, protocol, there, gone):
-    folder = run(benchmark, "--scoring", protocol)
+def test_case_with_one_scoring(benchmark, scoring, present, absent):
+    folder = run(benchmark, "--scoring", scoring)
     summary = json.loads((folder / "summary.json").read_text())
-    assert summary["protocols"][0][gone] is None
-    assert set(summary["aggregates"]) == {there}
-    assert (folder / "results.json").exists() == (there == "published")
+    assert summary["protocols"][0][absent] is None
+    assert set(summary["aggregates"]) == {present}
+    assert (folder / "results.json").exists() == (present == "published")
 
 
-def test_some_protocols_have_figures_but_no_aggregates(benchmark):
+def test_case_with_some_conditions_has_no_aggregates(benchmark):
     folder = run(benchmark, "--conditions", "clean_clean", "clean_reverb")
     summary = json.loads((folder / "summary.json").read_text())
     assert (len(summary["protocols"]), summary["aggregates"]) == (2, {})
     assert not (folder / "results.json").exists()
 
 
-def test_the_second_layout_is_found(benchmark):
+def test_case_finds_second_layout(benchmark):
     (benchmark / "benchmark").mkdir()
     (benchmark / "trials").rename(benchmark / "benchmark" / "trials")
     assert (run(benchmark) / "results.json").exists()
 
 
-def test_lists_that_are_missing_are_all_named(benchmark, capsys):
-    for protocol in ("clean_reverb", "clean_codec_gsm"):
-        (benchmark / "trials" / f"{protocol}.txt").unlink()
+def test_case_reports_all_missing_lists(benchmark, capsys):
+    for condition in ("clean_reverb", "clean_codec_gsm"):
+        (benchmark / "trials" / f"{condition}.txt").unlink()
     run(benchmark, code=1)
     message = capsys.readouterr().err
     assert "2 trial lists not found" in message
@@ -168,13 +171,13 @@ def test_lists_that_are_missing_are_all_named(benchmark, capsys):
     assert not (benchmark.parent / "out").exists()
 
 
-def test_utterances_without_a_vector_stop_the_run_or_are_counted(benchmark, capsys):
+def test_case_missing_embeddings_are_an_error_or_excluded(benchmark, capsys):
     path = benchmark.parent / "vectors.npz"
     with np.load(path) as vectors:
-        kept = {key: vectors[key] for key in vectors.files if key != name("clean_reverb", 3, 1)}
-    np.savez(path, **kept)
+        remaining = {key: vectors[key] for key in vectors.files if key != utterance_name("clean_reverb", 3, 1)}
+    np.savez(path, **remaining)
     run(benchmark, code=1)
-    assert name("clean_reverb", 3, 1) in capsys.readouterr().err
+    assert utterance_name("clean_reverb", 3, 1) in capsys.readouterr().err
     summary = json.loads((run(benchmark, "--allow-missing") / "summary.json").read_text())
     reverb = next(row for row in summary["protocols"] if row["protocol"] == "clean_reverb")
     assert reverb["n_missing"] > 0
@@ -182,14 +185,14 @@ def test_utterances_without_a_vector_stop_the_run_or_are_counted(benchmark, caps
     assert summary["exclusions"] == [{"reason": "without a score", "count": reverb["n_missing"]}]
 
 
-def test_a_protocol_without_targets_is_named(benchmark, capsys):
+def test_case_reports_condition_without_targets(benchmark, capsys):
     path = benchmark / "trials" / "clean_mic_phone.txt"
     path.write_text("".join(line + "\n" for line in path.read_text().splitlines() if line.startswith("0")))
     run(benchmark, code=1)
     assert "clean_mic_phone: no target trials" in capsys.readouterr().err
 
 
-def test_a_constant_encoder_is_an_error_and_not_a_perfect_one(benchmark, capsys):
+def test_case_rejects_constant_embeddings(benchmark, capsys):
     path = benchmark.parent / "vectors.npz"
     with np.load(path) as vectors:
         np.savez(path, **dict.fromkeys(vectors.files, np.arange(1.0, 5.0)))
@@ -197,7 +200,7 @@ def test_a_constant_encoder_is_an_error_and_not_a_perfect_one(benchmark, capsys)
     assert "identical" in capsys.readouterr().err
 
 
-def test_a_file_instead_of_a_benchmark(tmp_path, capsys):
+def test_case_rejects_folder_without_lists(tmp_path, capsys):
     (tmp_path / "x").mkdir()
     assert evaluate_speaker.main(["case", str(tmp_path / "x"), "--encoder", "logmel"]) == 2
     assert "trials/" in capsys.readouterr().err
@@ -232,7 +235,7 @@ def complete_card():
     return "\n".join(lines) + "\n"
 
 
-def test_a_submission_that_keeps_the_rules(tmp_path, capsys):
+def test_check_accepts_valid_case_submission(tmp_path, capsys):
     (tmp_path / "results.json").write_text(json.dumps(published_results()))
     (tmp_path / "model_card.md").write_text(complete_card())
     assert evaluate_speaker.main(["check", str(tmp_path)]) == 0
@@ -269,7 +272,7 @@ def broken(**changes):
         ),
     ],
 )
-def test_every_rule_of_results_is_checked(change, problem):
+def test_check_results_reports_violation(change, problem):
     results = published_results()
     change(results)
     assert [p for p in check_results(results) if problem in p], check_results(results)
@@ -285,14 +288,14 @@ def test_every_rule_of_results_is_checked(change, problem):
         ("in the training data: no", "in the training data: yes", "CASE requires 'no'"),
     ],
 )
-def test_every_rule_of_the_card_is_checked(tmp_path, old, new, problem):
+def test_check_card_reports_violation(tmp_path, old, new, problem):
     card = tmp_path / "model_card.md"
     assert old in complete_card()
     card.write_text(complete_card().replace(old, new))
     assert [p for p in check_card(card) if problem in p]
 
 
-def test_all_broken_rules_are_said_at_once(benchmark, capsys):
+def test_check_reports_all_violations(benchmark, capsys):
     assert evaluate_speaker.main(["check", str(run(benchmark))]) == 1
     message = capsys.readouterr().out
     assert "24 conditions (clean_clean, …): num_trials is 157" in message
@@ -303,7 +306,7 @@ def test_all_broken_rules_are_said_at_once(benchmark, capsys):
 # --- on disk ------------------------------------------------------------------------------------------------
 
 
-def test_verify_names_every_file_that_is_missing(benchmark, capsys):
+def test_verify_reports_all_missing_files(benchmark, capsys):
     for path in benchmark.glob("trials/*.txt"):
         for line in path.read_text().splitlines():
             for utterance in line.split()[1:]:
@@ -312,13 +315,13 @@ def test_verify_names_every_file_that_is_missing(benchmark, capsys):
                     target.parent.mkdir(parents=True, exist_ok=True)
                     soundfile.write(target, np.full(1600, 0.1), 16_000)
     assert evaluate_speaker.main(["verify", str(benchmark)]) == 0
-    lost = next(iter(sorted(benchmark.glob("voxceleb1_o/reverb/*/*.wav"))))
-    lost.unlink()
+    removed = next(iter(sorted(benchmark.glob("voxceleb1_o/reverb/*/*.wav"))))
+    removed.unlink()
     (benchmark / "trials" / "clean_noise_snr_5.txt").unlink()
     capsys.readouterr()
     assert evaluate_speaker.main(["verify", str(benchmark)]) == 1
     message = capsys.readouterr().out
-    assert lost.relative_to(benchmark).as_posix() in message
+    assert removed.relative_to(benchmark).as_posix() in message
     assert "clean_noise_snr_5" in message
 
 
@@ -326,31 +329,31 @@ def test_verify_names_every_file_that_is_missing(benchmark, capsys):
 
 
 @pytest.mark.slow
-def test_another_model_of_the_same_name_does_not_replace_the_first(benchmark, capsys):
+def test_case_keeps_runs_of_models_with_same_name(benchmark, capsys):
     folder = run(benchmark)
-    kept = benchmark.parent / "out/runs/vectors/speaker/case"
-    first = contents(kept)
+    saved = benchmark.parent / "out/runs/vectors/speaker/case"
+    first = contents(saved)
     assert first == contents(folder)
     with np.load(benchmark.parent / "vectors.npz") as given:
         np.savez(benchmark.parent / "vectors.npz", **{key: given[key] + 1 for key in given.files})
     run(benchmark)
-    assert contents(kept) == first
+    assert contents(saved) == first
     assert contents(benchmark.parent / "out/runs/vectors-2/speaker/case") == contents(folder) != first
 
 
-def test_files_of_an_earlier_run_do_not_stay_beside_a_new_summary(benchmark):
+def test_case_removes_files_of_earlier_run(benchmark):
     folder = run(benchmark)
     (folder / "model_card.md").write_text("# mine\n")
     run(benchmark, "--scoring", "strict", "--conditions", "clean_clean")
-    left = {"summary.json", "report.md", "report.tex", "det.svg", "protocols.csv", "scores/clean_clean.csv.gz"}
-    assert set(visible(folder)) == left | {"model_card.md"}
-    assert set(visible(benchmark.parent / "out/runs/vectors/speaker/case")) == left | {"model_card.md"}
+    written = {"summary.json", "report.md", "report.tex", "det.svg", "protocols.csv", "scores/clean_clean.csv.gz"}
+    assert set(visible(folder)) == written | {"model_card.md"}
+    assert set(visible(benchmark.parent / "out/runs/vectors/speaker/case")) == written | {"model_card.md"}
     assert (folder / "model_card.md").read_text() == "# mine\n"
 
 
-def test_audio_that_is_missing_is_named_before_any_is_embedded(benchmark, tmp_path, capsys):
+def test_case_reports_missing_audio_before_embedding(benchmark, tmp_path, capsys):
     for number in range(UTTERANCES):
-        path = benchmark / name("clean_clean", 0, number)
+        path = benchmark / utterance_name("clean_clean", 0, number)
         path.parent.mkdir(parents=True, exist_ok=True)
         soundfile.write(path, np.random.default_rng(number).normal(0, 0.1, 8000), 16_000)
     flags = ["--encoder", "logmel", "--conditions", "clean_clean", "--embedding-cache", str(tmp_path / "store")]

@@ -30,7 +30,7 @@ def run_simulate(options: SimulateOptions, invocation: Invocation) -> int:
     excluded = ""
     if build.excluded:
         n_speakers = len(excluded_speakers(build.excluded, build.used))
-        excluded = f"Excluded: {len(build.excluded):,} files and {n_speakers:,} speakers (see {EXCLUDED_FILE}). "
+        excluded = f"Excluded files: {len(build.excluded):,}, speakers: {n_speakers:,} (see {EXCLUDED_FILE}). "
     cli.show(
         f"{shown_path(options.output_dir)}/: {len(is_new):,} files, {sum(is_new):,} new. {excluded}"
         "These conditions are simulated; results on them are not official CASE results."

@@ -1,4 +1,4 @@
-"""Published figures that tests of CASE share."""
+"""Published CASE results used by several tests."""
 
 # Published equal error rates of WeSpeaker ResNet34 (CASE benchmark, results of 2025).
 WESPEAKER = {

@@ -6,14 +6,14 @@ from earmark.speaker.case.conditions import aggregate_eers, case_definition, cat
 from tests.speaker.case.published import WESPEAKER
 
 
-def test_there_are_24_protocols_in_six_categories():
+def test_condition_names_has_24_conditions_in_six_categories():
     assert len(condition_names()) == len(set(condition_names())) == 24
     counts = {name: sum(category(p) == name for p in condition_names()) for name in case_definition()["categories"]}
     assert counts == {"clean": 1, "codec": 7, "mic": 7, "noise": 5, "reverb": 1, "playback": 3}
 
 
-def test_the_24_conditions_have_the_names_and_categories_of_case():
-    in_category = {
+def test_conditions_have_official_names_and_categories():
+    names_by_category = {
         "codec": ("gsm", "ulaw", "alaw", "opus_6k", "opus_12k", "opus_24k", "mp3_32k"),
         "mic": (
             *("webcam_budget", "webcam_quality", "headset_usb", "laptop_internal"),
@@ -22,14 +22,14 @@ def test_the_24_conditions_have_the_names_and_categories_of_case():
         "noise": ("snr_25", "snr_20", "snr_15", "snr_10", "snr_5"),
         "playback": ("alaw_snr25_phone", "gsm_snr20_webcam_budget", "ulaw_snr15_laptop_internal"),
     }
-    names = [f"clean_{category}_{rest}" for category, each in in_category.items() for rest in each]
+    names = [f"clean_{category}_{rest}" for category, names in names_by_category.items() for rest in names]
     names += ["clean_clean", "clean_reverb"]
     assert len(names) == 24
     assert sorted(conditions()) == sorted(names)
     assert all(condition.category == name.split("_")[1] for name, condition in conditions().items())
 
 
-def test_a_name_says_what_its_condition_is():
+def test_conditions_match_their_names():
     for name, condition in conditions().items():
         if condition.category == "codec":
             assert name == f"clean_codec_{condition.codec}"
@@ -43,7 +43,7 @@ def test_a_name_says_what_its_condition_is():
             assert condition.loudspeaker
 
 
-def test_wespeakers_published_aggregates_follow_from_its_rates():
+def test_aggregate_eers_reproduces_published_wespeaker_scores():
     scores = aggregate_eers(WESPEAKER)
     assert scores.case_score_v1 == pytest.approx(5.030331746, abs=1e-9)
     assert scores.absolute_eer == pytest.approx(0.0301369841, abs=1e-10)
@@ -52,14 +52,14 @@ def test_wespeakers_published_aggregates_follow_from_its_rates():
 
 
 @pytest.mark.parametrize("model", case_definition()["published"], ids=lambda m: m["model_name"])
-def test_every_published_models_aggregates_follow_from_its_categories(model):
+def test_aggregate_eers_reproduces_published_scores_from_categories(model):
     eers = {p: model["category_breakdown"][category(p)] for p in condition_names()}
     scores = aggregate_eers(eers)
     for name in ("clean_eer", "absolute_eer", "degradation_factor", "case_score_v1"):
         assert getattr(scores, name) == pytest.approx(model[name], rel=1e-6)
 
 
-def test_the_absolute_rate_is_the_mean_of_categories_not_of_protocols():
+def test_absolute_eer_averages_categories_not_conditions():
     eers = dict.fromkeys(condition_names(), 0.0) | {"clean_reverb": 0.6, "clean_clean": 0.1}
     assert aggregate_eers(eers).absolute_eer == pytest.approx(0.7 / 6)
 
@@ -73,7 +73,7 @@ def test_the_absolute_rate_is_the_mean_of_categories_not_of_protocols():
         ({"clean_reverb": 5.0}, r"clean_reverb: equal error rate 5.0 is not in \[0, 1\]"),
     ],
 )
-def test_protocols_that_do_not_add_up_are_named(change, message):
+def test_aggregate_eers_rejects_invalid_rates(change, message):
     eers = {name: e for name, e in (WESPEAKER | change).items() if e is not None}
     with pytest.raises(ValueError, match=message):
         aggregate_eers(eers)

@@ -21,14 +21,14 @@ def wav(seconds=0.01, rate=16_000, channels=1, format="WAV"):  # noqa: A002
     return out.getvalue()
 
 
-def audio(condition, name):
-    """The files of an archive: two speakers, by condition, as the published archives have them."""
-    return {f"{name}/{condition}/id{n}/a.wav": wav() for n in (1, 2)}
+def audio(category, recording_set):
+    """The files of an archive: two speakers, with the paths of the official archives."""
+    return {f"{recording_set}/{category}/id{n}/a.wav": wav() for n in (1, 2)}
 
 
-def trials(protocol):
-    one, other = recording_sets()
-    first, second = f"{one}/clean/id1/a.wav", f"{other}/{category(protocol)}/id2/a.wav"
+def trials(condition):
+    first_set, second_set = recording_sets()
+    first, second = f"{first_set}/clean/id1/a.wav", f"{second_set}/{category(condition)}/id2/a.wav"
     return f"1 {first} {first}\n0 {first} {second}\n"
 
 
@@ -43,21 +43,21 @@ def packed(files):
 
 
 def published():
-    """The data set as it is on the hub, in small."""
-    files = {f"trials/{protocol}.txt": trials(protocol).encode() for protocol in condition_names()}
+    """The repository on the hub, with two recordings per archive."""
+    files = {f"trials/{condition}.txt": trials(condition).encode() for condition in condition_names()}
     files |= {"README.md": b"# CASE", "metadata.json": b"{}", ".gitattributes": b""}
     return files | {f"audio/{s}_{c}.tar.gz": packed(audio(c, s)) for s in recording_sets() for c in categories()}
 
 
 def download(folder, *, progress=lambda file, n: None, **choice):
-    """What the command does: list, then fetch."""
-    wanted = select_files(**choice)
-    case_files.download_files(wanted, folder, progress, choice.get("token"))
-    return wanted
+    """Select and download files, as the command does."""
+    files = select_files(**choice)
+    case_files.download_files(files, folder, progress, choice.get("token"))
+    return files
 
 
 @pytest.fixture(autouse=True)
-def _little_patience(monkeypatch):
+def _short_back_off(monkeypatch):
     monkeypatch.setattr(downloads, "BACK_OFF", 0.01)
 
 
@@ -71,11 +71,11 @@ def hub():
 @pytest.fixture
 def benchmark(tmp_path):
     """A complete benchmark on disk."""
-    for protocol in condition_names():
-        put(tmp_path / "trials" / f"{protocol}.txt", trials(protocol).encode())
+    for condition in condition_names():
+        put(tmp_path / "trials" / f"{condition}.txt", trials(condition).encode())
     for name in recording_sets():
-        for condition in categories():
-            for path, content in audio(condition, name).items():
+        for category_name in categories():
+            for path, content in audio(category_name, name).items():
                 put(tmp_path / path, content)
     return tmp_path
 
@@ -92,7 +92,7 @@ def address(name):
 # --- fetching -------------------------------------------------------------------------------------------------------
 
 
-def test_the_whole_benchmark_comes_and_is_right(tmp_path, hub):
+def test_download_files_fetches_whole_benchmark(tmp_path, hub):
     counts = {}
 
     def progress(file, n):
@@ -105,10 +105,10 @@ def test_the_whole_benchmark_comes_and_is_right(tmp_path, hub):
     assert not (tmp_path / "README.md").exists()
     before = len(hub.requests)
     assert download(tmp_path, base=hub.url) == files
-    assert len(hub.requests) == before + 1  # the listing
+    assert len(hub.requests) == before + 1  # only the listing
 
 
-def test_a_part_of_the_benchmark(tmp_path, hub):
+def test_download_files_fetches_selected_categories_and_sets(tmp_path, hub):
     files = download(tmp_path, selected_categories=["codec"], selected_sets=["librispeech"], base=hub.url)
     assert [file.name for file in files if file.name.startswith("audio/")] == ["audio/librispeech_codec.tar.gz"]
     assert [p.relative_to(tmp_path).as_posix() for p in sorted(tmp_path.rglob("*.wav"))] == [
@@ -116,17 +116,18 @@ def test_a_part_of_the_benchmark(tmp_path, hub):
         "librispeech/codec/id2/a.wav",
     ]
     assert {problem.split(":")[1] for problem in verify_files(tmp_path)} == {
-        f" missing (in the list of {condition})" for condition in ("clean_clean", *first_of_other_conditions())
+        f" missing (in the list of {condition})"
+        for condition in ("clean_clean", *first_conditions_of_other_categories())
     }
 
 
-def first_of_other_conditions():
-    firsts = {category(protocol): protocol for protocol in reversed(condition_names())}
-    return [protocol for name, protocol in firsts.items() if name != "codec"]
+def first_conditions_of_other_categories():
+    firsts = {category(condition): condition for condition in reversed(condition_names())}
+    return [condition for name, condition in firsts.items() if name != "codec"]
 
 
 @pytest.mark.slow
-def test_an_interrupted_download_goes_on(tmp_path, hub):
+def test_download_files_resumes(tmp_path, hub):
     name = "audio/librispeech_mic.tar.gz"
     hub.faults = [Fault(name, cut_after=100), *(Fault(name, cut_after=0) for _ in range(6))]
     with pytest.raises(EarmarkError, match=r"librispeech_mic\.tar\.gz: the transfer breaks"):
@@ -140,7 +141,7 @@ def test_an_interrupted_download_goes_on(tmp_path, hub):
     assert sent[address("audio/voxceleb1_o_clean.tar.gz")] == hub.sent[address("audio/voxceleb1_o_clean.tar.gz")]
 
 
-def test_the_token_is_sent_to_the_hub_only(tmp_path, hub):
+def test_download_files_sends_token_to_hub_only(tmp_path, hub):
     with file_server() as store:
         name = address("audio/librispeech_reverb.tar.gz")
         store.files["/blob"] = hub.files[name]
@@ -161,20 +162,20 @@ def test_the_token_is_sent_to_the_hub_only(tmp_path, hub):
         ({"selected_sets": ["voices"]}, "voices: unknown set. Known: voxceleb1_o, librispeech"),
     ],
 )
-def test_what_case_has_not_is_refused_before_anything_is_asked(tmp_path, hub, choice, message):
+def test_select_files_rejects_unknown_names_before_any_request(tmp_path, hub, choice, message):
     with pytest.raises(MissingError, match=message):
         download(tmp_path, base=hub.url, **choice)
     assert not hub.requests
 
 
-def test_a_hub_that_lacks_a_file_is_named_before_anything_is_fetched(hub):
+def test_select_files_reports_files_missing_on_hub(hub):
     hub.data_sets[case_definition()["hub"]].remove("trials/clean_reverb.txt")
     hub.data_sets[case_definition()["hub"]].remove("audio/librispeech_mic.tar.gz")
     with pytest.raises(EarmarkError, match=r"trials/clean_reverb\.txt, audio/librispeech_mic\.tar\.gz not found"):
         select_files(base=hub.url)
 
 
-def test_an_archive_that_means_harm_ends_the_download(tmp_path, hub):
+def test_download_files_rejects_malicious_archive(tmp_path, hub):
     hub.files[address("audio/librispeech_noise.tar.gz")] = packed({"ok.wav": wav(), "../evil.wav": wav()})
     with pytest.raises(EarmarkError, match=r"librispeech_noise\.tar\.gz: '\.\./evil\.wav' leaves the folder"):
         download(tmp_path / "case", selected_categories=["noise"], selected_sets=["librispeech"], base=hub.url)
@@ -185,15 +186,15 @@ def test_an_archive_that_means_harm_ends_the_download(tmp_path, hub):
 # --- on disk --------------------------------------------------------------------------------------------------------
 
 
-def test_a_complete_benchmark_has_no_problems(benchmark):
+def test_verify_files_accepts_complete_benchmark(benchmark):
     assert verify_files(benchmark) == []
     assert trials_folder(benchmark) == benchmark / "trials"
 
 
-def test_lists_are_found_in_the_other_layout(benchmark):
+def test_trials_folder_finds_second_layout(benchmark):
     (benchmark / "benchmark").mkdir()
     (benchmark / "trials").rename(benchmark / "benchmark" / "trials")
-    (benchmark / "trials").mkdir()  # holds nothing of CASE
+    (benchmark / "trials").mkdir()  # contains no CASE lists
     assert trials_folder(benchmark) == benchmark / "benchmark" / "trials"
     assert verify_files(benchmark) == []
     (benchmark / "benchmark/trials/clean_reverb.txt").unlink()
@@ -201,7 +202,7 @@ def test_lists_are_found_in_the_other_layout(benchmark):
 
 
 @pytest.mark.parametrize("function", [trials_folder, verify_files])
-def test_a_folder_without_lists_is_told_what_supplies_them(tmp_path, function):
+def test_folder_without_lists_names_download_command(tmp_path, function):
     with pytest.raises(
         MissingError, match=r"No CASE trial lists in .*/trials/ or .*/benchmark/trials/\. .*download --output-dir"
     ):
@@ -225,7 +226,7 @@ CODEC = "librispeech/codec/id2/a.wav"
         (lambda path: path.write_bytes(wav(seconds=0)), "contains no samples"),
     ],
 )
-def test_audio_that_will_not_do_is_named_once_with_its_first_list(benchmark, spoil, problem):
+def test_verify_files_reports_invalid_audio_once(benchmark, spoil, problem):
     spoil(benchmark / CODEC)
     problems = verify_files(benchmark)
     assert len(problems) == 1
@@ -233,7 +234,7 @@ def test_audio_that_will_not_do_is_named_once_with_its_first_list(benchmark, spo
     assert problems[0].endswith(" (in the list of clean_codec_gsm)")
 
 
-def test_wrong_lines_of_every_list_are_told_and_their_right_lines_still_count(benchmark):
+def test_verify_files_reports_invalid_lines_and_checks_valid_ones(benchmark):
     put(benchmark / "trials/clean_codec_gsm.txt", b"1 x.wav y.wav\n1 z.wav\nmaybe a b\n0 x.wav ./x.wav\n")
     put(benchmark / "trials/clean_reverb.txt", b"")
     put(benchmark / "trials/clean_mic_phone.txt", b"a.wav b.wav\n")
@@ -247,12 +248,12 @@ def test_wrong_lines_of_every_list_are_told_and_their_right_lines_still_count(be
     ]
 
 
-def test_a_name_that_no_disk_can_hold_is_a_problem_like_others(benchmark):
+def test_verify_files_reports_too_long_name(benchmark):
     put(benchmark / "trials/clean_reverb.txt", b"1 x%s x%s\n" % (b"x" * 300, b"x" * 300))
     assert verify_files(benchmark) == [f"{'x' * 301}: cannot be read: File name too long (in the list of clean_reverb)"]
 
 
-def test_a_list_that_names_files_elsewhere_is_told_and_they_are_not_opened(benchmark):
+def test_verify_files_reports_files_outside_folder(benchmark):
     put(benchmark.parent / "outside.wav", wav())
     put(benchmark / "trials/clean_reverb.txt", b"1 ../outside.wav /etc/hostname\n")
     assert verify_files(benchmark) == [

@@ -10,7 +10,7 @@ from tests.speaker.case.published import WESPEAKER
 
 
 @pytest.mark.parametrize("shape", [lambda e: e, lambda e: {"eer": e, "min_dcf": 0.5, "num_trials": 10}])
-def test_results_files_are_read_in_every_shape(tmp_path, shape):
+def test_read_results_accepts_all_known_formats(tmp_path, shape):
     path = tmp_path / "results.json"
     results = {name: shape(e) for name, e in WESPEAKER.items()}
     for further in (
@@ -22,14 +22,14 @@ def test_results_files_are_read_in_every_shape(tmp_path, shape):
         assert read_results(path) == ModelResults("Mine", WESPEAKER)
 
 
-def test_what_is_no_results_file_is_named(tmp_path):
+def test_read_results_rejects_other_json(tmp_path):
     path = tmp_path / "results.json"
     path.write_text('{"eer": 3}')
     with pytest.raises(EarmarkError, match=r"results\.json: not a CASE results file"):
         read_results(path)
 
 
-def test_a_leaderboard_ranks_yours_among_the_published():
+def test_leaderboard_ranks_results_among_published_models():
     table = leaderboard(
         [ModelResults("Mine", {p: e / 2 for p, e in WESPEAKER.items()}), ModelResults("Twin", WESPEAKER)]
     )
@@ -49,7 +49,7 @@ def test_a_leaderboard_ranks_yours_among_the_published():
     ]
 
 
-def test_results_on_self_made_carriers_have_no_rank(tmp_path):
+def test_leaderboard_does_not_rank_simulated_conditions(tmp_path):
     path = tmp_path / "results.json"
     content = {
         "model_name": "Mine",

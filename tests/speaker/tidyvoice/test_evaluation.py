@@ -22,7 +22,7 @@ DEMO = Path(__file__).resolve().parents[3] / "dataset/speaker-demo/trials_crossl
     ("name", "expected"),
     [("a/de/1.wav", "de"), ("data/dev/a/pt-BR/1", "pt-BR"), ("a/1.wav", None), ("1.wav", None), ("a//1.wav", None)],
 )
-def test_the_language_is_the_folder_of_the_file(name, expected):
+def test_language_is_folder_of_file(name, expected):
     assert language(name) == expected
 
 
@@ -34,7 +34,7 @@ def six_trials():
     return Trials(names, enrolment, test, labels, np.array([0.9, 0.8, 0.2, 0.7, 0.5, 0.1]))
 
 
-def test_every_trial_is_in_one_of_four_groups():
+def test_language_groups_partition_trials():
     groups = language_groups(six_trials())
     assert {name: np.flatnonzero(members).tolist() for name, members in groups.items()} == {
         "target, same language": [0, 1],
@@ -44,7 +44,7 @@ def test_every_trial_is_in_one_of_four_groups():
     }
 
 
-def test_the_breakdown_by_hand():
+def test_language_breakdown_of_six_trials():
     result = language_breakdown(six_trials())
     # All: targets .9 .8 .7 .2, non-targets .5 .1. False alarms: ½ up to .5, none above it. Misses: ¼.
     assert result.threshold == pytest.approx(0.5)
@@ -66,7 +66,7 @@ def test_the_breakdown_by_hand():
     assert conditions["all"].min_dcf.value == pytest.approx(0.25)
 
 
-def test_the_demo_list_shows_all_groups_and_their_errors_add_up():
+def test_language_breakdown_of_demo_list():
     trials = read_trials(DEMO)
     rng = np.random.default_rng(0)
     same = same_language(trials)
@@ -87,7 +87,7 @@ def test_the_demo_list_shows_all_groups_and_their_errors_add_up():
         assert row.eer.low < row.eer.value < row.eer.high
 
 
-def test_lists_that_tell_no_language_have_no_rows_but_a_reason():
+def test_language_breakdown_without_languages_has_reason():
     trials = six_trials()
     unlabelled = Trials(trials.names, trials.enrolment, trials.test, None, trials.scores)
     flat = Trials(np.array(list("abcde"), dtype=object), trials.enrolment, trials.test, trials.labels, trials.scores)
@@ -101,7 +101,7 @@ def test_lists_that_tell_no_language_have_no_rows_but_a_reason():
         language_breakdown(Trials(trials.names, trials.enrolment, trials.test, trials.labels))
 
 
-def test_a_condition_without_a_class_says_so():
+def test_language_condition_without_non_targets_is_undefined():
     trials = six_trials()
     result = language_breakdown(trials.take(np.array([True, True, True, True, True, False])))
     row = next(row for row in result.conditions if row.name == "different languages")
@@ -111,7 +111,7 @@ def test_a_condition_without_a_class_says_so():
     assert group.rate is None
 
 
-def test_the_published_facts():
+def test_tidyvoice_definition_has_published_values():
     results = tidyvoice_definition()["baseline"]["results"]
     assert [(name, r["eer"], r["min_dcf"]) for name, r in results.items()] == [
         ("dev", 0.0307, 0.82),

@@ -14,7 +14,7 @@ SCORES = {"A": np.array([0.1, -2.5e-7, 3.0]), "U": np.array([1 / 3, 0.0])}
 LISTS = {"A": 3, "U": 2}
 
 
-def submitted(tmp_path, members, compression=zipfile.ZIP_DEFLATED):
+def write_archive(tmp_path, members, compression=zipfile.ZIP_DEFLATED):
     path = tmp_path / "submission.zip"
     with zipfile.ZipFile(path, "w", compression) as archive:
         for name, content in members:
@@ -22,14 +22,14 @@ def submitted(tmp_path, members, compression=zipfile.ZIP_DEFLATED):
     return path
 
 
-def good(tmp_path, **changed):
-    """A submission of LISTS with some files changed, None for left out."""
+def write_submission(tmp_path, **changed):
+    """Write a submission of LISTS with some files changed; None omits a file."""
     content = {"A": "0.1\n-2e-7\n3\n", "U": "0.3\n0\n"} | changed
     files = [(f"tv26_eval-{name}.txt", text) for name, text in content.items() if text is not None]
-    return submitted(tmp_path, files)
+    return write_archive(tmp_path, files)
 
 
-def test_a_submission_is_two_files_of_bare_numbers_that_read_back_exactly(tmp_path):
+def test_submission_bytes_round_trip(tmp_path):
     path = tmp_path / "s.zip"
     path.write_bytes(submission_bytes(SCORES))
     with zipfile.ZipFile(path) as archive:
@@ -42,7 +42,7 @@ def test_a_submission_is_two_files_of_bare_numbers_that_read_back_exactly(tmp_pa
     assert check_submission(path, {"A": 3, "U": trials}) == []
 
 
-def test_the_same_scores_give_the_same_bytes_in_any_chunks(monkeypatch):
+def test_submission_bytes_is_deterministic(monkeypatch):
     whole = submission_bytes(SCORES)
     assert submission_bytes({"U": SCORES["U"].tolist(), "A": SCORES["A"]}) == whole
     monkeypatch.setattr(module, "CHUNK_LINES", 2)
@@ -59,7 +59,7 @@ def test_the_same_scores_give_the_same_bytes_in_any_chunks(monkeypatch):
         ({"A": [[1.0]], "U": [1.0]}, "list A: expected one finite score"),
     ],
 )
-def test_scores_that_cannot_be_submitted(scores, message):
+def test_submission_bytes_rejects_invalid_scores(scores, message):
     with pytest.raises(ValueError, match=message):
         submission_bytes(scores)
 
@@ -101,69 +101,69 @@ def test_scores_that_cannot_be_submitted(scores, message):
         ),
     ],
 )
-def test_everything_wrong_is_said_at_once(tmp_path, changed, problems):
-    assert check_submission(good(tmp_path, **changed), LISTS) == problems
+def test_check_submission_reports_all_faults(tmp_path, changed, problems):
+    assert check_submission(write_submission(tmp_path, **changed), LISTS) == problems
 
 
-def test_only_the_first_wrong_lines_are_shown_and_the_rest_counted(tmp_path):
-    problems = check_submission(good(tmp_path, A="1\n" + "x\n" * 30), LISTS)
+def test_check_submission_limits_reported_lines(tmp_path):
+    problems = check_submission(write_submission(tmp_path, A="1\n" + "x\n" * 30), LISTS)
     assert len(problems) == 22
     assert problems[19].startswith("tv26_eval-A.txt: line 21:")
     assert problems[20] == "tv26_eval-A.txt: 10 more invalid lines"
     assert problems[21] == "tv26_eval-A.txt: has 31 lines, but the list has 3 trials"
 
 
-def test_the_published_sizes_are_expected_unless_lists_are_given(tmp_path):
-    problems = check_submission(good(tmp_path))
+def test_check_submission_defaults_to_published_sizes(tmp_path):
+    problems = check_submission(write_submission(tmp_path))
     assert problems[0] == "tv26_eval-A.txt: has 3 lines, but the list has 4,000,000 trials"
     assert problems[1] == "tv26_eval-U.txt: has 2 lines, but the list has 1,280,000 trials"
 
 
-def test_the_order_is_seen_against_scores_only(tmp_path):
-    swapped = good(tmp_path, A="3\n-2e-7\n0.1\n")
+def test_check_submission_compares_order_with_scores(tmp_path):
+    swapped = write_submission(tmp_path, A="3\n-2e-7\n0.1\n")
     scores = {"A": [0.1, -2e-7, 3.0]}
     assert check_submission(swapped, LISTS) == []
     assert check_submission(swapped, LISTS, scores) == [
         "tv26_eval-A.txt: line 1: expected the score 0.1 of trial 1; check the order"
     ]
-    rounded = good(tmp_path, A="0.1000001\n0\n3.00001\n")
+    rounded = write_submission(tmp_path, A="0.1000001\n0\n3.00001\n")
     assert check_submission(rounded, LISTS, scores) == []
     assert check_submission(rounded, LISTS, {"A": [0.1, 0.0]}) == [
         "tv26_eval-A.txt: cannot be compared: 2 scores were computed, but the list has 3 trials"
     ]
 
 
-def test_other_members_and_folders_are_named(tmp_path):
+def test_check_submission_reports_unexpected_members(tmp_path):
     numbers = {"A": "1\n2\n3\n", "U": "1\n2\n"}
     members = [(f"out/tv26_eval-{name}.txt", text) for name, text in numbers.items()]
-    problems = check_submission(submitted(tmp_path, [*members, ("../../x\x1b[2J", ""), ("readme.md", "")]), LISTS)
+    problems = check_submission(write_archive(tmp_path, [*members, ("../../x\x1b[2J", ""), ("readme.md", "")]), LISTS)
     assert problems[:2] == ["tv26_eval-A.txt: is missing", "tv26_eval-U.txt: is missing"]
     assert r"'../../x\x1b[2J': must be at the top level of the archive, not in a folder" in problems
     assert "'out/tv26_eval-A.txt': must be at the top level of the archive, not in a folder" in problems
     assert "'readme.md': unexpected file" in problems
     assert not (tmp_path.parent / "x").exists()
-    many_files = check_submission(submitted(tmp_path, [(f"{i}.txt", "") for i in range(50)]), LISTS)
+    many_files = check_submission(write_archive(tmp_path, [(f"{i}.txt", "") for i in range(50)]), LISTS)
     assert len(many_files) == 23
     assert many_files[-1] == "30 more unexpected files"
 
 
 @pytest.mark.filterwarnings("ignore:Duplicate name")
-def test_a_file_that_is_there_twice_is_not_read(tmp_path):
-    path = submitted(tmp_path, [("tv26_eval-A.txt", "x"), ("tv26_eval-A.txt", "y"), ("tv26_eval-U.txt", "1\n2\n")])
+def test_check_submission_reports_duplicate_member(tmp_path):
+    path = write_archive(tmp_path, [("tv26_eval-A.txt", "x"), ("tv26_eval-A.txt", "y"), ("tv26_eval-U.txt", "1\n2\n")])
     assert check_submission(path, LISTS) == ["tv26_eval-A.txt: occurs 2 times"]
 
 
-def test_a_line_without_end_and_a_bomb_are_not_read_to_the_end(tmp_path, monkeypatch):
-    endless = check_submission(good(tmp_path, A=b"\0" * (1 << 26)), LISTS)
+def test_check_submission_stops_at_endless_line_and_zip_bomb(tmp_path, monkeypatch):
+    endless = check_submission(write_submission(tmp_path, A=b"\0" * (1 << 26)), LISTS)
     assert "is too long for a number" in endless[0]
     assert endless[1:] == ["tv26_eval-A.txt: the lines after it were not read"]
     monkeypatch.setattr(module, "MAX_FILE_BYTES", 1000)
-    assert check_submission(good(tmp_path, A="1\n" * 501), LISTS) == [
+    assert check_submission(write_submission(tmp_path, A="1\n" * 501), LISTS) == [
         "tv26_eval-A.txt: has 1,002 bytes, too many for 3 scores; not read"
     ]
 
 
-def test_what_is_no_archive_or_is_damaged(tmp_path):
+def test_check_submission_reports_damaged_archive(tmp_path):
     assert check_submission(tmp_path / "none.zip") == [f"{tmp_path / 'none.zip'}: does not exist"]
     path = tmp_path / "s.zip"
     path.write_text("1\n2\n")
@@ -176,8 +176,8 @@ def test_what_is_no_archive_or_is_damaged(tmp_path):
     assert all(problem.startswith("tv26_eval-A.txt") for problem in problems)
 
 
-def test_an_encrypted_file_is_named(tmp_path):
-    path = good(tmp_path)
+def test_check_submission_reports_encrypted_member(tmp_path):
+    path = write_submission(tmp_path)
     content = bytearray(path.read_bytes())
     entry = content.index(b"PK\x01\x02")
     content[entry + 8] |= 1  # the flag in the archive's directory

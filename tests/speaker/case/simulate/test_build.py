@@ -74,8 +74,8 @@ def change_db(clean: np.ndarray, degraded: np.ndarray, low: float, high: float) 
     """Change in dB of the energy between two frequencies."""
     frequency = np.fft.rfftfreq(len(clean), 1 / RATE)
     band = (frequency >= low) & (frequency < high)
-    one, other = (np.square(np.abs(np.fft.rfft(samples)[band])).sum() for samples in (clean, degraded))
-    return float(10 * np.log10(other / one))
+    before, after = (np.square(np.abs(np.fft.rfft(samples)[band])).sum() for samples in (clean, degraded))
+    return float(10 * np.log10(after / before))
 
 
 def payload(encoded: bytes) -> int:
@@ -97,7 +97,7 @@ def payload(encoded: bytes) -> int:
 
 @pytest.mark.parametrize("name", conditions())
 @pytest.mark.parametrize("length", [1600, 16001, 33333])
-def test_every_protocol_keeps_the_length_and_stays_in_range(name: str, length: int):
+def test_degrade_keeps_length_and_range(name: str, length: int):
     loud = 0.99 * voice("f3/de/00")[:length] / 0.7
     degraded, row = degrade(loud, conditions()[name], rng())
     assert degraded.shape == (length,)
@@ -108,18 +108,18 @@ def test_every_protocol_keeps_the_length_and_stays_in_range(name: str, length: i
 
 
 @pytest.mark.parametrize("name", conditions())
-def test_the_same_generator_gives_the_same_samples(name: str):
+def test_degrade_is_deterministic_per_seed(name: str):
     first, repeated, other_seed = (degrade(voice("m1/en/00"), conditions()[name], rng(seed))[0] for seed in (0, 0, 1))
     np.testing.assert_array_equal(first, repeated)
     is_random = conditions()[name].room or conditions()[name].snr is not None
     assert np.array_equal(first, other_seed) != is_random
 
 
-def test_clean_is_the_input_itself():
+def test_degrade_clean_returns_input():
     np.testing.assert_array_equal(degrade(voice("m1/en/00"), conditions()["clean_clean"], rng())[0], voice("m1/en/00"))
 
 
-def test_playback_names_every_stage():
+def test_degrade_playback_records_all_steps():
     _, row = degrade(voice("m1/en/00"), conditions()["clean_playback_gsm_snr20_webcam_budget"], rng())
     assert row["codec"] == "gsm"
     assert row["loudspeaker"] == "small"
@@ -139,7 +139,7 @@ def test_playback_names_every_stage():
         (np.full(16000, np.nan, np.float32), "not finite"),
     ],
 )
-def test_what_is_not_speech_is_refused(samples: np.ndarray, reason: str):
+def test_degrade_rejects_unusable_audio(samples: np.ndarray, reason: str):
     with pytest.raises(ValueError, match=reason):
         degrade(samples, conditions()["clean_noise_snr_5"], rng())
 
@@ -148,8 +148,8 @@ def test_what_is_not_speech_is_refused(samples: np.ndarray, reason: str):
 
 
 @pytest.mark.parametrize("name", codecs.codecs())
-def test_a_codec_spends_the_bits_it_is_named_after(name: str):
-    speech = np.concatenate([voice(each) for each in VOICES])
+def test_codec_bit_rate(name: str):
+    speech = np.concatenate([voice(clip) for clip in VOICES])
     kbps = 8 * payload(codecs.encode(speech, codecs.codecs()[name])) / (len(speech) / RATE) / 1000
     assert kbps == pytest.approx(
         KBPS[name], rel=0.15 if name.startswith("opus") else 0.02
@@ -157,7 +157,7 @@ def test_a_codec_spends_the_bits_it_is_named_after(name: str):
 
 
 @pytest.mark.parametrize("name", codecs.codecs())
-def test_the_bands_a_codec_keeps_and_loses(name: str):
+def test_codec_bandwidth(name: str):
     clean = modulated_noise()
     degraded = codecs.apply_codec(clean, codecs.codecs()[name])
     assert change_db(clean, degraded, 300, 3400) == pytest.approx(0, abs=2.5)
@@ -168,14 +168,14 @@ def test_the_bands_a_codec_keeps_and_loses(name: str):
 
 
 @pytest.mark.parametrize("name", codecs.codecs())
-def test_a_codec_returns_speech_in_its_place(name: str):
-    lags = [lag(voice(each), codecs.apply_codec(voice(each), codecs.codecs()[name])) for each in VOICES]
+def test_codec_adds_no_delay(name: str):
+    lags = [lag(voice(clip), codecs.apply_codec(voice(clip), codecs.codecs()[name])) for clip in VOICES]
     # Opus at 6 kbps resamples to 8 kHz internally and is half a sample early, which cannot be compensated.
     assert np.abs(lags).max() < (1 if name == "opus_6k" else 0.2)
     assert round(abs(np.median(lags)) - 0.01) == 0
 
 
-def test_mp3_would_come_1105_samples_late_and_would_lose_its_end():
+def test_mp3_delay_of_1105_samples_is_removed_and_end_is_kept():
     mp3 = codecs.codecs()["mp3_32k"]
     raw, _ = soundfile.read(io.BytesIO(codecs.encode(voice("m1/en/00"), mp3)), dtype="float32")
     clean = voice("m1/en/00")
@@ -190,7 +190,7 @@ CURVES = [(kind, name) for kind in ("microphones", "loudspeakers") for name in c
 
 
 @pytest.mark.parametrize(("kind", "name"), CURVES)
-def test_a_response_is_the_one_in_the_table(kind: str, name: str):
+def test_response_matches_table(kind: str, name: str):
     curve = codecs.response_curves(kind)[name]
     clean = 0.1 * rng().standard_normal(20 * RATE).astype(np.float32)
     degraded = codecs.apply_response(clean, curve)
@@ -202,20 +202,20 @@ def test_a_response_is_the_one_in_the_table(kind: str, name: str):
 
 
 @pytest.mark.parametrize(("kind", "name"), CURVES)
-def test_a_response_says_what_it_imitates_and_delays_nothing(kind: str, name: str):
+def test_response_is_described_and_adds_no_delay(kind: str, name: str):
     curve = codecs.response_curves(kind)[name]
     assert len(codecs.simulation_parameters()[kind][name]["imitates"]) > 20
     assert codecs.gain_db(curve, np.array([1000.0]))[0] == 0
     assert [hertz for hertz, _ in curve] == sorted(hertz for hertz, _ in curve)
-    for each in VOICES:
-        assert abs(lag(voice(each), codecs.apply_response(voice(each), curve))) < 0.01
+    for clip in VOICES:
+        assert abs(lag(voice(clip), codecs.apply_response(voice(clip), curve))) < 0.01
 
 
-def test_the_seven_microphones_differ():
+def test_microphone_responses_differ():
     filters = [codecs.fir_filter(curve) for curve in codecs.response_curves("microphones").values()]
     assert len(filters) == 7
-    for one, other in itertools.combinations(filters, 2):
-        assert np.abs(20 * np.log10(np.abs(np.fft.rfft(one)) / np.abs(np.fft.rfft(other))))[16:240].max() > 2
+    for first, second in itertools.combinations(filters, 2):
+        assert np.abs(20 * np.log10(np.abs(np.fft.rfft(first)) / np.abs(np.fft.rfft(second))))[16:240].max() > 2
 
 
 # --- noise ----------------------------------------------------------------------------------------------------------
@@ -227,7 +227,7 @@ def half_speech() -> tuple[np.ndarray, np.ndarray]:
     return (0.3 * tone * np.sin(2 * np.pi * 500 * np.arange(2 * RATE) / RATE)).astype(np.float32), tone
 
 
-def test_only_frames_with_speech_are_active():
+def test_active_frames_excludes_silence():
     speech, tone = half_speech()
     np.testing.assert_array_equal(rooms.active_frames(speech), tone)
     assert not rooms.active_frames(np.zeros(1000, np.float32)).any()
@@ -235,7 +235,7 @@ def test_only_frames_with_speech_are_active():
 
 @pytest.mark.parametrize("condition", NOISE_CONDITIONS, ids=lambda condition: condition.name)
 @pytest.mark.parametrize("seed", range(6))
-def test_noise_is_that_far_below_the_speech_and_pauses_do_not_count(condition: Condition, seed: int):
+def test_noise_snr_is_measured_over_active_speech(condition: Condition, seed: int):
     speech, tone = half_speech()
     degraded, row = degrade(speech, condition, rng(seed))
     noise = degraded / 10 ** (float(row["gain_db"]) / 20) - speech
@@ -245,7 +245,7 @@ def test_noise_is_that_far_below_the_speech_and_pauses_do_not_count(condition: C
 
 
 @pytest.mark.parametrize(("colour", "slope"), [("white", 0), ("pink", -3), ("brown", -6)])
-def test_a_colour_falls_by_its_decibels_an_octave(colour: str, slope: float):
+def test_noise_colour_slope_per_octave(colour: str, slope: float):
     noise = rooms.NOISE_TYPES[colour](20 * RATE, rng())
     power = np.abs(np.fft.rfft(noise)) ** 2
     frequency = np.fft.rfftfreq(len(noise), 1 / RATE)
@@ -253,7 +253,7 @@ def test_a_colour_falls_by_its_decibels_an_octave(colour: str, slope: float):
     assert 10 * np.log10(density[1] / density[0]) / 4 == pytest.approx(slope, abs=0.2)
 
 
-def test_babble_is_mostly_below_4_khz_and_has_syllables():
+def test_babble_noise_has_speech_spectrum_and_modulation():
     noise = rooms.babble_noise(20 * RATE, rng()).astype(np.float32)
     assert change_db(noise, noise, 100, 8000) == 0
     spectrum = np.abs(np.fft.rfft(noise)) ** 2
@@ -262,7 +262,7 @@ def test_babble_is_mostly_below_4_khz_and_has_syllables():
     assert envelope.std() / envelope.mean() > 0.15  # white noise: 0.04
 
 
-def test_recorded_noise_is_resampled_repeated_and_named(tmp_path: Path):
+def test_recorded_noise_is_resampled_and_repeated(tmp_path: Path):
     hum = 0.1 * np.sin(2 * np.pi * 1000 * np.arange(44100) / 44100)
     (tmp_path / "hums").mkdir()
     soundfile.write(tmp_path / "hums" / "mains.flac", np.stack([hum, hum], axis=1), 44100)
@@ -275,7 +275,7 @@ def test_recorded_noise_is_resampled_repeated_and_named(tmp_path: Path):
     assert np.abs(np.fft.rfft(noise)).argmax() == 1000
 
 
-def test_unusable_recordings_are_named_all_at_once(tmp_path: Path):
+def test_find_recordings_reports_all_unusable_files(tmp_path: Path):
     with pytest.raises(EarmarkError, match="contains no audio"):
         rooms.find_recordings(tmp_path)
     soundfile.write(tmp_path / "silent.wav", np.zeros(1000), RATE)
@@ -288,7 +288,7 @@ def test_unusable_recordings_are_named_all_at_once(tmp_path: Path):
 
 
 @pytest.mark.parametrize("seed", range(8))
-def test_the_direct_path_of_a_room_stays_where_it_was(seed: int):
+def test_room_keeps_direct_path_and_level(seed: int):
     click = np.zeros(RATE, np.float32)
     click[4000] = 0.5
     reverberant, _ = rooms.apply_room(click, rng(seed))
@@ -299,7 +299,7 @@ def test_the_direct_path_of_a_room_stays_where_it_was(seed: int):
 
 
 @pytest.mark.parametrize("seconds", [0.3, 0.6])
-def test_a_simulated_room_rings_about_as_long_as_it_says(seconds: float):
+def test_shoebox_reverberation_time(seconds: float):
     """T20 by Schroeder integration; a shoebox decays more slowly than the diffuse field of Eyring's formula."""
     response = rooms.shoebox_response(
         np.array([5.1, 4.3, 2.7]), np.array([2.0, 1.7, 1.5]), np.array([3.1, 2.2, 1.4]), seconds
@@ -310,7 +310,7 @@ def test_a_simulated_room_rings_about_as_long_as_it_says(seconds: float):
     assert 0.9 * seconds < measured < 1.45 * seconds
 
 
-def test_a_shoebox_has_its_first_echoes_where_geometry_puts_them():
+def test_shoebox_first_reflections_match_geometry():
     """Talker and listener are 2 m apart and 1 m above the floor, so the floor reflection travels √8 m."""
     response = rooms.shoebox_response(
         np.array([8.0, 6.0, 3.5]), np.array([3.0, 3.0, 1.0]), np.array([5.0, 3.0, 1.0]), 0.5
@@ -321,7 +321,7 @@ def test_a_shoebox_has_its_first_echoes_where_geometry_puts_them():
     assert direct + 1 + np.abs(response[direct + 1 : floor + 20]).argmax() == floor
 
 
-def test_a_recorded_room_is_applied_from_its_direct_path_on(tmp_path: Path):
+def test_recorded_room_is_aligned_to_direct_path(tmp_path: Path):
     response = np.zeros(500)
     response[[100, 180]] = -0.8, -0.4
     soundfile.write(tmp_path / "hall.wav", response, RATE, subtype="FLOAT")
@@ -345,7 +345,7 @@ def sources(*speakers: tuple[str, str, int]) -> list[Source]:
     ]
 
 
-def test_two_speakers_of_two_files_give_two_targets_and_four_non_targets():
+def test_sample_trial_pairs_two_speakers_with_two_files():
     targets, non_targets = sample_trial_pairs(sources(("a", "", 2), ("b", "", 2)), rng())
     assert {frozenset(pair) for pair in targets.tolist()} == {frozenset((0, 1)), frozenset((2, 3))}
     assert {frozenset(pair) for pair in non_targets.tolist()} == {
@@ -358,25 +358,25 @@ speaker_lists = st.lists(st.tuples(st.sampled_from(["", "f", "m"]), st.integers(
 
 @given(speaker_lists, st.integers(0, 30), st.integers(0, 30), st.integers(0, 9))
 @settings(max_examples=200, deadline=None)
-def test_trials_hold_their_rules_for_any_speakers(drawn: list[tuple[str, int]], n: int, m: int, seed: int):
+def test_sample_trial_pairs_properties(drawn: list[tuple[str, int]], n: int, m: int, seed: int):
     files = sources(*((f"s{place}", gender, count) for place, (gender, count) in enumerate(drawn)))
     possible = list(itertools.combinations(range(len(files)), 2))
     same = [pair for pair in possible if files[pair[0]].speaker == files[pair[1]].speaker]
     allowed = [
-        (one, other)
-        for one, other in possible
-        if files[one].speaker != files[other].speaker
-        and (files[one].gender == files[other].gender or not files[one].gender or not files[other].gender)
+        (first, second)
+        for first, second in possible
+        if files[first].speaker != files[second].speaker
+        and (files[first].gender == files[second].gender or not files[first].gender or not files[second].gender)
     ]
     if (n and not same) or (m and not allowed):
         with pytest.raises(EarmarkError, match=r"No (target|non-target) trials"):
             sample_trial_pairs(files, rng(seed), (n, m))
         return
     targets, non_targets = sample_trial_pairs(files, rng(seed), (n, m))
-    for pairs, pool, wanted in ((targets, same, n), (non_targets, allowed, m)):
-        got = [tuple(sorted(pair)) for pair in pairs.tolist()]
-        assert len(got) == len(set(got)) == min(wanted, len(pool))
-        assert set(got) <= set(pool)
+    for pairs, pool, requested in ((targets, same, n), (non_targets, allowed, m)):
+        sampled = [tuple(sorted(pair)) for pair in pairs.tolist()]
+        assert len(sampled) == len(set(sampled)) == min(requested, len(pool))
+        assert set(sampled) <= set(pool)
 
 
 # --- the benchmark on disk ------------------------------------------------------------------------------------------
@@ -403,11 +403,11 @@ def manifest(folder: Path) -> list[dict[str, str]]:
 
 
 @pytest.mark.slow
-def test_everything_is_there_and_as_the_manifest_says(tmp_path: Path, speech: Path):
-    building = prepare_build(speech, tmp_path / "out", seed=0)
-    made = list(building)
-    assert len(building) == len(made) == 6 * 24
-    assert all(each.is_new for each in made)
+def test_build_files_match_manifest(tmp_path: Path, speech: Path):
+    build = prepare_build(speech, tmp_path / "out", seed=0)
+    files = list(build)
+    assert len(build) == len(files) == 6 * 24
+    assert all(file.is_new for file in files)
     rows = manifest(tmp_path / "out")
     assert Counter(row["protocol"] for row in rows) == dict.fromkeys(conditions(), 6)
     assert {row["path"] for row in rows} == {name for name in contents(tmp_path / "out") if name.endswith(".wav")}
@@ -427,14 +427,14 @@ def test_everything_is_there_and_as_the_manifest_says(tmp_path: Path, speech: Pa
             assert 10 * np.log10(power[0] / power[1]) == pytest.approx(float(row["snr_db"]), abs=0.5)
 
 
-def test_clean_16_bit_speech_is_copied_bit_for_bit(tmp_path: Path, speech: Path):
+def test_build_copies_clean_16_bit_speech_exactly(tmp_path: Path, speech: Path):
     list(prepare_build(speech, tmp_path / "out", seed=0, selected=FEW))
     for path in speech.rglob("*.wav"):
         copied, _ = soundfile.read(tmp_path / "out/audio/clean_clean" / path.relative_to(speech), dtype="int16")
         np.testing.assert_array_equal(copied, soundfile.read(path, dtype="int16")[0])
 
 
-def test_trial_lists_enrol_on_clean_speech_and_test_on_the_degraded(tmp_path: Path, speech: Path):
+def test_build_trials_enrol_clean_and_test_degraded(tmp_path: Path, speech: Path):
     list(prepare_build(speech, tmp_path / "out", seed=0, selected=FEW, trials_per_condition=(2, 5)))
     assert len(list((tmp_path / "out" / "trials").iterdir())) == len(FEW) + 1
     for name in ("clean_clean", *FEW):
@@ -450,7 +450,7 @@ def test_trial_lists_enrol_on_clean_speech_and_test_on_the_degraded(tmp_path: Pa
 
 
 @pytest.mark.slow
-def test_the_same_seed_gives_the_same_bytes_with_one_process_and_with_two(tmp_path: Path, speech: Path):
+def test_build_output_is_independent_of_workers(tmp_path: Path, speech: Path):
     list(prepare_build(speech, tmp_path / "one", seed=7, selected=FEW))
     list(prepare_build(speech, tmp_path / "two", seed=7, selected=FEW, workers=2))
     list(prepare_build(speech, tmp_path / "other", seed=8, selected=FEW))
@@ -461,46 +461,48 @@ def test_the_same_seed_gives_the_same_bytes_with_one_process_and_with_two(tmp_pa
     assert one["trials/clean_clean.txt"] != other["trials/clean_clean.txt"]
 
 
-def test_a_finished_file_is_not_made_again_and_a_broken_or_stale_one_is(tmp_path: Path, speech: Path):
-    building = prepare_build(speech, tmp_path / "out", seed=0, selected=FEW)
-    for _ in zip(range(8), building, strict=False):
+def test_build_reuses_finished_and_replaces_broken_or_stale_files(tmp_path: Path, speech: Path):
+    build = prepare_build(speech, tmp_path / "out", seed=0, selected=FEW)
+    for _ in zip(range(8), build, strict=False):
         pass  # interrupted after the second speaker's first file
     assert not (tmp_path / "out" / "manifest.csv").exists()
-    kept = len(list((tmp_path / "out").rglob("*.wav")))
-    made = list(building)
-    assert sum(not each.is_new for each in made) == kept > 8
+    n_written = len(list((tmp_path / "out").rglob("*.wav")))
+    files = list(build)
+    assert sum(not file.is_new for file in files) == n_written > 8
     whole = contents(tmp_path / "out")
     gone, cut = (tmp_path / f"out/audio/clean_reverb/m1/en/{number}.wav" for number in (0, 1))
     gone.unlink()
     cut.write_bytes(cut.read_bytes()[:100])
-    remade = [each.row["path"] for each in building if each.is_new]
-    assert remade == ["audio/clean_reverb/m1/en/0.wav", "audio/clean_reverb/m1/en/1.wav"]
+    rewritten = [file.row["path"] for file in build if file.is_new]
+    assert rewritten == ["audio/clean_reverb/m1/en/0.wav", "audio/clean_reverb/m1/en/1.wav"]
     assert contents(tmp_path / "out") == whole
     shutil.copy(speech / "m2/en/0.wav", speech / "m1/en/0.wav")
-    assert {each.row["source"] for each in building if each.is_new} == {"m1/en/0.wav"}
+    assert {file.row["source"] for file in build if file.is_new} == {"m1/en/0.wav"}
 
 
-def test_a_file_carries_its_own_row(tmp_path: Path, speech: Path):
+def test_build_stores_manifest_row_in_wav_comment(tmp_path: Path, speech: Path):
     list(prepare_build(speech, tmp_path / "out", seed=0, selected=FEW))
     row = manifest(tmp_path / "out")[-1]
     with soundfile.SoundFile(tmp_path / "out" / row["path"]) as file:
         assert json.loads(file.comment)["row"] == row
 
 
-def test_a_csv_gives_speakers_genders_and_its_own_paths(tmp_path: Path, speech: Path):
+def test_clean_speech_reads_csv(tmp_path: Path, speech: Path):
     table = tmp_path / "list.csv"
     lines = [
-        f"clean/{who}/en/{n}.wav,Speaker {who},{'f' if who == 'f1' else 'Male'}" for who in ("m1", "f1") for n in (0, 1)
+        f"clean/{speaker}/en/{n}.wav,Speaker {speaker},{'f' if speaker == 'f1' else 'Male'}"
+        for speaker in ("m1", "f1")
+        for n in (0, 1)
     ]
     table.write_text("\n".join(["path,speaker,gender", *lines]), encoding="utf-8")
-    got = clean_speech(table)
-    assert [each.name for each in got][:1] == ["Speaker_f1/clean/f1/en/0.wav"]
-    assert {(each.speaker, each.gender) for each in got} == {("Speaker_f1", "f"), ("Speaker_m1", "m")}
+    listed = clean_speech(table)
+    assert [source.name for source in listed][:1] == ["Speaker_f1/clean/f1/en/0.wav"]
+    assert {(source.speaker, source.gender) for source in listed} == {("Speaker_f1", "f"), ("Speaker_m1", "m")}
     with pytest.raises(EarmarkError, match="two speakers, of the same gender"):
         prepare_build(table, tmp_path / "out", seed=0)
 
 
-def test_stereo_at_48_khz_is_speech_too(tmp_path: Path, speech: Path):
+def test_build_accepts_stereo_at_48_khz(tmp_path: Path, speech: Path):
     wide = np.repeat(voice("m1/en/00"), 3)
     soundfile.write(speech / "m1/en/0.wav", np.stack([wide, wide], axis=1), 48000)
     list(prepare_build(speech, tmp_path / "out", seed=0, selected=("clean_clean",)))
@@ -515,9 +517,7 @@ def test_stereo_at_48_khz_is_speech_too(tmp_path: Path, speech: Path):
 @pytest.mark.slow
 @pytest.mark.parametrize("listed", [False, True], ids=["folder", "csv"])
 @pytest.mark.parametrize("workers", [1, 2])
-def test_unusable_speech_is_named_all_at_once_and_nothing_half_made(
-    tmp_path: Path, speech: Path, listed: bool, workers: int
-):
+def test_build_reports_all_unusable_speech(tmp_path: Path, speech: Path, listed: bool, workers: int):
     soundfile.write(speech / "m1/en/0.wav", voice("m1/en/00")[:160], RATE)
     soundfile.write(speech / "m1/en/1.wav", np.zeros(RATE), RATE)
     soundfile.write(speech / "m2/en/0.wav", voice("m1/en/00"), 8000)
@@ -543,7 +543,7 @@ def test_unusable_speech_is_named_all_at_once_and_nothing_half_made(
     assert not [path for path in (tmp_path / "out").rglob("*") if path.suffix == ".tmp"]
 
 
-def test_a_faulty_csv_is_refused_with_every_line(tmp_path: Path, speech: Path):
+def test_clean_speech_reports_all_faults_of_csv(tmp_path: Path, speech: Path):
     table = speech / "list.csv"
     table.write_text("path,speaker,gender\n,m1,m\nm1/en/0.wav,,m\nm1/en/1.wav,m1,x\n", encoding="utf-8")
     with pytest.raises(DataError, match=r"(?s)3 faults.*line 2, column path.*line 3, column speaker.*line 4, column g"):
@@ -565,7 +565,7 @@ def test_a_faulty_csv_is_refused_with_every_line(tmp_path: Path, speech: Path):
         clean_speech(table)
 
 
-def test_a_folder_that_is_no_speech_is_refused(tmp_path: Path, speech: Path):
+def test_clean_speech_rejects_invalid_folder(tmp_path: Path, speech: Path):
     with pytest.raises(EarmarkError, match="nowhere does not exist"):
         clean_speech(tmp_path / "nowhere")
     (tmp_path / "empty").mkdir()
@@ -580,7 +580,7 @@ def test_a_folder_that_is_no_speech_is_refused(tmp_path: Path, speech: Path):
         clean_speech(speech)
 
 
-def test_what_cannot_be_built_is_refused_at_once(tmp_path: Path, speech: Path):
+def test_prepare_build_rejects_invalid_arguments(tmp_path: Path, speech: Path):
     with pytest.raises(EarmarkError, match="clean_codec_amr: unknown condition"):
         prepare_build(speech, tmp_path / "out", seed=0, selected=("clean_codec_amr",))
     with pytest.raises(EarmarkError, match="is inside the folder of clean speech"):
@@ -600,7 +600,7 @@ def test_what_cannot_be_built_is_refused_at_once(tmp_path: Path, speech: Path):
 # --- demo speech ------------------------------------------------------------------------------------------------
 
 
-def test_the_demo_has_24_voices_in_four_languages_and_is_small():
+def test_demo_speech_has_24_voices_in_four_languages():
     rows = list(csv.DictReader((DEMO / "speakers.csv").read_text(encoding="utf-8").splitlines()))
     assert {row["path"] for row in rows} == {path.relative_to(DEMO).as_posix() for path in DEMO.rglob("*.mp3")}
     cells = Counter((row["speaker"], row["language"]) for row in rows)
@@ -612,17 +612,17 @@ def test_the_demo_has_24_voices_in_four_languages_and_is_small():
         assert 1.99 < soundfile.info(DEMO / row["path"]).duration < 3.2  # MP3 pads both ends
 
 
-def test_no_two_clips_of_the_demo_are_the_same():
+def test_demo_clips_are_distinct():
     """espeak-ng silently ignores an unknown voice variant, which would give two identical voices."""
     assert len({path.read_bytes() for path in DEMO.rglob("*.mp3")}) == 192
 
 
-def test_the_cross_lingual_list_fills_its_four_cells():
+def test_demo_cross_lingual_list_has_all_four_groups():
     lines = [line.split() for line in (DEMO / "trials_crosslingual.txt").read_text(encoding="utf-8").splitlines()]
     cells = Counter()
     for label, enrol, test in lines:
-        (who, language, _), (other, foreign, _) = enrol.split("/"), test.split("/")
-        assert (who == other) == (label == "1")
+        (speaker, language, _), (other, foreign, _) = enrol.split("/"), test.split("/")
+        assert (speaker == other) == (label == "1")
         assert enrol != test
         assert (DEMO / enrol).is_file()
         cells[label, language == foreign] += 1
@@ -651,10 +651,10 @@ def make_unusable(speech: Path) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("workers", [1, 2])
-def test_speech_that_is_left_out_is_named_and_trials_are_of_the_rest(tmp_path: Path, speech: Path, workers: int):
+def test_allow_missing_excludes_unusable_speech_from_trials(tmp_path: Path, speech: Path, workers: int):
     make_unusable(speech)
-    building = prepare_build(speech, tmp_path / "out", seed=0, selected=FEW, workers=workers, allow_missing=True)
-    list(building)
+    build = prepare_build(speech, tmp_path / "out", seed=0, selected=FEW, workers=workers, allow_missing=True)
+    list(build)
     assert [each[:2] + each[3:] for each in excluded_files(tmp_path / "out")] == [
         ("f1/en/0", "f1", "0"), ("m1/en/1.xyz", "m1", "1"), ("readme.txt", "", "0"),
         ("f1/en/1.wav", "f1", "0"), ("m2/en/1.wav", "m2", "2"),
@@ -667,7 +667,7 @@ def test_speech_that_is_left_out_is_named_and_trials_are_of_the_rest(tmp_path: P
         "is 10 ms long (minimum 100 ms)",
     ]
     assert reasons[4].startswith("is not audio")
-    described = describe_excluded(building.excluded, building.used)
+    described = describe_excluded(build.excluded, build.used)
     assert "5 files excluded:" in described
     assert "1 × suffix .xyz is not supported: m1/en/1.xyz" in described
     assert described.splitlines()[-1] == "1 speaker excluded: f1"
@@ -681,7 +681,7 @@ def test_speech_that_is_left_out_is_named_and_trials_are_of_the_rest(tmp_path: P
     assert not (tmp_path / "alone/left_out.csv").exists()
 
 
-def test_nothing_is_left_out_of_a_later_run_that_has_all(tmp_path: Path, speech: Path):
+def test_left_out_csv_is_removed_if_nothing_is_excluded(tmp_path: Path, speech: Path):
     (speech / "m1/notes.txt").write_text("x")
     list(prepare_build(speech, tmp_path / "out", seed=0, selected=FEW[:1]))
     assert excluded_files(tmp_path / "out") == [("m1/notes.txt", "m1", "suffix .txt is not supported", "2")]
@@ -691,7 +691,7 @@ def test_nothing_is_left_out_of_a_later_run_that_has_all(tmp_path: Path, speech:
 
 
 @pytest.mark.slow
-def test_speech_without_trials_is_said_with_what_is_left_out(tmp_path: Path, speech: Path):
+def test_error_without_trials_describes_excluded_files(tmp_path: Path, speech: Path):
     for path in speech.rglob("1.wav"):
         path.rename(path.with_suffix(".xyz"))
     with pytest.raises(
@@ -704,15 +704,15 @@ def test_speech_without_trials_is_said_with_what_is_left_out(tmp_path: Path, spe
         list(prepare_build(speech, tmp_path / "out", seed=0, allow_missing=True))
 
 
-def test_recordings_of_noise_that_are_left_out_are_named_too(tmp_path: Path, speech: Path):
+def test_noise_files_without_audio_suffix_are_reported(tmp_path: Path, speech: Path):
     (tmp_path / "noises").mkdir()
     soundfile.write(tmp_path / "noises/hum.wav", modulated_noise(), RATE)
     (tmp_path / "noises/hiss.xyz").write_text("x")
-    building = prepare_build(speech, tmp_path / "out", seed=0, selected=FEW[:1], noises=tmp_path / "noises")
-    assert [(file.path, file.speaker) for file in building.not_audio] == [("noises/hiss.xyz", "")]
+    build = prepare_build(speech, tmp_path / "out", seed=0, selected=FEW[:1], noises=tmp_path / "noises")
+    assert [(file.path, file.speaker) for file in build.not_audio] == [("noises/hiss.xyz", "")]
 
 
-def test_many_reasons_are_counted(monkeypatch: pytest.MonkeyPatch):
+def test_describe_excluded_limits_reasons(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr("earmark.speaker.case.simulate.clean_speech.MAX_REASONS", 2)
     described = describe_excluded([ExcludedFile(f"a/{n}", "a", f"is {n % 4} ms long") for n in range(40)], [])
     assert described.splitlines() == [
@@ -724,7 +724,7 @@ def test_many_reasons_are_counted(monkeypatch: pytest.MonkeyPatch):
     ]
 
 
-def test_the_command_warns_of_what_it_leaves_out(tmp_path: Path, speech: Path, capsys: pytest.CaptureFixture[str]):
+def test_simulate_command_warns_about_excluded_files(tmp_path: Path, speech: Path, capsys: pytest.CaptureFixture[str]):
     make_unusable(speech)
     argv = ["simulate", str(speech), "--output-dir", str(tmp_path / "out"), "--conditions", "clean_clean"]
     assert evaluate_speaker.main(argv) == 1
@@ -733,7 +733,7 @@ def test_the_command_warns_of_what_it_leaves_out(tmp_path: Path, speech: Path, c
     assert "clean: 3 files excluded:" in printed.err
     assert "Audio files have one of the suffixes .mp3, .wav" in printed.err
     assert "1 × is 10 ms long (minimum 100 ms): f1/en/1.wav" in printed.err
-    assert "Excluded: 5 files and 1 speakers (see left_out.csv)." in printed.out
+    assert "Excluded files: 5, speakers: 1 (see left_out.csv)." in printed.out
 
 
 # --- workers --------------------------------------------------------------------------------------------------------
@@ -741,17 +741,17 @@ def test_the_command_warns_of_what_it_leaves_out(tmp_path: Path, speech: Path, c
 
 @pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="children are found in /proc")
-def test_workers_end_when_their_parent_is_killed(tmp_path: Path):
+def test_workers_exit_with_killed_parent(tmp_path: Path):
     command = ["evaluate_speaker.py", "--quiet", "simulate", str(DEMO / "speakers.csv"), "--workers", "2"]
     parent = subprocess.Popen([sys.executable, *command, "--output-dir", str(tmp_path / "out")], cwd=ROOT)
 
     def children() -> list[Path]:
-        found = []
+        processes = []
         for status in Path("/proc").glob("[0-9]*/status"):
             with contextlib.suppress(OSError):
                 if f"PPid:\t{parent.pid}\n" in status.read_text():
-                    found.append(status.parent)
-        return found
+                    processes.append(status.parent)
+        return processes
 
     try:
         wait_for(lambda: any((tmp_path / "out").rglob("*.wav")), 60)
