@@ -70,6 +70,12 @@ def scan(table: pd.DataFrame, usernames: Iterable[str], checked: Iterable[str]) 
     -------
     ScanResult
         Messages give line and column but do not repeat the name.
+
+    Examples
+    --------
+    >>> table = pd.DataFrame({"reason": ["noise", "as Ann said"]}, index=[2, 3])
+    >>> scan(table, ["ann"], ()).faults
+    [Fault(line=3, column='reason', problem='contains a raw username')]
     """
     matcher = UsernameMatcher(tuple(usernames))
     result = ScanResult()

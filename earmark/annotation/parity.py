@@ -104,6 +104,12 @@ class HeldOutRatings:
         Returns
         -------
         HeldOutRatings
+
+        Examples
+        --------
+        >>> held_out = HeldOutRatings.from_posteriors([0, 0, 1], [1, 0, 1], [0.9, 0.2, 0.5])
+        >>> held_out.item.tolist(), held_out.vote.tolist(), held_out.reference.tolist()
+        ([0, 0], [True, False], [1.0, 0.0])
         """
         share = np.asarray(probability, dtype=float)
         known = np.isfinite(share) & (share != 0.5)
@@ -214,11 +220,11 @@ def leave_one_out_table(
         Columns: the key, `username`, `present` and `ds_present_probability_of_others`, sorted by key and username.
     """
     codes = np.asarray(item, dtype=np.int64)
-    kept = np.bincount(codes, minlength=len(items))[codes] > MIN_OTHER_RATERS
-    rows = items.iloc[codes[kept]].reset_index(drop=True)
+    usable = np.bincount(codes, minlength=len(items))[codes] > MIN_OTHER_RATERS
+    rows = items.iloc[codes[usable]].reset_index(drop=True)
     table = rows.assign(
-        username=[names[code] for code in np.asarray(rater)[kept]],
-        present=np.asarray(vote)[kept],
-        ds_present_probability_of_others=np.asarray(others, dtype=float)[kept].round(6),
+        username=[names[code] for code in np.asarray(rater)[usable]],
+        present=np.asarray(vote)[usable],
+        ds_present_probability_of_others=np.asarray(others, dtype=float)[usable].round(6),
     )
     return table.sort_values([*items.columns, "username"], ignore_index=True)

@@ -128,6 +128,11 @@ def drop_other_columns(table: pd.DataFrame, publishable: Iterable[str]) -> tuple
     table : DataFrame
     dropped : list of str
         Names of the dropped columns.
+
+    Examples
+    --------
+    >>> drop_other_columns(pd.DataFrame(columns=["age", "city"]), ["age", "gender"])[1]
+    ['city']
     """
     dropped = [column for column in table.columns if column not in set(publishable)]
     return table.drop(columns=dropped), dropped
@@ -222,6 +227,11 @@ def band_ages(users: pd.DataFrame, years: int) -> tuple[pd.DataFrame, list[Fault
         Empty ages stay empty. Unchanged if there is no column `age`.
     faults : list of Fault
         One for each age that is not a finite number.
+
+    Examples
+    --------
+    >>> band_ages(pd.DataFrame({"age": ["29", "30", ""]}), 10)[0]["age"].tolist()
+    ['20-29', '30-39', '']
     """
     if "age" not in users:
         return users, []
@@ -257,7 +267,7 @@ def coarsen_times(table: pd.DataFrame, unit: str) -> pd.DataFrame:
 
 
 def describe_anonymity(result: Anonymity, columns: Sequence[str]) -> str:
-    """Summarise k-anonymity in one line.
+    """Describe k-anonymity in one line.
 
     Parameters
     ----------
@@ -269,6 +279,11 @@ def describe_anonymity(result: Anonymity, columns: Sequence[str]) -> str:
     -------
     str
         k, the number of unique users, and the columns that make them unique.
+
+    Examples
+    --------
+    >>> describe_anonymity(Anonymity(1, 3, 1, {"age": 1}), ["age"])
+    'k = 1 over age; 1 of 3 users are unique (by one column: age (1))'
     """
     by_count = sorted(result.unique_by.items(), key=lambda item: -item[1])
     single = ", ".join(f"{column} ({n})" for column, n in by_count if n)

@@ -97,32 +97,35 @@ def dawid_skene_estimates(votes: Votes, fit: DawidSkene, bootstrap: Bootstrap) -
     Intervals are centred on the value without pseudo-counts. Estimates from fewer than MIN_CLIPS clips have a note, as
     the pseudo-counts of all raters bias them. With more than MAX_RATERS raters there are no intervals.
     """
-    present, raters = fit.posterior[votes.item] >= 0.5, len(votes.raters)
-    why = "" if raters <= MAX_RATERS else f"no interval: more than {MAX_RATERS} raters"
-    errors = tuple(np.full(raters, np.nan) for _ in range(2))
+    present, n_raters = fit.posterior[votes.item] >= 0.5, len(votes.raters)
+    why = "" if n_raters <= MAX_RATERS else f"no interval: more than {MAX_RATERS} raters"
+    errors = tuple(np.full(n_raters, np.nan) for _ in range(2))
     if bootstrap.n_units > 1 and not why:
         errors = standard_errors(fit, votes.item, votes.rater, votes.codes("binary"), bootstrap.unit)
     result: dict[str, list[Estimate]] = {}
-    sides = (("sensitivity", fit.sensitivity, present), ("specificity", fit.specificity, ~present))
-    for (name, values, of_side), error in zip(sides, errors, strict=True):
-        n = np.bincount(votes.rater[of_side], minlength=raters)
-        distinct = np.unique(votes.rater[of_side] * np.int64(bootstrap.n_units) + bootstrap.unit[votes.item[of_side]])
-        clips = np.bincount(distinct // bootstrap.n_units, minlength=raters)
-        own = remove_pseudo_counts(values, n)
-        side = "present" if name == "sensitivity" else "absent"
-        rows = zip(values.tolist(), own.tolist(), error.tolist(), n.tolist(), clips.tolist(), strict=True)
-        result[name] = [_dawid_skene_estimate(*row, side, why) for row in rows]
+    categories = (("sensitivity", fit.sensitivity, present), ("specificity", fit.specificity, ~present))
+    for (name, values, mask), error in zip(categories, errors, strict=True):
+        n = np.bincount(votes.rater[mask], minlength=n_raters)
+        distinct = np.unique(votes.rater[mask] * np.int64(bootstrap.n_units) + bootstrap.unit[votes.item[mask]])
+        clips = np.bincount(distinct // bootstrap.n_units, minlength=n_raters)
+        centre = remove_pseudo_counts(values, n)
+        category = "present" if name == "sensitivity" else "absent"
+        rows = zip(values.tolist(), centre.tolist(), error.tolist(), n.tolist(), clips.tolist(), strict=True)
+        result[name] = [_dawid_skene_estimate(*row, category, why) for row in rows]
     return result
 
 
-def _dawid_skene_estimate(value: float, own: float, error: float, n: int, clips: int, side: str, why: str) -> Estimate:
+def _dawid_skene_estimate(
+    value: float, centre: float, error: float, n: int, clips: int, category: str, why: str
+) -> Estimate:
+    """Estimate of one rate of one rater. centre: the rate without pseudo-counts; why: reason for a missing interval."""
     if not np.isfinite(value):
         return Estimate(None, n=n, why=NO_COMMON_ITEM)
-    known = interval(own, error, units=max(clips, 2)) if np.isfinite(error) else None
-    if known is None:
+    limits = interval(centre, error, units=max(clips, 2)) if np.isfinite(error) else None
+    if limits is None:
         return Estimate(value, n=n, why=why or "no interval: the ratings do not identify the model")
-    note = few_units(clips, f"clips with {side} items rated by this rater", MIN_CLIPS)
-    return Estimate(value, min(known[0], value), max(known[1], value), n=n, note=note)
+    note = few_units(clips, f"clips with {category} items rated by this rater", MIN_CLIPS)
+    return Estimate(value, min(limits[0], value), max(limits[1], value), n=n, note=note)
 
 
 def per_rater(annotations: Annotations, votes: Votes, fit: DawidSkene, bootstrap: Bootstrap) -> pd.DataFrame:

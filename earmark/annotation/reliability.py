@@ -62,7 +62,16 @@ class Votes:
 
     @classmethod
     def from_annotations(cls, annotations: Annotations) -> "Votes":
-        """Convert checked tables."""
+        """Convert checked tables.
+
+        Parameters
+        ----------
+        annotations : Annotations
+
+        Returns
+        -------
+        Votes
+        """
         subset, ratings = annotations.subset, annotations.ratings
         items, counts, item = item_counts(annotations)
         binary = np.stack([counts[:, : subset.first_present].sum(1), counts[:, subset.first_present :].sum(1)], axis=1)
@@ -99,15 +108,15 @@ class Votes:
             Binary ratings of items with at least two raters, with the expected label of each item as a rating by
             "prior".
         """
-        kept = self.raters_per_item >= 2
-        new_code = np.cumsum(kept) - 1
-        mine = kept[self.item]
-        items = self.items[kept].reset_index(drop=True)
+        pairable = self.raters_per_item >= 2
+        new_row = np.cumsum(pairable) - 1
+        selected = pairable[self.item]
+        items = self.items[pairable].reset_index(drop=True)
         expected = (items[self.subset.prior.column] == self.subset.prior.value).to_numpy(dtype=np.int64)
-        item = np.concatenate([new_code[self.item[mine]], np.arange(len(items))])
-        rater = np.concatenate([self.rater[mine], np.full(len(items), len(self.raters))])
-        present = np.concatenate([self.codes("binary")[mine], expected])
-        counts = {"binary": self.counts["binary"][kept] + np.eye(2, dtype=np.int64)[expected]}
+        item = np.concatenate([new_row[self.item[selected]], np.arange(len(items))])
+        rater = np.concatenate([self.rater[selected], np.full(len(items), len(self.raters))])
+        present = np.concatenate([self.codes("binary")[selected], expected])
+        counts = {"binary": self.counts["binary"][pairable] + np.eye(2, dtype=np.int64)[expected]}
         # Present and absent become the ends of the scale, so that `codes` still converts them.
         rating = present * (len(self.subset.scale) - 1)
         return Votes(self.subset, items, counts, item, rater, rating, [*self.raters, "prior"])

@@ -11,7 +11,20 @@ from earmark.report.schema import StrictModel, SummaryBase
 
 
 class AnonymizeSummary(SummaryBase):
-    """Contents of annotations/<subset>/summary.json."""
+    """Contents of annotations/<subset>/summary.json.
+
+    Attributes
+    ----------
+    subset : str
+    people : int
+        Number of users.
+    k : int
+        k-anonymity over the published demographic columns; 0 without users.
+    unique_people : int
+        Number of users whose demographics no other user has.
+    unique_by : dict of str to int
+        Number of users with a unique value, for each demographic column.
+    """
 
     subset: str
     people: int
@@ -52,7 +65,46 @@ class Agreement(BaseModel):
 
 
 class AnalysisResult(StrictModel):
-    """Results of `analyse` for one subset, without the tables."""
+    """Results of `analyse` for one subset, without the tables.
+
+    Attributes
+    ----------
+    subset : str
+    rating_scale : list of str
+        Levels from low to high.
+    rows_raw, rows_deduplicated, ratings_used : int
+        Number of ratings in annotations.csv, after removal of superseded ratings and withdrawn consent, and after all
+        exclusions.
+    clips_total, items_total : int
+    items_complete, items_incomplete : int
+        Number of items with at least, and with fewer than, the required number of raters.
+    items_flagged, items_tied : int
+    rater_coverage : dict of str to int
+        Number of items by number of raters.
+    annotators : list of str
+        Usernames of the raters.
+    smallest_pair_items : int or None
+        Smallest number of common items of two raters; None without common items.
+    demographics : dict of str to dict of str to int
+        Number of raters with each value, by demographic column.
+    majority_present_rate, preselection_confirm_rate : Estimate
+        Share of items with a majority whose majority is present, and is the label expected from sampling.
+    human_upper_bound_binary : Estimate
+        Percent agreement on present/absent.
+    agreement : Agreement
+    human_ceiling, human_ceiling_with_prior : HumanCeiling
+        Without and with the sampling prior as a further rater.
+    emolia_bench : dict
+        The metrics of emolia-bench by its own definitions; None where undefined.
+    slices : dict of str to list of dict
+        Rows of the summary tables.
+    raters : list of dict
+        Rows of the table of raters.
+    raters_who_stand_out : dict of str to list of str
+        Flagged raters with the reasons.
+    warnings : list of str
+        Warnings about the spelling of keys.
+    """
 
     subset: str
     rating_scale: list[str]

@@ -42,7 +42,41 @@ class Slice:
 
 @dataclass(frozen=True)
 class Subset:
-    """One annotated subset; the comment at the top of subsets.toml describes each field."""
+    """One annotated subset.
+
+    Attributes
+    ----------
+    name : str
+    scale : tuple of str
+        Rating levels from low to high.
+    present_from : str
+        Lowest level that counts as present.
+    key : tuple of str
+        Columns that identify an item.
+    choices : dict of str to tuple of str
+        Allowed values of columns.
+    carried : tuple of str
+        Columns of annotations.csv that are copied to the labels.
+    prior : Prior
+    words : dict of str to str
+        Names of "present" and "absent" in `benchmark_bucket`.
+    clip : str
+        Path of a clip below dataset/<subset>/, with {column} for values of the key.
+    sham_stem : {"stem", "path"}
+        Input that the mock scorer hashes.
+    prompt : dict of str to str
+        A sentence with {label}, or a rubric file and the columns that select a text in it.
+    slices : tuple of str
+        Columns of predictions by which metrics are sliced.
+    difficulty : dict of str to str
+        Column whose values are ranked by unanimity, and the noun for its values.
+    names : dict of str to str
+        Names of the label columns "expected" and "matches_expected".
+    labels : tuple of str
+        Columns of benchmark_labels.csv, in order.
+    summaries : dict of str to Slice
+        Summary tables by file name.
+    """
 
     name: str
     scale: tuple[str, ...]

@@ -306,6 +306,11 @@ def withdrawn_users(users: pd.DataFrame) -> set[str]:
     -------
     set of str
         Usernames with a refusal in column `consent`, or renamed to CONSENT_REVOKED….
+
+    Examples
+    --------
+    >>> withdrawn_users(pd.DataFrame({"username": ["ann", "ben"], "consent": ["True", "no"]}))
+    {'ben'}
     """
     if "username" not in users:
         return set()
