@@ -205,8 +205,8 @@ class System:
     ----------
     encoder : Encoder or PrecomputedEmbeddings or None
     score_file : Path or None
-    store : EmbeddingStore or None
-        The embedding cache; required with an encoder.
+    embedding_cache : EmbeddingCache or None
+        Required with an encoder.
     batch_size : int
         Clips per batch.
     track_progress : callable
@@ -220,7 +220,7 @@ class System:
 
     encoder: Encoder | PrecomputedEmbeddings | None = None
     score_file: Path | None = None
-    store: EmbeddingCache | None = None
+    embedding_cache: EmbeddingCache | None = None
     batch_size: int = 16
     track_progress: TrackProgress = lambda embedded, total: embedded
     back_end: BackEnd = BackEnd()
@@ -290,12 +290,12 @@ class System:
         root : Path
             Folder of the audio.
         """
-        assert self.encoder is not None and self.store is not None
+        assert self.encoder is not None and self.embedding_cache is not None
         names_of_file: dict[Path, list[str]] = {}
         for name in names:
             names_of_file.setdefault(audio_path(root, name), []).append(name)
         files = list(names_of_file)
-        embedded = self.store.embed(self.encoder, files, batch_size=self.batch_size, audio_root=root)
+        embedded = self.embedding_cache.embed(self.encoder, files, batch_size=self.batch_size, audio_root=root)
         vectors: dict[str, ArrayLike] = {}
         missing = []
         for path, embedding in self.track_progress(embedded, len(files)):

@@ -138,7 +138,7 @@ def load_system(options: EncoderOptions, invocation: Invocation, scores: Path | 
     encoder = load_encoder_from_options(options)
     return System(
         encoder,
-        store=EmbeddingCache(options.embedding_cache),
+        embedding_cache=EmbeddingCache(options.embedding_cache),
         batch_size=options.batch_size,
         track_progress=lambda embedded, n: invocation.progress(embedded, total=n, label=encoder.name, unit="clip"),
     )
