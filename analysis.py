@@ -27,7 +27,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def run(arguments: Namespace, invocation: cli.Invocation) -> int:
-    from earmark.annotation.run import run_analysis  # deferred: pandas and scipy are slow to import
+    from earmark.annotation.run import run_analysis  # slow import; not needed for --help
 
     return run_analysis(cli.options(AnalysisOptions, arguments), invocation)
 
@@ -45,22 +45,33 @@ def argument_parser() -> ArgumentParser:
         help="raters of a complete item (default: 3)",
     )
     parser.add_argument(
-        "--ties", choices=TIES, default="exclude", help="label of tied items: none, or absent (default: exclude)"
+        "--ties",
+        choices=TIES,
+        default="exclude",
+        help="leave tied items without a label, or label them absent (default: exclude)",
     )
     parser.add_argument("--exclude-rater", nargs="+", default=[], metavar="NAME", help="raters to exclude")
     parser.add_argument("--min-reaction-ms", type=cli.positive_float, metavar="MS", help="exclude faster ratings")
     parser.add_argument(
         "--exact-keys", action="store_true", help="treat keys that differ only in spelling as different items"
     )
-    parser.add_argument("--show-names", action="store_true", help="write usernames that are not pseudonyms unchanged")
+    parser.add_argument("--show-names", action="store_true", help="write usernames even if they are not pseudonyms")
     parser.add_argument(
         "--bootstrap", type=cli.natural_int, default=1000, metavar="N", help="bootstrap replicates (default: 1000)"
     )
     parser.add_argument(
-        "--annotations-root", type=Path, default=Path("annotations"), help="input folder (default: annotations)"
+        "--annotations-root",
+        type=Path,
+        default=Path("annotations"),
+        metavar="DIR",
+        help="input directory (default: annotations)",
     )
     parser.add_argument(
-        "--output-dir", type=Path, default=Path("analysis_outputs"), help="output folder (default: analysis_outputs)"
+        "--output-dir",
+        type=Path,
+        default=Path("analysis_outputs"),
+        metavar="DIR",
+        help="output directory (default: analysis_outputs)",
     )
     return parser
 

@@ -27,7 +27,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def run(arguments: Namespace, invocation: cli.Invocation) -> int:
-    from earmark.annotation.release import run_anonymize  # deferred: pandas is slow to import
+    from earmark.annotation.release import run_anonymize  # slow import; not needed for --help
 
     return run_anonymize(cli.options(AnonymizeOptions, arguments), invocation)
 
@@ -45,10 +45,18 @@ def argument_parser() -> ArgumentParser:
     )
     parser.add_argument("--coarsen-times", choices=["day", "month"], help="truncate created_at to the day or month")
     parser.add_argument(
-        "--raw-root", type=Path, default=Path("annotations_raw"), help="input folder (default: annotations_raw)"
+        "--raw-root",
+        type=Path,
+        default=Path("annotations_raw"),
+        metavar="DIR",
+        help="input directory (default: annotations_raw)",
     )
     parser.add_argument(
-        "--output-dir", type=Path, default=Path("annotations"), help="output folder (default: annotations)"
+        "--output-dir",
+        type=Path,
+        default=Path("annotations"),
+        metavar="DIR",
+        help="output directory (default: annotations)",
     )
     return parser
 
