@@ -1,16 +1,17 @@
-"""Make the demo data set: synthetic speech, and the answers of simulated raters who never heard it.
+"""Make the demo data set: synthetic speech with the ratings of simulated raters.
 
-Every clip is one short sentence spoken by espeak-ng; every rating is drawn from a formula that looks at the
-settings of the voice. The data shows what the tools do. It says nothing about people, emotions or models.
+Every clip is a short sentence synthesised with espeak-ng. Every rating is drawn from a model of the voice settings; no
+human rated the clips. The data demonstrate the tools and support no conclusions about people, emotions or models.
 
-Reads   nothing; needs the program espeak-ng (apt-get install espeak-ng)
+Reads   nothing; requires espeak-ng (apt-get install espeak-ng)
 Writes  dataset/emolia-emo/data/<Emotion>_best/<stem>.{mp3,json}
         dataset/emolia-dim/data/<DIM>/<level>/<polarity>/sample_NN.{mp3,json}, dataset/emolia-dim/variables.json
-        annotations_raw/<subset>/{annotations,users[,flags]}.csv, which anonymize.py takes like anyone's
+        annotations_raw/<subset>/{annotations,users[,flags]}.csv, the input of anonymize.py
 
   uv run dataset/make_demo.py
 
-The same version of espeak-ng and of the libraries writes the same bytes each time (the committed clips: 1.51).
+The output is byte-identical for the same versions of espeak-ng and the libraries. The committed clips are from
+espeak-ng 1.51.
 """
 
 import argparse
@@ -34,7 +35,7 @@ import numpy.typing as npt
 import soundfile
 import soxr
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # the script lives one folder below the library
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # the script is one directory below the library
 
 from earmark import cli
 from earmark.annotation.subsets import subsets
@@ -45,15 +46,15 @@ FloatArray = npt.NDArray[np.float32]
 Row = dict[str, str | int | bool]
 
 RATE = 16_000
-SHORTEST, LONGEST, FADE = 2 * RATE, 3 * RATE, RATE // 20  # samples
-HEADROOM = 0.9  # one gain for every clip, so that MP3 overshoot stays below 1 and loudness still differs
-COMPRESSION = 0.6  # VBR quality, 0 best to 1 smallest: about 12 kB a clip
+MIN_SAMPLES, MAX_SAMPLES, FADE_SAMPLES = 2 * RATE, 3 * RATE, RATE // 20
+HEADROOM = 0.9  # the same gain for every clip: preserves loudness differences and keeps MP3 overshoot below 1
+COMPRESSION = 0.6  # VBR quality from 0 (best) to 1 (smallest): about 12 kB per clip
 
 VARIANTS = ("m1", "f2", "m3", "f3", "m4", "f1", "m7", "f4")
-# "en" is British; under its other name, "en-gb", espeak-ng 1.51 drops the variant.
+# "en" is British English; espeak-ng 1.51 ignores the variant for its other name, "en-gb".
 BASE_VOICES = {"en": ("en-us", "en", "en-gb-x-rp", "en-029"), "de": ("de",), "fr": ("fr",), "es": ("es",)}
 
-# label: folder, (speed in words per minute, pitch 0..99, amplitude 0..200), sentences
+# label: directory, (speed in words per minute, pitch 0 to 99, amplitude 0 to 200), sentences with their language
 EMOTIONS: dict[str, tuple[str, tuple[int, int, int], list[tuple[str, str]]]] = {
     "Joy": ("Joy_best", (185, 75, 110), [
         ("en", "We won, we really won, I can't believe it!"),
@@ -99,7 +100,7 @@ EMOTIONS: dict[str, tuple[str, tuple[int, int, int], list[tuple[str, str]]]] = {
     ]),
 }  # fmt: skip
 
-NEUTRAL = (
+NEUTRAL_SENTENCES = (
     "The train is late.",
     "Please close the door.",
     "We keep bread here.",
@@ -116,24 +117,27 @@ NEUTRAL = (
     "The museum is free on Sundays, but the garden closes at four o'clock in winter.",
     "They painted the fence green last summer, and this year they want to paint the gate as well.",
 )
-ORDINARY = {"speed_wpm": 165, "pitch": 50, "amplitude": 70}
+NEUTRAL_SETTINGS = {"speed_wpm": 165, "pitch": 50, "amplitude": 70}
 
-# dimension: the setting it is, and that setting at levels 0 to 6
+# dimension: voice setting, and its values at levels 0 to 6
 SCALES = {
     "TEMP": ("speed_wpm", (80, 105, 135, 165, 210, 270, 350)),
     "LOUD": ("amplitude", (8, 16, 30, 55, 85, 120, 160)),
     "PTCH": ("pitch", (0, 15, 32, 50, 66, 82, 99)),
 }
-STEADY = {"PTCH": ("m1", "m3", "m7"), "LOUD": ("m1", "f2", "m3", "f3")}  # variants of like pitch, of like loudness
-ASKED_LEVELS, CLEARLY_AWAY = (1, 3, 5), 3
+SIMILAR_VARIANTS = {
+    "PTCH": ("m1", "m3", "m7"),
+    "LOUD": ("m1", "f2", "m3", "f3"),
+}  # variants of similar pitch and of similar loudness
+RATED_LEVELS, MIN_LEVEL_DISTANCE = (1, 3, 5), 3
 ACCENTS = {
     "British": ("en", "en-gb-x-rp"),
     "American": ("en-us",),
     "Scottish": ("en-gb-scotland",),
     "Caribbean": ("en-029",),
 }
-ASKED_ACCENTS = ("British", "American", "Scottish")
-EASILY_CONFUSED = {"British", "Scottish"}
+RATED_ACCENTS = ("British", "American", "Scottish")
+CONFUSABLE_ACCENTS = {"British", "Scottish"}
 
 LEVELS = "0123456"
 RUBRIC: dict[str, dict[str, str | dict[str, str]]] = {
@@ -191,13 +195,27 @@ RUBRIC: dict[str, dict[str, str | dict[str, str]]] = {
 
 @dataclass(frozen=True)
 class Rater:
-    """One simulated rater. bias shifts every answer towards "present"; attention scales how much the clip counts."""
+    """A simulated rater.
+
+    Attributes
+    ----------
+    handle : str
+    bias : float
+        Log-odds added towards "present".
+    attention : float
+        Weight of the evidence in the clip.
+    reaction_ms : int
+        Median reaction time.
+    share : dict
+        {subset: relative frequency of ratings}.
+    demographics : dict
+    """
 
     handle: str
     bias: float
     attention: float
-    reaction_ms: int  # median
-    share: dict[str, float]  # of the ratings of each subset
+    reaction_ms: int
+    share: dict[str, float]
     demographics: dict[str, str | int]
 
 
@@ -209,21 +227,21 @@ RATERS = [
         attention,
         reaction_ms,
         {"emolia-emo": emo, "emolia-dim": dim},
-        dict(zip(DEMOGRAPHICS, who, strict=False)),
+        dict(zip(DEMOGRAPHICS, values, strict=False)),
     )
-    for handle, bias, attention, reaction_ms, emo, dim, who in (
+    for handle, bias, attention, reaction_ms, emo, dim, values in (
         ("rater-cobalt", 0.7, 1.8, 1400, 0.32, 0.28, (34, "female", "English, German", "headphones", "master", 5)),
         ("rater-umber", -0.7, 1.8, 2100, 0.32, 0.28, (41, "male", "English", "headphones", "doctorate", 6)),
         ("rater-sienna", 0.1, 1.0, 1700, 0.32, 0.28, (29, "female", "English, Spanish", "loudspeakers", "bachelor", 3)),
         ("rater-ochre", 0.0, 0.1, 380, 0.04, 0.16, (29, "male", "English, French", "headphones", "bachelor", 2)),
     )
 ]
-RATERS_PER_ITEM = {3: 0.66, 2: 0.26, 1: 0.08}  # number: probability
-CUTS = {"emolia-emo": (0.0, 1.7), "emolia-dim": (0.0,)}  # where an inclination becomes the next rating of the scale
+RATERS_PER_ITEM = {3: 0.66, 2: 0.26, 1: 0.08}  # {number of raters: probability}
+CUTS = {"emolia-emo": (0.0, 1.7), "emolia-dim": (0.0,)}  # thresholds between ratings on the latent scale
 BEGIN = {"emolia-emo": datetime(2026, 5, 9, 17, 37, 58), "emolia-dim": datetime(2026, 5, 16, 18, 4, 21)}
-RERATED = (5, 41)  # rows whose rater changes their mind later
+RERATED = (5, 41)  # rows that the rater rates again, differently
 
-# path below data/, reason
+# (path below data/, reason)
 FLAGS = (
     ("LOUD/1/positive/sample_01.mp3", "Very faint, I had to turn the volume up"),
     ("ACCT/Scottish/negative/sample_00.mp3", "Could be more than one accent"),
@@ -233,7 +251,7 @@ FLAGS = (
 
 @dataclass(frozen=True)
 class Voice:
-    """What espeak-ng is told, apart from the text."""
+    """Settings of espeak-ng."""
 
     speaker: str
     speed_wpm: int
@@ -243,7 +261,7 @@ class Voice:
 
 @dataclass(frozen=True)
 class Clip:
-    """A spoken sentence and where it lies below dataset/<subset>/data/."""
+    """A synthesised sentence; `path` is below dataset/<subset>/data/, without suffix."""
 
     path: str
     text: str
@@ -258,7 +276,7 @@ class Clip:
 
 @dataclass(frozen=True)
 class Item:
-    """A question about a clip: its columns in annotations.csv, and how strongly the clip speaks for "present"."""
+    """An item to rate: its columns in annotations.csv, and the log-odds of "present" given the clip."""
 
     columns: dict[str, str]
     clip: Clip
@@ -270,14 +288,16 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def make(arguments: argparse.Namespace, invocation: cli.Invocation) -> int:
-    """Clips first, then the questions about them, then the answers."""
+    """Make clips, then items, then ratings, and write them."""
     if shutil.which("espeak-ng") is None:
-        raise MissingError("espeak-ng: not found. Install it with `apt-get install espeak-ng` and run this again.")
+        raise MissingError(
+            "espeak-ng: not found. Install it with `apt-get install espeak-ng` and run the script again."
+        )
     rng = invocation.generator()
     clips = {"emolia-emo": list(emotion_clips(rng)), "emolia-dim": list(dimension_clips(rng))}
     refuse_other_data(clips)
     items = {"emolia-emo": emotion_items(clips["emolia-emo"], rng), "emolia-dim": dimension_items(clips["emolia-dim"])}
-    ratings = {subset: answers(subset, asked, rng) for subset, asked in items.items()}
+    ratings = {subset: simulate_ratings(subset, rated, rng) for subset, rated in items.items()}
     for subset, rows in ratings.items():
         size = sum(write_clip(subset, clip) for clip in clips[subset])
         write_table(subset, "annotations", rows)
@@ -290,26 +310,28 @@ def make(arguments: argparse.Namespace, invocation: cli.Invocation) -> int:
 
 
 def speak(text: str, voice: Voice) -> FloatArray:
-    """The sentence as espeak-ng says it, at 16 kHz, as long as it takes."""
+    """Synthesise a sentence at 16 kHz."""
     settings = ("-v", voice.speaker, "-s", voice.speed_wpm, "-p", voice.pitch, "-a", voice.amplitude)
     spoken = subprocess.run(["espeak-ng", *map(str, settings), "--stdout", text], capture_output=True, check=False)
     if spoken.returncode:
-        raise EarmarkError(f"espeak-ng could not speak as {voice.speaker}: {spoken.stderr.decode().strip()}")
+        raise EarmarkError(f"espeak-ng: cannot synthesise voice {voice.speaker} ({spoken.stderr.decode().strip()})")
     samples, rate = soundfile.read(io.BytesIO(spoken.stdout), dtype="float32")
     resampled: FloatArray = soxr.resample(samples, rate, RATE)
     return resampled * np.float32(HEADROOM)
 
 
 def trim(samples: FloatArray) -> FloatArray:
-    """At least two seconds, padded with silence; at most three, faded out."""
-    if len(samples) <= LONGEST:
-        return np.pad(samples, (0, max(0, SHORTEST - len(samples))))
-    fade = np.linspace(1, 0, FADE, dtype=np.float32)
-    return np.concatenate([samples[: LONGEST - FADE], samples[LONGEST - FADE : LONGEST] * fade])
+    """Pad to at least two seconds; cut to at most three with a fade-out."""
+    if len(samples) <= MAX_SAMPLES:
+        return np.pad(samples, (0, max(0, MIN_SAMPLES - len(samples))))
+    fade = np.linspace(1, 0, FADE_SAMPLES, dtype=np.float32)
+    return np.concatenate(
+        [samples[: MAX_SAMPLES - FADE_SAMPLES], samples[MAX_SAMPLES - FADE_SAMPLES : MAX_SAMPLES] * fade]
+    )
 
 
 def emotion_clips(rng: np.random.Generator) -> Iterator[Clip]:
-    """Each sentence once, in a voice that varies around the prosody of its emotion."""
+    """Synthesise each sentence once, with random settings around those of its emotion."""
     number = 0
     for folder, (speed, pitch, amplitude), sentences in EMOTIONS.values():
         for language, text in sentences:
@@ -326,47 +348,49 @@ def emotion_clips(rng: np.random.Generator) -> Iterator[Clip]:
 
 
 def dimension_clips(rng: np.random.Generator) -> Iterator[Clip]:
-    """Two clips at each level asked about, and two that are clearly elsewhere."""
+    """Synthesise two clips at each rated level, and two at clearly different levels."""
     for dimension in SCALES:
-        for asked in ASKED_LEVELS:
-            elsewhere = [level for level in range(7) if abs(level - asked) >= CLEARLY_AWAY]
-            for polarity, levels in (("positive", [asked, asked]), ("negative", elsewhere)):
+        for rated in RATED_LEVELS:
+            distant_levels = [level for level in range(7) if abs(level - rated) >= MIN_LEVEL_DISTANCE]
+            for polarity, levels in (("positive", [rated, rated]), ("negative", distant_levels)):
                 for number, level in enumerate(rng.choice(levels, 2, replace=polarity == "positive")):
-                    path = f"{dimension}/{asked}/{polarity}/sample_{number:02d}"
+                    path = f"{dimension}/{rated}/{polarity}/sample_{number:02d}"
                     yield fitting_clip(path, level_voice(dimension, int(level), rng), rng)
-    for asked_accent in ASKED_ACCENTS:
-        others = [accent for accent in ACCENTS if accent != asked_accent]
-        for polarity, accents in (("positive", [asked_accent] * 2), ("negative", others)):
+    for rated_accent in RATED_ACCENTS:
+        others = [accent for accent in ACCENTS if accent != rated_accent]
+        for polarity, accents in (("positive", [rated_accent] * 2), ("negative", others)):
             for number, accent in enumerate(rng.choice(accents, 2, replace=False)):
-                path = f"ACCT/{asked_accent}/{polarity}/sample_{number:02d}"
+                path = f"ACCT/{rated_accent}/{polarity}/sample_{number:02d}"
                 speaker = f"{rng.choice(ACCENTS[str(accent)])}+{rng.choice(VARIANTS)}"
-                yield fitting_clip(path, Voice(speaker, **ordinary(rng)), rng)
+                yield fitting_clip(path, Voice(speaker, **neutral_settings(rng)), rng)
 
 
-def ordinary(rng: np.random.Generator) -> dict[str, int]:
-    """Settings that nobody would remark on, and never quite the same."""
-    return {setting: round(value * rng.uniform(0.93, 1.07)) for setting, value in ORDINARY.items()}
+def neutral_settings(rng: np.random.Generator) -> dict[str, int]:
+    """Neutral settings with a small random variation."""
+    return {setting: round(value * rng.uniform(0.93, 1.07)) for setting, value in NEUTRAL_SETTINGS.items()}
 
 
 def level_voice(dimension: str, level: int, rng: np.random.Generator) -> Voice:
-    """A voice at about this level of the dimension, and ordinary in the others."""
+    """A voice near this level of the dimension, neutral in the others."""
     setting, values = SCALES[dimension]
-    speaker = f"{rng.choice(BASE_VOICES['en'][:2])}+{rng.choice(STEADY.get(dimension, VARIANTS))}"
+    speaker = f"{rng.choice(BASE_VOICES['en'][:2])}+{rng.choice(SIMILAR_VARIANTS.get(dimension, VARIANTS))}"
     value = round(float(np.interp(level + rng.uniform(-0.35, 0.35), range(7), values)))
-    return Voice(speaker, **(ordinary(rng) | {setting: value}))
+    return Voice(speaker, **(neutral_settings(rng) | {setting: value}))
 
 
 def fitting_clip(path: str, voice: Voice, rng: np.random.Generator) -> Clip:
-    """The first neutral sentence, in random order, that this voice says within two to three seconds."""
-    for text in map(str, rng.permutation(NEUTRAL)):
+    """Synthesise the first neutral sentence, in random order, that takes two to three seconds."""
+    for text in map(str, rng.permutation(NEUTRAL_SENTENCES)):
         samples = speak(text, voice)
-        if SHORTEST <= len(samples) <= LONGEST:
+        if MIN_SAMPLES <= len(samples) <= MAX_SAMPLES:
             return Clip(path, text, "en", voice, samples)
-    raise EarmarkError(f"{path}: no sentence of NEUTRAL takes 2 to 3 s at {voice.speed_wpm} words per minute.")
+    raise EarmarkError(
+        f"{path}: no sentence in NEUTRAL_SENTENCES takes 2 to 3 s at {voice.speed_wpm} words per minute."
+    )
 
 
 def emotion_items(clips: list[Clip], rng: np.random.Generator) -> list[Item]:
-    """Every clip is asked about its own emotion and about one to three others, near (contrastive) or far."""
+    """Items of each clip: its own emotion and one to three others, similar (contrastive) or dissimilar."""
     labels = {folder: label for label, (folder, _, _) in EMOTIONS.items()}
     items = []
     for number, clip in enumerate(clips):
@@ -381,21 +405,21 @@ def emotion_items(clips: list[Clip], rng: np.random.Generator) -> list[Item]:
     return items
 
 
-def prosody_distance(one: Sequence[float], other: Sequence[float]) -> float:
-    """Distance of two (speed, pitch, amplitude), in steps that sound about equally large."""
-    louder = math.log2(one[2] / other[2]) / 0.8
-    return math.hypot((one[0] - other[0]) / 40, (one[1] - other[1]) / 25, louder)
+def prosody_distance(a: Sequence[float], b: Sequence[float]) -> float:
+    """Distance between two (speed, pitch, amplitude), in approximately equal perceptual steps."""
+    loudness = math.log2(a[2] / b[2]) / 0.8
+    return math.hypot((a[0] - b[0]) / 40, (a[1] - b[1]) / 25, loudness)
 
 
 def emotion_evidence(clip: Clip, queried: str, own: str) -> float:
-    """How much prosody (real settings against the emotion's) and words speak for an emotion, as a log-odds."""
+    """Log-odds of an emotion given the voice settings and the emotion of the sentence."""
     voice = clip.voice
     distance = prosody_distance((voice.speed_wpm, voice.pitch, voice.amplitude), EMOTIONS[queried][1])
     return 0.6 - 0.9 * distance + (1.2 if queried == own else 0.0)
 
 
 def dimension_items(clips: list[Clip]) -> list[Item]:
-    """One question per clip, the one its folder asks."""
+    """One item per clip: the dimension and level in its path."""
     items = []
     for clip in clips:
         columns = dict(zip(COLUMNS["emolia-dim"], f"{clip.path}.mp3".split("/"), strict=False))
@@ -403,25 +427,25 @@ def dimension_items(clips: list[Clip]) -> list[Item]:
     return items
 
 
-def level_evidence(voice: Voice, dimension: str, asked: str) -> float:
-    """How much the real settings speak for a level, as a log-odds."""
+def level_evidence(voice: Voice, dimension: str, rated: str) -> float:
+    """Log-odds of a level given the voice settings."""
     if dimension in SCALES:
         setting, values = SCALES[dimension]
-        return 1.9 - 1.3 * abs(float(np.interp(getattr(voice, setting), values, range(7))) - int(asked))
+        return 1.9 - 1.3 * abs(float(np.interp(getattr(voice, setting), values, range(7))) - int(rated))
     accent = next(name for name, bases in ACCENTS.items() if voice.speaker.split("+")[0] in bases)
-    if accent == asked:
+    if accent == rated:
         return 1.6
-    return -0.6 if {accent, asked} == EASILY_CONFUSED else -1.6
+    return -0.6 if {accent, rated} == CONFUSABLE_ACCENTS else -1.6
 
 
 def vote(evidence: float, rater: Rater, cuts: Sequence[float], rng: np.random.Generator) -> int:
-    """A rating's position on the scale.
+    """Draw a rating, as a position on the scale.
 
-    The inclination is attention * evidence + bias + logistic noise, so that the probability of passing the
-    cut at 0, and so of "present", is the logistic of attention * evidence + bias.
+    The latent variable is attention · evidence + bias + logistic noise. The probability of exceeding the cut at 0, and
+    so of "present", is therefore the logistic function of attention · evidence + bias.
     """
-    inclination = rater.attention * evidence + rater.bias + rng.logistic()
-    return sum(inclination > cut for cut in cuts)
+    latent = rater.attention * evidence + rater.bias + rng.logistic()
+    return sum(latent > cut for cut in cuts)
 
 
 COLUMNS = {
@@ -430,48 +454,52 @@ COLUMNS = {
 }
 
 
-def answers(subset: str, items: list[Item], rng: np.random.Generator) -> list[Row]:
-    """The rows of annotations.csv, in order of time: one to three raters an item, and two changes of mind."""
+def simulate_ratings(subset: str, items: list[Item], rng: np.random.Generator) -> list[Row]:
+    """Simulate the rows of annotations.csv, in chronological order: one to three raters per item, two rated again."""
     scale = subsets()[subset].scale
     shares = [rater.share[subset] for rater in RATERS]
     clock = {rater.handle: BEGIN[subset] + timedelta(hours=21 * number) for number, rater in enumerate(RATERS)}
     rows: list[Row] = []
 
-    def answer(item: Item, rater: Rater, rating: str) -> None:
+    def add_rating(item: Item, rater: Rater, rating: str) -> None:
         reaction = int(rng.lognormal(math.log(rater.reaction_ms), 0.45))
-        heard = int(item.clip.seconds * 1000 + rng.integers(0, 40))
-        clock[rater.handle] += timedelta(milliseconds=heard + reaction + int(rng.integers(800, 6000)))
-        times: Row = {"reaction_time_ms": reaction, "sample_time_ms": heard, "created_at": stamp(clock[rater.handle])}
+        listening = int(item.clip.seconds * 1000 + rng.integers(0, 40))
+        clock[rater.handle] += timedelta(milliseconds=listening + reaction + int(rng.integers(800, 6000)))
+        times: Row = {
+            "reaction_time_ms": reaction,
+            "sample_time_ms": listening,
+            "created_at": stamp(clock[rater.handle]),
+        }
         name = "/".join((subset, rater.handle, *item.columns.values(), str(times["created_at"])))
         identity: Row = {"annotation_id": str(uuid.uuid5(uuid.NAMESPACE_URL, name)), "username": rater.handle}
         rows.append({**identity, **item.columns, "rating": rating, **times})
 
-    given = []
+    drawn = []
     for index in rng.permutation(len(items)):
         count = int(rng.choice(list(RATERS_PER_ITEM), p=list(RATERS_PER_ITEM.values())))
         for chosen in rng.choice(len(RATERS), count, replace=False, p=shares):
             position = vote(items[index].evidence, RATERS[chosen], CUTS[subset], rng)
-            given.append((items[index], RATERS[chosen], position))
-            answer(items[index], RATERS[chosen], scale[position])
-    for item, rater, position in (given[row] for row in RERATED):
-        answer(item, rater, scale[(position + 1) % len(scale)])
+            drawn.append((items[index], RATERS[chosen], position))
+            add_rating(items[index], RATERS[chosen], scale[position])
+    for item, rater, position in (drawn[row] for row in RERATED):
+        add_rating(item, rater, scale[(position + 1) % len(scale)])
     return sorted(rows, key=lambda row: (str(row["created_at"]), str(row["annotation_id"])))
 
 
 def users(subset: str, rows: list[Row]) -> list[Row]:
-    """The rows of users.csv."""
+    """Rows of users.csv."""
     counts = Counter(row["username"] for row in rows)
-    people: list[Row] = []
+    table: list[Row] = []
     for number, rater in enumerate(RATERS):
         state: Row = {"username": rater.handle, "is_active": True, "is_admin": number == 0, "onboarded": True}
         joined = stamp(BEGIN["emolia-emo"] - timedelta(days=5 - number, minutes=17 * number))
         activity: Row = {"annotation_count": counts[rater.handle], "created_at": joined}
-        people.append({**state, **activity, **rater.demographics, "consent": True})
-    return people
+        table.append({**state, **activity, **rater.demographics, "consent": True})
+    return table
 
 
 def flags(rows: list[Row]) -> list[Row]:
-    """The rows of flags.csv: each clip flagged by its first rater, while rating it."""
+    """Rows of flags.csv: each clip is flagged by its first rater."""
     flagged = []
     for path, reason in FLAGS:
         columns = dict(zip(COLUMNS["emolia-dim"], path.split("/"), strict=False))
@@ -486,24 +514,24 @@ def stamp(time: datetime) -> str:
 
 
 def refuse_other_data(clips: dict[str, list[Clip]]) -> None:
-    """The demo may replace itself but never somebody's own clips or ratings."""
+    """Refuse to overwrite clips or ratings that are not from the demo."""
     handles = {rater.handle for rater in RATERS}
     for subset, planned in clips.items():
-        data, people = ROOT / "dataset" / subset / "data", ROOT / "annotations_raw" / subset / "users.csv"
+        data, users_table = ROOT / "dataset" / subset / "data", ROOT / "annotations_raw" / subset / "users.csv"
         own = {data / f"{clip.path}.mp3" for clip in planned}
         if not own.issuperset(data.rglob("*.mp3")):
             raise EarmarkError(
-                f"dataset/{subset}/data: holds clips that are not the demo's. Move the folder away first."
+                f"dataset/{subset}/data: contains clips that are not from the demo. Move the directory first."
             )
-        known = csv.DictReader(people.read_text(encoding="utf-8").splitlines()) if people.exists() else ()
+        known = csv.DictReader(users_table.read_text(encoding="utf-8").splitlines()) if users_table.exists() else ()
         if any(row.get("username") not in handles for row in known):
             raise EarmarkError(
-                f"annotations_raw/{subset}: has raters who are not the demo's. Move the folder away first."
+                f"annotations_raw/{subset}: contains raters who are not from the demo. Move the directory first."
             )
 
 
 def write_clip(subset: str, clip: Clip) -> int:
-    """The MP3 and its JSON; returns the bytes of both."""
+    """Write the MP3 and its JSON file; return their total size in bytes."""
     target = ROOT / "dataset" / subset / "data" / f"{clip.path}.mp3"
     target.parent.mkdir(parents=True, exist_ok=True)
     soundfile.write(target, clip.samples, RATE, format="MP3", compression_level=COMPRESSION)

@@ -1,18 +1,21 @@
-"""Make the demo speech for speaker verification and probes: 24 synthetic voices, each in four languages.
+"""Make the demo data for speaker verification and probes: 24 synthetic voices, each in four languages.
 
-A voice is a variant of espeak-ng with a pitch of its own, the same in every language; two utterances of a voice differ
-in sentence, and a little in pitch and speed. The data shows what the tools do. It says nothing about people or models.
+A voice is a variant of espeak-ng with its own pitch, the same in all languages. Utterances of a voice differ in the
+sentence and slightly in pitch and speed. The data demonstrate the tools and support no conclusions about people or
+models.
 
-Reads   nothing; needs the program espeak-ng (apt-get install espeak-ng)
-Writes  dataset/speaker-demo/<voice>/<language>/<NN>.mp3, dataset/speaker-demo/speakers.csv (path, speaker, gender,
-        language), dataset/speaker-demo/case.csv (the clips that the CASE demo degrades),
-        dataset/speaker-demo/trials_crosslingual.txt (`1|0 enrolment test`, non-targets of the same gender),
-        dataset/speaker-demo/tasks/<task>.toml and .csv: probe tasks (voice across languages, language and tempo across
-        voices)
+Reads   nothing; requires espeak-ng (apt-get install espeak-ng)
+Writes  dataset/speaker-demo/<voice>/<language>/<NN>.mp3
+        dataset/speaker-demo/speakers.csv (path, speaker, gender, language)
+        dataset/speaker-demo/case.csv (the clips for the CASE demo)
+        dataset/speaker-demo/trials_crosslingual.txt (`1|0 enrolment test`, same-gender non-targets)
+        dataset/speaker-demo/tasks/<task>.toml and .csv (probe tasks: speaker across languages, language and tempo
+        across speakers)
 
   uv run dataset/make_speaker_demo.py
 
-The same version of espeak-ng and of the libraries writes the same bytes each time (the committed clips: 1.51).
+The output is byte-identical for the same versions of espeak-ng and the libraries. The committed clips are from
+espeak-ng 1.51.
 """
 
 import argparse
@@ -31,7 +34,7 @@ import numpy.typing as npt
 import soundfile
 import soxr
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # the script lives one folder below the library
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # the script is one directory below the library
 
 from earmark import cli
 from earmark.errors import EarmarkError, MissingError
@@ -40,21 +43,22 @@ DEMO = Path(__file__).resolve().parent / "speaker-demo"
 FloatArray = npt.NDArray[np.float32]
 
 RATE = 16_000
-SHORTEST, LONGEST = 2 * RATE, 3 * RATE  # samples
-PEAK = 0.7  # of every clip: the variants differ in loudness, and MP3 overshoots
-COMPRESSION = 0.7  # VBR quality, 0 best to 1 smallest: about 10 kB a clip
-UTTERANCES = 2  # a voice and language
-SPEED, MIDDLE, PITCH_WANDERS = (165, 190), 177, 4  # words per minute, twice; steps of espeak-ng's pitch, 0 to 99
-NON_TARGETS = 1000  # of the same language, and of different ones
-CASE_LANGUAGES = ("en", "de")  # half of the clips: their 24 carriers are made in a minute
-FOLDS = 4  # of the language task; every voice is in one
-SPLITS_OF_VOICES = ("train", "train", "valid", "test")  # of the tempo task, voices of a gender in turn
-SPLIT_OF_LANGUAGE = {"en": "train", "de": "train", "fr": "valid", "es": "test"}  # of the voice task
+MIN_SAMPLES, MAX_SAMPLES = 2 * RATE, 3 * RATE
+PEAK = 0.7  # peak of every clip, because the variants differ in loudness; leaves headroom for MP3 overshoot
+COMPRESSION = 0.7  # VBR quality from 0 (best) to 1 (smallest): about 10 kB per clip
+UTTERANCES = 2  # per voice and language
+SPEED_RANGE, REFERENCE_SPEED = (165, 190), 177  # words per minute
+PITCH_VARIATION = 4  # on espeak-ng's scale from 0 to 99
+NON_TARGETS = 1000  # same-language, and as many cross-language
+CASE_LANGUAGES = ("en", "de")  # half of the clips, so that simulating 24 conditions takes about a minute
+FOLDS = 4  # of the language task; each voice is in one fold
+VOICE_SPLITS = ("train", "train", "valid", "test")  # of the tempo task, for the voices of a gender in turn
+LANGUAGE_SPLITS = {"en": "train", "de": "train", "fr": "valid", "es": "test"}  # of the voice task
 
-# Probe tasks, beside a manifest of the same name.
+# Probe tasks; each has a manifest of the same name.
 TASKS = {
     "voice": """\
-# Whose voice: heard in English and German, to be told in Spanish.
+# Speaker identification across languages: training in English and German, validation in French, test in Spanish.
 name = "voice"
 type = "clip"
 metric = "accuracy"
@@ -63,7 +67,7 @@ domain = "speech"
 epochs = 100
 """,
     "language": """\
-# Which language, by voices that were not heard before.
+# Language identification on unseen speakers.
 name = "language"
 type = "clip"
 metric = "accuracy"
@@ -72,7 +76,7 @@ domain = "speech"
 epochs = 50
 """,
     "tempo": """\
-# How fast, in percent above 177 words per minute, by voices that were not heard before.
+# Speaking rate on unseen speakers, in per cent relative to 177 words per minute.
 name = "tempo"
 type = "regression"
 metric = "mse"
@@ -88,7 +92,7 @@ TABLES = (
     *(f"tasks/{name}.{suffix}" for name in TASKS for suffix in ("toml", "csv")),
 )
 
-# variant of espeak-ng: pitch. The variants differ in formants, breath and roughness too.
+# {variant of espeak-ng: pitch}. Variants also differ in formants, breathiness and roughness.
 VOICES = {
     "m": {
         "m1": 50, "m2": 62, "m3": 38, "m5": 70, "m7": 44, "m8": 55,
@@ -100,7 +104,7 @@ VOICES = {
     },
 }  # fmt: skip
 
-# language: sentences, of which a clip takes the first in random order that lasts two to three seconds
+# {language: sentences}. A clip gets the first sentence, in random order, that takes two to three seconds.
 SENTENCES = {
     "en": (
         "Please remember to water the plants on Sunday.",
@@ -147,7 +151,7 @@ SENTENCES = {
 
 @dataclass(frozen=True)
 class Clip:
-    """One utterance; its path is its row's, below DEMO. tempo: words per minute."""
+    """An utterance; `path` is below DEMO, `tempo` in words per minute."""
 
     path: str
     speaker: str
@@ -166,11 +170,13 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def make(arguments: argparse.Namespace, invocation: cli.Invocation) -> int:
-    """Everything, from nothing."""
+    """Synthesise all clips and write clips, lists and tasks."""
     if shutil.which("espeak-ng") is None:
-        raise MissingError("espeak-ng: not found. Install it with `apt-get install espeak-ng` and run this again.")
+        raise MissingError(
+            "espeak-ng: not found. Install it with `apt-get install espeak-ng` and run the script again."
+        )
     rng = invocation.generator()
-    clips = list(spoken(rng))
+    clips = list(synthesise_clips(rng))
     trials = list(trial_lines(clips, rng))
     refuse_other_data(clips)
     shutil.rmtree(DEMO, ignore_errors=True)
@@ -192,10 +198,10 @@ def write_table(name: str, clips: Sequence[Clip]) -> None:
 
 
 def write_tasks(clips: Sequence[Clip]) -> None:
-    """The probe tasks, with manifests whose paths start from their own folder."""
+    """Write the probe tasks; paths in manifests are relative to the directory of the tasks."""
     folder = DEMO / "tasks"
     folder.mkdir()
-    voices = {variant.lower(): turn for named in VOICES.values() for turn, variant in enumerate(named)}
+    voices = {variant.lower(): turn for variants in VOICES.values() for turn, variant in enumerate(variants)}
     rows: dict[str, list[tuple[object, ...]]] = {
         "voice": [("path", "label", "split")],
         "language": [("path", "label", "fold", "group")],
@@ -203,76 +209,74 @@ def write_tasks(clips: Sequence[Clip]) -> None:
     }
     for clip in clips:
         path, turn = f"../{clip.path}", voices[clip.speaker]
-        rows["voice"].append((path, clip.speaker, SPLIT_OF_LANGUAGE[clip.language]))
+        rows["voice"].append((path, clip.speaker, LANGUAGE_SPLITS[clip.language]))
         rows["language"].append((path, clip.language, turn % FOLDS + 1, clip.speaker))
-        percent = round(100 * (clip.tempo / MIDDLE - 1), 1)
-        rows["tempo"].append((path, percent, SPLITS_OF_VOICES[turn % len(SPLITS_OF_VOICES)], clip.speaker))
+        percent = round(100 * (clip.tempo / REFERENCE_SPEED - 1), 1)
+        rows["tempo"].append((path, percent, VOICE_SPLITS[turn % len(VOICE_SPLITS)], clip.speaker))
     for name, text in TASKS.items():
         (folder / f"{name}.toml").write_text(text, encoding="utf-8", newline="\n")
         with (folder / f"{name}.csv").open("w", encoding="utf-8", newline="") as file:
             csv.writer(file, lineterminator="\n").writerows(rows[name])
 
 
-def spoken(rng: np.random.Generator) -> Iterator[Clip]:
-    """Every voice in every language, no sentence twice from one voice."""
+def synthesise_clips(rng: np.random.Generator) -> Iterator[Clip]:
+    """Synthesise every voice in every language; a voice says each sentence at most once."""
     for gender, voices in VOICES.items():
         for (variant, pitch), (language, sentences) in itertools.product(voices.items(), SENTENCES.items()):
             texts = iter(map(str, rng.permutation(sentences)))
             for number in range(UTTERANCES):
                 path = f"{variant.lower()}/{language}/{number:02d}.mp3"
-                setting = int(rng.integers(pitch - PITCH_WANDERS, pitch + PITCH_WANDERS + 1))
-                tempo = int(rng.integers(*SPEED))
-                samples = fitting(texts, f"{language}+{variant}", tempo, setting)
+                setting = int(rng.integers(pitch - PITCH_VARIATION, pitch + PITCH_VARIATION + 1))
+                tempo = int(rng.integers(*SPEED_RANGE))
+                samples = fitting_samples(texts, f"{language}+{variant}", tempo, setting)
                 if samples is None:
-                    raise EarmarkError(f"{path}: no sentence left that lasts 2 to 3 s.")
+                    raise EarmarkError(f"{path}: no remaining sentence takes 2 to 3 s.")
                 yield Clip(path, variant.lower(), gender, language, tempo, samples)
 
 
-def fitting(texts: Iterator[str], voice: str, speed: int, pitch: int) -> FloatArray | None:
-    """The first of the sentences that this voice says within two to three seconds."""
+def fitting_samples(texts: Iterator[str], voice: str, speed: int, pitch: int) -> FloatArray | None:
+    """Synthesise the first of the sentences that takes two to three seconds; None if there is none."""
     candidates = (speak(text, voice, speed, pitch) for text in texts)
-    return next((samples for samples in candidates if SHORTEST <= len(samples) <= LONGEST), None)
+    return next((samples for samples in candidates if MIN_SAMPLES <= len(samples) <= MAX_SAMPLES), None)
 
 
 def speak(text: str, voice: str, speed: int, pitch: int) -> FloatArray:
-    """The sentence as espeak-ng says it, at 16 kHz, as long as it takes."""
+    """Synthesise a sentence at 16 kHz, normalised to PEAK."""
     command = ["espeak-ng", "-v", voice, "-s", str(speed), "-p", str(pitch), "--stdout", text]
     spoken = subprocess.run(command, capture_output=True, check=False)
     if spoken.returncode:
-        raise EarmarkError(f"espeak-ng could not speak as {voice}: {spoken.stderr.decode().strip()}")
+        raise EarmarkError(f"espeak-ng: cannot synthesise voice {voice} ({spoken.stderr.decode().strip()})")
     samples, rate = soundfile.read(io.BytesIO(spoken.stdout), dtype="float32")
     resampled: FloatArray = soxr.resample(samples, rate, RATE)
     return resampled * np.float32(PEAK / np.abs(resampled).max())
 
 
 def trial_lines(clips: Sequence[Clip], rng: np.random.Generator) -> Iterator[str]:
-    """All target pairs, then NON_TARGETS pairs of the same language and as many of different ones."""
+    """All target trials, then NON_TARGETS same-language and as many cross-language non-target trials."""
     pairs = list(itertools.combinations(clips, 2))
-    for one, other in pairs:
-        if one.speaker == other.speaker:
-            yield f"1 {one.path} {other.path}\n"
+    for a, b in pairs:
+        if a.speaker == b.speaker:
+            yield f"1 {a.path} {b.path}\n"
     for same_language in (True, False):
         matching = [
-            (one, other)
-            for one, other in pairs
-            if one.speaker != other.speaker
-            and one.gender == other.gender
-            and (one.language == other.language) == same_language
+            (a, b)
+            for a, b in pairs
+            if a.speaker != b.speaker and a.gender == b.gender and (a.language == b.language) == same_language
         ]
         for chosen in sorted(rng.choice(len(matching), NON_TARGETS, replace=False)):
-            one, other = matching[chosen]
-            yield f"0 {one.path} {other.path}\n"
+            a, b = matching[chosen]
+            yield f"0 {a.path} {b.path}\n"
 
 
 def refuse_other_data(clips: Sequence[Clip]) -> None:
-    """The demo may replace itself but never somebody's own files."""
+    """Refuse to overwrite files that are not from the demo."""
     own = {DEMO / clip.path for clip in clips} | {DEMO / name for name in TABLES}
     if not own.issuperset(path for path in DEMO.rglob("*") if path.is_file()):
-        raise EarmarkError("dataset/speaker-demo: holds files that are not the demo's. Move the folder away first.")
+        raise EarmarkError("dataset/speaker-demo: contains files that are not from the demo. Move the directory first.")
 
 
 def write_clip(clip: Clip) -> int:
-    """The MP3; returns its bytes."""
+    """Write the MP3; return its size in bytes."""
     target = DEMO / clip.path
     target.parent.mkdir(parents=True, exist_ok=True)
     soundfile.write(target, clip.samples, RATE, format="MP3", compression_level=COMPRESSION)
