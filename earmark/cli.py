@@ -1,8 +1,7 @@
-"""What every script does alike: flags, progress, exit codes, errors in one line.
+"""Command-line basics shared by all scripts: flags, progress, exit codes and error messages.
 
-The only module of the library that speaks to a terminal. Scripts and command functions import it; what computes does
-not. A script parses its flags once into a frozen record (`options`), and passes that record and its `Invocation` on:
-no `argparse.Namespace` below the script.
+This is the only module of the library that writes to the terminal. A script parses its flags once into a frozen record
+(`options`) and passes that record and its `Invocation` on; `argparse.Namespace` is not used below the script.
 """
 
 import argparse
@@ -32,10 +31,19 @@ Options = TypeVar("Options")
 
 @dataclass(frozen=True)
 class Invocation:
-    """How a script was called, and what it says while it works.
+    """How a script was called, with its terminal output.
 
-    script: its file. argv: the words after it, as given. seed: of everything random. quiet: no progress and no
-    warnings. debug: errors with their traceback.
+    Attributes
+    ----------
+    script : Path
+    argv : tuple of str
+        Arguments as given.
+    seed : int
+        Random seed.
+    quiet : bool
+        No progress bars and no warnings.
+    debug : bool
+        Show the traceback of errors.
     """
 
     script: Path
@@ -45,24 +53,24 @@ class Invocation:
     debug: bool = False
 
     def warn(self, text: str) -> None:
-        """Something the user should know, on stderr unless --quiet."""
+        """Print a warning on stderr unless --quiet is set."""
         if not self.quiet:
             tqdm.write(text, file=sys.stderr)
 
     def progress(self, items: Iterable[Item], *, total: int, label: str, unit: str) -> "tqdm[Item]":
-        """The items, with a bar on stderr that stays away when stderr is no terminal."""
+        """Wrap an iterable in a progress bar on stderr, shown only on a terminal."""
         return tqdm(items, total=total, desc=label, unit=unit, disable=self._no_bar, file=sys.stderr)
 
     def bytes_bar(self, *, total: int, label: str) -> "tqdm[Any]":
-        """A bar that counts bytes; `update(n)` moves it on."""
+        """Progress bar for bytes; advance it with `update(n)`."""
         return tqdm(total=total, desc=label, unit="B", unit_scale=True, disable=self._no_bar, file=sys.stderr)
 
     @property
     def _no_bar(self) -> bool | None:
-        return True if self.quiet else None  # None: tqdm looks whether stderr is a terminal
+        return True if self.quiet else None  # None: tqdm checks whether stderr is a terminal
 
     def generator(self) -> "np.random.Generator":
-        """The generator that --seed asks for, as fresh each time."""
+        """New random generator seeded with --seed."""
         import numpy as np
 
         return np.random.default_rng(self.seed)
@@ -72,11 +80,23 @@ Command = Callable[[argparse.Namespace, Invocation], int]
 
 
 def options(kind: type[Options], arguments: argparse.Namespace, **known: Any) -> Options:
-    """A command's frozen record of options, from flags of the same names; lists become tuples.
+    """Fill a frozen record of options from flags with the same names; lists become tuples.
 
-    known: fields that no flag gives, such as secrets from the environment. A field that is a record itself is filled
-    likewise. A field without a flag has its default.
+    Parameters
+    ----------
+    kind : dataclass
+        Nested dataclass fields are filled in the same way. Fields without a flag keep their default.
+    arguments : argparse.Namespace
+    known
+        Values of fields without a flag, such as tokens from the environment.
 
+    Raises
+    ------
+    TypeError
+        If a field has neither a flag nor a default.
+
+    Examples
+    --------
     >>> @dataclass(frozen=True)
     ... class Clips:
     ...     limit: int
@@ -84,13 +104,13 @@ def options(kind: type[Options], arguments: argparse.Namespace, **known: Any) ->
     >>> options(Clips, argparse.Namespace(limit=3, names=["a"], seed=0))
     Clips(limit=3, names=('a',))
     """
-    given = {**vars(arguments), **known}
+    available = {**vars(arguments), **known}
     values: dict[str, Any] = {}
     for field in fields(kind):  # type: ignore[arg-type]
-        if is_dataclass(field.type) and field.name not in given:
+        if is_dataclass(field.type) and field.name not in available:
             values[field.name] = options(field.type, arguments, **known)  # type: ignore[arg-type]
-        elif field.name in given:
-            value = given[field.name]
+        elif field.name in available:
+            value = available[field.name]
             values[field.name] = tuple(value) if isinstance(value, list) else value
         elif field.default is MISSING and field.default_factory is MISSING:
             raise TypeError(f"{kind.__name__}.{field.name} has no flag and no default")
@@ -98,7 +118,14 @@ def options(kind: type[Options], arguments: argparse.Namespace, **known: Any) ->
 
 
 def argument_parser(documentation: str, command: Command | None = None) -> argparse.ArgumentParser:
-    """A parser whose help is the script's docstring, with the flags that every script has, for `main`."""
+    """Create a parser with the flags common to all scripts; its help is the script's docstring.
+
+    Parameters
+    ----------
+    documentation : str
+    command : Command, optional
+        Run by `main` unless a subcommand is chosen.
+    """
     parser = argparse.ArgumentParser(
         description=documentation, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
     )
@@ -109,13 +136,15 @@ def argument_parser(documentation: str, command: Command | None = None) -> argpa
 
 
 def add_renamed_argument(parser: "argparse._ActionsContainer", name: str, former: str, **settings: Any) -> None:
-    """Add a flag that had another name in the previous release; the former name still works and help omits it.
+    """Add a renamed flag; its name in the previous release still works but is hidden from the help.
 
     Parameters
     ----------
-    parser : a parser, an argument group or a mutually exclusive group.
-    name, former : the flag and its former spelling, such as `--embedding-cache` and `--store`.
-    settings : as for `argparse.ArgumentParser.add_argument`.
+    parser : ArgumentParser or argument group
+    name, former : str
+        New and former flag, such as `--embedding-cache` and `--store`.
+    settings
+        As for `argparse.ArgumentParser.add_argument`.
 
     Examples
     --------
@@ -139,9 +168,20 @@ def subcommand(
     examples: Sequence[str] = (),
     former: str | None = None,
 ) -> argparse.ArgumentParser:
-    """A command of a script that has several; it takes the common flags too, before its name or after it.
+    """Add a subcommand, with the common flags before or after its name.
 
-    examples: commands to copy, shown below its flags. former: its name in the previous release, which still works.
+    Parameters
+    ----------
+    commands
+        From `ArgumentParser.add_subparsers`.
+    name : str
+    command : Command
+    summary : str
+        One line for the help.
+    examples : sequence of str
+        Example commands shown below the flags.
+    former : str, optional
+        Name in the previous release, which still works.
     """
     parser = commands.add_parser(
         name,
@@ -159,16 +199,28 @@ def subcommand(
 
 
 def _add_common(parser: argparse.ArgumentParser, seed: object, switch: object) -> None:
-    parser.add_argument("--seed", type=natural_int, default=seed, help="seed of everything random (default 0)")
-    parser.add_argument("--quiet", action="store_true", default=switch, help="no progress and no warnings on stderr")
-    parser.add_argument("--debug", action="store_true", default=switch, help="show the traceback of an error")
+    parser.add_argument("--seed", type=natural_int, default=seed, help="random seed (default: 0)")
+    parser.add_argument("--quiet", action="store_true", default=switch, help="hide progress bars and warnings")
+    parser.add_argument("--debug", action="store_true", default=switch, help="show the traceback of errors")
 
 
 def main(parser: argparse.ArgumentParser, script: str, argv: Sequence[str] | None) -> int:
-    """Parse argv and run the command that the parser's default `command` names, a `Command`.
+    """Parse the arguments and run the command.
 
-    What goes wrong becomes one line on stderr and an exit code: 0 complete; 1 bad data or a failed item; 2 wrong usage
-    or something missing; 130 interrupted. script: its __file__.
+    Parameters
+    ----------
+    parser : argparse.ArgumentParser
+        Its default `command` is a `Command`.
+    script : str
+        `__file__` of the script.
+    argv : sequence of str, optional
+        sys.argv[1:] by default.
+
+    Returns
+    -------
+    int
+        Exit code: 0 complete; 1 invalid data or a failed item; 2 wrong usage or something missing; 130 interrupted.
+        Errors are printed on stderr.
     """
     words = tuple(sys.argv[1:] if argv is None else argv)
     arguments = parser.parse_args(words)
@@ -183,7 +235,7 @@ def _exit_code(work: Callable[[], int], script: str, debug: bool) -> int:
     try:
         return work()
     except KeyboardInterrupt:
-        sys.stderr.write("\nInterrupted. What was finished is kept; the same command continues.\n")
+        sys.stderr.write("\nInterrupted. Finished work is kept; run the same command to resume.\n")
         return INTERRUPTED
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -201,19 +253,19 @@ def _report(error: Exception, exit_code: int, debug: bool, text: str = "") -> in
     return exit_code
 
 
-# What to do about errors of the operating system.
+# What to do about operating system errors.
 REMEDIES = {
-    errno.ENOSPC: "Make room and run the same command again; what was finished is kept.",
-    errno.EEXIST: "A file is where a folder has to be; choose another.",
-    errno.ENOTDIR: "A file is where a folder has to be; choose another.",
-    errno.EACCES: "Choose a folder or file that you may use.",
-    errno.EROFS: "Choose a folder that can be written to.",
+    errno.ENOSPC: "Free disk space and run the same command to resume; finished work is kept.",
+    errno.EEXIST: "A file exists where a directory is needed; choose another path.",
+    errno.ENOTDIR: "A file exists where a directory is needed; choose another path.",
+    errno.EACCES: "Check its permissions, or choose another path.",
+    errno.EROFS: "The file system is read-only; choose another path.",
     errno.ENOENT: "Check the path.",
 }
 
 
 def format_os_error(error: OSError) -> str:
-    """What went wrong, where, and what to do; an error that says so itself is left as it is."""
+    """Format an operating system error: path, cause and remedy."""
     if error.errno is None:
         return str(error)
     where = f"{shown_path(Path(os.fsdecode(error.filename)))}: " if error.filename is not None else ""
@@ -221,7 +273,7 @@ def format_os_error(error: OSError) -> str:
 
 
 def show(text: str) -> None:
-    """A result, on stdout; where nobody reads it any more, as behind `| head`, the exit code still says how it went."""
+    """Print a result on stdout; a closed pipe, as after `| head`, is ignored."""
     try:
         sys.stdout.write(text.rstrip("\n") + "\n")
         sys.stdout.flush()
@@ -230,7 +282,7 @@ def show(text: str) -> None:
 
 
 def finite_float(text: str) -> float:
-    """An argparse type: a number that is neither NaN nor infinite."""
+    """argparse type: a finite number."""
     value = float(text)
     if not isfinite(value):
         raise argparse.ArgumentTypeError(f"{text} is not finite")
@@ -238,7 +290,7 @@ def finite_float(text: str) -> float:
 
 
 def positive_float(text: str) -> float:
-    """An argparse type: a finite number above 0."""
+    """argparse type: a finite number above 0."""
     value = finite_float(text)
     if value <= 0:
         raise argparse.ArgumentTypeError(f"{text} is not above 0")
@@ -246,7 +298,7 @@ def positive_float(text: str) -> float:
 
 
 def probability(text: str) -> float:
-    """An argparse type: a number above 0 and below 1."""
+    """argparse type: a number above 0 and below 1."""
     value = positive_float(text)
     if value >= 1:
         raise argparse.ArgumentTypeError(f"{text} is not below 1")
@@ -254,7 +306,7 @@ def probability(text: str) -> float:
 
 
 def natural_int(text: str) -> int:
-    """An argparse type: a whole number of at least 0."""
+    """argparse type: a whole number of at least 0."""
     value = int(text)
     if value < 0:
         raise argparse.ArgumentTypeError(f"{text} is less than 0")
@@ -262,7 +314,7 @@ def natural_int(text: str) -> int:
 
 
 def positive_int(text: str) -> int:
-    """An argparse type: a whole number of at least 1."""
+    """argparse type: a whole number of at least 1."""
     value = int(text)
     if value < 1:
         raise argparse.ArgumentTypeError(f"{text} is not at least 1")

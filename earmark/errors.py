@@ -1,32 +1,39 @@
-"""The errors a user is expected to meet, each with the exit code it ends a script with."""
+"""Expected errors, each with the exit code of the script."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-SHOWN_KINDS = 50  # of faults of a file: a screenful or two
-SHOWN_LINES = 5  # of one kind
-SHOWN_OF_CAUSE = 200
-SCRIPT_PLACEHOLDER = (
-    "SCRIPT.py"  # in a command that a message names: the script that is running, which `script` puts in
-)
+SHOWN_KINDS = 50  # kinds of faults listed per file
+SHOWN_LINES = 5  # lines listed per kind
+MAX_CAUSE = 200  # characters
+SCRIPT_PLACEHOLDER = "SCRIPT.py"  # in messages; `cli.main` replaces it with the name of the running script
 
 
 class EarmarkError(Exception):
-    """An expected failure whose message says what was wrong, where, and what to do next. Exit code 1."""
+    """Expected failure. The message says what failed, where, and what to do. Exit code 1."""
 
     exit_code = 1
 
 
 class MissingError(EarmarkError):
-    """Something needed is not there: a folder, an extra, a program. The message names what supplies it. Exit code 2."""
+    """Something required is missing: a directory, an extra, a program. The message says how to get it. Exit code 2."""
 
     exit_code = 2
 
 
 @dataclass(frozen=True, order=True)
 class Fault:
-    """One wrong cell of a table: its line (1-based, as an editor counts), column, and what is wrong with it."""
+    """An invalid cell or row of a table.
+
+    Attributes
+    ----------
+    line : int
+        From 1, as in an editor.
+    column : str
+        Empty if the fault concerns the whole row.
+    problem : str
+    """
 
     line: int
     column: str
@@ -41,32 +48,37 @@ class Fault:
 
 
 class DataError(EarmarkError):
-    """Bad data in one or more files: every fault of every file, then what to do.
+    """Invalid data in one or more files, with all faults.
 
-    faults: {file as the user knows it: its faults}. remedy: the sentence that ends the message.
+    Parameters
+    ----------
+    faults : mapping of str to sequence of Fault
+        Faults of each file, by the name shown to the user.
+    remedy : str
+        What to do; ends the message.
     """
 
     def __init__(self, faults: Mapping[str, Sequence[Fault]], remedy: str) -> None:
-        self.faults = {name: sorted(found) for name, found in faults.items() if found}
+        self.faults = {name: sorted(of_file) for name, of_file in faults.items() if of_file}
         self.remedy = remedy
-        super().__init__("\n".join([*(_block(name, found) for name, found in self.faults.items()), remedy]))
+        super().__init__("\n".join([*(_block(name, of_file) for name, of_file in self.faults.items()), remedy]))
 
     @classmethod
     def merged(cls, errors: Sequence["DataError"]) -> "DataError":
-        """One error for several, with all their faults and remedies."""
+        """Merge several errors into one with all faults and remedies."""
         faults: dict[str, list[Fault]] = {}
         for error in errors:
-            for name, found in error.faults.items():
-                faults.setdefault(name, []).extend(found)
+            for name, of_file in error.faults.items():
+                faults.setdefault(name, []).extend(of_file)
         return cls(faults, "\n".join(dict.fromkeys(error.remedy for error in errors)))
 
 
 def _block(name: str, faults: Sequence[Fault]) -> str:
-    """The faults of a file, those alike in one line; of very many kinds the first, and how many more there are."""
-    alike: dict[tuple[str, str], list[int]] = {}
+    """List the faults of a file; equal faults share a line, and only the first kinds are listed in full."""
+    lines_by_kind: dict[tuple[str, str], list[int]] = {}
     for fault in faults:
-        alike.setdefault((fault.column, fault.problem), []).append(fault.line)
-    kinds = list(alike.items())
+        lines_by_kind.setdefault((fault.column, fault.problem), []).append(fault.line)
+    kinds = list(lines_by_kind.items())
     shown = [_kind(lines, column, problem) for (column, problem), lines in kinds[:SHOWN_KINDS]]
     rest = sum(len(lines) for _, lines in kinds[SHOWN_KINDS:])
     more = [f"  and {rest:,} more of {_count(len(kinds) - SHOWN_KINDS, 'other kind')}"] if rest else []
@@ -86,8 +98,10 @@ def _count(n: int, noun: str) -> str:
 
 
 def shown_path(path: Path) -> str:
-    """A path as messages show it: relative to the working folder where it lies below, else as it is.
+    """Path for messages: relative to the working directory if below it.
 
+    Examples
+    --------
     >>> shown_path(Path("annotations/emolia-emo/users.csv"))
     'annotations/emolia-emo/users.csv'
     """
@@ -98,5 +112,5 @@ def shown_path(path: Path) -> str:
 
 
 def shown_cause(error: BaseException) -> str:
-    """The first line of an error, short enough for a message."""
-    return (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")[:SHOWN_OF_CAUSE]
+    """First line of an error message, shortened."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")[:MAX_CAUSE]

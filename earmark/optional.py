@@ -1,4 +1,4 @@
-"""Libraries that are not among the base dependencies: imported when needed, or named with what supplies them."""
+"""Imports of optional dependencies, with install instructions if one is missing."""
 
 import contextlib
 import importlib
@@ -9,20 +9,32 @@ from earmark.errors import SCRIPT_PLACEHOLDER, MissingError, shown_cause
 
 
 def require_library(name: str, options: str, needed_by: str = "This") -> Any:
-    """A module of an extra; what it prints while it is imported goes to stderr.
+    """Import a module of an extra; its output during the import goes to stderr.
 
-    options: of `uv run`, that supply it, such as `--extra torch`. needed_by: begins the message. Raises MissingError
-    where it is not installed, or cannot be imported.
+    Parameters
+    ----------
+    name : str
+    options : str
+        Options of `uv run` that install it, such as `--extra torch`.
+    needed_by : str
+        Subject of the message.
+
+    Raises
+    ------
+    MissingError
+        If the module is not installed or its import fails.
     """
-    supply = f"`uv run {options} {SCRIPT_PLACEHOLDER} …`"
+    command = f"`uv run {options} {SCRIPT_PLACEHOLDER} …`"
     try:
         with contextlib.redirect_stdout(sys.stderr):
             return importlib.import_module(name)
     except ModuleNotFoundError as error:
         if error.name and error.name.split(".")[0] == name.split(".")[0]:
-            raise MissingError(f"{needed_by} needs {name}, which is not installed: {supply}") from error
-        raise MissingError(f"{name} is installed, but cannot be imported ({shown_cause(error)}): {supply}") from error
+            raise MissingError(f"{needed_by} needs {name}, which is not installed; use {command}") from error
+        raise MissingError(
+            f"{name} is installed but cannot be imported ({shown_cause(error)}); try {command}"
+        ) from error
     except (ImportError, OSError, AttributeError, RuntimeError) as error:
         raise MissingError(
-            f"{name} is installed, but cannot be imported ({shown_cause(error)}); try {supply}"
+            f"{name} is installed but cannot be imported ({shown_cause(error)}); try {command}"
         ) from error

@@ -1,4 +1,4 @@
-"""Worker processes: what each does first, so that none outlives the process that started it."""
+"""Worker processes that end with their parent process."""
 
 import multiprocessing
 import os
@@ -10,9 +10,9 @@ FAILED = 1
 
 
 def exit_with_parent() -> None:
-    """For the initializer of a pool: leave Ctrl-C to the process that started this one, and end when it ends.
+    """Initialise a pool worker: ignore Ctrl-C, which the parent handles, and exit when the parent ends.
 
-    However that process ends, a worker that is left would go on for hours and hold locks.
+    Otherwise a worker whose parent was killed would keep running and hold locks.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     if (parent := multiprocessing.parent_process()) is not None:

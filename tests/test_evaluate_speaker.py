@@ -446,7 +446,7 @@ def test_output_dir_that_is_a_file_is_reported(trials, capsys):
     (trials / "out").write_text("a file")
     argv = ["--quiet", "trials", "--trials", str(trials / "trials.txt"), "--scores", str(trials / "scores.txt")]
     assert evaluate_speaker.main([*argv, "--output-dir", str(trials / "out")]) == 1
-    assert "A file is where a folder has to be" in capsys.readouterr().err
+    assert "A file exists where a directory is needed" in capsys.readouterr().err
 
 
 # --- the demo -----------------------------------------------------------------------------------------------

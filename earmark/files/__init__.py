@@ -1,1 +1,1 @@
-"""Files on disk: archives, downloads, writing that leaves nothing half-written."""
+"""Files: atomic writes, archives, downloads, CSV tables, saved runs."""

@@ -1,4 +1,4 @@
-"""Archives of strangers, unpacked: nothing leaves the folder, and nothing is in place until all could be read."""
+"""Safe extraction of untrusted archives: no path leaves the directory, and files appear all together or not at all."""
 
 import errno
 import gzip
@@ -21,25 +21,34 @@ from filelock import FileLock
 from earmark.errors import EarmarkError, shown_path
 from earmark.files.hashing import file_hash
 
-BLOCK = 1 << 20
-LONGEST_NAME = 255  # bytes of a file's name, on every file system that is common
-# By the first bytes of a file; what begins otherwise is taken for a plain tar.
-TARS = {b"\x1f\x8b": "r:gz", b"BZ": "r:bz2", b"\xfd7": "r:xz"}
+BLOCK_SIZE = 1 << 20
+MAX_NAME_BYTES = 255  # limit of common file systems
+# Mode by the first bytes of a file; other files are opened as plain tar.
+TAR_MODES = {b"\x1f\x8b": "r:gz", b"BZ": "r:bz2", b"\xfd7": "r:xz"}
 UNREADABLE = (tarfile.TarError, zipfile.BadZipFile, EOFError, zlib.error, lzma.LZMAError, gzip.BadGzipFile, ValueError)
 
 
 def escapes_directory(name: str) -> bool:
-    """Whether a path made elsewhere would lead out of the folder it is meant for, on any operating system.
+    r"""Whether a relative path would lead out of its directory, on any operating system.
 
-    >>> [escapes_directory(name) for name in ("audio/a.wav", "../a.wav", "/etc/passwd", "C:\\\\a.wav", "a/../../b")]
+    Examples
+    --------
+    >>> [escapes_directory(name) for name in ("audio/a.wav", "../a.wav", "/etc/passwd", "C:\\a.wav", "a/../../b")]
     [False, True, True, True, True]
     """
-    path = PureWindowsPath(name)  # knows both slashes, and drives
+    path = PureWindowsPath(name)  # handles both slashes and drive letters
     return bool(path.drive or path.root or ".." in path.parts or not path.parts or "\0" in name)
 
 
 def file_checksum(path: Path, algorithm: str) -> str:
-    """`algorithm:digest` of a file; git-sha1 is how git names its content."""
+    """Checksum of a file as `algorithm:digest`.
+
+    Parameters
+    ----------
+    path : Path
+    algorithm : str
+        A name known to hashlib, or git-sha1, the hash of a git blob.
+    """
     if algorithm != "git-sha1":
         return f"{algorithm}:{file_hash(path, algorithm)}"
     blob = hashlib.sha1(b"blob %d\0" % path.stat().st_size, usedforsecurity=False)
@@ -48,16 +57,29 @@ def file_checksum(path: Path, algorithm: str) -> str:
 
 
 def unpack(archive: Path, folder: Path) -> list[Path]:
-    """The files of a tar (plain, gz, bz2, xz) or zip, below the folder.
+    """Extract a tar (plain, gz, bz2, xz) or zip archive.
 
-    They are extracted into a hidden folder in it and moved into place once all could be read; then
-    `.<archive>.unpacked` notes the archive's SHA-256 and its files, and as long as both are there the next call does
-    nothing. A call that is killed leaves the hidden folder, which the next one replaces. Files that were there
-    before are overwritten; empty folders are dropped. Other processes wait.
+    Files are extracted to a hidden directory and moved into place when all have been read. The file
+    `.<archive>.unpacked` then records the archive's SHA-256 and the extracted files; while they exist, the next call
+    does nothing. The next call also replaces the hidden directory of an interrupted call. Existing files are
+    overwritten, empty directories are dropped, and concurrent calls wait for each other.
 
-    EarmarkError, with nothing in place, when the archive is truncated or damaged, larger than the disk has room for,
-    or holds what no data set needs: a path or link that leaves the folder, something below a link, one name
-    twice, devices, links in a zip.
+    Parameters
+    ----------
+    archive : Path
+    folder : Path
+        Created if needed.
+
+    Returns
+    -------
+    list of Path
+        The extracted files.
+
+    Raises
+    ------
+    EarmarkError
+        If the archive is truncated, damaged or larger than the free disk space, or contains a path or link that leaves
+        the directory, a member below a link, a duplicate name, a device, or (zip) a link. No file is extracted then.
     """
     folder.mkdir(parents=True, exist_ok=True)
     marker, stage = folder / f".{archive.name}.unpacked", folder / f".{archive.name}.part"
@@ -80,7 +102,7 @@ def unpack(archive: Path, folder: Path) -> list[Path]:
 
 
 def _noted(marker: Path, checksum: str) -> list[str] | None:
-    """The files that an earlier call noted for this very archive."""
+    """Files recorded by an earlier call for the same archive, or None."""
     try:
         note = json.loads(marker.read_text(encoding="utf-8"))
         return list(note["files"]) if note["archive"] == checksum else None
@@ -90,7 +112,7 @@ def _noted(marker: Path, checksum: str) -> list[str] | None:
 
 @dataclass(frozen=True)
 class _Member:
-    """size: bytes it says it has. kind: file, folder, symlink, hardlink or device. target: of a link."""
+    """Archive member. size: declared bytes. kind: file, folder, symlink, hardlink or device. target: of a link."""
 
     name: str
     size: int
@@ -100,68 +122,68 @@ class _Member:
 
 
 def _extract(archive: Path, stage: Path) -> list[str]:
-    """The names of the files of an archive, extracted below stage."""
+    """Extract below `stage`; return the names of the files."""
     stage.mkdir()
     kinds: dict[PurePosixPath, str] = {}
     try:
         for member in _members(archive):
             path = PurePosixPath(member.name)
             if not path.parts:
-                continue  # the folder itself
+                continue  # the directory itself
             if fault := _fault(member, path, kinds) or _too_large(member, stage):
-                raise EarmarkError(f"{shown_path(archive)}: {member.name!r} {fault}. Nothing of it was unpacked.")
+                raise EarmarkError(f"{shown_path(archive)}: {member.name!r} {fault}. No file was extracted.")
             member.extract(stage)
             kinds |= dict.fromkeys(path.parents, "folder") | {path: member.kind}
     except (*UNREADABLE, RuntimeError, OSError) as error:
         if isinstance(error, OSError) and error.errno not in (None, errno.ENAMETOOLONG, errno.EILSEQ):
-            raise  # the disk's fault, not the archive's
+            raise  # an error of the disk, not of the archive
         raise EarmarkError(
-            f"{shown_path(archive)}: damaged or not complete: {error}. Nothing of it was unpacked; "
-            "delete it and run the same command to fetch it again."
+            f"{shown_path(archive)}: damaged or incomplete: {error}. No file was extracted. "
+            "Delete the archive and run the same command to download it again."
         ) from error
     return [path.as_posix() for path, kind in kinds.items() if kind != "folder"]
 
 
 def _fault(member: _Member, path: PurePosixPath, kinds: Mapping[PurePosixPath, str]) -> str:
-    """What is wrong with a member, after those before it; empty when nothing is.
+    """Describe why a member is unsafe, given the kinds of earlier members; empty if it is safe.
 
-    A link may lead up, out of folders that are real, and then down. So however links lead to links, none leaves.
+    A symbolic link may ascend within real directories and then descend. So no chain of links leaves the directory.
     """
     if escapes_directory(member.name):
-        return "leaves the folder"
-    if (longest := max(len(os.fsencode(part)) for part in path.parts)) > LONGEST_NAME:
-        return f"has {longest} bytes in one name, where file systems take {LONGEST_NAME}"
+        return "leaves the target directory"
+    if (longest := max(len(os.fsencode(part)) for part in path.parts)) > MAX_NAME_BYTES:
+        return f"has a name of {longest} bytes, more than {MAX_NAME_BYTES}"
     if any(kinds.get(parent, "folder") != "folder" for parent in path.parents):
-        return "lies below a file or link"
+        return "is below a file or link"
     if path in kinds and not kinds[path] == member.kind == "folder":
-        return "is there twice"
+        return "occurs twice"
     if member.kind == "device":
-        return "is neither file, folder nor link"
+        return "is not a file, directory or link"
     if member.kind == "hardlink" and kinds.get(PurePosixPath(member.target)) != "file":
-        return f"is a link to {member.target!r}, which is no file before it"
+        return f"is a hard link to {member.target!r}, which is not an earlier file"
     if member.kind == "symlink":
         down = list(PurePosixPath(member.target).parts)
         while down and down[0] == "..":
             down.pop(0)
         up = len(PurePosixPath(member.target).parts) - len(down)
         if up >= len(path.parts) or (down and escapes_directory("/".join(down))):
-            return f"is a link to {member.target!r}, which leaves the folder"
+            return f"is a link to {member.target!r}, which leaves the target directory"
     return ""
 
 
 def _too_large(member: _Member, stage: Path) -> str:
     free = shutil.disk_usage(stage).free
-    return f"has {member.size:,} bytes where the disk has {free:,} left" if member.size > free else ""
+    return f"has {member.size:,} bytes, but only {free:,} are free on the disk" if member.size > free else ""
 
 
 def _members(archive: Path) -> Iterator[_Member]:
     with archive.open("rb") as content:
-        start = content.read(2)
-    return _zip_members(archive) if start == b"PK" else _tar_members(archive, TARS.get(start, "r:"))
+        magic = content.read(2)
+    return _zip_members(archive) if magic == b"PK" else _tar_members(archive, TAR_MODES.get(magic, "r:"))
 
 
 class _Header(tarfile.TarInfo):
-    """A header as tarfile reads it, but one that is cut off or damaged is an error, not the end of the archive."""
+    """Tar header for which a truncated or damaged header is an error instead of the end of the archive."""
 
     @classmethod
     def fromtarfile(cls, tarfile_: tarfile.TarFile) -> "_Header":
@@ -180,8 +202,8 @@ def _tar_members(archive: Path, mode: str) -> Iterator[_Member]:
             kind = "file" if info.isreg() else kinds.get(info.type, "device")
             size = info.size if info.isreg() else 0
             yield _Member(info.name, size, kind, info.linkname, partial(tar.extract, info, filter="data"))
-        while tar.fileobj.read(BLOCK):
-            pass  # to the checksum at the end of the compressed stream
+        while tar.fileobj.read(BLOCK_SIZE):
+            pass  # read up to the checksum of the compressed stream
 
 
 def _zip_members(archive: Path) -> Iterator[_Member]:

@@ -1,4 +1,4 @@
-"""Files that appear whole or not at all, one by one or all together."""
+"""Atomic writes of files, individually or as a group."""
 
 import os
 import tempfile
@@ -15,7 +15,20 @@ LOCK = ".lock"
 
 @contextmanager
 def locked(folders: Sequence[Path]) -> Iterator[None]:
-    """Keep other runs out of these folders. EarmarkError when one is in there; a killed run leaves no lock behind."""
+    """Lock directories for a run.
+
+    The lock is released when the process ends, even if it is killed.
+
+    Parameters
+    ----------
+    folders : sequence of Path
+        Created if needed.
+
+    Raises
+    ------
+    EarmarkError
+        If another run has locked one of them.
+    """
     with ExitStack() as stack:
         for folder in folders:
             folder.mkdir(parents=True, exist_ok=True)
@@ -29,13 +42,21 @@ def locked(folders: Sequence[Path]) -> Iterator[None]:
 
 
 def write_together(contents: Mapping[Path, str | bytes | None], *, modes: Mapping[Path, int] | None = None) -> None:
-    """Replace all these files, or none of them.
+    """Write or remove files as a group: all of them or none.
 
-    contents: {path: its new text or bytes, or None to remove it}. Folders are made as needed. Everything is
-    first written and flushed beside its target, so a full disk or a crash while writing leaves the old files
-    whole; the renames come last, and one that fails undoes those before it.
-    modes: {path: permission bits}, for files that only their owner may read; they never exist with wider ones.
-    Raises OSError as the operating system gives it.
+    Everything is first written and flushed to temporary files next to the targets, so a full disk or a crash leaves the
+    old files intact. The renames come last; if one fails, the earlier ones are undone.
+
+    Parameters
+    ----------
+    contents : mapping of Path to str, bytes or None
+        New content of each file; None removes it. Directories are created if needed.
+    modes : mapping of Path to int, optional
+        Permission bits. A file never exists with more permissive ones.
+
+    Raises
+    ------
+    OSError
     """
     staged: dict[Path, Path | None] = {}
     try:
@@ -53,7 +74,7 @@ def _stage(path: Path, content: str | bytes, mode: int | None) -> Path:
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
     try:
         with os.fdopen(handle, "wb") as file:
-            # Half a character, as some JSON holds, is written as its escape: a finished run must not fail over it.
+            # Lone surrogates, which JSON may contain, are escaped so that a finished run does not fail.
             file.write(content.encode(errors="backslashreplace") if isinstance(content, str) else content)
             file.flush()
             os.fsync(file.fileno())

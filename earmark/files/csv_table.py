@@ -1,8 +1,8 @@
-"""CSV tables as they come out of a spreadsheet: every row with its line, every fault of shape listed.
+"""Tolerant CSV reader that records the line of each row and collects all structural faults.
 
-Accepted as they are: a byte order mark, UTF-16, Windows line ends, commas, semicolons or tabs as separators, blank
-lines, spaces around a value, cells with line breaks, more columns than needed. An empty file or a header alone is a
-table without rows. Columns are read by name, in any order.
+It accepts a byte order mark, UTF-16, Windows line ends, commas, semicolons or tabs as separators, blank lines, spaces
+around values, line breaks in cells, and extra columns. An empty file, or one with only a header, is a table without
+rows. Columns are accessed by name, in any order.
 """
 
 import csv
@@ -18,8 +18,19 @@ SEPARATORS = ",;\t"
 
 @dataclass(frozen=True)
 class CsvTable:
-    """A table as text. columns: the header's names. rows: as many cells each. lines: where each row begins in the
-    file, from 1. faults: what is wrong with the table's shape; rows at fault are left out.
+    """A CSV table as text.
+
+    Attributes
+    ----------
+    path : Path
+    columns : list of str
+        Column names from the header.
+    rows : list of list of str
+        Cells of each valid row, one per column.
+    lines : list of int
+        Line of each row in the file, from 1.
+    faults : list of Fault
+        Structural faults; the rows concerned are dropped.
     """
 
     path: Path
@@ -29,21 +40,49 @@ class CsvTable:
     faults: list[Fault] = field(default_factory=list)
 
     def records(self) -> Iterator[tuple[int, dict[str, str]]]:
-        """(line, {column: cell}) of each row."""
+        """Yield the line and the cells by column name, for each row."""
         for line, row in zip(self.lines, self.rows, strict=True):
             yield line, dict(zip(self.columns, row, strict=True))
 
     def require_columns(self, columns: Sequence[str], remedy: str) -> None:
-        """DataError with every fault of shape and every one of these columns that is missing."""
+        """Require columns to exist and the table to have no faults.
+
+        Parameters
+        ----------
+        columns : sequence of str
+        remedy : str
+            What to do, for the message.
+
+        Raises
+        ------
+        DataError
+            With all faults and missing columns.
+        """
         missing = [Fault(1, name, "is missing") for name in columns if name not in self.columns]
         if faults := [*self.faults, *missing]:
             raise DataError({shown_path(self.path): faults}, remedy)
 
 
 def read_csv_table(path: Path, *, strict: bool = False, pad_short_rows: bool = False) -> CsvTable:
-    """The table in a file. OSError where it cannot be read; whatever else is wrong is among its faults.
+    """Read a CSV file.
 
-    strict: quotes that end within a cell, or never, are a fault. pad_short_rows: a row that ends early has empty cells.
+    Parameters
+    ----------
+    path : Path
+    strict : bool
+        Whether quotes that end within a cell, or are not closed, are faults.
+    pad_short_rows : bool
+        Whether to fill rows that are too short with empty cells; otherwise they are faults.
+
+    Returns
+    -------
+    CsvTable
+        Invalid content is reported in its faults.
+
+    Raises
+    ------
+    OSError
+        If the file cannot be read.
     """
     content = path.read_bytes()
     try:
@@ -68,23 +107,23 @@ def read_csv_table(path: Path, *, strict: bool = False, pad_short_rows: bool = F
             if pad_short_rows:
                 cells += [""] * (len(table.columns) - len(cells))
             if len(cells) < len(table.columns) or any(cells[len(table.columns) :]):
-                problem = f"has {len(cells)} values where the header has {len(table.columns)} columns"
+                problem = f"has {len(cells)} values, but the header has {len(table.columns)} columns"
                 table.faults.append(Fault(first, "", problem))
             else:
                 table.lines.append(first)
                 table.rows.append(cells[: len(table.columns)])
     except csv.Error as error:
-        table.faults.append(Fault(reader.line_num, "", f"cannot be read as CSV: {error}"))
+        table.faults.append(Fault(reader.line_num, "", f"invalid CSV: {error}"))
     return _with_distinct_columns(table)
 
 
 def _with_distinct_columns(table: CsvTable) -> CsvTable:
-    """Without columns that have no name or one that the header has already, which is a fault."""
+    """Drop unnamed and duplicate columns; duplicates are faults."""
     repeated = list(_repeated(filter(None, table.columns)))
     if not repeated and all(table.columns):
         return table
     keep = [i for i, name in enumerate(table.columns) if name and table.columns.index(name) == i]
-    faults = [Fault(1, name, "the header names it twice") for name in repeated] + table.faults
+    faults = [Fault(1, name, "occurs twice in the header") for name in repeated] + table.faults
     rows = [[row[i] for i in keep] for row in table.rows]
     return CsvTable(table.path, [table.columns[i] for i in keep], rows, table.lines, faults)
 

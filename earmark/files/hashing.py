@@ -1,4 +1,4 @@
-"""Hashes of files, read in pieces: a file may be larger than the memory."""
+"""Hashes of files, read in blocks."""
 
 from collections.abc import Sequence
 from hashlib import file_digest, sha256
@@ -6,13 +6,25 @@ from pathlib import Path
 
 
 def file_hash(path: Path, algorithm: str = "sha256") -> str:
-    """The digest of a file's bytes, as hexadecimal digits. OSError where it cannot be read."""
+    """Hexadecimal digest of a file's bytes.
+
+    Parameters
+    ----------
+    path : Path
+    algorithm : str
+        A name known to hashlib.
+
+    Raises
+    ------
+    OSError
+        If the file cannot be read.
+    """
     with path.open("rb") as file:
         return file_digest(file, algorithm).hexdigest()
 
 
 def contents_hash(paths: Sequence[Path]) -> str:
-    """16 hexadecimal digits of the sha256 over the bytes of files, one after the other in the order given."""
+    """First 16 hexadecimal digits of the SHA-256 over the bytes of files in the given order."""
     digest = sha256()
     for path in paths:
         with path.open("rb") as file:
@@ -22,6 +34,13 @@ def contents_hash(paths: Sequence[Path]) -> str:
 
 
 def files_hash(paths: Sequence[Path], root: Path) -> str:
-    """16 hexadecimal digits over the paths of files below `root` and their contents, whatever the order given."""
+    """First 16 hexadecimal digits of the SHA-256 over the relative paths and contents of files, in any order.
+
+    Parameters
+    ----------
+    paths : sequence of Path
+    root : Path
+        Directory that the paths are relative to.
+    """
     lines = (f"{path.relative_to(root).as_posix()}\0{file_hash(path)}\0" for path in sorted(paths))
     return sha256("".join(lines).encode()).hexdigest()[:16]

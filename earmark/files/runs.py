@@ -1,8 +1,8 @@
-"""Runs kept by the system that they are of, so that no system's result is replaced by another's.
+"""Saved runs, separated by system, so that one system's results never replace another's.
 
-A command writes its latest run to a fixed folder, such as benchmark_outputs/speaker/trials. Beside that, each run is
-kept in benchmark_outputs/runs/<name>/<suite>/. A name belongs to one state of a system, such as the weights of an
-encoder, or the contents of a score file: another state of the same name is kept in <name>-2, then <name>-3, …
+A command writes its latest run to a fixed directory, such as benchmark_outputs/speaker/trials. Each run is also saved
+in benchmark_outputs/runs/<name>/<suite>/. A name belongs to one state of a system, such as the weights of an encoder or
+the contents of a score file. Another state with the same name is saved in <name>-2, then <name>-3, …
 """
 
 import json
@@ -14,41 +14,46 @@ from filelock import FileLock
 from earmark.files.atomic import LOCK, locked, write_together
 
 OUTPUTS, RUNS = "benchmark_outputs", "runs"
-SYSTEM = "system.json"  # in the folder of a name: the state that it belongs to
+SYSTEM_FILE = "system.json"  # holds the name and state of the system
 
 Content = str | bytes | None
 
 
 def runs_folder(folder: Path) -> Path:
-    """Where runs are kept that a command writes to a folder.
+    """Directory of saved runs for a command's output directory.
 
-    In the folder `benchmark_outputs` that it lies in; elsewhere in the folder itself, for a run writes nothing outside
-    the --output-dir that a user chose.
+    It is in the parent directory `benchmark_outputs` if there is one, else in the output directory itself: a run never
+    writes outside a user's --output-dir.
 
+    Examples
+    --------
     >>> runs_folder(Path("benchmark_outputs/speaker/trials")).as_posix()
     'benchmark_outputs/runs'
     >>> runs_folder(Path("results")).as_posix()
     'results/runs'
     """
-    for place in (folder, *folder.parents):
-        if place.name == OUTPUTS:
-            return place / RUNS
+    for directory in (folder, *folder.parents):
+        if directory.name == OUTPUTS:
+            return directory / RUNS
     return folder / RUNS
 
 
 def system_folder(runs: Path, name: str, state: str) -> Path:
-    """The folder of a system's runs: the first of <name>, <name>-2, … that is this state's already, or is free.
+    """Directory of a system's runs: the first of <name>, <name>-2, … that has this state or is free.
 
     Parameters
     ----------
-    runs : as `runs_folder` gives it.
-    name : of the system, fit for a folder (`report.provenance.file_name`).
-    state : what tells this system from others of its name: an encoder's identity, a hash of a score file.
+    runs : Path
+        From `runs_folder`.
+    name : str
+        Valid as a directory name (`report.provenance.file_name`).
+    state : str
+        Identifies the system among those with the same name: an encoder key, or the hash of a score file.
 
     Returns
     -------
     Path
-        It is claimed: a process that asks for another state of the name from now on gets another folder.
+        Reserved for this state.
     """
     runs.mkdir(parents=True, exist_ok=True)
     with FileLock(runs / LOCK):
@@ -56,15 +61,15 @@ def system_folder(runs: Path, name: str, state: str) -> Path:
         while True:
             folder = runs / (name if number == 1 else f"{name}-{number}")
             if not folder.exists() or not any(folder.iterdir()):
-                write_together({folder / SYSTEM: json.dumps({"name": name, "state": state}, indent=2) + "\n"})
+                write_together({folder / SYSTEM_FILE: json.dumps({"name": name, "state": state}, indent=2) + "\n"})
                 return folder
-            if _state(folder / SYSTEM) == state:
+            if _state(folder / SYSTEM_FILE) == state:
                 return folder
             number += 1
 
 
 def _state(path: Path) -> str | None:
-    """The state that a folder belongs to; None where nobody can tell, so that nothing in it is replaced."""
+    """State that a directory belongs to; None if unknown, in which case its contents are not replaced."""
     try:
         return str(json.loads(path.read_text(encoding="utf-8"))["state"])
     except (OSError, ValueError, KeyError, TypeError):
@@ -82,39 +87,55 @@ def write_run(
     once: Sequence[str] = (),
     runs: Path | None = None,
 ) -> Path:
-    """Write the files of a finished run to its folder, and to where runs of its system are kept.
+    """Write the files of a finished run to its output directory and to the system's saved runs.
 
-    All of them are replaced together or none is, in both places, and files of an earlier run do not stay beside them.
+    All files are replaced together in both directories, and files of earlier runs are removed.
 
     Parameters
     ----------
-    folder : of the latest run, whatever its system; the caller has locked it.
-    contents : {path below the folder: its text or bytes, or None to remove it}.
-    name, state : of the system, as in `system_folder`.
-    suite : where the run lies below its system's folder, such as "speaker/trials".
-    owned : patterns of the files that runs of this kind write, as `Path.glob` takes them. What matches them and is not
-        in `contents` is an earlier run's, and is removed. Other files are left alone.
-    once : files that somebody may have filled in since; they are written only where they are not there.
-    runs : where runs are kept; by default `runs_folder(folder)`.
+    folder : Path
+        Output directory of the latest run, locked by the caller.
+    contents : mapping of str to str, bytes or None
+        Content of each file by relative path; None removes it.
+    name, state : str
+        As in `system_folder`.
+    suite : str
+        Directory below the system's directory, such as "speaker/trials".
+    owned : sequence of str
+        Glob patterns of files that runs of this kind write. Matching files that are not in `contents` are removed;
+        other files are left alone.
+    once : sequence of str
+        Files that users may edit; written only if they do not exist.
+    runs : Path, optional
+        Directory of saved runs; `runs_folder(folder)` by default.
 
     Returns
     -------
     Path
-        The folder that the run is kept in. EarmarkError where another run is writing to it.
+        Directory of the saved run.
+
+    Raises
+    ------
+    EarmarkError
+        If another run is writing to it.
     """
-    kept = system_folder(runs or runs_folder(folder), name, state) / suite
-    with locked([kept]):
+    saved = system_folder(runs or runs_folder(folder), name, state) / suite
+    with locked([saved]):
         write_together(
-            {path: content for place in (folder, kept) for path, content in _in(place, contents, owned, once)}
+            {
+                path: content
+                for directory in (folder, saved)
+                for path, content in _changes(directory, contents, owned, once)
+            }
         )
-    return kept
+    return saved
 
 
-def _in(
+def _changes(
     folder: Path, contents: Mapping[str, Content], owned: Sequence[str], once: Sequence[str]
 ) -> list[tuple[Path, Content]]:
-    """What becomes of each file of a folder."""
+    """New content of each file in a directory; None for files to remove."""
     stale = {path: None for pattern in owned for path in folder.glob(pattern) if path.is_file()}
     new = {folder / name: content for name, content in contents.items()}
-    filled_in = {folder / name for name in once if (folder / name).exists()}
-    return [(path, content) for path, content in {**stale, **new}.items() if path not in filled_in]
+    edited = {folder / name for name in once if (folder / name).exists()}
+    return [(path, content) for path, content in {**stale, **new}.items() if path not in edited]

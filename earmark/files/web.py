@@ -1,7 +1,7 @@
-"""What every request over HTTP needs, whoever makes it: an end in time, JSON without traps, tokens that headers hold.
+"""Shared parts of HTTP clients: deadlines, strict JSON, and validation of tokens.
 
-requests bounds the wait for the next byte, not for a reply: headers that drip, interim replies without end or trailers
-would hold a run for ever. A `Deadline` ends the connection itself, whatever is being waited for.
+requests limits the wait for the next byte, not for a complete reply: slow headers, endless interim replies or trailers
+would block a run forever. A `Deadline` closes the connection itself.
 """
 
 import contextlib
@@ -20,16 +20,21 @@ from urllib3.poolmanager import PoolManager
 
 from earmark.errors import MissingError
 
-# Statuses that may be different next time; from 520 on, those of proxies that cannot reach the server behind them.
+# Transient HTTP statuses. 520 to 529 are from proxies that cannot reach the server.
 RETRY_STATUS = frozenset({408, 425, 429, 500, 502, 503, 504, *range(520, 530)})
 
 
 class Deadline:
-    """Ends the connections that its thread opens or uses in the `with` block, once its seconds are over.
+    """Context manager that closes the connections of its thread after a time limit.
 
-    What waits for them then fails as it does when a server hangs up, or takes what came for all there is: `passed`
-    tells. renewed: the seconds begin again with every request, and with `extend`; else they are those of the block.
-    Looking up a name is the one thing that it cannot end.
+    Reads then fail as if the server had closed the connection, or return what has arrived; `passed` tells them apart
+    from a complete reply. DNS lookups are not interrupted.
+
+    Parameters
+    ----------
+    seconds : float
+    renewed : bool
+        Whether the limit restarts with every request and with `extend`; otherwise it applies to the whole block.
     """
 
     def __init__(self, seconds: float, *, renewed: bool = False) -> None:
@@ -41,11 +46,18 @@ class Deadline:
         self._lock, self._over = threading.Lock(), threading.Event()
 
     def extend(self) -> None:
-        """Something came: the seconds begin again."""
+        """Restart the time limit, because data arrived."""
         self._until = time.monotonic() + self._seconds
 
     def watch(self, connection: socket.socket, *, new: bool) -> None:
-        """End this connection too. new: TLS is still to be spoken, which will take the socket over."""
+        """Close this connection too when the time is up.
+
+        Parameters
+        ----------
+        connection : socket
+        new : bool
+            Whether the TLS handshake is still to come, which takes over the socket.
+        """
         with self._lock:
             if self._renewed:
                 self.passed = False
@@ -81,7 +93,7 @@ class Deadline:
         with self._lock:
             self._over.set()
             self._sockets.clear()
-            for copy in self._copies:  # an open copy would keep the connection open after the other end is done with
+            for copy in self._copies:  # an open copy would keep the connection open
                 copy.close()
 
 
@@ -89,9 +101,9 @@ _DEADLINE: ContextVar[Deadline | None] = ContextVar("deadline", default=None)
 
 
 def _end(connection: socket.socket) -> None:
-    """Nothing more comes or goes; a thread that waits for this connection wakes up."""
-    with contextlib.suppress(OSError):  # it has ended already
-        socket.socket.shutdown(connection, socket.SHUT_RDWR)  # of TLS too, without a word of TLS
+    """Shut a connection down; a thread that waits for it wakes up."""
+    with contextlib.suppress(OSError):  # already closed
+        socket.socket.shutdown(connection, socket.SHUT_RDWR)  # also of TLS, without a TLS shutdown
 
 
 def _opened(connection: HTTPConnection, opened: socket.socket) -> socket.socket:
@@ -132,30 +144,39 @@ class _SecurePool(HTTPSConnectionPool):
 
 
 class DeadlineAdapter(requests.adapters.HTTPAdapter):
-    """Connections that a `Deadline` can end, straight or through an HTTP proxy."""
+    """Transport adapter whose connections a `Deadline` can close, direct or through an HTTP proxy."""
 
     def init_poolmanager(self, *arguments: Any, **named: Any) -> None:
         super().init_poolmanager(*arguments, **named)
-        _with_our_pools(self.poolmanager)
+        _use_deadline_pools(self.poolmanager)
 
     def proxy_manager_for(self, proxy: str, **named: Any) -> Any:
         manager = super().proxy_manager_for(proxy, **named)
         if not proxy.lower().startswith("socks"):
-            _with_our_pools(manager)
+            _use_deadline_pools(manager)
         return manager
 
 
-def _with_our_pools(manager: PoolManager) -> None:
+def _use_deadline_pools(manager: PoolManager) -> None:
     manager.pool_classes_by_scheme = {"http": _PlainPool, "https": _SecurePool}
 
 
 class RepeatedKeyError(ValueError):
-    """JSON in which an object names a key twice: which of the two values holds depends on who reads it."""
+    """JSON object with a duplicate key, which is ambiguous."""
 
 
 def parse_json(content: bytes) -> Any:
-    """JSON as plain data. ValueError or RecursionError where it is none, RepeatedKeyError for a key that stands twice.
+    """Parse JSON, rejecting duplicate keys.
 
+    Raises
+    ------
+    ValueError or RecursionError
+        If the content is not valid JSON.
+    RepeatedKeyError
+        (a ValueError) If an object has a duplicate key.
+
+    Examples
+    --------
     >>> parse_json(b'{"a": [1]}')
     {'a': [1]}
     """
@@ -163,20 +184,33 @@ def parse_json(content: bytes) -> Any:
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) < len(pairs):
-        raise RepeatedKeyError("an object names a key twice")
-    return found
+    values = dict(pairs)
+    if len(values) < len(pairs):
+        raise RepeatedKeyError("an object has a duplicate key")
+    return values
 
 
 def require_sendable(token: str, name: str) -> None:
-    """MissingError for a token that no header can hold. name: where it came from; the token itself is not shown."""
+    """Require a token to be valid in an HTTP header.
+
+    Parameters
+    ----------
+    token : str
+        Not shown in messages.
+    name : str
+        Where the token comes from.
+
+    Raises
+    ------
+    MissingError
+        If it is not.
+    """
     if "\n" in token or "\r" in token:
-        fault = "holds a line break"
+        fault = "contains a line break"
     elif any(c != "\t" and (ord(c) < 0x20 or ord(c) == 0x7F or ord(c) > 0xFF) for c in token):
-        fault = "holds a character that no HTTP header can"
+        fault = "contains a character that is not allowed in HTTP headers"
     elif token != token.strip():
-        fault = "begins or ends with a blank"
+        fault = "starts or ends with white space"
     else:
         return
-    raise MissingError(f"{name}: the token {fault}. Set it to the token alone.")
+    raise MissingError(f"{name}: the token {fault}. Set it to the token only.")

@@ -260,7 +260,7 @@ def test_row_length_must_match_header(folder, row):
     (folder / "users.csv").write_text(f"username,age,degree\nann,1,2\nben,3,4\n{row}\n")
     (fault,) = faults_of(folder)["annotations/emolia-emo/users.csv"]
     assert (fault.line, fault.column) == (4, "")
-    assert fault.problem == f"has {row.count(',') + 1} values where the header has 3 columns"
+    assert fault.problem == f"has {row.count(',') + 1} values, but the header has 3 columns"
 
 
 def test_latin_1_is_a_fault(folder):

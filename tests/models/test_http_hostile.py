@@ -610,7 +610,7 @@ def test_an_address_that_cannot_be_asked_is_an_error_without_its_secrets(url):
     ],
 )
 def test_a_token_that_no_header_can_hold_is_refused_before_anything_is_sent(token):
-    with pytest.raises(MissingError, match=r"^EARMARK_API_KEY: the token .*\. Set it to the token alone\.$") as caught:
+    with pytest.raises(MissingError, match=r"^EARMARK_API_KEY: the token .*\. Set it to the token only\.$") as caught:
         Client("http://127.0.0.1:1/", token=token)
     require_harmless(caught.value)
     assert "s3" not in str(caught.value)

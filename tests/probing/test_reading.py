@@ -190,7 +190,7 @@ def test_all_wrong_rows_of_a_manifest_are_told(tmp_path: Path):
         (4, "label", "is empty"),
         (4, "path", "'z.wav' is not there"),
         (4, "split", "'trian' is no split"),
-        (5, "", "has 4 values where the header has 3 columns"),
+        (5, "", "has 4 values, but the header has 3 columns"),
         (6, "path", "is empty"),
     ]
     assert "A cell that holds commas is quoted." in str(caught.value)
@@ -206,7 +206,7 @@ def test_all_wrong_rows_of_a_manifest_are_told(tmp_path: Path):
         ("path,label,split\na.wav,up,train\nb.wav,down,train\n", "no clips in test"),
         ("path,label,fold\na.wav,up,1\nb.wav,down,1\n", "1 fold; leaving one out needs two"),
         ("path,label,split\na.wav,up,train\nb.wav,down,test\n", "line 3, column label: 'down' is not among"),
-        ('path,label,split\na.wav,"up"x,train\n', "line 2: cannot be read as CSV: ',' expected after '\"'"),
+        ('path,label,split\na.wav,"up"x,train\n', "line 2: invalid CSV: ',' expected after '\"'"),
         ("", "column path: is missing"),
     ],
 )
