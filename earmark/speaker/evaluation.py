@@ -138,6 +138,15 @@ def evaluate(
     ------
     ValueError
         If labels or scores are missing, or there are no target or no non-target trials.
+
+    Examples
+    --------
+    >>> labels, scores = np.array([True, False, False]), np.array([0.9, 0.2, 0.1])
+    >>> names = np.array(["ann/1", "ann/2", "ben/1"], dtype=object)
+    >>> trials = Trials(names, np.array([0, 0, 1]), np.array([1, 2, 2]), labels, scores)
+    >>> result = evaluate(trials, ["ann", "ann", "ben"], intervals=False)
+    >>> result.metrics["eer"].value, result.counts.n_speakers
+    (0.0, 2)
     """
     if trials.labels is None or trials.scores is None:
         raise ValueError("metrics need labels and scores")
@@ -145,8 +154,8 @@ def evaluate(
     names, units = _speaker_units(trials, speakers)
     if intervals:
         numbers = speaker_numbers or {name: number for number, name in enumerate(sorted(set(names)))}
-        number = np.array([numbers[name] for name in names], dtype=np.int64)
-        sides = number[trials.enrolment], number[trials.test]
+        speaker = np.array([numbers[name] for name in names], dtype=np.int64)
+        sides = speaker[trials.enrolment], speaker[trials.test]
         scored = ScoredTrials.from_trials(scored, *sides, len(numbers), str(units))
         metrics = with_intervals(scored, detection.evaluate(scored, p_target), p_target, track_progress)
     else:

@@ -221,6 +221,11 @@ def evaluate_list(
     options : TrialsOptions
     invocation : Invocation
 
+    Returns
+    -------
+    EvaluatedRun
+        The files of the run; not written yet.
+
     Raises
     ------
     EarmarkError
@@ -296,6 +301,17 @@ def count_cohort_overlap(
     trials: Trials, speakers: Sequence[str] | None, cohort: Mapping[str, str] | None, invocation: Invocation
 ) -> int | None:
     """Count the cohort speakers that are also in the trials, and warn if there are any.
+
+    Parameters
+    ----------
+    trials : Trials
+        The evaluated trials.
+    speakers : sequence of str or None
+        The speaker of each of `trials.names`; None if unknown.
+    cohort : mapping or None
+        {cohort utterance: its speaker}.
+    invocation : Invocation
+        For the warning.
 
     Returns
     -------

@@ -28,6 +28,11 @@ def system_state(system: System, options: TrialsOptions, hashes: Mapping[Path, s
     options : TrialsOptions
     hashes : mapping
         {file: its SHA-256}, of files that are already hashed.
+
+    Returns
+    -------
+    str
+        Equal for runs of the same system; a cohort size `top_n` without a cohort has no effect.
     """
 
     def hash_of(path: Path) -> str:

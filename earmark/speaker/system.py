@@ -289,6 +289,11 @@ class System:
             Utterances; several names may refer to one file.
         root : Path
             Folder of the audio.
+
+        Returns
+        -------
+        Embeddings
+            Utterances that cannot be embedded are in `missing`, with the reason.
         """
         assert self.encoder is not None and self.embedding_cache is not None
         names_of_file: dict[Path, list[str]] = {}
@@ -344,7 +349,15 @@ class System:
 
 @contextmanager
 def prefixed_errors(source: str) -> Iterator[None]:
-    """Turn a ValueError into an EarmarkError that starts with the source of the data."""
+    """Convert a ValueError in the `with` block into an EarmarkError whose message starts with the source of the data.
+
+    Examples
+    --------
+    >>> with prefixed_errors("list.txt"):
+    ...     raise ValueError("no target trials")
+    Traceback (most recent call last):
+    earmark.errors.EarmarkError: list.txt: no target trials
+    """
     try:
         yield
     except ValueError as error:
@@ -401,7 +414,16 @@ def require_all_complete(lists: Sequence[MissingInputs]) -> None:
 
 
 def read_mean(path: Path) -> FloatArray:
-    """Read a (d,) mean embedding from a .npy file.
+    """Read a mean embedding.
+
+    Parameters
+    ----------
+    path : Path
+        A .npy file of one vector, of shape (d,) or with further axes of length 1.
+
+    Returns
+    -------
+    (d,) float
 
     Raises
     ------
@@ -428,7 +450,25 @@ def _reject_several_vectors(path: Path) -> FloatArray:
 
 
 def audio_path(root: Path, name: str) -> Path:
-    """Path of an utterance's audio: the name as it is, or with `.wav` appended, which TidyVoice lists omit."""
+    """Path of the audio of an utterance.
+
+    Parameters
+    ----------
+    root : Path
+        Folder of the audio.
+    name : str
+        Name of the utterance, relative to `root`.
+
+    Returns
+    -------
+    Path
+        The name as it is if it has an audio suffix or is a file, else with `.wav` appended, which TidyVoice lists omit.
+
+    Examples
+    --------
+    >>> audio_path(Path("audio"), "id1/de/7").as_posix(), audio_path(Path("audio"), "id1/de/7.flac").as_posix()
+    ('audio/id1/de/7.wav', 'audio/id1/de/7.flac')
+    """
     path = root / name
     return path if path.suffix.lower() in SUFFIXES or path.is_file() else path.with_name(f"{path.name}.wav")
 

@@ -159,13 +159,19 @@ def prepare_system(
     evaluation : EvaluationLists
         The unlabelled lists of TidyVoice, if any.
 
+    Returns
+    -------
+    system : System
+        Ready to score trials.
+    lists : InputLists
+
     Raises
     ------
     MissingError
         If the back end needs an option that is not set.
     EarmarkError
-        If files, utterances or scores are missing, embeddings or the mean are invalid, or the calibration list holds
-        half of the evaluated pairs or more.
+        If files, utterances or scores are missing, embeddings or the mean are invalid, or the calibration list
+        contains half of the evaluated pairs or more.
     DataError
         With all faults of all files.
     """
@@ -254,6 +260,11 @@ def require_utterances(
 
 def calibration_pairs_in_trials(lists: InputLists, options: TrialsOptions, invocation: Invocation) -> int:
     """Count the pairs of the calibration list that are also evaluated, in either order; warn if there are any.
+
+    Returns
+    -------
+    int
+        0 without a calibration list.
 
     Raises
     ------

@@ -134,7 +134,7 @@ def _read(path: Path) -> Trials | FloatArray:
             return _read_table(path)
         layouts = _layouts(path)
     except _DAMAGED as error:
-        raise DataError({shown_path(path): [Fault(1, "", f"is damaged ({error})")]}, _REMEDY) from error
+        raise DataError({shown_path(path): [Fault(1, "", f"cannot be decompressed ({error})")]}, _REMEDY) from error
     errors = []
     for layout in layouts:
         try:
@@ -229,7 +229,7 @@ def _columns(cells: Sequence[Sequence[str]]) -> list[list[str]]:
         return []
     if labels[0] and numbers[3]:
         return [["label", *pair, "score"]]
-    # If both columns contain only labels, a column of words or of 1.0 and 0.0 is the label; else the score comes first.
+    # If both columns could be labels, a column of words is the label; two columns of numbers are score and label.
     if pure[2] and numbers[3] and not (pure[3] and numbers[2]):
         return [[*pair, "label", "score"]]
     return [[*pair, "score", "label"]] if numbers[2] else []
@@ -433,7 +433,7 @@ def _table_faults(path: Path) -> list[Fault]:
     except csv.Error as error:
         faults.add(rows.line_num, "", f"cannot be read as CSV: {error}")
     except _DAMAGED as error:
-        faults.add(1, "", f"is damaged ({error})")
+        faults.add(1, "", f"cannot be decompressed ({error})")
     return faults.grouped()
 
 
@@ -464,6 +464,11 @@ def _disagree(name: str, values: Sequence[str], decimal: str) -> bool:
 def read_pairs(path: Path) -> list[tuple[int, str, str]]:
     """Read a file with two values per line.
 
+    Parameters
+    ----------
+    path : Path
+        A UTF-8 text file, values separated by white space.
+
     Returns
     -------
     list of (int, str, str)
@@ -481,12 +486,19 @@ def read_pairs(path: Path) -> list[tuple[int, str, str]]:
         else:
             faults.add(number, "", f"has {len(cells)} values, expected `utterance speaker`")
     if faults:
-        raise DataError({shown_path(path): faults.grouped()}, "Nothing was written.")
+        raise DataError(
+            {shown_path(path): faults.grouped()}, "Nothing was written. Valid lines are `utterance speaker`."
+        )
     return pairs
 
 
 def read_speakers(path: Path) -> dict[str, str]:
     """Read a map of `utterance speaker` lines.
+
+    Parameters
+    ----------
+    path : Path
+        A UTF-8 text file.
 
     Returns
     -------
@@ -539,7 +551,13 @@ def speakers_from_pairs(pairs: Sequence[tuple[int, str, str]], path: Path) -> di
 def read_enrolments(path: Path) -> dict[str, list[str]]:
     """Read the utterances of enrolment models from a Kaldi spk2utt file.
 
-    A line is `model utterance utterance …`. A model may have several lines, so one pair per line is valid, too.
+    A line is `model utterance utterance …`. A model may have several lines, for example one per
+    utterance.
+
+    Parameters
+    ----------
+    path : Path
+        A UTF-8 text file.
 
     Returns
     -------
@@ -556,7 +574,7 @@ def read_enrolments(path: Path) -> dict[str, list[str]]:
     faults = LineFaults()
     for number, cells in _map_lines(path):
         if len(cells) < 2:
-            faults.add(number, "", "expected `model utterance utterance …`")
+            faults.add(number, "", "has fewer than 2 values")
             continue
         model, *utterances = cells
         known = models.setdefault(model, [])
@@ -567,7 +585,8 @@ def read_enrolments(path: Path) -> dict[str, list[str]]:
     if not models and not faults:
         faults.add(1, "", "the file contains no models")
     if faults:
-        raise DataError({shown_path(path): faults.grouped()}, "Nothing was written.")
+        remedy = "Nothing was written. Valid lines are `model utterance utterance …`."
+        raise DataError({shown_path(path): faults.grouped()}, remedy)
     return models
 
 

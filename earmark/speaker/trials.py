@@ -139,6 +139,11 @@ def speakers_from_paths(names: Iterable[str]) -> list[str] | None:
 def count_shared_pairs(first: Trials, second: Trials) -> int:
     """Count the pairs of utterances that are in both lists, in either order of the two utterances.
 
+    Parameters
+    ----------
+    first, second : Trials
+        Labels and scores are ignored.
+
     Examples
     --------
     >>> names = np.array(["a", "b", "c"], dtype=object)
@@ -189,6 +194,11 @@ def linked_speakers(trials: Trials) -> list[str] | None:
 
 def linked_components(trials: Trials) -> NDArray[np.int64]:
     """Connected components of the utterances of a labelled list, where target trials are the edges.
+
+    Parameters
+    ----------
+    trials : Trials
+        A labelled list with m names.
 
     Returns
     -------

@@ -135,8 +135,7 @@ def test_read_enrolments_reports_all_faults(tmp_path):
     path.write_text("m1 a b\nm2\n\nm1 b\n")
     with pytest.raises(DataError) as caught:
         read_enrolments(path)
-    assert "line 2: expected `model utterance" in str(caught.value)
-    assert "utterance …` (first of 2 lines)" in str(caught.value)
+    assert "line 2: has fewer than 2 values (first of 2 lines)" in str(caught.value)
     assert "line 4: 'b' is repeated in 'm1'" in str(caught.value)
     path.write_text("")
     with pytest.raises(DataError, match="contains no models"):

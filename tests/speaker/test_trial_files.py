@@ -305,7 +305,7 @@ CUT_GZIP = gzip.compress(b"enrol,test,label\n" * 999)[:-9]
 @pytest.mark.parametrize("name", ["s.csv.gz", "s.txt.gz"])
 def test_read_trials_reports_damaged_archive(tmp_path, content, name):
     (tmp_path / name).write_bytes(content)
-    with pytest.raises(DataError, match=r"s\.(csv|txt)\.gz: 1 fault\n  line 1: is damaged"):
+    with pytest.raises(DataError, match=r"s\.(csv|txt)\.gz: 1 fault\n  line 1: cannot be decompressed"):
         read_trials(tmp_path / name)
 
 
