@@ -1,6 +1,6 @@
-"""Probe an audio encoder: what its frozen embeddings tell, by linear heads and by nearest neighbours.
+"""Probe an audio encoder: score its frozen embeddings with linear heads and k-nearest neighbours.
 
-Reads   tasks of X-ARES and the ICME 2025 challenge below --data-root, or tasks of your own (TOML and a manifest)
+Reads   tasks of X-ARES and the ICME 2025 challenge in --data-root, or your own tasks (TOML file and manifest)
 Writes  benchmark_outputs/probe/<encoder>/{scores.csv, summary.json, report.md, report.tex}, predictions/, per_class/
 
   uv run --extra torch probe.py
@@ -11,10 +11,10 @@ Writes  benchmark_outputs/probe/<encoder>/{scores.csv, summary.json, report.md, 
   uv run probe.py list --data-root data
   uv run --extra download probe.py download esc50 cremad --data-root data
 
-Without arguments: the built-in `logmel` encoder on three tasks of the demo speech. Both protocols are reported:
-`xares`, the published recipe with its flaws, and `strict`, which chooses nothing on test clips and tests no source that
-trains. A finished task is not run again unless its data, its recipe or the encoder changed; a task that fails does not
-stop the others.
+Without arguments, the built-in `logmel` encoder is probed on three tasks of the demo speech. Two recipes are reported:
+`xares` is the published recipe with its flaws. `strict` selects nothing on test clips and keeps the sources (speakers
+or recordings) of training and test apart. A finished task is reused unless its data, settings or encoder changed. If a
+task fails, the others continue.
 """
 
 import os
@@ -42,17 +42,17 @@ from earmark.probing.options import (
 DEMO = Path(__file__).resolve().parent / "dataset/speaker-demo/tasks"
 DEMO_TASKS = ("voice", "language", "tempo")
 COMMANDS = ("run", "check", "list", "download")
-TOKEN_VARIABLE = "EARMARK_API_KEY"  # holds the bearer token of a server, if there is one
+TOKEN_VARIABLE = "EARMARK_API_KEY"  # bearer token of an embedding server
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     words = list(sys.argv[1:] if argv is None else argv)
-    if asked_for(words) not in {*COMMANDS, "-h", "--help", "--version"}:
+    if first_own_word(words) not in {*COMMANDS, "-h", "--help", "--version"}:
         words = ["run", *words]
     return cli.main(argument_parser(), __file__, words)
 
 
-# What computes waits until the flags are right: help and errors of usage come at once.
+# Imports of heavy modules wait until the flags are parsed, so that --help and usage errors are fast.
 
 
 def run(arguments: Namespace, invocation: cli.Invocation) -> int:
@@ -79,8 +79,8 @@ def download(arguments: Namespace, invocation: cli.Invocation) -> int:
     return run_download(cli.options(DownloadOptions, arguments), invocation)
 
 
-def asked_for(words: Sequence[str]) -> str:
-    """The first word that is no common flag: a command, or a flag of `run`."""
+def first_own_word(words: Sequence[str]) -> str:
+    """The first argument after the common flags: a command or a flag of `run`."""
     rest = list(words)
     while rest and (rest[0] in ("--quiet", "--debug", "--seed") or rest[0].startswith("--seed=")):
         rest = rest[2 if rest[0] == "--seed" else 1 :]
@@ -90,77 +90,130 @@ def asked_for(words: Sequence[str]) -> str:
 def argument_parser() -> ArgumentParser:
     parser = cli.argument_parser(__doc__ or "")
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
-    add_run(cli.subcommand(commands, "run", run, "probe an encoder; what happens without a command"))
-    checks = cli.subcommand(commands, "check", check, "whether an encoder keeps what X-ARES asks, and more")
+    add_run(cli.subcommand(commands, "run", run, "probe an encoder (the default command)"))
+    checks = cli.subcommand(
+        commands, "check", check, "check an encoder against the X-ARES requirements and further ones"
+    )
     checks.add_argument("encoder", metavar="SPEC", help=", ".join(encoder_specs()))
     cli.add_renamed_argument(
-        checks, "--max-clip-seconds", "--longest", type=cli.positive_float, metavar="S", help="longest test clip (600)"
+        checks,
+        "--max-clip-seconds",
+        "--longest",
+        type=cli.positive_float,
+        metavar="S",
+        help="longest test clip in seconds (default: 600)",
     )
     add_device(checks)
-    listed = cli.subcommand(commands, "list", list_tasks, "the tasks, and whether their data are here")
-    listed.add_argument("tasks", nargs="*", metavar="TASK")
-    listed.add_argument("--data-root", type=Path, default=Path("data"), metavar="DIR")
-    fetched = cli.subcommand(commands, "download", download, "data of tasks from their Zenodo records")
-    fetched.add_argument("tasks", nargs="+", metavar="TASK")
-    fetched.add_argument("--data-root", type=Path, default=Path("data"), metavar="DIR")
-    fetched.add_argument("--zenodo", default=ZENODO, metavar="URL", help=f"({ZENODO})")
+    listed = cli.subcommand(commands, "list", list_tasks, "list the tasks and whether their data are present")
+    listed.add_argument("tasks", nargs="*", metavar="TASK", help="names, all, or FILE.toml (default: all known tasks)")
+    add_data_root(listed)
+    fetched = cli.subcommand(commands, "download", download, "download the data of tasks from Zenodo")
+    fetched.add_argument("tasks", nargs="+", metavar="TASK", help="names, or all")
+    add_data_root(fetched)
+    fetched.add_argument("--zenodo", default=ZENODO, metavar="URL", help=f"Zenodo server (default: {ZENODO})")
     return parser
 
 
 def add_run(parser: ArgumentParser) -> None:
-    """Flags of `run`."""
-    parser.add_argument("--encoder", default="logmel", metavar="SPEC", help=f"{', '.join(encoder_specs())} (logmel)")
-    parser.add_argument("--embeddings", metavar="FILE", help="made elsewhere: .npz, .npy with ids, .scp, .parquet")
+    """Add the flags of `run`."""
+    specs = ", ".join(encoder_specs())
+    parser.add_argument("--encoder", default="logmel", metavar="SPEC", help=f"{specs} (default: logmel)")
+    parser.add_argument(
+        "--embeddings", metavar="FILE", help="precomputed embeddings: .npz, .npy with ids, .scp or .parquet"
+    )
     parser.add_argument("--tasks", nargs="+", metavar="TASK", default=[f"{DEMO}/{name}.toml" for name in DEMO_TASKS],
-                        help="names, all, or FILE.toml (the three demo tasks)")  # fmt: skip
-    parser.add_argument("--data-root", type=Path, default=Path("data"), metavar="DIR", help="<DIR>/<task>/… (data)")
-    parser.add_argument("--track", choices=[LINEAR, KNN, BOTH], default=BOTH, help="(both)")
+                        help="names, all, or FILE.toml (default: the three demo tasks)")  # fmt: skip
+    add_data_root(parser)
+    parser.add_argument("--track", choices=[LINEAR, KNN, BOTH], default=BOTH, help="probe type (default: both)")
     cli.add_renamed_argument(
-        parser, "--recipe", "--protocol", choices=[XARES, STRICT, BOTH], default=BOTH, help="evaluation recipe (both)"
+        parser,
+        "--recipe",
+        "--protocol",
+        choices=[XARES, STRICT, BOTH],
+        default=BOTH,
+        help="training and evaluation recipe (default: both)",
     )
-    parser.add_argument("--seeds", type=cli.positive_int, default=3, metavar="N", help="of the strict protocol (3)")
-    parser.add_argument("--layers", type=layers, metavar="all|last|0,6,12", help="score layers by themselves (last)")
-    parser.add_argument("--shots", type=cli.positive_int, metavar="K", help="train on K clips of each class, ten draws")
-    parser.add_argument("--bootstrap", type=cli.natural_int, default=1000, metavar="N", help="replicates (1000)")
-    parser.add_argument("--allow-missing", action="store_true", help="leave unreadable clips out, and count them")
+    parser.add_argument(
+        "--seeds", type=cli.positive_int, default=3, metavar="N", help="seeds of the strict recipe (default: 3)"
+    )
+    parser.add_argument(
+        "--layers", type=layers, metavar="all|last|0,6,12", help="score these layers separately (default: last)"
+    )
+    parser.add_argument(
+        "--shots", type=cli.positive_int, metavar="K", help="few-shot: train on K clips per class, mean of ten draws"
+    )
+    parser.add_argument(
+        "--bootstrap",
+        type=cli.natural_int,
+        default=1000,
+        metavar="N",
+        help="bootstrap replicates, 0 for no intervals (default: 1000)",
+    )
+    parser.add_argument("--allow-missing", action="store_true", help="exclude and count clips without an embedding")
     cli.add_renamed_argument(
-        parser, "--workers", "--jobs", type=cli.positive_int, default=1, metavar="N", help="tasks in parallel (1)"
+        parser,
+        "--workers",
+        "--jobs",
+        type=cli.positive_int,
+        default=1,
+        metavar="N",
+        help="tasks in parallel (default: 1)",
     )
-    parser.add_argument("--batch-size", type=cli.positive_int, default=16, metavar="N", help="clips embedded together")
+    parser.add_argument(
+        "--batch-size", type=cli.positive_int, default=16, metavar="N", help="clips per batch (default: 16)"
+    )
     cli.add_renamed_argument(
         parser, "--embedding-cache", "--store", type=Path, default=Path("benchmark_outputs/embeddings"), metavar="DIR",
-        help="embedding cache directory (benchmark_outputs/embeddings)",
+        help="embedding cache directory (default: benchmark_outputs/embeddings)",
     )  # fmt: skip
     parser.add_argument(
         "--language-model", default=PUBLISHED_LANGUAGE_MODEL, metavar="ID",
-        help=f"for asr, xares ({PUBLISHED_LANGUAGE_MODEL})",
+        help=f"language model for asr tasks, xares recipe (default: {PUBLISHED_LANGUAGE_MODEL})",
     )  # fmt: skip
-    parser.add_argument("--tokenizer", metavar="ID", help="for retrieval (words of the training captions)")
+    parser.add_argument(
+        "--tokenizer", metavar="ID", help="tokenizer for retrieval tasks (default: words of the training captions)"
+    )
     cli.add_renamed_argument(
-        parser, "--model-name", "--name", metavar="NAME", help="name of the encoder in reports (from the encoder)"
+        parser,
+        "--model-name",
+        "--name",
+        metavar="NAME",
+        help="encoder name in reports (default: from the encoder)",
     )
     parser.add_argument(
-        "--output-dir", type=Path, default=Path("benchmark_outputs/probe"), help="a folder for each encoder"
+        "--output-dir",
+        type=Path,
+        default=Path("benchmark_outputs/probe"),
+        help="parent of one folder per encoder (default: benchmark_outputs/probe)",
     )
     add_device(parser)
 
 
+def add_data_root(parser: ArgumentParser) -> None:
+    """Add the flag for the folder with the data of tasks."""
+    parser.add_argument(
+        "--data-root", type=Path, default=Path("data"), metavar="DIR", help="folder with <task>/… (default: data)"
+    )
+
+
 def add_device(parser: ArgumentParser) -> None:
-    """Flags that say where a model runs."""
-    parser.add_argument("--device", default="auto", help="cpu, cuda, … (default: a GPU where there is one)")
-    parser.add_argument("--dtype", choices=["float32", "bfloat16", "float16"], default="float32")
+    """Add the flags that select device and precision."""
+    parser.add_argument("--device", default="auto", help="cpu, cuda, … (default: a GPU if available)")
+    parser.add_argument(
+        "--dtype", choices=["float32", "bfloat16", "float16"], default="float32", help="precision (default: float32)"
+    )
 
 
 def layers(text: str) -> tuple[int, ...] | None:
-    """An argparse type: None for the last alone, empty for all, or their numbers."""
+    """Argparse type: None for `last`, an empty tuple for `all`, otherwise the layer numbers."""
     if text in ("last", "all"):
         return None if text == "last" else ()
     try:
         numbers = tuple(dict.fromkeys(int(number) for number in text.split(",")))
     except ValueError as error:
-        raise ArgumentTypeError(f"{text!r} is neither all, last, nor numbers such as 0,6,12") from error
+        raise ArgumentTypeError(f"{text!r} is not all, last or a list of numbers such as 0,6,12") from error
     if min(numbers) < 0:
-        raise ArgumentTypeError(f"{text!r}: layers count from 0")
+        raise ArgumentTypeError(f"{text!r}: layer numbers start at 0")
     return numbers
 
 

@@ -1,4 +1,4 @@
-"""Finished scores as a report shows them: beside the published encoders, averaged, and layer by layer."""
+"""Tables of finished scores for reports: comparison with published encoders, means over tasks, scores by layer."""
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -18,9 +18,18 @@ COMPARED = (XARES, STRICT)
 
 @dataclass(frozen=True)
 class Comparison:
-    """A track's scores beside those of a source. rows: a task each. averages: weighted means over these tasks, of the
-    published encoders and of ours, and the published means, which are over all tasks of the source. lacking: tasks that
-    the source has no score of.
+    """Comparison of the scores on one track with one source of published scores.
+
+    Attributes
+    ----------
+    track, source : str
+        Track, and source as in `xares.SOURCES`.
+    rows : list of lists
+        One row per task, as in `comparison_rows`.
+    averages : list of lists
+        Weighted means over these tasks, and the published means over all tasks of the source.
+    unpublished : list of str
+        Tasks without a published score.
     """
 
     track: str
@@ -31,13 +40,24 @@ class Comparison:
 
 
 def averages(scores: Sequence[TaskScore], tasks: Mapping[str, Task]) -> list[ProbeAverage]:
-    """Means over tasks for every track, protocol and layer: by the tasks' weights, unweighted, by true test size.
+    """Means over tasks for every track, recipe and layer.
 
-    Only tasks whose metric is a score (higher is better) count, and no scores of splits that sources span. public: of
-    the published tasks those that everybody has; all: with private ones and your own, where there are any.
+    Included are primary metrics that are better when higher, without scores of `strict_given_splits`.
+
+    Parameters
+    ----------
+    scores : sequence of TaskScore
+        The scores.
+    tasks : mapping
+        {name: task}.
+
+    Returns
+    -------
+    list of ProbeAverage
+        Scope "public" covers published tasks with public data; "all" adds private and user tasks, if there are any.
     """
-    found = []
-    main = [
+    means = []
+    eligible = [
         row
         for row in scores
         if row.metric == task_type(tasks[row.task]).primary_metric
@@ -45,17 +65,17 @@ def averages(scores: Sequence[TaskScore], tasks: Mapping[str, Task]) -> list[Pro
         and not METRICS[row.metric].lower_is_better
         and row.protocol != STRICT_GIVEN_SPLITS
     ]
-    for key in dict.fromkeys(row.key for row in main):
-        of_key = [row for row in main if row.key == key]
-        public = [row for row in of_key if not row.private and tasks[row.task].home is None]
-        for scope, rows in {"public": public, "all": of_key if len(public) < len(of_key) else []}.items():
+    for key in dict.fromkeys(row.key for row in eligible):
+        same_key = [row for row in eligible if row.key == key]
+        public = [row for row in same_key if not row.private and tasks[row.task].home is None]
+        for scope, rows in {"public": public, "all": same_key if len(public) < len(same_key) else []}.items():
             if rows:
-                found.append(_average(scope, rows, tasks))
-    return found
+                means.append(_average(scope, rows, tasks))
+    return means
 
 
 def _average(scope: str, rows: Sequence[TaskScore], tasks: Mapping[str, Task]) -> ProbeAverage:
-    """Over scores of one track, protocol and layer."""
+    """Mean over scores of one track, recipe and layer."""
     values, sizes = [row.value or 0.0 for row in rows], [row.n_test for row in rows]
     weighted = weighted_average(zip((tasks[row.task] for row in rows), values, strict=True), private=True)
     return ProbeAverage(
@@ -64,35 +84,48 @@ def _average(scope: str, rows: Sequence[TaskScore], tasks: Mapping[str, Task]) -
         layer=rows[0].layer,
         scope=scope,
         n_tasks=len(rows),
-        weighted=weighted if weighted == weighted else None,  # NaN: none of them has a weight
+        weighted=weighted if weighted == weighted else None,  # NaN: no task has a weight
         unweighted=sum(values) / len(values),
         test_size=sum(value * n for value, n in zip(values, sizes, strict=True)) / sum(sizes),
     )
 
 
 def comparison_rows(scores: Sequence[TaskScore], tasks: Mapping[str, Task], track: str, source: str) -> list[list[Any]]:
-    """Rows of tasks that a source has scores of: the published encoders, ours by both protocols, our rank, n.
+    """Compare the scores of tasks with those of one source.
 
-    The rank is that of our published-recipe score among the encoders, 1 for the best; equal scores share a rank.
+    Parameters
+    ----------
+    scores : sequence of TaskScore
+        Scores of the encoder.
+    tasks : mapping
+        {name: task}.
+    track, source : str
+        Track, and source as in `xares.SOURCES`.
+
+    Returns
+    -------
+    list of lists
+        Name, metric, published scores of ENCODERS, xares and strict score, rank, number of items. The rank is that of
+        the xares score among the published ones: 1 is best, ties share a rank.
     """
     published, rows = published_scores(source), []
     for name, task in tasks.items():
-        theirs = [published.get((track, name, encoder)) for encoder in ENCODERS]
-        ours = _main_scores(scores, task, track)
-        if not any(theirs) or not ours:
+        baselines = [published.get((track, name, encoder)) for encoder in ENCODERS]
+        own_scores = _main_scores(scores, task, track)
+        if not any(baselines) or not own_scores:
             continue
-        values = [found.score if found else None for found in theirs]
-        value = ours[XARES].value if XARES in ours else None
+        values = [baseline.score if baseline else None for baseline in baselines]
+        value = own_scores[XARES].value if XARES in own_scores else None
         rank = None if value is None else 1 + sum(score is not None and score > value for score in values)
-        mini = " (mini)" if any(found.mini for found in theirs if found) else ""
-        shown = [ours[protocol].score if protocol in ours else None for protocol in COMPARED]
-        n = next(iter(ours.values())).n_test
+        mini = " (mini)" if any(baseline.mini for baseline in baselines if baseline) else ""
+        shown = [own_scores[protocol].score if protocol in own_scores else None for protocol in COMPARED]
+        n = next(iter(own_scores.values())).n_test
         rows.append([f"{task.formal_name}{mini}", task.metric, *values, *shown, rank, n])
     return rows
 
 
 def _main_scores(scores: Sequence[TaskScore], task: Task, track: str) -> dict[str, TaskScore]:
-    """{protocol: what stands for the task on a track}, of all shots and the encoder's own output."""
+    """{recipe: primary score} of a task on a track, with all training clips and the encoder's own output."""
     metric = task_type(task).primary_metric
     return {
         row.protocol: row
@@ -104,28 +137,37 @@ def _main_scores(scores: Sequence[TaskScore], task: Task, track: str) -> dict[st
 def comparison_tables(
     scores: Sequence[TaskScore], tasks: Mapping[str, Task], excluded: Collection[str] = ()
 ) -> list[Comparison]:
-    """A table for each track and source that has any of the tasks.
+    """Build a comparison for each track and source that shares tasks with the scores.
 
-    unlike: tasks whose data are not the published ones. A score on other clips or classes has no place beside them.
+    Parameters
+    ----------
+    scores : sequence of TaskScore
+        Scores of the encoder.
+    tasks : mapping
+        {name: task}.
+    excluded : collection of str
+        Tasks whose data differ from the published data; their scores are not comparable.
     """
-    found = []
+    tables = []
     tasks = {name: task for name, task in tasks.items() if name not in excluded}
     for track in dict.fromkeys(row.track for row in scores):
-        asked = {row.task for row in scores if row.track == track}
+        track_tasks = {row.task for row in scores if row.track == track}
         for source in SOURCES:
             rows = comparison_rows(scores, tasks, track, source)
             if not rows:
                 continue
-            known = {name for of_track, name, _ in published_scores(source) if of_track == track}
-            lacking = [task.formal_name for name, task in tasks.items() if name in asked and name not in known]
-            compared = [task for name, task in tasks.items() if name in known]
+            available = {name for baseline_track, name, _ in published_scores(source) if baseline_track == track}
+            lacking = [
+                task.formal_name for name, task in tasks.items() if name in track_tasks and name not in available
+            ]
+            compared = [task for name, task in tasks.items() if name in available]
             means = [_compared_means(scores, compared, track, source), *_published_means(track, source)]
-            found.append(Comparison(track, source, rows, means, lacking))
-    return found
+            tables.append(Comparison(track, source, rows, means, lacking))
+    return tables
 
 
 def _published_means(track: str, source: str) -> list[list[Any]]:
-    """A row for each mean that the source has."""
+    """One row for each published mean of the source."""
     means = published_averages(source)
     return [
         [f"published, {kind.removeprefix('average_')} tasks", *values, *(None for _ in COMPARED)]
@@ -135,24 +177,24 @@ def _published_means(track: str, source: str) -> list[list[Any]]:
 
 
 def _compared_means(scores: Sequence[TaskScore], compared: Sequence[Task], track: str, source: str) -> list[Any]:
-    """Means over the tasks that all of them have, by the table's weights; None where one lacks a task."""
+    """Weighted means over the compared tasks; None if a task is missing."""
     published = published_scores(source)
-    ours = {task.name: _main_scores(scores, task, track) for task in compared}
-    scored = [task for task in compared if any(protocol in ours[task.name] for protocol in COMPARED)]
+    own_scores = {task.name: _main_scores(scores, task, track) for task in compared}
+    scored = [task for task in compared if any(protocol in own_scores[task.name] for protocol in COMPARED)]
 
-    def mean(found: list[float | None]) -> float | None:
-        values = [score for score in found if score is not None]
-        if len(values) < len(found):
+    def mean(values_by_task: list[float | None]) -> float | None:
+        values = [score for score in values_by_task if score is not None]
+        if len(values) < len(values_by_task):
             return None
         value = weighted_average(zip(scored, values, strict=True), private=True)
         return value if value == value else None
 
-    theirs = [
-        mean([one.score if (one := published.get((track, task.name, encoder))) else None for task in scored])
+    published_means = [
+        mean([baseline.score if (baseline := published.get((track, task.name, encoder))) else None for task in scored])
         for encoder in ENCODERS
     ]
-    own = [mean([_value(ours[task.name].get(protocol)) for task in scored]) for protocol in COMPARED]
-    return [f"these {len(scored)} tasks" if len(scored) > 1 else "this task", *theirs, *own]
+    own_means = [mean([_value(own_scores[task.name].get(protocol)) for task in scored]) for protocol in COMPARED]
+    return [f"these {len(scored)} tasks" if len(scored) > 1 else "this task", *published_means, *own_means]
 
 
 def _value(row: TaskScore | None) -> float | None:
@@ -160,9 +202,9 @@ def _value(row: TaskScore | None) -> float | None:
 
 
 def layer_curves(scores: Iterable[TaskScore]) -> dict[str, list[tuple[float, Estimate]]]:
-    """{task, track, protocol: [(layer, estimate)]} of what was probed layer by layer."""
-    lines: dict[str, list[tuple[float, Estimate]]] = {}
+    """{"task, track, recipe": [(layer, estimate), …]} of the scores by layer; errors are omitted."""
+    curves: dict[str, list[tuple[float, Estimate]]] = {}
     for row in scores:
         if row.layer is not None and not METRICS[row.metric].lower_is_better:
-            lines.setdefault(f"{row.task}, {row.track}, {row.protocol}", []).append((row.layer, row.score))
-    return lines
+            curves.setdefault(f"{row.task}, {row.track}, {row.protocol}", []).append((row.layer, row.score))
+    return curves

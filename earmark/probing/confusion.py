@@ -1,4 +1,4 @@
-"""What was taken for what: predictions on test items, class by class and label by label."""
+"""Confusion matrices and metrics by class or label."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -15,30 +15,56 @@ IntArray = NDArray[np.int64]
 
 
 def per_label(predictions: Predictions, names: Sequence[str]) -> list[ClassRow]:
-    """A row for each label of clips that may have several, means over heads: n positives, average precision.
+    """Average precision of each label of multilabel clips, mean over heads.
 
-    None where it does not exist: nothing positive.
+    Parameters
+    ----------
+    predictions : Predictions
+        Labels (n, C) 0/1, and outputs.
+    names : sequence of str
+        Names of the C labels.
+
+    Returns
+    -------
+    list of dict
+        Class, number of positives, average precision (None without positives).
     """
     labels = predictions.labels
-    found = [[ranking_metrics(each[:, i], labels[:, i])[1] for each in predictions.outputs] for i in range(len(names))]
-    return _rows(names, {"n": (labels > 0).sum(axis=0), "average_precision": np.mean(found, axis=1)})
+    precisions = [
+        [ranking_metrics(each[:, i], labels[:, i])[1] for each in predictions.outputs] for i in range(len(names))
+    ]
+    return _rows(names, {"n": (labels > 0).sum(axis=0), "average_precision": np.mean(precisions, axis=1)})
 
 
 def per_event(predictions: FramePredictions, names: Sequence[str]) -> list[ClassRow]:
-    """A row for each label of sound events, by segment, means over heads: n, F1, precision, recall.
+    """F1, precision and recall of each sound event on segments, mean over heads.
 
-    None where it does not exist: nothing positive, or for precision nothing that was predicted to be.
+    Parameters
+    ----------
+    predictions : FramePredictions
+        Labels (T, C) 0/1, and outputs.
+    names : sequence of str
+        Names of the C labels.
+
+    Returns
+    -------
+    list of dict
+        Class, number of positive segments, F1, precision, recall. Undefined values are None.
     """
     true = predictions.segment_presence(predictions.labels)
     predicted = np.stack([predictions.segment_presence(each) for each in predictions.outputs])
-    hits, claims, n = (predicted * true).sum(axis=1), predicted.sum(axis=1), true.sum(axis=0)
+    true_positives, n_predicted, n = (predicted * true).sum(axis=1), predicted.sum(axis=1), true.sum(axis=0)
     with np.errstate(invalid="ignore", divide="ignore"):
-        shares = {"f1": 2 * hits / (claims + n), "precision": hits / claims, "recall": hits / n}
-    return _rows(names, {"n": n.astype(int), **{name: share.mean(axis=0) for name, share in shares.items()}})
+        metrics = {
+            "f1": 2 * true_positives / (n_predicted + n),
+            "precision": true_positives / n_predicted,
+            "recall": true_positives / n,
+        }
+    return _rows(names, {"n": n.astype(int), **{name: share.mean(axis=0) for name, share in metrics.items()}})
 
 
 def _rows(names: Sequence[str], columns: Mapping[str, NDArray[Any]]) -> list[ClassRow]:
-    """A row for each name; what does not exist is None."""
+    """One row per name; NaN becomes None."""
     rows = zip(names, *(column.tolist() for column in columns.values()), strict=True)
     return [
         {"class": name, **{key: v if v == v else None for key, v in zip(columns, values, strict=True)}}
@@ -47,57 +73,92 @@ def _rows(names: Sequence[str], columns: Mapping[str, NDArray[Any]]) -> list[Cla
 
 
 def confusion_matrix(labels: IntArray, classes: Sequence[IntArray], n_classes: int) -> FloatArray:
-    """(true, predicted) how often a class was taken for another, mean over heads.
+    """Confusion matrix, mean over heads.
 
-    labels: (n,); classes: for each head (n,) what it named.
+    Parameters
+    ----------
+    labels : (n,) int
+        True classes.
+    classes : sequence of (n,) int
+        Predicted classes of each head.
+    n_classes : int
+        Number of classes C.
+
+    Returns
+    -------
+    (C, C) float
+        Rows: true class; columns: predicted class.
     """
     table = np.zeros((n_classes, n_classes))
-    for named in classes:
-        np.add.at(table, (labels, named), 1 / len(classes))
+    for predicted in classes:
+        np.add.at(table, (labels, predicted), 1 / len(classes))
     return table
 
 
-def lowest_recall_classes(table: FloatArray, names: Sequence[str], most: int) -> LowestRecallClasses:
-    """The part of a confusion table that tells most: the classes of lowest recall, and what they are taken for.
+def lowest_recall_classes(table: FloatArray, names: Sequence[str], max_classes: int) -> LowestRecallClasses:
+    """Part of a confusion matrix: the classes with the lowest recall and their most frequent predictions.
 
-    Columns are these classes and the answers that they got most often. No rows where every class is always right.
+    Parameters
+    ----------
+    table : (C, C) float
+        Confusion matrix.
+    names : sequence of str
+        Class names.
+    max_classes : int
+        Maximum number of rows.
+
+    Returns
+    -------
+    LowestRecallClasses
+        Columns are the classes of the rows and their most frequent predictions. No rows if every recall is 1.
     """
     n = table.sum(axis=1)
     recall = np.divide(np.diag(table), n, out=np.ones(len(n)), where=n > 0)
-    places = np.argsort(recall, kind="stable")[: min(most, int((recall < 1).sum()))]
-    shares = table[places] / n[places, np.newaxis]
-    predicted = np.argsort(-shares.sum(axis=0), kind="stable")[:most]
-    columns = np.union1d(places, predicted[shares[:, predicted].sum(axis=0) > 0])
+    lowest = np.argsort(recall, kind="stable")[: min(max_classes, int((recall < 1).sum()))]
+    shares = table[lowest] / n[lowest, np.newaxis]
+    predicted = np.argsort(-shares.sum(axis=0), kind="stable")[:max_classes]
+    columns = np.union1d(lowest, predicted[shares[:, predicted].sum(axis=0) > 0])
     rows = [
-        [names[place], round(float(n[place])), *(round(float(share), 6) for share in _with_rest(row, columns))]
-        for place, row in zip(places, shares, strict=True)
+        [names[index], round(float(n[index])), *(round(float(share), 6) for share in _with_rest(row, columns))]
+        for index, row in zip(lowest, shares, strict=True)
     ]
     return LowestRecallClasses(classes=[names[column] for column in columns], rows=rows)
 
 
 def _with_rest(shares: FloatArray, columns: IntArray) -> FloatArray:
-    """The shares of some columns, then of all others together."""
+    """Shares of the columns, followed by the share of all other classes."""
     return np.append(shares[columns], 1 - shares[columns].sum())
 
 
 def per_class(table: FloatArray, names: Sequence[str]) -> list[ClassRow]:
-    """A row for each class of a confusion table: n, recall, precision, and what it was most often taken for.
+    """Recall, precision and most frequent error of each class.
 
-    Recall of a class without test items, and precision of one that is never named, do not exist: None.
+    Parameters
+    ----------
+    table : (C, C) float
+        Confusion matrix.
+    names : sequence of str
+        Class names.
+
+    Returns
+    -------
+    list of dict
+        Class, number of items, recall (None without items), precision (None if never predicted), most frequent wrong
+        class and its share.
     """
     rows: list[ClassRow] = []
     for i, name in enumerate(names):
-        n, predicted, right = table[i].sum(), table[:, i].sum(), table[i, i]
-        others = np.where(np.arange(len(names)) == i, 0, table[i])
-        wrong = int(others.argmax())
+        n, predicted, correct = table[i].sum(), table[:, i].sum(), table[i, i]
+        errors = np.where(np.arange(len(names)) == i, 0, table[i])
+        top_error = int(errors.argmax())
         rows.append(
             {
                 "class": name,
                 "n": round(float(n)),
-                "recall": float(right / n) if n else None,
-                "precision": float(right / predicted) if predicted else None,
-                "taken_for": names[wrong] if others[wrong] > 0 else "",
-                "taken_for_share": float(others[wrong] / n) if n else None,
+                "recall": float(correct / n) if n else None,
+                "precision": float(correct / predicted) if predicted else None,
+                "taken_for": names[top_error] if errors[top_error] > 0 else "",
+                "taken_for_share": float(errors[top_error] / n) if n else None,
             }
         )
     return rows

@@ -1,4 +1,4 @@
-"""The clips of a task with their labels, splits or folds, and sources."""
+"""The clips of a task with labels, splits or folds, and sources."""
 
 from collections.abc import Collection
 from dataclasses import dataclass, field
@@ -15,12 +15,24 @@ from earmark.probing.labels import Labels
 class TaskData:
     """The clips of a task.
 
-    labels: by the task's type: clip (N,) int64, positions in classes; multilabel (N, C) 0/1; regression (N, k);
-    frame: each clip's events (onset, offset, position in classes) in seconds; retrieval: each clip's captions; asr:
-    transcripts. classes: of the training labels; empty where labels are no classes. split: (N,) train, valid or test;
-    where the published recipe chooses the epoch on the test clips, there is no valid. fold: (N,). One of them is None.
-    group: each clip's source recording or speaker where it is known, else the clip itself. names: what outputs call the
-    clips: their path in the manifest, or x.tar:member.
+    Attributes
+    ----------
+    clips : list of Clip
+        N clips.
+    labels : array or list of length N
+        By task type: clip (N,) int64 class indices; multilabel (N, C) 0/1; regression (N, k); frame: the events
+        (onset, offset, class index) of each clip, in seconds; retrieval: captions of each clip; asr: transcripts.
+    classes : list of str
+        Class names in training; empty if labels are not classes.
+    split : (N,) str or None
+        `train`, `valid` or `test`; None if there are folds. Without `valid`, the published recipe selects the epoch
+        on the test clips.
+    fold : (N,) str or None
+        Fold of each clip; None if there are splits.
+    group : list of str
+        Source of each clip (recording or speaker) where known, otherwise the clip itself.
+    names : list of str
+        Names of the clips in outputs: the path in the manifest, or x.tar:member.
     """
 
     clips: list[Clip]
@@ -37,26 +49,28 @@ class TaskData:
 
     @property
     def parts(self) -> NDArray[np.str_]:
-        """(N,) the split or fold of each clip, whichever there is."""
+        """(N,) split or fold of each clip."""
         parts = self.split if self.fold is None else self.fold
         assert parts is not None
         return parts
 
     @property
     def clip_classes(self) -> list[Collection[int]]:
-        """The classes that each clip's label names; none where labels are no classes."""
+        """Class indices in the label of each clip; empty if labels are not classes."""
         if not self.classes:
             return [()] * len(self.clips)
         if isinstance(self.labels, list):
             return [{int(event[2]) for event in events} for events in self.labels]
         return [(int(x),) for x in self.labels] if self.labels.ndim == 1 else [np.flatnonzero(x) for x in self.labels]
 
-    def subset(self, kept: NDArray[np.bool_]) -> "TaskData":
-        """The clips where `kept` is True."""
-        places = np.flatnonzero(kept)
+    def subset(self, mask: NDArray[np.bool_]) -> "TaskData":
+        """The clips where `mask`, (N,) bool, is True."""
+        indices = np.flatnonzero(mask)
 
-        def of(each: Any) -> Any:
-            return [each[place] for place in places] if isinstance(each, list) else each[places]
+        def pick(each: Any) -> Any:
+            return [each[index] for index in indices] if isinstance(each, list) else each[indices]
 
-        split, fold = (None if part is None else of(part) for part in (self.split, self.fold))
-        return TaskData(of(self.clips), of(self.labels), self.classes, split, fold, of(self.group), of(self.names))
+        split, fold = (None if part is None else pick(part) for part in (self.split, self.fold))
+        return TaskData(
+            pick(self.clips), pick(self.labels), self.classes, split, fold, pick(self.group), pick(self.names)
+        )

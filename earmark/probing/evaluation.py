@@ -1,10 +1,10 @@
-"""What predictions on test items amount to: the task's metrics with intervals.
+"""Metrics of predictions on test items, with confidence intervals.
 
-Predictions of several heads (seeds, or draws of few-shot training) on the same items: a metric is computed for each of
-them, and its mean is the score. Items are resampled in groups of one source. Draws add their own variance: the interval
-of few-shot training is about other draws from the same training clips and other test sources.
+Several heads (seeds, or draws of few-shot training) predict the same items. A metric is computed for each head; the
+score is the mean over heads. The bootstrap resamples sources with all their items. Draws add their own variance: the
+interval of few-shot training covers other draws from the same training clips and other test sources.
 
-A metric is a row of METRICS: what it is computed from, how, and what is to know about it.
+METRICS defines the metrics: the predictions they need, the computation, and the range of values.
 """
 
 from collections.abc import Callable, Sequence
@@ -29,17 +29,30 @@ FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
 BoolArray = NDArray[np.bool_]
 
-CHUNK_VALUES = 20_000_000  # replicates × items worked on at once
-FOLDS_NOTE = "the sources tested here also train the heads of other folds, which the interval leaves out"
+CHUNK_VALUES = 20_000_000  # replicates × items per chunk
+FOLDS_NOTE = "test sources also train the heads of other folds, which the interval ignores"
 
 
 @dataclass(frozen=True)
 class Predictions:
-    """What heads predicted for n test items, an entry of `outputs` for each head.
+    """Outputs of heads for n test items.
 
-    group: (n,) the source of each item; fold: (n,). labels: (n, C) 0/1, (n, k) numbers, or n references. outputs: for
-    each head as many logits or numbers, or n hypotheses. by_fold: the score is the mean of the folds' scores, as
-    published. draws: heads are draws of few-shot training. left_out: what training went without, and how many.
+    Attributes
+    ----------
+    group : (n,) sequence
+        Source of each item.
+    fold : (n,) int
+        Test fold of each item.
+    labels : (n, C) 0/1, (n, k) float, or n texts
+        Reference labels.
+    outputs : list
+        One entry per head: logits or values in the shape of `labels`, or n hypotheses.
+    by_fold : bool
+        Whether the score is the mean over folds, as published.
+    draws : bool
+        Whether heads are draws of few-shot training.
+    left_out : dict
+        {reason: number of excluded training clips}.
     """
 
     group: Sequence[str]
@@ -52,19 +65,19 @@ class Predictions:
 
     @property
     def n(self) -> int:
-        """Scored items: clips, or crops where each stands for itself."""
+        """Number of scored items: clips, or crops if each is an item."""
         return len(self.group)
 
     @property
     def n_heads(self) -> int:
-        """How many heads predicted."""
+        """Number of heads."""
         return len(self.outputs)
 
     def subset(self, items: BoolArray) -> Self:
-        """Some of the items."""
+        """The predictions for the items where `items`, (n,) bool, is True."""
         return replace(
             self,
-            group=[group for group, kept in zip(self.group, items, strict=True) if kept],
+            group=[group for group, selected in zip(self.group, items, strict=True) if selected],
             fold=self.fold[items],
             **self._subset_of_values(items),
         )
@@ -75,13 +88,23 @@ class Predictions:
 
 @dataclass(frozen=True)
 class ClassPredictions(Predictions):
-    """One class for each item. labels: (n,) classes; classes: for each head (n,); outputs: (n, C) logits, or none."""
+    """Predictions of one class per item.
+
+    Attributes
+    ----------
+    labels : (n,) int
+        Class indices.
+    outputs : list of (n, C) float
+        Logits of each head; empty for k-NN.
+    classes : list of (n,) int
+        Predicted class indices of each head.
+    """
 
     classes: list[IntArray] = field(default_factory=list)
 
     @property
     def n_heads(self) -> int:
-        """How many heads, or ways of asking neighbours."""
+        """Number of heads, or of k-NN classifiers."""
         return len(self.classes)
 
     def _subset_of_values(self, items: BoolArray) -> dict[str, Any]:
@@ -91,28 +114,39 @@ class ClassPredictions(Predictions):
 
 @dataclass(frozen=True)
 class FramePredictions(Predictions):
-    """Clips by their frames. labels: (T,) classes, −1 for none, or (T, C) 0/1; outputs: for each head (T, C) logits.
+    """Predictions for the frames of n clips, T frames in total.
 
-    edges: (n + 1,) where the items' frames begin. segment_frames, whole_segments: what sound events are scored over.
+    Attributes
+    ----------
+    labels : (T,) int or (T, C) 0/1
+        Class index of each frame, −1 for unlabelled; or labels present in each frame.
+    outputs : list of (T, C) float
+        Logits of each head.
+    edges : (n + 1,) int
+        First frame of each clip, and T.
+    segment_frames : int
+        Length of the segments in which sound events are scored.
+    whole_segments : bool
+        Whether a shorter last segment is ignored.
     """
 
     edges: IntArray = field(kw_only=True)
     segment_frames: int = 1
     whole_segments: bool = False
 
-    def sum_by_clip(self, of_frames: FloatArray) -> FloatArray:
-        """Sums over each clip's frames."""
-        return _sums_between(of_frames, self.edges)
+    def sum_by_clip(self, values: FloatArray) -> FloatArray:
+        """(n, …) sums over the frames of each clip."""
+        return _sums_between(values, self.edges)
 
     def segment_presence(self, frames: NDArray[Any]) -> FloatArray:
-        """0/1 of each segment and label, of frames (T, C) whose numbers above 0 are a yes."""
+        """(segments, C) 0/1: whether any frame of the segment has a value above 0 in `frames`, (T, C)."""
         whole = self.whole_segments
         return segment_maxima(frames > 0, self.segment_frames, self.edges, drop_last=whole).astype(float)
 
     def labelled_frames(self) -> tuple[IntArray, list[IntArray]]:
-        """The class of every frame that has one, and what each head says it is."""
-        known = self.labels >= 0
-        return self.labels[known], [each.argmax(axis=1)[known] for each in self.outputs]
+        """Class indices of the labelled frames, and the predictions of each head for them."""
+        labelled = self.labels >= 0
+        return self.labels[labelled], [each.argmax(axis=1)[labelled] for each in self.outputs]
 
     def _subset_of_values(self, items: BoolArray) -> dict[str, Any]:
         lengths = np.diff(self.edges)
@@ -122,153 +156,230 @@ class FramePredictions(Predictions):
 
 @dataclass(frozen=True)
 class CaptionPredictions(Predictions):
-    """Clips and captions. outputs: for each head (n, m) similarities; owner: (m,) the clip of each caption."""
+    """Similarities of n clips and m captions.
+
+    Attributes
+    ----------
+    outputs : list of (n, m) float
+        Similarities of each head.
+    owner : (m,) int
+        Clip of each caption.
+    """
 
     owner: IntArray = field(kw_only=True)
 
 
 P = TypeVar("P", bound=Predictions)
-MetricValues = tuple[FloatArray, FloatArray]  # of every head: (heads,), and of every replicate: (replicates, heads)
+MetricValues = tuple[FloatArray, FloatArray]  # values (heads,) and replicates (replicates, heads)
 
 
-def _all(predictions: Predictions, bootstrap: Bootstrap) -> Units:
+def _all_sources(predictions: Predictions, bootstrap: Bootstrap) -> Units:
     return bootstrap.units
 
 
 @dataclass(frozen=True)
 class Metric(Generic[P]):
-    """needs: the predictions it is computed from. values: those that it can take. units: the sources that decide how
-    well it is known, where these are not all.
+    """Definition of a metric.
+
+    Attributes
+    ----------
+    predictions_type : type
+        Class of the predictions it is computed from.
+    compute : callable
+        From predictions and a bootstrap: values (heads,) and replicates (replicates, heads).
+    lower_is_better : bool
+        Whether it is an error.
+    values : Range
+        Range of its values.
+    units : callable
+        The informative sources, if not all are.
     """
 
     predictions_type: type[P]
     compute: Callable[[P, Bootstrap], MetricValues]
     lower_is_better: bool = False
     values: Range = SHARE
-    units: Callable[[P, Bootstrap], Units] = _all
+    units: Callable[[P, Bootstrap], Units] = _all_sources
 
 
 def score(metric: str, predictions: Predictions, replicates: int, rng: np.random.Generator) -> Estimate:
-    """The metric of the predictions, mean over heads, with its interval.
+    """Compute a metric, averaged over heads, with its interval.
 
-    metric: a key of METRICS. Undefined (no positives, say): an Estimate without value, with the reason.
+    Parameters
+    ----------
+    metric : str
+        A key of METRICS.
+    predictions : Predictions
+        Of the class that the metric needs.
+    replicates : int
+        Bootstrap replicates.
+    rng : numpy.random.Generator
+        Random numbers of the bootstrap.
+
+    Returns
+    -------
+    Estimate
+        Without a value, but with a reason, if the metric is undefined (for example without positives). `n` is the
+        number of items.
+
+    Raises
+    ------
+    ValueError
+        If the metric cannot be computed from these predictions.
     """
-    how = METRICS[metric]
-    if not isinstance(predictions, how.predictions_type):
+    spec = METRICS[metric]
+    if not isinstance(predictions, spec.predictions_type):
         raise ValueError(
-            f"{metric} is computed from {how.predictions_type.__name__}, not from {type(predictions).__name__}"
+            f"{metric} is computed from {spec.predictions_type.__name__}, not from {type(predictions).__name__}"
         )
     bootstrap = Bootstrap.from_units(np.asarray(predictions.group), replicates, rng, "sources")
-    values, drawn = _of_folds(how, predictions, bootstrap)
+    values, drawn = _compute(spec, predictions, bootstrap)
     value, means = float(np.mean(values)), drawn.mean(axis=1)
-    units = how.units(predictions, bootstrap)
-    why = "a test split without what the metric needs"
-    found = estimate_from_replicates(value, means, n=predictions.n, why=why, units=units, values=how.values)
-    if predictions.draws and found.low is not None:
-        found = _with_draws(found, values, drawn[np.isfinite(drawn).all(axis=1)], units, how.values)
-    if len(np.unique(predictions.fold)) > 1 and found.low is not None:
-        found = replace(found, note="; ".join(filter(None, [found.note, FOLDS_NOTE])))
-    return found
+    units = spec.units(predictions, bootstrap)
+    why = "the test set lacks what the metric needs, such as a positive label"
+    estimate = estimate_from_replicates(value, means, n=predictions.n, why=why, units=units, values=spec.values)
+    if predictions.draws and estimate.low is not None:
+        estimate = _with_draws(estimate, values, drawn[np.isfinite(drawn).all(axis=1)], units, spec.values)
+    if len(np.unique(predictions.fold)) > 1 and estimate.low is not None:
+        estimate = replace(estimate, note="; ".join(filter(None, [estimate.note, FOLDS_NOTE])))
+    return estimate
 
 
-def _with_draws(found: Estimate, values: FloatArray, drawn: FloatArray, units: Units, can_be: Range) -> Estimate:
-    """The estimate with the interval of three variances: of sources, plus of draws, less what both of them hold.
+def _with_draws(
+    estimate: Estimate, values: FloatArray, replicates: FloatArray, units: Units, value_range: Range
+) -> Estimate:
+    """Replace the interval of an estimate by one that includes the variance over draws.
 
-    values: (draws,); drawn: (replicates, draws), of sources. That a draw does better on some sources than on others is
-    in the variance over sources of the mean over draws, and in that over draws; it is known from how much more a single
-    draw varies over sources than their mean. Degrees of freedom: Satterthwaite (1946), Biometrics Bulletin 2:110.
+    The variance is that over sources, plus that over draws, minus their interaction, which both contain. The
+    interaction follows from how much more a single draw varies over sources than the mean over draws.
+
+    Parameters
+    ----------
+    estimate : Estimate
+        Mean over draws.
+    values : (draws,) float
+        Value of each draw.
+    replicates : (replicates, draws) float
+        Bootstrap replicates over sources.
+    units : Units
+        Informative sources.
+    value_range : Range
+        Range of the metric.
+
+    References
+    ----------
+    Satterthwaite (1946), An approximate distribution of estimates of variance components, Biometrics Bulletin 2:110
+    (degrees of freedom).
     """
-    n = len(values)
-    if n < 2 or found.value is None:
-        return found
-    of_sources = standard_error(drawn.mean(axis=1), units.n) ** 2
-    of_draws = float(np.var(values, ddof=1)) / n
-    of_one = float(np.mean([standard_error(each, units.n) ** 2 for each in drawn.T]))
-    total = max(of_sources + of_draws - (of_one - of_sources) / (n - 1), of_sources, of_draws)
-    if not total:
-        return found
-    df = (of_sources + of_draws) ** 2 / (of_sources**2 / (units.n - 1) + of_draws**2 / (n - 1))
-    bounds = interval(found.value, float(np.sqrt(total)), units=units.n, df=df, values=can_be)
-    return found if bounds is None else replace(found, low=bounds[0], high=bounds[1])
+    n_draws = len(values)
+    if n_draws < 2 or estimate.value is None:
+        return estimate
+    source_variance = standard_error(replicates.mean(axis=1), units.n) ** 2
+    draw_variance = float(np.var(values, ddof=1)) / n_draws
+    single_draw_variance = float(np.mean([standard_error(each, units.n) ** 2 for each in replicates.T]))
+    variance = max(
+        source_variance + draw_variance - (single_draw_variance - source_variance) / (n_draws - 1),
+        source_variance,
+        draw_variance,
+    )
+    if not variance:
+        return estimate
+    df = (source_variance + draw_variance) ** 2 / (
+        source_variance**2 / (units.n - 1) + draw_variance**2 / (n_draws - 1)
+    )
+    bounds = interval(estimate.value, float(np.sqrt(variance)), units=units.n, df=df, values=value_range)
+    return estimate if bounds is None else replace(estimate, low=bounds[0], high=bounds[1])
 
 
-def _of_folds(metric: Metric[Any], predictions: Predictions, bootstrap: Bootstrap) -> MetricValues:
-    """The metric of all items together; or as published, its mean over the folds, each by itself.
+def _compute(metric: Metric[Any], predictions: Predictions, bootstrap: Bootstrap) -> MetricValues:
+    """Compute a metric over all items, or as the mean over folds as published.
 
-    In a replicate, a fold counts by how often its sources were drawn: where each fold is one source, as in leaving one
-    speaker out, the folds are what is resampled.
+    In a replicate, a fold is weighted by how often its sources were drawn. If each fold is one source, as in
+    leave-one-speaker-out, this resamples the folds.
     """
     folds = np.unique(predictions.fold)
     if not predictions.by_fold or len(folds) < 2:
         return metric.compute(predictions, bootstrap)
-    of_folds = [predictions.fold == fold for fold in folds]
-    found = [
+    fold_masks = [predictions.fold == fold for fold in folds]
+    results = [
         metric.compute(predictions.subset(items), Bootstrap(bootstrap.unit[items], bootstrap.weights, bootstrap.name))
-        for items in of_folds
+        for items in fold_masks
     ]
-    values = np.mean([values for values, _ in found], axis=0)
-    drawn = np.stack([drawn for _, drawn in found])
-    times = np.stack([bootstrap.weights[:, np.unique(bootstrap.unit[items])].mean(axis=1) for items in of_folds])
-    there = np.isfinite(drawn)
-    shares = there * times[:, : drawn.shape[1], np.newaxis]
+    values = np.mean([values for values, _ in results], axis=0)
+    drawn = np.stack([drawn for _, drawn in results])
+    fold_weights = np.stack(
+        [bootstrap.weights[:, np.unique(bootstrap.unit[items])].mean(axis=1) for items in fold_masks]
+    )
+    finite = np.isfinite(drawn)
+    weights = finite * fold_weights[:, : drawn.shape[1], np.newaxis]
     with np.errstate(invalid="ignore"):
-        return values, (np.where(there, drawn, 0) * shares).sum(axis=0) / shares.sum(axis=0)
+        return values, (np.where(finite, drawn, 0) * weights).sum(axis=0) / weights.sum(axis=0)
 
 
-# --- metrics that are formulas on sums ----------------------------------------------------------------------
+# --- metrics computed from sums over items ----------------------------------------------------------------------
 
 
 def correct(classes: NDArray[Any], labels: NDArray[Any]) -> FloatArray:
-    """(n,) 1 where the class is right, else 0."""
+    """(n,) 1 for a correct class, otherwise 0."""
     return np.asarray(classes == labels, dtype=float)
 
 
 def squared_errors(outputs: NDArray[Any], labels: NDArray[Any]) -> FloatArray:
-    """(n,) the squared error of each item, mean over its numbers."""
+    """(n,) squared error of each item, averaged over its values."""
     return np.asarray(((outputs - labels) ** 2).mean(axis=1))
 
 
 def absolute_errors(outputs: NDArray[Any], labels: NDArray[Any]) -> FloatArray:
-    """(n,) the absolute error of each item, mean over its numbers."""
+    """(n,) absolute error of each item, averaged over its values."""
     return np.asarray(np.abs(outputs - labels).mean(axis=1))
 
 
-def _from_sums(
+def _compute_from_sums(
     contributions: Sequence[FloatArray], formula: Callable[[FloatArray], FloatArray], bootstrap: Bootstrap
 ) -> MetricValues:
-    """contributions: for each head (n, d); formula: (…, d) sums → (…)."""
+    """Apply a formula to sums over items.
+
+    Parameters
+    ----------
+    contributions : sequence of (n, d) float
+        Contributions of the items, for each head.
+    formula : callable
+        From sums (…, d) to values (…).
+    bootstrap : Bootstrap
+        Resampled sources.
+    """
     values = [float(formula(each.sum(axis=0)[np.newaxis])[0]) for each in contributions]
     drawn = [bootstrap.replicates(each, lambda sums: formula(sums)[..., np.newaxis], 1)[:, 0] for each in contributions]
     return np.array(values), np.stack(drawn, axis=1)
 
 
-def _means(of_items: Sequence[FloatArray], counts: FloatArray, bootstrap: Bootstrap) -> MetricValues:
-    """For each head the sum over items over the sum of their counts, both (n,)."""
+def _means(item_values: Sequence[FloatArray], counts: FloatArray, bootstrap: Bootstrap) -> MetricValues:
+    """For each head, the sum over items divided by the sum of their counts, both (n,)."""
 
     def ratio(sums: FloatArray) -> FloatArray:
         with np.errstate(invalid="ignore", divide="ignore"):
             return np.asarray(sums[..., 0] / sums[..., 1])
 
-    return _from_sums([np.stack([each, counts], axis=1) for each in of_items], ratio, bootstrap)
+    return _compute_from_sums([np.stack([each, counts], axis=1) for each in item_values], ratio, bootstrap)
 
 
 def _accuracy(predictions: ClassPredictions, bootstrap: Bootstrap) -> MetricValues:
-    right = [correct(classes, predictions.labels) for classes in predictions.classes]
-    return _means(right, np.ones(predictions.n), bootstrap)
+    correct_items = [correct(classes, predictions.labels) for classes in predictions.classes]
+    return _means(correct_items, np.ones(predictions.n), bootstrap)
 
 
 def _mean_error(
     predictions: Predictions, bootstrap: Bootstrap, errors: Callable[[NDArray[Any], NDArray[Any]], FloatArray]
 ) -> MetricValues:
-    of_items = [errors(each, predictions.labels) for each in predictions.outputs]
-    return _means(of_items, np.ones(predictions.n), bootstrap)
+    item_errors = [errors(each, predictions.labels) for each in predictions.outputs]
+    return _means(item_errors, np.ones(predictions.n), bootstrap)
 
 
 def _frame_accuracy(predictions: FramePredictions, bootstrap: Bootstrap) -> MetricValues:
-    known = predictions.labels >= 0
-    right = [known * correct(each.argmax(axis=1), predictions.labels) for each in predictions.outputs]
-    counts = predictions.sum_by_clip(known.astype(float))
-    return _means([predictions.sum_by_clip(each) for each in right], counts, bootstrap)
+    labelled = predictions.labels >= 0
+    correct_frames = [labelled * correct(each.argmax(axis=1), predictions.labels) for each in predictions.outputs]
+    counts = predictions.sum_by_clip(labelled.astype(float))
+    return _means([predictions.sum_by_clip(each) for each in correct_frames], counts, bootstrap)
 
 
 def _sums_between(values: FloatArray, edges: IntArray) -> FloatArray:
@@ -277,40 +388,40 @@ def _sums_between(values: FloatArray, edges: IntArray) -> FloatArray:
 
 
 def _segment_f1(predictions: FramePredictions, bootstrap: Bootstrap, average: str) -> MetricValues:
-    """F1 over segments of frames; macro: mean over labels, one that never occurs and is never predicted counting 0.
+    """F1 over segments of frames; macro averages over labels, with 0 for labels that neither occur nor are predicted.
 
-    A label that is merely not drawn into a replicate is left out of the replicate's mean.
+    A label that is absent only from a replicate is excluded from the mean of that replicate.
     """
-    size, whole = predictions.segment_frames, predictions.whole_segments
-    lengths = segments_per_clip(np.diff(predictions.edges), size, drop_last=whole)
+    size, drop_last = predictions.segment_frames, predictions.whole_segments
+    lengths = segments_per_clip(np.diff(predictions.edges), size, drop_last=drop_last)
     edges = np.concatenate([[0], np.cumsum(lengths)])
     true = predictions.segment_presence(predictions.labels)
 
-    def formula(sums: FloatArray, nowhere: BoolArray) -> FloatArray:
+    def formula(sums: FloatArray, absent: BoolArray) -> FloatArray:
         half = sums.shape[-1] // 2
-        claims = sums[..., half:]
-        f1, counted = f1_scores(sums[..., :half], claims), (claims > 0) | nowhere
+        denominators = sums[..., half:]
+        f1, counted = f1_scores(sums[..., :half], denominators), (denominators > 0) | absent
         with np.errstate(invalid="ignore"):
             return np.asarray((f1 * counted).sum(axis=-1) / counted.sum(axis=-1))
 
-    found = []
-    for each in predictions.outputs:  # a logit above 0 is more likely than not
+    results = []
+    for each in predictions.outputs:  # logit > 0: probability > 0.5
         counts = _sums_between(segment_counts(predictions.segment_presence(each), true, average), edges)
-        nowhere = counts[:, counts.shape[1] // 2 :].sum(axis=0) == 0
-        found.append(_from_sums([counts], partial(formula, nowhere=nowhere), bootstrap))
-    return np.concatenate([values for values, _ in found]), np.concatenate([drawn for _, drawn in found], axis=1)
+        absent = counts[:, counts.shape[1] // 2 :].sum(axis=0) == 0
+        results.append(_compute_from_sums([counts], partial(formula, absent=absent), bootstrap))
+    return np.concatenate([values for values, _ in results]), np.concatenate([drawn for _, drawn in results], axis=1)
 
 
 def _word_accuracy(predictions: Predictions, bootstrap: Bootstrap) -> MetricValues:
-    """max(0, 1 − WER) over all utterances together; of no words, undefined."""
+    """max(0, 1 − WER) over all utterances together; undefined without words."""
     counts = [word_errors(predictions.labels, each).astype(float) for each in predictions.outputs]
-    return _from_sums(counts, lambda sums: np.where(sums[..., 3] > 0, one_minus_wer(sums), np.nan), bootstrap)
+    return _compute_from_sums(counts, lambda sums: np.where(sums[..., 3] > 0, one_minus_wer(sums), np.nan), bootstrap)
 
 
 def _recall_at_1(predictions: CaptionPredictions, bootstrap: Bootstrap) -> MetricValues:
-    """Mean of both directions' recall at 1: clips that find a caption of theirs, captions that find their clip.
+    """Mean of clip → caption and caption → clip recall at rank 1.
 
-    A replicate draws what each source does to the value as query and as candidate (`recall`).
+    Replicates sum the influences of the drawn sources as queries and candidates (see `recall`).
     """
     owner = predictions.owner
     values = [mean_recall_at_1(each, owner) for each in predictions.outputs]
@@ -320,23 +431,37 @@ def _recall_at_1(predictions: CaptionPredictions, bootstrap: Bootstrap) -> Metri
     return np.array(values), values + (bootstrap.weights / bootstrap.n_units) @ by_source
 
 
-# --- metrics of rankings ------------------------------------------------------------------------------------
+# --- ranking metrics ------------------------------------------------------------------------------------
 
 
 def mean_average_precision(
     outputs: NDArray[Any], labels: NDArray[Any], weights: FloatArray | None = None
 ) -> FloatArray:
-    """The mean over the labels that occur of their average precision, (); of weights (replicates, n), (replicates,).
+    """Mean over occurring labels of their average precision.
 
-    A label without a positive in a replicate is left out there. No label occurs, or an output is not finite, as after
-    a learning rate that was too high: NaN.
+    Parameters
+    ----------
+    outputs : (n, C) float
+        Scores of each label.
+    labels : (n, C) 0/1
+        Labels of each item.
+    weights : (replicates, n) float, optional
+        Weights of the items in each replicate.
+
+    Returns
+    -------
+    () or (replicates,) float
+        A label without positives in a replicate is excluded there. NaN if no label occurs or if outputs are not finite,
+        as after a too high learning rate.
     """
     occurring = np.flatnonzero((labels > 0).any(axis=0))
     if not len(occurring) or not np.isfinite(outputs).all():
         return np.full(() if weights is None else len(weights), np.nan)
-    found = np.array([ranking_metrics(outputs[:, label], labels[:, label], weights)[..., 1] for label in occurring])
+    precisions = np.array(
+        [ranking_metrics(outputs[:, label], labels[:, label], weights)[..., 1] for label in occurring]
+    )
     with np.errstate(invalid="ignore"):  # a replicate may hold no label's positive
-        return np.asarray(np.nansum(found, axis=0) / np.isfinite(found).sum(axis=0))
+        return np.asarray(np.nansum(precisions, axis=0) / np.isfinite(precisions).sum(axis=0))
 
 
 def _map(predictions: Predictions, bootstrap: Bootstrap) -> MetricValues:
@@ -347,10 +472,10 @@ def _map(predictions: Predictions, bootstrap: Bootstrap) -> MetricValues:
 
 
 def _equal_error_rate(predictions: ClassPredictions, bootstrap: Bootstrap) -> MetricValues:
-    """Of two classes, on the convex hull; the second class is what is looked for."""
+    """Equal error rate of two classes on the convex hull of the ROC; class 1 is the target."""
     outputs = predictions.outputs
-    if other := [each.shape[1] for each in outputs if each.shape[1] != 2]:
-        raise ValueError(f"an equal error rate is of two classes; there are {other[0]}")
+    if class_counts := [each.shape[1] for each in outputs if each.shape[1] != 2]:
+        raise ValueError(f"the equal error rate needs two classes, not {class_counts[0]}")
     labels = np.asarray(predictions.labels) == 1
     if labels.all() or not labels.any():
         n_drawn = len(bootstrap.weights) if bootstrap.n_units > 1 else 0
@@ -365,48 +490,48 @@ def _equal_error_rate(predictions: ClassPredictions, bootstrap: Bootstrap) -> Me
     return np.array(values), np.stack([replicates(each) for each in scores], axis=1)
 
 
-def _in_chunks(bootstrap: Bootstrap, work: Callable[[FloatArray], FloatArray]) -> FloatArray:
-    """The work on the weights of all replicates, (rows, n) at a time."""
+def _in_chunks(bootstrap: Bootstrap, compute: Callable[[FloatArray], FloatArray]) -> FloatArray:
+    """Apply `compute` to the item weights of all replicates, (rows, n) at a time."""
     if bootstrap.n_units < 2 or not len(bootstrap.weights):
         return np.empty(0)
     rows = max(1, CHUNK_VALUES // max(len(bootstrap.unit), 1) // 8)
     chunks = range(0, len(bootstrap.weights), rows)
-    return np.concatenate([work(bootstrap.weights[i : i + rows, bootstrap.unit].astype(float)) for i in chunks])
+    return np.concatenate([compute(bootstrap.weights[i : i + rows, bootstrap.unit].astype(float)) for i in chunks])
 
 
-# --- the table ----------------------------------------------------------------------------------------------
+# --- table of metrics ----------------------------------------------------------------------------------------------
 
 
-def _of_rarer_class(predictions: ClassPredictions, bootstrap: Bootstrap) -> Units:
+def _sources_of_rarer_class(predictions: ClassPredictions, bootstrap: Bootstrap) -> Units:
     return bootstrap.units_of_rarer_class(np.asarray(predictions.labels) == 1)
 
 
-def _with_a_label(predictions: Predictions, bootstrap: Bootstrap) -> Units:
+def _sources_with_label(predictions: Predictions, bootstrap: Bootstrap) -> Units:
     return bootstrap.units_with((predictions.labels > 0).any(axis=1), "with a label")
 
 
-def _with_a_labelled_frame(predictions: FramePredictions, bootstrap: Bootstrap) -> Units:
+def _sources_with_labelled_frame(predictions: FramePredictions, bootstrap: Bootstrap) -> Units:
     return bootstrap.units_with(predictions.sum_by_clip((predictions.labels >= 0).astype(float)) > 0, "with a label")
 
 
-def _with_an_event(predictions: FramePredictions, bootstrap: Bootstrap) -> Units:
+def _sources_with_event(predictions: FramePredictions, bootstrap: Bootstrap) -> Units:
     events = (predictions.labels > 0).any(axis=1).astype(float)
     return bootstrap.units_with(predictions.sum_by_clip(events) > 0, "with an event")
 
 
-def _with_words(predictions: Predictions, bootstrap: Bootstrap) -> Units:
+def _sources_with_words(predictions: Predictions, bootstrap: Bootstrap) -> Units:
     return bootstrap.units_with([bool(text) for text in predictions.labels], "with words")
 
 
 METRICS: dict[str, Metric[Any]] = {
     "accuracy": Metric(ClassPredictions, _accuracy),
-    "eer": Metric(ClassPredictions, _equal_error_rate, lower_is_better=True, units=_of_rarer_class),
-    "mAP": Metric(Predictions, _map, units=_with_a_label),
+    "eer": Metric(ClassPredictions, _equal_error_rate, lower_is_better=True, units=_sources_of_rarer_class),
+    "mAP": Metric(Predictions, _map, units=_sources_with_label),
     "mse": Metric(Predictions, partial(_mean_error, errors=squared_errors), lower_is_better=True, values=COST),
     "mae": Metric(Predictions, partial(_mean_error, errors=absolute_errors), lower_is_better=True, values=COST),
-    "frame_accuracy": Metric(FramePredictions, _frame_accuracy, units=_with_a_labelled_frame),
-    "segment_f1_macro": Metric(FramePredictions, partial(_segment_f1, average="macro"), units=_with_an_event),
-    "segment_f1_micro": Metric(FramePredictions, partial(_segment_f1, average="micro"), units=_with_an_event),
+    "frame_accuracy": Metric(FramePredictions, _frame_accuracy, units=_sources_with_labelled_frame),
+    "segment_f1_macro": Metric(FramePredictions, partial(_segment_f1, average="macro"), units=_sources_with_event),
+    "segment_f1_micro": Metric(FramePredictions, partial(_segment_f1, average="micro"), units=_sources_with_event),
     "recall_at_1": Metric(CaptionPredictions, _recall_at_1),
-    "word_accuracy": Metric(Predictions, _word_accuracy, units=_with_words),
+    "word_accuracy": Metric(Predictions, _word_accuracy, units=_sources_with_words),
 }

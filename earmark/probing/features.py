@@ -1,4 +1,4 @@
-"""A task's clips as arrays: embeddings one under the other, whichever of them an encoder makes or a file holds."""
+"""Embed the clips of a task into one array, with an encoder or from precomputed embeddings."""
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -23,14 +23,23 @@ IntArray = NDArray[np.int64]
 ClipEmbeddings = Iterable[tuple[Clip, Embedding]]
 TrackProgress = Callable[[ClipEmbeddings, int], ClipEmbeddings]
 
-MAX_SHOWN = 20
+MAX_SHOWN = 20  # listed names; further ones are only counted
 
 
 @dataclass(frozen=True)
 class Features:
-    """Embeddings of all clips one under the other: x (R, D), clip (R,), and offsets (n + 1,) of each clip's rows.
+    """Embeddings of n clips, R rows in total.
 
-    crops: whether a row is a crop of its clip, and not the whole.
+    Attributes
+    ----------
+    x : (R, D) float
+        Embeddings, crops or frames.
+    clip : (R,) int
+        Clip of each row.
+    offsets : (n + 1,) int
+        First row of each clip, and R.
+    crops : bool
+        Whether rows are crops of clips.
     """
 
     x: FloatArray
@@ -39,18 +48,18 @@ class Features:
     crops: bool = False
 
     @classmethod
-    def from_clips(cls, found: Sequence[FloatArray], crops: bool = False) -> "Features":
-        """From the rows of each clip."""
-        counts = np.array([len(each) for each in found], dtype=np.int64)
+    def from_clips(cls, clip_rows: Sequence[FloatArray], crops: bool = False) -> "Features":
+        """Concatenate the rows of each clip, (r, D)."""
+        counts = np.array([len(rows) for rows in clip_rows], dtype=np.int64)
         offsets = np.concatenate([[0], np.cumsum(counts)])
-        return cls(np.concatenate(found), np.repeat(np.arange(len(found)), counts), offsets, crops)
+        return cls(np.concatenate(clip_rows), np.repeat(np.arange(len(clip_rows)), counts), offsets, crops)
 
     def row_indices(self, clips: IntArray) -> IntArray:
-        """The rows of the clips, in their order."""
+        """Row indices of the clips, in the order of `clips`."""
         return item_rows(clips, self.offsets)
 
     def means(self) -> FloatArray:
-        """The mean of each clip's rows, (n, D)."""
+        """(n, D) mean over the rows of each clip."""
         if len(self.x) == len(self.offsets) - 1:
             return np.asarray(self.x, dtype=np.float32)
         sums = np.add.reduceat(self.x.astype(np.float64), self.offsets[:-1], axis=0)
@@ -59,86 +68,133 @@ class Features:
 
 @dataclass(frozen=True)
 class ClipEmbedder:
-    """What embeds the clips of tasks: an encoder, whose embeddings go through the store, or embeddings made elsewhere.
+    """Embeds the clips of tasks with an encoder and its embedding cache, or looks up precomputed embeddings.
 
-    batch_size: clips at a time. allow_missing: clips without an embedding are left out. watch: follows the progress.
+    Attributes
+    ----------
+    encoder : Encoder or PrecomputedEmbeddings
+        Source of the embeddings.
+    cache : EmbeddingCache
+        Cache of the encoder's embeddings.
+    batch_size : int
+        Clips per batch.
+    allow_missing : bool
+        Whether clips without an embedding are excluded instead of raising an error.
+    track_progress : callable
+        Wraps an iterable of embeddings and its length in a progress bar.
     """
 
     encoder: Encoder | PrecomputedEmbeddings
-    store: EmbeddingCache
+    cache: EmbeddingCache
     batch_size: int
     allow_missing: bool = False
     track_progress: TrackProgress = lambda made, n: made
 
     @property
     def hop_seconds(self) -> float | None:
-        """From frame to frame; None where nothing says so."""
+        """Seconds between frames; None if unknown."""
         return getattr(self.encoder, "hop_seconds", None)
 
     def embed(
         self, clips: Sequence[Clip], request: EmbeddingRequest, ids: Mapping[Clip, Sequence[Path]] | None = None
     ) -> tuple[Features, NDArray[np.bool_]]:
-        """The rows of the clips, from the store where they are known, and which clips have any.
+        """Embed clips; a clip that occurs several times is embedded once.
 
-        EarmarkError lists the clips that have none, unless they are allowed to be missing; then only where all are.
-        ids: under which embeddings made elsewhere, one for a clip whatever its length, may have it (`ids_of`).
+        Parameters
+        ----------
+        clips : sequence of Clip
+            The clips.
+        request : EmbeddingRequest
+            Requested form: frames, crops, layers.
+        ids : mapping, optional
+            {clip: possible ids in precomputed embeddings} (`candidate_ids`). There is one embedding per clip, whatever
+            its length.
+
+        Returns
+        -------
+        features : Features
+            Rows of the clips that have an embedding.
+        has_embedding : (n,) bool
+            Clips that have an embedding.
+
+        Raises
+        ------
+        EarmarkError
+            With the clips that have no embedding; with `allow_missing` only if no clip has one.
         """
-        places: dict[Clip, list[int]] = {}
-        for place, clip in enumerate(clips):
-            places.setdefault(clip, []).append(place)
-        found: list[FloatArray | None] = [None] * len(clips)
+        positions: dict[Clip, list[int]] = {}
+        for position, clip in enumerate(clips):
+            positions.setdefault(clip, []).append(position)
+        clip_rows: list[FloatArray | None] = [None] * len(clips)
         faults: dict[str, list[str]] = {}
-        for clip, embedding in self.track_progress(self._made(list(places), request, ids or {}), len(places)):
+        for clip, embedding in self.track_progress(
+            self._embeddings(list(positions), request, ids or {}), len(positions)
+        ):
             if embedding.vector is None:
                 reason = embedding.error.removeprefix(f"{shown_clip(clip)}: ")
                 faults.setdefault(reason, []).append(shown_clip(clip))
                 continue
             rows = np.atleast_2d(embedding.vector)
             rows = rows.astype(np.float16) if request.dtype == "float16" else rows
-            for place in places[clip]:
-                found[place] = rows
-        if faults and not (self.allow_missing and sum(map(len, faults.values())) < len(places)):
-            raise _without_embedding(faults)
-        kept = np.array([rows is not None for rows in found])
+            for position in positions[clip]:
+                clip_rows[position] = rows
+        if faults and not (self.allow_missing and sum(map(len, faults.values())) < len(positions)):
+            raise _missing_embeddings_error(faults)
+        has_embedding = np.array([rows is not None for rows in clip_rows])
         crops = request.crop_seconds is not None and not isinstance(self.encoder, PrecomputedEmbeddings)
-        return Features.from_clips([rows for rows in found if rows is not None], crops), kept
+        return Features.from_clips([rows for rows in clip_rows if rows is not None], crops), has_embedding
 
-    def _made(self, clips: list[Clip], request: EmbeddingRequest, ids: Mapping[Clip, Sequence[Path]]) -> ClipEmbeddings:
+    def _embeddings(
+        self, clips: list[Clip], request: EmbeddingRequest, ids: Mapping[Clip, Sequence[Path]]
+    ) -> ClipEmbeddings:
         if not isinstance(self.encoder, PrecomputedEmbeddings):
-            return self.store.embed(self.encoder, clips, request=request, batch_size=self.batch_size)
-        given = self.encoder
-        given.require_support(replace(request, crop_seconds=None))
-        return ((clip, given.lookup(*ids[clip])) for clip in clips)
+            return self.cache.embed(self.encoder, clips, request=request, batch_size=self.batch_size)
+        precomputed = self.encoder
+        precomputed.require_support(replace(request, crop_seconds=None))
+        return ((clip, precomputed.lookup(*ids[clip])) for clip in clips)
 
 
-def _without_embedding(faults: Mapping[str, Sequence[str]]) -> EarmarkError:
-    """faults: {what is wrong: the clips}."""
-    n = sum(map(len, faults.values()))
-    lines = sorted(f"{format_names(sorted(of))}: {reason}" for reason, of in faults.items())
+def _missing_embeddings_error(faults: Mapping[str, Sequence[str]]) -> EarmarkError:
+    """Error that lists the clips without an embedding by reason."""
+    n_clips = sum(map(len, faults.values()))
+    lines = sorted(f"{format_names(sorted(names))}: {reason}" for reason, names in faults.items())
     more = [f"and {len(lines) - MAX_SHOWN:,} more"] if len(lines) > MAX_SHOWN else []
-    many = "1 clip has" if n == 1 else f"{n:,} clips have"
-    advice = "--allow-missing leaves them out and counts them."
-    return EarmarkError("\n  ".join([f"{many} no embedding:", *lines[:MAX_SHOWN], *more, advice]))
+    count = "1 clip has" if n_clips == 1 else f"{n_clips:,} clips have"
+    advice = "Use --allow-missing to exclude and count them."
+    return EarmarkError("\n  ".join([f"{count} no embedding:", *lines[:MAX_SHOWN], *more, advice]))
 
 
 def format_names(names: Sequence[str]) -> str:
-    """Names in a message, and how many more there are."""
+    """Join names for a message; only the first ones are listed."""
     more = f" and {len(names) - MAX_SHOWN:,} more" if len(names) > MAX_SHOWN else ""
     return ", ".join(names[:MAX_SHOWN]) + more
 
 
 def candidate_ids(task: str, data: TaskData, root: Path) -> dict[Clip, list[Path]]:
-    """The ids under which embeddings made elsewhere may have each clip, the surest first.
+    """Possible ids of each clip in precomputed embeddings, most specific first.
 
-    The path below the data root, of a tar file's member with :member; <task>/<name>, where the name is the path in the
-    manifest or x.tar:member; the name alone; and of a tar file's member the member's name. What two of the clips would
-    share is the id of neither.
+    The ids are: the path below the data root (for a tar member: <tar>:<member>); <task>/<name>, where the name is the
+    path in the manifest or x.tar:member; the name; the name of the tar member. Ids shared by several clips are dropped.
+
+    Parameters
+    ----------
+    task : str
+        Name of the task.
+    data : TaskData
+        Its clips.
+    root : Path
+        The data root.
+
+    Returns
+    -------
+    dict
+        {clip: ids}.
     """
-    found: dict[Clip, list[Path]] = {}
+    candidates: dict[Clip, list[Path]] = {}
     for clip, name in zip(data.clips, data.names, strict=True):
         file, member = (clip.tar, f":{clip.name}") if isinstance(clip, TarMember) else (clip, "")
-        below = [Path(f"{file.relative_to(root)}{member}")] if file.is_relative_to(root) else []
-        of_member = [Path(clip.name)] if isinstance(clip, TarMember) else []
-        found[clip] = list(dict.fromkeys([*below, Path(task) / name, Path(name), *of_member]))
-    owners = Counter(each for ids in found.values() for each in ids)
-    return {clip: [each for each in ids if owners[each] == 1] or ids[:1] for clip, ids in found.items()}
+        under_root = [Path(f"{file.relative_to(root)}{member}")] if file.is_relative_to(root) else []
+        member_names = [Path(clip.name)] if isinstance(clip, TarMember) else []
+        candidates[clip] = list(dict.fromkeys([*under_root, Path(task) / name, Path(name), *member_names]))
+    owners = Counter(id_ for ids in candidates.values() for id_ in ids)
+    return {clip: [id_ for id_ in ids if owners[id_] == 1] or ids[:1] for clip, ids in candidates.items()}

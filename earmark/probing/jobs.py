@@ -1,4 +1,4 @@
-"""The tasks of `probe.py run` at work: one by one or in processes, kept on disk as they are finished."""
+"""Run the tasks of `probe.py run`, sequentially or in worker processes, and store each finished task."""
 
 import io
 import multiprocessing
@@ -36,7 +36,21 @@ from earmark.workers import exit_with_parent
 
 @dataclass(frozen=True)
 class Job:
-    """One task to probe, as a process gets it. known: of an earlier run with the same key in which something failed."""
+    """One task to probe, as passed to a worker process.
+
+    Attributes
+    ----------
+    located : LocatedTask
+        The task and its files.
+    settings, options, invocation
+        Settings of the run.
+    folder : Path
+        Result folder of the encoder.
+    key : str
+        Digest of everything that the scores depend on.
+    earlier : TaskOutcome or None
+        Incomplete outcome of an earlier run with the same key.
+    """
 
     located: LocatedTask
     settings: ProbeSettings
@@ -44,59 +58,62 @@ class Job:
     invocation: cli.Invocation
     folder: Path
     key: str
-    known: TaskOutcome | None = None
+    earlier: TaskOutcome | None = None
 
     @property
     def task(self) -> Task:
-        """Whose data are located."""
+        """The task."""
         return self.located.task
 
     def failed(self, error: Exception | str) -> TaskOutcome:
-        """A failure of the whole task, beside what an earlier run knew of it."""
+        """Outcome for a failure of the whole task, together with the earlier outcome."""
         failure = TaskOutcome.from_error(error)
-        return failure if self.known is None else self.known.with_failures_of(failure)
+        return failure if self.earlier is None else self.earlier.with_failures_of(failure)
 
 
 def run_sequentially(
     jobs: Sequence[Job], encoder: Encoder | PrecomputedEmbeddings
 ) -> Iterator[tuple[str, TaskOutcome]]:
-    """Tasks in this process, one after the other."""
+    """Yield each task's name and outcome, one after the other in this process."""
     for job in jobs:
         yield job.task.name, run_job(job, encoder)
 
 
 def run_in_processes(jobs: Sequence[Job], processes: int) -> Iterator[tuple[str, TaskOutcome]]:
-    """Tasks in processes of their own, which share the store; one that dies takes its task with it alone."""
+    """Yield each task's name and outcome from worker processes, which share the embedding cache.
+
+    If a process is killed, the unfinished tasks are run again, each in a process of its own.
+    """
     processes = min(processes, len(jobs))
-    # Quiet, for the bars of several would write over each other.
-    waiting = {
+    # Quiet, because progress bars of several processes would overwrite each other.
+    pending = {
         job.task.name: replace(
             job, invocation=replace(job.invocation, quiet=True), options=replace(job.options, workers=processes)
         )
         for job in jobs
     }
-    for job, outcome in _pooled(list(waiting.values()), processes):
+    for job, outcome in _pooled(list(pending.values()), processes):
         if outcome is not None:
-            del waiting[job.task.name]
+            del pending[job.task.name]
             yield job.task.name, outcome
-    for job in waiting.values():  # a process was killed, and nobody knows whose; each gets one of its own
+    for job in pending.values():  # the killed process is unknown: run each job in a process of its own
         for _, outcome in _pooled([job], 1):
-            killed = "its process was killed, perhaps for memory; try fewer --workers"
-            yield job.task.name, outcome or job.failed(killed)
+            message = "worker process killed, possibly out of memory; use fewer --workers"
+            yield job.task.name, outcome or job.failed(message)
 
 
 def _pooled(jobs: Sequence[Job], processes: int) -> Iterator[tuple[Job, TaskOutcome | None]]:
-    """Each job with its outcome as it is finished; None once a process has died."""
+    """Yield each job with its outcome; None after a process was killed."""
     pool = ProcessPoolExecutor(processes, multiprocessing.get_context("spawn"), initializer=exit_with_parent)
     try:
-        asked = {pool.submit(run_in_worker, job): job for job in jobs}
-        for future in as_completed(asked):
+        jobs_by_future = {pool.submit(run_in_worker, job): job for job in jobs}
+        for future in as_completed(jobs_by_future):
             try:
-                yield asked[future], future.result()
+                yield jobs_by_future[future], future.result()
             except BrokenProcessPool:
-                yield asked[future], None
+                yield jobs_by_future[future], None
     except BaseException:
-        for process in multiprocessing.active_children():  # what a task has not finished, it would do again anyway
+        for process in multiprocessing.active_children():  # unfinished tasks are run again anyway
             process.terminate()
         raise
     finally:
@@ -110,32 +127,32 @@ def _encoder_of(options: EncoderOptions) -> Encoder | PrecomputedEmbeddings:
 
 @cache
 def _share_cores(processes: int) -> None:
-    """Leave the other processes their cores: steps that wait for threads without one are many times slower."""
+    """Divide the CPU cores between the worker processes; oversubscribed threads are many times slower."""
     torch = torch_library()
     torch.set_num_threads(max(1, torch.get_num_threads() // processes))
 
 
 def with_head_device(settings: ProbeSettings) -> ProbeSettings:
-    """The settings with the device that heads train on: the one asked for, or a GPU where there is one."""
+    """The settings with `auto` replaced by a GPU, if available, or the CPU."""
     if settings.device != "auto" or not settings.needs_torch:
         return settings
     return replace(settings, device="cuda" if torch_library().cuda.is_available() else "cpu")
 
 
 def run_in_worker(job: Job) -> TaskOutcome:
-    """In a process of its own: the encoder is loaded once for all of its tasks."""
+    """Run a job in a worker process, which loads its encoder once."""
     if job.settings.needs_torch:
         _share_cores(job.options.workers)
     try:
         encoder = _encoder_of(job.options.model)
-    except (Exception, SystemExit) as error:  # memory of an accelerator, say, that the others have taken
+    except (Exception, SystemExit) as error:  # such as accelerator memory used by other processes
         return job.failed(f"{type(error).__name__}: {error}")
     return run_job(job, encoder)
 
 
 def run_job(job: Job, encoder: Encoder | PrecomputedEmbeddings) -> TaskOutcome:
-    """A task's scores, kept on disk; or what went wrong, which never stops the others."""
-    known, model, task = job.known or TaskOutcome(), job.options.model, job.task
+    """Probe a task and store the result; every error becomes a failure, so that other tasks continue."""
+    earlier, model, task = job.earlier or TaskOutcome(), job.options.model, job.task
     embedder = ClipEmbedder(
         encoder,
         EmbeddingCache(model.embedding_cache),
@@ -145,30 +162,35 @@ def run_job(job: Job, encoder: Encoder | PrecomputedEmbeddings) -> TaskOutcome:
     )
     try:
         data = read_task_data(job.located, require_audio=not isinstance(encoder, PrecomputedEmbeddings))
-        found = probe(
-            task, data, embedder, with_head_device(job.settings), data_root=job.located.data_root, done=known.completed
+        result = probe(
+            task,
+            data,
+            embedder,
+            with_head_device(job.settings),
+            data_root=job.located.data_root,
+            done=earlier.completed,
         )
-        outcome = found.outcome.model_copy(update={"key": job.key})
-        return store_outcome(job.folder, task.name, outcome, _files(task.name, found), known)
+        outcome = result.outcome.model_copy(update={"key": job.key})
+        return store_outcome(job.folder, task.name, outcome, _files(task.name, result), earlier)
     except (EarmarkError, ValueError) as error:
         return job.failed(error)
     except OSError as error:
         return job.failed(cli.format_os_error(error))
-    except (Exception, SystemExit) as error:  # a user's model may raise anything; the other tasks go on
+    except (Exception, SystemExit) as error:  # a user's model may raise anything
         return job.failed(traceback.format_exc() if job.invocation.debug else f"{type(error).__name__}: {error}")
 
 
-def _files(task: str, found: ProbeResult) -> dict[str, str | bytes]:
-    """{name: content} of the predictions, and of the outputs behind them."""
+def _files(task: str, result: ProbeResult) -> dict[str, str | bytes]:
+    """{file name: content} of the predictions and outputs."""
     name = file_name(task)
     return {
-        **{f"{name}_{t}_{p}.csv": to_csv(table) for (t, p), table in found.predictions.items()},
-        **{f"{name}_{t}_{p}.npz": to_npz(arrays) for (t, p), arrays in found.outputs.items()},
+        **{f"{name}_{t}_{p}.csv": to_csv(table) for (t, p), table in result.predictions.items()},
+        **{f"{name}_{t}_{p}.npz": to_npz(arrays) for (t, p), arrays in result.outputs.items()},
     }
 
 
 def to_npz(arrays: Mapping[str, NDArray[Any]]) -> bytes:
-    """Arrays as the bytes of a .npz file."""
+    """Arrays as the content of a .npz file."""
     buffer = io.BytesIO()
     np.savez_compressed(buffer, allow_pickle=False, **arrays)
     return buffer.getvalue()

@@ -1,8 +1,8 @@
-"""Labels of a task: from the JSON beside a clip to raw labels, and from names of classes to positions.
+"""Read labels from JSON and map class names to indices.
 
-A reader turns one JSON value into a raw label: a class name, a list of them, events, captions, a text or numbers. It
-raises ValueError with what is wrong. A task's type (`task_types`) reads the cells of manifests and turns the raw labels
-of all clips into what probes are trained on, with the classes that training knows.
+A reader in READERS turns one JSON value into a raw label (class name, list of names, events, captions, text or numbers)
+and raises ValueError for an invalid value. The task types (`task_types`) read the cells of manifests and encode the raw
+labels of all clips with the classes that occur in training.
 """
 
 import json
@@ -21,155 +21,189 @@ Labels = NDArray[np.int64] | NDArray[np.uint8] | NDArray[np.float64] | list[list
 
 
 class LabelFault(NamedTuple):
-    """clip: its position; problem: what is wrong with its label."""
+    """An invalid label: index of the clip, and the problem."""
 
     clip: int
     problem: str
 
 
 class EncodedLabels(NamedTuple):
-    """labels: by the task's type. classes: empty where labels are none. wrong: labels that do not fit; where there are
-    any, the array is not to be used.
+    """Labels of all clips in the form that heads are trained on.
+
+    Attributes
+    ----------
+    labels : array or list
+        By task type; not usable if there are faults.
+    classes : list of str
+        Class names; empty if labels are not classes.
+    faults : list of LabelFault
+        Invalid labels.
     """
 
     labels: Labels
     classes: list[str]
-    wrong: list[LabelFault]
+    faults: list[LabelFault]
 
 
 # --- readers --------------------------------------------------------------------------------------------------------
 
 
-def _at(said: Any, key: str) -> Any:
-    """The value of a key; of the empty key, the whole."""
+def _value_at(content: Any, key: str) -> Any:
+    """The value of a key; the whole content for an empty key."""
     if not key:
-        return said
-    if not isinstance(said, dict):
-        raise ValueError(f"the JSON is {_kind(said)}, not a table with {key!r}")
-    if key not in said:
-        raise ValueError(f"the JSON has no {key!r}, only {', '.join(map(repr, said)) or 'nothing'}")
-    return said[key]
+        return content
+    if not isinstance(content, dict):
+        raise ValueError(f"the JSON is {_json_type(content)}, not an object with {key!r}")
+    if key not in content:
+        raise ValueError(f"the JSON has no key {key!r}; its keys: {', '.join(map(repr, content)) or 'none'}")
+    return content[key]
 
 
-def _kind(value: Any) -> str:
-    kinds = {dict: "a table", list: "a list", str: "a text", bool: "true or false", type(None): "null"}
+def _json_type(value: Any) -> str:
+    kinds = {dict: "an object", list: "a list", str: "a string", bool: "a Boolean", type(None): "null"}
     return kinds.get(type(value), "a number")
 
 
-def _text(value: Any, what: str) -> str:
+def _text(value: Any, name: str) -> str:
     if not isinstance(value, str) or not value.strip():
-        raise ValueError(f"{what} is {json.dumps(value)[:40]}, not a text")
+        raise ValueError(f"{name} is {json.dumps(value)[:40]}, not a string")
     return value.strip()
 
 
-def parse_number(value: Any, what: str) -> float:
-    """A finite number; what: how a message calls the value."""
+def parse_number(value: Any, name: str) -> float:
+    """Convert a value to a finite number.
+
+    Parameters
+    ----------
+    value : number, str or other JSON value
+        The value.
+    name : str
+        Its name in the error message.
+
+    Raises
+    ------
+    ValueError
+        If the value is not a finite number.
+    """
     try:
         number = math.nan if isinstance(value, bool) or value is None else float(value)
     except (TypeError, ValueError, OverflowError):
         number = math.nan
     if not math.isfinite(number):
-        raise ValueError(f"{what} is {json.dumps(value)[:40]}, not a finite number")
+        raise ValueError(f"{name} is {json.dumps(value)[:40]}, not a finite number")
     return number
 
 
-def _string(said: Any, key: str) -> str:
-    value = _at(said, key)
-    return str(value) if isinstance(value, int) else _text(value, key)  # some sets number their classes
+def _string(content: Any, key: str) -> str:
+    value = _value_at(content, key)
+    return str(value) if isinstance(value, int) else _text(value, key)  # some data sets number their classes
 
 
-def _integer(said: Any, key: str) -> str:
-    number = parse_number(_at(said, key), key)
+def _integer(content: Any, key: str) -> str:
+    number = parse_number(_value_at(content, key), key)
     if number != int(number):
-        raise ValueError(f"{key} is {number}, not a whole number")
+        raise ValueError(f"{key} is {number}, not an integer")
     return str(int(number))
 
 
-def _spoof(said: Any, key: str) -> str:
-    value = _string(said, key)
+def _spoof(content: Any, key: str) -> str:
+    value = _string(content, key)
     if value not in ("human", "spoof"):
         raise ValueError(f"{key} is {value!r}, not human or spoof")
     return value
 
 
-def _gender(said: Any, key: str) -> str:
-    return "M" if _string(said, key) == "M" else "other"
+def _gender(content: Any, key: str) -> str:
+    return "M" if _string(content, key) == "M" else "other"
 
 
-def _list(said: Any, key: str) -> list[str]:
-    value = _at(said, key)
+def _list(content: Any, key: str) -> list[str]:
+    value = _value_at(content, key)
     return sorted(
         {_text(name, key) for name in value} if isinstance(value, list) else split_text(_text(value, key), ";")
     )
 
 
 def split_text(text: str, *separators: str) -> set[str]:
-    """The parts of a text between separators, without spaces around them; no empty ones."""
-    for other in separators[1:]:
-        text = text.replace(other, separators[0])
+    """The set of non-empty parts of a text between separators, without surrounding spaces."""
+    for separator in separators[1:]:
+        text = text.replace(separator, separators[0])
     return {part.strip() for part in text.split(separators[0])} - {""}
 
 
 def _events(onset: str, offset: str, label: str) -> Callable[[Any, str], list[tuple[float, float, str]]]:
-    """A reader of a list of events whose three keys have these names; `a,b` as a label is two events."""
+    """Make a reader for a list of events with these key names; a label `a,b` gives two events."""
 
-    def read(said: Any, key: str) -> list[tuple[float, float, str]]:
-        found = []
-        listed = _at(said, key)
-        if not isinstance(listed, list):
-            raise ValueError(f"{key or 'the JSON'} is {_kind(listed)}, not a list of events")
-        for event in listed:
-            start, end = parse_number(_at(event, onset), onset), parse_number(_at(event, offset), offset)
+    def read(content: Any, key: str) -> list[tuple[float, float, str]]:
+        events = []
+        items = _value_at(content, key)
+        if not isinstance(items, list):
+            raise ValueError(f"{key or 'the JSON'} is {_json_type(items)}, not a list of events")
+        for event in items:
+            start, end = parse_number(_value_at(event, onset), onset), parse_number(_value_at(event, offset), offset)
             if not 0 <= start <= end:
-                raise ValueError(f"an event lasts from {start:g} s to {end:g} s")
-            found += [(start, end, name) for name in sorted(split_text(_string(event, label), ","))]
-        return found
+                raise ValueError(f"invalid event from {start:g} s to {end:g} s")
+            events += [(start, end, name) for name in sorted(split_text(_string(event, label), ","))]
+        return events
 
     return read
 
 
-def parse_captions(said: Any, key: str) -> list[str]:
-    """Captions from a list or a table of them."""
-    value = _at(said, key)
-    listed = list(value.values()) if isinstance(value, dict) else value
-    if not isinstance(listed, list) or not listed:
-        raise ValueError("there are no captions")
-    return [_text(caption, "a caption") for caption in listed]
+def parse_captions(content: Any, key: str) -> list[str]:
+    """Captions from a list or an object; ValueError if there are none."""
+    value = _value_at(content, key)
+    captions = list(value.values()) if isinstance(value, dict) else value
+    if not isinstance(captions, list) or not captions:
+        raise ValueError("no captions")
+    return [_text(caption, "a caption") for caption in captions]
 
 
-def _transcript(said: Any, key: str) -> str:
-    return _text(_at(said, key), key)
+def _transcript(content: Any, key: str) -> str:
+    return _text(_value_at(content, key), key)
 
 
-def _numbers(said: Any, keys: str) -> list[float]:
-    return [parse_number(_at(said, key), key) for key in keys.split("|")]
+def _numbers(content: Any, keys: str) -> list[float]:
+    return [parse_number(_value_at(content, key), key) for key in keys.split("|")]
 
 
 READERS: dict[str, Callable[[Any, str], Any]] = {
-    "string": _string,  # a class name, or a number that stands for one
-    "integer": _integer,  # a class that is a number
+    "string": _string,  # a class name or number
+    "integer": _integer,  # an integer class
     "spoof": _spoof,  # ASVspoof: human, spoof
-    "gender": _gender,  # LibriSpeech: M, and all else
-    "list": _list,  # FSD50K: names joined by ;
+    "gender": _gender,  # LibriSpeech: M or other
+    "list": _list,  # FSD50K: names separated by ;
     "events": _events("onset", "offset", "label"),  # DESED: [{onset, offset, label}]
     "notes": _events("start", "end", "note"),  # MAESTRO: [{start, end, note}]
     "phonemes": _events("start", "end", "phone"),  # [{start, end, phone}]
     "captions": parse_captions,  # Clotho: {caption_1: text, …}
     "transcript": _transcript,
-    "numbers": _numbers,  # speechocean762: one of each key
+    "numbers": _numbers,  # speechocean762: one number per key
 }
 
 
 def parse_json(content: str | bytes) -> Any:
-    """What a JSON text holds. ValueError where it is none."""
+    """Parse a JSON text; ValueError if it is invalid."""
     try:
         return json.loads(content)
     except (ValueError, RecursionError) as error:
-        raise ValueError(f"is no JSON: {error}") from None
+        raise ValueError(f"invalid JSON: {error}") from None
 
 
 def label_from_json(task: Task, content: bytes) -> Any:
-    """The raw label that a JSON file holds, as the task reads it. ValueError with what is wrong."""
+    """The raw label in a JSON file.
+
+    Parameters
+    ----------
+    task : Task
+        Its `reader` and `key` select the value.
+    content : bytes
+        The JSON text.
+
+    Raises
+    ------
+    ValueError
+        If the JSON or the label is invalid.
+    """
     return READERS[task.reader](parse_json(content), task.key)
 
 
@@ -179,31 +213,51 @@ def label_from_json(task: Task, content: bytes) -> Any:
 def training_classes(
     names: Sequence[Sequence[str]], parts: Sequence[str], *, folds: bool
 ) -> tuple[dict[str, int], list[LabelFault]]:
-    """{class: its position} of the classes that training has, and the clips that name others.
+    """Collect the classes that occur in training.
 
-    names: the classes that each clip names; parts: its split or fold. Classes are sorted (as numbers where all are);
-    with folds, those of at least two folds, for each fold is tested by what the others teach.
+    Parameters
+    ----------
+    names : sequence of sequences of str
+        Class names of each clip.
+    parts : sequence of str
+        Split or fold of each clip.
+    folds : bool
+        Whether `parts` are folds. A class must then occur in at least two folds, because each fold is tested with heads
+        trained on the others.
+
+    Returns
+    -------
+    codes : dict
+        {class: index}, in numeric order if all names are integers, otherwise in alphabetical order.
+    faults : list of LabelFault
+        Clips whose class does not occur in training.
     """
     if folds:
-        first: dict[str, str] = {}
+        first_part: dict[str, str] = {}
         clips = zip(names, parts, strict=True)
-        taught = {name for found, part in clips for name in found if first.setdefault(name, part) != part}
+        trained = {
+            name for clip_names, part in clips for name in clip_names if first_part.setdefault(name, part) != part
+        }
     else:
-        taught = {name for found, part in zip(names, parts, strict=True) if part == "train" for name in found}
-    places = {name: code for code, name in enumerate(sorted_names(taught))}
-    where = "in other folds" if folds else "among the training labels"
-    known = {normalised_spelling(name): name for name in places}
+        trained = {
+            name for clip_names, part in zip(names, parts, strict=True) if part == "train" for name in clip_names
+        }
+    codes = {name: code for code, name in enumerate(sorted_names(trained))}
+    where = "in other folds" if folds else "in the training labels"
+    similar = {normalised_spelling(name): name for name in codes}
 
     def problem(name: str) -> str:
-        other = known.get(normalised_spelling(name))
-        return f"{name!r} is not {where}" + (f"; {other!r} is" if other is not None else "")
+        match = similar.get(normalised_spelling(name))
+        return f"{name!r} does not occur {where}" + (f"; did you mean {match!r}?" if match is not None else "")
 
-    wrong = [LabelFault(i, problem(name)) for i, found in enumerate(names) for name in found if name not in places]
-    return places, wrong
+    faults = [
+        LabelFault(i, problem(name)) for i, clip_names in enumerate(names) for name in clip_names if name not in codes
+    ]
+    return codes, faults
 
 
 def normalised_spelling(name: str) -> str:
-    """What names share that differ only in case, blanks or the form of Unicode.
+    """A name without spaces, case and differences in Unicode normal form, for finding near-duplicates.
 
     >>> normalised_spelling("Sea  Waves ")
     'seawaves'
@@ -212,23 +266,23 @@ def normalised_spelling(name: str) -> str:
 
 
 def near_duplicate_names(classes: Sequence[str]) -> list[list[str]]:
-    """Classes that differ only in case or blanks, each with all that it is like.
+    """Groups of class names that differ only in case or spaces.
 
     >>> near_duplicate_names(["Dog", "cat", "dog", "dog "])
     [['Dog', 'dog', 'dog ']]
     """
-    found: dict[str, list[str]] = {}
+    groups: dict[str, list[str]] = {}
     for name in classes:
-        found.setdefault(normalised_spelling(name), []).append(name)
-    return [names for names in found.values() if len(names) > 1]
+        groups.setdefault(normalised_spelling(name), []).append(name)
+    return [names for names in groups.values() if len(names) > 1]
 
 
 def sorted_names(names: Iterable[str]) -> list[str]:
-    """Each name once, sorted: as numbers where all are.
+    """Unique names, in numeric order if all are integers.
 
     >>> sorted_names(["10", "9", "1", "9"]), sorted_names(["b", "10", "9"])
     (['1', '9', '10'], ['10', '9', 'b'])
     """
-    found = set(names)
-    numbers = all(name.isdecimal() for name in found)
-    return sorted(found, key=lambda name: (int(name), name)) if numbers else sorted(found)
+    unique = set(names)
+    all_numbers = all(name.isdecimal() for name in unique)
+    return sorted(unique, key=lambda name: (int(name), name)) if all_numbers else sorted(unique)

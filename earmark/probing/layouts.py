@@ -1,16 +1,16 @@
-"""Where a task's data lie, in either of two layouts, and what can be told of them without opening a clip.
+"""Locate the data of a task in one of two layouts, without decoding audio.
 
-X-ARES:    <data-root>/<task>/<split>*.tar, or folds: plain tar files of pairs <key>.<audio suffix> and <key>.json;
-           clips stay in the tar and are read where they lie.
-manifest:  <data-root>/<task>/manifest.csv, or the file that a user's task names, with columns
-             path   of the clip, relative to the manifest; with --embeddings no clip has to be there
-             label  clip: a class; multilabel: classes split by | or ;  regression: numbers split by |
-                    frame: JSON [{"onset", "offset", "label"}, …] in seconds, or the path of a file of it
-                    retrieval: captions split by |  asr: the transcript
-             split  train, valid or test (valid may be missing); or fold, with any names
-             group  the source of a clip, such as a recording or speaker: intervals resample it whole, and under the
-                    strict protocol it is on one side of a split alone; may be missing
-A manifest goes before tar files.
+X-ARES:    <data-root>/<task>/<split>*.tar, or folds: plain tar files of pairs <key>.<audio suffix> and <key>.json.
+           Clips are read directly from the tar files.
+manifest:  <data-root>/<task>/manifest.csv, or the file named by a user's task, with the columns
+             path   path of the clip, relative to the manifest; with --embeddings the clips need not exist
+             label  clip: a class; multilabel: classes separated by | or ;  regression: numbers separated by |
+                    frame: JSON [{"onset", "offset", "label"}, …] in seconds, or the path of such a JSON file
+                    retrieval: captions separated by |  asr: the transcript
+             split  train, valid or test (valid is optional); or fold, with any names
+             group  optional source of the clip, such as a recording or speaker: intervals resample whole sources,
+                    and the strict recipe keeps each source in one part of a split
+A manifest takes precedence over tar files.
 """
 
 import contextlib
@@ -28,16 +28,25 @@ from earmark.files.csv_table import CsvTable, read_csv_table
 from earmark.probing.task_types import task_type
 from earmark.probing.tasks import Task
 
-csv.field_size_limit(1 << 30)  # the events of a long recording, in one cell
+csv.field_size_limit(1 << 30)  # one cell can hold all events of a long recording
 
 PRIVATE: Literal["private: no data"] = "private: no data"
 
 
 @dataclass(frozen=True)
 class LocatedTask:
-    """A task's data as they lie on disk, looked for once; what is in the files is read when it is asked for.
+    """A task and its files on disk; their contents are read on demand.
 
-    manifest: None where there is none. tars: {pattern: its tar files}, looked for where there is no manifest.
+    Attributes
+    ----------
+    task : Task
+        The task.
+    data_root : Path
+        Folder with the data of all tasks.
+    manifest : Path or None
+        The manifest, if there is one.
+    tars : mapping
+        {pattern: its tar files}; empty if there is a manifest.
     """
 
     task: Task
@@ -47,42 +56,45 @@ class LocatedTask:
 
     @property
     def missing_patterns(self) -> tuple[str, ...]:
-        """Patterns of tar files that nothing matches."""
+        """Patterns that no tar file matches."""
         return tuple(glob for glob, files in self.tars.items() if not files)
 
     @property
     def present(self) -> bool:
-        """Whether there is something to read."""
+        """Whether the data are complete enough to read."""
         return self.manifest is not None or (bool(self.tars) and not self.missing_patterns)
 
     @property
     def state(self) -> Literal["present", "missing", "private: no data"]:
-        """In words."""
+        """State of the data as shown in lists."""
         if self.present:
             return "present"
         return PRIVATE if self.task.private and not self.size else "missing"
 
     @cached_property
     def size(self) -> int | None:
-        """Bytes of the tar files; None for a manifest, whose clips lie anywhere."""
+        """Size of the tar files in bytes; None for a manifest."""
         return None if self.manifest else sum(tar.stat().st_size for tar in self.tar_files)
 
     @property
     def tar_files(self) -> list[Path]:
-        """All of them, each once."""
+        """All tar files, each once, sorted."""
         return sorted({tar for files in self.tars.values() for tar in files})
 
     @cached_property
     def table(self) -> CsvTable:
-        """The manifest, whatever is wrong with it."""
+        """The manifest with its faults."""
         assert self.manifest is not None
         return read_csv_table(self.manifest, strict=True, pad_short_rows=True)
 
     @cached_property
     def fingerprint(self) -> str:
-        """A digest that changes when labels or clips do, without opening a clip: file stamps stand for them.
+        """Digest that changes with labels or clips; clips are represented by file stamps.
 
-        MissingError where data are missing.
+        Raises
+        ------
+        MissingError
+            If data are missing.
         """
         self.require_present()
         digest = sha256()
@@ -92,15 +104,18 @@ class LocatedTask:
             rows = [row for _, row in self.table.records()]
             files = [self.manifest.parent / row.get("path", "") for row in rows] + self._label_files
         for file in files:
-            with contextlib.suppress(OSError):  # reading says what is not there
+            with contextlib.suppress(OSError):  # reading reports missing files
                 digest.update(f"{file.name}\0{file_stamp(file)}\0".encode())
         return digest.hexdigest()
 
     @cached_property
     def labels_hash(self) -> str:
-        """A digest of the manifest, or of the names and sizes of the tar files: the same wherever a copy lies.
+        """Digest of the manifest, or of names and sizes of the tar files; independent of the location of the copy.
 
-        MissingError where data are missing.
+        Raises
+        ------
+        MissingError
+            If data are missing.
         """
         self.require_present()
         if self.manifest is None:
@@ -112,45 +127,58 @@ class LocatedTask:
 
     @cached_property
     def _label_files(self) -> list[Path]:
-        """Files that cells of the manifest name in place of labels."""
+        """Files that cells of the manifest reference as labels."""
         assert self.manifest is not None
         kind, folder = task_type(self.task), self.manifest.parent
         return [folder / name for _, row in self.table.records() for name in kind.label_files(row.get("label", ""))]
 
     @property
     def download_command(self) -> str:
-        """What fetches a published task's data into this folder."""
+        """Command that downloads a published task into the data root."""
         where = "" if self.data_root == Path("data") else f" --data-root {shown_path(self.data_root)}"
         return f"uv run probe.py download {self.task.name}{where}"
 
     def require_present(self) -> None:
-        """MissingError where data are not there, with what brings them."""
+        """Raise MissingError, with the remedy, if data are missing."""
         if self.present:
             return
         task, root = self.task, shown_path(self.data_root)
         if task.home is not None:
-            raise MissingError(f"{task.name}: no {task.manifest} beside the task's file, nor in {root}.")
-        lacks = f"{task.name}: no {', '.join(self.missing_patterns)} in {shown_path(self.data_root / task.name)}."
+            raise MissingError(f"{task.name}: {task.manifest} not found next to the task file or in {root}.")
+        absent = f"{task.name}: no {', '.join(self.missing_patterns)} in {shown_path(self.data_root / task.name)}."
         if task.private:
-            remedy = "The data are private to the challenge's organisers"
+            remedy = "The data are private to the organisers of the challenge"
         elif not task.zenodo:
-            remedy = "The data are not published in this form"
+            remedy = "The data are not public in this form"
         else:
-            raise MissingError(f"{lacks} Run `{self.download_command}`.")
-        raise MissingError(f"{lacks} {remedy}; put such files there, or a manifest.csv.")
+            raise MissingError(f"{absent} Run `{self.download_command}`.")
+        raise MissingError(f"{absent} {remedy}; provide the tar files or a manifest.csv.")
 
 
 def locate_task(task: Task, data_root: Path) -> LocatedTask:
-    """Look for a task's manifest, beside a user's TOML file and below the data root, and else for its tar files.
+    """Locate the manifest or the tar files of a task.
 
-    Tar files also lie in folders that an archive brought along; not in hidden ones.
+    A manifest is searched first, next to the TOML file of a user's task and then in the data root. Tar files may lie in
+    subfolders, but not in hidden ones.
+
+    Parameters
+    ----------
+    task : Task
+        The task.
+    data_root : Path
+        Folder with the data of all tasks.
+
+    Returns
+    -------
+    LocatedTask
+        Also if files are missing.
     """
-    below = data_root / task.name if task.home is None else data_root
-    places = [below / task.manifest] if task.home is None else [task.home / task.manifest, below / task.manifest]
-    if manifest := next((place for place in places if place.is_file()), None):
+    folder = data_root / task.name if task.home is None else data_root
+    candidates = [folder / task.manifest] if task.home is None else [task.home / task.manifest, folder / task.manifest]
+    if manifest := next((candidate for candidate in candidates if candidate.is_file()), None):
         return LocatedTask(task, data_root, manifest, {})
-    files = sorted(path for path in below.rglob("*.tar") if path.is_file()) if task.patterns else []
-    files = [file for file in files if not any(part.startswith(".") for part in file.relative_to(below).parts)]
+    files = sorted(path for path in folder.rglob("*.tar") if path.is_file()) if task.patterns else []
+    files = [file for file in files if not any(part.startswith(".") for part in file.relative_to(folder).parts)]
     return LocatedTask(
         task, data_root, None, {glob: tuple(f for f in files if f.match(glob)) for glob in task.patterns.values()}
     )

@@ -1,4 +1,4 @@
-"""What `probe.py` can be asked for, as records that its flags fill once, and the names of tracks and protocols."""
+"""Options of the `probe.py` commands, and the names of tracks and recipes."""
 
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -18,8 +18,30 @@ ZENODO = "https://zenodo.org"
 
 @dataclass(frozen=True)
 class ProbeSettings:
-    """What is asked of every task. seeds: of the strict protocol. layers: None for the last alone, or their numbers;
-    empty for all. shots: clips of a class in few-shot training, None for all clips. device: of the heads.
+    """Settings that apply to every task.
+
+    Attributes
+    ----------
+    tracks : tuple of str
+        `linear`, `knn` or both.
+    protocols : tuple of str
+        Recipes: `xares`, `strict` or both.
+    seed : int
+        First seed; also the seed of splits and draws.
+    seeds : int
+        Number of seeds of the strict recipe.
+    layers : tuple of int or None
+        Layers scored separately; empty for all, None for the encoder's own output.
+    shots : int or None
+        Training clips per class in few-shot training; None for all clips.
+    replicates : int
+        Bootstrap replicates.
+    device : str
+        Device that heads are trained on.
+    language_model : str
+        Name or folder of the language model for `asr` tasks under xares.
+    tokenizer : str or None
+        Name or folder of the tokenizer for `retrieval` tasks; None for words of the training captions.
     """
 
     tracks: tuple[str, ...] = TRACKS
@@ -35,19 +57,41 @@ class ProbeSettings:
 
     @property
     def needs_torch(self) -> bool:
-        """Whether heads are trained; those of few shots are fitted without it."""
+        """Whether heads are trained with torch; few-shot heads are fitted without it."""
         return LINEAR in self.tracks and self.shots is None
 
     @property
     def parameters(self) -> dict[str, Any]:
-        """What a summary records of them."""
+        """The settings as recorded in a summary."""
         return asdict(self)
 
 
 @dataclass(frozen=True)
 class RunOptions:
-    """`probe.py run`. tasks: names, all, or files. track, protocol: one of them, or both. bootstrap: replicates. jobs:
-    tasks at a time. name: of the encoder in reports, if not its own.
+    """Options of `probe.py run`.
+
+    Attributes
+    ----------
+    model : EncoderOptions
+        Encoder or precomputed embeddings.
+    tasks : tuple of str
+        Task names, `all`, or paths of TOML files.
+    data_root, output_dir : Path
+        Folder with the data of tasks; parent of the encoders' result folders.
+    track : str
+        `linear`, `knn` or `both`.
+    recipe : str
+        `xares`, `strict` or `both`.
+    bootstrap : int
+        Bootstrap replicates.
+    allow_missing : bool
+        Whether clips without an embedding are excluded instead of failing the task.
+    workers : int
+        Tasks in parallel.
+    model_name : str or None
+        Encoder name in reports; None for the encoder's own.
+    seeds, layers, shots, language_model, tokenizer
+        As in `ProbeSettings`.
     """
 
     model: EncoderOptions
@@ -67,9 +111,22 @@ class RunOptions:
     model_name: str | None = None
 
     def settings(self, seed: int) -> ProbeSettings:
-        """What the flags ask of every task. MissingError for what does not go together."""
+        """Build the settings of a run.
+
+        Parameters
+        ----------
+        seed : int
+            First seed.
+
+        Raises
+        ------
+        MissingError
+            If options contradict each other.
+        """
         if self.shots and self.recipe == XARES:
-            raise MissingError("--shots: the published recipe has no few-shot training; it is `--recipe strict` alone.")
+            raise MissingError(
+                "--shots needs the strict recipe: xares has no few-shot training. Use `--recipe strict`."
+            )
         protocols = (XARES, STRICT) if self.recipe == BOTH else (self.recipe,)
         return ProbeSettings(
             tracks=TRACKS if self.track == BOTH else (self.track,),
@@ -87,7 +144,15 @@ class RunOptions:
 
 @dataclass(frozen=True)
 class CheckOptions:
-    """`probe.py check`. longest: seconds of the longest clip tried; None for the challenge's ten minutes."""
+    """Options of `probe.py check`.
+
+    Attributes
+    ----------
+    model : EncoderOptions
+        The encoder to check.
+    max_clip_seconds : float or None
+        Length of the longest test clip; None for the ten minutes of the challenge.
+    """
 
     model: EncoderOptions
     max_clip_seconds: float | None = None
@@ -95,7 +160,15 @@ class CheckOptions:
 
 @dataclass(frozen=True)
 class ListOptions:
-    """`probe.py list`. tasks: names, all, or files; all that are known where there are none."""
+    """Options of `probe.py list`.
+
+    Attributes
+    ----------
+    tasks : tuple of str
+        Task names, `all`, or paths of TOML files; empty for all known tasks.
+    data_root : Path
+        Folder with the data of tasks.
+    """
 
     tasks: tuple[str, ...]
     data_root: Path
@@ -103,7 +176,17 @@ class ListOptions:
 
 @dataclass(frozen=True)
 class DownloadOptions:
-    """`probe.py download`. zenodo: the address of the archive."""
+    """Options of `probe.py download`.
+
+    Attributes
+    ----------
+    tasks : tuple of str
+        Task names, or `all`.
+    data_root : Path
+        Folder to download into.
+    zenodo : str
+        Address of the Zenodo server.
+    """
 
     tasks: tuple[str, ...]
     data_root: Path

@@ -1,4 +1,4 @@
-"""What is known of a task once it is finished, or has failed, and how it is kept on disk."""
+"""Store and reload the outcome of a task: its scores and failures."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -17,9 +17,26 @@ from earmark.report.schema import StrictModel
 
 
 class TaskOutcome(StrictModel):
-    """A task's scores and failures. key: a digest of all that they depend on. left_out: {what: how many}. predictions:
-    the names of the files of them. alike_classes: that differ only in case or blanks. unlike_published: how its data
-    differ from those that published scores are of.
+    """Scores and failures of a task.
+
+    Attributes
+    ----------
+    key : str
+        Digest of everything that the scores depend on.
+    scores, classes, confusions : list
+        Scores; metrics by class; confusions.
+    failed : list of Failure
+        Failures of the task or of a track and recipe.
+    left_out : dict
+        {reason: number of excluded clips}.
+    predictions : list of str
+        Names of the prediction files.
+    shared_sources : SharedSources or None
+        Sources in several folds or splits.
+    alike_classes : list of lists of str
+        Class names that differ only in case or spaces.
+    unlike_published : str
+        How the data differ from those of the published scores.
     """
 
     key: str = ""
@@ -35,21 +52,29 @@ class TaskOutcome(StrictModel):
 
     @classmethod
     def from_error(cls, error: Exception | str) -> Self:
-        """Of a task of which nothing could be scored."""
+        """Outcome of a task that failed as a whole."""
         return cls(failed=[Failure(error=str(error), missing=isinstance(error, MissingError))])
 
     @property
     def completed(self) -> set[tuple[str, str]]:
-        """Tracks and protocols that have all their scores."""
+        """(track, recipe) pairs with all their scores."""
         return {(row.track, row.protocol) for row in self.scores} - {(one.track, one.protocol) for one in self.failed}
 
     @property
     def is_final(self) -> bool:
-        """Whether there is nothing to try again."""
+        """Whether there is nothing to retry."""
         return not any(one.again for one in self.failed)
 
     def failed_tasks(self, name: str, script: str) -> list[FailedTask]:
-        """As a summary has them; name: of the task; script: what commands in messages call."""
+        """The failures in the form of a summary.
+
+        Parameters
+        ----------
+        name : str
+            Name of the task.
+        script : str
+            Script name for commands in messages.
+        """
         return [
             FailedTask(
                 task=name,
@@ -60,23 +85,33 @@ class TaskOutcome(StrictModel):
             for one in self.failed
         ]
 
-    def with_failures_of(self, later: "TaskOutcome") -> "TaskOutcome":
-        """With the failures of a later try, which found out nothing."""
-        return self.model_copy(update={"failed": [*self.failed, *later.failed]})
+    def with_failures_of(self, retry: "TaskOutcome") -> "TaskOutcome":
+        """This outcome with the failures of a retry that produced no scores."""
+        return self.model_copy(update={"failed": [*self.failed, *retry.failed]})
 
-    def continuing(self, earlier: "TaskOutcome", kept: Sequence[str]) -> "TaskOutcome":
-        """With what an earlier run knew of tracks and protocols that it had done, in the order of a whole run.
+    def continuing(self, earlier: "TaskOutcome", kept_files: Sequence[str]) -> "TaskOutcome":
+        """This outcome together with the completed tracks and recipes of an earlier run.
 
-        kept: their predictions' files.
+        Parameters
+        ----------
+        earlier : TaskOutcome
+            Outcome of the earlier run.
+        kept_files : sequence of str
+            Its prediction files that stay valid.
+
+        Returns
+        -------
+        TaskOutcome
+            In the order of a complete run.
         """
-        done = earlier.completed
+        completed = earlier.completed
         return self.model_copy(
             update={
-                "scores": _merged(earlier.scores, self.scores, done),
-                "classes": _merged(earlier.classes, self.classes, done),
-                "confusions": _merged(earlier.confusions, self.confusions, done),
+                "scores": _merged(earlier.scores, self.scores, completed),
+                "classes": _merged(earlier.classes, self.classes, completed),
+                "confusions": _merged(earlier.confusions, self.confusions, completed),
                 "left_out": {**earlier.left_out, **self.left_out},
-                "predictions": [*kept, *self.predictions],
+                "predictions": [*kept_files, *self.predictions],
             }
         )
 
@@ -89,48 +124,79 @@ class _Placed(Protocol):
 Item = TypeVar("Item", bound=_Placed)
 
 
-def _merged(known: Sequence[Item], new: Sequence[Item], done: set[tuple[str, str]]) -> list[Item]:
-    """Layer by layer, what has none first; then by track and protocol."""
+def _merged(earlier: Sequence[Item], new: Sequence[Item], completed: set[tuple[str, str]]) -> list[Item]:
+    """Sort by layer (None first), track and recipe."""
 
     def order(item: Item) -> tuple[int, int, int]:
         layer = getattr(item, "layer", None)
         return -1 if layer is None else layer, TRACKS.index(item.track), RECIPES.index(item.protocol)
 
-    return sorted([*(item for item in known if (item.track, item.protocol) in done), *new], key=order)
+    return sorted([*(item for item in earlier if (item.track, item.protocol) in completed), *new], key=order)
 
 
 # --- on disk ------------------------------------------------------------------------------------------------
 
 
 def prediction_files(task: str) -> dict[str, tuple[str, str]]:
-    """{every file of predictions that a task may have: its track and protocol}."""
+    """{name of a possible prediction file: (track, recipe)}."""
     name = file_name(task)
     return {f"{name}_{t}_{p}.{kind}": (t, p) for t, p, kind in product(TRACKS, RECIPES, ("csv", "npz"))}
 
 
 def stored_outcome(folder: Path, task: str, key: str) -> TaskOutcome | None:
-    """What an earlier run found with the same key, if the predictions that it wrote are still there.
+    """Load the outcome of an earlier run.
 
-    A file of an earlier release is none.
+    Parameters
+    ----------
+    folder : Path
+        Result folder of the encoder.
+    task : str
+        Name of the task.
+    key : str
+        Digest that the stored outcome must have.
+
+    Returns
+    -------
+    TaskOutcome or None
+        None if there is none with this key, if it is from an incompatible release, or if prediction files are missing.
     """
     try:
         text = (folder / "tasks" / f"{file_name(task)}.json").read_text(encoding="utf-8")
-        known = TaskOutcome.model_validate(json.loads(text))
+        outcome = TaskOutcome.model_validate(json.loads(text))
     except (OSError, ValueError, TypeError):
         return None
-    there = all((folder / "predictions" / name).is_file() for name in known.predictions)
-    return known if known.key == key and there else None
+    complete = all((folder / "predictions" / name).is_file() for name in outcome.predictions)
+    return outcome if outcome.key == key and complete else None
 
 
 def store_outcome(
-    folder: Path, task: str, found: TaskOutcome, tables: Mapping[str, str | bytes], earlier: TaskOutcome
+    folder: Path, task: str, new: TaskOutcome, tables: Mapping[str, str | bytes], earlier: TaskOutcome
 ) -> TaskOutcome:
-    """Write what was found, with the predictions' files in `tables`, beside what was done earlier; returns both."""
-    places, done = prediction_files(task), earlier.completed
-    kept = [name for name in earlier.predictions if places.get(name) in done]
-    outcome = found.model_copy(update={"predictions": list(tables)}).continuing(earlier, kept)
-    # Files of tracks and protocols that were not asked for now would stand beside scores that they do not belong to.
-    contents = {folder / "predictions" / name: tables.get(name) for name in places if name not in kept}
+    """Write an outcome and its prediction files together with the completed part of an earlier run.
+
+    Parameters
+    ----------
+    folder : Path
+        Result folder of the encoder.
+    task : str
+        Name of the task.
+    new : TaskOutcome
+        Outcome of this run.
+    tables : mapping
+        {file name: content} of its predictions.
+    earlier : TaskOutcome
+        Outcome of an earlier run with the same key.
+
+    Returns
+    -------
+    TaskOutcome
+        Both outcomes combined.
+    """
+    files, done = prediction_files(task), earlier.completed
+    kept = [name for name in earlier.predictions if files.get(name) in done]
+    outcome = new.model_copy(update={"predictions": list(tables)}).continuing(earlier, kept)
+    # Remove prediction files of tracks and recipes that are not part of this outcome.
+    contents = {folder / "predictions" / name: tables.get(name) for name in files if name not in kept}
     text = outcome.model_dump_json() + "\n"
     write_together({**contents, folder / "tasks" / f"{file_name(task)}.json": text})
     return outcome

@@ -1,4 +1,4 @@
-"""One task probed: its clips embedded once, then every layer, track and protocol scored on the same rows."""
+"""Probe one task: embed its clips once, then score every layer, track and recipe."""
 
 import time
 from collections.abc import Collection, Iterator
@@ -28,13 +28,21 @@ from earmark.probing.tasks import Task
 from earmark.probing.tracks import N_DRAWS, TrackInput, TrackResult, few_shot_track, knn_track
 from earmark.probing.xares import differences_from_published
 
-VERSION = 8  # raise it whenever a score of the same embeddings changes, or what is kept of it
+VERSION = 8  # increase it when scores of the same embeddings or stored results change
 
 
 @dataclass
 class ProbeResult:
-    """A finished task. predictions: {(track, protocol): a row for each test item}; outputs: the numbers behind them,
-    where a class or label was chosen by them.
+    """Result of a task.
+
+    Attributes
+    ----------
+    outcome : TaskOutcome
+        Scores and failures.
+    predictions : dict
+        {(track, recipe): table with one row per test item}.
+    outputs : dict
+        {(track, recipe): arrays of logits and labels}, for types that keep them.
     """
 
     outcome: TaskOutcome = field(default_factory=TaskOutcome)
@@ -51,135 +59,178 @@ def probe(
     data_root: Path,
     done: Collection[tuple[str, str]] = (),
 ) -> ProbeResult:
-    """Every score of a task. EarmarkError or ValueError for data or embeddings that cannot be probed at all.
+    """Compute all scores of a task.
 
-    What goes wrong with one track and protocol is noted, and the others go on. done: those that are not asked for.
+    A failure of one track and recipe is recorded, and the others continue.
+
+    Parameters
+    ----------
+    task : Task
+        The task.
+    data : TaskData
+        Its clips and labels.
+    embedder : ClipEmbedder
+        Source of the embeddings.
+    settings : ProbeSettings
+        Settings of the run.
+    data_root : Path
+        Folder with the data of all tasks, for ids of precomputed embeddings.
+    done : collection of (str, str)
+        Tracks and recipes to skip.
+
+    Raises
+    ------
+    EarmarkError, ValueError
+        If the data or the embeddings cannot be probed at all.
     """
     kind, result = task_type(task), ProbeResult()
     outcome = result.outcome
     outcome.alike_classes = near_duplicate_names(data.classes)
     request = kind.embedding_request(layers=settings.layers is not None)
-    rows, kept = embedder.embed(data.clips, request, candidate_ids(task.name, data, data_root))
-    if not kept.all():
-        outcome.left_out[f"clips of {task.name} without an embedding"] = int((~kept).sum())
-        data = drop_clips(task, data, ~kept)
+    rows, has_embedding = embedder.embed(data.clips, request, candidate_ids(task.name, data, data_root))
+    if not has_embedding.all():
+        outcome.left_out[f"clips of {task.name} without an embedding"] = int((~has_embedding).sum())
+        data = drop_clips(task, data, ~has_embedding)
     folds = data.fold is not None
     outcome.unlike_published = differences_from_published(task, data.classes, data.parts.tolist(), folds=folds)
-    divided = _divided(task, data, settings, outcome)
-    wanted = settings.layers if request.layers else None
-    hop = embedder.hop_seconds if kind.frames else None  # wrong times of frames are no fault of a clip's embedding
-    for layer, of_layer in _layers(rows, embedder.encoder, wanted):
+    data_by_recipe = _data_by_recipe(task, data, settings, outcome)
+    layers = settings.layers if request.layers else None
+    hop = embedder.hop_seconds if kind.frames else None  # clip embeddings do not depend on the hop
+    for layer, layer_rows in _layers(rows, embedder.encoder, layers):
         for track in settings.tracks:
             if track == KNN and not task.knn:
                 continue
-            for protocol, arranged in divided.items():
+            for protocol, recipe_data in data_by_recipe.items():
                 key = ScoreKey(track, protocol, layer)
                 if (track, protocol) in done:
                     continue
-                if isinstance(arranged, str):
-                    outcome.failed.append(_failure(key, arranged))
+                if isinstance(recipe_data, str):
+                    outcome.failed.append(_failure(key, recipe_data))
                     continue
                 started = time.perf_counter()
                 try:
-                    found = _run_track(kind, arranged, of_layer, hop, settings, key)
-                    _score(result, kind, found, settings, key, started)
+                    track_result = _run_track(kind, recipe_data, layer_rows, hop, settings, key)
+                    _store_scores(result, kind, track_result, settings, key, started)
                     if layer is None:
-                        _describe(result, kind, arranged, found, key)
-                except Exception as error:  # an accelerator without memory, say; what is done is worth keeping
+                        _store_predictions(result, kind, recipe_data, track_result, key)
+                except Exception as error:  # such as out of accelerator memory; keep finished scores
                     outcome.failed.append(_failure(key, error))
     return result
 
 
-def _divided(task: Task, data: TaskData, settings: ProbeSettings, outcome: TaskOutcome) -> dict[str, TaskData | str]:
-    """{protocol: the data in its splits or folds, or why there are none}; notes what spans.
+def _data_by_recipe(
+    task: Task, data: TaskData, settings: ProbeSettings, outcome: TaskOutcome
+) -> dict[str, TaskData | str]:
+    """{recipe: data in its splits or folds, or the reason why there are none}; records overlapping sources.
 
-    Where sources span what is given, `strict` is by source, and the given splits or folds are a protocol of their own.
+    If sources overlap between the given parts, `strict` uses source-disjoint parts, and the given ones become the
+    recipe `strict_given_splits`.
     """
-    asked = settings.protocols if settings.shots is None else (STRICT,)
-    divided: dict[str, TaskData | str] = dict.fromkeys(asked, data)
-    spans = source_overlap(data)
-    if spans is None:
-        return divided
-    how = ""
-    if STRICT in divided:
-        divided[STRICT_GIVEN_SPLITS] = data
+    recipes = settings.protocols if settings.shots is None else (STRICT,)
+    data_by_recipe: dict[str, TaskData | str] = dict.fromkeys(recipes, data)
+    overlap = source_overlap(data)
+    if overlap is None:
+        return data_by_recipe
+    description = ""
+    if STRICT in data_by_recipe:
+        data_by_recipe[STRICT_GIVEN_SPLITS] = data
         try:
-            anew = make_source_disjoint(data, settings.seed)
-            require_training_classes(anew.data, strict_folds(anew.data, settings.seed))
+            disjoint = make_source_disjoint(data, settings.seed)
+            require_training_classes(disjoint.data, strict_folds(disjoint.data, settings.seed))
         except ValueError as error:
-            how = f"not possible by source: {error}"
-            divided[STRICT] = f"strict is {how}"
+            description = f"no source-disjoint splits: {error}"
+            data_by_recipe[STRICT] = description
         else:
-            how, divided[STRICT] = anew.description, anew.data
-            if anew.n_excluded:
-                outcome.left_out[f"clips of {task.name} whose source is tested or validates ({STRICT})"] = (
-                    anew.n_excluded
+            description, data_by_recipe[STRICT] = disjoint.description, disjoint.data
+            if disjoint.n_excluded:
+                outcome.left_out[f"clips of {task.name} whose source is in the test or validation set ({STRICT})"] = (
+                    disjoint.n_excluded
                 )
-    outcome.shared_sources = SharedSources(task=task.name, strict=how, **asdict(spans))
-    return divided
+    outcome.shared_sources = SharedSources(task=task.name, strict=description, **asdict(overlap))
+    return data_by_recipe
 
 
 def _failure(key: ScoreKey, error: Exception | str) -> Failure:
-    """Tried again the next time, but for a text: that is what the data make of it, each time."""
-    plain = isinstance(error, (EarmarkError, ValueError, str))
+    """Make a failure; an exception is retried in the next run, a text is not."""
+    expected = isinstance(error, (EarmarkError, ValueError, str))
     return Failure(
         **asdict(key),
-        error=str(error) if plain else f"{type(error).__name__}: {error}",
+        error=str(error) if expected else f"{type(error).__name__}: {error}",
         missing=isinstance(error, MissingError),
         again=isinstance(error, Exception),
     )
 
 
 def drop_clips(task: Task, data: TaskData, missing: NDArray[np.bool_]) -> TaskData:
-    """The data without some clips; EarmarkError where a split or fold lost all of its clips."""
-    left = data.subset(~missing)
-    if empty := sorted(set(data.parts.tolist()) - set(left.parts.tolist())):
-        raise EarmarkError(f"{task.name}: no clip of {', '.join(empty)} has an embedding; nothing can stand in for it.")
-    return left
+    """Remove clips from the data.
+
+    Parameters
+    ----------
+    task : Task
+        The task.
+    data : TaskData
+        N clips.
+    missing : (N,) bool
+        Clips to remove.
+
+    Raises
+    ------
+    EarmarkError
+        If a split or fold has no clips left.
+    """
+    remaining = data.subset(~missing)
+    if empty := sorted(set(data.parts.tolist()) - set(remaining.parts.tolist())):
+        raise EarmarkError(f"{task.name}: no clip of {', '.join(empty)} has an embedding.")
+    return remaining
 
 
 def _layers(
-    rows: Features, encoder: Encoder | PrecomputedEmbeddings, wanted: tuple[int, ...] | None
+    rows: Features, encoder: Encoder | PrecomputedEmbeddings, layers: tuple[int, ...] | None
 ) -> Iterator[tuple[int | None, Features]]:
-    """The rows of each wanted layer, from one pass over the audio."""
-    if wanted is None or isinstance(encoder, PrecomputedEmbeddings):
+    """Yield each requested layer and its rows."""
+    if layers is None or isinstance(encoder, PrecomputedEmbeddings):
         yield None, rows
         return
-    each = rows.x.reshape(len(rows.x), encoder.layers, -1)
-    numbers = wanted or tuple(range(encoder.layers))
-    if beyond := [number for number in numbers if number >= encoder.layers]:
-        raise ValueError(f"layer {beyond[0]}: {encoder.name} has the layers 0 to {encoder.layers - 1}")
+    by_layer = rows.x.reshape(len(rows.x), encoder.layers, -1)
+    numbers = layers or tuple(range(encoder.layers))
+    if out_of_range := [number for number in numbers if number >= encoder.layers]:
+        raise ValueError(f"layer {out_of_range[0]}: {encoder.name} has layers 0 to {encoder.layers - 1}")
     for number in numbers:
-        yield number, replace(rows, x=np.ascontiguousarray(each[:, number]))
+        yield number, replace(rows, x=np.ascontiguousarray(by_layer[:, number]))
 
 
 def _run_track(
     kind: TaskType, data: TaskData, rows: Features, hop: float | None, settings: ProbeSettings, key: ScoreKey
 ) -> TrackResult:
-    """Predictions on the test items."""
+    """Train and predict the test items."""
     folds = published_folds(data) if key.protocol == XARES else strict_folds(data, settings.seed)
     require_training_classes(data, folds)
     if settings.shots is not None:
         if not kind.supports_few_shot:
-            raise ValueError(f"few-shot training needs clips of one class; {kind.task.name} is a {kind.name} task")
+            raise ValueError(f"few-shot training needs one class per clip; {kind.task.name} is a {kind.name} task")
         draws = few_shot_folds(np.asarray(data.labels), folds[0], settings.shots, N_DRAWS, settings.seed)
         return few_shot_track(TrackInput(data, rows, draws, settings, key.protocol), key.track, settings.shots)
-    on = TrackInput(data, rows, folds, settings, key.protocol, hop)
-    return knn_track(on) if key.track == KNN else kind.train(on)
+    inputs = TrackInput(data, rows, folds, settings, key.protocol, hop)
+    return knn_track(inputs) if key.track == KNN else kind.train(inputs)
 
 
-def _score(
-    result: ProbeResult, kind: TaskType, found: TrackResult, settings: ProbeSettings, key: ScoreKey, started: float
+def _store_scores(
+    result: ProbeResult,
+    kind: TaskType,
+    track_result: TrackResult,
+    settings: ProbeSettings,
+    key: ScoreKey,
+    started: float,
 ) -> None:
-    """Note every score of the predictions."""
-    task, predictions, outcome = kind.task, found.predictions, result.outcome
+    """Record the scores of the predictions."""
+    task, predictions, outcome = kind.task, track_result.predictions, result.outcome
     for reason, count in predictions.left_out.items():
         outcome.left_out[f"{reason} ({task.name}, {key.track}, {key.protocol})"] = count
     for metric in kind.metrics_on(key.track):
         rng = np.random.default_rng((settings.seed, crc32(task.name.encode())))
         estimate = score(metric, predictions, settings.replicates, rng)
         if estimate.value is None:
-            outcome.failed.append(_failure(key, f"{metric} does not exist: {estimate.why}"))
+            outcome.failed.append(_failure(key, f"{metric} is undefined: {estimate.why}"))
         outcome.scores.append(
             TaskScore(
                 task=task.name,
@@ -189,38 +240,43 @@ def _score(
                 metric=metric,
                 score=estimate,
                 n_test=predictions.n,
-                counts=found.item_kind,
+                counts=track_result.item_kind,
                 weight=task.weight,
                 private=task.private,
                 folds=len(np.unique(predictions.fold)),
                 n_heads=predictions.n_heads,
                 seconds=round(time.perf_counter() - started, 3),
                 shots=settings.shots,
-                chosen=found.chosen,
+                chosen=track_result.chosen,
             )
         )
 
 
-def _describe(result: ProbeResult, kind: TaskType, data: TaskData, found: TrackResult, key: ScoreKey) -> None:
-    """Keep the predictions, the outputs behind them, and what they are class by class."""
-    predictions, place = found.predictions, (key.track, key.protocol)
-    result.predictions[place] = predictions_table(kind, data, found)
+def _store_predictions(
+    result: ProbeResult, kind: TaskType, data: TaskData, track_result: TrackResult, key: ScoreKey
+) -> None:
+    """Record predictions, outputs and metrics by class."""
+    predictions, file_key = track_result.predictions, (key.track, key.protocol)
+    result.predictions[file_key] = predictions_table(kind, data, track_result)
     if predictions.outputs and kind.keeps_outputs:
         outputs = np.stack(predictions.outputs).astype(np.float32)
-        result.outputs[place] = {"outputs": outputs, "labels": np.asarray(predictions.labels)}
+        result.outputs[file_key] = {"outputs": outputs, "labels": np.asarray(predictions.labels)}
     tables = kind.class_tables(predictions, data.classes)
     if tables.rows:
         result.outcome.classes.append(ClassTable(track=key.track, protocol=key.protocol, rows=tables.rows))
     if tables.lowest_recall is not None:
-        confused = Confusion(track=key.track, protocol=key.protocol, **dict(tables.lowest_recall))
-        result.outcome.confusions.append(confused)
+        confusion = Confusion(track=key.track, protocol=key.protocol, **dict(tables.lowest_recall))
+        result.outcome.confusions.append(confusion)
 
 
-def predictions_table(kind: TaskType, data: TaskData, found: TrackResult) -> pd.DataFrame:
-    """A row for each test item: what it is, and what the heads said."""
-    predictions = found.predictions
-    table: dict[str, Any] = {"clip": [data.names[clip] for clip in found.clips], "group": list(predictions.group)}
-    table["fold"] = predictions.fold if data.fold is None or predictions.draws else data.fold[found.clips]
+def predictions_table(kind: TaskType, data: TaskData, track_result: TrackResult) -> pd.DataFrame:
+    """Table with one row per test item: clip, source, fold, label and the prediction of each head."""
+    predictions = track_result.predictions
+    table: dict[str, Any] = {
+        "clip": [data.names[clip] for clip in track_result.clips],
+        "group": list(predictions.group),
+    }
+    table["fold"] = predictions.fold if data.fold is None or predictions.draws else data.fold[track_result.clips]
     columns = kind.prediction_columns(predictions, np.array(data.classes, dtype=object))
     if columns.label is not None:
         table["label"] = columns.label

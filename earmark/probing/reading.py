@@ -1,4 +1,4 @@
-"""A task's clips and labels, from tar files or a manifest (`layouts` says what these hold)."""
+"""Read the clips and labels of a task from tar files or a manifest (formats: see `layouts`)."""
 
 import os
 import re
@@ -19,12 +19,22 @@ from earmark.probing.layouts import LocatedTask
 from earmark.probing.task_types import TaskType, task_type
 from earmark.probing.tasks import SPLITS, Task
 
-MAX_SHOWN = 20  # faults in tar files; the rest are counted
+MAX_SHOWN = 20  # listed faults in tar files; further ones are only counted
 
 
 @dataclass
-class _Clips:
-    """What a layout holds, a row for each clip. raw: labels as they are read; lines: in the manifest."""
+class _ClipTable:
+    """The clips of a task as columns, one row per clip.
+
+    Attributes
+    ----------
+    folds : bool
+        Whether `parts` are folds instead of splits.
+    clips, raw, parts, groups, names : list
+        Clip, raw label, split or fold, source group, and name in outputs.
+    lines : list of int
+        Line in the manifest; empty for tar files.
+    """
 
     folds: bool
     clips: list[Clip] = field(default_factory=list)
@@ -36,60 +46,79 @@ class _Clips:
 
 
 def read_task_data(located: LocatedTask, *, require_audio: bool = True) -> TaskData:
-    """A task's clips, labels, splits or folds, and groups; only headers and JSON are read, audio is not opened.
+    """Read the clips, labels, splits or folds, and source groups of a task.
 
-    The order is that of the files' names and of what is in them. Where the published recipe trains on the test
-    files, every clip is there twice, once for either.
-    heard: whether the clips of a manifest have to be there; embeddings made elsewhere need no audio.
-    MissingError where data are missing, with the command that fetches them. DataError (manifest) or EarmarkError (tar
-    files) with everything wrong: wrong labels, clips without a partner or not there, classes that training does not
-    have, tars that are cut short.
+    Only headers and JSON are read; audio is not decoded.
+
+    Parameters
+    ----------
+    located : LocatedTask
+        The task and its files.
+    require_audio : bool
+        Whether the clips of a manifest must exist; not needed with precomputed embeddings.
+
+    Returns
+    -------
+    TaskData
+        In the order of file names and file contents. If the published recipe trains on the test files, every clip
+        occurs twice.
+
+    Raises
+    ------
+    MissingError
+        If data are missing; the message names the download command.
+    DataError, EarmarkError
+        With all faults of the manifest or of the tar files: invalid labels, unpaired or missing clips, classes that
+        do not occur in training, truncated tar files.
     """
     located.require_present()
-    kind = task_type(located.task)
-    found = (
-        _of_tars(located) if located.manifest is None else _of_manifest(located, kind, located.manifest, require_audio)
+    type_ = task_type(located.task)
+    table = (
+        _read_tars(located)
+        if located.manifest is None
+        else _read_manifest(located, type_, located.manifest, require_audio)
     )
-    _require_parts(located, found)
-    labels, classes, wrong = kind.encode(found.raw, found.parts, folds=found.folds)
-    if wrong and located.manifest is not None:
-        faults = [Fault(found.lines[place], "label", text) for place, text in wrong]
-        remedy = "A class has to occur in training, a list to have one length."
-        raise DataError({shown_path(located.manifest): faults}, remedy)
-    if wrong:
-        remedy = "A class has to occur in training; put tar files of the same edition together."
-        raise _refused(located, [f"{shown_clip(found.clips[place])}: {text}" for place, text in wrong], remedy)
-    if len(classes) < kind.min_classes:
-        listed = ", ".join(classes) or "no label"
-        raise EarmarkError(
-            f"{located.task.name}: all that training has is {listed}; it takes {kind.min_classes} or more."
+    _require_parts(located, table)
+    labels, classes, faults = type_.encode(table.raw, table.parts, folds=table.folds)
+    if faults and located.manifest is not None:
+        at_lines = [Fault(table.lines[index], "label", problem) for index, problem in faults]
+        remedy = "Every class must occur in training, and all lists of numbers must have the same length."
+        raise DataError({shown_path(located.manifest): at_lines}, remedy)
+    if faults:
+        remedy = "Every class must occur in training. Use tar files of one edition of the data set."
+        raise _faults_error(
+            located, [f"{shown_clip(table.clips[index])}: {problem}" for index, problem in faults], remedy
         )
-    parts = np.array(found.parts)
-    split, fold = (None, parts) if found.folds else (parts, None)
-    return TaskData(found.clips, labels, classes, split, fold, found.groups, found.names)
+    if len(classes) < type_.min_classes:
+        listed = ", ".join(classes) or "none"
+        required = f"at least {type_.min_classes} class{'es' if type_.min_classes > 1 else ''} required"
+        raise EarmarkError(f"{located.task.name}: classes in training: {listed}; {required}.")
+    parts = np.array(table.parts)
+    split, fold = (None, parts) if table.folds else (parts, None)
+    return TaskData(table.clips, labels, classes, split, fold, table.groups, table.names)
 
 
-def _require_parts(located: LocatedTask, found: _Clips) -> None:
-    counts = Counter(found.parts)
-    where, needed = located.task.name, list(located.task.patterns)
+def _require_parts(located: LocatedTask, table: _ClipTable) -> None:
+    counts = Counter(table.parts)
+    name, required = located.task.name, list(located.task.patterns)
     if located.manifest is not None:
-        where, needed = shown_path(located.manifest), [] if found.folds else ["train", "test"]
-    if empty := [name for name in needed if not counts[name]]:
-        raise EarmarkError(f"{where}: no clips in {', '.join(empty)}.")
-    if found.folds and len(counts) < 2:
-        raise EarmarkError(f"{where}: {len(counts)} fold; leaving one out needs two at least.")
+        name, required = shown_path(located.manifest), [] if table.folds else ["train", "test"]
+    if empty_parts := [name for name in required if not counts[name]]:
+        raise EarmarkError(f"{name}: no clips in {', '.join(empty_parts)}.")
+    if table.folds and len(counts) < 2:
+        raise EarmarkError(f"{name}: {len(counts)} fold; cross-validation needs at least two.")
 
 
-def _group(task: Task, name: str, clip: str) -> str:
-    """The source recording that a file name tells, where the task has a rule for it and the name fits it."""
-    rule = re.match(task.group, name) if task.group else None
-    return rule[1] if rule else clip
+def _source_group(task: Task, name: str, clip: str) -> str:
+    """The source of a clip: matched in its file name by the task's pattern, otherwise the clip itself."""
+    match = re.match(task.group, name) if task.group else None
+    return match[1] if match else clip
 
 
-def _refused(located: LocatedTask, faults: Sequence[str], remedy: str = "") -> EarmarkError:
+def _faults_error(located: LocatedTask, faults: Sequence[str], remedy: str = "") -> EarmarkError:
     more = [f"  and {len(faults) - MAX_SHOWN:,} more"] if len(faults) > MAX_SHOWN else []
     count = f"{len(faults):,} fault{'s' if len(faults) != 1 else ''}"
-    fetched = f"Repair the files, or copy them again: `{located.download_command}` fetches what is broken."
+    fetched = f"Repair the files or run `{located.download_command}` to download the broken ones again."
     remedy = remedy or (fetched if located.task.zenodo else "Repair the files.")
     return EarmarkError(
         "\n".join([f"{located.task.name}: {count}", *(f"  {fault}" for fault in faults[:MAX_SHOWN]), *more, remedy])
@@ -99,107 +128,123 @@ def _refused(located: LocatedTask, faults: Sequence[str], remedy: str = "") -> E
 # --- tar files ------------------------------------------------------------------------------------------------------
 
 
-def _of_tars(located: LocatedTask) -> _Clips:
-    """Every pair of every tar file, each file indexed once however many splits it is in."""
+def _read_tars(located: LocatedTask) -> _ClipTable:
+    """Read every pair of every tar file; a file in several splits is indexed once."""
     task = located.task
-    found = _Clips(folds=bool(task.folds))
+    table = _ClipTable(folds=bool(task.folds))
     faults: list[str] = []
-    read: dict[Path, list[tuple[TarMember, Any]]] = {}
+    pairs_by_tar: dict[Path, list[tuple[TarMember, Any]]] = {}
     for part, glob in task.patterns.items():
         for tar in located.tars[glob]:
-            if tar not in read:
-                read[tar] = list(_pairs(task, tar, faults))
-            for clip, label in read[tar]:
-                found.clips.append(clip)
-                found.raw.append(label)
-                found.parts.append(part)
-                found.groups.append(_group(task, PurePosixPath(clip.name).stem, shown_clip(clip)))
-                found.names.append(shown_clip(clip))
+            if tar not in pairs_by_tar:
+                pairs_by_tar[tar] = list(_pairs(task, tar, faults))
+            for clip, label in pairs_by_tar[tar]:
+                table.clips.append(clip)
+                table.raw.append(label)
+                table.parts.append(part)
+                table.groups.append(_source_group(task, PurePosixPath(clip.name).stem, shown_clip(clip)))
+                table.names.append(shown_clip(clip))
     if faults:
-        raise _refused(located, faults)
-    return found
+        raise _faults_error(located, faults)
+    return table
 
 
 def _pairs(task: Task, tar: Path, faults: list[str]) -> Iterator[tuple[TarMember, Any]]:
-    """Clips and raw labels, in the order of the clips; what is wrong goes to faults."""
+    """Yield clips and raw labels in the order of the clips; append faults to `faults`."""
     try:
         members = tar_members(tar)
     except EarmarkError as error:
         faults.append(str(error))
         return
-    audio: dict[str, TarMember] = {}
-    notes: dict[str, TarMember] = {}
+    audio_files: dict[str, TarMember] = {}
+    json_files: dict[str, TarMember] = {}
     for member in members:
         key, _, suffix = member.name.rpartition(".")
-        kind = notes if suffix.lower() == "json" else audio if f".{suffix.lower()}" in SUFFIXES else None
-        if kind is None or PurePosixPath(key).name.startswith("."):  # what file managers leave behind
+        members_by_key = (
+            json_files if suffix.lower() == "json" else audio_files if f".{suffix.lower()}" in SUFFIXES else None
+        )
+        if members_by_key is None or PurePosixPath(key).name.startswith("."):  # left by file managers
             continue
-        if kind.setdefault(key, member) is not member:
-            faults.append(f"{shown_clip(member)}: {key} has two of these")
-    faults += [f"{shown_clip(clip)}: no {key}.json beside it" for key, clip in audio.items() if key not in notes]
-    faults += [f"{shown_clip(note)}: no audio beside it" for key, note in notes.items() if key not in audio]
+        if members_by_key.setdefault(key, member) is not member:
+            faults.append(f"{shown_clip(member)}: {key} has two files of this kind")
+    faults += [
+        f"{shown_clip(clip)}: no {key}.json in the same tar file"
+        for key, clip in audio_files.items()
+        if key not in json_files
+    ]
+    faults += [
+        f"{shown_clip(json_file)}: no audio file with this name in the same tar file"
+        for key, json_file in json_files.items()
+        if key not in audio_files
+    ]
     with tar.open("rb") as file:
-        for key, clip in audio.items():
-            if (note := notes.get(key)) is None:
+        for key, clip in audio_files.items():
+            if (json_file := json_files.get(key)) is None:
                 continue
             try:
-                yield clip, label_from_json(task, os.pread(file.fileno(), note.size, note.offset))
+                yield clip, label_from_json(task, os.pread(file.fileno(), json_file.size, json_file.offset))
             except ValueError as error:
-                faults.append(f"{shown_clip(note)}: {error}")
+                faults.append(f"{shown_clip(json_file)}: {error}")
 
 
 # --- manifests ------------------------------------------------------------------------------------------------------
 
 MANIFEST_REMEDY = (
-    "A manifest has columns path, label, and split (train, valid, test) or fold; group if clips have one. "
-    "A cell that holds commas is quoted."
+    "A manifest has the columns path, label, and either split (train, valid, test) or fold; group is optional. "
+    "Quote cells that contain commas."
 )
 
 
-def _of_manifest(located: LocatedTask, kind: TaskType, manifest: Path, require_audio: bool) -> _Clips:
+def _read_manifest(located: LocatedTask, kind: TaskType, manifest: Path, require_audio: bool) -> _ClipTable:
     table = located.table
     faults = [*table.faults]
-    parts = [name for name in ("split", "fold") if name in table.columns]
-    if table.columns or not faults:  # else there is nothing that could be told of columns
+    part_columns = [name for name in ("split", "fold") if name in table.columns]
+    if table.columns or not faults:  # an unreadable table has no columns to check
         faults += [Fault(1, name, "is missing") for name in ("path", "label") if name not in table.columns]
-        if len(parts) != 1:
-            faults.append(Fault(1, "split", "there is a fold too; keep one" if parts else "is missing, and so is fold"))
-    found = _Clips(folds=parts == ["fold"])
-    seen: dict[str, int] = {}
+        if len(part_columns) != 1:
+            faults.append(
+                Fault(
+                    1,
+                    "split",
+                    "cannot be combined with fold; keep one of them" if part_columns else "is missing, as is fold",
+                )
+            )
+    clips = _ClipTable(folds=part_columns == ["fold"])
+    first_lines: dict[str, int] = {}
     if not any(fault.line == 1 for fault in faults):
         for line, row in table.records():
-            faults += _absent(manifest.parent, row["path"], line) if require_audio else ()
-            faults += _take(kind, manifest.parent, row, line, found, seen)
+            faults += _missing_file_faults(manifest.parent, row["path"], line) if require_audio else ()
+            faults += _add_row(kind, manifest.parent, row, line, clips, first_lines)
     if faults:
         raise DataError({shown_path(manifest): faults}, MANIFEST_REMEDY)
-    return found
+    return clips
 
 
-def _absent(folder: Path, given: str, line: int) -> list[Fault]:
-    return [Fault(line, "path", f"{given!r} is not there")] if given and not (folder / given).is_file() else []
+def _missing_file_faults(folder: Path, path: str, line: int) -> list[Fault]:
+    return [Fault(line, "path", f"{path!r} does not exist")] if path and not (folder / path).is_file() else []
 
 
-def _take(
-    kind: TaskType, folder: Path, row: dict[str, str], line: int, found: _Clips, seen: dict[str, int]
+def _add_row(
+    kind: TaskType, folder: Path, row: dict[str, str], line: int, table: _ClipTable, first_lines: dict[str, int]
 ) -> Iterator[Fault]:
-    """Add a row to what was found; yields what is wrong with it."""
-    column = "fold" if found.folds else "split"
-    given, part = row["path"], row[column]
-    clip = folder / given
-    if not given:
+    """Append a row to the table and yield its faults."""
+    column = "fold" if table.folds else "split"
+    path, part = row["path"], row[column]
+    clip = folder / path
+    if not path:
         yield Fault(line, "path", "is empty")
-    elif (first := seen.setdefault(os.path.normpath(given), line)) != line:
-        yield Fault(line, "path", f"{given!r} is there already, in line {first}")
-    if not part or not (found.folds or part in SPLITS):
-        yield Fault(line, column, "is empty" if not part else f"{part!r} is no split")
+    elif (first_line := first_lines.setdefault(os.path.normpath(path), line)) != line:
+        yield Fault(line, "path", f"{path!r} already occurs in line {first_line}")
+    if not part or not (table.folds or part in SPLITS):
+        yield Fault(line, column, "is empty" if not part else f"{part!r} is not train, valid or test")
     try:
         label = kind.label_from_cell(row["label"], folder)
     except ValueError as error:
         yield Fault(line, "label", str(error))
         return
-    found.clips.append(clip)
-    found.raw.append(label)
-    found.parts.append(part)
-    found.names.append(clip.name if clip.is_absolute() and Path(given).is_absolute() else given)
-    found.groups.append(row.get("group", "") or _group(kind.task, clip.stem, given))
-    found.lines.append(line)
+    table.clips.append(clip)
+    table.raw.append(label)
+    table.parts.append(part)
+    table.names.append(clip.name if clip.is_absolute() and Path(path).is_absolute() else path)
+    table.groups.append(row.get("group", "") or _source_group(kind.task, clip.stem, path))
+    table.lines.append(line)

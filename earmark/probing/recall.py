@@ -1,13 +1,16 @@
-"""Recall at 1 without each source in turn, for its interval: a source that is not there is no candidate either.
+"""Confidence interval of recall at 1 by a jackknife over sources.
 
-Whether a query finds what belongs to it hangs on the other clips and captions. Drawing queries alone leaves these as
-they are, and its spread is too small; drawing candidates with repeats would put copies of a clip beside it. Leaving one
-source out does neither, and costs one pass: a query changes its answer only where all that comes before what belongs
-to it is of one source.
+Recall at 1 of a query depends on the other clips and captions. Resampling only queries keeps the candidates fixed and
+underestimates the variance; resampling candidates with replacement would create duplicates of a clip. Leaving out one
+source, as query and as candidate, avoids both and takes one pass: a query changes only if all candidates ranked before
+its match are from one source.
 
-The jackknife counts twice what two sources do to each other, here a query and what is in its way; that part is known
-pair by pair, and taken off once. Without that, intervals would be too wide.
-Source: Efron and Stein (1981), The jackknife estimate of variance, Annals of Statistics 9:586, section 4.
+The jackknife counts interactions of two sources (here: a query and its competitors) twice. They are known for each pair
+and subtracted once; otherwise intervals would be too wide.
+
+References
+----------
+Efron and Stein (1981), The jackknife estimate of variance, Annals of Statistics 9:586, section 4.
 """
 
 from collections.abc import Sequence
@@ -18,68 +21,112 @@ from numpy.typing import NDArray
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
 
-CELLS_AT_ONCE = 1 << 22  # of the similarities, compared at a time
-NO_SOURCE = -1  # the query's own is first
-SEVERAL_SOURCES = -2  # sources come before it
+CELLS_AT_ONCE = 1 << 22  # similarities per chunk
+NO_SOURCE = -1  # a match is ranked first
+SEVERAL_SOURCES = -2  # candidates of several sources are ranked before it
 
 
 def competitors(similarity: NDArray[np.floating], owner: IntArray, source: IntArray) -> tuple[IntArray, IntArray]:
-    """The source of all that comes before the first that belongs: of every clip (n,) and of every caption (m,).
+    """Find the source of all candidates ranked before the first match of each query.
 
-    similarity: (n, m); owner: (m,) the clip of each caption; source: (n,) from 0. NOBODY where a query finds its own,
-    SEVERAL where more than one source is in the way. What does not belong and is as similar comes before.
+    Parameters
+    ----------
+    similarity : (n, m) float
+        Similarities of clips and captions.
+    owner : (m,) int
+        Clip of each caption.
+    source : (n,) int
+        Source of each clip, from 0.
+
+    Returns
+    -------
+    of_clips : (n,) int
+        For each clip as query: the source of the competing captions; NO_SOURCE if a match is first, SEVERAL_SOURCES if
+        there is more than one. Ties count as ranked before the match.
+    of_captions : (m,) int
+        The same for each caption as query.
     """
     clips = np.arange(len(similarity))
-    own = similarity[owner, np.arange(len(owner))]  # of each caption with its clip
-    best = np.full(len(clips), -np.inf)
-    np.maximum.at(best, owner, own)
-    of_clips = _before(similarity, best, clips, owner, source[owner])
-    return of_clips, _before(similarity.T, own, owner, clips, source)
+    match = similarity[owner, np.arange(len(owner))]  # similarity of each caption to its clip
+    best_match = np.full(len(clips), -np.inf)
+    np.maximum.at(best_match, owner, match)
+    clip_blockers = _blocking_source(similarity, best_match, clips, owner, source[owner])
+    return clip_blockers, _blocking_source(similarity.T, match, owner, clips, source)
 
 
 def source_influences(similarity: NDArray[np.floating], owner: IntArray, source: IntArray) -> FloatArray:
-    """How much each source, (S,), moves the mean of both directions' recall at 1; S must be 2 or more.
+    """Influence of each source on the mean of both directions' recall at 1.
 
-    The jackknife's pseudo-values less their mean, drawn together so that their standard deviation over √S is the
-    value's standard error. Arguments as in `in_the_way`.
+    Parameters
+    ----------
+    similarity, owner, source
+        As in `competitors`; at least two sources.
+
+    Returns
+    -------
+    (S,) float
+        Centred jackknife pseudo-values, scaled so that their standard deviation / √S is the standard error of the
+        value.
     """
     n_sources = int(source.max()) + 1
-    found = competitors(similarity, owner, source)
+    blocking = competitors(similarity, owner, source)
     without, pairs = np.zeros(n_sources), []
-    for way, asking in zip(found, (source, source[owner]), strict=True):
-        asked = np.bincount(asking, minlength=n_sources)
-        hits = np.bincount(asking, way == NO_SOURCE, n_sources)
-        freed = (way >= 0) & (way != asking)  # by leaving that one source out
-        gained = np.bincount(way[freed], minlength=n_sources)
-        without += (hits.sum() - hits + gained) / (asked.sum() - asked) / 2
-        pairs.append((asking[freed], way[freed], 1 / (2 * len(asking))))
+    for blocker, query_source in zip(blocking, (source, source[owner]), strict=True):
+        n_queries = np.bincount(query_source, minlength=n_sources)
+        n_correct = np.bincount(query_source, blocker == NO_SOURCE, n_sources)
+        unblocked = (blocker >= 0) & (blocker != query_source)  # correct if this source is left out
+        gained = np.bincount(blocker[unblocked], minlength=n_sources)
+        without += (n_correct.sum() - n_correct + gained) / (n_queries.sum() - n_queries) / 2
+        pairs.append((query_source[unblocked], blocker[unblocked], 1 / (2 * len(query_source))))
     deviations = -(n_sources - 1) * (without - without.mean())
-    total = float(deviations.var(ddof=1)) / n_sources
-    once = max(total - _twice(pairs, n_sources), total / 2)  # were everything between two sources, half would be left
-    return np.asarray(deviations * np.sqrt(once / total)) if total else deviations
+    jackknife_variance = float(deviations.var(ddof=1)) / n_sources
+    variance = max(
+        jackknife_variance - _pair_variance(pairs, n_sources), jackknife_variance / 2
+    )  # at least half remains, even if all variance is from interactions
+    return np.asarray(deviations * np.sqrt(variance / jackknife_variance)) if jackknife_variance else deviations
 
 
-def _twice(pairs: Sequence[tuple[IntArray, IntArray, float]], n_sources: int) -> float:
-    """The variance of what pairs of sources do to the value together, from (a source, another, by how much) of each."""
-    names = np.concatenate([np.minimum(one, other) * n_sources + np.maximum(one, other) for one, other, _ in pairs])
-    by = np.concatenate([np.full(len(one), size) for one, _, size in pairs])
-    sums = np.bincount(np.unique(names, return_inverse=True)[1], by)
-    return float((sums**2).sum() - by.sum() ** 2 / (n_sources * (n_sources - 1) / 2))
+def _pair_variance(pairs: Sequence[tuple[IntArray, IntArray, float]], n_sources: int) -> float:
+    """Variance from interactions between sources.
+
+    Parameters
+    ----------
+    pairs : sequence
+        For each direction: source, other source (both (k,) int), and the size of the change.
+    n_sources : int
+        Number of sources.
+    """
+    pair_ids = np.concatenate(
+        [np.minimum(first, second) * n_sources + np.maximum(first, second) for first, second, _ in pairs]
+    )
+    sizes = np.concatenate([np.full(len(first), size) for first, _, size in pairs])
+    sums = np.bincount(np.unique(pair_ids, return_inverse=True)[1], sizes)
+    return float((sums**2).sum() - sizes.sum() ** 2 / (n_sources * (n_sources - 1) / 2))
 
 
-def _before(
+def _blocking_source(
     similarity: NDArray[np.floating], own: NDArray[np.floating], query: IntArray, candidate: IntArray, source: IntArray
 ) -> IntArray:
-    """similarity: (queries, candidates). own: (queries,) of the best that belongs; query, candidate: what belongs where
-    they are equal; source: of each candidate.
+    """Source of the candidates ranked before the match of each query.
+
+    Parameters
+    ----------
+    similarity : (queries, candidates) float
+        Similarities.
+    own : (queries,) float
+        Similarity of the best match.
+    query, candidate : (queries,), (candidates,) int
+        A candidate matches a query if these are equal.
+    source : (candidates,) int
+        Source of each candidate.
     """
-    found = np.empty(len(similarity), dtype=np.int64)
-    rows = max(1, CELLS_AT_ONCE // similarity.shape[1])
-    for start in range(0, len(similarity), rows):
-        part = slice(start, start + rows)
-        before = similarity[part] >= own[part, np.newaxis]
-        before &= query[part, np.newaxis] != candidate
-        least = np.where(before, source, np.iinfo(np.int64).max).min(axis=1)
-        most = np.where(before, source, NO_SOURCE).max(axis=1)
-        found[part] = np.where((most == NO_SOURCE) | (least == most), most, SEVERAL_SOURCES)
-    return found
+    result = np.empty(len(similarity), dtype=np.int64)
+    chunk_rows = max(1, CELLS_AT_ONCE // similarity.shape[1])
+    for start in range(0, len(similarity), chunk_rows):
+        chunk = slice(start, start + chunk_rows)
+        before = similarity[chunk] >= own[chunk, np.newaxis]
+        before &= query[chunk, np.newaxis] != candidate
+        lowest = np.where(before, source, np.iinfo(np.int64).max).min(axis=1)
+        highest = np.where(before, source, NO_SOURCE).max(axis=1)
+        result[chunk] = np.where((highest == NO_SOURCE) | (lowest == highest), highest, SEVERAL_SOURCES)
+    return result

@@ -1,4 +1,4 @@
-"""What `probe.py run` writes about all tasks together: scores, summary, report."""
+"""Write the results of `probe.py run`: scores, summary and report."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -36,9 +36,20 @@ from earmark.report.tables import to_csv, to_tex
 
 @dataclass(frozen=True)
 class CompletedRun:
-    """A run that is over. outcomes: by task, in the order asked for; of files that are no tasks too.
+    """A completed run.
 
-    warnings: about the encoder.
+    Attributes
+    ----------
+    located : sequence of LocatedTask
+        The probed tasks.
+    outcomes : mapping
+        {task or invalid task file: its outcome}, in the requested order.
+    skipped : sequence of SkippedTask
+        Tasks that were not run.
+    encoder, settings, options
+        Encoder and settings of the run.
+    warnings : sequence of str
+        Warnings about the encoder.
     """
 
     located: Sequence[LocatedTask]
@@ -51,12 +62,27 @@ class CompletedRun:
 
     @property
     def tasks(self) -> dict[str, Task]:
-        """Those that were probed, by name."""
+        """{name: task} of the probed tasks."""
         return {each.task.name: each.task for each in self.located}
 
 
 def write_results(folder: Path, run: CompletedRun, invocation: Invocation) -> str:
-    """All files of all tasks together; returns the report."""
+    """Write all result files together.
+
+    Parameters
+    ----------
+    folder : Path
+        Result folder of the encoder.
+    run : CompletedRun
+        The results.
+    invocation : Invocation
+        Command line and seed, for the summary.
+
+    Returns
+    -------
+    str
+        The report as Markdown.
+    """
     summary = build_summary(run, invocation)
     names = {name: task.formal_name for name, task in run.tasks.items()}
     lines = layer_curves(summary.scores)
@@ -73,7 +99,7 @@ def write_results(folder: Path, run: CompletedRun, invocation: Invocation) -> st
         has_layers=any(row.layer is not None for row in summary.scores),
         has_chart=bool(lines),
         shared=[one.message(names[one.task]) for one in summary.shared_sources],
-        alike=[one.message(names[one.task]) for one in summary.alike_classes],
+        near_duplicates=[one.message(names[one.task]) for one in summary.alike_classes],
         trained_on_test=[task.formal_name for task in run.tasks.values() if task.trains_on_test],
         rates=", ".join(f"{rate:g}" for rate in LEARNING_RATES),
         ks=", ".join(map(str, K_CANDIDATES)),
@@ -94,19 +120,19 @@ def write_results(folder: Path, run: CompletedRun, invocation: Invocation) -> st
 
 
 def most_informative_confusion(confusions: Sequence[Confusion]) -> list[Confusion]:
-    """The one table that tells most, if any tells anything: strict before xares, heads before neighbours."""
-    telling = [one for one in confusions if one.rows]
-    return sorted(telling, key=lambda one: (one.protocol != STRICT, one.track != LINEAR))[:1]
+    """The confusion table to show, as a list of at most one: strict before xares, linear before k-NN."""
+    non_empty = [confusion for confusion in confusions if confusion.rows]
+    return sorted(non_empty, key=lambda confusion: (confusion.protocol != STRICT, confusion.track != LINEAR))[:1]
 
 
 def scores_table(scores: Sequence[TaskScore]) -> pd.DataFrame:
-    """scores.csv: the estimate as three columns."""
+    """The content of scores.csv; each estimate takes three columns."""
     table = pd.DataFrame([row.cells() for row in scores], columns=list(TaskScore.COLUMNS))
     return table.astype({"layer": "Int64", "shots": "Int64"})
 
 
 def build_summary(run: CompletedRun, invocation: Invocation) -> ProbeSummary:
-    """summary.json: where the numbers came from, then the numbers."""
+    """Build summary.json: provenance and results."""
     settings, outcomes, encoder = run.settings, run.outcomes.values(), run.encoder
     parameters = {**settings.parameters, "tasks": list(run.tasks), "allow_missing": run.options.allow_missing}
     parameters |= {key: shown_argument(parameters[key]) for key in ("language_model", "tokenizer") if parameters[key]}
@@ -119,7 +145,7 @@ def build_summary(run: CompletedRun, invocation: Invocation) -> ProbeSummary:
                 {each.manifest: len(each.table.rows) for each in run.located if each.manifest is not None}
             ),
             parameters=parameters,
-            exclusions=exclusions({what: n for outcome in outcomes for what, n in outcome.left_out.items()}),
+            exclusions=exclusions({reason: n for outcome in outcomes for reason, n in outcome.left_out.items()}),
             signature=Signature.from_parts(
                 suite="probe",
                 track="any",
@@ -136,7 +162,11 @@ def build_summary(run: CompletedRun, invocation: Invocation) -> ProbeSummary:
         encoder=encoder.description,
         scores=scores,
         averages=averages(scores, run.tasks),
-        failed=[one for name, of in run.outcomes.items() for one in of.failed_tasks(name, invocation.script.name)],
+        failed=[
+            failure
+            for name, outcome in run.outcomes.items()
+            for failure in outcome.failed_tasks(name, invocation.script.name)
+        ],
         skipped=list(run.skipped),
         warnings=[shown_text(warning) for warning in run.warnings],
         shared_sources=[outcome.shared_sources for outcome in outcomes if outcome.shared_sources],

@@ -1,4 +1,4 @@
-"""`probe.py run`: every task probed, several at a time if asked, none twice, and the report of all of them."""
+"""Command `run` of `probe.py`: probe all tasks that are not finished, and write the report."""
 
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -38,16 +38,22 @@ from earmark.report.schema import read_summary
 
 
 def run_probes(options: RunOptions, invocation: Invocation) -> int:
-    """Probe, write and show; 1 where anything failed, 2 where all of it was missing."""
-    asked, broken = select_valid_tasks(options.tasks)
-    if not asked:
-        raise EarmarkError("\n".join(map(str, broken.values())))
+    """Probe the tasks, write the results and print the report.
+
+    Returns
+    -------
+    int
+        Exit code: 0 complete; 1 if anything failed; 2 if nothing was scored because everything was missing.
+    """
+    tasks, invalid = select_valid_tasks(options.tasks)
+    if not tasks:
+        raise EarmarkError("\n".join(map(str, invalid.values())))
     settings = options.settings(invocation.seed)
     if settings.needs_torch:
         require_libraries()
         if options.model.device != "auto":
             resolve_device(options.model.device, options.model.dtype)
-    located, skipped = select_runnable([locate_task(task, options.data_root) for task in asked], settings)
+    located, skipped = select_runnable([locate_task(task, options.data_root) for task in tasks], settings)
     encoder = load_encoder_from_options(options.model)
     require_layers(encoder, settings)
     folder = encoder_folder(options.output_dir, encoder_folder_name(encoder, options), encoder, invocation)
@@ -56,16 +62,16 @@ def run_probes(options: RunOptions, invocation: Invocation) -> int:
         invocation.warn(warning)
     with locked([folder]):
         outcomes = dict(probe_tasks(located, settings, encoder, folder, options, invocation))
-        in_order = {each.task.name: outcomes[each.task.name] for each in located}
-        in_order |= {name: TaskOutcome.from_error(error) for name, error in broken.items()}
-        finished = CompletedRun(located, in_order, skipped, encoder, settings, options, warnings)
+        outcomes_in_order = {each.task.name: outcomes[each.task.name] for each in located}
+        outcomes_in_order |= {name: TaskOutcome.from_error(error) for name, error in invalid.items()}
+        finished = CompletedRun(located, outcomes_in_order, skipped, encoder, settings, options, warnings)
         report = write_results(folder, finished, invocation)
     cli.show(report)
-    return exit_code(in_order, invocation)
+    return exit_code(outcomes_in_order, invocation)
 
 
 def exit_code(outcomes: Mapping[str, TaskOutcome], invocation: Invocation) -> int:
-    """Warn of sources on both sides, of classes alike and of what failed; how the run went."""
+    """Print warnings and failures, and determine the exit code."""
     for name, outcome in outcomes.items():
         if outcome.alike_classes:
             invocation.warn(NearDuplicateClasses(task=name, classes=outcome.alike_classes).message(name))
@@ -73,16 +79,20 @@ def exit_code(outcomes: Mapping[str, TaskOutcome], invocation: Invocation) -> in
             invocation.warn(outcome.shared_sources.message(outcome.shared_sources.task))
     for name, outcome in outcomes.items():
         for failure in outcome.failed_tasks(name, invocation.script.name):
-            place = ", ".join(filter(None, (failure.task, failure.track, failure.protocol)))
-            invocation.warn(f"{place}: {failure.error}")
-    failed = [one for outcome in outcomes.values() for one in outcome.failed]
-    if failed and all(one.missing for one in failed) and not any(outcome.scores for outcome in outcomes.values()):
+            where = ", ".join(filter(None, (failure.task, failure.track, failure.protocol)))
+            invocation.warn(f"{where}: {failure.error}")
+    failed = [failure for outcome in outcomes.values() for failure in outcome.failed]
+    if (
+        failed
+        and all(failure.missing for failure in failed)
+        and not any(outcome.scores for outcome in outcomes.values())
+    ):
         return cli.USAGE
     return cli.FAILED if failed else cli.COMPLETE
 
 
 def encoder_folder_name(encoder: Encoder | PrecomputedEmbeddings, options: RunOptions) -> str:
-    """The encoder's name, with that of its file where it says another; few shots and layers lie apart."""
+    """Encoder name, with the name of its file if different, and a suffix for few-shot or layer runs."""
     file = Path(str(encoder.description.get("file", ""))).stem
     name = encoder.name if file in ("", encoder.name) else f"{file}-{encoder.name}"
     kind = f"-{options.shots}-shot" if options.shots else "-layers" if options.layers is not None else ""
@@ -90,70 +100,101 @@ def encoder_folder_name(encoder: Encoder | PrecomputedEmbeddings, options: RunOp
 
 
 def encoder_folder(root: Path, name: str, encoder: Encoder | PrecomputedEmbeddings, invocation: Invocation) -> Path:
-    """The folder of an encoder's scores: the first of <name>, <name>-2, … that is this encoder's already, or is free.
+    """Result folder of an encoder: the first of <name>, <name>-2, … that belongs to this encoder or is free.
 
-    So two checkpoints of one name, or one before and after further training, do not replace each other's scores.
+    Two checkpoints with one name, or two states of one model, do not overwrite each other's scores.
+
+    Parameters
+    ----------
+    root : Path
+        Parent folder.
+    name : str
+        Preferred name.
+    encoder : Encoder or PrecomputedEmbeddings
+        The encoder.
+    invocation : Invocation
+        Prints a warning if the preferred name belongs to another encoder.
     """
     for number in count(1):
         folder = root / (name if number == 1 else f"{name}-{number}")
         try:
-            before = read_summary(ProbeSummary, folder / "summary.json").signature["model"]
+            stored_model = read_summary(ProbeSummary, folder / "summary.json").signature["model"]
         except (EarmarkError, OSError, KeyError):
-            before = encoder.identity  # nobody's
-        if before == encoder.identity:
+            stored_model = encoder.identity  # the folder is free
+        if stored_model == encoder.identity:
             break
     if number > 1:
         invocation.warn(
-            f"{shown_path(root / name)} holds the scores of another {encoder.name} or of an earlier state of it; these "
-            f"are in {shown_path(folder)}. --model-name gives a name of your own."
+            f"{shown_path(root / name)} holds the scores of another {encoder.name} or of an earlier state of it. "
+            f"The new scores are in {shown_path(folder)}. Use --model-name to choose a name."
         )
     return folder
 
 
 def select_runnable(
-    asked: Sequence[LocatedTask], settings: ProbeSettings
+    candidates: Sequence[LocatedTask], settings: ProbeSettings
 ) -> tuple[list[LocatedTask], list[SkippedTask]]:
-    """The tasks to probe; and what is skipped, with the reason. MissingError where nothing is left."""
-    left, skipped = list(asked), list[SkippedTask]()
+    """Select the tasks to probe.
 
-    def skip(unfit: Callable[[LocatedTask], bool], reason: str, whole: bool = True) -> None:
-        nonlocal left
-        skipped.extend(SkippedTask(task=each.task.formal_name, reason=reason) for each in left if unfit(each))
-        left = [each for each in left if not unfit(each)] if whole else left
+    Parameters
+    ----------
+    candidates : sequence of LocatedTask
+        The requested tasks.
+    settings : ProbeSettings
+        Settings of the run.
+
+    Returns
+    -------
+    runnable : list of LocatedTask
+        Tasks to probe.
+    skipped : list of SkippedTask
+        Skipped tasks and tracks with the reason.
+
+    Raises
+    ------
+    MissingError
+        If no task remains.
+    """
+    runnable, skipped = list(candidates), list[SkippedTask]()
+
+    def skip(unsuitable: Callable[[LocatedTask], bool], reason: str, drop: bool = True) -> None:
+        nonlocal runnable
+        skipped.extend(SkippedTask(task=each.task.formal_name, reason=reason) for each in runnable if unsuitable(each))
+        runnable = [each for each in runnable if not unsuitable(each)] if drop else runnable
 
     skip(lambda each: each.state == PRIVATE, PRIVATE)
     if settings.shots:
-        skip(lambda each: not task_type(each.task).supports_few_shot, "has no classes to draw shots of")
+        skip(lambda each: not task_type(each.task).supports_few_shot, "no classes for few-shot training")
     if KNN in settings.tracks:
-        skip(lambda each: not each.task.knn, "has no kNN track", whole=False)
+        skip(lambda each: not each.task.knn, "no k-NN track", drop=False)
     if settings.layers is not None:
-        reason = "needs frames, which are the last layer's: run it without --layers"
+        reason = "frames are available for the last layer only; run it without --layers"
         skip(lambda each: task_type(each.task).frames, reason)
     if settings.tracks == (KNN,):
-        left = [each for each in left if each.task.knn]
-    if not left:
-        raise MissingError("\n".join(["Nothing to probe:", *(f"  {one.task}: {one.reason}" for one in skipped)]))
-    return left, skipped
+        runnable = [each for each in runnable if each.task.knn]
+    if not runnable:
+        raise MissingError("\n".join(["Nothing to probe:", *(f"  {task.task}: {task.reason}" for task in skipped)]))
+    return runnable, skipped
 
 
 def require_layers(encoder: Encoder | PrecomputedEmbeddings, settings: ProbeSettings) -> None:
-    """Find out before any clip is heard that an encoder lacks a layer."""
+    """Raise MissingError if the encoder does not have a requested layer."""
     if not settings.layers:
         return
-    there = 1 if isinstance(encoder, PrecomputedEmbeddings) else encoder.layers
-    if max(settings.layers) >= there:
-        known = f"the layers 0 to {there - 1}" if there > 1 else "one layer, 0"
-        raise MissingError(f"--layers {max(settings.layers)}: {encoder.name} has {known}.")
+    n_layers = 1 if isinstance(encoder, PrecomputedEmbeddings) else encoder.layers
+    if max(settings.layers) >= n_layers:
+        available = f"layers 0 to {n_layers - 1}" if n_layers > 1 else "only layer 0"
+        raise MissingError(f"--layers {max(settings.layers)}: {encoder.name} has {available}.")
 
 
 def require_libraries() -> None:
-    """Say which command supplies what linear heads need before anything is embedded; importing it waits until then."""
+    """Raise MissingError, with the install command, if libraries for linear heads are not installed; import nothing."""
     for name in ("torch", "numba"):
         try:
-            there = find_spec(name) is not None
-        except (ImportError, ValueError):  # an import hook, or a module put in its place, may raise here already
-            there = False
-        if not there:
+            installed = find_spec(name) is not None
+        except (ImportError, ValueError):  # raised by import hooks or replaced modules
+            installed = False
+        if not installed:
             require_library(name, EXTRA, NEEDED_BY)
 
 
@@ -168,54 +209,79 @@ def probe_tasks(
     options: RunOptions,
     invocation: Invocation,
 ) -> Iterator[tuple[str, TaskOutcome]]:
-    """Each task with its scores or its error; a task whose inputs are those of a finished one is not run again."""
-    waiting = []
+    """Yield each task's name and outcome.
+
+    A task with a final outcome and unchanged inputs is not run again. If the encoder's embeddings depend on the batch,
+    clips are embedded one by one.
+    """
+    pending = []
     for each in located:
         try:
             key = task_key(each, settings, encoder, options.allow_missing)
         except EarmarkError as error:
             yield each.task.name, TaskOutcome.from_error(error)
             continue
-        known = stored_outcome(folder, each.task.name, key)
-        if known is not None and known.is_final:
-            yield each.task.name, known
+        earlier = stored_outcome(folder, each.task.name, key)
+        if earlier is not None and earlier.is_final:
+            yield each.task.name, earlier
         else:
-            waiting.append(Job(each, settings, options, invocation, folder, key, known))
-    if waiting and options.model.batch_size > 1 and (how := violation(batch_invariance, encoder)):
-        invocation.warn(f"{encoder.name}: a clip's embedding depends on its batch ({how}); clips go one by one.")
-        alone = replace(options, model=replace(options.model, batch_size=1))
-        waiting = [replace(job, options=alone) for job in waiting]
-    several = options.workers > 1 and len(waiting) > 1
-    made = run_in_processes(waiting, options.workers) if several else run_sequentially(waiting, encoder)
-    yield from invocation.progress(made, total=len(waiting), label="tasks", unit="task")
+            pending.append(Job(each, settings, options, invocation, folder, key, earlier))
+    if pending and options.model.batch_size > 1 and (details := violation(batch_invariance, encoder)):
+        invocation.warn(
+            f"{encoder.name}: the embedding of a clip depends on its batch ({details}); using batch size 1."
+        )
+        single = replace(options, model=replace(options.model, batch_size=1))
+        pending = [replace(job, options=single) for job in pending]
+    parallel = options.workers > 1 and len(pending) > 1
+    results = run_in_processes(pending, options.workers) if parallel else run_sequentially(pending, encoder)
+    yield from invocation.progress(results, total=len(pending), label="tasks", unit="task")
 
 
 def encoder_warnings(encoder: Encoder | PrecomputedEmbeddings) -> list[str]:
-    """What reports say about an encoder that breaks what its contract promises, wherever its embeddings come from."""
-    if not (how := violation(hop_size, encoder)):
+    """Warnings about an encoder whose frames violate the requirements."""
+    if not (details := violation(hop_size, encoder)):
         return []
-    return [f"{encoder.name}: {how}; frame tasks will fail, and a clip's mean may miss some of its audio."]
+    return [f"{encoder.name}: {details}; frame tasks will fail, and clip means may miss part of the audio."]
 
 
-def violation(promise: Callable[[EncoderUnderTest], Verdict], encoder: Encoder | PrecomputedEmbeddings) -> str:
-    """What was seen where an encoder breaks a promise of `probe.py check`; nothing where it keeps it."""
+def violation(requirement: Callable[[EncoderUnderTest], Verdict], encoder: Encoder | PrecomputedEmbeddings) -> str:
+    """Check one requirement of `probe.py check`.
+
+    Parameters
+    ----------
+    requirement : callable
+        The requirement.
+    encoder : Encoder or PrecomputedEmbeddings
+        The encoder; precomputed embeddings are not checked.
+
+    Returns
+    -------
+    str
+        How the encoder violates it; empty if it does not.
+    """
     if isinstance(encoder, PrecomputedEmbeddings):
         return ""
     try:
-        kept, seen = promise(EncoderUnderTest("", encoder, None, MAX_CLIP_SECONDS))
+        passed, observed = requirement(EncoderUnderTest("", encoder, None, MAX_CLIP_SECONDS))
     except (ValueError, EarmarkError) as error:
-        told = str(error).removeprefix(f"{encoder.name}: ").removesuffix(".")
-        return told if promise is hop_size and ("hop" in told or "timestamps" in told) else ""
-    except (Exception, SystemExit):  # whatever it does not bear, its tasks say
+        message = str(error).removeprefix(f"{encoder.name}: ").removesuffix(".")
+        return message if requirement is hop_size and ("hop" in message or "timestamps" in message) else ""
+    except (Exception, SystemExit):  # the tasks report such errors
         return ""
-    return seen if kept is False else ""
+    return observed if passed is False else ""
 
 
 def task_key(
     located: LocatedTask, settings: ProbeSettings, encoder: Encoder | PrecomputedEmbeddings, allow_missing: bool
 ) -> str:
-    """A digest of everything that a task's scores depend on. MissingError where its data are missing."""
-    everything = [
+    """Digest of everything that a task's scores depend on.
+
+    Raises
+    ------
+    MissingError
+        If data are missing.
+    """
+    inputs = [
         __version__,
         VERSION,
         PREPROCESSING_VERSION,
@@ -225,10 +291,10 @@ def task_key(
         located.fingerprint,
         [f"{path.name} {file_stamp(path)}" for path in model_files(located.task, settings)],
     ]
-    return sha256(json.dumps(everything, sort_keys=True, default=str).encode()).hexdigest()
+    return sha256(json.dumps(inputs, sort_keys=True, default=str).encode()).hexdigest()
 
 
 def model_files(task: Task, settings: ProbeSettings) -> list[Path]:
-    """The files of a recogniser's language model or of a retrieval task's tokenizer, where it is a folder here."""
+    """Files of a task's language model or tokenizer, if it is a local folder."""
     folder = Path(task_type(task).model_path(settings) or "")
     return sorted(path for path in folder.iterdir() if path.is_file()) if folder.name and folder.is_dir() else []

@@ -1,4 +1,4 @@
-"""What `probe.py run` finds out, from computation to disk, tables and report; and what its summary.json holds."""
+"""Results of `probe.py run` and the schema of its summary.json."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,13 +9,13 @@ from pydantic import AliasChoices, Field
 from earmark.metrics.estimate import Estimate
 from earmark.report.schema import StrictModel, SummaryBase
 
-MAX_SHOWN = 20  # groups of classes in a line; the rest are counted
-ClassRow = dict[str, str | int | float | None]  # "class" and its figures; which these are depends on the task's type
+MAX_SHOWN = 20  # listed groups of classes; further ones are only counted
+ClassRow = dict[str, str | int | float | None]  # "class" and its metrics, which depend on the task type
 
 
 @dataclass(frozen=True)
 class ScoreKey:
-    """Where scores come from. layer: None for the encoder's own output."""
+    """Track, recipe (`protocol`) and layer of a score; layer None is the encoder's own output."""
 
     track: str
     protocol: str
@@ -23,10 +23,28 @@ class ScoreKey:
 
 
 class TaskScore(StrictModel):
-    """A score of one task by one track and protocol; layer: null for the encoder's own output.
+    """A score of one task on one track with one recipe.
 
-    n_test: scored items, and counts: what they are (clips, crops, utterances). n_heads: whose scores are averaged.
-    chosen: learning rates or k that validation chose.
+    Attributes
+    ----------
+    protocol : str
+        The recipe: `xares`, `strict` or `strict_given_splits`.
+    n_test : int
+        Number of scored items.
+    counts : str
+        Unit of `n_test`: clips, crops or utterances.
+    weight : float
+        Weight of the task in the weighted mean.
+    folds, n_heads : int
+        Number of test folds; number of heads whose scores are averaged.
+    seconds : float
+        Duration of training and scoring.
+    layer : int or None
+        Layer; None for the encoder's own output.
+    shots : int or None
+        Training clips per class in few-shot training.
+    chosen : str
+        Learning rates or k selected on validation.
     """
 
     task: str
@@ -37,7 +55,7 @@ class TaskScore(StrictModel):
     metric: str
     score: Estimate
     n_test: int
-    counts: str = "items"  # which the first release did not say
+    counts: str = "items"  # absent in the first release
     weight: float
     private: bool
     folds: int
@@ -47,7 +65,7 @@ class TaskScore(StrictModel):
     shots: int | None = None
     chosen: str = ""
 
-    # Of scores.csv, where the estimate is three columns; no durations, so that its bytes are those of any run.
+    # Columns of scores.csv. The estimate takes three columns; durations are omitted so that files are reproducible.
     COLUMNS: ClassVar[tuple[str, ...]] = (
         "task", "formal_name", "domain", "track", "protocol", "metric", "score", "low", "high", "n_test", "counts",
         "weight", "folds", "n_heads", "layer", "shots", "chosen",
@@ -55,22 +73,22 @@ class TaskScore(StrictModel):
 
     @property
     def key(self) -> ScoreKey:
-        """Where it comes from."""
+        """Track, recipe and layer."""
         return ScoreKey(self.track, self.protocol, self.layer)
 
     @property
     def value(self) -> float | None:
-        """Of the estimate."""
+        """Value of the estimate."""
         return self.score.value
 
     def cells(self) -> list[Any]:
-        """What COLUMNS hold."""
+        """The values of COLUMNS."""
         ends = {"score": self.score.value, "low": self.score.low, "high": self.score.high}
         return [ends[column] if column in ends else getattr(self, column) for column in self.COLUMNS]
 
 
 class ClassTable(StrictModel):
-    """A row for each class or label of a track and protocol."""
+    """Metrics of every class or label for one track and recipe."""
 
     track: str
     protocol: str
@@ -78,8 +96,14 @@ class ClassTable(StrictModel):
 
 
 class LowestRecallClasses(StrictModel):
-    """Part of a table of confusions. classes: its columns. rows: a class, its n, the share of its items that was said
-    to be of each column, and the share said to be of others.
+    """Part of a confusion matrix.
+
+    Attributes
+    ----------
+    classes : list of str
+        The columns: predicted classes.
+    rows : list of lists
+        Class, number of items, share of its items predicted as each column, and share predicted as any other class.
     """
 
     classes: list[str]
@@ -87,16 +111,23 @@ class LowestRecallClasses(StrictModel):
 
 
 class Confusion(LowestRecallClasses):
-    """The hardest classes of a track and protocol."""
+    """The classes with the lowest recall for one track and recipe."""
 
     track: str
     protocol: str
 
 
 class Failure(StrictModel):
-    """What could not be scored, and why: a whole task, or one track and protocol of it.
+    """A task, or one track and recipe of it, that could not be scored.
 
-    missing: something that it needs is not there. again: it is tried again the next time; else the data are such.
+    Attributes
+    ----------
+    error : str
+        The message.
+    missing : bool
+        Whether something required was missing.
+    again : bool
+        Whether the next run tries again; False if the data are the cause.
     """
 
     error: str
@@ -108,7 +139,7 @@ class Failure(StrictModel):
 
 
 class FailedTask(StrictModel):
-    """A failure as a summary has it."""
+    """A failure in a summary."""
 
     task: str
     track: str
@@ -117,15 +148,25 @@ class FailedTask(StrictModel):
 
 
 class SkippedTask(StrictModel):
-    """What was not asked of a task, and why: a track that it does not have, or data that are private."""
+    """A task, or a track of it, that was skipped, and the reason."""
 
     task: str
     reason: str
 
 
 class SharedSources(StrictModel):
-    """A task in whose folds or splits (parts) some sources have clips on both sides; strict: how that protocol divides
-    the clips instead. shared_test_clips: those whose source also trains.
+    """A task with sources that have clips in several folds or splits.
+
+    Attributes
+    ----------
+    parts : str
+        "folds" or "splits".
+    sources, spanning : int
+        Number of sources, and of those with clips in at least two parts.
+    test_clips, shared_test_clips : int
+        Number of test clips, and of those whose source also occurs in training.
+    strict : str
+        How the strict recipe assigns the clips instead.
     """
 
     task: str
@@ -137,22 +178,22 @@ class SharedSources(StrictModel):
     strict: str
 
     def message(self, name: str) -> str:
-        """A line about it; name: what to call the task."""
-        strict = f" strict: {self.strict}." if self.strict else ""
+        """One-line message; `name` is the task name to show."""
+        strict = f" strict recipe: {self.strict}." if self.strict else ""
         return (
             f"{name}: {self.spanning:,} of {self.sources:,} sources have clips in several {self.parts}; "
-            f"{self.shared_test_clips:,} of {self.test_clips:,} test clips have a source that also trains.{strict}"
+            f"{self.shared_test_clips:,} of {self.test_clips:,} test clips share a source with training.{strict}"
         )
 
 
 class NearDuplicateClasses(StrictModel):
-    """Classes of a task that differ only in case or blanks, each with all that it is like; they are kept apart."""
+    """Classes of a task whose names differ only in case or spaces, in groups; they stay separate classes."""
 
     task: str
     classes: list[list[str]]
 
     def message(self, name: str) -> str:
-        """A line about it; name: what to call the task."""
+        """One-line message; `name` is the task name to show."""
         groups = [" and ".join(map(repr, names)) for names in self.classes]
         more = f"; and {len(groups) - MAX_SHOWN:,} more" if len(groups) > MAX_SHOWN else ""
         return (
@@ -162,14 +203,28 @@ class NearDuplicateClasses(StrictModel):
 
 
 class NotCompared(StrictModel):
-    """A published task that stands beside no published encoder, and how its data differ from theirs."""
+    """A published task that is not compared with published encoders, and how its data differ."""
 
     task: str
     reason: str
 
 
 class ProbeAverage(StrictModel):
-    """Means over tasks whose metric is a score. scope: public, or all, with private tasks and your own."""
+    """Means over tasks.
+
+    Attributes
+    ----------
+    scope : str
+        "public", or "all" with private and user tasks.
+    n_tasks : int
+        Number of tasks.
+    weighted : float or None
+        Mean with the weights of the tasks; None if no task has a weight.
+    unweighted, test_size : float
+        Unweighted mean; mean weighted by the number of scored items.
+    layer : int or None
+        Layer; None for the encoder's own output.
+    """
 
     track: str
     protocol: str
@@ -182,7 +237,7 @@ class ProbeAverage(StrictModel):
 
 
 class ProbeSummary(SummaryBase):
-    """benchmark_outputs/probe/<encoder>/summary.json"""
+    """Contents of benchmark_outputs/probe/<encoder>/summary.json."""
 
     encoder_name: str
     encoder: dict[str, Any]
@@ -197,7 +252,7 @@ class ProbeSummary(SummaryBase):
 
     @property
     def signatures(self) -> Sequence[str]:
-        """A line for each track, protocol and metric that has a score."""
+        """One line for each track, recipe and metric with a score."""
         parts = dict.fromkeys((row.track, row.protocol, row.metric) for row in self.scores)
         return [
             str(self.signature.replaced(track=track, protocol=protocol, metric=metric))

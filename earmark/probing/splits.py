@@ -1,10 +1,11 @@
-"""Which clips train, choose and test under each protocol.
+"""Training, validation and test clips of each recipe.
 
-xares   the published splits: where a task has no validation split, and with folds, the test clips choose the epoch
-strict  held-out validation always: of folds, test i and validation i + 1; else a tenth of training, by source
+xares   the published splits; with folds, or without a validation split, the test clips select the epoch
+strict  validation is always held out: with folds, fold i tests and fold i + 1 validates; without a validation split,
+        about a tenth of the training sources is held out
 
-Where sources span the given folds or splits, `strict` is of data that `sources.by_source` divides anew, and
-`strict_given_splits` of the data as they are given.
+If sources overlap between the given folds or splits, `strict` uses the output of `sources.make_source_disjoint` and
+`strict_given_splits` uses the given ones.
 """
 
 from collections import Counter
@@ -21,11 +22,11 @@ from earmark.probing.tasks import SPLITS
 
 IntArray = NDArray[np.int64]
 
-VALIDATION_SHARE = 0.1  # of training, where there is no validation split
+VALIDATION_SHARE = 0.1  # of the training clips, without a validation split
 
 
 def published_folds(data: TaskData) -> list[Fold]:
-    """Clips that train, choose the epoch and test, as published."""
+    """Folds of the xares recipe: training clips, clips that select the epoch, test clips."""
     if data.fold is not None:
         names = sorted_names(data.fold.tolist())
         parts = [data.fold == name for name in names]
@@ -35,50 +36,70 @@ def published_folds(data: TaskData) -> list[Fold]:
 
 
 def strict_folds(data: TaskData, seed: int) -> list[Fold]:
-    """Clips that train, choose and test, no clip in two of them. seed: of the validation split, where one is cut off.
+    """Folds of the strict recipe; no clip is in two parts of a fold.
 
-    Sources stay together where validation is cut off; otherwise splits and folds are taken as the data have them.
-    ValueError where nothing is left to train on.
+    Parameters
+    ----------
+    data : TaskData
+        Clips with splits or folds.
+    seed : int
+        Seed of a held-out validation set.
+
+    Returns
+    -------
+    list of Fold
+        One per fold, or a single one. A held-out validation set consists of whole sources.
+
+    Raises
+    ------
+    ValueError
+        If no training clips are left.
     """
     if data.fold is not None:
         names = sorted_names(data.fold.tolist())
-        if len(names) == 2:  # validation would leave nothing to train on
+        if len(names) == 2:  # a validation fold would leave no training fold
             parts = [data.fold == name for name in names]
             return [
                 Fold(i, *hold_out_validation(np.flatnonzero(~test), data, seed), np.flatnonzero(test))
                 for i, test in enumerate(parts)
             ]
-        k, number = len(names), {name: i for i, name in enumerate(names)}
-        place = np.array([number[name] for name in data.fold.tolist()])
+        k, index_of = len(names), {name: i for i, name in enumerate(names)}
+        fold_index = np.array([index_of[name] for name in data.fold.tolist()])
         return [
-            Fold(i, *map(np.flatnonzero, ((place != i) & (place != (i + 1) % k), place == (i + 1) % k, place == i)))
+            Fold(
+                i,
+                *map(
+                    np.flatnonzero,
+                    ((fold_index != i) & (fold_index != (i + 1) % k), fold_index == (i + 1) % k, fold_index == i),
+                ),
+            )
             for i in range(k)
         ]
     train, valid, test = _splits(data)
     train = train[~trained_and_tested(data)[train]]
     if not len(train):
-        raise ValueError("all training clips are test clips; nothing is left to train on")
+        raise ValueError("all training clips are also test clips; no training clips remain")
     if not len(valid):
         train, valid = hold_out_validation(train, data, seed)
     return [Fold(0, train, valid, test)]
 
 
 def trained_and_tested(data: TaskData) -> NDArray[np.bool_]:
-    """(N,) which clips train although they are test clips as well, as where the published recipe trains on these."""
+    """(N,) bool: training clips that are also test clips, as when the published recipe trains on the test clips."""
     train, _, test = _splits(data)
-    tested = {data.clips[place] for place in test}
-    return np.isin(np.arange(len(data.clips)), [place for place in train if data.clips[place] in tested])
+    tested = {data.clips[clip] for clip in test}
+    return np.isin(np.arange(len(data.clips)), [clip for clip in train if data.clips[clip] in tested])
 
 
 def require_training_classes(data: TaskData, folds: Sequence[Fold]) -> None:
-    """ValueError with the classes of test clips that no training clip of their fold has."""
-    named, names = data.clip_classes, [] if data.fold is None else sorted_names(data.fold.tolist())
+    """Raise ValueError if test clips have classes without a training clip in their fold; the message names them."""
+    clip_classes, names = data.clip_classes, [] if data.fold is None else sorted_names(data.fold.tolist())
     faults = []
     for fold in folds:
-        taught, tested = ({code for place in part for code in named[place]} for part in (fold.train, fold.test))
-        if lost := sorted(tested - taught):
-            lacks = f"no training clip is left of {format_names([data.classes[code] for code in lost])}"
-            faults.append(f"{lacks}, tested in fold {names[fold.number]}" if names else lacks)
+        trained, tested = ({code for clip in part for code in clip_classes[clip]} for part in (fold.train, fold.test))
+        if untrained := sorted(tested - trained):
+            problem = f"no training clips of {format_names([data.classes[code] for code in untrained])}"
+            faults.append(f"{problem} when fold {names[fold.number]} is tested" if names else problem)
     if faults:
         raise ValueError("; ".join(faults))
 
@@ -89,44 +110,82 @@ def _splits(data: TaskData) -> tuple[IntArray, IntArray, IntArray]:
 
 
 def hold_out_validation(train: IntArray, data: TaskData, seed: int) -> tuple[IntArray, IntArray]:
-    """Training without, and with, the sources drawn for validation: whole sources, as near to a tenth as they come.
+    """Split training clips into training and validation by source.
 
-    A source that alone has what is left of a class stays in training, unless none other can be held out.
+    Parameters
+    ----------
+    train : (n,) int
+        Indices of the training clips.
+    data : TaskData
+        The data.
+    seed : int
+        Seed for the order of the sources.
+
+    Returns
+    -------
+    train, valid : (a,), (b,) int
+        Disjoint; b is close to n / 10. The only remaining source of a class stays in training unless no other source
+        can be held out.
+
+    Raises
+    ------
+    ValueError
+        If all clips have the same source.
     """
-    names, source = np.unique([data.group[place] for place in train], return_inverse=True)
-    named = data.clip_classes
-    taught = [Counter[int]() for _ in names]  # clips of each class, by source
-    for each, place in zip(source.tolist(), train.tolist(), strict=True):
-        taught[each].update(named[place])
-    left = Counter(code for place in train.tolist() for code in named[place])
+    names, source = np.unique([data.group[clip] for clip in train], return_inverse=True)
+    clip_classes = data.clip_classes
+    class_counts = [Counter[int]() for _ in names]  # clips of each class, by source
+    for source_id, clip in zip(source.tolist(), train.tolist(), strict=True):
+        class_counts[source_id].update(clip_classes[clip])
+    remaining = Counter(code for clip in train.tolist() for code in clip_classes[clip])
     if len(names) < 2:
-        raise ValueError("all training clips have one source; none can be held out for validation")
-    sizes, wanted = np.bincount(source), VALIDATION_SHARE * len(train)
-    drawn: list[int] = []
+        raise ValueError("all training clips have the same source; no source can be held out for validation")
+    sizes, target = np.bincount(source), VALIDATION_SHARE * len(train)
+    chosen: list[int] = []
     total = 0
-    for each in np.random.default_rng(seed).permutation(len(names)).tolist():
-        last = any(left[code] == count for code, count in taught[each].items())
-        if abs(total + sizes[each] - wanted) <= abs(total - wanted) and not last:  # too large a one is passed over
-            drawn.append(each)
-            left -= taught[each]
-            total += int(sizes[each])
-    held = np.isin(source, drawn or [int(sizes.argmin())])
-    return train[~held], train[held]
+    for source_id in np.random.default_rng(seed).permutation(len(names)).tolist():
+        last_of_class = any(remaining[code] == count for code, count in class_counts[source_id].items())
+        if (
+            abs(total + sizes[source_id] - target) <= abs(total - target) and not last_of_class
+        ):  # skips sources that are too large
+            chosen.append(source_id)
+            remaining -= class_counts[source_id]
+            total += int(sizes[source_id])
+    is_validation = np.isin(source, chosen or [int(sizes.argmin())])
+    return train[~is_validation], train[is_validation]
 
 
 def few_shot_folds(labels: IntArray, fold: Fold, shots: int, draws: int, seed: int) -> list[Fold]:
-    """Few-shot training: `draws` folds whose training holds `shots` clips of each class, the rest as in `fold`.
+    """Draw few-shot training sets.
 
-    ValueError names how many clips a class has where they do not suffice.
+    Parameters
+    ----------
+    labels : (N,) int
+        Class index of each clip.
+    fold : Fold
+        Fold to draw training clips from; validation and test stay.
+    shots : int
+        Training clips per class.
+    draws : int
+        Number of folds.
+    seed : int
+        Seed of the draws.
+
+    Raises
+    ------
+    ValueError
+        If a class has fewer than `shots` training clips.
     """
     classes = np.unique(labels[fold.train])
-    members = [fold.train[labels[fold.train] == each] for each in classes]
-    fewest = min(len(each) for each in members)
-    if fewest < shots:
-        raise ValueError(f"{shots} shots: a class has {fewest} training clips only")
-    found = []
+    members = [fold.train[labels[fold.train] == members_of_class] for members_of_class in classes]
+    smallest = min(len(members_of_class) for members_of_class in members)
+    if smallest < shots:
+        raise ValueError(f"{shots} shots: a class has only {smallest} training clips")
+    folds = []
     for draw in range(draws):
         rng = np.random.default_rng((seed, draw))
-        train = np.sort(np.concatenate([rng.choice(each, shots, replace=False) for each in members]))
-        found.append(Fold(draw, train, fold.valid, fold.test))
-    return found
+        train = np.sort(
+            np.concatenate([rng.choice(members_of_class, shots, replace=False) for members_of_class in members])
+        )
+        folds.append(Fold(draw, train, fold.valid, fold.test))
+    return folds

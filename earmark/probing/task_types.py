@@ -1,8 +1,7 @@
-"""The types of tasks. Each is a class: how its labels are read and encoded, what it wants of a clip's embeddings, how
-its heads learn, what its predictions are scored by, and how they look in tables.
+"""Task types: how labels are read and encoded, how heads are trained, and how predictions are scored and shown.
 
-A new type is a class here, among TYPES, with its metrics in `evaluation.METRICS`. Where tasks of one type differ by
-their metric, as frames of one class do from sound events, the type has two classes of the same name.
+Each type is a class in TYPES. A new type is a new class with its metrics in `evaluation.METRICS`. If tasks of one type
+differ by metric, as frame classification and sound event detection do, the type has two classes with the same name.
 """
 
 from abc import ABC, abstractmethod
@@ -45,14 +44,22 @@ from earmark.probing.tasks import Task
 from earmark.probing.tracks import LEARNING_RATES, TrackInput, TrackResult, train_linear_heads
 
 IntArray = NDArray[np.int64]
-ClassNames = NDArray[np.object_]  # of classes
+ClassNames = NDArray[np.object_]
 
-MAX_CONFUSED_CLASSES = 8  # classes whose confusions are shown
+MAX_CONFUSED_CLASSES = 8  # rows of a table of confusions
 
 
 @dataclass(frozen=True)
 class PredictionColumns:
-    """Of a table of predictions: the label of each item, None where that says nothing, and what each head predicts."""
+    """Columns of a table of predictions.
+
+    Attributes
+    ----------
+    label : sequence or None
+        Reference label of each item; None if there is none to show.
+    predicted : list of sequences
+        Prediction of each head.
+    """
 
     label: Any
     predicted: list[Any]
@@ -61,32 +68,59 @@ class PredictionColumns:
     def from_predictions(
         cls, predictions: Predictions, shown: Callable[[NDArray[Any]], list[str]]
     ) -> "PredictionColumns":
-        """Labels and outputs, shown alike."""
+        """Format labels and outputs with the same function."""
         return cls(shown(predictions.labels), [shown(each) for each in predictions.outputs])
 
 
 @dataclass(frozen=True)
 class ClassTables:
-    """A row for each class or label, and where one is taken for another, the hardest of them."""
+    """Metrics by class or label, and the confusions of the classes with the lowest recall."""
 
     rows: list[ClassRow] = field(default_factory=list)
     lowest_recall: LowestRecallClasses | None = None
 
     @classmethod
     def from_predictions(cls, labels: IntArray, classes: Sequence[IntArray], names: Sequence[str]) -> "ClassTables":
-        """Recall, precision, and what classes are taken for. labels: (n,); classes: (n,) of each head."""
+        """Tables for single-class predictions.
+
+        Parameters
+        ----------
+        labels : (n,) int
+            True classes.
+        classes : sequence of (n,) int
+            Predicted classes of each head.
+        names : sequence of str
+            Class names.
+        """
         table = confusion_matrix(labels, classes, len(names))
         return cls(per_class(table, names), lowest_recall_classes(table, names, MAX_CONFUSED_CLASSES))
 
 
 class TaskType(ABC):
-    """A type, of one task.
+    """Base class of task types; an instance belongs to one task.
 
-    name: as tables and files of tasks have it. metrics: what its tasks may be scored by; the first is the default.
-    knn: whether a user's task is scored by nearest neighbours too. fewest_classes: that training must have. frames:
-    whether every frame of a clip is wanted. few_shot: whether shots can be drawn of each class. segments: whether
-    segments of time are scored. reader: of JSON in the cells of a user's manifest (labels.READERS). keeps_outputs:
-    whether the numbers behind predictions are written too. counts: what a scored item is, where it is no crop.
+    Attributes
+    ----------
+    name : str
+        Name in tables and task files.
+    metrics : tuple of str
+        Possible metrics; the first is the default.
+    knn : bool
+        Whether a user's task is also scored by k-NN.
+    min_classes : int
+        Number of classes that training must have.
+    frames : bool
+        Whether frames are needed instead of clip embeddings.
+    supports_few_shot : bool
+        Whether few-shot training is possible.
+    scores_segments : bool
+        Whether time segments are scored.
+    reader : str
+        Reader of JSON in the cells of a user's manifest (`labels.READERS`).
+    keeps_outputs : bool
+        Whether outputs are written in addition to predictions.
+    item_kind : str
+        Unit of a scored item, unless it is a crop.
     """
 
     name: ClassVar[str]
@@ -104,60 +138,86 @@ class TaskType(ABC):
         self.task = task
 
     def label_from_cell(self, cell: str, folder: Path) -> Any:
-        """The raw label that a manifest's cell holds; folder: where its paths start. ValueError says what is wrong."""
+        """Read the raw label in a cell of a manifest.
+
+        Parameters
+        ----------
+        cell : str
+            Text of the cell.
+        folder : Path
+            Base folder of paths in the cell.
+
+        Raises
+        ------
+        ValueError
+            If the label is invalid.
+        """
         if not cell.strip():
             raise ValueError("is empty")
         return self.parse_label(cell.strip(), folder)
 
     @abstractmethod
     def parse_label(self, cell: str, folder: Path) -> Any:
-        """The same of a cell that is not empty."""
+        """Parse a cell that is not empty."""
 
     def label_files(self, cell: str) -> list[str]:
-        """The files that a manifest's cell names in place of a label."""
+        """Files that a cell references instead of a label."""
         return []
 
     @abstractmethod
     def encode(self, raw: Sequence[Any], parts: Sequence[str], *, folds: bool) -> EncodedLabels:
-        """Raw labels of all clips as training reads them. parts: each clip's split or fold (`training_classes`)."""
+        """Encode the raw labels of all clips for training.
+
+        Parameters
+        ----------
+        raw : sequence
+            Raw label of each clip.
+        parts : sequence of str
+            Split or fold of each clip.
+        folds : bool
+            Whether `parts` are folds.
+        """
 
     def embedding_request(self, layers: bool = False) -> EmbeddingRequest:
-        """What is wanted of a clip: frames, or its embedding, in crops where the task has them."""
+        """The embeddings that the type needs: frames, or clip embeddings, in crops if the task has them."""
         if self.frames:
             return EmbeddingRequest(frames=True, dtype="float16")
         return EmbeddingRequest(crop_seconds=self.task.crop_seconds, layers=layers)
 
     @property
     def primary_metric(self) -> str:
-        """What stands for the task in tables and averages."""
+        """Metric that represents the task in tables and means."""
         return self.task.metric
 
     @property
     def further_metrics(self) -> tuple[str, ...]:
-        """What is reported beside it."""
+        """Metrics reported in addition."""
         return ()
 
     def metrics_on(self, track: str) -> tuple[str, ...]:
-        """What a track is scored by, first what stands for it. Neighbours name a class and rank nothing."""
+        """Metrics of a track, the primary one first; k-NN predicts only classes and has accuracy alone."""
         return ("accuracy",) if track == KNN else (self.primary_metric, *self.further_metrics)
 
     @abstractmethod
-    def train(self, on: TrackInput) -> TrackResult:
-        """The linear track, or what stands for it: heads trained, and what they predict on the test clips.
+    def train(self, inputs: TrackInput) -> TrackResult:
+        """Train the heads of the linear track, and predict the test clips.
 
-        ValueError for data that cannot be trained on.
+        Raises
+        ------
+        ValueError
+            If the data cannot be trained on.
         """
 
     def model_path(self, settings: ProbeSettings) -> str | None:
-        """The model that heads need beside the embeddings, by its name or its folder."""
+        """Name or folder of a model that heads need in addition to the embeddings."""
         return None
 
     @abstractmethod
     def prediction_columns(self, predictions: Any, names: ClassNames) -> PredictionColumns:
-        """Of the table of predictions. names: of the classes."""
+        """Columns of the table of predictions; `names` are the class names."""
 
     def class_tables(self, predictions: Any, names: Sequence[str]) -> ClassTables:
-        """Class by class."""
+        """Metrics by class."""
         return ClassTables()
 
 
@@ -165,34 +225,42 @@ class TaskType(ABC):
 
 
 class ClipLevelType(TaskType):
-    """Linear heads on embeddings. loss: what they learn by; selected_by: the metric that chooses the epoch."""
+    """Linear heads on clip embeddings.
+
+    Attributes
+    ----------
+    loss : Loss
+        Training loss.
+    selected_by : str
+        Metric that selects the epoch.
+    """
 
     loss: ClassVar[Loss]
     selected_by: ClassVar[str]
 
     def predictions(self, **values: Any) -> Predictions:
-        """From the labels and the outputs of the scored items."""
+        """Make predictions from labels and outputs."""
         return Predictions(**values)
 
-    def train(self, on: TrackInput) -> TrackResult:
-        """Crops count each for itself as published; strictly, outputs are averaged by clip."""
-        task, rows, published = self.task, on.rows, on.published
-        labels = np.asarray(on.data.labels)
+    def train(self, inputs: TrackInput) -> TrackResult:
+        """Train linear heads; xares scores crops, strict averages the outputs of each clip."""
+        task, rows, published = self.task, inputs.rows, inputs.published
+        labels = np.asarray(inputs.data.labels)
         by_row = labels[rows.clip]
-        n_outputs = len(on.data.classes) or labels.shape[1]
+        n_outputs = len(inputs.data.classes) or labels.shape[1]
         recipe = HeadConfig(self.loss, n_outputs, task.epochs, task.batch_size, task.pos_weight)
         choose = selection_metric(self.selected_by, by_row, clip=None if published else rows.clip)
-        heads = train_linear_heads(on, by_row, recipe, choose, task.learning_rate)
-        items, clip = on.test_clips, rows.clip[rows.row_indices(on.test_clips)]
+        heads = train_linear_heads(inputs, by_row, recipe, choose, task.learning_rate)
+        items, clip = inputs.test_clips, rows.clip[rows.row_indices(inputs.test_clips)]
         outputs = heads.outputs if published else heads.mean_by_clip(clip, items)
         items = clip if published else items
         values = {"labels": labels[items], "outputs": outputs, "by_fold": published}
         counts = "crops" if published and rows.crops else self.item_kind
-        return TrackResult(self.predictions(**on.sources_and_folds(items), **values), items, heads.chosen, counts)
+        return TrackResult(self.predictions(**inputs.sources_and_folds(items), **values), items, heads.chosen, counts)
 
 
 class ClipClassification(ClipLevelType):
-    """Clips of one class each; labels (N,) int64."""
+    """Clips with one class each; labels (N,) int64."""
 
     name = "clip"
     metrics = ("accuracy", "eer")
@@ -203,15 +271,15 @@ class ClipClassification(ClipLevelType):
 
     @property
     def further_metrics(self) -> tuple[str, ...]:
-        """The equal error rate of spoofed speech."""
+        """Equal error rate for spoofed speech."""
         return ("eer",) if self.task.reader == "spoof" else ()
 
     def parse_label(self, cell: str, folder: Path) -> str:
         return cell
 
     def encode(self, raw: Sequence[str], parts: Sequence[str], *, folds: bool) -> EncodedLabels:
-        places, wrong = training_classes([(name,) for name in raw], parts, folds=folds)
-        return EncodedLabels(np.array([places.get(name, -1) for name in raw], dtype=np.int64), list(places), wrong)
+        codes, faults = training_classes([(name,) for name in raw], parts, folds=folds)
+        return EncodedLabels(np.array([codes.get(name, -1) for name in raw], dtype=np.int64), list(codes), faults)
 
     def predictions(self, **values: Any) -> ClassPredictions:
         return ClassPredictions(**values, classes=[each.argmax(axis=1) for each in values["outputs"]])
@@ -224,7 +292,7 @@ class ClipClassification(ClipLevelType):
 
 
 class MultilabelClassification(ClipLevelType):
-    """Clips of any number of labels; labels (N, C) uint8 of 0 and 1."""
+    """Clips with any number of labels; labels (N, C) uint8 0/1."""
 
     name = "multilabel"
     metrics = ("mAP",)
@@ -234,18 +302,18 @@ class MultilabelClassification(ClipLevelType):
     selected_by = "mAP"
 
     def label_from_cell(self, cell: str, folder: Path) -> list[str]:
-        """An empty cell names none."""
+        """Read a cell; an empty one means no label."""
         return self.parse_label(cell, folder)
 
     def parse_label(self, cell: str, folder: Path) -> list[str]:
         return sorted(split_text(cell, "|", ";"))
 
     def encode(self, raw: Sequence[Sequence[str]], parts: Sequence[str], *, folds: bool) -> EncodedLabels:
-        places, wrong = training_classes(raw, parts, folds=folds)
-        hot = np.zeros((len(raw), len(places)), dtype=np.uint8)
+        codes, faults = training_classes(raw, parts, folds=folds)
+        hot = np.zeros((len(raw), len(codes)), dtype=np.uint8)
         for row, names in zip(hot, raw, strict=True):
-            row[[places[name] for name in names if name in places]] = 1
-        return EncodedLabels(hot, list(places), wrong)
+            row[[codes[name] for name in names if name in codes]] = 1
+        return EncodedLabels(hot, list(codes), faults)
 
     def prediction_columns(self, predictions: Predictions, names: ClassNames) -> PredictionColumns:
         return PredictionColumns.from_predictions(
@@ -257,7 +325,7 @@ class MultilabelClassification(ClipLevelType):
 
 
 class Regression(ClipLevelType):
-    """Clips of one or more numbers each; labels (N, k) float64."""
+    """Clips with one or more values each; labels (N, k) float64."""
 
     name = "regression"
     metrics = ("mse", "mae")
@@ -266,18 +334,20 @@ class Regression(ClipLevelType):
 
     @property
     def further_metrics(self) -> tuple[str, ...]:
-        """The other error."""
+        """The other error metric."""
         return tuple(metric for metric in self.metrics if metric != self.task.metric)
 
     def parse_label(self, cell: str, folder: Path) -> list[float]:
-        return [parse_number(part, "a part of it") for part in cell.split("|")]
+        return [parse_number(part, "a value") for part in cell.split("|")]
 
     def encode(self, raw: Sequence[Sequence[float]], parts: Sequence[str], *, folds: bool) -> EncodedLabels:
         width = len(raw[0])
-        wrong = [
-            LabelFault(i, f"{len(x)} numbers where others have {width}") for i, x in enumerate(raw) if len(x) != width
+        faults = [
+            LabelFault(i, f"{len(x)} numbers, expected {width} as in the first clip")
+            for i, x in enumerate(raw)
+            if len(x) != width
         ]
-        return EncodedLabels(np.zeros((0, width)) if wrong else np.array(raw, dtype=np.float64), [], wrong)
+        return EncodedLabels(np.zeros((0, width)) if faults else np.array(raw, dtype=np.float64), [], faults)
 
     def prediction_columns(self, predictions: Predictions, names: ClassNames) -> PredictionColumns:
         return PredictionColumns.from_predictions(
@@ -289,7 +359,7 @@ class Regression(ClipLevelType):
 
 
 class FrameLevelType(TaskType):
-    """Linear heads on frames, whose labels come from events: onset, offset, position of the class, of each clip."""
+    """Linear heads on frames; labels are events (onset, offset, class index) of each clip."""
 
     name = "frame"
     frames = True
@@ -297,7 +367,7 @@ class FrameLevelType(TaskType):
     loss: ClassVar[Loss]
 
     def parse_label(self, cell: str, folder: Path) -> Any:
-        """Events as JSON, or the path of a file of it."""
+        """Parse events from JSON, or from a JSON file that the cell names."""
         try:
             content = cell if cell.startswith("[") else (folder / cell).read_bytes()
         except OSError as error:
@@ -310,30 +380,30 @@ class FrameLevelType(TaskType):
 
     def encode(self, raw: Sequence[Any], parts: Sequence[str], *, folds: bool) -> EncodedLabels:
         names = [sorted({name for _, _, name in events}) for events in raw]
-        places, wrong = training_classes(names, parts, folds=folds)
-        events = [[(on, off, places.get(name, -1)) for on, off, name in events] for events in raw]
-        return EncodedLabels(events, list(places), wrong)
+        codes, faults = training_classes(names, parts, folds=folds)
+        events = [[(inputs, off, codes.get(name, -1)) for inputs, off, name in events] for events in raw]
+        return EncodedLabels(events, list(codes), faults)
 
     @abstractmethod
     def frame_labels(self, data: TaskData, rows: Features, hop: float, protocol: str) -> NDArray[Any]:
-        """The labels of all frames."""
+        """Labels of all frames."""
 
-    def train(self, on: TrackInput) -> TrackResult:
-        """Batches are of whole clips. Segments have to be whole as published; strictly, a last one may be shorter."""
-        if on.hop is None:
-            raise ValueError("the encoder does not say how long a frame is (hop), so events have no frames")
-        task, rows, items = self.task, on.rows, on.test_clips
-        labels = self.frame_labels(on.data, rows, on.hop, on.recipe)
-        size = frames_per_segment(task.segment_seconds or 1.0, on.hop)
-        segments: dict[str, Any] = {"segment_frames": size, "whole_segments": on.published}
-        recipe = HeadConfig(self.loss, len(on.data.classes), task.epochs, task.batch_size, task.pos_weight)
+    def train(self, inputs: TrackInput) -> TrackResult:
+        """Train on batches of whole clips; xares ignores a shorter last segment, strict scores it."""
+        if inputs.hop is None:
+            raise ValueError("the encoder has no frame duration (hop_seconds), which frame tasks need")
+        task, rows, items = self.task, inputs.rows, inputs.test_clips
+        labels = self.frame_labels(inputs.data, rows, inputs.hop, inputs.recipe)
+        size = frames_per_segment(task.segment_seconds or 1.0, inputs.hop)
+        segments: dict[str, Any] = {"segment_frames": size, "whole_segments": inputs.published}
+        recipe = HeadConfig(self.loss, len(inputs.data.classes), task.epochs, task.batch_size, task.pos_weight)
         choose = selection_metric(task.metric, labels, clip=rows.clip if self.scores_segments else None, **segments)
-        heads = train_linear_heads(on, labels, recipe, choose, task.learning_rate, whole_clips=True)
+        heads = train_linear_heads(inputs, labels, recipe, choose, task.learning_rate, whole_clips=True)
         predictions = FramePredictions(
-            **on.sources_and_folds(items),
+            **inputs.sources_and_folds(items),
             labels=labels[rows.row_indices(items)],
             outputs=heads.outputs,
-            by_fold=on.published,
+            by_fold=inputs.published,
             edges=np.concatenate([[0], np.cumsum(np.diff(rows.offsets)[items])]),
             **segments,
         )
@@ -341,7 +411,7 @@ class FrameLevelType(TaskType):
 
 
 class SoundEventDetection(FrameLevelType):
-    """Sound events: any number of labels at a time, scored by segments; labels of frames (R, C) 0/1."""
+    """Sound events: any number of labels per frame, scored by segments; frame labels (R, C) 0/1."""
 
     metrics = ("segment_f1_macro", "segment_f1_micro")
     scores_segments = True
@@ -349,7 +419,7 @@ class SoundEventDetection(FrameLevelType):
     loss = "binary_cross_entropy"
 
     def frame_labels(self, data: TaskData, rows: Features, hop: float, protocol: str) -> NDArray[Any]:
-        """As published, an event begins with the first frame that begins within it."""
+        """Labels of all frames; in xares, an event starts with the first frame that begins within it."""
         clips = zip(data.labels, np.diff(rows.offsets).tolist(), strict=True)
         n_labels, late = len(data.classes), protocol == XARES
         return np.concatenate(
@@ -360,7 +430,7 @@ class SoundEventDetection(FrameLevelType):
         )
 
     def prediction_columns(self, predictions: FramePredictions, names: ClassNames) -> PredictionColumns:
-        """Labels as `segment:label`, segments counted from 0."""
+        """Columns with entries `segment:label`; segments count from 0."""
         size, whole = predictions.segment_frames, predictions.whole_segments
 
         def shown(table: NDArray[Any]) -> list[str]:
@@ -375,7 +445,7 @@ class SoundEventDetection(FrameLevelType):
 
 
 class FrameClassification(FrameLevelType):
-    """Exactly one label at a time, as phonemes are; labels of frames (R,), −1 where none is said."""
+    """One label per frame, such as a phoneme; frame labels (R,), −1 for unlabelled frames."""
 
     metrics = ("accuracy",)
     min_classes = 2
@@ -383,7 +453,7 @@ class FrameClassification(FrameLevelType):
 
     @property
     def primary_metric(self) -> str:
-        """Its accuracy is of frames."""
+        """The accuracy over frames."""
         return "frame_accuracy"
 
     def frame_labels(self, data: TaskData, rows: Features, hop: float, protocol: str) -> NDArray[Any]:
@@ -393,7 +463,7 @@ class FrameClassification(FrameLevelType):
 
     def prediction_columns(self, predictions: FramePredictions, names: ClassNames) -> PredictionColumns:
         """The label of each frame."""
-        known = np.array([*names, ""], dtype=object)  # −1 is no label
+        known = np.array([*names, ""], dtype=object)  # −1: no label
 
         def shown(codes: IntArray) -> list[str]:
             return ["|".join(known[codes[first:last]]) for first, last in pairwise(predictions.edges.tolist())]
@@ -411,55 +481,67 @@ class FrameClassification(FrameLevelType):
 
 @dataclass(frozen=True)
 class TrainedHeads:
-    """One as published; strictly one for each seed, of the best learning rate, which `chosen` names."""
+    """One head for xares; for strict one per seed, with the learning rate named in `chosen`."""
 
     heads: list[Any]
     chosen: str
 
 
 class SingleSplitType(TaskType):
-    """Texts as labels, and heads that are trained on one split."""
+    """Types with text labels, whose heads are trained on one split."""
 
     def encode(self, raw: Sequence[Any], parts: Sequence[str], *, folds: bool) -> EncodedLabels:
         return EncodedLabels(list(raw), [], [])
 
-    def train(self, on: TrackInput) -> TrackResult:
-        if len(on.folds) > 1:
-            raise ValueError(
-                f"{self.name} tasks are trained on one split; give train, valid and test in place of folds"
-            )
-        return self.train_split(on, [on.folds[0].train, on.folds[0].valid, on.folds[0].test])
+    def train(self, inputs: TrackInput) -> TrackResult:
+        if len(inputs.folds) > 1:
+            raise ValueError(f"{self.name} tasks need splits (train, valid, test), not folds")
+        return self.train_split(inputs, [inputs.folds[0].train, inputs.folds[0].valid, inputs.folds[0].test])
 
     @abstractmethod
-    def train_split(self, on: TrackInput, split: Sequence[IntArray]) -> TrackResult:
-        """The heads of the split, and what they predict. split: clips that train, choose the epoch and test."""
+    def train_split(self, inputs: TrackInput, split: Sequence[IntArray]) -> TrackResult:
+        """Train on one split and predict its test clips; `split` has the training, validation and test clips."""
 
-    def train_seeds(self, on: TrackInput, train: Callable[[int, optimise.TrainingConfig], Any]) -> TrainedHeads:
-        """As published, one training by the task's rate; strictly, the rate that validation chooses for the first seed,
-        then more seeds. train: of a seed and a recipe.
+    def train_seeds(self, inputs: TrackInput, train: Callable[[int, optimise.TrainingConfig], Any]) -> TrainedHeads:
+        """Train the heads of one split.
+
+        xares trains once with the learning rate of the task. strict selects the learning rate on validation with the
+        first seed, then trains the other seeds.
+
+        Parameters
+        ----------
+        inputs : TrackInput
+            Recipe and settings.
+        train : callable
+            Trains one head from a seed and an optimiser configuration.
+
+        Raises
+        ------
+        ValueError
+            If training fails for every learning rate.
         """
         recipe, first = (
             optimise.TrainingConfig(self.task.epochs, self.task.batch_size, self.task.learning_rate),
-            on.settings.seed,
+            inputs.settings.seed,
         )
-        if on.published:
+        if inputs.published:
             return TrainedHeads([train(first, recipe)], "")
-        tried, errors = {}, []
+        candidates, errors = {}, []
         for rate in LEARNING_RATES:
             try:
-                tried[rate] = train(first, replace(recipe, learning_rate=rate))
-            except ValueError as error:  # a rate that diverges loses to one that does not
+                candidates[rate] = train(first, replace(recipe, learning_rate=rate))
+            except ValueError as error:  # training diverged with this learning rate
                 errors.append(error)
-        if not tried:
+        if not candidates:
             raise errors[0]
-        best = max(tried, key=lambda rate: tried[rate].fit.best_score)
-        seeds = range(first + 1, first + on.settings.seeds)
-        further = [train(seed, replace(recipe, learning_rate=best)) for seed in seeds]
-        return TrainedHeads([tried[best], *further], f"learning rate {best:g}")
+        best = max(candidates, key=lambda rate: candidates[rate].fit.best_score)
+        seeds = range(first + 1, first + inputs.settings.seeds)
+        others = [train(seed, replace(recipe, learning_rate=best)) for seed in seeds]
+        return TrainedHeads([candidates[best], *others], f"learning rate {best:g}")
 
 
 class Retrieval(SingleSplitType):
-    """Clips and captions that find each other, through two towers."""
+    """Clips and their captions; two projection heads."""
 
     name = "retrieval"
     metrics = ("recall_at_1",)
@@ -470,35 +552,43 @@ class Retrieval(SingleSplitType):
     def model_path(self, settings: ProbeSettings) -> str | None:
         return settings.tokenizer
 
-    def train_split(self, on: TrackInput, split: Sequence[IntArray]) -> TrackResult:
-        """On the means of clips."""
-        means, labels, items = on.rows.means(), on.data.labels, split[2]
+    def train_split(self, inputs: TrackInput, split: Sequence[IntArray]) -> TrackResult:
+        """Train on clip means."""
+        means, labels, items = inputs.rows.means(), inputs.data.labels, split[2]
         train, valid, test = (
             retrieval.CaptionedClips(means[clips], [list(labels[clip]) for clip in clips]) for clips in split
         )
-        how: dict[str, Any] = {"tokenizer": on.settings.tokenizer, "device": on.settings.device}
-        found = self.train_seeds(
-            on, lambda seed, recipe: retrieval.train_retrieval(train, valid, test, recipe, seed=seed, **how)
+        options: dict[str, Any] = {"tokenizer": inputs.settings.tokenizer, "device": inputs.settings.device}
+        trained = self.train_seeds(
+            inputs, lambda seed, recipe: retrieval.train_retrieval(train, valid, test, recipe, seed=seed, **options)
         )
-        outputs = [each.similarity for each in found.heads]
-        predictions = CaptionPredictions(**on.sources_and_folds(items), labels=None, outputs=outputs, owner=test.clip)
-        return TrackResult(predictions, items, found.chosen, self.item_kind)
+        outputs = [each.similarity for each in trained.heads]
+        predictions = CaptionPredictions(
+            **inputs.sources_and_folds(items), labels=None, outputs=outputs, owner=test.clip
+        )
+        return TrackResult(predictions, items, trained.chosen, self.item_kind)
 
     def prediction_columns(self, predictions: CaptionPredictions, names: ClassNames) -> PredictionColumns:
-        """The rank of a clip's first caption among all; after a colon, the clip's rank for each of its captions."""
-        owner = predictions.owner
-        captions = np.split(np.argsort(owner, kind="stable"), np.cumsum(np.bincount(owner))[:-1])  # of each clip
+        """Columns with entries `rank:ranks`.
 
-        def both(similarity: NDArray[Any]) -> list[str]:
+        The first number is the rank of the best caption of the clip among all captions; the others are the ranks of the
+        clip for each of its captions.
+        """
+        owner = predictions.owner
+        captions = np.split(
+            np.argsort(owner, kind="stable"), np.cumsum(np.bincount(owner))[:-1]
+        )  # captions of each clip
+
+        def ranks_of(similarity: NDArray[Any]) -> list[str]:
             of_clips, of_captions = (rank(similarity, owner).first_rank for rank in (rank_captions, rank_clips))
             ranks = zip(of_clips, captions, strict=True)
             return [f"{rank}:{'|'.join(map(str, of_captions[own]))}" for rank, own in ranks]
 
-        return PredictionColumns(None, [both(each) for each in predictions.outputs])
+        return PredictionColumns(None, [ranks_of(each) for each in predictions.outputs])
 
 
 class SpeechRecognition(SingleSplitType):
-    """Transcripts: a linear CTC head strictly, a language model that reads through an adapter as published."""
+    """Transcripts: a linear CTC head in strict, a language model with an adapter in xares."""
 
     name = "asr"
     metrics = ("word_accuracy",)
@@ -511,32 +601,32 @@ class SpeechRecognition(SingleSplitType):
     def model_path(self, settings: ProbeSettings) -> str | None:
         return settings.language_model
 
-    def train_split(self, on: TrackInput, split: Sequence[IntArray]) -> TrackResult:
-        """On normalised transcripts."""
-        rows, name, device, items = on.rows, on.settings.language_model, on.settings.device, split[2]
+    def train_split(self, inputs: TrackInput, split: Sequence[IntArray]) -> TrackResult:
+        """Train on normalised transcripts."""
+        rows, name, device, items = inputs.rows, inputs.settings.language_model, inputs.settings.device, split[2]
 
         def part(clips: IntArray) -> Utterances:
             frames = [rows.x[rows.offsets[clip] : rows.offsets[clip + 1]] for clip in clips]
-            texts = [normalise(str(on.data.labels[clip])) for clip in clips]
-            return Utterances(frames, texts, [shown_clip(on.data.clips[clip]) for clip in clips])
+            texts = [normalise(str(inputs.data.labels[clip])) for clip in clips]
+            return Utterances(frames, texts, [shown_clip(inputs.data.clips[clip]) for clip in clips])
 
         train, valid, test = map(part, split)
 
         def head(seed: int, recipe: optimise.TrainingConfig) -> ctc.Transcription:
-            if not on.published:
+            if not inputs.published:
                 return ctc.train_ctc(train, valid, test, recipe, seed=seed, device=device)
             model = llm_asr.load_language_model(name, device=device)
             return llm_asr.train_adapter(model, train, valid, test, recipe, seed=seed)
 
-        found = self.train_seeds(on, head)
-        chosen = found.chosen or (Path(name).resolve().name if Path(name).is_dir() else name)
+        trained = self.train_seeds(inputs, head)
+        chosen = trained.chosen or (Path(name).resolve().name if Path(name).is_dir() else name)
         left_out = {}
-        if too_short := len(found.heads[0].left_out):
+        if too_short := len(trained.heads[0].left_out):
             left_out["training utterances with fewer frames than CTC needs for their transcripts"] = too_short
-        if unfinished := sum(each.unfinished for each in found.heads):
+        if unfinished := sum(each.unfinished for each in trained.heads):
             chosen += f"; {unfinished} of {len(items)} transcripts cut at the length limit"
-        texts, outputs = list(test.transcripts), [each.hypotheses for each in found.heads]
-        predictions = Predictions(**on.sources_and_folds(items), labels=texts, outputs=outputs, left_out=left_out)
+        texts, outputs = list(test.transcripts), [each.hypotheses for each in trained.heads]
+        predictions = Predictions(**inputs.sources_and_folds(items), labels=texts, outputs=outputs, left_out=left_out)
         return TrackResult(predictions, items, chosen, self.item_kind)
 
     def prediction_columns(self, predictions: Predictions, names: ClassNames) -> PredictionColumns:
@@ -555,29 +645,36 @@ TYPES = (
 
 
 def type_class(name: str, metric: str) -> type[TaskType] | None:
-    """The class of a type's name that has the metric; None where none has."""
+    """Class with this type name and metric; None if there is none."""
     return next((kind for kind in TYPES if kind.name == name and metric in kind.metrics), None)
 
 
 def task_type(task: Task) -> TaskType:
-    """A task's type. ValueError where its type does not have its metric.
+    """The type of a task.
 
+    Raises
+    ------
+    ValueError
+        If the type does not have the metric of the task.
+
+    Examples
+    --------
     >>> task_type(Task("x", "X", "mine", "", "frame", "accuracy")).primary_metric
     'frame_accuracy'
     """
     kind = type_class(task.type, task.metric)
     if kind is None:
-        raise ValueError(f"{task.name}: no {task.type} task is scored by {task.metric}")
+        raise ValueError(f"{task.name}: {task.type} tasks do not have the metric {task.metric}")
     return kind(task)
 
 
 def metrics_by_type() -> dict[str, tuple[str, ...]]:
-    """{name of a type: what its tasks may be scored by, first the default}.
+    """{type name: its metrics, the default first}.
 
     >>> metrics_by_type()["frame"]
     ('segment_f1_macro', 'segment_f1_micro', 'accuracy')
     """
-    found: dict[str, tuple[str, ...]] = {}
+    metrics: dict[str, tuple[str, ...]] = {}
     for kind in TYPES:
-        found[kind.name] = (*found.get(kind.name, ()), *kind.metrics)
-    return found
+        metrics[kind.name] = (*metrics.get(kind.name, ()), *kind.metrics)
+    return metrics

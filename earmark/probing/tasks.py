@@ -1,4 +1,4 @@
-"""What a task is: what is told apart, how its data are named, how its head is trained and scored."""
+"""The definition of a task: its data, training parameters and metric."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -9,20 +9,47 @@ SPLITS = ("train", "valid", "test")
 
 @dataclass(frozen=True)
 class Task:
-    """What a probe learns from frozen embeddings, and how.
+    """A task for probes of frozen embeddings.
 
-    type: the name of a class in `task_types`: clip (one class), multilabel, frame (classes over time), regression
-    (numbers), retrieval (captions), asr (transcripts). metric: one that the type has; word_accuracy is max(0, 1 − WER).
-    A frame task scored by accuracy has one label for each frame, else any number. n_classes: as published; None where
-    labels are no classes.
-    splits: {train, valid, test: pattern of tar files}. folds: {fold: pattern}, in place of splits.
-    learning_rate, epochs, batch_size: the published recipe; batches are of clips. crop_seconds: clips are cut into
-    pieces of this length. segment_seconds: what a frame task is scored over. pos_weight: of what is there, in the
-    binary cross-entropy. weight: in the weighted average; 0 where the published averages leave the task out.
-    zenodo: the record that holds the data. disabled: left out by the suite itself. mini: the suite also has a smaller
-    variant. knn: scored by nearest neighbours too. reader, key: how the JSON beside a clip is read
-    (labels.READERS). group: regular expression that finds the source recording, or the speaker, in a clip's file
-    name. manifest: of a user's task, relative to home, the folder of its TOML file, or to the data root.
+    Attributes
+    ----------
+    name, formal_name : str
+        Identifier, and name in reports.
+    suite, domain : str
+        Source of the task and its audio domain.
+    type : str
+        Name of a class in `task_types`: clip (one class), multilabel, frame (classes over time), regression,
+        retrieval (captions) or asr (transcripts).
+    metric : str
+        A metric of the type. A frame task scored by accuracy has one label per frame, otherwise any number.
+    n_classes : int or None
+        Published number of classes; None if labels are not classes.
+    splits : mapping
+        {train, valid, test: pattern of tar files}; empty if there are folds.
+    folds : mapping
+        {fold: pattern of tar files}; empty if there are splits.
+    epochs, learning_rate, batch_size : int, float, int
+        Published training parameters; batch_size counts clips.
+    crop_seconds : float or None
+        Clips are cut into crops of this length.
+    segment_seconds : float or None
+        Segment length in which frame tasks are scored.
+    pos_weight : float
+        Weight of positives in the binary cross-entropy.
+    weight : float
+        Weight in the weighted mean over tasks; 0 if the published means exclude the task.
+    zenodo : str
+        Zenodo record of the data.
+    private, disabled, mini, knn : bool
+        Data not public; excluded by the suite; the suite has a smaller variant; also scored by k-NN.
+    reader, key : str
+        How the JSON of a clip is read (`labels.READERS`).
+    group : str
+        Regular expression for the source (recording or speaker) in a clip's file name.
+    manifest : str
+        Path of the manifest, relative to `home` or to the data root.
+    home : Path or None
+        Folder of the TOML file of a user's task; None for published tasks.
     """
 
     name: str
@@ -54,12 +81,12 @@ class Task:
 
     @property
     def select_on_test(self) -> bool:
-        """Whether the published recipe chooses the epoch on the clips it reports: folds, and valid the same as test."""
+        """Whether the published recipe selects the epoch on the test clips: with folds, or if valid equals test."""
         return bool(self.folds) or (bool(self.splits) and self.splits["valid"] == self.splits["test"])
 
     @property
     def trains_on_test(self) -> bool:
-        """Whether the published recipe trains on the clips it reports (subway_broadcast); no score should be trusted.
+        """Whether the published recipe trains on the test clips (subway_broadcast); such scores are not trustworthy.
 
         >>> Task("x", "X", "mine", "", "clip", "accuracy", splits=dict.fromkeys(SPLITS, "x*.tar")).trains_on_test
         True
@@ -68,7 +95,7 @@ class Task:
 
     @property
     def patterns(self) -> dict[str, str]:
-        """{split or fold: pattern of its tar files}. Where valid and test are the same files, they are the test's.
+        """{split or fold: pattern of its tar files}; a valid split with the same files as test is omitted.
 
         >>> splits = {"train": "a*.tar", "valid": "b*.tar", "test": "b*.tar"}
         >>> Task("x", "X", "mine", "", "clip", "accuracy", splits=splits).patterns

@@ -1,4 +1,4 @@
-"""The tracks that all tasks share: linear heads trained together, nearest neighbours, few shots."""
+"""Tracks shared by all task types: linear heads, k-nearest neighbours, and few-shot training."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -18,12 +18,12 @@ from earmark.probing.options import LINEAR, XARES, ProbeSettings
 
 IntArray = NDArray[np.int64]
 
-LEARNING_RATES = (1e-4, 3e-4, 1e-3, 3e-3, 1e-2)  # of the strict protocol, chosen on validation
-N_DRAWS = 10  # of few-shot training
+LEARNING_RATES = (1e-4, 3e-4, 1e-3, 3e-3, 1e-2)  # candidates of the strict recipe, selected on validation
+N_DRAWS = 10  # draws of few-shot training
 
 
 class SourcesAndFolds(TypedDict):
-    """The source and fold of each scored item."""
+    """Source and fold of each scored item."""
 
     group: list[str]
     fold: IntArray
@@ -31,9 +31,22 @@ class SourcesAndFolds(TypedDict):
 
 @dataclass(frozen=True)
 class TrackInput:
-    """What a track works on: a task's data, the rows of its clips, and which clips train, choose and test.
+    """Input of a track.
 
-    hop: seconds from frame to frame; None where nothing says so.
+    Attributes
+    ----------
+    data : TaskData
+        Clips and labels.
+    rows : Features
+        Embeddings of the clips.
+    folds : sequence of Fold
+        Training, validation and test clips.
+    settings : ProbeSettings
+        Settings of the run.
+    recipe : str
+        `xares`, `strict` or `strict_given_splits`.
+    hop : float or None
+        Seconds between frames; None if unknown.
     """
 
     data: TaskData
@@ -45,16 +58,16 @@ class TrackInput:
 
     @property
     def published(self) -> bool:
-        """Whether the recipe is the published one."""
+        """Whether this is the published recipe (xares)."""
         return self.recipe == XARES
 
     @property
     def test_clips(self) -> IntArray:
-        """The test clips of all folds, fold after fold."""
+        """Test clips of all folds, fold by fold."""
         return np.concatenate([fold.test for fold in self.folds])
 
     def sources_and_folds(self, clips: IntArray) -> SourcesAndFolds:
-        """Of items that belong to these clips, each tested in one of the folds."""
+        """Source and test fold of items that belong to these clips."""
         number = np.zeros(len(self.data.clips), dtype=np.int64)
         for fold in self.folds:
             number[fold.test] = fold.number
@@ -63,8 +76,18 @@ class TrackInput:
 
 @dataclass(frozen=True)
 class TrackResult:
-    """What a track gives on the test items. clips: (n,) the clip of each. chosen: what validation chose, in words.
-    counts: what the items are.
+    """Result of a track on the test items.
+
+    Attributes
+    ----------
+    predictions : Predictions
+        Outputs of the heads.
+    clips : (n,) int
+        Clip of each item.
+    chosen : str
+        Hyperparameters selected on validation.
+    item_kind : str
+        Unit of the items: clips, crops or utterances.
     """
 
     predictions: Predictions
@@ -75,19 +98,35 @@ class TrackResult:
 
 @dataclass(frozen=True)
 class HeadOutputs:
-    """For each seed the outputs of its heads on the rows of all test clips, fold after fold; chosen: learning rates."""
+    """Outputs of linear heads on the test rows.
+
+    Attributes
+    ----------
+    outputs : list of (r, n_outputs) float
+        For each seed, the outputs on the rows of all test clips, fold by fold.
+    chosen : str
+        Learning rates selected on validation.
+    """
 
     outputs: list[NDArray[Any]]
     chosen: str
 
     def mean_by_clip(self, clip: IntArray, clips: IntArray) -> list[NDArray[Any]]:
-        """The mean over each clip's rows, in the order of `clips`. clip: of each row."""
-        at = np.searchsorted(np.unique(clip), clips)
-        return [np.asarray(mean_by_clip(each, clip)[0][at]) for each in self.outputs]
+        """Average the outputs over the rows of each clip.
+
+        Parameters
+        ----------
+        clip : (r,) int
+            Clip of each row.
+        clips : (n,) int
+            Order of the result.
+        """
+        positions = np.searchsorted(np.unique(clip), clips)
+        return [np.asarray(mean_by_clip(each, clip)[0][positions]) for each in self.outputs]
 
 
 def train_linear_heads(
-    on: TrackInput,
+    inputs: TrackInput,
     labels: NDArray[Any],
     recipe: HeadConfig,
     choose: SelectionMetric,
@@ -95,71 +134,97 @@ def train_linear_heads(
     *,
     whole_clips: bool = False,
 ) -> HeadOutputs:
-    """Heads of all folds, seeds and learning rates, trained together on labels by row.
+    """Train the heads of all folds, seeds and learning rates together.
 
-    rate: of the published recipe. whole_clips: batches are of clips with all their rows.
+    Parameters
+    ----------
+    inputs : TrackInput
+        Embeddings, folds and settings.
+    labels : (R, …) array
+        Label of each row.
+    recipe : HeadConfig
+        Loss and training parameters.
+    choose : callable
+        Score that selects epoch and learning rate.
+    rate : float
+        Learning rate of the published recipe.
+    whole_clips : bool
+        Whether batches consist of clips with all their rows instead of rows.
+
+    Returns
+    -------
+    HeadOutputs
+        Of the best learning rate for each fold and seed.
     """
-    rows, first = on.rows, on.settings.seed
-    in_rows = [Fold(own.number, *map(rows.row_indices, (own.train, own.valid, own.test))) for own in on.folds]
+    rows, first_seed = inputs.rows, inputs.settings.seed
+    row_folds = [
+        Fold(fold.number, *map(rows.row_indices, (fold.train, fold.valid, fold.test))) for fold in inputs.folds
+    ]
     heads = train_heads(
         rows.x,
         labels,
-        on.folds if whole_clips else in_rows,
+        inputs.folds if whole_clips else row_folds,
         recipe,
         choose,
-        seeds=[first] if on.published else range(first, first + on.settings.seeds),
-        learning_rates=[rate] if on.published else LEARNING_RATES,
+        seeds=[first_seed] if inputs.published else range(first_seed, first_seed + inputs.settings.seeds),
+        learning_rates=[rate] if inputs.published else LEARNING_RATES,
         offsets=rows.offsets if whole_clips else None,
         best_rate_only=True,
-        device=on.settings.device,
+        device=inputs.settings.device,
     )
     by_seed: dict[int, list[NDArray[Any]]] = {}
     for head in heads:
         by_seed.setdefault(head.seed, []).append(head.test)
-    chosen = "" if on.published else "learning rate " + ", ".join(f"{head.learning_rate:g}" for head in heads)
+    chosen = "" if inputs.published else "learning rate " + ", ".join(f"{head.learning_rate:g}" for head in heads)
     return HeadOutputs([np.concatenate(outputs) for outputs in by_seed.values()], chosen)
 
 
-def knn_track(on: TrackInput) -> TrackResult:
-    """Nearest neighbours: published on crops as they are, strict on the means of clips with k chosen on validation."""
-    rows, labels, published = on.rows, np.asarray(on.data.labels), on.published
+def knn_track(inputs: TrackInput) -> TrackResult:
+    """k-NN probe: xares votes for crops with k = 10, strict uses clip means and selects k on validation."""
+    rows, labels, published = inputs.rows, np.asarray(inputs.data.labels), inputs.published
     x = rows.x if published else rows.means()
-    clip = rows.clip if published else np.arange(len(on.data.clips))
+    clip = rows.clip if published else np.arange(len(inputs.data.clips))
     kind: Literal["strict", "published"] = "published" if published else "strict"
-    named, chosen = [], []
-    for fold in on.folds:
+    predicted, chosen = [], []
+    for fold in inputs.folds:
         parts = (fold.train, fold.valid, fold.test)
         train, valid, test = map(rows.row_indices, parts) if published else parts
         k = PUBLISHED_K
         if not published:
-            tried = knn_predict(x[train], labels[clip[train]], x[valid], K_CANDIDATES)
-            k = max(K_CANDIDATES, key=lambda each: float((tried[each] == labels[clip[valid]]).mean()))
+            by_k = knn_predict(x[train], labels[clip[train]], x[valid], K_CANDIDATES)
+            k = max(K_CANDIDATES, key=lambda each: float((by_k[each] == labels[clip[valid]]).mean()))
             chosen.append(f"{k}")
-        named.append(knn_predict(x[train], labels[clip[train]], x[test], (k,), protocol=kind)[k])
-    items = clip[rows.row_indices(on.test_clips)] if published else on.test_clips
-    classes = [np.concatenate(named)]
+        predicted.append(knn_predict(x[train], labels[clip[train]], x[test], (k,), protocol=kind)[k])
+    items = clip[rows.row_indices(inputs.test_clips)] if published else inputs.test_clips
+    classes = [np.concatenate(predicted)]
     predictions = ClassPredictions(
-        **on.sources_and_folds(items), labels=labels[items], classes=classes, by_fold=published
+        **inputs.sources_and_folds(items), labels=labels[items], classes=classes, by_fold=published
     )
     counts = "crops" if published and rows.crops else "clips"
     return TrackResult(predictions, items, "" if published else f"k {', '.join(chosen)}", counts)
 
 
-def few_shot_track(on: TrackInput, track: str, shots: int) -> TrackResult:
-    """Heads or neighbours of every draw, on the means of clips; validation clips are not looked at.
+def few_shot_track(inputs: TrackInput, track: str, shots: int) -> TrackResult:
+    """Heads or k-NN classifiers of every draw, on clip means; validation is not used.
 
-    Folds are draws, which differ in what trains alone. Of neighbours the nearest 10 vote, or as many as a class has
-    shots.
+    Parameters
+    ----------
+    inputs : TrackInput
+        Its folds are the draws, which differ only in the training clips.
+    track : str
+        `linear` or `knn`.
+    shots : int
+        Training clips per class; k is the larger of 10 and `shots`.
     """
-    draws, labels, x = on.folds, np.asarray(on.data.labels), on.rows.means()
+    draws, labels, x = inputs.folds, np.asarray(inputs.data.labels), inputs.rows.means()
     items, k = draws[0].test, max(PUBLISHED_K, shots)
     outputs: list[Any] = []
     if track == LINEAR:
-        n = len(on.data.classes)
-        outputs = [few_shot_logits(x[one.train], labels[one.train], x[items], n) for one in draws]
+        n = len(inputs.data.classes)
+        outputs = [few_shot_logits(x[draw.train], labels[draw.train], x[items], n) for draw in draws]
         classes = [each.argmax(axis=1) for each in outputs]
     else:
-        classes = [knn_predict(x[one.train], labels[one.train], x[items], (k,))[k] for one in draws]
-    placed = replace(on, folds=draws[:1]).sources_and_folds(items)
+        classes = [knn_predict(x[draw.train], labels[draw.train], x[items], (k,))[k] for draw in draws]
+    placed = replace(inputs, folds=draws[:1]).sources_and_folds(items)
     predictions = ClassPredictions(**placed, labels=labels[items], outputs=outputs, classes=classes, draws=True)
     return TrackResult(predictions, items, "" if track == LINEAR else f"k {k}")

@@ -1,8 +1,12 @@
-"""The tasks of X-ARES and of the ICME 2025 Audio Encoder Capability Challenge, and what their authors published.
+"""Tasks of X-ARES and of the ICME 2025 Audio Encoder Capability Challenge, and published scores.
 
-A task is a row of xares_tasks.csv. Five tasks are private to the challenge's organisers; their data are not to be had,
-and the table says so.
-Sources: Zhang et al. (2025), X-ARES; Zhang et al. (2025), The ICME 2025 Audio Encoder Capability Challenge.
+Tasks are rows of xares_tasks.csv. The data of five tasks are private to the organisers of the challenge, as marked in
+the table.
+
+References
+----------
+Zhang et al. (2025), X-ARES.
+Zhang et al. (2025), The ICME 2025 Audio Encoder Capability Challenge.
 """
 
 import csv
@@ -19,14 +23,14 @@ from earmark.probing.tasks import SPLITS, Task
 MAX_SIZE_WEIGHT, MIN_TEST_SHARE = (
     5000,
     0.5,
-)  # weights below the first count test clips, of a fold where there are folds; see below
+)  # smaller weights are numbers of test clips (per fold)
 AVERAGES = ("average_public", "average_all")
 SOURCES = ("xares_full", "xares_early", "icme2025")
 
 
 @cache
 def published_tasks() -> dict[str, Task]:
-    """The 27 tasks of X-ARES and three more of the challenge, by name, in the table's order.
+    """The 27 tasks of X-ARES and three more of the challenge, by name, in the order of the table.
 
     >>> tasks = published_tasks()
     >>> len(tasks), tasks["esc50"].formal_name, sum(task.private for task in tasks.values())
@@ -69,7 +73,7 @@ def _task(row: Mapping[str, str]) -> Task:
 
 
 def _folds(span: str, pattern: str) -> dict[str, str]:
-    """{fold: its files}, from the first and last number of a span such as 0-9."""
+    """{fold: pattern of its files} for a span of numbers such as 0-9."""
     if not span:
         return {}
     first, last = map(int, span.split("-"))
@@ -82,47 +86,68 @@ def _rows(name: str) -> list[dict[str, str]]:
 
 
 def differences_from_published(task: Task, classes: Sequence[str], parts: Sequence[str], *, folds: bool) -> str:
-    """How a published task's data differ from the published ones, in words; empty where they do not seem to.
+    """Describe how the data of a published task differ from the published data.
 
-    classes: of training; parts: the split or fold of each clip. Of the test clips' number all that the table tells is
-    the weight, which was the size of a test set (the smaller variant's, where there is one; of librispeech and the
-    challenge's own tasks it is a round number). Half of that is asked for. A task of your own, or one that no published
-    encoder has a score of, is compared with nothing: empty.
+    The published number of test clips is only known through the weight in the table, which is the size of a test set
+    (of the smaller variant, if there is one; a round number for librispeech and the tasks of the challenge). Half of
+    that number is accepted.
 
+    Parameters
+    ----------
+    task : Task
+        The task.
+    classes : sequence of str
+        Classes in training.
+    parts : sequence of str
+        Split or fold of each clip.
+    folds : bool
+        Whether `parts` are folds.
+
+    Returns
+    -------
+    str
+        The differences; empty if none is found, for a user's task, and for tasks without published scores.
+
+    Examples
+    --------
     >>> differences_from_published(published_tasks()["esc50"], list("abcdefghij"), ["1", "2", "3"] * 700, folds=True)
     '10 of 50 classes, 3 of 5 folds'
     """
-    if task.home is not None or not any((track, task.name) in _compared() for track in ("linear", "knn")):
+    if task.home is not None or not any(
+        (track, task.name) in _tasks_with_published_scores() for track in ("linear", "knn")
+    ):
         return ""
-    counts, found = Counter(parts), []
+    counts, differences = Counter(parts), []
     if task.n_classes is not None and classes and len(classes) != task.n_classes:
-        found.append(_of(len(classes), task.n_classes, "classes"))
+        differences.append(_count_difference(len(classes), task.n_classes, "classes"))
     if folds != bool(task.folds):
-        found.append("folds in place of splits" if folds else f"splits in place of {len(task.folds)} folds")
+        differences.append("folds instead of splits" if folds else f"splits instead of {len(task.folds)} folds")
     elif folds and len(counts) != len(task.folds):
-        found.append(_of(len(counts), len(task.folds), "folds"))
+        differences.append(_count_difference(len(counts), len(task.folds), "folds"))
     elif not folds:
-        found += [f"no {part} split" for part in task.patterns if part not in counts]
-        found += [f"a {part} split, which the published data have not" for part in counts if part not in task.patterns]
-    tested = len(parts) if folds else counts["test"]
-    least = MIN_TEST_SHARE * task.weight * max(1, len(task.folds))
+        differences += [f"no {part} split" for part in task.patterns if part not in counts]
+        differences += [
+            f"a {part} split, which the published data do not have" for part in counts if part not in task.patterns
+        ]
+    n_test = len(parts) if folds else counts["test"]
+    minimum = MIN_TEST_SHARE * task.weight * max(1, len(task.folds))
     if (
         task.weight < MAX_SIZE_WEIGHT
         and folds == bool(task.folds)
         and len(counts) >= len(task.folds)
-        and tested < least
+        and n_test < minimum
     ):
-        found.append(f"{tested:,} test clips, where the published are about {2 * least:,.0f} or more")
-    return ", ".join(found)
+        differences.append(f"{n_test:,} test clips, published: about {2 * minimum:,.0f} or more")
+    return ", ".join(differences)
 
 
-def _of(n: int, published: int, what: str) -> str:
-    return f"{n:,} of {published:,} {what}" if n < published else f"{n:,} {what}, where {published:,} are published"
+def _count_difference(n: int, published: int, noun: str) -> str:
+    return f"{n:,} of {published:,} {noun}" if n < published else f"{n:,} {noun}, published: {published:,}"
 
 
 @cache
-def _compared() -> set[tuple[str, str]]:
-    """(track, task) that a published encoder has a score of."""
+def _tasks_with_published_scores() -> set[tuple[str, str]]:
+    """(track, task) of all published scores."""
     return {(track, task) for source in SOURCES for track, task, _ in published_scores(source)}
 
 
@@ -131,7 +156,15 @@ def _compared() -> set[tuple[str, str]]:
 
 @dataclass(frozen=True)
 class PublishedScore:
-    """A published score. mini: on the suite's smaller variant of the data, not to be compared with the whole."""
+    """A published score.
+
+    Attributes
+    ----------
+    score : float
+        The score in the units of the metric.
+    mini : bool
+        Whether it was measured on the smaller variant of the data, which is not comparable with the full data.
+    """
 
     score: float
     mini: bool
@@ -139,52 +172,89 @@ class PublishedScore:
 
 @cache
 def published_scores(source: str = "xares_full") -> dict[tuple[str, str, str], PublishedScore]:
-    """Published scores by (track, task, encoder), with our names of tasks; averages apart.
+    """Published scores of encoders by task.
 
-    source: xares_full, the suite's table on whole data sets; xares_early, its first table; icme2025, the challenge's
-    page. The two older ones were made with mini variants. Other sources: KeyError.
+    Parameters
+    ----------
+    source : str
+        xares_full (table on full data sets), xares_early (first table) or icme2025 (page of the challenge). The two
+        older sources use mini variants.
 
+    Returns
+    -------
+    dict
+        {(track, task, encoder): score}, without averages.
+
+    Raises
+    ------
+    KeyError
+        If the source is unknown.
+
+    Examples
+    --------
     >>> published_scores()["linear", "esc50", "dasheng"].score
     0.857
     >>> published_scores("icme2025")["knn", "asvspoof2015", "whisper"].mini
     True
     """
-    return {key: found for key, found in _published(source).items() if key[1] not in AVERAGES}
+    return {key: published for key, published in _published(source).items() if key[1] not in AVERAGES}
 
 
 @cache
 def published_averages(source: str = "xares_full") -> dict[tuple[str, str, str], float]:
-    """Published weighted averages by (track, average_public or average_all, encoder), as `baselines`.
+    """Published weighted averages over tasks.
 
-    xares_full: average_public follows from its scores and the table's weights on both tracks, to rounding, and so does
-    average_all for kNN; for linear it lies up to 0.004 higher. The two older sources have one average each, over the
-    public tasks they list, and weighted them otherwise (by the sizes of the test sets they ran on, they say; of
-    the mini variants these are not published). The table's weights miss them by up to 0.08, whichever one or two
-    tasks are left out.
+    xares_full: average_public follows from the scores and the weights of the table up to rounding, on both tracks;
+    average_all does so for kNN and is up to 0.004 higher for linear. The older sources have one average over the public
+    tasks they list. They state other weights (the sizes of their test sets, which are not published for the mini
+    variants); the weights of the table differ from them by up to 0.08, whichever one or two tasks are excluded.
 
+    Parameters
+    ----------
+    source : str
+        As in `published_scores`.
+
+    Returns
+    -------
+    dict
+        {(track, average_public or average_all, encoder): average}.
+
+    Examples
+    --------
     >>> published_averages()["knn", "average_public", "dasheng"]
     0.504
     """
-    return {key: found.score for key, found in _published(source).items() if key[1] in AVERAGES}
+    return {key: published.score for key, published in _published(source).items() if key[1] in AVERAGES}
 
 
 def weighted_average(scores: Iterable[tuple[Task, float]], *, private: bool = False) -> float:
-    """Mean of (task, score), weighted by the tasks' constant weights. No task that counts: NaN.
+    """Mean of scores, weighted by the constant weights of the tasks.
 
-    private: also over private tasks. Metrics of which lower is better have no place in a mean of scores, and
-    are not counted. A task of your own has the weight that its file says.
+    Parameters
+    ----------
+    scores : iterable of (Task, float)
+        Tasks and scores. Metrics that are better when lower are ignored.
+    private : bool
+        Whether to include private tasks.
 
+    Returns
+    -------
+    float
+        NaN if no task has a weight.
+
+    Examples
+    --------
     >>> known = published_tasks()
     >>> weighted_average([(known["esc50"], 0.9), (known["gtzan_genre"], 0.4), (known["finger_snap"], 0.0)])
     0.8
     """
-    counted = [
+    weighted = [
         (task.weight, score)
         for task, score in scores
         if not METRICS[task.metric].lower_is_better and (private or not task.private)
     ]
-    total = sum(weight for weight, _ in counted)
-    return sum(weight * score for weight, score in counted) / total if total else float("nan")
+    total = sum(weight for weight, _ in weighted)
+    return sum(weight * score for weight, score in weighted) / total if total else float("nan")
 
 
 def _published(source: str) -> dict[tuple[str, str, str], PublishedScore]:

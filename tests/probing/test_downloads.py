@@ -103,7 +103,7 @@ def test_a_record_can_be_looked_at_before(server: FileServer, tars: dict[str, by
 
 @pytest.mark.parametrize(
     ("name", "message"),
-    [("liveenv", "liveenv: private: no data"), ("librispeechphoneme", "librispeechphoneme: no public record")],
+    [("liveenv", "liveenv: the data are private"), ("librispeechphoneme", "librispeechphoneme: no public record")],
 )
 def test_what_is_not_published_is_not_fetched(tmp_path: Path, name: str, message: str):
     with pytest.raises(MissingError, match=message):
@@ -112,5 +112,5 @@ def test_what_is_not_published_is_not_fetched(tmp_path: Path, name: str, message
 
 def test_a_users_task_has_nothing_to_fetch(tmp_path: Path):
     (tmp_path / "x.toml").write_text('name = "x"\ntype = "clip"\ndata = "x.csv"\n')
-    with pytest.raises(MissingError, match="x: a task of your own has nothing to download"):
+    with pytest.raises(MissingError, match="x: nothing to download for your own task"):
         download_task(select_tasks([tmp_path / "x.toml"])[0], tmp_path)

@@ -200,7 +200,10 @@ def test_jiwer_counts_the_same_words():
 
 def test_transcripts_of_no_words_have_no_word_accuracy():
     answers = replace(answers_for("word_accuracy"), labels=[""] * N)
-    assert score("word_accuracy", answers, 20, generator()).why == "a test split without what the metric needs"
+    assert (
+        score("word_accuracy", answers, 20, generator()).why
+        == "the test set lacks what the metric needs, such as a positive label"
+    )
 
 
 def test_recall_at_1_can_be_told_from_what_predictions_say_of_retrieval():
@@ -243,7 +246,10 @@ def test_folds_that_are_sources_have_an_interval_and_a_fold_of_one_class_no_equa
     found = score("accuracy", answers, 200, generator())
     assert found == score("accuracy", replace(answers, by_fold=False), 200, generator())  # as drawn, so often it counts
     one_class = replace(answers_for("eer"), fold=np.arange(N) % 2, by_fold=True)
-    assert score("eer", one_class, 20, generator()).why == "a test split without what the metric needs"
+    assert (
+        score("eer", one_class, 20, generator()).why
+        == "the test set lacks what the metric needs, such as a positive label"
+    )
 
 
 def test_a_label_that_is_not_drawn_is_left_out_of_the_replicates_mean():
@@ -369,7 +375,10 @@ def test_the_order_of_the_items_is_no_matter(metric, seed):
 @pytest.mark.filterwarnings("error")
 def test_what_a_test_split_lacks_is_said_and_not_counted_as_zero():
     nothing = replace(answers_for("mAP"), labels=np.zeros((N, LABELS), int))
-    assert score("mAP", nothing, 20, generator()).why == "a test split without what the metric needs"
+    assert (
+        score("mAP", nothing, 20, generator()).why
+        == "the test set lacks what the metric needs, such as a positive label"
+    )
     human = replace(answers_for("eer"), labels=np.zeros(N, int))
     assert score("eer", human, 20, generator()).value is None
     unlabelled = replace(answers_for("frame_accuracy"), labels=np.full(EDGES[-1], -1))
@@ -399,7 +408,7 @@ def test_a_label_that_never_occurs_is_left_out_of_map_and_counts_zero_in_macro_f
 
 def test_the_equal_error_rate_of_three_classes_does_not_exist():
     three = replace(answers_for("eer"), outputs=[generator().normal(size=(N, 3))])
-    with pytest.raises(ValueError, match="equal error rate is of two classes; there are 3"):
+    with pytest.raises(ValueError, match="equal error rate needs two classes, not 3"):
         score("eer", three, 0, generator())
 
 

@@ -50,22 +50,22 @@ def test_readers_read_what_the_data_sets_hold(name, said, label):
 @pytest.mark.parametrize(
     ("name", "said", "message"),
     [
-        ("cremad", {"emotion": "ANG", "path": "x"}, "the JSON has no 'label', only 'emotion', 'path'"),
-        ("cremad", ["ANG"], "the JSON is a list, not a table with 'label'"),
-        ("cremad", {"label": ""}, 'label is "", not a text'),
+        ("cremad", {"emotion": "ANG", "path": "x"}, "the JSON has no key 'label'; its keys: 'emotion', 'path'"),
+        ("cremad", ["ANG"], "the JSON is a list, not an object with 'label'"),
+        ("cremad", {"label": ""}, 'label is "", not a string'),
         ("cremad", {"label": None}, "label is null"),
         ("esc50", {"label": "dog"}, 'label is "dog", not a finite number'),
-        ("esc50", {"label": 1.5}, "not a whole number"),
+        ("esc50", {"label": 1.5}, "not an integer"),
         ("esc50", {"label": True}, "label is true"),
         ("asvspoof2015", {"binary_spoof": "fake"}, "binary_spoof is 'fake', not human or spoof"),
-        ("desed", {"onset": 1}, "the JSON is a table, not a list of events"),
-        ("desed", [{"onset": 1, "offset": 0.5, "label": "Dog"}], "an event lasts from 1 s to 0.5 s"),
-        ("desed", [{"onset": -1, "offset": 0.5, "label": "Dog"}], "an event lasts from -1 s"),
-        ("desed", [{"onset": 1, "label": "Dog"}], "the JSON has no 'offset'"),
-        ("desed", [3], "the JSON is a number, not a table"),
-        ("clotho", {}, "there are no captions"),
-        ("clotho", {"caption_1": 3}, "a caption is 3, not a text"),
-        ("speechocean762", {"accuracy": 8, "fluency": 9}, "has no 'prosodic'"),
+        ("desed", {"onset": 1}, "the JSON is an object, not a list of events"),
+        ("desed", [{"onset": 1, "offset": 0.5, "label": "Dog"}], "invalid event from 1 s to 0.5 s"),
+        ("desed", [{"onset": -1, "offset": 0.5, "label": "Dog"}], "invalid event from -1 s"),
+        ("desed", [{"onset": 1, "label": "Dog"}], "the JSON has no key 'offset'"),
+        ("desed", [3], "the JSON is a number, not an object"),
+        ("clotho", {}, "no captions"),
+        ("clotho", {"caption_1": 3}, "a caption is 3, not a string"),
+        ("speechocean762", {"accuracy": 8, "fluency": 9}, "has no key 'prosodic'"),
         ("speechocean762", {"accuracy": float("nan"), "fluency": 9, "prosodic": 1}, "accuracy is NaN"),
     ],
 )
@@ -76,7 +76,7 @@ def test_what_a_reader_cannot_read_is_told(name, said, message):
 
 @pytest.mark.parametrize("content", [b"{", b"\xff\xfe\x00", b"", b"[" * 100_000])
 def test_what_is_no_json_is_told(content):
-    with pytest.raises(ValueError, match="is no JSON"):
+    with pytest.raises(ValueError, match="invalid JSON"):
         label_from_json(published_tasks()["cremad"], content)
 
 
@@ -96,7 +96,7 @@ def test_cells_of_a_manifest(tmp_path: Path):
         task_type(desed).label_from_cell("cat.json", tmp_path)
     with pytest.raises(ValueError, match="is empty"):
         task_type(published_tasks()["cremad"]).label_from_cell(" ", tmp_path)
-    with pytest.raises(ValueError, match='a part of it is "x"'):
+    with pytest.raises(ValueError, match='a value is "x"'):
         task_type(published_tasks()["speechocean762"]).label_from_cell("1|x", tmp_path)
 
 
@@ -120,14 +120,14 @@ def test_numbered_classes_are_sorted_as_numbers():
 
 def test_a_class_that_training_lacks_is_told():
     wrong = arrays(published_tasks()["cremad"], ["SAD", "ANG", "FEA", "ANG"], SPLIT)[2]
-    assert wrong == [(2, "'FEA' is not among the training labels")]
+    assert wrong == [(2, "'FEA' does not occur in the training labels")]
 
 
 def test_with_folds_a_class_needs_two_of_them():
     y, classes, wrong = arrays(published_tasks()["esc50"], ["1", "2", "1", "2"], ["1", "1", "2", "3"], folds=True)
     assert (y.tolist(), classes, wrong) == ([0, 1, 0, 1], ["1", "2"], [])
     wrong = arrays(published_tasks()["esc50"], ["1", "2", "1", "2"], ["1", "2", "2", "2"], folds=True)[2]
-    assert wrong == [(1, "'2' is not in other folds"), (3, "'2' is not in other folds")]
+    assert wrong == [(1, "'2' does not occur in other folds"), (3, "'2' does not occur in other folds")]
 
 
 def test_multilabel_is_a_matrix_of_ones_and_zeros():
@@ -148,7 +148,9 @@ def test_numbers_have_one_length():
     task = published_tasks()["speechocean762"]
     y, classes, _ = arrays(task, [[1.0, 2.0], [3.0, 4.0]], ["train", "test"])
     assert (y.tolist(), y.dtype, classes) == ([[1, 2], [3, 4]], np.float64, [])
-    assert arrays(task, [[1.0, 2.0], [3.0]], ["train", "test"])[2] == [(1, "1 numbers where others have 2")]
+    assert arrays(task, [[1.0, 2.0], [3.0]], ["train", "test"])[2] == [
+        (1, "1 numbers, expected 2 as in the first clip")
+    ]
 
 
 def test_texts_stay_texts():
@@ -168,8 +170,8 @@ def test_the_order_of_clips_does_not_change_a_clips_class(names, random):
 def test_a_label_that_differs_from_a_class_only_in_case_or_blanks_is_told_which():
     _, wrong = training_classes([["Dog"], ["cat"], ["dog "], ["owl"]], ["train", "train", "test", "test"], folds=False)
     assert wrong == [
-        (2, "'dog ' is not among the training labels; 'Dog' is"),
-        (3, "'owl' is not among the training labels"),
+        (2, "'dog ' does not occur in the training labels; did you mean 'Dog'?"),
+        (3, "'owl' does not occur in the training labels"),
     ]
     assert near_duplicate_names(["a b", "ab", "A  B", "b", "e\u0301", "\u00e9"]) == [
         ["a b", "ab", "A  B"],

@@ -25,7 +25,7 @@ def test_settings_are_what_the_flags_ask_of_every_task():
     assert (one.tracks, one.protocols, one.needs_torch) == (("knn",), ("strict",), False)
     few = options(shots=5).settings(0)
     assert (few.protocols, few.shots, few.needs_torch) == (("strict",), 5, False)
-    with pytest.raises(MissingError, match="the published recipe has no few-shot training"):
+    with pytest.raises(MissingError, match="xares has no few-shot training"):
         options(shots=5, recipe="xares").settings(0)
 
 

@@ -261,7 +261,7 @@ def test_strictly_sources_that_span_folds_or_splits_are_not_known_again(tmp_path
     shared = found.outcome.shared_sources
     assert (shared.parts, shared.sources, shared.spanning) == (parts, 60, 60)
     assert shared.shared_test_clips == shared.test_clips == (240 if parts == "folds" else 60)
-    assert "dealt anew" in shared.strict
+    assert shared.strict.startswith("sources reassigned")
     table = found.predictions["knn", "strict"]
     assert table.groupby("group")["fold"].nunique().max() == 1
     published = probed(tmp_path, replace(data, group=data.names), encoder=encoder)  # each clip a source: nothing spans
@@ -280,19 +280,19 @@ def test_where_each_class_is_a_source_strict_says_why_it_cannot_be(tmp_path):
     told = {(one.track, one.protocol, one.again): one.error for one in found.outcome.failed}
     assert told.keys() == {("linear", "strict", False), ("knn", "strict", False)}
     assert set(told.values()) == {
-        "strict is not possible by source: 3 sources cannot be dealt to 0, 1, 2, 3; each needs one"
+        "no source-disjoint splits: 3 sources are too few for the parts 0, 1, 2, 3; each needs at least one"
     }
     speakers = replace(data, group=[f"s{i // 4 % 60 % 7}" for i in range(240)], labels=np.arange(240) // 4 % 7)
     names = [f"c{i}" for i in range(7)]
     (error, *_) = probed(tmp_path, replace(speakers, classes=names), encoder=encoder).outcome.failed
-    assert "strict is not possible by source: no training clip is left of c" in error.error
+    assert "no source-disjoint splits: no training clips of c" in error.error
 
 
 def test_clips_left_out_for_their_sources_are_counted(tmp_path):
     data = LAYOUTS["splits"]
     group = [name if name != "40.wav" else "3.wav" for name in data.names]
     found = probed(tmp_path, replace(data, group=group))
-    assert found.outcome.left_out == {"clips of mine whose source is tested or validates (strict)": 1}
+    assert found.outcome.left_out == {"clips of mine whose source is in the test or validation set (strict)": 1}
     assert (found.outcome.shared_sources.spanning, found.outcome.shared_sources.shared_test_clips) == (1, 1)
 
 
@@ -355,11 +355,11 @@ def test_few_shots_of_wide_embeddings_are_learnt_as_scikit_learn_learns_them(tmp
 
 def test_few_shots_that_cannot_be_drawn(tmp_path):
     found = probed(tmp_path, LAYOUTS["splits"], settings=replace(SETTINGS, shots=11))
-    assert [one.error for one in found.outcome.failed] == ["11 shots: a class has 10 training clips only"] * 2
+    assert [one.error for one in found.outcome.failed] == ["11 shots: a class has only 10 training clips"] * 2
     several = replace(TASK, type="multilabel", metric="mAP", knn=False)
     data = clips_in(SPLITS, np.eye(3, dtype=np.uint8)[np.arange(N) % 3])
     (failed,) = probed(tmp_path, data, several, settings=replace(SETTINGS, shots=1)).outcome.failed
-    assert failed.error == "few-shot training needs clips of one class; mine is a multilabel task"
+    assert failed.error == "few-shot training needs one class per clip; mine is a multilabel task"
 
 
 # --- crops, layers, frames ----------------------------------------------------------------------------------
@@ -439,4 +439,4 @@ def test_an_encoder_that_does_not_say_how_long_its_frames_are_cannot_follow_even
     task = replace(TASK, type="frame", metric="segment_f1_macro", knn=False)
     events = [[(0.0, 0.3, i % 3)] for i in range(12)]
     failed = probed(tmp_path, replace(heard, labels=events), task, encoder).outcome.failed
-    assert failed and all("does not say how long a frame is" in one.error for one in failed)
+    assert failed and all("has no frame duration" in one.error for one in failed)

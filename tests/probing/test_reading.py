@@ -124,10 +124,10 @@ def test_everything_wrong_with_tar_files_is_told(tmp_path: Path):
     told = str(caught.value).splitlines()
     assert told[0] == "cremad: 5 faults"
     assert sorted(told[1:5]) == [
-        "  wds-audio-train-0.tar:b.wav: no b.json beside it",
-        "  wds-audio-train-0.tar:c.json: no audio beside it",
-        "  wds-audio-train-0.tar:d.json: the JSON has no 'label', only 'x'",
-        "  wds-audio-train-0.tar:e.flac: e has two of these",
+        "  wds-audio-train-0.tar:b.wav: no b.json in the same tar file",
+        "  wds-audio-train-0.tar:c.json: no audio file with this name in the same tar file",
+        "  wds-audio-train-0.tar:d.json: the JSON has no key 'label'; its keys: 'x'",
+        "  wds-audio-train-0.tar:e.flac: e has two files of this kind",
     ]
     assert "wds-audio-test-0.tar: truncated or damaged tar file" in told[5]
     assert "probe.py download cremad" in told[6]
@@ -137,12 +137,12 @@ def test_twenty_faults_are_shown_and_the_rest_counted(tmp_path: Path):
     cremad(tmp_path, train={f"{i:02d}.wav": sound() for i in range(25)})
     with pytest.raises(EarmarkError, match="cremad: 25 faults") as caught:
         read_data(CREMAD, tmp_path)
-    assert "19.json beside it\n  and 5 more" in str(caught.value)
+    assert "19.json in the same tar file\n  and 5 more" in str(caught.value)
 
 
 def test_a_class_that_training_lacks_names_the_clip(tmp_path: Path):
     cremad(tmp_path, test=pairs({"1004_d": "FEA"}))
-    with pytest.raises(EarmarkError, match=r"wds-audio-test-0\.tar:1004_d\.wav: 'FEA' is not among the training"):
+    with pytest.raises(EarmarkError, match=r"wds-audio-test-0\.tar:1004_d\.wav: 'FEA' does not occur in the training"):
         read_data(CREMAD, tmp_path)
 
 
@@ -151,7 +151,7 @@ def test_an_empty_split_and_a_single_class_are_refused(tmp_path: Path):
     with pytest.raises(EarmarkError, match="cremad: no clips in valid"):
         read_data(CREMAD, tmp_path / "empty")
     one = {split: pairs({"x": "ANG"}) for split in ("train", "valid", "test")}
-    with pytest.raises(EarmarkError, match=r"all that training has is ANG; it takes 2 or more"):
+    with pytest.raises(EarmarkError, match=r"classes in training: ANG; at least 2 classes required"):
         read_data(CREMAD, cremad(tmp_path / "one", **one))
 
 
@@ -186,26 +186,26 @@ def test_all_wrong_rows_of_a_manifest_are_told(tmp_path: Path):
         read_data(CREMAD, tmp_path)
     (faults,) = caught.value.faults.values()
     assert [(f.line, f.column, f.problem) for f in faults] == [
-        (3, "path", "'./a.wav' is there already, in line 2"),
+        (3, "path", "'./a.wav' already occurs in line 2"),
         (4, "label", "is empty"),
-        (4, "path", "'z.wav' is not there"),
-        (4, "split", "'trian' is no split"),
+        (4, "path", "'z.wav' does not exist"),
+        (4, "split", "'trian' is not train, valid or test"),
         (5, "", "has 4 values, but the header has 3 columns"),
         (6, "path", "is empty"),
     ]
-    assert "A cell that holds commas is quoted." in str(caught.value)
+    assert "Quote cells that contain commas." in str(caught.value)
 
 
 @pytest.mark.parametrize(
     ("text", "message"),
     [
         ("clip,label,split\n", "line 1, column path: is missing"),
-        ("path,label\n", "column split: is missing, and so is fold"),
-        ("path,label,split,fold\n", "there is a fold too; keep one"),
+        ("path,label\n", "column split: is missing, as is fold"),
+        ("path,label,split,fold\n", "cannot be combined with fold"),
         ("path,label,split\n", "no clips in train, test"),
         ("path,label,split\na.wav,up,train\nb.wav,down,train\n", "no clips in test"),
-        ("path,label,fold\na.wav,up,1\nb.wav,down,1\n", "1 fold; leaving one out needs two"),
-        ("path,label,split\na.wav,up,train\nb.wav,down,test\n", "line 3, column label: 'down' is not among"),
+        ("path,label,fold\na.wav,up,1\nb.wav,down,1\n", "1 fold; cross-validation needs at least two"),
+        ("path,label,split\na.wav,up,train\nb.wav,down,test\n", "line 3, column label: 'down' does not occur in"),
         ('path,label,split\na.wav,"up"x,train\n', "line 2: invalid CSV: ',' expected after '\"'"),
         ("", "column path: is missing"),
     ],
@@ -248,7 +248,7 @@ def test_a_manifest_is_beside_the_task_or_below_the_data_root(tmp_path: Path):
 
 def test_clips_without_any_label_teach_nothing(tmp_path: Path):
     listed(tmp_path, "path,label,split\na.wav,,train\nb.wav,|,test\n", "a.wav", "b.wav")
-    with pytest.raises(EarmarkError, match="mine: all that training has is no label; it takes 1 or more"):
+    with pytest.raises(EarmarkError, match="mine: classes in training: none; at least 1 class required"):
         read_data(own(tmp_path, 'type = "clip"\nmultilabel = true'), tmp_path)
 
 
@@ -274,8 +274,8 @@ def test_status_tells_what_is_there_and_how_large(tmp_path: Path):
     ("name", "message"),
     [
         ("cremad", r"no wds-audio-train\*\.tar, .* Run `uv run probe\.py download cremad --data-root "),
-        ("liveenv", "private to the challenge's organisers; put such files there"),
-        ("librispeechphoneme", "not published in this form"),
+        ("liveenv", "private to the organisers of the challenge; provide the tar files"),
+        ("librispeechphoneme", "not public in this form"),
     ],
 )
 def test_missing_data_come_with_what_to_do(tmp_path: Path, name: str, message: str):
@@ -284,7 +284,7 @@ def test_missing_data_come_with_what_to_do(tmp_path: Path, name: str, message: s
 
 
 def test_a_users_task_without_its_manifest_is_missing(tmp_path: Path):
-    with pytest.raises(MissingError, match=r"mine: no manifest\.csv beside the task's file"):
+    with pytest.raises(MissingError, match=r"mine: manifest\.csv not found next to the task file"):
         read_data(own(tmp_path, 'type = "clip"'), tmp_path)
 
 

@@ -58,7 +58,7 @@ def test_training_loses_the_sources_of_the_test_clips_where_it_can():
     parts = ["train"] * 8 + ["valid"] * 2 + ["test"] * 2
     found = make_source_disjoint(data(parts, "aabbccddefae"), seed=0)  # of test: a trains, e validates
     assert found.data.split.tolist() == [*["", ""], *["train"] * 6, "", "valid", "test", "test"]
-    assert found.n_excluded == 3 and found.description.startswith("the given test clips")
+    assert found.n_excluded == 3 and found.description.startswith("given test clips; their sources are excluded from")
     assert source_overlap(found.data) is None
 
 
@@ -67,7 +67,10 @@ def test_where_validation_shares_too_much_with_training_those_two_are_dealt_anew
     group = [i // 2 for i in range(24)] + [90, 91, 92, 93]
     labels = [i // 2 % 2 for i in range(28)]
     found = make_source_disjoint(data(parts, group, labels), seed=0)
-    assert found.data.split[24:].tolist() == ["test"] * 4 and "training and validation dealt anew" in found.description
+    assert (
+        found.data.split[24:].tolist() == ["test"] * 4
+        and "the other sources reassigned to training and validation" in found.description
+    )
     assert Counter(found.data.split.tolist()) == {"train": 12, "valid": 12, "test": 4}
     assert found.n_excluded == 0 and source_overlap(found.data) is None
 
@@ -75,14 +78,14 @@ def test_where_validation_shares_too_much_with_training_those_two_are_dealt_anew
 def test_where_training_would_lose_a_class_or_half_of_its_clips_all_is_dealt_anew():
     parts = (["train"] * 6 + ["valid"] * 2 + ["test"] * 2) * 8
     half = make_source_disjoint(data(parts, [i // 10 for i in range(80)]), seed=0)
-    assert half.description.startswith("splits dealt anew")
+    assert half.description.startswith("sources reassigned to splits")
     counts = Counter(half.data.split.tolist())  # six, two and two in ten, of eight sources with ten clips each
     assert counts["train"] == 50 and sorted(counts.values()) == [10, 20, 50]
     parts, group = ["train"] * 10 + ["test"] * 6, [0, 0, *range(1, 9), 0, *range(20, 25)]
     lost = make_source_disjoint(
         data(parts, group, [1, 1, *[0] * 8, 1, *[0] * 5]), seed=0
     )  # class 1 is of source 0 alone
-    assert lost.description.startswith("splits dealt anew") and source_overlap(lost.data) is None
+    assert lost.description.startswith("sources reassigned to splits") and source_overlap(lost.data) is None
 
 
 def test_clips_that_no_split_has_neither_train_nor_test():
@@ -151,7 +154,7 @@ def test_the_largest_sources_go_first_and_nothing_is_left_empty():
 
 
 def test_fewer_sources_than_folds_cannot_be_dealt():
-    with pytest.raises(ValueError, match="2 sources cannot be dealt to 0, 1, 2; each needs one"):
+    with pytest.raises(ValueError, match="2 sources are too few for the parts 0, 1, 2; each needs at least one"):
         make_source_disjoint(data([0, 1, 2, 0], "aabb", folds=True), seed=0)
 
 

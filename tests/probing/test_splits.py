@@ -119,7 +119,7 @@ def test_no_clip_is_on_two_sides_and_all_test_clips_are_tested_once(task_data, s
 def test_training_on_the_test_clips_is_left_to_the_published_recipe():
     twice = data(["train", "train", "test", "test"], names=["a.wav", "b.wav", "a.wav", "b.wav"])
     assert parts_of(published_folds(twice)[0]) == [[0, 1], [2, 3], [2, 3]]
-    with pytest.raises(ValueError, match="all training clips are test clips"):
+    with pytest.raises(ValueError, match="all training clips are also test clips"):
         strict_folds(twice, seed=0)
     some = data(["train"] * 4 + ["test"], names=["a.wav", "b.wav", "c.wav", "d.wav", "a.wav"])
     (fold,) = strict_folds(some, seed=0)
@@ -127,7 +127,7 @@ def test_training_on_the_test_clips_is_left_to_the_published_recipe():
 
 
 def test_one_source_cannot_be_divided():
-    with pytest.raises(ValueError, match="all training clips have one source"):
+    with pytest.raises(ValueError, match="all training clips have the same source"):
         strict_folds(data(["train", "train", "test"], group=["x", "x", "y"]), seed=0)
 
 
@@ -152,7 +152,7 @@ def test_draws_take_as_many_clips_of_each_class_from_training_alone():
 
 def test_more_shots_than_a_class_has():
     (fold,) = strict_folds(data(["train"] * 6 + ["valid", "test"]), 0)
-    with pytest.raises(ValueError, match="4 shots: a class has 3 training clips only"):
+    with pytest.raises(ValueError, match="4 shots: a class has only 3 training clips"):
         few_shot_folds(np.arange(8) % 2, fold, shots=4, draws=1, seed=0)
 
 
