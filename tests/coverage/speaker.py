@@ -122,13 +122,13 @@ SEVERITY = {"clean": 0.0, "codec": 0.15, "mic": 0.2, "noise": 0.4, "reverb": 0.5
 def case_aggregates(rng: np.random.Generator, design: Design) -> Mapping[str, Estimate]:
     """The aggregates of 24 lists on which speakers have the same quality, less separated by the harder categories."""
     state = rng.bit_generator.random_raw()
-    outcomes = []
-    for number, protocol in enumerate(condition_names()):
-        harder = Design(**{**vars(design), "separation": design.separation - SEVERITY[category(protocol)]})
+    results = []
+    for number, condition in enumerate(condition_names()):
+        harder = Design(**{**vars(design), "separation": design.separation - SEVERITY[category(condition)]})
         trials = with_same_speakers(harder, np.random.default_rng(state), np.random.default_rng((state, number)))
         found = error_rate_alone(trials)
-        outcomes.append(ConditionResult(protocol, trials, 0, 0, 0, {PUBLISHED: found}))
-    return aggregate_estimates(outcomes, PUBLISHED)
+        results.append(ConditionResult(condition, trials, 0, 0, 0, {PUBLISHED: found}))
+    return aggregate_estimates(results, PUBLISHED)
 
 
 def with_same_speakers(design: Design, of_speakers: np.random.Generator, of_trials: np.random.Generator) -> Trials:

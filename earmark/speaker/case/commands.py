@@ -89,7 +89,9 @@ def run_download(options: DownloadOptions, invocation: Invocation) -> int:
 
 def run_verify(options: VerifyOptions, invocation: Invocation) -> int:
     """List all missing and invalid files of a benchmark."""
-    valid = f"{shown_path(options.benchmark)}: complete, all {len(condition_names())} trial lists and their audio."
+    valid = (
+        f"{shown_path(options.benchmark)}: complete ({len(condition_names())} trial lists and all their audio files)."
+    )
     return report_problems(verify_files(options.benchmark), valid)
 
 

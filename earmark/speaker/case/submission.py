@@ -180,9 +180,7 @@ def check_results(content: Mapping[str, Any]) -> list[str]:
     if not isinstance(config, dict) or not {"benchmark_dir", "device"} <= set(config):
         violations.append("config has no benchmark_dir or no device")
     elif config.get("self_made_carriers"):
-        violations.append(
-            "results are on simulated conditions; the leaderboard takes results on the official benchmark"
-        )
+        violations.append("results are on simulated conditions, not on the official benchmark")
     results = content.get("protocol_results")
     if not isinstance(results, dict):
         return [*violations, "protocol_results is missing"]
