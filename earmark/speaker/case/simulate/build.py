@@ -102,6 +102,8 @@ def degrade(
     ------
     ValueError
         If the waveform is not (n,), shorter than 0.1 s, silent, or not finite.
+    EarmarkError
+        If no segment of the noise recordings is audible, see `add_noise`.
 
     Examples
     --------
@@ -226,7 +228,7 @@ class BuildSpec:
         used = [self.noises if condition.snr is not None else None, self.rooms if condition.room else None]
         versions = [soundfile.__libsndfile_version__, soxr.__version__, np.__version__, scipy.__version__]
         source_facts = [source.manifest_path, source.speaker, source.gender, content_hash]
-        recordings = [each and each.fingerprint for each in used]
+        recordings = [recording and recording.fingerprint for recording in used]
         tables = {**simulation_parameters(), "protocols": case_definition()["protocols"]}
         everything = [self.seed, asdict(condition), tables, source_facts, recordings, versions]
         return hashlib.sha256(json.dumps(everything, sort_keys=True).encode()).hexdigest()[:32]

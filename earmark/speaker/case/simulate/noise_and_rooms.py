@@ -168,7 +168,7 @@ def _synthetic_noise(length: int, rng: np.random.Generator) -> tuple[str, FloatA
 
 
 def coloured_noise(length: int, rng: np.random.Generator, exponent: float) -> NDArray[np.float64]:
-    """Gaussian noise with power proportional to 1 / f ** exponent from 20 Hz upwards."""
+    """Gaussian noise with power proportional to 1 / f ** exponent; no power below 20 Hz."""
     fft_length = next_fast_len(length, real=True)
     spectrum = np.fft.rfft(rng.standard_normal(fft_length))
     frequency = np.fft.rfftfreq(fft_length, 1 / SAMPLE_RATE)
