@@ -275,21 +275,21 @@ def test_slice_metrics_columns(demo_run, subset: str, key: str):
 
 @pytest.mark.parametrize("subset", SUBSETS)
 def test_summary_keys(demo_run, subset: str):
-    found = summary(demo_run[1], subset)
+    result = summary(demo_run[1], subset)
     common = "schema_version script argv created_utc git python packages device seed signature inputs parameters"
     own_keys = (
         "exclusions subset mode endpoint threshold filters rows_total rows_evaluated_ok missing_audio "
         "evaluation_errors items_tied_excluded majority_baseline overall unanimous_subset cross_fitted_threshold "
         "quality_band human_ceiling"
     )
-    assert set(f"{common} {own_keys}".split(" ")) <= set(found)
+    assert set(f"{common} {own_keys}".split(" ")) <= set(result)
     estimates = ["balanced_accuracy", "accuracy", "f1", "precision", "recall", "roc_auc", "average_precision"]
     for part in ("overall", "unanimous_subset"):
-        assert set(found[part]) == {*estimates, "tp", "fp", "tn", "fn"}
-        assert set(found[part]["accuracy"]) == {"value", "low", "high", "n"}
-    assert (found["subset"], found["mode"], found["endpoint"], found["threshold"]) == (subset, "sham", None, 0.0)
-    assert found["inputs"][0]["path"] == f"analysis_outputs/{subset}/benchmark_labels.csv"
-    assert found["inputs"][0]["rows"] == len(cells(ROOT / found["inputs"][0]["path"]))
+        assert set(result[part]) == {*estimates, "tp", "fp", "tn", "fn"}
+        assert set(result[part]["accuracy"]) == {"value", "low", "high", "n"}
+    assert (result["subset"], result["mode"], result["endpoint"], result["threshold"]) == (subset, "sham", None, 0.0)
+    assert result["inputs"][0]["path"] == f"analysis_outputs/{subset}/benchmark_labels.csv"
+    assert result["inputs"][0]["rows"] == len(cells(ROOT / result["inputs"][0]["path"]))
 
 
 @pytest.mark.parametrize("subset", SUBSETS)
@@ -405,8 +405,8 @@ def test_endpoint_predictions_equal_sham_predictions(demo_run, tmp_path: Path, f
     for subset in SUBSETS:
         name = f"{subset}/predictions.csv"
         assert (tmp_path / "out" / name).read_bytes() == (demo_run[1] / name).read_bytes()
-        found = summary(tmp_path / "out", subset)
-        assert (found["mode"], found["endpoint"]) == ("endpoint", server.url)
+        result = summary(tmp_path / "out", subset)
+        assert (result["mode"], result["endpoint"]) == ("endpoint", server.url)
 
 
 def test_endpoint_with_replies_out_of_order(demo_run, tmp_path: Path):
@@ -497,11 +497,11 @@ def test_transient_error_is_retried(small: Path, tmp_path: Path):
 def test_filters(small: Path, tmp_path: Path, flags, left, counts):
     assert run(small, tmp_path / "out", "--subset", "emolia-emo", *flags) == 0
     assert predicted_pairs(tmp_path / "out") == left
-    found = summary(tmp_path / "out")
-    assert found["items_tied_excluded"] == 2
-    assert found["rows_total"] == found["rows_evaluated_ok"] == len(left)
+    result = summary(tmp_path / "out")
+    assert result["items_tied_excluded"] == 2
+    assert result["rows_total"] == result["rows_evaluated_ok"] == len(left)
     assert sorted(excluded(tmp_path / "out").values()) == sorted([*counts, 2])
-    assert sum(excluded(tmp_path / "out").values()) + len(left) == 8 == found["inputs"][0]["rows"]
+    assert sum(excluded(tmp_path / "out").values()) + len(left) == 8 == result["inputs"][0]["rows"]
 
 
 def test_summary_records_filters(small: Path, tmp_path: Path):
@@ -519,9 +519,9 @@ def test_summary_records_filters(small: Path, tmp_path: Path):
 
 def test_filter_that_excludes_everything(small: Path, tmp_path: Path, capsys):
     assert run(small, tmp_path / "out", "--subset", "emolia-emo", "--min-raters", "9") == 0
-    found = summary(tmp_path / "out")
-    assert (found["rows_total"], found["overall"]["accuracy"]["value"]) == (0, None)
-    assert found["overall"]["accuracy"]["why"]
+    result = summary(tmp_path / "out")
+    assert (result["rows_total"], result["overall"]["accuracy"]["value"]) == (0, None)
+    assert result["overall"]["accuracy"]["why"]
     assert list(predictions(tmp_path / "out")) == [*KEYS["emolia-emo"], *AFTER_KEY]
     assert "0 of 0 pairs of clip and sentence were scored" in capsys.readouterr().out
 
@@ -582,11 +582,11 @@ def test_invalid_clip_fails_its_rows_alone(demo: Path, tmp_path: Path, how: str,
     for row in table[~bad].to_dict("records"):
         assert float(row["similarity"]) == sham_similarity(Path(row["file_name"]).stem, row["prompt"])
         assert (row["ok"], row["error"]) == ("True", "")
-    found = summary(out)
-    assert (found["rows_total"], found["rows_evaluated_ok"]) == (len(table), len(table) - n_bad)
-    assert found["missing_audio"] == (n_bad if how == "missing" else 0)
-    assert found["evaluation_errors"] == (0 if how == "missing" else n_bad)
-    assert sum(found["overall"][key] for key in ("tp", "fp", "tn", "fn")) == len(table) - n_bad
+    result = summary(out)
+    assert (result["rows_total"], result["rows_evaluated_ok"]) == (len(table), len(table) - n_bad)
+    assert result["missing_audio"] == (n_bad if how == "missing" else 0)
+    assert result["evaluation_errors"] == (0 if how == "missing" else n_bad)
+    assert sum(result["overall"][key] for key in ("tp", "fp", "tn", "fn")) == len(table) - n_bad
     printed = capsys.readouterr()
     assert "predictions.csv" in printed.err
     assert "Traceback" not in printed.err
@@ -609,8 +609,8 @@ def test_allow_missing(small: Path, tmp_path: Path):
     assert summary(tmp_path / "out")["missing_audio"] == 2
     damage(next((small / "dataset").rglob("d.wav")), "zero bytes")
     assert run(small, tmp_path / "out", "--subset", "emolia-emo", "--allow-missing") == 1
-    found = summary(tmp_path / "out")
-    assert (found["missing_audio"], found["evaluation_errors"], found["rows_evaluated_ok"]) == (2, 1, 3)
+    result = summary(tmp_path / "out")
+    assert (result["missing_audio"], result["evaluation_errors"], result["rows_evaluated_ok"]) == (2, 1, 3)
 
 
 def test_allow_missing_does_not_allow_failed_scores(small: Path, tmp_path: Path):
@@ -623,9 +623,9 @@ def test_allow_missing_does_not_allow_failed_scores(small: Path, tmp_path: Path)
 def test_dataset_without_audio(small: Path, tmp_path: Path):
     shutil.rmtree(small / "dataset")
     assert run(small, tmp_path / "out", "--subset", "emolia-emo") == 1
-    found = summary(tmp_path / "out")
-    assert (found["missing_audio"], found["rows_evaluated_ok"]) == (6, 0)
-    assert found["overall"]["balanced_accuracy"]["value"] is None
+    result = summary(tmp_path / "out")
+    assert (result["missing_audio"], result["rows_evaluated_ok"]) == (6, 0)
+    assert result["overall"]["balanced_accuracy"]["value"] is None
 
 
 def test_clip_shorter_than_its_metadata_is_truncated(small: Path, tmp_path: Path):
@@ -695,9 +695,9 @@ def test_invalid_reply_fails_its_row_alone(small: Path, tmp_path: Path, kind: st
     assert re.search(why, row["error"])
     assert len(row["error"]) < 700
     assert "\n" not in row["error"]
-    found = summary(out)
-    assert (found["rows_evaluated_ok"], found["evaluation_errors"], found["missing_audio"]) == (5, 1, 0)
-    assert [found["overall"][key] for key in ("tp", "fp", "tn", "fn")] == [3, 2, 0, 0]  # no negative prediction
+    result = summary(out)
+    assert (result["rows_evaluated_ok"], result["evaluation_errors"], result["missing_audio"]) == (5, 1, 0)
+    assert [result["overall"][key] for key in ("tp", "fp", "tn", "fn")] == [3, 2, 0, 0]  # no negative prediction
     assert "Traceback" not in capsys.readouterr().err
 
 
@@ -705,11 +705,11 @@ def test_server_that_always_fails(small: Path, tmp_path: Path, capsys):
     with scripted(lambda _: ok(b'{"similarity": NaN}')) as server:
         flags = ["--subset", "emolia-emo", "--endpoint", server.url, "--retries", "0"]
         assert run(small, tmp_path / "out", *flags) == 1
-    found = summary(tmp_path / "out")  # which refuses NaN
-    assert found["evaluation_errors"] == 6
-    assert found["overall"]["roc_auc"]["value"] is None
-    assert found["overall"]["roc_auc"]["why"]
-    assert found["quality_band"] is None
+    result = summary(tmp_path / "out")  # which refuses NaN
+    assert result["evaluation_errors"] == 6
+    assert result["overall"]["roc_auc"]["value"] is None
+    assert result["overall"]["roc_auc"]["why"]
+    assert result["quality_band"] is None
     for key in SLICES["emolia-emo"]:
         assert len(cells(tmp_path / f"out/emolia-emo/metrics_by_{key}.csv")) == 0
     assert not re.search(r"\bnan\b", capsys.readouterr().out, re.IGNORECASE)
@@ -772,9 +772,9 @@ def test_token_echoed_by_server_is_redacted(small: Path, tmp_path: Path, status:
         done = run_in_subprocess(tmp_path / "out", *flags, root=small, EARMARK_API_KEY=TOKEN)
     assert done.returncode == code
     written = contents(tmp_path / "out")
-    said = done.stdout + done.stderr + "".join(content.decode() for content in written.values())
-    assert "bad credentials" in said  # the message of the server, in predictions.csv or on stderr
-    assert TOKEN not in said
+    printed = done.stdout + done.stderr + "".join(content.decode() for content in written.values())
+    assert "bad credentials" in printed  # the message of the server, in predictions.csv or on stderr
+    assert TOKEN not in printed
 
 
 @pytest.mark.parametrize("form", ["--endpoint URL", "--endpoint=URL"])
@@ -831,14 +831,14 @@ def test_missing_rubric_level(demo: Path, tmp_path: Path, capsys):
     variables.write_text(json.dumps(rubric))
     capsys.readouterr()
     assert run(demo, out) == 1
-    said = capsys.readouterr()
+    printed = capsys.readouterr()
     labels = (demo / "analysis_outputs/emolia-dim/benchmark_labels.csv").read_text().splitlines()
     lines = [i for i, text in enumerate(labels, 1) if ",ACCT,British," in text]
     assert len(lines) > 1
     shown = ", ".join(map(str, lines[:5])) + (f" and {len(lines) - 5} more" if len(lines) > 5 else "")
-    assert f"lines {shown}, column level: variables.json has no rubric for ACCT level 'British'" in said.err
-    assert f"benchmark_labels.csv: {len(lines)} faults" in said.err
-    assert said.out == ""
+    assert f"lines {shown}, column level: variables.json has no rubric for ACCT level 'British'" in printed.err
+    assert f"benchmark_labels.csv: {len(lines)} faults" in printed.err
+    assert printed.out == ""
     assert contents(out) == before
 
 
@@ -851,8 +851,8 @@ def test_missing_rubric_file(demo: Path, tmp_path: Path, capsys):
 
 def test_missing_labels(tmp_path: Path, capsys):
     assert run(tmp_path, tmp_path / "out") == 2
-    said = capsys.readouterr().err
-    assert re.fullmatch(r"\S*benchmark_labels\.csv does not exist.*`uv run analysis\.py`.*\n", said)
+    printed = capsys.readouterr().err
+    assert re.fullmatch(r"\S*benchmark_labels\.csv does not exist.*`uv run analysis\.py`.*\n", printed)
     assert not (tmp_path / "out").exists()
 
 
@@ -866,13 +866,13 @@ def test_invalid_labels(small: Path, tmp_path: Path, capsys):
     rows[2] = rows[2].replace(",3,False", ",x,False")
     labels.write_text("\n".join([*rows, rows[4]]))
     assert run(small, out, "--subset", "emolia-emo") == 1
-    said = capsys.readouterr().err
-    assert "benchmark_labels.csv: 3 faults" in said
-    assert "line 2, column majority_present: '2'" in said
-    assert "line 3, column n_raters: 'x'" in said
-    assert "line 10, column file_name: duplicate of an item" in said
-    assert "uv run analysis.py" in said
-    assert "Traceback" not in said
+    printed = capsys.readouterr().err
+    assert "benchmark_labels.csv: 3 faults" in printed
+    assert "line 2, column majority_present: '2'" in printed
+    assert "line 3, column n_raters: 'x'" in printed
+    assert "line 10, column file_name: duplicate of an item" in printed
+    assert "uv run analysis.py" in printed
+    assert "Traceback" not in printed
     assert contents(out) == before
 
 
@@ -919,10 +919,10 @@ def test_invalid_usage(small: Path, tmp_path: Path, flags: list[str], capsys):
     with pytest.raises(SystemExit) as ended:
         run(small, tmp_path / "out", "--subset", "emolia-emo", *where, *flags)
     assert ended.value.code == 2
-    said = capsys.readouterr()
-    assert said.out == ""
-    assert flags[0] in said.err
-    assert PASSWORD not in said.err
+    printed = capsys.readouterr()
+    assert printed.out == ""
+    assert flags[0] in printed.err
+    assert PASSWORD not in printed.err
     assert not (tmp_path / "out").exists()
 
 

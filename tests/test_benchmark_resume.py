@@ -111,10 +111,10 @@ def test_changed_model_needs_restart(tmp_path, capsys):
     capsys.readouterr()
     with hostile_server(lambda n, body: Reply({"similarity": 0.125}), port) as server:
         assert benchmark.main([*command(server.url, tmp_path)[2:], *flags]) == 2
-        said = capsys.readouterr().err
-        assert "journal.jsonl: its 36 results are from a different model" in said
-        assert "Use --restart to compute all results again" in said
-        assert said.count("\n") == 1
+        error = capsys.readouterr().err
+        assert "journal.jsonl: its 36 results are from a different model" in error
+        assert "Use --restart to compute all results again" in error
+        assert error.count("\n") == 1
         assert contents(tmp_path) == before
         assert benchmark.main([*command(server.url, tmp_path)[2:], *flags, "--restart"]) == 0
         assert len(server.requests) == 1 + 45

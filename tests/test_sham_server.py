@@ -304,7 +304,7 @@ COSTLY: dict[str, tuple[str, bytes, int, str]] = {
         413,
         "2099200 numbers; the limit is 2097152",
     ),
-    "wrong inputs": (
+    "invalid inputs": (
         "embeddings",
         b'{"input": [' + b"1," * 3_000_000 + b"1]}",
         400,
