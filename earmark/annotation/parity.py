@@ -51,7 +51,7 @@ class HeldOutRatings:
 
     @classmethod
     def from_counts(cls, present: ArrayLike, raters: ArrayLike, *, soft: bool, unanimous: bool) -> "HeldOutRatings":
-        """Hold out each rating of items with known numbers of ratings.
+        """Hold out each rating, given the number of ratings of each item.
 
         Parameters
         ----------

@@ -132,7 +132,8 @@ def release_warnings(release: Release) -> list[str]:
     warnings = []
     if release.n_withdrawn:
         name = release.raw.subset.name
-        warnings.append(f"{name}: excluded {release.n_withdrawn:,} ratings by raters who withdrew consent.")
+        ratings = "rating" if release.n_withdrawn == 1 else "ratings"
+        warnings.append(f"{name}: excluded {release.n_withdrawn:,} {ratings} by raters who withdrew consent.")
     for file, faults in release.doubtful.items():
         if faults:
             shown = [str(fault) for fault in faults[:MAX_SHOWN_CELLS]]
