@@ -27,7 +27,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 sys.path.remove(str(Path(__file__).resolve().parent))  # its coverage.py is not the module that numba looks for
 
 from earmark import cli
-from earmark.probing.heads.knn import K_CANDIDATES, SIMILARITIES_AT_ONCE, knn_predict
+from earmark.probing.heads.knn import K_CANDIDATES, MAX_SIMILARITIES, knn_predict
 from earmark.probing.heads.linear import Fold, HeadConfig, train_heads
 from earmark.probing.heads.selection import selection_metric
 
@@ -136,7 +136,7 @@ def plain_head(path: Path, y: Array, fold: Fold, recipe: HeadConfig, epochs: int
 
 def bare_neighbours(x: Array, k: int) -> None:
     """The product and NumPy's top k, block after block, and nothing else."""
-    size = max(1, SIMILARITIES_AT_ONCE // len(x))
+    size = max(1, MAX_SIMILARITIES // len(x))
     for start in range(0, len(x), size):
         block = x[start : start + size] @ x.T
         np.take_along_axis(block, np.argpartition(block, -k, axis=1)[:, -k:], axis=1)

@@ -534,7 +534,7 @@ class SingleSplitType(TaskType):
                 errors.append(error)
         if not candidates:
             raise errors[0]
-        best = max(candidates, key=lambda rate: candidates[rate].fit.best_score)
+        best = max(candidates, key=lambda rate: candidates[rate].history.best_score)
         seeds = range(first + 1, first + inputs.settings.seeds)
         others = [train(seed, replace(recipe, learning_rate=best)) for seed in seeds]
         return TrainedHeads([candidates[best], *others], f"learning rate {best:g}")
@@ -621,9 +621,9 @@ class SpeechRecognition(SingleSplitType):
         trained = self.train_seeds(inputs, head)
         chosen = trained.chosen or (Path(name).resolve().name if Path(name).is_dir() else name)
         left_out = {}
-        if too_short := len(trained.heads[0].left_out):
+        if too_short := len(trained.heads[0].excluded):
             left_out["training utterances with fewer frames than CTC needs for their transcripts"] = too_short
-        if unfinished := sum(each.unfinished for each in trained.heads):
+        if unfinished := sum(each.n_truncated for each in trained.heads):
             chosen += f"; {unfinished} of {len(items)} transcripts cut at the length limit"
         texts, outputs = list(test.transcripts), [each.hypotheses for each in trained.heads]
         predictions = Predictions(**inputs.sources_and_folds(items), labels=texts, outputs=outputs, left_out=left_out)

@@ -194,7 +194,7 @@ def knn_track(inputs: TrackInput) -> TrackResult:
             by_k = knn_predict(x[train], labels[clip[train]], x[valid], K_CANDIDATES)
             k = max(K_CANDIDATES, key=lambda each: float((by_k[each] == labels[clip[valid]]).mean()))
             chosen.append(f"{k}")
-        predicted.append(knn_predict(x[train], labels[clip[train]], x[test], (k,), protocol=kind)[k])
+        predicted.append(knn_predict(x[train], labels[clip[train]], x[test], (k,), recipe=kind)[k])
     items = clip[rows.row_indices(inputs.test_clips)] if published else inputs.test_clips
     classes = [np.concatenate(predicted)]
     predictions = ClassPredictions(

@@ -1,1 +1,1 @@
-"""Heads on embeddings, and nearest neighbours."""
+"""Probe heads on frozen embeddings: linear, few-shot, k-NN, CTC, language-model adapter, retrieval."""

@@ -1,16 +1,16 @@
-"""The engine of the linear heads: many heads side by side in one buffer, stepped together.
+"""Many linear heads trained together: parameters in one buffer, gradients and optimiser steps for all at once.
 
-A head is LayerNorm → Linear. What LayerNorm takes from its input has no parameters, so inputs come here normalised,
-x̂, and a head is logits = W (x̂∘γ + β) + c. The gradient of that is short enough to write down; no graph is kept.
-With M = W∘γ, the error e of the logits (C, B) and the batch X̂ (B, D):
+A head is LayerNorm → Linear. The parameter-free part of LayerNorm is applied beforehand, so a head gets normalised
+inputs x̂ and computes logits = W (x̂∘γ + β) + c. The gradient has a closed form, so no autograd graph is stored. With
+M = W∘γ, the gradient E of the loss with respect to the logits (C, B), and the batch X̂ (B, D):
 
-  dM = e X̂,  s = Σ_b e,  dγ = Σ_c dM∘W,  dβ = Wᵀ s,  dc = s,  dW = dM∘γ + s βᵀ
+  dM = E X̂,  s = Σ_b E,  dγ = Σ_c dM∘W,  dβ = Wᵀ s,  dc = s,  dW = dM∘γ + s βᵀ
 
-Heads lie on two axes: G groups, of one fold and seed each, which draw their own batches, and R learning rates, which
-share their group's batches. Adam's step is proportional to its learning rate, so a head with rate r is stored as its
-parameters divided by r: then one optimiser with one rate, the schedule's factor, moves them all.
+Heads have two axes: G groups, one for each fold and seed, with batches of their own; and R learning rates, which share
+the batches of their group. A step of Adam is proportional to the learning rate, so the parameters of a head are stored
+divided by its rate. One optimiser, whose rate is the factor of the schedule, then updates all heads.
 
-Small batches on a CPU take `batched_numba.CompiledHeads` in place of BatchedHeads.
+`batched_numba.CompiledHeads` replaces BatchedHeads for small batches on a CPU.
 """
 
 from collections.abc import Callable, Sequence
@@ -23,18 +23,26 @@ from numpy.typing import NDArray
 from earmark.optional import require_library
 
 Tensor: TypeAlias = Any  # torch.Tensor; torch is an extra
-LogitGradient: TypeAlias = Callable[[Tensor, Tensor], Tensor]  # (logits (g, R, C, B), labels) → derivative, same shape
+LogitGradient: TypeAlias = Callable[[Tensor, Tensor], Tensor]  # (logits (g, R, C, B), labels) → gradient, same shape
 FloatArray = NDArray[np.float32]
 IntArray = NDArray[np.int64]
 Loss = Literal["cross_entropy", "binary_cross_entropy", "squared_error"]
 
-EXTRA, NEEDED_BY = "--extra torch", "A linear probe"  # what supplies torch and numba, as messages have it
-ROWS_AT_ONCE = 8192  # of a prediction
-ROWS_TOGETHER = 4  # batches are padded to a multiple of these; compiled products take as many at a time
+EXTRA, NEEDED_BY = "--extra torch", "A linear probe"  # for the message if torch or numba is missing
+PREDICTION_ROWS = 8192  # rows per step of a prediction
+ROW_MULTIPLE = 4  # batches are padded to a multiple of this; compiled products process 4 rows at a time
 
 
 class Parameters(NamedTuple):
-    """One head, or many where there are axes in front: scale (…, D), shift (…, D), weight (…, C, D), bias (…, C)."""
+    """Parameters of one head, or of several with leading axes.
+
+    Attributes
+    ----------
+    scale, shift : (…, D)
+        γ and β of LayerNorm.
+    weight : (…, C, D)
+    bias : (…, C)
+    """
 
     scale: Any
     shift: Any
@@ -43,25 +51,31 @@ class Parameters(NamedTuple):
 
 
 class Batches(NamedTuple):
-    """An epoch of all groups: rows (steps, G, width) into the inputs, shares (steps, G, width) of each row in its loss.
+    """Batches of one epoch for all groups.
 
-    A group's batch has shares that sum to 1; what pads it to the width, a multiple of ROWS_TOGETHER, has share 0.
-    active: (steps,) how many groups still step.
+    Attributes
+    ----------
+    rows : (steps, G, width) int
+        Row indices into the inputs. `width` is a multiple of ROW_MULTIPLE.
+    row_weights : (steps, G, width) float
+        Weight of each row in the loss; they sum to 1 in each batch, and are 0 for padding.
+    active : (steps,) list of int
+        Number of groups that still have a batch at this step.
     """
 
     rows: IntArray
-    shares: FloatArray
+    row_weights: FloatArray
     active: list[int]
 
 
 @cache
 def torch_library() -> Any:
-    """torch; MissingError with the command that brings it."""
+    """Import torch; MissingError with the install command if it is missing."""
     return require_library("torch", EXTRA, NEEDED_BY)
 
 
 def schedule(epoch: int, epochs: int) -> float:
-    """What the learning rate is multiplied by in an epoch, counted from 0: half a cosine from 1 towards 0.1.
+    """Learning-rate factor of an epoch, counted from 0: half a cosine from 1 towards 0.1.
 
     >>> [round(schedule(epoch, 2), 3) for epoch in range(2)]
     [1.0, 0.55]
@@ -70,13 +84,13 @@ def schedule(epoch: int, epochs: int) -> float:
 
 
 def seeded_generator(seed: int, fold: int) -> Any:
-    """A torch generator on the CPU that depends on the seed and the fold's number and on nothing else."""
+    """Torch generator on the CPU, seeded by the seed and the number of the fold."""
     state = np.random.SeedSequence([seed, fold]).generate_state(1)[0]
     return torch_library().Generator().manual_seed(int(state))
 
 
 def initial_parameters(n_inputs: int, n_outputs: int, generator: Any) -> Parameters:
-    """A fresh head as torch.nn makes it: scale 1, shift 0, weight and bias uniform in ±1/√n_inputs."""
+    """Initialise a head as torch.nn does: scale 1, shift 0, weight and bias uniform in ±1/√n_inputs."""
     torch = torch_library()
     bound = 1 / np.sqrt(n_inputs)
     weight = torch.empty(n_outputs, n_inputs).uniform_(-bound, bound, generator=generator)
@@ -85,37 +99,53 @@ def initial_parameters(n_inputs: int, n_outputs: int, generator: Any) -> Paramet
 
 
 class Inputs:
-    """Embeddings on a device, normalised row by row as LayerNorm does (ε = 1e-5), without its parameters.
+    """Embeddings on a device, with the parameter-free part of LayerNorm (ε = 1e-5) applied to each row.
 
-    float32 is normalised once. float16, which stands for frames too many to hold twice, is normalised as it is read.
+    float32 inputs are normalised once. float16 inputs, used for large sets of frames, are normalised when rows are
+    read, to avoid a float32 copy of all of them.
+
+    Parameters
+    ----------
+    x : (N, D) float32 or float16
+    device : str
+        Name of a torch device.
     """
 
     def __init__(self, x: NDArray[Any], device: str) -> None:
         torch = torch_library()
         self.width = x.shape[1]
-        given = torch.as_tensor(np.ascontiguousarray(x)).to(device)
-        self.raw = given.dtype == torch.float16
-        self.values = given if self.raw else self._normalised(given)
+        values = torch.as_tensor(np.ascontiguousarray(x)).to(device)
+        self.normalise_on_read = values.dtype == torch.float16
+        self.values = values if self.normalise_on_read else self._normalised(values)
 
     def __getitem__(self, rows: Tensor) -> Tensor:
-        """The rows (n,), normalised: (n, D) float32."""
-        taken = self.values.index_select(0, rows)
-        return self._normalised(taken) if self.raw else taken
+        """Normalised rows (n, D) float32 for row indices (n,)."""
+        selected = self.values.index_select(0, rows)
+        return self._normalised(selected) if self.normalise_on_read else selected
 
     def _normalised(self, values: Tensor) -> Tensor:
         return torch_library().nn.functional.layer_norm(values.float(), (self.width,))
 
 
 class BatchedHeads:
-    """G × R heads, their gradients and their optimiser."""
+    """G × R heads, their gradients and their optimiser.
 
-    def __init__(self, starts: Sequence[Parameters], rates: Sequence[float], device: str) -> None:
-        """starts: a fresh head for each of the G groups, from which all R rates set out."""
+    Parameters
+    ----------
+    initial : sequence of Parameters
+        Initial head of each of the G groups, used for all its R learning rates.
+    rates : sequence of float
+        The R learning rates.
+    device : str
+        Name of a torch device.
+    """
+
+    def __init__(self, initial: Sequence[Parameters], rates: Sequence[float], device: str) -> None:
         torch = torch_library()
-        self.n_outputs, self.n_inputs = starts[0].weight.shape
+        self.n_outputs, self.n_inputs = initial[0].weight.shape
         self.rate = torch.tensor(rates, dtype=torch.float32, device=device).unsqueeze(1)  # (R, 1)
-        groups, n = len(starts), len(rates)
-        # Weights lie apart from the rest so that all groups' are one block of memory, which batched products want.
+        groups, n = len(initial), len(rates)
+        # Weights have a buffer of their own, so that they are contiguous across groups for batched products.
         shapes = [(groups, n * self.n_outputs * self.n_inputs), (groups, n * (2 * self.n_inputs + self.n_outputs))]
         self._values, self._gradients, self._means, self._squares = (
             [torch.zeros(shape, device=device) for shape in shapes] for _ in range(4)
@@ -123,38 +153,47 @@ class BatchedHeads:
         self._steps = torch.zeros(groups, device=device)
         self.factor = 1.0
         self.values, self.gradients = self._views(self._values), self._views(self._gradients)
-        for group, start in enumerate(starts):
-            for value, fresh in zip(self.values, start, strict=True):
-                value[group] = fresh.to(device) / self.rate.view(-1, *[1] * fresh.ndim)
+        for group, head in enumerate(initial):
+            for value, parameter in zip(self.values, head, strict=True):
+                value[group] = parameter.to(device) / self.rate.view(-1, *[1] * parameter.ndim)
         self.effective = torch.empty_like(self.values.weight)
 
     def _views(self, blocks: Sequence[Tensor]) -> Parameters:
-        """The parameters as they lie in the two blocks."""
+        """Views of the parameters in the two buffers."""
         weight, rest = blocks
         shape = (len(weight), len(self.rate))
         parts = rest.view(*shape, -1).split([self.n_inputs, self.n_inputs, self.n_outputs], dim=2)
         return Parameters(parts[0], parts[1], weight.view(*shape, self.n_outputs, self.n_inputs), parts[2])
 
-    def step(self, inputs: Inputs, rows: Tensor, y: Tensor, shares: Tensor, error: LogitGradient) -> None:
-        """One step of Adam for the first len(x) groups.
+    def step(self, inputs: Inputs, rows: Tensor, y: Tensor, row_weights: Tensor, gradient: LogitGradient) -> None:
+        """One step of Adam for the first g groups.
 
-        rows: (g, B) of the inputs. y: as `error` wants it. shares: (g, 1, 1, B), as in Batches. error: the derivative
-        of a single row's loss.
+        Parameters
+        ----------
+        inputs : Inputs
+        rows : (g, B) int
+            Row indices into the inputs.
+        y : (g, B) or (g, 1, C, B)
+            Labels, as `gradient` expects them.
+        row_weights : (g, 1, 1, B)
+            Weights of the rows in the loss, as in `Batches`.
+        gradient : callable
+            Gradient of the loss of a single row with respect to its logits (`logit_gradient`).
         """
         torch = torch_library()
         x = inputs[rows.reshape(-1)].view(*rows.shape, inputs.width)
         groups, rates, rate, outputs, inputs = len(x), len(self.rate), self.rate, self.n_outputs, self.n_inputs
-        scale, shift, weight, bias = (value[:groups] for value in self.values)
-        d_scale, d_shift, d_weight, d_bias = (gradient[:groups] for gradient in self.gradients)
+        scale, shift, weight, bias = (each[:groups] for each in self.values)
+        d_scale, d_shift, d_weight, d_bias = (each[:groups] for each in self.gradients)
         scale, shift = scale * rate, shift * rate
-        # Seen by group, all rates' outputs are rows of one matrix; seen by head, each has its own.
+        # by_group: one matrix with the outputs of all rates; by_head: one matrix per head.
         by_group, by_head = (groups, rates * outputs), (groups * rates, outputs, inputs)
         effective = torch.mul(weight, (scale * rate).unsqueeze(2), out=self.effective[:groups])
         shifted = torch.bmm(shift.view(-1, 1, inputs), weight.view(by_head).transpose(1, 2))
         constant = (shifted.view_as(bias) + bias).mul_(rate)
         logits = torch.baddbmm(constant.view(*by_group, 1), effective.view(*by_group, inputs), x.transpose(1, 2))
-        errors = error(logits.view(groups, rates, outputs, -1), y).mul_(shares)
-        torch.bmm(errors.view(*by_group, -1), x, out=d_weight.view(*by_group, inputs))  # dM, for the time being
+        errors = gradient(logits.view(groups, rates, outputs, -1), y).mul_(row_weights)
+        torch.bmm(errors.view(*by_group, -1), x, out=d_weight.view(*by_group, inputs))  # dM; becomes dW below
         total = errors.sum(dim=3)
         torch.mul(torch.linalg.vecdot(d_weight, weight, dim=2), rate, out=d_scale)
         torch.mul(torch.bmm(total.view(-1, 1, outputs), weight.view(by_head)).view_as(shift), rate, out=d_shift)
@@ -163,7 +202,7 @@ class BatchedHeads:
         self._adam(groups)
 
     def _adam(self, groups: int) -> None:
-        """Adam's step by the gradients. The optimiser class does the same, at three times the cost for small heads."""
+        """Apply the gradients with torch's fused Adam, three times as fast as torch.optim.Adam for small heads."""
         values, gradients, means, squares = (
             [row for block in blocks for row in block[:groups]]
             for blocks in (self._values, self._gradients, self._means, self._squares)
@@ -176,19 +215,29 @@ class BatchedHeads:
         )  # fmt: skip
 
     def outputs(self, group: int, inputs: Inputs, rows: IntArray) -> list[FloatArray]:
-        """The logits (n, C) of each of a group's heads, one for each rate, for the rows (n,)."""
+        """Logits (n, C) of each head of a group, one per learning rate, for row indices (n,)."""
         return head_outputs([self.head(group, rate) for rate in range(len(self.rate))], inputs, rows)
 
     def head(self, group: int, rate: int) -> Parameters:
-        """A copy of one head's parameters, on the device."""
+        """Copy of the parameters of one head, on the device."""
         return Parameters(*(value[group, rate] * self.rate[rate] for value in self.values))
 
 
 def logit_gradient(loss: Loss, pos_weight: float = 1.0) -> LogitGradient:
-    """The derivative of one row's loss by its logits (g, R, C, B).
+    """Gradient of the loss of one row with respect to its logits.
 
-    Labels are (g, B) classes for cross-entropy; else (g, 1, C, B), and the loss is the mean over the C outputs.
-    pos_weight: what the positive term of the binary cross-entropy is multiplied by.
+    Parameters
+    ----------
+    loss : {"cross_entropy", "binary_cross_entropy", "squared_error"}
+        The last two are means over the C outputs.
+    pos_weight : float
+        Factor of the positive term of the binary cross-entropy.
+
+    Returns
+    -------
+    callable
+        (logits (g, R, C, B), labels) → gradient (g, R, C, B). Labels are classes (g, B) for the cross-entropy, and
+        (g, 1, C, B) otherwise.
     """
     torch = torch_library()
 
@@ -213,28 +262,40 @@ def logit_gradient(loss: Loss, pos_weight: float = 1.0) -> LogitGradient:
     }[loss]
 
 
-def epoch_batches(items: Sequence[IntArray], generators: Sequence[Any], offsets: IntArray, size: int) -> Batches:
-    """A fresh order of every group's items, cut into batches of `size` items.
+def epoch_batches(items: Sequence[IntArray], generators: Sequence[Any], offsets: IntArray, batch_size: int) -> Batches:
+    """Shuffle the items of every group and cut them into batches.
 
-    items: for each group its items, longest list first. offsets: item i has rows offsets[i] … offsets[i + 1] − 1.
-    The last batch of a group may be smaller; it counts as a step like any other.
+    Parameters
+    ----------
+    items : sequence of (n,) int
+        Items of each group, the longest first.
+    generators : sequence of torch.Generator
+        One per group.
+    offsets : (n_items + 1,) int
+        Item i has the rows offsets[i] … offsets[i + 1] − 1.
+    batch_size : int
+        Items per batch. The last batch of a group may be smaller.
+
+    Returns
+    -------
+    Batches
     """
     torch = torch_library()
     orders = [own[torch.randperm(len(own), generator=g).numpy()] for own, g in zip(items, generators, strict=True)]
-    batches = [_one_group(order, offsets, size) for order in orders]
-    steps = [len(shares) for _, shares in batches]
-    widest = max(shares.shape[1] for _, shares in batches)
-    shape = (max(steps), len(items), widest + -widest % ROWS_TOGETHER)
-    rows, shares = np.zeros(shape, dtype=np.int64), np.zeros(shape, dtype=np.float32)
-    for group, (own_rows, own_shares) in enumerate(batches):
-        steps_of_group, width = own_shares.shape
-        rows[:steps_of_group, group, :width] = own_rows
-        shares[:steps_of_group, group, :width] = own_shares
-    return Batches(rows, shares, [sum(own > step for own in steps) for step in range(shape[0])])
+    batches = [_group_batches(order, offsets, batch_size) for order in orders]
+    steps = [len(weights) for _, weights in batches]
+    widest = max(weights.shape[1] for _, weights in batches)
+    shape = (max(steps), len(items), widest + -widest % ROW_MULTIPLE)
+    rows, weights = np.zeros(shape, dtype=np.int64), np.zeros(shape, dtype=np.float32)
+    for group, (group_rows, group_weights) in enumerate(batches):
+        group_steps, width = group_weights.shape
+        rows[:group_steps, group, :width] = group_rows
+        weights[:group_steps, group, :width] = group_weights
+    return Batches(rows, weights, [sum(own > step for own in steps) for step in range(shape[0])])
 
 
 def item_rows(items: IntArray, offsets: IntArray) -> IntArray:
-    """All rows of the items, in their order; item i has the rows offsets[i] … offsets[i + 1] − 1.
+    """Row indices of items, in the order of the items; item i has the rows offsets[i] … offsets[i + 1] − 1.
 
     >>> item_rows(np.array([2, 0]), np.array([0, 2, 3, 5])).tolist()
     [3, 4, 0, 1]
@@ -243,28 +304,28 @@ def item_rows(items: IntArray, offsets: IntArray) -> IntArray:
     return np.repeat(offsets[items] - (np.cumsum(counts) - counts), counts) + np.arange(counts.sum())
 
 
-def _one_group(order: IntArray, offsets: IntArray, size: int) -> tuple[IntArray, FloatArray]:
-    """Rows and shares of one group's batches, (steps, width)."""
+def _group_batches(order: IntArray, offsets: IntArray, batch_size: int) -> tuple[IntArray, FloatArray]:
+    """Row indices and weights (steps, width) of the batches of one group."""
     counts = offsets[order + 1] - offsets[order]
-    batch = np.repeat(np.arange(len(order)) // size, counts)
-    filled = np.bincount(batch)
-    place = np.arange(len(batch)) - np.repeat(np.cumsum(filled) - filled, filled)
-    rows = np.zeros((len(filled), filled.max()), dtype=np.int64)
-    shares = np.zeros(rows.shape, dtype=np.float32)
-    rows[batch, place] = item_rows(order, offsets)
-    shares[batch, place] = np.repeat(1 / filled, filled)
-    return rows, shares
+    batch = np.repeat(np.arange(len(order)) // batch_size, counts)
+    lengths = np.bincount(batch)
+    column = np.arange(len(batch)) - np.repeat(np.cumsum(lengths) - lengths, lengths)
+    rows = np.zeros((len(lengths), lengths.max()), dtype=np.int64)
+    weights = np.zeros(rows.shape, dtype=np.float32)
+    rows[batch, column] = item_rows(order, offsets)
+    weights[batch, column] = np.repeat(1 / lengths, lengths)
+    return rows, weights
 
 
 def head_outputs(heads: Sequence[Parameters], inputs: Inputs, rows: IntArray) -> list[FloatArray]:
-    """Every head's logits for the rows (n,), (n, C) each; inputs are read once, a bounded number at a time."""
+    """Logits (n, C) of each head for row indices (n,). Inputs are read once, in blocks of bounded size."""
     torch = torch_library()
     folded = [(head.weight @ head.shift + head.bias, (head.weight * head.scale).T) for head in heads]
-    at = torch.as_tensor(rows).to(heads[0].weight.device)
+    indices = torch.as_tensor(rows).to(heads[0].weight.device)
     outputs = torch.empty(len(heads), len(rows), len(heads[0].bias))
-    for start in range(0, len(rows), ROWS_AT_ONCE):
-        part = slice(start, start + ROWS_AT_ONCE)
-        read = inputs[at[part]]
+    for start in range(0, len(rows), PREDICTION_ROWS):
+        part = slice(start, start + PREDICTION_ROWS)
+        x = inputs[indices[part]]
         for own, (constant, weight) in zip(outputs, folded, strict=True):
-            own[part] = torch.addmm(constant, read, weight)
+            own[part] = torch.addmm(constant, x, weight)
     return list(outputs.numpy())

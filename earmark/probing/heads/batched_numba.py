@@ -1,12 +1,12 @@
-"""The linear heads of clip tasks on a CPU: `batched.BatchedHeads` as two compiled passes over the weights.
+"""Linear heads of clip tasks on a CPU: `batched.BatchedHeads` as two compiled passes over the weights.
 
-A clip task's batch is small, some 32 rows, so the products of a step cost less than the passes between them over
-weights, gradients and Adam's moments. Here a head's weights are read twice: forwards, where they are scaled by γ and
-multiplied with the batch; and backwards, where a few rows of their gradient at a time are made, added to those of γ
-and β, and used up by Adam while they are in the cache. Products take 4 outputs and 4 rows at a time, so that sums stay
-in registers; rows come in multiples of 4, as code for the odd ones makes the loops before it slower.
+Batches of clip tasks are small, about 32 rows, so the matrix weight_gradient of a step cost less than the passes over
+weights, gradients and Adam's moments. Here the weights of a head are read twice. The forward pass scales them by γ and
+multiplies them with the batch. The backward pass computes a few rows of the gradient at a time, adds them to the
+gradients of γ and β, and applies Adam while they are in the cache. Products take 4 outputs and 4 rows at a time, so
+that sums stay in registers. The number of rows is a multiple of 4: code for a remainder slows down the main loop.
 
-No sum crosses threads, so that their number changes nothing.
+No sum is split over threads, so results do not depend on their number.
 """
 
 from collections.abc import Sequence
@@ -17,7 +17,7 @@ import numpy as np
 from numba import njit, prange
 
 from earmark.probing.heads.batched import (
-    ROWS_TOGETHER,
+    ROW_MULTIPLE,
     FloatArray,
     Inputs,
     IntArray,
@@ -27,94 +27,108 @@ from earmark.probing.heads.batched import (
     torch_library,
 )
 
-OUTPUTS_AT_ONCE = 20  # of one head, a multiple of 4: few enough that their gradient stays in the cache of a core
-ROWS_AT_ONCE = 128  # of a prediction; they should fit the cache of a core
-ONE_THREAD = 1 << 15  # weights; with fewer, a step is over before another thread has begun
+OUTPUT_BLOCK = 20  # outputs of a head per block, a multiple of 4; their gradient fits in the cache of a core
+PREDICTION_ROWS = 128  # rows per step of a prediction; they fit in the cache of a core
+MIN_WEIGHTS_FOR_THREADS = 1 << 15  # with fewer weights, starting threads takes longer than a step
 BETA_1, BETA_2, EPSILON = np.float32(0.9), np.float32(0.999), np.float32(1e-8)
 ONE, ZERO = np.float32(1), np.float32(0)
 
 
-def _can_be_kept() -> bool:
-    """Whether compiled code has a folder: beside this file, or the user's own."""
+def _can_cache() -> bool:
+    """Whether numba can write its cache, next to this file or in the user's cache folder."""
     try:
-        njit(cache=True)(_can_be_kept)
+        njit(cache=True)(_can_cache)
     except RuntimeError:
         return False
     return True
 
 
-# Vectors need sums in another order; infinities and NaN keep their meaning. NumPy's error model lets a division be one.
-OPTIONS: dict[str, Any] = {"fastmath": {"reassoc", "contract", "nsz"}, "error_model": "numpy", "cache": _can_be_kept()}
+# Vectorised sums need reordering; infinities and NaN are kept. NumPy's error model lets divisions return them.
+OPTIONS: dict[str, Any] = {"fastmath": {"reassoc", "contract", "nsz"}, "error_model": "numpy", "cache": _can_cache()}
 
 
 class CompiledHeads:
-    """G × R heads and their optimiser on the CPU, with the interface of BatchedHeads."""
+    """G × R heads and their optimiser on the CPU, with the interface of BatchedHeads.
 
-    def __init__(self, starts: Sequence[Parameters], rates: Sequence[float]) -> None:
-        """starts: a fresh head for each of the G groups, from which all R rates set out.
+    Parameters
+    ----------
+    initial : sequence of Parameters
+        Initial head of each of the G groups, used for all its R learning rates.
+    rates : sequence of float
+        The R learning rates.
+    """
 
-        Arrays are made by torch, which begins them where a cache line begins; NumPy does not, and vectors that cross
-        lines cost more.
-        """
+    def __init__(self, initial: Sequence[Parameters], rates: Sequence[float]) -> None:
+        # torch aligns arrays to cache lines; NumPy does not, which makes vector operations slower.
         torch = torch_library()
-        stacked = [torch.stack(value).unsqueeze(1) for value in zip(*starts, strict=True)]
+        stacked = [torch.stack(value).unsqueeze(1) for value in zip(*initial, strict=True)]
         self.values = Parameters(*(torch.cat([value] * len(rates), dim=1).numpy() for value in stacked))
         self._means, self._squares = (
             Parameters(*(torch.zeros(value.shape).numpy() for value in self.values)) for _ in range(2)
         )
         groups, n_rates, outputs, inputs = self.values.weight.shape
-        self._parts = torch.empty((groups, n_rates, -(-outputs // OUTPUTS_AT_ONCE), 2, inputs)).numpy()
-        most: int = numba.config.NUMBA_NUM_THREADS
-        self._scratch = torch.empty((most, OUTPUTS_AT_ONCE, inputs)).numpy()
+        self._norm_gradients = torch.empty((groups, n_rates, -(-outputs // OUTPUT_BLOCK), 2, inputs)).numpy()
+        max_threads: int = numba.config.NUMBA_NUM_THREADS
+        self._scratch = torch.empty((max_threads, OUTPUT_BLOCK, inputs)).numpy()
         self._rates = np.asarray(rates)
         self._steps = np.zeros(groups)
         self.factor = 1.0
-        numba.set_num_threads(1 if self.values.weight.size < ONE_THREAD else min(torch.get_num_threads(), most))
+        small = self.values.weight.size < MIN_WEIGHTS_FOR_THREADS
+        numba.set_num_threads(1 if small else min(torch.get_num_threads(), max_threads))
 
-    def step(self, inputs: Inputs, rows: Tensor, y: Tensor, shares: Tensor, error: LogitGradient) -> None:
-        """One step of Adam for the first len(rows) groups; arguments as in BatchedHeads, B a multiple of 4."""
-        x, at = inputs.values.numpy(), rows.numpy()
-        logits = np.empty((len(at), *self.values.bias.shape[1:], at.shape[1]), np.float32)
-        forwards(self.values, x, at, logits, self._scratch)
-        errors = error(torch_library().from_numpy(logits), y).mul_(shares).numpy()
-        self._steps[: len(at)] += 1
-        seen = self._steps[: len(at)]
-        roots = np.sqrt(1 - float(BETA_2) ** seen)
-        sizes = np.outer(roots / (1 - float(BETA_1) ** seen), self.factor * self._rates)
+    def step(self, inputs: Inputs, rows: Tensor, y: Tensor, row_weights: Tensor, gradient: LogitGradient) -> None:
+        """One step of Adam for the first g groups; parameters as in BatchedHeads, B a multiple of 4."""
+        x, indices = inputs.values.numpy(), rows.numpy()
+        logits = np.empty((len(indices), *self.values.bias.shape[1:], indices.shape[1]), np.float32)
+        forward(self.values, x, indices, logits, self._scratch)
+        errors = gradient(torch_library().from_numpy(logits), y).mul_(row_weights).numpy()
+        self._steps[: len(indices)] += 1
+        steps = self._steps[: len(indices)]
+        roots = np.sqrt(1 - float(BETA_2) ** steps)
+        sizes = np.outer(roots / (1 - float(BETA_1) ** steps), self.factor * self._rates)
         adam = (self._means, self._squares, sizes.astype(np.float32), (EPSILON * roots).astype(np.float32))
-        backwards(self.values, x, at, errors, self._parts, self._scratch, *adam)
+        backward(self.values, x, indices, errors, self._norm_gradients, self._scratch, *adam)
 
     def outputs(self, group: int, inputs: Inputs, rows: IntArray) -> list[FloatArray]:
-        """The logits (n, C) of each of a group's heads, one for each rate, for the rows (n,)."""
-        own = Parameters(*(value[group : group + 1] for value in self.values))
-        padded = np.pad(rows, (0, -len(rows) % ROWS_TOGETHER))
-        found = np.empty((*self.values.bias.shape[1:], len(padded)), np.float32)
-        for start in range(0, len(padded), ROWS_AT_ONCE):
-            part = slice(start, start + ROWS_AT_ONCE)
-            logits = np.empty((1, *found[..., part].shape), np.float32)
-            forwards(own, inputs.values.numpy(), padded[np.newaxis, part], logits, self._scratch)
-            found[..., part] = logits[0]
-        return [np.ascontiguousarray(each.T[: len(rows)]) for each in found]
+        """Logits (n, C) of each head of a group, one per learning rate, for row indices (n,)."""
+        values = Parameters(*(value[group : group + 1] for value in self.values))
+        padded = np.pad(rows, (0, -len(rows) % ROW_MULTIPLE))
+        outputs = np.empty((*self.values.bias.shape[1:], len(padded)), np.float32)
+        for start in range(0, len(padded), PREDICTION_ROWS):
+            part = slice(start, start + PREDICTION_ROWS)
+            logits = np.empty((1, *outputs[..., part].shape), np.float32)
+            forward(values, inputs.values.numpy(), padded[np.newaxis, part], logits, self._scratch)
+            outputs[..., part] = logits[0]
+        return [np.ascontiguousarray(each.T[: len(rows)]) for each in outputs]
 
     def head(self, group: int, rate: int) -> Parameters:
-        """A copy of one head's parameters, as tensors."""
+        """Copy of the parameters of one head, as tensors."""
         return Parameters(*(torch_library().from_numpy(value[group, rate].copy()) for value in self.values))
 
 
 @njit(parallel=True, **OPTIONS)
-def forwards(values: Parameters, x: FloatArray, rows: IntArray, logits: FloatArray, scratch: FloatArray) -> None:
-    """Fill the logits (g, R, C, B) of the first g groups' heads for rows (g, B) of x (N, D).
+def forward(values: Parameters, x: FloatArray, rows: IntArray, logits: FloatArray, scratch: FloatArray) -> None:
+    """Fill the logits of the heads of the first g groups.
 
-    B is a multiple of 4 in all of these. scratch: as below.
+    Parameters
+    ----------
+    values : Parameters
+    x : (N, D) float32
+        Normalised inputs.
+    rows : (g, B) int
+        Row indices into x; B is a multiple of 4.
+    logits : (g, R, C, B) float32
+        Output.
+    scratch : (threads, OUTPUT_BLOCK, D) float32
     """
     groups, rates, outputs, _ = logits.shape
     tiles = -(-outputs // 4)
-    for place in prange(groups * rates * tiles):
-        group, rate, first = place // (rates * tiles), place // tiles % rates, place % tiles * 4
+    for task in prange(groups * rates * tiles):
+        group, rate, first = task // (rates * tiles), task // tiles % rates, task % tiles * 4
         weight, bias = values.weight[group, rate], values.bias[group, rate]
         scaled, constants = scratch[numba.get_thread_id(), :4], np.empty(4, np.float32)
         for i in range(4):
-            output = min(first + i, outputs - 1)  # what stands in for a missing one is computed and not used
+            output = min(first + i, outputs - 1)  # the last output fills an incomplete tile
             product = scale_row(weight[output], values.scale[group, rate], values.shift[group, rate], scaled[i])
             constants[i] = product + bias[output]
         multiply(scaled, constants, x, rows[group], logits[group, rate, first : first + 4])
@@ -122,7 +136,7 @@ def forwards(values: Parameters, x: FloatArray, rows: IntArray, logits: FloatArr
 
 @njit(**OPTIONS)
 def scale_row(weight: FloatArray, scale: FloatArray, shift: FloatArray, scaled: FloatArray) -> np.float32:
-    """Fill w∘γ; returns wᵀβ."""
+    """Fill scaled = w∘γ and return wᵀβ."""
     product = ZERO
     for d in range(len(weight)):
         scaled[d] = weight[d] * scale[d]
@@ -132,7 +146,7 @@ def scale_row(weight: FloatArray, scale: FloatArray, shift: FloatArray, scaled: 
 
 @njit(**OPTIONS)
 def multiply(scaled: FloatArray, constants: FloatArray, x: FloatArray, rows: IntArray, logits: FloatArray) -> None:
-    """Fill the logits (up to 4, B): constants + scaled (4, D) times the rows of x."""
+    """Fill logits (≤ 4, B) = constants + scaled (4, D) times the rows of x."""
     m0, m1, m2, m3 = scaled[0], scaled[1], scaled[2], scaled[3]
     for b in range(0, len(rows), 4):
         x0, x1, x2, x3 = x[rows[b]], x[rows[b + 1]], x[rows[b + 2]], x[rows[b + 3]]
@@ -149,57 +163,68 @@ def multiply(scaled: FloatArray, constants: FloatArray, x: FloatArray, rows: Int
 
 
 @njit(parallel=True, **OPTIONS)
-def backwards(
+def backward(
     values: Parameters,
     x: FloatArray,
     rows: IntArray,
     errors: FloatArray,
-    parts: FloatArray,
+    norm_gradients: FloatArray,
     scratch: FloatArray,
     means: Parameters,
     squares: Parameters,
     sizes: FloatArray,
     epsilons: FloatArray,
 ) -> None:
-    """Adam's step of the first g groups' heads by the errors (g, R, C, B) of their logits.
+    """One step of Adam for the heads of the first g groups.
 
-    parts: (G, R, ⌈C / OUTPUTS_AT_ONCE⌉, 2, D), where the gradients of γ and β are put together. scratch: (threads,
-    OUTPUTS_AT_ONCE, D). means, squares: Adam's moments. sizes (g, R), epsilons (g,): its rate and ε, corrected for the
-    steps so far.
+    Parameters
+    ----------
+    values, x, rows, scratch
+        As in `forward`.
+    errors : (g, R, C, B) float32
+        Gradient of the loss with respect to the logits.
+    norm_gradients : (G, R, ⌈C / OUTPUT_BLOCK⌉, 2, D) float32
+        Buffer for the gradients of γ and β, one per block of outputs.
+    means, squares : Parameters
+        Adam's first and second moments.
+    sizes : (g, R) float32
+        Learning rates with Adam's bias correction.
+    epsilons : (g,) float32
+        Adam's ε with its bias correction.
     """
     groups, rates, outputs, _ = errors.shape
-    shares = parts.shape[2]
-    for place in prange(groups * rates * shares):
-        group, rate, share = place // (rates * shares), place // shares % rates, place % shares
-        part = slice(share * OUTPUTS_AT_ONCE, min((share + 1) * OUTPUTS_AT_ONCE, outputs))
-        weight, own = values.weight[group, rate, part], errors[group, rate, part]
+    n_blocks = norm_gradients.shape[2]
+    for task in prange(groups * rates * n_blocks):
+        group, rate, block = task // (rates * n_blocks), task // n_blocks % rates, task % n_blocks
+        part = slice(block * OUTPUT_BLOCK, min((block + 1) * OUTPUT_BLOCK, outputs))
+        weight, block_errors = values.weight[group, rate, part], errors[group, rate, part]
         size, epsilon = sizes[group, rate], epsilons[group]
-        gradient, totals = scratch[numba.get_thread_id()], np.empty(len(own), np.float32)
-        for first in range(0, len(own), 4):
-            products(own[first : first + 4], x, rows[group], gradient[first : first + 4])
-        parts[group, rate, share] = 0
-        d_scale, d_shift = parts[group, rate, share, 0], parts[group, rate, share, 1]
-        for i in range(len(own)):
-            totals[i] = own[i].sum()
+        gradient, totals = scratch[numba.get_thread_id()], np.empty(len(block_errors), np.float32)
+        for first in range(0, len(block_errors), 4):
+            weight_gradient(block_errors[first : first + 4], x, rows[group], gradient[first : first + 4])
+        norm_gradients[group, rate, block] = 0
+        d_scale, d_shift = norm_gradients[group, rate, block, 0], norm_gradients[group, rate, block, 1]
+        for i in range(len(block_errors)):
+            totals[i] = block_errors[i].sum()
             norm = values.scale[group, rate], values.shift[group, rate], d_scale, d_shift
             moments = means.weight[group, rate, part][i], squares.weight[group, rate, part][i]
-            through_norm(gradient[i], totals[i], weight[i], *norm, *moments, size, epsilon)
+            update_weights(gradient[i], totals[i], weight[i], *norm, *moments, size, epsilon)
         moments = means.bias[group, rate, part], squares.bias[group, rate, part]
-        step_of_each(values.bias[group, rate, part], totals, *moments, size, epsilon)
-    for place in prange(groups * rates):
-        group, rate = place // rates, place % rates
+        adam_steps(values.bias[group, rate, part], totals, *moments, size, epsilon)
+    for task in prange(groups * rates):
+        group, rate = task // rates, task % rates
         size, epsilon = sizes[group, rate], epsilons[group]
-        for share in range(1, shares):
-            parts[group, rate, 0] += parts[group, rate, share]
+        for block in range(1, n_blocks):
+            norm_gradients[group, rate, 0] += norm_gradients[group, rate, block]
         moments = means.scale[group, rate], squares.scale[group, rate]
-        step_of_each(values.scale[group, rate], parts[group, rate, 0, 0], *moments, size, epsilon)
+        adam_steps(values.scale[group, rate], norm_gradients[group, rate, 0, 0], *moments, size, epsilon)
         moments = means.shift[group, rate], squares.shift[group, rate]
-        step_of_each(values.shift[group, rate], parts[group, rate, 0, 1], *moments, size, epsilon)
+        adam_steps(values.shift[group, rate], norm_gradients[group, rate, 0, 1], *moments, size, epsilon)
 
 
 @njit(**OPTIONS)
-def products(errors: FloatArray, x: FloatArray, rows: IntArray, gradient: FloatArray) -> None:
-    """Fill the gradient (4, D): the errors (up to 4, B) times the rows of x."""
+def weight_gradient(errors: FloatArray, x: FloatArray, rows: IntArray, gradient: FloatArray) -> None:
+    """Fill gradient (4, D) = errors (≤ 4, B) times the rows of x; rows beyond len(errors) are not used."""
     last = len(errors) - 1
     e0, e1, e2, e3 = errors[0], errors[min(1, last)], errors[min(2, last)], errors[min(3, last)]
     g0, g1, g2, g3 = gradient[0], gradient[1], gradient[2], gradient[3]
@@ -225,7 +250,7 @@ def products(errors: FloatArray, x: FloatArray, rows: IntArray, gradient: FloatA
 
 
 @njit(**OPTIONS)
-def through_norm(
+def update_weights(
     gradient: FloatArray,
     total: np.float32,
     weight: FloatArray,
@@ -238,16 +263,16 @@ def through_norm(
     size: np.float32,
     epsilon: np.float32,
 ) -> None:
-    """One output's part of dγ and dβ from its dM, and Adam's step of its weights by dW."""
+    """For one output, add its part to dγ and dβ, and apply a step of Adam to its weights. gradient: its row of dM."""
     for d in range(len(weight)):
         d_scale[d] += gradient[d] * weight[d]
         d_shift[d] += total * weight[d]
-        of_weight = gradient[d] * scale[d] + total * shift[d]
-        weight[d], means[d], squares[d] = adam(weight[d], of_weight, means[d], squares[d], size, epsilon)
+        d_weight = gradient[d] * scale[d] + total * shift[d]
+        weight[d], means[d], squares[d] = adam(weight[d], d_weight, means[d], squares[d], size, epsilon)
 
 
 @njit(**OPTIONS)
-def step_of_each(
+def adam_steps(
     values: FloatArray,
     gradients: FloatArray,
     means: FloatArray,
@@ -255,7 +280,7 @@ def step_of_each(
     size: np.float32,
     epsilon: np.float32,
 ) -> None:
-    """A step of Adam of every value."""
+    """Apply a step of Adam to each value."""
     for i in range(len(values)):
         values[i], means[i], squares[i] = adam(values[i], gradients[i], means[i], squares[i], size, epsilon)
 
@@ -269,7 +294,12 @@ def adam(
     size: np.float32,
     epsilon: np.float32,
 ) -> tuple[np.float32, np.float32, np.float32]:
-    """The next value, mean and square. Source: Kingma and Ba (2015), section 2, its corrections in size and epsilon."""
+    """Next value, first and second moment. The bias corrections are part of size and epsilon.
+
+    References
+    ----------
+    Kingma and Ba (2015), Adam: a method for stochastic optimization, section 2.
+    """
     mean += (ONE - BETA_1) * (gradient - mean)
     square += (ONE - BETA_2) * (gradient * gradient - square)
     return value - size * mean / (np.sqrt(square) + epsilon), mean, square

@@ -1,7 +1,7 @@
-"""Speech recognition from frozen frame embeddings, protocol `strict`: a linear CTC head over characters.
+"""Speech recognition from frozen frame embeddings, recipe `strict`: a linear CTC head over characters.
 
-LayerNorm → Linear gives each frame a probability of every character and of the blank; the reading is greedy, without
-a lexicon or a language model, so that what is right was in the embeddings.
+LayerNorm → Linear gives the logits of all characters and the blank for each frame. Decoding is greedy, without lexicon
+or language model, so that the score reflects the embeddings alone.
 """
 
 from collections.abc import Sequence
@@ -13,22 +13,32 @@ from numpy.typing import NDArray
 
 from earmark.metrics.word_error_rate import one_minus_wer, word_errors
 from earmark.probing.heads.batched import Parameters, Tensor, initial_parameters, seeded_generator, torch_library
-from earmark.probing.heads.optimise import Fit, TrainingConfig, fit, to_numpy
+from earmark.probing.heads.optimise import TrainingConfig, TrainingHistory, to_numpy, train_with_selection
 
 FloatArray = NDArray[np.floating]
 IntArray = NDArray[np.int64]
 
-BLANK = 0  # the first output; the characters follow
-SHOWN = 3
+BLANK = 0  # output of the blank; the characters follow
+SHOWN_NAMES = 3  # in a message
 
 
 @dataclass(frozen=True)
 class Utterances:
-    """Frame embeddings and what was said.
+    """Frame embeddings of utterances and their reference transcripts.
 
-    frames: n arrays (T', D) of their own lengths, at least one frame each. transcripts: n texts, whose white space is
-    taken for single spaces; normalise them first where case or punctuation should not count. names: what messages
-    call the utterances; their numbers if none are given.
+    Attributes
+    ----------
+    frames : n arrays (T', D)
+        At least one frame each.
+    transcripts : n str
+        Runs of white space become single spaces. Normalise case and punctuation beforehand if they should not count.
+    names : n str, optional
+        Names for messages; indices by default.
+
+    Raises
+    ------
+    ValueError
+        If the lengths differ, an utterance has no frames, or dimensions differ.
     """
 
     frames: Sequence[FloatArray]
@@ -39,14 +49,14 @@ class Utterances:
         if len(self.frames) != len(self.transcripts) or len(self.names) not in (0, len(self.frames)):
             raise ValueError(
                 f"{len(self.frames)} arrays of frames, {len(self.transcripts)} transcripts and {len(self.names)} names "
-                "must be as many"
+                "must be equal in number"
             )
         object.__setattr__(self, "transcripts", [" ".join(text.split()) for text in self.transcripts])
         width = None
         for i, frames in enumerate(self.frames):
             if frames.ndim != 2 or not frames.size or frames.shape[1] != (width := width or frames.shape[1]):
                 raise ValueError(
-                    f"utterance {self.name(i)}: frames {frames.shape} must be (frames, {width or 'width'})"
+                    f"utterance {self.name(i)}: frames have shape {frames.shape}, expected (n, {width or 'd'})"
                 )
 
     def __len__(self) -> int:
@@ -54,41 +64,51 @@ class Utterances:
 
     @property
     def width(self) -> int:
-        """D, the numbers of a frame."""
+        """Dimension of a frame, D."""
         return int(self.frames[0].shape[1])
 
     def name(self, i: int) -> str:
-        """What messages call an utterance."""
+        """Name of an utterance in messages."""
         return self.names[i] if self.names else str(i)
 
     def read(self, i: int) -> NDArray[np.float32]:
-        """The frames of one utterance as float32; ValueError where one is not finite."""
+        """Frames of one utterance as float32; ValueError if a value is not finite."""
         frames = np.array(self.frames[i], dtype=np.float32)
         if not np.isfinite(frames).all():
-            raise ValueError(f"utterance {self.name(i)}: its frames are not finite")
+            raise ValueError(f"utterance {self.name(i)}: frames are not finite")
         return frames
 
 
 @dataclass(frozen=True)
 class Transcription:
-    """What a probe makes of the test utterances.
+    """Transcripts of the test utterances by a trained probe.
 
-    hypotheses: n texts. errors: (n, 4) as `word_errors` counts them. parameters: the probe's. Of CTC alone, left_out:
-    names of the utterances that training left out, and characters: those of the outputs after the blank. Of a language
-    model alone, unfinished: how many hypotheses ended at the length limit.
+    Attributes
+    ----------
+    hypotheses : n str
+    errors : (n, 4) int
+        Counts of `word_errors`.
+    history : TrainingHistory
+    parameters : dict of str to array
+    excluded : tuple of str
+        CTC: training utterances with too few frames for their transcript.
+    characters : str
+        CTC: characters of the outputs after the blank.
+    n_truncated : int
+        Language model: hypotheses that reached the length limit.
     """
 
     hypotheses: list[str]
     errors: IntArray
-    fit: Fit
+    history: TrainingHistory
     parameters: dict[str, NDArray[np.float32]]
-    left_out: tuple[str, ...] = ()
+    excluded: tuple[str, ...] = ()
     characters: str = ""
-    unfinished: int = 0
+    n_truncated: int = 0
 
     @property
     def score(self) -> float:
-        """max(0, 1 − WER) over all test utterances together."""
+        """max(0, 1 − WER), with errors and words summed over all test utterances."""
         return float(one_minus_wer(self.errors.sum(axis=0)))
 
 
@@ -96,63 +116,89 @@ def train_ctc(
     train: Utterances,
     valid: Utterances,
     test: Utterances,
-    recipe: TrainingConfig,
+    config: TrainingConfig,
     *,
     seed: int = 0,
     device: str = "cpu",
 ) -> Transcription:
-    """Train a linear CTC head, choose its epoch by max(0, 1 − WER) on validation, and read the test utterances.
+    """Train a linear CTC head, select the epoch by max(0, 1 − WER) on validation data, and transcribe the test set.
 
-    Characters are those of the training transcripts; any other is beyond the head and counts as an error. An utterance
-    whose transcript needs more frames than it has (one for each character, one between equal neighbours) cannot be
-    trained on: it is named in `left_out`, and validation and test keep theirs. Utterances are read one at a time, so
-    none depends on another. The same seed repeats exactly on a CPU; torch's CTC on a GPU does not promise it.
-    ValueError: an empty split, widths that differ, frames that are not finite, nothing to train.
-    Source: Graves et al. (2006), Connectionist temporal classification, ICML.
+    Parameters
+    ----------
+    train, valid, test : Utterances
+    config : TrainingConfig
+    seed : int
+        A seed gives identical results on a CPU. CTC in torch is not deterministic on a GPU.
+    device : str
+        Name of a torch device.
+
+    Returns
+    -------
+    Transcription
+
+    Raises
+    ------
+    ValueError
+        If a set is empty, dimensions differ, frames are not finite, or there is nothing to train on.
+
+    Notes
+    -----
+    The outputs are the characters of the training transcripts; any other character in a reference counts as an error.
+    CTC needs one frame per character, and one more between two equal characters. Training utterances with fewer
+    frames are listed in `excluded`; validation and test utterances are never excluded. Utterances are transcribed one
+    by one, so the hypothesis of one does not depend on others.
+
+    References
+    ----------
+    Graves et al. (2006), Connectionist temporal classification, ICML.
     """
     check_splits(train, valid, test)
     torch = torch_library()
     characters = "".join(sorted(set("".join(train.transcripts))))
-    number = {character: i for i, character in enumerate(characters, start=BLANK + 1)}
-    targets = [[number[character] for character in text] for text in train.transcripts]
-    fits = [frames_needed(text) <= len(train.frames[i]) for i, text in enumerate(train.transcripts)]
-    items = np.flatnonzero(fits)
-    left_out = tuple(train.name(i) for i, enough in enumerate(fits) if not enough)
+    index = {character: i for i, character in enumerate(characters, start=BLANK + 1)}
+    targets = [[index[character] for character in text] for text in train.transcripts]
+    long_enough = [frames_needed(text) <= len(train.frames[i]) for i, text in enumerate(train.transcripts)]
+    items = np.flatnonzero(long_enough)
+    excluded = tuple(train.name(i) for i, enough in enumerate(long_enough) if not enough)
     if not len(items) or not characters:
         raise ValueError(
-            f"no training utterance has frames enough for its transcript; {', '.join(left_out[:SHOWN])} … have not"
-            if left_out
-            else "the training transcripts are empty; there is nothing to learn"
+            f"all training utterances have too few frames for their transcripts: {', '.join(excluded[:SHOWN_NAMES])}, …"
+            if excluded
+            else "all training transcripts are empty"
         )
     generator = seeded_generator(seed, 0)
-    fresh = initial_parameters(train.width, len(characters) + 1, generator)
-    parameters = {name: value.to(device) for name, value in fresh._asdict().items()}
+    initial = initial_parameters(train.width, len(characters) + 1, generator)
+    parameters = {name: value.to(device) for name, value in initial._asdict().items()}
 
     def loss(batch: IntArray) -> Tensor:
         frames = [train.read(i) for i in items[batch]]
-        lengths = [len(own) for own in frames]
+        lengths = [len(each) for each in frames]
         logits = _logits(parameters, np.concatenate(frames)).split(lengths)
-        chosen = [targets[i] for i in items[batch]]
+        batch_targets = [targets[i] for i in items[batch]]
         return torch.nn.functional.ctc_loss(
             torch.nn.utils.rnn.pad_sequence(logits).log_softmax(dim=2),
-            torch.tensor([c for own in chosen for c in own], dtype=torch.long, device=device),
+            torch.tensor([c for target in batch_targets for c in target], dtype=torch.long, device=device),
             torch.tensor(lengths),
-            torch.tensor([len(own) for own in chosen]),
+            torch.tensor([len(target) for target in batch_targets]),
             blank=BLANK,
         )
 
     def hypotheses(utterances: Utterances) -> list[str]:
-        read = (_logits(parameters, utterances.read(i)) for i in range(len(utterances)))
-        return [greedy_text(logits.cpu().numpy(), characters) for logits in read]
+        outputs = (_logits(parameters, utterances.read(i)) for i in range(len(utterances)))
+        return [greedy_decode(logits.cpu().numpy(), characters) for logits in outputs]
 
-    how = fit(parameters, recipe, len(items), generator, loss, lambda: share_right(valid, hypotheses(valid)))
+    def score() -> float:
+        return corpus_score(valid, hypotheses(valid))
+
+    history = train_with_selection(parameters, config, len(items), generator, loss, score)
     with torch.no_grad():
-        found = hypotheses(test)
-    return Transcription(found, word_errors(test.transcripts, found), how, to_numpy(parameters), left_out, characters)
+        texts = hypotheses(test)
+    errors = word_errors(test.transcripts, texts)
+    return Transcription(texts, errors, history, to_numpy(parameters), excluded, characters)
 
 
 def frames_needed(transcript: str) -> int:
-    """The fewest frames that CTC can write a text in.
+    """Smallest number of frames in which CTC can emit a text.
 
     >>> frames_needed("hello")
     6
@@ -160,35 +206,47 @@ def frames_needed(transcript: str) -> int:
     return len(transcript) + sum(a == b for a, b in pairwise(transcript))
 
 
-def greedy_text(logits: FloatArray, characters: str) -> str:
-    """The likeliest output of each frame, runs of the same taken for one, blanks left out. logits: (T', 1 + C).
+def greedy_decode(logits: FloatArray, characters: str) -> str:
+    """Greedy CTC decoding: merge runs of the most likely output, then remove blanks.
 
-    The first of equal outputs wins. White space at the ends goes, runs of it become one space.
+    Parameters
+    ----------
+    logits : (T', 1 + C) float
+        The blank comes first. The lowest index wins ties.
+    characters : str
+        The C characters.
 
-    >>> greedy_text(np.eye(3)[[1, 1, 0, 1, 2, 2, 0]], "ab")
+    Returns
+    -------
+    str
+        Without leading and trailing white space; runs of white space become single spaces.
+
+    Examples
+    --------
+    >>> greedy_decode(np.eye(3)[[1, 1, 0, 1, 2, 2, 0]], "ab")
     'aab'
     """
     path = np.asarray(logits).argmax(axis=1)
-    new = np.diff(path, prepend=-1) != 0
-    return " ".join("".join(characters[c - 1] for c in path[new & (path != BLANK)]).split())
+    changed = np.diff(path, prepend=-1) != 0
+    return " ".join("".join(characters[c - 1] for c in path[changed & (path != BLANK)]).split())
 
 
 def check_splits(train: Utterances, valid: Utterances, test: Utterances) -> None:
-    """ValueError where a split is empty, or the widths of the splits differ."""
+    """Raise ValueError if a set is empty or dimensions differ between sets."""
     for name, split in (("training", train), ("validation", valid), ("test", test)):
         if not len(split):
-            raise ValueError(f"the {name} split has no utterance")
+            raise ValueError(f"the {name} set has no utterances")
     if len({split.width for split in (train, valid, test)}) > 1:
-        raise ValueError("the frames of training, validation and test must be of the same width")
+        raise ValueError("frames of the training, validation and test set must have the same dimension")
 
 
-def share_right(utterances: Utterances, hypotheses: Sequence[str]) -> float:
-    """max(0, 1 − WER) of all utterances together."""
+def corpus_score(utterances: Utterances, hypotheses: Sequence[str]) -> float:
+    """max(0, 1 − WER), with errors and words summed over all utterances."""
     return float(one_minus_wer(word_errors(utterances.transcripts, hypotheses).sum(axis=0)))
 
 
 def _logits(parameters: dict[str, Tensor], frames: NDArray[np.float32]) -> Tensor:
-    """LayerNorm → Linear of frames (T', D): (T', 1 + C)."""
+    """Logits (T', 1 + C) of frames (T', D)."""
     torch = torch_library()
     head = Parameters(**parameters)
     x = torch.as_tensor(frames).to(head.weight.device)

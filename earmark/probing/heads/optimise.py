@@ -1,4 +1,4 @@
-"""The training loop of heads that are not linear: Adam on whatever loss, the best epoch on validation kept."""
+"""Training loop of heads that are not linear: Adam on any loss, with selection of the epoch on validation data."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -14,7 +14,21 @@ IntArray = NDArray[np.int64]
 
 @dataclass(frozen=True)
 class TrainingConfig:
-    """How a probe is trained. batch_size: items of a step; the learning rate falls from epoch to epoch (`schedule`)."""
+    """Settings of a training.
+
+    Attributes
+    ----------
+    epochs : int
+    batch_size : int
+        Items per step.
+    learning_rate : float
+        Of the first epoch; `schedule` lowers it from epoch to epoch.
+
+    Raises
+    ------
+    ValueError
+        If a value is not above 0.
+    """
 
     epochs: int = 10
     batch_size: int = 4
@@ -22,12 +36,20 @@ class TrainingConfig:
 
     def __post_init__(self) -> None:
         if self.epochs < 1 or self.batch_size < 1 or not self.learning_rate > 0:
-            raise ValueError(f"epochs, batch size and learning rate must be above 0: {self}")
+            raise ValueError(f"epochs, batch_size and learning_rate must be above 0, got {self}")
 
 
 @dataclass(frozen=True)
-class Fit:
-    """How training went: mean loss and validation score of every epoch, and the best epoch, counted from 0."""
+class TrainingHistory:
+    """Course of a training.
+
+    Attributes
+    ----------
+    losses, valid_scores : tuple of float
+        Mean training loss and validation score of each epoch.
+    best_epoch : int
+        Epoch with the highest validation score, counted from 0; the earliest on ties.
+    """
 
     losses: tuple[float, ...]
     valid_scores: tuple[float, ...]
@@ -35,33 +57,52 @@ class Fit:
 
     @property
     def best_score(self) -> float:
-        """The validation score that chose the epoch."""
+        """Validation score of the best epoch."""
         return self.valid_scores[self.best_epoch]
 
 
-def fit(
+def train_with_selection(
     parameters: dict[str, Tensor],
-    recipe: TrainingConfig,
+    config: TrainingConfig,
     n_items: int,
     generator: Any,
     loss: Callable[[IntArray], Tensor],
     score: Callable[[], float],
-) -> Fit:
-    """Train by Adam without weight decay; afterwards the parameters are those of the best epoch, the earliest on ties.
+) -> TrainingHistory:
+    """Train parameters in place with Adam (no weight decay) and restore those of the best epoch.
 
-    parameters: leaf tensors that `loss` (a batch of the n_items → what to lower) and `score` (validation, higher is
-    better; called without gradients after every epoch) read. generator: of torch, on the CPU; gives each epoch its
-    order. ValueError: the score is NaN, or the loss not finite, in every epoch.
+    Parameters
+    ----------
+    parameters : dict of str to torch.Tensor
+        Leaf tensors that `loss` and `score` use.
+    config : TrainingConfig
+    n_items : int
+        Number of training items.
+    generator : torch.Generator
+        On the CPU; shuffles the items of each epoch.
+    loss : callable
+        Indices of a batch of items → loss, a mean over the batch.
+    score : callable
+        Validation score, higher is better; called after each epoch without gradients.
+
+    Returns
+    -------
+    TrainingHistory
+
+    Raises
+    ------
+    ValueError
+        If no epoch has a finite loss and a validation score.
     """
     torch = torch_library()
-    adam = torch.optim.Adam([value.requires_grad_() for value in parameters.values()], lr=recipe.learning_rate)
+    adam = torch.optim.Adam([value.requires_grad_() for value in parameters.values()], lr=config.learning_rate)
     losses: list[float] = []
     scores: list[float] = []
-    best, best_epoch, kept = -np.inf, -1, {}
-    for epoch in range(recipe.epochs):
-        adam.param_groups[0]["lr"] = recipe.learning_rate * schedule(epoch, recipe.epochs)
+    best, best_epoch, best_parameters = -np.inf, -1, {}
+    for epoch in range(config.epochs):
+        adam.param_groups[0]["lr"] = config.learning_rate * schedule(epoch, config.epochs)
         total = 0.0
-        for batch in torch.randperm(n_items, generator=generator).split(recipe.batch_size):
+        for batch in torch.randperm(n_items, generator=generator).split(config.batch_size):
             adam.zero_grad()
             value = loss(batch.numpy())
             value.backward()
@@ -72,18 +113,18 @@ def fit(
             scores.append(float(score()) if np.isfinite(total) else float("nan"))
         if scores[-1] > best:
             best, best_epoch = scores[-1], epoch
-            kept = {name: value.detach().clone() for name, value in parameters.items()}
+            best_parameters = {name: value.detach().clone() for name, value in parameters.items()}
     if best_epoch < 0:
         raise ValueError(
-            f"no epoch of {recipe.epochs} has a finite loss and validation score; is the learning rate "
-            f"{recipe.learning_rate:g} too high?"
+            f"no finite loss and validation score in any of {config.epochs} epochs; is the learning rate "
+            f"{config.learning_rate:g} too high?"
         )
     with torch.no_grad():
         for name, value in parameters.items():
-            value.copy_(kept[name])
-    return Fit(tuple(losses), tuple(scores), best_epoch)
+            value.copy_(best_parameters[name])
+    return TrainingHistory(tuple(losses), tuple(scores), best_epoch)
 
 
 def to_numpy(parameters: dict[str, Tensor]) -> dict[str, NDArray[np.float32]]:
-    """Trained parameters as arrays."""
+    """Convert trained parameters to NumPy arrays."""
     return {name: value.detach().cpu().numpy() for name, value in parameters.items()}

@@ -5,12 +5,12 @@ from hypothesis import strategies as st
 from sklearn.neighbors import KNeighborsClassifier
 
 from earmark.probing.heads import knn
-from earmark.probing.heads.knn import knn_predict, nearest, normalised
+from earmark.probing.heads.knn import knn_predict, nearest_neighbours, normalise_embeddings
 
 
-def by_loops(train, labels, test, k, protocol):
-    """One test vector after another, neighbours sorted by (similarity, row), votes summed class by class."""
-    a, b = normalised(train, test, protocol)
+def knn_by_loops(train, labels, test, k, recipe):
+    """Reference implementation: neighbours sorted by (similarity, row), votes summed by class."""
+    a, b = normalise_embeddings(train, test, recipe)
     winners = []
     for vector in b:
         similarities = (vector @ a.T).tolist()
@@ -25,61 +25,61 @@ def by_loops(train, labels, test, k, protocol):
 
 @settings(max_examples=100, deadline=None)
 @given(st.integers(0, 10**6), st.sampled_from(["strict", "published"]), st.integers(1, 12))
-@example(seed=852, protocol="published", k=8)  # a tie that rounding used to decide
-def test_votes_are_those_of_loops_also_with_ties(seed, protocol, k):
+@example(seed=852, recipe="published", k=8)  # a tie up to rounding errors
+def test_knn_predict_matches_loops_with_ties(seed, recipe, k):
     rng = np.random.default_rng(seed)
     # Axis-parallel embeddings: products have one term, so equal similarities are equal to the last bit.
     train, test = (np.eye(3, dtype=np.float32)[rng.integers(0, 3, n)] * rng.integers(1, 3, (n, 1)) for n in (10, 7))
     labels = rng.integers(0, 4, 10)
-    assert knn_predict(train, labels, test, [k], protocol=protocol)[k].tolist() == by_loops(
-        train, labels, test, k, protocol
+    assert knn_predict(train, labels, test, [k], recipe=recipe)[k].tolist() == knn_by_loops(
+        train, labels, test, k, recipe
     )
 
 
-@pytest.mark.parametrize("protocol", ["strict", "published"])
-def test_all_ks_at_once_are_each_alone(protocol, monkeypatch):
+@pytest.mark.parametrize("recipe", ["strict", "published"])
+def test_several_k_match_each_k_alone(recipe, monkeypatch):
     rng = np.random.default_rng(0)
     train, test, labels = rng.normal(size=(80, 6)), rng.normal(size=(33, 6)), rng.integers(0, 5, 80)
     ks = [1, 5, 10, 20, 50]
-    at_once = knn_predict(train, labels, test, ks, protocol=protocol)
-    monkeypatch.setattr(knn, "SIMILARITIES_AT_ONCE", 7 * 80)  # blocks of seven
+    at_once = knn_predict(train, labels, test, ks, recipe=recipe)
+    monkeypatch.setattr(knn, "MAX_SIMILARITIES", 7 * 80)  # blocks of seven
     for k in ks:
-        alone = knn_predict(train, labels, test, [k], protocol=protocol)[k]
-        assert at_once[k].tolist() == alone.tolist() == by_loops(train, labels, test, k, protocol)
+        alone = knn_predict(train, labels, test, [k], recipe=recipe)[k]
+        assert at_once[k].tolist() == alone.tolist() == knn_by_loops(train, labels, test, k, recipe)
 
 
-def test_cosine_neighbours_are_scikit_learns():
+def test_strict_recipe_matches_scikit_learn():
     rng = np.random.default_rng(1)
     train, test, labels = rng.normal(size=(200, 8)), rng.normal(size=(50, 8)), rng.integers(0, 6, 200)
-    other = KNeighborsClassifier(
+    reference = KNeighborsClassifier(
         10, metric="cosine", algorithm="brute", weights=lambda distance: np.exp((1 - distance) / 0.07)
     ).fit(train, labels)
-    assert knn_predict(train, labels, test, [10])[10].tolist() == other.predict(test).tolist()
+    assert knn_predict(train, labels, test, [10])[10].tolist() == reference.predict(test).tolist()
 
 
 def test_published_similarities_by_hand():
     # Columns have norms 5 and 2, the test vector has norm 5: (3/5·3/5 + 0, 4/5·3/5 + 2/2·4/5).
-    a, b = normalised([[3.0, 0.0], [4.0, 2.0]], [[3.0, 4.0]], "published")
+    a, b = normalise_embeddings([[3.0, 0.0], [4.0, 2.0]], [[3.0, 4.0]], "published")
     np.testing.assert_allclose(b @ a.T, [[0.36, 1.28]], rtol=1e-6)
-    a, b = normalised([[3.0, 0.0], [4.0, 2.0]], [[3.0, 4.0]], "strict")
+    a, b = normalise_embeddings([[3.0, 0.0], [4.0, 2.0]], [[3.0, 4.0]], "strict")
     np.testing.assert_allclose(b @ a.T, [[0.6, 20 / (20**0.5 * 5)]], rtol=1e-6)
 
 
-def test_published_normalisation_is_torchs():
+def test_published_normalisation_matches_torch():
     torch = pytest.importorskip("torch")
     rng = np.random.default_rng(2)
     train, test = (rng.normal(size=(n, 5)).astype(np.float32) for n in (20, 4))
     train[:, 2] = 0
-    a, b = normalised(train, test, "published")
+    a, b = normalise_embeddings(train, test, "published")
     np.testing.assert_allclose(a, torch.nn.functional.normalize(torch.tensor(train), dim=0), atol=1e-7)
     np.testing.assert_allclose(b, torch.nn.functional.normalize(torch.tensor(test), dim=-1), atol=1e-7)
 
 
-def test_the_two_protocols_are_not_the_same():
-    train, labels = [[100.0, 1.0], [90.0, 3.0]], [0, 1]  # the published way ignores that a row is long
+def test_strict_and_published_recipe_differ():
+    train, labels = [[100.0, 1.0], [90.0, 3.0]], [0, 1]  # published similarities ignore the norm of a training row
     test = [[1.0, 0.0]]
     assert knn_predict([[100.0, 90.0], [90.0, 1.0]], labels, test, [1])[1].tolist() == [1]
-    assert knn_predict([[100.0, 90.0], [90.0, 1.0]], labels, test, [1], protocol="published")[1].tolist() == [0]
+    assert knn_predict([[100.0, 90.0], [90.0, 1.0]], labels, test, [1], recipe="published")[1].tolist() == [0]
     assert knn_predict(train, labels, test, [1])[1].tolist() == [0]
 
 
@@ -92,25 +92,25 @@ def test_temperature_by_hand():
     assert knn_predict([[1.0, 0.0], *near], [0, 1, 1], [[1.0, 0.0]], [3])[3].tolist() == [0]
 
 
-def test_ties_go_to_the_earlier_row_and_the_lower_class():
+def test_ties_prefer_first_row_and_lowest_class():
     train = np.tile([[1.0, 0.0]], (6, 1))
-    similarities, rows = nearest(train.astype(np.float32), train[:1].astype(np.float32), 4)
+    similarities, rows = nearest_neighbours(train.astype(np.float32), train[:1].astype(np.float32), 4)
     assert rows.tolist() == [[0, 1, 2, 3]]
     assert similarities.tolist() == [[1.0] * 4]
     assert knn_predict(train, [3, 1, 1, 3, 0, 0], train[:1], [4])[4].tolist() == [1]
     assert knn_predict(train, [3, 1, 1, 3, 0, 0], np.zeros((1, 2)), [1, 6]) == {1: [3], 6: [0]}
 
 
-def test_more_neighbours_than_there_are_is_all():
+def test_k_above_n_uses_all_rows():
     train, labels = np.eye(3), [0, 1, 1]
-    found = knn_predict(train, labels, [[0.1, 0.1, 0.1]], [3, 50])
-    assert found[50].tolist() == found[3].tolist() == [1]
+    classes = knn_predict(train, labels, [[0.1, 0.1, 0.1]], [3, 50])
+    assert classes[50].tolist() == classes[3].tolist() == [1]
     assert knn_predict(train, labels, np.empty((0, 3)), [1])[1].tolist() == []
 
 
 @settings(max_examples=50, deadline=None)
 @given(st.integers(0, 10**6))
-def test_lengths_of_embeddings_do_not_matter_to_the_cosine(seed):
+def test_strict_recipe_ignores_embedding_norms(seed):
     rng = np.random.default_rng(seed)
     train, test, labels = rng.normal(size=(30, 4)), rng.normal(size=(9, 4)), rng.integers(0, 3, 30)
     powers = 2.0 ** rng.integers(-3, 4, (30, 1))
@@ -121,16 +121,16 @@ def test_lengths_of_embeddings_do_not_matter_to_the_cosine(seed):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ((np.empty((0, 3)), np.empty(0, int), np.eye(3)), "no training embedding"),
-        ((np.eye(3), [0, 1], np.eye(3)), "one class, from 0, for each of 3"),
-        ((np.eye(3), [0, 1, -1], np.eye(3)), "one class, from 0, for each of 3"),
-        ((np.eye(3), [0, 1, 1], np.eye(2)), "rows of the same width"),
+        ((np.empty((0, 3)), np.empty(0, int), np.eye(3)), "the training set is empty"),
+        ((np.eye(3), [0, 1], np.eye(3)), "expected 3 integers ≥ 0"),
+        ((np.eye(3), [0, 1, -1], np.eye(3)), "expected 3 integers ≥ 0"),
+        ((np.eye(3), [0, 1, 1], np.eye(2)), r"training \(3, 3\) and test embeddings \(2, 2\) must be"),
         ((np.eye(3) * np.nan, [0, 1, 1], np.eye(3)), "must be finite"),
-        ((np.eye(3), [0, 1, 1], np.eye(3), [0]), "k must be at least 1, not 0"),
+        ((np.eye(3), [0, 1, 1], np.eye(3), [0]), "k must be at least 1, got 0"),
     ],
 )
-def test_faults(arguments, message):
+def test_knn_predict_rejects_invalid_input(arguments, message):
     with pytest.raises(ValueError, match=message):
         knn_predict(*arguments)
     with pytest.raises(ValueError, match="'cosine' is not one of"):
-        knn_predict(np.eye(3), [0, 1, 1], np.eye(3), protocol="cosine")
+        knn_predict(np.eye(3), [0, 1, 1], np.eye(3), recipe="cosine")

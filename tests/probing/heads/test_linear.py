@@ -32,27 +32,27 @@ def fold(n=60, number=0, seed=1):
     return Fold(number, items[: n - 20], items[n - 20 : n - 10], items[n - 10 :])
 
 
-def by_the_book(x, y, own, recipe, seed, rate, offsets=None):
-    """One head with torch.nn and autograd: the parameters after every epoch, in epochs' order."""
+def train_with_torch(x, y, own, config, seed, rate, offsets=None):
+    """Train one head with torch.nn and autograd; return the parameters after each epoch."""
     offsets = np.arange(len(x) + 1) if offsets is None else offsets
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seeded_generator(seed, own.number).initial_seed())
-        norm, linear = torch.nn.LayerNorm(x.shape[1]), torch.nn.Linear(x.shape[1], recipe.n_outputs)
+        norm, linear = torch.nn.LayerNorm(x.shape[1]), torch.nn.Linear(x.shape[1], config.n_outputs)
         adam = torch.optim.Adam([*norm.parameters(), *linear.parameters()], lr=rate)
         loss = {
             "cross_entropy": torch.nn.CrossEntropyLoss(),
-            "binary_cross_entropy": torch.nn.BCEWithLogitsLoss(pos_weight=torch.tensor(recipe.pos_weight)),
+            "binary_cross_entropy": torch.nn.BCEWithLogitsLoss(pos_weight=torch.tensor(config.pos_weight)),
             "squared_error": torch.nn.MSELoss(),
-        }[recipe.loss]
-        target = torch.as_tensor(y if recipe.loss == "cross_entropy" else y.astype(np.float32))
+        }[config.loss]
+        target = torch.as_tensor(y if config.loss == "cross_entropy" else y.astype(np.float32))
         states = []
-        for epoch in range(recipe.epochs):
-            adam.param_groups[0]["lr"] = rate * (1 - 0.45 * (1 - np.cos(np.pi * epoch / recipe.epochs)))
+        for epoch in range(config.epochs):
+            adam.param_groups[0]["lr"] = rate * (1 - 0.45 * (1 - np.cos(np.pi * epoch / config.epochs)))
             order = own.train[torch.randperm(len(own.train)).numpy()]
-            for start in range(0, len(order), recipe.batch_size):
-                items = order[start : start + recipe.batch_size]
+            for start in range(0, len(order), config.batch_size):
+                items = order[start : start + config.batch_size]
                 rows = np.concatenate([np.arange(offsets[i], offsets[i + 1]) for i in items])
-                rows = rows[y[rows] >= 0] if recipe.loss == "cross_entropy" else rows
+                rows = rows[y[rows] >= 0] if config.loss == "cross_entropy" else rows
                 adam.zero_grad()
                 loss(linear(norm(torch.as_tensor(x[rows]).float())), target[rows]).backward()
                 adam.step()
@@ -70,43 +70,43 @@ def apply(state, x):
 @pytest.mark.slow
 @pytest.mark.parametrize("loss", LOSSES)
 @pytest.mark.parametrize("rate", [1e-4, 1e-2])
-def test_a_head_is_layer_norm_linear_and_adam_step_by_step(loss, rate):
+def test_heads_match_torch_modules_and_adam(loss, rate):
     x, y = example(loss=loss)
-    recipe = HeadConfig(loss, C, epochs=4, batch_size=7, pos_weight=10.0 if loss == "binary_cross_entropy" else 1.0)
+    config = HeadConfig(loss, C, epochs=4, batch_size=7, pos_weight=10.0 if loss == "binary_cross_entropy" else 1.0)
     own, score = fold(number=3), selection_metric(METRIC[loss], y)
-    states = by_the_book(x, y, own, recipe, seed=5, rate=rate)
+    states = train_with_torch(x, y, own, config, seed=5, rate=rate)
     rates = (3e-3, rate, 1e-3)
-    head = train_heads(x, y, [own], recipe, score, seeds=(4, 5), learning_rates=rates)[4]
+    head = train_heads(x, y, [own], config, score, seeds=(4, 5), learning_rates=rates)[4]
     assert (head.fold, head.seed, head.learning_rate) == (3, 5, rate)
     expected = [score(apply(state, x[own.valid]).astype(np.float32), own.valid) for state in states]
     np.testing.assert_allclose(head.valid_scores, expected, atol=1e-5)
     assert head.best_epoch == int(np.argmax(head.valid_scores))
     best = states[head.best_epoch]
-    for got, want in zip(head.parameters, best, strict=True):
-        np.testing.assert_allclose(got, want, atol=1e-5)
+    for parameter, expected_parameter in zip(head.parameters, best, strict=True):
+        np.testing.assert_allclose(parameter, expected_parameter, atol=1e-5)
     np.testing.assert_allclose(head.valid, apply(best, x[own.valid]), atol=1e-5)
     np.testing.assert_allclose(head.test, apply(best, x[own.test]), atol=1e-5)
 
 
-def test_frames_are_trained_clip_by_clip_without_the_unknown_ones():
+def test_frames_are_batched_by_clip_and_unknown_labels_excluded():
     lengths = np.random.default_rng(0).integers(1, 9, 30)
     offsets = np.concatenate([[0], np.cumsum(lengths)])
     x, y = example(offsets[-1])
     y[::5] = -1
-    own, recipe = fold(30), HeadConfig("cross_entropy", C, epochs=3, batch_size=4)
-    states = by_the_book(x.astype(np.float16), y, own, recipe, 0, 1e-2, offsets)
+    own, config = fold(30), HeadConfig("cross_entropy", C, epochs=3, batch_size=4)
+    states = train_with_torch(x.astype(np.float16), y, own, config, 0, 1e-2, offsets)
     head = train_heads(
-        x.astype(np.float16), y, [own], recipe, selection_metric("accuracy", y), learning_rates=[1e-2], offsets=offsets
+        x.astype(np.float16), y, [own], config, selection_metric("accuracy", y), learning_rates=[1e-2], offsets=offsets
     )[0]
     rows = np.concatenate([np.arange(offsets[i], offsets[i + 1]) for i in own.test])
     expected = apply(states[head.best_epoch], x.astype(np.float16)[rows])
-    np.testing.assert_allclose(head.test, expected, atol=2e-5)  # predicted for unknown frames too
+    np.testing.assert_allclose(head.test, expected, atol=2e-5)  # frames of unknown label are predicted as well
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("loss", LOSSES)
 @pytest.mark.parametrize(("width", "outputs", "batch"), [(12, 4, 7), (13, 1, 1), (5, 2, 32), (33, 17, 5), (8, 35, 6)])
-def test_compiled_steps_are_those_of_torch(loss, width, outputs, batch):
+def test_compiled_heads_match_torch(loss, width, outputs, batch):
     rng = np.random.default_rng(width)
     x = rng.normal(size=(70, width)).astype(np.float32)
     y = {
@@ -114,58 +114,60 @@ def test_compiled_steps_are_those_of_torch(loss, width, outputs, batch):
         "binary_cross_entropy": (rng.random((70, outputs)) < 0.4).astype(int),
         "squared_error": rng.normal(size=(70, outputs)),
     }[loss]
-    recipe = HeadConfig(loss, max(outputs, 2) if loss == "cross_entropy" else outputs, 3, batch)
-    arguments = (x, y, [fold(70), fold(50, 1, 2)], recipe, lambda outputs, rows: -float(np.square(outputs).mean()))
+    config = HeadConfig(loss, max(outputs, 2) if loss == "cross_entropy" else outputs, 3, batch)
+    arguments = (x, y, [fold(70), fold(50, 1, 2)], config, lambda outputs, rows: -float(np.square(outputs).mean()))
     both = {"seeds": (0, 1), "learning_rates": (1e-2, 1e-4)}
     compiled, by_torch = train_heads(*arguments, **both), train_heads(*arguments, **both, offsets=np.arange(71))
-    for one, other in zip(compiled, by_torch, strict=True):
-        for got, want in zip(one.parameters, other.parameters, strict=True):
-            np.testing.assert_allclose(got, want, atol=2e-5)
-        np.testing.assert_allclose(one.test, other.test, atol=5e-5)
+    for ours, theirs in zip(compiled, by_torch, strict=True):
+        for parameter, expected_parameter in zip(ours.parameters, theirs.parameters, strict=True):
+            np.testing.assert_allclose(parameter, expected_parameter, atol=2e-5)
+        np.testing.assert_allclose(ours.test, theirs.test, atol=5e-5)
 
 
 @pytest.mark.slow
-def test_where_compiled_code_has_no_folder_it_is_compiled_each_time():
+def test_numba_cache_is_optional():
     program = "from earmark.probing.heads.batched_numba import OPTIONS; print(OPTIONS['cache'])"
-    for known, kept in ({}, "True"), ({"NUMBA_CACHE_LOCATOR_CLASSES": "ZipCacheLocator"}, "False"):
+    for variables, cached in ({}, "True"), ({"NUMBA_CACHE_LOCATOR_CLASSES": "ZipCacheLocator"}, "False"):
         command = [sys.executable, "-c", program]
         done = subprocess.run(
-            command, env={**os.environ, **known}, cwd=ROOT, capture_output=True, text=True, check=True
+            command, env={**os.environ, **variables}, cwd=ROOT, capture_output=True, text=True, check=True
         )
-        assert done.stdout.strip() == kept
+        assert done.stdout.strip() == cached
 
 
-def test_the_schedule_by_hand():
+def test_schedule_by_hand():
     assert [schedule(e, 4) for e in range(4)] == pytest.approx(
         [1, 0.55 + 0.45 * 0.5**0.5, 0.55, 0.55 - 0.45 * 0.5**0.5]
     )
 
 
-def test_batches_by_hand():
+def test_epoch_batches_by_hand():
     offsets = np.array([0, 2, 3, 7])
-    rows, shares, active = epoch_batches(
+    rows, row_weights, active = epoch_batches(
         [np.array([0, 1, 2]), np.array([1])], [seeded_generator(0, 0), seeded_generator(0, 1)], offsets, 2
     )
     order = torch.randperm(3, generator=seeded_generator(0, 0)).numpy()
     first = [np.arange(offsets[i], offsets[i + 1]) for i in order]
     assert active == [2, 1]
-    assert rows[0, 0][shares[0, 0] > 0].tolist() == np.concatenate(first[:2]).tolist()
-    assert rows[1, 0][shares[1, 0] > 0].tolist() == first[2].tolist()
-    assert rows[0, 1][shares[0, 1] > 0].tolist() == [2]
-    np.testing.assert_allclose(shares.sum(axis=2), [[1, 1], [1, 0]], rtol=1e-6)
+    assert rows[0, 0][row_weights[0, 0] > 0].tolist() == np.concatenate(first[:2]).tolist()
+    assert rows[1, 0][row_weights[1, 0] > 0].tolist() == first[2].tolist()
+    assert rows[0, 1][row_weights[0, 1] > 0].tolist() == [2]
+    np.testing.assert_allclose(row_weights.sum(axis=2), [[1, 1], [1, 0]], rtol=1e-6)
 
 
 @pytest.mark.slow
-def test_the_earliest_of_equal_epochs_is_kept_and_nan_never_wins():
+def test_earliest_best_epoch_is_selected_and_never_nan():
     x, y = example()
-    given_scores = iter([float("nan"), 0.2, 0.7, 0.7, 0.1])
-    head = train_heads(x, y, [fold()], HeadConfig("cross_entropy", C, 5), lambda outputs, rows: next(given_scores))[0]
+    valid_scores_by_epoch = iter([float("nan"), 0.2, 0.7, 0.7, 0.1])
+    head = train_heads(
+        x, y, [fold()], HeadConfig("cross_entropy", C, 5), lambda outputs, rows: next(valid_scores_by_epoch)
+    )[0]
     assert head.best_epoch == 2
-    states = by_the_book(x, y, fold(), HeadConfig("cross_entropy", C, 5), 0, 1e-3)
+    states = train_with_torch(x, y, fold(), HeadConfig("cross_entropy", C, 5), 0, 1e-3)
     np.testing.assert_allclose(head.parameters.weight, states[2][2], atol=1e-5)
 
 
-def test_a_rate_that_diverges_never_wins_even_where_the_first_class_is_common():
+def test_diverging_learning_rate_is_not_selected():
     x, y = example(200)
     y = np.where(np.arange(200) % 5, 0, y)
     heads = train_heads(
@@ -173,50 +175,50 @@ def test_a_rate_that_diverges_never_wins_even_where_the_first_class_is_common():
         learning_rates=[1e-3, 1e38], best_rate_only=True,
     )  # fmt: skip
     assert np.isfinite(heads[0].test).all()
-    with pytest.raises(ValueError, match="not a number in any of 2 epochs"):
+    with pytest.raises(ValueError, match="validation score is undefined in all 2 epochs"):
         train_heads(
             x, y, [fold(200)], HeadConfig("cross_entropy", C, 2), selection_metric("accuracy", y), learning_rates=[1e38]
         )
 
 
-def test_a_head_does_not_depend_on_the_heads_beside_it():
+def test_head_is_independent_of_other_heads():
     x, y = example(90)
     folds = [fold(90, 0, 1), fold(60, 1, 2), fold(75, 2, 3)]  # of different lengths: groups end at different steps
-    recipe, score = HeadConfig("cross_entropy", C, 6, 8), selection_metric("accuracy", y)
-    together = train_heads(x, y, folds, recipe, score, seeds=(0, 7), learning_rates=(1e-3, 1e-2))
+    config, score = HeadConfig("cross_entropy", C, 6, 8), selection_metric("accuracy", y)
+    together = train_heads(x, y, folds, config, score, seeds=(0, 7), learning_rates=(1e-3, 1e-2))
     assert [(h.fold, h.seed, h.learning_rate) for h in together][:3] == [(0, 0, 1e-3), (0, 0, 1e-2), (0, 7, 1e-3)]
     for head in together:
         own = folds[head.fold]
-        alone = train_heads(x, y, [own], recipe, score, seeds=[head.seed], learning_rates=[head.learning_rate])[0]
+        alone = train_heads(x, y, [own], config, score, seeds=[head.seed], learning_rates=[head.learning_rate])[0]
         assert (alone.best_epoch, alone.valid_scores) == (head.best_epoch, head.valid_scores)
         np.testing.assert_allclose(alone.test, head.test, atol=1e-5)
 
 
-def test_the_same_seed_repeats_exactly_and_another_does_not():
+def test_same_seed_gives_identical_heads():
     x, y = example()
-    recipe, score = HeadConfig("cross_entropy", C, 3), selection_metric("accuracy", y)
-    first, second = (train_heads(x, y, [fold()], recipe, score, seeds=(1, 2)) for _ in range(2))
+    config, score = HeadConfig("cross_entropy", C, 3), selection_metric("accuracy", y)
+    first, second = (train_heads(x, y, [fold()], config, score, seeds=(1, 2)) for _ in range(2))
     assert all((a.test == b.test).all() for a, b in zip(first, second, strict=True))
     assert (first[0].test != first[1].test).any()
 
 
-def test_held_out_labels_do_not_touch_the_heads():
+def test_test_items_do_not_influence_heads():
     x, y = example()
-    own, recipe = fold(), HeadConfig("cross_entropy", C, 3)
+    own, config = fold(), HeadConfig("cross_entropy", C, 3)
     other = y.copy()
     other[own.test] = np.roll(y[own.test], 1)
     assert (other != y).any()
     first, second = (
-        train_heads(x, labels, [own], recipe, selection_metric("accuracy", labels))[0] for labels in (y, other)
+        train_heads(x, labels, [own], config, selection_metric("accuracy", labels))[0] for labels in (y, other)
     )
     assert all((a == b).all() for a, b in zip(first.parameters, second.parameters, strict=True))
     other = x.copy()
     other[own.test] += 1
-    third = train_heads(other, y, [own], recipe, selection_metric("accuracy", y))[0]
+    third = train_heads(other, y, [own], config, selection_metric("accuracy", y))[0]
     assert all((a == b).all() for a, b in zip(first.parameters, third.parameters, strict=True))
 
 
-def test_the_best_rate_of_each_seed_is_kept():
+def test_best_rate_only_per_seed():
     x, y = example()
     arguments = (
         x,
@@ -232,7 +234,7 @@ def test_the_best_rate_of_each_seed_is_kept():
     assert [head.learning_rate for head in best] == expected
 
 
-def test_it_learns_what_can_be_learnt():
+def test_separable_classes_are_learned():
     x, y = example(300)
     head = train_heads(
         x, y, [fold(300)], HeadConfig("cross_entropy", C, 30), selection_metric("accuracy", y), learning_rates=[1e-2]
@@ -240,7 +242,7 @@ def test_it_learns_what_can_be_learnt():
     assert head[0].best_score == 1.0
 
 
-def test_a_class_without_training_items_stays_low():
+def test_class_without_training_items_is_not_predicted():
     x, y = example(200)
     own = fold(200)
     own = Fold(0, own.train[y[own.train] != 2], own.valid, np.empty(0, dtype=int))
@@ -255,8 +257,8 @@ def test_a_class_without_training_items_stays_low():
 @pytest.mark.parametrize("loss", LOSSES)
 def test_gpu_and_cpu_agree(loss):
     x, y = example(300, loss=loss)
-    recipe, score = HeadConfig(loss, C, 10), selection_metric(METRIC[loss], y)
-    cpu, gpu = (train_heads(x, y, [fold(300)], recipe, score, seeds=(0, 1), device=d) for d in ("cpu", "cuda"))
+    config, score = HeadConfig(loss, C, 10), selection_metric(METRIC[loss], y)
+    cpu, gpu = (train_heads(x, y, [fold(300)], config, score, seeds=(0, 1), device=d) for d in ("cpu", "cuda"))
     for a, b in zip(cpu, gpu, strict=True):
         np.testing.assert_allclose(a.valid_scores, b.valid_scores, atol=1e-3)
         np.testing.assert_allclose(a.test, b.test, atol=1e-3)
@@ -269,37 +271,43 @@ def test_gpu_and_cpu_agree(loss):
             lambda x, y, f: (x * np.where(np.arange(60) == 9, np.nan, 1)[:, None], y, f),
             "row 9 of the embeddings is not",
         ),
-        (lambda x, y, f: (x, y * 0, f), "the training split holds one class only"),
+        (lambda x, y, f: (x, y * 0, f), "the training set has only one class"),
         (
             lambda x, y, f: (x, y, Fold(4, f.train[:0], f.valid, f.test)),
-            "fold 4: the training split has no labelled row",
+            "fold 4: the training set has no labelled row",
         ),
-        (lambda x, y, f: (x, y, Fold(4, f.train, f.valid[:0], f.test)), "the validation split has no labelled row"),
-        (lambda x, y, f: (x, y, Fold(4, f.train, f.train[:3], f.test)), "both in training and held out"),
-        (lambda x, y, f: (x, y + 1, f), r"classes must lie in 0 … 3"),
-        (lambda x, y, f: (x, y * 1.0, f), "one whole number for each row"),
-        (lambda x, y, f: (x[:, 0], y, f), r"must be \(rows, width\)"),
-        (lambda x, y, f: (x, y[:-1], f), "as many rows as labels"),
+        (lambda x, y, f: (x, y, Fold(4, f.train, f.valid[:0], f.test)), "the validation set has no labelled row"),
+        (
+            lambda x, y, f: (x, y, Fold(4, f.train, f.train[:3], f.test)),
+            "the training set overlaps the validation or test set",
+        ),
+        (lambda x, y, f: (x, y + 1, f), r"classes must be 0 … 3"),
+        (lambda x, y, f: (x, y * 1.0, f), "one integer per row"),
+        (
+            lambda x, y, f: (x[:, 0], y, f),
+            r"embeddings have shape \(60,\) and labels \(60,\); expected \(n, d\) and n labels",
+        ),
+        (lambda x, y, f: (x, y[:-1], f), r"embeddings have shape \(60, 12\) and labels \(59,\)"),
     ],
 )
-def test_faults_of_the_data(change, message):
+def test_train_heads_rejects_invalid_data(change, message):
     x, y, own = change(*example(), fold())
     with pytest.raises(ValueError, match=message):
         train_heads(x, y, [own], HeadConfig("cross_entropy", C, 1), selection_metric("accuracy", y))
 
 
-def test_more_faults():
+def test_train_heads_rejects_invalid_labels_and_options():
     x, y = example()
     score = selection_metric("accuracy", y)
-    with pytest.raises(ValueError, match="not a number in any of 2 epochs"):
+    with pytest.raises(ValueError, match="validation score is undefined in all 2 epochs"):
         train_heads(x, y, [fold()], HeadConfig("cross_entropy", C, 2), lambda outputs, rows: float("nan"))
     with pytest.raises(ValueError, match="0 or 1, or −1"):
         train_heads(x, np.full((60, C), 2), [fold()], HeadConfig("binary_cross_entropy", C), score)
-    with pytest.raises(ValueError, match="numbers to predict must be finite"):
+    with pytest.raises(ValueError, match="regression targets must be finite"):
         train_heads(x, np.full((60, C), np.nan), [fold()], HeadConfig("squared_error", C), score)
-    with pytest.raises(ValueError, match=r"labels \(60, 2\) must be \(rows, 4\)"):
+    with pytest.raises(ValueError, match=r"labels have shape \(60, 2\); expected \(n, 4\)"):
         train_heads(x, np.zeros((60, 2)), [fold()], HeadConfig("squared_error", C), score)
-    with pytest.raises(ValueError, match="offsets must rise from 0"):
+    with pytest.raises(ValueError, match="offsets must increase from 0"):
         train_heads(x, y, [fold()], HeadConfig("cross_entropy", C), score, offsets=[0, 3, 2, 60])
     with pytest.raises(ValueError, match="at least one fold"):
         train_heads(x, y, [], HeadConfig("cross_entropy", C), score)
@@ -307,7 +315,7 @@ def test_more_faults():
         selection_metric("f1", y)
 
 
-def test_without_torch_the_message_names_the_command(monkeypatch):
+def test_missing_torch_error_names_the_command(monkeypatch):
     monkeypatch.setitem(sys.modules, "torch", None)
     torch_library.cache_clear()
     x, y = example()

@@ -7,12 +7,12 @@ from sklearn.metrics import average_precision_score
 from earmark.probing.heads.selection import mean_by_clip, selection_metric
 
 
-def test_selection_by_hand():
+def test_clip_metrics_by_hand():
     rows = np.arange(4)
     outputs = np.array([[2, 1], [0, 1], [3, 0], [0, 2]], np.float32)
     assert selection_metric("accuracy", np.array([0, 0, 1, 1]))(outputs, rows) == 0.5
     assert selection_metric("accuracy", np.array([0, -1, -1, 1]))(outputs, rows) == 1.0
-    # Crops averaged: clip 0 is (1, 1), the first of equals wins; clip 1 is (1.5, 1).
+    # Crops averaged: clip 0 is (1, 1), the first class wins the tie; clip 1 is (1.5, 1).
     assert selection_metric("accuracy", np.array([0, 0, 1, 1]), clip=[0, 0, 1, 1])(outputs, rows) == 0.5
     assert selection_metric("mse", outputs + np.array([1.0, 3.0]))(outputs, rows) == -5.0
     labels = np.array([[1, 0], [0, 0], [0, 0], [1, 0]])
@@ -23,19 +23,19 @@ def test_selection_by_hand():
     assert np.isnan(selection_metric("mAP", labels)(outputs * np.nan, rows))
 
 
-def test_segment_selection_by_hand():
+def test_segment_metrics_by_hand():
     y = np.array([[1], [0], [0], [0], [1]])
     logits = np.array([[-1], [1], [-1], [-1], [-1]], np.float32)
-    # Clip a has frames 0–2, two to a segment: {0, 1} true and said, {2} neither; clip b {3, 4} true and missed.
+    # Segments of two frames. Clip 0: {0, 1} true positive, {2} true negative. Clip 1: {3, 4} false negative.
     score = selection_metric("segment_f1_micro", y, clip=[0, 0, 0, 1, 1], segment_frames=2)
     assert score(logits, np.arange(5)) == pytest.approx(2 / 3)
-    with pytest.raises(ValueError, match="give `clip`"):
+    with pytest.raises(ValueError, match="need `clip`"):
         selection_metric("segment_f1_macro", y)(logits, np.arange(5))
 
 
 @settings(max_examples=50)
 @given(st.lists(st.integers(0, 4), max_size=12))
-def test_means_by_clip_are_those_of_a_loop(clip):
+def test_mean_by_clip_matches_loop(clip):
     outputs = np.arange(2 * len(clip), dtype=np.float32).reshape(-1, 2) ** 2
     means, first = mean_by_clip(outputs, clip)
     names = sorted(set(clip))
