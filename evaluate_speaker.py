@@ -3,7 +3,7 @@
 Reads   a trial list or a benchmark in the CASE layout, and audio, precomputed embeddings or scores
 Writes  benchmark_outputs/speaker/{case/<model>, tidyvoice/<model>, trials}/: summary.json, report.md, report.tex,
         det.svg, scores; for CASE also results.json, model_card.md, protocols.csv; for TidyVoice submission.zip.
-        These folders hold the latest run. benchmark_outputs/runs/<system>/speaker/ holds the runs of every system
+        These directories hold the latest run. benchmark_outputs/runs/<system>/speaker/ holds the runs of every system
 
   uv run evaluate_speaker.py
   uv run evaluate_speaker.py case case-benchmark --encoder my_model.py
@@ -148,7 +148,7 @@ def add_case(commands: Any) -> None:
             'uv run evaluate_speaker.py case case-benchmark --embeddings vectors.npz --model-name "My model"',
         ],
     )
-    case.add_argument("benchmark", type=Path, help="folder with trials/<condition>.txt and the audio")
+    case.add_argument("benchmark", type=Path, help="directory with trials/<condition>.txt and the audio")
     add_encoder(case.add_mutually_exclusive_group())
     add_embedding(case)
     add_statistics(case)
@@ -168,7 +168,7 @@ def add_case(commands: Any) -> None:
         type=Path,
         default=OUTPUT / "case",
         metavar="DIR",
-        help=f"parent of the model's folder (default: {OUTPUT}/case)",
+        help=f"parent of the model's directory (default: {OUTPUT}/case)",
     )
 
 
@@ -202,7 +202,7 @@ def add_lists(commands: Any) -> None:
             "--audio-root",
             type=Path,
             metavar="DIR",
-            help="folder that paths in lists are relative to (default: the folder of each list)",
+            help="directory that paths in lists are relative to (default: the directory of each list)",
         )
         command.add_argument(
             "--speakers",
@@ -231,7 +231,7 @@ def add_lists(commands: Any) -> None:
             type=Path,
             default=OUTPUT / name,
             metavar="DIR",
-            help=f"output folder (default: {OUTPUT / name})",
+            help=f"output directory (default: {OUTPUT / name})",
         )
 
 
@@ -246,9 +246,9 @@ def add_simulate(commands: Any) -> None:
         former="carriers",
     )
     simulate.add_argument(
-        "clean", type=Path, help="folder spk/…/file, or a CSV with the columns path, speaker and optionally gender"
+        "clean", type=Path, help="directory spk/…/file, or a CSV with the columns path, speaker and optionally gender"
     )
-    simulate.add_argument("--output-dir", type=Path, required=True, metavar="DIR", help="output folder")
+    simulate.add_argument("--output-dir", type=Path, required=True, metavar="DIR", help="output directory")
     cli.add_renamed_argument(
         simulate, "--conditions", "--protocols", nargs="+", default=[], metavar="NAME",
         help=f"simulate only these conditions (default: all {N_CONDITIONS})",
@@ -289,7 +289,7 @@ def add_submissions(commands: Any) -> None:
         type=Path,
         default=OUTPUT / "case",
         metavar="DIR",
-        help=f"output folder (default: {OUTPUT}/case)",
+        help=f"output directory (default: {OUTPUT}/case)",
     )
     check = cli.subcommand(
         commands,
@@ -302,7 +302,7 @@ def add_submissions(commands: Any) -> None:
         ],
     )
     check.add_argument(
-        "submission", type=Path, help="CASE folder with results.json and model_card.md, or TidyVoice ZIP"
+        "submission", type=Path, help="CASE directory with results.json and model_card.md, or TidyVoice ZIP"
     )
     check.add_argument("--eval-a", type=Path, metavar="FILE", help="eval A trial list, to compare the number of lines")
     check.add_argument("--eval-u", type=Path, metavar="FILE", help="eval U trial list, to compare the number of lines")
@@ -317,7 +317,7 @@ def add_files(commands: Any) -> None:
         "download the CASE benchmark from the Hugging Face Hub",
         ["uv run --extra download evaluate_speaker.py download --output-dir case-benchmark --categories clean codec"],
     )
-    download.add_argument("--output-dir", type=Path, required=True, metavar="DIR", help="output folder")
+    download.add_argument("--output-dir", type=Path, required=True, metavar="DIR", help="output directory")
     cli.add_renamed_argument(
         download, "--categories", "--conditions", nargs="+", choices=categories(), default=[], metavar="NAME",
         help=f"categories of conditions: {', '.join(categories())} (default: all)",
@@ -334,7 +334,7 @@ def add_files(commands: Any) -> None:
         "check that a downloaded CASE benchmark is complete",
         ["uv run evaluate_speaker.py verify case-benchmark"],
     )
-    verify.add_argument("benchmark", type=Path, help="folder of the benchmark")
+    verify.add_argument("benchmark", type=Path, help="directory of the benchmark")
 
 
 def add_encoder(source: Any) -> None:
@@ -352,7 +352,7 @@ def add_embedding(parser: ArgumentParser) -> None:
         "--dtype",
         choices=["float32", "bfloat16", "float16"],
         default="float32",
-        help="floating-point type of the model (default: float32)",
+        help="precision (default: float32)",
     )
     parser.add_argument(
         "--batch-size", type=cli.positive_int, default=16, metavar="N", help="clips per batch (default: 16)"
