@@ -223,7 +223,7 @@ def test_missing_clip_is_an_error_unless_allowed(tmp_path, capsys):
 def test_unknown_encoder_is_a_usage_error(tmp_path, capsys):
     path, _ = small_list(tmp_path)
     assert run_audio(tmp_path, path, "--encoder", "magic")[0] == 2
-    assert "names no encoder" in capsys.readouterr().err
+    assert "unknown encoder" in capsys.readouterr().err
 
 
 def test_simulate_then_trials(tmp_path, capsys):

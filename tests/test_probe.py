@@ -642,7 +642,7 @@ def test_times_of_frames_in_seconds_fail_frame_tasks_alone_and_the_check(tmp_pat
         tmp_path, "events", 'metric = "segment_f1_macro"\nsegment_seconds = 0.2', kind="frame",
         labels=lambda i, c: '"' + event.replace("LABEL", c) + '"',
     )  # fmt: skip
-    told = "timestamps end at 3.97061 for a clip of 4.00 s: they look like seconds; HEAR asks for milliseconds"
+    told = "timestamps end at 3.97061 for a clip of 4.00 s: they look like seconds; HEAR requires milliseconds"
     for _ in range(2):
         folder = run(tmp_path, frames, listed(tmp_path, "one"), code=1, encoder=encoder, quiet=False)
         assert f"mine: {told}; frame tasks will fail" in capsys.readouterr().err

@@ -141,7 +141,7 @@ def test_layers_of_crops_of_xares_file(cache, paths, tmp_path):
 INVALID_OUTPUTS = {
     "nan": ("x * float('nan')", FRAMES, "the frames are not finite"),
     "width": ("x[..., :5]", FRAMES, "the frames have 5 dimensions where 12 are expected"),
-    "too few": ("x[:, ::2]", FRAMES, "the model failed (gave 32 frames for 0.65 s, where its hop of 10 ms"),
+    "too few": ("x[:, ::2]", FRAMES, "the model failed (returned 32 frames for 0.65 s, but its hop of 10 ms"),
     "none": ("x[:, :0]", FRAMES, "the model failed (the clip is too short for a single frame)"),
     "constant": ("x * 0", FRAMES, "the frames are constant: all their 756 numbers are 0"),
     "too large": ("x + 1e5", HALF, "the frames exceed the range of float16"),
@@ -178,11 +178,11 @@ def test_constant_frames_are_rejected(cache, paths, tmp_path):
 
 def test_unsupported_requests(cache, paths, tmp_path):
     encoder = load_encoder(str(save(tmp_path / "code", "mine.py", sources.case())))
-    with pytest.raises(EarmarkError, match="bands: gives one embedding for a clip and no frames"):
+    with pytest.raises(EarmarkError, match="bands: returns one embedding per clip and no frames"):
         list(cache.embed(encoder, paths, request=FRAMES))
     np.savez(tmp_path / "x.npz", **{"anna/1.wav": np.arange(3.0)})
     precomputed = load_encoder(f"embeddings:{tmp_path}/x.npz")
-    with pytest.raises(EarmarkError, match=r"x: holds one vector for a clip; crops-0\.2s need an encoder"):
+    with pytest.raises(EarmarkError, match=r"x: has one vector per clip; crops-0\.2s requires an encoder"):
         list(cache.embed(precomputed, [Path("anna/1.wav")], request=CROPS))
 
 

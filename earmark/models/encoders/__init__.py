@@ -1,1 +1,1 @@
-"""Encoders: audio → one embedding. `registry` has all kinds, one module for each; `base` what they share."""
+"""Encoders: audio to one embedding. `registry` lists the types, one module each; `base` has the base class."""

@@ -1,4 +1,4 @@
-"""What every encoder is: audio → one embedding, and where it can, frames and means of layers."""
+"""Base class of encoders: audio to one embedding and, if supported, frames and means of all layers."""
 
 import json
 import re
@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from hashlib import sha256
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,25 +15,31 @@ from earmark.audio.clips import AudioError
 from earmark.errors import EarmarkError
 from earmark.models.encoders.output import DEFAULT_REQUEST, EmbeddingRequest, crops
 
-if TYPE_CHECKING:
-    pass
-
 Array = NDArray[np.float32]
-Prepared = Any  # what an encoder makes of a waveform on the CPU
-SAME_EMBEDDING_TOLERANCE = 1e-6  # relative: two embeddings closer than this do not tell two clips apart
+Prepared = Any  # model input computed from a waveform on the CPU
+SAME_EMBEDDING_TOLERANCE = 1e-6  # relative distance below which two embeddings count as identical
 
 
 class EmbeddingError(EarmarkError):
-    """An encoder gave something that is no embedding."""
+    """An encoder returned an invalid embedding."""
 
 
 @dataclass
 class Encoder(ABC):
-    """A frozen model that turns a clip into one vector, and where it can into frames and means of layers.
+    """A frozen model that maps a clip to one embedding and, if supported, to frames and means of all layers.
 
-    name: for people. sample_rate: Hz of the waveforms it takes. identity: names weights, source and settings, and
-    changes when any of them does; fit for a file name. description: what a summary records. dimension: of its
-    embeddings, None until the first one is known.
+    Attributes
+    ----------
+    name : str
+        Name for messages and reports.
+    sample_rate : int
+        Sample rate of its input in Hz.
+    identity : str
+        Changes whenever weights, source or settings change; valid as a file name.
+    description : dict
+        Model, weights and settings, as recorded in summaries.
+    dimension : int or None
+        Of an embedding; None until the first embedding is known.
     """
 
     name: str
@@ -44,149 +50,260 @@ class Encoder(ABC):
 
     @property
     def has_frames(self) -> bool:
-        """Whether the view `frames` can be asked for."""
+        """Whether the encoder returns frames."""
         return False
 
     @property
     def hop_seconds(self) -> float | None:
-        """From one frame to the next; None where there are no frames or nothing says how far they are apart."""
+        """Time between frames in seconds; None without frames or if unknown."""
         return None
 
     @property
     def layers(self) -> int:
-        """How many layers the view `layers` tells apart: its width is that many times `dimension`."""
+        """Number of layers L; with `EmbeddingRequest.layers` a row has L·`dimension` values."""
         return 1
 
     def width(self, request: EmbeddingRequest = DEFAULT_REQUEST) -> int | None:
-        """How many numbers a row of a view has, None until the first one is known."""
+        """Number of values per row of a request; None until the first embedding is known."""
         return self.dimension and self.dimension * (self.layers if request.layers else 1)
 
     def require_support(self, request: EmbeddingRequest) -> None:
-        """Raise EarmarkError for a view that this encoder cannot give."""
+        """Raise EarmarkError if the encoder does not support a request."""
         if request.frames and not self.has_frames:
             raise EarmarkError(
-                f"{self.name}: gives one embedding for a clip and no frames; X-ARES and HEAR files, hf:, logmel and "
-                "onnx: files whose output is (batch, frames, d) give frames."
+                f"{self.name}: returns one embedding per clip and no frames. Encoders with frames: X-ARES and HEAR "
+                "files, hf:, logmel, and onnx: files with output (batch, frames, d)."
             )
 
     def prepare(self, waveform: Array) -> Prepared:
-        """The model's input for one clip, computed on the CPU; threads may call it at the same time."""
+        """Compute the model input for one clip on the CPU; thread-safe."""
         return np.ascontiguousarray(waveform, dtype=np.float32)
 
     def prepare_frames(self, waveform: Array) -> Prepared:
-        """The same where frames are wanted."""
+        """Compute the model input for the frames of one clip; thread-safe."""
         return self.prepare(waveform)
 
     def prepare_clip(self, waveform: Array, request: EmbeddingRequest) -> list[Prepared]:
-        """The model's inputs for one clip: its crops, or the whole of it.
+        """Compute the model inputs for one clip: one for the clip or one per crop.
 
-        Crops of digital silence, and those that the encoder says are too short or silent for it, are left out, as
-        such clips are refused; AudioError where no crop is left.
+        Crops that are all zeros, or that the encoder rejects as too short or silent, are excluded.
+
+        Parameters
+        ----------
+        waveform : (n,) float32
+            Samples at `sample_rate`.
+        request : EmbeddingRequest
+            What to compute.
+
+        Returns
+        -------
+        list
+            Model inputs.
+
+        Raises
+        ------
+        AudioError
+            If the encoder rejects the clip or all of its crops.
         """
         if request.crop_seconds is None:
             return [self.prepare_frames(waveform) if request.frames else self.prepare(waveform)]
-        found: list[Prepared] = []
-        reason = AudioError("is silent in each of its crops")
+        inputs: list[Prepared] = []
+        reason = AudioError("is silent in every crop")
         for crop in crops(waveform, request.crop_seconds, self.sample_rate):
             try:
                 if crop.any():
-                    found.append(self.prepare(crop))
+                    inputs.append(self.prepare(crop))
             except AudioError as error:
                 reason = error
-        if not found:
+        if not inputs:
             raise reason
-        return found
+        return inputs
 
     @abstractmethod
     def embed_prepared(self, prepared: Sequence[Prepared]) -> Array:
-        """(n, d) vectors of n prepared clips, each the same whatever its neighbours are; not yet checked."""
+        """(n, d) embeddings of n prepared clips, independent of the batch; not checked."""
 
     def frames_prepared(self, prepared: Sequence[Prepared]) -> list[Array]:
-        """(T', D) real frames of each of n clips prepared for frames; not yet checked."""
-        raise NotImplementedError(f"{type(self).__name__} gives no frames, which `require_support` says")
+        """Frames (T', D) of each clip prepared for frames, without padding; not checked."""
+        raise NotImplementedError(f"{type(self).__name__} has no frames; call `require_support` first")
 
     def layers_prepared(self, prepared: Sequence[Prepared]) -> Array:
-        """(n, L·D) means of all layers, from one pass over the audio; not yet checked."""
+        """(n, L·D) means over frames of all layers, from one forward pass; not checked."""
         return self.embed_prepared(prepared)
 
     def encode_prepared(self, prepared: Sequence[Prepared], request: EmbeddingRequest) -> Sequence[Array]:
-        """A row (D,) or frames (T', D) for each of n prepared inputs; each an array as a view says, not yet checked."""
+        """Encode prepared inputs.
+
+        Parameters
+        ----------
+        prepared : sequence
+            n model inputs.
+        request : EmbeddingRequest
+            What to compute.
+
+        Returns
+        -------
+        sequence of arrays
+            A row (D,) or (L·D,), or frames (T', D), per input. Only the shapes are checked.
+
+        Raises
+        ------
+        EmbeddingError
+            If the number or the shape of the results is invalid.
+        """
         if request.frames:
-            found = self.frames_prepared(prepared)
-            if len(found) != len(prepared) or any(one.ndim != 2 for one in found):
-                shapes = ", ".join(str(one.shape) for one in found[:4])
-                raise EmbeddingError(f"{self.name}: gave frames of shapes {shapes} for {len(prepared)} clips")
-            return found
+            frames = self.frames_prepared(prepared)
+            if len(frames) != len(prepared) or any(array.ndim != 2 for array in frames):
+                shapes = ", ".join(str(array.shape) for array in frames[:4])
+                raise EmbeddingError(f"{self.name}: returned frames of shapes {shapes} for {len(prepared)} clips")
+            return frames
         rows = self.layers_prepared(prepared) if request.layers else self.embed_prepared(prepared)
         self.require_shape(rows, len(prepared), self.layers if request.layers else 1)
         return list(rows)
 
     def combine_pieces(self, rows: Sequence[Array], request: EmbeddingRequest) -> Array:
-        """What a clip comes out as, from the rows of its pieces in the order in which `prepare_clip` gave them."""
+        """Combine the rows of one clip, in the order of `prepare_clip`: one row, or all rows stacked for crops."""
         return rows[0] if request.crop_seconds is None else np.stack(rows)
 
     def embed(self, waveforms: Sequence[Array]) -> Array:
-        """(n, d) float32 embeddings of n mono waveforms at `sample_rate`, each the same whatever its neighbours are.
+        """Embed clips, one embedding each.
 
-        Raises EmbeddingError for vectors that are constant, not finite or of a wrong dimension, AudioError for a
-        waveform that is too short or silent for the encoder; what a model raises itself passes.
+        Parameters
+        ----------
+        waveforms : sequence of (n,) float32
+            Mono waveforms at `sample_rate`.
+
+        Returns
+        -------
+        (n, d) float32
+            Embeddings, independent of the other clips.
+
+        Raises
+        ------
+        EmbeddingError
+            If an embedding is constant, not finite or of another dimension.
+        AudioError
+            If a waveform is too short or silent for the encoder.
+        Exception
+            Any exception of the model itself.
         """
         if not waveforms:
             return np.empty((0, self.dimension or 0), dtype=np.float32)
         return np.concatenate(self.embed_clips(waveforms, DEFAULT_REQUEST))
 
     def embed_clips(self, waveforms: Sequence[Array], request: EmbeddingRequest) -> list[Array]:
-        """(rows, width) float32 of each waveform, as a view says; errors as in `embed`, and of `require_support`."""
+        """Embed clips as requested.
+
+        Parameters
+        ----------
+        waveforms : sequence of (n,) float32
+            Mono waveforms at `sample_rate`.
+        request : EmbeddingRequest
+            What to compute.
+
+        Returns
+        -------
+        list of (rows, width) float32
+            One array per clip.
+
+        Raises
+        ------
+        EarmarkError
+            If the encoder does not support the request.
+        EmbeddingError, AudioError, Exception
+            As `embed`.
+        """
         self.require_support(request)
         prepared = [self.prepare_clip(waveform, request) for waveform in waveforms]
         pieces = [piece for clip in prepared for piece in clip]
-        found = self.encode_prepared(pieces, request) if pieces else []
-        for rows in found:
+        results = self.encode_prepared(pieces, request) if pieces else []
+        for rows in results:
             if fault := embedding_fault(rows, self.width(request)):
                 raise EmbeddingError(f"{self.name}: {fault}")
         ends = np.cumsum([len(clip) for clip in prepared])
-        clips = (found[end - len(clip) : end] for clip, end in zip(prepared, ends, strict=True))
+        clips = (results[end - len(clip) : end] for clip, end in zip(prepared, ends, strict=True))
         return [np.atleast_2d(self.combine_pieces(rows, request)) for rows in clips]
 
-    def require_shape(self, found: Array, n: int, layers: int = 1) -> None:
-        """Make sure that n vectors came, and learn the dimension from the first ones."""
-        if found.ndim != 2 or len(found) != n:
-            raise EmbeddingError(f"{self.name}: gave an array of shape {found.shape} for {n} clips; (n, d) is expected")
-        if self.dimension is None and np.isfinite(found).all() and found.shape[1] % layers == 0:
-            self.dimension = found.shape[1] // layers
+    def require_shape(self, vectors: Array, n: int, layers: int = 1) -> None:
+        """Check that there are n vectors, and set `dimension` if it is unknown.
+
+        Parameters
+        ----------
+        vectors : array
+            The output of a model for n clips.
+        n : int
+            Number of clips.
+        layers : int
+            Number of layers in a row.
+
+        Raises
+        ------
+        EmbeddingError
+            If the shape is not (n, d).
+        """
+        if vectors.ndim != 2 or len(vectors) != n:
+            raise EmbeddingError(f"{self.name}: returned shape {vectors.shape} for {n} clips; expected ({n}, d)")
+        if self.dimension is None and np.isfinite(vectors).all() and vectors.shape[1] % layers == 0:
+            self.dimension = vectors.shape[1] // layers
 
 
-def embedding_fault(found: Array, dimension: int | None) -> str:
-    """What is wrong with an embedding (d,) or with frames (T', d), in words; empty when nothing is.
+def embedding_fault(embedding: Array, dimension: int | None) -> str:
+    """Describe the fault of an invalid embedding.
 
+    Parameters
+    ----------
+    embedding : (d,) or (T', d) float32
+        An embedding or frames.
+    dimension : int or None
+        Expected number of dimensions, None for any.
+
+    Returns
+    -------
+    str
+        A sentence if the embedding is constant, empty, not finite or of another dimension; else an empty string.
+
+    Examples
+    --------
     >>> embedding_fault(np.array([3, 3, 3], dtype=np.float32), None)
-    'the embedding is constant: all its 3 numbers are 3'
+    'the embedding is constant: all 3 values are 3'
     """
-    what = "the embedding is" if found.ndim == 1 else "the frames are"
-    has = what.replace("is", "has").replace("are", "have")
-    if dimension is not None and found.shape[-1] != dimension:
-        return f"{has} {found.shape[-1]} dimensions where {dimension} are expected"
-    if found.ndim == 2 and not len(found):
+    subject = "the embedding is" if embedding.ndim == 1 else "the frames are"
+    has = subject.replace("is", "has").replace("are", "have")
+    if dimension is not None and embedding.shape[-1] != dimension:
+        return f"{has} {embedding.shape[-1]} dimensions where {dimension} are expected"
+    if embedding.ndim == 2 and not len(embedding):
         return "there are no frames"
-    if not np.isfinite(found).all():
-        return f"{what} not finite"
-    if not found.size or (np.ptp(found) == 0 and (found.size > 1 or found.flat[0] == 0)):
-        numbers = "its" if found.ndim == 1 else "their"
-        return f"{what} constant: all {numbers} {found.size} numbers are {found.flat[0] if found.size else 0:g}"
+    if not np.isfinite(embedding).all():
+        return f"{subject} not finite"
+    if not embedding.size or (np.ptp(embedding) == 0 and (embedding.size > 1 or embedding.flat[0] == 0)):
+        value = embedding.flat[0] if embedding.size else 0
+        return f"{subject} constant: all {embedding.size} values are {value:g}"
     return ""
 
 
 def indistinguishable(one: Array, other: Array) -> bool:
-    """Whether two embeddings are so close that they tell nothing apart."""
-    distance = np.linalg.norm(one.astype(np.float64) - other)
-    return bool(
-        distance <= SAME_EMBEDDING_TOLERANCE * max(np.linalg.norm(one.astype(np.float64)), np.finfo(np.float32).tiny)
-    )
+    """Whether the distance of two embeddings is below `SAME_EMBEDDING_TOLERANCE`, relative to the first."""
+    scale = max(np.linalg.norm(one.astype(np.float64)), np.finfo(np.float32).tiny)
+    return bool(np.linalg.norm(one.astype(np.float64) - other) <= SAME_EMBEDDING_TOLERANCE * scale)
 
 
 def encoder_key(name: str, **parts: Any) -> str:
-    """A file name made of a readable name and a hash of everything that decides the numbers.
+    """Build a file name from a readable name and a hash of everything that affects the embeddings.
 
+    Parameters
+    ----------
+    name : str
+        Readable name; other characters than letters, digits, underscore and dot become hyphens.
+    **parts
+        Weights, source, settings and versions.
+
+    Returns
+    -------
+    str
+        Name and 16 hexadecimal digits.
+
+    Examples
+    --------
     >>> encoder_key("hf-tiny/wavlm", weights="0a", dtype="float32")
     'hf-tiny-wavlm-6dbe89497aed8343'
     """

@@ -1,4 +1,4 @@
-"""The encoder that a user names by flags."""
+"""Loading of an encoder from command-line options."""
 
 from earmark.models.embeddings_api import MAX_REPLY
 from earmark.models.encoders.base import Encoder
@@ -9,7 +9,25 @@ from earmark.models.http import Client
 
 
 def load_encoder_from_options(options: EncoderOptions) -> Encoder | PrecomputedEmbeddings:
-    """What --encoder or --embeddings names. MissingError where a server cannot be reached, before any clip is read."""
+    """Load the encoder of `--encoder` or `--embeddings`; a server is contacted first.
+
+    Parameters
+    ----------
+    options : EncoderOptions
+        The options.
+
+    Returns
+    -------
+    Encoder or PrecomputedEmbeddings
+        The encoder.
+
+    Raises
+    ------
+    MissingError
+        As `load_encoder`, and if a server does not answer.
+    EarmarkError
+        If a file of precomputed embeddings is invalid.
+    """
     client = None
     if options.spec.startswith(("http://", "https://")):
         client = Client(options.spec, token=options.token, max_reply=MAX_REPLY)

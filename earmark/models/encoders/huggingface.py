@@ -1,4 +1,4 @@
-"""Speech encoders of transformers: wav2vec 2.0, HuBERT, WavLM, data2vec, w2v-BERT, Whisper's encoder."""
+"""Speech encoders of transformers: wav2vec 2.0, HuBERT, WavLM, data2vec, w2v-BERT, Whisper encoder."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -23,26 +23,47 @@ OPTIONS = "--extra clap"
 
 
 @dataclass
-class Piece:
-    """A window of a clip as the feature extractor made it. real: the share of it that is audio and not padding."""
+class WindowInputs:
+    """Features of one window of a clip.
+
+    Attributes
+    ----------
+    inputs : dict of arrays
+        Output of the feature extractor.
+    audio_fraction : float
+        Fraction of the window that is audio, not padding.
+    samples : int
+        Length of the audio in samples.
+    """
 
     inputs: dict[str, Any]
-    real: float
+    audio_fraction: float
     samples: int
 
     @property
     def shape(self) -> str:
-        """What pieces that share a batch have in common."""
-        return str([value.shape for value in self.inputs.values()]) + str(self.real)
+        """Equal for windows that can share a batch."""
+        return str([value.shape for value in self.inputs.values()]) + str(self.audio_fraction)
 
 
 @dataclass
 class HuggingFaceEncoder(Encoder):
-    """The mean over real frames of the last hidden state.
+    """The mean over frames of the last hidden state, without padding.
 
-    window_seconds: what the model hears at once, None for any length. A longer clip is cut into the fewest windows,
-    whose means are weighted by their length and whose frames follow one another. Only pieces of one length share a
-    batch. Layers are the hidden states: what goes into the first transformer layer, then what comes out of each.
+    A clip longer than a window is split into as few windows as possible. Their means are weighted by length; their
+    frames are concatenated. Batches contain only windows of equal length. The layers are the hidden states: the input
+    of the first transformer layer and the output of each layer.
+
+    Attributes
+    ----------
+    network : transformers model
+        The encoder.
+    extractor : transformers feature extractor
+        Converts waveforms to model inputs.
+    device : str
+        The device of the network.
+    window_seconds : float or None
+        Input length of the model; None for any length.
     """
 
     network: Any
@@ -52,15 +73,18 @@ class HuggingFaceEncoder(Encoder):
 
     @property
     def has_frames(self) -> bool:
-        """Always."""
+        """Always true."""
         return True
 
     @cached_property
     def hop_seconds(self) -> float | None:
-        """By how much five seconds more of noise make more frames: exact for hops of which 5 s is a multiple."""
+        """Time between frames in seconds, from the extra frames of five more seconds of noise.
+
+        Exact if five seconds are a multiple of the hop. None if the number of frames does not increase.
+        """
         if self.window_seconds:
-            (piece,) = self.prepare(white_noise(self.window_seconds, self.sample_rate))
-            return self.window_seconds / self._states([piece])[-1].shape[1]
+            (window,) = self.prepare(white_noise(self.window_seconds, self.sample_rate))
+            return self.window_seconds / self._states([window])[-1].shape[1]
         short, long = (
             self._states(self.prepare(white_noise(seconds, self.sample_rate)))[-1].shape[1] for seconds in (5.0, 10.0)
         )
@@ -68,78 +92,105 @@ class HuggingFaceEncoder(Encoder):
 
     @property
     def layers(self) -> int:
-        """The transformer layers and their input."""
+        """Number of transformer layers plus one for their input."""
         return int(self.network.config.num_hidden_layers) + 1
 
-    def prepare(self, waveform: Array) -> list[Piece]:
-        """Each window through the feature extractor, alone."""
-        return [self._piece(piece) for piece in split_into_windows(waveform, self.sample_rate, self.window_seconds)]
+    def prepare(self, waveform: Array) -> list[WindowInputs]:
+        """Compute the features of each window separately."""
+        return [
+            self._window_inputs(window)
+            for window in split_into_windows(waveform, self.sample_rate, self.window_seconds)
+        ]
 
-    def _piece(self, waveform: Array) -> Piece:
-        found = self.extractor(np.asarray(waveform), sampling_rate=self.sample_rate, return_tensors="np")
-        real = 1.0
+    def _window_inputs(self, waveform: Array) -> WindowInputs:
+        features = self.extractor(np.asarray(waveform), sampling_rate=self.sample_rate, return_tensors="np")
+        audio_fraction = 1.0
         if self.window_seconds:
-            real = min(1.0, len(waveform) / (self.window_seconds * self.sample_rate))
-        return Piece({name: np.asarray(value) for name, value in found.items()}, real, len(waveform))
+            audio_fraction = min(1.0, len(waveform) / (self.window_seconds * self.sample_rate))
+        return WindowInputs(
+            {name: np.asarray(value) for name, value in features.items()}, audio_fraction, len(waveform)
+        )
 
-    def embed_prepared(self, prepared: Sequence[list[Piece]]) -> Array:
-        """All pieces, those of one length together, then the mean of each clip's."""
+    def embed_prepared(self, prepared: Sequence[list[WindowInputs]]) -> Array:
+        """(n, d) means over the windows of each clip."""
         return self._averaged(prepared, self._batch)
 
-    def layers_prepared(self, prepared: Sequence[list[Piece]]) -> Array:
-        """The same of all hidden states, side by side, of which the last is the embedding."""
+    def layers_prepared(self, prepared: Sequence[list[WindowInputs]]) -> Array:
+        """(n, L·D) means of all hidden states; the last D values are the embedding."""
         return self._averaged(prepared, self._layers)
 
-    def frames_prepared(self, prepared: Sequence[list[Piece]]) -> list[Array]:
-        """The last hidden state's real frames of each piece of a clip, one after the other."""
-        pieces = [piece for clip in prepared for piece in clip]
-        frames = iter(map_by_length(pieces, lambda piece: piece.shape, self._frames))
+    def frames_prepared(self, prepared: Sequence[list[WindowInputs]]) -> list[Array]:
+        """Frames of the last hidden state, concatenated over the windows of each clip."""
+        windows = [window for clip in prepared for window in clip]
+        frames = iter(map_by_length(windows, lambda window: window.shape, self._frames))
         return [np.concatenate([next(frames) for _ in clip]) for clip in prepared]
 
-    def _averaged(self, prepared: Sequence[list[Piece]], embed: Callable[[Sequence[Piece]], Array]) -> Array:
-        pieces = [piece for clip in prepared for piece in clip]
-        vectors = iter(embed_by_length(pieces, lambda piece: piece.shape, embed))
-        found = []
+    def _averaged(
+        self, prepared: Sequence[list[WindowInputs]], embed: Callable[[Sequence[WindowInputs]], Array]
+    ) -> Array:
+        windows = [window for clip in prepared for window in clip]
+        vectors = iter(embed_by_length(windows, lambda window: window.shape, embed))
+        embeddings = []
         for clip in prepared:
-            own = np.stack([next(vectors) for _ in clip]).astype(np.float64)
-            found.append(np.average(own, axis=0, weights=[piece.samples for piece in clip]))
-        return np.stack(found).astype(np.float32)
+            means = np.stack([next(vectors) for _ in clip]).astype(np.float64)
+            embeddings.append(np.average(means, axis=0, weights=[window.samples for window in clip]))
+        return np.stack(embeddings).astype(np.float32)
 
-    def _batch(self, pieces: Sequence[Piece]) -> Array:
-        return self._mean(self._states(pieces)[-1], pieces)
+    def _batch(self, windows: Sequence[WindowInputs]) -> Array:
+        return self._mean(self._states(windows)[-1], windows)
 
-    def _layers(self, pieces: Sequence[Piece]) -> Array:
-        return np.concatenate([self._mean(state, pieces) for state in self._states(pieces, all_layers=True)], axis=1)
+    def _layers(self, windows: Sequence[WindowInputs]) -> Array:
+        return np.concatenate([self._mean(state, windows) for state in self._states(windows, all_layers=True)], axis=1)
 
-    def _frames(self, pieces: Sequence[Piece]) -> list[Array]:
-        frames = self._states(pieces)[-1].float()
-        return list(np.asarray(frames[:, : _real(frames, pieces)].cpu().numpy(), dtype=np.float32))
+    def _frames(self, windows: Sequence[WindowInputs]) -> list[Array]:
+        frames = self._states(windows)[-1].float()
+        return list(np.asarray(frames[:, : _audio_frames(frames, windows)].cpu().numpy(), dtype=np.float32))
 
-    def _mean(self, state: Any, pieces: Sequence[Piece]) -> Array:
+    def _mean(self, state: Any, windows: Sequence[WindowInputs]) -> Array:
         frames = state.float()
-        return np.asarray(frames[:, : _real(frames, pieces)].mean(dim=1).cpu().numpy(), dtype=np.float32)
+        return np.asarray(frames[:, : _audio_frames(frames, windows)].mean(dim=1).cpu().numpy(), dtype=np.float32)
 
-    def _states(self, pieces: Sequence[Piece], all_layers: bool = False) -> list[Any]:
-        """(n, T', D) hidden states of pieces of one length: the last one, or all."""
+    def _states(self, windows: Sequence[WindowInputs], all_layers: bool = False) -> list[Any]:
+        """(n, T', D) hidden states of windows of equal length: the last one or all."""
         torch = require_encoder_library("torch", OPTIONS)
-        inputs = {name: torch.from_numpy(np.concatenate([p.inputs[name] for p in pieces])) for name in pieces[0].inputs}
+        inputs = {
+            name: torch.from_numpy(np.concatenate([p.inputs[name] for p in windows])) for name in windows[0].inputs
+        }
         inputs = {
             name: value.to(self.device, self.network.dtype) if value.is_floating_point() else value.to(self.device)
             for name, value in inputs.items()
         }
         with torch.inference_mode():
-            found = self.network(**inputs, **({"output_hidden_states": True} if all_layers else {}))
-        # What follows the last layer in some models, a norm or an adapter, is part of the last state alone.
-        return [*(found.hidden_states[:-1] if all_layers else ()), found.last_hidden_state]
+            output = self.network(**inputs, **({"output_hidden_states": True} if all_layers else {}))
+        # Some models have a norm or an adapter behind the last layer; only last_hidden_state includes it.
+        return [*(output.hidden_states[:-1] if all_layers else ()), output.last_hidden_state]
 
 
-def _real(frames: Any, pieces: Sequence[Piece]) -> int:
-    """How many frames of pieces that have one length are audio."""
-    return max(1, int(np.ceil(frames.shape[1] * pieces[0].real)))
+def _audio_frames(frames: Any, windows: Sequence[WindowInputs]) -> int:
+    """Number of frames of audio, not padding, in windows of equal length."""
+    return max(1, int(np.ceil(frames.shape[1] * windows[0].audio_fraction)))
 
 
 def load(name: str, device: str = "auto", dtype: str = "float32") -> HuggingFaceEncoder:
-    """The encoder of a folder or a name on the hub. Raises MissingError with the reason where it cannot be loaded."""
+    """Load a speech encoder with transformers.
+
+    Parameters
+    ----------
+    name : str
+        Folder, or name on the Hugging Face hub.
+    device, dtype : str
+        As in `load_encoder`.
+
+    Returns
+    -------
+    HuggingFaceEncoder
+        The encoder.
+
+    Raises
+    ------
+    MissingError
+        If the model cannot be loaded, or its feature extractor pads clips to a fixed length without declaring it.
+    """
     _, device = torch_and_device(device, dtype, OPTIONS)
     transformers = require_encoder_library("transformers", OPTIONS)
     if not Path(name).exists() and (name.startswith((".", "/", "~")) or name.count("/") > 1):
@@ -160,7 +211,7 @@ def load(name: str, device: str = "auto", dtype: str = "float32") -> HuggingFace
         "dtype": dtype,
         "transformers": transformers.__version__,
     }
-    described = {
+    description = {
         "model": readable,
         "kind": network.config.model_type,
         "weights_sha256": parts["weights_sha256"],
@@ -170,21 +221,21 @@ def load(name: str, device: str = "auto", dtype: str = "float32") -> HuggingFace
         "window_seconds": seconds,
         "transformers": transformers.__version__,
     }
-    found = HuggingFaceEncoder(
-        readable, rate, encoder_key(f"hf-{readable}", **parts), described, None, network, extractor, device, seconds
+    encoder = HuggingFaceEncoder(
+        readable, rate, encoder_key(f"hf-{readable}", **parts), description, None, network, extractor, device, seconds
     )
-    _require_free_length(found, name)
-    return found
+    _require_known_padding(encoder, name)
+    return encoder
 
 
-def _require_free_length(encoder: HuggingFaceEncoder, name: str) -> None:
-    """Make sure that padding is known: an extractor that pads to one length without saying so would dilute clips."""
+def _require_known_padding(encoder: HuggingFaceEncoder, name: str) -> None:
+    """MissingError if the feature extractor pads without declaring it: padding would be part of the mean."""
     with explain_load_errors(name, "a speech encoder of transformers"):
         sound = white_noise(2.0, encoder.sample_rate)
         short, long = encoder.prepare(sound[: encoder.sample_rate])[0], encoder.prepare(sound)[0]
         encoder.require_shape(encoder.embed_prepared([[long]]), 1)
     if encoder.window_seconds is None and short.shape == long.shape:
         raise MissingError(
-            f"{name}: its feature extractor pads every clip to one length, which this adapter knows only of Whisper; "
-            "wrap the model into a Python file (FILE.py) instead."
+            f"{name}: its feature extractor pads every clip to a fixed length, which is supported for Whisper only; "
+            "wrap the model in a Python file (FILE.py) instead."
         )

@@ -1,4 +1,4 @@
-"""What every script can be asked about an encoder."""
+"""Encoder options shared by all scripts."""
 
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -6,9 +6,22 @@ from pathlib import Path
 
 @dataclass(frozen=True)
 class EncoderOptions:
-    """An encoder by its string, or a file of embeddings, and how it runs.
+    """An encoder or a file of precomputed embeddings, and how to run it.
 
-    batch_size: clips at a time. embedding_cache: its directory. token: for a server; secret.
+    Attributes
+    ----------
+    encoder : str or None
+        Specification of the encoder.
+    embeddings : str or None
+        File of precomputed embeddings.
+    device, dtype : str
+        As in `load_encoder`.
+    batch_size : int
+        Clips per batch.
+    embedding_cache : Path
+        Directory of the embedding cache.
+    token : str or None
+        Secret token for a server.
     """
 
     encoder: str | None = None
@@ -21,5 +34,5 @@ class EncoderOptions:
 
     @property
     def spec(self) -> str:
-        """The string that names it; empty for none."""
+        """Specification for `load_encoder`; empty if there is neither an encoder nor a file."""
         return f"embeddings:{self.embeddings}" if self.embeddings else self.encoder or ""

@@ -1,13 +1,13 @@
-"""Embeddings that were made elsewhere, by the path of the clip.
+"""Precomputed embeddings, indexed by the path of the clip.
 
-.npz       arrays `ids` and `embeddings` (IDS and VECTORS hold the other names), or one array for each clip
-.npy       (n, d), with the n ids in a file beside it: NAME.ids, NAME.txt or NAME.ids.txt (a line each), or NAME.ids.npy
-.ark .scp  Kaldi's vectors, text or binary, or matrices of one row; an .scp names arks relative to the working folder
-           or to itself
-.parquet   a column of ids, and one column of lists or the columns of one name and a number (x0, x1, …)
+.npz       arrays `ids` and `embeddings` (other names: `ID_NAMES`, `VECTOR_NAMES`), or one array per clip
+.npy       (n, d), with n ids in NAME.ids, NAME.txt or NAME.ids.txt (one per line), or NAME.ids.npy
+.ark .scp  Kaldi vectors, text or binary, or matrices with one row; paths in an .scp are relative to the working folder
+           or to the .scp
+.parquet   a column of ids, and one column of lists or columns named by a stem and a number (x0, x1, …)
 
-A clip has one vector. A matrix of several rows is refused, for nothing says whether they are frames to average.
-Files are not trusted: nothing in them is run. Pickles, commands in an .scp, and audio are refused.
+Each clip has one vector. A matrix with several rows is an error, since its meaning is unknown (frames, layers, …).
+Files are not trusted: pickles, commands in an .scp, and audio are errors.
 """
 
 import re
@@ -28,23 +28,39 @@ from earmark.models.encoders.torch_encoder import require_encoder_library
 ID_NAMES = ("ids", "id", "keys", "key", "paths", "path", "utterances", "utterance", "utt")
 VECTOR_NAMES = ("embeddings", "embedding", "vectors", "vector", "X", "x")
 SCP_LINE = re.compile(r"(?P<id>\S+)\s+(?P<ark>.*?)(:(?P<offset>\d+))?\s*")
-MAX_TEXT_LENGTH = 1 << 20  # characters of one vector in a text ark
+MAX_TEXT_LENGTH = 1 << 20  # characters per line of a text ark
 ROWS_PER_HASH_UPDATE = 4096
-ONE_VECTOR = "where a clip has one vector; of frames (frames, d), write the mean over frames, x.mean(axis=0), instead"
-IdsAndVectors = tuple[list[str], Any]  # ids, and vectors of the same number
+ONE_VECTOR = "expected one vector per clip. For frames (frames, d), store the mean over frames, x.mean(axis=0)"
+IdsAndVectors = tuple[list[str], Any]  # n ids, and an array (n, d)
 
 
 class MatrixError(ValueError):
-    """Numbers of a clip that are no one vector."""
+    """A clip has a matrix instead of a vector."""
 
     def __init__(self, shape: Sequence[int]) -> None:
         self.shape = tuple(shape)
-        super().__init__(f"a matrix of shape {self.shape}, {ONE_VECTOR}")
+        super().__init__(f"a matrix of shape {self.shape}; {ONE_VECTOR}")
 
 
 @dataclass(frozen=True)
 class PrecomputedEmbeddings:
-    """Vectors by clip. rows: {id: row}. An id is a path below the audio's root, with or without its suffix."""
+    """Embeddings by clip.
+
+    Attributes
+    ----------
+    name : str
+        Name for messages and reports.
+    identity : str
+        Contains a hash of ids and vectors; valid as a file name.
+    description : dict
+        File, hash and size, as recorded in summaries.
+    dimension : int
+        Of the embeddings.
+    rows : dict of str to int
+        Row of `vectors` by id. An id is the path of a clip relative to the audio root, with or without suffix.
+    vectors : (n, d) float32
+        The embeddings.
+    """
 
     name: str
     identity: str
@@ -54,54 +70,102 @@ class PrecomputedEmbeddings:
     vectors: Array
 
     def embed_paths(self, paths: Sequence[Path], root: Path | None = None) -> Iterator[tuple[Path, Embedding]]:
-        """Each clip's vector, or why there is none. root: what ids are relative to; without it paths are ids."""
+        """Look up the embeddings of clips.
+
+        Parameters
+        ----------
+        paths : sequence of Path
+            Clips.
+        root : Path, optional
+            Folder that the ids are relative to. By default, the paths are the ids.
+
+        Yields
+        ------
+        path : Path
+            The clip.
+        embedding : Embedding
+            Its embedding, or an error.
+        """
         for path in paths:
             yield path, self.lookup(path.relative_to(root) if root and path.is_relative_to(root) else path)
 
     def lookup(self, path: Path, *others: Path) -> Embedding:
-        """The vector of one id, or of the first of others that it may have."""
-        for each in (path, *others):
-            row = self.rows.get(each.as_posix(), self.rows.get(each.with_suffix("").as_posix()))
+        """Look up one embedding.
+
+        Parameters
+        ----------
+        path : Path
+            The id of the clip.
+        *others : Path
+            Alternative ids, used if there is no `path`.
+
+        Returns
+        -------
+        Embedding
+            The embedding, or an error if no id is known or the vector is invalid.
+        """
+        for candidate in (path, *others):
+            row = self.rows.get(candidate.as_posix(), self.rows.get(candidate.with_suffix("").as_posix()))
             if row is not None:
                 fault = embedding_fault(self.vectors[row], self.dimension)
-                return Embedding(None, f"{each.as_posix()}: {fault}") if fault else Embedding(self.vectors[row])
+                return Embedding(None, f"{candidate.as_posix()}: {fault}") if fault else Embedding(self.vectors[row])
         tried = ", ".join(each.as_posix() for each in dict.fromkeys(others) if each != path)
         also = f", nor is {tried}" if tried else ""
         return Embedding(None, f"{path.as_posix()}: is not among the {len(self.rows):,} ids of {self.name}{also}")
 
     def require_support(self, request: EmbeddingRequest) -> None:
-        """EarmarkError where more is asked for than a clip's one vector."""
+        """Raise EarmarkError for any other request than one embedding per clip."""
         if request != DEFAULT_REQUEST:
             raise EarmarkError(
-                f"{self.name}: holds one vector for a clip; {request.name} need an encoder that hears the audio."
+                f"{self.name}: has one vector per clip; {request.name} requires an encoder that takes audio."
             )
 
 
 def load(name: str, device: str = "auto", dtype: str = "float32") -> PrecomputedEmbeddings:
-    """The vectors of a file.
+    """Load precomputed embeddings.
 
-    Raises MissingError where it, or what reads it, is not there; EarmarkError where it is not as described.
+    Parameters
+    ----------
+    name : str
+        The file; its suffix determines the format.
+    device, dtype : str
+        Ignored.
+
+    Returns
+    -------
+    PrecomputedEmbeddings
+        The embeddings as float32.
+
+    Raises
+    ------
+    MissingError
+        If the file, its ids or the library to read it is missing.
+    EarmarkError
+        If the file is damaged or does not have one vector per clip.
     """
     file = Path(name)
     if not file.is_file():
-        raise MissingError(f"{shown_path(file)}: no such file; embeddings:FILE takes {_alternatives(READERS)}.")
+        raise MissingError(
+            f"{shown_path(file)}: no such file; expected embeddings:FILE with suffix {_alternatives(READERS)}."
+        )
     ids, vectors = READERS.get(file.suffix.lower(), _read_numpy)(file)
     if vectors.ndim > 2 and len(vectors) == len(ids) and ids:
         raise _not_one_vector(file, ids[0], MatrixError(vectors.shape[1:]))
     if vectors.ndim != 2 or len(vectors) != len(ids) or not _is_real(vectors.dtype):
         raise EarmarkError(
             f"{shown_path(file)}: {len(ids):,} ids and embeddings of shape {vectors.shape}, {vectors.dtype}; "
-            "(n, d) numbers for n ids are expected."
+            f"expected shape ({len(ids)}, d) and a numeric type."
         )
     rows = {key: row for row, key in enumerate(ids)}
     if len(rows) < len(ids):
-        twice = next(key for row, key in enumerate(ids) if rows[key] != row)
-        raise EarmarkError(f"{shown_path(file)}: the id {twice!r} is there more than once, {ONE_VECTOR}.")
-    numbers = vectors if vectors.dtype == np.float32 else vectors.astype(np.float32)
-    digest = _hash(ids, numbers)
-    described = {"file": file.name, "sha256": digest, "embeddings": len(ids), "dimension": numbers.shape[1]}
+        duplicate = next(key for row, key in enumerate(ids) if rows[key] != row)
+        raise EarmarkError(f"{shown_path(file)}: the id {duplicate!r} occurs more than once; {ONE_VECTOR}.")
+    embeddings = vectors if vectors.dtype == np.float32 else vectors.astype(np.float32)
+    digest = _hash(ids, embeddings)
+    dimension = embeddings.shape[1]
+    description = {"file": file.name, "sha256": digest, "embeddings": len(ids), "dimension": dimension}
     return PrecomputedEmbeddings(
-        file.stem, encoder_key(f"embeddings-{file.stem}", sha256=digest), described, numbers.shape[1], rows, numbers
+        file.stem, encoder_key(f"embeddings-{file.stem}", sha256=digest), description, dimension, rows, embeddings
     )
 
 
@@ -114,7 +178,7 @@ def _is_real(dtype: Any) -> bool:
 
 
 def _hash(ids: list[str], vectors: Array) -> str:
-    """16 hex digits over the ids and numbers, which are the same in whatever form they came."""
+    """Hash ids and vectors to 16 hexadecimal digits, independent of the file format."""
     digest = sha256("\n".join(ids).encode("utf-8", "surrogatepass") + b"\0")
     for start in range(0, len(vectors), ROWS_PER_HASH_UPDATE):
         digest.update(np.ascontiguousarray(vectors[start : start + ROWS_PER_HASH_UPDATE]).tobytes())
@@ -132,8 +196,8 @@ def _read_numpy(file: Path) -> IdsAndVectors:
         raise
     except (ValueError, OSError, EOFError) as error:
         raise EarmarkError(
-            f"{shown_path(file)}: is no .npz or .npy file of plain numbers and strings ({error}); "
-            "ids have to be an array of strings, not of Python objects."
+            f"{shown_path(file)}: is not an .npz or .npy file of numbers and strings ({error}). "
+            "Store ids as an array of strings, not of Python objects."
         ) from error
     except Exception as error:  # zipfile.BadZipFile, zlib.error
         raise EarmarkError(f"{shown_path(file)}: is damaged ({error}).") from error
@@ -146,28 +210,30 @@ def _from_npz(file: Path, content: Any) -> IdsAndVectors:
         if ids and vectors:
             return [str(key) for key in content[ids].ravel()], content[vectors]
         arrays = {name: np.atleast_1d(content[name]) for name in content.files}
-    of_clips = all(_is_real(array.dtype) for array in arrays.values())  # else some are ids of another name
+    one_per_clip = all(_is_real(array.dtype) for array in arrays.values())  # else an array has ids under another name
     for key, array in arrays.items():
-        if of_clips and array.ndim > 1 and array.size > array.shape[-1]:
+        if one_per_clip and array.ndim > 1 and array.size > array.shape[-1]:
             raise _not_one_vector(file, key, MatrixError(array.shape))
-    arrays = {key: array.ravel() for key, array in arrays.items()}  # a matrix of one row is a vector
+    arrays = {key: array.ravel() for key, array in arrays.items()}  # a matrix with one row is a vector
     shapes = {array.shape for array in arrays.values()}
     if len(shapes) != 1:
         raise EarmarkError(
-            f"{shown_path(file)}: has neither the arrays `ids` and `embeddings` nor one vector of one dimension for "
-            f"each clip; it has {', '.join(sorted(arrays)[:8]) or 'nothing'}."
+            f"{shown_path(file)}: has neither the arrays `ids` and `embeddings` nor one vector of equal dimension per "
+            f"clip. Its arrays: {', '.join(sorted(arrays)[:8]) or 'none'}."
         )
     return list(arrays), np.stack(list(arrays.values()))
 
 
 def _from_npy(file: Path, vectors: Array) -> IdsAndVectors:
     for suffix in (".ids", ".txt", ".ids.txt", ".ids.npy"):
-        beside = file.with_name(file.stem + suffix)
-        if beside.is_file() and suffix == ".ids.npy":
-            return [str(key) for key in np.load(beside, allow_pickle=False).ravel()], vectors
-        if beside.is_file():
-            return beside.read_text(encoding="utf-8").splitlines(), vectors
-    raise MissingError(f"{shown_path(file)}: the ids are not beside it; put one a line into {file.stem}.ids.")
+        ids_file = file.with_name(file.stem + suffix)
+        if ids_file.is_file() and suffix == ".ids.npy":
+            return [str(key) for key in np.load(ids_file, allow_pickle=False).ravel()], vectors
+        if ids_file.is_file():
+            return ids_file.read_text(encoding="utf-8").splitlines(), vectors
+    raise MissingError(
+        f"{shown_path(file)}: ids not found; write them to {file.stem}.ids in the same folder, one per line."
+    )
 
 
 # --- Kaldi --------------------------------------------------------------------------------------------------
@@ -175,76 +241,78 @@ def _from_npy(file: Path, vectors: Array) -> IdsAndVectors:
 
 def _read_ark(file: Path) -> IdsAndVectors:
     matio = require_encoder_library("kaldiio", "--with kaldiio").matio
-    found: list[tuple[str, Array]] = []
+    rows: list[tuple[str, Array]] = []
     with file.open("rb") as ark:
         try:
             while key := matio.read_token(ark):
-                found.append((key, _kaldi_vector(matio, ark)))
-            if ark.read(MAX_TEXT_LENGTH).strip():  # a space where an id should begin also ends the loop
+                rows.append((key, _kaldi_vector(matio, ark)))
+            if ark.read(MAX_TEXT_LENGTH).strip():  # a space in place of an id also ends the loop
                 raise ValueError("an id is empty")
         except MatrixError as error:
             raise _not_one_vector(file, key, error) from error
         except (ValueError, OSError) as error:
-            after = f" after the id {found[-1][0]!r}" if found else ""
-            raise EarmarkError(f"{shown_path(file)}: is no ark of vectors{after} ({error}).") from error
-    return _stack_vectors(file, found)
+            after = f" after the id {rows[-1][0]!r}" if rows else ""
+            raise EarmarkError(f"{shown_path(file)}: is not a Kaldi ark of vectors{after} ({error}).") from error
+    return _stack_vectors(file, rows)
 
 
 def _read_scp(file: Path) -> IdsAndVectors:
-    """The vectors that the lines `id ark:offset` point to; each ark is opened once."""
+    """Read the vectors of lines `id ark:offset`; each ark is opened once."""
     matio = require_encoder_library("kaldiio", "--with kaldiio").matio
     lines = _scp_lines(file)
     faults: list[Fault] = []
-    places: dict[Path, list[int]] = {}
+    rows_by_ark: dict[Path, list[int]] = {}
     for row, (_, ark, _) in enumerate(lines):
-        places.setdefault(ark, []).append(row)
-    found: dict[int, tuple[str, Array]] = {}
-    for path, rows in places.items():
-        with path.open("rb") as file_of_vectors:
+        rows_by_ark.setdefault(ark, []).append(row)
+    vectors: dict[int, tuple[str, Array]] = {}
+    for path, rows in rows_by_ark.items():
+        with path.open("rb") as ark_file:
             for row in rows:
                 key, _, offset = lines[row]
                 try:
-                    file_of_vectors.seek(offset)
-                    found[row] = key, _kaldi_vector(matio, file_of_vectors)
+                    ark_file.seek(offset)
+                    vectors[row] = key, _kaldi_vector(matio, ark_file)
                 except MatrixError as error:
                     faults.append(Fault(row + 1, "", f"{key!r} has {error}"))
                 except (ValueError, OSError) as error:
                     faults.append(Fault(row + 1, "", f"{shown_path(path)} has no vector at {offset} ({error})"))
     if faults:
         raise DataError({shown_path(file): faults}, _SCP_REMEDY)
-    return _stack_vectors(file, [found[row] for row in range(len(lines))])
+    return _stack_vectors(file, [vectors[row] for row in range(len(lines))])
 
 
-_SCP_REMEDY = "A line is `id FILE.ark:OFFSET`; commands are not run."
+_SCP_REMEDY = "Expected lines `id FILE.ark:OFFSET`; commands are not run."
 
 
 def _scp_lines(file: Path) -> list[tuple[str, Path, int]]:
-    """Id, ark and offset of every line. DataError with every wrong one."""
+    """Id, ark and offset of every line; DataError with all invalid lines."""
     lines: list[tuple[str, Path, int]] = []
     faults: list[Fault] = []
-    # Bytes that are no UTF-8 become characters that no file's name holds.
+    # Invalid UTF-8 becomes a replacement character, so the file is not found.
     for number, line in enumerate(file.read_text(encoding="utf-8", errors="replace").splitlines(), 1):
         match = SCP_LINE.fullmatch(line)
         if not match or not match["ark"]:
             faults.append(Fault(number, "", "is not `id FILE.ark:OFFSET`"))
         elif "|" in (match["ark"][0], match["ark"][-1]):
-            faults.append(Fault(number, "", "is a command; write its output to an ark first"))
+            faults.append(Fault(number, "", "is a command; write its output to an ark file"))
         else:
-            here = [place for place in (Path(match["ark"]), file.parent / match["ark"]) if place.is_file()]
-            if here:
-                lines.append((match["id"], here[0], int(match["offset"] or 0)))
+            existing = [ark for ark in (Path(match["ark"]), file.parent / match["ark"]) if ark.is_file()]
+            if existing:
+                lines.append((match["id"], existing[0], int(match["offset"] or 0)))
             else:
-                faults.append(Fault(number, "", f"{match['ark']} is not there, nor is it beside the .scp"))
+                faults.append(
+                    Fault(number, "", f"{match['ark']} not found in the working folder or the folder of the .scp")
+                )
     if faults:
         raise DataError({shown_path(file): faults}, _SCP_REMEDY)
     return lines
 
 
 def _kaldi_vector(matio: Any, ark: BinaryIO) -> Array:
-    """The vector where the file stands.
+    """Read the vector at the current position.
 
-    Only kaldiio's reader of binary matrices and vectors is used: what chooses a reader by content also unpickles, and
-    the one for text takes numbers for integers when the first of them has no point.
+    Only the kaldiio reader for binary matrices and vectors is used. Its generic reader unpickles, and its text reader
+    parses numbers as integers if the first one has no decimal point.
     """
     start = ark.tell()
     kind = ark.read(3)
@@ -258,19 +326,19 @@ def _kaldi_vector(matio: Any, ark: BinaryIO) -> Array:
         return np.array(text[1:-1].split(), dtype=np.float32)
     try:
         vector, size = matio.read_matrix_or_vector(ark, return_size=True)
-    except Exception as error:  # struct.error, AssertionError, MemoryError of a damaged header
+    except Exception as error:  # a damaged header raises struct.error, AssertionError or MemoryError
         raise ValueError(f"damaged: {error or type(error).__name__}") from error
     if vector.ndim == 2 and len(vector) == 1:
         vector = vector[0]
     if vector.ndim != 1:
         raise MatrixError(vector.shape)
-    if kind != b"\0BC" and ark.tell() - start != size:  # sizes of compressed matrices are checked on their way
+    if kind != b"\0BC" and ark.tell() - start != size:  # kaldiio checks the size of compressed matrices
         raise ValueError("damaged: the file ends within a vector")
     return vector
 
 
 def _text_row(ark: BinaryIO) -> str:
-    """The one row of a text matrix as a vector's text. MatrixError where it has more."""
+    """Text of the single row of a text matrix; MatrixError if it has several."""
     rows: list[str] = []
     while line := ark.readline(MAX_TEXT_LENGTH).decode("ascii", "replace"):
         row, end, _ = line.partition("]")
@@ -284,16 +352,16 @@ def _text_row(ark: BinaryIO) -> str:
     return f"[ {rows[0].strip()} ]"
 
 
-def _stack_vectors(file: Path, found: list[tuple[str, Array]]) -> IdsAndVectors:
-    if not found:
-        raise EarmarkError(f"{shown_path(file)}: holds no vectors.")
-    dimension = len(found[0][1])
-    for key, vector in found:
+def _stack_vectors(file: Path, rows: list[tuple[str, Array]]) -> IdsAndVectors:
+    if not rows:
+        raise EarmarkError(f"{shown_path(file)}: contains no vectors.")
+    dimension = len(rows[0][1])
+    for key, vector in rows:
         if len(vector) != dimension:
             raise EarmarkError(
-                f"{shown_path(file)}: {key!r} has {len(vector)} dimensions where {found[0][0]!r} has {dimension}."
+                f"{shown_path(file)}: {key!r} has {len(vector)} dimensions where {rows[0][0]!r} has {dimension}."
             )
-    return [key for key, _ in found], np.stack([vector for _, vector in found])
+    return [key for key, _ in rows], np.stack([vector for _, vector in rows])
 
 
 # --- parquet ------------------------------------------------------------------------------------------------
@@ -305,15 +373,15 @@ def _read_parquet(file: Path) -> IdsAndVectors:
     try:
         return _from_table(arrow, file, parquet.read_table(file))
     except (arrow.ArrowException, OSError, ValueError) as error:
-        raise EarmarkError(f"{shown_path(file)}: is no parquet file, or damaged ({error}).") from error
+        raise EarmarkError(f"{shown_path(file)}: is not a parquet file, or is damaged ({error}).") from error
 
 
 def _from_table(arrow: Any, file: Path, table: Any) -> IdsAndVectors:
     names: list[str] = table.column_names
     ids = next((name for name in ID_NAMES if name in names), None)
     if ids is None or table[ids].null_count:
-        what = "has no column of ids" if ids is None else f"column {ids} has empty cells"
-        raise EarmarkError(f"{shown_path(file)}: {what}; it may be called {_alternatives(ID_NAMES)}.")
+        fault = "has no column of ids" if ids is None else f"column {ids} has empty cells"
+        raise EarmarkError(f"{shown_path(file)}: {fault}; expected a column named {_alternatives(ID_NAMES)}.")
     list_types = arrow.types.is_list, arrow.types.is_large_list, arrow.types.is_fixed_size_list
     lists = [n for n in names if any(fits(table[n].type) for fits in list_types)]
     chosen = [n for n in VECTOR_NAMES if n in lists] or lists
@@ -330,30 +398,30 @@ def _from_table(arrow: Any, file: Path, table: Any) -> IdsAndVectors:
 
 def _refuse_nested(file: Path, table: Any, ids: str, name: str) -> None:
     for key, rows in zip(table[ids], table[name], strict=True):
-        if found := rows.as_py():
-            raise _not_one_vector(file, str(key.as_py()), MatrixError((len(found), len(found[0] or ()))))
+        if matrix := rows.as_py():
+            raise _not_one_vector(file, str(key.as_py()), MatrixError((len(matrix), len(matrix[0] or ()))))
 
 
 def _from_lists(file: Path, name: str, column: Any) -> Array:
-    """(n, d) numbers of a column of lists, without a Python object for each."""
+    """(n, d) numbers of a column of lists, without conversion to Python objects."""
     compute = require_encoder_library("pyarrow.compute", "--with pyarrow")
     lengths = compute.unique(compute.list_value_length(column)).to_pylist()
     if len(lengths) != 1 or not lengths[0]:
-        raise EarmarkError(f"{shown_path(file)}: the lists of column {name} are not all of one length.")
+        raise EarmarkError(f"{shown_path(file)}: the lists of column {name} differ in length or are empty.")
     return np.asarray(compute.list_flatten(column).to_numpy()).reshape(len(column), lengths[0])
 
 
 def _numbered_columns(file: Path, names: list[str], lists: list[str]) -> list[str]:
-    """The columns of one name and a number, by rising number: x0, x1, …; others (a duration, say) are left alone."""
+    """Columns named by a stem and a number (x0, x1, …), sorted by number; other columns are ignored."""
     stems: dict[str, list[tuple[int, str]]] = {}
     for name in names:
         if match := re.fullmatch(r"(.*?)(\d+)", name):
             stems.setdefault(match[1], []).append((int(match[2]), name))
     if len(stems) != 1:
-        found = f"several ({', '.join(lists or list(stems))})" if lists or stems else "none"
+        actual = f"several ({', '.join(lists or list(stems))})" if lists or stems else "none"
         raise EarmarkError(
             f"{shown_path(file)}: expected one column of lists, named {_alternatives(VECTOR_NAMES)}, or columns "
-            f"named by a stem and a number (x0, x1, …); it has {found}."
+            f"named by a stem and a number (x0, x1, …); it has {actual}."
         )
     return [name for _, name in sorted(next(iter(stems.values())))]
 

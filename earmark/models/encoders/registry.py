@@ -1,4 +1,4 @@
-"""The kinds of encoders. One string names an encoder, in every script; adding a kind is adding a module and a row."""
+"""Types of encoders and their specifications. To add a type, add a module and a row to `KINDS`."""
 
 import importlib
 import re
@@ -15,8 +15,16 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class EncoderKind:
-    """spec: how such an encoder is named; what comes before a colon is the kind. module: of this package, whose
-    `load_<kind>` or `load` makes the encoder from the rest and device and dtype. summary: for help and README.
+    """A type of encoder.
+
+    Attributes
+    ----------
+    spec : str
+        Form of the specification; the part before the colon is the name of the type.
+    module : str
+        Module of this package. Its function `load_<name>` or `load` creates an encoder from the part after the colon.
+    summary : str
+        For `--help` and the README.
     """
 
     spec: str
@@ -25,39 +33,45 @@ class EncoderKind:
 
     @property
     def name(self) -> str:
-        """What comes before the colon."""
+        """The part before the colon."""
         return self.spec.partition(":")[0]
 
     @property
-    def alone(self) -> bool:
-        """Whether the name is all there is."""
+    def takes_no_argument(self) -> bool:
+        """Whether the specification is the name alone."""
         return ":" not in self.spec
 
 
 KINDS = {
     kind.name: kind
     for kind in (
-        EncoderKind("logmel", "logmel", "log-mel mean and deviation, numpy only: a baseline"),
-        EncoderKind("onnx:FILE", "onnx", "waveform in, embedding or frames out"),
-        EncoderKind("hf:ID_OR_PATH", "huggingface", "wav2vec 2.0, HuBERT, WavLM, Whisper's encoder, … of transformers"),
-        EncoderKind("resemblyzer", "resemblyzer", "Resemblyzer's GE2E encoder"),
-        EncoderKind("speechbrain:SOURCE", "speaker_toolkits", "a speaker encoder of SpeechBrain"),
-        EncoderKind("wespeaker:NAME_OR_DIR", "speaker_toolkits", "a speaker encoder of WeSpeaker"),
-        EncoderKind("pyannote:ID", "speaker_toolkits", "a speaker encoder of pyannote.audio"),
-        EncoderKind("nemo:ID", "speaker_toolkits", "a speaker encoder of NeMo"),
-        EncoderKind("embeddings:FILE", "precomputed", "precomputed: .npz, .npy with ids, Kaldi .scp or .ark, .parquet"),
+        EncoderKind("logmel", "logmel", "mean and standard deviation of log-mel bands, without a model: a baseline"),
+        EncoderKind("onnx:FILE", "onnx", "ONNX model: waveform in, embedding or frames out"),
+        EncoderKind(
+            "hf:ID_OR_PATH", "huggingface", "transformers model: wav2vec 2.0, HuBERT, WavLM, Whisper encoder, …"
+        ),
+        EncoderKind("resemblyzer", "resemblyzer", "GE2E speaker encoder of Resemblyzer"),
+        EncoderKind("speechbrain:SOURCE", "speaker_toolkits", "SpeechBrain speaker encoder"),
+        EncoderKind("wespeaker:NAME_OR_DIR", "speaker_toolkits", "WeSpeaker speaker encoder"),
+        EncoderKind("pyannote:ID", "speaker_toolkits", "pyannote.audio speaker encoder"),
+        EncoderKind("nemo:ID", "speaker_toolkits", "NeMo speaker encoder"),
+        EncoderKind(
+            "embeddings:FILE",
+            "precomputed",
+            "precomputed embeddings: .npz, .npy with ids, Kaldi .scp or .ark, .parquet",
+        ),
     )
 }
-# What is told by its look.
+# Specifications that are recognised by their form.
 PYTHON_FILE = re.compile(r"^(?P<file>.*\.py)(:(?P<name>\w+))?$")
 OTHER_SPECS = {
-    "FILE.py[:Class]": "an X-ARES encoder, a CASE model or a HEAR module, unmodified",
-    "https://…": "a server that embeds, in the shape of OpenAI and infinity",
+    "FILE.py[:Class]": "X-ARES encoder, CASE model or HEAR module, unmodified",
+    "https://…": "server with an OpenAI-compatible embeddings API, such as infinity",
 }
 
 
 def encoder_specs() -> dict[str, str]:
-    """{how an encoder is named: what it is}, for help and documents.
+    """Forms of encoder specifications and their summaries, for `--help` and documentation.
 
     >>> list(encoder_specs())[:3]
     ['logmel', 'FILE.py[:Class]', 'https://…']
@@ -69,23 +83,50 @@ def encoder_specs() -> dict[str, str]:
 def load_encoder(
     spec: str, device: str = "auto", dtype: str = "float32", client: Any = None, model: str = "default"
 ) -> "Encoder | PrecomputedEmbeddings":
-    """The encoder that a string names, one of `encoder_specs`.
+    """Load the encoder of a specification.
 
-    device: auto, cpu, cuda, cuda:1, mps. dtype: float32, bfloat16 or float16, for models that run on torch. client:
-    an `http.Client` with token and time-outs, for an address; model: what the server calls its model. Raises
-    MissingError for whatever is not there or not known, with the command that supplies it.
+    Parameters
+    ----------
+    spec : str
+        One of the forms in `encoder_specs`.
+    device : str
+        auto, cpu, cuda, cuda:1, mps, …
+    dtype : str
+        float32, bfloat16 or float16, for PyTorch models.
+    client : http.Client, optional
+        With token and time-outs, for a URL.
+    model : str
+        Model name on the server, for a URL.
+
+    Returns
+    -------
+    Encoder or PrecomputedEmbeddings
+        The encoder.
+
+    Raises
+    ------
+    MissingError
+        If the specification is unknown, or the model, a file or a library is missing. The message names the command
+        that installs a library.
+    EarmarkError
+        If a file of precomputed embeddings is invalid.
+
+    Examples
+    --------
+    >>> load_encoder("logmel").dimension
+    80
     """
     package = "earmark.models.encoders"
     if spec.startswith(("http://", "https://")):
         return importlib.import_module(f"{package}.endpoint").load(spec, client=client, model=model)
-    if found := PYTHON_FILE.match(spec):
+    if match := PYTHON_FILE.match(spec):
         module = importlib.import_module(f"{package}.user_file")
-        return module.load(Path(found["file"]), found["name"], device=device, dtype=dtype)
+        return module.load(Path(match["file"]), match["name"], device=device, dtype=dtype)
     name, _, rest = spec.partition(":")
     kind = KINDS.get(name)
-    if kind is None or bool(rest) == kind.alone:
-        known = [known.name if known.alone else f"{known.name}:…" for known in KINDS.values()]
-        raise MissingError(f"{spec!r} names no encoder; it can be {', '.join(known)}, FILE.py[:Class] or https://…")
+    if kind is None or bool(rest) == kind.takes_no_argument:
+        forms = [kind.name if kind.takes_no_argument else f"{kind.name}:…" for kind in KINDS.values()]
+        raise MissingError(f"unknown encoder {spec!r}; expected {', '.join(forms)}, FILE.py[:Class] or https://…")
     module = importlib.import_module(f"{package}.{kind.module}")
     loader = getattr(module, f"load_{name}", None) or module.load
     return loader(rest, device=device, dtype=dtype)

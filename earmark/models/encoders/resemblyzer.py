@@ -1,4 +1,4 @@
-"""Resemblyzer's GE2E speaker encoder, whose weights come in its package."""
+"""GE2E speaker encoder of Resemblyzer; its package includes the weights."""
 
 from collections.abc import Sequence
 from importlib.metadata import version
@@ -20,43 +20,43 @@ PARTIALS_PER_BATCH = 256  # of 1.6 s, through the network at once
 
 
 class Resemblyzer(Encoder):
-    """What `preprocess_wav` and `embed_utterance` compute: partial utterances of 1.6 s, their mean at length 1.
+    """The embedding of `embed_utterance`: mean over partial utterances of 1.6 s, scaled to length 1.
 
-    Volume, silence and mel spectrum are done in the threads that decode. Partials all have one length, so those of
-    many clips pass through the network together.
+    Normalisation, silence removal and mel spectra are computed in the decoder threads. All partial utterances have
+    equal length, so those of several clips share a batch.
     """
 
     def __init__(self, network: Any, audio: Any, device: str) -> None:
         self._network, self._audio, self._device = network, audio, device
         parts = {"weights_sha256": parameters_hash(network), "resemblyzer": version("resemblyzer")}
-        parts["librosa"] = version("librosa")  # its mel spectrum
+        parts["librosa"] = version("librosa")  # computes the mel spectrum
         super().__init__("resemblyzer", 16_000, encoder_key("resemblyzer", **parts), {**parts, "device": device}, 256)
 
     def prepare(self, waveform: Array) -> Array:
-        """(partials, 160, 40) mel spectra. AudioError where its voice activity detector finds no speech."""
+        """Compute (partials, 160, 40) mel spectra; AudioError if voice activity detection finds no speech."""
         speech = self._audio.preprocess_wav(np.asarray(waveform, dtype=np.float32))
         if not len(speech):
-            raise AudioError("has no speech that Resemblyzer's voice activity detector finds")
+            raise AudioError("has no speech according to the voice activity detection of Resemblyzer")
         in_wave, in_mel = self._network.compute_partial_slices(len(speech), PARTIALS_PER_SECOND, MIN_COVERAGE)
         padded = np.pad(speech, (0, max(0, in_wave[-1].stop - len(speech))))
         mel = self._audio.wav_to_mel_spectrogram(padded)
         return np.stack([mel[partial] for partial in in_mel])
 
     def embed_prepared(self, prepared: Sequence[Array]) -> Array:
-        """The partials of all clips together, then each clip's mean."""
+        """(n, 256) means over the partial utterances of each clip, scaled to length 1."""
         torch = require_encoder_library("torch", OPTIONS)
         partials = torch.from_numpy(np.concatenate(prepared)).to(self._device)
         with torch.inference_mode():
-            found = [self._network(some).cpu().numpy() for some in partials.split(PARTIALS_PER_BATCH)]
+            embeddings = [self._network(batch).cpu().numpy() for batch in partials.split(PARTIALS_PER_BATCH)]
         ends = np.cumsum([len(mels) for mels in prepared])[:-1]
-        means = np.stack([part.mean(axis=0) for part in np.split(np.concatenate(found), ends)])
+        means = np.stack([part.mean(axis=0) for part in np.split(np.concatenate(embeddings), ends)])
         return np.asarray(means / np.linalg.norm(means, axis=1, keepdims=True), dtype=np.float32)
 
 
 def load(_: str, device: str = "auto", dtype: str = "float32") -> Resemblyzer:
-    """The encoder with the weights of its package, in float32 whatever is asked."""
+    """Load the encoder with the weights of its package, always in float32."""
     package = require_encoder_library("resemblyzer", OPTIONS)
     _, device = torch_and_device(device, dtype, OPTIONS)
-    with explain_load_errors("resemblyzer", "Resemblyzer's encoder"):
+    with explain_load_errors("resemblyzer", "the encoder of Resemblyzer"):
         network = package.VoiceEncoder(device=device, verbose=False).eval()
     return Resemblyzer(network, require_encoder_library("resemblyzer.audio", OPTIONS), device)

@@ -1,6 +1,6 @@
-"""Speaker encoders of SpeechBrain, WeSpeaker, pyannote.audio and NeMo, loaded by their own code.
+"""Speaker encoders of SpeechBrain, WeSpeaker, pyannote.audio and NeMo, loaded with the code of each toolkit.
 
-None of them is in this project's environment. Waveforms are decoded here; no toolkit's loader ever sees a file.
+The toolkits are not dependencies of this project. Audio is decoded by this project and passed as waveforms.
 """
 
 from pathlib import Path
@@ -21,7 +21,7 @@ from earmark.models.encoders.torch_encoder import (
 from earmark.models.torch_runtime import explain_load_errors
 
 RATE = 16_000
-# What `uv run` needs beside the project; SpeechBrain asks for torchaudio, whose build can lag torch's.
+# Options of `uv run` per toolkit. SpeechBrain requires torchaudio, whose release can lag behind that of torch.
 OPTIONS = {
     "speechbrain": "--with speechbrain --with 'torch<2.12'",
     "wespeaker": "--with 'wespeaker @ git+https://github.com/wenet-e2e/wespeaker' --with 'torch<2.12'",
@@ -31,41 +31,41 @@ OPTIONS = {
 
 
 def load_speechbrain(source: str, device: str = "auto", dtype: str = "float32") -> NetworkEncoder:
-    """An EncoderClassifier from the hub or a folder with its hyperparams.yaml."""
+    """Load a SpeechBrain EncoderClassifier from the hub or a folder with hyperparams.yaml."""
     speaker = _require_toolkit("speechbrain", "speechbrain.inference.speaker")
     torch, device = torch_and_device(device, dtype, OPTIONS["speechbrain"])
-    with explain_load_errors(source, "an EncoderClassifier of SpeechBrain"):
-        # A downloaded folder's settings name the hub as the place of its weights; they are here.
+    with explain_load_errors(source, "a SpeechBrain EncoderClassifier"):
+        # The settings of a downloaded folder refer to the hub for the weights; use those in the folder.
         settings = Path(source) / "hyperparams.yaml"
-        named = settings.is_file() and "pretrained_path:" in settings.read_text(encoding="utf-8")
-        here = {"pretrained_path": str(Path(source).resolve())} if named else {}
-        model = speaker.EncoderClassifier.from_hparams(source, overrides=here, run_opts={"device": device}).eval()
+        refers_to_hub = settings.is_file() and "pretrained_path:" in settings.read_text(encoding="utf-8")
+        overrides = {"pretrained_path": str(Path(source).resolve())} if refers_to_hub else {}
+        model = speaker.EncoderClassifier.from_hparams(source, overrides=overrides, run_opts={"device": device}).eval()
         rate = int(getattr(model.hparams, "sample_rate", RATE))
 
     def forward(waveforms: Any) -> Any:
-        whole = torch.ones(len(waveforms), device=waveforms.device)
-        return model.encode_batch(waveforms, whole).squeeze(1)  # (B, 1, D)
+        relative_lengths = torch.ones(len(waveforms), device=waveforms.device)
+        return model.encode_batch(waveforms, relative_lengths).squeeze(1)  # (B, 1, D)
 
-    # A classifier is not part of the embedding, and has random weights where none come with it.
+    # The classifier is not part of the embedding, and may have random weights.
     weights = parameters_hash(getattr(model.mods, "embedding_model", model))
     return _encoder("speechbrain", source, rate, weights, forward, device, dtype, network=model)
 
 
 def load_wespeaker(source: str, device: str = "auto", dtype: str = "float32") -> NetworkEncoder:
-    """A model of WeSpeaker by its name (english, chinese, …) or from a folder with avg_model.pt and config.yaml."""
+    """Load a WeSpeaker model by name (english, chinese, …) or from a folder with avg_model.pt and config.yaml."""
     wespeaker = _require_toolkit("wespeaker", "wespeaker")
     _, device = torch_and_device(device, dtype, OPTIONS["wespeaker"])
-    with explain_load_errors(source, "a model of WeSpeaker"):
+    with explain_load_errors(source, "a WeSpeaker model"):
         load = wespeaker.load_model_local if Path(source).is_dir() else wespeaker.load_model
         speaker = load(source)
         if hasattr(speaker, "set_device"):
             speaker.set_device(device)
-        else:  # releases before 2024 count GPUs, −1 for none
+        else:  # releases before 2024 take a GPU number, −1 for the CPU
             speaker.set_gpu(int(device.partition(":")[2] or 0) if device.startswith("cuda") else -1)
         rate = int(getattr(speaker, "resample_rate", RATE))
 
     def forward(waveforms: Any) -> Any:
-        # Its own loader reads samples as 16-bit integers, so that is the scale it expects.
+        # WeSpeaker expects samples on the scale of 16-bit integers.
         return speaker.extract_embedding_from_pcm(waveforms.cpu() * 32768.0, rate)
 
     weights = parameters_hash(speaker.model)
@@ -73,15 +73,15 @@ def load_wespeaker(source: str, device: str = "auto", dtype: str = "float32") ->
 
 
 def load_pyannote(source: str, device: str = "auto", dtype: str = "float32") -> NetworkEncoder:
-    """An embedding model of pyannote.audio from the hub or a checkpoint, over whole clips."""
+    """Load a pyannote.audio embedding model from the hub or a checkpoint; it embeds whole clips."""
     audio = _require_toolkit("pyannote", "pyannote.audio")
     torch, device = torch_and_device(device, dtype, OPTIONS["pyannote"])
-    with explain_load_errors(source, "a model of pyannote.audio"):
+    with explain_load_errors(source, "a pyannote.audio model"):
         model = audio.Model.from_pretrained(source)
-        if model is None:  # how it says that a gated model has no token
+        if model is None:  # pyannote.audio returns None for a gated model without a token
             raise MissingError(
-                f"{source}: cannot be downloaded; accept its conditions on the Hugging Face hub and log in "
-                "(`uv run hf auth login`)."
+                f"{source}: cannot be downloaded; accept its terms on the Hugging Face hub and log in with "
+                "`uv run hf auth login`."
             )
         model.eval()
         inference = audio.Inference(model, window="whole", device=torch.device(device))
@@ -95,10 +95,10 @@ def load_pyannote(source: str, device: str = "auto", dtype: str = "float32") -> 
 
 
 def load_nemo(source: str, device: str = "auto", dtype: str = "float32") -> NetworkEncoder:
-    """A speaker model of NeMo (titanet_large, ecapa_tdnn, …) by its name or from a .nemo file."""
+    """Load a NeMo speaker model by name (titanet_large, ecapa_tdnn, …) or from a .nemo file."""
     asr = _require_toolkit("nemo", "nemo.collections.asr")
     torch, device = torch_and_device(device, dtype, OPTIONS["nemo"])
-    with explain_load_errors(source, "a speaker model of NeMo"):
+    with explain_load_errors(source, "a NeMo speaker model"):
         kind = asr.models.EncDecSpeakerLabelModel
         if source.endswith(".nemo"):
             model = kind.restore_from(source, map_location=torch.device(device))
@@ -125,12 +125,12 @@ def _encoder(
     local = Path(source).exists()
     readable = Path(source).resolve().name if local else source
     parts = {"toolkit": kind, "version": _version(kind), "weights_sha256": weights, "dtype": dtype, "sample_rate": rate}
-    if Path(source).is_dir():  # statistics of features and settings, which are no parameters
+    if Path(source).is_dir():  # feature statistics and settings are not parameters of the network
         files = [*weight_files(Path(source)), *Path(source).glob("*.yaml")]
         parts["folder_sha256"] = files_hash(files, Path(source))
-    described = {"model": readable, **parts, "device": device}
+    description = {"model": readable, **parts, "device": device}
     name = encoder_key(f"{kind}-{readable}", **parts)
-    return NetworkEncoder(readable, rate, name, described, None, forward, device, dtype, **options)
+    return NetworkEncoder(readable, rate, name, description, None, forward, device, dtype, **options)
 
 
 def _version(kind: str) -> str:
@@ -139,5 +139,5 @@ def _version(kind: str) -> str:
     package = {"pyannote": "pyannote.audio", "nemo": "nemo_toolkit"}.get(kind, kind)
     try:
         return version(package)
-    except PackageNotFoundError:  # run from a source tree
+    except PackageNotFoundError:  # not installed, imported from a source tree
         return "unknown"

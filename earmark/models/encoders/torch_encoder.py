@@ -1,4 +1,4 @@
-"""What encoders that run a network share: toolkits, hashes of weights, equal-length batches, means."""
+"""Helpers for encoders that run a network: imports, weight hashes, batches of equal length, frames and means."""
 
 import contextlib
 import sys
@@ -21,25 +21,43 @@ from earmark.models.torch_runtime import WEIGHT_SUFFIXES, resolve_device
 
 Times = NDArray[np.float64]
 
-# A model may lose or gain frames at the edges of a clip (two) or to windows and strides (a tenth); one whose frames
-# differ by more than that from what its hop implies declares a hop that is not its own.
+# Tolerance between the number of frames and the declared hop: 10 % for windows and strides, plus two frames at the
+# edges of the clip.
 FRAMES_OF_HOP, FRAMES_AT_EDGES = 0.1, 2
-HOP_PROBE_SECONDS = 4.0  # of noise, whose timestamps tell the hop: enough for a few frames of models with long ones
+HOP_PROBE_SECONDS = 4.0  # of noise to measure the hop; enough for a few frames of a long hop
 
 
 def require_encoder_library(name: str, options: str) -> Any:
-    """A module that is not among the base dependencies. options: of `uv run`, that supply it."""
+    """Import a library that an encoder needs beyond the base dependencies.
+
+    Parameters
+    ----------
+    name : str
+        Module name.
+    options : str
+        Options of `uv run` that install it, for the message.
+
+    Returns
+    -------
+    module
+        The imported module.
+
+    Raises
+    ------
+    MissingError
+        If the library is not installed or cannot be imported.
+    """
     return optional.require_library(name, options, "This encoder")
 
 
 def torch_and_device(device: str, dtype: str, options: str = "--extra torch") -> tuple[Any, str]:
-    """torch, and the device that `auto` stands for."""
+    """Import torch and resolve the device; arguments and errors as in `resolve_device`."""
     torch = require_encoder_library("torch", options)
     return torch, resolve_device(device, dtype)
 
 
 def parameters_hash(network: Any) -> str:
-    """16 hex digits over the names, types, shapes and numbers of a network's parameters and buffers."""
+    """Hash names, types, shapes and values of the parameters and buffers of a network to 16 hexadecimal digits."""
     torch = require_encoder_library("torch", "--extra torch")
     digest = sha256()
     for name, value in sorted(network.state_dict().items()):
@@ -52,17 +70,27 @@ def parameters_hash(network: Any) -> str:
 
 
 def weight_files(folder: Path) -> list[Path]:
-    """Files right in a folder that hold weights."""
+    """Weight files in a folder, without subfolders, sorted by name."""
     suffixes = {*WEIGHT_SUFFIXES, ".ckpt", ".onnx", ".nemo", ".npz", ".h5"}
     return sorted(path for path in folder.iterdir() if path.is_file() and path.suffix in suffixes)
 
 
 @dataclass
 class NetworkEncoder(Encoder):
-    """An encoder around a function of a batch of waveforms.
+    """An encoder that calls a function with a batch of waveforms.
 
-    forward: (B, T) float32 tensor on the device → (B, D), or (B, T', D) whose mean over frames counts. Only clips of
-    one length share a batch, so nothing is ever padded. network: what a torch module has to be kept for.
+    Batches contain only clips of equal length, so no clip is padded.
+
+    Attributes
+    ----------
+    forward : callable
+        Maps a (B, T) float32 tensor on the device to embeddings (B, D), or frames (B, T', D), which are averaged.
+    device, dtype : str
+        As in `load_encoder`; autocast is used for other types than float32.
+    one_at_a_time : bool
+        If true, the batch size is 1.
+    network : Any
+        The model behind `forward`.
     """
 
     forward: Callable[[Any], Any]
@@ -72,7 +100,7 @@ class NetworkEncoder(Encoder):
     network: Any = field(default=None, repr=False)
 
     def embed_prepared(self, prepared: Sequence[Array]) -> Array:
-        """Clips of as many samples together."""
+        """(n, d) embeddings, batched by number of samples."""
         if self.one_at_a_time:
             return concatenate_batches([self._batch([clip]) for clip in prepared])
         return embed_by_length(prepared, len, self._batch)
@@ -81,7 +109,7 @@ class NetworkEncoder(Encoder):
         return as_embeddings(self.run(self.forward, clips), len(clips))
 
     def run(self, forward: Callable[[Any], Any], clips: Sequence[Array]) -> Any:
-        """What a function of a batch of waveforms gives for clips of one length."""
+        """Call a function with a batch of clips of equal length."""
         torch = require_encoder_library("torch", "--extra torch")
         waveforms = torch.from_numpy(np.stack(clips)).to(self.device)
         kind, dtype = torch.device(self.device).type, getattr(torch, self.dtype)
@@ -93,82 +121,96 @@ class NetworkEncoder(Encoder):
             return forward(waveforms)
 
     def run_on_noise(self, forward: Callable[[Any], Any], seconds: float = 1.0) -> Any:
-        """What it gives for noise of some length. EarmarkError where it fails on it."""
+        """Call a function with white noise; EarmarkError if it fails."""
         try:
             return self.run(forward, [white_noise(seconds, self.sample_rate)])
-        except Exception as error:  # whatever a user's model raises
+        except Exception as error:  # user code may raise anything
             raise EarmarkError(f"{self.name}: fails on {seconds:g} s of noise ({shown_cause(error)}).") from error
 
 
 @dataclass
 class XaresEncoder(NetworkEncoder):
-    """forward: (B, T) → frames (B, T', D), or a list or tuple of such frames, one for each layer.
+    """An encoder with the X-ARES interface.
 
-    hop: seconds from frame to frame, as the file declares it. The last layer is the one whose mean is the embedding.
+    `forward` maps (B, T) to frames (B, T', D), or to a list or tuple of them, one per layer. The embedding is the mean
+    over frames of the last layer.
+
+    Attributes
+    ----------
+    hop : float
+        Declared time between frames in seconds.
     """
 
     hop: float = 0.01
 
     @property
     def has_frames(self) -> bool:
-        """Always: the contract asks for them."""
+        """Always true."""
         return True
 
     @property
     def hop_seconds(self) -> float:
-        """As declared."""
+        """The declared hop."""
         return self.hop
 
     @cached_property
     def layers(self) -> int:
-        """What a second of noise comes out as."""
+        """Number of layers, measured with one second of noise."""
         return len(layer_outputs(self.run_on_noise(self.forward)))
 
     def _batch(self, clips: Sequence[Array]) -> Array:
         return as_embeddings(layer_outputs(self.run(self.forward, clips))[-1], len(clips))
 
     def layers_prepared(self, prepared: Sequence[Array]) -> Array:
-        """The mean of each layer over its frames, side by side."""
+        """(n, L·D) means over frames of each layer."""
         return embed_by_length(prepared, len, self._layers)
 
     def _layers(self, clips: Sequence[Array]) -> Array:
-        found = layer_outputs(self.run(self.forward, clips))
-        return np.concatenate([as_embeddings(layer, len(clips)) for layer in found], axis=1)
+        layers = layer_outputs(self.run(self.forward, clips))
+        return np.concatenate([as_embeddings(layer, len(clips)) for layer in layers], axis=1)
 
     def frames_prepared(self, prepared: Sequence[Array]) -> list[Array]:
-        """Of clips of as many samples together. ValueError where their number is not what the declared hop implies."""
+        """Frames, batched by number of samples; ValueError if their number contradicts the declared hop."""
         return map_by_length(prepared, len, self._frames)
 
     def _frames(self, clips: Sequence[Array]) -> list[Array]:
-        found = as_frames(layer_outputs(self.run(self.forward, clips))[-1], len(clips))
+        frames = as_frames(layer_outputs(self.run(self.forward, clips))[-1], len(clips))
         seconds = len(clips[0]) / self.sample_rate
         implied = seconds / self.hop
-        if abs(found.shape[1] - implied) > FRAMES_OF_HOP * implied + FRAMES_AT_EDGES:
+        if abs(frames.shape[1] - implied) > FRAMES_OF_HOP * implied + FRAMES_AT_EDGES:
             raise ValueError(
-                f"gave {found.shape[1]} frames for {seconds:.2f} s, where its hop of {1000 * self.hop:g} ms implies "
+                f"returned {frames.shape[1]} frames for {seconds:.2f} s, but its hop of {1000 * self.hop:g} ms implies "
                 f"about {implied:.0f}"
             )
-        return list(found)
+        return list(frames)
 
 
 @dataclass
 class HearEncoder(NetworkEncoder):
-    """forward: scene embeddings. timestamps: (B, T) → frames (B, T', D) and their times in ms, (B, T')."""
+    """An encoder with the HEAR interface; `forward` returns scene embeddings.
+
+    Attributes
+    ----------
+    timestamps : callable
+        Maps (B, T) to frames (B, T', D) and their times in milliseconds, (B, T').
+    frame_dimension : int or None
+        D, which may differ from the dimension of the scene embeddings; None if unknown.
+    """
 
     timestamps: Callable[[Any], tuple[Any, Any]] = field(kw_only=True)
     frame_dimension: int | None = None
 
     @property
     def has_frames(self) -> bool:
-        """Always: the contract asks for them."""
+        """Always true."""
         return True
 
     @cached_property
     def hop_seconds(self) -> float | None:
-        """The median step between the timestamps of four seconds of noise; None for a single one.
+        """Median step between the timestamps of four seconds of noise, in seconds; None for a single timestamp.
 
-        EarmarkError where they are no times in milliseconds. The store asks for the hop before it looks up frames, so
-        a module whose times are wrong is refused even where no clip has to be heard.
+        EarmarkError if the timestamps are not milliseconds. The embedding cache reads the hop before any frames, so
+        invalid timestamps are reported even if all frames are cached.
         """
         output = self.run_on_noise(self.timestamps, HOP_PROBE_SECONDS)
         try:
@@ -178,11 +220,11 @@ class HearEncoder(NetworkEncoder):
         return median_step(times) / 1000 if len(times) > 1 else None
 
     def width(self, request: EmbeddingRequest = DEFAULT_REQUEST) -> int | None:
-        """Frames may have another dimension than scenes."""
+        """Number of values per row; frames may have another dimension than scene embeddings."""
         return self.frame_dimension if request.frames else super().width(request)
 
     def frames_prepared(self, prepared: Sequence[Array]) -> list[Array]:
-        """Timestamp embeddings of clips of as many samples together. ValueError where their times do not fit them."""
+        """Timestamp embeddings, batched by number of samples; ValueError if the timestamps are invalid."""
         return map_by_length(prepared, len, self._frames)
 
     def _frames(self, clips: Sequence[Array]) -> list[Array]:
@@ -190,16 +232,18 @@ class HearEncoder(NetworkEncoder):
         return list(self._timed(output, len(clips), len(clips[0]) / self.sample_rate)[0])
 
     def _timed(self, output: Any, n: int, seconds: float) -> tuple[Array, Times]:
-        """(n, T', D) frames and (T') ms of what the module gave for n clips of one length. ValueError as `wrong_times`.
+        """Frames (n, T', D) and times (T',) in ms from the output for n clips of equal length.
 
-        Times may be given once for all clips of a batch.
+        Times may be shared by all clips of a batch. ValueError if shapes or times are invalid.
         """
         if not isinstance(output, (tuple, list)) or len(output) != 2:
-            raise ValueError("get_timestamp_embeddings gave no pair of frames and timestamps")
+            raise ValueError("get_timestamp_embeddings did not return a pair of frames and timestamps")
         frames = as_frames(output[0], n)
         times = np.atleast_2d(as_float64(output[1]))
         if times.shape not in {(n, frames.shape[1]), (1, frames.shape[1])}:
-            raise ValueError(f"timestamps of shape {times.shape} for frames of shape {frames.shape}; (n, frames)")
+            raise ValueError(
+                f"timestamps of shape {times.shape} for frames of shape {frames.shape}; expected (n, frames)"
+            )
         for row in times:
             if fault := timestamps_fault(row, seconds, self.sample_rate):
                 raise ValueError(fault)
@@ -207,88 +251,140 @@ class HearEncoder(NetworkEncoder):
 
 
 def timestamps_fault(times: Times, seconds: float, rate: int) -> str:
-    """What is wrong with the timestamps of a clip's frames, in words; empty where they are milliseconds.
+    """Describe the fault of the timestamps of one clip.
 
-    times: (T',). seconds: length of the clip. rate: Hz. A single time is not judged: it may stand for any frame.
+    Parameters
+    ----------
+    times : (T',) float
+        Timestamps, expected in milliseconds. A single timestamp is not checked, since it may mark any part of a frame.
+    seconds : float
+        Length of the clip.
+    rate : int
+        Sample rate in Hz.
 
-    >>> wrong_times(0.02 * np.arange(200), 4.0, 16_000)
-    'timestamps end at 3.98 for a clip of 4.00 s: they look like seconds; HEAR asks for milliseconds'
-    >>> wrong_times(20.0 * np.arange(200), 4.0, 16_000)
+    Returns
+    -------
+    str
+        A sentence if the timestamps are not milliseconds that rise from the start to the end of the clip; else an
+        empty string.
+
+    Examples
+    --------
+    >>> timestamps_fault(0.02 * np.arange(200), 4.0, 16_000)
+    'timestamps end at 3.98 for a clip of 4.00 s: they look like seconds; HEAR requires milliseconds'
+    >>> timestamps_fault(20.0 * np.arange(200), 4.0, 16_000)
     ''
     """
     if not np.isfinite(times).all():
-        return "timestamps are not finite; HEAR asks for milliseconds"
+        return "timestamps are not finite; HEAR requires milliseconds"
     if len(times) < 2 or _times_span_clip(times, 1000 * seconds):
         return ""
-    said = f"timestamps end at {times[-1]:.6g} for a clip of {seconds:.2f} s"
+    prefix = f"timestamps end at {times[-1]:.6g} for a clip of {seconds:.2f} s"
     units = {"seconds": seconds, "samples": seconds * rate, "microseconds": 1e6 * seconds}
-    looks = next((f"look like {unit}" for unit, length in units.items() if _times_span_clip(times, length)), "")
-    if not looks and (np.diff(times) == 1).all():
-        looks = "look like numbers of frames"
-    if looks:
-        return f"{said}: they {looks}; HEAR asks for milliseconds"
+    suspicion = next((f"look like {unit}" for unit, length in units.items() if _times_span_clip(times, length)), "")
+    if not suspicion and (np.diff(times) == 1).all():
+        suspicion = "look like frame numbers"
+    if suspicion:
+        return f"{prefix}: they {suspicion}; HEAR requires milliseconds"
     return (
-        f"{said}, {len(times):,} of them with a hop of {median_step(times):.6g}; HEAR asks for times in milliseconds "
+        f"{prefix}, {len(times):,} of them with a hop of {median_step(times):.6g}; HEAR requires times in milliseconds "
         "that rise from the start to the end of the clip"
     )
 
 
 def _times_span_clip(times: Times, length: float) -> bool:
-    """Whether rising times are those of frames that a clip of a length, in their unit, is full of."""
+    """Whether times rise and span a clip of the given length in the same unit."""
     if (np.diff(times) <= 0).any():
         return False
-    implied, apart = length / median_step(times), length / len(times)
-    full = abs(len(times) - implied) <= FRAMES_OF_HOP * implied + FRAMES_AT_EDGES
-    return full and abs(float(times[-1]) - length) <= FRAMES_OF_HOP * length + FRAMES_AT_EDGES * apart
+    implied, spacing = length / median_step(times), length / len(times)
+    plausible_count = abs(len(times) - implied) <= FRAMES_OF_HOP * implied + FRAMES_AT_EDGES
+    return plausible_count and abs(float(times[-1]) - length) <= FRAMES_OF_HOP * length + FRAMES_AT_EDGES * spacing
 
 
 def median_step(times: Times) -> float:
-    """The median step from time to time."""
+    """Median difference of consecutive times."""
     return float(np.median(np.diff(times)))
 
 
 def layer_outputs(output: Any) -> Sequence[Any]:
-    """The layers that a model gave: all of a list or tuple, or the one."""
+    """Outputs per layer of a model: a list or tuple as it is, else a single layer."""
     if isinstance(output, (list, tuple)):
         if not output:
-            raise ValueError("the model gave no layers")
+            raise ValueError("the model returned no layers")
         return output
     return [output]
 
 
 def as_float64(output: Any) -> Times:
-    """What a model gave, in float64: a long clip's times in ms need more digits than float32 has."""
+    """Convert a tensor or array to float64; times in ms of long clips exceed the precision of float32."""
     return np.asarray(output.detach().cpu().double().numpy() if hasattr(output, "detach") else output, dtype=np.float64)
 
 
 def as_float32(output: Any) -> Array:
-    """What a model gave, in float32."""
+    """Convert a tensor or array to float32."""
     output = output.detach().float().cpu().numpy() if hasattr(output, "detach") else output
     return np.asarray(output, dtype=np.float32)
 
 
 def as_frames(output: Any, n: int) -> Array:
-    """(n, T', D) frames of what a model gave for n clips of one length."""
-    found = as_float32(output)
-    if found.ndim != 3 or len(found) != n:
-        raise ValueError(f"the model gave an array of shape {found.shape} for {n} clips; frames are (n, frames, d)")
-    if not found.shape[1]:
+    """Check frames of a model for n clips of equal length.
+
+    Parameters
+    ----------
+    output : tensor or array
+        The output of a model.
+    n : int
+        Number of clips.
+
+    Returns
+    -------
+    (n, T', D) float32
+        The frames.
+
+    Raises
+    ------
+    ValueError
+        If the shape is not (n, T', D) or there are no frames.
+    """
+    frames = as_float32(output)
+    if frames.ndim != 3 or len(frames) != n:
+        raise ValueError(f"the model returned shape {frames.shape} for {n} clips; expected ({n}, frames, d)")
+    if not frames.shape[1]:
         raise ValueError("the clip is too short for a single frame")
-    return found
+    return frames
 
 
 def as_embeddings(output: Any, n: int) -> Array:
-    """(n, D) numbers of what a model gave for n clips: (n, D), (D) for one clip, or frames (n, T', D), averaged."""
-    found = as_float32(output)
-    if found.ndim == 3 and len(found) == n:
-        return as_frames(found, n).mean(axis=1, dtype=np.float64).astype(np.float32)
-    if found.ndim == 1 and n == 1:
-        return found[None]
-    if found.ndim != 2 or len(found) != n:
-        raise ValueError(f"the model gave an array of shape {found.shape} for {n} clips; (n, d) or (n, frames, d)")
-    return found
+    """Check the output of a model for n clips and average frames.
+
+    Parameters
+    ----------
+    output : tensor or array
+        Embeddings (n, D), a single embedding (D,) for one clip, or frames (n, T', D).
+    n : int
+        Number of clips.
+
+    Returns
+    -------
+    (n, D) float32
+        Embeddings; means over frames.
+
+    Raises
+    ------
+    ValueError
+        For any other shape.
+    """
+    embeddings = as_float32(output)
+    if embeddings.ndim == 3 and len(embeddings) == n:
+        return as_frames(embeddings, n).mean(axis=1, dtype=np.float64).astype(np.float32)
+    if embeddings.ndim == 1 and n == 1:
+        return embeddings[None]
+    if embeddings.ndim != 2 or len(embeddings) != n:
+        shape = embeddings.shape
+        raise ValueError(f"the model returned shape {shape} for {n} clips; expected ({n}, d) or ({n}, frames, d)")
+    return embeddings
 
 
 def white_noise(seconds: float, rate: int) -> Array:
-    """White noise, the same each time, to see what a model makes of audio."""
+    """White noise with a fixed seed, as test input of a model."""
     return np.random.default_rng(0).normal(0, 0.1, round(seconds * rate)).astype(np.float32)

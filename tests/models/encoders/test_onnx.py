@@ -92,7 +92,7 @@ def test_a_model_that_wants_features_is_refused(tmp_path):
     )
     model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 13)], ir_version=8)
     onnx.save(model, tmp_path / "x.onnx")
-    with pytest.raises(MissingError, match=r"takes fbank .*a waveform as float"):
+    with pytest.raises(MissingError, match=r"its input is fbank .*expected one float waveform"):
         load_encoder(f"onnx:{tmp_path}/x.onnx", device="cpu")
 
 
@@ -105,5 +105,5 @@ def test_an_output_of_three_dimensions_is_frames(tmp_path, batch):
         np.testing.assert_allclose(found, np.abs(windows @ WEIGHTS[:, 0].T), rtol=1e-3, atol=1e-5)
     assert encoder.hop_seconds is None
     without = load_encoder(f"onnx:{saved(tmp_path / 'y.onnx', batch, frames=False)}", device="cpu")
-    with pytest.raises(EarmarkError, match="y: gives one embedding for a clip and no frames"):
+    with pytest.raises(EarmarkError, match="y: returns one embedding per clip and no frames"):
         without.embed_clips(waveforms, EmbeddingRequest(frames=True))

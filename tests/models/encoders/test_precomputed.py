@@ -62,8 +62,8 @@ def test_the_identity_is_that_of_the_content(tmp_path):
     ("arrays", "message"),
     [
         ({"ids": np.array(IDS[:2]), "embeddings": VECTORS}, r"2 ids and embeddings of shape \(3, 4\)"),
-        ({"ids": np.array([*IDS[:2], IDS[0]]), "embeddings": VECTORS}, r"'anna/1.wav' is there more than once"),
-        ({"ids": np.array(IDS, dtype=object), "embeddings": VECTORS}, "ids have to be an array of strings"),
+        ({"ids": np.array([*IDS[:2], IDS[0]]), "embeddings": VECTORS}, r"'anna/1.wav' occurs more than once"),
+        ({"ids": np.array(IDS, dtype=object), "embeddings": VECTORS}, "Store ids as an array of strings"),
         ({"a": np.ones(3), "b": np.ones(4)}, "has neither the arrays"),
         ({"names": np.array(IDS), "features": VECTORS}, "has neither the arrays"),
     ],
@@ -74,7 +74,7 @@ def test_a_file_of_another_kind_is_told_why(tmp_path, arrays, message):
         load_encoder(f"embeddings:{tmp_path}/x.npz")
 
 
-OF_FRAMES = r"a matrix of shape \(3, 4\), where a clip has one vector; of frames .* write the mean over frames"
+OF_FRAMES = r"a matrix of shape \(3, 4\); expected one vector per clip\. For frames .* store the mean over frames"
 
 
 @pytest.mark.parametrize(
@@ -100,14 +100,14 @@ def test_what_is_not_there_or_damaged(tmp_path):
     with pytest.raises(MissingError, match="no such file"):
         load_encoder(f"embeddings:{tmp_path}/absent.npz")
     np.save(tmp_path / "x.npy", VECTORS)
-    with pytest.raises(MissingError, match=r"the ids are not beside it; put one a line into x\.ids"):
+    with pytest.raises(MissingError, match=r"ids not found; write them to x\.ids in the same folder, one per line"):
         load_encoder(f"embeddings:{tmp_path}/x.npy")
     whole = save(tmp_path, "arrays")
     whole.write_bytes(whole.read_bytes()[:200])
     with pytest.raises(EarmarkError, match=r"x\.npz: is"):
         load_encoder(f"embeddings:{whole}")
     whole.write_text("no array")
-    with pytest.raises(EarmarkError, match=r"x\.npz: is no \.npz or \.npy file"):
+    with pytest.raises(EarmarkError, match=r"x\.npz: is not an \.npz or \.npy file"):
         load_encoder(f"embeddings:{whole}")
 
 
@@ -201,7 +201,7 @@ def test_commands_in_an_scp_are_refused_and_not_run(tmp_path):
     assert [fault.line for fault in caught.value.faults[str(tmp_path / "x.scp")]] == [1, 2, 4, 5, 6, 7]
     assert "lines 1, 2: is a command" in str(caught.value)
     assert "line 4: is not `id FILE.ark:OFFSET`" in str(caught.value)
-    assert "line 5: nowhere.ark is not there, nor is it beside the .scp" in str(caught.value)
+    assert "line 5: nowhere.ark not found in the working folder or the folder of the .scp" in str(caught.value)
 
 
 class Touch:
@@ -228,8 +228,8 @@ def test_pickles_in_an_ark_are_not_loaded(tmp_path, suffix):
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b"", "holds no vectors"),
-        (b"only-an-id", "no ark of vectors"),
+        (b"", "contains no vectors"),
+        (b"only-an-id", "not a Kaldi ark of vectors"),
         (b"a \0BFV \4\xff\xff\xff\x7f1234", "damaged"),
         (b"a \0BFV \4\2\0\0\0" + bytes(4), "the file ends within a vector"),
         (b"a \0BFV \4", "damaged"),
@@ -237,9 +237,9 @@ def test_pickles_in_an_ark_are_not_loaded(tmp_path, suffix):
         (b"a [ 1 2\n", "neither a binary vector nor one line"),
         (b"a [ 1 two ]\n", "could not convert"),
         (b"a [ 1 2 ]\nb [ 1 ]\n", r"'b' has 1 dimensions where 'a' has 2"),
-        (b"a [ 1 2 ]\n [ 1 2 ]\n", "an id is empty|no ark"),
-        (b"a [ 1 2 ]\na [ 1 2 ]\n", "'a' is there more than once"),
-        (b"\xff\xfe [ 1 2 ]\n", "no ark of vectors"),
+        (b"a [ 1 2 ]\n [ 1 2 ]\n", "an id is empty|not a Kaldi ark"),
+        (b"a [ 1 2 ]\na [ 1 2 ]\n", "'a' occurs more than once"),
+        (b"\xff\xfe [ 1 2 ]\n", "not a Kaldi ark of vectors"),
     ],
 )
 def test_arks_that_are_none(tmp_path, content, message):
@@ -297,11 +297,11 @@ def test_fixed_lists_in_several_chunks(tmp_path):
 @pytest.mark.parametrize(
     ("columns", "message"),
     [
-        ({"name": IDS, "embedding": list(VECTORS)}, "has no column of ids; it may be called ids, id, keys"),
+        ({"name": IDS, "embedding": list(VECTORS)}, "has no column of ids; expected a column named ids, id, keys"),
         ({"id": [*IDS[:2], None], "embedding": list(VECTORS)}, "column id has empty cells"),
-        ({"id": [*IDS[:2], IDS[0]], "embedding": list(VECTORS)}, "'anna/1.wav' is there more than once"),
-        ({"id": IDS, "embedding": [[1.0], [1.0, 2.0], [1.0]]}, "column embedding are not all of one length"),
-        ({"id": IDS, "embedding": [[1.0], None, [1.0]]}, "not all of one length"),
+        ({"id": [*IDS[:2], IDS[0]], "embedding": list(VECTORS)}, "'anna/1.wav' occurs more than once"),
+        ({"id": IDS, "embedding": [[1.0], [1.0, 2.0], [1.0]]}, "column embedding differ in length"),
+        ({"id": IDS, "embedding": [[1.0], None, [1.0]]}, "differ in length"),
         ({"id": IDS, "embedding": [VECTORS.tolist()] * 3}, rf"x\.parquet: 'anna/1\.wav' has {OF_FRAMES}"),
         ({"id": IDS, "embedding": [[], VECTORS.tolist(), []]}, rf"x\.parquet: 'anna/2\.wav' has {OF_FRAMES}"),
         ({"id": IDS, "embedding": [["a"], ["b"], ["c"]]}, r"embeddings of shape \(3, 1\), object"),
@@ -317,7 +317,7 @@ def test_tables_that_hold_no_embeddings(tmp_path, columns, message):
 
 def test_a_parquet_file_that_is_none(tmp_path):
     (tmp_path / "x.parquet").write_text("no table")
-    with pytest.raises(EarmarkError, match=r"x\.parquet: is no parquet file, or damaged"):
+    with pytest.raises(EarmarkError, match=r"x\.parquet: is not a parquet file, or is damaged"):
         load_encoder(f"embeddings:{tmp_path}/x.parquet")
 
 

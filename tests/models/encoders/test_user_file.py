@@ -136,14 +136,14 @@ def test_a_class_is_chosen_by_name(tmp_path):
     both = sources.case() + "\n\nclass Other(Bands):\n    name = 'other'\n"
     file = save(tmp_path, "mine.py", both)
     assert load_encoder(f"{file}:Other").name == "other"
-    assert re.search(r"holds 2 encoders; say which one: .*mine\.py:Bands, .*mine\.py:Other", refused(file, ""))
+    assert re.search(r"contains 2 encoders; select one: .*mine\.py:Bands, .*mine\.py:Other", refused(file, ""))
     assert "has no class Nothing; its classes: Bands, Other." in refused(file, ":Nothing")
 
 
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("x = 1\n", r"mine\.py: holds no encoder\. One is an nn\.Module"),
+        ("x = 1\n", r"mine\.py: contains no encoder; expected an nn\.Module"),
         ("import numpy\n\ndef f(:\n", r"mine\.py cannot be imported, line 3: SyntaxError"),
         ("import numpy\n\n\nnumpy.nothing\n", r"mine\.py cannot be imported, line 4: AttributeError"),
         (
@@ -155,7 +155,7 @@ def test_a_class_is_chosen_by_name(tmp_path):
             "class M:\n    def load(self):\n        raise OSError('no x.pt')\n    def extract_embedding(self): 0\n",
             r"mine\.py cannot be loaded, line 3: OSError: no x\.pt",
         ),
-        ("class M:\n    x = 1\n", r"holds no encoder"),
+        ("class M:\n    x = 1\n", r"contains no encoder"),
     ],
 )
 def test_a_file_that_is_no_encoder_is_told_why(tmp_path, text, message):
@@ -163,16 +163,16 @@ def test_a_file_that_is_no_encoder_is_told_why(tmp_path, text, message):
 
 
 def test_what_is_not_there(tmp_path):
-    assert "no such file; an encoder is FILE.py" in refused(tmp_path / "absent.py", "")
-    assert "names no encoder; it can be logmel, onnx:…" in refused("something", "")
-    assert "names no encoder" in refused("onnx:", "")
-    assert "names no encoder" in refused("logmel:40", "")
+    assert "no such file; expected FILE.py" in refused(tmp_path / "absent.py", "")
+    assert "unknown encoder 'something'; expected logmel, onnx:…" in refused("something", "")
+    assert "unknown encoder" in refused("onnx:", "")
+    assert "unknown encoder" in refused("logmel:40", "")
 
 
 @pytest.mark.parametrize(
     ("result", "message"),
     [
-        ("np.ones(6)", "the embedding is constant: all its 6 numbers are 1"),
+        ("np.ones(6)", "the embedding is constant: all 6 values are 1"),
         ("np.array([1, 2, np.nan, 4, 5, 6])", "the embedding is not finite"),
         ("np.arange(5)", "the embedding has 5 dimensions where 6 are expected"),
     ],
@@ -227,13 +227,13 @@ CLOCK = "* 256 / 22.05"
 @pytest.mark.parametrize(
     ("clock", "fault"),
     [
-        ("* 256 / 22_050", f"timestamps end at 3.97061 {LOOK} seconds; HEAR asks for milliseconds"),
+        ("* 256 / 22_050", f"timestamps end at 3.97061 {LOOK} seconds; HEAR requires for milliseconds"),
         ("* 256 / 22_050 + 0.012", f"{LOOK} seconds"),
-        ("", f"timestamps end at 342 {LOOK} numbers of frames"),
+        ("", f"timestamps end at 342 {LOOK} frame numbers"),
         ("* 256", f"{LOOK} samples"),
         ("* 256 / 22_050 * 1e6", f"{LOOK} microseconds"),
-        ("* 256 / 44.1", "343 of them with a hop of 5.80499; HEAR asks for times in milliseconds that rise"),
-        ("* 0", "343 of them with a hop of 0; HEAR asks"),
+        ("* 256 / 44.1", "343 of them with a hop of 5.80499; HEAR requires for times in milliseconds that rise"),
+        ("* 0", "343 of them with a hop of 0; HEAR requires"),
         ("* 256 / 22.05 + 5000", "timestamps end at 8970.61"),
         ("/ 0", "timestamps are not finite"),
         ("[:, 1:] * 256 / 22.05", "timestamps of shape (1, 342) for frames of shape (1, 343, 5)"),
@@ -273,9 +273,17 @@ def test_known_frames_are_not_taken_from_the_store_for_a_module_whose_times_are_
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [
-        ("hop_size_in_ms = 10", "hop_size_in_ms = 2", "gave 48 frames for 0.50 s, where its hop of 2 ms implies about"),
-        ("hop_size_in_ms = 10", "hop_size_in_ms = 20", "gave 48 frames for 0.50 s, where its hop of 20 ms implies"),
-        ("return self.frames(audio)", "return self.frames(audio).mean(1)", r"shape \(1, 12\) for 1 clips; frames are"),
+        (
+            "hop_size_in_ms = 10",
+            "hop_size_in_ms = 2",
+            "returned 48 frames for 0.50 s, but its hop of 2 ms implies about",
+        ),
+        ("hop_size_in_ms = 10", "hop_size_in_ms = 20", "returned 48 frames for 0.50 s, but its hop of 20 ms implies"),
+        (
+            "return self.frames(audio)",
+            "return self.frames(audio).mean(1)",
+            r"shape \(1, 12\) for 1 clips; expected \(1, frames, d\)",
+        ),
     ],
 )
 def test_frames_that_are_none_too_few_or_too_many(tmp_path, old, new, message):
@@ -289,7 +297,7 @@ def test_frames_that_are_none_too_few_or_too_many(tmp_path, old, new, message):
 def test_a_hop_that_is_no_time_is_refused(tmp_path):
     pytest.importorskip("torch", reason="the extra `torch` is not installed")
     text = sources.XARES.replace("hop_size_in_ms = 10", "hop_size_in_ms = 0")
-    assert "has hop_size_in_ms 0; it is a time above 0" in refused(save(tmp_path, "mine.py", text), "")
+    assert "has hop_size_in_ms 0; it must be above 0" in refused(save(tmp_path, "mine.py", text), "")
 
 
 def test_the_standard_library_is_no_part_of_an_encoder_that_lies_above_it():

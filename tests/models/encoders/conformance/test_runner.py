@@ -65,7 +65,7 @@ def test_logmel_passes_applicable_checks():
     applied = {name for name, result in results.items() if result.passed is not None}
     assert applied == set(results) - set(CLASS_CHECKS) - {"GPU memory"}
     assert all(results[name].passed for name in applied)
-    assert results["silence"].observed == "rejected: AudioError: is silent: no sound in any band"
+    assert results["silence"].observed == "rejected: AudioError: is silent: no signal in any band"
     assert results["10 ms"].observed == "rejected: AudioError: is too short: 10 ms, where logmel needs 25 ms"
     assert {results[name].observed for name in CLASS_CHECKS} == {"not an X-ARES class"}
 
@@ -96,7 +96,7 @@ def test_other_encoder_kinds_pass_applicable_checks(contract, tmp_path):
 @pytest.mark.parametrize(
     ("name", "old", "new", "observed"),
     [
-        ("loadable", "self.hop_size_in_ms = 10", "self.hop_size_in_ms = 0", r"hop_size_in_ms 0; it is a time above 0"),
+        ("loadable", "self.hop_size_in_ms = 10", "self.hop_size_in_ms = 0", r"hop_size_in_ms 0; it must be above 0"),
         ("base class", "TinyEncoder(torch.nn.Module)", "TinyEncoder", r"^builtins\.object$"),
         ("attributes", "self.hop_size_in_ms = 10", "pass", r"hop_size_in_ms missing; invalid: hop_size_in_ms$"),
         ("attributes", "hop_size_in_ms = 10", "hop_size_in_ms = '10'", r"invalid: hop_size_in_ms$"),
@@ -250,7 +250,7 @@ def test_encoder_errors_fail_only_their_check(tmp_path, error):
 
 def test_xares_class_is_checked_when_file_cannot_be_loaded(tmp_path):
     results = run_checks(xares(tmp_path, "self.hop_size_in_ms = 10", "pass"))
-    assert re.search(r"mine\.py: TinyEncoder lacks hop_size_in_ms, which X-ARES asks for", results["loadable"].observed)
+    assert re.search(r"mine\.py: TinyEncoder lacks hop_size_in_ms, required by X-ARES", results["loadable"].observed)
     assert {name for name, result in results.items() if result.passed is False} == {"loadable", "attributes"}
     assert results["output_dim"].passed and results["trailing zeros"].passed
     assert results["finite"].observed == "the encoder cannot be loaded"
@@ -270,9 +270,9 @@ def test_file_without_class_fails_loadable_only(tmp_path, text, observed):
 
 
 def test_missing_file_or_package_is_raised_at_the_call(tmp_path):
-    with pytest.raises(MissingError, match=r"no such file; an encoder is FILE\.py"):
+    with pytest.raises(MissingError, match=r"no such file; expected FILE\.py"):
         check_encoder(str(tmp_path / "absent.py"))
-    with pytest.raises(MissingError, match="names no encoder; it can be logmel"):
+    with pytest.raises(MissingError, match=r"unknown encoder .*; expected logmel"):
         check_encoder("something")
     with pytest.raises(MissingError, match=r"No module named 'nobody'; `uv run --with nobody "):
         check_encoder(str(save(tmp_path, "mine.py", "import nobody\n")))
