@@ -86,7 +86,7 @@ def test_a_format_whose_decoder_is_not_installed_is_named_with_the_command(tmp_p
         with pytest.raises(MissingError) as caught:
             read_audio(tmp_path / name)
         assert str(caught.value).startswith(f"{name}: ") and kind in str(caught.value)
-        assert str(caught.value).endswith("needs av, which is not installed: `uv run --extra formats SCRIPT.py …`")
+        assert str(caught.value).endswith("needs av, which is not installed; use `uv run --extra formats SCRIPT.py …`")
         assert caught.value.exit_code == 2
 
 

@@ -27,7 +27,7 @@ from tests.models.encoders.sources import noises
 def test_a_missing_toolkit_is_named_with_the_command_that_supplies_it(spec, package, options):
     if importlib.util.find_spec(package):
         pytest.skip(f"{package} is installed")
-    with pytest.raises(MissingError, match=rf"which is not installed: `uv run {options}.* SCRIPT\.py …`"):
+    with pytest.raises(MissingError, match=rf"which is not installed; use `uv run {options}.* SCRIPT\.py …`"):
         load_encoder(spec)
 
 

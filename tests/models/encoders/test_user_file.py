@@ -148,7 +148,7 @@ def test_a_class_is_chosen_by_name(tmp_path):
         ("import numpy\n\n\nnumpy.nothing\n", r"mine\.py cannot be imported, line 4: AttributeError"),
         (
             "\nimport case_benchmark.models\n",
-            r"line 2: ModuleNotFoundError: No module named 'case_benchmark'; `uv run --with case_benchmark ",
+            r"line 2: ModuleNotFoundError: No module named 'case_benchmark'; try `uv run --with case_benchmark ",
         ),
         ("import sys\nsys.exit(3)\n", r"line 2: SystemExit: 3"),
         (

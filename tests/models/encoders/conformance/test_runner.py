@@ -274,7 +274,7 @@ def test_missing_file_or_package_is_raised_at_the_call(tmp_path):
         check_encoder(str(tmp_path / "absent.py"))
     with pytest.raises(MissingError, match=r"unknown encoder .*; expected logmel"):
         check_encoder("something")
-    with pytest.raises(MissingError, match=r"No module named 'nobody'; `uv run --with nobody "):
+    with pytest.raises(MissingError, match=r"No module named 'nobody'; try `uv run --with nobody "):
         check_encoder(str(save(tmp_path, "mine.py", "import nobody\n")))
     with pytest.raises(EarmarkError, match="max_clip_seconds is 0; it must be a finite number above 0"):
         check_encoder("logmel", max_clip_seconds=0)
