@@ -1,4 +1,4 @@
-"""Intervals hold what they say, from both sides; `perf/coverage.py` writes the same simulations to docs/coverage.md."""
+"""Coverage of confidence intervals and tests; `perf/coverage.py` writes the same simulations to docs/coverage.md."""
 
 import pytest
 
