@@ -1,8 +1,8 @@
-"""How long an annotation set of the published size takes, intervals included, and what the sums are worth.
+"""Time and memory of the annotation analysis at the size of the published data, with and without summed statistics.
 
-Reads   nothing: 34,097 ratings of 18,632 items by 8 raters are generated, spread as in the published emolia-dim
-Prints  the time and peak memory of `analysis.py` as a whole process with 1,000 replicates on every estimate, and
-        that of recomputing every estimate from resampled ratings, replicate by replicate (timed on a few, scaled)
+Reads   nothing: generates 34,097 ratings of 18,632 items by 8 raters, distributed as in the published emolia-dim
+Prints  time and peak memory of `analysis.py` as a process, with 1,000 bootstrap replicates for every estimate, and the
+        time to recompute every estimate from resampled ratings (measured on a few replicates and extrapolated)
 
   uv run perf/agreement.py
   uv run perf/agreement.py --replicates 200 --baseline-replicates 5
@@ -32,7 +32,7 @@ from earmark.annotation.tables import Annotations, load_annotations
 from earmark.metrics.bootstrap import Bootstrap
 
 ROOT = Path(__file__).resolve().parents[1]
-COVERAGE = {1: 4647, 2: 12562, 3: 1366, 4: 57}  # items by number of raters, as published
+COVERAGE = {1: 4647, 2: 12562, 3: 1366, 4: 57}  # number of items by number of raters
 RATERS, REQUIRED = 8, 3
 SUBSET = "emolia-dim"
 
@@ -43,8 +43,12 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def argument_parser() -> ArgumentParser:
     parser = cli.argument_parser(__doc__ or "", run)
-    parser.add_argument("--replicates", type=cli.positive_int, default=1000, help="replicates per interval (1000)")
-    parser.add_argument("--baseline-replicates", type=cli.positive_int, default=3, help="replicates to time (3)")
+    parser.add_argument(
+        "--replicates", type=cli.positive_int, default=1000, help="bootstrap replicates (default: 1000)"
+    )
+    parser.add_argument(
+        "--baseline-replicates", type=cli.positive_int, default=3, help="replicates of the baseline (default: 3)"
+    )
     return parser
 
 
@@ -56,20 +60,20 @@ def run(arguments: Namespace, invocation: cli.Invocation) -> int:
         with_sums = time_intervals(annotations, arguments.replicates)
         recomputed = time_recomputing(annotations, arguments, invocation.generator())
     cli.show(f"analysis.py, whole process: {seconds:.1f} s, peak {megabytes:,.0f} MB")
-    cli.show(f"intervals of every estimate, {arguments.replicates:,} replicates")
-    cli.show(f"  recomputing each estimate per replicate: {recomputed:,.0f} s")
-    cli.show(f"  on sums:                                 {with_sums:.1f} s")
+    cli.show(f"intervals of all estimates, {arguments.replicates:,} replicates")
+    cli.show(f"  recomputed for each replicate: {recomputed:,.0f} s")
+    cli.show(f"  from summed statistics:        {with_sums:.1f} s")
     cli.show(f"  ratio: {recomputed / with_sums:,.0f}")
     return cli.COMPLETE
 
 
 def write_annotations(folder: Path, rng: np.random.Generator) -> None:
-    """A subset's tables: raters who agree somewhat, on items that 1 to 4 of them rated."""
+    """Write the tables of a subset with 1 to 4 ratings per item."""
     raters_of = rng.permutation(np.repeat(list(COVERAGE), list(COVERAGE.values())))
     item = np.repeat(np.arange(len(raters_of)), raters_of)
     rater = np.concatenate([rng.choice(RATERS, size=n, replace=False) for n in raters_of])
     truth = rng.random(len(raters_of)) < 0.3
-    yes = rng.random(len(item)) < np.where(truth[item], 0.6, 0.3) + rng.normal(0, 0.05, RATERS)[rater]
+    present_vote = rng.random(len(item)) < np.where(truth[item], 0.6, 0.3) + rng.normal(0, 0.05, RATERS)[rater]
     polarity = np.where(rng.random(len(raters_of)) < 0.5, "positive", "negative")
     table = pd.DataFrame(
         {
@@ -79,7 +83,7 @@ def write_annotations(folder: Path, rng: np.random.Generator) -> None:
             "level": [str(i // 58 % 7) for i in item],
             "polarity": polarity[item],
             "file_name": [f"sample_{i // 406:02d}.mp3" for i in item],
-            "rating": np.where(yes, "yes", "no"),
+            "rating": np.where(present_vote, "yes", "no"),
             "reaction_time_ms": rng.lognormal(9, 0.7, len(item)).astype(int),
             "sample_time_ms": rng.integers(2000, 30000, len(item)),
             "created_at": pd.Timestamp("2026-05-01") + pd.to_timedelta(np.arange(len(item)), unit="s"),
@@ -91,7 +95,7 @@ def write_annotations(folder: Path, rng: np.random.Generator) -> None:
 
 
 def time_script(annotations_root: Path, replicates: int) -> tuple[float, float]:
-    """Seconds and peak megabytes of the script as its own process."""
+    """Seconds and peak memory (MB) of the script as a process."""
     flags = ["--subset", SUBSET, "--bootstrap", str(replicates), "--quiet"]
     folders = ["--annotations-root", str(annotations_root), "--output-dir", str(annotations_root / "out")]
     started = time.perf_counter()
@@ -101,7 +105,7 @@ def time_script(annotations_root: Path, replicates: int) -> tuple[float, float]:
 
 
 def time_intervals(annotations: Annotations, replicates: int) -> float:
-    """Seconds that all estimates take with their intervals."""
+    """Seconds for all estimates with their intervals."""
     started = time.perf_counter()
     votes = Votes.from_annotations(annotations)
     clips = clip_ids(votes.items, annotations.subset)
@@ -110,7 +114,7 @@ def time_intervals(annotations: Annotations, replicates: int) -> float:
 
 
 def time_recomputing(annotations: Annotations, arguments: Namespace, rng: np.random.Generator) -> float:
-    """Seconds of the plain way: draw clips, gather their ratings anew, compute every estimate from them."""
+    """Seconds for the baseline: resample clips, collect their ratings and recompute every estimate."""
     ratings = annotations.ratings
     clip = pd.factorize(clip_ids(ratings, annotations.subset))[0]
     order = np.argsort(clip, kind="stable")
@@ -120,7 +124,7 @@ def time_recomputing(annotations: Annotations, arguments: Namespace, rng: np.ran
         drawn = rng.integers(0, len(rows_of), len(rows_of))
         rows = np.concatenate([rows_of[i] for i in drawn])
         copy = np.repeat(np.arange(len(drawn)), [len(rows_of[i]) for i in drawn])
-        # A clip drawn twice is two clips.
+        # A clip that is drawn twice becomes two clips.
         names = ratings["file_name"].to_numpy()[rows] + "#" + copy.astype(str)
         resampled = replace(annotations, ratings=ratings.iloc[rows].reset_index(drop=True).assign(file_name=names))
         seconds += time_intervals(resampled, 0)

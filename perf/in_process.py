@@ -1,10 +1,10 @@
-"""How much of the model's time the in-process scorer keeps, with decoding and features in threads ahead of it.
+"""Throughput of the in-process scorer relative to its model, with decoding and features in background threads.
 
-Reads   nothing: clips are generated and saved as MP3, the model is a CLAP of HTSAT-tiny's size with random weights
-Prints  the time of the model alone on pieces that were prepared before, of the whole scorer from files to answers,
-        and of the serial way, which decodes a batch, embeds it, and goes on to the next; the best of some rounds
+Reads   nothing: generates MP3 clips; the model is a CLAP of the size of HTSAT-tiny with random weights
+Prints  the time of the model alone on prepared windows, of the scorer from files to scores, and of a serial baseline
+        that decodes and embeds one batch after the other; minimum over rounds
 
-On a CPU the model and the decoders want the same cores. Overlap shows where a core is left for the decoders.
+On a CPU, model and decoders share the cores; background decoding helps only if a core is free.
 
   uv run --extra clap perf/in_process.py
   uv run --extra clap perf/in_process.py --device cuda --dtype bfloat16 --clips 512 --rounds 5
@@ -34,7 +34,7 @@ from earmark.models.batching import split_into_windows
 from earmark.models.torch_runtime import DTYPES
 from tests.models import tiny
 
-RATE = 24_000  # of the published clips
+SAMPLE_RATE = 24_000  # of the published clips
 TEXTS = tuple(f"a voice that conveys feeling number {i}" for i in range(8))
 
 
@@ -44,14 +44,14 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def argument_parser() -> ArgumentParser:
     parser = cli.argument_parser(__doc__ or "", run)
-    parser.add_argument("--clips", type=cli.positive_int, default=32, help="clips (32)")
-    parser.add_argument("--seconds", type=float, default=9.0, help="length of a clip (9)")
-    parser.add_argument("--rounds", type=cli.positive_int, default=3, help="times that each way is timed (3)")
-    parser.add_argument("--threads", type=cli.positive_int, help="of torch (all cores but one, for the decoders)")
-    parser.add_argument("--device", default="auto", help="auto, cpu, cuda (auto)")
-    parser.add_argument("--dtype", choices=DTYPES, default="float32")
-    parser.add_argument("--batch-size", type=cli.positive_int, default=8)
-    parser.add_argument("--decoders", type=cli.positive_int, default=4)
+    parser.add_argument("--clips", type=cli.positive_int, default=32, help="number of clips (default: 32)")
+    parser.add_argument("--seconds", type=float, default=9.0, help="length of a clip (default: 9)")
+    parser.add_argument("--rounds", type=cli.positive_int, default=3, help="rounds of timing (default: 3)")
+    parser.add_argument("--threads", type=cli.positive_int, help="threads of torch (default: all cores but one)")
+    parser.add_argument("--device", default="auto", help="auto, cpu or cuda (default: auto)")
+    parser.add_argument("--dtype", choices=DTYPES, default="float32", help="(default: float32)")
+    parser.add_argument("--batch-size", type=cli.positive_int, default=8, help="(default: 8)")
+    parser.add_argument("--decoders", type=cli.positive_int, default=4, help="decoding threads (default: 4)")
     return parser
 
 
@@ -61,68 +61,70 @@ def run(arguments: Namespace, invocation: cli.Invocation) -> int:
         clips = write_clips(Path(folder) / "clips", arguments, invocation.generator())
         checkpoint = tiny.clap(Path(folder) / "model", seconds=10, wide=96, depths=(2, 2, 6, 2))
         model = load_clap(str(checkpoint), arguments.device, arguments.dtype)
-        pieces = [model.prepare(piece) for clip in clips for piece in cut(model, clip)]
+        windows = [model.prepare(window) for clip in clips for window in windows_of(model, clip)]
 
-        def scorer(questions: Sequence[ClipTextPair]) -> Iterable[object]:
-            store = EmbeddingCache(Path(tempfile.mkdtemp(dir=folder)))  # an empty one for each round
-            return InProcessScorer(model, store, arguments.batch_size, arguments.decoders)(questions)
+        def scorer(pairs: Sequence[ClipTextPair]) -> Iterable[object]:
+            store = EmbeddingCache(Path(tempfile.mkdtemp(dir=folder)))  # empty for each round
+            return InProcessScorer(model, store, arguments.batch_size, arguments.decoders)(pairs)
 
-        ways: dict[str, Callable[[], object]] = {
-            "model alone": lambda: embed(model, pieces, arguments.batch_size),
+        variants: dict[str, Callable[[], object]] = {
+            "model alone": lambda: embed(model, windows, arguments.batch_size),
             "scorer": lambda: list(scorer([ClipTextPair(c, c.name, c.stem, text) for c in clips for text in TEXTS])),
-            "serial": lambda: serially(model, clips, arguments.batch_size),
+            "serial": lambda: embed_serially(model, clips, arguments.batch_size),
         }
-        seconds = best(ways, arguments.rounds)
-    known = model.description
+        seconds = best(variants, arguments.rounds)
+    description = model.description
     cli.show(
-        f"{len(clips)} clips of {arguments.seconds:g} s, {known['dtype']} on {known['device']}, "
+        f"{len(clips)} clips of {arguments.seconds:g} s, {description['dtype']} on {description['device']}, "
         f"{torch.get_num_threads()} of {os.cpu_count()} cores for torch"
     )
-    for name, taken in seconds.items():
-        cli.show(f"  {name + ':':13} {taken:6.2f} s, {len(clips) / taken:6.1f} clips/s")
-    cli.show(f"  model alone / scorer: {seconds['model alone'] / seconds['scorer']:.2f} (goal 0.90)")
+    for name, times in seconds.items():
+        cli.show(f"  {name + ':':13} {times:6.2f} s, {len(clips) / times:6.1f} clips/s")
+    cli.show(f"  model alone / scorer: {seconds['model alone'] / seconds['scorer']:.2f} (target 0.90)")
     cli.show(f"  model alone / serial: {seconds['model alone'] / seconds['serial']:.2f}")
     return cli.COMPLETE
 
 
 def write_clips(folder: Path, arguments: Namespace, rng: np.random.Generator) -> list[Path]:
-    """Rising hums with noise, as MP3."""
+    """Write sine sweeps with noise as MP3."""
     folder.mkdir()
-    t = np.arange(int(arguments.seconds * RATE)) / RATE
+    t = np.arange(int(arguments.seconds * SAMPLE_RATE)) / SAMPLE_RATE
     for i, pitch in enumerate(rng.uniform(80, 400, arguments.clips)):
         sound = 0.3 * np.sin(2 * np.pi * pitch * t * (1 + t / 20)) + rng.normal(scale=0.02, size=len(t))
-        soundfile.write(folder / f"{i:05d}.mp3", sound, RATE)
+        soundfile.write(folder / f"{i:05d}.mp3", sound, SAMPLE_RATE)
     return sorted(folder.iterdir())
 
 
-def cut(model: AudioTextModel, clip: Path) -> list[np.ndarray]:
-    """The pieces of a clip that a model hears."""
+def windows_of(model: AudioTextModel, clip: Path) -> list[np.ndarray]:
+    """Windows of a clip as the model receives them."""
     return split_into_windows(read_nonsilent_audio(clip, model.sample_rate), model.sample_rate, model.window_seconds)
 
 
-def embed(model: AudioTextModel, pieces: Sequence[object], batch_size: int) -> None:
-    """The clips' and the sentences' embeddings, from prepared pieces."""
-    for i in range(0, len(pieces), batch_size):
-        model.embed_audio(pieces[i : i + batch_size])
+def embed(model: AudioTextModel, windows: Sequence[object], batch_size: int) -> None:
+    """Embed prepared windows and the texts."""
+    for i in range(0, len(windows), batch_size):
+        model.embed_audio(windows[i : i + batch_size])
     model.embed_texts(TEXTS)
 
 
-def serially(model: AudioTextModel, clips: Sequence[Path], batch_size: int) -> None:
-    """The plain way: decode a batch, embed it, decode the next."""
+def embed_serially(model: AudioTextModel, clips: Sequence[Path], batch_size: int) -> None:
+    """Baseline: decode a batch, embed it, then decode the next."""
     for i in range(0, len(clips), batch_size):
-        model.embed_audio([model.prepare(piece) for clip in clips[i : i + batch_size] for piece in cut(model, clip)])
+        model.embed_audio(
+            [model.prepare(window) for clip in clips[i : i + batch_size] for window in windows_of(model, clip)]
+        )
     model.embed_texts(TEXTS)
 
 
-def best(ways: dict[str, Callable[[], object]], rounds: int) -> dict[str, float]:
-    """The least seconds of each way over rounds in which all take turns, after one that warms up."""
-    taken: dict[str, list[float]] = {name: [] for name in ways}
+def best(variants: dict[str, Callable[[], object]], rounds: int) -> dict[str, float]:
+    """Minimum time of each variant over rounds in which the variants alternate, after a warm-up round."""
+    times: dict[str, list[float]] = {name: [] for name in variants}
     for _ in range(rounds + 1):
-        for name, way in ways.items():
+        for name, variant in variants.items():
             started = time.perf_counter()
-            way()
-            taken[name].append(time.perf_counter() - started)
-    return {name: min(seconds[1:]) for name, seconds in taken.items()}
+            variant()
+            times[name].append(time.perf_counter() - started)
+    return {name: min(seconds[1:]) for name, seconds in times.items()}
 
 
 if __name__ == "__main__":

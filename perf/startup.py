@@ -1,7 +1,7 @@
-"""How long help takes, each script in a process of its own, compiled before.
+"""Time of `--help` for every script, as a process with compiled bytecode.
 
 Reads   nothing
-Prints  the best of some rounds for every script, beside a Python that does nothing
+Prints  minimum over rounds for every script, and for an empty Python program
 
   uv run perf/startup.py
   uv run perf/startup.py --rounds 20
@@ -19,7 +19,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from earmark import cli
 
 ROOT = Path(__file__).resolve().parents[1]
-GOAL = 0.35  # seconds
+TARGET = 0.35  # seconds
 SCRIPTS = ("anonymize.py", "analysis.py", "benchmark.py", "evaluate_speaker.py", "probe.py", "sham_server.py")
 
 
@@ -29,22 +29,22 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def argument_parser() -> ArgumentParser:
     parser = cli.argument_parser(__doc__ or "", run)
-    parser.add_argument("--rounds", type=cli.positive_int, default=5, help="times that each is timed (5)")
+    parser.add_argument("--rounds", type=cli.positive_int, default=5, help="rounds of timing (default: 5)")
     return parser
 
 
 def run(arguments: Namespace, invocation: cli.Invocation) -> int:
     commands = {"python alone": ["-c", "pass"], **{name: [name, "--help"] for name in SCRIPTS}}
-    taken: dict[str, list[float]] = {name: [] for name in commands}
-    for _ in range(arguments.rounds + 1):  # the first compiles
+    times: dict[str, list[float]] = {name: [] for name in commands}
+    for _ in range(arguments.rounds + 1):  # the first round compiles bytecode
         for name, words in commands.items():
             started = time.perf_counter()
             subprocess.run([sys.executable, *words], cwd=ROOT, capture_output=True, check=True)
-            taken[name].append(time.perf_counter() - started)
-    best = {name: min(seconds[1:]) for name, seconds in taken.items()}
+            times[name].append(time.perf_counter() - started)
+    best = {name: min(seconds[1:]) for name, seconds in times.items()}
     for name, seconds in best.items():
         cli.show(f"{name + ':':22} {seconds:.2f} s, {seconds / best['python alone']:4.1f} times python alone")
-    cli.show(f"slowest: {max(best.values()):.2f} s (goal {GOAL} s)")
+    cli.show(f"slowest: {max(best.values()):.2f} s (target {TARGET} s)")
     return cli.COMPLETE
 
 
