@@ -1,1 +1,1 @@
-"""Speaker verification: trials, a back end, error rates."""
+"""Speaker verification: trial lists, embedding back end, error rates; CASE and TidyVoice."""

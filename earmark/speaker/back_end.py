@@ -106,7 +106,7 @@ def embedding_matrix(names: Iterable[str], embeddings: Mapping[str, ArrayLike]) 
 
 
 def _all_identical(matrix: FloatArray) -> bool:
-    """Whether all rows have the same direction: every unit vector is within SAME of the first."""
+    """Whether all rows have the same direction: all unit vectors are within SAME_EMBEDDING_TOLERANCE of the first."""
     first: FloatArray | None = None
     for part in _chunks(len(matrix), matrix.shape[1]):
         unit = length_normalise(matrix[part])

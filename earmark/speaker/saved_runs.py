@@ -32,7 +32,7 @@ def system_state(system: System, options: TrialsOptions, hashes: Mapping[Path, s
     Returns
     -------
     str
-        Equal for runs of the same system; a cohort size `top_n` without a cohort has no effect.
+        Equal for runs of the same system. `top_n` has no effect without a cohort.
     """
 
     def hash_of(path: Path) -> str:
