@@ -133,7 +133,7 @@ class EmbeddingCache:
         return {text: Embedding(vector) if vector is not None else computed[text] for text, vector in cached.items()}
 
     def folder(self, encoder: Encoder, request: EmbeddingRequest = DEFAULT_REQUEST) -> Path:
-        """Folder of the embeddings of an encoder for a request."""
+        """Return the folder of the embeddings of an encoder for a request."""
         return self.root / "-".join(filter(None, [encoder.identity, f"p{PREPROCESSING_VERSION}", request.name]))
 
 

@@ -90,7 +90,20 @@ def seeded_generator(seed: int, fold: int) -> Any:
 
 
 def initial_parameters(n_inputs: int, n_outputs: int, generator: Any) -> Parameters:
-    """Initialise a head as torch.nn does: scale 1, shift 0, weight and bias uniform in ±1/√n_inputs."""
+    """Initialise a head as torch.nn does: scale 1, shift 0, weight and bias uniform in ±1/√n_inputs.
+
+    Parameters
+    ----------
+    n_inputs, n_outputs : int
+        Dimensions D and C.
+    generator : torch.Generator
+        On the CPU.
+
+    Returns
+    -------
+    Parameters
+        Tensors on the CPU.
+    """
     torch = torch_library()
     bound = 1 / np.sqrt(n_inputs)
     weight = torch.empty(n_outputs, n_inputs).uniform_(-bound, bound, generator=generator)
@@ -281,7 +294,8 @@ def epoch_batches(items: Sequence[IntArray], generators: Sequence[Any], offsets:
     Batches
     """
     torch = torch_library()
-    orders = [own[torch.randperm(len(own), generator=g).numpy()] for own, g in zip(items, generators, strict=True)]
+    pairs = zip(items, generators, strict=True)
+    orders = [group[torch.randperm(len(group), generator=generator).numpy()] for group, generator in pairs]
     batches = [_group_batches(order, offsets, batch_size) for order in orders]
     steps = [len(weights) for _, weights in batches]
     widest = max(weights.shape[1] for _, weights in batches)
@@ -291,7 +305,7 @@ def epoch_batches(items: Sequence[IntArray], generators: Sequence[Any], offsets:
         group_steps, width = group_weights.shape
         rows[:group_steps, group, :width] = group_rows
         weights[:group_steps, group, :width] = group_weights
-    return Batches(rows, weights, [sum(own > step for own in steps) for step in range(shape[0])])
+    return Batches(rows, weights, [sum(n > step for n in steps) for step in range(shape[0])])
 
 
 def item_rows(items: IntArray, offsets: IntArray) -> IntArray:
@@ -318,7 +332,22 @@ def _group_batches(order: IntArray, offsets: IntArray, batch_size: int) -> tuple
 
 
 def head_outputs(heads: Sequence[Parameters], inputs: Inputs, rows: IntArray) -> list[FloatArray]:
-    """Logits (n, C) of each head for row indices (n,). Inputs are read once, in blocks of bounded size."""
+    """Compute the logits of several heads.
+
+    Parameters
+    ----------
+    heads : sequence of Parameters
+        Tensors on the device of the inputs.
+    inputs : Inputs
+        Read once for all heads, PREDICTION_ROWS rows at a time.
+    rows : (n,) int
+        Row indices into the inputs.
+
+    Returns
+    -------
+    list of (n, C) float32
+        One per head.
+    """
     torch = torch_library()
     folded = [(head.weight @ head.shift + head.bias, (head.weight * head.scale).T) for head in heads]
     indices = torch.as_tensor(rows).to(heads[0].weight.device)
@@ -326,6 +355,6 @@ def head_outputs(heads: Sequence[Parameters], inputs: Inputs, rows: IntArray) ->
     for start in range(0, len(rows), PREDICTION_ROWS):
         part = slice(start, start + PREDICTION_ROWS)
         x = inputs[indices[part]]
-        for own, (constant, weight) in zip(outputs, folded, strict=True):
-            own[part] = torch.addmm(constant, x, weight)
+        for output, (constant, weight) in zip(outputs, folded, strict=True):
+            output[part] = torch.addmm(constant, x, weight)
     return list(outputs.numpy())

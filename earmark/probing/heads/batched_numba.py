@@ -1,6 +1,6 @@
 """Linear heads of clip tasks on a CPU: `batched.BatchedHeads` as two compiled passes over the weights.
 
-Batches of clip tasks are small, about 32 rows, so the matrix weight_gradient of a step cost less than the passes over
+Batches of clip tasks are small, about 32 rows, so the matrix products of a step cost less than the passes over
 weights, gradients and Adam's moments. Here the weights of a head are read twice. The forward pass scales them by γ and
 multiplies them with the batch. The backward pass computes a few rows of the gradient at a time, adds them to the
 gradients of γ and β, and applies Adam while they are in the cache. Products take 4 outputs and 4 rows at a time, so

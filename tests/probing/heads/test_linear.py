@@ -32,11 +32,11 @@ def fold(n=60, number=0, seed=1):
     return Fold(number, items[: n - 20], items[n - 20 : n - 10], items[n - 10 :])
 
 
-def train_with_torch(x, y, own, config, seed, rate, offsets=None):
+def train_with_torch(x, y, split, config, seed, rate, offsets=None):
     """Train one head with torch.nn and autograd; return the parameters after each epoch."""
     offsets = np.arange(len(x) + 1) if offsets is None else offsets
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seeded_generator(seed, own.number).initial_seed())
+        torch.manual_seed(seeded_generator(seed, split.number).initial_seed())
         norm, linear = torch.nn.LayerNorm(x.shape[1]), torch.nn.Linear(x.shape[1], config.n_outputs)
         adam = torch.optim.Adam([*norm.parameters(), *linear.parameters()], lr=rate)
         loss = {
@@ -48,7 +48,7 @@ def train_with_torch(x, y, own, config, seed, rate, offsets=None):
         states = []
         for epoch in range(config.epochs):
             adam.param_groups[0]["lr"] = rate * (1 - 0.45 * (1 - np.cos(np.pi * epoch / config.epochs)))
-            order = own.train[torch.randperm(len(own.train)).numpy()]
+            order = split.train[torch.randperm(len(split.train)).numpy()]
             for start in range(0, len(order), config.batch_size):
                 items = order[start : start + config.batch_size]
                 rows = np.concatenate([np.arange(offsets[i], offsets[i + 1]) for i in items])
@@ -73,19 +73,19 @@ def apply(state, x):
 def test_heads_match_torch_modules_and_adam(loss, rate):
     x, y = example(loss=loss)
     config = HeadConfig(loss, C, epochs=4, batch_size=7, pos_weight=10.0 if loss == "binary_cross_entropy" else 1.0)
-    own, score = fold(number=3), selection_metric(METRIC[loss], y)
-    states = train_with_torch(x, y, own, config, seed=5, rate=rate)
+    split, score = fold(number=3), selection_metric(METRIC[loss], y)
+    states = train_with_torch(x, y, split, config, seed=5, rate=rate)
     rates = (3e-3, rate, 1e-3)
-    head = train_heads(x, y, [own], config, score, seeds=(4, 5), learning_rates=rates)[4]
+    head = train_heads(x, y, [split], config, score, seeds=(4, 5), learning_rates=rates)[4]
     assert (head.fold, head.seed, head.learning_rate) == (3, 5, rate)
-    expected = [score(apply(state, x[own.valid]).astype(np.float32), own.valid) for state in states]
+    expected = [score(apply(state, x[split.valid]).astype(np.float32), split.valid) for state in states]
     np.testing.assert_allclose(head.valid_scores, expected, atol=1e-5)
     assert head.best_epoch == int(np.argmax(head.valid_scores))
     best = states[head.best_epoch]
     for parameter, expected_parameter in zip(head.parameters, best, strict=True):
         np.testing.assert_allclose(parameter, expected_parameter, atol=1e-5)
-    np.testing.assert_allclose(head.valid, apply(best, x[own.valid]), atol=1e-5)
-    np.testing.assert_allclose(head.test, apply(best, x[own.test]), atol=1e-5)
+    np.testing.assert_allclose(head.valid, apply(best, x[split.valid]), atol=1e-5)
+    np.testing.assert_allclose(head.test, apply(best, x[split.test]), atol=1e-5)
 
 
 def test_frames_are_batched_by_clip_and_unknown_labels_excluded():
@@ -93,12 +93,18 @@ def test_frames_are_batched_by_clip_and_unknown_labels_excluded():
     offsets = np.concatenate([[0], np.cumsum(lengths)])
     x, y = example(offsets[-1])
     y[::5] = -1
-    own, config = fold(30), HeadConfig("cross_entropy", C, epochs=3, batch_size=4)
-    states = train_with_torch(x.astype(np.float16), y, own, config, 0, 1e-2, offsets)
+    split, config = fold(30), HeadConfig("cross_entropy", C, epochs=3, batch_size=4)
+    states = train_with_torch(x.astype(np.float16), y, split, config, 0, 1e-2, offsets)
     head = train_heads(
-        x.astype(np.float16), y, [own], config, selection_metric("accuracy", y), learning_rates=[1e-2], offsets=offsets
+        x.astype(np.float16),
+        y,
+        [split],
+        config,
+        selection_metric("accuracy", y),
+        learning_rates=[1e-2],
+        offsets=offsets,
     )[0]
-    rows = np.concatenate([np.arange(offsets[i], offsets[i + 1]) for i in own.test])
+    rows = np.concatenate([np.arange(offsets[i], offsets[i + 1]) for i in split.test])
     expected = apply(states[head.best_epoch], x.astype(np.float16)[rows])
     np.testing.assert_allclose(head.test, expected, atol=2e-5)  # frames of unknown label are predicted as well
 
@@ -188,8 +194,8 @@ def test_head_is_independent_of_other_heads():
     together = train_heads(x, y, folds, config, score, seeds=(0, 7), learning_rates=(1e-3, 1e-2))
     assert [(h.fold, h.seed, h.learning_rate) for h in together][:3] == [(0, 0, 1e-3), (0, 0, 1e-2), (0, 7, 1e-3)]
     for head in together:
-        own = folds[head.fold]
-        alone = train_heads(x, y, [own], config, score, seeds=[head.seed], learning_rates=[head.learning_rate])[0]
+        split = folds[head.fold]
+        alone = train_heads(x, y, [split], config, score, seeds=[head.seed], learning_rates=[head.learning_rate])[0]
         assert (alone.best_epoch, alone.valid_scores) == (head.best_epoch, head.valid_scores)
         np.testing.assert_allclose(alone.test, head.test, atol=1e-5)
 
@@ -204,17 +210,17 @@ def test_same_seed_gives_identical_heads():
 
 def test_test_items_do_not_influence_heads():
     x, y = example()
-    own, config = fold(), HeadConfig("cross_entropy", C, 3)
+    split, config = fold(), HeadConfig("cross_entropy", C, 3)
     other = y.copy()
-    other[own.test] = np.roll(y[own.test], 1)
+    other[split.test] = np.roll(y[split.test], 1)
     assert (other != y).any()
     first, second = (
-        train_heads(x, labels, [own], config, selection_metric("accuracy", labels))[0] for labels in (y, other)
+        train_heads(x, labels, [split], config, selection_metric("accuracy", labels))[0] for labels in (y, other)
     )
     assert all((a == b).all() for a, b in zip(first.parameters, second.parameters, strict=True))
     other = x.copy()
-    other[own.test] += 1
-    third = train_heads(other, y, [own], config, selection_metric("accuracy", y))[0]
+    other[split.test] += 1
+    third = train_heads(other, y, [split], config, selection_metric("accuracy", y))[0]
     assert all((a == b).all() for a, b in zip(first.parameters, third.parameters, strict=True))
 
 
@@ -244,10 +250,10 @@ def test_separable_classes_are_learned():
 
 def test_class_without_training_items_is_not_predicted():
     x, y = example(200)
-    own = fold(200)
-    own = Fold(0, own.train[y[own.train] != 2], own.valid, np.empty(0, dtype=int))
+    split = fold(200)
+    split = Fold(0, split.train[y[split.train] != 2], split.valid, np.empty(0, dtype=int))
     head = train_heads(
-        x, y, [own], HeadConfig("cross_entropy", C, 20), selection_metric("accuracy", y), learning_rates=[1e-2]
+        x, y, [split], HeadConfig("cross_entropy", C, 20), selection_metric("accuracy", y), learning_rates=[1e-2]
     )[0]
     assert not (head.valid.argmax(axis=1) == 2).any()
     assert head.test.shape == (0, C)
@@ -291,9 +297,9 @@ def test_gpu_and_cpu_agree(loss):
     ],
 )
 def test_train_heads_rejects_invalid_data(change, message):
-    x, y, own = change(*example(), fold())
+    x, y, split = change(*example(), fold())
     with pytest.raises(ValueError, match=message):
-        train_heads(x, y, [own], HeadConfig("cross_entropy", C, 1), selection_metric("accuracy", y))
+        train_heads(x, y, [split], HeadConfig("cross_entropy", C, 1), selection_metric("accuracy", y))
 
 
 def test_train_heads_rejects_invalid_labels_and_options():
