@@ -128,7 +128,7 @@ def test_calibrate_lowers_cllr_and_keeps_eer(data):
 
 def test_calibrate_on_evaluated_pairs_is_refused(data, capsys):
     run("--trials", "dev.txt", "--calibrate", "swapped.txt", code=1)
-    assert "of its pairs are also evaluated, which is half of the trials or more" in capsys.readouterr().err
+    assert "swapped.txt: half of the trials or more" in capsys.readouterr().err
 
 
 def test_calibrate_counts_evaluated_pairs(data):

@@ -61,7 +61,8 @@ class LineFaults:
         rest = [counts for _, counts in kinds[MAX_SHOWN:]] + ([self._overflow] if self._overflow else [])
         if rest:
             n = sum(count for _, count in rest)
-            shown.append(Fault(rest[0][0], "", f"{n:,} more lines from here on have other faults"))
+            lines = "line from here on has" if n == 1 else "lines from here on have"
+            shown.append(Fault(rest[0][0], "", f"{n:,} more {lines} other faults"))
         return shown
 
 

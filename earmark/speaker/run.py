@@ -322,10 +322,11 @@ def count_cohort_overlap(
         return 0
     shared = find_cohort_speakers(map(str, trials.names), speakers, cohort)
     if shared:
+        number = "speaker is" if len(shared) == 1 else "speakers are"
+        examples = ", ".join(shared[:3]) + (", …" if len(shared) > 3 else "")
         invocation.warn(
-            f"{len(shared):,} speakers are both in the cohort and in the trials ({', '.join(shared[:3])}"
-            f"{', …' if len(shared) > 3 else ''}). AS-norm lowers their scores, so the error rates are biased. Remove "
-            "them from the cohort."
+            f"{len(shared):,} {number} both in the cohort and in the trials ({examples}). AS-norm lowers their scores, so "
+            "the error rates are biased. Remove them from the cohort."
         )
     return None if shared is None else len(shared)
 

@@ -108,7 +108,8 @@ def read_speaker_map(path: Path, names: Iterable[str]) -> SpeakerMap:
     if matches := _match_similar([name for name in requested if name not in speakers], by_name):
         speakers |= {name: by_name[key] for name, key in matches.items()}
         notes.append(
-            f"{shown_path(path)}: {len(matches):,} utterances are matched despite another suffix or folder "
+            f"{shown_path(path)}: {len(matches):,} {'utterance is' if len(matches) == 1 else 'utterances are'} matched "
+            "despite another suffix or folder "
             f"({_some([f'{name} as {key}' for name, key in matches.items()])})."
         )
     return SpeakerMap(speakers, next(iter(by_name), ""), notes)

@@ -544,9 +544,10 @@ def _label_conflict_notes(trials: Trials, labels: BoolArray | None, path: Path) 
         return ()
     first = int(differ[0])
     pair = f"{trials.names[trials.enrolment[first]]} {trials.names[trials.test[first]]}"
+    verb = "differs" if len(differ) == 1 else "differ"
     return (
-        f"{shown_path(path)}: {len(differ):,} of its labels differ from those of the list, for example of {pair}. "
-        "The labels of the list are used.",
+        f"{shown_path(path)}: {len(differ):,} of its labels {verb} from the list, for example for {pair}. The labels of "
+        "the list are used.",
     )
 
 

@@ -277,11 +277,12 @@ def calibration_pairs_in_trials(lists: InputLists, options: TrialsOptions, invoc
     shared = count_shared_pairs(lists.calibration, lists.trials)
     if shared >= len(lists.trials) / 2:
         raise EarmarkError(
-            f"{shown_path(path)}: {shared:,} of its pairs are also evaluated, which is half of the trials or more. "
+            f"{shown_path(path)}: half of the trials or more ({shared:,} pairs) are also in this calibration list. "
             "Calibrate on another list."
         )
     if shared:
-        invocation.warn(f"{shown_path(path)}: {shared:,} of its pairs are also evaluated; actDCF and Cllr are too low.")
+        pairs = "pair is" if shared == 1 else "pairs are"
+        invocation.warn(f"{shown_path(path)}: {shared:,} {pairs} also in the trials, so actDCF and Cllr are too low.")
     return shared
 
 

@@ -121,7 +121,7 @@ def read_scores(path: Path, trials: Trials) -> Trials:
             fault += ": all values next to the names are labels (1 and 0, or words)"
             remedy = f"If the values are scores, use a .csv file with the columns enrol, test, score. {remedy}"
     elif isinstance(content, np.ndarray) and len(content) != len(trials):
-        fault = f"contains {len(content):,} scores without names, but the list has {len(trials):,} trials"
+        fault = f"has no names; its number of scores is {len(content):,}, but the list has {len(trials):,} trials"
     if fault:
         raise DataError({shown_path(path): [Fault(1, "", fault)]}, remedy)
     return content if isinstance(content, Trials) else trials.with_scores(content)

@@ -185,7 +185,7 @@ def test_read_scores_without_names(tmp_path):
         with pytest.raises(DataError, match="contains only scores and no utterance names"):
             read_trials(path)
     fewer = written(tmp_path, "0.5", "0.25", name="fewer.txt")
-    with pytest.raises(DataError, match="contains 2 scores without names, but the list has 3 trials"):
+    with pytest.raises(DataError, match="has no names; its number of scores is 2, but the list has 3 trials"):
         read_scores(fewer, trials)
 
 
