@@ -325,8 +325,8 @@ def count_cohort_overlap(
         number = "speaker is" if len(shared) == 1 else "speakers are"
         examples = ", ".join(shared[:3]) + (", …" if len(shared) > 3 else "")
         invocation.warn(
-            f"{len(shared):,} {number} both in the cohort and in the trials ({examples}). AS-norm lowers their scores, so "
-            "the error rates are biased. Remove them from the cohort."
+            f"{len(shared):,} {number} both in the cohort and in the trials ({examples}). AS-norm lowers their scores, "
+            "so the error rates are biased. Remove them from the cohort."
         )
     return None if shared is None else len(shared)
 

@@ -546,8 +546,8 @@ def _label_conflict_notes(trials: Trials, labels: BoolArray | None, path: Path) 
     pair = f"{trials.names[trials.enrolment[first]]} {trials.names[trials.test[first]]}"
     verb = "differs" if len(differ) == 1 else "differ"
     return (
-        f"{shown_path(path)}: {len(differ):,} of its labels {verb} from the list, for example for {pair}. The labels of "
-        "the list are used.",
+        f"{shown_path(path)}: {len(differ):,} of its labels {verb} from the list, for example for {pair}. The labels "
+        "of the list are used.",
     )
 
 
