@@ -31,7 +31,7 @@ def files(tmp_path: Path) -> list[Path]:
     return made
 
 
-def test_members_are_where_the_format_puts_them(tmp_path: Path):
+def test_tar_members_offsets_and_sizes(tmp_path: Path):
     for name, content in (("a", b"12345"), ("b", b"x" * 600)):
         (tmp_path / name).write_bytes(content)
     tar = packed(tmp_path / "x.tar", [tmp_path / "a", tmp_path / "b"])
@@ -41,7 +41,7 @@ def test_members_are_where_the_format_puts_them(tmp_path: Path):
 
 
 @pytest.mark.parametrize("kind", [tarfile.GNU_FORMAT, tarfile.PAX_FORMAT, tarfile.USTAR_FORMAT])
-def test_a_member_is_decoded_as_the_file_is(tmp_path: Path, files: list[Path], kind: int):
+def test_tar_member_decodes_like_file(tmp_path: Path, files: list[Path], kind: int):
     members = tar_members(packed(tmp_path / "train-0.tar", files, kind=kind))
     assert [member.name for member in members] == [f"anna/{file.name}" for file in files]
     for file, member in zip(files, members, strict=True):
@@ -51,7 +51,7 @@ def test_a_member_is_decoded_as_the_file_is(tmp_path: Path, files: list[Path], k
         check_audio(member, 0.5)
 
 
-def test_only_regular_files_are_members(tmp_path: Path, files: list[Path]):
+def test_tar_members_skip_folders_and_links(tmp_path: Path, files: list[Path]):
     with tarfile.open(tmp_path / "x.tar", "w") as archive:
         archive.add(files[0].parent, "folder", recursive=False)
         archive.add(files[0], "one.wav")
@@ -61,7 +61,7 @@ def test_only_regular_files_are_members(tmp_path: Path, files: list[Path]):
     assert [member.name for member in tar_members(tmp_path / "x.tar")] == ["one.wav"]
 
 
-def test_threads_read_at_once(tmp_path: Path, files: list[Path]):
+def test_tar_member_read_is_thread_safe(tmp_path: Path, files: list[Path]):
     members = tar_members(packed(tmp_path / "x.tar", files))
     expected = {f"anna/{file.name}": file.read_bytes() for file in files}
     order = np.random.default_rng(0).permutation(np.repeat(np.arange(len(members)), 200))
@@ -71,7 +71,7 @@ def test_threads_read_at_once(tmp_path: Path, files: list[Path]):
 
 
 @pytest.mark.parametrize("mode", ["gz", "bz2", "xz"])
-def test_a_compressed_tar_is_refused_with_the_remedy(tmp_path: Path, files: list[Path], mode: str):
+def test_tar_members_reject_compressed_tar(tmp_path: Path, files: list[Path], mode: str):
     program = {"gz": "gzip", "bz2": "bzip2", "xz": "xz"}[mode]
     packed(tmp_path / f"x.tar.{mode}", files, f"w:{mode}")
     with pytest.raises(EarmarkError, match=rf"is compressed, .*`{program} -dc x\.tar\.{mode} > plain\.tar`"):
@@ -79,7 +79,7 @@ def test_a_compressed_tar_is_refused_with_the_remedy(tmp_path: Path, files: list
 
 
 @pytest.mark.parametrize("at", [0.3, 0.9, "in a header", "between members"])
-def test_a_truncated_tar_is_named_with_the_member(tmp_path: Path, files: list[Path], at: float | str):
+def test_tar_members_name_last_member_of_truncated_tar(tmp_path: Path, files: list[Path], at: float | str):
     tar = packed(tmp_path / "x.tar", files[:3])
     members, content = tar_members(tar), tar.read_bytes()
     third = members[2].offset - 512
@@ -90,7 +90,7 @@ def test_a_truncated_tar_is_named_with_the_member(tmp_path: Path, files: list[Pa
         tar_members(tar)
 
 
-def test_a_tar_cut_short_after_it_was_listed_names_tar_and_member(tmp_path: Path, files: list[Path]):
+def test_read_audio_names_member_of_truncated_tar(tmp_path: Path, files: list[Path]):
     tar = packed(tmp_path / "x.tar", files[:2])
     last = tar_members(tar)[1]
     tar.write_bytes(tar.read_bytes()[: last.offset + 1000])
@@ -103,7 +103,7 @@ def test_a_tar_cut_short_after_it_was_listed_names_tar_and_member(tmp_path: Path
         read_audio(last)
 
 
-def test_what_is_no_tar_and_what_is_no_audio(tmp_path: Path):
+def test_tar_members_reject_other_files(tmp_path: Path):
     (tmp_path / "x.json").write_text('{"label": 3}')
     (tmp_path / "empty.wav").write_bytes(b"")
     tar = packed(tmp_path / "x.tar", [tmp_path / "x.json", tmp_path / "empty.wav"])
@@ -118,7 +118,7 @@ def test_what_is_no_tar_and_what_is_no_audio(tmp_path: Path):
         tar_members(tmp_path / "absent.tar")
 
 
-def test_tar_files_that_were_joined_are_refused(tmp_path):
+def test_tar_members_reject_concatenated_tars(tmp_path):
     files = [tmp_path / "a.wav", tmp_path / "b.wav"]
     for file in files:
         file.write_bytes(b"x" * 100)

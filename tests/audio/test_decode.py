@@ -48,9 +48,7 @@ def cut(path: Path, share: float) -> Path:
 
 @pytest.mark.parametrize("channels", [1, 2])
 @pytest.mark.parametrize("rate", [8000, 16000, 44100, 48000])
-def test_any_rate_and_any_channels_become_16_kHz_mono_of_the_same_length_and_peak(  # noqa: N802
-    tmp_path: Path, rate: int, channels: int
-):
+def test_read_audio_resamples_to_16_khz_mono(tmp_path: Path, rate: int, channels: int):
     samples = np.tile(tone(rate=rate)[:, np.newaxis], (1, channels))
     got = read_audio(written(tmp_path / "clip.wav", samples, rate), 16000)
     assert got.dtype == np.float32
@@ -60,27 +58,27 @@ def test_any_rate_and_any_channels_become_16_kHz_mono_of_the_same_length_and_pea
     assert np.fft.rfftfreq(len(got), 1 / 16000)[spectrum.argmax()] == pytest.approx(440, abs=1)
 
 
-def test_channels_are_averaged(tmp_path: Path):
+def test_read_audio_averages_channels(tmp_path: Path):
     left, right = np.full(1600, 0.5, np.float32), np.full(1600, -0.25, np.float32)
     got = read_audio(written(tmp_path / "clip.wav", np.stack([left, right], axis=1)))
     np.testing.assert_allclose(got, 0.125, atol=1e-4)
 
 
-def test_without_a_rate_the_samples_stay_as_they_are(tmp_path: Path):
+def test_read_audio_without_rate_keeps_samples(tmp_path: Path):
     samples = tone(rate=8000)
     got = read_audio(written(tmp_path / "clip.wav", samples, 8000))
     np.testing.assert_allclose(got, samples, atol=1 / 32768)
 
 
 @pytest.mark.parametrize("suffix", FORMATS)
-def test_every_format_is_read_whole(tmp_path: Path, suffix: str):
+def test_read_audio_reads_complete_file(tmp_path: Path, suffix: str):
     path = written(tmp_path / f"clip.{suffix}", tone())
     assert len(read_audio(path, 16000)) == pytest.approx(33600, abs=1200)
     check_audio(path)
     check_audio(path, SECONDS)
 
 
-def test_a_clip_longer_than_a_block_is_checked_to_its_end(tmp_path: Path):
+def test_check_audio_reads_all_blocks(tmp_path: Path):
     path = written(tmp_path / "clip.wav", tone(40.0))
     check_audio(path, 40.0)
     assert len(read_audio(path)) == 640_000
@@ -90,7 +88,7 @@ def test_a_clip_longer_than_a_block_is_checked_to_its_end(tmp_path: Path):
 
 
 @both_readers
-def test_a_wav_whose_header_promises_more_than_the_file_holds_says_how_much_there_is(tmp_path: Path, read: Reader):
+def test_truncated_wav_reports_available_seconds(tmp_path: Path, read: Reader):
     path = written(tmp_path / "clip.wav", tone())
     path.write_bytes(path.read_bytes()[: 44 + 2 * 6400])  # a header of 44 bytes, then 0.4 s of 16-bit samples
     with pytest.raises(AudioError, match=r"^clip\.wav: ends after 0\.4 s of 2\.1 s$"):
@@ -98,7 +96,7 @@ def test_a_wav_whose_header_promises_more_than_the_file_holds_says_how_much_ther
 
 
 @both_readers
-def test_a_wav_that_lacks_its_last_few_samples_is_truncated_too(tmp_path: Path, read: Reader):
+def test_wav_without_last_samples_is_truncated(tmp_path: Path, read: Reader):
     path = written(tmp_path / "clip.wav", tone())
     path.write_bytes(path.read_bytes()[:-1600])
     with pytest.raises(AudioError, match=r"^clip\.wav: ends after 2\.\d s of 2\.1 s$"):
@@ -107,7 +105,7 @@ def test_a_wav_that_lacks_its_last_few_samples_is_truncated_too(tmp_path: Path, 
 
 @both_readers
 @pytest.mark.parametrize("share", [0.2, 0.5, 0.9])
-def test_a_truncated_mp3_says_how_much_there_is(tmp_path: Path, read: Reader, share: float):
+def test_truncated_mp3_reports_available_seconds(tmp_path: Path, read: Reader, share: float):
     path = cut(written(tmp_path / "clip.mp3", tone()), share)
     with pytest.raises(AudioError, match=r"^clip\.mp3: ends after [01]\.\d s of 2\.\d s$"):
         read(path)
@@ -115,7 +113,7 @@ def test_a_truncated_mp3_says_how_much_there_is(tmp_path: Path, read: Reader, sh
 
 @both_readers
 @pytest.mark.parametrize("suffix", ["flac", "ogg", "opus"])
-def test_half_a_file_of_another_format_is_refused_by_name(tmp_path: Path, read: Reader, suffix: str):
+def test_truncated_flac_and_ogg_are_rejected(tmp_path: Path, read: Reader, suffix: str):
     path = cut(written(tmp_path / f"clip.{suffix}", tone()), 0.5)
     with pytest.raises(
         AudioError, match=rf"^clip\.{suffix}: (ends after|cannot be decoded|is not audio, or is truncated|contains)"
@@ -125,7 +123,7 @@ def test_half_a_file_of_another_format_is_refused_by_name(tmp_path: Path, read: 
 
 @both_readers
 @pytest.mark.parametrize("suffix", ["mp3", "flac", "ogg", "wav"])
-def test_a_file_cut_in_its_header_is_refused_by_name(tmp_path: Path, read: Reader, suffix: str):
+def test_truncated_header_is_rejected(tmp_path: Path, read: Reader, suffix: str):
     path = cut(written(tmp_path / f"clip.{suffix}", tone()), 0.0)
     path.write_bytes(written(tmp_path / f"whole.{suffix}", tone()).read_bytes()[:20])
     with pytest.raises(AudioError, match=rf"^clip\.{suffix}: is not audio, or is truncated before the first sample"):
@@ -133,13 +131,13 @@ def test_a_file_cut_in_its_header_is_refused_by_name(tmp_path: Path, read: Reade
 
 
 @pytest.mark.parametrize("suffix", FORMATS)
-def test_a_file_shorter_than_it_is_said_to_be_elsewhere_is_truncated(tmp_path: Path, suffix: str):
+def test_check_audio_compares_with_metadata_duration(tmp_path: Path, suffix: str):
     path = written(tmp_path / f"clip.{suffix}", tone(1.0))
     with pytest.raises(AudioError, match=rf"^clip\.{suffix}: ends after 1\.\d s of 2\.1 s$"):
         check_audio(path, 2.1)
 
 
-def test_a_tenth_and_a_quarter_of_a_second_are_within_what_encoders_do(tmp_path: Path):
+def test_check_audio_duration_tolerance(tmp_path: Path):
     path = written(tmp_path / "clip.wav", tone(2.1))
     check_audio(path, 2.33)  # 0.23 s short, less than a quarter of a second
     check_audio(written(tmp_path / "long.wav", tone(20.0)), 21.0)  # a second short, less than a tenth
@@ -152,20 +150,20 @@ def test_a_tenth_and_a_quarter_of_a_second_are_within_what_encoders_do(tmp_path:
 
 
 @both_readers
-def test_a_missing_file_is_named(tmp_path: Path, read: Reader):
+def test_missing_file(tmp_path: Path, read: Reader):
     with pytest.raises(AudioError, match=r"^clip\.mp3: file not found$"):
         read(tmp_path / "clip.mp3")
 
 
 @both_readers
-def test_zero_bytes_are_called_empty(tmp_path: Path, read: Reader):
+def test_empty_file(tmp_path: Path, read: Reader):
     (tmp_path / "clip.mp3").write_bytes(b"")
     with pytest.raises(AudioError, match=r"^clip\.mp3: is empty \(0 bytes\)$"):
         read(tmp_path / "clip.mp3")
 
 
 @both_readers
-def test_a_directory_is_called_a_folder(tmp_path: Path, read: Reader):
+def test_folder_in_place_of_file(tmp_path: Path, read: Reader):
     (tmp_path / "clip.mp3").mkdir()
     with pytest.raises(AudioError, match=r"^clip\.mp3: is a folder, not a file$"):
         read(tmp_path / "clip.mp3")
@@ -173,21 +171,21 @@ def test_a_directory_is_called_a_folder(tmp_path: Path, read: Reader):
 
 @both_readers
 @pytest.mark.parametrize("name", ["clip.mp3", "clip.wav", "clip.flac", "clip.ogg", "clip.raw", "clip.txt", "clip"])
-def test_text_is_not_audio_whatever_it_is_called(tmp_path: Path, read: Reader, name: str):
+def test_text_file_is_not_audio(tmp_path: Path, read: Reader, name: str):
     (tmp_path / name).write_text("A sentence, not a sound.\n" * 200)
     with pytest.raises(AudioError, match=rf"^{re.escape(name)}: is not audio"):
         read(tmp_path / name)
 
 
 @both_readers
-def test_a_wav_without_samples_holds_none(tmp_path: Path, read: Reader):
+def test_wav_without_samples(tmp_path: Path, read: Reader):
     path = written(tmp_path / "clip.wav", np.zeros(0, np.float32))
     with pytest.raises(AudioError, match=r"^clip\.wav: contains no samples$"):
         read(path)
 
 
 @both_readers
-def test_a_link_to_nowhere_is_a_missing_file(tmp_path: Path, read: Reader):
+def test_dangling_link_is_missing_file(tmp_path: Path, read: Reader):
     (tmp_path / "clip.wav").symlink_to(tmp_path / "gone.wav")
     with pytest.raises(AudioError, match=r"^clip\.wav: file not found$"):
         read(tmp_path / "clip.wav")
@@ -195,7 +193,7 @@ def test_a_link_to_nowhere_is_a_missing_file(tmp_path: Path, read: Reader):
 
 @both_readers
 @pytest.mark.parametrize("suffix", ["mp3", "wav", "flac", "ogg"])
-def test_no_message_tells_where_the_file_lies(tmp_path: Path, read: Reader, suffix: str):
+def test_messages_contain_no_folder(tmp_path: Path, read: Reader, suffix: str):
     """Messages go into predictions.csv, and outputs hold no absolute path."""
     (tmp_path / f"clip.{suffix}").write_text("A sentence, not a sound.\n" * 200)
     with pytest.raises(AudioError) as caught:
@@ -203,6 +201,6 @@ def test_no_message_tells_where_the_file_lies(tmp_path: Path, read: Reader, suff
     assert str(tmp_path) not in str(caught.value)
 
 
-def test_a_bad_clip_is_an_expected_error_of_bad_data():
+def test_audio_error_exit_code():
     assert issubclass(AudioError, EarmarkError)
     assert AudioError.exit_code == 1

@@ -46,7 +46,7 @@ def need_av() -> None:
 
 
 @each_beyond
-def test_what_libsndfile_lacks_is_decoded_by_the_extra(tmp_path, suffix, container, codec, rate, around):
+def test_ffmpeg_formats_are_decoded(tmp_path, suffix, container, codec, rate, around):
     need_av()
     path = tmp_path / f"clip.{suffix}"
     path.write_bytes(by_ffmpeg(container, codec, rate))
@@ -61,7 +61,7 @@ def test_what_libsndfile_lacks_is_decoded_by_the_extra(tmp_path, suffix, contain
 
 
 @each_beyond
-def test_what_the_extra_decodes_is_refused_where_it_is_cut_short(tmp_path, suffix, container, codec, rate, around):
+def test_truncated_ffmpeg_formats_are_rejected(tmp_path, suffix, container, codec, rate, around):
     need_av()
     path = tmp_path / f"clip.{suffix}"
     content = by_ffmpeg(container, codec, rate)
@@ -70,7 +70,7 @@ def test_what_the_extra_decodes_is_refused_where_it_is_cut_short(tmp_path, suffi
         check_audio(path, 4.0)
 
 
-def test_a_format_whose_decoder_is_not_installed_is_named_with_the_command(tmp_path, monkeypatch):
+def test_missing_decoder_names_format_and_command(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "av", None)
     starts = {
         "speech.m4a": (b"\0\0\0\x1cftypM4A \0\0\2\0", "MPEG-4 audio"),
@@ -90,13 +90,13 @@ def test_a_format_whose_decoder_is_not_installed_is_named_with_the_command(tmp_p
         assert caught.value.exit_code == 2
 
 
-def test_a_file_named_like_a_format_is_what_it_holds(tmp_path, monkeypatch):
+def test_content_determines_format(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "av", None)
     (tmp_path / "clip.m4a").write_bytes(encoded("FLAC"))
     assert len(read_audio(tmp_path / "clip.m4a")) == 32_000
 
 
-def test_a_sphere_file_compressed_with_shorten_names_the_remedy(tmp_path):
+def test_sphere_with_shorten_names_sph2pipe(tmp_path):
     content = encoded("NIST", "PCM_16")
     coded = content.replace(b"sample_coding -s3 pcm", b"sample_coding -s26 pcm,embedded-shorten-v2.00", 1)
     assert coded != content
@@ -105,7 +105,7 @@ def test_a_sphere_file_compressed_with_shorten_names_the_remedy(tmp_path):
         read_audio(tmp_path / "clip.sph")
 
 
-def test_a_name_in_a_list_is_taken_as_it_stands_if_that_file_is_there(tmp_path):
+def test_audio_path_prefers_existing_file(tmp_path):
     for name in ("a.aiff", "b.m4a", "c.caf", "d.SPH"):
         assert audio_path(tmp_path, name) == tmp_path / name
     assert audio_path(tmp_path, "spk/de/e.12") == tmp_path / "spk/de/e.12.wav"
@@ -118,7 +118,7 @@ def test_a_name_in_a_list_is_taken_as_it_stands_if_that_file_is_there(tmp_path):
 @pytest.mark.parametrize(
     ("suffix", "container"), [("aiff", "AIFF"), ("au", "AU"), ("caf", "CAF"), ("w64", "W64"), ("SPH", "NIST")]
 )
-def test_folders_and_tar_files_hold_every_format_alike(tmp_path: Path, suffix: str, container: str):
+def test_all_suffixes_in_folders_and_tar_files(tmp_path: Path, suffix: str, container: str):
     content = encoded(container, "PCM_16")
     (tmp_path / "noise").mkdir()
     (tmp_path / f"noise/clip.{suffix}").write_bytes(content)

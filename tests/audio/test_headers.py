@@ -34,7 +34,7 @@ def memory_of(read, path: Path) -> int:
 
 
 @pytest.mark.parametrize("rate", [1, 999, 768_001, 0x7FFFFFFF])
-def test_rates_that_no_audio_has_are_refused_before_anything_is_resampled(tmp_path, rate):
+def test_implausible_rates_are_rejected_without_memory(tmp_path, rate):
     path = stored(tmp_path, wav(bytes(32_000), rate=rate))
     for read in (read_audio, check_audio, lambda path: read_audio(path, 16_000)):
         assert memory_of(read, path) < 1 << 20
@@ -45,26 +45,26 @@ def test_rates_that_no_audio_has_are_refused_before_anything_is_resampled(tmp_pa
 
 
 @pytest.mark.parametrize("rate", [1000, 768_000])
-def test_the_lowest_and_the_highest_rate_are_read(tmp_path, rate):
+def test_minimum_and_maximum_rate(tmp_path, rate):
     samples = np.random.default_rng(0).integers(-9000, 9000, rate).astype("<i2")
     assert len(read_audio(stored(tmp_path, wav(samples.tobytes(), rate=rate)), 16_000)) == 16_000
 
 
 @pytest.mark.parametrize("channels", [0, MAX_CHANNELS + 1, 1000, 0xFFFF])
-def test_numbers_of_channels_that_no_audio_has_are_refused(tmp_path, channels):
+def test_implausible_channels_are_rejected(tmp_path, channels):
     path = stored(tmp_path, wav(bytes(64_000), channels=channels))
     for read in (read_audio, check_audio):
         assert memory_of(read, path) < 1 << 20
 
 
-def test_as_many_channels_as_there_can_be_are_averaged(tmp_path):
+def test_maximum_channels_are_averaged(tmp_path):
     samples = np.random.default_rng(0).integers(-9000, 9000, (2000, MAX_CHANNELS)).astype("<i2")
     found = read_audio(stored(tmp_path, wav(samples.tobytes(), channels=MAX_CHANNELS)))
     np.testing.assert_allclose(found, samples.mean(axis=1) / 32768, atol=1e-6)
 
 
 @pytest.mark.parametrize("read", [read_audio, check_audio], ids=["read_audio", "check_audio"])
-def test_a_header_that_promises_billions_of_samples_takes_no_memory(tmp_path, read):
+def test_huge_declared_length_takes_no_memory(tmp_path, read):
     flac = flac_with_count(encoded("FLAC"), (1 << 36) - 1)
     huge = {
         "flac": flac,
@@ -82,14 +82,14 @@ def _with(content: bytes, name: bytes, after: int, value: bytes) -> bytes:
     return content[:at] + value + content[at + len(value) :]
 
 
-def test_a_clip_that_decodes_to_more_than_fits_is_refused_while_it_grows(tmp_path, monkeypatch):
+def test_max_samples_is_enforced_while_decoding(tmp_path, monkeypatch):
     monkeypatch.setattr("earmark.audio.decode.MAX_SAMPLES", 100_000)
     path = stored(tmp_path, wav(bytes(2 * 1_000_000)))
     assert memory_of(read_audio, path) < 8 << 20
     check_audio(path)
 
 
-def test_a_check_holds_no_more_than_a_block(tmp_path):
+def test_check_audio_memory_is_bounded(tmp_path):
     path = stored(tmp_path, encoded("FLAC", samples=np.zeros((20_000_000, 1), np.float32)))
     tracemalloc.start()
     check_audio(path)
@@ -97,7 +97,7 @@ def test_a_check_holds_no_more_than_a_block(tmp_path):
     tracemalloc.stop()
 
 
-def test_text_is_no_sound_whatever_headerless_format_its_name_stands_for(tmp_path):
+def test_text_with_headerless_suffix_is_not_audio(tmp_path):
     for name in ("clip.au", "clip.snd", "clip.vox", "clip.gsm", "clip.mp3"):
         (tmp_path / name).write_text("A sentence, not a sound.\n" * 200)
         with pytest.raises(AudioError, match=r"^clip\.\w+: is not audio"):
@@ -150,7 +150,7 @@ FUZZ = """
 
 
 @pytest.mark.slow
-def test_hundreds_of_changed_files_are_read_or_refused_within_150_mb():
+def test_fuzzed_files_are_decoded_or_rejected_within_150_mb():
     with_av = subprocess.run([sys.executable, "-c", "import av"], capture_output=True, check=False).returncode == 0
     command = [sys.executable, "-c", textwrap.dedent(FUZZ), "with av" if with_av else ""]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300, check=False)

@@ -35,7 +35,7 @@ files_and_members = pytest.mark.parametrize("kind", ["file", "member"])
 @files_and_members
 @pytest.mark.parametrize("mode", ["CONSTANT", "VARIABLE"])
 @pytest.mark.parametrize(("rate", "channels"), [(8000, 1), (16_000, 1), (22_050, 2), (44_100, 2)])
-def test_an_mp3_without_a_count_of_frames_is_heard_to_its_end(tmp_path, mode, rate, channels, kind):
+def test_mp3_without_xing_frame_decodes_completely(tmp_path, mode, rate, channels, kind):
     counted = mp3(noise(2 * rate, channels=channels), rate, mode)
     expected = read_audio(stored(tmp_path, counted, kind))
     clip = stored(tmp_path, without_count(counted), kind)
@@ -48,7 +48,7 @@ def test_an_mp3_without_a_count_of_frames_is_heard_to_its_end(tmp_path, mode, ra
 
 
 @files_and_members
-def test_joined_mp3s_are_heard_one_after_the_other(tmp_path, kind):
+def test_concatenated_mp3s_decode_completely(tmp_path, kind):
     parts = [mp3(noise(32_000, 1)), mp3(noise(16_000, 2)), b"ID3\3\0\0\0\0\1\0" + bytes(128) + mp3(noise(20_000, 3))]
     expected = [read_audio(stored(tmp_path, part, kind)) for part in parts]
     clip = stored(tmp_path, b"".join(parts), kind)
@@ -57,7 +57,7 @@ def test_joined_mp3s_are_heard_one_after_the_other(tmp_path, kind):
     check_audio(clip, 4.25)
 
 
-def test_joined_mp3s_of_which_some_have_no_count_are_heard_to_the_end(tmp_path):
+def test_concatenated_mp3s_without_xing_frame(tmp_path):
     bare = without_count(mp3(noise(16_000, 1)))
     length = len(read_audio(stored(tmp_path, bare)))
     assert len(read_audio(stored(tmp_path, bare + mp3()))) == length + 32_000
@@ -65,7 +65,7 @@ def test_joined_mp3s_of_which_some_have_no_count_are_heard_to_the_end(tmp_path):
     assert len(read_audio(stored(tmp_path, bare + bare))) == 2 * length
 
 
-def test_joined_mp3s_of_other_rates_and_channels_are_resampled_and_mixed_each(tmp_path):
+def test_concatenated_mp3s_with_different_rates_and_channels(tmp_path):
     parts = [mp3(noise(16_000, 1)), mp3(noise(44_100, 2, channels=2), 44_100), mp3(noise(16_000, 3, channels=2))]
     expected = [read_audio(stored(tmp_path, part), 16_000) for part in parts]
     clip = stored(tmp_path, b"".join(parts))
@@ -75,7 +75,7 @@ def test_joined_mp3s_of_other_rates_and_channels_are_resampled_and_mixed_each(tm
 
 
 @pytest.mark.parametrize("said", [0, 1, 10, 57])
-def test_an_mp3_whose_header_counts_too_few_frames_is_heard_to_its_end(tmp_path, said):
+def test_mp3_with_low_declared_count_decodes_completely(tmp_path, said):
     content = bytearray(mp3())
     at = count_at(content)
     expected = read_audio(stored(tmp_path, bytes(content)))
@@ -87,13 +87,13 @@ def test_an_mp3_whose_header_counts_too_few_frames_is_heard_to_its_end(tmp_path,
 
 
 @pytest.mark.parametrize(("lost", "frames"), [(1, 1), (35, 1), (37, 2), (467, 2)])  # the last have 432 and 36 bytes
-def test_an_mp3_without_a_count_that_ends_within_a_frame_is_heard_up_to_there(tmp_path, lost, frames):
+def test_mp3_without_xing_frame_drops_incomplete_frames(tmp_path, lost, frames):
     content = without_count(mp3())
     whole = read_audio(stored(tmp_path, content))
     np.testing.assert_array_equal(read_audio(stored(tmp_path, content[:-lost])), whole[: -576 * frames])
 
 
-def test_a_frame_of_vbri_and_one_without_a_number_are_no_sound(tmp_path):
+def test_vbri_and_unnumbered_frames_are_skipped(tmp_path):
     content = mp3()
     bare = without_count(content)
     expected = read_audio(stored(tmp_path, bare))
@@ -107,7 +107,7 @@ def test_a_frame_of_vbri_and_one_without_a_number_are_no_sound(tmp_path):
 
 @pytest.mark.parametrize("front", [bytes(1000), b"ID3\3\0\0\0\0\1\0" + bytes(128), b"\xff" * 999])
 @pytest.mark.parametrize("behind", [b"", b"TAG" + bytes(125), bytes(5000)])
-def test_tags_and_filling_around_an_mp3_change_no_sample(tmp_path, front, behind):
+def test_mp3_tags_and_padding_are_ignored(tmp_path, front, behind):
     content = mp3()
     np.testing.assert_array_equal(
         read_audio(stored(tmp_path, front + content + behind)), read_audio(stored(tmp_path, content))
@@ -115,7 +115,7 @@ def test_tags_and_filling_around_an_mp3_change_no_sample(tmp_path, front, behind
 
 
 @pytest.mark.parametrize("content", [mp3(), mp3(mode="VARIABLE"), mp3(noise(44_100, channels=2), 44_100)])
-def test_a_cut_mp3_that_counts_its_frames_is_truncated_and_so_is_the_last_of_joined_ones(tmp_path, content):
+def test_truncated_mp3_with_xing_frame(tmp_path, content):
     for end in (len(content) // 2, len(content) - 10):
         with pytest.raises(AudioError, match=r"clip: ends after [012]\.\d s of [12]\.0 s$"):
             read_audio(stored(tmp_path, content[:end]))
@@ -124,7 +124,7 @@ def test_a_cut_mp3_that_counts_its_frames_is_truncated_and_so_is_the_last_of_joi
 
 
 @pytest.mark.parametrize("said", [None, 0xFFFFFFFF])
-def test_mp3_in_wav_is_heard_as_the_mp3(tmp_path, said):
+def test_mp3_in_wav_decodes_like_mp3(tmp_path, said):
     for content in (mp3(), without_count(mp3()), mp3() + mp3()):
         expected = read_audio(stored(tmp_path, content))
         found = read_audio(stored(tmp_path, wav(content, said, tag=0x55)))
@@ -138,7 +138,7 @@ def test_mp3_in_wav_is_heard_as_the_mp3(tmp_path, said):
 
 @files_and_members
 @pytest.mark.parametrize("said", [0, 0x7FFFF000, 0x7FFFFF00, 0x80000000, 0xFFFFFFFF, 0xFFFFFFFF - 44])
-def test_a_piped_wav_has_what_follows_its_header(tmp_path, said, kind):
+def test_piped_wav_decodes_completely(tmp_path, said, kind):
     samples = (np.arange(-4000, 4000) * 4).astype("<i2")
     clip = stored(tmp_path, wav(samples.tobytes(), said), kind)
     np.testing.assert_allclose(read_audio(clip), samples / 32768, atol=1e-7)
@@ -157,7 +157,7 @@ def test_a_piped_wav_has_what_follows_its_header(tmp_path, said, kind):
         ("AU", b".snd", bytes(4)),
     ],
 )
-def test_piped_files_of_other_containers_have_what_follows_their_header(tmp_path, kind, name, size):
+def test_piped_containers_decode_completely(tmp_path, kind, name, size):
     content = bytearray(encoded(kind, "PCM_16"))
     expected = read_audio(stored(tmp_path, bytes(content)))
     at = content.index(name) + {"W64": 16, "AU": 8}.get(kind, 4)
@@ -170,7 +170,7 @@ def test_piped_files_of_other_containers_have_what_follows_their_header(tmp_path
 
 @files_and_members
 @pytest.mark.parametrize("count", [0, 1, 4096, 31_999])
-def test_a_flac_that_counts_no_samples_or_too_few_is_heard_to_its_end(tmp_path, count, kind):
+def test_flac_with_low_declared_count_decodes_completely(tmp_path, count, kind):
     content = encoded("FLAC")
     expected = read_audio(stored(tmp_path, content, kind))
     clip = stored(tmp_path, flac_with_count(content, count), kind)
@@ -178,17 +178,17 @@ def test_a_flac_that_counts_no_samples_or_too_few_is_heard_to_its_end(tmp_path, 
     check_audio(clip, 2.0)
 
 
-def test_a_flac_with_a_tag_behind_it_is_whole(tmp_path):
+def test_flac_with_trailing_tag(tmp_path):
     assert len(read_audio(stored(tmp_path, encoded("FLAC") + b"TAG" + bytes(125)))) == 32_000
 
 
 @pytest.mark.parametrize("count", [32_001, 64_000, (1 << 36) - 1])
-def test_a_flac_that_counts_too_many_samples_is_truncated(tmp_path, count):
+def test_flac_with_high_declared_count_is_truncated(tmp_path, count):
     with pytest.raises(AudioError, match=r"clip: ends after 2\.0 s of \d+\.\d s$"):
         read_audio(stored(tmp_path, flac_with_count(encoded("FLAC"), count)))
 
 
-def test_gsm_and_other_files_in_which_libsndfile_cannot_go_back_are_read(tmp_path):
+def test_codecs_without_seeking_are_decoded(tmp_path):
     for kind, subtype in (("WAV", "GSM610"), ("AIFF", "GSM610"), ("WAV", "G721_32"), ("WAV", "NMS_ADPCM_32")):
         clip = stored(tmp_path, encoded(kind, subtype))
         assert len(read_audio(clip, 8000)) == pytest.approx(16_000, abs=160)
@@ -200,7 +200,7 @@ def test_gsm_and_other_files_in_which_libsndfile_cannot_go_back_are_read(tmp_pat
 
 @files_and_members
 @pytest.mark.parametrize(("codec", "subtype"), [("OGG", "VORBIS"), ("OGG", "OPUS"), ("FLAC", "PCM_16")])
-def test_chained_ogg_and_joined_flac_are_heard_one_after_the_other(tmp_path, codec, subtype, kind):
+def test_chained_ogg_and_concatenated_flac(tmp_path, codec, subtype, kind):
     parts = [encoded(codec, subtype, noise(n, n)) for n in (32_000, 16_000, 8_000)]
     expected = [read_audio(stored(tmp_path, part, kind)) for part in parts]
     clip = stored(tmp_path, b"".join(parts), kind)
@@ -211,7 +211,7 @@ def test_chained_ogg_and_joined_flac_are_heard_one_after_the_other(tmp_path, cod
 
 @pytest.mark.parametrize("subtype", ["VORBIS", "OPUS"])
 @pytest.mark.parametrize("before", [b"", encoded("OGG", "OPUS")])
-def test_an_ogg_that_ends_at_a_whole_page_which_is_not_its_last_is_cut_short(tmp_path, subtype, before):
+def test_ogg_without_last_page_is_truncated(tmp_path, subtype, before):
     pages = ogg_pages(encoded("OGG", subtype, noise(160_000)))
     for kept in (len(pages) - 1, len(pages) - 3):
         with pytest.raises(
@@ -228,7 +228,7 @@ CONTAINERS = ["WAV", "WAVEX", "RF64", "W64", "AIFF", "AU", "CAF", "NIST"]
 @files_and_members
 @pytest.mark.parametrize("container", CONTAINERS)
 @pytest.mark.parametrize("share", [0.5, 0.9])
-def test_truncation_is_found_wherever_the_header_gives_a_size(tmp_path, container, share, kind):
+def test_truncated_containers_are_rejected(tmp_path, container, share, kind):
     content = encoded(container, "PCM_16")
     clip = stored(tmp_path, content[: int(share * len(content))], kind)
     for read in (read_audio, check_audio):
@@ -238,7 +238,7 @@ def test_truncation_is_found_wherever_the_header_gives_a_size(tmp_path, containe
 
 @files_and_members
 @pytest.mark.parametrize("container", CONTAINERS)
-def test_the_same_samples_are_read_from_every_container(tmp_path, container, kind):
+def test_containers_decode_to_equal_samples(tmp_path, container, kind):
     expected = read_audio(stored(tmp_path, encoded("WAV", "PCM_16"), kind))
     clip = stored(tmp_path, encoded(container, "PCM_16"), kind)
     np.testing.assert_array_equal(read_audio(clip), expected)
@@ -246,13 +246,13 @@ def test_the_same_samples_are_read_from_every_container(tmp_path, container, kin
     assert decoding_variant(clip) == ""
 
 
-def test_what_follows_the_sound_of_a_wave64_file_is_not_sound(tmp_path):
+def test_wave64_trailing_chunk_is_ignored(tmp_path):
     content = encoded("W64", "PCM_16")
     after = b"list" + bytes(12) + struct.pack("<Q", 24 + 800) + bytes(800)
     assert len(read_audio(stored(tmp_path, content + after))) == 32_000
 
 
-def test_the_check_sums_are_those_of_flac():
+def test_crc_matches_rfc_9639():
     # RFC 9639, appendix D.1: the header of the only frame, ff f8 69 18 00 00, has the check sum bf.
     assert _crc(bytes.fromhex("fff869180000"), 0x07, 8) == 0xBF
     # The whole frame of that file: its check sum is aa 9a.
@@ -262,7 +262,7 @@ def test_the_check_sums_are_those_of_flac():
 # --- what the store asks --------------------------------------------------------------------------------------------
 
 
-def test_only_files_that_are_decoded_another_way_than_before_have_a_variant(tmp_path):
+def test_decoding_variant_of_special_files(tmp_path):
     plain = [mp3(), mp3(mode="VARIABLE"), encoded("OGG", "OPUS"), encoded("FLAC"), wav(bytes(8000)), b"no audio"]
     assert [decoding_variant(stored(tmp_path, content)) for content in plain] == [""] * len(plain)
     other = {

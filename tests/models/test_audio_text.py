@@ -61,13 +61,13 @@ def cosines(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     return np.sum(a * b, -1) / np.linalg.norm(a, axis=-1) / np.linalg.norm(b, axis=-1)
 
 
-def test_25_seconds_are_three_windows_of_a_third_each():
+def test_split_into_windows_25_seconds():
     pieces = split_into_windows(np.arange(25 * 48_000, dtype=np.float32), 48_000, 10)
     assert [len(piece) for piece in pieces] == [400_000, 400_000, 400_000]
 
 
 @given(st.integers(1, 500), st.integers(1, 60))
-def test_windows_are_the_fewest_equal_pieces_and_leave_nothing_out(samples: int, longest: int):
+def test_split_into_windows_fewest_equal_windows(samples: int, longest: int):
     pieces = split_into_windows(np.arange(samples, dtype=np.float32), 10, longest / 10)
     lengths = [len(piece) for piece in pieces]
     assert len(pieces) == -(-samples // longest)
@@ -76,16 +76,16 @@ def test_windows_are_the_fewest_equal_pieces_and_leave_nothing_out(samples: int,
     assert np.array_equal(np.concatenate(pieces), np.arange(samples))
 
 
-def test_a_clip_as_long_as_the_window_is_one_piece_whatever_the_rounding():
+def test_split_into_windows_clip_of_window_length():
     assert len(split_into_windows(np.zeros(441_000, np.float32), 44_100, 441_000 / 44_100)) == 1
 
 
-def test_without_a_window_a_clip_stays_whole():
+def test_split_into_windows_without_limit():
     assert len(split_into_windows(np.zeros(10**6, np.float32), 16_000, None)) == 1
 
 
 @pytest.mark.parametrize("filters", ["mel_filters", "mel_filters_slaney"])
-def test_the_spectrogram_is_the_extractors(filters: str):
+def test_clap_log_mel_matches_extractor(filters: str):
     extractor = ClapFeatureExtractor()
     (noise,) = noises(48_000, 3.3)
     mel = getattr(extractor, filters)
@@ -95,7 +95,7 @@ def test_the_spectrogram_is_the_extractors(filters: str):
 
 
 @pytest.mark.slow
-def test_audio_embeds_the_same_alone_and_among_neighbours(model):
+def test_audio_embeddings_independent_of_batch(model):
     pieces = [model.prepare(p) for p in noises(model.sample_rate, 1.0, 2.0, 0.3, 1.0, 1.7)]
     together = model.embed_audio(pieces)
     assert together.shape == (5, tiny.DIMENSION)
@@ -107,19 +107,19 @@ def test_audio_embeds_the_same_alone_and_among_neighbours(model):
     assert np.abs(together[0] - together[1]).max() > 1e-3  # and it hears differences
 
 
-def test_text_embeds_the_same_alone_and_among_neighbours(model):
+def test_text_embeddings_independent_of_batch(model):
     together = model.embed_texts(TEXTS)
     alone = np.concatenate([model.embed_texts([text]) for text in TEXTS])
     np.testing.assert_allclose(together, alone, atol=1e-5, rtol=1e-5)
     assert len({row.tobytes() for row in together}) == len(TEXTS)
 
 
-def test_a_sentence_longer_than_the_model_reads_is_cut_not_fatal(model):
+def test_long_sentence_is_truncated(model):
     assert np.isfinite(model.embed_texts(["very " * 200])).all()
 
 
 @pytest.mark.slow
-def test_fusion_models_never_draw_what_is_longer(folders):
+def test_fusion_models_are_deterministic(folders):
     """sentence-transformers and transformers mark a random clip of the batch; ours must agree with none marked."""
     clap = load_model(str(folders["clap-fusion"]), device="cpu")
     wrapped = load_model(str(folders["sentence-transformer"]), device="cpu")
@@ -130,7 +130,7 @@ def test_fusion_models_never_draw_what_is_longer(folders):
         np.testing.assert_allclose(wrapped.embed_audio([piece] * 3), first, atol=1e-5)
 
 
-def test_nothing_is_drawn_from_the_global_generators(folders, monkeypatch):
+def test_global_random_generators_are_not_used(folders, monkeypatch):
     model = load_model(str(folders["clap"]), device="cpu")
     monkeypatch.setattr(np.random, "randint", lambda *_: pytest.fail("a random crop"))
     for piece in split_into_windows(noises(tiny.RATE, 5.0)[0], tiny.RATE, model.window_seconds):
@@ -138,7 +138,7 @@ def test_nothing_is_drawn_from_the_global_generators(folders, monkeypatch):
 
 
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
-def test_a_lower_precision_runs_and_differs_a_little(model, folders, dtype):
+def test_lower_precision_differs_slightly(model, folders, dtype):
     folder = next(f for f in folders.values() if f.name == model.description["model"])
     low = load_model(str(folder), device="cpu", dtype=dtype)
     assert low.description["dtype"] == dtype
@@ -150,7 +150,7 @@ def test_a_lower_precision_runs_and_differs_a_little(model, folders, dtype):
     assert cosines(model.embed_texts(TEXTS[:2]), low.embed_texts(TEXTS[:2])).min() > 0.99
 
 
-def test_the_description_says_what_was_loaded_and_no_path(folders):
+def test_description_has_weights_but_no_path(folders):
     known = load_model(str(folders["sentence-transformer"]), device="cpu", max_seconds=1.5).description
     assert known == {
         "model": "st",
@@ -166,29 +166,29 @@ def test_the_description_says_what_was_loaded_and_no_path(folders):
     assert re.match(r"\d+\.\d+", known["transformers"])
 
 
-def test_other_weights_have_another_hash(tmp_path, folders):
+def test_weights_hash_depends_on_weights(tmp_path, folders):
     assert weights_hash(tiny.clap(tmp_path / "other", seed=1)) != weights_hash(folders["clap"])
 
 
-def test_the_users_window_only_shortens_the_models(folders):
+def test_max_seconds_only_shortens_windows(folders):
     assert load_clap(str(folders["clap"]), "cpu", max_seconds=30.0).window_seconds == tiny.WINDOW
     assert load_clap(str(folders["clap"]), "cpu", max_seconds=0.5).window_seconds == 0.5
 
 
-def test_a_folder_says_what_it_is(folders):
+def test_folder_files_determine_loader(folders):
     kinds = [load_model(str(folders[kind]), device="cpu").description["kind"] for kind in KINDS]
     assert kinds == ["clap", "clap", "sentence-transformers", "voiceclap", "voiceclap"]
     assert load_model(str(folders["voiceclap"]), device="cpu").sample_rate == 16_000
 
 
-def test_the_shortcuts_are_those_of_the_specification():
+def test_shortcuts():
     assert {name: known for name, (_, known) in SHORTCUTS.items()} == {
         "voiceclap-small": "laion/voiceclap-small",
         "voiceclap-large": "laion/voiceclap-large",
     }
 
 
-def test_nothing_reaches_stdout(folders, capfd):
+def test_stdout_stays_empty(folders, capfd):
     for kind in KINDS:
         model = load_model(str(folders[kind]), device="cpu")
         model.embed_audio([model.prepare(piece) for piece in noises(model.sample_rate, 0.5)])
@@ -196,12 +196,12 @@ def test_nothing_reaches_stdout(folders, capfd):
     assert capfd.readouterr().out == ""
 
 
-def test_a_folder_that_is_not_there_is_one_sentence():
+def test_missing_folder_message():
     with pytest.raises(MissingError, match=r"^\./models/nowhere: no such folder; give the folder of .*hub\.$"):
         load_model("./models/nowhere", device="cpu")
 
 
-def test_a_folder_without_weights_is_one_sentence(folders, tmp_path):
+def test_folder_without_weights_message(folders, tmp_path):
     shutil.copytree(folders["clap"], tmp_path / "half")
     (tmp_path / "half" / "model.safetensors").unlink()
     with pytest.raises(MissingError, match=r"cannot be loaded as a CLAP model") as caught:
@@ -209,7 +209,7 @@ def test_a_folder_without_weights_is_one_sentence(folders, tmp_path):
     assert "\n" not in str(caught.value)
 
 
-def test_weights_that_lack_a_part_are_refused_not_drawn_at_random(folders, tmp_path):
+def test_incomplete_weights_are_rejected(folders, tmp_path):
     from safetensors.torch import load_file, save_file
 
     shutil.copytree(folders["clap"], tmp_path / "part")
@@ -226,20 +226,20 @@ def test_weights_that_lack_a_part_are_refused_not_drawn_at_random(folders, tmp_p
         ({"device": "abacus"}, "device 'abacus' is not available"),
     ],
 )
-def test_an_unknown_dtype_or_device_is_one_sentence(folders, flags, words):
+def test_unknown_dtype_or_device_message(folders, flags, words):
     with pytest.raises(MissingError, match=words) as caught:
         load_model(str(folders["clap"]), **flags)
     assert "\n" not in str(caught.value)
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="here there is a GPU")
-def test_a_gpu_that_is_not_there_is_one_sentence(folders):
+def test_missing_gpu_message(folders):
     with pytest.raises(MissingError, match="device 'cuda' is not available") as caught:
         load_model(str(folders["clap"]), device="cuda")
     assert "\n" not in str(caught.value)
 
 
-def test_a_missing_extra_names_the_command(folders, monkeypatch):
+def test_missing_extra_names_command(folders, monkeypatch):
     monkeypatch.setitem(sys.modules, "torch", None)
     with pytest.raises(MissingError, match=r"uv run --extra clap SCRIPT\.py"):
         load_model(str(folders["clap"]))
@@ -257,7 +257,7 @@ except MissingError as error:
 
 
 @pytest.mark.slow
-def test_a_hub_model_is_described_by_its_commit_and_an_unknown_one_by_a_sentence(folders, tmp_path):
+def test_hub_model_commit_and_unknown_model(folders, tmp_path):
     """The hub's cache laid out as a download leaves it, and no network."""
     commit = "0123456789abcdef0123456789abcdef01234567"
     cache = tmp_path / "hub" / "models--acme--tiny"
@@ -280,7 +280,7 @@ def test_a_hub_model_is_described_by_its_commit_and_an_unknown_one_by_a_sentence
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="torch finds no CUDA GPU here")
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float16"])
-def test_a_gpu_says_what_the_cpu_says(model, folders, dtype):
+def test_gpu_matches_cpu(model, folders, dtype):
     folder = next(f for f in folders.values() if f.name == model.description["model"])
     gpu = load_model(str(folder), device="cuda", dtype=dtype)
     pieces = noises(model.sample_rate, 1.0, 1.0, 0.4)

@@ -20,14 +20,14 @@ def first_then_fine(*first):
     return lambda n, body: first[n] if n < len(first) else FINE
 
 
-def test_a_reply_is_plain_data():
+def test_post_returns_decoded_json():
     with hostile_server(lambda n, body: Reply({"seen": body})) as server:
         assert Client(server.url).post(BODY) == {"seen": {"text": "x"}}
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("status", [408, 425, 429, 500, 502, 503, 504])
-def test_what_can_pass_is_tried_again(status):
+def test_transient_status_is_retried(status):
     with hostile_server(first_then_fine(Reply({"error": "busy"}, status))) as server:
         client = Client(server.url)
         assert client.post(BODY) == {"similarity": 0.5}
@@ -35,14 +35,14 @@ def test_what_can_pass_is_tried_again(status):
 
 
 @pytest.mark.parametrize("status", [400, 404, 405, 413, 422])
-def test_what_cannot_pass_is_asked_once_and_the_server_is_quoted(status):
+def test_permanent_status_is_not_retried(status):
     with hostile_server(lambda n, body: Reply({"error": "no such thing"}, status)) as server:
         with pytest.raises(RefusedError, match=rf"HTTP {status}: .*no such thing"):
             Client(server.url).post(BODY)
         assert len(server.requests) == 1
 
 
-def test_a_413_with_retry_after_is_still_refused_at_once():
+def test_status_413_with_retry_after_is_not_retried():
     with hostile_server(lambda n, body: Reply({"error": "too large"}, 413, {"Retry-After": "0"})) as server:
         with pytest.raises(RefusedError, match="413"):
             Client(server.url).post(BODY)
@@ -50,7 +50,7 @@ def test_a_413_with_retry_after_is_still_refused_at_once():
 
 
 @pytest.mark.slow
-def test_retry_after_in_seconds_is_waited_out():
+def test_retry_after_seconds():
     with hostile_server(first_then_fine(Reply({}, 429, {"Retry-After": "2"}))) as server:
         started = time.monotonic()
         Client(server.url).post(BODY)
@@ -58,7 +58,7 @@ def test_retry_after_in_seconds_is_waited_out():
 
 
 @pytest.mark.slow
-def test_retry_after_as_a_date_is_waited_out():
+def test_retry_after_date():
     def behave(n, body):
         date = format_datetime(datetime.now(UTC) + timedelta(seconds=4), usegmt=True)
         return Reply({}, 503, {"Retry-After": date}) if n == 0 else FINE
@@ -69,7 +69,7 @@ def test_retry_after_as_a_date_is_waited_out():
         assert time.monotonic() - started >= 2.5  # a date has whole seconds
 
 
-def test_a_retry_after_beyond_the_bound_ends_the_request_at_once():
+def test_retry_after_beyond_max_wait_fails_at_once():
     with hostile_server(lambda n, body: Reply({"error": "tomorrow"}, 503, {"Retry-After": "86400"})) as server:
         started = time.monotonic()
         with pytest.raises(TransientError, match="tomorrow"):
@@ -78,7 +78,7 @@ def test_a_retry_after_beyond_the_bound_ends_the_request_at_once():
 
 
 @pytest.mark.slow
-def test_a_server_that_fails_for_ten_seconds_is_outlasted():
+def test_retries_bridge_outage_of_ten_seconds():
     born = time.monotonic()
     with hostile_server(lambda n, body: Reply({}, 500) if time.monotonic() - born < 10 else FINE) as server:
         client = Client(server.url)
@@ -87,7 +87,7 @@ def test_a_server_that_fails_for_ten_seconds_is_outlasted():
 
 
 @pytest.mark.slow
-def test_retries_are_counted_and_bounded():
+def test_retries_are_counted_and_limited():
     with hostile_server(lambda n, body: Reply({}, 500)) as server:
         client = Client(server.url, retries=2)
         with pytest.raises(TransientError, match="HTTP 500"):
@@ -96,13 +96,13 @@ def test_retries_are_counted_and_bounded():
 
 
 @pytest.mark.slow
-def test_a_dropped_connection_is_tried_again():
+def test_dropped_connection_is_retried():
     with hostile_server(first_then_fine(Reply(drop=True))) as server:
         assert Client(server.url).post(BODY) == {"similarity": 0.5}
 
 
 @pytest.mark.slow
-def test_a_server_that_starts_late_is_waited_for():
+def test_late_server_start_is_retried():
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
@@ -124,7 +124,7 @@ def test_a_server_that_starts_late_is_waited_for():
         thread.join()
 
 
-def test_nobody_there_is_said_in_the_systems_words():
+def test_refused_connection_quotes_system_error():
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         url = f"http://127.0.0.1:{probe.getsockname()[1]}/"
@@ -138,7 +138,7 @@ def dripping():
         yield b" "
 
 
-def test_a_reply_that_never_ends_is_cut_off_in_time():
+def test_endless_reply_times_out():
     with hostile_server(lambda n, body: Reply(parts=dripping())) as server:
         started = time.monotonic()
         with pytest.raises(TransientError, match=r"no complete reply within 0\.5 s"):
@@ -146,7 +146,7 @@ def test_a_reply_that_never_ends_is_cut_off_in_time():
         assert time.monotonic() - started < 3
 
 
-def test_a_server_that_says_nothing_is_given_up_on_in_time():
+def test_silent_server_times_out():
     with hostile_server(lambda n, body: time.sleep(3) or FINE) as server:
         started = time.monotonic()
         with pytest.raises(TransientError, match=r"within 0\.5 s"):
@@ -154,7 +154,7 @@ def test_a_server_that_says_nothing_is_given_up_on_in_time():
         assert time.monotonic() - started < 2
 
 
-def test_a_reply_of_100_megabytes_is_not_read_to_its_end():
+def test_large_reply_is_not_read_completely():
     sent = []
 
     def hundred_megabytes():
@@ -176,19 +176,19 @@ def test_a_reply_of_100_megabytes_is_not_read_to_its_end():
         (b"", "empty reply"),
     ],
 )
-def test_what_is_no_json_is_quoted_and_not_tried_again(body, message):
+def test_invalid_json_is_quoted_and_not_retried(body, message):
     with hostile_server(lambda n, b: Reply(body)) as server:
         with pytest.raises(RefusedError, match=message):
             Client(server.url).post(BODY)
         assert len(server.requests) == 1
 
 
-def test_deeply_nested_json_is_an_error_not_a_crash():
+def test_deeply_nested_json_is_error():
     with hostile_server(lambda n, body: Reply(b"[" * 200_000)) as server, pytest.raises(RefusedError, match="not JSON"):
         Client(server.url).post(BODY)
 
 
-def test_only_the_first_500_characters_of_a_message_are_kept():
+def test_server_message_is_limited_to_500_characters():
     with hostile_server(lambda n, body: Reply(b"y" * 5000, 400)) as server:
         with pytest.raises(RefusedError) as caught:
             Client(server.url).post(BODY)
@@ -196,14 +196,14 @@ def test_only_the_first_500_characters_of_a_message_are_kept():
 
 
 @pytest.mark.parametrize("status", [401, 403])
-def test_a_server_that_wants_a_token_stops_everything_and_the_variable_is_named(status):
+def test_unauthorised_names_token_variable(status):
     with hostile_server(lambda n, body: Reply({"error": "who are you"}, status)) as server:
         with pytest.raises(MissingError, match="EARMARK_API_KEY"):
             Client(server.url).post(BODY)
         assert len(server.requests) == 1
 
 
-def test_the_token_goes_along_and_into_no_text():
+def test_token_is_sent_but_not_shown():
     with hostile_server(lambda n, body: Reply({"error": "no"}, 400)) as server:
         client = Client(server.url, token="s3cret-token")
         with pytest.raises(RefusedError) as caught:
@@ -212,7 +212,7 @@ def test_the_token_goes_along_and_into_no_text():
         assert "s3cret" not in f"{caught.value} {client!r} {client.traffic!r}"
 
 
-def test_a_redirect_to_another_host_is_not_followed():
+def test_redirects_are_not_followed():
     with (
         hostile_server(lambda n, body: FINE) as elsewhere,
         hostile_server(lambda n, body: Reply({}, 307, {"Location": elsewhere.url})) as server,
@@ -222,7 +222,7 @@ def test_a_redirect_to_another_host_is_not_followed():
         assert elsewhere.requests == []
 
 
-def test_closing_ends_the_wait_for_another_try():
+def test_close_stops_waiting_for_retry():
     with hostile_server(lambda n, body: Reply({}, 503, {"Retry-After": "30"})) as server:
         client = Client(server.url)
         threading.Timer(0.3, client.close).start()
@@ -232,7 +232,7 @@ def test_closing_ends_the_wait_for_another_try():
         assert time.monotonic() - started < 5
 
 
-def test_latencies_are_percentiles_in_milliseconds():
+def test_latency_percentiles_in_milliseconds():
     client = Client("http://127.0.0.1:1/")
     for milliseconds in range(1, 101):
         client.traffic.replied(milliseconds / 1000)
@@ -242,7 +242,7 @@ def test_latencies_are_percentiles_in_milliseconds():
     assert Client("http://127.0.0.1:1/").traffic.as_dict()["latency_ms"]["p50"] is None
 
 
-def test_a_server_is_reached_through_a_proxy_whose_host_this_machine_cannot_see(monkeypatch):
+def test_proxy_resolves_host(monkeypatch):
     with hostile_server(lambda n, body: FINE) as proxy:
         monkeypatch.setenv("http_proxy", proxy.url.rpartition("/v1")[0])
         monkeypatch.delenv("no_proxy", raising=False)
@@ -252,7 +252,7 @@ def test_a_server_is_reached_through_a_proxy_whose_host_this_machine_cannot_see(
         assert len(proxy.requests) == 2
 
 
-def test_a_server_that_is_not_there_is_named_at_once():
+def test_require_reachable_names_address():
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
     started = time.monotonic()

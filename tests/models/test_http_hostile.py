@@ -228,7 +228,7 @@ def require_harmless(error):
     assert len(text.split("\n")[0]) < 1000
 
 
-def test_there_are_hundreds_of_cases():
+def test_number_of_hostile_cases():
     assert len(CASES) > 350
 
 
@@ -241,7 +241,7 @@ def scripted():
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_no_reply_ends_more_than_its_own_request(scripted, name):
+def test_invalid_reply_fails_only_its_request(scripted, name):
     server, script = scripted
     script["raw"] = CASES[name]
     for read in (parse_similarity, lambda data: embeddings_from_reply(data, 1)):
@@ -252,7 +252,7 @@ def test_no_reply_ends_more_than_its_own_request(scripted, name):
 
 
 @pytest.mark.parametrize("name", ANSWERS)
-def test_what_is_odd_but_says_one_thing_is_an_answer(scripted, name):
+def test_unusual_valid_replies_are_accepted(scripted, name):
     server, script = scripted
     script["raw"] = ANSWERS[name]
     assert asked(Client(server.url, retries=0, timeout=5)) == 0.5
@@ -260,14 +260,14 @@ def test_what_is_odd_but_says_one_thing_is_an_answer(scripted, name):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("status", [*range(520, 530), 500, 408])
-def test_statuses_of_proxies_that_cannot_reach_their_server_are_tried_again(status):
+def test_proxy_statuses_are_retried(status):
     with hostile_server(lambda n, body: Reply({}, status if n == 0 else 200)) as server:
         assert Client(server.url).post(b"{}") == {}
         assert len(server.requests) == 2
 
 
 @pytest.mark.parametrize("status", [300, 304, 399, 600, 999])
-def test_a_status_that_is_no_success_is_no_answer_whatever_its_body_says(status):
+def test_error_status_with_valid_body_is_error(status):
     with hostile_server(lambda n, body: Reply(FINE, status)) as server:
         with pytest.raises(RefusedError, match=f"HTTP {status}"):
             Client(server.url).post(b"{}")
@@ -275,7 +275,7 @@ def test_a_status_that_is_no_success_is_no_answer_whatever_its_body_says(status)
 
 
 @pytest.mark.parametrize("header", RETRY_AFTERS)
-def test_retry_after_is_seconds_or_nothing(header):
+def test_retry_after_parsing(header):
     seconds = _retry_after(header)
     assert seconds is None or seconds >= 0
 
@@ -309,7 +309,7 @@ SLOW = {
 @pytest.mark.slow
 @pytest.mark.parametrize("bound", ["timeout", "max_wait"])
 @pytest.mark.parametrize("name", SLOW)
-def test_no_reply_takes_longer_than_it_may(name, bound):
+def test_reply_time_is_limited(name, bound):
     seconds = {"timeout": 60, "max_wait": 300, "retries": 0, bound: 0.4}
     with hostile_server(lambda n, body: Reply(raw=SLOW[name]())) as server:
         client = Client(server.url, **seconds)
@@ -321,7 +321,7 @@ def test_no_reply_takes_longer_than_it_may(name, bound):
 
 
 @pytest.mark.slow
-def test_all_tries_of_a_request_end_with_max_wait():
+def test_max_wait_limits_all_retries():
     with hostile_server(lambda n, body: Reply(raw=SLOW["headers"]())) as server:
         started = time.monotonic()
         with pytest.raises(TransientError, match="no complete reply"):
@@ -330,7 +330,7 @@ def test_all_tries_of_a_request_end_with_max_wait():
         assert len(server.requests) >= 2
 
 
-def test_a_connection_that_was_good_before_is_held_to_the_time_too():
+def test_reused_connection_times_out():
     def behave(n, body):
         return Reply(json.loads(FINE)) if n == 0 else Reply(raw=SLOW["headers"]())
 
@@ -344,7 +344,7 @@ def test_a_connection_that_was_good_before_is_held_to_the_time_too():
 
 
 @pytest.mark.slow
-def test_a_reply_after_one_that_was_cut_off_is_its_own():
+def test_reply_after_timeout_is_not_mixed():
     def behave(n, body):
         return Reply(raw=SLOW["body"]()) if n % 2 == 0 else Reply({"n": n})
 
@@ -396,7 +396,7 @@ def reading_slowly(connection):
     ("scheme", "serve"),
     [("https", dripping_bytes), ("https", never_reading), ("http", never_reading), ("http", reading_slowly)],
 )
-def test_neither_tls_nor_sending_takes_longer_than_it_may(scheme, serve):
+def test_tls_and_sending_time_out(scheme, serve):
     with listener(serve) as port:
         started = time.monotonic()
         with pytest.raises(TransientError, match=r"within 0\.4 s"):
@@ -405,7 +405,7 @@ def test_neither_tls_nor_sending_takes_longer_than_it_may(scheme, serve):
 
 
 @pytest.mark.parametrize("url", ["http://example.invalid/v1", "https://example.invalid/v1"])
-def test_a_proxy_is_held_to_the_time_too(monkeypatch, url):
+def test_proxy_times_out(monkeypatch, url):
     def dripping_proxy(connection):
         connection.recv(65536)
         try:
@@ -425,7 +425,7 @@ def test_a_proxy_is_held_to_the_time_too(monkeypatch, url):
         assert time.monotonic() - started < 2
 
 
-def test_finding_out_whether_a_server_is_there_ends_in_time_too():
+def test_require_reachable_times_out():
     def interim(connection):
         with contextlib.suppress(OSError):
             for part in endless(b"HTTP/1.1 100 Continue\r\n\r\n", 0.05):
@@ -438,7 +438,7 @@ def test_finding_out_whether_a_server_is_there_ends_in_time_too():
         assert time.monotonic() - started < 2
 
 
-def test_a_redirect_is_not_read_to_its_end():
+def test_redirect_body_is_not_read():
     sent = []
 
     def parts():
@@ -453,7 +453,7 @@ def test_a_redirect_is_not_read_to_its_end():
         assert len(sent) < 50
 
 
-def test_a_cookie_of_one_reply_does_not_go_along_with_the_next():
+def test_cookies_are_not_kept():
     with hostile_server(lambda n, body: Reply({}, headers={"Set-Cookie": "model=1; Path=/"})) as server:
         client = Client(server.url)
         client.post(b"{}")
@@ -511,7 +511,7 @@ def tells(text, secret):
     return any(secret[i : i + 6].lower() in seen.lower() for seen in plain for i in range(len(secret) - 5))
 
 
-def test_the_oracle_of_these_tests_sees_secrets():
+def test_secret_oracle_detects_secrets():
     assert all(tells(spelled, TOKEN) for spelled in itertools.islice(spellings(TOKEN), 9))
     assert tells(base64.b64encode(b"x" + TOKEN.encode()).decode(), TOKEN)
     assert not tells("HTTP 400: nothing of it, and QmVhcmVyIH", TOKEN)
@@ -520,7 +520,7 @@ def test_the_oracle_of_these_tests_sees_secrets():
 @pytest.mark.slow
 @pytest.mark.parametrize("place", ["start", "across the cut", "far behind the cut"])
 @pytest.mark.parametrize("status", [200, 302, 400, 401, 429, 500, 999])
-def test_no_message_shows_a_secret_however_it_is_spelled(place, status):
+def test_messages_show_no_encoded_secret(place, status):
     before = {"start": 0, "across the cut": 490, "far behind the cut": 3990}[place]
     sent = [spelled for secret in SECRETS for spelled in spellings(secret)]
     filler = b"." * before
@@ -537,7 +537,7 @@ def test_no_message_shows_a_secret_however_it_is_spelled(place, status):
         assert server.requests[0][0]["Authorization"] == f"Bearer {TOKEN}"
 
 
-def test_credentials_of_the_address_are_sent_and_not_shown():
+def test_url_credentials_are_sent_but_not_shown():
     echo = {}
 
     def behave(n, body):
@@ -553,7 +553,7 @@ def test_credentials_of_the_address_are_sent_and_not_shown():
     assert "(hidden)" in said and echo["sent"].removeprefix("Basic ")[:8] not in said
 
 
-def test_what_a_server_says_beside_a_secret_is_shown():
+def test_text_around_secret_is_shown():
     with hostile_server(lambda n, body: Reply({"error": f"key {TOKEN} has no quota"}, 402)) as server:
         said = str(asked(Client(server.url, token=TOKEN)))
     assert said == 'HTTP 402: {"error": "key (hidden) has no quota"}'
@@ -580,7 +580,7 @@ def test_what_a_server_says_beside_a_secret_is_shown():
         "nonsense-s3cret-pw",
     ],
 )
-def test_an_address_that_cannot_be_asked_is_an_error_without_its_secrets(url):
+def test_invalid_url_error_shows_no_secret(url):
     client = Client(url, retries=0)
     found = asked(client)
     assert isinstance(found, EXPECTED)
@@ -609,7 +609,7 @@ def test_an_address_that_cannot_be_asked_is_an_error_without_its_secrets(url):
         "s3cret\t",
     ],
 )
-def test_a_token_that_no_header_can_hold_is_refused_before_anything_is_sent(token):
+def test_invalid_token_is_rejected_before_sending(token):
     with pytest.raises(MissingError, match=r"^EARMARK_API_KEY: the token .*\. Set it to the token only\.$") as caught:
         Client("http://127.0.0.1:1/", token=token)
     require_harmless(caught.value)
@@ -617,13 +617,13 @@ def test_a_token_that_no_header_can_hold_is_refused_before_anything_is_sent(toke
 
 
 @pytest.mark.parametrize("token", ["simple", "with blank inside", "ünïcode", "a=b;c,d\"e'f"])
-def test_any_other_token_arrives(token):
+def test_valid_tokens_are_sent(token):
     with hostile_server(lambda n, body: Reply({})) as server:
         Client(server.url, token=token).post(b"{}")
         assert server.requests[0][0]["Authorization"] == f"Bearer {token}"
 
 
-def test_a_date_a_little_ahead_is_that_many_seconds():
+def test_retry_after_future_date():
     from datetime import UTC, datetime, timedelta
 
     assert 8 < (_retry_after(format_datetime(datetime.now(UTC) + timedelta(seconds=10), usegmt=True)) or 0) <= 10

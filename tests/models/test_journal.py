@@ -17,7 +17,7 @@ from earmark.models.journal import Journal, journal_key
 ROOT = Path(__file__).resolve().parents[2]
 
 
-def test_values_come_back_as_they_went_in(tmp_path):
+def test_values_round_trip(tmp_path):
     with Journal(tmp_path / "j.jsonl") as journal:
         journal.add("a", 0.1 + 0.2)
         journal.add("b", "AAAA")
@@ -26,7 +26,7 @@ def test_values_come_back_as_they_went_in(tmp_path):
         assert "c" not in journal
 
 
-def test_a_value_is_on_disk_before_add_returns(tmp_path):
+def test_add_writes_to_disk(tmp_path):
     with Journal(tmp_path / "j.jsonl") as journal:
         journal.add("a", 1.0)
         assert json.loads((tmp_path / "j.jsonl").read_text()) == {"key": "a", "value": 1.0}
@@ -36,7 +36,7 @@ def test_a_value_is_on_disk_before_add_returns(tmp_path):
     "torn",
     [b'{"key": "b", "val', b'{"key": "b", "value": 2}', b"\x00\x00\x00\n", b"[1]\n", b'"x"\n', b"[" * 100_000 + b"\n"],
 )
-def test_a_half_written_last_line_is_dropped_and_overwritten(tmp_path, torn):
+def test_incomplete_last_line_is_dropped(tmp_path, torn):
     path = tmp_path / "j.jsonl"
     with Journal(path) as journal:
         journal.add("a", 1.0)
@@ -48,7 +48,7 @@ def test_a_half_written_last_line_is_dropped_and_overwritten(tmp_path, torn):
         assert (journal["a"], journal["c"], len(journal)) == (1.0, 3.0, 2)
 
 
-def test_threads_may_share_a_journal(tmp_path):
+def test_journal_is_thread_safe(tmp_path):
     with Journal(tmp_path / "j.jsonl") as journal, ThreadPoolExecutor(8) as pool:
         list(pool.map(lambda i: journal.add(str(i), i), range(500)))
     with Journal(tmp_path / "j.jsonl") as journal:
@@ -64,7 +64,7 @@ for i in range(10**9):
 """
 
 
-def test_a_process_killed_while_writing_leaves_whole_lines(tmp_path):
+def test_killed_process_leaves_complete_lines(tmp_path):
     path = tmp_path / "j.jsonl"
     with subprocess.Popen([sys.executable, "-c", WRITER, str(path)], cwd=ROOT) as process:
         while not (path.exists() and path.stat().st_size > 50_000):
@@ -92,7 +92,7 @@ except EarmarkError as error:
 
 
 @pytest.mark.skipif(os.name != "posix", reason="file size limits are a POSIX matter")
-def test_a_disk_that_is_full_is_said_plainly_and_the_journal_stays_whole(tmp_path):
+def test_full_disk_is_reported_and_journal_stays_valid(tmp_path):
     path = tmp_path / "j.jsonl"
     done = subprocess.run([sys.executable, "-c", FULL, str(path)], cwd=ROOT, capture_output=True, text=True, check=True)
     kept, message = done.stdout.splitlines()[:2]
@@ -103,12 +103,12 @@ def test_a_disk_that_is_full_is_said_plainly_and_the_journal_stays_whole(tmp_pat
         journal.add("later", 1)
 
 
-def test_a_folder_that_cannot_be_written_is_an_ordinary_error(tmp_path):
+def test_unwritable_folder_is_error(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises((EarmarkError, OSError)):
         Journal(tmp_path / "file" / "j.jsonl")
 
 
-def test_parts_of_a_key_cannot_run_into_each_other():
+def test_journal_key_separates_parts():
     assert journal_key("ab", "c") != journal_key("a", "bc")
     assert journal_key("a", "b") == journal_key("a", "b")

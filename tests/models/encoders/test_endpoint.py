@@ -32,7 +32,7 @@ def client(url: str, **options) -> Client:
     return Client(url, **{"retries": 0, "timeout": 10, **options})
 
 
-def test_each_clip_gets_its_own_embedding_whatever_the_order_of_the_reply():
+def test_embeddings_follow_index_of_reply():
     waveforms = [np.round(waveform * 32768).astype(np.float32) / 32768 for waveform in noises(20)]
     with hostile_server(embed) as server:
         encoder = load_encoder(server.url, client=client(server.url), model="tiny")
@@ -46,14 +46,14 @@ def test_each_clip_gets_its_own_embedding_whatever_the_order_of_the_reply():
     np.testing.assert_allclose(found, [spectrum(waveform) for waveform in waveforms], rtol=1e-4)
 
 
-def test_the_identity_names_address_and_model_and_no_password():
+def test_identity_has_address_and_model_but_no_password():
     one, other = (load_encoder("https://user:secret@host/v1", model=model) for model in ("a", "b"))
     assert one.identity != other.identity
     assert one.identity == load_encoder("https://host/v1", model="a").identity
     assert "secret" not in f"{one}{one.description}{one.identity}{one.name}"
 
 
-def test_a_clip_that_the_server_refuses_does_not_take_its_neighbours_along(tmp_path):
+def test_rejected_clip_does_not_affect_batch(tmp_path):
     paths = clips(tmp_path / "audio", 6)
 
     def choosy(n: int, body: dict) -> Reply:
@@ -69,7 +69,7 @@ def test_a_clip_that_the_server_refuses_does_not_take_its_neighbours_along(tmp_p
 
 
 @pytest.mark.parametrize(("status", "error"), [(401, UnauthorisedError), (503, StoppedError)])
-def test_a_server_that_never_answers_ends_the_run(tmp_path, status, error):
+def test_unresponsive_server_stops_run(tmp_path, status, error):
     with hostile_server(lambda n, body: Reply({}, status=status)) as server:
         encoder = load_encoder(server.url, client=client(server.url))
         with pytest.raises(error):
@@ -86,7 +86,7 @@ def test_a_server_that_never_answers_ends_the_run(tmp_path, status, error):
         ([], "no list `data`"),
     ],
 )
-def test_a_reply_that_is_no_embedding_is_an_error_of_its_clip(tmp_path, reply, message):
+def test_invalid_reply_is_error_of_clip(tmp_path, reply, message):
     paths = clips(tmp_path / "audio", 1)
     with hostile_server(lambda n, body: Reply(reply)) as server:
         encoder = load_encoder(server.url, client=client(server.url))

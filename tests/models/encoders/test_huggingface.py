@@ -56,7 +56,7 @@ def encoder(request, tmp_path_factory):
     return load_encoder(f"hf:{saved(tmp_path_factory.mktemp('models') / request.param, request.param)}", device="cpu")
 
 
-def test_no_embedding_depends_on_its_neighbours(encoder):
+def test_embeddings_independent_of_batch(encoder):
     waveforms = noises(5)
     together = encoder.embed(waveforms)
     alone = np.concatenate([encoder.embed([waveform]) for waveform in waveforms])
@@ -64,7 +64,7 @@ def test_no_embedding_depends_on_its_neighbours(encoder):
     np.testing.assert_allclose(together, alone, rtol=1e-4, atol=1e-5)
 
 
-def test_wav2vec2_is_the_mean_of_its_last_hidden_state(tmp_path):
+def test_wav2vec2_mean_of_last_hidden_state(tmp_path):
     folder = saved(tmp_path / "model", "wav2vec2")
     waveform = noises(1)[0]
     inputs = transformers.AutoFeatureExtractor.from_pretrained(folder)(
@@ -76,7 +76,7 @@ def test_wav2vec2_is_the_mean_of_its_last_hidden_state(tmp_path):
     np.testing.assert_allclose(found, frames.mean(dim=0).numpy(), rtol=1e-4, atol=1e-5)
 
 
-def test_whisper_counts_the_frames_that_hold_audio_and_cuts_what_is_longer_than_its_window(tmp_path):
+def test_whisper_excludes_padding_and_splits_windows(tmp_path):
     folder = saved(tmp_path / "model", "whisper")
     encoder = load_encoder(f"hf:{folder}", device="cpu")
     waveform = noises(1, seconds=1.0)[0]
@@ -92,7 +92,7 @@ def test_whisper_counts_the_frames_that_hold_audio_and_cuts_what_is_longer_than_
     np.testing.assert_allclose(whole, encoder.embed(halves).mean(axis=0), rtol=1e-4, atol=1e-5)
 
 
-def test_the_identity_changes_with_weights_and_precision_and_not_with_the_place(tmp_path):
+def test_identity_depends_on_weights_and_dtype_only(tmp_path):
     found = [
         load_encoder(f"hf:{saved(tmp_path / place / 'model', 'wav2vec2', seed)}", device="cpu").identity
         for place, seed in (("a", 0), ("b", 0), ("c", 1))
@@ -101,7 +101,7 @@ def test_the_identity_changes_with_weights_and_precision_and_not_with_the_place(
     assert load_encoder(f"hf:{tmp_path}/a/model", device="cpu", dtype="bfloat16").identity not in found
 
 
-def test_what_cannot_be_loaded(tmp_path):
+def test_load_errors(tmp_path):
     with pytest.raises(MissingError, match="no such folder"):
         load_encoder(f"hf:{tmp_path}/absent", device="cpu")
     with pytest.raises(MissingError, match="cannot be loaded as a speech encoder"):
@@ -119,7 +119,7 @@ def direct(folder, waveform, **options):
 
 
 @pytest.mark.parametrize("kind", ["wav2vec2", "wavlm", "whisper"])
-def test_layers_are_the_means_of_the_hidden_states_and_the_last_is_the_embedding(tmp_path, kind):
+def test_layers_are_means_of_hidden_states(tmp_path, kind):
     folder = saved(tmp_path / "model", kind)
     encoder = load_encoder(f"hf:{folder}", device="cpu")
     waveforms = noises(4, seconds=1.0)
@@ -137,7 +137,7 @@ def test_layers_are_the_means_of_the_hidden_states_and_the_last_is_the_embedding
 
 
 @pytest.mark.parametrize("kind", ["wav2vec2", "wavlm", "whisper"])
-def test_frames_are_the_real_ones_of_the_last_hidden_state_whatever_their_neighbours(tmp_path, kind):
+def test_frames_exclude_padding_and_are_independent_of_batch(tmp_path, kind):
     folder = saved(tmp_path / "model", kind)
     encoder = load_encoder(f"hf:{folder}", device="cpu")
     waveforms = noises(4, seconds=1.0)
@@ -149,7 +149,7 @@ def test_frames_are_the_real_ones_of_the_last_hidden_state_whatever_their_neighb
     assert encoder.hop_seconds == pytest.approx(0.02)
 
 
-def test_frames_of_windows_follow_one_another(tmp_path):
+def test_frames_of_windows_are_concatenated(tmp_path):
     encoder = load_encoder(f"hf:{saved(tmp_path / 'model', 'whisper')}", device="cpu")
     halves = [noises(1, seconds=1.5)[0], noises(1, seconds=1.5, seed=1)[0]]  # 3 s: two windows of 1.5 s, not 2 and 1
     (found,) = encoder.embed_clips([np.concatenate(halves)], EmbeddingRequest(frames=True))

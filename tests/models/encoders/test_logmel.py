@@ -14,7 +14,7 @@ from tests.models.encoders.sources import noises
 TONE = np.sin(2 * np.pi * 1000 * np.arange(8000) / 16_000).astype(np.float32)
 
 
-def test_a_tone_of_1000_hz_is_loudest_in_the_band_around_1000_mel_and_does_not_vary():
+def test_tone_of_1000_hz_peaks_at_1000_mel():
     # 1127 ln(1 + 1000 / 700) = 1000; the 42 edges go from 31.7 to 2787 mel in steps of 67.2, and 14.4 of them up lies
     # nearest the centre of the fourteenth band, number 13. Ten periods fit a hop: all frames are alike.
     (found,) = load_encoder("logmel").embed([TONE])
@@ -23,7 +23,7 @@ def test_a_tone_of_1000_hz_is_loudest_in_the_band_around_1000_mel_and_does_not_v
     assert np.abs(found[BANDS + 10 : BANDS + 18]).max() < 1e-3
 
 
-def test_a_band_holds_the_power_that_a_plain_sum_finds():
+def test_band_power_matches_direct_sum():
     power = 0.0
     for k, weight in enumerate(mel_filters()[13]):
         terms = [
@@ -34,14 +34,14 @@ def test_a_band_holds_the_power_that_a_plain_sum_finds():
     assert log_mel(TONE)[0, 13] == pytest.approx(math.log(power), abs=1e-6)
 
 
-def test_half_the_amplitude_lowers_every_mean_by_ln_4_and_leaves_the_deviations():
+def test_half_amplitude_lowers_means_by_ln_4():
     encoder, waveform = load_encoder("logmel"), noises(1)[0]
     loud, soft = encoder.embed([waveform, waveform / 2])
     np.testing.assert_allclose(loud[:BANDS] - soft[:BANDS], math.log(4), atol=1e-4)
     np.testing.assert_allclose(loud[BANDS:], soft[BANDS:], atol=1e-4)
 
 
-def test_silence_and_less_than_a_frame_have_no_embedding():
+def test_silence_and_short_clips_are_rejected():
     encoder = load_encoder("logmel")
     for silence in (np.zeros(16_000), np.full(16_000, FLOOR)):
         with pytest.raises(AudioError, match="is silent"):
@@ -51,13 +51,13 @@ def test_silence_and_less_than_a_frame_have_no_embedding():
     assert encoder.embed([TONE[:400]]).shape == (1, 80)
 
 
-def test_the_identity_is_a_file_name_and_stays():
+def test_identity_is_stable_file_name():
     one, other = load_encoder("logmel"), load_encoder("logmel")
     assert one.identity == other.identity
     assert one.identity.startswith("logmel-") and "/" not in one.identity
 
 
-def test_frames_are_the_bands_of_every_hop_and_their_mean_is_that_of_the_embedding():
+def test_frames_are_log_mel_bands():
     encoder, waveforms = load_encoder("logmel"), noises(3, seconds=1.0)
     for waveform, frames in zip(waveforms, encoder.embed_clips(waveforms, EmbeddingRequest(frames=True)), strict=True):
         # 1 s: the last of the windows of 400 samples that begin every 160 begins at 97 · 160 = 15,520.

@@ -13,7 +13,7 @@ from tests.models.encoders.sources import noises
 WEIGHTS = np.random.default_rng(0).normal(0, 0.1, (5, 1, 200)).astype(np.float32)
 
 
-def test_without_onnxruntime_the_command_that_supplies_it_is_named(tmp_path):
+def test_missing_onnxruntime_names_command(tmp_path):
     try:
         import onnxruntime  # noqa: F401
     except ModuleNotFoundError:
@@ -57,7 +57,7 @@ def saved(file: Path, batch: object = "B", frames: bool = True, rate: int | None
 
 @pytest.mark.parametrize("batch", ["B", 1])
 @pytest.mark.parametrize("frames", [True, False])
-def test_embeddings_are_means_of_frames_and_depend_on_no_neighbour(tmp_path, batch, frames):
+def test_embeddings_are_means_of_frames_independent_of_batch(tmp_path, batch, frames):
     encoder = load_encoder(f"onnx:{saved(tmp_path / 'x.onnx', batch, frames)}", device="cpu")
     waveforms = noises(5)
     found = encoder.embed(waveforms)
@@ -68,7 +68,7 @@ def test_embeddings_are_means_of_frames_and_depend_on_no_neighbour(tmp_path, bat
     assert (encoder.sample_rate, encoder.dimension) == (16_000, 5)
 
 
-def test_identity_rate_and_refusals(tmp_path):
+def test_identity_rate_and_load_errors(tmp_path):
     one = load_encoder(f"onnx:{saved(tmp_path / 'x.onnx')}", device="cpu")
     other = load_encoder(f"onnx:{saved(tmp_path / 'x.onnx', rate=8000)}", device="cpu")
     assert other.sample_rate == 8000 and one.identity != other.identity
@@ -79,7 +79,7 @@ def test_identity_rate_and_refusals(tmp_path):
         load_encoder(f"onnx:{tmp_path}/absent.onnx")
 
 
-def test_a_model_that_wants_features_is_refused(tmp_path):
+def test_model_with_feature_input_is_rejected(tmp_path):
     onnx = pytest.importorskip("onnx", reason="run with `--with onnxruntime --with onnx`")
     pytest.importorskip("onnxruntime", reason="run with `--with onnxruntime --with onnx`")
     value = onnx.helper.make_tensor_value_info
@@ -97,7 +97,7 @@ def test_a_model_that_wants_features_is_refused(tmp_path):
 
 
 @pytest.mark.parametrize("batch", ["B", 1])
-def test_an_output_of_three_dimensions_is_frames(tmp_path, batch):
+def test_three_dimensional_output_is_frames(tmp_path, batch):
     encoder = load_encoder(f"onnx:{saved(tmp_path / 'x.onnx', batch)}", device="cpu")
     waveforms = noises(4)
     for waveform, found in zip(waveforms, encoder.embed_clips(waveforms, EmbeddingRequest(frames=True)), strict=True):

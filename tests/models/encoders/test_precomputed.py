@@ -32,7 +32,7 @@ def save(folder: Path, form: str) -> Path:
 
 
 @pytest.mark.parametrize("form", ["arrays", "stems", "one for each", "npy"])
-def test_vectors_are_found_by_the_path_below_the_root(tmp_path, form):
+def test_embed_paths_looks_up_relative_paths(tmp_path, form):
     given = load_encoder(f"embeddings:{save(tmp_path, form)}")
     paths = [Path("/audio") / IDS[2], Path("/audio") / IDS[0], Path("/audio/anna/3.wav")]
     found = dict(given.embed_paths(paths, Path("/audio")))
@@ -42,7 +42,7 @@ def test_vectors_are_found_by_the_path_below_the_root(tmp_path, form):
     assert found[paths[2]].error == "anna/3.wav: is not among the 3 ids of x"
 
 
-def test_a_vector_that_is_no_embedding_is_an_error(tmp_path):
+def test_lookup_reports_invalid_vectors(tmp_path):
     vectors = VECTORS.copy()
     vectors[0], vectors[1, 2] = 5, np.nan
     np.savez(tmp_path / "x.npz", ids=np.array(IDS), embeddings=vectors)
@@ -51,7 +51,7 @@ def test_a_vector_that_is_no_embedding_is_an_error(tmp_path):
     assert "is not finite" in given.lookup(Path(IDS[1])).error
 
 
-def test_the_identity_is_that_of_the_content(tmp_path):
+def test_identity_depends_on_content(tmp_path):
     (tmp_path / "other").mkdir()
     one, same = (load_encoder(f"embeddings:{save(place, 'npy')}").identity for place in (tmp_path, tmp_path / "other"))
     (tmp_path / "x.ids").write_text("\n".join(reversed(IDS)))
@@ -68,7 +68,7 @@ def test_the_identity_is_that_of_the_content(tmp_path):
         ({"names": np.array(IDS), "features": VECTORS}, "has neither the arrays"),
     ],
 )
-def test_a_file_of_another_kind_is_told_why(tmp_path, arrays, message):
+def test_invalid_npz_names_reason(tmp_path, arrays, message):
     np.savez(tmp_path / "x.npz", **arrays)
     with pytest.raises(EarmarkError, match=message):
         load_encoder(f"embeddings:{tmp_path}/x.npz")
@@ -85,18 +85,18 @@ OF_FRAMES = r"a matrix of shape \(3, 4\); expected one vector per clip\. For fra
         ({"ids": np.array(IDS), "embeddings": np.stack([VECTORS, VECTORS])[[0, 1, 0]]}, IDS[0]),
     ],
 )
-def test_frames_of_a_clip_are_never_one_long_vector(tmp_path, arrays, clip):
+def test_matrix_per_clip_is_rejected(tmp_path, arrays, clip):
     np.savez(tmp_path / "x.npz", **arrays)
     with pytest.raises(EarmarkError, match=rf"x\.npz: '{clip}' has {OF_FRAMES}"):
         load_encoder(f"embeddings:{tmp_path}/x.npz")
 
 
-def test_a_matrix_of_one_row_for_each_clip_is_a_vector(tmp_path):
+def test_one_row_matrix_is_vector(tmp_path):
     np.savez(tmp_path / "x.npz", a=VECTORS[:1], b=VECTORS[1])
     assert vectors_of(load_encoder(f"embeddings:{tmp_path}/x.npz")) == {"a": [0, 1, 2, 3], "b": [4, 5, 6, 7]}
 
 
-def test_what_is_not_there_or_damaged(tmp_path):
+def test_missing_and_damaged_files(tmp_path):
     with pytest.raises(MissingError, match="no such file"):
         load_encoder(f"embeddings:{tmp_path}/absent.npz")
     np.save(tmp_path / "x.npy", VECTORS)
@@ -129,7 +129,7 @@ def vectors_of(given):
 @pytest.mark.parametrize("suffix", [".ark", ".scp"])
 @pytest.mark.parametrize("text", [False, True])
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
-def test_kaldi_files_text_and_binary(tmp_path, suffix, text, dtype):
+def test_kaldi_text_and_binary(tmp_path, suffix, text, dtype):
     vectors = {key: vector.astype(dtype) / 4 for key, vector in zip(IDS, VECTORS, strict=True)}
     file = arks(tmp_path, vectors, text=text).with_suffix(suffix)
     given = load_encoder(f"embeddings:{file}")
@@ -138,13 +138,13 @@ def test_kaldi_files_text_and_binary(tmp_path, suffix, text, dtype):
     assert given.lookup(Path(IDS[2])).vector.tolist() == [2, 2.25, 2.5, 2.75]
 
 
-def test_a_text_vector_that_begins_with_a_whole_number_keeps_its_fractions(tmp_path):
+def test_text_vector_starting_with_integer_keeps_fractions(tmp_path):
     (tmp_path / "x.ark").write_text("a  [ 0 0.5 1e-05 ]\nb  [ 1 2.5 -3 ]\n")
     expected = {"a": [0, 0.5, pytest.approx(1e-5)], "b": [1, 2.5, -3]}
     assert vectors_of(load_encoder(f"embeddings:{tmp_path}/x.ark")) == expected
 
 
-def test_matrices_of_one_row_are_vectors_and_others_are_not(tmp_path):
+def test_kaldi_one_row_matrix_is_vector(tmp_path):
     file = arks(tmp_path, {"a": VECTORS[:1], "b": VECTORS[1:2]})
     assert vectors_of(load_encoder(f"embeddings:{file}")) == {"a": [0, 1, 2, 3], "b": [4, 5, 6, 7]}
     file = arks(tmp_path, {"a": VECTORS[:1], "b": VECTORS})
@@ -154,7 +154,7 @@ def test_matrices_of_one_row_are_vectors_and_others_are_not(tmp_path):
         load_encoder(f"embeddings:{file.with_suffix('.scp')}")
 
 
-def test_text_matrices_of_one_row_are_vectors_and_others_are_not(tmp_path):
+def test_kaldi_one_row_text_matrix_is_vector(tmp_path):
     file = tmp_path / "x.ark"
     file.write_text("a  [\n  0 1 2.5 3 ]\nb  [ 4 5 6 7 ]\n")
     assert vectors_of(load_encoder(f"embeddings:{file}")) == {"a": [0, 1, 2.5, 3], "b": [4, 5, 6, 7]}
@@ -167,14 +167,14 @@ def test_text_matrices_of_one_row_are_vectors_and_others_are_not(tmp_path):
 
 
 @pytest.mark.parametrize("method", [2, 3, 5])
-def test_compressed_matrices_are_read_as_kaldiio_reads_them(tmp_path, method):
+def test_kaldi_compressed_matrix_matches_kaldiio(tmp_path, method):
     file = arks(tmp_path, {"a": VECTORS[:1], "b": VECTORS[1:2]}, compression_method=method)
     expected = {key: matrix[0].tolist() for key, matrix in kaldiio.load_ark(str(file))}
     assert vectors_of(load_encoder(f"embeddings:{file}")) == expected
     assert expected["b"] == pytest.approx([4, 5, 6, 7], abs=0.05)
 
 
-def test_an_scp_names_arks_beside_the_working_folder_or_beside_itself(tmp_path, monkeypatch):
+def test_scp_paths_relative_to_working_folder_or_scp(tmp_path, monkeypatch):
     arks(tmp_path / "here/exp")
     arks(tmp_path / "lists/exp", {"a": VECTORS[0] + 1})
     offset = len(IDS[0]) + 1
@@ -190,7 +190,7 @@ def test_an_scp_names_arks_beside_the_working_folder_or_beside_itself(tmp_path, 
     assert vectors_of(load_encoder(f"embeddings:{scp}")) == {"one": [1, 2, 3, 4]}
 
 
-def test_commands_in_an_scp_are_refused_and_not_run(tmp_path):
+def test_scp_commands_are_rejected(tmp_path):
     file = arks(tmp_path)
     (tmp_path / "x.scp").write_text(
         f"a touch {tmp_path}/run | \nb |touch {tmp_path}/run\nc {file}:14\nd\ne nowhere.ark:3\nf -\ng {file}:14[0:2]\n"
@@ -215,7 +215,7 @@ class Touch:
 
 
 @pytest.mark.parametrize("suffix", [".ark", ".scp"])
-def test_pickles_in_an_ark_are_not_loaded(tmp_path, suffix):
+def test_ark_pickles_are_not_loaded(tmp_path, suffix):
     arks(tmp_path, {"a": Touch(tmp_path / "run")}, write_function="pickle")
     assert not (tmp_path / "run").exists()
     with pytest.raises(EarmarkError, match="neither a binary vector nor one line"):
@@ -242,13 +242,13 @@ def test_pickles_in_an_ark_are_not_loaded(tmp_path, suffix):
         (b"\xff\xfe [ 1 2 ]\n", "not a Kaldi ark of vectors"),
     ],
 )
-def test_arks_that_are_none(tmp_path, content, message):
+def test_invalid_arks(tmp_path, content, message):
     (tmp_path / "x.ark").write_bytes(content)
     with pytest.raises(EarmarkError, match=message):
         load_encoder(f"embeddings:{tmp_path}/x.ark")
 
 
-def test_every_form_of_the_same_vectors_has_one_identity(tmp_path):
+def test_identity_independent_of_file_format(tmp_path):
     files = [save(tmp_path, "arrays"), save(tmp_path, "npy"), arks(tmp_path), tmp_path / "x.scp", table(tmp_path)]
     assert len({load_encoder(f"embeddings:{file}").identity for file in files}) == 1
 
@@ -274,18 +274,18 @@ NUMBERED = {f"x{i}": VECTORS[:, i] for i in (3, 1, 0, 2)}
         {"key": pd.Categorical(IDS), **{f"{i}": VECTORS[:, i] for i in range(4)}},
     ],
 )
-def test_parquet_of_lists_or_of_numbered_columns(tmp_path, columns):
+def test_parquet_lists_and_numbered_columns(tmp_path, columns):
     given = load_encoder(f"embeddings:{table(tmp_path, **columns)}")
     assert vectors_of(given) == {key: vector.tolist() for key, vector in zip(IDS, VECTORS, strict=True)}
 
 
-def test_numbered_columns_are_in_the_order_of_their_numbers(tmp_path):
+def test_parquet_numbered_columns_are_sorted(tmp_path):
     wide = {f"x{i}": [float(i)] for i in sorted(range(12), key=str)}
     given = load_encoder(f"embeddings:{table(tmp_path, id=['a'], **wide)}")
     assert vectors_of(given) == {"a": list(range(12))}
 
 
-def test_fixed_lists_in_several_chunks(tmp_path):
+def test_parquet_fixed_size_lists_in_chunks(tmp_path):
     kind = pyarrow.list_(pyarrow.float16(), 4)
     rows = [VECTORS[:2].astype(np.float16), VECTORS[2:].astype(np.float16)]
     chunks = pyarrow.chunked_array([pyarrow.array(list(part), type=kind) for part in rows])
@@ -310,19 +310,19 @@ def test_fixed_lists_in_several_chunks(tmp_path):
         ({"id": IDS, "duration": [1.0, 2.0, 3.0]}, "it has none"),
     ],
 )
-def test_tables_that_hold_no_embeddings(tmp_path, columns, message):
+def test_invalid_parquet_tables(tmp_path, columns, message):
     with pytest.raises(EarmarkError, match=message):
         load_encoder(f"embeddings:{table(tmp_path, **columns)}")
 
 
-def test_a_parquet_file_that_is_none(tmp_path):
+def test_invalid_parquet_file(tmp_path):
     (tmp_path / "x.parquet").write_text("no table")
     with pytest.raises(EarmarkError, match=r"x\.parquet: is not a parquet file, or is damaged"):
         load_encoder(f"embeddings:{tmp_path}/x.parquet")
 
 
 @pytest.mark.parametrize(("suffix", "package"), [(".ark", "kaldiio"), (".scp", "kaldiio"), (".parquet", "pyarrow")])
-def test_without_the_package_that_reads_it_the_command_is_named(tmp_path, monkeypatch, suffix, package):
+def test_missing_reader_names_command(tmp_path, monkeypatch, suffix, package):
     arks(tmp_path), table(tmp_path)
     monkeypatch.setitem(sys.modules, package, None)
     with pytest.raises(MissingError, match=f"uv run --with {package} SCRIPT.py"):

@@ -24,7 +24,7 @@ from tests.models.encoders.sources import noises
         ("nemo:titanet_large", "nemo", r"--with 'nemo_toolkit\[asr\]'"),
     ],
 )
-def test_a_missing_toolkit_is_named_with_the_command_that_supplies_it(spec, package, options):
+def test_missing_toolkit_names_command(spec, package, options):
     if importlib.util.find_spec(package):
         pytest.skip(f"{package} is installed")
     with pytest.raises(MissingError, match=rf"which is not installed; use `uv run {options}.* SCRIPT\.py …`"):
@@ -45,7 +45,7 @@ def voices(n: int) -> list[np.ndarray]:
 
 
 @pytest.mark.slow
-def test_resemblyzer_gives_what_its_own_loop_gives():
+def test_resemblyzer_matches_original():
     resemblyzer = pytest.importorskip("resemblyzer", reason="run with `--with resemblyzer --with webrtcvad-wheels`")
     encoder = load_encoder("resemblyzer", device="cpu")
     own, waveforms = resemblyzer.VoiceEncoder("cpu", verbose=False), voices(4)
@@ -88,7 +88,7 @@ pretrainer: !new:speechbrain.utils.parameter_transfer.Pretrainer
 """
 
 
-def test_speechbrain_from_a_folder_depends_on_no_neighbour_and_keeps_its_identity(tmp_path):
+def test_speechbrain_folder_independent_of_batch(tmp_path):
     pytest.importorskip("speechbrain", reason="run with `--with speechbrain --with 'torch<2.12'`")
     import torch
     from speechbrain.lobes.models.ECAPA_TDNN import ECAPA_TDNN

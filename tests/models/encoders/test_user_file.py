@@ -37,7 +37,7 @@ def encoder(request, tmp_path):
     return load_encoder(str(save(tmp_path, "mine.py", text)), device="cpu")
 
 
-def test_no_embedding_depends_on_its_neighbours(encoder):
+def test_embeddings_independent_of_batch(encoder):
     waveforms = noises(7, encoder.sample_rate)
     together = encoder.embed(waveforms)
     alone = np.concatenate([encoder.embed([waveform]) for waveform in waveforms])
@@ -48,7 +48,7 @@ def test_no_embedding_depends_on_its_neighbours(encoder):
     assert encoder.embed([]).shape == (0, encoder.dimension)
 
 
-def test_xares_is_the_mean_of_what_the_file_gives_for_frames(tmp_path, capsys):
+def test_xares_embedding_is_mean_of_frames(tmp_path, capsys):
     torch = pytest.importorskip("torch", reason="the extra `torch` is not installed")
     file = save(tmp_path, "mine.py", sources.XARES)
     encoder = load_encoder(str(file), device="cpu")
@@ -62,7 +62,7 @@ def test_xares_is_the_mean_of_what_the_file_gives_for_frames(tmp_path, capsys):
     assert capsys.readouterr().out.count("chatter") == 1  # from `exec` here, not from the library
 
 
-def test_a_case_model_gets_16_bit_audio_as_it_was(tmp_path):
+def test_case_model_gets_unchanged_16_bit_audio(tmp_path):
     encoder = load_encoder(str(save(tmp_path, "mine.py", sources.case())))
     samples = np.random.default_rng(1).integers(-32768, 32768, 4000).astype(np.int16)
     expected = [part.sum() for part in np.array_split(np.abs(np.fft.rfft(samples / 32768)), 6)]
@@ -71,7 +71,7 @@ def test_a_case_model_gets_16_bit_audio_as_it_was(tmp_path):
 
 
 @pytest.mark.slow
-def test_the_identity_changes_with_source_and_weights_and_not_with_the_folder(tmp_path):
+def test_identity_depends_on_source_and_weights_only(tmp_path):
     def loaded(folder: str, text: str = sources.case(), weights: bytes | None = None) -> str:
         file = save(tmp_path / folder, "mine.py", text)
         if weights is not None:
@@ -87,7 +87,7 @@ def test_the_identity_changes_with_source_and_weights_and_not_with_the_folder(tm
     )
 
 
-def test_the_identity_changes_with_a_module_beside_the_file(tmp_path):
+def test_identity_depends_on_imported_module(tmp_path):
     text = "from beside_it import SCALE\n" + sources.case()
     identities = set()
     for scale in (1, 2):
@@ -99,7 +99,7 @@ def test_the_identity_changes_with_a_module_beside_the_file(tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("contract", ["xares", "case"])
-def test_an_encoder_in_the_working_folder_is_loaded_and_its_packages_count_for_its_identity(tmp_path, contract):
+def test_identity_includes_packages_in_working_folder(tmp_path, contract):
     pytest.importorskip("torch", reason="the extra `torch` is not installed")
     text = "from mine_net.front import front\n" + (sources.XARES if contract == "xares" else sources.case())
     save(tmp_path, "mine.py", text)
@@ -119,7 +119,7 @@ def test_an_encoder_in_the_working_folder_is_loaded_and_its_packages_count_for_i
 
 
 @pytest.mark.slow
-def test_the_identity_changes_with_the_weights_of_a_network_and_its_precision(tmp_path):
+def test_identity_depends_on_network_weights_and_dtype(tmp_path):
     pytest.importorskip("torch", reason="the extra `torch` is not installed")
     text = sources.XARES.replace("manual_seed(7)", "manual_seed(int(open(SEED).read()))")
     seed = tmp_path / "seed"
@@ -132,7 +132,7 @@ def test_the_identity_changes_with_the_weights_of_a_network_and_its_precision(tm
     assert load_encoder(str(file), device="cpu", dtype="bfloat16").identity not in found
 
 
-def test_a_class_is_chosen_by_name(tmp_path):
+def test_class_is_selected_by_name(tmp_path):
     both = sources.case() + "\n\nclass Other(Bands):\n    name = 'other'\n"
     file = save(tmp_path, "mine.py", both)
     assert load_encoder(f"{file}:Other").name == "other"
@@ -158,11 +158,11 @@ def test_a_class_is_chosen_by_name(tmp_path):
         ("class M:\n    x = 1\n", r"contains no encoder"),
     ],
 )
-def test_a_file_that_is_no_encoder_is_told_why(tmp_path, text, message):
+def test_invalid_files_name_reason(tmp_path, text, message):
     assert re.search(message, refused(save(tmp_path, "mine.py", text), ""))
 
 
-def test_what_is_not_there(tmp_path):
+def test_missing_file_and_unknown_specs(tmp_path):
     assert "no such file; expected FILE.py" in refused(tmp_path / "absent.py", "")
     assert "unknown encoder 'something'; expected logmel, onnx:…" in refused("something", "")
     assert "unknown encoder" in refused("onnx:", "")
@@ -177,13 +177,13 @@ def test_what_is_not_there(tmp_path):
         ("np.arange(5)", "the embedding has 5 dimensions where 6 are expected"),
     ],
 )
-def test_what_is_no_embedding_is_never_a_number(tmp_path, result, message):
+def test_invalid_embeddings_are_errors(tmp_path, result, message):
     text = re.sub(r"return np\.array\(\[part.*", f"return {result}", sources.case())
     with pytest.raises(EmbeddingError, match=message):
         load_encoder(str(save(tmp_path, "mine.py", text))).embed(noises(1))
 
 
-def test_xares_frames_are_what_the_file_gives_and_its_hop_is_the_declared_one(tmp_path):
+def test_xares_frames_and_declared_hop(tmp_path):
     torch = pytest.importorskip("torch", reason="the extra `torch` is not installed")
     encoder = load_encoder(str(save(tmp_path, "mine.py", sources.XARES)), device="cpu")
     waveforms = noises(5)
@@ -195,7 +195,7 @@ def test_xares_frames_are_what_the_file_gives_and_its_hop_is_the_declared_one(tm
     assert (encoder.hop_seconds, encoder.layers) == (0.01, 1)
 
 
-def test_an_xares_file_that_gives_a_list_has_as_many_layers_and_embeds_with_the_last(tmp_path):
+def test_xares_list_output_gives_layers(tmp_path):
     pytest.importorskip("torch", reason="the extra `torch` is not installed")
     plain = load_encoder(str(save(tmp_path / "one", "mine.py", sources.XARES)), device="cpu")
     encoder = load_encoder(str(save(tmp_path / "three", "mine.py", sources.layered())), device="cpu")
@@ -210,7 +210,7 @@ def test_an_xares_file_that_gives_a_list_has_as_many_layers_and_embeds_with_the_
     np.testing.assert_allclose(crops, np.tile(found[0], (3, 1)), rtol=1e-5)
 
 
-def test_hear_frames_are_timestamp_embeddings_and_the_hop_is_between_timestamps(tmp_path):
+def test_hear_frames_and_hop_from_timestamps(tmp_path):
     torch = pytest.importorskip("torch", reason="the extra `torch` is not installed")
     encoder = load_encoder(str(save(tmp_path, "mine.py", sources.HEAR)), device="cpu")
     (found,) = encoder.embed_clips(noises(1, 22_050), EmbeddingRequest(frames=True))
@@ -239,7 +239,7 @@ CLOCK = "* 256 / 22.05"
         ("[:, 1:] * 256 / 22.05", "timestamps of shape (1, 342) for frames of shape (1, 343, 5)"),
     ],
 )
-def test_hear_timestamps_that_are_no_milliseconds_of_the_clip(tmp_path, clock, fault):
+def test_hear_timestamps_must_be_milliseconds(tmp_path, clock, fault):
     pytest.importorskip("torch", reason="the extra `torch` is not installed")
     text = sources.HEAR.replace(CLOCK, clock)
     encoder = load_encoder(str(save(tmp_path, "mine.py", text)), device="cpu")
@@ -251,13 +251,13 @@ def test_hear_timestamps_that_are_no_milliseconds_of_the_clip(tmp_path, clock, f
 
 
 @pytest.mark.parametrize(("hop", "first"), [(0.01, 0), (0.05, 0.025), (0.48, 0.48), (1.0, 0.5), (1.0, 1.0), (2.0, 0)])
-def test_milliseconds_from_either_end_of_frames_are_taken(hop, first):
+def test_timestamps_fault_accepts_start_or_end_of_frames(hop, first):
     times = 1000 * (first + hop * np.arange(round(4 / hop)))
     assert timestamps_fault(times, 4.0, 16_000) == timestamps_fault(times[:1], 4.0, 16_000) == ""
     assert "look like seconds" in timestamps_fault(times / 1000, 4.0, 16_000)
 
 
-def test_known_frames_are_not_taken_from_the_store_for_a_module_whose_times_are_wrong(tmp_path):
+def test_cached_frames_are_not_used_with_invalid_timestamps(tmp_path):
     pytest.importorskip("torch", reason="the extra `torch` is not installed")
     clip = tmp_path / "clip.wav"
     soundfile.write(clip, noises(1, 22_050)[0], 22_050)
@@ -286,7 +286,7 @@ def test_known_frames_are_not_taken_from_the_store_for_a_module_whose_times_are_
         ),
     ],
 )
-def test_frames_that_are_none_too_few_or_too_many(tmp_path, old, new, message):
+def test_invalid_numbers_of_frames(tmp_path, old, new, message):
     pytest.importorskip("torch", reason="the extra `torch` is not installed")
     encoder = load_encoder(str(save(tmp_path, "mine.py", sources.XARES.replace(old, new))), device="cpu")
     with pytest.raises(ValueError, match=message):
@@ -294,13 +294,13 @@ def test_frames_that_are_none_too_few_or_too_many(tmp_path, old, new, message):
     assert encoder.embed(noises(1)).shape == (1, 12)  # the embedding needs no hop
 
 
-def test_a_hop_that_is_no_time_is_refused(tmp_path):
+def test_invalid_hop_is_rejected(tmp_path):
     pytest.importorskip("torch", reason="the extra `torch` is not installed")
     text = sources.XARES.replace("hop_size_in_ms = 10", "hop_size_in_ms = 0")
     assert "has hop_size_in_ms 0; it must be above 0" in refused(save(tmp_path, "mine.py", text), "")
 
 
-def test_the_standard_library_is_no_part_of_an_encoder_that_lies_above_it():
+def test_source_hash_excludes_standard_library():
     library = Path(os.__file__).resolve()
     assert not user_file._belongs_to_folder(library.parents[2], library)
     assert user_file._belongs_to_folder(library.parents[2], library.parents[2] / "mine/parts.py")
