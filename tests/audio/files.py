@@ -1,4 +1,4 @@
-"""Audio files as encoders, pipes and careless tools make them, from bytes."""
+"""Audio files as bytes: as encoders write them, as pipes do, and with wrong headers."""
 
 import io
 import struct
@@ -21,25 +21,25 @@ def encoded(kind: str, subtype: str | None = None, samples: np.ndarray | None = 
 
 
 def mp3(samples: np.ndarray | None = None, rate: int = RATE, mode: str = "CONSTANT") -> bytes:
-    """An MP3 whose first frame counts the others."""
+    """An MP3 whose first frame (Xing or Info) declares the number of frames."""
     buffer = io.BytesIO()
     soundfile.write(buffer, noise() if samples is None else samples, rate, format="MP3", bitrate_mode=mode)
     return buffer.getvalue()
 
 
 def count_at(content: bytes) -> int:
-    """Where the number of frames is in an MP3."""
+    """Offset of the declared number of frames in an MP3."""
     return max(content.find(b"Xing", 0, 64), content.find(b"Info", 0, 64)) + 8
 
 
 def without_count(content: bytes) -> bytes:
-    """An MP3 as an encoder writes it to a pipe: without the frame that counts the others."""
+    """An MP3 as written to a pipe: without the Xing or Info frame."""
     return content[content.index(content[:2], 2) :]
 
 
-def wav(data: bytes, said: int | None = None, rate: int = RATE, channels: int = 1, tag: int = 1) -> bytes:
-    """A WAV file. said: what the header gives as the size of its data."""
-    size = len(data) if said is None else said
+def wav(data: bytes, declared_size: int | None = None, rate: int = RATE, channels: int = 1, tag: int = 1) -> bytes:
+    """A WAV file. declared_size: size of the data according to the header."""
+    size = len(data) if declared_size is None else declared_size
     form = struct.pack("<HHIIHH", tag, channels, rate, 2 * channels * rate & 0xFFFFFFFF, 2 * channels & 0xFFFF, 16)
     if tag == 0x55:  # MP3
         form = struct.pack("<HHIIHHHHIHHH", tag, channels, rate, 4000, 1, 0, 12, 1, 2, 144, 1, 0)
@@ -64,7 +64,7 @@ def flac_with_count(content: bytes, count: int) -> bytes:
 
 
 def by_ffmpeg(container: str, codec: str, rate: int = RATE, seconds: float = 4.0) -> bytes:
-    """A tone, encoded by PyAV."""
+    """A tone encoded by PyAV."""
     import av
 
     tone = np.sin(2 * np.pi * 440 * np.arange(round(rate * seconds)) / rate)

@@ -1,4 +1,4 @@
-"""Members of tar files as Python's tarfile writes them, read where they lie, whole and broken."""
+"""Reading of tar members: valid, truncated, compressed and concatenated tar files."""
 
 import tarfile
 from concurrent.futures import ThreadPoolExecutor
@@ -23,19 +23,19 @@ def packed(tar: Path, files: list[Path], mode: str = "w", kind: int = tarfile.GN
 
 @pytest.fixture
 def files(tmp_path: Path) -> list[Path]:
-    made = clips(tmp_path / "audio", 6)
+    paths = clips(tmp_path / "audio", 6)
     for i, suffix in enumerate(("mp3", "flac", "ogg")):
-        samples, rate = soundfile.read(made[i])
-        soundfile.write(made[i].with_suffix(f".{suffix}"), samples, rate)
-        made.append(made[i].with_suffix(f".{suffix}"))
-    return made
+        samples, rate = soundfile.read(paths[i])
+        soundfile.write(paths[i].with_suffix(f".{suffix}"), samples, rate)
+        paths.append(paths[i].with_suffix(f".{suffix}"))
+    return paths
 
 
 def test_tar_members_offsets_and_sizes(tmp_path: Path):
     for name, content in (("a", b"12345"), ("b", b"x" * 600)):
         (tmp_path / name).write_bytes(content)
     tar = packed(tmp_path / "x.tar", [tmp_path / "a", tmp_path / "b"])
-    # A header of 512 bytes, the content filled up to 512; the second header is at 1024, its content at 1536.
+    # Header of 512 bytes, content padded to 512 bytes; the second header is at 1024, its content at 1536.
     assert tar_members(tar) == [TarMember(tar, "anna/a", 512, 5), TarMember(tar, "anna/b", 1536, 600)]
     assert [member.read() for member in tar_members(tar)] == [b"12345", b"x" * 600]
 
@@ -66,8 +66,8 @@ def test_tar_member_read_is_thread_safe(tmp_path: Path, files: list[Path]):
     expected = {f"anna/{file.name}": file.read_bytes() for file in files}
     order = np.random.default_rng(0).permutation(np.repeat(np.arange(len(members)), 200))
     with ThreadPoolExecutor(16) as pool:
-        found = list(pool.map(lambda i: (members[i].name, members[i].read()), order))
-    assert len(found) == 200 * len(files) and all(expected[name] == content for name, content in found)
+        contents = list(pool.map(lambda i: (members[i].name, members[i].read()), order))
+    assert len(contents) == 200 * len(files) and all(expected[name] == content for name, content in contents)
 
 
 @pytest.mark.parametrize("mode", ["gz", "bz2", "xz"])

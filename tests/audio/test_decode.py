@@ -1,4 +1,4 @@
-"""The decoder on files that are whole, foreign, or broken in the ways that downloads break."""
+"""Decoding of valid, truncated and invalid files."""
 
 import re
 from collections.abc import Callable
@@ -25,7 +25,7 @@ both_readers = pytest.mark.parametrize("read", [read_audio, check_audio], ids=["
 
 
 def tone(seconds: float = SECONDS, rate: int = RATE, amplitude: float = 0.5) -> np.ndarray:
-    """A tone with some noise, so that no format can compress it to nothing."""
+    """A tone with noise, which no format can compress to a few bytes."""
     t = np.arange(round(seconds * rate)) / rate
     noise = np.random.default_rng(0).normal(0, 0.002, len(t))
     return (amplitude * np.sin(2 * np.pi * 440 * t) + noise).astype(np.float32)
@@ -43,7 +43,7 @@ def cut(path: Path, share: float) -> Path:
     return path
 
 
-# --- whole files ------------------------------------------------------------------------------------------------
+# --- valid files ----------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("channels", [1, 2])
@@ -84,7 +84,7 @@ def test_check_audio_reads_all_blocks(tmp_path: Path):
     assert len(read_audio(path)) == 640_000
 
 
-# --- files that end early ---------------------------------------------------------------------------------------
+# --- truncated files ------------------------------------------------------------------------------------------------
 
 
 @both_readers
@@ -143,10 +143,10 @@ def test_check_audio_duration_tolerance(tmp_path: Path):
     check_audio(written(tmp_path / "long.wav", tone(20.0)), 21.0)  # a second short, less than a tenth
     with pytest.raises(AudioError, match=r"ends after 2\.1 s of 2\.4 s"):
         check_audio(path, 2.41)
-    check_audio(path, 1.0)  # longer than said is no fault
+    check_audio(path, 1.0)  # a longer clip is valid
 
 
-# --- what is no clip --------------------------------------------------------------------------------------------
+# --- invalid files --------------------------------------------------------------------------------------------------
 
 
 @both_readers
@@ -194,7 +194,7 @@ def test_dangling_link_is_missing_file(tmp_path: Path, read: Reader):
 @both_readers
 @pytest.mark.parametrize("suffix", ["mp3", "wav", "flac", "ogg"])
 def test_messages_contain_no_folder(tmp_path: Path, read: Reader, suffix: str):
-    """Messages go into predictions.csv, and outputs hold no absolute path."""
+    """Messages are written to predictions.csv, and outputs contain no absolute paths."""
     (tmp_path / f"clip.{suffix}").write_text("A sentence, not a sound.\n" * 200)
     with pytest.raises(AudioError) as caught:
         read(tmp_path / f"clip.{suffix}")

@@ -1,4 +1,4 @@
-"""Which files are audio by name, and formats that only the extra's decoder reads."""
+"""Audio suffixes, and formats that require the extra `formats`."""
 
 import io
 import sys
@@ -25,8 +25,8 @@ from earmark.speaker.case.simulate.noise_and_rooms import find_recordings
 from earmark.speaker.system import audio_path
 from tests.audio.files import by_ffmpeg, encoded, wav
 
-# suffix, container, codec, rate, seconds that the encoder puts around four
-BEYOND = [
+# suffix, container, codec, rate, tolerance of the duration of 4 s in seconds
+FFMPEG_FORMATS = [
     ("m4a", "ipod", "aac", 16_000, 0.13),
     ("m4a", "mov", "alac", 44_100, 0.0),
     ("aac", "adts", "aac", 16_000, 0.13),
@@ -38,30 +38,30 @@ BEYOND = [
     ("eac3", "eac3", "eac3", 48_000, 0.04),
     ("wv", "wv", "wavpack", 16_000, 0.0),
 ]
-each_beyond = pytest.mark.parametrize(("suffix", "container", "codec", "rate", "around"), BEYOND)
+each_ffmpeg_format = pytest.mark.parametrize(("suffix", "container", "codec", "rate", "tolerance"), FFMPEG_FORMATS)
 
 
 def need_av() -> None:
-    pytest.importorskip("av", reason="PyAV is not installed: `uv run --all-extras pytest` brings it")
+    pytest.importorskip("av", reason="PyAV is not installed: `uv run --all-extras pytest` installs it")
 
 
-@each_beyond
-def test_ffmpeg_formats_are_decoded(tmp_path, suffix, container, codec, rate, around):
+@each_ffmpeg_format
+def test_ffmpeg_formats_are_decoded(tmp_path, suffix, container, codec, rate, tolerance):
     need_av()
     path = tmp_path / f"clip.{suffix}"
     path.write_bytes(by_ffmpeg(container, codec, rate))
-    found = read_nonsilent_audio(path, 16_000)
-    assert len(found) / 16_000 == pytest.approx(4.0, abs=around + 1e-3)
-    spectrum = np.abs(np.fft.rfft(found[8000:-8000]))
-    assert np.fft.rfftfreq(len(found) - 16_000, 1 / 16_000)[spectrum.argmax()] == pytest.approx(440, abs=1)
-    assert np.abs(found[8000:-8000]).max() == pytest.approx(16_000 / 32_768, rel=0.1)
+    waveform = read_nonsilent_audio(path, 16_000)
+    assert len(waveform) / 16_000 == pytest.approx(4.0, abs=tolerance + 1e-3)
+    spectrum = np.abs(np.fft.rfft(waveform[8000:-8000]))
+    assert np.fft.rfftfreq(len(waveform) - 16_000, 1 / 16_000)[spectrum.argmax()] == pytest.approx(440, abs=1)
+    assert np.abs(waveform[8000:-8000]).max() == pytest.approx(16_000 / 32_768, rel=0.1)
     check_audio(path, 4.0)
     assert read_audio_and_native_rate(path, 16_000)[1] == rate
     assert decoding_variant(path) != "" and f".{suffix}" in SUFFIXES
 
 
-@each_beyond
-def test_truncated_ffmpeg_formats_are_rejected(tmp_path, suffix, container, codec, rate, around):
+@each_ffmpeg_format
+def test_truncated_ffmpeg_formats_are_rejected(tmp_path, suffix, container, codec, rate, tolerance):
     need_av()
     path = tmp_path / f"clip.{suffix}"
     content = by_ffmpeg(container, codec, rate)
@@ -127,9 +127,9 @@ def test_all_suffixes_in_folders_and_tar_files(tmp_path: Path, suffix: str, cont
         members = {f"1001_a.{suffix}": content, "1001_a.json": b'{"label": "ANG"}'}
         members |= {f"1002_b.{suffix}": content, "1002_b.json": b'{"label": "SAD"}'}
         pack(tmp_path / f"cremad/wds-audio-{split}-0.tar", members)
-    found = read_task_data(locate_task(published_tasks()["cremad"], tmp_path))
-    assert [clip.name for clip in found.clips][:2] == [f"1001_a.{suffix}", f"1002_b.{suffix}"]
-    np.testing.assert_array_equal(read_audio(found.clips[0]), read_audio(tmp_path / f"noise/clip.{suffix}"))
+    data = read_task_data(locate_task(published_tasks()["cremad"], tmp_path))
+    assert [clip.name for clip in data.clips][:2] == [f"1001_a.{suffix}", f"1002_b.{suffix}"]
+    np.testing.assert_array_equal(read_audio(data.clips[0]), read_audio(tmp_path / f"noise/clip.{suffix}"))
 
 
 def pack(path: Path, members: dict[str, bytes]) -> None:

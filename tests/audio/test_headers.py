@@ -1,4 +1,4 @@
-"""Headers that lie: a fault of the file, found before memory is taken; and files with bytes changed at random."""
+"""Wrong headers, rejected before memory is allocated, and fuzzed files."""
 
 import struct
 import subprocess
@@ -21,8 +21,8 @@ def stored(tmp_path: Path, content: bytes) -> Path:
     return tmp_path / "clip.wav"
 
 
-def memory_of(read, path: Path) -> int:
-    """The most that is taken at a time, in bytes; the clip has to be refused."""
+def peak_memory(read, path: Path) -> int:
+    """Peak memory in bytes while a clip is rejected."""
     tracemalloc.start()
     try:
         with pytest.raises(AudioError) as caught:
@@ -37,7 +37,7 @@ def memory_of(read, path: Path) -> int:
 def test_implausible_rates_are_rejected_without_memory(tmp_path, rate):
     path = stored(tmp_path, wav(bytes(32_000), rate=rate))
     for read in (read_audio, check_audio, lambda path: read_audio(path, 16_000)):
-        assert memory_of(read, path) < 1 << 20
+        assert peak_memory(read, path) < 1 << 20
     with pytest.raises(
         AudioError, match=rf"^clip\.wav: damaged header, it declares {rate:,} Hz .*Create the file again$"
     ):
@@ -54,13 +54,13 @@ def test_minimum_and_maximum_rate(tmp_path, rate):
 def test_implausible_channels_are_rejected(tmp_path, channels):
     path = stored(tmp_path, wav(bytes(64_000), channels=channels))
     for read in (read_audio, check_audio):
-        assert memory_of(read, path) < 1 << 20
+        assert peak_memory(read, path) < 1 << 20
 
 
 def test_maximum_channels_are_averaged(tmp_path):
     samples = np.random.default_rng(0).integers(-9000, 9000, (2000, MAX_CHANNELS)).astype("<i2")
-    found = read_audio(stored(tmp_path, wav(samples.tobytes(), channels=MAX_CHANNELS)))
-    np.testing.assert_allclose(found, samples.mean(axis=1) / 32768, atol=1e-6)
+    waveform = read_audio(stored(tmp_path, wav(samples.tobytes(), channels=MAX_CHANNELS)))
+    np.testing.assert_allclose(waveform, samples.mean(axis=1) / 32768, atol=1e-6)
 
 
 @pytest.mark.parametrize("read", [read_audio, check_audio], ids=["read_audio", "check_audio"])
@@ -74,7 +74,7 @@ def test_huge_declared_length_takes_no_memory(tmp_path, read):
         "sphere": encoded("NIST", "PCM_16").replace(b"sample_count -i 32000", b"sample_count -i 9" + b"9" * 4, 1),
     }
     for content in huge.values():
-        assert memory_of(read, stored(tmp_path, content)) < 8 << 20
+        assert peak_memory(read, stored(tmp_path, content)) < 8 << 20
 
 
 def _with(content: bytes, name: bytes, after: int, value: bytes) -> bytes:
@@ -85,7 +85,7 @@ def _with(content: bytes, name: bytes, after: int, value: bytes) -> bytes:
 def test_max_samples_is_enforced_while_decoding(tmp_path, monkeypatch):
     monkeypatch.setattr("earmark.audio.decode.MAX_SAMPLES", 100_000)
     path = stored(tmp_path, wav(bytes(2 * 1_000_000)))
-    assert memory_of(read_audio, path) < 8 << 20
+    assert peak_memory(read_audio, path) < 8 << 20
     check_audio(path)
 
 

@@ -1,4 +1,4 @@
-"""How long a clip is: what decodes, whatever its header says; and what is cut short is named where that can be told."""
+"""Length of clips whose header is wrong or missing, and detection of truncated files."""
 
 import struct
 import tarfile
@@ -12,11 +12,11 @@ from earmark.audio.containers import _crc
 from earmark.audio.decode import AudioError, check_audio, decoding_variant, read_audio, read_audio_and_native_rate
 from tests.audio.files import count_at, encoded, flac_with_count, mp3, noise, ogg_pages, wav, without_count
 
-DELAY = 1105  # samples that an MP3 encoder and decoder put in front, which a count of frames lets a decoder take away
+DELAY = 1105  # samples; added by MP3 encoder and decoder, removed if the number of frames is declared
 
 
 def stored(tmp_path: Path, content: bytes, kind: str = "file") -> Clip:
-    """The content as a file, without a suffix that would help, or as a member of a tar file."""
+    """Write the content to a file without a suffix, or to a member of a tar file."""
     path = tmp_path / "clip"
     path.write_bytes(content)
     if kind == "file":
@@ -39,10 +39,10 @@ def test_mp3_without_xing_frame_decodes_completely(tmp_path, mode, rate, channel
     counted = mp3(noise(2 * rate, channels=channels), rate, mode)
     expected = read_audio(stored(tmp_path, counted, kind))
     clip = stored(tmp_path, without_count(counted), kind)
-    found = read_audio(clip)
+    decoded = read_audio(clip)
     frames = int.from_bytes(counted[count_at(counted) :][:4])
-    assert len(found) == frames * (1152 if rate > 24_000 else 576)
-    np.testing.assert_array_equal(found[DELAY : DELAY + len(expected)], expected)
+    assert len(decoded) == frames * (1152 if rate > 24_000 else 576)
+    np.testing.assert_array_equal(decoded[DELAY : DELAY + len(expected)], expected)
     check_audio(clip, 2.0)
     assert (len(expected), decoding_variant(clip)) == (2 * rate, "mp3")
 
@@ -74,16 +74,16 @@ def test_concatenated_mp3s_with_different_rates_and_channels(tmp_path):
     assert read_audio_and_native_rate(clip, 44_100)[1] == 16_000
 
 
-@pytest.mark.parametrize("said", [0, 1, 10, 57])
-def test_mp3_with_low_declared_count_decodes_completely(tmp_path, said):
+@pytest.mark.parametrize("declared", [0, 1, 10, 57])
+def test_mp3_with_low_declared_count_decodes_completely(tmp_path, declared):
     content = bytearray(mp3())
     at = count_at(content)
     expected = read_audio(stored(tmp_path, bytes(content)))
     assert content[at : at + 4] == struct.pack(">I", 58)
-    content[at : at + 4] = struct.pack(">I", said)
-    found = read_audio(stored(tmp_path, bytes(content)))
-    assert 32_000 <= len(found) < 33_408  # 58 frames of 576 samples
-    np.testing.assert_array_equal(found[:32_000], expected)
+    content[at : at + 4] = struct.pack(">I", declared)
+    decoded = read_audio(stored(tmp_path, bytes(content)))
+    assert 32_000 <= len(decoded) < 33_408  # 58 frames of 576 samples
+    np.testing.assert_array_equal(decoded[:32_000], expected)
 
 
 @pytest.mark.parametrize(("lost", "frames"), [(1, 1), (35, 1), (37, 2), (467, 2)])  # the last have 432 and 36 bytes
@@ -123,12 +123,12 @@ def test_truncated_mp3_with_xing_frame(tmp_path, content):
             check_audio(stored(tmp_path, mp3() + content[:end]))
 
 
-@pytest.mark.parametrize("said", [None, 0xFFFFFFFF])
-def test_mp3_in_wav_decodes_like_mp3(tmp_path, said):
+@pytest.mark.parametrize("declared", [None, 0xFFFFFFFF])
+def test_mp3_in_wav_decodes_like_mp3(tmp_path, declared):
     for content in (mp3(), without_count(mp3()), mp3() + mp3()):
         expected = read_audio(stored(tmp_path, content))
-        found = read_audio(stored(tmp_path, wav(content, said, tag=0x55)))
-        np.testing.assert_array_equal(found, expected)
+        decoded = read_audio(stored(tmp_path, wav(content, declared, tag=0x55)))
+        np.testing.assert_array_equal(decoded, expected)
     with pytest.raises(AudioError, match=r"clip: ends after \d\.\d s of 2\.\d s"):
         read_audio(stored(tmp_path, wav(without_count(mp3()), tag=0x55)[:-4000]))
 
@@ -137,10 +137,10 @@ def test_mp3_in_wav_decodes_like_mp3(tmp_path, said):
 
 
 @files_and_members
-@pytest.mark.parametrize("said", [0, 0x7FFFF000, 0x7FFFFF00, 0x80000000, 0xFFFFFFFF, 0xFFFFFFFF - 44])
-def test_piped_wav_decodes_completely(tmp_path, said, kind):
+@pytest.mark.parametrize("declared", [0, 0x7FFFF000, 0x7FFFFF00, 0x80000000, 0xFFFFFFFF, 0xFFFFFFFF - 44])
+def test_piped_wav_decodes_completely(tmp_path, declared, kind):
     samples = (np.arange(-4000, 4000) * 4).astype("<i2")
-    clip = stored(tmp_path, wav(samples.tobytes(), said), kind)
+    clip = stored(tmp_path, wav(samples.tobytes(), declared), kind)
     np.testing.assert_allclose(read_audio(clip), samples / 32768, atol=1e-7)
     check_audio(clip, 0.5)
 
@@ -164,7 +164,7 @@ def test_piped_containers_decode_completely(tmp_path, kind, name, size):
     content[at : at + len(size)] = size
     clip = stored(tmp_path, bytes(content))
     np.testing.assert_array_equal(read_audio(clip)[-32_000:], expected)
-    assert len(read_audio(clip)) - 32_000 < 2  # CAF: a number stands in front of the samples
+    assert len(read_audio(clip)) - 32_000 < 2  # CAF: a 4-byte number precedes the samples
     check_audio(clip, 2.0)
 
 
@@ -195,7 +195,7 @@ def test_codecs_without_seeking_are_decoded(tmp_path):
         check_audio(clip, 2.0)
 
 
-# --- joined, and cut short ------------------------------------------------------------------------------------------
+# --- concatenated and truncated files -------------------------------------------------------------------------------
 
 
 @files_and_members
@@ -213,11 +213,11 @@ def test_chained_ogg_and_concatenated_flac(tmp_path, codec, subtype, kind):
 @pytest.mark.parametrize("before", [b"", encoded("OGG", "OPUS")])
 def test_ogg_without_last_page_is_truncated(tmp_path, subtype, before):
     pages = ogg_pages(encoded("OGG", subtype, noise(160_000)))
-    for kept in (len(pages) - 1, len(pages) - 3):
+    for n_pages in (len(pages) - 1, len(pages) - 3):
         with pytest.raises(
             AudioError, match=r"clip: (ends after \d+\.\d s without an end-of-stream page|cannot be dec)"
         ):
-            read_audio(stored(tmp_path, before + b"".join(pages[:kept])))
+            read_audio(stored(tmp_path, before + b"".join(pages[:n_pages])))
     with pytest.raises(AudioError, match="truncated"):
         check_audio(stored(tmp_path, before + b"".join(pages)[:-10]))
 
@@ -253,13 +253,13 @@ def test_wave64_trailing_chunk_is_ignored(tmp_path):
 
 
 def test_crc_matches_rfc_9639():
-    # RFC 9639, appendix D.1: the header of the only frame, ff f8 69 18 00 00, has the check sum bf.
+    # RFC 9639, appendix D.1: the header of the only frame, ff f8 69 18 00 00, has the checksum bf.
     assert _crc(bytes.fromhex("fff869180000"), 0x07, 8) == 0xBF
-    # The whole frame of that file: its check sum is aa 9a.
+    # The whole frame of that file: its checksum is aa 9a.
     assert _crc(bytes.fromhex("fff869180000bf0358fd0312 8b".replace(" ", "")), 0x8005, 16) == 0xAA9A
 
 
-# --- what the store asks --------------------------------------------------------------------------------------------
+# --- embedding cache ------------------------------------------------------------------------------------------------
 
 
 def test_decoding_variant_of_special_files(tmp_path):

@@ -1,4 +1,4 @@
-"""Headers that say too little of their sound: a fault, for nobody would notice what is missing."""
+"""Headers that declare less audio than the file has."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""Models from folders of real files with random weights: what they hear, what they say of themselves, and refusals."""
+"""Audio-text models from folders with random weights: embeddings, descriptions, errors."""
 
 import os
 import re
@@ -48,13 +48,13 @@ def model(request, folders) -> AudioTextModel:
 
 
 def noises(rate: int, *seconds: float) -> list[np.ndarray]:
-    """Noise of so many seconds each, every piece with another colour."""
+    """Differently coloured noises of the given lengths in seconds."""
     rng = np.random.default_rng(7)
-    found = []
+    waveforms = []
     for i, length in enumerate(seconds):
         noise = rng.normal(scale=0.1, size=int(length * rate))
-        found.append(np.convolve(noise, np.ones(i + 1) / (i + 1), "same").astype(np.float32))
-    return found
+        waveforms.append(np.convolve(noise, np.ones(i + 1) / (i + 1), "same").astype(np.float32))
+    return waveforms
 
 
 def cosines(a: np.ndarray, b: np.ndarray) -> np.ndarray:
@@ -89,9 +89,9 @@ def test_clap_log_mel_matches_extractor(filters: str):
     extractor = ClapFeatureExtractor()
     (noise,) = noises(48_000, 3.3)
     mel = getattr(extractor, filters)
-    found, expected = clap_log_mel(extractor, noise, mel), extractor._np_extract_fbank_features(noise, mel)
-    assert found.dtype == expected.dtype == np.float32
-    np.testing.assert_allclose(found, expected, rtol=1e-6, atol=1e-6)  # dB, in float32
+    actual, expected = clap_log_mel(extractor, noise, mel), extractor._np_extract_fbank_features(noise, mel)
+    assert actual.dtype == expected.dtype == np.float32
+    np.testing.assert_allclose(actual, expected, rtol=1e-6, atol=1e-6)  # dB, in float32
 
 
 @pytest.mark.slow
@@ -104,7 +104,7 @@ def test_audio_embeddings_independent_of_batch(model):
     alone = np.concatenate([model.embed_audio([piece]) for piece in pieces])
     np.testing.assert_allclose(together, alone, atol=1e-5, rtol=1e-5)
     np.testing.assert_allclose(together[::-1], model.embed_audio(pieces[::-1]), atol=1e-5, rtol=1e-5)
-    assert np.abs(together[0] - together[1]).max() > 1e-3  # and it hears differences
+    assert np.abs(together[0] - together[1]).max() > 1e-3  # different audio has different embeddings
 
 
 def test_text_embeddings_independent_of_batch(model):
@@ -120,7 +120,7 @@ def test_long_sentence_is_truncated(model):
 
 @pytest.mark.slow
 def test_fusion_models_are_deterministic(folders):
-    """sentence-transformers and transformers mark a random clip of the batch; ours must agree with none marked."""
+    """transformers and sentence-transformers mark a random clip as longer; no mark may affect our embeddings."""
     clap = load_model(str(folders["clap-fusion"]), device="cpu")
     wrapped = load_model(str(folders["sentence-transformer"]), device="cpu")
     piece = noises(tiny.RATE, 1.0)[0]
@@ -220,19 +220,19 @@ def test_incomplete_weights_are_rejected(folders, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("flags", "words"),
+    ("flags", "message"),
     [
         ({"dtype": "int8"}, "dtype 'int8' is not one of float32, bfloat16, float16"),
         ({"device": "abacus"}, "device 'abacus' is not available"),
     ],
 )
-def test_unknown_dtype_or_device_message(folders, flags, words):
-    with pytest.raises(MissingError, match=words) as caught:
+def test_unknown_dtype_or_device_message(folders, flags, message):
+    with pytest.raises(MissingError, match=message) as caught:
         load_model(str(folders["clap"]), **flags)
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.skipif(torch.cuda.is_available(), reason="here there is a GPU")
+@pytest.mark.skipif(torch.cuda.is_available(), reason="a CUDA GPU is available")
 def test_missing_gpu_message(folders):
     with pytest.raises(MissingError, match="device 'cuda' is not available") as caught:
         load_model(str(folders["clap"]), device="cuda")
@@ -258,7 +258,7 @@ except MissingError as error:
 
 @pytest.mark.slow
 def test_hub_model_commit_and_unknown_model(folders, tmp_path):
-    """The hub's cache laid out as a download leaves it, and no network."""
+    """A hub model in the local cache, without network access."""
     commit = "0123456789abcdef0123456789abcdef01234567"
     cache = tmp_path / "hub" / "models--acme--tiny"
     shutil.copytree(folders["sentence-transformer"], cache / "snapshots" / commit)
@@ -278,12 +278,12 @@ def test_hub_model_commit_and_unknown_model(folders, tmp_path):
     assert refused.startswith("acme/unheard-of: not a local folder, and cannot be loaded from the Hugging Face hub")
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="torch finds no CUDA GPU here")
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA GPU is available")
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float16"])
 def test_gpu_matches_cpu(model, folders, dtype):
     folder = next(f for f in folders.values() if f.name == model.description["model"])
     gpu = load_model(str(folder), device="cuda", dtype=dtype)
     pieces = noises(model.sample_rate, 1.0, 1.0, 0.4)
     expected = model.embed_audio([model.prepare(piece) for piece in pieces])
-    found = gpu.embed_audio([gpu.prepare(piece) for piece in pieces])
-    assert cosines(found, expected).min() > (0.9999 if dtype == "float32" else 0.99)
+    actual = gpu.embed_audio([gpu.prepare(piece) for piece in pieces])
+    assert cosines(actual, expected).min() > (0.9999 if dtype == "float32" else 0.99)

@@ -236,9 +236,9 @@ def test_latency_percentiles_in_milliseconds():
     client = Client("http://127.0.0.1:1/")
     for milliseconds in range(1, 101):
         client.traffic.replied(milliseconds / 1000)
-    found = client.traffic.as_dict()
-    assert found["latency_ms"] == {"p50": 50.5, "p95": 95.0, "p99": 99.0}
-    assert found["replies"] == 100
+    summary = client.traffic.as_dict()
+    assert summary["latency_ms"] == {"p50": 50.5, "p95": 95.0, "p99": 99.0}
+    assert summary["replies"] == 100
     assert Client("http://127.0.0.1:1/").traffic.as_dict()["latency_ms"]["p50"] is None
 
 

@@ -1,4 +1,4 @@
-"""Hundreds of replies that no client should get: each ends in an answer or in one error, in time, without a secret."""
+"""Hundreds of invalid replies: each gives a result or one error, in time, and shows no secret."""
 
 import base64
 import contextlib
@@ -33,7 +33,7 @@ CHUNKED = OK + b"Transfer-Encoding: chunked\r\n\r\n"
 
 
 def reply(body=FINE, status=b"200 OK", headers=b""):
-    """A whole reply as it goes over the wire."""
+    """The bytes of a complete reply."""
     return b"HTTP/1.1 %s\r\nContent-Length: %d\r\n%s\r\n%s" % (status, len(body), headers, body)
 
 
@@ -197,7 +197,7 @@ CASES |= {
 CASES |= {f"chunks {i}": CHUNKED + chunks for i, chunks in enumerate(CHUNKS)}
 CASES |= {f"encoded {i}": reply(body, headers=b"Content-Encoding: gzip\r\n") for i, body in enumerate(ENCODED)}
 CASES |= {f"cut after {n}": reply()[:n] for n in range(0, len(reply()), 3)}
-# What is an answer all the same: harmless oddities of real servers.
+# Valid replies with harmless oddities of real servers.
 ANSWERS = {
     "plain": reply(),
     "chunked": CHUNKED + b"13;ext=1\r\n" + FINE + b"\r\n0\r\nX: y\r\n\r\n",
@@ -214,7 +214,7 @@ ANSWERS = {
 
 
 def asked(client, read=parse_similarity):
-    """What comes of one request: an answer or a message."""
+    """The result or the error of one request."""
     try:
         return client.post(b"{}", read)
     except EXPECTED as error:
@@ -234,7 +234,7 @@ def test_number_of_hostile_cases():
 
 @pytest.fixture(scope="module")
 def scripted():
-    """A server that sends what is put into `script`."""
+    """A server that sends the contents of `script`."""
     script = {}
     with hostile_server(lambda n, body: Reply(raw=[script["raw"]])) as server:
         yield server, script
@@ -245,10 +245,10 @@ def test_invalid_reply_fails_only_its_request(scripted, name):
     server, script = scripted
     script["raw"] = CASES[name]
     for read in (parse_similarity, lambda data: embeddings_from_reply(data, 1)):
-        found = asked(Client(server.url, retries=0, timeout=5), read)
-        if found != 0.5:  # some of these have a reply in them all the same
-            assert isinstance(found, EXPECTED), found
-            require_harmless(found)
+        outcome = asked(Client(server.url, retries=0, timeout=5), read)
+        if outcome != 0.5:  # some of these contain a valid reply
+            assert isinstance(outcome, EXPECTED), outcome
+            require_harmless(outcome)
 
 
 @pytest.mark.parametrize("name", ANSWERS)
@@ -355,7 +355,7 @@ def test_reply_after_timeout_is_not_mixed():
 
 @contextmanager
 def listener(serve):
-    """A server below HTTP: `serve` gets each connection."""
+    """A TCP server that calls `serve` with each connection."""
     with socket.create_server(("127.0.0.1", 0)) as server:
 
         def accept():
@@ -470,7 +470,7 @@ SECRETS = (TOKEN, USER, PASSWORD, KEY, BASIC)
 
 
 def spellings(secret):
-    """Ways in which a server may send back what it was sent."""
+    """Encodings in which a server may echo a secret."""
     data = secret.encode()
     yield from (
         secret,
@@ -494,7 +494,7 @@ def spellings(secret):
 
 
 def tells(text, secret):
-    """Whether six characters in a row of a secret stand in a text: plainly, escaped, or in base64."""
+    """Whether a text contains six consecutive characters of a secret: plain, escaped or in base64."""
     plain = [
         text,
         unquote(text),
@@ -547,16 +547,16 @@ def test_url_credentials_are_sent_but_not_shown():
         client = Client(server.url.replace("http://", f"http://{ADDRESS}@"), retries=0)
         asked(client)
         echo["sent"] = server.requests[0][0]["Authorization"]
-        said = str(asked(client))
+        message = str(asked(client))
     sent = base64.b64decode(echo["sent"].removeprefix("Basic "))
     assert sent in (f"{USER}:{PASSWORD}".encode(), f"{USER}:{PASSWORD}".encode("latin-1"))
-    assert "(hidden)" in said and echo["sent"].removeprefix("Basic ")[:8] not in said
+    assert "(hidden)" in message and echo["sent"].removeprefix("Basic ")[:8] not in message
 
 
 def test_text_around_secret_is_shown():
     with hostile_server(lambda n, body: Reply({"error": f"key {TOKEN} has no quota"}, 402)) as server:
-        said = str(asked(Client(server.url, token=TOKEN)))
-    assert said == 'HTTP 402: {"error": "key (hidden) has no quota"}'
+        message = str(asked(Client(server.url, token=TOKEN)))
+    assert message == 'HTTP 402: {"error": "key (hidden) has no quota"}'
 
 
 @pytest.mark.parametrize(
@@ -582,15 +582,15 @@ def test_text_around_secret_is_shown():
 )
 def test_invalid_url_error_shows_no_secret(url):
     client = Client(url, retries=0)
-    found = asked(client)
-    assert isinstance(found, EXPECTED)
-    require_harmless(found)
+    failure = asked(client)
+    assert isinstance(failure, EXPECTED)
+    require_harmless(failure)
     with pytest.raises(
         MissingError, match=r"no connection .*; check the address and that the server is running"
     ) as caught:
         client.require_reachable()
     require_harmless(caught.value)
-    for error in (found, caught.value):
+    for error in (failure, caught.value):
         shown = "".join(traceback.format_exception(error))
         assert "s3cret" not in shown.replace("nonsense-s3cret-pw", "")
 

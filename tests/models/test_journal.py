@@ -1,4 +1,4 @@
-"""The journal: whole after every kind of death."""
+"""The journal is valid after crashes, kills and full disks."""
 
 import json
 import os
@@ -95,11 +95,11 @@ except EarmarkError as error:
 def test_full_disk_is_reported_and_journal_stays_valid(tmp_path):
     path = tmp_path / "j.jsonl"
     done = subprocess.run([sys.executable, "-c", FULL, str(path)], cwd=ROOT, capture_output=True, text=True, check=True)
-    kept, message = done.stdout.splitlines()[:2]
+    n_values, message = done.stdout.splitlines()[:2]
     assert "cannot be written" in message
     assert "Free disk space" in message
     with Journal(path) as journal:
-        assert len(journal) == int(kept) > 10
+        assert len(journal) == int(n_values) > 10
         journal.add("later", 1)
 
 

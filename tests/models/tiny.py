@@ -1,6 +1,6 @@
-"""Makers of tiny checkpoints: real configuration, tokenizer, extractor and weight files, with random weights.
+"""Tiny checkpoints for tests: real configuration, tokenizer, extractor and weight files, with random weights.
 
-They are saved as published models are, so that tests load them through the code that loads published models.
+They have the layout of published models, so tests load them with the same code.
 """
 
 import json
@@ -26,13 +26,13 @@ from transformers import (
 )
 
 SPECIAL = ["<s>", "<pad>", "</s>", "<unk>", "<mask>"]
-WINDOW = 2  # seconds that the tiny models hear at once
+WINDOW = 2  # seconds; input length of the tiny models
 RATE = 48_000
 DIMENSION = 16
 
 
 def tokenizer() -> PreTrainedTokenizerFast:
-    """A byte-level BPE tokenizer in RoBERTa's shape, whose vocabulary is the bytes themselves."""
+    """A byte-level RoBERTa tokenizer whose vocabulary is the 256 bytes."""
     vocabulary = [*SPECIAL, *sorted(pre_tokenizers.ByteLevel.alphabet())]
     bpe = Tokenizer(models.BPE(vocab={token: i for i, token in enumerate(vocabulary)}, merges=[]))
     bpe.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
@@ -53,7 +53,7 @@ def clap(
     wide: int = 16,
     depths: tuple[int, ...] = (1, 1, 1, 1),
 ) -> Path:
-    """A ClapModel with its processor, saved into a folder. seconds: its window. wide: width of its first layer."""
+    """Save a ClapModel with its processor. seconds: its window. wide: width of its first layer."""
     audio = ClapAudioConfig(
         spec_size=256 if seconds > WINDOW else 128,  # 1024 or 256 frames of 10 ms have room
         window_size=8 if seconds > WINDOW else 4,
@@ -78,7 +78,7 @@ def clap(
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         model = ClapModel(config)
-        with torch.no_grad():  # the usual initial weights are so small that all clips would sound alike
+        with torch.no_grad():  # with the default initial weights, all embeddings would be nearly equal
             for weight in model.parameters():
                 if weight.ndim > 1:
                     weight.mul_(5)
@@ -91,13 +91,13 @@ def clap(
 
 
 def sentence_transformer(folder: Path, **kind: bool) -> Path:
-    """A sentence-transformers model around a tiny ClapModel."""
+    """Save a sentence-transformers model with a tiny ClapModel."""
     inner = clap(folder.with_name(f"{folder.name}-inner"), **kind)
     SentenceTransformer(modules=[Transformer(str(inner))]).save_pretrained(str(folder))
     return folder
 
 
-VOICECLAP_CODE = '''"""What VoiceCLAP brings along, in small: a mel-free audio tower and a bag of tokens."""
+VOICECLAP_CODE = '''"""A tiny VoiceCLAP model: an audio tower without mel spectrogram, and a bag of tokens."""
 
 import torch
 from transformers import PretrainedConfig, PreTrainedModel
@@ -140,7 +140,7 @@ ENCODE_TEXT = {
 
 
 def voiceclap(folder: Path, takes: str = "ids", seed: int = 0) -> Path:
-    """A folder of VoiceCLAP's kind, with its code; takes: what `encode_text` wants, ids or strings."""
+    """Save a VoiceCLAP model with its code. takes: input of `encode_text`, ids or strings."""
     folder.mkdir(parents=True)
     code = folder / "modeling_tiny_voiceclap.py"
     code.write_text(VOICECLAP_CODE.replace("ENCODE_TEXT", ENCODE_TEXT[takes]), encoding="utf-8")

@@ -1,4 +1,4 @@
-"""Encoders as their authors would write them, for tests to save into files and load unmodified."""
+"""Source code of encoders, which tests save to files and load unmodified."""
 
 from pathlib import Path
 
@@ -94,7 +94,7 @@ def get_timestamp_embeddings(audio, model):
 
 
 def case(slow: float = 0.0) -> str:
-    """The CASE model. slow: seconds that it takes for a clip."""
+    """Source of the CASE model. slow: seconds per clip."""
     return CASE.replace("SLOW", f"__import__('time').sleep({slow})")
 
 
@@ -105,7 +105,7 @@ def save(folder: Path, name: str, text: str) -> Path:
 
 
 def noises(n: int, rate: int = 16_000, seconds: float = 0.5, seed: int = 0) -> list[np.ndarray]:
-    """Coloured noises of different lengths, but for every third, which is as long as the first."""
+    """Coloured noises of different lengths; every third is as long as the first."""
     rng = np.random.default_rng(seed)
     lengths = [int(rate * seconds) + (0 if i % 3 == 0 else 37 * i) for i in range(n)]
     return [
@@ -114,7 +114,7 @@ def noises(n: int, rate: int = 16_000, seconds: float = 0.5, seed: int = 0) -> l
 
 
 def clips(folder: Path, n: int, rate: int = 16_000, seconds: float = 0.5, seed: int = 0) -> list[Path]:
-    """The noises as wav files."""
+    """The noises as WAV files."""
     folder.mkdir(parents=True, exist_ok=True)
     paths = [folder / f"{seed}-{i:03}.wav" for i in range(n)]
     for path, waveform in zip(paths, noises(n, rate, seconds, seed), strict=True):
@@ -123,5 +123,5 @@ def clips(folder: Path, n: int, rate: int = 16_000, seconds: float = 0.5, seed: 
 
 
 def layered(text: str = XARES) -> str:
-    """The X-ARES encoder where it gives all its layers: frames, their squares, their roots."""
+    """Source of the X-ARES encoder with three layers: frames, their squares, their roots."""
     return text.replace("return self.frames(audio)", "x = self.frames(audio)\n        return [x, x**2, x**0.5]")

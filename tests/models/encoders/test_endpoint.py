@@ -1,4 +1,4 @@
-"""The encoder behind an address, over real sockets."""
+"""The encoder behind a server, over real sockets."""
 
 import base64
 import io
@@ -36,14 +36,14 @@ def test_embeddings_follow_index_of_reply():
     waveforms = [np.round(waveform * 32768).astype(np.float32) / 32768 for waveform in noises(20)]
     with hostile_server(embed) as server:
         encoder = load_encoder(server.url, client=client(server.url), model="tiny")
-        found = encoder.embed(waveforms)
+        embeddings = encoder.embed(waveforms)
         assert [len(body["input"]) for _, body in sorted(server.requests, key=lambda r: -len(r[1]["input"]))] == [
             8,
             8,
             4,
         ]
         assert server.requests[0][1]["model"] == "tiny"
-    np.testing.assert_allclose(found, [spectrum(waveform) for waveform in waveforms], rtol=1e-4)
+    np.testing.assert_allclose(embeddings, [spectrum(waveform) for waveform in waveforms], rtol=1e-4)
 
 
 def test_identity_has_address_and_model_but_no_password():
@@ -63,9 +63,9 @@ def test_rejected_clip_does_not_affect_batch(tmp_path):
 
     with hostile_server(choosy) as server:
         encoder = load_encoder(server.url, client=client(server.url))
-        found = dict(EmbeddingCache(tmp_path / "store").embed(encoder, paths))
-    assert [path for path in paths if found[path].error] == [paths[4]]
-    assert "too strange" in found[paths[4]].error
+        results = dict(EmbeddingCache(tmp_path / "store").embed(encoder, paths))
+    assert [path for path in paths if results[path].error] == [paths[4]]
+    assert "too strange" in results[paths[4]].error
 
 
 @pytest.mark.parametrize(("status", "error"), [(401, UnauthorisedError), (503, StoppedError)])
@@ -90,6 +90,6 @@ def test_invalid_reply_is_error_of_clip(tmp_path, reply, message):
     paths = clips(tmp_path / "audio", 1)
     with hostile_server(lambda n, body: Reply(reply)) as server:
         encoder = load_encoder(server.url, client=client(server.url))
-        ((path, found),) = EmbeddingCache(tmp_path / "store").embed(encoder, paths)
-    assert found.vector is None and path == paths[0]
-    assert re.search(message, found.error)
+        ((path, result),) = EmbeddingCache(tmp_path / "store").embed(encoder, paths)
+    assert result.vector is None and path == paths[0]
+    assert re.search(message, result.error)

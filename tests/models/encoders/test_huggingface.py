@@ -1,4 +1,4 @@
-"""Tiny checkpoints of transformers, saved and loaded as published ones are."""
+"""Speech encoders of transformers, with tiny checkpoints in folders."""
 
 import numpy as np
 import pytest
@@ -72,8 +72,8 @@ def test_wav2vec2_mean_of_last_hidden_state(tmp_path):
     )
     with torch.no_grad():
         frames = transformers.AutoModel.from_pretrained(folder).eval()(inputs.input_values).last_hidden_state[0]
-    found = load_encoder(f"hf:{folder}", device="cpu").embed([waveform])[0]
-    np.testing.assert_allclose(found, frames.mean(dim=0).numpy(), rtol=1e-4, atol=1e-5)
+    embedding = load_encoder(f"hf:{folder}", device="cpu").embed([waveform])[0]
+    np.testing.assert_allclose(embedding, frames.mean(dim=0).numpy(), rtol=1e-4, atol=1e-5)
 
 
 def test_whisper_excludes_padding_and_splits_windows(tmp_path):
@@ -93,12 +93,12 @@ def test_whisper_excludes_padding_and_splits_windows(tmp_path):
 
 
 def test_identity_depends_on_weights_and_dtype_only(tmp_path):
-    found = [
+    identities = [
         load_encoder(f"hf:{saved(tmp_path / place / 'model', 'wav2vec2', seed)}", device="cpu").identity
         for place, seed in (("a", 0), ("b", 0), ("c", 1))
     ]
-    assert found[0] == found[1] != found[2]
-    assert load_encoder(f"hf:{tmp_path}/a/model", device="cpu", dtype="bfloat16").identity not in found
+    assert identities[0] == identities[1] != identities[2]
+    assert load_encoder(f"hf:{tmp_path}/a/model", device="cpu", dtype="bfloat16").identity not in identities
 
 
 def test_load_errors(tmp_path):
@@ -109,7 +109,7 @@ def test_load_errors(tmp_path):
 
 
 def direct(folder, waveform, **options):
-    """What transformers itself gives for one waveform."""
+    """Output of transformers for one waveform."""
     inputs = transformers.AutoFeatureExtractor.from_pretrained(folder)(
         waveform, sampling_rate=16_000, return_tensors="pt"
     )
@@ -126,14 +126,14 @@ def test_layers_are_means_of_hidden_states(tmp_path, kind):
     together = encoder.embed_clips(waveforms, EmbeddingRequest(layers=True))
     plain, layers = encoder.embed(waveforms), {"whisper": 2}.get(kind, 3)
     assert encoder.layers == layers and encoder.width(EmbeddingRequest(layers=True)) == 16 * layers
-    for i, (waveform, found) in enumerate(zip(waveforms, together, strict=True)):
+    for i, (waveform, actual) in enumerate(zip(waveforms, together, strict=True)):
         states = direct(folder, waveform, output_hidden_states=True).hidden_states
         real = -(-100 * len(waveform) // 32_000) if kind == "whisper" else None
         expected = np.concatenate([state[0, :real].mean(dim=0).numpy() for state in states])
-        np.testing.assert_allclose(found[0], expected, rtol=1e-4, atol=1e-5)
-        np.testing.assert_allclose(found[0, -16:], plain[i], rtol=1e-6)
+        np.testing.assert_allclose(actual[0], expected, rtol=1e-4, atol=1e-5)
+        np.testing.assert_allclose(actual[0, -16:], plain[i], rtol=1e-6)
         alone = encoder.embed_clips([waveform], EmbeddingRequest(layers=True))[0]
-        np.testing.assert_allclose(found, alone, rtol=1e-4, atol=1e-5)
+        np.testing.assert_allclose(actual, alone, rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("kind", ["wav2vec2", "wavlm", "whisper"])
@@ -141,18 +141,18 @@ def test_frames_exclude_padding_and_are_independent_of_batch(tmp_path, kind):
     folder = saved(tmp_path / "model", kind)
     encoder = load_encoder(f"hf:{folder}", device="cpu")
     waveforms = noises(4, seconds=1.0)
-    for waveform, found in zip(waveforms, encoder.embed_clips(waveforms, EmbeddingRequest(frames=True)), strict=True):
+    for waveform, actual in zip(waveforms, encoder.embed_clips(waveforms, EmbeddingRequest(frames=True)), strict=True):
         frames = direct(folder, waveform).last_hidden_state[0].numpy()
         real = -(-100 * len(waveform) // 32_000) if kind == "whisper" else len(frames)
-        np.testing.assert_allclose(found, frames[:real], rtol=1e-4, atol=1e-5)
-        np.testing.assert_allclose(found.mean(axis=0), encoder.embed([waveform])[0], rtol=1e-4, atol=1e-5)
+        np.testing.assert_allclose(actual, frames[:real], rtol=1e-4, atol=1e-5)
+        np.testing.assert_allclose(actual.mean(axis=0), encoder.embed([waveform])[0], rtol=1e-4, atol=1e-5)
     assert encoder.hop_seconds == pytest.approx(0.02)
 
 
 def test_frames_of_windows_are_concatenated(tmp_path):
     encoder = load_encoder(f"hf:{saved(tmp_path / 'model', 'whisper')}", device="cpu")
     halves = [noises(1, seconds=1.5)[0], noises(1, seconds=1.5, seed=1)[0]]  # 3 s: two windows of 1.5 s, not 2 and 1
-    (found,) = encoder.embed_clips([np.concatenate(halves)], EmbeddingRequest(frames=True))
+    (actual,) = encoder.embed_clips([np.concatenate(halves)], EmbeddingRequest(frames=True))
     expected = np.concatenate(encoder.embed_clips(halves, EmbeddingRequest(frames=True)))
-    assert found.shape == (150, 16)
-    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
+    assert actual.shape == (150, 16)
+    np.testing.assert_allclose(actual, expected, rtol=1e-4, atol=1e-5)

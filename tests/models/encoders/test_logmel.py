@@ -1,4 +1,4 @@
-"""The built-in encoder on signals whose spectrum is known."""
+"""The built-in encoder on signals with known spectra."""
 
 import math
 
@@ -15,12 +15,12 @@ TONE = np.sin(2 * np.pi * 1000 * np.arange(8000) / 16_000).astype(np.float32)
 
 
 def test_tone_of_1000_hz_peaks_at_1000_mel():
-    # 1127 ln(1 + 1000 / 700) = 1000; the 42 edges go from 31.7 to 2787 mel in steps of 67.2, and 14.4 of them up lies
-    # nearest the centre of the fourteenth band, number 13. Ten periods fit a hop: all frames are alike.
-    (found,) = load_encoder("logmel").embed([TONE])
-    assert found.shape == (80,) and found.dtype == np.float32
-    assert found[:BANDS].argmax() == 13
-    assert np.abs(found[BANDS + 10 : BANDS + 18]).max() < 1e-3
+    # 1127 ln(1 + 1000 / 700) = 1000 mel. The 42 edges go from 31.7 to 2787 mel in steps of 67.2; 1000 mel is 14.4 steps
+    # up, nearest to the centre of band 13. A hop has ten periods, so all frames are equal.
+    (embedding,) = load_encoder("logmel").embed([TONE])
+    assert embedding.shape == (80,) and embedding.dtype == np.float32
+    assert embedding[:BANDS].argmax() == 13
+    assert np.abs(embedding[BANDS + 10 : BANDS + 18]).max() < 1e-3
 
 
 def test_band_power_matches_direct_sum():
@@ -60,7 +60,7 @@ def test_identity_is_stable_file_name():
 def test_frames_are_log_mel_bands():
     encoder, waveforms = load_encoder("logmel"), noises(3, seconds=1.0)
     for waveform, frames in zip(waveforms, encoder.embed_clips(waveforms, EmbeddingRequest(frames=True)), strict=True):
-        # 1 s: the last of the windows of 400 samples that begin every 160 begins at 97 · 160 = 15,520.
+        # 1 s: windows of 400 samples every 160 samples; the last one starts at 97 · 160 = 15,520.
         assert frames.shape == (1 + (len(waveform) - 400) // 160, 40) and frames.dtype == np.float32
         np.testing.assert_allclose(frames.mean(axis=0), encoder.embed([waveform])[0, :BANDS], rtol=1e-5)
         np.testing.assert_array_equal(frames, log_mel(waveform).astype(np.float32))

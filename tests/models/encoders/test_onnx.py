@@ -1,4 +1,4 @@
-"""Small ONNX graphs, run for real by `uv run --with onnxruntime --with onnx pytest …`."""
+"""Small ONNX models; run with `uv run --with onnxruntime --with onnx pytest …`."""
 
 from pathlib import Path
 
@@ -25,7 +25,7 @@ def test_missing_onnxruntime_names_command(tmp_path):
 
 
 def saved(file: Path, batch: object = "B", frames: bool = True, rate: int | None = None) -> Path:
-    """|convolution| of a waveform with stride 100: frames, or their mean."""
+    """A model: absolute value of a convolution with stride 100, as frames or their mean."""
     onnx = pytest.importorskip("onnx", reason="run with `--with onnxruntime --with onnx`")
     pytest.importorskip("onnxruntime", reason="run with `--with onnxruntime --with onnx`")
     node, numbers = onnx.helper.make_node, onnx.numpy_helper.from_array
@@ -60,11 +60,11 @@ def saved(file: Path, batch: object = "B", frames: bool = True, rate: int | None
 def test_embeddings_are_means_of_frames_independent_of_batch(tmp_path, batch, frames):
     encoder = load_encoder(f"onnx:{saved(tmp_path / 'x.onnx', batch, frames)}", device="cpu")
     waveforms = noises(5)
-    found = encoder.embed(waveforms)
+    embeddings = encoder.embed(waveforms)
     windows = np.lib.stride_tricks.sliding_window_view(waveforms[1], 200)[::100]
-    np.testing.assert_allclose(found[1], np.abs(windows @ WEIGHTS[:, 0].T).mean(axis=0), rtol=1e-4)
+    np.testing.assert_allclose(embeddings[1], np.abs(windows @ WEIGHTS[:, 0].T).mean(axis=0), rtol=1e-4)
     alone = np.concatenate([encoder.embed([waveform]) for waveform in waveforms])
-    np.testing.assert_allclose(found, alone, rtol=1e-5)
+    np.testing.assert_allclose(embeddings, alone, rtol=1e-5)
     assert (encoder.sample_rate, encoder.dimension) == (16_000, 5)
 
 
@@ -100,9 +100,9 @@ def test_model_with_feature_input_is_rejected(tmp_path):
 def test_three_dimensional_output_is_frames(tmp_path, batch):
     encoder = load_encoder(f"onnx:{saved(tmp_path / 'x.onnx', batch)}", device="cpu")
     waveforms = noises(4)
-    for waveform, found in zip(waveforms, encoder.embed_clips(waveforms, EmbeddingRequest(frames=True)), strict=True):
+    for waveform, actual in zip(waveforms, encoder.embed_clips(waveforms, EmbeddingRequest(frames=True)), strict=True):
         windows = np.lib.stride_tricks.sliding_window_view(waveform, 200)[::100]
-        np.testing.assert_allclose(found, np.abs(windows @ WEIGHTS[:, 0].T), rtol=1e-3, atol=1e-5)
+        np.testing.assert_allclose(actual, np.abs(windows @ WEIGHTS[:, 0].T), rtol=1e-3, atol=1e-5)
     assert encoder.hop_seconds is None
     without = load_encoder(f"onnx:{saved(tmp_path / 'y.onnx', batch, frames=False)}", device="cpu")
     with pytest.raises(EarmarkError, match="y: returns one embedding per clip and no frames"):

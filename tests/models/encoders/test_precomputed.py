@@ -1,4 +1,4 @@
-"""Vectors made elsewhere, in every form they come in."""
+"""Precomputed embeddings in all file formats."""
 
 import sys
 from pathlib import Path
@@ -33,29 +33,29 @@ def save(folder: Path, form: str) -> Path:
 
 @pytest.mark.parametrize("form", ["arrays", "stems", "one for each", "npy"])
 def test_embed_paths_looks_up_relative_paths(tmp_path, form):
-    given = load_encoder(f"embeddings:{save(tmp_path, form)}")
+    precomputed = load_encoder(f"embeddings:{save(tmp_path, form)}")
     paths = [Path("/audio") / IDS[2], Path("/audio") / IDS[0], Path("/audio/anna/3.wav")]
-    found = dict(given.embed_paths(paths, Path("/audio")))
-    assert given.dimension == 4
-    assert found[paths[0]].vector.tolist() == [8, 9, 10, 11]
-    assert found[paths[1]].vector.tolist() == [0, 1, 2, 3]
-    assert found[paths[2]].error == "anna/3.wav: is not among the 3 ids of x"
+    embeddings = dict(precomputed.embed_paths(paths, Path("/audio")))
+    assert precomputed.dimension == 4
+    assert embeddings[paths[0]].vector.tolist() == [8, 9, 10, 11]
+    assert embeddings[paths[1]].vector.tolist() == [0, 1, 2, 3]
+    assert embeddings[paths[2]].error == "anna/3.wav: is not among the 3 ids of x"
 
 
 def test_lookup_reports_invalid_vectors(tmp_path):
     vectors = VECTORS.copy()
     vectors[0], vectors[1, 2] = 5, np.nan
     np.savez(tmp_path / "x.npz", ids=np.array(IDS), embeddings=vectors)
-    given = load_encoder(f"embeddings:{tmp_path}/x.npz")
-    assert "is constant" in given.lookup(Path(IDS[0])).error
-    assert "is not finite" in given.lookup(Path(IDS[1])).error
+    precomputed = load_encoder(f"embeddings:{tmp_path}/x.npz")
+    assert "is constant" in precomputed.lookup(Path(IDS[0])).error
+    assert "is not finite" in precomputed.lookup(Path(IDS[1])).error
 
 
 def test_identity_depends_on_content(tmp_path):
     (tmp_path / "other").mkdir()
-    one, same = (load_encoder(f"embeddings:{save(place, 'npy')}").identity for place in (tmp_path, tmp_path / "other"))
+    one, copy = (load_encoder(f"embeddings:{save(place, 'npy')}").identity for place in (tmp_path, tmp_path / "other"))
     (tmp_path / "x.ids").write_text("\n".join(reversed(IDS)))
-    assert one == same != load_encoder(f"embeddings:{tmp_path}/x.npy").identity
+    assert one == copy != load_encoder(f"embeddings:{tmp_path}/x.npy").identity
 
 
 @pytest.mark.parametrize(
@@ -74,7 +74,7 @@ def test_invalid_npz_names_reason(tmp_path, arrays, message):
         load_encoder(f"embeddings:{tmp_path}/x.npz")
 
 
-OF_FRAMES = r"a matrix of shape \(3, 4\); expected one vector per clip\. For frames .* store the mean over frames"
+MATRIX_FAULT = r"a matrix of shape \(3, 4\); expected one vector per clip\. For frames .* store the mean over frames"
 
 
 @pytest.mark.parametrize(
@@ -87,7 +87,7 @@ OF_FRAMES = r"a matrix of shape \(3, 4\); expected one vector per clip\. For fra
 )
 def test_matrix_per_clip_is_rejected(tmp_path, arrays, clip):
     np.savez(tmp_path / "x.npz", **arrays)
-    with pytest.raises(EarmarkError, match=rf"x\.npz: '{clip}' has {OF_FRAMES}"):
+    with pytest.raises(EarmarkError, match=rf"x\.npz: '{clip}' has {MATRIX_FAULT}"):
         load_encoder(f"embeddings:{tmp_path}/x.npz")
 
 
@@ -111,19 +111,19 @@ def test_missing_and_damaged_files(tmp_path):
         load_encoder(f"embeddings:{whole}")
 
 
-# --- Kaldi --------------------------------------------------------------------------------------------------
+# --- Kaldi ----------------------------------------------------------------------------------------------------------
 
 
 def arks(folder: Path, vectors=None, **options) -> Path:
-    """x.ark and x.scp as another tool writes them."""
+    """Write x.ark and x.scp with kaldiio."""
     folder.mkdir(parents=True, exist_ok=True)
     vectors = dict(zip(IDS, VECTORS, strict=True)) if vectors is None else vectors
     kaldiio.save_ark(str(folder / "x.ark"), vectors, scp=str(folder / "x.scp"), **options)
     return folder / "x.ark"
 
 
-def vectors_of(given):
-    return {key: given.vectors[row].tolist() for key, row in given.rows.items()}
+def vectors_of(precomputed):
+    return {key: precomputed.vectors[row].tolist() for key, row in precomputed.rows.items()}
 
 
 @pytest.mark.parametrize("suffix", [".ark", ".scp"])
@@ -132,10 +132,10 @@ def vectors_of(given):
 def test_kaldi_text_and_binary(tmp_path, suffix, text, dtype):
     vectors = {key: vector.astype(dtype) / 4 for key, vector in zip(IDS, VECTORS, strict=True)}
     file = arks(tmp_path, vectors, text=text).with_suffix(suffix)
-    given = load_encoder(f"embeddings:{file}")
-    assert vectors_of(given) == {key: vector.tolist() for key, vector in vectors.items()}
-    assert (given.dimension, given.vectors.dtype) == (4, np.float32)
-    assert given.lookup(Path(IDS[2])).vector.tolist() == [2, 2.25, 2.5, 2.75]
+    precomputed = load_encoder(f"embeddings:{file}")
+    assert vectors_of(precomputed) == {key: vector.tolist() for key, vector in vectors.items()}
+    assert (precomputed.dimension, precomputed.vectors.dtype) == (4, np.float32)
+    assert precomputed.lookup(Path(IDS[2])).vector.tolist() == [2, 2.25, 2.5, 2.75]
 
 
 def test_text_vector_starting_with_integer_keeps_fractions(tmp_path):
@@ -148,9 +148,9 @@ def test_kaldi_one_row_matrix_is_vector(tmp_path):
     file = arks(tmp_path, {"a": VECTORS[:1], "b": VECTORS[1:2]})
     assert vectors_of(load_encoder(f"embeddings:{file}")) == {"a": [0, 1, 2, 3], "b": [4, 5, 6, 7]}
     file = arks(tmp_path, {"a": VECTORS[:1], "b": VECTORS})
-    with pytest.raises(EarmarkError, match=rf"x\.ark: 'b' has {OF_FRAMES}"):
+    with pytest.raises(EarmarkError, match=rf"x\.ark: 'b' has {MATRIX_FAULT}"):
         load_encoder(f"embeddings:{file}")
-    with pytest.raises(DataError, match=rf"line 2: 'b' has {OF_FRAMES}"):
+    with pytest.raises(DataError, match=rf"line 2: 'b' has {MATRIX_FAULT}"):
         load_encoder(f"embeddings:{file.with_suffix('.scp')}")
 
 
@@ -159,7 +159,7 @@ def test_kaldi_one_row_text_matrix_is_vector(tmp_path):
     file.write_text("a  [\n  0 1 2.5 3 ]\nb  [ 4 5 6 7 ]\n")
     assert vectors_of(load_encoder(f"embeddings:{file}")) == {"a": [0, 1, 2.5, 3], "b": [4, 5, 6, 7]}
     file.write_text("a  [\n  0 1 2.5 3 ]\nb  [\n 0 0 0 0\n 0 0 0 0\n 4 5 6 7 ]\n")
-    with pytest.raises(EarmarkError, match=rf"x\.ark: 'b' has {OF_FRAMES}"):
+    with pytest.raises(EarmarkError, match=rf"x\.ark: 'b' has {MATRIX_FAULT}"):
         load_encoder(f"embeddings:{file}")
     file.write_text("a  [\n  0 1 2.5 3\n")
     with pytest.raises(EarmarkError, match="the file ends within a matrix"):
@@ -205,7 +205,7 @@ def test_scp_commands_are_rejected(tmp_path):
 
 
 class Touch:
-    """What a pickle would run."""
+    """Code that a pickle would run."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -221,7 +221,7 @@ def test_ark_pickles_are_not_loaded(tmp_path, suffix):
     with pytest.raises(EarmarkError, match="neither a binary vector nor one line"):
         load_encoder(f"embeddings:{tmp_path}/x{suffix}")
     assert not (tmp_path / "run").exists()
-    kaldiio.load_scp(str(tmp_path / "x.scp"))["a"]  # so the file is what it is meant to be
+    kaldiio.load_scp(str(tmp_path / "x.scp"))["a"]  # checks that the file does contain a pickle
     assert (tmp_path / "run").exists()
 
 
@@ -253,7 +253,7 @@ def test_identity_independent_of_file_format(tmp_path):
     assert len({load_encoder(f"embeddings:{file}").identity for file in files}) == 1
 
 
-# --- parquet ------------------------------------------------------------------------------------------------
+# --- parquet --------------------------------------------------------------------------------------------------------
 
 
 def table(folder: Path, **columns) -> Path:
@@ -275,14 +275,14 @@ NUMBERED = {f"x{i}": VECTORS[:, i] for i in (3, 1, 0, 2)}
     ],
 )
 def test_parquet_lists_and_numbered_columns(tmp_path, columns):
-    given = load_encoder(f"embeddings:{table(tmp_path, **columns)}")
-    assert vectors_of(given) == {key: vector.tolist() for key, vector in zip(IDS, VECTORS, strict=True)}
+    precomputed = load_encoder(f"embeddings:{table(tmp_path, **columns)}")
+    assert vectors_of(precomputed) == {key: vector.tolist() for key, vector in zip(IDS, VECTORS, strict=True)}
 
 
 def test_parquet_numbered_columns_are_sorted(tmp_path):
     wide = {f"x{i}": [float(i)] for i in sorted(range(12), key=str)}
-    given = load_encoder(f"embeddings:{table(tmp_path, id=['a'], **wide)}")
-    assert vectors_of(given) == {"a": list(range(12))}
+    precomputed = load_encoder(f"embeddings:{table(tmp_path, id=['a'], **wide)}")
+    assert vectors_of(precomputed) == {"a": list(range(12))}
 
 
 def test_parquet_fixed_size_lists_in_chunks(tmp_path):
@@ -302,8 +302,8 @@ def test_parquet_fixed_size_lists_in_chunks(tmp_path):
         ({"id": [*IDS[:2], IDS[0]], "embedding": list(VECTORS)}, "'anna/1.wav' occurs more than once"),
         ({"id": IDS, "embedding": [[1.0], [1.0, 2.0], [1.0]]}, "column embedding differ in length"),
         ({"id": IDS, "embedding": [[1.0], None, [1.0]]}, "differ in length"),
-        ({"id": IDS, "embedding": [VECTORS.tolist()] * 3}, rf"x\.parquet: 'anna/1\.wav' has {OF_FRAMES}"),
-        ({"id": IDS, "embedding": [[], VECTORS.tolist(), []]}, rf"x\.parquet: 'anna/2\.wav' has {OF_FRAMES}"),
+        ({"id": IDS, "embedding": [VECTORS.tolist()] * 3}, rf"x\.parquet: 'anna/1\.wav' has {MATRIX_FAULT}"),
+        ({"id": IDS, "embedding": [[], VECTORS.tolist(), []]}, rf"x\.parquet: 'anna/2\.wav' has {MATRIX_FAULT}"),
         ({"id": IDS, "embedding": [["a"], ["b"], ["c"]]}, r"embeddings of shape \(3, 1\), object"),
         ({"id": IDS, "a": list(VECTORS), "b": list(VECTORS)}, r"it has several \(a, b\)"),
         ({"id": IDS, "a1": [1, 2, 3], "b1": [1, 2, 3]}, r"it has several \(a, b\)"),

@@ -1,6 +1,6 @@
-"""Toolkits that are not in this environment: the command that supplies them; and Resemblyzer where it is.
+"""Speaker toolkits: messages if one is not installed, and Resemblyzer and SpeechBrain if they are.
 
-`uv run --with resemblyzer --with webrtcvad-wheels pytest …` runs the latter for real.
+Run Resemblyzer with `uv run --with resemblyzer --with webrtcvad-wheels pytest …`.
 """
 
 import importlib.util
@@ -32,16 +32,18 @@ def test_missing_toolkit_names_command(spec, package, options):
 
 
 def voices(n: int) -> list[np.ndarray]:
-    """Pulse trains through two resonances, in bursts: enough of a voice for a voice activity detector."""
-    found = []
+    """Pulse trains filtered by two resonances, in bursts; voice activity detectors accept them as speech."""
+    waveforms = []
     for i in range(n):
         time = np.arange(int(16_000 * (1.5 + 0.7 * i))) / 16_000
         pulses = np.diff(np.floor(time * (100 + 25 * i)), prepend=0)
         for frequency in (500 + 40 * i, 1500 + 90 * i):
             t = np.arange(400) / 16_000
             pulses = np.convolve(pulses, np.exp(-200 * t) * np.cos(2 * np.pi * frequency * t))[: len(time)]
-        found.append((0.3 * pulses / np.abs(pulses).max() * (np.sin(2 * np.pi * 2 * time) > -0.5)).astype(np.float32))
-    return found
+        waveforms.append(
+            (0.3 * pulses / np.abs(pulses).max() * (np.sin(2 * np.pi * 2 * time) > -0.5)).astype(np.float32)
+        )
+    return waveforms
 
 
 @pytest.mark.slow
@@ -50,10 +52,12 @@ def test_resemblyzer_matches_original():
     encoder = load_encoder("resemblyzer", device="cpu")
     own, waveforms = resemblyzer.VoiceEncoder("cpu", verbose=False), voices(4)
     expected = [own.embed_utterance(resemblyzer.preprocess_wav(waveform)) for waveform in waveforms]
-    found = encoder.embed(waveforms)
-    assert found.shape == (4, 256)
-    np.testing.assert_allclose(found, expected, atol=1e-5)
-    np.testing.assert_allclose(found, np.concatenate([encoder.embed([waveform]) for waveform in waveforms]), atol=1e-5)
+    embeddings = encoder.embed(waveforms)
+    assert embeddings.shape == (4, 256)
+    np.testing.assert_allclose(embeddings, expected, atol=1e-5)
+    np.testing.assert_allclose(
+        embeddings, np.concatenate([encoder.embed([waveform]) for waveform in waveforms]), atol=1e-5
+    )
     with pytest.raises(AudioError, match="has no speech"):
         encoder.embed([0.001 * noises(1)[0]])
 
@@ -98,7 +102,9 @@ def test_speechbrain_folder_independent_of_batch(tmp_path):
     torch.save(ECAPA_TDNN(40, lin_neurons=12, **sizes).state_dict(), tmp_path / "embedding_model.ckpt")
     encoder, again = (load_encoder(f"speechbrain:{tmp_path}", device="cpu") for _ in range(2))
     waveforms = noises(5)
-    found = encoder.embed(waveforms)
-    assert found.shape == (5, 12) and encoder.identity == again.identity
-    np.testing.assert_allclose(found, again.embed(waveforms), atol=1e-6)
-    np.testing.assert_allclose(found, np.concatenate([encoder.embed([waveform]) for waveform in waveforms]), atol=1e-5)
+    embeddings = encoder.embed(waveforms)
+    assert embeddings.shape == (5, 12) and encoder.identity == again.identity
+    np.testing.assert_allclose(embeddings, again.embed(waveforms), atol=1e-6)
+    np.testing.assert_allclose(
+        embeddings, np.concatenate([encoder.embed([waveform]) for waveform in waveforms]), atol=1e-5
+    )

@@ -1,4 +1,4 @@
-"""Users' files of the three contracts, unmodified, and what is said of files that keep none."""
+"""Python files with the three encoder interfaces, and messages for invalid files."""
 
 import os
 import re
@@ -59,7 +59,7 @@ def test_xares_embedding_is_mean_of_frames(tmp_path, capsys):
         frames = scope["TinyEncoder"]()(torch.from_numpy(waveform)[None])[0].numpy()
     np.testing.assert_allclose(encoder.embed([waveform])[0], frames.mean(axis=0), rtol=1e-5)
     assert (encoder.name, encoder.sample_rate, encoder.dimension) == ("TinyEncoder", 16_000, 12)
-    assert capsys.readouterr().out.count("chatter") == 1  # from `exec` here, not from the library
+    assert capsys.readouterr().out.count("chatter") == 1  # printed by `exec` in this test, not by the library
 
 
 def test_case_model_gets_unchanged_16_bit_audio(tmp_path):
@@ -104,7 +104,7 @@ def test_identity_includes_packages_in_working_folder(tmp_path, contract):
     text = "from mine_net.front import front\n" + (sources.XARES if contract == "xares" else sources.case())
     save(tmp_path, "mine.py", text)
     save(tmp_path / "mine_net", "__init__.py", "")
-    found = []
+    identities = []
     for body in ("x", "x + 1", "x"):
         save(tmp_path / "mine_net", "front.py", f"def front(x):\n    return {body}\n")
         code = "import torch; from earmark.models.encoders.registry import load_encoder as load; "
@@ -114,8 +114,8 @@ def test_identity_includes_packages_in_working_folder(tmp_path, contract):
             capture_output=True, text=True, check=False, timeout=120,
         )  # fmt: skip
         assert done.returncode == 0, done.stderr
-        found.append(done.stdout)
-    assert found[0] == found[2] != found[1]
+        identities.append(done.stdout)
+    assert identities[0] == identities[2] != identities[1]
 
 
 @pytest.mark.slow
@@ -124,12 +124,12 @@ def test_identity_depends_on_network_weights_and_dtype(tmp_path):
     text = sources.XARES.replace("manual_seed(7)", "manual_seed(int(open(SEED).read()))")
     seed = tmp_path / "seed"
     file = save(tmp_path / "code", "mine.py", text.replace("SEED", repr(str(seed))))
-    found = []
+    identities = []
     for number in (1, 2, 1):
         seed.write_text(str(number))
-        found.append(load_encoder(str(file), device="cpu").identity)
-    assert found[0] == found[2] != found[1]
-    assert load_encoder(str(file), device="cpu", dtype="bfloat16").identity not in found
+        identities.append(load_encoder(str(file), device="cpu").identity)
+    assert identities[0] == identities[2] != identities[1]
+    assert load_encoder(str(file), device="cpu", dtype="bfloat16").identity not in identities
 
 
 def test_class_is_selected_by_name(tmp_path):
@@ -187,11 +187,11 @@ def test_xares_frames_and_declared_hop(tmp_path):
     torch = pytest.importorskip("torch", reason="the extra `torch` is not installed")
     encoder = load_encoder(str(save(tmp_path, "mine.py", sources.XARES)), device="cpu")
     waveforms = noises(5)
-    for waveform, found in zip(waveforms, encoder.embed_clips(waveforms, EmbeddingRequest(frames=True)), strict=True):
+    for waveform, actual in zip(waveforms, encoder.embed_clips(waveforms, EmbeddingRequest(frames=True)), strict=True):
         with torch.no_grad():
             expected = encoder.network(torch.from_numpy(waveform)[None])[0].numpy()
-        assert found.shape == (1 + (len(waveform) - 400) // 160, 12)
-        np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)
+        assert actual.shape == (1 + (len(waveform) - 400) // 160, 12)
+        np.testing.assert_allclose(actual, expected, rtol=1e-5, atol=1e-6)
     assert (encoder.hop_seconds, encoder.layers) == (0.01, 1)
 
 
@@ -200,22 +200,22 @@ def test_xares_list_output_gives_layers(tmp_path):
     plain = load_encoder(str(save(tmp_path / "one", "mine.py", sources.XARES)), device="cpu")
     encoder = load_encoder(str(save(tmp_path / "three", "mine.py", sources.layered())), device="cpu")
     waveforms = noises(4)
-    found = np.concatenate(encoder.embed_clips(waveforms, EmbeddingRequest(layers=True)))
-    assert encoder.layers == 3 and found.shape == (4, 36)
-    for row, frames in zip(found, plain.embed_clips(waveforms, EmbeddingRequest(frames=True)), strict=True):
+    layers = np.concatenate(encoder.embed_clips(waveforms, EmbeddingRequest(layers=True)))
+    assert encoder.layers == 3 and layers.shape == (4, 36)
+    for row, frames in zip(layers, plain.embed_clips(waveforms, EmbeddingRequest(frames=True)), strict=True):
         expected = [(frames**power).mean(axis=0) for power in (1, 2, 0.5)]
         np.testing.assert_allclose(row, np.concatenate(expected), rtol=1e-5)
-    np.testing.assert_array_equal(found[:, 24:], encoder.embed(waveforms))
+    np.testing.assert_array_equal(layers[:, 24:], encoder.embed(waveforms))
     crops = encoder.embed_clips([np.tile(waveforms[0], 3)], EmbeddingRequest(crop_seconds=0.5, layers=True))[0]
-    np.testing.assert_allclose(crops, np.tile(found[0], (3, 1)), rtol=1e-5)
+    np.testing.assert_allclose(crops, np.tile(layers[0], (3, 1)), rtol=1e-5)
 
 
 def test_hear_frames_and_hop_from_timestamps(tmp_path):
     torch = pytest.importorskip("torch", reason="the extra `torch` is not installed")
     encoder = load_encoder(str(save(tmp_path, "mine.py", sources.HEAR)), device="cpu")
-    (found,) = encoder.embed_clips(noises(1, 22_050), EmbeddingRequest(frames=True))
+    (frames,) = encoder.embed_clips(noises(1, 22_050), EmbeddingRequest(frames=True))
     bands = torch.fft.rfft(torch.from_numpy(noises(1, 22_050)[0]).unfold(0, 512, 256)).abs()[:, :255]
-    np.testing.assert_allclose(found, bands.reshape(-1, 5, 51).sum(-1).numpy(), rtol=1e-5)
+    np.testing.assert_allclose(frames, bands.reshape(-1, 5, 51).sum(-1).numpy(), rtol=1e-5)
     assert encoder.hop_seconds == pytest.approx(256 / 22_050)
 
 
@@ -247,7 +247,7 @@ def test_hear_timestamps_must_be_milliseconds(tmp_path, clock, fault):
         _ = encoder.hop_seconds
     with pytest.raises(ValueError, match="timestamps"):
         encoder.embed_clips(noises(1, 22_050), EmbeddingRequest(frames=True))
-    assert encoder.embed(noises(1, 22_050)).shape == (1, 5)  # the scene's embedding needs no times
+    assert encoder.embed(noises(1, 22_050)).shape == (1, 5)  # scene embeddings do not use timestamps
 
 
 @pytest.mark.parametrize(("hop", "first"), [(0.01, 0), (0.05, 0.025), (0.48, 0.48), (1.0, 0.5), (1.0, 1.0), (2.0, 0)])
@@ -262,8 +262,8 @@ def test_cached_frames_are_not_used_with_invalid_timestamps(tmp_path):
     clip = tmp_path / "clip.wav"
     soundfile.write(clip, noises(1, 22_050)[0], 22_050)
     encoder, store = load_encoder(str(save(tmp_path, "mine.py", sources.HEAR)), device="cpu"), tmp_path / "store"
-    ((_, found),) = EmbeddingCache(store).embed(encoder, [clip], request=EmbeddingRequest(frames=True))
-    assert found.vector is not None
+    ((_, embedding),) = EmbeddingCache(store).embed(encoder, [clip], request=EmbeddingRequest(frames=True))
+    assert embedding.vector is not None
     file = save(tmp_path, "mine.py", sources.HEAR.replace(CLOCK, "* 256 / 22_050"))
     wrong = replace(load_encoder(str(file), device="cpu"), identity=encoder.identity)
     with pytest.raises(EarmarkError, match="look like seconds"):
@@ -291,7 +291,7 @@ def test_invalid_numbers_of_frames(tmp_path, old, new, message):
     encoder = load_encoder(str(save(tmp_path, "mine.py", sources.XARES.replace(old, new))), device="cpu")
     with pytest.raises(ValueError, match=message):
         encoder.embed_clips(noises(1), EmbeddingRequest(frames=True))
-    assert encoder.embed(noises(1)).shape == (1, 12)  # the embedding needs no hop
+    assert encoder.embed(noises(1)).shape == (1, 12)  # embeddings do not use the hop
 
 
 def test_invalid_hop_is_rejected(tmp_path):
