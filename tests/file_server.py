@@ -1,4 +1,4 @@
-"""A server of files that answers as Zenodo and the Hugging Face hub do, over real sockets, and fails as told."""
+"""File server that imitates Zenodo and the Hugging Face Hub over real sockets, with scripted faults."""
 
 import hashlib
 import json
@@ -15,11 +15,28 @@ COMMIT = "c" * 40
 
 @dataclass
 class Fault:
-    """How one request goes wrong. path: the requests it is for, by a part of their path.
+    """A fault of one request.
 
-    cut_after: bytes of the body, then the connection closes. ignore_range: send all. status: reply with it and
-    nothing else. headers: further ones. content: send it in place of the file. shift: bytes by which a range is missed.
-    no_length: do not announce the length. hold: what to wait for between the body and the end of the connection.
+    Attributes
+    ----------
+    path : str
+        Applies to requests whose path contains it.
+    cut_after : int, optional
+        Close the connection after so many bytes of the body.
+    ignore_range : bool
+        Send the whole file.
+    status : int, optional
+        Reply with this status only.
+    headers : mapping
+        Additional headers.
+    content : bytes, optional
+        Sent instead of the file.
+    shift : int
+        Offset of the range that is sent from the requested one.
+    no_length : bool
+        Omit Content-Length.
+    hold : threading.Event, optional
+        Awaited between the body and the end of the connection.
     """
 
     path: str = ""
@@ -35,12 +52,27 @@ class Fault:
 
 @dataclass
 class FileServer:
-    """files: {path: content}. records: {Zenodo id: names}. data_sets: {repository: names}; their files lie under
-    /api/records/<id>/files/<name>/content and /datasets/<repository>/resolve/<commit>/<name>.
+    """State of the server.
 
-    replies: {path: JSON that is sent in place of what a listing would be}. redirects: {path: address}.
-    faults: each is used up by the first request that it is for. requests: what came in, as (path, headers).
-    sent: bytes of bodies, by path. large: pattern of the names in data sets that carry a SHA-256.
+    Attributes
+    ----------
+    files : dict of str to bytes
+        Content by path.
+    records : dict of str to list of str
+        File names of Zenodo records; files are under /api/records/<id>/files/<name>/content.
+    data_sets : dict of str to list of str
+        File names of Hub data sets; files are under /datasets/<repository>/resolve/<commit>/<name>.
+    replies : dict
+        JSON sent instead of a listing, by path.
+    redirects : dict of str to str
+    faults : list of Fault
+        Each is used by the first request that it applies to.
+    requests : list of (str, dict)
+        Path and headers of received requests.
+    sent : dict of str to int
+        Bytes of bodies sent, by path.
+    large : str
+        Pattern of the names in data sets that have a SHA-256.
     """
 
     url: str = ""
@@ -56,27 +88,27 @@ class FileServer:
     lock: threading.Lock = field(default_factory=threading.Lock)
 
     def add_record(self, number: str, files: Mapping[str, bytes]) -> None:
-        """A Zenodo record that holds these files."""
+        """Add a Zenodo record with files."""
         self.records[number] = list(files)
         self.files |= {f"/api/records/{number}/files/{name}/content": content for name, content in files.items()}
 
     def add_data_set(self, repository: str, files: Mapping[str, bytes]) -> None:
-        """A data set of the hub that holds these files."""
+        """Add a Hub data set with files."""
         self.data_sets[repository] = list(files)
         self.files |= {f"/datasets/{repository}/resolve/{COMMIT}/{name}": content for name, content in files.items()}
 
     def ranges(self, path: str) -> list[str | None]:
-        """The Range of every request for a path."""
-        return [headers.get("Range") for asked, headers in self.requests if asked == path]
+        """Range header of every request for a path."""
+        return [headers.get("Range") for requested, headers in self.requests if requested == path]
 
     def listing(self, path: str) -> object | None:
-        """What Zenodo or the hub reply to a request for a listing; None where the path asks for none."""
+        """Listing that Zenodo or the Hub returns for a path; None if the path is not a listing."""
         if path in self.replies:
             return self.replies[path]
-        if found := re.fullmatch(r"/api/records/(\d+)", path):
-            return self._record(found[1]) if found[1] in self.records else None
-        if found := re.fullmatch(r"/api/datasets/(.+?)(/revision/.+)?", path):
-            return self._data_set(found[1]) if found[1] in self.data_sets else None
+        if matched := re.fullmatch(r"/api/records/(\d+)", path):
+            return self._record(matched[1]) if matched[1] in self.records else None
+        if matched := re.fullmatch(r"/api/datasets/(.+?)(/revision/.+)?", path):
+            return self._data_set(matched[1]) if matched[1] in self.data_sets else None
         return None
 
     def _record(self, number: str) -> object:
@@ -126,11 +158,11 @@ class _Handler(BaseHTTPRequestHandler):
             self._send(404, b"", path, fault)
 
     def _send_file(self, path: str, content: bytes, fault: Fault) -> None:
-        found = re.fullmatch(r"bytes=(\d+)-", self.headers.get("Range", ""))
-        if not found or fault.ignore_range:
+        matched = re.fullmatch(r"bytes=(\d+)-", self.headers.get("Range", ""))
+        if not matched or fault.ignore_range:
             self._send(200, content, path, fault)
             return
-        start = int(found[1]) + fault.shift
+        start = int(matched[1]) + fault.shift
         if start >= len(content):
             self._send(416, b"", path, Fault(headers={"Content-Range": f"bytes */{len(content)}"}))
             return
@@ -139,7 +171,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _send(self, status: int, content: bytes, path: str, fault: Fault) -> None:
         body = content if fault.cut_after is None else content[: fault.cut_after]
-        with self.state.lock:  # before the client can look
+        with self.state.lock:  # before the client continues
             self.state.sent[path] = self.state.sent.get(path, 0) + len(body)
         self.send_response(status)
         for name, value in fault.headers.items():
@@ -153,7 +185,7 @@ class _Handler(BaseHTTPRequestHandler):
             self.wfile.write(body)
             self.wfile.flush()
         except OSError:
-            pass  # the client has seen enough
+            pass  # the client closed the connection
         if fault.hold:
             fault.hold.wait(60)
         if fault.cut_after is not None or fault.no_length:
@@ -165,7 +197,7 @@ class _Handler(BaseHTTPRequestHandler):
 
 @contextmanager
 def file_server() -> Iterator[FileServer]:
-    """A server on 127.0.0.1 that has no files yet."""
+    """Start an empty server on 127.0.0.1."""
     state = FileServer()
     server = ThreadingHTTPServer(("127.0.0.1", 0), type("Handler", (_Handler,), {"state": state}))
     server.daemon_threads = True

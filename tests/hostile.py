@@ -1,4 +1,4 @@
-"""A server that does what the test says, over real sockets."""
+"""HTTP server with scripted behaviour, over real sockets."""
 
 import io
 import json
@@ -13,10 +13,19 @@ from typing import Any
 
 @dataclass
 class Reply:
-    """What to send; body as bytes, or anything else as JSON. drop: close without a word.
+    """A scripted reply.
 
-    parts: of a body, sent in turn. raw: parts of what goes over the wire, status line and all, sent in turn; then the
-    connection closes.
+    Attributes
+    ----------
+    body : bytes or JSON-serialisable
+    status : int
+    headers : dict
+    drop : bool
+        Close the connection without a reply.
+    parts : iterator of bytes, optional
+        Parts of the body, sent one after the other.
+    raw : iterable of bytes, optional
+        Raw bytes including the status line, sent one after the other; then the connection closes.
     """
 
     body: Any = None
@@ -28,14 +37,14 @@ class Reply:
 
 
 def drip(content: bytes, seconds: float) -> Iterator[bytes]:
-    """Content byte by byte, each after so many seconds."""
+    """Yield the content byte by byte with a delay."""
     for i in range(len(content)):
         time.sleep(seconds)
         yield content[i : i + 1]
 
 
 def endless(content: bytes, seconds: float = 0.001) -> Iterator[bytes]:
-    """The same again and again."""
+    """Yield the same content forever."""
     while True:
         time.sleep(seconds)
         yield content
@@ -43,7 +52,7 @@ def endless(content: bytes, seconds: float = 0.001) -> Iterator[bytes]:
 
 @dataclass
 class Hostile:
-    """url: where to post. requests: what came in, as (headers, JSON body)."""
+    """A running server. url: address for requests. requests: received requests as (headers, JSON body)."""
 
     url: str
     requests: list[tuple[dict[str, str], Any]]
@@ -52,13 +61,13 @@ class Hostile:
 
 @contextmanager
 def hostile_server(behave: Callable[[int, Any], Reply], port: int = 0) -> Iterator[Hostile]:
-    """behave(n, body): the reply to the n-th request, counted from 0."""
+    """Start a server; behave(n, body) returns the reply to request n, counted from 0."""
     received: list[tuple[dict[str, str], Any]] = []
     lock, stopped = threading.Lock(), threading.Event()
 
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
-        wbufsize = 1 << 16  # headers and body in one packet, which is answered at once
+        wbufsize = 1 << 16  # headers and body in one packet
 
         def do_GET(self) -> None:
             self.do_POST()
@@ -99,7 +108,7 @@ def hostile_server(behave: Callable[[int, Any], Reply], port: int = 0) -> Iterat
                     self.wfile.write(part)
                     self.wfile.flush()
             except OSError:
-                self.wfile = io.BytesIO()  # the client has seen enough
+                self.wfile = io.BytesIO()  # the client closed the connection
 
         def log_message(self, format: str, *args: Any) -> None:  # noqa: A002
             pass

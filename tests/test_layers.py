@@ -1,4 +1,4 @@
-"""One way down: the order of the library's layers, held by reading the imports."""
+"""Layers of the library: modules import only lower layers."""
 
 import ast
 from pathlib import Path
@@ -8,7 +8,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 LIBRARY = ROOT / "earmark"
 
-# What each part may import of ours, lowest first. `errors` is the vocabulary of failure and open to all but metrics.
+# Parts of the library that each part may import, lowest first. All parts except metrics may import `errors`.
 SHARED = {"errors", "metrics", "files", "audio", "report", "cli", "optional", "workers", "models", "embeddings"}
 ALLOWED = {
     "errors": set(),
@@ -21,7 +21,7 @@ ALLOWED = {
     "workers": set(),
     "models": {"errors", "metrics", "files", "audio", "optional"},
     "embeddings": {"errors", "metrics", "files", "audio", "models"},
-    # The domains do not know one another; only audio_text reads annotation, whose labels it needs.
+    # Domains do not import each other, except that audio_text uses the labels of annotation.
     "annotation": SHARED,
     "audio_text": {*SHARED, "annotation"},
     "speaker": SHARED,
@@ -33,30 +33,30 @@ def modules() -> list[Path]:
     return sorted(LIBRARY.rglob("*.py"))
 
 
-def ours(path: Path) -> set[str]:
-    """The parts of the library that a module imports."""
-    found = set()
+def imported_parts(path: Path) -> set[str]:
+    """Top-level parts of the library that a module imports."""
+    imported = set()
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.ImportFrom) and node.module and node.module.split(".")[0] == "earmark":
             parts = node.module.split(".")
-            found |= {parts[1]} if len(parts) > 1 else {alias.name for alias in node.names}
+            imported |= {parts[1]} if len(parts) > 1 else {alias.name for alias in node.names}
         elif isinstance(node, ast.Import):
-            found |= {alias.name.split(".")[1] for alias in node.names if alias.name.startswith("earmark.")}
-    return found - {"__version__"}
+            imported |= {alias.name.split(".")[1] for alias in node.names if alias.name.startswith("earmark.")}
+    return imported - {"__version__"}
 
 
 @pytest.mark.parametrize("path", modules(), ids=lambda path: path.relative_to(LIBRARY).as_posix())
-def test_module_imports_only_what_lies_below_it(path):
+def test_module_imports_only_lower_layers(path):
     part = path.relative_to(LIBRARY).parts[0].removesuffix(".py")
     if part == "__init__":
-        assert not ours(path)
+        assert not imported_parts(path)
         return
-    assert ours(path) <= ALLOWED[part] | {part}
+    assert imported_parts(path) <= ALLOWED[part] | {part}
 
 
 @pytest.mark.parametrize("path", modules(), ids=lambda path: path.relative_to(LIBRARY).as_posix())
-def test_library_is_silent(path):
-    """No printing, no argv, no environment, no exit, no global seed; cli.py speaks for the scripts."""
+def test_library_has_no_side_effects(path):
+    """No printing, argv, environment, exit or global seed, except in cli.py."""
     if path.name == "cli.py":
         return
     tree = ast.parse(path.read_text(encoding="utf-8"))
@@ -66,7 +66,7 @@ def test_library_is_silent(path):
     assert not attributes & {"sys.argv", "os.environ", "os.getenv"}
 
 
-def test_the_version_is_the_same_everywhere():
+def test_version_is_consistent():
     import tomllib
 
     import earmark

@@ -39,7 +39,7 @@ SHOWN_FAULTS = 5
 RESUME_HINT = "Run the same command again to resume."
 
 
-# --- listings --------------------------------------------------------------------------------------------------
+# --- listings -----------------------------------------------------------------------------------------------
 
 
 def _safe_name(name: str) -> str:
@@ -210,7 +210,7 @@ def hub_files(repository: str, base: str = "https://huggingface.co", token: str 
         raise EarmarkError(f"{where}: no listing: {cause}") from None
 
 
-# --- downloads -------------------------------------------------------------------------------------------------------
+# --- downloads ----------------------------------------------------------------------------------------------
 
 
 def fetch(

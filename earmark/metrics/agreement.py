@@ -95,7 +95,7 @@ def category_weights(n_categories: int, weighting: Weighting = "unweighted") -> 
     )
 
 
-# --- coefficients on counts -------------------------------------------------------------------------------
+# --- coefficients on counts ---------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -414,7 +414,7 @@ def _squared_distances(totals: FloatArray, level: Level, values: ArrayLike | Non
     return (midranks[..., :, None] - midranks[..., None, :]) ** 2
 
 
-# --- coefficients on pairs of raters -----------------------------------------------------------------------
+# --- coefficients on pairs of raters ------------------------------------------------------------------------
 
 
 def conger_kappa(ratings: ArrayLike, weighting: Weighting = "unweighted") -> float:

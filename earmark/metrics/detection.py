@@ -106,7 +106,7 @@ def roc(scores: ArrayLike, labels: ArrayLike) -> Roc:
     )
 
 
-# --- equal error rate: three definitions -----------------------------------------------------------------
+# --- equal error rate: three definitions --------------------------------------------------------------------
 
 
 def equal_error_rate(curve: Roc) -> OperatingPoint:
@@ -511,7 +511,7 @@ def min_cllr(scores: ArrayLike, labels: ArrayLike) -> float:
     return LabelledScores.from_arrays(scores, labels).pav_blocks.min_cllr
 
 
-# --- sorted trials ----------------------------------------------------------------------------------------
+# --- sorted trials ------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)

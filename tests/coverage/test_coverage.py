@@ -10,5 +10,5 @@ SCENARIOS = [*annotation.SCENARIOS, *similarity.SCENARIOS, *speaker.SCENARIOS, *
 
 @pytest.mark.slow
 @pytest.mark.parametrize("scenario", SCENARIOS, ids=lambda scenario: scenario.name)
-def test_intervals_and_p_values_hold(scenario):
+def test_coverage_of_intervals_and_p_values(scenario):
     assert faults(scenario, simulate(scenario)) == []

@@ -1,4 +1,4 @@
-"""Downloads from a server that fails in every way it can."""
+"""Downloads from a server with simulated faults."""
 
 import hashlib
 import os
@@ -29,7 +29,7 @@ TOKEN = "Bearer hf_verysecret"
 
 
 @pytest.fixture(autouse=True)
-def _little_patience(monkeypatch):
+def _short_timeouts(monkeypatch):
     monkeypatch.setattr(download, "BACK_OFF", 0.01)
 
 
@@ -48,14 +48,14 @@ def remote(server, name="data.bin", size=512_000, checksum=MD5):
 
 
 @pytest.mark.parametrize("name", ["../a", "a/../../b", "/etc/passwd", "C:\\a", "..\\a", "\\\\host\\a", "", ".", "a\0b"])
-def test_a_name_that_leaves_the_folder_makes_no_file(name):
+def test_remote_file_rejects_escaping_name(name):
     assert escapes_directory(name)
     with pytest.raises(ValueError, match="leaves the target directory"):
         RemoteFile(name, "http://127.0.0.1/a")
 
 
 @given(st.lists(st.sampled_from(["..", ".", "a", "b", "", "/", "\\", "c:"]), max_size=6), st.sampled_from(["/", "\\"]))
-def test_a_name_that_stays_lies_below_the_folder(parts, separator):
+def test_remote_file_accepts_safe_name(parts, separator):
     name = separator.join(parts)
     if not escapes_directory(name):
         folder = Path("/somewhere/folder")
@@ -63,7 +63,7 @@ def test_a_name_that_stays_lies_below_the_folder(parts, separator):
 
 
 @pytest.mark.parametrize("checksum", ["crc32:12345678", "md5:", "md5:xyz", "d41d8cd98f00b204e9800998ecf8427e"])
-def test_a_checksum_that_nobody_can_check_is_refused(checksum):
+def test_remote_file_rejects_unknown_checksum(checksum):
     with pytest.raises(ValueError, match="checksum"):
         RemoteFile("a", "http://127.0.0.1/a", size=1, checksum=checksum)
 
@@ -77,15 +77,15 @@ def test_a_checksum_that_nobody_can_check_is_refused(checksum):
         "git-sha1:95d09f2b10159347eece71399a7e2e907ea3df4f",  # `printf 'hello world' | git hash-object --stdin`
     ],
 )
-def test_known_checksums_of_a_known_content(tmp_path, server, checksum):
+def test_file_checksum_known_values(tmp_path, server, checksum):
     server.files["/hello"] = b"hello world"
     assert fetch(RemoteFile("hello", f"{server.url}/hello", 11, checksum), tmp_path).read_bytes() == b"hello world"
 
 
-# --- fetching -------------------------------------------------------------------------------------------------------
+# --- fetch ----------------------------------------------------------------------------------------------------------
 
 
-def test_a_file_is_fetched_once(tmp_path, server):
+def test_fetch_once(tmp_path, server):
     counts = []
     path = fetch(remote(server, "sub/data.bin"), tmp_path, on_bytes=counts.append)
     assert path == tmp_path / "sub" / "data.bin"
@@ -96,13 +96,13 @@ def test_a_file_is_fetched_once(tmp_path, server):
     assert visible(tmp_path) == ["sub/data.bin"]
 
 
-def test_an_empty_file_is_a_file(tmp_path, server):
+def test_fetch_empty_file(tmp_path, server):
     server.files["/data.bin"] = b""
     empty = remote(server, size=0, checksum="md5:d41d8cd98f00b204e9800998ecf8427e")
     assert fetch(empty, tmp_path).read_bytes() == b""
 
 
-def test_a_broken_transfer_goes_on_where_it_stopped(tmp_path, server):
+def test_fetch_resumes_within_call(tmp_path, server):
     server.faults = [Fault(cut_after=200_000), Fault(cut_after=100_000)]
     counts = []
     assert fetch(remote(server), tmp_path, on_bytes=counts.append).read_bytes() == CONTENT
@@ -110,19 +110,19 @@ def test_a_broken_transfer_goes_on_where_it_stopped(tmp_path, server):
     assert server.sent["/data.bin"] == len(CONTENT) == sum(counts)
 
 
-def test_a_transfer_without_length_that_ends_early_goes_on_too(tmp_path, server):
+def test_fetch_resumes_without_content_length(tmp_path, server):
     server.faults = [Fault(cut_after=200_000, no_length=True)]
     assert fetch(remote(server), tmp_path).read_bytes() == CONTENT
     assert server.ranges("/data.bin") == [None, "bytes=200000-"]
 
 
-def test_a_file_may_break_often_as_long_as_it_grows(tmp_path, server):
+def test_fetch_continues_while_file_grows(tmp_path, server):
     server.faults = [Fault(cut_after=30_000) for _ in range(12)]
     assert fetch(remote(server), tmp_path).read_bytes() == CONTENT
     assert server.sent["/data.bin"] == len(CONTENT)
 
 
-def test_a_transfer_that_never_brings_anything_ends_and_the_next_run_goes_on(tmp_path, server):
+def test_fetch_gives_up_without_progress(tmp_path, server):
     server.faults = [Fault(cut_after=200_000), *(Fault(cut_after=0) for _ in range(6))]
     with pytest.raises(
         EarmarkError, match=r"/data\.bin: the download is interrupted: .*Run the same command again to resume"
@@ -137,8 +137,8 @@ def test_a_transfer_that_never_brings_anything_ends_and_the_next_run_goes_on(tmp
     assert visible(tmp_path) == ["data.bin"]
 
 
-def test_a_run_that_is_killed_is_continued(tmp_path, server):
-    """A real kill, in the middle of a transfer that the server holds up."""
+def test_fetch_resumes_after_kill(tmp_path, server):
+    """Kill the process during a transfer that the server holds up."""
     release = threading.Event()
     server.faults = [Fault(cut_after=250_000, hold=release)]
     code = (
@@ -158,7 +158,7 @@ def test_a_run_that_is_killed_is_continued(tmp_path, server):
     assert server.ranges("/data.bin") == [None, f"bytes={had}-"]
 
 
-def test_a_server_that_ignores_range_sends_it_all_again(tmp_path, server):
+def test_fetch_server_ignores_range(tmp_path, server):
     server.faults = [Fault(cut_after=200_000), Fault(ignore_range=True)]
     counts = []
     assert fetch(remote(server), tmp_path, on_bytes=counts.append).read_bytes() == CONTENT
@@ -167,13 +167,13 @@ def test_a_server_that_ignores_range_sends_it_all_again(tmp_path, server):
     assert sum(counts) == len(CONTENT)
 
 
-def test_a_server_that_sends_another_part_is_asked_for_all(tmp_path, server):
+def test_fetch_server_sends_wrong_range(tmp_path, server):
     server.faults = [Fault(cut_after=200_000), Fault(shift=5)]
     assert fetch(remote(server), tmp_path).read_bytes() == CONTENT
     assert server.ranges("/data.bin") == [None, "bytes=200000-", None]
 
 
-def test_a_part_of_another_version_is_thrown_away(tmp_path, server):
+def test_fetch_discards_part_of_other_version(tmp_path, server):
     (tmp_path / "data.bin.part").write_bytes(b"old" * 1000)
     counts = []
     assert fetch(remote(server), tmp_path, on_bytes=counts.append).read_bytes() == CONTENT
@@ -182,26 +182,26 @@ def test_a_part_of_another_version_is_thrown_away(tmp_path, server):
 
 
 @pytest.mark.parametrize("length", [len(CONTENT), len(CONTENT) + 7])
-def test_a_part_as_long_as_the_file_but_wrong_is_thrown_away(tmp_path, server, length):
+def test_fetch_discards_complete_but_invalid_part(tmp_path, server, length):
     (tmp_path / "data.bin.part").write_bytes(b"x" * length)
     assert fetch(remote(server), tmp_path).read_bytes() == CONTENT
     assert server.ranges("/data.bin") == [None]
 
 
-def test_a_part_that_is_complete_needs_no_bytes(tmp_path, server):
+def test_fetch_complete_part_needs_no_request(tmp_path, server):
     (tmp_path / "data.bin.part").write_bytes(CONTENT)
-    assert fetch(remote(server, size=None), tmp_path).read_bytes() == CONTENT  # the server says 416
+    assert fetch(remote(server, size=None), tmp_path).read_bytes() == CONTENT  # the server replies 416
     assert server.sent["/data.bin"] == 0
 
 
-def test_without_a_checksum_nothing_is_pieced_together(tmp_path, server):
+def test_fetch_restarts_without_checksum(tmp_path, server):
     (tmp_path / "data.bin.part").write_bytes(b"old" * 1000)
     server.faults = [Fault(cut_after=200_000)]
     counts = []
     assert fetch(remote(server, checksum=None), tmp_path, on_bytes=counts.append).read_bytes() == CONTENT
     assert server.ranges("/data.bin") == [None, None]
     assert sum(counts) == len(CONTENT)
-    fetch(remote(server, checksum=None), tmp_path)  # the size is all there is to go by
+    fetch(remote(server, checksum=None), tmp_path)  # only the size can be checked
     assert len(server.requests) == 2
     fetch(remote(server, checksum=None, size=None), tmp_path)
     assert len(server.requests) == 3
@@ -214,7 +214,7 @@ def test_without_a_checksum_nothing_is_pieced_together(tmp_path, server):
         (CONTENT + b"X", r"the downloaded file has 512,001 bytes instead of 512,000"),
     ],
 )
-def test_wrong_content_is_not_put_in_place_and_the_next_run_heals(tmp_path, server, content, message):
+def test_fetch_rejects_invalid_content(tmp_path, server, content, message):
     server.faults = [Fault(content=content)]
     with pytest.raises(EarmarkError, match=message):
         fetch(remote(server), tmp_path)
@@ -222,27 +222,27 @@ def test_wrong_content_is_not_put_in_place_and_the_next_run_heals(tmp_path, serv
     assert fetch(remote(server), tmp_path).read_bytes() == CONTENT
 
 
-def test_a_file_that_was_spoilt_on_disk_is_fetched_again(tmp_path, server):
+def test_fetch_replaces_damaged_file(tmp_path, server):
     path = fetch(remote(server), tmp_path)
     path.write_bytes(b"X" + CONTENT[1:])
     assert fetch(remote(server), tmp_path).read_bytes() == CONTENT
 
 
 @pytest.mark.parametrize("status", [408, 429, 500, 502, 503, 504, 520, 529])
-def test_what_can_pass_is_tried_again(tmp_path, server, status):
+def test_fetch_retries_transient_errors(tmp_path, server, status):
     server.faults = [Fault(status=status)]
     assert fetch(remote(server), tmp_path).read_bytes() == CONTENT
     assert len(server.requests) == 2
 
 
-def test_retry_after_is_waited_out(tmp_path, server):
+def test_fetch_honours_retry_after(tmp_path, server):
     server.faults = [Fault(status=429, headers={"Retry-After": "1"})]
     started = time.monotonic()
     assert fetch(remote(server), tmp_path).read_bytes() == CONTENT
     assert time.monotonic() - started >= 1
 
 
-def test_a_server_that_stays_broken_is_given_up(tmp_path, server):
+def test_fetch_gives_up_on_server_errors(tmp_path, server):
     server.faults = [Fault(status=500) for _ in range(100)]
     with pytest.raises(EarmarkError, match=r"HTTP 500\. Run the same command again to resume"):
         fetch(remote(server), tmp_path)
@@ -250,13 +250,13 @@ def test_a_server_that_stays_broken_is_given_up(tmp_path, server):
     assert visible(tmp_path) == []
 
 
-def test_a_file_that_is_not_there_is_asked_for_once(tmp_path, server):
+def test_fetch_missing_file_is_not_retried(tmp_path, server):
     with pytest.raises(EarmarkError, match=r"/nothing: HTTP 404"):
         fetch(RemoteFile("a", f"{server.url}/nothing"), tmp_path)
     assert len(server.requests) == 1
 
 
-def test_a_server_that_is_not_there_is_named(tmp_path):
+def test_fetch_connection_refused(tmp_path):
     with file_server() as server:
         gone = server.url
     with pytest.raises(EarmarkError, match=r"http://127\.0\.0\.1:\d+/a: .*refused.*again to resume"):
@@ -264,13 +264,13 @@ def test_a_server_that_is_not_there_is_named(tmp_path):
 
 
 @pytest.mark.parametrize("address", ["file:///etc/hostname", "gopher://127.0.0.1/a", "nonsense", "http://h:port/a"])
-def test_other_addresses_make_no_file(address):
+def test_remote_file_rejects_other_schemes(address):
     with pytest.raises(ValueError, match=r"url\n.*(http:// or https://|Port could not be cast)"):
         RemoteFile(name="a", url=address)
 
 
 @pytest.mark.parametrize("location", ["file:///etc/hostname", "/data.bin", "http://127.0.0.1:99999/a"])
-def test_a_redirect_to_nowhere_is_refused(tmp_path, server, location):
+def test_fetch_rejects_invalid_redirect(tmp_path, server, location):
     server.redirects["/data.bin"] = location
     with pytest.raises(
         EarmarkError, match=r"/data\.bin: (InvalidSchema|TooManyRedirects|\w+: the server redirects to an invalid URL)"
@@ -279,27 +279,27 @@ def test_a_redirect_to_nowhere_is_refused(tmp_path, server, location):
     assert visible(tmp_path) == []
 
 
-def test_two_that_want_the_same_file_fetch_it_once(tmp_path, server):
+def test_fetch_concurrent_calls_download_once(tmp_path, server):
     server.faults = [Fault(cut_after=100_000)]
-    found, start = [], threading.Barrier(4)
+    result, start = [], threading.Barrier(4)
 
     def one():
         start.wait()
-        found.append(fetch(remote(server), tmp_path).read_bytes() == CONTENT)
+        result.append(fetch(remote(server), tmp_path).read_bytes() == CONTENT)
 
     threads = [threading.Thread(target=one) for _ in range(4)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    assert found == [True] * 4
+    assert result == [True] * 4
     assert server.sent["/data.bin"] == len(CONTENT)
 
 
 # --- tokens ---------------------------------------------------------------------------------------------------------
 
 
-def test_a_token_goes_to_its_host_and_not_where_that_redirects(tmp_path, server):
+def test_fetch_token_not_sent_to_redirect_target(tmp_path, server):
     with file_server() as elsewhere:
         elsewhere.files["/store"] = CONTENT
         server.redirects["/data.bin"] = f"{elsewhere.url}/store?signature=abc"
@@ -313,7 +313,7 @@ def test_a_token_goes_to_its_host_and_not_where_that_redirects(tmp_path, server)
             assert not {"authorization", "x-api-key"} & {name.lower() for name in seen}
 
 
-def test_a_token_stays_with_redirects_on_its_host(tmp_path, server):
+def test_fetch_token_sent_on_same_host_redirect(tmp_path, server):
     server.redirects["/data.bin"] = f"{server.url}/moved"
     server.files["/moved"] = CONTENT
     fetch(remote(server), tmp_path, headers={"Authorization": TOKEN})
@@ -321,7 +321,7 @@ def test_a_token_stays_with_redirects_on_its_host(tmp_path, server):
 
 
 @pytest.mark.parametrize("status", [401, 403, 404, 500])
-def test_no_message_holds_a_token_or_a_signature(tmp_path, server, status):
+def test_messages_contain_no_secrets(tmp_path, server, status):
     server.faults = [Fault(status=status, headers={"X-Echo": TOKEN}) for _ in range(10)]
     address = server.url.replace("http://", "http://user:verysecret@") + "/data.bin?key=verysecret"
     with pytest.raises(EarmarkError, match=f"HTTP {status}") as caught:
@@ -331,7 +331,7 @@ def test_no_message_holds_a_token_or_a_signature(tmp_path, server, status):
 
 
 @pytest.mark.parametrize("token", ["hf_verysecret\r\nX-Other: 1", "hf_verysecret\u2026"])
-def test_a_token_that_no_header_can_hold_is_not_shown(tmp_path, server, token):
+def test_invalid_token_is_not_shown(tmp_path, server, token):
     with pytest.raises(
         EarmarkError, match=r"data\.bin: the token contains a \w+.*Set it to the token only\.$"
     ) as caught:
@@ -345,7 +345,7 @@ def test_a_token_that_no_header_can_hold_is_not_shown(tmp_path, server, token):
 # --- Zenodo ---------------------------------------------------------------------------------------------------------
 
 
-def test_a_zenodo_record_lists_its_files(tmp_path, server):
+def test_zenodo_files_lists_record(tmp_path, server):
     server.add_record("123", {"clips.tar.gz": CONTENT, "meta.csv": b"a,b\n"})
     server.faults = [Fault(status=500)]
     files = zenodo_files(123, base=server.url)
@@ -379,13 +379,13 @@ ENTRY = {"key": "a", "size": 1, "checksum": MD5, "links": {"self": "/x"}}
         ({"files": [{}] * 1000}, r"; 3,995 more$"),
     ],
 )
-def test_a_reply_that_is_no_record_is_refused(server, reply, message):
+def test_zenodo_files_rejects_invalid_reply(server, reply, message):
     server.replies["/api/records/9"] = reply
     with pytest.raises(EarmarkError, match=rf"/api/records/9: the reply is not a record with files: .*{message}"):
         zenodo_files("9", base=server.url)
 
 
-def test_a_name_that_stands_twice_in_a_record_is_refused(server):
+def test_zenodo_files_rejects_duplicate_name(server):
     link = f"{server.url}/x"
     server.replies["/api/records/9"] = {"files": [ENTRY | {"links": {"self": link}}, ENTRY | {"links": {"self": link}}]}
     with pytest.raises(EarmarkError, match=r"not a record with files: ValueError: a: duplicate file name"):
@@ -396,7 +396,7 @@ def test_a_name_that_stands_twice_in_a_record_is_refused(server):
     "body",
     [b"", b"\xff", b"[" * 100_000, b'{"files": [], "files": [{}]}', b'{"files": "\\ud800\xed\xa0\x80"}', b"9" * 9999],
 )
-def test_a_listing_that_is_no_json_is_refused_in_words_that_utf8_can_hold(body):
+def test_zenodo_files_rejects_invalid_json(body):
     with (
         hostile_server(lambda n, _: Reply(body)) as server,
         pytest.raises(EarmarkError, match=r"/api/records/9: the reply is not a record with files: ") as caught,
@@ -418,7 +418,7 @@ OK_CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", SLOW)
-def test_neither_a_listing_nor_a_file_waits_for_a_server_that_sends_nothing_of_it(tmp_path, monkeypatch, name):
+def test_listing_and_fetch_time_out(tmp_path, monkeypatch, name):
     monkeypatch.setattr(download, "TIMEOUT", 0.3)
     monkeypatch.setattr(download, "MAX_TRIES", 2)
     started = time.monotonic()
@@ -431,7 +431,7 @@ def test_neither_a_listing_nor_a_file_waits_for_a_server_that_sends_nothing_of_i
     assert time.monotonic() - started < 5
 
 
-def test_a_file_that_begins_again_and_again_is_given_up(tmp_path):
+def test_fetch_gives_up_on_repeated_restarts(tmp_path):
     cut = b"HTTP/1.1 200 OK\r\nContent-Length: 512000\r\n\r\n" + CONTENT[:1000]
     with hostile_server(lambda n, body: Reply(raw=[cut])) as server:
         with pytest.raises(EarmarkError, match="the download is interrupted"):
@@ -439,7 +439,7 @@ def test_a_file_that_begins_again_and_again_is_given_up(tmp_path):
         assert len(server.requests) == 1 + download.MAX_TRIES
 
 
-def test_a_listing_that_drips_is_given_up_in_time(monkeypatch):
+def test_slow_listing_times_out(monkeypatch):
     monkeypatch.setattr(download, "LISTING_TIMEOUT", 0.5)
     started = time.monotonic()
     with (
@@ -451,7 +451,7 @@ def test_a_listing_that_drips_is_given_up_in_time(monkeypatch):
 
 
 @pytest.mark.slow
-def test_a_slow_file_is_fetched_however_long_it_takes_as_long_as_it_comes(tmp_path, monkeypatch):
+def test_fetch_slow_file_succeeds(tmp_path, monkeypatch):
     monkeypatch.setattr(download, "TIMEOUT", 0.5)
     head = b"HTTP/1.1 200 OK\r\nContent-Length: 20\r\n\r\n"
     with hostile_server(lambda n, body: Reply(raw=chain([head], drip(b"x" * 20, 0.06)))) as server:
@@ -459,7 +459,7 @@ def test_a_slow_file_is_fetched_however_long_it_takes_as_long_as_it_comes(tmp_pa
         assert len(server.requests) == 1
 
 
-def test_no_traceback_shows_the_secret_of_an_address(tmp_path):
+def test_tracebacks_contain_no_secrets(tmp_path):
     with file_server() as server:
         gone = server.url
     with pytest.raises(EarmarkError, match="refused") as caught:
@@ -467,24 +467,24 @@ def test_no_traceback_shows_the_secret_of_an_address(tmp_path):
     assert "verysecret" not in "".join(traceback.format_exception(caught.value))
 
 
-def test_a_listing_that_never_ends_is_cut_off(server, monkeypatch):
+def test_endless_listing_is_rejected(server, monkeypatch):
     monkeypatch.setattr(download, "MAX_LISTING", 1000)
     server.add_record("5", {f"file{n}": b"" for n in range(50)})
     with pytest.raises(EarmarkError, match="longer than 1,000 bytes"):
         zenodo_files(5, base=server.url)
 
 
-def test_a_record_that_is_not_there(server):
+def test_zenodo_files_missing_record(server):
     with pytest.raises(EarmarkError, match="records/77: HTTP 404"):
         zenodo_files(77, base=server.url)
     with pytest.raises(ValueError, match="invalid literal"):
         zenodo_files("../../admin", base=server.url)
 
 
-# --- the hub --------------------------------------------------------------------------------------------------------
+# --- Hugging Face Hub -----------------------------------------------------------------------------------------------
 
 
-def test_a_data_set_of_the_hub_lists_its_files_of_one_commit(tmp_path, server):
+def test_hub_files_lists_one_commit(tmp_path, server):
     small = b'{"a": 1}'
     server.add_data_set("owner/data", {"audio/a.tar.gz": CONTENT, "facts.json": small})
     files = hub_files("owner/data", base=server.url, token="hf_verysecret")
@@ -496,7 +496,7 @@ def test_a_data_set_of_the_hub_lists_its_files_of_one_commit(tmp_path, server):
     assert [fetch(file, tmp_path).read_bytes() for file in files] == [CONTENT, small]
 
 
-def test_without_a_token_none_is_sent_not_even_a_stored_one(server, monkeypatch):
+def test_hub_files_sends_no_stored_token(server, monkeypatch):
     monkeypatch.setenv("HF_TOKEN", "hf_stored")
     server.add_data_set("owner/data", {"a.json": b"{}"})
     hub_files("owner/data", base=server.url)
@@ -511,7 +511,7 @@ def test_without_a_token_none_is_sent_not_even_a_stored_one(server, monkeypatch)
         (500, EarmarkError, "HTTP 500"),
     ],
 )
-def test_a_hub_that_refuses(server, status, kind, message):
+def test_hub_files_refused(server, status, kind, message):
     server.faults = [Fault(status=status) for _ in range(10)]
     with pytest.raises(kind, match=f"datasets/owner/data: {message}") as caught:
         hub_files("owner/data", base=server.url, token="hf_verysecret")
@@ -521,20 +521,20 @@ def test_a_hub_that_refuses(server, status, kind, message):
 @pytest.mark.parametrize(
     "sibling", [{"rfilename": "../a", "blobId": "0" * 40}, {"rfilename": "a", "blobId": "0"}, {"size": 3}, "a"]
 )
-def test_a_hub_that_talks_nonsense(server, sibling):
+def test_hub_files_rejects_invalid_reply(server, sibling):
     server.replies["/api/datasets/owner/data"] = {"id": "owner/data", "sha": "c" * 40, "siblings": [sibling]}
     with pytest.raises(EarmarkError, match="datasets/owner/data: "):
         hub_files("owner/data", base=server.url)
 
 
-def test_a_hub_that_is_not_there():
+def test_hub_files_connection_refused():
     with file_server() as server:
         gone = server.url
     with pytest.raises(EarmarkError, match=r"datasets/owner/data: .*(refused|connect)"):
         hub_files("owner/data", base=gone)
 
 
-def test_a_missing_extra_is_named_with_its_command(tmp_path):
+def test_hub_files_missing_extra(tmp_path):
     """In an interpreter that cannot import huggingface_hub, as without the extra."""
     code = (
         "import sys; sys.modules['huggingface_hub'] = None\n"

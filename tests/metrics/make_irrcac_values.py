@@ -1,6 +1,6 @@
-"""Freeze what irrCAC (Gwet's coefficients in Python) says about random ratings with gaps.
+"""Store the coefficients that irrCAC (Gwet's Python package) computes on random ratings with missing values.
 
-irrCAC is not a dependency: its values are stored next to the ratings, and test_agreement.py recomputes ours.
+irrCAC is not a dependency: its values are stored with the ratings, and test_agreement.py compares against them.
 
 Writes  tests/metrics/irrcac_values.json
 
@@ -15,7 +15,7 @@ import numpy as np
 
 TARGET = Path(__file__).with_name("irrcac_values.json")
 
-# (items, raters, categories, share missing, share of ratings that are noise)
+# (items, raters, categories, proportion missing, proportion of random ratings)
 SHAPES = [
     (12, 4, 3, 0.0, 0.4),
     (20, 3, 2, 0.15, 0.3),
@@ -29,7 +29,7 @@ COEFFICIENTS = ("gwet", "fleiss", "conger", "bp")
 
 
 def random_ratings(items, raters, categories, missing, noise, rng):
-    """Noisy copies of a skewed truth, (items, raters) codes from 0 with NaN; every category is used by someone."""
+    """Noisy copies of a skewed reference, (items, raters) codes from 0 with NaN; every category is used."""
     while True:
         truth = rng.binomial(categories - 1, 0.35, items)[:, None]
         guess = rng.integers(0, categories, (items, raters))
@@ -40,20 +40,20 @@ def random_ratings(items, raters, categories, missing, noise, rng):
 
 
 def irrcac_values(ratings, categories):
-    """{coefficient: {weighting: value}} for one matrix; irrCAC wants raters in columns."""
+    """Coefficients of one matrix, {coefficient: {weighting: value}}; irrCAC expects raters in columns."""
     import pandas as pd
     from irrCAC.raw import CAC
 
-    found = {name: {} for name in COEFFICIENTS}
-    for ours, theirs in WEIGHTS.items():
-        cac = CAC(pd.DataFrame(ratings), weights=theirs, categories=list(range(categories)), digits=12)
+    values = {name: {} for name in COEFFICIENTS}
+    for weighting, irrcac_weights in WEIGHTS.items():
+        cac = CAC(pd.DataFrame(ratings), weights=irrcac_weights, categories=list(range(categories)), digits=12)
         for name in COEFFICIENTS:
-            found[name][ours] = float(getattr(cac, name)()["est"]["coefficient_value"])
-    return found
+            values[name][weighting] = float(getattr(cac, name)()["est"]["coefficient_value"])
+    return values
 
 
 def main():
-    """Draw the matrices, ask irrCAC, write the answers."""
+    """Draw the matrices and store the values of irrCAC."""
     rng = np.random.default_rng(20240611)
     cases = []
     for shape in SHAPES:

@@ -1,4 +1,4 @@
-"""The bootstrap: its draws, its replicates against metrics recomputed from resampled data, its coverage."""
+"""Bootstrap: multiplicities, replicates against metrics recomputed from resampled data, and coverage."""
 
 import json
 from math import nan
@@ -55,7 +55,7 @@ def generator(seed=0):
 
 
 def replicates_of(bootstrap, contributions, formula):
-    """What the formula gave on every replicate, (replicates,): the first call is the point value."""
+    """Values of a formula on every replicate, (replicates,)."""
     seen = []
 
     def recording(sums):
@@ -67,7 +67,7 @@ def replicates_of(bootstrap, contributions, formula):
 
 
 def resampled_items(bootstrap):
-    """The rows of the data that each replicate holds, each as often as its unit was drawn."""
+    """Items of each replicate, repeated by the multiplicity of their unit."""
     rows = np.arange(len(bootstrap.unit))
     return [
         np.concatenate([np.tile(rows[bootstrap.unit == u], k) for u, k in enumerate(drawn)])
@@ -77,19 +77,19 @@ def resampled_items(bootstrap):
 
 @pytest.fixture
 def clips():
-    """The clip of each of 45 items, 1 to 6 to a clip, in no order."""
+    """Clip of each of 45 items, 1 to 6 items per clip, in random order."""
     return generator(1).permutation(np.r_[np.arange(N_CLIPS), generator(2).integers(0, N_CLIPS, 30)])
 
 
 @pytest.fixture
 def bootstrap(clips):
-    """60 replicates over those clips."""
+    """60 replicates over the clips."""
     return Bootstrap.from_units(clips, 60, generator(3))
 
 
 @pytest.fixture
 def ratings(clips):
-    """(5 raters, items) with gaps, on a scale of four."""
+    """(5 raters, items) with missing values, on a scale of four categories."""
     rng = generator(4)
     truth = rng.integers(0, Q, len(clips))
     codes = np.where(rng.random((5, len(clips))) < 0.5, rng.integers(0, Q, (5, len(clips))), truth)
@@ -98,44 +98,44 @@ def ratings(clips):
 
 @pytest.fixture
 def scored(clips):
-    """(scores with ties, labels) of the items."""
+    """Scores with ties, and labels of the items."""
     rng = generator(5)
     labels = rng.random(len(clips)) < 0.5
     return rng.normal(labels * 1.0).round(1), labels
 
 
-# --- draws --------------------------------------------------------------------------------------------------
+# --- multiplicities -----------------------------------------------------------------------------------------
 
 
 @settings(deadline=None)
 @given(st.integers(1, 60), st.integers(0, 30), st.integers(0, 2**32 - 1))
-def test_each_replicate_draws_as_many_units_as_there_are(n_units, replicates, seed):
+def test_multiplicities_sum_to_number_of_units(n_units, replicates, seed):
     weights = multiplicities(n_units, replicates, generator(seed))
     assert weights.shape == (replicates, n_units)
     assert (weights.sum(axis=1) == n_units).all()
 
 
-def test_each_unit_is_drawn_once_on_average_and_as_often_as_a_binomial_says():
+def test_multiplicities_are_binomial():
     weights = multiplicities(50, 4000, generator())
     assert_allclose(weights.mean(axis=0), 1, atol=0.08)  # 5 standard errors
     expected = binom.pmf(np.arange(4), 50, 1 / 50)
     assert_allclose([(weights == k).mean() for k in range(4)], expected, atol=0.006)
 
 
-def test_the_same_seed_gives_the_same_bytes_and_another_seed_others(clips):
+def test_bootstrap_reproducible_with_seed(clips):
     one, same, other = (Bootstrap.from_units(clips, 30, generator(seed)) for seed in (7, 7, 8))
     assert one.weights.tobytes() == same.weights.tobytes()
     assert one.unit.tobytes() == same.unit.tobytes()
     assert one.weights.tobytes() != other.weights.tobytes()
 
 
-def test_units_are_the_distinct_names_whatever_their_order():
+def test_from_units_groups_by_value():
     bootstrap = Bootstrap.from_units(["b", "a", "b", "c"], 5, generator())
     assert bootstrap.unit.tolist() == [1, 0, 1, 2]
     assert bootstrap.n_units == 3
 
 
-def test_all_items_of_a_unit_move_together(bootstrap):
+def test_items_of_a_unit_share_multiplicity(bootstrap):
     each_item = np.eye(len(bootstrap.unit))
     held = np.stack(
         [replicates_of(bootstrap, column[:, None], lambda sums: sums[..., 0]) for column in each_item], axis=1
@@ -145,7 +145,7 @@ def test_all_items_of_a_unit_move_together(bootstrap):
 
 
 @pytest.mark.parametrize("kind", ["mask", "indices"])
-def test_taken_rows_are_drawn_as_often_as_before(bootstrap, kind):
+def test_take_keeps_multiplicities(bootstrap, kind):
     values = generator(6).normal(size=len(bootstrap.unit))
     mask = values > 0.8
     assert len(set(bootstrap.unit[mask])) < bootstrap.n_units, "some unit must be without a row"
@@ -155,7 +155,7 @@ def test_taken_rows_are_drawn_as_often_as_before(bootstrap, kind):
     assert_allclose(replicates_of(taken, values[mask, None], lambda sums: sums[..., 0]), direct)
 
 
-def test_rows_may_be_taken_twice_and_in_any_order(bootstrap):
+def test_take_with_repeated_indices(bootstrap):
     rows = np.array([4, 4, 0, 2])
     taken = bootstrap.take(rows)
     assert (taken.weights[:, taken.unit] == bootstrap.weights[:, bootstrap.unit[rows]]).all()
@@ -163,19 +163,19 @@ def test_rows_may_be_taken_twice_and_in_any_order(bootstrap):
 
 
 @pytest.mark.filterwarnings("error")
-def test_no_row_can_be_taken(bootstrap):
+def test_take_nothing(bootstrap):
     taken = bootstrap.take(np.zeros(len(bootstrap.unit), dtype=bool))
     estimate = taken.estimate(np.empty((0, 2)), lambda s: np.full(s.shape[:-1], nan), n=0, why="nothing")
     assert estimate == Estimate(None, n=0, why="nothing")
 
 
-def test_rows_of_a_single_unit_have_no_interval(bootstrap):
+def test_take_single_unit_has_no_interval(bootstrap):
     mask = bootstrap.unit == 3
     estimate = bootstrap.take(mask).estimate(np.ones((mask.sum(), 2)), mean_formula, n=1)
     assert estimate == Estimate(1.0, n=1)
 
 
-# --- replicates against the metric on resampled data --------------------------------------------------------
+# --- replicates ---------------------------------------------------------------------------------------------
 
 
 def sums_formula(formula):
@@ -192,7 +192,7 @@ def direct_percent_agreement(ratings):
 
 
 def direct_quadratic_ac2(ratings):
-    """Gwet's AC2 rating by rating."""
+    """Gwet's AC2 by a loop over ratings."""
     observed, shares = [], []
     for item in ratings.T:
         votes = item[~np.isnan(item)]
@@ -219,15 +219,15 @@ def direct_quadratic_ac2(ratings):
     ],
     ids=["percent agreement", "ordinal alpha", "quadratic AC2"],
 )
-def test_replicates_of_agreement_equal_the_metric_on_resampled_ratings(bootstrap, ratings, formula, direct):
-    found = replicates_of(bootstrap, item_contributions(rating_counts(ratings, Q)), sums_formula(formula))
+def test_agreement_replicates_match_resampled_ratings(bootstrap, ratings, formula, direct):
+    result = replicates_of(bootstrap, item_contributions(rating_counts(ratings, Q)), sums_formula(formula))
     expected = [direct(ratings[:, rows]) for rows in resampled_items(bootstrap)]
     assert len(expected) == 60
-    assert_allclose(found, expected, rtol=0, atol=1e-10)
+    assert_allclose(result, expected, rtol=0, atol=1e-10)
 
 
 def cohen_of_pairs(ratings, bootstrap):
-    """Sparse contributions of co-ratings, their bootstrap, and the formula of the mean over pairs."""
+    """Sparse contributions of rater pairs, their bootstrap, and the formula of the mean kappa over pairs."""
     rater, item = np.nonzero(~np.isnan(ratings))
     pairs = rater_pairs(item, rater, ratings[rater, item].astype(int))
     n = len(pairs.pair)
@@ -239,7 +239,7 @@ def cohen_of_pairs(ratings, bootstrap):
     )
 
 
-def test_replicates_of_the_mean_cohens_kappa_equal_scikit_learn_on_resampled_ratings(bootstrap, ratings):
+def test_cohen_kappa_replicates_match_sklearn(bootstrap, ratings):
     def direct(resampled):
         kappas = []
         for i in range(len(resampled)):
@@ -254,35 +254,35 @@ def test_replicates_of_the_mean_cohens_kappa_equal_scikit_learn_on_resampled_rat
     assert_allclose(replicates_of(taken, cells, formula), expected, rtol=0, atol=1e-10)
 
 
-def test_sparse_and_dense_contributions_give_the_same_estimate(bootstrap, ratings):
+def test_estimate_sparse_equals_dense(bootstrap, ratings):
     cells, taken, formula = cohen_of_pairs(ratings, bootstrap)
     thin, thick = taken.estimate(cells, formula, n=5), taken.estimate(cells.toarray(), formula, n=5)
     assert_allclose([thin.value, thin.low, thin.high], [thick.value, thick.low, thick.high])
 
 
-def test_replicates_of_balanced_accuracy_equal_scikit_learn_on_resampled_items(bootstrap, scored):
+def test_balanced_accuracy_replicates_match_sklearn(bootstrap, scored):
     scores, labels = scored
     decisions = scores > 0.4
     column = DECISION_METRICS.index("balanced_accuracy")
-    found = replicates_of(
+    result = replicates_of(
         bootstrap, decision_contributions(decisions, labels), lambda sums: decision_metrics(sums)[..., column]
     )
     expected = [sk.balanced_accuracy_score(labels[r], decisions[r]) for r in resampled_items(bootstrap)]
-    assert_allclose(found, expected)
+    assert_allclose(result, expected)
 
 
-def test_replicates_of_rankings_equal_scikit_learn_on_resampled_items(bootstrap, scored):
+def test_ranking_replicates_match_sklearn(bootstrap, scored):
     scores, labels = scored
-    found = ranking_metrics(scores, labels, bootstrap.weights[:, bootstrap.unit])
+    result = ranking_metrics(scores, labels, bootstrap.weights[:, bootstrap.unit])
     rows = resampled_items(bootstrap)
-    assert_allclose(found[:, 0], [sk.roc_auc_score(labels[r], scores[r]) for r in rows])
-    assert_allclose(found[:, 1], [sk.average_precision_score(labels[r], scores[r]) for r in rows])
+    assert_allclose(result[:, 0], [sk.roc_auc_score(labels[r], scores[r]) for r in rows])
+    assert_allclose(result[:, 1], [sk.average_precision_score(labels[r], scores[r]) for r in rows])
 
 
-def test_evaluate_intervals_come_from_the_spread_of_recomputed_replicates(bootstrap, scored):
+def test_evaluate_intervals_from_replicates(bootstrap, scored):
     scores, labels = scored
     decisions, rows = scores > 0.4, resampled_items(bootstrap)
-    found = evaluate(scores, decisions, labels, bootstrap)
+    result = evaluate(scores, decisions, labels, bootstrap)
     direct = {
         "balanced_accuracy": [sk.balanced_accuracy_score(labels[r], decisions[r]) for r in rows],
         "accuracy": [sk.accuracy_score(labels[r], decisions[r]) for r in rows],
@@ -292,16 +292,16 @@ def test_evaluate_intervals_come_from_the_spread_of_recomputed_replicates(bootst
         "roc_auc": [sk.roc_auc_score(labels[r], scores[r]) for r in rows],
         "average_precision": [sk.average_precision_score(labels[r], scores[r]) for r in rows],
     }
-    assert set(found) == set(direct)
+    assert set(result) == set(direct)
     units = units_by_metric(decisions, labels, bootstrap)
     direct.pop("balanced_accuracy")  # of two rates, see below
     for name, replicates in direct.items():
         spread = np.std(replicates, ddof=1) * np.sqrt(units[name].n / (units[name].n - 1))
-        low, high = interval(found[name].value, spread, units=units[name].n)
-        assert_allclose([found[name].low, found[name].high], [low, high], err_msg=name)
+        low, high = interval(result[name].value, spread, units=units[name].n)
+        assert_allclose([result[name].low, result[name].high], [low, high], err_msg=name)
 
 
-def test_replicates_computed_in_small_portions_are_the_same(bootstrap, scored, monkeypatch):
+def test_replicates_independent_of_chunk_size(bootstrap, scored, monkeypatch):
     scores, labels = scored
     whole = evaluate(scores, scores > 0.4, labels, bootstrap)
     for name in ("bootstrap", "classification"):
@@ -322,47 +322,47 @@ def mean_formula(sums):
     return sums[..., 0] / sums[..., 1]
 
 
-def test_summarise_gives_wilsons_interval_on_the_effective_sample_size():
+def test_estimate_from_replicates_wilson_interval():
     replicates = 0.3 + 0.05 * np.tile([-1.0, 1.0], 500)
     estimate = estimate_from_replicates(0.3, replicates, n=7, units=Units(1000, "clips"))
     assert (estimate.value, estimate.n, estimate.why, estimate.note) == (0.3, 7, None, None)
-    expected = proportion_confint(0.3 * 84, 84, method="wilson")  # 0.3 · 0.7 / 0.05² answers
+    expected = proportion_confint(0.3 * 84, 84, method="wilson")  # 0.3 · 0.7 / 0.05² observations
     assert_allclose([estimate.low, estimate.high], expected, atol=1e-3)
 
 
 @pytest.mark.parametrize("count", [5, 19, 20, 200])
-def test_summarise_where_every_unit_is_right_gives_wilsons_interval_of_so_many_answers(count):
+def test_estimate_from_replicates_at_bound(count):
     estimate = estimate_from_replicates(1.0, np.ones(100), n=3 * count, units=Units(count, "clips"))
     assert estimate.high == 1
     assert estimate.low == pytest.approx(1 / (1 + t_quantile(count - 1) ** 2 / count))
     assert (estimate.note is None) == (count >= 20)
 
 
-def test_mean_of_rates_is_as_wide_as_its_replicates_say_where_neither_rate_is_near_a_bound():
+def test_mean_of_rates_away_from_bounds():
     rng = generator(1)
     drawn = rng.multivariate_normal([0.5, 0.5], [[1e-4, 5e-5], [5e-5, 1e-4]], 4000)
     units = Units(1000, "clips"), Units(1000, "clips")
-    found = mean_of_rates([0.5, 0.5], drawn, n=9, units=units)
-    assert found.high - found.low == pytest.approx(2 * t_quantile(999) * drawn.mean(axis=1).std(), rel=0.01)
+    result = mean_of_rates([0.5, 0.5], drawn, n=9, units=units)
+    assert result.high - result.low == pytest.approx(2 * t_quantile(999) * drawn.mean(axis=1).std(), rel=0.01)
 
 
-def test_mean_of_rates_holds_where_one_class_is_all_right():
+def test_mean_of_rates_with_rate_of_one():
     drawn = np.stack([np.ones(200), generator(1).normal(0.9, 0.02, 200)], axis=1)
-    found = mean_of_rates([1.0, 0.9], drawn, n=325, units=(Units(25, "clips"), Units(300, "clips")))
+    result = mean_of_rates([1.0, 0.9], drawn, n=325, units=(Units(25, "clips"), Units(300, "clips")))
     of_present = 1 - interval(1.0, 0.0, units=25)[0]
-    assert found.value == pytest.approx(0.95)
-    assert found.value - found.low > of_present / 2
-    assert found.high - found.value < 0.03
+    assert result.value == pytest.approx(0.95)
+    assert result.value - result.low > of_present / 2
+    assert result.high - result.value < 0.03
 
 
-def test_summarise_of_a_few_replicates_gives_no_interval():
+def test_estimate_from_replicates_needs_20_replicates():
     assert estimate_from_replicates(0.5, np.array([0.4, 0.6]), n=9, units=Units(30, "clips")).why.endswith(
         "fewer than 20 replicates"
     )
 
 
 @pytest.mark.parametrize("values", [SHARE, COEFFICIENT, COST, DIFFERENCE])
-def test_intervals_stay_within_what_values_can_be_and_hold_the_value(values):
+def test_interval_within_range_contains_value(values):
     rng = generator(3)
     for _ in range(300):
         value = rng.uniform(max(values.lower, -3), min(values.upper, 3))
@@ -379,7 +379,7 @@ def test_interval_needs_two_units():
 
 
 @pytest.mark.parametrize("undefined", [10, 11])
-def test_an_interval_needs_nine_replicates_in_ten(undefined):
+def test_estimate_from_replicates_needs_90_percent_defined(undefined):
     replicates = np.r_[np.full(undefined, np.nan), np.linspace(0, 1, 100 - undefined)]
     estimate = estimate_from_replicates(0.4, replicates, n=3, units=Units(30, "clips"))
     assert estimate.value == 0.4
@@ -392,13 +392,13 @@ def test_an_interval_needs_nine_replicates_in_ten(undefined):
 
 
 @pytest.mark.parametrize("value", [nan, np.inf, -np.inf])
-def test_an_undefined_value_becomes_null_with_a_reason(value):
-    estimate = estimate_from_replicates(value, np.ones(100), n=4, units=Units(9, "clips"), why="nobody came")
-    assert estimate.as_dict() == {"value": None, "low": None, "high": None, "n": 4, "why": "nobody came"}
+def test_undefined_value_is_null_with_reason(value):
+    estimate = estimate_from_replicates(value, np.ones(100), n=4, units=Units(9, "clips"), why="no items")
+    assert estimate.as_dict() == {"value": None, "low": None, "high": None, "n": 4, "why": "no items"}
     assert estimate_from_replicates(value, np.ones(100), n=4, units=Units(9, "clips")).why
 
 
-def test_a_defined_estimate_has_no_why_in_json():
+def test_as_dict_omits_why_of_defined_estimate():
     assert json.loads(json.dumps(Estimate(0.5, 0.4, 0.6, 9).as_dict(), allow_nan=False)) == {
         "value": 0.5,
         "low": 0.4,
@@ -407,17 +407,17 @@ def test_a_defined_estimate_has_no_why_in_json():
     }
 
 
-def test_no_replicates_leave_the_value_without_an_interval(clips):
+def test_estimate_without_replicates_has_no_interval(clips):
     estimate = Bootstrap.from_units(clips, 0, generator()).estimate(np.ones((len(clips), 2)), mean_formula, n=2)
     assert estimate == Estimate(1.0, n=2)
 
 
-def test_one_unit_cannot_be_resampled():
+def test_estimate_with_one_unit_has_no_interval():
     estimate = Bootstrap.from_units(["x", "x", "x"], 100, generator()).estimate(np.ones((3, 2)), mean_formula, n=3)
     assert estimate == Estimate(1.0, n=3)
 
 
-def test_several_values_share_their_replicates(bootstrap):
+def test_estimates_share_replicates(bootstrap):
     contributions = generator(9).random((len(bootstrap.unit), 2))
     first, second = bootstrap.estimates(contributions, lambda s: s * [1, 2], n=[1, 2], why=["", ""])
     alone = bootstrap.estimate(contributions, lambda s: 2 * s[..., 1], n=2)
@@ -439,7 +439,7 @@ NO_PAIR = np.array([[0, nan, 1, nan], [nan, 1, nan, nan]])
     [fleiss_kappa, alpha_from_sums, lambda s: alpha_from_sums(s, "ordinal"), gwet_ac],
     ids=["fleiss", "alpha", "ordinal alpha", "AC1"],
 )
-def test_an_agreement_that_does_not_exist_is_null_with_a_reason_in_json(ratings, formula):
+def test_undefined_agreement_is_null_in_json(ratings, formula):
     bootstrap = Bootstrap.from_units(np.arange(ratings.shape[1]), 20, generator())
     contributions = item_contributions(rating_counts(ratings, 2))
     estimate = bootstrap.estimate(contributions, sums_formula(formula), n=0, why="nothing to agree about")
@@ -453,9 +453,9 @@ def test_an_agreement_that_does_not_exist_is_null_with_a_reason_in_json(ratings,
 
 
 @pytest.mark.filterwarnings("error")
-def test_an_agreement_that_most_replicates_lose_has_a_value_and_no_interval():
+def test_agreement_undefined_in_most_replicates_has_no_interval():
     ratings = np.zeros((2, 6))
-    ratings[0, 0] = 1  # only one item shows a second category: absent from (5/6)^6 = 33 % of the replicates
+    ratings[0, 0] = 1  # only one item has a second category, which is missing in (5/6)^6 = 33 % of the replicates
     bootstrap = Bootstrap.from_units(np.arange(6), 300, generator())
     contributions = item_contributions(rating_counts(ratings, 2))
     estimate = bootstrap.estimate(contributions, sums_formula(gwet_ac), n=6)
@@ -464,12 +464,12 @@ def test_an_agreement_that_most_replicates_lose_has_a_value_and_no_interval():
     assert estimate.why == f"no interval: undefined in {n_lost} of 300 replicates"
 
 
-# --- two systems --------------------------------------------------------------------------------------------
+# --- comparisons --------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("first", [0, 1, 4, 10, 37])
 @pytest.mark.parametrize("second", [0, 2, 4, 11, 60])
-def test_mcnemars_exact_p_equals_the_binomial_test_and_statsmodels(first, second):
+def test_mcnemar_exact_matches_statsmodels(first, second):
     p = mcnemar_exact(first, second)
     assert p == pytest.approx(mcnemar([[50, first], [second, 20]], exact=True).pvalue)
     assert p == mcnemar_exact(second, first)
@@ -477,7 +477,7 @@ def test_mcnemars_exact_p_equals_the_binomial_test_and_statsmodels(first, second
         assert p == pytest.approx(binomtest(first, first + second).pvalue)
 
 
-def test_mcnemar_by_pencil():
+def test_mcnemar_exact_worked_examples():
     assert mcnemar_exact(0, 0) == 1
     assert mcnemar_exact(5, 5) == 1
     assert mcnemar_exact(0, 5) == pytest.approx(2 / 2**5)
@@ -495,7 +495,7 @@ def covered(estimates, truth):
 
 
 @pytest.mark.slow
-def test_intervals_of_percent_agreement_cover_the_truth_when_clips_are_hard_or_easy():
+def test_percent_agreement_coverage_with_clustered_items():
     # A clip's items are called present with a probability p ~ Beta(½, ½) of the clip: E[p² + (1 − p)²] = 3/4.
     rng, estimates, naive_widths, widths = generator(11), [], [], []
     for _ in range(DATA_SETS):
@@ -512,7 +512,7 @@ def test_intervals_of_percent_agreement_cover_the_truth_when_clips_are_hard_or_e
 
 
 @pytest.mark.slow
-def test_intervals_of_balanced_accuracy_and_auc_cover_the_truth_when_items_share_a_clip():
+def test_balanced_accuracy_and_auc_coverage_with_clustered_items():
     # Scores: 1.2 for a positive, plus a clip effect and noise of equal variance; threshold .5.
     shift, deviation, threshold = 1.2, np.sqrt(2), 0.5
     truth = {
@@ -523,15 +523,15 @@ def test_intervals_of_balanced_accuracy_and_auc_cover_the_truth_when_items_share
     for _ in range(DATA_SETS):
         labels = rng.random(len(CLIP_OF)) < 0.4
         scores = shift * labels + rng.normal(size=CLIPS)[CLIP_OF] + rng.normal(size=len(CLIP_OF))
-        found = evaluate(scores, scores >= threshold, labels, Bootstrap.from_units(CLIP_OF, REPLICATES, rng))
+        result = evaluate(scores, scores >= threshold, labels, Bootstrap.from_units(CLIP_OF, REPLICATES, rng))
         for name, kept in estimates.items():
-            kept.append(found[name])
+            kept.append(result[name])
     shares = {name: covered(kept, truth[name]) for name, kept in estimates.items()}
     assert all(0.92 <= share <= 0.98 for share in shares.values()), shares
 
 
 def paired(first, second, rng, replicates=2000):
-    """The difference of two means over the same units, and its p-value."""
+    """Difference of two means over the same units, with its p-value."""
     bootstrap = Bootstrap.from_units(np.arange(len(first)), replicates, rng)
     columns = np.stack([first, second, np.ones(len(first))], axis=1)
     both = bootstrap.replicates(columns, lambda sums: sums[..., :2] / sums[..., 2:], 2)
@@ -540,29 +540,29 @@ def paired(first, second, rng, replicates=2000):
     )
 
 
-def test_what_is_hard_for_both_systems_cancels_in_a_paired_difference():
+def test_paired_difference_cancels_shared_difficulty():
     rng = np.random.default_rng(0)
     hard = rng.normal(size=200)
     first, second = hard + 0.1 + 0.1 * rng.normal(size=200), hard + 0.1 * rng.normal(size=200)
     difference, p = paired(first, second, rng)
     assert difference.low < 0.1 < difference.high
-    assert difference.high - difference.low < 0.06  # unpaired means are known to about 0.28
+    assert difference.high - difference.low < 0.06  # standard error of unpaired means: about 0.28
     assert p == pytest.approx(2 / 2001), "2,000 replicates cannot show less"
 
 
-def test_a_system_compared_with_itself_does_not_differ():
+def test_paired_difference_of_same_system_is_zero():
     values = np.random.default_rng(1).normal(size=50)
     difference, p = paired(values, values, np.random.default_rng(2))
     assert (difference.value, difference.low, difference.high, p) == (0.0, 0.0, 0.0, 1.0)
 
 
-def test_paired_p_values_are_uniform_enough_when_nothing_differs():
+def test_paired_difference_p_values_uniform_under_null():
     rng = np.random.default_rng(3)
     small = sum(paired(*rng.normal(size=(2, 80)), rng, replicates=400)[1] < 0.05 for _ in range(200))
     assert 2 <= small <= 22  # 10 expected; outside with probability below 0.002
 
 
-def test_swapping_the_systems_turns_the_sign_and_keeps_the_p_value():
+def test_paired_difference_antisymmetric():
     rng = np.random.default_rng(4)
     first, second = rng.normal(size=(2, 60))
     one, p = paired(first, second, np.random.default_rng(5))
@@ -571,7 +571,7 @@ def test_swapping_the_systems_turns_the_sign_and_keeps_the_p_value():
     assert p == pytest.approx(q)
 
 
-def test_without_replicates_a_difference_has_neither_interval_nor_p_value():
+def test_paired_difference_without_replicates():
     difference, p = paired_difference(0.6, 0.5, np.empty(0), np.empty(0), n=3, units=Units(3, "clips"))
     assert (round(difference.value, 3), difference.low, p) == (0.1, None, None)
     assert paired_difference(np.nan, 0.5, np.empty(0), np.empty(0), n=3, units=Units(3, "clips"))[0].value is None

@@ -1,4 +1,4 @@
-"""Linear calibration: another tool's optimum, the analytic likelihood ratio of Gaussians, and separable classes."""
+"""Linear calibration: scikit-learn's optimum, the analytic likelihood ratio of Gaussians, and separable classes."""
 
 import numpy as np
 import pytest
@@ -12,7 +12,7 @@ from earmark.metrics.calibration import LinearCalibration, fit
 
 
 def gaussian(n_target=3000, n_other=9000, separation=2.0, seed=0):
-    """Scores of N(separation, 1) and N(0, 1); their log-likelihood ratio is separation · s − separation² / 2."""
+    """Scores from N(separation, 1) and N(0, 1); the log-likelihood ratio is separation · s − separation² / 2."""
     rng = np.random.default_rng(seed)
     labels = np.arange(n_target + n_other) < n_target
     return rng.normal(size=len(labels)) + separation * labels, labels
@@ -20,38 +20,38 @@ def gaussian(n_target=3000, n_other=9000, separation=2.0, seed=0):
 
 @pytest.mark.parametrize("p_target", [0.01, 0.5, 0.9])
 @pytest.mark.parametrize("scale", [1.0, 1e-3, -40.0])
-def test_the_optimum_is_scikit_learns(p_target, scale):
+def test_fit_matches_sklearn(p_target, scale):
     scores, labels = gaussian(300, 700)
     weights = {True: p_target / 300 * 1000, False: (1 - p_target) / 700 * 1000}
     oracle = LogisticRegression(C=1e12, class_weight=weights, solver="newton-cholesky", tol=1e-13, max_iter=500)
     oracle.fit(scores[:, None], labels)
-    found = fit(scores * scale, labels, p_target)
-    assert found.scale * scale == pytest.approx(oracle.coef_[0, 0], rel=1e-6)
-    assert found.offset == pytest.approx(oracle.intercept_[0] - logit(p_target), rel=1e-6)
+    calibration = fit(scores * scale, labels, p_target)
+    assert calibration.scale * scale == pytest.approx(oracle.coef_[0, 0], rel=1e-6)
+    assert calibration.offset == pytest.approx(oracle.intercept_[0] - logit(p_target), rel=1e-6)
 
 
 @pytest.mark.parametrize("p_target", [0.05, 0.5])
-def test_at_the_optimum_posteriors_average_to_the_prior(p_target):
-    """The offset's gradient is zero: the weighted mean posterior is the weighted share of targets."""
+def test_fit_posteriors_average_to_prior(p_target):
+    """The gradient in the offset is zero: the weighted mean posterior equals the weighted share of targets."""
     scores, labels = gaussian(200, 300)
     posterior = expit(fit(scores, labels, p_target)(scores) + logit(p_target))
     mean = p_target * posterior[labels].mean() + (1 - p_target) * posterior[~labels].mean()
     assert mean == pytest.approx(p_target, abs=1e-10)
 
 
-def test_two_pairs_by_hand():
-    """Targets 1 and 3, others 0 and 2: symmetric about 1.5, where the log-likelihood ratio is therefore 0."""
-    found = fit([3.0, 1.0, 2.0, 0.0], [1, 1, 0, 0])
-    assert found.offset / found.scale == pytest.approx(-1.5, abs=1e-9)
-    a = found.scale  # the slope's gradient: 1.5 σ(−1.5 a) = 0.5 σ(0.5 a)
+def test_fit_worked_example():
+    """Targets 1 and 3, non-targets 0 and 2: symmetric about 1.5, where the log-likelihood ratio is 0."""
+    calibration = fit([3.0, 1.0, 2.0, 0.0], [1, 1, 0, 0])
+    assert calibration.offset / calibration.scale == pytest.approx(-1.5, abs=1e-9)
+    a = calibration.scale  # the slope's gradient: 1.5 σ(−1.5 a) = 0.5 σ(0.5 a)
     assert 1.5 * expit(-1.5 * a) == pytest.approx(0.5 * expit(0.5 * a), abs=1e-9)
 
 
-def test_gaussian_scores_become_their_log_likelihood_ratio():
+def test_fit_recovers_gaussian_llr():
     scores, labels = gaussian(200_000, 200_000, separation=1.5)
-    found = fit(scores, labels)
-    assert found.scale == pytest.approx(1.5, abs=0.02)
-    assert found.offset == pytest.approx(-1.125, abs=0.02)
+    calibration = fit(scores, labels)
+    assert calibration.scale == pytest.approx(1.5, abs=0.02)
+    assert calibration.offset == pytest.approx(-1.125, abs=0.02)
 
 
 def test_calibrated_gaussian_scores_reach_min_cllr():
@@ -64,11 +64,11 @@ def test_calibrated_gaussian_scores_reach_min_cllr():
 
 @settings(max_examples=30, deadline=None)
 @given(st.integers(0, 1000), st.floats(0.01, 0.99))
-def test_an_increasing_map_leaves_the_eer_alone_and_no_other_line_costs_less(seed, p_target):
+def test_fit_preserves_eer_and_minimises_cllr(seed, p_target):
     scores, labels = gaussian(40, 60, separation=0.8, seed=seed)
-    found = fit(scores, labels, p_target)
-    calibrated = found(scores)
-    if found.scale > 0:
+    calibration = fit(scores, labels, p_target)
+    calibrated = calibration(scores)
+    if calibration.scale > 0:
         before, after = (detection.equal_error_rate(detection.roc(s, labels)).rate for s in (scores, calibrated))
         assert after == pytest.approx(before, abs=1e-12)
     if p_target == 0.5:
@@ -83,29 +83,29 @@ def weighted(llr, labels, p_target):
     return p_target * targets + (1 - p_target) * others
 
 
-def test_the_unit_of_the_scores_does_not_matter():
+def test_fit_invariant_to_score_scale():
     scores, labels = gaussian(200, 300)
     assert fit(1e-6 * scores + 5, labels)(1e-6 * scores + 5) == pytest.approx(fit(scores, labels)(scores), abs=1e-6)
 
 
 @pytest.mark.parametrize("p_target", [0.01, 0.5])
-def test_separable_classes_have_a_steep_but_finite_scale(p_target):
-    found = fit([0.0, 1.0, 2.0, 3.0], [0, 0, 1, 1], p_target)
-    assert 20 < found.scale < 100
-    assert (found([2.0, 3.0]) > 5).all()
-    assert (found([0.0, 1.0]) < -5).all()
+def test_fit_separable_classes_finite_scale(p_target):
+    calibration = fit([0.0, 1.0, 2.0, 3.0], [0, 0, 1, 1], p_target)
+    assert 20 < calibration.scale < 100
+    assert (calibration([2.0, 3.0]) > 5).all()
+    assert (calibration([0.0, 1.0]) < -5).all()
 
 
-def test_scores_that_fall_where_targets_are_have_a_negative_scale():
+def test_fit_reversed_scores_negative_scale():
     scores, labels = gaussian(200, 300)
     assert fit(-scores, labels).scale < 0
 
 
-def test_equal_scores_carry_nothing():
+def test_fit_equal_scores_zero_scale():
     assert fit([0.3, 0.3, 0.3], [1, 0, 0], 0.01) == LinearCalibration(0.0, 0.0)
 
 
-def test_missing_scores_stay_missing():
+def test_linear_calibration_keeps_nan():
     assert np.isnan(LinearCalibration(2.0, 1.0)([np.nan])).all()
 
 
@@ -120,6 +120,6 @@ def test_missing_scores_stay_missing():
         ([1.0, 0.0], [True, False], 1.0, "p_target must be between 0 and 1, not 1.0"),
     ],
 )
-def test_what_cannot_be_calibrated(scores, labels, p_target, message):
+def test_fit_rejects_invalid_input(scores, labels, p_target, message):
     with pytest.raises(ValueError, match=message):
         fit(scores, labels, p_target)

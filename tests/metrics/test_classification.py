@@ -1,4 +1,4 @@
-"""Decisions and scores: scikit-learn as oracle, properties, thresholds against brute force, missing classes."""
+"""Classification metrics: scikit-learn as reference, invariances, thresholds against brute force, missing classes."""
 
 import json
 from itertools import pairwise
@@ -27,7 +27,7 @@ DECIMALS = [None, 1, 0]  # rounding of the scores: no ties, many ties, three or 
 
 
 def scored(n, seed, decimals=None):
-    """Scores that know a little about the labels; both classes are there."""
+    """Weakly informative scores, with both classes present."""
     rng = np.random.default_rng(seed)
     labels = np.r_[True, False, rng.random(n - 2) < 0.4]
     scores = rng.normal(labels * 1.0)
@@ -63,7 +63,7 @@ def metrics_of(decisions, labels):
 # --- decisions ----------------------------------------------------------------------------------------------
 
 
-def test_decisions_by_pencil():
+def test_decision_metrics_worked_example():
     # 3 true positives, 1 false positive, 4 true negatives, 2 false negatives.
     decisions = [1, 1, 1, 1, 0, 0, 0, 0, 0, 0]
     labels = [1, 1, 1, 0, 0, 0, 0, 0, 1, 1]
@@ -73,13 +73,13 @@ def test_decisions_by_pencil():
 
 @pytest.mark.parametrize("n", [5, 50, 500])
 @pytest.mark.parametrize("seed", range(4))
-def test_decision_metrics_equal_scikit_learn(n, seed):
+def test_decision_metrics_match_sklearn(n, seed):
     scores, labels = scored(n, seed)
     assert_allclose(metrics_of(scores > 0.3, labels), sklearn_decisions(labels, scores > 0.3))
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_a_share_of_a_label_counts_as_that_much_of_either_class(seed):
+def test_decision_metrics_with_soft_labels(seed):
     rng = np.random.default_rng(seed)
     shares, decisions, scores = rng.integers(0, 4, 60) / 3, rng.random(60) < 0.5, rng.normal(size=60).round(1)
     twice, weight = np.repeat([True, False], 60), np.r_[shares, 1 - shares]
@@ -95,7 +95,7 @@ def test_decision_metrics_keep_leading_axes():
 
 
 @pytest.mark.filterwarnings("error")
-def test_f1_is_nothing_when_all_positives_are_missed_but_undefined_when_there_are_none():
+def test_f1_zero_or_undefined():
     by_name = dict(zip(DECISION_METRICS, metrics_of([0, 0, 0], [1, 0, 0]), strict=True))
     assert by_name["f1"] == by_name["recall"] == 0 and np.isnan(by_name["precision"])
     by_name = dict(zip(DECISION_METRICS, metrics_of([0, 0, 0], [0, 0, 0]), strict=True))
@@ -103,36 +103,36 @@ def test_f1_is_nothing_when_all_positives_are_missed_but_undefined_when_there_ar
     assert by_name["accuracy"] == 1
 
 
-# --- rankings -----------------------------------------------------------------------------------------------
+# --- ranking metrics ----------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("n", [5, 50, 500])
 @pytest.mark.parametrize("decimals", DECIMALS)
 @pytest.mark.parametrize("seed", range(3))
-def test_ranking_metrics_equal_scikit_learn_with_and_without_ties(n, decimals, seed):
+def test_ranking_metrics_match_sklearn(n, decimals, seed):
     scores, labels = scored(n, seed, decimals)
     assert_allclose(ranking_metrics(scores, labels), sklearn_ranking(labels, scores))
 
 
 @pytest.mark.parametrize("decimals", DECIMALS)
 @pytest.mark.parametrize("seed", range(3))
-def test_weighted_ranking_metrics_equal_scikit_learn_row_by_row(decimals, seed):
+def test_ranking_metrics_weighted_match_sklearn(decimals, seed):
     scores, labels = scored(80, seed, decimals)
     weights = np.random.default_rng(seed).poisson(1.0, (2, 3, 80)).astype(np.uint8)
-    found = ranking_metrics(scores, labels, weights)
-    assert found.shape == (2, 3, 2)
-    for row, values in zip(weights.reshape(6, 80), found.reshape(6, 2), strict=True):
+    result = ranking_metrics(scores, labels, weights)
+    assert result.shape == (2, 3, 2)
+    for row, values in zip(weights.reshape(6, 80), result.reshape(6, 2), strict=True):
         assert_allclose(values, sklearn_ranking(labels, scores, row))
 
 
 @pytest.mark.parametrize("decimals", DECIMALS)
-def test_auc_is_the_share_of_pairs_in_order_and_half_the_ties(decimals):
+def test_roc_auc_matches_definition(decimals):
     scores, labels = scored(60, 7, decimals)
     differences = np.subtract.outer(scores[labels], scores[~labels])
     assert ranking_metrics(scores, labels)[0] == pytest.approx(((differences > 0) + (differences == 0) / 2).mean())
 
 
-def test_weights_are_repetitions():
+def test_ranking_metrics_weights_equal_repetition():
     scores, labels = scored(40, 1, 1)
     times = np.random.default_rng(1).integers(0, 4, 40)
     repeated = ranking_metrics(np.repeat(scores, times), np.repeat(labels, times))
@@ -140,7 +140,7 @@ def test_weights_are_repetitions():
 
 
 def tied_trials(both=True):
-    """Lists of (score, label) with few distinct scores; both classes are there, if asked for."""
+    """Lists of (score, label) with few distinct scores; optionally with both classes present."""
     trial = st.tuples(st.integers(-3, 3), st.booleans())
     extremes = st.tuples(st.integers(-3, 3), st.integers(-3, 3))
     lists = st.lists(trial, max_size=30)
@@ -149,28 +149,28 @@ def tied_trials(both=True):
 
 @settings(deadline=None)
 @given(tied_trials())
-def test_exchanging_the_labels_mirrors_auc(trials):
+def test_roc_auc_with_swapped_labels(trials):
     scores, labels = np.array(trials).T
     assert ranking_metrics(scores, labels)[0] + ranking_metrics(scores, 1 - labels)[0] == pytest.approx(1)
 
 
 @settings(deadline=None)
 @given(tied_trials())
-def test_negating_the_scores_mirrors_auc(trials):
+def test_roc_auc_with_negated_scores(trials):
     scores, labels = np.array(trials).T
     assert ranking_metrics(scores, labels)[0] + ranking_metrics(-scores, labels)[0] == pytest.approx(1)
 
 
 @settings(deadline=None)
 @given(tied_trials(), st.sampled_from([lambda s: 3 * s - 7, np.exp, lambda s: s**3, np.arctan, lambda s: s * 1e-300]))
-def test_increasing_transforms_of_scores_leave_rankings_alone(trials, transform):
+def test_ranking_metrics_invariant_to_increasing_transform(trials, transform):
     scores, labels = np.array(trials, dtype=float).T
     assert_allclose(ranking_metrics(transform(scores), labels), ranking_metrics(scores, labels))
 
 
 @settings(deadline=None)
 @given(tied_trials(), st.randoms(use_true_random=False))
-def test_the_order_of_the_trials_changes_nothing(trials, random):
+def test_ranking_metrics_invariant_to_order(trials, random):
     shuffled = random.sample(trials, len(trials))
     (scores, labels), (other_scores, other_labels) = np.array(trials).T, np.array(shuffled).T
     assert_allclose(ranking_metrics(other_scores, other_labels), ranking_metrics(scores, labels))
@@ -179,19 +179,19 @@ def test_the_order_of_the_trials_changes_nothing(trials, random):
 
 @settings(deadline=None)
 @given(st.integers(1, 20), st.integers(1, 20), st.floats(-1e6, 1e6))
-def test_equal_scores_are_a_coin_toss(positives, negatives, score):
+def test_ranking_metrics_equal_scores(positives, negatives, score):
     labels = np.r_[np.ones(positives), np.zeros(negatives)]
     auc, average_precision = ranking_metrics(np.full(len(labels), score), labels)
     assert auc == pytest.approx(0.5)
     assert average_precision == pytest.approx(positives / (positives + negatives))
 
 
-def test_scores_that_differ_in_the_last_bit_are_no_tie():
+def test_ranking_metrics_distinguish_last_bit():
     assert ranking_metrics([np.nextafter(1, 2), 1.0], [True, False])[0] == 1
 
 
 @pytest.mark.filterwarnings("error")
-def test_rankings_need_the_classes_they_compare():
+def test_ranking_metrics_undefined_for_missing_class():
     assert np.isnan(ranking_metrics([0.1, 0.2], [False, False])).all()
     auc, average_precision = ranking_metrics([0.1, 0.2], [True, True])
     assert np.isnan(auc) and average_precision == 1
@@ -200,33 +200,33 @@ def test_rankings_need_the_classes_they_compare():
 
 
 @pytest.mark.parametrize("score", [np.nan, np.inf, -np.inf])
-def test_a_score_that_is_no_number_is_refused(score):
+def test_ranking_metrics_reject_non_finite_scores(score):
     with pytest.raises(ValueError, match="finite"):
         ranking_metrics([0.1, score], [True, False])
 
 
-def test_scores_and_labels_of_different_lengths_are_refused():
+def test_ranking_metrics_reject_different_lengths():
     with pytest.raises(ValueError, match="equally long"):
         ranking_metrics([0.1, 0.2, 0.3], [True, False])
 
 
-# --- every metric with its interval -------------------------------------------------------------------------
+# --- evaluate -----------------------------------------------------------------------------------------------
 
 
-def test_evaluate_gives_scikit_learns_values_inside_their_intervals():
+def test_evaluate_matches_sklearn():
     scores, labels = scored(200, 3)
-    found = evaluate(scores, scores > 0.5, labels, bootstrap_of(200, 300))
-    assert list(found) == [*DECISION_METRICS, *RANKING_METRICS]
+    result = evaluate(scores, scores > 0.5, labels, bootstrap_of(200, 300))
+    assert list(result) == [*DECISION_METRICS, *RANKING_METRICS]
     expected = [*sklearn_decisions(labels, scores > 0.5), *sklearn_ranking(labels, scores)]
-    assert_allclose([e.value for e in found.values()], expected)
-    assert all(e.low < e.value < e.high and e.n == 200 and e.why is None for e in found.values())
+    assert_allclose([e.value for e in result.values()], expected)
+    assert all(e.low < e.value < e.high and e.n == 200 and e.why is None for e in result.values())
 
 
 @pytest.mark.filterwarnings("error")
-def test_evaluate_of_nothing_says_so():
-    found = evaluate([], [], [], bootstrap_of(0))
-    assert list(found) == [*DECISION_METRICS, *RANKING_METRICS]
-    assert {(e.value, e.low, e.high, e.n, e.why) for e in found.values()} == {(None, None, None, 0, "no items")}
+def test_evaluate_without_items():
+    result = evaluate([], [], [], bootstrap_of(0))
+    assert list(result) == [*DECISION_METRICS, *RANKING_METRICS]
+    assert {(e.value, e.low, e.high, e.n, e.why) for e in result.values()} == {(None, None, None, 0, "no items")}
 
 
 @pytest.mark.filterwarnings("error")
@@ -237,24 +237,24 @@ def test_evaluate_of_nothing_says_so():
         (True, {"balanced_accuracy", "roc_auc"}),
     ],
 )
-def test_evaluate_of_one_class_names_what_does_not_exist_and_why(label, undefined):
+def test_evaluate_single_class_reasons(label, undefined):
     scores = np.linspace(0, 1, 10)
-    found = evaluate(scores, scores > 0.5, np.full(10, label), bootstrap_of(10))
-    assert {name for name, e in found.items() if e.value is None} == undefined
-    assert {found[name].why for name in undefined - {"f1", "precision"}} == {"the labels have a single class"}
-    json.dumps({name: e.as_dict() for name, e in found.items()}, allow_nan=False)
+    result = evaluate(scores, scores > 0.5, np.full(10, label), bootstrap_of(10))
+    assert {name for name, e in result.items() if e.value is None} == undefined
+    assert {result[name].why for name in undefined - {"f1", "precision"}} == {"the labels have a single class"}
+    json.dumps({name: e.as_dict() for name, e in result.items()}, allow_nan=False)
 
 
 @pytest.mark.filterwarnings("error")
-def test_evaluate_without_a_positive_anywhere_says_why_f1_and_precision_are_missing():
-    found = evaluate([0.1, 0.2], [False, False], [False, False], bootstrap_of(2))
-    assert found["f1"].why == "no positive label"
-    assert found["precision"].why == "no positive label or no positive prediction"
-    assert found["accuracy"].value == 1
+def test_evaluate_without_positives_reasons():
+    result = evaluate([0.1, 0.2], [False, False], [False, False], bootstrap_of(2))
+    assert result["f1"].why == "no positive label"
+    assert result["precision"].why == "no positive label or no positive prediction"
+    assert result["accuracy"].value == 1
 
 
 @pytest.mark.filterwarnings("error")
-def test_evaluate_of_a_single_unit_has_values_and_no_interval():
+def test_evaluate_single_unit_has_no_intervals():
     scores, labels = scored(12, 0)
     bootstrap = Bootstrap.from_units(np.zeros(12), 50, np.random.default_rng(0))
     for estimate in evaluate(scores, scores > 0, labels, bootstrap).values():
@@ -262,13 +262,13 @@ def test_evaluate_of_a_single_unit_has_values_and_no_interval():
 
 
 @pytest.mark.filterwarnings("error")
-def test_evaluate_gives_no_interval_where_too_many_replicates_lack_a_class():
-    labels = np.arange(10) == 0  # one positive: absent from (9/10)^10 = 35 % of the replicates
-    found = evaluate(np.arange(10.0), np.arange(10) < 3, labels, bootstrap_of(10, 200))
+def test_evaluate_no_interval_if_class_missing_in_replicates():
+    labels = np.arange(10) == 0  # one positive, which is missing in (9/10)^10 = 35 % of the replicates
+    result = evaluate(np.arange(10.0), np.arange(10) < 3, labels, bootstrap_of(10, 200))
     for name in ("balanced_accuracy", "roc_auc", "average_precision", "recall"):
-        assert found[name].value is not None and found[name].low is None
-        assert found[name].why.startswith("no interval: undefined in ")
-    assert found["accuracy"].low is not None
+        assert result[name].value is not None and result[name].low is None
+        assert result[name].why.startswith("no interval: undefined in ")
+    assert result["accuracy"].low is not None
 
 
 # --- thresholds ---------------------------------------------------------------------------------------------
@@ -279,7 +279,7 @@ def balanced_accuracy_at(threshold, scores, labels):
 
 
 def brute_force(scores, labels):
-    """(best balanced accuracy, all candidates that reach it), trying every candidate of the docstring."""
+    """Best balanced accuracy and all candidate thresholds that reach it."""
     distinct = sorted(set(scores.tolist()))
     candidates = [distinct[0], *((a + b) / 2 for a, b in pairwise(distinct))]
     reached = [balanced_accuracy_at(t, scores, labels) for t in candidates]
@@ -289,7 +289,7 @@ def brute_force(scores, labels):
 @pytest.mark.parametrize("decimals", DECIMALS)
 @pytest.mark.parametrize("n", [3, 10, 100])
 @pytest.mark.parametrize("seed", range(5))
-def test_best_threshold_is_the_middle_one_of_those_that_brute_force_finds(n, decimals, seed):
+def test_best_threshold_matches_brute_force(n, decimals, seed):
     scores, labels = scored(n, seed, decimals)
     best, candidates = brute_force(scores, labels)
     threshold = best_threshold(scores, labels)
@@ -299,7 +299,7 @@ def test_best_threshold_is_the_middle_one_of_those_that_brute_force_finds(n, dec
 
 @settings(deadline=None)
 @given(st.lists(st.tuples(st.floats(-1e6, 1e6), st.booleans()), min_size=2, max_size=20))
-def test_no_threshold_at_all_beats_the_best_threshold(trials):
+def test_best_threshold_is_optimal(trials):
     scores, labels = np.array([s for s, _ in trials]), np.array([y for _, y in trials])
     if labels.all() or not labels.any():
         assert np.isnan(best_threshold(scores, labels))
@@ -309,41 +309,41 @@ def test_no_threshold_at_all_beats_the_best_threshold(trials):
         assert reached >= balanced_accuracy_at(threshold, scores, labels) - 1e-9
 
 
-def test_best_threshold_by_pencil():
+def test_best_threshold_worked_examples():
     assert best_threshold([0.1, 0.2, 0.4, 0.6], [False, False, True, True]) == pytest.approx(0.3)
-    assert best_threshold([0.6, 0.1], [False, True]) == 0.1  # backwards: calling everything positive is best
+    assert best_threshold([0.6, 0.1], [False, True]) == 0.1  # reversed scores: predicting all positive is best
     assert best_threshold([0.5, 0.5], [False, True]) == 0.5
 
 
 @pytest.mark.parametrize("low", [1.0, 0.3, -2.0, 5e-324])
-def test_best_threshold_separates_scores_that_differ_in_the_last_bit(low):
+def test_best_threshold_distinguishes_last_bit(low):
     scores, labels = np.array([low, np.nextafter(low, np.inf)]), np.array([False, True])
     assert balanced_accuracy_at(best_threshold(scores, labels), scores, labels) == 1
 
 
 @pytest.mark.filterwarnings("error")
-def test_best_threshold_of_one_class_does_not_exist():
+def test_best_threshold_undefined_for_single_class():
     assert np.isnan(best_threshold([0.1, 0.2], [True, True]))
     assert np.isnan(best_threshold([0.1, 0.2], [False, False]))
     assert np.isnan(best_threshold([], []))
 
 
 def cross_fit_thresholds(scores, labels, groups, seed=0, folds=5):
-    """The threshold of every item, and the thresholds of the folds."""
+    """Threshold of every item, and thresholds of the folds."""
     bootstrap = Bootstrap.from_units(groups, 0, np.random.default_rng(0))
-    found = cross_fit(scores, labels, bootstrap, np.random.default_rng(seed), folds)
-    return (found.item_thresholds if len(found.item_thresholds) else np.full(len(scores), np.nan)), found.thresholds
+    result = cross_fit(scores, labels, bootstrap, np.random.default_rng(seed), folds)
+    return (result.item_thresholds if len(result.item_thresholds) else np.full(len(scores), np.nan)), result.thresholds
 
 
 @pytest.fixture
 def grouped():
-    """(scores, labels, groups): 120 items in 23 groups of unequal sizes, with names."""
+    """Scores, labels and named groups: 120 items in 23 groups of unequal sizes."""
     scores, labels = scored(120, 0)
     groups = np.random.default_rng(35).integers(0, 23, 120)
     return scores, labels, np.array([f"clip_{g}" for g in groups])
 
 
-def test_deal_folds_deals_groups_evenly_and_never_splits_them(grouped):
+def test_assign_folds_keeps_groups_whole(grouped):
     thresholds, chosen = cross_fit_thresholds(*grouped)
     groups = grouped[2]
     assert len(set(chosen)) == 5, "thresholds must tell folds apart for this test"
@@ -353,7 +353,7 @@ def test_deal_folds_deals_groups_evenly_and_never_splits_them(grouped):
     assert sum(sizes) == 23 and max(sizes) - min(sizes) <= 1
 
 
-def test_deal_folds_gives_each_fold_its_part_of_the_positives():
+def test_assign_folds_stratifies_positives():
     labels = np.arange(50) < 10
     for seed in range(20):
         bootstrap = Bootstrap.from_units(np.arange(50), 0, np.random.default_rng(0))
@@ -361,7 +361,7 @@ def test_deal_folds_gives_each_fold_its_part_of_the_positives():
         assert np.bincount(fold, labels).tolist() == [2] * 5
 
 
-def test_cross_fitted_threshold_of_a_fold_is_the_best_one_of_the_others(grouped):
+def test_cross_fit_threshold_is_best_on_other_folds(grouped):
     scores, labels, _ = grouped
     thresholds, chosen = cross_fit_thresholds(*grouped)
     assert len(set(chosen)) == 5, "thresholds must tell folds apart for this test"
@@ -370,17 +370,17 @@ def test_cross_fitted_threshold_of_a_fold_is_the_best_one_of_the_others(grouped)
         assert threshold == best_threshold(scores[others], labels[others])
 
 
-def test_cross_fitted_selection_never_sees_the_scores_of_the_fold_it_is_tested_on(grouped):
+def test_cross_fit_ignores_scores_of_held_out_fold(grouped):
     scores, labels, groups = grouped
     thresholds, chosen = cross_fit_thresholds(*grouped)
     for threshold in chosen:
-        mine = thresholds == threshold
-        moved = cross_fit_thresholds(scores + 100 * mine, labels, groups)[0]
-        assert (moved[mine] == threshold).all()
-        assert (moved[~mine] != thresholds[~mine]).any()
+        in_fold = thresholds == threshold
+        moved = cross_fit_thresholds(scores + 100 * in_fold, labels, groups)[0]
+        assert (moved[in_fold] == threshold).all()
+        assert (moved[~in_fold] != thresholds[~in_fold]).any()
 
 
-def test_cross_fitted_leaves_one_group_out_where_there_are_as_many_folds_as_groups():
+def test_cross_fit_leave_one_group_out():
     scores, labels = scored(40, 2)
     groups = np.arange(40) % 4
     thresholds, chosen = cross_fit_thresholds(scores, labels, groups, folds=10)
@@ -390,12 +390,12 @@ def test_cross_fitted_leaves_one_group_out_where_there_are_as_many_folds_as_grou
         assert (thresholds[groups == group] == expected).all()
 
 
-def test_cross_fitted_same_seed_deals_the_same_folds_and_another_seed_others(grouped):
+def test_cross_fit_reproducible_with_seed(grouped):
     assert cross_fit_thresholds(*grouped)[0].tobytes() == cross_fit_thresholds(*grouped)[0].tobytes()
     assert cross_fit_thresholds(*grouped)[0].tobytes() != cross_fit_thresholds(*grouped, seed=1)[0].tobytes()
 
 
-def test_cross_fitted_value_is_the_balanced_accuracy_at_each_items_threshold(grouped):
+def test_cross_fit_balanced_accuracy_at_item_thresholds(grouped):
     scores, labels, groups = grouped
     thresholds, _ = cross_fit_thresholds(*grouped)
     bootstrap = Bootstrap.from_units(groups, 50, np.random.default_rng(0))
@@ -410,7 +410,7 @@ def test_cross_fitted_value_is_the_balanced_accuracy_at_each_items_threshold(gro
     [([1, 0, 1, 0], [7, 7, 7, 7]), ([1, 0, 0, 0], [0, 1, 2, 3]), ([1, 1, 1, 1], [0, 1, 2, 3]), ([], [])],
     ids=["one group", "the only positive is in one fold", "one class", "nothing"],
 )
-def test_cross_fitted_without_two_classes_among_the_others_gives_no_threshold(labels, groups):
+def test_cross_fit_undefined_for_single_class_training_set(labels, groups):
     thresholds, chosen = cross_fit_thresholds(np.arange(len(labels)) / 10, labels, groups)
     assert len(thresholds) == len(labels) and np.isnan(thresholds).all()
     assert len(chosen) == 0

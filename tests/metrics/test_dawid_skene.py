@@ -1,4 +1,4 @@
-"""Dawid and Skene's model: recovery of known raters, and data on which there is little to fit."""
+"""Dawid-Skene model: recovery of simulated raters, and sparse data."""
 
 import numpy as np
 import pytest
@@ -19,7 +19,7 @@ def simulated(rng, n_items=6000, n_raters=6, per_item=4):
     return truth, sensitivity, specificity, item, rater, vote
 
 
-def test_known_raters_and_prevalence_are_recovered():
+def test_dawid_skene_recovers_parameters():
     truth, sensitivity, specificity, item, rater, vote = simulated(np.random.default_rng(0))
     fit = dawid_skene(item, rater, vote, n_items=len(truth), n_raters=6)
     assert np.abs(fit.sensitivity - sensitivity).max() < 0.05
@@ -27,7 +27,7 @@ def test_known_raters_and_prevalence_are_recovered():
     assert abs(fit.prevalence - truth.mean()) < 0.03
 
 
-def test_the_posterior_is_right_more_often_than_the_majority():
+def test_dawid_skene_posterior_beats_majority():
     truth, _, _, item, rater, vote = simulated(np.random.default_rng(1))
     fit = dawid_skene(item, rater, vote, n_items=len(truth), n_raters=6)
     votes = np.bincount(item, vote, len(truth)) / 4
@@ -35,7 +35,7 @@ def test_the_posterior_is_right_more_often_than_the_majority():
     assert ((fit.posterior > 0.5) == truth).mean() > majority_right.mean() + 0.02
 
 
-def test_the_fit_is_a_fixed_point_of_bayes_rule():
+def test_dawid_skene_fit_is_fixed_point():
     _, _, _, item, rater, vote = simulated(np.random.default_rng(2), n_items=200)
     fit = dawid_skene(item, rater, vote, n_items=200, n_raters=6)
     for i in range(200):
@@ -46,27 +46,27 @@ def test_the_fit_is_a_fixed_point_of_bayes_rule():
         assert fit.posterior[i] == pytest.approx(positive / (positive + negative), abs=1e-5)
 
 
-def test_one_vote_each_leaves_raters_where_they_are_credited():
+def test_dawid_skene_single_votes_give_prior():
     fit = dawid_skene([0, 1], [0, 1], [1, 0], n_items=2, n_raters=2)
     assert fit.posterior[0] > 0.5 > fit.posterior[1]
     assert (fit.sensitivity > 0.5).all()
 
 
-def test_raters_without_votes_and_items_without_votes_are_told_apart_from_zeros():
+def test_dawid_skene_raters_and_items_without_votes():
     fit = dawid_skene([0, 0], [0, 1], [1, 1], n_items=2, n_raters=3)
     assert np.isnan(fit.sensitivity[2])
     assert np.isnan(fit.specificity[2])
     assert fit.posterior[1] == pytest.approx(fit.prevalence)
 
 
-def test_no_votes_at_all_is_no_error():
+def test_dawid_skene_without_votes():
     fit = dawid_skene([], [], [], n_items=0, n_raters=0)
     assert len(fit.posterior) == 0
 
 
 @settings(max_examples=30, deadline=None)
 @given(st.integers(0, 10_000))
-def test_renaming_raters_and_shuffling_votes_change_nothing(seed):
+def test_dawid_skene_invariant_to_order(seed):
     rng = np.random.default_rng(seed)
     _, _, _, item, rater, vote = simulated(rng, n_items=30)
     fit = dawid_skene(item, rater, vote, n_items=30, n_raters=6)

@@ -1,4 +1,4 @@
-"""Error rates of detectors: pencil values, other tools' numbers, and what must not matter."""
+"""Detection metrics: worked examples, reference implementations, and invariances."""
 
 import warnings
 
@@ -33,7 +33,7 @@ SEVEN = [0.9, 0.8, 0.4, 0.7, 0.3, 0.2, 0.1], np.arange(7) < 3
 EIGHT = [1, 2, 3, 4, 0, 1, 2, 3], np.arange(8) < 4
 
 
-def test_worked_example_without_ties():
+def test_metrics_worked_example():
     curve = roc(*SEVEN)
     assert equal_error_rate(curve).rate == pytest.approx(1 / 7)
     assert interpolated_equal_error_rate(curve).rate == pytest.approx(0.25)
@@ -42,13 +42,13 @@ def test_worked_example_without_ties():
     assert min_cllr(*SEVEN) == pytest.approx(0.287358, abs=1e-6)
 
 
-def test_worked_example_with_ties():
+def test_metrics_worked_example_with_ties():
     assert equal_error_rate(roc(*EIGHT)).rate == pytest.approx(0.375)
     assert min_dcf(roc(*EIGHT)).rate == pytest.approx(0.75)
     assert min_cllr(*EIGHT) == pytest.approx(0.75)
 
 
-def test_equal_scores_say_nothing():
+def test_metrics_equal_scores():
     scores, labels = [1.0] * 6, [1, 0, 0, 1, 0, 0]
     assert equal_error_rate(roc(scores, labels)).rate == 0.5
     assert interpolated_equal_error_rate(roc(scores, labels)).rate == 0.5
@@ -56,7 +56,7 @@ def test_equal_scores_say_nothing():
     assert min_cllr(scores, labels) == pytest.approx(1.0)
 
 
-def test_separated_scores_leave_no_error():
+def test_metrics_separable_scores():
     scores, labels = [3, 2, 1, 0], [1, 1, 0, 0]
     curve = roc(scores, labels)
     assert (equal_error_rate(curve).rate, min_dcf(curve).rate, min_cllr(scores, labels)) == (0.0, 0.0, 0.0)
@@ -64,15 +64,15 @@ def test_separated_scores_leave_no_error():
     assert 1 < min_dcf(curve).threshold <= 2
 
 
-def test_a_threshold_is_met_where_it_says():
+def test_operating_point_threshold_gives_rate():
     scores, labels = np.array(SEVEN[0]), SEVEN[1]
     best = min_dcf(roc(scores, labels))
-    said = scores >= best.threshold
-    misses, false_alarms = (~said)[labels].mean(), said[~labels].mean()
+    accepted = scores >= best.threshold
+    misses, false_alarms = (~accepted)[labels].mean(), accepted[~labels].mean()
     assert (0.01 * misses + 0.99 * false_alarms) / 0.01 == pytest.approx(best.rate)
 
 
-def test_costs_follow_the_prior():
+def test_detection_costs_depend_on_prior():
     assert bayes_threshold(0.01) == pytest.approx(np.log(99))
     assert bayes_threshold(0.5, c_miss=2.0) == pytest.approx(-np.log(2))
     scores, labels = [6.0, 4.0, -1.0, 5.0], [1, 1, 0, 0]
@@ -90,16 +90,16 @@ def test_costs_follow_the_prior():
         ([1, 0], [0.3, 0.9], "swapped"),
     ],
 )
-def test_what_has_no_error_rate_is_refused(scores, labels, message):
+def test_validate_trials_rejects_invalid_input(scores, labels, message):
     with pytest.raises(ValueError, match=message):
         roc(scores, labels)
 
 
-# --- another tool's numbers ---------------------------------------------------------------------------------
+# --- reference implementations ------------------------------------------------------------------------------
 
 
 def case_tool(scores, labels):
-    """The same definition through scikit-learn and scipy."""
+    """The CASE definition with scikit-learn and scipy."""
     false_alarms, hits, _ = roc_curve(labels, scores, pos_label=1)
     misses = 1 - hits
     i = np.argmin(np.abs(false_alarms - misses))
@@ -115,7 +115,7 @@ def case_tool(scores, labels):
 
 
 @pytest.mark.parametrize("decimals", [None, 2, 1, 0])
-def test_the_case_definition_gives_the_case_tools_number(decimals):
+def test_case_equal_error_rate_matches_case_tool(decimals):
     rng = np.random.default_rng(7)
     compared = 0
     for _ in range(400):
@@ -129,7 +129,7 @@ def test_the_case_definition_gives_the_case_tools_number(decimals):
     assert compared > 300
 
 
-def test_the_roc_runs_through_every_point_of_scikit_learns():
+def test_roc_matches_sklearn():
     rng = np.random.default_rng(8)
     labels = rng.random(500) < 0.3
     scores = (rng.normal(size=500) + labels).round(1)
@@ -141,7 +141,7 @@ def test_the_roc_runs_through_every_point_of_scikit_learns():
     np.testing.assert_allclose(np.interp(there, along, curve.false_alarms), false_alarms, atol=1e-12)
 
 
-# --- what must not matter -----------------------------------------------------------------------------------
+# --- invariances --------------------------------------------------------------------------------------------
 
 
 @st.composite
@@ -166,8 +166,8 @@ def every_rate(scores, labels):
 @pytest.mark.slow
 @settings(max_examples=200, deadline=None)
 @given(trials(), st.randoms(use_true_random=False))
-def test_the_order_of_trials_does_not_matter(found, random):
-    scores, labels = found
+def test_metrics_invariant_to_order(result, random):
+    scores, labels = result
     order = list(range(len(scores)))
     random.shuffle(order)
     assert every_rate(scores[order], labels[order]) == pytest.approx(every_rate(scores, labels), abs=1e-12)
@@ -176,15 +176,15 @@ def test_the_order_of_trials_does_not_matter(found, random):
 @pytest.mark.slow
 @settings(max_examples=200, deadline=None)
 @given(trials())
-def test_increasing_transforms_leave_error_rates_alone(found):
-    scores, labels = found
+def test_error_rates_invariant_to_increasing_transform(result):
+    scores, labels = result
     assert every_rate(np.exp(scores / 2) * 100 - 7, labels) == pytest.approx(every_rate(scores, labels), abs=1e-12)
 
 
 @settings(max_examples=200, deadline=None)
 @given(trials())
-def test_swapping_the_classes_and_the_sign_leaves_the_eer_alone(found):
-    scores, labels = found
+def test_eer_invariant_to_swapped_classes(result):
+    scores, labels = result
     swapped, straight = roc(-scores, ~labels), roc(scores, labels)
     assert equal_error_rate(swapped).rate == pytest.approx(equal_error_rate(straight).rate, abs=1e-12)
     assert interpolated_equal_error_rate(swapped).rate == pytest.approx(
@@ -194,8 +194,8 @@ def test_swapping_the_classes_and_the_sign_leaves_the_eer_alone(found):
 
 @settings(max_examples=200, deadline=None)
 @given(trials())
-def test_the_hull_is_never_worse_than_the_roc_and_the_eer_never_above_a_half_on_it(found):
-    curve = roc(*found)
+def test_hull_eer_at_most_interpolated_eer_and_half(result):
+    curve = roc(*result)
     assert equal_error_rate(curve).rate <= interpolated_equal_error_rate(curve).rate + 1e-12
     assert equal_error_rate(curve).rate <= 0.5 + 1e-12
 
@@ -205,8 +205,8 @@ def test_the_hull_is_never_worse_than_the_roc_and_the_eer_never_above_a_half_on_
 
 @settings(max_examples=60, deadline=None)
 @given(trials(), st.integers(0, 100))
-def test_weighted_trials_have_the_metrics_of_the_repeated_trials(found, seed):
-    scores, labels = found
+def test_weights_equal_repetition(result, seed):
+    scores, labels = result
     weights = np.random.default_rng(seed).integers(0, 4, size=(3, len(scores)))
     ordered = SortedTrials.from_arrays(scores, labels)
     rates = ordered.equal_error_rates(weights.astype(float))
@@ -222,10 +222,10 @@ def test_weighted_trials_have_the_metrics_of_the_repeated_trials(found, seed):
 # --- the table of metrics -----------------------------------------------------------------------------------
 
 
-def test_every_metric_of_the_table_is_its_function_and_is_defined():
+def test_metrics_table_matches_functions_and_definitions():
     curve, p = roc(*SEVEN), 0.05
-    found = evaluate(LabelledScores.from_arrays(*SEVEN), p)
-    assert found | {"cllr": None, "min_cllr": None} == {
+    result = evaluate(LabelledScores.from_arrays(*SEVEN), p)
+    assert result | {"cllr": None, "min_cllr": None} == {
         "eer": equal_error_rate(curve),
         "eer_interpolated": interpolated_equal_error_rate(curve),
         "eer_case": case_equal_error_rate(*SEVEN),
@@ -234,14 +234,14 @@ def test_every_metric_of_the_table_is_its_function_and_is_defined():
         "cllr": None,
         "min_cllr": None,
     }
-    assert list(found) == list(METRICS)
-    assert (found["cllr"].rate, found["min_cllr"].rate) == (cllr(*SEVEN), min_cllr(*SEVEN))
-    assert np.isnan([found["cllr"].threshold, found["min_cllr"].threshold]).all()
+    assert list(result) == list(METRICS)
+    assert (result["cllr"].rate, result["min_cllr"].rate) == (cllr(*SEVEN), min_cllr(*SEVEN))
+    assert np.isnan([result["cllr"].threshold, result["min_cllr"].threshold]).all()
     assert set(METRICS) <= set(definitions())
     assert all(metric.loss for metric in METRICS.values() if metric.kind == MetricKind.MEAN_LOSS)
 
 
-def test_det_points_lie_on_probit_axes():
+def test_det_curve_probit_axes():
     x, y = det_curve(roc([1, 2, 3, 4, 0, 1, 2, 3], EIGHT[1]))
     assert np.isfinite(x).all()
     assert np.isfinite(y).all()

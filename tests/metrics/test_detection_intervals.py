@@ -1,4 +1,4 @@
-"""Each trial's influence on detection metrics, against the change that reweighting it makes; and edges of intervals."""
+"""Influence of trials against numerical derivatives, and limits of intervals."""
 
 import numpy as np
 import pytest
@@ -20,15 +20,15 @@ def scored(seed=0, n=400, separation=1.5):
 
 
 def reweighted(name, ordered, weights):
-    """A metric of trials with weights, (rows, n): costs and bits by their definitions, one row at a time."""
+    """A metric for each row of trial weights, (rows, n), from its definition."""
     if name == "eer":
         return ordered.equal_error_rates(weights)
-    found = []
+    result = []
     for targets, others in zip(*ordered.counts(weights), strict=True):
         misses = np.cumsum(np.r_[0, targets]) / targets.sum()  # below each score, and above the last
         alarms = 1 - np.cumsum(np.r_[0, others]) / others.sum()
         costs = (P_TARGET * misses + (1 - P_TARGET) * alarms) / P_TARGET
-        found.append(
+        result.append(
             {
                 "min_dcf": costs.min(),
                 "act_dcf": costs[np.searchsorted(ordered.scores, detection.bayes_threshold(P_TARGET))],
@@ -40,11 +40,11 @@ def reweighted(name, ordered, weights):
                 "min_cllr": ordered.pool_adjacent_violators(targets, others).min_cllr,
             }[name]
         )
-    return np.array(found)
+    return np.array(result)
 
 
 def evaluated(scores, labels, first=None, second=None):
-    """With every trial of a speaker of its own, unless speakers are given: pair sums are trials' influences then."""
+    """Evaluate with one speaker per trial, so that pair sums are influences of trials, unless speakers are passed."""
     first = np.arange(len(scores)) if first is None else first
     second = first if second is None else second
     n = int(max(first.max(), second.max())) + 1
@@ -53,7 +53,7 @@ def evaluated(scores, labels, first=None, second=None):
 
 
 @pytest.mark.parametrize("name", [name for name in NAMES if name != "eer_interpolated"])
-def test_influence_of_a_trial_is_how_much_the_metric_changes_with_its_weight(name):
+def test_influence_matches_numerical_derivative(name):
     scores, labels = scored()
     ordered, step = SortedTrials.from_arrays(scores, labels), 1e-6
     rows = np.random.default_rng(1).choice(len(scores), 60, replace=False)
@@ -65,47 +65,47 @@ def test_influence_of_a_trial_is_how_much_the_metric_changes_with_its_weight(nam
     assert np.abs(pairs.sums).max() > 1e-3
 
 
-def test_standard_error_of_independent_trials_is_that_of_the_binomial_at_a_fixed_threshold():
+def test_standard_error_of_independent_trials_is_binomial():
     scores, labels = scored(n=2000)
-    found = evaluated(scores, labels)["act_dcf"]
+    result = evaluated(scores, labels)["act_dcf"]
     threshold = detection.bayes_threshold(P_TARGET)
     misses, alarms = (scores[labels] < threshold).mean(), (scores[~labels] >= threshold).mean()
     variance = misses * (1 - misses) / labels.sum() + (4 * np.sqrt(alarms * (1 - alarms) / (~labels).sum())) ** 2
-    assert found.pairs.variance().standard_error == pytest.approx(np.sqrt(variance), rel=0.01)
+    assert result.pairs.variance().standard_error == pytest.approx(np.sqrt(variance), rel=0.01)
 
 
-def test_no_errors_at_all_leave_open_what_so_many_speakers_can_show():
+def test_interval_without_errors_depends_on_speakers():
     rng = np.random.default_rng(0)
-    who = np.repeat(np.arange(40), 5)
+    speaker = np.repeat(np.arange(40), 5)
     labels = np.tile(np.arange(5) < 3, 40)
-    other = np.where(labels, who, (who + 1) % 40)
+    other = np.where(labels, speaker, (speaker + 1) % 40)
     scores = labels * 10.0 + rng.normal(size=200)
-    found = evaluated(scores, labels, who, other)["eer"]
-    assert found.estimate.value == found.estimate.low == 0
-    assert found.estimate.high == pytest.approx(wilson_interval(0.0, 40, 2.0227)[1], abs=1e-4)
-    assert "few errors at the threshold (0 misses, 0 false alarms)" in found.estimate.note
+    result = evaluated(scores, labels, speaker, other)["eer"]
+    assert result.estimate.value == result.estimate.low == 0
+    assert result.estimate.high == pytest.approx(wilson_interval(0.0, 40, 2.0227)[1], abs=1e-4)
+    assert "few errors at the threshold (0 misses, 0 false alarms)" in result.estimate.note
 
 
-def test_lowest_cost_is_never_more_than_rejecting_everything():
+def test_min_dcf_interval_at_most_one():
     scores, labels = scored(n=60, separation=0.2)
     estimate = evaluated(scores, labels)["min_dcf"].estimate
     assert 0 <= estimate.low <= estimate.value <= estimate.high <= 1
 
 
-def test_interval_of_min_dcf_is_wider_where_the_threshold_has_no_false_alarms():
+def test_min_dcf_interval_wider_without_false_alarms():
     few = evaluated(*scored(n=60, separation=4))["min_dcf"].estimate
     many = evaluated(*scored(n=20000, separation=4))["min_dcf"].estimate
     assert few.high - few.low > 5 * (many.high - many.low)
 
 
-def test_jackknife_moves_min_cllr_up():
+def test_jackknife_corrects_min_cllr_upwards():
     scores, labels = scored(n=300)
-    who = np.random.default_rng(1).integers(0, 40, 300)
-    found = evaluated(scores, labels, who, np.where(labels, who, (who + 1) % 40))["min_cllr"].estimate
-    assert found.high - found.value > found.value - found.low, "a recalibration fits noise, so the value is too low"
+    speaker = np.random.default_rng(1).integers(0, 40, 300)
+    result = evaluated(scores, labels, speaker, np.where(labels, speaker, (speaker + 1) % 40))["min_cllr"].estimate
+    assert result.high - result.value > result.value - result.low, "a recalibration fits noise, so the value is too low"
 
 
-def test_difference_of_opposite_sign_when_systems_swap():
+def test_difference_antisymmetric():
     scores, labels = scored()
     one, other = evaluated(scores, labels), evaluated(scores + np.random.default_rng(3).normal(size=400), labels)
     for name in NAMES:

@@ -10,7 +10,7 @@ from earmark.metrics.retrieval import mean_recall_at_1, rank_captions, rank_clip
 
 @st.composite
 def matrices(draw, levels=4):
-    """Similarities of few levels, so that ties are common, and captions in any order."""
+    """Similarities with few distinct values, so that ties are common, and captions in any order."""
     n = draw(st.integers(1, 6))
     clip = draw(st.permutations([*range(n), *draw(st.lists(st.integers(0, n - 1), max_size=8))]))
     values = draw(st.lists(st.integers(0, levels), min_size=n * len(clip), max_size=n * len(clip)))
@@ -18,20 +18,20 @@ def matrices(draw, levels=4):
 
 
 def by_brute_force(row, belongs):
-    """The first rank and the average precision at 10 of one query, by sorting: strangers first among equals."""
+    """First rank and average precision at 10 of one query by sorting, with ties ranked pessimistically."""
     order = sorted(range(len(row)), key=lambda c: (-row[c], belongs[c]))
     ranks = [rank for rank, c in enumerate(order, start=1) if belongs[c]]
     precision = sum(i / rank for i, rank in enumerate(ranks, start=1) if rank <= 10)
     return ranks[0], precision / min(len(ranks), 10)
 
 
-def test_by_hand():
+def test_retrieval_metrics_worked_example():
     # Clip 0 has captions 0 and 2, clip 1 has captions 1 and 3.
     similarity = [[0.1, 0.8, 0.9, 0.2], [0.7, 0.6, 0.3, 0.1]]
     clip = [0, 1, 0, 1]
     captions = rank_captions(similarity, clip)
     assert captions.first_rank.tolist() == [1, 2]
-    # Clip 0 finds its captions at ranks 1 and 4, clip 1 at 2 and 4.
+    # The captions of clip 0 have ranks 1 and 4, those of clip 1 ranks 2 and 4.
     assert captions.average_precision == pytest.approx([(1 / 1 + 2 / 4) / 2, (1 / 2 + 2 / 4) / 2])
     clips = rank_clips(similarity, clip)
     assert clips.first_rank.tolist() == [2, 2, 1, 2]
@@ -44,28 +44,28 @@ def test_by_hand():
     assert metrics["audio_to_text_map10"] == pytest.approx((0.75 + 0.5) / 2)
 
 
-def test_what_comes_after_the_tenth_place_counts_nothing():
-    similarity = -np.arange(12.0)[np.newaxis].repeat(12, axis=0)  # every clip finds caption j at rank j + 1
+def test_average_precision_ignores_ranks_above_10():
+    similarity = -np.arange(12.0)[np.newaxis].repeat(12, axis=0)  # caption j has rank j + 1 for every clip
     ranking = rank_captions(similarity, np.arange(12))
     assert ranking.first_rank.tolist() == list(range(1, 13))
     assert ranking.average_precision[9:] == pytest.approx([1 / 10, 0, 0])
     assert ranking.recall_at(10) == pytest.approx(10 / 12)
 
 
-def test_a_constant_model_finds_nothing():
+def test_retrieval_metrics_constant_similarity():
     metrics = retrieval_metrics(np.ones((20, 100)), np.repeat(np.arange(20), 5))
     assert set(metrics.values()) == {0.0}
 
 
-def test_a_perfect_model_finds_everything():
+def test_retrieval_metrics_perfect_similarity():
     clip = np.repeat(np.arange(7), 5)
     metrics = retrieval_metrics(np.eye(7)[:, clip], clip)
     assert set(metrics.values()) == {1.0}
 
 
 @given(matrices())
-def test_as_brute_force(found):
-    similarity, clip = found
+def test_ranking_matches_brute_force(result):
+    similarity, clip = result
     captions, clips = rank_captions(similarity, clip), rank_clips(similarity, clip)
     for i, row in enumerate(similarity):
         expected = by_brute_force(row, clip == i)
@@ -75,7 +75,7 @@ def test_as_brute_force(found):
         assert (clips.first_rank[j], clips.average_precision[j]) == pytest.approx(expected)
 
 
-def test_as_scikit_learn_where_nothing_ties_and_all_ranks_count():
+def test_average_precision_matches_sklearn():
     rng = np.random.default_rng(0)
     clip = np.array([0, 1, 2, 3, 0, 1, 2, 3, 0, 1])
     similarity = rng.normal(size=(4, 10))
@@ -84,8 +84,8 @@ def test_as_scikit_learn_where_nothing_ties_and_all_ranks_count():
 
 
 @given(matrices(), st.randoms(use_true_random=False))
-def test_the_order_of_clips_and_captions_does_not_matter(found, random):
-    similarity, clip = found
+def test_retrieval_metrics_invariant_to_order(result, random):
+    similarity, clip = result
     rows, columns = list(range(len(similarity))), list(range(len(clip)))
     random.shuffle(rows)
     random.shuffle(columns)
@@ -94,8 +94,8 @@ def test_the_order_of_clips_and_captions_does_not_matter(found, random):
 
 
 @given(matrices())
-def test_chunks_and_increasing_transforms_change_nothing(found):
-    similarity, clip = found
+def test_ranking_invariant_to_blocks_and_increasing_transform(result):
+    similarity, clip = result
     expected = retrieval_metrics(similarity, clip)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(module, "BLOCK_CELLS", 1)
@@ -114,12 +114,12 @@ def test_chunks_and_increasing_transforms_change_nothing(found):
         (np.empty((0, 0)), [], r"similarity must be \(clips, captions\)"),
     ],
 )
-def test_faults(similarity, clip, match):
+def test_retrieval_rejects_invalid_input(similarity, clip, match):
     for metric in (rank_captions, rank_clips, retrieval_metrics):
         with pytest.raises(ValueError, match=match):
             metric(similarity, clip)
 
 
-def test_recall_at_none_is_refused():
+def test_recall_at_rejects_zero():
     with pytest.raises(ValueError, match="k must be at least 1"):
         rank_clips([[1.0]], [0]).recall_at(0)

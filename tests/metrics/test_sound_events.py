@@ -24,13 +24,13 @@ def frames(clips):
     return np.concatenate([events_to_frames(events, 8, 0.25, 3) for events in clips])
 
 
-def test_segments_of_hand_made_events():
-    reference, said = frames(EVENTS), frames(CLAIMS)
+def test_segment_f1_worked_example():
+    reference, predicted = frames(EVENTS), frames(CLAIMS)
     assert segment_maxima(reference, 4, [0, 8, 16]).tolist() == REFERENCE
-    assert segment_maxima(said, 4, [0, 8, 16]).tolist() == PREDICTED
-    # Dog: 2 hits, 1 false alarm; speech: 1 hit, 1 miss, 1 false alarm.
+    assert segment_maxima(predicted, 4, [0, 8, 16]).tolist() == PREDICTED
+    # Dog: 2 true positives, 1 false positive; speech: 1 true positive, 1 false negative, 1 false positive.
     size = frames_per_segment(1.0, 0.25)
-    segments = [segment_maxima(each, size, [0, 8, 16]) for each in (said, reference)]
+    segments = [segment_maxima(each, size, [0, 8, 16]) for each in (predicted, reference)]
     macro, micro = segment_f1(*segments), segment_f1(*segments, "micro")
     assert macro == pytest.approx((4 / 5 + 2 / 4 + 0) / 3)
     assert micro == pytest.approx(6 / 9)
@@ -47,13 +47,15 @@ decisions = st.integers(1, 12).flatmap(
 
 @pytest.mark.slow
 @given(decisions, st.sampled_from(["macro", "micro"]))
-def test_f1_is_scikit_learns(pairs, average):
-    said, true = np.moveaxis(np.array(pairs), -1, 0)
-    assert segment_f1(said, true, average) == pytest.approx(f1_score(true, said, average=average, zero_division=0))
+def test_segment_f1_matches_sklearn(pairs, average):
+    predicted, expected_labels = np.moveaxis(np.array(pairs), -1, 0)
+    assert segment_f1(predicted, expected_labels, average) == pytest.approx(
+        f1_score(expected_labels, predicted, average=average, zero_division=0)
+    )
 
 
 @given(st.lists(st.integers(0, 7), min_size=1, max_size=6), st.integers(1, 4))
-def test_maxima_are_those_of_a_loop(lengths, size):
+def test_segment_maxima_match_loop(lengths, size):
     offsets = np.concatenate([[0], np.cumsum(lengths)])
     values = np.random.default_rng(0).random((offsets[-1], 2))
     expected = [
@@ -64,16 +66,16 @@ def test_maxima_are_those_of_a_loop(lengths, size):
     assert segment_maxima(values, size, offsets).tolist() == [row.tolist() for row in expected]
 
 
-def test_as_published_events_begin_with_a_frame_and_short_segments_are_left_out():
-    late = [events_to_frames(events, 5, 0.1, 1, onset_rounding="ceil").ravel().tolist() for events in ([(0.1, 0.3, 0)],
-            [(0.11, 0.3, 0)], [(0.11, 0.19, 0)])]  # fmt: skip
-    assert late == [[0, 1, 1, 0, 0], [0, 0, 1, 0, 0], [0, 0, 0, 0, 0]]
+def test_onset_rounding_and_drop_last():
+    each = [[(0.1, 0.3, 0)], [(0.11, 0.3, 0)], [(0.11, 0.19, 0)]]
+    rounded_up = [events_to_frames(events, 5, 0.1, 1, onset_rounding="ceil").ravel().tolist() for events in each]
+    assert rounded_up == [[0, 1, 1, 0, 0], [0, 0, 1, 0, 0], [0, 0, 0, 0, 0]]
     frames = np.array([[0], [0], [1], [1], [0], [0], [1]])
     assert segment_maxima(frames, 2, [0, 3, 4, 7], drop_last=True).ravel().tolist() == [0, 0]
     assert segment_maxima(frames, 9, [0, 3, 4, 7], drop_last=True).shape == (0, 1)
 
 
-def test_events_at_the_edges_of_frames():
+def test_events_to_frames_boundaries():
     assert events_to_frames([(0.1, 0.3, 0)], 4, 0.1, 1).ravel().tolist() == [0, 1, 1, 0]  # 0.3 / 0.1 < 3 in binary
     assert events_to_frames([(0.7, 0.8, 0)], 9, 0.1, 1).ravel().tolist() == [0] * 7 + [1, 0]
     assert not events_to_frames([(0.2, 0.2, 0), (5.0, 6.0, 0)], 4, 0.1, 1).any()
@@ -88,12 +90,12 @@ def test_events_at_the_edges_of_frames():
         ((-1.0, 1.0, 0), "from -1.0 s to 1.0 s: onset must be"),
     ],
 )
-def test_faulty_events(event, message):
+def test_events_to_frames_rejects_invalid_events(event, message):
     with pytest.raises(ValueError, match=message):
         events_to_frames([event], 4, 0.1, 2)
 
 
-def test_faults():
+def test_segments_reject_invalid_input():
     with pytest.raises(ValueError, match="hop must be positive, not 0 s"):
         frames_per_segment(1.0, 0)
     with pytest.raises(ValueError, match="segment must be positive, not -1 s"):

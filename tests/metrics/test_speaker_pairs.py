@@ -1,4 +1,4 @@
-"""The sampling error of means over trials that share speakers."""
+"""Standard errors of means over trials that share speakers."""
 
 import numpy as np
 import pytest
@@ -15,7 +15,7 @@ def trials(seed=0, n=200, speakers=9):
 
 
 def by_definition(first, second, influence):
-    """Σ over all ordered pairs of trials that share a speaker of the product of their influences."""
+    """Σ over ordered pairs of trials that share a speaker of the product of their influences."""
     total = 0.0
     for i in range(len(first)):
         for j in range(len(first)):
@@ -25,7 +25,7 @@ def by_definition(first, second, influence):
 
 
 @pytest.mark.parametrize("seed", range(4))
-def test_spread_is_the_sum_over_trials_that_share_a_speaker(seed):
+def test_variance_matches_definition(seed):
     first, second, influence, speakers = trials(seed)
     sums = SpeakerPairs.from_speakers(first, second, speakers).sums(influence)
     expected = max(by_definition(first, second, influence), sums.by_pair) * speakers / (speakers - 1)
@@ -34,7 +34,7 @@ def test_spread_is_the_sum_over_trials_that_share_a_speaker(seed):
     assert 1 <= variance.df <= speakers - 1
 
 
-def test_spread_does_not_depend_on_the_sides_or_the_order_of_trials():
+def test_variance_invariant_to_sides_and_order():
     first, second, influence, speakers = trials()
     order = np.random.default_rng(1).permutation(len(first))
     one = SpeakerPairs.from_speakers(first, second, speakers).sums(influence).variance()
@@ -42,34 +42,34 @@ def test_spread_does_not_depend_on_the_sides_or_the_order_of_trials():
     assert one == pytest.approx(other)
 
 
-def test_spread_of_independent_pairs_is_not_below_that_of_independent_trials():
+def test_variance_at_least_that_of_independent_trials():
     first, second = np.arange(0, 40, 2), np.arange(1, 40, 2)
     influence = np.random.default_rng(2).normal(size=20)
     variance = SpeakerPairs.from_speakers(first, second, 40).sums(influence).variance()
     assert variance.standard_error**2 == pytest.approx((influence**2).sum() * 40 / 39)
 
 
-def test_spread_of_a_mean_of_targets_is_that_of_speakers_means():
+def test_variance_of_target_mean():
     values = np.random.default_rng(3).normal(size=(12, 5))
-    who = np.repeat(np.arange(12), 5)
+    speaker = np.repeat(np.arange(12), 5)
     influence = (values - values.mean()).ravel() / values.size
-    variance = SpeakerPairs.from_speakers(who, who, 12).sums(influence).variance()
+    variance = SpeakerPairs.from_speakers(speaker, speaker, 12).sums(influence).variance()
     assert variance.standard_error == pytest.approx(values.mean(axis=1).std(ddof=1) / np.sqrt(12))
 
 
-def test_spread_has_few_degrees_of_freedom_where_one_speaker_makes_the_error():
-    who = np.arange(50)
+def test_variance_df_small_with_dominant_speaker():
+    speaker = np.arange(50)
     influence = np.full(50, 0.01)
     influence[0] = 5
-    assert SpeakerPairs.from_speakers(who, who, 50).sums(influence - influence.mean()).variance().df < 3
+    assert SpeakerPairs.from_speakers(speaker, speaker, 50).sums(influence - influence.mean()).variance().df < 3
 
 
-def test_spread_of_one_speaker_does_not_exist():
+def test_variance_undefined_for_one_speaker():
     alone = np.zeros(4, dtype=np.int64)
     assert np.isnan(SpeakerPairs.from_speakers(alone, alone, 1).sums(np.ones(4)).variance().standard_error)
 
 
-def test_combined_lists_are_one_list_with_all_their_trials():
+def test_linear_combination_of_lists_equals_pooled_list():
     first, second, influence, speakers = trials()
     half = np.arange(len(first)) < 70
     parts = [
@@ -78,19 +78,19 @@ def test_combined_lists_are_one_list_with_all_their_trials():
     ]
     weighted = np.where(half, 2, 3) * influence
     whole = SpeakerPairs.from_speakers(first, second, speakers).sums(weighted)
-    found = linear_combination(parts)
-    assert found.code.tolist() == whole.code.tolist()
-    assert_allclose(found.sums, whole.sums)
+    result = linear_combination(parts)
+    assert result.code.tolist() == whole.code.tolist()
+    assert_allclose(result.sums, whole.sums)
 
 
-def test_difference_of_an_estimate_and_itself_has_no_error():
+def test_difference_with_itself_has_no_error():
     first, second, influence, speakers = trials()
     sums = SpeakerPairs.from_speakers(first, second, speakers).sums(influence)
     assert (sums - sums).variance().standard_error == 0
     assert isinstance(sums - sums, PairSums)
 
 
-def test_take_keeps_the_pairs_of_the_trials_kept():
+def test_take_keeps_selected_trials():
     first, second, influence, speakers = trials()
     kept = np.arange(len(first)) % 3 == 0
     whole = SpeakerPairs.from_speakers(first, second, speakers).take(kept).sums(influence[kept])

@@ -25,20 +25,20 @@ pairs = st.lists(st.tuples(texts, texts), min_size=1, max_size=12)
         ("", "", [0, 0, 0, 0]),
         ("One", "one", [1, 0, 0, 1]),
         (" one\ttwo\n", "one  two", [0, 0, 0, 2]),
-        # Two edits either way: both words wrong, or `b` right between a deletion and an insertion.
+        # Two edits either way: two substitutions, or `b` correct between a deletion and an insertion.
         ("a b", "b c", [0, 1, 1, 2]),
     ],
 )
-def test_counts_by_hand(reference, hypothesis, expected):
+def test_word_errors_worked_examples(reference, hypothesis, expected):
     assert word_errors([reference], [hypothesis]).tolist() == [expected]
 
 
-def test_characters_include_the_spaces_between_words():
+def test_character_errors_include_spaces():
     assert character_errors(["a b"], ["ab"]).tolist() == [[0, 1, 0, 3]]
     assert character_errors([" a  b "], ["a b"]).tolist() == [[0, 0, 0, 3]]
 
 
-def test_the_rate_of_a_corpus_is_a_ratio_of_sums_not_a_mean_of_rates():
+def test_error_rate_is_ratio_of_sums():
     counts = word_errors(["a", "a b c d e f g h i"], ["x", "a b c d e f g h i"])
     assert error_rate(counts.sum(axis=0)) == pytest.approx(1 / 10)
     bootstrap = Bootstrap.from_units(["u", "v"], 200, np.random.default_rng(0))
@@ -46,7 +46,7 @@ def test_the_rate_of_a_corpus_is_a_ratio_of_sums_not_a_mean_of_rates():
     assert (estimate.value, estimate.note) == (0.1, "only 2 clips; 95 % intervals need 20")
 
 
-def test_without_reference_words_the_rate_counts_insertions_and_the_score_is_floored():
+def test_error_rate_without_reference_words():
     assert error_rate([0, 0, 3, 0]) == 3.0 == jiwer.wer("", "a b c")
     assert error_rate([0, 0, 0, 0]) == 0.0 == jiwer.wer("", "")
     assert one_minus_wer(word_errors(["a"], ["b c d"]).sum(axis=0)) == 0.0
@@ -59,8 +59,8 @@ def test_normalise():
 
 
 @given(pairs)
-def test_as_jiwer_counts(found):
-    references, hypotheses = map(list, zip(*found, strict=True))
+def test_word_errors_match_jiwer(result):
+    references, hypotheses = map(list, zip(*result, strict=True))
     for own, oracle in ((word_errors, jiwer.process_words), (character_errors, jiwer.process_characters)):
         expected = oracle(references, hypotheses)
         s, d, i, n = own(references, hypotheses).sum(axis=0)
@@ -74,39 +74,39 @@ def test_as_jiwer_counts(found):
 
 
 @given(pairs)
-def test_an_utterance_is_counted_alike_alone_and_among_others(found):
-    together = word_errors(*zip(*found, strict=True))
-    assert together.tolist() == [word_errors([r], [h])[0].tolist() for r, h in found]
+def test_word_errors_independent_of_batch(result):
+    together = word_errors(*zip(*result, strict=True))
+    assert together.tolist() == [word_errors([r], [h])[0].tolist() for r, h in result]
 
 
-def test_small_batches_change_nothing(monkeypatch):
+def test_word_errors_independent_of_batch_size(monkeypatch):
     rng = np.random.default_rng(0)
-    said = [" ".join(rng.choice(list("abcd"), size=n)) for n in rng.integers(0, 20, 60)]
-    heard = [" ".join(rng.choice(list("abcd"), size=n)) for n in rng.integers(0, 20, 60)]
-    expected = word_errors(said, heard)
+    references = [" ".join(rng.choice(list("abcd"), size=n)) for n in rng.integers(0, 20, 60)]
+    hypotheses = [" ".join(rng.choice(list("abcd"), size=n)) for n in rng.integers(0, 20, 60)]
+    expected = word_errors(references, hypotheses)
     monkeypatch.setattr(module, "BATCH_CELLS", 30)
-    assert np.array_equal(word_errors(said, heard), expected)
+    assert np.array_equal(word_errors(references, hypotheses), expected)
 
 
 @given(texts, texts)
-def test_swapping_the_texts_swaps_deletions_and_insertions(reference, hypothesis):
+def test_word_errors_symmetric(reference, hypothesis):
     s, d, i, _ = word_errors([reference], [hypothesis])[0]
     assert word_errors([hypothesis], [reference])[0, :3].tolist() == [s, i, d]
 
 
-def test_ten_thousand_utterances_take_seconds():
+def test_word_errors_speed():
     rng = np.random.default_rng(0)
     vocabulary = np.array([f"w{i}" for i in range(500)])
-    said = [" ".join(rng.choice(vocabulary, size=n)) for n in rng.integers(5, 35, 10_000)]
-    heard = [" ".join(w for w in text.split() if rng.random() > 0.2) for text in said]
+    references = [" ".join(rng.choice(vocabulary, size=n)) for n in rng.integers(5, 35, 10_000)]
+    hypotheses = [" ".join(w for w in text.split() if rng.random() > 0.2) for text in references]
     start = time.process_time()
-    counts = word_errors(said, heard)
+    counts = word_errors(references, hypotheses)
     assert time.process_time() - start < 10
-    assert counts[:, 0].sum() == 0 == counts[:, 2].sum()  # words were only left out
+    assert counts[:, 0].sum() == 0 == counts[:, 2].sum()  # deletions only
     assert 0.18 < error_rate(counts.sum(axis=0)) < 0.22
 
 
-def test_faults():
+def test_word_error_rate_rejects_invalid_input():
     with pytest.raises(ValueError, match="2 references, but 1 hypotheses"):
         word_errors(["a", "b"], ["a"])
     with pytest.raises(ValueError, match=r"must be \(…, 4\)"):

@@ -1,4 +1,4 @@
-"""Where a number came from, without what must not be told."""
+"""Provenance, and removal of private information."""
 
 import re
 import subprocess
@@ -47,27 +47,27 @@ from earmark.report.signature import Signature
         ("a=b", "a=b"),
     ],
 )
-def test_an_argument_is_shown_without_secrets_and_absolute_paths(argument, shown):
+def test_shown_argument_hides_secrets_and_paths(argument, shown):
     assert shown_argument(argument) == shown
     assert "secret" not in shown_argument(argument)
 
 
-def test_a_path_below_the_working_folder_is_shown_whole(tmp_path, monkeypatch):
+def test_shown_argument_keeps_relative_path(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert shown_argument(str(tmp_path / "annotations" / "emolia-emo")) == "annotations/emolia-emo"
 
 
-def test_an_address_loses_user_password_query_and_fragment():
+def test_shown_url_hides_secrets():
     assert shown_url("http://u:p@127.0.0.1:80/v1;x?q=1#f") == "http://127.0.0.1:80/v1;x"
     assert shown_url("http://u:p%40@[::1]:80/v1") == "http://[::1]:80/v1"
 
 
-def test_a_signature_names_its_parts_in_order():
+def test_signature_format():
     line = Signature.from_parts(suite="emolia-dim", ties="exclude", n_raters=3)
     assert str(line) == f"earmark:{__version__}|suite:emolia-dim|ties:exclude|n-raters:3"
 
 
-def test_a_signature_with_another_part_is_another_signature():
+def test_signature_replaced():
     line = Signature.from_parts(suite="x", metric="eer", n_raters=3)
     assert str(line.replaced(metric="cllr", n_raters=2)) == f"earmark:{__version__}|suite:x|metric:cllr|n-raters:2"
     assert line["metric"] == "eer"
@@ -76,11 +76,11 @@ def test_a_signature_with_another_part_is_another_signature():
         line.replaced(protocol="strict")
 
 
-def test_a_part_of_a_signature_cannot_end_it():
+def test_signature_escapes_separators():
     assert str(Signature.from_parts(model="a|metric:eer\n`x`")).split("|")[1:] == ["model:a-metric:eer--x-"]
 
 
-def test_the_hash_of_the_data_is_that_of_the_bytes_not_of_the_names(tmp_path):
+def test_data_hash_independent_of_names(tmp_path):
     for name, text in {"a": "one", "b": "one", "c": "two"}.items():
         (tmp_path / name).write_text(text)
     a, b, c = (tmp_path / name for name in "abc")
@@ -108,37 +108,37 @@ def checkout(tmp_path):
     return tmp_path
 
 
-def test_a_clean_checkout_is_its_commit(checkout):
+def test_git_state_clean(checkout):
     state = git_state(checkout)
     assert re.fullmatch("[0-9a-f]{40}", state["commit"])
     assert state["dirty"] is False
 
 
 @pytest.mark.parametrize(("changed", "dirty"), [("script.py", True), ("new.toml", True), ("report.md", False)])
-def test_changed_code_makes_a_checkout_dirty_and_changed_outputs_do_not(checkout, changed, dirty):
+def test_git_state_dirty_only_for_code(checkout, changed, dirty):
     (checkout / changed).write_text("two")
     assert git_state(checkout)["dirty"] is dirty
 
 
-def test_outside_a_checkout_there_is_no_commit(tmp_path):
+def test_git_state_outside_checkout(tmp_path):
     assert git_state(tmp_path) == {"commit": None, "dirty": False}
 
 
-def test_provenance_names_inputs_by_relative_path_hash_and_rows(tmp_path, monkeypatch):
+def test_provenance_inputs(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     Path("users.csv").write_text("username\nann\n")
-    found = provenance(
+    result = provenance(
         Invocation(Path("/somewhere/analysis.py"), ("--seed", "3", "--annotations-root", "/private/annotations"), 3),
         inputs=input_records({tmp_path / "users.csv": 1}),
         parameters={"ties": "exclude"},
         exclusions=exclusions({"older": 2, "newer": 0}),
         signature=Signature.from_parts(suite="s"),
     )
-    assert found.script == "analysis.py"
-    assert found.argv == ["--seed", "3", "--annotations-root", "annotations"]
-    assert [(one.path, one.sha256, one.rows) for one in found.inputs] == [
+    assert result.script == "analysis.py"
+    assert result.argv == ["--seed", "3", "--annotations-root", "annotations"]
+    assert [(one.path, one.sha256, one.rows) for one in result.inputs] == [
         ("users.csv", sha256(b"username\nann\n").hexdigest(), 1)
     ]
-    assert [(one.reason, one.count) for one in found.exclusions] == [("older", 2)]
-    assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", found.created_utc)
-    assert {"numpy", "pandas"} <= set(found.packages)
+    assert [(one.reason, one.count) for one in result.exclusions] == [("older", 2)]
+    assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", result.created_utc)
+    assert {"numpy", "pandas"} <= set(result.packages)

@@ -1,4 +1,4 @@
-"""summary.json: what it must hold, what it must not."""
+"""summary.json: round trip, validation, and files of earlier releases."""
 
 import json
 
@@ -39,12 +39,12 @@ GOOD = {
 }
 
 
-def test_a_signature_is_refused_where_it_is_none():
+def test_summary_rejects_invalid_signature():
     with pytest.raises(ValidationError, match="is not a signature"):
         AnonymizeSummary(**GOOD | {"signature": "earmark:0||x"})
 
 
-def test_a_nan_in_an_estimate_of_a_file_is_refused():
+def test_read_summary_rejects_nan():
     text = '{"value": NaN, "low": null, "high": null, "n": 1}'
     with pytest.raises(ValidationError):
         Holder.model_validate_json(f'{{"estimate": {text}}}')
@@ -54,20 +54,20 @@ class Holder(StrictModel):
     estimate: Estimate
 
 
-def test_a_summary_comes_back_as_it_was_written(tmp_path):
+def test_summary_round_trip(tmp_path):
     path = tmp_path / "summary.json"
     path.write_text(to_json(AnonymizeSummary(**GOOD)))
     assert read_summary(AnonymizeSummary, path).model_dump() == GOOD
 
 
-def test_keys_keep_their_order_and_the_file_ends_in_a_line_end():
+def test_to_json_key_order_and_line_end():
     text = to_json(AnonymizeSummary(**GOOD))
     assert list(json.loads(text)) == list(GOOD)
     assert text.endswith("}\n")
 
 
 @pytest.mark.parametrize("number", [float("nan"), float("inf"), np.float64("nan")])
-def test_nan_and_infinity_are_refused_wherever_they_hide(number):
+def test_to_json_rejects_non_finite_numbers(number):
     with pytest.raises(ValueError, match="not JSON compliant"):
         to_json(AnonymizeSummary(**GOOD | {"parameters": {"deep": [number]}}))
 
@@ -82,27 +82,27 @@ def test_nan_and_infinity_are_refused_wherever_they_hide(number):
     ],
     ids=["unknown key", "missing key", "wrong type", "missing key inside"],
 )
-def test_a_summary_with_wrong_keys_is_refused(data):
+def test_summary_rejects_invalid_keys(data):
     with pytest.raises(ValidationError):
         AnonymizeSummary(**data)
 
 
-def test_numpy_numbers_and_estimates_become_plain():
+def test_to_json_converts_numpy_and_estimates():
     parameters = {"e": Estimate(0.5, 0.25, 0.75, 9), "n": Estimate(None, why="no")}
     text = to_json(AnonymizeSummary(**GOOD | {"k": np.int64(3), "parameters": parameters}))
-    found = json.loads(text)
-    assert found["k"] == 3
-    assert found["parameters"]["e"] == {"value": 0.5, "low": 0.25, "high": 0.75, "n": 9}
-    assert found["parameters"]["n"] == {"value": None, "low": None, "high": None, "n": 0, "why": "no"}
+    result = json.loads(text)
+    assert result["k"] == 3
+    assert result["parameters"]["e"] == {"value": 0.5, "low": 0.25, "high": 0.75, "n": 9}
+    assert result["parameters"]["n"] == {"value": None, "low": None, "high": None, "n": 0, "why": "no"}
 
 
-def test_what_is_no_plain_data_is_refused():
+def test_to_json_rejects_other_types():
     with pytest.raises(TypeError, match="cannot serialise set in a summary"):
         to_json(AnonymizeSummary(**GOOD | {"parameters": {"deep": {1, 2}}}))
 
 
 @pytest.mark.parametrize("subset", ["emolia-emo", "emolia-dim"])
-def test_the_committed_summaries_load(subset):
+def test_committed_summaries_load(subset):
     analysis = read_summary(AnalysisSummary, ROOT / "analysis_outputs" / subset / "summary.json")
     release = read_summary(AnonymizeSummary, ROOT / "annotations" / subset / "summary.json")
     assert analysis.subset == release.subset == subset
@@ -115,7 +115,7 @@ def test_the_committed_summaries_load(subset):
     [b"{}", b"", b"[]", b"\xff\xfe", b'{"schema_version": NaN}'],
     ids=["no keys", "empty", "list", "bytes", "NaN"],
 )
-def test_a_file_that_is_no_summary_is_named(tmp_path, monkeypatch, content):
+def test_read_summary_names_invalid_file(tmp_path, monkeypatch, content):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "summary.json").write_bytes(content)
     with pytest.raises(
@@ -136,6 +136,6 @@ RELEASED = sorted((ROOT / "tests" / "report" / "summaries").glob("*/*.json"))
 
 
 @pytest.mark.parametrize("path", RELEASED, ids=lambda path: f"{path.parent.name}-{path.stem}")
-def test_the_files_of_every_release_still_load(path):
+def test_summaries_of_all_releases_load(path):
     loaded = read_summary(MODELS[path.stem], path)
     assert loaded.script in (f"{path.stem}.py", "evaluate_speaker.py")

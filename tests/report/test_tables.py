@@ -1,4 +1,4 @@
-"""Tables as they are pasted."""
+"""Tables in CSV, Markdown and LaTeX."""
 
 import re
 
@@ -11,7 +11,7 @@ from earmark.report.tables import Table, cell, to_csv, to_markdown, to_tex
 from tests.conftest import ROOT
 
 
-def test_csv_has_unix_line_ends_and_empty_cells_for_what_is_missing():
+def test_to_csv_line_ends_and_missing_values():
     table = pd.DataFrame(
         {
             "level": ["05", "a,b"],
@@ -23,7 +23,7 @@ def test_csv_has_unix_line_ends_and_empty_cells_for_what_is_missing():
     assert to_csv(table) == 'level,label,rate,flagged\n05,1,0.5,True\n"a,b",,,False\n'
 
 
-def test_markdown_escapes_pipes_and_line_ends():
+def test_to_markdown_escapes_pipes_and_line_breaks():
     assert to_markdown(["a|b", "n"], [["x|y\nz", 1]]) == "| a\\|b | n |\n|---|---:|\n| x\\|y z | 1 |"
 
 
@@ -38,11 +38,11 @@ def test_markdown_escapes_pipes_and_line_ends():
         ("p < 0.05 and a<b", "p < 0.05 and a&lt;b"),
     ],
 )
-def test_to_markdown_escapes_names_of_others(label, shown):
+def test_to_markdown_escapes_untrusted_names(label, shown):
     assert to_markdown(["name"], [[label]]).splitlines()[2] == f"| {shown} |"
 
 
-def test_render_escapes_names_in_text_and_tables_but_not_its_own_markup():
+def test_render_escapes_names_but_not_markup():
     card, _ = render(
         "model_card.md.j2", name="<img src=x> `rm`", details=dict.fromkeys(DETAILS, "<b>x</b>"), placeholder="TODO"
     )
@@ -54,12 +54,12 @@ def test_render_escapes_names_in_text_and_tables_but_not_its_own_markup():
 DETAILS = ("type", "parameters", "dimension", "sample_rate", "checkpoint")
 
 
-def test_markdown_aligns_numbers_right_and_text_left():
+def test_to_markdown_alignment():
     rule = to_markdown(["word", "number", "some missing"], [["x", 1, None], ["y", 2.5, 3]]).splitlines()[1]
     assert rule == "|---|---:|---:|"
 
 
-def test_markdown_without_rows_is_a_header():
+def test_to_markdown_without_rows():
     assert to_markdown(["a", "b"], []) == "| a | b |\n|---|---|"
 
 
@@ -82,7 +82,7 @@ def test_markdown_without_rows_is_a_header():
     ],
     ids=str,
 )
-def test_a_cell_is_printed_as_people_read_it(value, text):
+def test_cell_formats(value, text):
     assert cell(value) == text
 
 
@@ -100,7 +100,7 @@ TABLE = Table(
 )
 
 
-def test_latex_tables_are_booktabs_with_values_beside_their_intervals():
+def test_to_tex_format():
     lines = to_tex([TABLE]).splitlines()
     assert lines[0] == r"% Needs \usepackage{booktabs}."
     assert r"\caption{Rates of 50 \% \& more, by task\_type}" in lines
@@ -111,7 +111,7 @@ def test_latex_tables_are_booktabs_with_values_beside_their_intervals():
     assert [line for line in lines if "rule" in line] == [r"\toprule", r"\midrule", r"\bottomrule"]
 
 
-def test_latex_leaves_tables_without_caption_or_rows_out_and_numbers_the_rest():
+def test_to_tex_skips_tables_without_caption_or_rows():
     tables = [
         Table("", ["a"], [[1]]),
         Table("empty", ["a"], []),
@@ -125,7 +125,7 @@ def test_latex_leaves_tables_without_caption_or_rows_out_and_numbers_the_rest():
     ]
 
 
-def test_every_row_of_the_committed_latex_has_as_many_cells_as_its_table_has_columns():
+def test_committed_tex_column_counts():
     text = (ROOT / "analysis_outputs" / "report.tex").read_text(encoding="utf-8")
     columns = 0
     rows = 0
@@ -138,7 +138,7 @@ def test_every_row_of_the_committed_latex_has_as_many_cells_as_its_table_has_col
     assert rows > 50
 
 
-def test_the_committed_latex_holds_the_numbers_of_the_report():
+def test_committed_tex_matches_report():
     report = (ROOT / "analysis_outputs" / "report.md").read_text(encoding="utf-8")
     text = (ROOT / "analysis_outputs" / "report.tex").read_text(encoding="utf-8")
     numbers = re.findall(r"\d\.\d{3} \[\d\.\d{3}, \d\.\d{3}\]", report)
