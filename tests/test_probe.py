@@ -1066,7 +1066,7 @@ def test_a_track_that_no_task_has_is_wrong_usage(tmp_path, capsys):
 def test_private_tasks_without_data_are_skipped_and_said(tmp_path):
     folder = run(tmp_path, listed(tmp_path, "one"), "inside_outside_car", flags=["--track", "knn"])
     assert [one["reason"] for one in summary(folder)["skipped"]] == ["private: no data"]
-    assert "Skipped: Inside/outside car, private: no data." in (folder / "report.md").read_text()
+    assert "Skipped: Inside/outside car (private: no data)." in (folder / "report.md").read_text()
 
 
 def test_data_that_are_nowhere_are_something_missing(tmp_path):

@@ -118,7 +118,7 @@ def comparison_rows(scores: Sequence[TaskScore], tasks: Mapping[str, Task], trac
         value = own_scores[XARES].value if XARES in own_scores else None
         rank = None if value is None else 1 + sum(score is not None and score > value for score in values)
         mini = " (mini)" if any(baseline.mini for baseline in baselines if baseline) else ""
-        shown = [own_scores[protocol].score if protocol in own_scores else None for protocol in COMPARED]
+        shown = [own_scores[recipe].score if recipe in own_scores else None for recipe in COMPARED]
         n = next(iter(own_scores.values())).n_test
         rows.append([f"{task.formal_name}{mini}", task.metric, *values, *shown, rank, n])
     return rows
@@ -157,12 +157,12 @@ def comparison_tables(
             if not rows:
                 continue
             available = {name for baseline_track, name, _ in published_scores(source) if baseline_track == track}
-            lacking = [
+            unpublished = [
                 task.formal_name for name, task in tasks.items() if name in track_tasks and name not in available
             ]
             compared = [task for name, task in tasks.items() if name in available]
             means = [_compared_means(scores, compared, track, source), *_published_means(track, source)]
-            tables.append(Comparison(track, source, rows, means, lacking))
+            tables.append(Comparison(track, source, rows, means, unpublished))
     return tables
 
 
@@ -180,7 +180,7 @@ def _compared_means(scores: Sequence[TaskScore], compared: Sequence[Task], track
     """Weighted means over the compared tasks; None if a task is missing."""
     published = published_scores(source)
     own_scores = {task.name: _main_scores(scores, task, track) for task in compared}
-    scored = [task for task in compared if any(protocol in own_scores[task.name] for protocol in COMPARED)]
+    scored = [task for task in compared if any(recipe in own_scores[task.name] for recipe in COMPARED)]
 
     def mean(values_by_task: list[float | None]) -> float | None:
         values = [score for score in values_by_task if score is not None]
@@ -193,7 +193,7 @@ def _compared_means(scores: Sequence[TaskScore], compared: Sequence[Task], track
         mean([baseline.score if (baseline := published.get((track, task.name, encoder))) else None for task in scored])
         for encoder in ENCODERS
     ]
-    own_means = [mean([_value(own_scores[task.name].get(protocol)) for task in scored]) for protocol in COMPARED]
+    own_means = [mean([_value(own_scores[task.name].get(recipe)) for task in scored]) for recipe in COMPARED]
     return [f"these {len(scored)} tasks" if len(scored) > 1 else "this task", *published_means, *own_means]
 
 

@@ -140,8 +140,8 @@ class FramePredictions(Predictions):
 
     def segment_presence(self, frames: NDArray[Any]) -> FloatArray:
         """(segments, C) 0/1: whether any frame of the segment has a value above 0 in `frames`, (T, C)."""
-        whole = self.whole_segments
-        return segment_maxima(frames > 0, self.segment_frames, self.edges, drop_last=whole).astype(float)
+        drop_last = self.whole_segments
+        return segment_maxima(frames > 0, self.segment_frames, self.edges, drop_last=drop_last).astype(float)
 
     def labelled_frames(self) -> tuple[IntArray, list[IntArray]]:
         """Class indices of the labelled frames, and the predictions of each head for them."""
@@ -460,7 +460,7 @@ def mean_average_precision(
     precisions = np.array(
         [ranking_metrics(outputs[:, label], labels[:, label], weights)[..., 1] for label in occurring]
     )
-    with np.errstate(invalid="ignore"):  # a replicate may hold no label's positive
+    with np.errstate(invalid="ignore"):  # a replicate may have no positives
         return np.asarray(np.nansum(precisions, axis=0) / np.isfinite(precisions).sum(axis=0))
 
 

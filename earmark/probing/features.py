@@ -88,7 +88,7 @@ class ClipEmbedder:
     cache: EmbeddingCache
     batch_size: int
     allow_missing: bool = False
-    track_progress: TrackProgress = lambda made, n: made
+    track_progress: TrackProgress = lambda embeddings, n: embeddings
 
     @property
     def hop_seconds(self) -> float | None:

@@ -158,7 +158,7 @@ def run_job(job: Job, encoder: Encoder | PrecomputedEmbeddings) -> TaskOutcome:
         EmbeddingCache(model.embedding_cache),
         model.batch_size,
         job.options.allow_missing,
-        track_progress=lambda made, n: job.invocation.progress(made, total=n, label=task.name, unit="clip"),
+        track_progress=lambda embeddings, n: job.invocation.progress(embeddings, total=n, label=task.name, unit="clip"),
     )
     try:
         data = read_task_data(job.located, require_audio=not isinstance(encoder, PrecomputedEmbeddings))

@@ -129,8 +129,8 @@ class LocatedTask:
     def _label_files(self) -> list[Path]:
         """Files that cells of the manifest reference as labels."""
         assert self.manifest is not None
-        kind, folder = task_type(self.task), self.manifest.parent
-        return [folder / name for _, row in self.table.records() for name in kind.label_files(row.get("label", ""))]
+        type_, folder = task_type(self.task), self.manifest.parent
+        return [folder / name for _, row in self.table.records() for name in type_.label_files(row.get("label", ""))]
 
     @property
     def download_command(self) -> str:

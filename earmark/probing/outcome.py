@@ -58,12 +58,14 @@ class TaskOutcome(StrictModel):
     @property
     def completed(self) -> set[tuple[str, str]]:
         """(track, recipe) pairs with all their scores."""
-        return {(row.track, row.protocol) for row in self.scores} - {(one.track, one.protocol) for one in self.failed}
+        return {(row.track, row.protocol) for row in self.scores} - {
+            (failure.track, failure.protocol) for failure in self.failed
+        }
 
     @property
     def is_final(self) -> bool:
         """Whether there is nothing to retry."""
-        return not any(one.again for one in self.failed)
+        return not any(failure.again for failure in self.failed)
 
     def failed_tasks(self, name: str, script: str) -> list[FailedTask]:
         """The failures in the form of a summary.
@@ -78,11 +80,11 @@ class TaskOutcome(StrictModel):
         return [
             FailedTask(
                 task=name,
-                track=one.track,
-                protocol=one.protocol,
-                error=shown_text(one.error.removeprefix(f"{name}: ").replace(SCRIPT_PLACEHOLDER, script)),
+                track=failure.track,
+                protocol=failure.protocol,
+                error=shown_text(failure.error.removeprefix(f"{name}: ").replace(SCRIPT_PLACEHOLDER, script)),
             )
-            for one in self.failed
+            for failure in self.failed
         ]
 
     def with_failures_of(self, retry: "TaskOutcome") -> "TaskOutcome":
@@ -107,24 +109,24 @@ class TaskOutcome(StrictModel):
         completed = earlier.completed
         return self.model_copy(
             update={
-                "scores": _merged(earlier.scores, self.scores, completed),
-                "classes": _merged(earlier.classes, self.classes, completed),
-                "confusions": _merged(earlier.confusions, self.confusions, completed),
+                "scores": _merge(earlier.scores, self.scores, completed),
+                "classes": _merge(earlier.classes, self.classes, completed),
+                "confusions": _merge(earlier.confusions, self.confusions, completed),
                 "left_out": {**earlier.left_out, **self.left_out},
                 "predictions": [*kept_files, *self.predictions],
             }
         )
 
 
-class _Placed(Protocol):
+class _HasTrackAndRecipe(Protocol):
     track: str
     protocol: str
 
 
-Item = TypeVar("Item", bound=_Placed)
+Item = TypeVar("Item", bound=_HasTrackAndRecipe)
 
 
-def _merged(earlier: Sequence[Item], new: Sequence[Item], completed: set[tuple[str, str]]) -> list[Item]:
+def _merge(earlier: Sequence[Item], new: Sequence[Item], completed: set[tuple[str, str]]) -> list[Item]:
     """Sort by layer (None first), track and recipe."""
 
     def order(item: Item) -> tuple[int, int, int]:
@@ -192,8 +194,8 @@ def store_outcome(
     TaskOutcome
         Both outcomes combined.
     """
-    files, done = prediction_files(task), earlier.completed
-    kept = [name for name in earlier.predictions if files.get(name) in done]
+    files, completed = prediction_files(task), earlier.completed
+    kept = [name for name in earlier.predictions if files.get(name) in completed]
     outcome = new.model_copy(update={"predictions": list(tables)}).continuing(earlier, kept)
     # Remove prediction files of tracks and recipes that are not part of this outcome.
     contents = {folder / "predictions" / name: tables.get(name) for name in files if name not in kept}

@@ -83,10 +83,10 @@ def probe(
     EarmarkError, ValueError
         If the data or the embeddings cannot be probed at all.
     """
-    kind, result = task_type(task), ProbeResult()
+    type_, result = task_type(task), ProbeResult()
     outcome = result.outcome
     outcome.alike_classes = near_duplicate_names(data.classes)
-    request = kind.embedding_request(layers=settings.layers is not None)
+    request = type_.embedding_request(layers=settings.layers is not None)
     rows, has_embedding = embedder.embed(data.clips, request, candidate_ids(task.name, data, data_root))
     if not has_embedding.all():
         outcome.left_out[f"clips of {task.name} without an embedding"] = int((~has_embedding).sum())
@@ -95,24 +95,24 @@ def probe(
     outcome.unlike_published = differences_from_published(task, data.classes, data.parts.tolist(), folds=folds)
     data_by_recipe = _data_by_recipe(task, data, settings, outcome)
     layers = settings.layers if request.layers else None
-    hop = embedder.hop_seconds if kind.frames else None  # clip embeddings do not depend on the hop
+    hop = embedder.hop_seconds if type_.frames else None  # clip embeddings do not depend on the hop
     for layer, layer_rows in _layers(rows, embedder.encoder, layers):
         for track in settings.tracks:
             if track == KNN and not task.knn:
                 continue
-            for protocol, recipe_data in data_by_recipe.items():
-                key = ScoreKey(track, protocol, layer)
-                if (track, protocol) in done:
+            for recipe, recipe_data in data_by_recipe.items():
+                key = ScoreKey(track, recipe, layer)
+                if (track, recipe) in done:
                     continue
                 if isinstance(recipe_data, str):
                     outcome.failed.append(_failure(key, recipe_data))
                     continue
                 started = time.perf_counter()
                 try:
-                    track_result = _run_track(kind, recipe_data, layer_rows, hop, settings, key)
-                    _store_scores(result, kind, track_result, settings, key, started)
+                    track_result = _run_track(type_, recipe_data, layer_rows, hop, settings, key)
+                    _store_scores(result, type_, track_result, settings, key, started)
                     if layer is None:
-                        _store_predictions(result, kind, recipe_data, track_result, key)
+                        _store_predictions(result, type_, recipe_data, track_result, key)
                 except Exception as error:  # such as out of accelerator memory; keep finished scores
                     outcome.failed.append(_failure(key, error))
     return result
@@ -200,33 +200,33 @@ def _layers(
 
 
 def _run_track(
-    kind: TaskType, data: TaskData, rows: Features, hop: float | None, settings: ProbeSettings, key: ScoreKey
+    type_: TaskType, data: TaskData, rows: Features, hop: float | None, settings: ProbeSettings, key: ScoreKey
 ) -> TrackResult:
     """Train and predict the test items."""
     folds = published_folds(data) if key.protocol == XARES else strict_folds(data, settings.seed)
     require_training_classes(data, folds)
     if settings.shots is not None:
-        if not kind.supports_few_shot:
-            raise ValueError(f"few-shot training needs one class per clip; {kind.task.name} is a {kind.name} task")
+        if not type_.supports_few_shot:
+            raise ValueError(f"few-shot training needs one class per clip; {type_.task.name} is a {type_.name} task")
         draws = few_shot_folds(np.asarray(data.labels), folds[0], settings.shots, N_DRAWS, settings.seed)
         return few_shot_track(TrackInput(data, rows, draws, settings, key.protocol), key.track, settings.shots)
     inputs = TrackInput(data, rows, folds, settings, key.protocol, hop)
-    return knn_track(inputs) if key.track == KNN else kind.train(inputs)
+    return knn_track(inputs) if key.track == KNN else type_.train(inputs)
 
 
 def _store_scores(
     result: ProbeResult,
-    kind: TaskType,
+    type_: TaskType,
     track_result: TrackResult,
     settings: ProbeSettings,
     key: ScoreKey,
     started: float,
 ) -> None:
     """Record the scores of the predictions."""
-    task, predictions, outcome = kind.task, track_result.predictions, result.outcome
+    task, predictions, outcome = type_.task, track_result.predictions, result.outcome
     for reason, count in predictions.left_out.items():
         outcome.left_out[f"{reason} ({task.name}, {key.track}, {key.protocol})"] = count
-    for metric in kind.metrics_on(key.track):
+    for metric in type_.metrics_on(key.track):
         rng = np.random.default_rng((settings.seed, crc32(task.name.encode())))
         estimate = score(metric, predictions, settings.replicates, rng)
         if estimate.value is None:
@@ -253,15 +253,15 @@ def _store_scores(
 
 
 def _store_predictions(
-    result: ProbeResult, kind: TaskType, data: TaskData, track_result: TrackResult, key: ScoreKey
+    result: ProbeResult, type_: TaskType, data: TaskData, track_result: TrackResult, key: ScoreKey
 ) -> None:
     """Record predictions, outputs and metrics by class."""
     predictions, file_key = track_result.predictions, (key.track, key.protocol)
-    result.predictions[file_key] = predictions_table(kind, data, track_result)
-    if predictions.outputs and kind.keeps_outputs:
+    result.predictions[file_key] = predictions_table(type_, data, track_result)
+    if predictions.outputs and type_.keeps_outputs:
         outputs = np.stack(predictions.outputs).astype(np.float32)
         result.outputs[file_key] = {"outputs": outputs, "labels": np.asarray(predictions.labels)}
-    tables = kind.class_tables(predictions, data.classes)
+    tables = type_.class_tables(predictions, data.classes)
     if tables.rows:
         result.outcome.classes.append(ClassTable(track=key.track, protocol=key.protocol, rows=tables.rows))
     if tables.lowest_recall is not None:
@@ -269,7 +269,7 @@ def _store_predictions(
         result.outcome.confusions.append(confusion)
 
 
-def predictions_table(kind: TaskType, data: TaskData, track_result: TrackResult) -> pd.DataFrame:
+def predictions_table(type_: TaskType, data: TaskData, track_result: TrackResult) -> pd.DataFrame:
     """Table with one row per test item: clip, source, fold, label and the prediction of each head."""
     predictions = track_result.predictions
     table: dict[str, Any] = {
@@ -277,7 +277,7 @@ def predictions_table(kind: TaskType, data: TaskData, track_result: TrackResult)
         "group": list(predictions.group),
     }
     table["fold"] = predictions.fold if data.fold is None or predictions.draws else data.fold[track_result.clips]
-    columns = kind.prediction_columns(predictions, np.array(data.classes, dtype=object))
+    columns = type_.prediction_columns(predictions, np.array(data.classes, dtype=object))
     if columns.label is not None:
         table["label"] = columns.label
     return pd.DataFrame(table | {f"said_{i}": each for i, each in enumerate(columns.predicted)})

@@ -195,7 +195,7 @@ MANIFEST_REMEDY = (
 )
 
 
-def _read_manifest(located: LocatedTask, kind: TaskType, manifest: Path, require_audio: bool) -> _ClipTable:
+def _read_manifest(located: LocatedTask, type_: TaskType, manifest: Path, require_audio: bool) -> _ClipTable:
     table = located.table
     faults = [*table.faults]
     part_columns = [name for name in ("split", "fold") if name in table.columns]
@@ -214,7 +214,7 @@ def _read_manifest(located: LocatedTask, kind: TaskType, manifest: Path, require
     if not any(fault.line == 1 for fault in faults):
         for line, row in table.records():
             faults += _missing_file_faults(manifest.parent, row["path"], line) if require_audio else ()
-            faults += _add_row(kind, manifest.parent, row, line, clips, first_lines)
+            faults += _add_row(type_, manifest.parent, row, line, clips, first_lines)
     if faults:
         raise DataError({shown_path(manifest): faults}, MANIFEST_REMEDY)
     return clips
@@ -225,7 +225,7 @@ def _missing_file_faults(folder: Path, path: str, line: int) -> list[Fault]:
 
 
 def _add_row(
-    kind: TaskType, folder: Path, row: dict[str, str], line: int, table: _ClipTable, first_lines: dict[str, int]
+    type_: TaskType, folder: Path, row: dict[str, str], line: int, table: _ClipTable, first_lines: dict[str, int]
 ) -> Iterator[Fault]:
     """Append a row to the table and yield its faults."""
     column = "fold" if table.folds else "split"
@@ -238,7 +238,7 @@ def _add_row(
     if not part or not (table.folds or part in SPLITS):
         yield Fault(line, column, "is empty" if not part else f"{part!r} is not train, valid or test")
     try:
-        label = kind.label_from_cell(row["label"], folder)
+        label = type_.label_from_cell(row["label"], folder)
     except ValueError as error:
         yield Fault(line, "label", str(error))
         return
@@ -246,5 +246,5 @@ def _add_row(
     table.raw.append(label)
     table.parts.append(part)
     table.names.append(clip.name if clip.is_absolute() and Path(path).is_absolute() else path)
-    table.groups.append(row.get("group", "") or _source_group(kind.task, clip.stem, path))
+    table.groups.append(row.get("group", "") or _source_group(type_.task, clip.stem, path))
     table.lines.append(line)

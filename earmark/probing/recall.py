@@ -80,9 +80,8 @@ def source_influences(similarity: NDArray[np.floating], owner: IntArray, source:
         pairs.append((query_source[unblocked], blocker[unblocked], 1 / (2 * len(query_source))))
     deviations = -(n_sources - 1) * (without - without.mean())
     jackknife_variance = float(deviations.var(ddof=1)) / n_sources
-    variance = max(
-        jackknife_variance - _pair_variance(pairs, n_sources), jackknife_variance / 2
-    )  # at least half remains, even if all variance is from interactions
+    # If all variance came from interactions, half of it would remain.
+    variance = max(jackknife_variance - _pair_variance(pairs, n_sources), jackknife_variance / 2)
     return np.asarray(deviations * np.sqrt(variance / jackknife_variance)) if jackknife_variance else deviations
 
 

@@ -85,21 +85,21 @@ def write_results(folder: Path, run: CompletedRun, invocation: Invocation) -> st
     """
     summary = build_summary(run, invocation)
     names = {name: task.formal_name for name, task in run.tasks.items()}
-    lines = layer_curves(summary.scores)
+    curves = layer_curves(summary.scores)
     report, tables = render(
         "probe.md.j2",
         s=summary,
-        comparisons=comparison_tables(summary.scores, run.tasks, {one.task for one in summary.not_compared}),
-        not_compared=[f"{names[one.task]}: {one.reason}" for one in summary.not_compared],
+        comparisons=comparison_tables(summary.scores, run.tasks, {item.task for item in summary.not_compared}),
+        not_compared=[f"{names[item.task]}: {item.reason}" for item in summary.not_compared],
         confusions=[
-            {"task": names[name], "table": one}
+            {"task": names[name], "table": item}
             for name, outcome in run.outcomes.items()
-            for one in most_informative_confusion(outcome.confusions)
+            for item in most_informative_confusion(outcome.confusions)
         ],
         has_layers=any(row.layer is not None for row in summary.scores),
-        has_chart=bool(lines),
-        shared=[one.message(names[one.task]) for one in summary.shared_sources],
-        near_duplicates=[one.message(names[one.task]) for one in summary.alike_classes],
+        has_chart=bool(curves),
+        shared=[item.message(names[item.task]) for item in summary.shared_sources],
+        near_duplicates=[item.message(names[item.task]) for item in summary.alike_classes],
         trained_on_test=[task.formal_name for task in run.tasks.values() if task.trains_on_test],
         rates=", ".join(f"{rate:g}" for rate in LEARNING_RATES),
         ks=", ".join(map(str, K_CANDIDATES)),
@@ -109,10 +109,12 @@ def write_results(folder: Path, run: CompletedRun, invocation: Invocation) -> st
         folder / "report.md": report,
         folder / "report.tex": to_tex(tables),
         folder / "scores.csv": to_csv(scores_table(summary.scores)),
-        folder / "layers.svg": line_chart(lines, "layer", "score") if lines else None,
+        folder / "layers.svg": line_chart(curves, "layer", "score") if curves else None,
     }
     for name, outcome in run.outcomes.items():
-        rows = [{"track": of.track, "protocol": of.protocol, **row} for of in outcome.classes for row in of.rows]
+        rows = [
+            {"track": table.track, "protocol": table.protocol, **row} for table in outcome.classes for row in table.rows
+        ]
         if rows:
             contents[folder / "per_class" / f"{file_name(name)}.csv"] = to_csv(pd.DataFrame(rows))
     write_together({path: content for path, content in contents.items() if content is not None or path.exists()})

@@ -216,9 +216,9 @@ def _sources(data: TaskData) -> IntArray:
     return np.unique(data.group, return_inverse=True)[1].astype(np.int64)
 
 
-def _with_split(data: TaskData, split: Parts, how: str) -> SourceDisjointData:
-    left_out = int(((split == EXCLUDED) & (_usable_parts(data) != EXCLUDED)).sum())
-    return SourceDisjointData(replace(data, split=split), how, left_out)
+def _with_split(data: TaskData, split: Parts, description: str) -> SourceDisjointData:
+    n_excluded = int(((split == EXCLUDED) & (_usable_parts(data) != EXCLUDED)).sum())
+    return SourceDisjointData(replace(data, split=split), description, n_excluded)
 
 
 def _training_classes(data: TaskData, parts: Parts) -> set[int]:

@@ -87,8 +87,8 @@ def strict_folds(data: TaskData, seed: int) -> list[Fold]:
 def trained_and_tested(data: TaskData) -> NDArray[np.bool_]:
     """(N,) bool: training clips that are also test clips, as when the published recipe trains on the test clips."""
     train, _, test = _splits(data)
-    tested = {data.clips[clip] for clip in test}
-    return np.isin(np.arange(len(data.clips)), [clip for clip in train if data.clips[clip] in tested])
+    test_clips = {data.clips[clip] for clip in test}
+    return np.isin(np.arange(len(data.clips)), [clip for clip in train if data.clips[clip] in test_clips])
 
 
 def require_training_classes(data: TaskData, folds: Sequence[Fold]) -> None:
@@ -145,9 +145,8 @@ def hold_out_validation(train: IntArray, data: TaskData, seed: int) -> tuple[Int
     total = 0
     for source_id in np.random.default_rng(seed).permutation(len(names)).tolist():
         last_of_class = any(remaining[code] == count for code, count in class_counts[source_id].items())
-        if (
-            abs(total + sizes[source_id] - target) <= abs(total - target) and not last_of_class
-        ):  # skips sources that are too large
+        too_large = abs(total + sizes[source_id] - target) > abs(total - target)
+        if not too_large and not last_of_class:
             chosen.append(source_id)
             remaining -= class_counts[source_id]
             total += int(sizes[source_id])
@@ -177,15 +176,13 @@ def few_shot_folds(labels: IntArray, fold: Fold, shots: int, draws: int, seed: i
         If a class has fewer than `shots` training clips.
     """
     classes = np.unique(labels[fold.train])
-    members = [fold.train[labels[fold.train] == members_of_class] for members_of_class in classes]
-    smallest = min(len(members_of_class) for members_of_class in members)
+    members = [fold.train[labels[fold.train] == code] for code in classes]
+    smallest = min(map(len, members))
     if smallest < shots:
         raise ValueError(f"{shots} shots: a class has only {smallest} training clips")
     folds = []
     for draw in range(draws):
         rng = np.random.default_rng((seed, draw))
-        train = np.sort(
-            np.concatenate([rng.choice(members_of_class, shots, replace=False) for members_of_class in members])
-        )
+        train = np.sort(np.concatenate([rng.choice(clips, shots, replace=False) for clips in members]))
         folds.append(Fold(draw, train, fold.valid, fold.test))
     return folds

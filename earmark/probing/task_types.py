@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -66,10 +66,10 @@ class PredictionColumns:
 
     @classmethod
     def from_predictions(
-        cls, predictions: Predictions, shown: Callable[[NDArray[Any]], list[str]]
+        cls, predictions: Predictions, format_values: Callable[[NDArray[Any]], list[str]]
     ) -> "PredictionColumns":
         """Format labels and outputs with the same function."""
-        return cls(shown(predictions.labels), [shown(each) for each in predictions.outputs])
+        return cls(format_values(predictions.labels), [format_values(each) for each in predictions.outputs])
 
 
 @dataclass(frozen=True)
@@ -221,7 +221,7 @@ class TaskType(ABC):
         return ClassTables()
 
 
-# --- one embedding for a clip, or for each of its crops -----------------------------------------------------
+# --- clip embeddings --------------------------------------------------------------------------------------
 
 
 class ClipLevelType(TaskType):
@@ -248,15 +248,17 @@ class ClipLevelType(TaskType):
         labels = np.asarray(inputs.data.labels)
         by_row = labels[rows.clip]
         n_outputs = len(inputs.data.classes) or labels.shape[1]
-        recipe = HeadConfig(self.loss, n_outputs, task.epochs, task.batch_size, task.pos_weight)
+        config = HeadConfig(self.loss, n_outputs, task.epochs, task.batch_size, task.pos_weight)
         choose = selection_metric(self.selected_by, by_row, clip=None if published else rows.clip)
-        heads = train_linear_heads(inputs, by_row, recipe, choose, task.learning_rate)
+        heads = train_linear_heads(inputs, by_row, config, choose, task.learning_rate)
         items, clip = inputs.test_clips, rows.clip[rows.row_indices(inputs.test_clips)]
         outputs = heads.outputs if published else heads.mean_by_clip(clip, items)
         items = clip if published else items
         values = {"labels": labels[items], "outputs": outputs, "by_fold": published}
-        counts = "crops" if published and rows.crops else self.item_kind
-        return TrackResult(self.predictions(**inputs.sources_and_folds(items), **values), items, heads.chosen, counts)
+        item_kind = "crops" if published and rows.crops else self.item_kind
+        return TrackResult(
+            self.predictions(**inputs.sources_and_folds(items), **values), items, heads.chosen, item_kind
+        )
 
 
 class ClipClassification(ClipLevelType):
@@ -381,11 +383,11 @@ class FrameLevelType(TaskType):
     def encode(self, raw: Sequence[Any], parts: Sequence[str], *, folds: bool) -> EncodedLabels:
         names = [sorted({name for _, _, name in events}) for events in raw]
         codes, faults = training_classes(names, parts, folds=folds)
-        events = [[(inputs, off, codes.get(name, -1)) for inputs, off, name in events] for events in raw]
+        events = [[(onset, offset, codes.get(name, -1)) for onset, offset, name in events] for events in raw]
         return EncodedLabels(events, list(codes), faults)
 
     @abstractmethod
-    def frame_labels(self, data: TaskData, rows: Features, hop: float, protocol: str) -> NDArray[Any]:
+    def frame_labels(self, data: TaskData, rows: Features, hop: float, recipe: str) -> NDArray[Any]:
         """Labels of all frames."""
 
     def train(self, inputs: TrackInput) -> TrackResult:
@@ -396,9 +398,9 @@ class FrameLevelType(TaskType):
         labels = self.frame_labels(inputs.data, rows, inputs.hop, inputs.recipe)
         size = frames_per_segment(task.segment_seconds or 1.0, inputs.hop)
         segments: dict[str, Any] = {"segment_frames": size, "whole_segments": inputs.published}
-        recipe = HeadConfig(self.loss, len(inputs.data.classes), task.epochs, task.batch_size, task.pos_weight)
+        config = HeadConfig(self.loss, len(inputs.data.classes), task.epochs, task.batch_size, task.pos_weight)
         choose = selection_metric(task.metric, labels, clip=rows.clip if self.scores_segments else None, **segments)
-        heads = train_linear_heads(inputs, labels, recipe, choose, task.learning_rate, whole_clips=True)
+        heads = train_linear_heads(inputs, labels, config, choose, task.learning_rate, whole_clips=True)
         predictions = FramePredictions(
             **inputs.sources_and_folds(items),
             labels=labels[rows.row_indices(items)],
@@ -418,16 +420,13 @@ class SoundEventDetection(FrameLevelType):
     min_classes = 1
     loss = "binary_cross_entropy"
 
-    def frame_labels(self, data: TaskData, rows: Features, hop: float, protocol: str) -> NDArray[Any]:
+    def frame_labels(self, data: TaskData, rows: Features, hop: float, recipe: str) -> NDArray[Any]:
         """Labels of all frames; in xares, an event starts with the first frame that begins within it."""
         clips = zip(data.labels, np.diff(rows.offsets).tolist(), strict=True)
-        n_labels, late = len(data.classes), protocol == XARES
-        return np.concatenate(
-            [
-                events_to_frames(events, n, hop, n_labels, onset_rounding="ceil" if late else "floor")
-                for events, n in clips
-            ]
-        )
+        n_labels = len(data.classes)
+        rounding: Literal["floor", "ceil"] = "ceil" if recipe == XARES else "floor"
+        frames = [events_to_frames(events, n, hop, n_labels, onset_rounding=rounding) for events, n in clips]
+        return np.concatenate(frames)
 
     def prediction_columns(self, predictions: FramePredictions, names: ClassNames) -> PredictionColumns:
         """Columns with entries `segment:label`; segments count from 0."""
@@ -456,17 +455,17 @@ class FrameClassification(FrameLevelType):
         """The accuracy over frames."""
         return "frame_accuracy"
 
-    def frame_labels(self, data: TaskData, rows: Features, hop: float, protocol: str) -> NDArray[Any]:
+    def frame_labels(self, data: TaskData, rows: Features, hop: float, recipe: str) -> NDArray[Any]:
         clips = zip(data.labels, np.diff(rows.offsets).tolist(), strict=True)
         present = np.concatenate([events_to_frames(events, n, hop, len(data.classes)) for events, n in clips])
         return np.where(present.any(axis=1), present.argmax(axis=1), -1)
 
     def prediction_columns(self, predictions: FramePredictions, names: ClassNames) -> PredictionColumns:
         """The label of each frame."""
-        known = np.array([*names, ""], dtype=object)  # −1: no label
+        names_by_code = np.array([*names, ""], dtype=object)  # −1: no label
 
         def shown(codes: IntArray) -> list[str]:
-            return ["|".join(known[codes[first:last]]) for first, last in pairwise(predictions.edges.tolist())]
+            return ["|".join(names_by_code[codes[first:last]]) for first, last in pairwise(predictions.edges.tolist())]
 
         return PredictionColumns(
             shown(predictions.labels), [shown(each.argmax(axis=1)) for each in predictions.outputs]
@@ -476,7 +475,7 @@ class FrameClassification(FrameLevelType):
         return ClassTables.from_predictions(*predictions.labelled_frames(), names)
 
 
-# --- heads that are not linear ------------------------------------------------------------------------------
+# --- retrieval and speech recognition --------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -520,23 +519,21 @@ class SingleSplitType(TaskType):
         ValueError
             If training fails for every learning rate.
         """
-        recipe, first = (
-            optimise.TrainingConfig(self.task.epochs, self.task.batch_size, self.task.learning_rate),
-            inputs.settings.seed,
-        )
+        config = optimise.TrainingConfig(self.task.epochs, self.task.batch_size, self.task.learning_rate)
+        first_seed = inputs.settings.seed
         if inputs.published:
-            return TrainedHeads([train(first, recipe)], "")
+            return TrainedHeads([train(first_seed, config)], "")
         candidates, errors = {}, []
         for rate in LEARNING_RATES:
             try:
-                candidates[rate] = train(first, replace(recipe, learning_rate=rate))
+                candidates[rate] = train(first_seed, replace(config, learning_rate=rate))
             except ValueError as error:  # training diverged with this learning rate
                 errors.append(error)
         if not candidates:
             raise errors[0]
         best = max(candidates, key=lambda rate: candidates[rate].history.best_score)
-        seeds = range(first + 1, first + inputs.settings.seeds)
-        others = [train(seed, replace(recipe, learning_rate=best)) for seed in seeds]
+        seeds = range(first_seed + 1, first_seed + inputs.settings.seeds)
+        others = [train(seed, replace(config, learning_rate=best)) for seed in seeds]
         return TrainedHeads([candidates[best], *others], f"learning rate {best:g}")
 
 
@@ -560,7 +557,7 @@ class Retrieval(SingleSplitType):
         )
         options: dict[str, Any] = {"tokenizer": inputs.settings.tokenizer, "device": inputs.settings.device}
         trained = self.train_seeds(
-            inputs, lambda seed, recipe: retrieval.train_retrieval(train, valid, test, recipe, seed=seed, **options)
+            inputs, lambda seed, config: retrieval.train_retrieval(train, valid, test, config, seed=seed, **options)
         )
         outputs = [each.similarity for each in trained.heads]
         predictions = CaptionPredictions(
@@ -575,13 +572,11 @@ class Retrieval(SingleSplitType):
         clip for each of its captions.
         """
         owner = predictions.owner
-        captions = np.split(
-            np.argsort(owner, kind="stable"), np.cumsum(np.bincount(owner))[:-1]
-        )  # captions of each clip
+        captions_of_clip = np.split(np.argsort(owner, kind="stable"), np.cumsum(np.bincount(owner))[:-1])
 
         def ranks_of(similarity: NDArray[Any]) -> list[str]:
             of_clips, of_captions = (rank(similarity, owner).first_rank for rank in (rank_captions, rank_clips))
-            ranks = zip(of_clips, captions, strict=True)
+            ranks = zip(of_clips, captions_of_clip, strict=True)
             return [f"{rank}:{'|'.join(map(str, of_captions[own]))}" for rank, own in ranks]
 
         return PredictionColumns(None, [ranks_of(each) for each in predictions.outputs])
@@ -612,11 +607,11 @@ class SpeechRecognition(SingleSplitType):
 
         train, valid, test = map(part, split)
 
-        def head(seed: int, recipe: optimise.TrainingConfig) -> ctc.Transcription:
+        def head(seed: int, config: optimise.TrainingConfig) -> ctc.Transcription:
             if not inputs.published:
-                return ctc.train_ctc(train, valid, test, recipe, seed=seed, device=device)
+                return ctc.train_ctc(train, valid, test, config, seed=seed, device=device)
             model = llm_asr.load_language_model(name, device=device)
-            return llm_asr.train_adapter(model, train, valid, test, recipe, seed=seed)
+            return llm_asr.train_adapter(model, train, valid, test, config, seed=seed)
 
         trained = self.train_seeds(inputs, head)
         chosen = trained.chosen or (Path(name).resolve().name if Path(name).is_dir() else name)
@@ -646,7 +641,7 @@ TYPES = (
 
 def type_class(name: str, metric: str) -> type[TaskType] | None:
     """Class with this type name and metric; None if there is none."""
-    return next((kind for kind in TYPES if kind.name == name and metric in kind.metrics), None)
+    return next((class_ for class_ in TYPES if class_.name == name and metric in class_.metrics), None)
 
 
 def task_type(task: Task) -> TaskType:
@@ -662,10 +657,10 @@ def task_type(task: Task) -> TaskType:
     >>> task_type(Task("x", "X", "mine", "", "frame", "accuracy")).primary_metric
     'frame_accuracy'
     """
-    kind = type_class(task.type, task.metric)
-    if kind is None:
+    class_ = type_class(task.type, task.metric)
+    if class_ is None:
         raise ValueError(f"{task.name}: {task.type} tasks do not have the metric {task.metric}")
-    return kind(task)
+    return class_(task)
 
 
 def metrics_by_type() -> dict[str, tuple[str, ...]]:
@@ -675,6 +670,6 @@ def metrics_by_type() -> dict[str, tuple[str, ...]]:
     ('segment_f1_macro', 'segment_f1_micro', 'accuracy')
     """
     metrics: dict[str, tuple[str, ...]] = {}
-    for kind in TYPES:
-        metrics[kind.name] = (*metrics.get(kind.name, ()), *kind.metrics)
+    for class_ in TYPES:
+        metrics[class_.name] = (*metrics.get(class_.name, ()), *class_.metrics)
     return metrics

@@ -128,7 +128,7 @@ class HeadOutputs:
 def train_linear_heads(
     inputs: TrackInput,
     labels: NDArray[Any],
-    recipe: HeadConfig,
+    config: HeadConfig,
     choose: SelectionMetric,
     rate: float,
     *,
@@ -142,7 +142,7 @@ def train_linear_heads(
         Embeddings, folds and settings.
     labels : (R, …) array
         Label of each row.
-    recipe : HeadConfig
+    config : HeadConfig
         Loss and training parameters.
     choose : callable
         Score that selects epoch and learning rate.
@@ -164,7 +164,7 @@ def train_linear_heads(
         rows.x,
         labels,
         inputs.folds if whole_clips else row_folds,
-        recipe,
+        config,
         choose,
         seeds=[first_seed] if inputs.published else range(first_seed, first_seed + inputs.settings.seeds),
         learning_rates=[rate] if inputs.published else LEARNING_RATES,
@@ -184,7 +184,7 @@ def knn_track(inputs: TrackInput) -> TrackResult:
     rows, labels, published = inputs.rows, np.asarray(inputs.data.labels), inputs.published
     x = rows.x if published else rows.means()
     clip = rows.clip if published else np.arange(len(inputs.data.clips))
-    kind: Literal["strict", "published"] = "published" if published else "strict"
+    recipe: Literal["strict", "published"] = "published" if published else "strict"
     predicted, chosen = [], []
     for fold in inputs.folds:
         parts = (fold.train, fold.valid, fold.test)
@@ -194,14 +194,14 @@ def knn_track(inputs: TrackInput) -> TrackResult:
             by_k = knn_predict(x[train], labels[clip[train]], x[valid], K_CANDIDATES)
             k = max(K_CANDIDATES, key=lambda each: float((by_k[each] == labels[clip[valid]]).mean()))
             chosen.append(f"{k}")
-        predicted.append(knn_predict(x[train], labels[clip[train]], x[test], (k,), recipe=kind)[k])
+        predicted.append(knn_predict(x[train], labels[clip[train]], x[test], (k,), recipe=recipe)[k])
     items = clip[rows.row_indices(inputs.test_clips)] if published else inputs.test_clips
     classes = [np.concatenate(predicted)]
     predictions = ClassPredictions(
         **inputs.sources_and_folds(items), labels=labels[items], classes=classes, by_fold=published
     )
-    counts = "crops" if published and rows.crops else "clips"
-    return TrackResult(predictions, items, "" if published else f"k {', '.join(chosen)}", counts)
+    item_kind = "crops" if published and rows.crops else "clips"
+    return TrackResult(predictions, items, "" if published else f"k {', '.join(chosen)}", item_kind)
 
 
 def few_shot_track(inputs: TrackInput, track: str, shots: int) -> TrackResult:
@@ -225,6 +225,8 @@ def few_shot_track(inputs: TrackInput, track: str, shots: int) -> TrackResult:
         classes = [each.argmax(axis=1) for each in outputs]
     else:
         classes = [knn_predict(x[draw.train], labels[draw.train], x[items], (k,))[k] for draw in draws]
-    placed = replace(inputs, folds=draws[:1]).sources_and_folds(items)
-    predictions = ClassPredictions(**placed, labels=labels[items], outputs=outputs, classes=classes, draws=True)
+    sources_and_folds = replace(inputs, folds=draws[:1]).sources_and_folds(items)
+    predictions = ClassPredictions(
+        **sources_and_folds, labels=labels[items], outputs=outputs, classes=classes, draws=True
+    )
     return TrackResult(predictions, items, "" if track == LINEAR else f"k {k}")

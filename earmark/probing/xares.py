@@ -20,10 +20,8 @@ from importlib.resources import files
 from earmark.probing.evaluation import METRICS
 from earmark.probing.tasks import SPLITS, Task
 
-MAX_SIZE_WEIGHT, MIN_TEST_SHARE = (
-    5000,
-    0.5,
-)  # smaller weights are numbers of test clips (per fold)
+MAX_SIZE_WEIGHT = 5000  # weights below are numbers of test clips (per fold)
+MIN_TEST_SHARE = 0.5  # of the published number of test clips
 AVERAGES = ("average_public", "average_all")
 SOURCES = ("xares_full", "xares_early", "icme2025")
 
@@ -151,7 +149,7 @@ def _tasks_with_published_scores() -> set[tuple[str, str]]:
     return {(track, task) for source in SOURCES for track, task, _ in published_scores(source)}
 
 
-# --- what was published ---------------------------------------------------------------------------------------------
+# --- published scores ---------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
