@@ -159,7 +159,7 @@ def everything(tmp_path_factory):
 
 
 @pytest.mark.slow
-def test_every_type_of_task_is_scored_by_both_protocols(everything):
+def test_run_scores_every_task_type_with_both_recipes(everything):
     found = values(everything)
     metrics = {
         "esc50": ["accuracy"], "fsd50k": ["mAP"], "desed": ["segment_f1_macro"], "maestro": ["segment_f1_micro"],
@@ -177,7 +177,7 @@ def test_every_type_of_task_is_scored_by_both_protocols(everything):
         assert 0 <= score["value"] <= (1 if metric not in ("mse", "mae") else 100)
 
 
-def test_tones_are_told_apart_by_every_type_of_task(everything):
+def test_run_separates_tones_in_every_task_type(everything):
     found = values(everything)
     for task, track, metric, least in [
         ("esc50", "linear", "accuracy", 0.9), ("esc50", "knn", "accuracy", 0.9), ("fsd50k", "linear", "mAP", 0.8),
@@ -191,7 +191,7 @@ def test_tones_are_told_apart_by_every_type_of_task(everything):
     assert mse < 2  # numbers of 3 or 4, 1 and 2.5, from nothing
 
 
-def test_all_files_are_written_and_none_holds_a_path_of_this_machine(everything):
+def test_run_writes_all_files_without_local_paths(everything):
     files = {path.relative_to(everything).as_posix(): path for path in everything.rglob("*") if path.is_file()}
     assert {"scores.csv", "summary.json", "report.md", "report.tex", "per_class/esc50.csv"} <= files.keys()
     assert {f"predictions/esc50_{t}_{p}.csv" for t in ("linear", "knn") for p in ("xares", "strict")} <= files.keys()
@@ -221,14 +221,14 @@ def test_all_files_are_written_and_none_holds_a_path_of_this_machine(everything)
         assert phrase in report
 
 
-def test_data_that_are_not_the_published_ones_stand_beside_no_published_encoder(everything):
+def test_report_compares_no_other_data_with_published_encoders(everything):
     assert "Comparison with published encoders" not in (everything / "report.md").read_text()
     assert [one["task"] for one in summary(everything)["not_compared"]] == [
         "esc50", "fsd50k", "desed", "clotho", "asvspoof2015",
     ]  # fmt: skip
 
 
-def test_published_data_stand_beside_published_encoders(tmp_path, monkeypatch):
+def test_report_compares_published_data_with_published_encoders(tmp_path, monkeypatch):
     monkeypatch.setattr(probe_of_a_task, "differences_from_published", lambda *_, **__: "")
     tars(tmp_path / "data", "asvspoof2015", ["asvspoof_train", "asvspoof_valid", "asvspoof_eval"],
          said=lambda name: {"binary_spoof": "human" if name == "low" else "spoof"})  # fmt: skip
@@ -236,7 +236,7 @@ def test_published_data_stand_beside_published_encoders(tmp_path, monkeypatch):
     assert "Comparison with published encoders: knn, xares_full" in report and "Not compared" not in report
 
 
-def test_the_published_protocol_says_that_it_chose_nothing(everything):
+def test_chosen_is_empty_for_xares(everything):
     rows = summary(everything)["scores"]
     assert all(row["chosen"] == "" for row in rows if row["protocol"] == "xares")
     assert all(row["chosen"].startswith(("learning rate", "k ")) for row in rows if row["protocol"] == "strict")
@@ -244,7 +244,7 @@ def test_the_published_protocol_says_that_it_chose_nothing(everything):
 
 
 @pytest.mark.slow
-def test_speech_is_recognised_by_a_linear_head_and_through_a_language_model(tmp_path):
+def test_run_asr_with_ctc_and_language_model(tmp_path):
     pytest.importorskip("sentence_transformers", reason="the extra `clap` is not installed")
     model = language_model(tmp_path / "tiny-qwen2")
     texts = {"low": "Low, low.", "mid": "mid mid", "high": "HIGH high"}
@@ -261,7 +261,7 @@ def test_speech_is_recognised_by_a_linear_head_and_through_a_language_model(tmp_
     assert str(tmp_path) not in "".join(path.read_text() for path in folder.rglob("*.*") if path.is_file())
 
 
-def test_utterances_too_short_for_their_transcripts_are_counted(tmp_path):
+def test_run_counts_utterances_too_short_for_ctc(tmp_path):
     said = {"low": "low", "mid": "mid", "high": "high"}
     task = listed(
         tmp_path, "words", kind="asr", n=(3, 1, 1), labels=lambda i, c: said[c] * (40 if i == 2 else 1), epochs=1
@@ -301,7 +301,7 @@ def outcome(folder):
     return values(folder), told
 
 
-def test_a_finished_task_is_read_and_a_changed_one_is_run_again(tmp_path):
+def test_finished_task_is_reused_unless_changed(tmp_path):
     tasks = [listed(tmp_path, "one"), listed(tmp_path, "two")]
     folder = run(tmp_path, *tasks)
     files = [*(folder / "tasks").iterdir(), *(path for path in (tmp_path / "store").rglob("*") if path.is_file())]
@@ -319,7 +319,7 @@ def test_a_finished_task_is_read_and_a_changed_one_is_run_again(tmp_path):
 
 
 @pytest.mark.slow
-def test_another_recipe_another_seed_or_another_encoder_is_run_again(tmp_path):
+def test_changed_settings_or_encoder_rerun_task(tmp_path):
     task = listed(tmp_path, "one")
     folder = run(tmp_path, task)
     file = folder / "tasks/one.json"
@@ -335,7 +335,7 @@ def test_another_recipe_another_seed_or_another_encoder_is_run_again(tmp_path):
 
 
 @pytest.mark.slow
-def test_other_audio_of_the_same_length_and_time_and_a_lost_table_are_noticed(tmp_path):
+def test_changed_audio_or_lost_predictions_rerun_task(tmp_path):
     task = listed(tmp_path, "one")
     folder = run(tmp_path, task)
     first, table = outcome(folder), folder / "predictions/one_knn_strict.csv"
@@ -352,7 +352,7 @@ def test_other_audio_of_the_same_length_and_time_and_a_lost_table_are_noticed(tm
 
 
 @pytest.mark.slow
-def test_encoders_of_two_files_have_two_folders(tmp_path):
+def test_encoder_folder_per_encoder_file(tmp_path):
     task = listed(tmp_path, "one")
     for name in ("first", "second"):
         run(tmp_path, task, encoder=str(save(tmp_path / "encoders", f"{name}.py", XARES)), flags=["--track", "knn"])
@@ -361,7 +361,7 @@ def test_encoders_of_two_files_have_two_folders(tmp_path):
 
 
 @pytest.mark.slow
-def test_the_demo_runs_both_tracks_and_protocols(tmp_path):
+def test_run_demo(tmp_path):
     words = ["--output-dir", tmp_path / "out", "--embedding-cache", tmp_path / "store", "--quiet"]
     done = subprocess.run(
         [sys.executable, ROOT / "probe.py", *words], capture_output=True, text=True, check=False, timeout=300
@@ -376,7 +376,7 @@ def test_the_demo_runs_both_tracks_and_protocols(tmp_path):
 
 
 @pytest.mark.slow
-def test_a_seed_repeats_to_the_last_bit_and_processes_change_nothing(tmp_path):
+def test_run_reproducible_by_seed_and_across_workers(tmp_path):
     tasks = [listed(tmp_path, "one"), listed(tmp_path, "two", kind="regression", labels=lambda i, c: f"{i}|{len(c)}")]
     first = outcome(run(tmp_path, *tasks))
     assert outcome(run(tmp_path, *tasks, out="again")) == first
@@ -384,14 +384,14 @@ def test_a_seed_repeats_to_the_last_bit_and_processes_change_nothing(tmp_path):
     assert outcome(run(tmp_path, *tasks, out="seed", flags=["--seed", "5"])) != first
 
 
-def test_one_track_and_one_protocol(tmp_path):
+def test_run_single_track_and_recipe(tmp_path):
     task = listed(tmp_path, "one")
     found = values(run(tmp_path, task, flags=["--track", "knn", "--recipe", "strict"]))
     assert list(found) == [("one", "knn", "strict", "accuracy", None)]
 
 
 @pytest.mark.slow
-def test_few_shots_are_ten_draws(tmp_path):
+def test_run_few_shot(tmp_path):
     folder = run(tmp_path, listed(tmp_path, "one"), flags=["--shots", "2"])
     rows = summary(folder)["scores"]
     assert [(row["track"], row["protocol"], row["n_heads"], row["shots"]) for row in rows] == [
@@ -413,7 +413,7 @@ def grouped(folder, name, source):
 
 
 @pytest.mark.slow
-def test_sources_that_span_folds_are_warned_of_and_strict_is_by_source(tmp_path):
+def test_run_warns_of_source_overlap(tmp_path):
     spans, apart = grouped(tmp_path, "spans", lambda i: f"s{i // 9}-{i % 3}"), grouped(tmp_path, "apart", lambda i: i)
     words = ["--data-root", tmp_path, "--embedding-cache", tmp_path / "store", "--output-dir", tmp_path / "out", *QUICK]
     command = [sys.executable, ROOT / "probe.py", *words, "--track", "knn", "--tasks", spans, apart]
@@ -459,7 +459,7 @@ def test_sources_that_span_folds_are_warned_of_and_strict_is_by_source(tmp_path)
 
 
 @pytest.mark.slow
-def test_classes_that_differ_only_in_case_or_blanks_are_listed_and_kept_apart(tmp_path, capsys):
+def test_run_warns_of_near_duplicate_classes(tmp_path, capsys):
     spelt = {"low": ["Sea waves", "sea  waves"], "mid": ["mid"] * 2, "high": ["high"] * 2}
     alike, apart = listed(tmp_path, "alike", labels=lambda i, c: spelt[c][i % 2]), listed(tmp_path, "apart")
     for _ in range(2):  # of a finished task too
@@ -479,7 +479,7 @@ def test_classes_that_differ_only_in_case_or_blanks_are_listed_and_kept_apart(tm
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("name", "source"), [("xares", XARES), ("case", case()), ("hear", HEAR)])
-def test_encoders_of_three_contracts_run_unmodified(tmp_path, name, source):
+def test_run_encoders_of_three_interfaces(tmp_path, name, source):
     file = save(tmp_path / "encoders", f"{name}_model.py", source)
     found = values(run(tmp_path, listed(tmp_path, "one"), encoder=str(file)))
     assert len(found) == 4
@@ -488,7 +488,7 @@ def test_encoders_of_three_contracts_run_unmodified(tmp_path, name, source):
 
 
 @pytest.mark.slow
-def test_embeddings_made_elsewhere_are_scored_by_the_path_of_the_clip(tmp_path):
+def test_run_precomputed_embeddings_by_clip_path(tmp_path):
     task = listed(tmp_path / "data", "one", "learning_rate = 0.05", epochs=40)
     ids = [line.split(",")[0] for line in (tmp_path / "data/one.csv").read_text().splitlines()[1:]]
     rng = np.random.default_rng(0)
@@ -504,7 +504,7 @@ def test_embeddings_made_elsewhere_are_scored_by_the_path_of_the_clip(tmp_path):
     assert "one/0-0-low.wav: is not among the 32 ids of mine" in errors(folder.with_name("mine-2"))["one"]
 
 
-def test_embeddings_made_elsewhere_need_no_audio_beside_them(tmp_path):
+def test_run_precomputed_embeddings_without_audio(tmp_path):
     task, root = listed(tmp_path / "data", "one"), tmp_path / "data"
     ids = [line.split(",")[0] for line in (root / "one.csv").read_text().splitlines()[1:]]
     shutil.rmtree(root / "one")
@@ -520,7 +520,7 @@ def test_embeddings_made_elsewhere_need_no_audio_beside_them(tmp_path):
 
 
 @pytest.mark.slow
-def test_layers_of_a_checkpoint(tmp_path, capsys):
+def test_run_layers(tmp_path, capsys):
     transformers = pytest.importorskip("transformers", reason="the extra `clap` is not installed")
     import torch
 
@@ -550,7 +550,7 @@ def test_layers_of_a_checkpoint(tmp_path, capsys):
 
 
 @pytest.mark.slow
-def test_layers_of_an_error_have_a_table_and_no_line_in_the_chart(tmp_path):
+def test_run_layers_of_error_metric_have_no_curve(tmp_path):
     encoder = save(tmp_path / "three", "mine.py", layered())
     task = listed(tmp_path, "size", kind="regression", labels=lambda i, c: CLASSES[c] / 1000)
     flags = ["--layers", "all", "--recipe", "strict"]
@@ -564,7 +564,7 @@ def test_layers_of_an_error_have_a_table_and_no_line_in_the_chart(tmp_path):
 
 
 @pytest.mark.slow
-def test_layers_lie_apart_and_tasks_of_frames_are_skipped_there(tmp_path):
+def test_run_layers_use_own_folder_and_skip_frame_tasks(tmp_path):
     encoder, tone_task = str(save(tmp_path / "three", "mine.py", layered())), listed(tmp_path, "one")
     events = listed(
         tmp_path, "events", kind="frame",
@@ -597,7 +597,7 @@ def changed(old, new):
     ],
     ids=["nan", "width", "frames", "constant", "raises"],
 )
-def test_an_encoder_that_breaks_its_promises_fails_the_task_and_a_report_says_so(tmp_path, old, new, fault):
+def test_run_reports_encoder_that_violates_requirements(tmp_path, old, new, fault):
     file = save(tmp_path / "encoders", "broken.py", changed(old, new))
     (tmp_path / "events.json").write_text('[{"onset": 0.1, "offset": 0.3, "label": "tone"}]')
     task = listed(tmp_path, "one", kind="frame", labels=lambda i, c: "events.json")
@@ -607,7 +607,7 @@ def test_an_encoder_that_breaks_its_promises_fails_the_task_and_a_report_says_so
 
 
 @pytest.mark.slow
-def test_an_encoder_that_mixes_its_batch_hears_clips_one_by_one(tmp_path, capsys):
+def test_run_batch_dependent_encoder_uses_batch_size_1(tmp_path, capsys):
     task = listed(tmp_path, "one")
     mixing = changed("return self.frames(audio)", "return self.frames(audio / audio.std())")
     encoder = str(save(tmp_path / "mixing", "mine.py", mixing))
@@ -623,7 +623,7 @@ def test_an_encoder_that_mixes_its_batch_hears_clips_one_by_one(tmp_path, capsys
 
 
 @pytest.mark.slow
-def test_fewer_frames_than_declared_are_said_where_no_frame_is_needed(tmp_path, capsys):
+def test_run_warns_of_wrong_hop(tmp_path, capsys):
     encoder = str(save(tmp_path / "few", "mine.py", changed("hop_size_in_ms = 10", "hop_size_in_ms = 2")))
     run(tmp_path, listed(tmp_path, "one"), encoder=encoder, flags=["--track", "knn"], quiet=False)
     told = "its hop of 2 ms implies about 5000; frame tasks will fail"
@@ -635,7 +635,7 @@ def test_fewer_frames_than_declared_are_said_where_no_frame_is_needed(tmp_path, 
 
 
 @pytest.mark.slow
-def test_times_of_frames_in_seconds_fail_frame_tasks_alone_and_the_check(tmp_path, capsys):
+def test_run_timestamps_in_seconds_fail_frame_tasks_only(tmp_path, capsys):
     encoder = str(save(tmp_path / "mine", "mine.py", HEAR.replace("* 256 / 22.05", "* 256 / 22_050")))
     event = json.dumps([{"onset": 0.0, "offset": 0.3, "label": "LABEL"}]).replace('"', '""')
     frames = listed(
@@ -653,7 +653,7 @@ def test_times_of_frames_in_seconds_fail_frame_tasks_alone_and_the_check(tmp_pat
 
 @pytest.mark.slow
 @pytest.mark.parametrize("jobs", ["1", "2"])
-def test_an_encoder_that_exits_fails_its_tasks_and_is_named(tmp_path, jobs):
+def test_run_encoder_that_exits(tmp_path, jobs):
     leaving = changed("return self.frames(audio)", "raise SystemExit(0) if len(audio[0]) < 8000 else ValueError(1)")
     tasks_of_mine = [listed(tmp_path, "one"), listed(tmp_path, "two")]
     folder = run(
@@ -667,7 +667,7 @@ def test_an_encoder_that_exits_fails_its_tasks_and_is_named(tmp_path, jobs):
 
 
 @pytest.mark.slow
-def test_scores_of_two_encoders_of_one_name_are_both_kept(tmp_path, capsys):
+def test_encoder_folder_of_equal_names(tmp_path, capsys):
     task = listed(tmp_path, "one")
     sources = {"a": XARES, "b": XARES.replace("12", "13")}
     encoders = {place: str(save(tmp_path / place, "mine.py", source)) for place, source in sources.items()}
@@ -726,7 +726,7 @@ def only(part, *names):
     ],
     ids=["cut short", "no audio", "truncated", "key", "class", "empty", "one class"],
 )
-def test_a_task_with_faulty_data_is_named_and_the_others_run(tmp_path, fault, told, capsys):
+def test_run_continues_after_faulty_task(tmp_path, fault, told, capsys):
     tars(tmp_path / "data", "cremad", CREMAD)
     fault(tmp_path / "data")
     folder = run(tmp_path, "cremad", listed(tmp_path, "one"), code=1, flags=["--track", "knn"], quiet=False)
@@ -737,7 +737,7 @@ def test_a_task_with_faulty_data_is_named_and_the_others_run(tmp_path, fault, to
     assert "cremad" in said.err and told in said.err and "Traceback" not in said.err
 
 
-def test_a_repaired_task_runs_and_the_finished_one_is_kept(tmp_path):
+def test_run_repaired_task_and_reuses_finished(tmp_path):
     tars(tmp_path / "data", "cremad", CREMAD)
     rewritten("0000_1_low", b"no audio")(tmp_path / "data")
     other = listed(tmp_path, "one")
@@ -749,13 +749,13 @@ def test_a_repaired_task_runs_and_the_finished_one_is_kept(tmp_path):
     assert (folder / "tasks/one.json").stat().st_mtime_ns == kept
 
 
-def test_only_one_class_is_nothing_to_learn(tmp_path):
+def test_run_rejects_single_class(tmp_path):
     same = listed(tmp_path, "same", labels=lambda i, c: "x")
     folder = run(tmp_path, same, code=1)
     assert "classes in training: x" in errors(folder)["same"]
 
 
-def test_a_class_that_loses_its_training_clips_is_named(tmp_path):
+def test_run_names_class_without_training_clips(tmp_path):
     """By broken clips that may be missing; by folds of which the strict protocol needs one more than the published."""
     task = listed(tmp_path, "one", n=(3, 1, 1))
     for i in range(3):
@@ -776,7 +776,7 @@ def _failures(folder):
     return [(row["protocol"], row["error"]) for row in summary(folder)["failed"]]
 
 
-def test_a_task_that_trains_on_its_test_clips_is_scored_as_published_alone(tmp_path):
+def test_run_training_on_test_clips_is_xares_only(tmp_path):
     pack(tmp_path / "data/subway_broadcast/subway_broadcast-0.tar", split(4, 1, lambda n: {"broadcasting": n}))
     flags = ["--track", "knn", "--recipe"]
     folder = run(tmp_path, "subway_broadcast", flags=[*flags, "xares"])
@@ -787,7 +787,7 @@ def test_a_task_that_trains_on_its_test_clips_is_scored_as_published_alone(tmp_p
     assert "all training clips are also test clips" in errors(folder)["subway_broadcast"]
 
 
-def test_a_manifest_that_is_no_text_fails_its_task_alone(tmp_path):
+def test_run_binary_manifest_fails_only_its_task(tmp_path):
     broken, good = listed(tmp_path, "broken"), listed(tmp_path, "good")
     (tmp_path / "broken.csv").write_bytes(b"path,label,split\n\xff\xfe\xfa,a,train\n")
     folder = run(tmp_path, broken, good, code=1, flags=["--track", "knn"])
@@ -795,17 +795,17 @@ def test_a_manifest_that_is_no_text_fails_its_task_alone(tmp_path):
     assert {task for task, *_ in values(folder)} == {"good"}
 
 
-def test_data_that_are_missing_are_said_with_what_fetches_them(tmp_path):
+def test_run_missing_data_names_download_command(tmp_path):
     folder = run(tmp_path, "cremad", listed(tmp_path, "one"), code=1, flags=["--track", "knn"])
     assert "uv run probe.py download cremad" in errors(folder)["cremad"]
 
 
-def test_more_shots_than_a_class_has_fails_the_task(tmp_path):
+def test_run_rejects_too_many_shots(tmp_path):
     folder = run(tmp_path, listed(tmp_path, "one"), code=1, flags=["--shots", "7"])
     assert errors(folder)["one"] == "7 shots: a class has only 6 training clips"
 
 
-def test_a_task_file_with_unknown_keys_is_told_all_keys(tmp_path, capsys):
+def test_run_task_file_with_unknown_keys(tmp_path, capsys):
     task = listed(tmp_path, "one", "epoch = 5\ncolour = 'red'")
     run(tmp_path, task, code=1)
     said = capsys.readouterr().err
@@ -817,7 +817,7 @@ def test_a_task_file_with_unknown_keys_is_told_all_keys(tmp_path, capsys):
     assert "epoch: unknown key" in errors(folder)["one.toml"]
 
 
-def test_an_unknown_task_is_answered_with_the_nearest(tmp_path, capsys):
+def test_run_unknown_task_suggests_similar(tmp_path, capsys):
     run(tmp_path, "esc5", "cremda", code=2)
     said = capsys.readouterr().err
     assert "esc5: unknown task; did you mean esc50" in said and "cremad" in said
@@ -832,7 +832,7 @@ def test_an_unknown_task_is_answered_with_the_nearest(tmp_path, capsys):
         (["--track", "both", "--recipe", "mine"], "invalid choice: 'mine'"),
     ],
 )
-def test_wrong_flags_are_told(capsys, flags, told):
+def test_run_rejects_invalid_flags(capsys, flags, told):
     with pytest.raises(SystemExit) as caught:
         probe.main(flags)
     assert caught.value.code == 2
@@ -842,14 +842,14 @@ def test_wrong_flags_are_told(capsys, flags, told):
 # --- the rest of the script ---------------------------------------------------------------------------------
 
 
-def test_list_says_which_data_are_there(tmp_path, capsys):
+def test_list_shows_state_of_data(tmp_path, capsys):
     tars(tmp_path / "data", "cremad", CREMAD)
     assert probe.main(["list", "cremad", "esc50", "liveenv", "--data-root", str(tmp_path / "data")]) == 0
     lines = {line.split("|")[1].strip(): line for line in capsys.readouterr().out.splitlines() if "|" in line}
     assert "present" in lines["cremad"] and "missing" in lines["esc50"] and "private: no data" in lines["liveenv"]
 
 
-def test_download_all_passes_over_tasks_without_a_record(tmp_path, capsys):
+def test_download_all_skips_tasks_without_record(tmp_path, capsys):
     with file_server() as server:
         for task in published_tasks().values():
             if task.zenodo:
@@ -885,7 +885,7 @@ HOW = ["sys.modules['{library}'] = None", "sys.meta_path.insert(0, Hidden())"]
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("library", "how"), [("torch", HOW[0]), ("torch", HOW[1]), ("numba", HOW[0])])
-def test_without_torch_neighbours_work_and_linear_heads_say_what_they_need(tmp_path, library, how):
+def test_run_without_torch(tmp_path, library, how):
     hidden = HIDDEN.format(how=how.format(library=library), library=library)
     task = listed(tmp_path, "one")
 
@@ -923,7 +923,7 @@ def test_without_torch_neighbours_work_and_linear_heads_say_what_they_need(tmp_p
 
 
 @pytest.mark.slow
-def test_what_one_protocol_cannot_score_the_other_keeps(tmp_path):
+def test_run_failure_of_one_recipe_keeps_the_other(tmp_path):
     """The published recogniser needs a language model that is not there; the linear one needs nothing."""
     pytest.importorskip("transformers", reason="the extra `clap` is not installed")
     task = listed(tmp_path, "words", kind="asr", n=(2, 1, 2), labels=lambda i, c: c, epochs=1)
@@ -939,7 +939,7 @@ def test_what_one_protocol_cannot_score_the_other_keeps(tmp_path):
     assert [path.name for path in (folder / "predictions").iterdir()] == ["words_linear_strict.csv"]
 
 
-def test_what_is_known_stays_when_a_retry_fails_as_a_whole(tmp_path):
+def test_job_failed_keeps_earlier_outcome(tmp_path):
     table = ClassTable(track="linear", protocol="strict", rows=[])
     known = TaskOutcome(classes=[table], failed=[Failure(error="kNN")], predictions=["one_linear_strict.csv"])
     options = RunOptions(EncoderOptions(), (), tmp_path, tmp_path)
@@ -951,7 +951,7 @@ def test_what_is_known_stays_when_a_retry_fails_as_a_whole(tmp_path):
     assert replace(job, earlier=None).failed("no audio") == TaskOutcome.from_error("no audio")
 
 
-def test_a_task_file_of_an_earlier_release_is_none(tmp_path):
+def test_stored_outcome_ignores_earlier_release(tmp_path):
     folder = run(tmp_path, listed(tmp_path, "one"), flags=["--track", "knn"])
     first, file = outcome(folder), folder / "tasks/one.json"
     kept = json.loads(file.read_text())
@@ -967,7 +967,7 @@ def test_a_task_file_of_an_earlier_release_is_none(tmp_path):
 
 
 @pytest.mark.slow
-def test_an_accident_in_one_track_and_a_table_that_cannot_be_written_cost_no_more_than_that(tmp_path, monkeypatch):
+def test_run_keeps_other_results_after_track_or_write_error(tmp_path, monkeypatch):
     """As where another program takes the memory of an accelerator, or a disk fills up."""
     one, two = listed(tmp_path, "one"), listed(tmp_path, "two")
     folder = run(tmp_path, two, flags=["--track", "knn"])
@@ -994,7 +994,7 @@ def test_an_accident_in_one_track_and_a_table_that_cannot_be_written_cost_no_mor
     assert len(after) == 8 and all(after[place] == score for place, score in before.items())
 
 
-def test_keys_see_the_preprocessing_and_a_tokenizers_files(tmp_path, monkeypatch):
+def test_task_key_covers_preprocessing_and_tokenizer_files(tmp_path, monkeypatch):
     task = read_task_file(listed(tmp_path, "one", kind="retrieval", labels=lambda i, c: c))
     words = tmp_path / "words"
     words.mkdir()
@@ -1012,7 +1012,7 @@ def test_keys_see_the_preprocessing_and_a_tokenizers_files(tmp_path, monkeypatch
     assert keys[0] == keys[1] and len(set(keys)) == 3
 
 
-def test_a_metric_that_does_not_exist_fails_and_is_not_tried_again(tmp_path, capsys):
+def test_run_undefined_metric_is_not_retried(tmp_path, capsys):
     task = listed(tmp_path, "one", 'metric = "eer"', labels=lambda i, c: "low" if c == "low" or i == 0 else "other")
     manifest = tmp_path / "one.csv"
     rows = [row for row in manifest.read_text().splitlines() if ",other,test" not in row]
@@ -1029,7 +1029,7 @@ SLOW = "import time\n" + XARES.replace("return self.frames(audio)", "time.sleep(
 
 @pytest.mark.slow
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc")
-def test_processes_end_with_the_one_that_started_them(tmp_path):
+def test_workers_exit_with_parent(tmp_path):
     tasks = [listed(tmp_path, "one"), listed(tmp_path, "two")]
     encoder = save(tmp_path / "encoders", "slow.py", SLOW)
     words = ["--encoder", encoder, "--tasks", *tasks, "--workers", "2", "--output-dir", tmp_path / "out"]
@@ -1057,31 +1057,31 @@ def test_processes_end_with_the_one_that_started_them(tmp_path):
     wait_for(lambda: not any(process.exists() for process in started))
 
 
-def test_a_track_that_no_task_has_is_wrong_usage(tmp_path, capsys):
+def test_run_track_without_tasks_is_usage_error(tmp_path, capsys):
     several = listed(tmp_path, "several", 'multilabel = true\nmetric = "mAP"')
     assert run(tmp_path, several, code=2, flags=["--track", "knn"]) is None
     assert "several: no k-NN track" in capsys.readouterr().err
 
 
-def test_private_tasks_without_data_are_skipped_and_said(tmp_path):
+def test_run_skips_private_tasks(tmp_path):
     folder = run(tmp_path, listed(tmp_path, "one"), "inside_outside_car", flags=["--track", "knn"])
     assert [one["reason"] for one in summary(folder)["skipped"]] == ["private: no data"]
     assert "Skipped: Inside/outside car (private: no data)." in (folder / "report.md").read_text()
 
 
-def test_data_that_are_nowhere_are_something_missing(tmp_path):
+def test_run_missing_data_is_usage_error(tmp_path):
     folder = run(tmp_path, "esc50", "cremad", code=2, flags=["--track", "knn"])
     report = (folder / "report.md").read_text()
     assert "probe.py download esc50" in report and "earmark:" not in report
     assert str(tmp_path) not in report
 
 
-def test_few_shots_have_no_published_recipe(tmp_path, capsys):
+def test_run_few_shot_rejects_xares(tmp_path, capsys):
     assert run(tmp_path, listed(tmp_path, "one"), code=2, flags=["--shots", "1", "--recipe", "xares"]) is None
     assert "--recipe strict" in capsys.readouterr().err
 
 
-def test_clips_that_cannot_be_heard_may_be_left_out_and_are_counted(tmp_path):
+def test_run_allow_missing_counts_clips(tmp_path):
     task = listed(tmp_path, "one")
     (tmp_path / "one/0-0-low.wav").write_bytes(b"no audio at all")
     run(tmp_path, task, code=1, flags=["--track", "knn"])
@@ -1090,7 +1090,7 @@ def test_clips_that_cannot_be_heard_may_be_left_out_and_are_counted(tmp_path):
     assert "Excluded: 1 clips of one without an embedding" in (folder / "report.md").read_text()
 
 
-def test_predictions_name_clips_as_the_manifest_does_and_hold_the_outputs(tmp_path):
+def test_predictions_name_clips_as_manifest(tmp_path):
     folder = run(tmp_path, listed(tmp_path, "one"), flags=["--recipe", "strict"])
     table = pd.read_csv(folder / "predictions/one_linear_strict.csv")
     assert table["clip"].tolist()[0] == "one/2-0-low.wav"
@@ -1101,19 +1101,19 @@ def test_predictions_name_clips_as_the_manifest_does_and_hold_the_outputs(tmp_pa
 
 
 @pytest.mark.parametrize("flags", [["--device", "cuda:99"], ["--device", "nonsense"]])
-def test_a_device_that_is_not_there_is_said_once(tmp_path, capsys, flags):
+def test_run_missing_device_reported_once(tmp_path, capsys, flags):
     assert run(tmp_path, listed(tmp_path, "one"), code=2, flags=["--track", "linear", *flags]) is None
     assert capsys.readouterr().err.count("is not available") == 1
 
 
-def test_words_that_are_commands_may_be_values(tmp_path):
+def test_first_own_word(tmp_path):
     folder = run(tmp_path, listed(tmp_path, "one"), flags=["--track", "knn", "--model-name", "run"])
     assert folder.name == "run"
     assert probe.first_own_word(["--seed", "3", "--quiet", "list"]) == "list"
 
 
 @pytest.mark.slow
-def test_the_exit_code_is_the_same_where_nobody_reads(tmp_path):
+def test_exit_code_with_closed_stdout(tmp_path):
     task = listed(tmp_path, "one")
     (tmp_path / "one/0-0-low.wav").write_bytes(b"no audio at all")
     words = [

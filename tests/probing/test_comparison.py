@@ -28,7 +28,7 @@ def row(task, value, n=100, **changes):
     return TaskScore(**{**known, **changes})
 
 
-def test_three_means_by_hand():
+def test_averages_weighted_unweighted_and_by_test_size():
     (found,) = averages([row(ESC, 0.9, 400), row(GTZAN, 0.4, 200)], KNOWN)
     assert (found.n_tasks, found.scope) == (2, "public")
     assert found.weighted == pytest.approx((400 * 0.9 + 100 * 0.4) / 500)
@@ -36,7 +36,7 @@ def test_three_means_by_hand():
     assert found.test_size == pytest.approx((400 * 0.9 + 200 * 0.4) / 600)
 
 
-def test_private_tasks_have_a_mean_apart():
+def test_averages_scope_of_private_tasks():
     public, everything = averages([row(ESC, 0.9), row(SNAP, 0.1)], KNOWN)
     assert (public.scope, public.n_tasks, public.unweighted) == ("public", 1, 0.9)
     assert (everything.scope, everything.unweighted) == ("all", 0.5)
@@ -45,26 +45,26 @@ def test_private_tasks_have_a_mean_apart():
     assert alone.scope == "all"
 
 
-def test_tasks_of_your_own_count_by_the_weight_in_their_file():
+def test_averages_use_weight_of_user_task():
     mine = replace(ESC, name="mine", home=Path("here"), weight=1200.0)
     public, everything = averages([row(ESC, 0.9), row(mine, 0.5)], {**KNOWN, "mine": mine})
     assert (public.n_tasks, public.weighted) == (1, 0.9)
     assert everything.weighted == pytest.approx((400 * 0.9 + 1200 * 0.5) / 1600)
 
 
-def test_tracks_protocols_and_layers_are_not_mixed():
+def test_averages_separate_tracks_recipes_and_layers():
     rows = [row(ESC, 0.1), row(ESC, 0.2, track="knn"), row(ESC, 0.3, protocol="strict"), row(ESC, 0.4, layer=2)]
     assert [found.unweighted for found in averages(rows, KNOWN)] == [0.1, 0.2, 0.3, 0.4]
 
 
-def test_scores_of_splits_that_sources_span_are_in_no_mean_and_no_comparison():
+def test_strict_given_splits_excluded_from_averages_and_comparison():
     rows = [row(ESC, 0.5, protocol="strict"), row(ESC, 0.9, protocol="strict_given_splits")]
     assert [(found.protocol, found.unweighted) for found in averages(rows, KNOWN)] == [("strict", 0.5)]
     (found,) = comparison_rows(rows, KNOWN, "linear", "xares_full")
     assert found[6:8] == [None, rows[0].score]
 
 
-def test_errors_undefined_scores_and_second_metrics_are_not_averaged():
+def test_averages_exclude_errors_undefined_and_secondary_metrics():
     rows = [
         row(KNOWN["speechocean762"], 3.0),
         row(ESC, None),
@@ -75,7 +75,7 @@ def test_errors_undefined_scores_and_second_metrics_are_not_averaged():
     assert averages(rows[3:], {"esc50": replace(ESC, metric="eer")}) == []
 
 
-def test_a_task_without_a_weight_has_no_weighted_mean():
+def test_averages_without_weight_are_undefined():
     (found,) = averages([row(PITCH, 0.5)], KNOWN)
     assert found.weighted is None and found.unweighted == 0.5
 
@@ -84,7 +84,7 @@ def published(name, track="linear", source="xares_full"):
     return [published_scores(source)[track, name, encoder].score for encoder in ENCODERS]
 
 
-def test_the_rank_is_among_the_published_encoders():
+def test_comparison_rank_among_published_encoders():
     theirs = published("esc50")
     for value, rank in ((1.0, 1), (max(theirs), 1), (sorted(theirs)[1] + 1e-6, 3), (0.0, 5), (None, None)):
         rows = [row(ESC, value), row(ESC, 0.123, protocol="strict", n_test=77)]
@@ -92,31 +92,31 @@ def test_the_rank_is_among_the_published_encoders():
         assert found == ["ESC-50", "accuracy", *theirs, rows[0].score, rows[1].score, rank, 100]
 
 
-def test_a_strict_score_has_no_rank():
+def test_comparison_strict_score_has_no_rank():
     (found,) = comparison_rows([row(ESC, 0.9, protocol="strict")], KNOWN, "linear", "xares_full")
     assert found[6:] == [None, Estimate(0.9, n=100), None, 100]
 
 
-def test_smaller_variants_are_marked():
+def test_comparison_marks_mini_variants():
     spoof = published_tasks()["asvspoof2015"]
     (found,) = comparison_rows([row(spoof, 0.9, track="knn")], {spoof.name: spoof}, "knn", "icme2025")
     assert found[0] == "ASV2015 (mini)"
 
 
-def test_what_nobody_published_and_what_cannot_be_compared_is_left_out():
+def test_comparison_excludes_unpublished_and_incomparable_scores():
     own_task = replace(ESC, name="mine")
     rows = [row(own_task, 0.9), row(ESC, 0.9, layer=1), row(ESC, 0.9, shots=5), row(ESC, 0.9, metric="eer")]
     assert comparison_tables(rows, {**KNOWN, "mine": own_task}) == []
 
 
-def test_a_task_whose_data_are_not_the_published_ones_is_not_ranked_and_weighs_in_no_mean():
+def test_comparison_excludes_tasks_with_other_data():
     rows = [row(ESC, 0.9), row(GTZAN, 0.8)]
     assert comparison_tables(rows, KNOWN, {"esc50", "gtzan_genre"}) == []
     for part, alone in zip(comparison_tables(rows, KNOWN, {"esc50"}), comparison_tables(rows[1:], KNOWN), strict=True):
         assert part == alone and part.unpublished == []
 
 
-def test_each_source_is_a_table_with_its_means():
+def test_comparison_tables_per_track_and_source():
     found = comparison_tables([row(ESC, 0.9), row(ESC, 0.8, track="knn")], KNOWN)
     assert [(part.track, part.source) for part in found] == [
         (track, source) for track in ("linear", "knn") for source in ("xares_full", "xares_early", "icme2025")
@@ -133,7 +133,7 @@ def test_each_source_is_a_table_with_its_means():
     assert len(found[1].averages) == 2
 
 
-def test_a_line_for_each_task_track_and_protocol():
+def test_layer_curves_per_task_track_and_recipe():
     rows = [row(ESC, 0.1, layer=0), row(ESC, 0.2, layer=1), row(ESC, 0.9), row(ESC, 0.3, layer=0, track="knn")]
     rows.append(row(KNOWN["speechocean762"], 3.0, layer=0))
     assert {
@@ -141,6 +141,6 @@ def test_a_line_for_each_task_track_and_protocol():
     } == {"esc50, linear, xares": [(0, 0.1), (1, 0.2)], "esc50, knn, xares": [(0, 0.3)]}  # fmt: skip
 
 
-def test_frames_with_one_label_each_stand_by_their_frame_accuracy():
+def test_primary_metric_of_frame_tasks():
     assert task_type(published_tasks()["librispeechphoneme"]).primary_metric == "frame_accuracy"
     assert task_type(published_tasks()["desed"]).primary_metric == "segment_f1_macro"

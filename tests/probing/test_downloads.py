@@ -40,7 +40,7 @@ def zipped(files: dict[str, bytes], folder: str = "") -> bytes:
     return out.getvalue()
 
 
-def test_tar_files_are_the_data_and_stay(tmp_path: Path, server: FileServer, tars: dict[str, bytes]):
+def test_download_keeps_tar_files(tmp_path: Path, server: FileServer, tars: dict[str, bytes]):
     server.add_record(CREMAD.zenodo, tars)
     told: Counter[str] = Counter()
     found = download_task(CREMAD, tmp_path, base=server.url, on_bytes=lambda file, n: told.update({file.name: n}))
@@ -50,14 +50,14 @@ def test_tar_files_are_the_data_and_stay(tmp_path: Path, server: FileServer, tar
 
 
 @pytest.mark.parametrize("folder", ["", "cremad_wds/"])
-def test_a_zip_of_tar_files_is_unpacked(tmp_path: Path, server: FileServer, tars: dict[str, bytes], folder: str):
+def test_download_unpacks_zip(tmp_path: Path, server: FileServer, tars: dict[str, bytes], folder: str):
     server.add_record(CREMAD.zenodo, {"data.zip": zipped(tars, folder)})
     found = download_task(CREMAD, tmp_path, base=server.url)
     assert {path.name for path in found} == set(tars)
     assert len(read_task_data(locate_task(CREMAD, tmp_path)).clips) == 4
 
 
-def test_a_break_is_mended_and_nothing_is_fetched_twice(tmp_path: Path, server: FileServer, tars: dict[str, bytes]):
+def test_download_resumes_after_interruption(tmp_path: Path, server: FileServer, tars: dict[str, bytes]):
     server.add_record(CREMAD.zenodo, tars)
     first = next(iter(tars))
     server.faults = [Fault(path=first, cut_after=700)]
@@ -72,7 +72,7 @@ def test_a_break_is_mended_and_nothing_is_fetched_twice(tmp_path: Path, server: 
     assert len(read_task_data(locate_task(CREMAD, tmp_path)).clips) == 4
 
 
-def test_tasks_of_one_record_fetch_it_once(tmp_path: Path, server: FileServer):
+def test_download_shares_record_between_tasks(tmp_path: Path, server: FileServer):
     one, other = published_tasks()["librispeech"], published_tasks()["librispeechmalefemale"]
     assert one.zenodo == other.zenodo
     server.add_record(one.zenodo, {"dev-clean-0.tar": bytes(5000)})
@@ -87,7 +87,7 @@ def test_tasks_of_one_record_fetch_it_once(tmp_path: Path, server: FileServer):
     assert path.read_bytes() == (tmp_path / one.name / "dev-clean-0.tar").read_bytes() == bytes(5000)
 
 
-def test_what_is_not_what_the_record_says_is_not_kept(tmp_path: Path, server: FileServer, tars: dict[str, bytes]):
+def test_download_rejects_wrong_checksum(tmp_path: Path, server: FileServer, tars: dict[str, bytes]):
     server.add_record(CREMAD.zenodo, tars)
     first = next(iter(tars))
     server.faults = [Fault(path=first, content=bytes(len(tars[first])))]
@@ -96,7 +96,7 @@ def test_what_is_not_what_the_record_says_is_not_kept(tmp_path: Path, server: Fi
     assert not locate_task(CREMAD, tmp_path).present
 
 
-def test_a_record_can_be_looked_at_before(server: FileServer, tars: dict[str, bytes]):
+def test_record_files_lists_record(server: FileServer, tars: dict[str, bytes]):
     server.add_record(CREMAD.zenodo, tars)
     assert {file.name: file.size for file in record_files(CREMAD, server.url)} == {n: len(c) for n, c in tars.items()}
 
@@ -105,12 +105,12 @@ def test_a_record_can_be_looked_at_before(server: FileServer, tars: dict[str, by
     ("name", "message"),
     [("liveenv", "liveenv: the data are private"), ("librispeechphoneme", "librispeechphoneme: no public record")],
 )
-def test_what_is_not_published_is_not_fetched(tmp_path: Path, name: str, message: str):
+def test_download_of_unpublished_task_fails(tmp_path: Path, name: str, message: str):
     with pytest.raises(MissingError, match=message):
         download_task(published_tasks()[name], tmp_path)
 
 
-def test_a_users_task_has_nothing_to_fetch(tmp_path: Path):
+def test_download_of_user_task_fails(tmp_path: Path):
     (tmp_path / "x.toml").write_text('name = "x"\ntype = "clip"\ndata = "x.csv"\n')
     with pytest.raises(MissingError, match="x: nothing to download for your own task"):
         download_task(select_tasks([tmp_path / "x.toml"])[0], tmp_path)

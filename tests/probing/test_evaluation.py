@@ -104,7 +104,7 @@ def clip_answers(**changes):
     return ClassPredictions(list("abcd"), np.array([0, 0, 0, 1]), labels, classes=told, **changes)
 
 
-def test_accuracy_is_pooled_or_the_mean_of_the_folds():
+def test_accuracy_pooled_and_by_fold():
     assert value("accuracy", clip_answers()).tolist() == [0.5, 1.0]
     by_fold = score("accuracy", clip_answers(by_fold=True), 0, generator()).value
     assert by_fold == pytest.approx(((2 / 3 + 0) / 2 + 1.0) / 2)  # of two heads
@@ -112,21 +112,21 @@ def test_accuracy_is_pooled_or_the_mean_of_the_folds():
     assert (estimate.value, estimate.low, estimate.n) == (0.75, None, 4)
 
 
-def test_errors_are_means_over_items_and_numbers():
+def test_mse_and_mae_average_items_and_values():
     labels, said = np.array([[0.0, 0.0], [1.0, 3.0]]), np.array([[1.0, 0.0], [1.0, 1.0]])
     answers = Predictions(["a", "b"], np.zeros(2, int), labels, [said])
     assert value("mse", answers)[0] == (1 + 0 + 0 + 4) / 4
     assert value("mae", answers)[0] == (1 + 0 + 0 + 2) / 4
 
 
-def test_errors_by_fold_are_means_of_the_folds():
+def test_mse_by_fold_averages_folds():
     labels, said = np.array([[0.0], [0.0], [0.0]]), np.array([[3.0], [0.0], [1.0]])
     answers = Predictions(["a", "b", "c"], np.array([0, 1, 1]), labels, [said], by_fold=True)
     assert score("mse", answers, 0, generator()).value == (9 + 0.5) / 2
     assert score("mse", replace(answers, by_fold=False), 0, generator()).value == pytest.approx(10 / 3)
 
 
-def test_equal_error_rate_looks_for_the_second_class():
+def test_equal_error_rate_targets_second_class():
     """Spoofs score 3, 2, 0 and humans 1, −1, −2. The hull has misses and false alarms (⅓, 0) and (0, ⅓): ⅙ of both."""
     logits = np.array([[0.0, 3], [0, 2], [0, 0], [0, 1], [0, -1], [0, -2]])
     labels = np.array([1, 1, 1, 0, 0, 0])
@@ -135,7 +135,7 @@ def test_equal_error_rate_looks_for_the_second_class():
     assert found == pytest.approx([1 / 6, 1 / 6, 1 / 2])
 
 
-def test_frames_without_a_label_count_for_nothing():
+def test_frame_accuracy_ignores_unlabelled_frames():
     logits = np.eye(2)[[0, 1, 1, 0, 1]]
     answers = FramePredictions(
         ["a", "b"], np.zeros(2, int), np.array([0, 0, -1, -1, 1]), [logits], edges=np.array([0, 2, 5])
@@ -143,14 +143,14 @@ def test_frames_without_a_label_count_for_nothing():
     assert value("frame_accuracy", answers)[0] == 2 / 3
 
 
-def test_segments_do_not_cross_clips():
+def test_segment_f1_segments_do_not_cross_clips():
     """Clips of 3 and 2 frames in segments of 2: [1], [0] and [1]. Said: [1], [1] and [0]. F1 = 2·1 / (2 + 2)."""
     true, said = np.array([[0], [1], [0], [1], [0]]), np.array([[5.0], [-1], [2], [-3], [-3]])
     answers = FramePredictions(["a", "b"], np.zeros(2, int), true, [said], edges=np.array([0, 3, 5]), segment_frames=2)
     assert value("segment_f1_micro", answers)[0] == value("segment_f1_macro", answers)[0] == 0.5
 
 
-def test_recall_is_of_both_directions():
+def test_recall_at_1_averages_both_directions():
     """Clip 0 finds a caption of its own, clip 1 does not; of three captions the first two find their clip."""
     similarity = np.array([[0.9, 0.8, 0.7], [0.1, 0.2, 0.3]])
     answers = CaptionPredictions(["a", "b"], np.zeros(2, int), None, [similarity], owner=np.array([0, 0, 1]))
@@ -159,7 +159,7 @@ def test_recall_is_of_both_directions():
     assert value("recall_at_1", worse)[0] == pytest.approx((0 / 2 + 1 / 3) / 2)
 
 
-def test_words_are_counted_over_all_utterances():
+def test_word_accuracy_pools_utterances():
     answers = Predictions(["a", "b"], np.zeros(2, int), ["a b c", "d"], [["a c", "d"], ["", "x y z"]])
     assert value("word_accuracy", answers).tolist() == [0.75, 0.0]  # 1 of 4; then 3 + 3 errors, which is below none
 
@@ -168,7 +168,7 @@ def test_words_are_counted_over_all_utterances():
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_scikit_learn_has_the_same_values(seed):
+def test_metrics_match_scikit_learn(seed):
     clip, labels = answers_for("accuracy", seed), answers_for("mAP", seed)
     assert value("accuracy", clip) == pytest.approx([sk.accuracy_score(clip.labels, each) for each in clip.classes])
     occurring = labels.labels.any(axis=0)
@@ -181,7 +181,7 @@ def test_scikit_learn_has_the_same_values(seed):
 
 @pytest.mark.parametrize("average", ["macro", "micro"])
 @pytest.mark.parametrize("size", [1, 2, 4, 100])
-def test_scikit_learn_has_the_same_f1_of_segments(average, size):
+def test_segment_f1_matches_scikit_learn(average, size):
     answers = replace(answers_for("segment_f1_macro"), segment_frames=size)
     pieces = [
         slice(start, min(start + size, stop)) for begin, stop in pairwise(EDGES) for start in range(begin, stop, size)
@@ -194,11 +194,11 @@ def test_scikit_learn_has_the_same_f1_of_segments(average, size):
     assert value(f"segment_f1_{average}", answers) == pytest.approx(expected)
 
 
-def test_jiwer_counts_the_same_words():
+def test_word_accuracy_matches_jiwer():
     assert value("word_accuracy", answers_for("word_accuracy"))[0] == pytest.approx(1 - jiwer.wer(TEXTS, HEARD))
 
 
-def test_transcripts_of_no_words_have_no_word_accuracy():
+def test_word_accuracy_undefined_without_words():
     answers = replace(answers_for("word_accuracy"), labels=[""] * N)
     assert (
         score("word_accuracy", answers, 20, generator()).why
@@ -206,7 +206,7 @@ def test_transcripts_of_no_words_have_no_word_accuracy():
     )
 
 
-def test_recall_at_1_can_be_told_from_what_predictions_say_of_retrieval():
+def test_recall_at_1_from_retrieval_prediction_columns():
     answers = answers_for("recall_at_1")
     for said, expected in zip(
         task_type(published_tasks()["clotho"]).prediction_columns(answers, np.array([])).predicted,
@@ -223,7 +223,7 @@ def test_recall_at_1_can_be_told_from_what_predictions_say_of_retrieval():
 
 
 @pytest.mark.parametrize("metric", ["accuracy", "mse", "mAP", "segment_f1_macro", "frame_accuracy"])
-def test_by_fold_every_replicate_is_the_mean_over_folds_of_the_sources_drawn(metric):
+def test_by_fold_replicates_average_folds_of_drawn_sources(metric):
     fold = np.arange(N) // 2 % 3 // 2  # of four sources, and of two
     answers = replace(answers_for(metric), fold=fold, by_fold=True)
     parts = [taken(answers, np.flatnonzero(fold == number)) for number in (0, 1)]
@@ -241,7 +241,7 @@ def test_by_fold_every_replicate_is_the_mean_over_folds_of_the_sources_drawn(met
     assert (found.low, found.high) == pytest.approx(spread(found.value, drawn, bootstrap, values))
 
 
-def test_folds_that_are_sources_have_an_interval_and_a_fold_of_one_class_no_equal_error_rate():
+def test_by_fold_with_folds_as_sources_and_single_class_fold():
     answers = replace(answers_for("accuracy"), fold=np.arange(N) // 2, by_fold=True)  # each fold is one source
     found = score("accuracy", answers, 200, generator())
     assert found == score("accuracy", replace(answers, by_fold=False), 200, generator())  # as drawn, so often it counts
@@ -252,7 +252,7 @@ def test_folds_that_are_sources_have_an_interval_and_a_fold_of_one_class_no_equa
     )
 
 
-def test_a_label_that_is_not_drawn_is_left_out_of_the_replicates_mean():
+def test_segment_f1_macro_excludes_labels_not_drawn():
     """Two clips, one label each, both found: whichever clip is drawn, what was there was found."""
     frames = np.eye(2, dtype=int)
     answers = FramePredictions(["a", "b"], np.zeros(2, int), frames, [frames - 0.5], edges=np.array([0, 1, 2]))
@@ -264,7 +264,7 @@ def test_a_label_that_is_not_drawn_is_left_out_of_the_replicates_mean():
 
 
 @pytest.mark.parametrize("metric", [metric for metric in METRICS if metric != "recall_at_1"])
-def test_a_replicate_is_the_metric_of_the_sources_drawn(metric):
+def test_replicates_equal_metric_of_drawn_sources(metric):
     answers = answers_for(metric)
     bootstrap = Bootstrap.from_units(answers.group, 25, generator(5))
     drawn = METRICS[metric].compute(answers, bootstrap)[1]
@@ -277,7 +277,7 @@ def test_a_replicate_is_the_metric_of_the_sources_drawn(metric):
     assert len(np.unique(drawn[:, 0])) > 3
 
 
-def test_replicates_of_recall_draw_what_each_source_does_to_it():
+def test_recall_at_1_replicates_sum_source_influences():
     answers = answers_for("recall_at_1")
     bootstrap = Bootstrap.from_units(answers.group, 25, generator(5))
     values, drawn = METRICS["recall_at_1"].compute(answers, bootstrap)
@@ -286,7 +286,7 @@ def test_replicates_of_recall_draw_what_each_source_does_to_it():
         assert found[0] == pytest.approx(values[0] + np.repeat(of_first, weights).mean())
 
 
-def test_draws_add_their_variance_to_that_of_sources():
+def test_interval_adds_variance_of_draws():
     """Two draws, right on 3 and 2 of 4 sources and on 2 and 1: what varies over both is in neither alone."""
     answers = replace(answers_for("accuracy"), draws=True)
     bootstrap = Bootstrap.from_units(answers.group, 400, generator(3))
@@ -304,7 +304,7 @@ def test_draws_add_their_variance_to_that_of_sources():
     assert (alone.low, alone.high) == pytest.approx(spread(found.value, drawn.mean(axis=1), bootstrap))
 
 
-def test_draws_that_agree_leave_the_interval_of_sources():
+def test_interval_of_identical_draws_equals_source_interval():
     answers = answers_for("accuracy")
     one = replace(answers, classes=answers.classes[:1])
     same = replace(one, classes=one.classes * 3, draws=True)
@@ -319,7 +319,7 @@ def spread(value, replicates, bootstrap, values=SHARE):
     return interval(value, np.std(replicates, ddof=1) * np.sqrt(units / (units - 1)), units=units, values=values)
 
 
-def test_folds_are_noted_beside_what_else_there_is_to_know():
+def test_note_mentions_folds():
     answers = answers_for("accuracy")
     assert score("accuracy", answers, 20, generator()).note == f"only 6 sources; 95 % intervals need 20; {FOLDS_NOTE}"
     many = replace(answers, group=[f"{i}" for i in range(N)], fold=np.zeros(N, int))
@@ -339,17 +339,17 @@ def test_folds_are_noted_beside_what_else_there_is_to_know():
         ("word_accuracy", ["a b", "", "c d", *[""] * (N - 3)], (2, "sources with words")),
     ],
 )
-def test_a_metric_is_as_well_known_as_the_sources_that_decide_it_are_many(metric, labels, decide):
+def test_units_are_informative_sources(metric, labels, decide):
     answers = replace(answers_for(metric), labels=labels)
     assert METRICS[metric].units(answers, Bootstrap.from_units(answers.group, 0, generator(), "sources")) == decide
 
 
-def test_a_note_says_how_few_sources_decide():
+def test_note_of_few_informative_sources():
     found = score("eer", replace(answers_for("eer"), fold=np.zeros(N, int), labels=np.arange(N) < 5), 400, generator())
     assert found.note == "only 3 sources of the rarer class; 95 % intervals need 20"
 
 
-def test_one_source_has_a_value_and_no_interval():
+def test_single_source_has_no_interval():
     for metric in METRICS:
         found = score(metric, replace(answers_for(metric), group=["alone"] * N), 20, generator())
         assert found.value is not None and (found.low, found.high, found.n) == (None, None, N)
@@ -358,7 +358,7 @@ def test_one_source_has_a_value_and_no_interval():
 @pytest.mark.parametrize("metric", METRICS)
 @given(seed=st.integers(0, 10**6))
 @settings(max_examples=10, deadline=None)
-def test_the_order_of_the_items_is_no_matter(metric, seed):
+def test_metrics_ignore_item_order(metric, seed):
     answers = answers_for(metric, seed % 7)
     order = np.random.default_rng(seed).permutation(N)
     if metric == "recall_at_1":
@@ -373,7 +373,7 @@ def test_the_order_of_the_items_is_no_matter(metric, seed):
 
 
 @pytest.mark.filterwarnings("error")
-def test_what_a_test_split_lacks_is_said_and_not_counted_as_zero():
+def test_undefined_metric_has_reason():
     nothing = replace(answers_for("mAP"), labels=np.zeros((N, LABELS), int))
     assert (
         score("mAP", nothing, 20, generator()).why
@@ -386,7 +386,7 @@ def test_what_a_test_split_lacks_is_said_and_not_counted_as_zero():
 
 
 @pytest.mark.filterwarnings("error")
-def test_one_positive_gives_a_value_and_says_why_it_has_no_interval():
+def test_map_of_one_positive_has_no_interval():
     labels = np.zeros((N, LABELS), int)
     labels[4, 1] = 1
     found = score("mAP", replace(answers_for("mAP"), labels=labels), 200, generator())
@@ -394,7 +394,7 @@ def test_one_positive_gives_a_value_and_says_why_it_has_no_interval():
     assert found.why is not None and "undefined in" in found.why
 
 
-def test_a_label_that_never_occurs_is_left_out_of_map_and_counts_zero_in_macro_f1():
+def test_absent_label_excluded_from_map_and_zero_in_macro_f1():
     answers = answers_for("mAP")
     labels = np.array(answers.labels)
     labels[:, 2] = 0
@@ -406,7 +406,7 @@ def test_a_label_that_never_occurs_is_left_out_of_map_and_counts_zero_in_macro_f
     assert value("segment_f1_macro", silent)[0] == 0.5 and value("segment_f1_micro", silent)[0] == 1.0
 
 
-def test_the_equal_error_rate_of_three_classes_does_not_exist():
+def test_equal_error_rate_rejects_three_classes():
     three = replace(answers_for("eer"), outputs=[generator().normal(size=(N, 3))])
     with pytest.raises(ValueError, match="equal error rate needs two classes, not 3"):
         score("eer", three, 0, generator())
@@ -415,7 +415,7 @@ def test_the_equal_error_rate_of_three_classes_does_not_exist():
 # --- classes ------------------------------------------------------------------------------------------------
 
 
-def test_confusions_are_scikit_learns_averaged_over_heads():
+def test_confusion_matrix_matches_scikit_learn():
     answers = answers_for("accuracy")
     expected = np.mean([sk.confusion_matrix(answers.labels, each, labels=range(4)) for each in answers.classes], axis=0)
     np.testing.assert_allclose(confusion_matrix(answers.labels, answers.classes, 4), expected)
@@ -424,7 +424,7 @@ def test_confusions_are_scikit_learns_averaged_over_heads():
 TABLE = np.array([[3.0, 1, 0, 0], [2, 2, 0, 0], [0, 0, 0, 0], [0, 4, 0, 4]])  # recalls ¾, ½, none, ½
 
 
-def test_classes_by_hand():
+def test_per_class_by_hand():
     first, second, third, fourth = per_class(TABLE, ["a", "b", "c", "d"])
     assert first == {
         "class": "a", "n": 4, "recall": 0.75, "precision": 0.6, "taken_for": "b", "taken_for_share": 0.25,
@@ -436,7 +436,7 @@ def test_classes_by_hand():
     assert (fourth["precision"], fourth["taken_for"], fourth["taken_for_share"]) == (1.0, "b", 0.5)
 
 
-def test_the_hardest_classes_come_first_and_those_without_clips_never():
+def test_lowest_recall_classes_order():
     assert lowest_recall_classes(TABLE, ["a", "b", "c", "d"], 2).model_dump() == {
         "classes": ["a", "b", "d"], "rows": [["b", 4, 0.5, 0.5, 0.0, 0.0], ["d", 8, 0.0, 0.5, 0.5, 0.0]],
     }  # fmt: skip
@@ -444,7 +444,7 @@ def test_the_hardest_classes_come_first_and_those_without_clips_never():
     assert lowest_recall_classes(np.diag([3.0, 2.0]), ["a", "b"], 9).model_dump() == {"classes": [], "rows": []}
 
 
-def test_labels_of_clips_by_hand():
+def test_per_label_by_hand():
     """Label a: positives rank 1st and 3rd of 4, (1 + 2/3) / 2. Label b has none."""
     labels = np.array([[1, 0], [0, 0], [1, 0], [0, 0]])
     logits = np.array([[4.0, 0], [3, 1], [2, 0], [1, 0]])
@@ -454,7 +454,7 @@ def test_labels_of_clips_by_hand():
     assert second == {"class": "b", "n": 0, "average_precision": None}
 
 
-def test_labels_of_segments_are_scikit_learns():
+def test_per_event_matches_scikit_learn():
     answers = answers_for("segment_f1_macro")
     pieces = [range(i, min(i + 2, end)) for start, end in pairwise(EDGES) for i in range(start, end, 2)]
     true = np.array([answers.labels[p].max(axis=0) for p in pieces])
@@ -466,7 +466,7 @@ def test_labels_of_segments_are_scikit_learns():
     assert [row["n"] for row in found] == true.sum(axis=0).tolist()
 
 
-def test_frames_of_one_class_each_are_confused_without_the_unknown_ones():
+def test_confusion_matrix_ignores_unlabelled_frames():
     logits = np.eye(2)[[0, 1, 1, 0, 1]]
     answers = FramePredictions(
         ["a", "b"], np.zeros(2, int), np.array([0, 0, -1, -1, 1]), [logits], edges=np.array([0, 2, 5])

@@ -39,7 +39,7 @@ def view_of(task, layers=False):
 PIECES = [np.array([[1.0, 2]]), np.array([[3.0, 4], [5, 8], [7, 0]]), np.array([[0.0, 1], [2, 1]])]
 
 
-def test_rows_of_clips_by_hand():
+def test_features_row_indices_and_means():
     rows = Features.from_clips(PIECES)
     assert (rows.clip.tolist(), rows.offsets.tolist()) == ([0, 1, 1, 1, 2, 2], [0, 1, 4, 6])
     assert rows.row_indices(np.array([2, 0])).tolist() == [4, 5, 0]
@@ -47,7 +47,7 @@ def test_rows_of_clips_by_hand():
     assert rows.means().tolist() == [[1, 2], [5, 4], [1, 1]]
 
 
-def test_frames_are_labelled_by_the_events_that_overlap_them():
+def test_frame_labels_from_overlapping_events():
     rows = Features.from_clips([np.zeros((4, 2)), np.zeros((2, 2))])
     events = [[(0.05, 0.2, 1), (0.3, 9.0, 0)], []]
     labels = TaskData([Path("a"), Path("b")], events, ["x", "y"], np.array(["train", "test"]), None, ["a", "b"])
@@ -64,7 +64,7 @@ def test_frames_are_labelled_by_the_events_that_overlap_them():
     assert frame_labels(one_each, between, rows, 0.1, "xares").tolist() == [1, 1, -1, -1, -1, 0]
 
 
-def test_views_are_what_task_types_need():
+def test_embedding_request_of_task_types():
     known = published_tasks()
     assert view_of(known["desed"]) == view_of(known["librispeech"]) == EmbeddingRequest(frames=True, dtype="float16")
     assert view_of(known["voxceleb1"], layers=True) == EmbeddingRequest(crop_seconds=6, layers=True)
@@ -82,7 +82,7 @@ def tiny(tmp_path_factory):
     [EmbeddingRequest(), EmbeddingRequest(crop_seconds=0.2), EmbeddingRequest(frames=True)],
     ids=["mean", "crops", "frames"],
 )
-def test_a_clips_rows_do_not_depend_on_its_neighbours(tiny, tmp_path, wanted):
+def test_embed_rows_independent_of_other_clips(tiny, tmp_path, wanted):
     paths = clips(tmp_path / "clips", 7)
 
     def found(paths, size):
@@ -98,14 +98,14 @@ def test_a_clips_rows_do_not_depend_on_its_neighbours(tiny, tmp_path, wanted):
     np.testing.assert_allclose(together.x, backwards.x[turned], rtol=1e-4, atol=1e-6)
 
 
-def test_a_clip_that_is_there_twice_has_its_rows_in_both_places(tmp_path):
+def test_embed_repeated_clip(tmp_path):
     one, other = clips(tmp_path / "clips", 2)
     found, _ = embedded(LOGMEL, [one, other, one], EmbeddingRequest(), EmbeddingCache(tmp_path / "s"), batch_size=2)
     assert found.clip.tolist() == [0, 1, 2]
     assert found.x[0].tolist() == found.x[2].tolist() != found.x[1].tolist()
 
 
-def test_all_clips_without_an_embedding_are_told_at_once(tmp_path):
+def test_embed_lists_all_missing_embeddings(tmp_path):
     good = clips(tmp_path / "clips", 2)
     broken = [tmp_path / f"broken{i:02}.wav" for i in range(MAX_SHOWN + 2)]
     for path in broken[1:]:
@@ -120,7 +120,7 @@ def test_all_clips_without_an_embedding_are_told_at_once(tmp_path):
     assert others.count("broken") == MAX_SHOWN and " and 1 more: " in others and "broken01.wav, broken02.wav" in others
 
 
-def test_clips_without_an_embedding_may_be_left_out_but_not_all(tmp_path):
+def test_embed_allow_missing_but_not_all(tmp_path):
     good, broken = clips(tmp_path / "clips", 2), tmp_path / "broken.wav"
     broken.write_text("no audio")
     how = {"batch_size": 2, "allow_missing": True}
@@ -131,7 +131,7 @@ def test_clips_without_an_embedding_may_be_left_out_but_not_all(tmp_path):
         embedded(LOGMEL, [broken], EmbeddingRequest(), EmbeddingCache(tmp_path / "s"), **how)
 
 
-def test_embeddings_made_elsewhere_are_one_for_a_clip_and_have_no_frames(tmp_path):
+def test_precomputed_embeddings_are_per_clip(tmp_path):
     given_ = PrecomputedEmbeddings(
         "mine", "mine-1", {}, 2, {"a.wav": 0, "b": 1}, np.array([[1.0, 2], [3, 4]], np.float32)
     )
@@ -144,7 +144,7 @@ def test_embeddings_made_elsewhere_are_one_for_a_clip_and_have_no_frames(tmp_pat
         embedded(given_, paths, EmbeddingRequest(frames=True), EmbeddingCache(tmp_path), batch_size=1, ids=ids)
 
 
-def test_the_ids_of_a_tars_member_and_of_a_manifests_clip(tmp_path):
+def test_candidate_ids_of_tar_members_and_manifest_clips(tmp_path):
     tars = [tmp_path / "data/cremad" / name for name in ("train.tar", "test.tar")]
     members = [
         TarMember(tar, name, 0, 1) for tar, name in zip(tars * 2, ("1.wav", "1.wav", "2.wav", "3.wav"), strict=True)

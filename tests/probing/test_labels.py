@@ -43,7 +43,7 @@ def of(name: str, said: Any) -> Any:
         ("speechocean762", {"accuracy": 8, "fluency": "9", "prosodic": 7.5}, [8.0, 9.0, 7.5]),
     ],
 )
-def test_readers_read_what_the_data_sets_hold(name, said, label):
+def test_readers_on_data_set_formats(name, said, label):
     assert of(name, said) == label
 
 
@@ -69,22 +69,22 @@ def test_readers_read_what_the_data_sets_hold(name, said, label):
         ("speechocean762", {"accuracy": float("nan"), "fluency": 9, "prosodic": 1}, "accuracy is NaN"),
     ],
 )
-def test_what_a_reader_cannot_read_is_told(name, said, message):
+def test_readers_reject_invalid_labels(name, said, message):
     with pytest.raises(ValueError, match=message):
         of(name, said)
 
 
 @pytest.mark.parametrize("content", [b"{", b"\xff\xfe\x00", b"", b"[" * 100_000])
-def test_what_is_no_json_is_told(content):
+def test_parse_json_rejects_invalid_text(content):
     with pytest.raises(ValueError, match="invalid JSON"):
         label_from_json(published_tasks()["cremad"], content)
 
 
-def test_every_tasks_reader_is_there():
+def test_readers_exist_for_all_tasks():
     assert {task.reader for task in published_tasks().values()} == set(READERS)
 
 
-def test_cells_of_a_manifest(tmp_path: Path):
+def test_label_from_cell(tmp_path: Path):
     events = [{"onset": 0, "offset": 1, "label": "Dog"}]
     (tmp_path / "dog.json").write_text(json.dumps(events))
     desed, clotho = published_tasks()["desed"], published_tasks()["clotho"]
@@ -109,34 +109,34 @@ def arrays(task: Task, raw: list[Any], parts: list[str], folds: bool = False) ->
     return task_type(task).encode(raw, parts, folds=folds)
 
 
-def test_classes_are_those_of_training_and_sorted():
+def test_training_classes_sorted():
     y, classes, wrong = arrays(published_tasks()["cremad"], ["SAD", "ANG", "SAD", "ANG"], SPLIT)
     assert (y.tolist(), y.dtype, classes, wrong) == ([1, 0, 1, 0], np.int64, ["ANG", "SAD"], [])
 
 
-def test_numbered_classes_are_sorted_as_numbers():
+def test_training_classes_sort_numbers_numerically():
     assert arrays(published_tasks()["esc50"], ["10", "9", "100", "9"], ["train"] * 4)[1] == ["9", "10", "100"]
 
 
-def test_a_class_that_training_lacks_is_told():
+def test_training_classes_report_unknown_class():
     wrong = arrays(published_tasks()["cremad"], ["SAD", "ANG", "FEA", "ANG"], SPLIT)[2]
     assert wrong == [(2, "'FEA' does not occur in the training labels")]
 
 
-def test_with_folds_a_class_needs_two_of_them():
+def test_training_classes_need_two_folds():
     y, classes, wrong = arrays(published_tasks()["esc50"], ["1", "2", "1", "2"], ["1", "1", "2", "3"], folds=True)
     assert (y.tolist(), classes, wrong) == ([0, 1, 0, 1], ["1", "2"], [])
     wrong = arrays(published_tasks()["esc50"], ["1", "2", "1", "2"], ["1", "2", "2", "2"], folds=True)[2]
     assert wrong == [(1, "'2' does not occur in other folds"), (3, "'2' does not occur in other folds")]
 
 
-def test_multilabel_is_a_matrix_of_ones_and_zeros():
+def test_encode_multilabel():
     y, classes, _ = arrays(published_tasks()["fsd50k"], [["Rain", "Wind"], ["Cat"], [], ["Cat"]], SPLIT)
     assert (y.tolist(), y.dtype) == ([[0, 1, 1], [1, 0, 0], [0, 0, 0], [1, 0, 0]], np.uint8)
     assert classes == ["Cat", "Rain", "Wind"]
 
 
-def test_events_become_what_frames_are_made_of():
+def test_encode_events():
     raw = [[(0.0, 0.2, "Dog"), (0.1, 0.3, "Cat")], [], [(0.0, 9.0, "Dog")], []]
     y, classes, _ = arrays(published_tasks()["desed"], raw, SPLIT)
     assert classes == ["Cat", "Dog"]
@@ -144,7 +144,7 @@ def test_events_become_what_frames_are_made_of():
     assert frames[0] == [[0, 1], [1, 1], [1, 0]] and frames[1] == [[0, 0]] * 3 and frames[2] == [[0, 1]] * 3
 
 
-def test_numbers_have_one_length():
+def test_encode_numbers_require_equal_length():
     task = published_tasks()["speechocean762"]
     y, classes, _ = arrays(task, [[1.0, 2.0], [3.0, 4.0]], ["train", "test"])
     assert (y.tolist(), y.dtype, classes) == ([[1, 2], [3, 4]], np.float64, [])
@@ -153,12 +153,12 @@ def test_numbers_have_one_length():
     ]
 
 
-def test_texts_stay_texts():
+def test_encode_texts_unchanged():
     assert arrays(published_tasks()["librispeech"], ["a", "b"], ["train", "test"]) == (["a", "b"], [], [])
 
 
 @given(st.lists(st.sampled_from("abcde"), min_size=1, max_size=30), st.randoms())
-def test_the_order_of_clips_does_not_change_a_clips_class(names, random):
+def test_encode_independent_of_clip_order(names, random):
     task = replace(published_tasks()["cremad"], n_classes=5)
     y, classes, _ = arrays(task, names, ["train"] * len(names))
     assert [classes[code] for code in y] == names
@@ -167,7 +167,7 @@ def test_the_order_of_clips_does_not_change_a_clips_class(names, random):
     assert arrays(task, shuffled, ["train"] * len(names))[1] == classes
 
 
-def test_a_label_that_differs_from_a_class_only_in_case_or_blanks_is_told_which():
+def test_training_classes_suggest_near_duplicate():
     _, wrong = training_classes([["Dog"], ["cat"], ["dog "], ["owl"]], ["train", "train", "test", "test"], folds=False)
     assert wrong == [
         (2, "'dog ' does not occur in the training labels; did you mean 'Dog'?"),

@@ -19,7 +19,7 @@ def options(**changes):
     return RunOptions(EncoderOptions("logmel", device="cuda"), ("esc50",), Path("data"), Path("out"), **changes)
 
 
-def test_settings_are_what_the_flags_ask_of_every_task():
+def test_settings_from_run_options():
     assert options(seeds=1, bootstrap=20).settings(7) == ProbeSettings(seed=7, seeds=1, replicates=20, device="cuda")
     one = options(track="knn", recipe="strict").settings(0)
     assert (one.tracks, one.protocols, one.needs_torch) == (("knn",), ("strict",), False)
@@ -32,7 +32,7 @@ def test_settings_are_what_the_flags_ask_of_every_task():
 @pytest.mark.parametrize(
     "words", [["--help"], *([command, "--help"] for command in ("run", "check", "list", "download"))]
 )
-def test_help_imports_nothing_that_computes(words):
+def test_help_imports_no_heavy_modules(words):
     command = [sys.executable, "-X", "importtime", ROOT / "probe.py", *words]
     done = subprocess.run(list(map(str, command)), capture_output=True, text=True, check=True, timeout=60)
     imported = set(re.findall(r"\| +([\w.]+)$", done.stderr, re.M))

@@ -88,7 +88,7 @@ def permuted(data, seed=0):
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
-def test_strictly_nothing_is_learnt_from_the_labels_of_test_clips(tmp_path, layout):
+def test_strict_ignores_test_labels(tmp_path, layout):
     data = LAYOUTS[layout]
     fold = None if data.fold is None else 0
     settings = replace(SETTINGS, protocols=("strict",))
@@ -102,7 +102,7 @@ def test_strictly_nothing_is_learnt_from_the_labels_of_test_clips(tmp_path, layo
 
 
 @pytest.mark.parametrize(("layout", "leaks"), [("splits", False), ("no valid", True), ("4 folds", True)])
-def test_as_published_test_clips_choose_the_epoch_unless_there_is_a_validation_split(tmp_path, layout, leaks):
+def test_xares_selects_epoch_on_test_without_validation(tmp_path, layout, leaks):
     data = LAYOUTS[layout]
     fold = None if data.fold is None else 0
     settings = replace(SETTINGS, protocols=("xares",))
@@ -113,13 +113,13 @@ def test_as_published_test_clips_choose_the_epoch_unless_there_is_a_validation_s
     assert all(said(before, ("knn", "xares"), fold).equals(said(o, ("knn", "xares"), fold)) for o in others)
 
 
-def test_a_split_that_lost_all_of_its_clips_is_not_replaced_by_another():
+def test_drop_clips_rejects_empty_split():
     data = LAYOUTS["splits"]
     with pytest.raises(EarmarkError, match="no clip of valid has an embedding"):
         drop_clips(TASK, data, data.split == "valid")
 
 
-def test_no_test_clip_is_needed_by_another(tmp_path):
+def test_predictions_independent_of_other_test_clips(tmp_path):
     data = LAYOUTS["splits"]
     fewer = clips_in(SPLITS[:-5])
     for place in BOTH:
@@ -127,7 +127,7 @@ def test_no_test_clip_is_needed_by_another(tmp_path):
         assert whole[:-5].equals(part)
 
 
-def test_a_seed_repeats_to_the_last_bit_and_another_is_another(tmp_path):
+def test_seed_reproduces_scores(tmp_path):
     data = LAYOUTS["4 folds"]
 
     def rows(seed):
@@ -140,7 +140,7 @@ def test_a_seed_repeats_to_the_last_bit_and_another_is_another(tmp_path):
 # --- scores -------------------------------------------------------------------------------------------------
 
 
-def test_every_track_and_protocol_has_a_row_with_what_it_rests_on(tmp_path):
+def test_probe_scores_every_track_and_recipe(tmp_path):
     found = probed(tmp_path, LAYOUTS["4 folds"], encoder=embeddings(noise=0.7))
     assert [(row.track, row.protocol) for row in found.outcome.scores] == BOTH
     assert [(row.n_test, row.folds, row.n_heads) for row in found.outcome.scores] == [
@@ -158,7 +158,7 @@ def test_every_track_and_protocol_has_a_row_with_what_it_rests_on(tmp_path):
     assert [{row["class"] for row in table.rows} for table in found.outcome.classes] == [{"c0", "c1", "c2"}] * 4
 
 
-def test_folds_of_unequal_sizes_count_alike_as_published_and_clips_alike_strictly(tmp_path):
+def test_unequal_folds_weighting_by_recipe(tmp_path):
     parts = ["0"] * 6 + ["1"] * 30 + ["2"] * 12
     found = probed(tmp_path, clips_in(parts, folds=True))
     for row in found.outcome.scores:
@@ -170,7 +170,7 @@ def test_folds_of_unequal_sizes_count_alike_as_published_and_clips_alike_strictl
         assert by_fold.mean() != pytest.approx(right.mean())
 
 
-def test_k_is_the_first_of_the_best_on_validation(tmp_path):
+def test_strict_selects_smallest_best_k(tmp_path):
     """Direct loops over clips: cosine, votes of exp(similarity / 0.07), the share right on validation."""
     data, encoder = LAYOUTS["splits"], embeddings()
     x = encoder.vectors / np.linalg.norm(encoder.vectors, axis=1, keepdims=True)
@@ -190,7 +190,7 @@ def test_k_is_the_first_of_the_best_on_validation(tmp_path):
     assert said(found, ("knn", "strict"))["said_0"].tolist() == [f"c{vote(clip, best)}" for clip in test]
 
 
-def test_neighbours_of_a_task_scored_by_error_rate_are_scored_by_accuracy(tmp_path):
+def test_knn_of_eer_task_uses_accuracy(tmp_path):
     task = replace(TASK, metric="eer")
     assert [task_type(task).metrics_on(track) for track in ("linear", "knn")] == [("eer",), ("accuracy",)]
     assert task_type(published_tasks()["asvspoof2015"]).metrics_on("linear") == ("accuracy", "eer")
@@ -201,7 +201,7 @@ def test_neighbours_of_a_task_scored_by_error_rate_are_scored_by_accuracy(tmp_pa
     assert all(0 <= row.score.value <= 1 for row in found.outcome.scores)
 
 
-def test_numbers_have_both_errors(tmp_path):
+def test_regression_reports_mse_and_mae(tmp_path):
     encoder = embeddings(seed=3)
     labels = encoder.vectors[:, :2].astype(float) * 0.1 + 1
     task = replace(TASK, type="regression", metric="mae", epochs=40, knn=False)
@@ -219,7 +219,7 @@ def test_numbers_have_both_errors(tmp_path):
     assert found.outcome.scores[1].score.value < np.var(labels[36:])
 
 
-def test_several_labels_each(tmp_path):
+def test_probe_multilabel_task(tmp_path):
     encoder = embeddings(seed=4)
     labels = (encoder.vectors[:, :3] > 0.3).astype(np.uint8)
     task = replace(TASK, type="multilabel", metric="mAP", epochs=30, knn=False)
@@ -251,7 +251,7 @@ GIVEN = {
 
 
 @pytest.mark.parametrize("parts", GIVEN)
-def test_strictly_sources_that_span_folds_or_splits_are_not_known_again(tmp_path, parts):
+def test_strict_is_source_disjoint(tmp_path, parts):
     data, encoder = GIVEN[parts]
     found = probed(tmp_path, data, encoder=encoder)
     scores = {(row.track, row.protocol): row.score for row in found.outcome.scores}
@@ -273,7 +273,7 @@ def test_strictly_sources_that_span_folds_or_splits_are_not_known_again(tmp_path
     assert as_given == {track: scores[track, "strict_given_splits"].value for track in ("linear", "knn")}
 
 
-def test_where_each_class_is_a_source_strict_says_why_it_cannot_be(tmp_path):
+def test_strict_fails_if_classes_are_sources(tmp_path):
     data, encoder = GIVEN["folds"]
     found = probed(tmp_path, replace(data, group=[f"c{label}" for label in data.labels]), encoder=encoder)
     assert {row.protocol for row in found.outcome.scores} == {"xares", "strict_given_splits"}
@@ -288,7 +288,7 @@ def test_where_each_class_is_a_source_strict_says_why_it_cannot_be(tmp_path):
     assert "no source-disjoint splits: no training clips of c" in error.error
 
 
-def test_clips_left_out_for_their_sources_are_counted(tmp_path):
+def test_strict_counts_excluded_clips(tmp_path):
     data = LAYOUTS["splits"]
     group = [name if name != "40.wav" else "3.wav" for name in data.names]
     found = probed(tmp_path, replace(data, group=group))
@@ -296,7 +296,7 @@ def test_clips_left_out_for_their_sources_are_counted(tmp_path):
     assert (found.outcome.shared_sources.spanning, found.outcome.shared_sources.shared_test_clips) == (1, 1)
 
 
-def test_few_shots_are_by_source_too(tmp_path):
+def test_few_shot_is_source_disjoint(tmp_path):
     data, encoder = GIVEN["folds"]
     found = probed(tmp_path, data, encoder=encoder, settings=replace(SETTINGS, shots=5))
     values = {(row.track, row.protocol): row.score.value for row in found.outcome.scores}
@@ -307,7 +307,7 @@ def test_few_shots_are_by_source_too(tmp_path):
 # --- few shots ----------------------------------------------------------------------------------------------
 
 
-def test_few_shots_are_ten_draws_under_the_strict_protocol_alone(tmp_path):
+def test_few_shot_ten_draws_strict_only(tmp_path):
     found = probed(tmp_path, LAYOUTS["splits"], settings=replace(SETTINGS, shots=2))
     assert [(row.track, row.protocol, row.n_heads, row.shots, row.n_test) for row in found.outcome.scores] == [
         ("linear", "strict", 10, 2, 12), ("knn", "strict", 10, 2, 12),
@@ -319,7 +319,7 @@ def test_few_shots_are_ten_draws_under_the_strict_protocol_alone(tmp_path):
         assert row.score.value == pytest.approx(right.to_numpy().mean())
 
 
-def test_few_shots_look_at_no_validation_clip(tmp_path):
+def test_few_shot_ignores_validation(tmp_path):
     data, settings = LAYOUTS["splits"], replace(SETTINGS, shots=3)
     labels = np.array(data.labels)
     labels[data.split == "valid"] = (labels[data.split == "valid"] + 1) % CLASSES
@@ -334,7 +334,7 @@ def test_few_shots_look_at_no_validation_clip(tmp_path):
 
 
 @pytest.mark.slow
-def test_few_shots_of_wide_embeddings_are_learnt_as_scikit_learn_learns_them(tmp_path):
+def test_few_shot_wide_embeddings_match_scikit_learn(tmp_path):
     """Ten classes, 768 dimensions, five shots: a head trained for as many epochs as usual got .73 of .89."""
     from sklearn.linear_model import LogisticRegression
 
@@ -353,7 +353,7 @@ def test_few_shots_of_wide_embeddings_are_learnt_as_scikit_learn_learns_them(tmp
     assert found["linear"].value > found["knn"].value > 0.6
 
 
-def test_few_shots_that_cannot_be_drawn(tmp_path):
+def test_few_shot_errors(tmp_path):
     found = probed(tmp_path, LAYOUTS["splits"], settings=replace(SETTINGS, shots=11))
     assert [one.error for one in found.outcome.failed] == ["11 shots: a class has only 10 training clips"] * 2
     several = replace(TASK, type="multilabel", metric="mAP", knn=False)
@@ -374,7 +374,7 @@ def heard(tmp_path_factory):
     return replace(clips_in(parts), clips=paths, names=[])
 
 
-def test_crops_stand_for_themselves_as_published_and_are_averaged_strictly(tmp_path, heard):
+def test_crops_scored_by_xares_and_averaged_by_strict(tmp_path, heard):
     encoder, task = load_encoder("logmel"), replace(TASK, crop_seconds=0.2)
     found = probed(tmp_path, heard, task, encoder)
     store = EmbeddingCache(tmp_path / "store")
@@ -399,7 +399,7 @@ def test_crops_stand_for_themselves_as_published_and_are_averaged_strictly(tmp_p
 
 
 @pytest.mark.slow
-def test_the_last_layer_is_the_encoders_own_output(tmp_path, heard):
+def test_last_layer_equals_encoder_output(tmp_path, heard):
     encoder = load_encoder(str(save(tmp_path, "layers.py", layered())), device="cpu")
     plain = load_encoder(str(save(tmp_path / "plain", "plain.py", XARES)), device="cpu")
     everything = probed(tmp_path, heard, encoder=encoder, settings=replace(SETTINGS, layers=()))
@@ -417,7 +417,7 @@ def test_the_last_layer_is_the_encoders_own_output(tmp_path, heard):
         probed(tmp_path, heard, encoder=encoder, settings=replace(SETTINGS, layers=(1, 3)))
 
 
-def test_no_score_depends_on_how_many_clips_are_embedded_together(tmp_path, heard):
+def test_scores_independent_of_batch_size(tmp_path, heard):
     encoder = load_encoder(str(save(tmp_path, "tiny.py", XARES)), device="cpu")
 
     def rows(size):
@@ -430,7 +430,7 @@ def test_no_score_depends_on_how_many_clips_are_embedded_together(tmp_path, hear
     assert one == other and told.equals(told_again)
 
 
-def test_an_encoder_that_does_not_say_how_long_its_frames_are_cannot_follow_events(tmp_path, heard):
+def test_frame_task_requires_hop(tmp_path, heard):
     class Hopless(type(load_encoder("logmel"))):
         hop_seconds = None
 

@@ -59,7 +59,7 @@ def cremad(root: Path, **parts: Mapping[str, Any]) -> Path:
     return root
 
 
-def test_pairs_in_tar_files_are_clips_with_labels(tmp_path: Path):
+def test_read_tar_pairs(tmp_path: Path):
     found = read_data(CREMAD, cremad(tmp_path))
     assert [clip.name for clip in found.clips] == ["1001_a.wav", "1002_b.wav", "1003_c.wav", "1004_d.wav"]
     assert (np.asarray(found.labels).tolist(), found.classes) == ([0, 1, 0, 1], ["ANG", "SAD"])
@@ -71,7 +71,7 @@ def test_pairs_in_tar_files_are_clips_with_labels(tmp_path: Path):
 
 
 @pytest.mark.parametrize("suffix", ["wav", "flac", "ogg", "mp3"])
-def test_any_audio_that_can_be_decoded_will_do(tmp_path: Path, suffix: str):
+def test_read_tar_audio_formats(tmp_path: Path, suffix: str):
     train = pairs({"a/1": "ANG", "b/1": "SAD"}, suffix=suffix) | {"README.txt": b"x", "a/._1.json": b"junk"}
     found = read_data(CREMAD, cremad(tmp_path, train=train))
     assert [clip.name for clip in found.clips][:2] == [f"a/1.{suffix}", f"b/1.{suffix}"]
@@ -79,7 +79,7 @@ def test_any_audio_that_can_be_decoded_will_do(tmp_path: Path, suffix: str):
     assert len(read_audio(found.clips[1])) >= 800
 
 
-def test_shards_are_read_in_the_order_of_their_names(tmp_path: Path):
+def test_read_tar_shards_in_name_order(tmp_path: Path):
     cremad(tmp_path)
     pack(tmp_path / "cremad/sub/wds-audio-train-1.tar", pairs({"x": "ANG"}))  # as a zip may bring it along
     pack(tmp_path / "cremad/.zip.part/wds-audio-train-2.tar", pairs({"y": "ANG"}))  # half unpacked
@@ -87,7 +87,7 @@ def test_shards_are_read_in_the_order_of_their_names(tmp_path: Path):
     assert sorted(names) == ["1001_a.wav", "1002_b.wav", "1003_c.wav", "1004_d.wav", "x.wav"]
 
 
-def test_folds_keep_their_numbers_and_esc50_its_sources(tmp_path: Path):
+def test_read_folds_and_esc50_sources(tmp_path: Path):
     for fold in range(1, 6):
         labels = {f"{fold}-{fold}00-A-7": 7, f"{fold}-{fold}00-B-12": 12}
         pack(tmp_path / f"esc50/wds-audio-fold-{fold}-000.tar", pairs(labels))
@@ -97,7 +97,7 @@ def test_folds_keep_their_numbers_and_esc50_its_sources(tmp_path: Path):
     assert found.classes == ["7", "12"] and found.group[:4] == ["100", "100", "200", "200"]
 
 
-def test_where_valid_is_test_clips_are_there_once(tmp_path: Path):
+def test_read_valid_equal_to_test_once(tmp_path: Path):
     events = [{"onset": 0.0, "offset": 0.05, "label": "Dog"}]
     for split in ("train", "eval"):
         pack(tmp_path / f"desed/wds-audio-{split}-0.tar", {"a.wav": sound(), "a.json": events})
@@ -106,14 +106,14 @@ def test_where_valid_is_test_clips_are_there_once(tmp_path: Path):
     assert found.labels == [[(0.0, 0.05, 0)], [(0.0, 0.05, 0)]] and found.classes == ["Dog"]
 
 
-def test_where_training_is_the_test_clips_are_there_twice(tmp_path: Path):
+def test_read_train_equal_to_test_twice(tmp_path: Path):
     pack(tmp_path / "subway_broadcast/subway_broadcast-0.tar", pairs({"a": 0, "b": 1}, "broadcasting"))
     found = read_data(published_tasks()["subway_broadcast"], tmp_path)
     assert found.split is not None and found.split.tolist() == ["train", "train", "test", "test"]
     assert found.clips[:2] == found.clips[2:]
 
 
-def test_everything_wrong_with_tar_files_is_told(tmp_path: Path):
+def test_read_tar_reports_all_faults(tmp_path: Path):
     train = pairs({"a": "ANG"}) | {"b.wav": sound(), "c.json": {"label": "SAD"}, "d.wav": sound(), "d.json": {"x": 1}}
     train |= {"e.wav": sound(), "e.flac": sound("flac"), "e.json": {"label": "SAD"}}
     cremad(tmp_path, train=train)
@@ -133,20 +133,20 @@ def test_everything_wrong_with_tar_files_is_told(tmp_path: Path):
     assert "probe.py download cremad" in told[6]
 
 
-def test_twenty_faults_are_shown_and_the_rest_counted(tmp_path: Path):
+def test_read_tar_lists_twenty_faults(tmp_path: Path):
     cremad(tmp_path, train={f"{i:02d}.wav": sound() for i in range(25)})
     with pytest.raises(EarmarkError, match="cremad: 25 faults") as caught:
         read_data(CREMAD, tmp_path)
     assert "19.json in the same tar file\n  and 5 more" in str(caught.value)
 
 
-def test_a_class_that_training_lacks_names_the_clip(tmp_path: Path):
+def test_read_tar_names_clip_of_unknown_class(tmp_path: Path):
     cremad(tmp_path, test=pairs({"1004_d": "FEA"}))
     with pytest.raises(EarmarkError, match=r"wds-audio-test-0\.tar:1004_d\.wav: 'FEA' does not occur in the training"):
         read_data(CREMAD, tmp_path)
 
 
-def test_an_empty_split_and_a_single_class_are_refused(tmp_path: Path):
+def test_read_rejects_empty_split_and_single_class(tmp_path: Path):
     cremad(tmp_path / "empty", valid={"README.txt": b"nothing"})
     with pytest.raises(EarmarkError, match="cremad: no clips in valid"):
         read_data(CREMAD, tmp_path / "empty")
@@ -168,7 +168,7 @@ def listed(folder: Path, text: str, *clips: str) -> Path:
     return folder
 
 
-def test_a_manifest_goes_before_tar_files(tmp_path: Path):
+def test_manifest_takes_precedence_over_tar(tmp_path: Path):
     cremad(tmp_path)
     text = "path,label,split,group\na.wav,up,train,anna\nx/b.wav,down,train,\nc.wav,up,test,carl\n"
     listed(tmp_path / "cremad", text, "a.wav", "x/b.wav", "c.wav")
@@ -179,7 +179,7 @@ def test_a_manifest_goes_before_tar_files(tmp_path: Path):
     assert found.group == ["anna", "x/b.wav", "carl"]
 
 
-def test_all_wrong_rows_of_a_manifest_are_told(tmp_path: Path):
+def test_manifest_reports_all_faulty_rows(tmp_path: Path):
     text = "path,label,split\na.wav,up,train\n./a.wav,up,train\nz.wav,,trian\nb.wav,down,test,x\n,up,test\n"
     listed(tmp_path / "cremad", text, "a.wav", "b.wav")
     with pytest.raises(DataError) as caught:
@@ -210,14 +210,14 @@ def test_all_wrong_rows_of_a_manifest_are_told(tmp_path: Path):
         ("", "column path: is missing"),
     ],
 )
-def test_a_manifest_that_is_wrong_is_refused(tmp_path: Path, text: str, message: str):
+def test_manifest_rejects_invalid_structure(tmp_path: Path, text: str, message: str):
     listed(tmp_path / "cremad", text, "a.wav", "b.wav")
     with pytest.raises(EarmarkError, match=message) as caught:
         read_data(CREMAD, tmp_path)
     assert "manifest.csv" in str(caught.value)
 
 
-def test_latin_1_is_no_manifest(tmp_path: Path):
+def test_manifest_rejects_latin_1(tmp_path: Path):
     listed(tmp_path / "cremad", "")
     (tmp_path / "cremad/manifest.csv").write_bytes("path,label,split\ngr\xfcn.wav,a,train\n".encode("latin-1"))
     with pytest.raises(EarmarkError, match="line 2: byte 0xfc is not UTF-8"):
@@ -229,7 +229,7 @@ def own(folder: Path, lines: str) -> Task:
     return select_tasks([folder / "mine.toml"])[0]
 
 
-def test_a_users_events_come_from_the_cell_or_a_file(tmp_path: Path):
+def test_manifest_events_from_cell_or_file(tmp_path: Path):
     cell = '"[{""onset"": 0, ""offset"": 0.1, ""label"": ""knock""}]"'
     listed(tmp_path, f"path,label,split\na.wav,{cell},train\nb.wav,b.json,test\n", "a.wav", "b.wav")
     (tmp_path / "b.json").write_text('[{"onset": 0.02, "offset": 0.04, "label": "knock"}]')
@@ -237,7 +237,7 @@ def test_a_users_events_come_from_the_cell_or_a_file(tmp_path: Path):
     assert found.labels == [[(0.0, 0.1, 0)], [(0.02, 0.04, 0)]] and found.classes == ["knock"]
 
 
-def test_a_manifest_is_beside_the_task_or_below_the_data_root(tmp_path: Path):
+def test_locate_manifest_of_user_task(tmp_path: Path):
     task = own(tmp_path, 'type = "asr"')
     root = listed(tmp_path / "root", "path,label,split\na.wav,hello there,train\nb.wav,bye,test\n", "a.wav", "b.wav")
     assert locate_task(task, root).manifest == root / "manifest.csv"
@@ -246,7 +246,7 @@ def test_a_manifest_is_beside_the_task_or_below_the_data_root(tmp_path: Path):
     assert read_data(task, root).labels == ["no", "yes"]
 
 
-def test_clips_without_any_label_teach_nothing(tmp_path: Path):
+def test_read_rejects_task_without_labels(tmp_path: Path):
     listed(tmp_path, "path,label,split\na.wav,,train\nb.wav,|,test\n", "a.wav", "b.wav")
     with pytest.raises(EarmarkError, match="mine: classes in training: none; at least 1 class required"):
         read_data(own(tmp_path, 'type = "clip"\nmultilabel = true'), tmp_path)
@@ -255,7 +255,7 @@ def test_clips_without_any_label_teach_nothing(tmp_path: Path):
 # --- what is there --------------------------------------------------------------------------------------------------
 
 
-def test_status_tells_what_is_there_and_how_large(tmp_path: Path):
+def test_located_task_state_and_size(tmp_path: Path):
     private = locate_task(published_tasks()["liveenv"], tmp_path)
     assert (private.state, private.size) == ("private: no data", 0)
     assert private.missing_patterns == ("liveenv_train*.tar", "liveenv_test*.tar")
@@ -278,12 +278,12 @@ def test_status_tells_what_is_there_and_how_large(tmp_path: Path):
         ("librispeechphoneme", "not public in this form"),
     ],
 )
-def test_missing_data_come_with_what_to_do(tmp_path: Path, name: str, message: str):
+def test_require_present_names_remedy(tmp_path: Path, name: str, message: str):
     with pytest.raises(MissingError, match=message):
         read_data(published_tasks()[name], tmp_path)
 
 
-def test_a_users_task_without_its_manifest_is_missing(tmp_path: Path):
+def test_require_present_user_manifest(tmp_path: Path):
     with pytest.raises(MissingError, match=r"mine: manifest\.csv not found next to the task file"):
         read_data(own(tmp_path, 'type = "clip"'), tmp_path)
 
@@ -291,7 +291,7 @@ def test_a_users_task_without_its_manifest_is_missing(tmp_path: Path):
 # --- the demo -------------------------------------------------------------------------------------------------------
 
 
-def test_the_demos_tasks_have_their_clips(tmp_path: Path):
+def test_read_demo_tasks(tmp_path: Path):
     language, tempo, voice = (read_data(task, tmp_path) for task in select_tasks(sorted(DEMO.glob("*.toml"))))
     assert all(len(found.clips) == 192 for found in (language, tempo, voice))
     assert (len(voice.classes), language.classes) == (24, ["de", "en", "es", "fr"])

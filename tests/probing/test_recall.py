@@ -29,7 +29,7 @@ def without(similarity, owner, source, left_out):
     return mean_recall_at_1(similarity[np.ix_(clips, captions)], np.searchsorted(clips, owner[captions]))
 
 
-def test_what_is_in_the_way_by_hand():
+def test_competitors_by_hand():
     """Clip 0 finds its own; before clip 1's caption come those of 0, of source a; before clip 2's those of a and b."""
     similarity = np.array([[0.9, 0.1, 0.1], [0.5, 0.4, 0.3], [0.7, 0.6, 0.6]])
     of_clips, of_captions = competitors(similarity, np.arange(3), np.array([0, 1, 2]))
@@ -41,7 +41,7 @@ def test_what_is_in_the_way_by_hand():
 
 @given(st.integers(0, 10_000))
 @settings(max_examples=25, deadline=None)
-def test_influences_are_the_jackknifes_with_what_pairs_do_counted_once(seed):
+def test_source_influences_match_corrected_jackknife(seed):
     similarity, owner, source = drawn(seed)
     n = source.max() + 1
     whole = mean_recall_at_1(similarity, owner)
@@ -74,12 +74,12 @@ def pairwise(similarity, owner, source):
     return len(together) * np.var(together)
 
 
-def test_blocks_of_rows_change_nothing(monkeypatch):
+def test_competitors_independent_of_chunk_size(monkeypatch):
     case = drawn(3)
     whole = source_influences(*case)
     monkeypatch.setattr(recall, "CELLS_AT_ONCE", 50)
     assert source_influences(*case).tolist() == whole.tolist()
 
 
-def test_where_all_is_found_no_source_moves_anything():
+def test_source_influences_zero_for_perfect_recall():
     assert source_influences(np.eye(4), np.arange(4), np.array([0, 0, 1, 2])).tolist() == [0, 0, 0]

@@ -34,18 +34,18 @@ def sides(found):
 # --- counts -------------------------------------------------------------------------------------------------
 
 
-def test_sources_in_several_folds_are_counted_with_their_clips():
+def test_source_overlap_of_folds():
     assert source_overlap(data([0, 1, 1, 2, 0], "aabcc", folds=True)) == SourceOverlap("folds", 3, 2, 5, 4)
     assert source_overlap(data([0, 0, 1, 2, 2], "aabcc", folds=True)) is None
 
 
-def test_of_splits_the_test_clips_whose_source_trains_are_counted():
+def test_source_overlap_of_splits():
     shared = data(["train", "train", "valid", "test", "test", "test"], "abcacd")
     assert source_overlap(shared) == SourceOverlap("splits", 4, 2, 3, 1)  # c is in valid and test and trains nothing
     assert source_overlap(data(["train", "train", "test"], "aab")) is None
 
 
-def test_training_clips_that_are_test_clips_are_no_training_strictly():
+def test_source_overlap_ignores_training_clips_in_test():
     twice = data(["train", "train", "test"], "aba")
     twice = replace(twice, clips=[Path("a.wav"), Path("b.wav"), Path("a.wav")])
     assert source_overlap(twice) is None
@@ -54,7 +54,7 @@ def test_training_clips_that_are_test_clips_are_no_training_strictly():
 # --- splits -------------------------------------------------------------------------------------------------
 
 
-def test_training_loses_the_sources_of_the_test_clips_where_it_can():
+def test_make_source_disjoint_drops_shared_sources():
     parts = ["train"] * 8 + ["valid"] * 2 + ["test"] * 2
     found = make_source_disjoint(data(parts, "aabbccddefae"), seed=0)  # of test: a trains, e validates
     assert found.data.split.tolist() == [*["", ""], *["train"] * 6, "", "valid", "test", "test"]
@@ -62,7 +62,7 @@ def test_training_loses_the_sources_of_the_test_clips_where_it_can():
     assert source_overlap(found.data) is None
 
 
-def test_where_validation_shares_too_much_with_training_those_two_are_dealt_anew():
+def test_make_source_disjoint_resplits_training_and_validation():
     parts = ["train", "valid"] * 12 + ["test"] * 4
     group = [i // 2 for i in range(24)] + [90, 91, 92, 93]
     labels = [i // 2 % 2 for i in range(28)]
@@ -75,7 +75,7 @@ def test_where_validation_shares_too_much_with_training_those_two_are_dealt_anew
     assert found.n_excluded == 0 and source_overlap(found.data) is None
 
 
-def test_where_training_would_lose_a_class_or_half_of_its_clips_all_is_dealt_anew():
+def test_make_source_disjoint_resplits_all():
     parts = (["train"] * 6 + ["valid"] * 2 + ["test"] * 2) * 8
     half = make_source_disjoint(data(parts, [i // 10 for i in range(80)]), seed=0)
     assert half.description.startswith("sources reassigned to splits")
@@ -88,7 +88,7 @@ def test_where_training_would_lose_a_class_or_half_of_its_clips_all_is_dealt_ane
     assert lost.description.startswith("sources reassigned to splits") and source_overlap(lost.data) is None
 
 
-def test_clips_that_no_split_has_neither_train_nor_test():
+def test_make_source_disjoint_excluded_clips_are_unused():
     parts = ["train"] * 8 + ["valid"] * 2 + ["test"] * 2
     (fold,) = strict_folds(make_source_disjoint(data(parts, "aabbccddefae"), seed=0).data, seed=0)
     assert [part.tolist() for part in (fold.train, fold.valid, fold.test)] == [[2, 3, 4, 5, 6, 7], [9], [10, 11]]
@@ -111,7 +111,7 @@ def sources(draw):
 
 
 @given(sources(), st.integers(0, 5))
-def test_by_source_every_source_is_on_one_side_and_every_side_has_one(task_data, seed):
+def test_make_source_disjoint_property(task_data, seed):
     parts = task_data.split if task_data.fold is None else task_data.fold
     found = make_source_disjoint(task_data, seed)
     assert all(len(own) <= 1 for own in sides(found.data).values())
@@ -124,7 +124,7 @@ def test_by_source_every_source_is_on_one_side_and_every_side_has_one(task_data,
     assert found.data.group == task_data.group and found.data.labels is task_data.labels
 
 
-def test_folds_by_source_are_alike_in_size_and_classes():
+def test_assign_sources_balances_folds():
     rng = np.random.default_rng(0)
     sizes = rng.integers(2, 12, 120)
     group = np.repeat(np.arange(120), sizes)
@@ -138,7 +138,7 @@ def test_folds_by_source_are_alike_in_size_and_classes():
     assert len(seeds) == 4
 
 
-def test_a_class_of_three_sources_is_in_three_folds_and_always_trained():
+def test_assign_sources_spreads_rare_class():
     group = np.repeat(np.arange(12), 3)
     labels = np.repeat([0, 0, 0, *[1] * 9], 3)
     found = make_source_disjoint(data(np.arange(36) % 3, group, labels, folds=True), seed=0).data
@@ -146,18 +146,18 @@ def test_a_class_of_three_sources_is_in_three_folds_and_always_trained():
     require_training_classes(found, strict_folds(found, 0))
 
 
-def test_the_largest_sources_go_first_and_nothing_is_left_empty():
+def test_assign_sources_largest_first_and_no_empty_part():
     found = assign_sources(
         data([0] * 12, [0] * 9 + [1, 2, 3], folds=True), np.arange(12), {"a": 0.9, "b": 0.05, "c": 0.05}, 0
     )
     assert found[:9].tolist() == ["a"] * 9 and set(found.tolist()) == {"a", "b", "c"}
 
 
-def test_fewer_sources_than_folds_cannot_be_dealt():
+def test_assign_sources_rejects_too_few_sources():
     with pytest.raises(ValueError, match="2 sources are too few for the parts 0, 1, 2; each needs at least one"):
         make_source_disjoint(data([0, 1, 2, 0], "aabb", folds=True), seed=0)
 
 
-def test_labels_that_are_no_classes_are_dealt_by_size():
+def test_assign_sources_without_classes_balances_size():
     numbers = replace(data([0, 1] * 10, [i // 4 for i in range(20)], folds=True), classes=[], labels=np.zeros((20, 2)))
     assert sorted(Counter(make_source_disjoint(numbers, seed=0).data.fold.tolist()).values()) == [8, 12]

@@ -29,19 +29,19 @@ def parts_of(fold):
 # --- splits as published ------------------------------------------------------------------------------------
 
 
-def test_published_splits_are_taken_as_they_are():
+def test_published_folds_keep_given_splits():
     (fold,) = published_folds(data(["train", "test", "valid", "train"]))
     assert parts_of(fold) == [[0, 3], [2], [1]]
 
 
-def test_where_nothing_else_is_published_the_test_clips_choose():
+def test_published_folds_select_on_test_without_validation():
     (fold,) = published_folds(data(["train", "test", "test"]))
     assert parts_of(fold) == [[0], [1, 2], [1, 2]]
     assert published_tasks()["desed"].select_on_test and not published_tasks()["cremad"].select_on_test
 
 
 @pytest.mark.parametrize("k", [2, 3, 5])
-def test_published_folds_are_left_out_one_by_one_and_choose_their_own_epoch(k):
+def test_published_folds_select_on_held_out_fold(k):
     found = published_folds(data([i % k for i in range(11)], folds=True))
     assert len(found) == k
     for number, fold in enumerate(found):
@@ -53,12 +53,12 @@ def test_published_folds_are_left_out_one_by_one_and_choose_their_own_epoch(k):
 # --- strict splits ------------------------------------------------------------------------------------------
 
 
-def test_strict_folds_choose_on_the_next_fold():
+def test_strict_folds_validate_on_next_fold():
     found = strict_folds(data(["a", "b", "c", "a"], folds=True), seed=0)
     assert [parts_of(fold) for fold in found] == [[[2], [1], [0, 3]], [[0, 3], [2], [1]], [[1], [0, 3], [2]]]
 
 
-def test_numbered_folds_follow_each_other_as_numbers():
+def test_strict_folds_sort_numbers_numerically():
     found = strict_folds(data([*range(1, 11)], folds=True), seed=0)
     assert [fold.test.tolist() for fold in found] == [[i] for i in range(10)]
     assert [fold.valid.tolist() for fold in found] == [[(i + 1) % 10] for i in range(10)]
@@ -67,19 +67,19 @@ def test_numbered_folds_follow_each_other_as_numbers():
     ]
 
 
-def test_a_published_validation_split_is_kept():
+def test_strict_folds_keep_given_validation():
     (fold,) = strict_folds(data(["train", "test", "valid", "train"]), seed=0)
     assert parts_of(fold) == [[0, 3], [2], [1]]
 
 
-def test_a_tenth_of_training_is_cut_off_where_there_is_no_validation_split():
+def test_strict_folds_hold_out_a_tenth():
     (fold,) = strict_folds(data(["train"] * 50 + ["test"] * 5), seed=0)
     assert (len(fold.train), len(fold.valid), fold.test.tolist()) == (45, 5, list(range(50, 55)))
     seeds = {tuple(strict_folds(data(["train"] * 50 + ["test"]), seed)[0].valid) for seed in range(5)}
     assert len(seeds) == 5
 
 
-def test_two_folds_cut_validation_off_from_the_other():
+def test_strict_folds_of_two_folds():
     found = strict_folds(data([0, 1] * 20, folds=True), seed=0)
     assert [(len(fold.train), len(fold.valid), len(fold.test)) for fold in found] == [(18, 2, 20)] * 2
 
@@ -98,7 +98,7 @@ def any_data(draw):
 
 
 @given(any_data(), st.integers(0, 5))
-def test_no_clip_is_on_two_sides_and_all_test_clips_are_tested_once(task_data, seed):
+def test_strict_folds_are_disjoint_and_complete(task_data, seed):
     found = strict_folds(task_data, seed)
     column = task_data.split if task_data.fold is None else task_data.fold
     tested = np.concatenate([fold.test for fold in found])
@@ -116,7 +116,7 @@ def test_no_clip_is_on_two_sides_and_all_test_clips_are_tested_once(task_data, s
     assert [parts_of(fold) for fold in again] == [parts_of(fold) for fold in found]
 
 
-def test_training_on_the_test_clips_is_left_to_the_published_recipe():
+def test_strict_folds_exclude_test_clips_from_training():
     twice = data(["train", "train", "test", "test"], names=["a.wav", "b.wav", "a.wav", "b.wav"])
     assert parts_of(published_folds(twice)[0]) == [[0, 1], [2, 3], [2, 3]]
     with pytest.raises(ValueError, match="all training clips are also test clips"):
@@ -126,7 +126,7 @@ def test_training_on_the_test_clips_is_left_to_the_published_recipe():
     assert sorted([*fold.train, *fold.valid]) == [1, 2, 3]
 
 
-def test_one_source_cannot_be_divided():
+def test_hold_out_validation_rejects_single_source():
     with pytest.raises(ValueError, match="all training clips have the same source"):
         strict_folds(data(["train", "train", "test"], group=["x", "x", "y"]), seed=0)
 
@@ -134,7 +134,7 @@ def test_one_source_cannot_be_divided():
 # --- few shots ----------------------------------------------------------------------------------------------
 
 
-def test_draws_take_as_many_clips_of_each_class_from_training_alone():
+def test_few_shot_folds_draw_equally_from_training():
     task_data = data(["train"] * 20 + ["valid"] * 2 + ["test"] * 4)
     (fold,) = strict_folds(task_data, 0)
     labels = np.asarray(task_data.labels)
@@ -150,14 +150,14 @@ def test_draws_take_as_many_clips_of_each_class_from_training_alone():
     assert few_shot_folds(labels, fold, 3, 1, seed=2)[0].train.tolist() != found[0].train.tolist()
 
 
-def test_more_shots_than_a_class_has():
+def test_few_shot_folds_reject_too_many_shots():
     (fold,) = strict_folds(data(["train"] * 6 + ["valid", "test"]), 0)
     with pytest.raises(ValueError, match="4 shots: a class has only 3 training clips"):
         few_shot_folds(np.arange(8) % 2, fold, shots=4, draws=1, seed=0)
 
 
 @pytest.mark.parametrize("sizes", [[90, *[1] * 10], [60, 40], [50, 50], [7, 8, 85], [1, 99]])
-def test_validation_never_takes_much_more_than_a_tenth_but_for_sources_that_are_larger(sizes):
+def test_hold_out_validation_size(sizes):
     sources = np.repeat(np.arange(len(sizes)), sizes)
     for seed in range(12):
         (fold,) = strict_folds(data(["train"] * len(sources) + ["test"], group=[*sources, -1]), seed)
@@ -165,7 +165,7 @@ def test_validation_never_takes_much_more_than_a_tenth_but_for_sources_that_are_
 
 
 @given(seed=st.integers(0, 50))
-def test_the_last_source_of_a_class_stays_in_training(seed):
+def test_hold_out_validation_keeps_last_source_of_class(seed):
     labels = np.array([0] * 10 + [1] * 9 + [2] + [0, 1, 2, 0])
     found = replace(data(["train"] * 20 + ["test"] * 4), labels=labels, classes=["a", "b", "c"])
     (fold,) = strict_folds(found, seed)

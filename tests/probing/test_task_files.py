@@ -16,17 +16,17 @@ def written(folder: Path, text: str, name: str = "mine.toml") -> Path:
     return folder / name
 
 
-def test_names_come_in_the_order_asked_for_and_once():
+def test_select_tasks_order_and_uniqueness():
     assert [task.name for task in select_tasks(["gtzan_genre", "esc50", "gtzan_genre"])] == ["gtzan_genre", "esc50"]
 
 
-def test_all_leaves_out_what_the_suite_disables():
+def test_select_all_excludes_disabled_tasks():
     everything = {task.name for task in select_tasks(["all"])}
     assert published_tasks().keys() - everything == {"finger_snap", "key_scratching", "liveenv"}
     assert "subway_broadcast" in everything  # private: listed, and run where the data are
 
 
-def test_unknown_names_are_met_with_near_ones():
+def test_select_tasks_suggests_similar_names():
     with pytest.raises(MissingError, match=r"ecs50: unknown task; did you mean esc50") as caught:
         select_tasks(["ecs50", "CREMA D", "zzzzzz", "esc50"])
     assert "CREMA D: unknown task; did you mean cremad?" in str(caught.value)
@@ -34,7 +34,7 @@ def test_unknown_names_are_met_with_near_ones():
     assert caught.value.exit_code == 2
 
 
-def test_a_file_is_read_with_defaults(tmp_path: Path):
+def test_read_task_file_defaults(tmp_path: Path):
     path = written(tmp_path, 'name = "mine"\ntype = "clip"\ndata = "mine.csv"\n')
     task = read_task_file(path)
     assert (task.name, task.type, task.metric, task.manifest, task.home) == (
@@ -48,7 +48,7 @@ def test_a_file_is_read_with_defaults(tmp_path: Path):
     assert select_tasks([path, "esc50", str(path)]) == [task, published_tasks()["esc50"]]
 
 
-def test_a_file_says_all_it_may(tmp_path: Path):
+def test_read_task_file_all_keys(tmp_path: Path):
     text = """
     name = "doors"
     type = "frame"
@@ -85,12 +85,12 @@ def test_a_file_says_all_it_may(tmp_path: Path):
         ('type = "asr"', "asr", "word_accuracy", None),
     ],
 )
-def test_every_type_has_a_metric(tmp_path: Path, lines, kind, metric, segment):
+def test_read_task_file_default_metric_of_types(tmp_path: Path, lines, kind, metric, segment):
     task = read_task_file(written(tmp_path, f'name = "x"\ndata = "x.csv"\n{lines}\n'))
     assert (task.type, task.metric, task.segment_seconds) == (kind, metric, segment)
 
 
-def test_everything_wrong_is_told_at_once(tmp_path: Path):
+def test_read_task_file_reports_all_faults(tmp_path: Path):
     text = (
         'name = "esc50"\ntype = "clip"\nmetric = "acuracy"\nepoch = 3\nepochs = "many"\nbatch_size = 0\nweight = nan\n'
     )
@@ -128,31 +128,31 @@ def test_everything_wrong_is_told_at_once(tmp_path: Path):
         ("name = ", r"invalid TOML: Invalid value"),
     ],
 )
-def test_a_wrong_value_is_named(tmp_path: Path, text, message):
+def test_read_task_file_rejects_invalid_value(tmp_path: Path, text, message):
     with pytest.raises(EarmarkError, match=message) as caught:
         read_task_file(written(tmp_path, text))
     assert "mine.toml" in str(caught.value) and caught.value.exit_code == 1
 
 
-def test_a_file_that_is_not_there_is_missing(tmp_path: Path):
+def test_read_task_file_missing(tmp_path: Path):
     with pytest.raises(MissingError, match=r"none\.toml: task file not found"):
         select_tasks([tmp_path / "none.toml"])
 
 
-def test_every_wrong_file_is_told(tmp_path: Path):
+def test_select_tasks_reports_all_invalid_files(tmp_path: Path):
     one, two = written(tmp_path, "x = 1", "one.toml"), written(tmp_path, "y = 1", "two.toml")
     with pytest.raises(EarmarkError, match=r"(?s)one\.toml: 4 faults.*two\.toml: 4 faults"):
         select_tasks([one, two])
 
 
-def test_two_tasks_may_not_share_a_name(tmp_path: Path):
+def test_select_tasks_rejects_equal_names(tmp_path: Path):
     text = 'name = "x"\ntype = "clip"\ndata = "x.csv"\n'
     paths = [written(tmp_path, text, "a.toml"), written(tmp_path, f"{text}epochs = 2\n", "b.toml")]
     with pytest.raises(EarmarkError, match="x: two different tasks have this name"):
         select_tasks(paths)
 
 
-def test_the_demos_tasks_are_read():
+def test_read_demo_task_files():
     found = select_tasks(sorted(DEMO.glob("*.toml")))
     assert [(task.name, task.type, task.metric) for task in found] == [
         ("language", "clip", "accuracy"),

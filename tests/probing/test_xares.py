@@ -23,7 +23,7 @@ ENCODERS = ("dasheng", "wav2vec2", "whisper", "data2vec")
 HALF_A_DIGIT = 0.0005 + 1e-9  # published with three decimals
 
 
-def test_the_table_is_whole():
+def test_published_tasks_complete():
     by_suite = {suite: [t for t in published_tasks().values() if t.suite == suite] for suite in ("xares", "icme2025")}
     assert (len(by_suite["xares"]), len(by_suite["icme2025"])) == (27, 3)
     assert {t.name for t in by_suite["icme2025"]} == {"speechocean762", "librispeechphoneme", "nsynthpitch"}
@@ -38,7 +38,7 @@ def test_the_table_is_whole():
 
 
 @pytest.mark.parametrize("task", published_tasks().values(), ids=lambda task: task.name)
-def test_every_row_makes_sense(task: Task):
+def test_published_tasks_consistent(task: Task):
     assert task.metric in metrics_by_type()[task.type]
     assert bool(task.splits) != bool(task.folds)
     assert bool(task.zenodo) != (task.private or task.name == "librispeechphoneme")
@@ -59,18 +59,18 @@ def test_every_row_makes_sense(task: Task):
         ("vocalimitations", {str(i): f"vocal_imitations_fold0{i}_0000000.tar" for i in range(3)}),
     ],
 )
-def test_where_the_files_of_splits_and_folds_are(name, patterns):
+def test_published_tasks_file_patterns(name, patterns):
     assert published_tasks()[name].patterns == patterns
 
 
-def test_clotho_is_tested_on_what_it_calls_validation():
+def test_clotho_test_split_is_named_validation():
     assert published_tasks()["clotho"].patterns["test"] == "clotho_validation*.tar"
 
 
 @pytest.mark.parametrize(
     ("source", "linear", "knn"), [("xares_full", 26, 20), ("xares_early", 21, 16), ("icme2025", 16, 15)]
 )
-def test_published_scores_are_of_tasks_we_know(source, linear, knn):
+def test_published_scores_of_known_tasks(source, linear, knn):
     found = published_scores(source)
     for track, n in (("linear", linear), ("knn", knn)):
         assert {encoder for t, _, encoder in found if t == track} == set(ENCODERS)
@@ -80,7 +80,7 @@ def test_published_scores_are_of_tasks_we_know(source, linear, knn):
     assert all(0 <= row.score <= 1 for row in found.values())
 
 
-def test_published_names_were_mapped():
+def test_published_scores_use_our_task_names():
     early = published_scores("xares_early")
     assert early["linear", "desed", "dasheng"].score == 0.532  # "desde" there
     assert early["linear", "vocalimitations", "data2vec"].score == 0.112  # "vocalimiations"
@@ -109,7 +109,7 @@ def scored(source: str, track: str, encoder: str) -> list[tuple[Task, float]]:
         ("linear", "average_all", 0.0045),  # published higher than the table's weights give
     ],
 )
-def test_the_published_averages_follow_from_the_scores_and_the_tables_weights(track, average, within, encoder):
+def test_published_averages_match_weighted_scores(track, average, within, encoder):
     ours = weighted_average(scored("xares_full", track, encoder), private=average == "average_all")
     theirs = published_averages()[track, average, encoder]
     # Each score is rounded too, and so may move the mean by as much again.
@@ -118,7 +118,7 @@ def test_the_published_averages_follow_from_the_scores_and_the_tables_weights(tr
 
 @pytest.mark.parametrize("track", ["linear", "knn"])
 @pytest.mark.parametrize("source", ["xares_early", "icme2025"])
-def test_the_older_averages_had_other_weights_whatever_is_left_out(source, track):
+def test_older_published_averages_use_other_weights(source, track):
     rows = [scored(source, track, encoder) for encoder in ENCODERS]
     weights = np.array([task.weight for task, _ in rows[0]])
     scores = np.array([[score for _, score in row] for row in rows])
@@ -130,7 +130,7 @@ def test_the_older_averages_had_other_weights_whatever_is_left_out(source, track
         assert np.abs(np.delete(scores, out, axis=1) @ kept / kept.sum() - published).max() > 0.01
 
 
-def test_private_tasks_and_errors_are_not_averaged():
+def test_weighted_average_excludes_private_tasks_and_errors():
     known = published_tasks()
     scores = [(known["esc50"], 0.9), (known["gtzan_genre"], 0.4), (known["finger_snap"], 0.1)]
     assert weighted_average(scores) == pytest.approx(0.8)
@@ -141,7 +141,7 @@ def test_private_tasks_and_errors_are_not_averaged():
     assert np.isnan(weighted_average([]))
 
 
-def test_a_source_that_is_none_is_named():
+def test_published_scores_rejects_unknown_source():
     with pytest.raises(KeyError, match=f"'mine' is not one of {', '.join(SOURCES)}"):
         published_scores("mine")
 
@@ -175,7 +175,7 @@ CREMAD_SPLITS = ["train"] * 5000 + ["valid"] * 700 + ["test"] * 1116
         ("nsynthpitch", 112, ["train", "valid", "test"], False, ""),
     ],
 )
-def test_data_are_the_published_ones_or_it_is_said_how_they_differ(name, n_classes, parts, folds, told):
+def test_differences_from_published(name, n_classes, parts, folds, told):
     found = differences_from_published(published_tasks()[name], [str(i) for i in range(n_classes)], parts, folds=folds)
     assert found.startswith(told) and bool(found) == bool(told)
     mine = replace(published_tasks()[name], home=Path("here"))
