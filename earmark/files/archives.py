@@ -85,8 +85,8 @@ def unpack(archive: Path, folder: Path) -> list[Path]:
     marker, stage = folder / f".{archive.name}.unpacked", folder / f".{archive.name}.part"
     with FileLock(folder / f".{archive.name}.unpack.lock"):
         checksum = file_checksum(archive, "sha256")
-        if (known := _noted(marker, checksum)) is not None and all((folder / name).exists() for name in known):
-            return [folder / name for name in known]
+        if (extracted := _noted(marker, checksum)) is not None and all((folder / name).exists() for name in extracted):
+            return [folder / name for name in extracted]
         shutil.rmtree(stage, ignore_errors=True)
         try:
             names = _extract(archive, stage)

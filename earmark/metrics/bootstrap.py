@@ -136,8 +136,8 @@ class Bootstrap:
         Examples
         --------
         >>> bootstrap = Bootstrap.from_units([0, 0, 1], 0, np.random.default_rng(0))
-        >>> bootstrap.units_with([True, True, False], "called present")
-        Units(n=1, name='clips called present')
+        >>> bootstrap.units_with([True, True, False], "predicted present")
+        Units(n=1, name='clips predicted present')
         """
         return Units(len(np.unique(self.unit[np.asarray(items, dtype=bool)])), f"{self.name} {description}")
 

@@ -261,7 +261,7 @@ def units_by_metric(decisions: ArrayLike, labels: ArrayLike, bootstrap: Bootstra
         "balanced_accuracy": both,
         "accuracy": bootstrap.units,
         "f1": present,
-        "precision": bootstrap.units_with(positive, "with an item called present"),
+        "precision": bootstrap.units_with(positive, "with an item predicted present"),
         "recall": present,
         "roc_auc": both,
         "average_precision": present,

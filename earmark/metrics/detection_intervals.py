@@ -290,9 +290,9 @@ def _note(n_speakers: int, units: str, variance: VarianceEstimate, errors: Error
     if n_speakers < MIN_SPEAKERS:
         notes.append(f"only {n_speakers} {units} with trials of one class; 95 % intervals need {MIN_SPEAKERS}")
     elif variance.standard_error > NEGLIGIBLE_ERROR and variance.df < MIN_DF:
-        notes.append(f"a few {units} cause most of the errors: effectively {variance.df + 1:.0f} {units}")
+        notes.append(f"a few {units} cause most of the errors (effective number of {units}: {variance.df + 1:.0f})")
     if errors is not None and min(errors) < MIN_ERRORS:
-        notes.append(f"few errors at the threshold ({errors}); the interval is wide")
+        notes.append(f"few errors at the threshold ({errors}), so the interval is wide")
     return "; ".join(notes) or None
 
 
@@ -323,7 +323,9 @@ def _detection_cost(
     trials: ScoredTrials, point: OperatingPoint, p_target: float, *, any_threshold: bool
 ) -> MetricEstimate:
     """A normalised cost at a threshold, or the minimum over thresholds."""
-    of_misses, of_alarms = (float(detection.detection_cost(np.array(m), np.array(1 - m), p_target)) for m in (1, 0))
+    miss_cost, false_alarm_cost = (
+        float(detection.detection_cost(np.array(m), np.array(1 - m), p_target)) for m in (1, 0)
+    )
     targets, non_targets = np.sort(trials.scores[trials.labels]), np.sort(trials.scores[~trials.labels])
     thresholds = _candidates(targets, non_targets) if any_threshold else np.empty(0)
     thresholds = np.concatenate([[point.threshold], thresholds])
@@ -332,10 +334,10 @@ def _detection_cost(
     t = t_quantile(max(trials.n_speakers - 1, 1))
     sizes = _effective_sizes(trials, point.threshold, targets, non_targets)
     (low_m, high_m), (low_a, high_a) = _wilson_each(misses, sizes[0], t), _wilson_each(alarms, sizes[1], t)
-    cost = of_misses * misses + of_alarms * alarms
-    low = cost - np.hypot(of_misses * (misses - low_m), of_alarms * (alarms - low_a))
-    high = cost + np.hypot(of_misses * (high_m - misses), of_alarms * (high_a - alarms))
-    pairs = trials.influence(trials.errors(point.threshold), of_misses, of_alarms)
+    cost = miss_cost * misses + false_alarm_cost * alarms
+    low = cost - np.hypot(miss_cost * (misses - low_m), false_alarm_cost * (alarms - low_a))
+    high = cost + np.hypot(miss_cost * (high_m - misses), false_alarm_cost * (high_a - alarms))
+    pairs = trials.influence(trials.errors(point.threshold), miss_cost, false_alarm_cost)
     n_speakers, errors = trials.n_speakers, trials.error_counts(point.threshold)
     highest = 1.0 if any_threshold else np.inf  # rejecting all trials costs 1
     ends = None if n_speakers < 2 else (max(float(low.min()), 0.0), min(float(high.min()), highest))
@@ -500,26 +502,26 @@ def difference(first: MetricEstimate, second: MetricEstimate) -> Difference:
     Efron and Tibshirani (1993), An Introduction to the Bootstrap, ch. 12.
     Zou and Donner (2008), Statistics in Medicine 27:1693, for the interval without p.
     """
-    one, other = first.estimate, second.estimate
-    if one.value is None or other.value is None:
-        return Difference(Estimate(None, n=one.n, why=one.why or other.why), None)
-    value = one.value - other.value
-    if first.pairs is None or second.pairs is None or one.low is None or other.low is None:
-        return Difference(Estimate(value, n=one.n, why=one.why or other.why), None)
+    a, b = first.estimate, second.estimate
+    if a.value is None or b.value is None:
+        return Difference(Estimate(None, n=a.n, why=a.why or b.why), None)
+    value = a.value - b.value
+    if first.pairs is None or second.pairs is None or a.low is None or b.low is None:
+        return Difference(Estimate(value, n=a.n, why=a.why or b.why), None)
     few = [m.errors for m in (first, second) if m.errors is not None and min(m.errors) < m.errors_for_p]
     pairs = first.pairs - second.pairs
     variance, n_speakers = pairs.variance(), _speakers(pairs)
     if few and variance.standard_error > NEGLIGIBLE_ERROR:
-        low = value - np.hypot(one.value - one.low, (other.high or 0.0) - other.value)
-        high = value + np.hypot((one.high or 0.0) - one.value, other.value - other.low)
-        note = f"few errors at a threshold ({few[0]}); the interval is wide and p is undefined"
-        return Difference(Estimate(value, float(low), float(high), one.n, note=note), None)
+        low = value - np.hypot(a.value - a.low, (b.high or 0.0) - b.value)
+        high = value + np.hypot((a.high or 0.0) - a.value, b.value - b.low)
+        note = f"few errors at a threshold ({few[0]}), so the interval is wide and p is undefined"
+        return Difference(Estimate(value, float(low), float(high), a.n, note=note), None)
     deviation = variance.standard_error
     if len(first.groups) and len(first.groups) == len(second.groups):
         jackknife = _jackknife_variance(first.groups - second.groups) - _sum_over_mixed_pairs(pairs)
         deviation = float(np.sqrt(max(deviation**2, jackknife)))
     ends = interval(value, deviation, units=n_speakers, values=DIFFERENCE)
-    parts = (part for note in (one.note, other.note) if note for part in note.split("; "))
+    parts = (part for note in (a.note, b.note) if note for part in note.split("; "))
     notes = dict.fromkeys(parts)
-    estimate = _estimate(value, ends, one.n, "; ".join(notes) or None, "speakers")
+    estimate = _estimate(value, ends, a.n, "; ".join(notes) or None, "speakers")
     return Difference(estimate, two_sided_p(value, deviation, n_speakers - 1))

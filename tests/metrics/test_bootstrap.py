@@ -496,7 +496,7 @@ def covered(estimates, truth):
 
 @pytest.mark.slow
 def test_percent_agreement_coverage_with_clustered_items():
-    # A clip's items are called present with a probability p ~ Beta(½, ½) of the clip: E[p² + (1 − p)²] = 3/4.
+    # A clip's items are rated present with a probability p ~ Beta(½, ½) of the clip: E[p² + (1 − p)²] = 3/4.
     rng, estimates, naive_widths, widths = generator(11), [], [], []
     for _ in range(DATA_SETS):
         p = rng.beta(0.5, 0.5, CLIPS)[CLIP_OF]
