@@ -636,6 +636,11 @@ def leave_one_out(counts: ArrayLike) -> FloatArray:
     (items, 4) float
         True positives, false negatives, true negatives and false positives, with the others' majority as the reference.
 
+    References
+    ----------
+    Snow et al. (2008), Cheap and fast – but is it good? Evaluating non-expert annotations for natural language tasks,
+    EMNLP, for the comparison of each annotator with the others.
+
     Examples
     --------
     An absent vote is compared with two present votes; each present vote faces a tie and does not count:

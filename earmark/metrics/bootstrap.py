@@ -82,6 +82,10 @@ class Bootstrap:
         name : str
             What the units are, for notes.
 
+        Returns
+        -------
+        Bootstrap
+
         Examples
         --------
         >>> b = Bootstrap.from_units(["x", "x", "y"], 4, np.random.default_rng(0))
@@ -103,6 +107,10 @@ class Bootstrap:
         ----------
         items : (n,) bool or (m,) int
             Mask or indices of the items to keep; indices may repeat. Units without items are dropped.
+
+        Returns
+        -------
+        Bootstrap
         """
         used, unit = np.unique(self.unit[items], return_inverse=True)
         return Bootstrap(unit.astype(np.int64).ravel(), self.weights[:, used], self.name)
@@ -184,6 +192,10 @@ class Bootstrap:
         values : Range
             Possible values of the estimate.
 
+        Returns
+        -------
+        Estimate
+
         Examples
         --------
         >>> bootstrap = Bootstrap.from_units(np.arange(40), 100, np.random.default_rng(0))
@@ -221,6 +233,10 @@ class Bootstrap:
             Maps (…, d) sums to (…, k) values.
         n, why, units, values : sequences of length k
             As in `estimate`, one entry for each value.
+
+        Returns
+        -------
+        list of k Estimate
         """
         point = formula(_total(contributions)[np.newaxis])[0]
         replicates = self.replicates(contributions, formula, len(point))
@@ -324,6 +340,18 @@ def estimate_from_replicates(
         Without a value, and with `why`, where `value` is not finite. Without an interval with no replicates, fewer than
         20 replicates, fewer than two units, or if fewer than 90 % of the replicates are defined. With a note if there
         are fewer than 20 units.
+
+    References
+    ----------
+    Efron and Tibshirani (1993), An Introduction to the Bootstrap, ch. 6, for the standard error.
+    Korn and Graubard (1998), Survey Methodology 24:193, for the interval; see `intervals.interval`.
+
+    Examples
+    --------
+    >>> replicates = np.random.default_rng(0).normal(0.75, 0.05, 999)
+    >>> estimate = estimate_from_replicates(0.75, replicates, n=300, units=Units(75, "clips"))
+    >>> round(estimate.low, 2), round(estimate.high, 2)
+    (0.64, 0.83)
     """
     if not np.isfinite(value):
         return Estimate(None, n=n, why=why or "not defined on these data")
@@ -379,6 +407,14 @@ def mean_of_rates(
     Zou and Donner (2008), Construction of confidence limits about effect measures: a general approach, Statistics in
     Medicine 27:1693.
     Zou (2007), Toward using confidence intervals to compare correlations, Psychological Methods 12:399.
+
+    Examples
+    --------
+    >>> drawn = np.stack([np.ones(200), np.random.default_rng(0).normal(0.9, 0.02, 200)], axis=1)
+    >>> units = (Units(25, "clips"), Units(300, "clips"))
+    >>> estimate = mean_of_rates([1.0, 0.9], drawn, n=325, units=units)
+    >>> round(estimate.value, 2), round(estimate.low, 2), round(estimate.high, 2)
+    (0.95, 0.87, 0.97)
     """
     each = np.asarray(rates, dtype=float)
     value = float(each.mean())

@@ -71,6 +71,12 @@ def decision_metrics(sums: FloatArray) -> FloatArray:
         labels; F1, precision and recall without positive labels; precision without positive predictions. F1 is 0 if
         there are positive labels but no positive predictions.
 
+    References
+    ----------
+    Sokolova and Lapalme (2009), A systematic analysis of performance measures for classification tasks, Information
+    Processing and Management 45:427.
+    Brodersen et al. (2010), The balanced accuracy and its posterior distribution, ICPR.
+
     Examples
     --------
     >>> decision_metrics(np.array([3.0, 1.0, 4.0, 2.0])).round(4).tolist()
@@ -214,6 +220,15 @@ def balanced_accuracy(
     References
     ----------
     Zou and Donner (2008), Statistics in Medicine 27:1693, for the interval; see `bootstrap.mean_of_rates`.
+
+    Examples
+    --------
+    >>> labels = np.repeat([True, False], 20)
+    >>> bootstrap = Bootstrap.from_units(np.arange(40), 100, np.random.default_rng(0))
+    >>> counts = decision_contributions(np.ones(40), labels)
+    >>> estimate = balanced_accuracy(counts, bootstrap, bootstrap.units_of_classes(labels), n=40)
+    >>> estimate.value, estimate.low < 0.5 < estimate.high
+    (0.5, True)
     """
     total = np.asarray(contributions.sum(axis=0), dtype=float)[np.newaxis]
     replicates = bootstrap.replicates(contributions, recall_and_specificity, 2)
@@ -254,6 +269,12 @@ def units_by_metric(decisions: ArrayLike, labels: ArrayLike, bootstrap: Bootstra
     Returns
     -------
     dict of str to Units
+
+    Examples
+    --------
+    >>> bootstrap = Bootstrap.from_units(np.arange(4), 0, np.random.default_rng(0))
+    >>> units_by_metric([True, False, False, False], [1, 1, 0, 0], bootstrap)["recall"]
+    Units(n=2, name='clips with a present item')
     """
     positive, y = np.asarray(decisions, dtype=bool), np.asarray(labels, dtype=float)
     present, both = bootstrap.units_with(y > 0, "with a present item"), bootstrap.units_of_rarer_class(y)
@@ -280,6 +301,12 @@ def ranking_replicates(scores: ArrayLike, labels: ArrayLike, bootstrap: Bootstra
     Returns
     -------
     (replicates, 2) float
+
+    Examples
+    --------
+    >>> bootstrap = Bootstrap.from_units(np.arange(4), 10, np.random.default_rng(0))
+    >>> ranking_replicates([.9, .8, .7, .6], [1, 1, 0, 1], bootstrap).shape
+    (10, 2)
     """
     swept = [ranking_metrics(scores, labels, weights) for weights in _item_weights(bootstrap)]
     return np.concatenate([np.empty((0, 2)), *swept])
@@ -310,6 +337,10 @@ def best_threshold(scores: ArrayLike, labels: ArrayLike) -> float:
     -------
     float
         NaN if a class is missing.
+
+    References
+    ----------
+    Youden (1950), Index for rating diagnostic tests, Cancer 3:32; balanced accuracy is (J + 1) / 2.
 
     Examples
     --------
@@ -408,6 +439,11 @@ def cross_fit(
         Without thresholds, and with an undefined balanced accuracy, if a training set (the other folds of some fold)
         has a single class, or with fewer than two units.
 
+    References
+    ----------
+    Chernozhukov et al. (2018), Double/debiased machine learning for treatment and structural parameters, The
+    Econometrics Journal 21:C1, for cross-fitting.
+
     Examples
     --------
     >>> scores = np.arange(20) / 20
@@ -471,6 +507,13 @@ def assign_folds(labels: FloatArray, bootstrap: Bootstrap, rng: np.random.Genera
     -------
     (n,) int
         Fold of each item; all 0 with fewer than two folds.
+
+    Examples
+    --------
+    >>> bootstrap = Bootstrap.from_units([0, 0, 1, 2, 3], 0, np.random.default_rng(0))
+    >>> fold = assign_folds(np.array([1.0, 1, 1, 0, 0]), bootstrap, np.random.default_rng(0), 2)
+    >>> len(set(fold[:2].tolist())), len(set(fold.tolist()))  # items of a unit share a fold
+    (1, 2)
     """
     n_units = bootstrap.n_units
     folds = min(folds, n_units)

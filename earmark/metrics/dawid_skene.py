@@ -114,6 +114,18 @@ def leave_one_rater_out_posteriors(fit: DawidSkene, item: ArrayLike, rater: Arra
     -------
     (n,) float
         In [0, 1]; NaN where the other raters gave votes of one class only.
+
+    References
+    ----------
+    Dawid and Skene (1979), Maximum likelihood estimation of observer error-rates using the EM algorithm, Applied
+    Statistics 28:20, eqs. 2.3 to 2.5.
+
+    Examples
+    --------
+    >>> votes = [0, 0, 0, 1, 1, 1], [0, 1, 2, 0, 1, 2], [1, 1, 0, 0, 0, 0]
+    >>> fit = dawid_skene(*votes, n_items=2, n_raters=3)
+    >>> leave_one_rater_out_posteriors(fit, *votes).round(2).tolist()
+    [0.4, 0.4, 0.86, 0.15, 0.15, 0.14]
     """
     i, r, v = np.asarray(item, dtype=np.int64), np.asarray(rater, dtype=np.int64), np.asarray(vote, dtype=float)
     n_items, n_raters = len(fit.posterior), len(fit.sensitivity)
@@ -182,6 +194,15 @@ def standard_errors(
     Louis (1982), Finding the observed information matrix when using the EM algorithm, Journal of the Royal Statistical
     Society B 44:226.
     White (1982), Maximum likelihood estimation of misspecified models, Econometrica 50:1.
+
+    Examples
+    --------
+    >>> rng = np.random.default_rng(0)
+    >>> item, rater = np.repeat(np.arange(200), 3), np.tile(np.arange(3), 200)
+    >>> vote = (rng.random(200) < 0.5)[item] ^ (rng.random(600) < 0.1)
+    >>> fit = dawid_skene(item, rater, vote, n_items=200, n_raters=3)
+    >>> standard_errors(fit, item, rater, vote, np.arange(200))[0].round(2).tolist()
+    [0.03, 0.04, 0.03]
     """
     i, r, v = np.asarray(item, dtype=np.int64), np.asarray(rater, dtype=np.int64), np.asarray(vote, dtype=float)
     known = np.isfinite(fit.sensitivity)[r]

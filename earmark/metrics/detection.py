@@ -260,6 +260,10 @@ def crossing(curve: Roc) -> Crossing:
     -------
     Crossing
 
+    References
+    ----------
+    Fawcett (2006), An introduction to ROC analysis, Pattern Recognition Letters 27:861, for the ROC.
+
     Examples
     --------
     >>> curve = roc([0.9, 0.4, 0.6, 0.1], [True, True, False, False])
@@ -376,6 +380,10 @@ def bayes_threshold(p_target: float = P_TARGET, c_miss: float = 1.0, c_false_ala
         Target prior P in (0, 1).
     c_miss, c_false_alarm : float
         Costs of a miss and of a false alarm; above 0.
+
+    Returns
+    -------
+    float
 
     References
     ----------

@@ -208,6 +208,16 @@ def with_intervals(
     equal error rate as a maximum over priors.
     Zou and Donner (2008), Construction of confidence limits about effect measures: a general approach, Statistics in
     Medicine 27:1693, for costs.
+
+    Examples
+    --------
+    >>> speaker = np.tile(np.arange(60), 2)
+    >>> scores = np.r_[np.arange(60) / 10, np.arange(60) / 10 - 3]
+    >>> labelled = LabelledScores.from_arrays(scores, np.arange(120) < 60)
+    >>> trials = ScoredTrials.from_trials(labelled, speaker, np.r_[np.arange(60), np.roll(np.arange(60), 1)], 60)
+    >>> eer = with_intervals(trials, detection.evaluate(trials, names=["eer"]), p_target=0.01)["eer"].estimate
+    >>> round(eer.value, 2), eer.low < eer.value < eer.high
+    (0.24, True)
     """
     estimates = {
         name: _with_interval(METRICS[name], trials, point, p_target, track_progress) for name, point in points.items()
@@ -463,6 +473,16 @@ def combined_estimate(
     -------
     Estimate
         Without an interval if a metric has none.
+
+    References
+    ----------
+    Oehlert (1992), A note on the delta method, The American Statistician 46:27.
+
+    Examples
+    --------
+    >>> metrics = [MetricEstimate(Estimate(0.1)), MetricEstimate(Estimate(0.3))]
+    >>> combined_estimate(0.2, [(0.5, metric) for metric in metrics], n=10, values=SHARE, why="").value
+    0.2
     """
     if not np.isfinite(value):
         return Estimate(None, n=n, why=why)
@@ -501,6 +521,13 @@ def difference(first: MetricEstimate, second: MetricEstimate) -> Difference:
     ----------
     Efron and Tibshirani (1993), An Introduction to the Bootstrap, ch. 12.
     Zou and Donner (2008), Statistics in Medicine 27:1693, for the interval without p.
+
+    Examples
+    --------
+    >>> first, second = MetricEstimate(Estimate(0.25, n=10)), MetricEstimate(Estimate(0.125, n=10))
+    >>> result = difference(first, second)  # without intervals
+    >>> result.estimate.value, result.p
+    (0.125, None)
     """
     a, b = first.estimate, second.estimate
     if a.value is None or b.value is None:

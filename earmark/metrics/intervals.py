@@ -104,6 +104,10 @@ def t_quantile(df: float) -> float:
     df : float
         Degrees of freedom, above 0.
 
+    Returns
+    -------
+    float
+
     Examples
     --------
     >>> round(t_quantile(10), 3), round(t_quantile(1e9), 3)

@@ -52,6 +52,11 @@ class Ranking:
         ------
         ValueError
             If k is below 1.
+
+        Examples
+        --------
+        >>> rank_captions([[.9, .2, .8], [.4, .1, .3]], [0, 0, 1]).recall_at(1)
+        0.5
         """
         if k < 1:
             raise ValueError(f"k must be at least 1, not {k}")
@@ -175,6 +180,10 @@ def mean_recall_at_1(similarity: ArrayLike, clip: ArrayLike) -> float:
     -------
     float
         In [0, 1].
+
+    References
+    ----------
+    Manning, Raghavan and Schütze (2008), Introduction to Information Retrieval, ch. 8.4.
 
     Examples
     --------

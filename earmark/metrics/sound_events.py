@@ -55,6 +55,11 @@ def events_to_frames(
     ValueError
         If a label is out of range, an offset is before its onset, an onset is negative, or the hop is not positive.
 
+    References
+    ----------
+    Mesaros, Heittola and Virtanen (2016), Metrics for polyphonic sound event detection, Applied Sciences 6:162, section
+    3.
+
     Examples
     --------
     >>> events_to_frames([(0.1, 0.35, 0), (0.4, 9.0, 1)], n_frames=6, hop=0.1, n_labels=2).T.tolist()
@@ -87,6 +92,10 @@ def frames_per_segment(segment_seconds: float, hop: float) -> int:
     ----------
     segment_seconds, hop : float
         Seconds; above 0.
+
+    Returns
+    -------
+    int
 
     Raises
     ------
@@ -152,6 +161,10 @@ def segment_maxima(
     ------
     ValueError
         If the size is below 1 or the offsets are invalid.
+
+    References
+    ----------
+    Mesaros, Heittola and Virtanen (2016), Applied Sciences 6:162, section 3.
 
     Examples
     --------
@@ -223,6 +236,10 @@ def f1_scores(true_positives: FloatArray, denominators: FloatArray) -> FloatArra
     -------
     float array
         In [0, 1]; 0 where the denominator is 0 (nothing occurs and nothing is predicted).
+
+    References
+    ----------
+    Mesaros, Heittola and Virtanen (2016), Applied Sciences 6:162, section 3.
 
     Examples
     --------

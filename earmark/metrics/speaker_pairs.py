@@ -164,6 +164,10 @@ def linear_combination(parts: Iterable[tuple[float, PairSums]]) -> PairSums:
     -------
     PairSums
 
+    References
+    ----------
+    Oehlert (1992), A note on the delta method, The American Statistician 46:27.
+
     Examples
     --------
     >>> sums = SpeakerPairs.from_speakers(np.arange(2), np.arange(2), 2).sums(np.array([0.5, -0.5]))

@@ -129,6 +129,11 @@ def error_rate(sums: ArrayLike) -> FloatArray:
     ValueError
         If the last axis is not of length 4.
 
+    References
+    ----------
+    Morris, Maier and Green (2004), From WER and RIL to MER and WIL: improved evaluation measures for connected speech
+    recognition, Interspeech.
+
     Examples
     --------
     >>> float(error_rate([1, 0, 1, 4])), float(error_rate([0, 0, 0, 0]))
