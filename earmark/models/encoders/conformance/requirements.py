@@ -159,8 +159,8 @@ def padded_neighbour(tested: EncoderUnderTest) -> Verdict:
 def trailing_zeros(tested: EncoderUnderTest) -> Verdict:
     """Zero padding does not change the frames of a clip, except the last two, whose windows may reach into it.
 
-    X-ARES pads batches with zeros and does not pass the clip lengths. Earmark never pads, so an encoder that fails
-    this check only has different scores in X-ARES's own scripts.
+    X-ARES pads batches with zeros and does not pass the clip lengths. Earmark does not pad clips for these encoders:
+    if this check fails, only the scores of X-ARES's own scripts change.
     """
     clips = _full_and_padded_clip(tested)
     unpadded = tested.module_frames(clips[1:, : clips.shape[1] // 2])[0]
