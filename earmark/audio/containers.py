@@ -15,7 +15,7 @@ from earmark.audio.mpeg import mpeg_streams, skip_id3_tags
 
 Order = Literal["little", "big"]
 MAX_CHUNKS = 10_000  # chunk headers to read before giving up
-MAX_TRAILING_BYTES = 4096  # behind the audio, ignored whatever they are
+MAX_TRAILING_BYTES = 4096  # after the audio, ignored whatever they are
 MP3_IN_WAV = 0x55  # format tag
 # Data sizes that programs write into a header if the output is a pipe and the size is unknown: zero, the maximum, or
 # slightly less (SoX, arecord), as signed or unsigned 32-bit numbers or as 64-bit numbers.
@@ -185,7 +185,7 @@ def _w64(content: Content) -> Layout:
             if size > available:
                 repaired = _with_patched_size(content, at + 16, available.to_bytes(8, "little"), "w64", 16)
                 return Layout(repaired.streams, "w64", available - 24, size - 24)
-            if size + -size % 8 < available:  # libsndfile would decode the bytes behind the audio
+            if size + -size % 8 < available:  # libsndfile would decode the bytes after the audio
                 return Layout((Stream(0, at + size),), "w64")
             return Layout()
         at += max(24, size + -size % 8)
@@ -287,7 +287,7 @@ def _samples_to_frame_end(frame: bytes, block: int) -> int | None:
     block: samples per frame of a stream with a fixed block size.
     """
     code, ones = frame[2] >> 4, 8 - (frame[4] ^ 0xFF).bit_length()
-    after = 4 + max(ones, 1)  # behind the frame number, which is encoded as in UTF-8
+    after = 4 + max(ones, 1)  # after the frame number, which is encoded as in UTF-8
     last = after + {6: 1, 7: 2}.get(code, 0) + {12: 1, 13: 2, 14: 2}.get(frame[2] & 15, 0)  # the header checksum
     if code == 0 or ones in (1, 8) or _crc(frame[: last + 1], 0x07, 8) != 0:
         return None
@@ -322,7 +322,7 @@ def _crc_table(polynomial: int, bits: int) -> list[int]:
 
 
 def _ogg(content: Content) -> Layout:
-    """Ogg pages with Opus, Vorbis or FLAC. A first page behind other pages starts a concatenated file."""
+    """Ogg pages with Opus, Vorbis or FLAC. A first page after other pages starts a concatenated file."""
     starts, at, after_first, ended, pages = [0], 0, True, False, 0
     while True:
         page = content.read_at(at, 27 + 255)

@@ -227,7 +227,7 @@ def _libsndfile_blocks(content: Content) -> Iterator[tuple[int, Block]]:
         with _open_stream(content, parts, stream) as file:
             rate = file.samplerate
             _require_plausible(content.name, rate, file.channels)
-            # Reading stops at the declared length: some decoders fail on tags behind the audio.
+            # Reading stops at the declared length: some decoders fail on tags after the audio.
             declared = UNKNOWN_LENGTH if stream.endless else min(file.frames, UNKNOWN_LENGTH)
             if declared < UNKNOWN_LENGTH:
                 _require_complete(content, parts, declared / rate)

@@ -24,7 +24,7 @@ _KILOBITS = {
 _RATES = (44100, 48000, 32000)
 _SEARCH_BYTES = 1 << 16  # searched for the first frame, and for the next one after other bytes
 _BUFFER_BYTES = 1 << 18  # in memory
-_FRAMES_TO_CONFIRM = 3  # consecutive frames required, since other bytes can look like one header
+_FRAMES_TO_CONFIRM = 3  # consecutive frames required, since arbitrary bytes can look like a frame header
 
 
 def _frame_lengths_by_header() -> dict[bytes, int]:
@@ -175,7 +175,7 @@ def _count_tag_offset(frame: bytes) -> int:
 
 
 def _xing_offset(second: int, mono: bool) -> int:
-    """Offset of a Xing or Info tag, behind the side information. second: second byte of the header."""
+    """Offset of a Xing or Info tag, after the side information. second: second byte of the header."""
     return 4 + ((17 if mono else 32) if second >> 3 & 3 == 3 else (9 if mono else 17))
 
 
@@ -194,7 +194,7 @@ def _declared_count(content: Content, at: int) -> tuple[int | None, int, int]:
 
 
 def skip_id3_tags(content: Content, at: int) -> int:
-    """Offset behind the ID3 tags that start at `at`; `at` if there are none."""
+    """Offset after the ID3 tags that start at `at`; `at` if there are none."""
     while len(tag := content.read_at(at, 10)) == 10 and tag[:3] == b"ID3":
         at += 10 + (tag[6] << 21 | tag[7] << 14 | tag[8] << 7 | tag[9])
     return at

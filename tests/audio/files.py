@@ -27,12 +27,12 @@ def mp3(samples: np.ndarray | None = None, rate: int = RATE, mode: str = "CONSTA
     return buffer.getvalue()
 
 
-def count_at(content: bytes) -> int:
+def frame_count_offset(content: bytes) -> int:
     """Offset of the declared number of frames in an MP3."""
     return max(content.find(b"Xing", 0, 64), content.find(b"Info", 0, 64)) + 8
 
 
-def without_count(content: bytes) -> bytes:
+def without_xing_frame(content: bytes) -> bytes:
     """An MP3 as written to a pipe: without the Xing or Info frame."""
     return content[content.index(content[:2], 2) :]
 
@@ -63,7 +63,7 @@ def flac_with_count(content: bytes, count: int) -> bytes:
     return bytes(header)
 
 
-def by_ffmpeg(container: str, codec: str, rate: int = RATE, seconds: float = 4.0) -> bytes:
+def ffmpeg_encoded(container: str, codec: str, rate: int = RATE, seconds: float = 4.0) -> bytes:
     """A tone encoded by PyAV."""
     import av
 

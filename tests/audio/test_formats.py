@@ -23,7 +23,7 @@ from earmark.probing.reading import read_task_data
 from earmark.probing.xares import published_tasks
 from earmark.speaker.case.simulate.noise_and_rooms import find_recordings
 from earmark.speaker.system import audio_path
-from tests.audio.files import by_ffmpeg, encoded, wav
+from tests.audio.files import encoded, ffmpeg_encoded, wav
 
 # suffix, container, codec, rate, tolerance of the duration of 4 s in seconds
 FFMPEG_FORMATS = [
@@ -41,15 +41,15 @@ FFMPEG_FORMATS = [
 each_ffmpeg_format = pytest.mark.parametrize(("suffix", "container", "codec", "rate", "tolerance"), FFMPEG_FORMATS)
 
 
-def need_av() -> None:
+def require_av() -> None:
     pytest.importorskip("av", reason="PyAV is not installed: `uv run --all-extras pytest` installs it")
 
 
 @each_ffmpeg_format
 def test_ffmpeg_formats_are_decoded(tmp_path, suffix, container, codec, rate, tolerance):
-    need_av()
+    require_av()
     path = tmp_path / f"clip.{suffix}"
-    path.write_bytes(by_ffmpeg(container, codec, rate))
+    path.write_bytes(ffmpeg_encoded(container, codec, rate))
     waveform = read_nonsilent_audio(path, 16_000)
     assert len(waveform) / 16_000 == pytest.approx(4.0, abs=tolerance + 1e-3)
     spectrum = np.abs(np.fft.rfft(waveform[8000:-8000]))
@@ -62,9 +62,9 @@ def test_ffmpeg_formats_are_decoded(tmp_path, suffix, container, codec, rate, to
 
 @each_ffmpeg_format
 def test_truncated_ffmpeg_formats_are_rejected(tmp_path, suffix, container, codec, rate, tolerance):
-    need_av()
+    require_av()
     path = tmp_path / f"clip.{suffix}"
-    content = by_ffmpeg(container, codec, rate)
+    content = ffmpeg_encoded(container, codec, rate)
     path.write_bytes(content[: len(content) // 2 + 7])
     with pytest.raises(AudioError, match=rf"^clip\.{suffix}: .*(ends after \d\.\d s of 4|damaged or truncated)"):
         check_audio(path, 4.0)

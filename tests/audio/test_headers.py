@@ -109,15 +109,16 @@ FUZZ = """
     from pathlib import Path
     import numpy as np
     from earmark.audio.decode import AudioError, check_audio, decoding_variant, read_audio
-    from tests.audio.files import by_ffmpeg, encoded, mp3, noise, wav, without_count
+    from tests.audio.files import ffmpeg_encoded, encoded, mp3, noise, wav, without_xing_frame
 
     kinds = "WAV/PCM_16 WAV/GSM610 WAV/IMA_ADPCM RF64/PCM_16 W64/PCM_16 AIFF/PCM_16 AU/PCM_16 CAF/PCM_16 CAF/ALAC_16 "
     kinds += "NIST/PCM_16 FLAC/PCM_16 OGG/VORBIS OGG/OPUS"
     files = [encoded(*kind.split("/"), noise(16000)) for kind in kinds.split()]
-    files += [mp3(noise(16000)), mp3() * 2, without_count(mp3()), wav(without_count(mp3()), tag=0x55)]
+    bare = without_xing_frame(mp3())
+    files += [mp3(noise(16000)), mp3() * 2, bare, wav(bare, tag=0x55)]
     files += [encoded("OGG", "OPUS", noise(8000)) * 2, encoded("FLAC", "PCM_16", noise(8000)) * 2]
     if sys.argv[1] == "with av":
-        files += [by_ffmpeg("ipod", "aac"), by_ffmpeg("adts", "aac"), by_ffmpeg("webm", "libopus", 48000)]
+        files += [ffmpeg_encoded("ipod", "aac"), ffmpeg_encoded("adts", "aac"), ffmpeg_encoded("webm", "libopus", 48000)]
     path = Path(tempfile.mkdtemp()) / "clip"
     for content in files:
         path.write_bytes(content)

@@ -10,7 +10,16 @@ import pytest
 from earmark.audio.clips import Clip, tar_members
 from earmark.audio.containers import _crc
 from earmark.audio.decode import AudioError, check_audio, decoding_variant, read_audio, read_audio_and_native_rate
-from tests.audio.files import count_at, encoded, flac_with_count, mp3, noise, ogg_pages, wav, without_count
+from tests.audio.files import (
+    encoded,
+    flac_with_count,
+    frame_count_offset,
+    mp3,
+    noise,
+    ogg_pages,
+    wav,
+    without_xing_frame,
+)
 
 DELAY = 1105  # samples; added by MP3 encoder and decoder, removed if the number of frames is declared
 
@@ -38,9 +47,9 @@ files_and_members = pytest.mark.parametrize("kind", ["file", "member"])
 def test_mp3_without_xing_frame_decodes_completely(tmp_path, mode, rate, channels, kind):
     counted = mp3(noise(2 * rate, channels=channels), rate, mode)
     expected = read_audio(stored(tmp_path, counted, kind))
-    clip = stored(tmp_path, without_count(counted), kind)
+    clip = stored(tmp_path, without_xing_frame(counted), kind)
     decoded = read_audio(clip)
-    frames = int.from_bytes(counted[count_at(counted) :][:4])
+    frames = int.from_bytes(counted[frame_count_offset(counted) :][:4])
     assert len(decoded) == frames * (1152 if rate > 24_000 else 576)
     np.testing.assert_array_equal(decoded[DELAY : DELAY + len(expected)], expected)
     check_audio(clip, 2.0)
@@ -58,7 +67,7 @@ def test_concatenated_mp3s_decode_completely(tmp_path, kind):
 
 
 def test_concatenated_mp3s_without_xing_frame(tmp_path):
-    bare = without_count(mp3(noise(16_000, 1)))
+    bare = without_xing_frame(mp3(noise(16_000, 1)))
     length = len(read_audio(stored(tmp_path, bare)))
     assert len(read_audio(stored(tmp_path, bare + mp3()))) == length + 32_000
     assert len(read_audio(stored(tmp_path, mp3() + bare))) == pytest.approx(length + 32_000, abs=1500)
@@ -77,7 +86,7 @@ def test_concatenated_mp3s_with_different_rates_and_channels(tmp_path):
 @pytest.mark.parametrize("declared", [0, 1, 10, 57])
 def test_mp3_with_low_declared_count_decodes_completely(tmp_path, declared):
     content = bytearray(mp3())
-    at = count_at(content)
+    at = frame_count_offset(content)
     expected = read_audio(stored(tmp_path, bytes(content)))
     assert content[at : at + 4] == struct.pack(">I", 58)
     content[at : at + 4] = struct.pack(">I", declared)
@@ -88,17 +97,17 @@ def test_mp3_with_low_declared_count_decodes_completely(tmp_path, declared):
 
 @pytest.mark.parametrize(("lost", "frames"), [(1, 1), (35, 1), (37, 2), (467, 2)])  # the last have 432 and 36 bytes
 def test_mp3_without_xing_frame_drops_incomplete_frames(tmp_path, lost, frames):
-    content = without_count(mp3())
+    content = without_xing_frame(mp3())
     whole = read_audio(stored(tmp_path, content))
     np.testing.assert_array_equal(read_audio(stored(tmp_path, content[:-lost])), whole[: -576 * frames])
 
 
 def test_vbri_and_unnumbered_frames_are_skipped(tmp_path):
     content = mp3()
-    bare = without_count(content)
+    bare = without_xing_frame(content)
     expected = read_audio(stored(tmp_path, bare))
     frame = bytearray(content[: len(content) - len(bare)])
-    at = count_at(frame)
+    at = frame_count_offset(frame)
     unnumbered = bytes(frame[: at - 4]) + bytes(len(frame) - at + 4)
     vbri = bytes(frame[:4]) + bytes(32) + b"VBRI" + bytes(len(frame) - 40)
     for first in (unnumbered, vbri):
@@ -125,12 +134,12 @@ def test_truncated_mp3_with_xing_frame(tmp_path, content):
 
 @pytest.mark.parametrize("declared", [None, 0xFFFFFFFF])
 def test_mp3_in_wav_decodes_like_mp3(tmp_path, declared):
-    for content in (mp3(), without_count(mp3()), mp3() + mp3()):
+    for content in (mp3(), without_xing_frame(mp3()), mp3() + mp3()):
         expected = read_audio(stored(tmp_path, content))
         decoded = read_audio(stored(tmp_path, wav(content, declared, tag=0x55)))
         np.testing.assert_array_equal(decoded, expected)
     with pytest.raises(AudioError, match=r"clip: ends after \d\.\d s of 2\.\d s"):
-        read_audio(stored(tmp_path, wav(without_count(mp3()), tag=0x55)[:-4000]))
+        read_audio(stored(tmp_path, wav(without_xing_frame(mp3()), tag=0x55)[:-4000]))
 
 
 # --- written to a pipe ----------------------------------------------------------------------------------------------
@@ -266,7 +275,7 @@ def test_decoding_variant_of_special_files(tmp_path):
     plain = [mp3(), mp3(mode="VARIABLE"), encoded("OGG", "OPUS"), encoded("FLAC"), wav(bytes(8000)), b"no audio"]
     assert [decoding_variant(stored(tmp_path, content)) for content in plain] == [""] * len(plain)
     other = {
-        "mp3": without_count(mp3()),
+        "mp3": without_xing_frame(mp3()),
         "ogg": encoded("OGG", "OPUS") * 2,
         "flac": flac_with_count(encoded("FLAC"), 10),
         "cut short": b"".join(ogg_pages(encoded("OGG", "VORBIS"))[:-1]),

@@ -213,8 +213,8 @@ ANSWERS = {
 }
 
 
-def asked(client, read=parse_similarity):
-    """The result or the error of one request."""
+def post_outcome(client, read=parse_similarity):
+    """Post one request; return the result or the error."""
     try:
         return client.post(b"{}", read)
     except EXPECTED as error:
@@ -245,7 +245,7 @@ def test_invalid_reply_fails_only_its_request(scripted, name):
     server, script = scripted
     script["raw"] = CASES[name]
     for read in (parse_similarity, lambda data: embeddings_from_reply(data, 1)):
-        outcome = asked(Client(server.url, retries=0, timeout=5), read)
+        outcome = post_outcome(Client(server.url, retries=0, timeout=5), read)
         if outcome != 0.5:  # some of these contain a valid reply
             assert isinstance(outcome, EXPECTED), outcome
             require_harmless(outcome)
@@ -255,7 +255,7 @@ def test_invalid_reply_fails_only_its_request(scripted, name):
 def test_unusual_valid_replies_are_accepted(scripted, name):
     server, script = scripted
     script["raw"] = ANSWERS[name]
-    assert asked(Client(server.url, retries=0, timeout=5)) == 0.5
+    assert post_outcome(Client(server.url, retries=0, timeout=5)) == 0.5
 
 
 @pytest.mark.slow
@@ -493,7 +493,7 @@ def spellings(secret):
     yield from ("\0".join(secret), secret[:6] + "\x1b[0m" + secret[6:], "\u200b".join(secret))
 
 
-def tells(text, secret):
+def reveals(text, secret):
     """Whether a text contains six consecutive characters of a secret: plain, escaped or in base64."""
     plain = [
         text,
@@ -512,9 +512,9 @@ def tells(text, secret):
 
 
 def test_secret_oracle_detects_secrets():
-    assert all(tells(spelled, TOKEN) for spelled in itertools.islice(spellings(TOKEN), 9))
-    assert tells(base64.b64encode(b"x" + TOKEN.encode()).decode(), TOKEN)
-    assert not tells("HTTP 400: nothing of it, and QmVhcmVyIH", TOKEN)
+    assert all(reveals(spelled, TOKEN) for spelled in itertools.islice(spellings(TOKEN), 9))
+    assert reveals(base64.b64encode(b"x" + TOKEN.encode()).decode(), TOKEN)
+    assert not reveals("HTTP 400: nothing of it, and QmVhcmVyIH", TOKEN)
 
 
 @pytest.mark.slow
@@ -532,7 +532,7 @@ def test_messages_show_no_encoded_secret(place, status):
                 client.post(b"{}", parse_similarity)
             shown = "".join(traceback.format_exception(caught.value)) + str(caught.value) + repr(client)
             for secret in SECRETS:
-                assert not tells(str(caught.value), secret), (spelled, str(caught.value))
+                assert not reveals(str(caught.value), secret), (spelled, str(caught.value))
                 assert secret not in shown
         assert server.requests[0][0]["Authorization"] == f"Bearer {TOKEN}"
 
@@ -545,9 +545,9 @@ def test_url_credentials_are_sent_but_not_shown():
 
     with hostile_server(behave) as server:
         client = Client(server.url.replace("http://", f"http://{ADDRESS}@"), retries=0)
-        asked(client)
+        post_outcome(client)
         echo["sent"] = server.requests[0][0]["Authorization"]
-        message = str(asked(client))
+        message = str(post_outcome(client))
     sent = base64.b64decode(echo["sent"].removeprefix("Basic "))
     assert sent in (f"{USER}:{PASSWORD}".encode(), f"{USER}:{PASSWORD}".encode("latin-1"))
     assert "(hidden)" in message and echo["sent"].removeprefix("Basic ")[:8] not in message
@@ -555,7 +555,7 @@ def test_url_credentials_are_sent_but_not_shown():
 
 def test_text_around_secret_is_shown():
     with hostile_server(lambda n, body: Reply({"error": f"key {TOKEN} has no quota"}, 402)) as server:
-        message = str(asked(Client(server.url, token=TOKEN)))
+        message = str(post_outcome(Client(server.url, token=TOKEN)))
     assert message == 'HTTP 402: {"error": "key (hidden) has no quota"}'
 
 
@@ -582,7 +582,7 @@ def test_text_around_secret_is_shown():
 )
 def test_invalid_url_error_shows_no_secret(url):
     client = Client(url, retries=0)
-    failure = asked(client)
+    failure = post_outcome(client)
     assert isinstance(failure, EXPECTED)
     require_harmless(failure)
     with pytest.raises(

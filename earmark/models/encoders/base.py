@@ -281,10 +281,10 @@ def embedding_fault(embedding: Array, dimension: int | None) -> str:
     return ""
 
 
-def indistinguishable(one: Array, other: Array) -> bool:
+def indistinguishable(first: Array, second: Array) -> bool:
     """Whether the distance of two embeddings is below `SAME_EMBEDDING_TOLERANCE`, relative to the first."""
-    scale = max(np.linalg.norm(one.astype(np.float64)), np.finfo(np.float32).tiny)
-    return bool(np.linalg.norm(one.astype(np.float64) - other) <= SAME_EMBEDDING_TOLERANCE * scale)
+    scale = max(np.linalg.norm(first.astype(np.float64)), np.finfo(np.float32).tiny)
+    return bool(np.linalg.norm(first.astype(np.float64) - second) <= SAME_EMBEDDING_TOLERANCE * scale)
 
 
 def encoder_key(name: str, **parts: Any) -> str:

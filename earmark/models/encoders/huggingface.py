@@ -78,9 +78,10 @@ class HuggingFaceEncoder(Encoder):
 
     @cached_property
     def hop_seconds(self) -> float | None:
-        """Time between frames in seconds, from the extra frames of five more seconds of noise.
+        """Time between frames in seconds, measured with noise.
 
-        Exact if five seconds are a multiple of the hop. None if the number of frames does not increase.
+        With a fixed window, its length divided by its number of frames. Otherwise 5 s divided by the extra frames of
+        10 s compared with 5 s, which is exact if 5 s are a multiple of the hop; None if there are no extra frames.
         """
         if self.window_seconds:
             (window,) = self.prepare(white_noise(self.window_seconds, self.sample_rate))
@@ -162,7 +163,7 @@ class HuggingFaceEncoder(Encoder):
         }
         with torch.inference_mode():
             output = self.network(**inputs, **({"output_hidden_states": True} if all_layers else {}))
-        # Some models have a norm or an adapter behind the last layer; only last_hidden_state includes it.
+        # Some models have a norm or an adapter after the last layer; only last_hidden_state includes it.
         return [*(output.hidden_states[:-1] if all_layers else ()), output.last_hidden_state]
 
 

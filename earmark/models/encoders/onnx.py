@@ -105,7 +105,7 @@ def load(name: str, device: str = "auto", dtype: str = "float32") -> OnnxEncoder
     providers = ["CPUExecutionProvider"]
     gpu = "CUDAExecutionProvider" in onnxruntime.get_available_providers()
     if device.startswith("cuda") and not gpu:
-        raise MissingError(f"device {device!r} requires `uv run --with onnxruntime-gpu …`; or use --device cpu.")
+        raise MissingError(f"device {device!r} requires `uv run --with onnxruntime-gpu …`; use --device cpu otherwise.")
     if gpu and device != "cpu":
         providers.insert(0, "CUDAExecutionProvider")
     with explain_load_errors(shown_path(file), "an ONNX file"):

@@ -15,7 +15,7 @@ OPTIONS = "--with resemblyzer --with webrtcvad-wheels"
 PARTIALS_PER_SECOND, MIN_COVERAGE = (
     1.3,
     0.75,
-)  # Resemblyzer's own: partial utterances per second, and what the last one must hold
+)  # defaults of Resemblyzer: partial utterances per second, minimum coverage of the last one
 PARTIALS_PER_BATCH = 256  # of 1.6 s, through the network at once
 
 

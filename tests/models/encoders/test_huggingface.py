@@ -108,7 +108,7 @@ def test_load_errors(tmp_path):
         load_encoder(f"hf:{tmp_path}", device="cpu")
 
 
-def direct(folder, waveform, **options):
+def transformers_output(folder, waveform, **options):
     """Output of transformers for one waveform."""
     inputs = transformers.AutoFeatureExtractor.from_pretrained(folder)(
         waveform, sampling_rate=16_000, return_tensors="pt"
@@ -127,7 +127,7 @@ def test_layers_are_means_of_hidden_states(tmp_path, kind):
     plain, layers = encoder.embed(waveforms), {"whisper": 2}.get(kind, 3)
     assert encoder.layers == layers and encoder.width(EmbeddingRequest(layers=True)) == 16 * layers
     for i, (waveform, actual) in enumerate(zip(waveforms, together, strict=True)):
-        states = direct(folder, waveform, output_hidden_states=True).hidden_states
+        states = transformers_output(folder, waveform, output_hidden_states=True).hidden_states
         real = -(-100 * len(waveform) // 32_000) if kind == "whisper" else None
         expected = np.concatenate([state[0, :real].mean(dim=0).numpy() for state in states])
         np.testing.assert_allclose(actual[0], expected, rtol=1e-4, atol=1e-5)
@@ -142,7 +142,7 @@ def test_frames_exclude_padding_and_are_independent_of_batch(tmp_path, kind):
     encoder = load_encoder(f"hf:{folder}", device="cpu")
     waveforms = noises(4, seconds=1.0)
     for waveform, actual in zip(waveforms, encoder.embed_clips(waveforms, EmbeddingRequest(frames=True)), strict=True):
-        frames = direct(folder, waveform).last_hidden_state[0].numpy()
+        frames = transformers_output(folder, waveform).last_hidden_state[0].numpy()
         real = -(-100 * len(waveform) // 32_000) if kind == "whisper" else len(frames)
         np.testing.assert_allclose(actual, frames[:real], rtol=1e-4, atol=1e-5)
         np.testing.assert_allclose(actual.mean(axis=0), encoder.embed([waveform])[0], rtol=1e-4, atol=1e-5)

@@ -93,7 +93,7 @@ def test_matrix_per_clip_is_rejected(tmp_path, arrays, clip):
 
 def test_one_row_matrix_is_vector(tmp_path):
     np.savez(tmp_path / "x.npz", a=VECTORS[:1], b=VECTORS[1])
-    assert vectors_of(load_encoder(f"embeddings:{tmp_path}/x.npz")) == {"a": [0, 1, 2, 3], "b": [4, 5, 6, 7]}
+    assert vectors_by_id(load_encoder(f"embeddings:{tmp_path}/x.npz")) == {"a": [0, 1, 2, 3], "b": [4, 5, 6, 7]}
 
 
 def test_missing_and_damaged_files(tmp_path):
@@ -114,7 +114,7 @@ def test_missing_and_damaged_files(tmp_path):
 # --- Kaldi ----------------------------------------------------------------------------------------------------------
 
 
-def arks(folder: Path, vectors=None, **options) -> Path:
+def write_arks(folder: Path, vectors=None, **options) -> Path:
     """Write x.ark and x.scp with kaldiio."""
     folder.mkdir(parents=True, exist_ok=True)
     vectors = dict(zip(IDS, VECTORS, strict=True)) if vectors is None else vectors
@@ -122,7 +122,7 @@ def arks(folder: Path, vectors=None, **options) -> Path:
     return folder / "x.ark"
 
 
-def vectors_of(precomputed):
+def vectors_by_id(precomputed):
     return {key: precomputed.vectors[row].tolist() for key, row in precomputed.rows.items()}
 
 
@@ -131,9 +131,9 @@ def vectors_of(precomputed):
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_kaldi_text_and_binary(tmp_path, suffix, text, dtype):
     vectors = {key: vector.astype(dtype) / 4 for key, vector in zip(IDS, VECTORS, strict=True)}
-    file = arks(tmp_path, vectors, text=text).with_suffix(suffix)
+    file = write_arks(tmp_path, vectors, text=text).with_suffix(suffix)
     precomputed = load_encoder(f"embeddings:{file}")
-    assert vectors_of(precomputed) == {key: vector.tolist() for key, vector in vectors.items()}
+    assert vectors_by_id(precomputed) == {key: vector.tolist() for key, vector in vectors.items()}
     assert (precomputed.dimension, precomputed.vectors.dtype) == (4, np.float32)
     assert precomputed.lookup(Path(IDS[2])).vector.tolist() == [2, 2.25, 2.5, 2.75]
 
@@ -141,13 +141,13 @@ def test_kaldi_text_and_binary(tmp_path, suffix, text, dtype):
 def test_text_vector_starting_with_integer_keeps_fractions(tmp_path):
     (tmp_path / "x.ark").write_text("a  [ 0 0.5 1e-05 ]\nb  [ 1 2.5 -3 ]\n")
     expected = {"a": [0, 0.5, pytest.approx(1e-5)], "b": [1, 2.5, -3]}
-    assert vectors_of(load_encoder(f"embeddings:{tmp_path}/x.ark")) == expected
+    assert vectors_by_id(load_encoder(f"embeddings:{tmp_path}/x.ark")) == expected
 
 
 def test_kaldi_one_row_matrix_is_vector(tmp_path):
-    file = arks(tmp_path, {"a": VECTORS[:1], "b": VECTORS[1:2]})
-    assert vectors_of(load_encoder(f"embeddings:{file}")) == {"a": [0, 1, 2, 3], "b": [4, 5, 6, 7]}
-    file = arks(tmp_path, {"a": VECTORS[:1], "b": VECTORS})
+    file = write_arks(tmp_path, {"a": VECTORS[:1], "b": VECTORS[1:2]})
+    assert vectors_by_id(load_encoder(f"embeddings:{file}")) == {"a": [0, 1, 2, 3], "b": [4, 5, 6, 7]}
+    file = write_arks(tmp_path, {"a": VECTORS[:1], "b": VECTORS})
     with pytest.raises(EarmarkError, match=rf"x\.ark: 'b' has {MATRIX_FAULT}"):
         load_encoder(f"embeddings:{file}")
     with pytest.raises(DataError, match=rf"line 2: 'b' has {MATRIX_FAULT}"):
@@ -157,7 +157,7 @@ def test_kaldi_one_row_matrix_is_vector(tmp_path):
 def test_kaldi_one_row_text_matrix_is_vector(tmp_path):
     file = tmp_path / "x.ark"
     file.write_text("a  [\n  0 1 2.5 3 ]\nb  [ 4 5 6 7 ]\n")
-    assert vectors_of(load_encoder(f"embeddings:{file}")) == {"a": [0, 1, 2.5, 3], "b": [4, 5, 6, 7]}
+    assert vectors_by_id(load_encoder(f"embeddings:{file}")) == {"a": [0, 1, 2.5, 3], "b": [4, 5, 6, 7]}
     file.write_text("a  [\n  0 1 2.5 3 ]\nb  [\n 0 0 0 0\n 0 0 0 0\n 4 5 6 7 ]\n")
     with pytest.raises(EarmarkError, match=rf"x\.ark: 'b' has {MATRIX_FAULT}"):
         load_encoder(f"embeddings:{file}")
@@ -168,15 +168,15 @@ def test_kaldi_one_row_text_matrix_is_vector(tmp_path):
 
 @pytest.mark.parametrize("method", [2, 3, 5])
 def test_kaldi_compressed_matrix_matches_kaldiio(tmp_path, method):
-    file = arks(tmp_path, {"a": VECTORS[:1], "b": VECTORS[1:2]}, compression_method=method)
+    file = write_arks(tmp_path, {"a": VECTORS[:1], "b": VECTORS[1:2]}, compression_method=method)
     expected = {key: matrix[0].tolist() for key, matrix in kaldiio.load_ark(str(file))}
-    assert vectors_of(load_encoder(f"embeddings:{file}")) == expected
+    assert vectors_by_id(load_encoder(f"embeddings:{file}")) == expected
     assert expected["b"] == pytest.approx([4, 5, 6, 7], abs=0.05)
 
 
 def test_scp_paths_relative_to_working_folder_or_scp(tmp_path, monkeypatch):
-    arks(tmp_path / "here/exp")
-    arks(tmp_path / "lists/exp", {"a": VECTORS[0] + 1})
+    write_arks(tmp_path / "here/exp")
+    write_arks(tmp_path / "lists/exp", {"a": VECTORS[0] + 1})
     offset = len(IDS[0]) + 1
     scp = tmp_path / "lists/x.scp"
     scp.write_text(f"one exp/x.ark:{offset}\ntwo exp/x.ark:2\n")
@@ -184,14 +184,14 @@ def test_scp_paths_relative_to_working_folder_or_scp(tmp_path, monkeypatch):
     with pytest.raises(DataError, match=r"line 2: exp/x\.ark has no vector at 2"):
         load_encoder(f"embeddings:{scp}")
     scp.write_text(f"one exp/x.ark:{offset}\n")
-    assert vectors_of(load_encoder(f"embeddings:{scp}")) == {"one": [0, 1, 2, 3]}
+    assert vectors_by_id(load_encoder(f"embeddings:{scp}")) == {"one": [0, 1, 2, 3]}
     monkeypatch.chdir(tmp_path)
     scp.write_text("one exp/x.ark:2\n")
-    assert vectors_of(load_encoder(f"embeddings:{scp}")) == {"one": [1, 2, 3, 4]}
+    assert vectors_by_id(load_encoder(f"embeddings:{scp}")) == {"one": [1, 2, 3, 4]}
 
 
 def test_scp_commands_are_rejected(tmp_path):
-    file = arks(tmp_path)
+    file = write_arks(tmp_path)
     (tmp_path / "x.scp").write_text(
         f"a touch {tmp_path}/run | \nb |touch {tmp_path}/run\nc {file}:14\nd\ne nowhere.ark:3\nf -\ng {file}:14[0:2]\n"
     )
@@ -216,7 +216,7 @@ class Touch:
 
 @pytest.mark.parametrize("suffix", [".ark", ".scp"])
 def test_ark_pickles_are_not_loaded(tmp_path, suffix):
-    arks(tmp_path, {"a": Touch(tmp_path / "run")}, write_function="pickle")
+    write_arks(tmp_path, {"a": Touch(tmp_path / "run")}, write_function="pickle")
     assert not (tmp_path / "run").exists()
     with pytest.raises(EarmarkError, match="neither a binary vector nor one line"):
         load_encoder(f"embeddings:{tmp_path}/x{suffix}")
@@ -249,7 +249,7 @@ def test_invalid_arks(tmp_path, content, message):
 
 
 def test_identity_independent_of_file_format(tmp_path):
-    files = [save(tmp_path, "arrays"), save(tmp_path, "npy"), arks(tmp_path), tmp_path / "x.scp", table(tmp_path)]
+    files = [save(tmp_path, "arrays"), save(tmp_path, "npy"), write_arks(tmp_path), tmp_path / "x.scp", table(tmp_path)]
     assert len({load_encoder(f"embeddings:{file}").identity for file in files}) == 1
 
 
@@ -276,13 +276,13 @@ NUMBERED = {f"x{i}": VECTORS[:, i] for i in (3, 1, 0, 2)}
 )
 def test_parquet_lists_and_numbered_columns(tmp_path, columns):
     precomputed = load_encoder(f"embeddings:{table(tmp_path, **columns)}")
-    assert vectors_of(precomputed) == {key: vector.tolist() for key, vector in zip(IDS, VECTORS, strict=True)}
+    assert vectors_by_id(precomputed) == {key: vector.tolist() for key, vector in zip(IDS, VECTORS, strict=True)}
 
 
 def test_parquet_numbered_columns_are_sorted(tmp_path):
     wide = {f"x{i}": [float(i)] for i in sorted(range(12), key=str)}
     precomputed = load_encoder(f"embeddings:{table(tmp_path, id=['a'], **wide)}")
-    assert vectors_of(precomputed) == {"a": list(range(12))}
+    assert vectors_by_id(precomputed) == {"a": list(range(12))}
 
 
 def test_parquet_fixed_size_lists_in_chunks(tmp_path):
@@ -291,7 +291,7 @@ def test_parquet_fixed_size_lists_in_chunks(tmp_path):
     chunks = pyarrow.chunked_array([pyarrow.array(list(part), type=kind) for part in rows])
     parquet = tmp_path / "x.parquet"
     pyarrow.parquet.write_table(pyarrow.table({"ids": IDS, "X": chunks}), parquet, row_group_size=2)
-    assert vectors_of(load_encoder(f"embeddings:{parquet}")) == dict(zip(IDS, VECTORS.tolist(), strict=True))
+    assert vectors_by_id(load_encoder(f"embeddings:{parquet}")) == dict(zip(IDS, VECTORS.tolist(), strict=True))
 
 
 @pytest.mark.parametrize(
@@ -323,7 +323,7 @@ def test_invalid_parquet_file(tmp_path):
 
 @pytest.mark.parametrize(("suffix", "package"), [(".ark", "kaldiio"), (".scp", "kaldiio"), (".parquet", "pyarrow")])
 def test_missing_reader_names_command(tmp_path, monkeypatch, suffix, package):
-    arks(tmp_path), table(tmp_path)
+    write_arks(tmp_path), table(tmp_path)
     monkeypatch.setitem(sys.modules, package, None)
     with pytest.raises(MissingError, match=f"uv run --with {package} SCRIPT.py"):
         load_encoder(f"embeddings:{tmp_path}/x{suffix}")

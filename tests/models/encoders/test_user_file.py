@@ -23,7 +23,7 @@ from tests.models.encoders import sources
 from tests.models.encoders.sources import noises, save
 
 
-def refused(path, text: str) -> str:
+def load_error(path, text: str) -> str:
     with pytest.raises(MissingError) as caught:
         load_encoder(f"{path}{text}")
     return str(caught.value)
@@ -136,8 +136,8 @@ def test_class_is_selected_by_name(tmp_path):
     both = sources.case() + "\n\nclass Other(Bands):\n    name = 'other'\n"
     file = save(tmp_path, "mine.py", both)
     assert load_encoder(f"{file}:Other").name == "other"
-    assert re.search(r"contains 2 encoders; select one: .*mine\.py:Bands, .*mine\.py:Other", refused(file, ""))
-    assert "has no class Nothing; its classes: Bands, Other." in refused(file, ":Nothing")
+    assert re.search(r"contains 2 encoders; select one: .*mine\.py:Bands, .*mine\.py:Other", load_error(file, ""))
+    assert "has no class Nothing; its classes: Bands, Other." in load_error(file, ":Nothing")
 
 
 @pytest.mark.parametrize(
@@ -159,14 +159,14 @@ def test_class_is_selected_by_name(tmp_path):
     ],
 )
 def test_invalid_files_name_reason(tmp_path, text, message):
-    assert re.search(message, refused(save(tmp_path, "mine.py", text), ""))
+    assert re.search(message, load_error(save(tmp_path, "mine.py", text), ""))
 
 
 def test_missing_file_and_unknown_specs(tmp_path):
-    assert "no such file; expected FILE.py" in refused(tmp_path / "absent.py", "")
-    assert "unknown encoder 'something'; expected logmel, onnx:…" in refused("something", "")
-    assert "unknown encoder" in refused("onnx:", "")
-    assert "unknown encoder" in refused("logmel:40", "")
+    assert "no such file; expected FILE.py" in load_error(tmp_path / "absent.py", "")
+    assert "unknown encoder 'something'; expected logmel, onnx:…" in load_error("something", "")
+    assert "unknown encoder" in load_error("onnx:", "")
+    assert "unknown encoder" in load_error("logmel:40", "")
 
 
 @pytest.mark.parametrize(
@@ -297,7 +297,7 @@ def test_invalid_numbers_of_frames(tmp_path, old, new, message):
 def test_invalid_hop_is_rejected(tmp_path):
     pytest.importorskip("torch", reason="the extra `torch` is not installed")
     text = sources.XARES.replace("hop_size_in_ms = 10", "hop_size_in_ms = 0")
-    assert "has hop_size_in_ms 0; it must be above 0" in refused(save(tmp_path, "mine.py", text), "")
+    assert "has hop_size_in_ms 0; it must be above 0" in load_error(save(tmp_path, "mine.py", text), "")
 
 
 def test_source_hash_excludes_standard_library():
