@@ -118,7 +118,8 @@ FUZZ = """
     files += [mp3(noise(16000)), mp3() * 2, bare, wav(bare, tag=0x55)]
     files += [encoded("OGG", "OPUS", noise(8000)) * 2, encoded("FLAC", "PCM_16", noise(8000)) * 2]
     if sys.argv[1] == "with av":
-        files += [ffmpeg_encoded("ipod", "aac"), ffmpeg_encoded("adts", "aac"), ffmpeg_encoded("webm", "libopus", 48000)]
+        files += [ffmpeg_encoded("ipod", "aac"), ffmpeg_encoded("adts", "aac")]
+        files += [ffmpeg_encoded("webm", "libopus", 48000)]
     path = Path(tempfile.mkdtemp()) / "clip"
     for content in files:
         path.write_bytes(content)
