@@ -52,13 +52,46 @@ class AudioTextModel(Protocol):
     description: dict[str, Any]
 
     def prepare(self, waveform: Array) -> Prepared:
-        """Compute the model input for one window on the CPU; thread-safe."""
+        """Compute the model input of one window on the CPU; thread-safe.
+
+        Parameters
+        ----------
+        waveform : (n,) float32
+            At most `window_seconds` of samples at `sample_rate`.
+
+        Returns
+        -------
+        Any
+            Input of `embed_audio`.
+        """
 
     def embed_audio(self, windows: Sequence[Prepared]) -> Array:
-        """(n, d) embeddings of n prepared windows, independent of the batch."""
+        """Embed windows.
+
+        Parameters
+        ----------
+        windows : sequence
+            n results of `prepare`.
+
+        Returns
+        -------
+        (n, d) float32
+            Embeddings, independent of the rest of the batch.
+        """
 
     def embed_texts(self, texts: Sequence[str]) -> Array:
-        """(n, d) embeddings of n sentences, independent of the batch."""
+        """Embed sentences.
+
+        Parameters
+        ----------
+        texts : sequence of str
+            n sentences; sentences beyond the limit of the model are truncated.
+
+        Returns
+        -------
+        (n, d) float32
+            Embeddings, independent of the rest of the batch.
+        """
 
 
 def load_model(
@@ -97,7 +130,25 @@ def load_model(
 def load_clap(
     name: str, device: str = "auto", dtype: str = "float32", max_seconds: float | None = None
 ) -> AudioTextModel:
-    """Load a transformers ClapModel from a folder or the hub; parameters as in `load_model`."""
+    """Load a transformers ClapModel.
+
+    Parameters
+    ----------
+    name : str
+        Folder, or name on the Hugging Face hub.
+    device, dtype, max_seconds
+        As in `load_model`.
+
+    Returns
+    -------
+    AudioTextModel
+        The model.
+
+    Raises
+    ------
+    MissingError
+        If the model, the device or a library is not available.
+    """
     device = resolve_device(device, dtype)
     with explain_load_errors(name, "a CLAP model", hub=MODEL_FILES):
         transformers = require_library("transformers")
@@ -114,7 +165,25 @@ def load_clap(
 def load_sentence_transformer(
     name: str, device: str = "auto", dtype: str = "float32", max_seconds: float | None = None
 ) -> AudioTextModel:
-    """Load a sentence-transformers model from a folder or the hub; parameters as in `load_model`."""
+    """Load a sentence-transformers model.
+
+    Parameters
+    ----------
+    name : str
+        Folder, or name on the Hugging Face hub.
+    device, dtype, max_seconds
+        As in `load_model`.
+
+    Returns
+    -------
+    AudioTextModel
+        The model.
+
+    Raises
+    ------
+    MissingError
+        If the model, the device or a library is not available.
+    """
     device = resolve_device(device, dtype)
     with explain_load_errors(name, "a sentence-transformers model", hub=MODEL_FILES):
         network = (
@@ -138,7 +207,25 @@ def load_sentence_transformer(
 def load_voiceclap_small(
     name: str = "laion/voiceclap-small", device: str = "auto", dtype: str = "float32", max_seconds: float | None = None
 ) -> AudioTextModel:
-    """Load a VoiceCLAP model, which runs code from its repository; parameters as in `load_model`."""
+    """Load a VoiceCLAP model, which runs code from its repository.
+
+    Parameters
+    ----------
+    name : str
+        Folder, or name on the Hugging Face hub.
+    device, dtype, max_seconds
+        As in `load_model`.
+
+    Returns
+    -------
+    AudioTextModel
+        The model.
+
+    Raises
+    ------
+    MissingError
+        If the model, the device or a library is not available.
+    """
     device = resolve_device(device, dtype)
     with explain_load_errors(name, "a VoiceCLAP model", hub=MODEL_FILES):
         transformers = require_library("transformers")

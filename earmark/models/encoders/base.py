@@ -64,7 +64,18 @@ class Encoder(ABC):
         return 1
 
     def width(self, request: EmbeddingRequest = DEFAULT_REQUEST) -> int | None:
-        """Number of values per row of a request; None until the first embedding is known."""
+        """Number of values per row.
+
+        Parameters
+        ----------
+        request : EmbeddingRequest
+            What to compute.
+
+        Returns
+        -------
+        int or None
+            D, or L·D for all layers; None until the first embedding is known.
+        """
         return self.dimension and self.dimension * (self.layers if request.layers else 1)
 
     def require_support(self, request: EmbeddingRequest) -> None:
@@ -76,11 +87,43 @@ class Encoder(ABC):
             )
 
     def prepare(self, waveform: Array) -> Prepared:
-        """Compute the model input for one clip on the CPU; thread-safe."""
+        """Compute the model input for one clip on the CPU; thread-safe.
+
+        Parameters
+        ----------
+        waveform : (n,) float32
+            Samples at `sample_rate`.
+
+        Returns
+        -------
+        Any
+            Input of `embed_prepared` and `layers_prepared`.
+
+        Raises
+        ------
+        AudioError
+            If the clip is too short or silent for the encoder.
+        """
         return np.ascontiguousarray(waveform, dtype=np.float32)
 
     def prepare_frames(self, waveform: Array) -> Prepared:
-        """Compute the model input for the frames of one clip; thread-safe."""
+        """Compute the model input for the frames of one clip; by default the same as `prepare`.
+
+        Parameters
+        ----------
+        waveform : (n,) float32
+            Samples at `sample_rate`.
+
+        Returns
+        -------
+        Any
+            Input of `frames_prepared`.
+
+        Raises
+        ------
+        AudioError
+            If the clip is too short or silent for the encoder.
+        """
         return self.prepare(waveform)
 
     def prepare_clip(self, waveform: Array, request: EmbeddingRequest) -> list[Prepared]:
@@ -121,14 +164,47 @@ class Encoder(ABC):
 
     @abstractmethod
     def embed_prepared(self, prepared: Sequence[Prepared]) -> Array:
-        """(n, d) embeddings of n prepared clips, independent of the batch; not checked."""
+        """Embed prepared clips. Subclasses implement this method.
+
+        Parameters
+        ----------
+        prepared : sequence
+            n results of `prepare`.
+
+        Returns
+        -------
+        (n, d) float32
+            Embeddings, independent of the rest of the batch; not checked.
+        """
 
     def frames_prepared(self, prepared: Sequence[Prepared]) -> list[Array]:
-        """Frames (T', D) of each clip prepared for frames, without padding; not checked."""
+        """Compute frames of prepared clips.
+
+        Parameters
+        ----------
+        prepared : sequence
+            n results of `prepare_frames`.
+
+        Returns
+        -------
+        list of (T', D) float32
+            Frames per clip without padding, independent of the rest of the batch; not checked.
+        """
         raise NotImplementedError(f"{type(self).__name__} has no frames; call `require_support` first")
 
     def layers_prepared(self, prepared: Sequence[Prepared]) -> Array:
-        """(n, L·D) means over frames of all layers, from one forward pass; not checked."""
+        """Compute the means over frames of all layers in one forward pass.
+
+        Parameters
+        ----------
+        prepared : sequence
+            n results of `prepare`.
+
+        Returns
+        -------
+        (n, L·D) float32
+            Layers in order; the last D values are the embedding. Not checked.
+        """
         return self.embed_prepared(prepared)
 
     def encode_prepared(self, prepared: Sequence[Prepared], request: EmbeddingRequest) -> Sequence[Array]:
@@ -162,7 +238,20 @@ class Encoder(ABC):
         return list(rows)
 
     def combine_pieces(self, rows: Sequence[Array], request: EmbeddingRequest) -> Array:
-        """Combine the rows of one clip, in the order of `prepare_clip`: one row, or all rows stacked for crops."""
+        """Combine the rows of one clip.
+
+        Parameters
+        ----------
+        rows : sequence of arrays
+            Results of `encode_prepared` in the order of `prepare_clip`.
+        request : EmbeddingRequest
+            What to compute.
+
+        Returns
+        -------
+        array
+            The only row, or all rows stacked for crops.
+        """
         return rows[0] if request.crop_seconds is None else np.stack(rows)
 
     def embed(self, waveforms: Sequence[Array]) -> Array:
@@ -282,7 +371,23 @@ def embedding_fault(embedding: Array, dimension: int | None) -> str:
 
 
 def indistinguishable(first: Array, second: Array) -> bool:
-    """Whether the distance of two embeddings is below `SAME_EMBEDDING_TOLERANCE`, relative to the first."""
+    """Whether two embeddings are identical up to rounding.
+
+    Parameters
+    ----------
+    first, second : (d,) or (T', d) float32
+        Embeddings of equal shape.
+
+    Returns
+    -------
+    bool
+        True if the norm of the difference is at most `SAME_EMBEDDING_TOLERANCE` times the norm of the first.
+
+    Examples
+    --------
+    >>> indistinguishable(np.array([1.0, 2.0], dtype=np.float32), np.array([1.0, 2.1], dtype=np.float32))
+    False
+    """
     scale = max(np.linalg.norm(first.astype(np.float64)), np.finfo(np.float32).tiny)
     return bool(np.linalg.norm(first.astype(np.float64) - second) <= SAME_EMBEDDING_TOLERANCE * scale)
 

@@ -54,7 +54,25 @@ class Resemblyzer(Encoder):
 
 
 def load(_: str, device: str = "auto", dtype: str = "float32") -> Resemblyzer:
-    """Load the encoder with the weights of its package, always in float32."""
+    """Load the encoder with the weights of its package.
+
+    Parameters
+    ----------
+    device : str
+        As in `load_encoder`.
+    dtype : str
+        Checked but not used; the encoder runs in float32.
+
+    Returns
+    -------
+    Resemblyzer
+        The encoder.
+
+    Raises
+    ------
+    MissingError
+        If the package is not installed or the model cannot be loaded.
+    """
     package = require_encoder_library("resemblyzer", OPTIONS)
     _, device = torch_and_device(device, dtype, OPTIONS)
     with explain_load_errors("resemblyzer", "the encoder of Resemblyzer"):

@@ -31,7 +31,25 @@ OPTIONS = {
 
 
 def load_speechbrain(source: str, device: str = "auto", dtype: str = "float32") -> NetworkEncoder:
-    """Load a SpeechBrain EncoderClassifier from the hub or a folder with hyperparams.yaml."""
+    """Load a SpeechBrain EncoderClassifier.
+
+    Parameters
+    ----------
+    source : str
+        Name on the Hugging Face hub, or a folder with hyperparams.yaml.
+    device, dtype : str
+        As in `load_encoder`.
+
+    Returns
+    -------
+    NetworkEncoder
+        The encoder.
+
+    Raises
+    ------
+    MissingError
+        If the toolkit is not installed or the model cannot be loaded.
+    """
     speaker = _require_toolkit("speechbrain", "speechbrain.inference.speaker")
     torch, device = torch_and_device(device, dtype, OPTIONS["speechbrain"])
     with explain_load_errors(source, "a SpeechBrain EncoderClassifier"):
@@ -52,7 +70,25 @@ def load_speechbrain(source: str, device: str = "auto", dtype: str = "float32") 
 
 
 def load_wespeaker(source: str, device: str = "auto", dtype: str = "float32") -> NetworkEncoder:
-    """Load a WeSpeaker model by name (english, chinese, …) or from a folder with avg_model.pt and config.yaml."""
+    """Load a WeSpeaker model.
+
+    Parameters
+    ----------
+    source : str
+        Name (english, chinese, …), or a folder with avg_model.pt and config.yaml.
+    device, dtype : str
+        As in `load_encoder`.
+
+    Returns
+    -------
+    NetworkEncoder
+        The encoder.
+
+    Raises
+    ------
+    MissingError
+        If the toolkit is not installed or the model cannot be loaded.
+    """
     wespeaker = _require_toolkit("wespeaker", "wespeaker")
     _, device = torch_and_device(device, dtype, OPTIONS["wespeaker"])
     with explain_load_errors(source, "a WeSpeaker model"):
@@ -73,7 +109,25 @@ def load_wespeaker(source: str, device: str = "auto", dtype: str = "float32") ->
 
 
 def load_pyannote(source: str, device: str = "auto", dtype: str = "float32") -> NetworkEncoder:
-    """Load a pyannote.audio embedding model from the hub or a checkpoint; it embeds whole clips."""
+    """Load a pyannote.audio embedding model; it embeds whole clips.
+
+    Parameters
+    ----------
+    source : str
+        Name on the Hugging Face hub, or a checkpoint file.
+    device, dtype : str
+        As in `load_encoder`.
+
+    Returns
+    -------
+    NetworkEncoder
+        The encoder.
+
+    Raises
+    ------
+    MissingError
+        If the toolkit is not installed, the model cannot be loaded, or its terms on the hub are not accepted.
+    """
     audio = _require_toolkit("pyannote", "pyannote.audio")
     torch, device = torch_and_device(device, dtype, OPTIONS["pyannote"])
     with explain_load_errors(source, "a pyannote.audio model"):
@@ -95,7 +149,25 @@ def load_pyannote(source: str, device: str = "auto", dtype: str = "float32") -> 
 
 
 def load_nemo(source: str, device: str = "auto", dtype: str = "float32") -> NetworkEncoder:
-    """Load a NeMo speaker model by name (titanet_large, ecapa_tdnn, …) or from a .nemo file."""
+    """Load a NeMo speaker model.
+
+    Parameters
+    ----------
+    source : str
+        Name (titanet_large, ecapa_tdnn, …), or a .nemo file.
+    device, dtype : str
+        As in `load_encoder`.
+
+    Returns
+    -------
+    NetworkEncoder
+        The encoder.
+
+    Raises
+    ------
+    MissingError
+        If the toolkit is not installed or the model cannot be loaded.
+    """
     asr = _require_toolkit("nemo", "nemo.collections.asr")
     torch, device = torch_and_device(device, dtype, OPTIONS["nemo"])
     with explain_load_errors(source, "a NeMo speaker model"):
