@@ -58,11 +58,30 @@ class Invocation:
             tqdm.write(text, file=sys.stderr)
 
     def progress(self, items: Iterable[Item], *, total: int, label: str, unit: str) -> "tqdm[Item]":
-        """Wrap an iterable in a progress bar on stderr, shown only on a terminal."""
+        """Wrap an iterable in a progress bar on stderr, shown only on a terminal.
+
+        Parameters
+        ----------
+        items : iterable
+        total : int
+            Number of items.
+        label : str
+            Text before the bar.
+        unit : str
+            What is counted.
+        """
         return tqdm(items, total=total, desc=label, unit=unit, disable=self._no_bar, file=sys.stderr)
 
     def bytes_bar(self, *, total: int, label: str) -> "tqdm[Any]":
-        """Progress bar for bytes; advance it with `update(n)`."""
+        """Progress bar for bytes; advance it with `update(n)`.
+
+        Parameters
+        ----------
+        total : int
+            Number of bytes.
+        label : str
+            Text before the bar.
+        """
         return tqdm(total=total, desc=label, unit="B", unit_scale=True, disable=self._no_bar, file=sys.stderr)
 
     @property
@@ -79,7 +98,7 @@ class Invocation:
 Command = Callable[[argparse.Namespace, Invocation], int]
 
 
-def options(kind: type[Options], arguments: argparse.Namespace, **known: Any) -> Options:
+def options(kind: type[Options], arguments: argparse.Namespace, **extra: Any) -> Options:
     """Fill a frozen record of options from flags with the same names; lists become tuples.
 
     Parameters
@@ -87,7 +106,7 @@ def options(kind: type[Options], arguments: argparse.Namespace, **known: Any) ->
     kind : dataclass
         Nested dataclass fields are filled in the same way. Fields without a flag keep their default.
     arguments : argparse.Namespace
-    known
+    extra
         Values of fields without a flag, such as tokens from the environment.
 
     Raises
@@ -104,11 +123,11 @@ def options(kind: type[Options], arguments: argparse.Namespace, **known: Any) ->
     >>> options(Clips, argparse.Namespace(limit=3, names=["a"], seed=0))
     Clips(limit=3, names=('a',))
     """
-    available = {**vars(arguments), **known}
+    available = {**vars(arguments), **extra}
     values: dict[str, Any] = {}
     for field in fields(kind):  # type: ignore[arg-type]
         if is_dataclass(field.type) and field.name not in available:
-            values[field.name] = options(field.type, arguments, **known)  # type: ignore[arg-type]
+            values[field.name] = options(field.type, arguments, **extra)  # type: ignore[arg-type]
         elif field.name in available:
             value = available[field.name]
             values[field.name] = tuple(value) if isinstance(value, list) else value

@@ -79,7 +79,13 @@ def exclusions(counts: Mapping[str, int]) -> list[Exclusion]:
 
 
 def parameters_hash(parameters: Mapping[str, Any]) -> str:
-    """Hash of the parameters, 8 hexadecimal digits."""
+    """Hash of parameters, 8 hexadecimal digits.
+
+    Parameters
+    ----------
+    parameters : mapping
+        Values are serialised as JSON; the order does not matter.
+    """
     return sha256(json.dumps(parameters, sort_keys=True, default=str).encode()).hexdigest()[:8]
 
 
@@ -99,7 +105,13 @@ def input_records(rows: Mapping[Path, int]) -> list[Input]:
 
 
 def data_hash(inputs: Sequence[Input]) -> str:
-    """Hash of the contents of the input files, 8 hexadecimal digits, independent of their names."""
+    """Hash of the contents of input files, 8 hexadecimal digits, independent of their names.
+
+    Parameters
+    ----------
+    inputs : sequence of Input
+        From `input_records`; their order matters.
+    """
     return sha256("".join(each.sha256 for each in inputs).encode()).hexdigest()[:8]
 
 

@@ -88,7 +88,13 @@ def to_csv_gz(parts: Iterable[pd.DataFrame]) -> bytes:
 
 
 def to_markdown(headers: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
-    """Format a Markdown table with numeric columns aligned right; every value is formatted by `cell`.
+    """Format a Markdown table with numeric columns aligned right.
+
+    Parameters
+    ----------
+    headers : sequence of str
+    rows : sequence of sequences
+        Values, formatted by `cell`.
 
     Examples
     --------

@@ -77,8 +77,8 @@ class Design:
         lists = []
         for _ in range(systems):
             q, k = (np.sqrt(0.75) * x + 0.5 * rng.normal(size=speakers) for x in (quality, similarity))
-            at = np.where(labels, self.separation + self.quality * q[first], self.similarity * (k[first] + k[second]))
-            score = at + shared + SYSTEM_NOISE * rng.normal(size=len(labels))
+            mean = np.where(labels, self.separation + self.quality * q[first], self.similarity * (k[first] + k[second]))
+            score = mean + shared + SYSTEM_NOISE * rng.normal(size=len(labels))
             lists.append(Trials(names, enrolment, test, labels, self.scaled(score)))
         return lists
 
@@ -92,9 +92,11 @@ def speakers_from_paths(trials: Trials) -> list[str]:
     return [str(name).split("/")[0] for name in trials.names]
 
 
-def estimates(rng: np.random.Generator, design: Design, known: bool = True) -> Mapping[str, Estimate | float | None]:
+def estimates(
+    rng: np.random.Generator, design: Design, speakers_known: bool = True
+) -> Mapping[str, Estimate | float | None]:
     """All metrics of a list, and differences and p-values of two equally good systems."""
-    results = [evaluate(t, speakers_from_paths(t) if known else None) for t in design.draw(rng, systems=2)]
+    results = [evaluate(t, speakers_from_paths(t) if speakers_known else None) for t in design.draw(rng, systems=2)]
     both = compare_systems(results[0], results[1])
     differences = {f"difference of {name}": each.estimate for name, each in both.items()}
     return results[0].metrics | differences | {f"p of {name}": each.p for name, each in both.items()}
@@ -104,8 +106,8 @@ def truth(rng: np.random.Generator, design: Design) -> dict[str, float]:
     """Values of independent trials from very many speakers; two systems do not differ."""
     labels = np.arange(MANY) < MANY // 2
     one, other, quality = rng.normal(size=(3, MANY))
-    at = np.where(labels, design.separation + design.quality * quality, design.similarity * (one + other))
-    score = design.scaled(at + rng.normal(size=MANY))
+    mean = np.where(labels, design.separation + design.quality * quality, design.similarity * (one + other))
+    score = design.scaled(mean + rng.normal(size=MANY))
     curve = detection.roc(score, labels)
     rates = dict.fromkeys(("eer", "eer_interpolated", "eer_case"), detection.equal_error_rate(curve).rate)
     costs = {"min_dcf": detection.min_dcf(curve).rate, "act_dcf": detection.actual_dcf(score, labels).rate}
@@ -113,9 +115,9 @@ def truth(rng: np.random.Generator, design: Design) -> dict[str, float]:
     return rates | costs | bits | {f"difference of {name}": 0.0 for name in METRICS}
 
 
-def scenario(size: str, design: Design, known: bool = True, **options) -> Scenario:
+def scenario(size: str, design: Design, speakers_known: bool = True, **options) -> Scenario:
     """Speaker verification scenario."""
-    draw = partial(estimates, design=design, known=known)
+    draw = partial(estimates, design=design, speakers_known=speakers_known)
     return Scenario("Speaker verification", size, draw, partial(truth, design=design), **options)
 
 
@@ -149,12 +151,12 @@ def with_same_speakers(design: Design, of_speakers: np.random.Generator, of_tria
     first, second = enrolment // design.utterances, test // design.utterances
     labels = first == second
     quality, similarity = of_speakers.normal(size=(2, design.speakers))
-    at = np.where(
+    mean = np.where(
         labels,
         design.separation + design.quality * quality[first],
         design.similarity * (similarity[first] + similarity[second]),
     )
-    return Trials(design.names(design.speakers), enrolment, test, labels, at + of_trials.normal(size=len(labels)))
+    return Trials(design.names(design.speakers), enrolment, test, labels, mean + of_trials.normal(size=len(labels)))
 
 
 def error_rate_only(trials: Trials) -> VerificationResult:
@@ -201,7 +203,10 @@ SCENARIOS = [
     ),
     scenario("60 speakers of 6 utterances, uninformative scores", Design(60, 6, separation=0.0), untested=AT_CHANCE),
     scenario(
-        "60 speakers of 6 utterances, speakers unknown", Design(60, 6, non_targets=20), known=False, untested=OF_MIN_DCF
+        "60 speakers of 6 utterances, speakers unknown",
+        Design(60, 6, non_targets=20),
+        speakers_known=False,
+        untested=OF_MIN_DCF,
     ),
     Scenario(
         "Speaker verification",
