@@ -1,4 +1,4 @@
-"""probe.py on real audio, real tar files and real (tiny) models: every type of task, every way in, every fault."""
+"""probe.py on real audio, tar files and tiny models: every task type, every kind of encoder, invalid inputs."""
 
 import contextlib
 import io
@@ -45,7 +45,7 @@ CLASSES = {"low": 300, "mid": 900, "high": 2700}  # Hz
 
 
 def tone(hertz, seed=0, seconds=0.4):
-    """A tone in noise, no two of which are alike."""
+    """A tone in noise; every seed gives another signal."""
     rng = np.random.default_rng(seed)
     t = np.arange(int(seconds * RATE)) / RATE
     return (0.2 * np.sin(2 * np.pi * (hertz * t + rng.random())) + rng.normal(0, 0.01, len(t))).astype(np.float32)
@@ -58,35 +58,35 @@ def wav(waveform):
 
 
 def pack(path, pairs):
-    """A tar of pairs {name: (waveform or bytes, what its JSON says)}."""
+    """A tar file of pairs {name: (waveform or bytes, JSON content)}."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with tarfile.open(path, "w") as tar:
-        for name, (sound, said) in pairs.items():
+        for name, (sound, label) in pairs.items():
             audio = sound if isinstance(sound, bytes) else wav(sound)
-            for suffix, content in (("wav", audio), ("json", json.dumps(said).encode())):
+            for suffix, content in (("wav", audio), ("json", json.dumps(label).encode())):
                 info = tarfile.TarInfo(f"{name}.{suffix}")
                 info.size = len(content)
                 tar.addfile(info, io.BytesIO(content))
     return path
 
 
-def split(n, seed, said=lambda name: {"label": name}, seconds=0.4, prefix=""):
-    """Pairs of n clips of each class; said: what the JSON beside a clip of a class says."""
+def split(n, seed, content=lambda name: {"label": name}, seconds=0.4, prefix=""):
+    """Pairs of n clips of each class; `content` gives the JSON of a class."""
     return {
-        f"{prefix}{i:04}_{seed}_{name}": (tone(hertz, 1000 * seed + i, seconds), said(name))
+        f"{prefix}{i:04}_{seed}_{name}": (tone(hertz, 1000 * seed + i, seconds), content(name))
         for i in range(n)
         for name, hertz in CLASSES.items()
     }
 
 
 def tars(root, task, patterns, n=(6, 2, 3), **how):
-    """A published task's tars; patterns: {name of a file: how many clips of each class, the n in turn}."""
+    """The tar files of a published task, with n clips of each class per file."""
     for seed, (pattern, count) in enumerate(zip(patterns, n, strict=False), start=1):
         pack(root / task / f"{pattern}-0.tar", split(count, seed, **how))
 
 
-def listed(folder, name, toml="", n=(6, 2, 3), labels=lambda i, c: c, kind="clip", epochs=4):
-    """A task of the user's own: TOML, manifest and clips of three tones; the TOML's path."""
+def write_task(folder, name, toml="", n=(6, 2, 3), labels=lambda i, c: c, kind="clip", epochs=4):
+    """Write a user's task (TOML, manifest, clips of three tones); return the path of the TOML file."""
     (folder / name).mkdir(parents=True, exist_ok=True)
     lines = ["path,label,split"]
     for part, (part_name, count) in enumerate(zip(("train", "valid", "test"), n, strict=True)):
@@ -104,7 +104,7 @@ def listed(folder, name, toml="", n=(6, 2, 3), labels=lambda i, c: c, kind="clip
 
 
 def run(tmp_path, *tasks, code=0, encoder="logmel", flags=(), out="out", quiet=True):
-    """probe.py on these tasks; returns the folder of what it wrote, the only one there."""
+    """Run probe.py on these tasks; return its result folder."""
     words = ["--encoder", encoder, "--data-root", tmp_path / "data", "--embedding-cache", tmp_path / "store"]
     words += ["--output-dir", tmp_path / out, "--device", "cpu", *QUICK, *(["--quiet"] if quiet else []), *flags]
     assert probe.main([*map(str, words), "--tasks", *map(str, tasks)]) == code
@@ -117,7 +117,7 @@ def summary(folder):
 
 
 def values(folder):
-    """{(task, track, protocol, metric, layer): score}"""
+    """{(task, track, recipe, metric, layer): score}."""
     keys = ("task", "track", "protocol", "metric", "layer")
     return {tuple(row[key] for key in keys): row["score"] for row in summary(folder)["scores"]}
 
@@ -134,7 +134,7 @@ TIMES = {"low": 0.0, "mid": 0.1, "high": 0.2}
 
 @pytest.fixture(scope="module")
 def everything(tmp_path_factory):
-    """One run over published tasks of all types but speech recognition, and what it wrote."""
+    """Result folder of a run over published tasks of all types except speech recognition."""
     folder = tmp_path_factory.mktemp("everything")
     root = folder / "data"
     numbers = {"low": 3, "mid": 20, "high": 7}
@@ -160,35 +160,35 @@ def everything(tmp_path_factory):
 
 @pytest.mark.slow
 def test_run_scores_every_task_type_with_both_recipes(everything):
-    found = values(everything)
+    scores = values(everything)
     metrics = {
         "esc50": ["accuracy"], "fsd50k": ["mAP"], "desed": ["segment_f1_macro"], "maestro": ["segment_f1_micro"],
         "librispeechphoneme": ["frame_accuracy"], "clotho": ["recall_at_1"], "speechocean762": ["mse", "mae"],
         "asvspoof2015": ["accuracy", "eer"],
     }  # fmt: skip
-    linear = {(task, protocol, metric) for task, track, protocol, metric, _ in found if track == "linear"}
+    linear = {(task, protocol, metric) for task, track, protocol, metric, _ in scores if track == "linear"}
     expected = {(t, p, m) for t, listed in metrics.items() for m in listed for p in ("xares", "strict")}
     assert linear == expected
-    assert {task for task, track, *_ in found if track == "knn"} == {"esc50", "asvspoof2015"}
+    assert {task for task, track, *_ in scores if track == "knn"} == {"esc50", "asvspoof2015"}
     crops = {(row["task"], row["protocol"]) for row in summary(everything)["scores"] if row["counts"] != "clips"}
-    assert crops == {("fsd50k", "xares")}  # the only one whose clips are cut
-    for (*_, metric, _), score in found.items():
+    assert crops == {("fsd50k", "xares")}  # the only task with crops
+    for (*_, metric, _), score in scores.items():
         assert score["value"] is not None and score["low"] <= score["high"]
         assert 0 <= score["value"] <= (1 if metric not in ("mse", "mae") else 100)
 
 
 def test_run_separates_tones_in_every_task_type(everything):
-    found = values(everything)
+    scores = values(everything)
     for task, track, metric, least in [
         ("esc50", "linear", "accuracy", 0.9), ("esc50", "knn", "accuracy", 0.9), ("fsd50k", "linear", "mAP", 0.8),
         ("desed", "linear", "segment_f1_macro", 0.4), ("maestro", "linear", "segment_f1_micro", 0.5),
         ("librispeechphoneme", "linear", "frame_accuracy", 0.8), ("clotho", "linear", "recall_at_1", 0.6),
         ("asvspoof2015", "linear", "accuracy", 0.9),
     ]:  # fmt: skip
-        assert found[task, track, "strict", metric, None]["value"] >= least, task
-    assert found["asvspoof2015", "linear", "strict", "eer", None]["value"] <= 0.1
-    mse = found["speechocean762", "linear", "strict", "mse", None]["value"]
-    assert mse < 2  # numbers of 3 or 4, 1 and 2.5, from nothing
+        assert scores[task, track, "strict", metric, None]["value"] >= least, task
+    assert scores["asvspoof2015", "linear", "strict", "eer", None]["value"] <= 0.1
+    mse = scores["speechocean762", "linear", "strict", "mse", None]["value"]
+    assert mse < 2  # labels are 3 or 4, 1 and 2.5
 
 
 def test_run_writes_all_files_without_local_paths(everything):
@@ -203,8 +203,12 @@ def test_run_writes_all_files_without_local_paths(everything):
         *("weight", "folds", "n_heads", "layer", "shots", "chosen"),
     ]
     assert all(row["seconds"] > 0 for row in summary(everything)["scores"])
-    told = pd.read_csv(files["predictions/esc50_linear_strict.csv"], dtype=str)
-    assert len(told) == 30 and set(told["label"]) == {"3", "7", "20"} and set(told["fold"]) == set("12345")
+    predictions = pd.read_csv(files["predictions/esc50_linear_strict.csv"], dtype=str)
+    assert (
+        len(predictions) == 30
+        and set(predictions["label"]) == {"3", "7", "20"}
+        and set(predictions["fold"]) == set("12345")
+    )
     assert len(pd.read_csv(files["per_class/esc50.csv"])) == 3 * 4
     columns = {"fsd50k": "average_precision", "desed": "f1", "maestro": "f1", "librispeechphoneme": "taken_for"}
     assert {
@@ -248,13 +252,13 @@ def test_run_asr_with_ctc_and_language_model(tmp_path):
     pytest.importorskip("sentence_transformers", reason="the extra `clap` is not installed")
     model = language_model(tmp_path / "tiny-qwen2")
     texts = {"low": "Low, low.", "mid": "mid mid", "high": "HIGH high"}
-    task = listed(tmp_path, "words", kind="asr", n=(2, 1, 2), labels=lambda i, c: f'"{texts[c]}"', epochs=2)
+    task = write_task(tmp_path, "words", kind="asr", n=(2, 1, 2), labels=lambda i, c: f'"{texts[c]}"', epochs=2)
     folder = run(tmp_path, task, flags=["--language-model", str(model), "--track", "linear"])
-    found = values(folder)
-    assert set(found) == {("words", "linear", protocol, "word_accuracy", None) for protocol in ("xares", "strict")}
+    scores = values(folder)
+    assert set(scores) == {("words", "linear", protocol, "word_accuracy", None) for protocol in ("xares", "strict")}
     for protocol in ("xares", "strict"):
-        told = pd.read_csv(folder / f"predictions/words_linear_{protocol}.csv", keep_default_na=False)
-        assert sorted(set(told["label"])) == ["high high", "low low", "mid mid"] and len(told) == 6
+        predictions = pd.read_csv(folder / f"predictions/words_linear_{protocol}.csv", keep_default_na=False)
+        assert sorted(set(predictions["label"])) == ["high high", "low low", "mid mid"] and len(predictions) == 6
     (published,) = (row for row in summary(folder)["scores"] if row["protocol"] == "xares")
     assert (published["n_test"], published["counts"]) == (6, "utterances")
     assert re.fullmatch(r"tiny-qwen2(; [1-6] of 6 transcripts cut at the length limit)?", published["chosen"])
@@ -263,9 +267,9 @@ def test_run_asr_with_ctc_and_language_model(tmp_path):
 
 def test_run_counts_utterances_too_short_for_ctc(tmp_path):
     said = {"low": "low", "mid": "mid", "high": "high"}
-    task = listed(
+    task = write_task(
         tmp_path, "words", kind="asr", n=(3, 1, 1), labels=lambda i, c: said[c] * (40 if i == 2 else 1), epochs=1
-    )  # 0.4 s of 10 ms each; the third clips of training say 120 letters and more
+    )  # 40 frames of 10 ms; the third training clips have at least 120 letters
     folder = run(tmp_path, task, flags=["--track", "linear", "--recipe", "strict"])
     reason = "training utterances with fewer frames than CTC needs for their transcripts (words, linear, strict)"
     assert summary(folder)["exclusions"] == [{"reason": reason, "count": 3}]
@@ -273,7 +277,7 @@ def test_run_counts_utterances_too_short_for_ctc(tmp_path):
 
 
 def language_model(folder):
-    """A tiny Qwen2 with random weights and its tokenizer, saved as published ones are."""
+    """A tiny Qwen2 with random weights, saved with its tokenizer."""
     import torch
     from transformers import Qwen2Config, Qwen2ForCausalLM
 
@@ -292,17 +296,17 @@ def language_model(folder):
     return folder
 
 
-# --- once, and again ----------------------------------------------------------------------------------------
+# --- resuming ----------------------------------------------------------------------------------------------
 
 
 def outcome(folder):
-    """Scores without the time they took, and every prediction."""
-    told = {path.name: path.read_bytes() for path in (folder / "predictions").iterdir()}
-    return values(folder), told
+    """Scores and prediction files."""
+    predictions = {path.name: path.read_bytes() for path in (folder / "predictions").iterdir()}
+    return values(folder), predictions
 
 
 def test_finished_task_is_reused_unless_changed(tmp_path):
-    tasks = [listed(tmp_path, "one"), listed(tmp_path, "two")]
+    tasks = [write_task(tmp_path, "one"), write_task(tmp_path, "two")]
     folder = run(tmp_path, *tasks)
     files = [*(folder / "tasks").iterdir(), *(path for path in (tmp_path / "store").rglob("*") if path.is_file())]
     before = {path: path.stat().st_mtime_ns for path in files if path.suffix in (".json", ".npy", ".bin")}
@@ -320,7 +324,7 @@ def test_finished_task_is_reused_unless_changed(tmp_path):
 
 @pytest.mark.slow
 def test_changed_settings_or_encoder_rerun_task(tmp_path):
-    task = listed(tmp_path, "one")
+    task = write_task(tmp_path, "one")
     folder = run(tmp_path, task)
     file = folder / "tasks/one.json"
     keys = [json.loads(file.read_text())["key"]]
@@ -336,7 +340,7 @@ def test_changed_settings_or_encoder_rerun_task(tmp_path):
 
 @pytest.mark.slow
 def test_changed_audio_or_lost_predictions_rerun_task(tmp_path):
-    task = listed(tmp_path, "one")
+    task = write_task(tmp_path, "one")
     folder = run(tmp_path, task)
     first, table = outcome(folder), folder / "predictions/one_knn_strict.csv"
     table.unlink()
@@ -353,7 +357,7 @@ def test_changed_audio_or_lost_predictions_rerun_task(tmp_path):
 
 @pytest.mark.slow
 def test_encoder_folder_per_encoder_file(tmp_path):
-    task = listed(tmp_path, "one")
+    task = write_task(tmp_path, "one")
     for name in ("first", "second"):
         run(tmp_path, task, encoder=str(save(tmp_path / "encoders", f"{name}.py", XARES)), flags=["--track", "knn"])
     folders = {path.name for path in (tmp_path / "out").iterdir() if path.is_dir()}
@@ -367,17 +371,20 @@ def test_run_demo(tmp_path):
         [sys.executable, ROOT / "probe.py", *words], capture_output=True, text=True, check=False, timeout=300
     )
     assert (done.returncode, done.stderr) == (0, "")
-    found = values(tmp_path / "out/logmel")
-    demo = {(track, protocol) for _, track, protocol, *_ in found}
-    assert {task for task, *_ in found} == {"voice", "language", "tempo"}
+    scores = values(tmp_path / "out/logmel")
+    demo = {(track, protocol) for _, track, protocol, *_ in scores}
+    assert {task for task, *_ in scores} == {"voice", "language", "tempo"}
     assert demo == {(track, protocol) for track in ("linear", "knn") for protocol in ("xares", "strict")}
-    assert all(score["low"] <= score["value"] <= score["high"] for score in found.values() if score["low"] is not None)
-    assert found["voice", "linear", "strict", "accuracy", None]["value"] > 0.5
+    assert all(score["low"] <= score["value"] <= score["high"] for score in scores.values() if score["low"] is not None)
+    assert scores["voice", "linear", "strict", "accuracy", None]["value"] > 0.5
 
 
 @pytest.mark.slow
 def test_run_reproducible_by_seed_and_across_workers(tmp_path):
-    tasks = [listed(tmp_path, "one"), listed(tmp_path, "two", kind="regression", labels=lambda i, c: f"{i}|{len(c)}")]
+    tasks = [
+        write_task(tmp_path, "one"),
+        write_task(tmp_path, "two", kind="regression", labels=lambda i, c: f"{i}|{len(c)}"),
+    ]
     first = outcome(run(tmp_path, *tasks))
     assert outcome(run(tmp_path, *tasks, out="again")) == first
     assert outcome(run(tmp_path, *tasks, out="processes", flags=["--workers", "2"])) == first
@@ -385,14 +392,14 @@ def test_run_reproducible_by_seed_and_across_workers(tmp_path):
 
 
 def test_run_single_track_and_recipe(tmp_path):
-    task = listed(tmp_path, "one")
-    found = values(run(tmp_path, task, flags=["--track", "knn", "--recipe", "strict"]))
-    assert list(found) == [("one", "knn", "strict", "accuracy", None)]
+    task = write_task(tmp_path, "one")
+    scores = values(run(tmp_path, task, flags=["--track", "knn", "--recipe", "strict"]))
+    assert list(scores) == [("one", "knn", "strict", "accuracy", None)]
 
 
 @pytest.mark.slow
 def test_run_few_shot(tmp_path):
-    folder = run(tmp_path, listed(tmp_path, "one"), flags=["--shots", "2"])
+    folder = run(tmp_path, write_task(tmp_path, "one"), flags=["--shots", "2"])
     rows = summary(folder)["scores"]
     assert [(row["track"], row["protocol"], row["n_heads"], row["shots"]) for row in rows] == [
         ("linear", "strict", 10, 2), ("knn", "strict", 10, 2),
@@ -400,12 +407,12 @@ def test_run_few_shot(tmp_path):
     assert "**2 shots**" in (folder / "report.md").read_text()
 
 
-# --- sources on both sides ----------------------------------------------------------------------------------
+# --- overlapping sources --------------------------------------------------------------------------------------
 
 
 def grouped(folder, name, source):
-    """A task in three folds, with the source of each clip."""
-    task = listed(folder, name, n=(9, 0, 0))
+    """Write a task with three folds and sources; return the path of the TOML file."""
+    task = write_task(folder, name, n=(9, 0, 0))
     rows = (folder / f"{name}.csv").read_text().splitlines()[1:]
     lines = [f"{','.join(row.split(',')[:2])},{i // 3 % 3},{source(i)}" for i, row in enumerate(rows)]
     (folder / f"{name}.csv").write_text("\n".join(["path,label,fold,group", *lines]) + "\n")
@@ -424,13 +431,14 @@ def test_run_warns_of_source_overlap(tmp_path):
         return done
 
     done, folder = once(), tmp_path / "out/logmel"
-    told = (
+    message = (
         "spans: 9 of 9 sources have clips in several folds; 27 of 27 test clips share a source with training. "
         "strict: sources reassigned to folds."
     )
-    assert told in done.stderr and "apart:" not in done.stderr
+    assert message in done.stderr and "apart:" not in done.stderr
     assert (
-        f"**Sources in several parts of a split.** {told}" in done.stdout and "- **strict_given_splits**" in done.stdout
+        f"**Sources in several parts of a split.** {message}" in done.stdout
+        and "- **strict_given_splits**" in done.stdout
     )
     assert [(task, protocol) for task, _, protocol, *_ in values(folder)] == [
         ("spans", "xares"), ("spans", "strict"), ("spans", "strict_given_splits"),
@@ -454,15 +462,15 @@ def test_run_warns_of_source_overlap(tmp_path):
     assert {row["protocol"] for row in summary(folder)["averages"]} == {"xares", "strict"}
     assert "heads of other folds" in values(folder)["apart", "knn", "strict", "accuracy", None]["note"]
     kept = (folder / "tasks/spans.json").stat().st_mtime_ns
-    assert told in once().stderr and (folder / "tasks/spans.json").stat().st_mtime_ns == kept
+    assert message in once().stderr and (folder / "tasks/spans.json").stat().st_mtime_ns == kept
     assert summary(folder)["shared_sources"] == [{**expected, "strict": "sources reassigned to folds"}]
 
 
 @pytest.mark.slow
 def test_run_warns_of_near_duplicate_classes(tmp_path, capsys):
     spelt = {"low": ["Sea waves", "sea  waves"], "mid": ["mid"] * 2, "high": ["high"] * 2}
-    alike, apart = listed(tmp_path, "alike", labels=lambda i, c: spelt[c][i % 2]), listed(tmp_path, "apart")
-    for _ in range(2):  # of a finished task too
+    alike, apart = write_task(tmp_path, "alike", labels=lambda i, c: spelt[c][i % 2]), write_task(tmp_path, "apart")
+    for _ in range(2):  # also if the task is finished
         folder = run(tmp_path, alike, apart, flags=["--track", "knn"], quiet=False)
         message = (
             "alike: class names that differ only in case or spaces are separate classes: 'Sea waves' and 'sea  waves'."
@@ -481,31 +489,31 @@ def test_run_warns_of_near_duplicate_classes(tmp_path, capsys):
 @pytest.mark.parametrize(("name", "source"), [("xares", XARES), ("case", case()), ("hear", HEAR)])
 def test_run_encoders_of_three_interfaces(tmp_path, name, source):
     file = save(tmp_path / "encoders", f"{name}_model.py", source)
-    found = values(run(tmp_path, listed(tmp_path, "one"), encoder=str(file)))
-    assert len(found) == 4
-    assert found["one", "linear", "strict", "accuracy", None]["n"] == 9
-    assert found["one", "knn", "strict", "accuracy", None]["value"] > 0.6
+    scores = values(run(tmp_path, write_task(tmp_path, "one"), encoder=str(file)))
+    assert len(scores) == 4
+    assert scores["one", "linear", "strict", "accuracy", None]["n"] == 9
+    assert scores["one", "knn", "strict", "accuracy", None]["value"] > 0.6
 
 
 @pytest.mark.slow
 def test_run_precomputed_embeddings_by_clip_path(tmp_path):
-    task = listed(tmp_path / "data", "one", "learning_rate = 0.05", epochs=40)
+    task = write_task(tmp_path / "data", "one", "learning_rate = 0.05", epochs=40)
     ids = [line.split(",")[0] for line in (tmp_path / "data/one.csv").read_text().splitlines()[1:]]
     rng = np.random.default_rng(0)
     vectors = np.array([np.eye(3)[list(CLASSES).index(i.split("-")[-1][:-4])] * 5 + rng.normal(size=3) for i in ids])
     np.savez(tmp_path / "mine.npz", ids=np.array(ids), embeddings=vectors.astype(np.float32))
     folder = run(tmp_path, task, flags=["--embeddings", str(tmp_path / "mine.npz")])
     assert folder.name == "mine"
-    found = {key[1:3]: score["value"] for key, score in values(folder).items()}
-    assert found["knn", "xares"] == found["knn", "strict"] == found["linear", "xares"] == 1.0
-    assert found.keys() == {("linear", "strict"), ("linear", "xares"), ("knn", "strict"), ("knn", "xares")}
+    scores = {key[1:3]: score["value"] for key, score in values(folder).items()}
+    assert scores["knn", "xares"] == scores["knn", "strict"] == scores["linear", "xares"] == 1.0
+    assert scores.keys() == {("linear", "strict"), ("linear", "xares"), ("knn", "strict"), ("knn", "xares")}
     np.savez(tmp_path / "mine.npz", ids=np.array(ids[1:]), embeddings=vectors[1:].astype(np.float32))
     run(tmp_path, task, code=1, flags=["--embeddings", str(tmp_path / "mine.npz")])
     assert "one/0-0-low.wav: is not among the 32 ids of mine" in errors(folder.with_name("mine-2"))["one"]
 
 
 def test_run_precomputed_embeddings_without_audio(tmp_path):
-    task, root = listed(tmp_path / "data", "one"), tmp_path / "data"
+    task, root = write_task(tmp_path / "data", "one"), tmp_path / "data"
     ids = [line.split(",")[0] for line in (root / "one.csv").read_text().splitlines()[1:]]
     shutil.rmtree(root / "one")
     vectors = np.random.default_rng(0).normal(size=(len(ids), 4)).astype(np.float32)
@@ -533,17 +541,17 @@ def test_run_layers(tmp_path, capsys):
         torch.manual_seed(0)
         transformers.AutoModel.from_config(config).save_pretrained(tmp_path / "tiny")
     transformers.Wav2Vec2FeatureExtractor().save_pretrained(tmp_path / "tiny")
-    task, spec = listed(tmp_path, "one"), f"hf:{tmp_path / 'tiny'}"
+    task, spec = write_task(tmp_path, "one"), f"hf:{tmp_path / 'tiny'}"
     plain = values(run(tmp_path, task, encoder=spec))
     folder = run(tmp_path, task, encoder=spec, out="all", flags=["--layers", "all"])
-    found = values(folder)
-    assert {key[-1] for key in found} == {0, 1, 2} and len(found) == 3 * len(plain)
+    scores = values(folder)
+    assert {key[-1] for key in scores} == {0, 1, 2} and len(scores) == 3 * len(plain)
     for (*place, _), score in plain.items():
-        assert found[*place, 2] == score  # the last layer is the encoder's own output
+        assert scores[*place, 2] == score  # the last layer is the encoder's own output
     assert "## Layers" in (folder / "report.md").read_text() and (folder / "layers.svg").is_file()
     assert {row["layer"] for row in summary(folder)["averages"]} == {0, 1, 2}
     some = values(run(tmp_path, task, encoder=spec, out="some", flags=["--layers", "0,2"]))
-    assert some == {key: score for key, score in found.items() if key[-1] != 1}
+    assert some == {key: score for key, score in scores.items() if key[-1] != 1}
     beyond = run(tmp_path, task, encoder=spec, out="beyond", code=2, flags=["--layers", "0,7"])
     assert beyond is None
     assert "--layers 7: tiny has layers 0 to 2" in capsys.readouterr().err
@@ -552,7 +560,7 @@ def test_run_layers(tmp_path, capsys):
 @pytest.mark.slow
 def test_run_layers_of_error_metric_have_no_curve(tmp_path):
     encoder = save(tmp_path / "three", "mine.py", layered())
-    task = listed(tmp_path, "size", kind="regression", labels=lambda i, c: CLASSES[c] / 1000)
+    task = write_task(tmp_path, "size", kind="regression", labels=lambda i, c: CLASSES[c] / 1000)
     flags = ["--layers", "all", "--recipe", "strict"]
     folder = run(tmp_path, task, encoder=str(encoder), flags=flags)
     scores = {key[-1]: score["value"] for key, score in values(folder).items() if key[3] == "mse"}
@@ -565,8 +573,8 @@ def test_run_layers_of_error_metric_have_no_curve(tmp_path):
 
 @pytest.mark.slow
 def test_run_layers_use_own_folder_and_skip_frame_tasks(tmp_path):
-    encoder, tone_task = str(save(tmp_path / "three", "mine.py", layered())), listed(tmp_path, "one")
-    events = listed(
+    encoder, tone_task = str(save(tmp_path / "three", "mine.py", layered())), write_task(tmp_path, "one")
+    events = write_task(
         tmp_path, "events", kind="frame",
         labels=lambda i, c: f'"[{{""onset"": 0, ""offset"": 0.3, ""label"": ""{c}""}}]"',
     )  # fmt: skip
@@ -574,13 +582,13 @@ def test_run_layers_use_own_folder_and_skip_frame_tasks(tmp_path):
     before = outcome(plain)
     run(tmp_path, tone_task, events, encoder=encoder, flags=["--recipe", "strict", "--layers", "all"])
     assert outcome(plain) == before
-    found = summary(tmp_path / "out/mine-TinyEncoder-layers")
-    assert {row["task"] for row in found["scores"]} == {"one"}
-    assert [row["task"] for row in found["skipped"] if "without --layers" in row["reason"]] == ["events"]
+    result = summary(tmp_path / "out/mine-TinyEncoder-layers")
+    assert {row["task"] for row in result["scores"]} == {"one"}
+    assert [row["task"] for row in result["skipped"] if "without --layers" in row["reason"]] == ["events"]
 
 
 def changed(old, new):
-    """The tiny X-ARES encoder with a fault."""
+    """The tiny X-ARES encoder with a replaced line."""
     assert old in XARES
     return XARES.replace(old, new)
 
@@ -600,7 +608,7 @@ def changed(old, new):
 def test_run_reports_encoder_that_violates_requirements(tmp_path, old, new, fault):
     file = save(tmp_path / "encoders", "broken.py", changed(old, new))
     (tmp_path / "events.json").write_text('[{"onset": 0.1, "offset": 0.3, "label": "tone"}]')
-    task = listed(tmp_path, "one", kind="frame", labels=lambda i, c: "events.json")
+    task = write_task(tmp_path, "one", kind="frame", labels=lambda i, c: "events.json")
     folder = run(tmp_path, task, encoder=str(file), code=1)
     assert fault in errors(folder)["one"]
     assert "Some scores are missing" in (folder / "report.md").read_text()
@@ -608,16 +616,24 @@ def test_run_reports_encoder_that_violates_requirements(tmp_path, old, new, faul
 
 @pytest.mark.slow
 def test_run_batch_dependent_encoder_uses_batch_size_1(tmp_path, capsys):
-    task = listed(tmp_path, "one")
+    task = write_task(tmp_path, "one")
     mixing = changed("return self.frames(audio)", "return self.frames(audio / audio.std())")
     encoder = str(save(tmp_path / "mixing", "mine.py", mixing))
     alone = values(run(tmp_path, task, encoder=encoder, out="alone", flags=["--batch-size", "1"]))
     (tmp_path / "store").rename(tmp_path / "kept")
     for how in ([], ["--workers", "2"]):
-        found = values(
-            run(tmp_path, task, listed(tmp_path, "two"), encoder=encoder, out=f"out{len(how)}", flags=how, quiet=False)
+        scores = values(
+            run(
+                tmp_path,
+                task,
+                write_task(tmp_path, "two"),
+                encoder=encoder,
+                out=f"out{len(how)}",
+                flags=how,
+                quiet=False,
+            )
         )
-        assert {place: score for place, score in found.items() if place[0] == "one"} == alone
+        assert {place: score for place, score in scores.items() if place[0] == "one"} == alone
         assert "using batch size 1" in capsys.readouterr().err
         (tmp_path / "store").rename(tmp_path / f"kept{len(how)}")
 
@@ -625,37 +641,37 @@ def test_run_batch_dependent_encoder_uses_batch_size_1(tmp_path, capsys):
 @pytest.mark.slow
 def test_run_warns_of_wrong_hop(tmp_path, capsys):
     encoder = str(save(tmp_path / "few", "mine.py", changed("hop_size_in_ms = 10", "hop_size_in_ms = 2")))
-    run(tmp_path, listed(tmp_path, "one"), encoder=encoder, flags=["--track", "knn"], quiet=False)
-    told = "its hop of 2 ms implies about 5000; frame tasks will fail"
-    assert told in capsys.readouterr().err
-    for _ in range(2):  # the second time nothing is embedded
+    run(tmp_path, write_task(tmp_path, "one"), encoder=encoder, flags=["--track", "knn"], quiet=False)
+    message = "its hop of 2 ms implies about 5000; frame tasks will fail"
+    assert message in capsys.readouterr().err
+    for _ in range(2):  # also if nothing is embedded
         folder = run(tmp_path, tmp_path / "one.toml", encoder=encoder, flags=["--track", "knn"])
-        assert told in (folder / "report.md").read_text(encoding="utf-8")
-        assert told in json.loads((folder / "summary.json").read_text())["warnings"][0]
+        assert message in (folder / "report.md").read_text(encoding="utf-8")
+        assert message in json.loads((folder / "summary.json").read_text())["warnings"][0]
 
 
 @pytest.mark.slow
 def test_run_timestamps_in_seconds_fail_frame_tasks_only(tmp_path, capsys):
     encoder = str(save(tmp_path / "mine", "mine.py", HEAR.replace("* 256 / 22.05", "* 256 / 22_050")))
     event = json.dumps([{"onset": 0.0, "offset": 0.3, "label": "LABEL"}]).replace('"', '""')
-    frames = listed(
+    frames = write_task(
         tmp_path, "events", 'metric = "segment_f1_macro"\nsegment_seconds = 0.2', kind="frame",
         labels=lambda i, c: '"' + event.replace("LABEL", c) + '"',
     )  # fmt: skip
-    told = "timestamps end at 3.97061 for a clip of 4.00 s: they look like seconds; HEAR requires milliseconds"
+    message = "timestamps end at 3.97061 for a clip of 4.00 s: they look like seconds; HEAR requires milliseconds"
     for _ in range(2):
-        folder = run(tmp_path, frames, listed(tmp_path, "one"), code=1, encoder=encoder, quiet=False)
-        assert f"mine: {told}; frame tasks will fail" in capsys.readouterr().err
-        assert errors(folder) == {"events": f"mine: {told}."} and len(values(folder)) == 4
+        folder = run(tmp_path, frames, write_task(tmp_path, "one"), code=1, encoder=encoder, quiet=False)
+        assert f"mine: {message}; frame tasks will fail" in capsys.readouterr().err
+        assert errors(folder) == {"events": f"mine: {message}."} and len(values(folder)) == 4
     assert probe.main(["check", encoder, "--device", "cpu"]) == 1
-    assert told in " ".join(capsys.readouterr().out.split())
+    assert message in " ".join(capsys.readouterr().out.split())
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("jobs", ["1", "2"])
 def test_run_encoder_that_exits(tmp_path, jobs):
     leaving = changed("return self.frames(audio)", "raise SystemExit(0) if len(audio[0]) < 8000 else ValueError(1)")
-    tasks_of_mine = [listed(tmp_path, "one"), listed(tmp_path, "two")]
+    tasks_of_mine = [write_task(tmp_path, "one"), write_task(tmp_path, "two")]
     folder = run(
         tmp_path,
         *tasks_of_mine,
@@ -668,19 +684,19 @@ def test_run_encoder_that_exits(tmp_path, jobs):
 
 @pytest.mark.slow
 def test_encoder_folder_of_equal_names(tmp_path, capsys):
-    task = listed(tmp_path, "one")
+    task = write_task(tmp_path, "one")
     sources = {"a": XARES, "b": XARES.replace("12", "13")}
     encoders = {place: str(save(tmp_path / place, "mine.py", source)) for place, source in sources.items()}
-    for place, told in (("a", False), ("b", True), ("a", False), ("b", True)):
+    for place, warned in (("a", False), ("b", True), ("a", False), ("b", True)):
         run(tmp_path, task, encoder=encoders[place], flags=["--track", "knn"], quiet=False)
-        assert ("holds the scores of another" in capsys.readouterr().err) == told
+        assert ("holds the scores of another" in capsys.readouterr().err) == warned
     first, second = sorted((tmp_path / "out").iterdir())
     assert second.name == f"{first.name}-2"
     signatures = [json.loads((folder / "summary.json").read_text())["signature"] for folder in (first, second)]
     assert signatures[0] != signatures[1]
 
 
-# --- faults of data -----------------------------------------------------------------------------------------
+# --- invalid data -------------------------------------------------------------------------------------------
 
 CREMAD = ["wds-audio-train", "wds-audio-valid", "wds-audio-test"]
 
@@ -691,7 +707,7 @@ def cut_short(root):
 
 
 def rewritten(member, content):
-    """A fault: what a member of the training tar holds."""
+    """A fault: replace the content of a member of the training tar."""
 
     def change(root):
         pairs = split(6, 1)
@@ -702,7 +718,7 @@ def rewritten(member, content):
 
 
 def only(part, *names):
-    """A fault: the classes that a split has."""
+    """A fault: keep only these classes in a split."""
 
     def change(root):
         seed = CREMAD.index(part) + 1
@@ -714,7 +730,7 @@ def only(part, *names):
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("fault", "told"),
+    ("fault", "message"),
     [
         (cut_short, r"wds-audio-test-0.tar"),
         (rewritten("0000_1_low", b"no audio at all"), "wds-audio-train-0.tar:0000_1_low.wav: "),
@@ -726,21 +742,21 @@ def only(part, *names):
     ],
     ids=["cut short", "no audio", "truncated", "key", "class", "empty", "one class"],
 )
-def test_run_continues_after_faulty_task(tmp_path, fault, told, capsys):
+def test_run_continues_after_faulty_task(tmp_path, fault, message, capsys):
     tars(tmp_path / "data", "cremad", CREMAD)
     fault(tmp_path / "data")
-    folder = run(tmp_path, "cremad", listed(tmp_path, "one"), code=1, flags=["--track", "knn"], quiet=False)
-    assert list(errors(folder)) == ["cremad"] and told in errors(folder)["cremad"]
+    folder = run(tmp_path, "cremad", write_task(tmp_path, "one"), code=1, flags=["--track", "knn"], quiet=False)
+    assert list(errors(folder)) == ["cremad"] and message in errors(folder)["cremad"]
     assert {task for task, *_ in values(folder)} == {"one"}
     assert "Some scores are missing" in (folder / "report.md").read_text()
-    said = capsys.readouterr()
-    assert "cremad" in said.err and told in said.err and "Traceback" not in said.err
+    printed = capsys.readouterr()
+    assert "cremad" in printed.err and message in printed.err and "Traceback" not in printed.err
 
 
 def test_run_repaired_task_and_reuses_finished(tmp_path):
     tars(tmp_path / "data", "cremad", CREMAD)
     rewritten("0000_1_low", b"no audio")(tmp_path / "data")
-    other = listed(tmp_path, "one")
+    other = write_task(tmp_path, "one")
     folder = run(tmp_path, "cremad", other, code=1, flags=["--track", "knn"])
     kept = (folder / "tasks/one.json").stat().st_mtime_ns
     tars(tmp_path / "data", "cremad", CREMAD)
@@ -750,25 +766,25 @@ def test_run_repaired_task_and_reuses_finished(tmp_path):
 
 
 def test_run_rejects_single_class(tmp_path):
-    same = listed(tmp_path, "same", labels=lambda i, c: "x")
+    same = write_task(tmp_path, "same", labels=lambda i, c: "x")
     folder = run(tmp_path, same, code=1)
     assert "classes in training: x" in errors(folder)["same"]
 
 
 def test_run_names_class_without_training_clips(tmp_path):
-    """By broken clips that may be missing; by folds of which the strict protocol needs one more than the published."""
-    task = listed(tmp_path, "one", n=(3, 1, 1))
+    """Classes lost through unreadable clips, and through the validation fold of the strict recipe."""
+    task = write_task(tmp_path, "one", n=(3, 1, 1))
     for i in range(3):
         (tmp_path / f"one/0-{i}-low.wav").write_bytes(b"no audio at all")
     folder = run(tmp_path, task, code=1, flags=["--track", "knn", "--allow-missing"])
-    told = "no training clips of low"
-    assert {error for _, error in _failures(folder)} == {told}
-    folds = listed(tmp_path, "folds", n=(4, 4, 4))
+    message = "no training clips of low"
+    assert {error for _, error in _failures(folder)} == {message}
+    folds = write_task(tmp_path, "folds", n=(4, 4, 4))
     manifest = tmp_path / "folds.csv"
     lines = [line for line in manifest.read_text().splitlines() if not ("low" in line and line.endswith("valid"))]
     manifest.write_text("\n".join(lines).replace("split", "fold"))
     folder = run(tmp_path, folds, code=1, flags=["--track", "knn"], out="other")
-    assert _failures(folder) == [("strict", f"{told} when fold test is tested")]
+    assert _failures(folder) == [("strict", f"{message} when fold test is tested")]
     assert {place[2] for place in values(folder)} == {"xares"}
 
 
@@ -781,14 +797,14 @@ def test_run_training_on_test_clips_is_xares_only(tmp_path):
     flags = ["--track", "knn", "--recipe"]
     folder = run(tmp_path, "subway_broadcast", flags=[*flags, "xares"])
     assert "trains on the test clips of Subway broadcast" in (folder / "report.md").read_text()
-    found = values(folder)
-    assert found["subway_broadcast", "knn", "xares", "accuracy", None]["value"] == 1.0
+    scores = values(folder)
+    assert scores["subway_broadcast", "knn", "xares", "accuracy", None]["value"] == 1.0
     folder = run(tmp_path, "subway_broadcast", code=1, flags=[*flags, "strict"])
     assert "all training clips are also test clips" in errors(folder)["subway_broadcast"]
 
 
 def test_run_binary_manifest_fails_only_its_task(tmp_path):
-    broken, good = listed(tmp_path, "broken"), listed(tmp_path, "good")
+    broken, good = write_task(tmp_path, "broken"), write_task(tmp_path, "good")
     (tmp_path / "broken.csv").write_bytes(b"path,label,split\n\xff\xfe\xfa,a,train\n")
     folder = run(tmp_path, broken, good, code=1, flags=["--track", "knn"])
     assert "line 2: byte 0xff is not UTF-8; save the file as CSV UTF-8" in errors(folder)["broken"]
@@ -796,35 +812,35 @@ def test_run_binary_manifest_fails_only_its_task(tmp_path):
 
 
 def test_run_missing_data_names_download_command(tmp_path):
-    folder = run(tmp_path, "cremad", listed(tmp_path, "one"), code=1, flags=["--track", "knn"])
+    folder = run(tmp_path, "cremad", write_task(tmp_path, "one"), code=1, flags=["--track", "knn"])
     assert "uv run probe.py download cremad" in errors(folder)["cremad"]
 
 
 def test_run_rejects_too_many_shots(tmp_path):
-    folder = run(tmp_path, listed(tmp_path, "one"), code=1, flags=["--shots", "7"])
+    folder = run(tmp_path, write_task(tmp_path, "one"), code=1, flags=["--shots", "7"])
     assert errors(folder)["one"] == "7 shots: a class has only 6 training clips"
 
 
 def test_run_task_file_with_unknown_keys(tmp_path, capsys):
-    task = listed(tmp_path, "one", "epoch = 5\ncolour = 'red'")
+    task = write_task(tmp_path, "one", "epoch = 5\ncolour = 'red'")
     run(tmp_path, task, code=1)
-    said = capsys.readouterr().err
-    assert "epoch: unknown key; did you mean epochs?" in said and "colour: unknown key" in said
-    assert "Valid keys: name, type, data, metric" in said
+    printed = capsys.readouterr().err
+    assert "epoch: unknown key; did you mean epochs?" in printed and "colour: unknown key" in printed
+    assert "Valid keys: name, type, data, metric" in printed
     assert not (tmp_path / "out").exists()
-    folder = run(tmp_path, task, listed(tmp_path, "two"), code=1, flags=["--track", "knn"])
+    folder = run(tmp_path, task, write_task(tmp_path, "two"), code=1, flags=["--track", "knn"])
     assert {task for task, *_ in values(folder)} == {"two"}
     assert "epoch: unknown key" in errors(folder)["one.toml"]
 
 
 def test_run_unknown_task_suggests_similar(tmp_path, capsys):
     run(tmp_path, "esc5", "cremda", code=2)
-    said = capsys.readouterr().err
-    assert "esc5: unknown task; did you mean esc50" in said and "cremad" in said
+    printed = capsys.readouterr().err
+    assert "esc5: unknown task; did you mean esc50" in printed and "cremad" in printed
 
 
 @pytest.mark.parametrize(
-    ("flags", "told"),
+    ("flags", "message"),
     [
         (["--layers", "first"], "'first' is not all, last or a list of numbers"),
         (["--layers=-1"], "layer numbers start at 0"),
@@ -832,14 +848,14 @@ def test_run_unknown_task_suggests_similar(tmp_path, capsys):
         (["--track", "both", "--recipe", "mine"], "invalid choice: 'mine'"),
     ],
 )
-def test_run_rejects_invalid_flags(capsys, flags, told):
+def test_run_rejects_invalid_flags(capsys, flags, message):
     with pytest.raises(SystemExit) as caught:
         probe.main(flags)
     assert caught.value.code == 2
-    assert told in capsys.readouterr().err
+    assert message in capsys.readouterr().err
 
 
-# --- the rest of the script ---------------------------------------------------------------------------------
+# --- flags and commands -------------------------------------------------------------------------------------
 
 
 def test_list_shows_state_of_data(tmp_path, capsys):
@@ -859,12 +875,12 @@ def test_download_all_skips_tasks_without_record(tmp_path, capsys):
         words = ["all", "--data-root", str(tmp_path / "data"), "--zenodo", server.url, "--quiet"]
         assert probe.main(["download", *words]) == 0
         assert probe.main(["download", "liveenv", *words[1:]]) == 1
-    said = capsys.readouterr()
-    left_out = re.findall(r"^(\w+): skipped; it has no public record", said.out, re.M)
+    printed = capsys.readouterr()
+    left_out = re.findall(r"^(\w+): skipped; it has no public record", printed.out, re.M)
     assert set(left_out) == {task.name for task in published_tasks().values() if not (task.zenodo or task.disabled)}
     for task in published_tasks().values():
         assert bool(list((tmp_path / "data" / task.name).glob("*.tar"))) == bool(task.zenodo and not task.disabled)
-    assert "liveenv: " in said.err
+    assert "liveenv: " in printed.err
 
 
 HIDDEN = """
@@ -887,7 +903,7 @@ HOW = ["sys.modules['{library}'] = None", "sys.meta_path.insert(0, Hidden())"]
 @pytest.mark.parametrize(("library", "how"), [("torch", HOW[0]), ("torch", HOW[1]), ("numba", HOW[0])])
 def test_run_without_torch(tmp_path, library, how):
     hidden = HIDDEN.format(how=how.format(library=library), library=library)
-    task = listed(tmp_path, "one")
+    task = write_task(tmp_path, "one")
 
     def without_torch(track, *flags):
         words = [
@@ -911,22 +927,22 @@ def test_run_without_torch(tmp_path, library, how):
     assert len(values(tmp_path / "knn/logmel")) == 2
     refused = without_torch("linear")
     assert refused.returncode == 2
-    told = f"A linear probe needs {library}, which is not installed: `uv run --extra torch probe.py …`"
-    assert told in refused.stderr and "Traceback" not in refused.stderr
+    message = f"A linear probe needs {library}, which is not installed: `uv run --extra torch probe.py …`"
+    assert message in refused.stderr and "Traceback" not in refused.stderr
     assert not (tmp_path / "linear").exists()
-    done = without_torch("linear", "--shots", "2")  # such a head is fitted by scipy
+    done = without_torch("linear", "--shots", "2")  # few-shot heads are fitted with scipy
     assert done.returncode == 0, done.stderr
     assert list(values(tmp_path / "linear/logmel-2-shot")) == [("one", "linear", "strict", "accuracy", None)]
 
 
-# --- what strangers do ------------------------------------------------------------------------------------------------
+# --- robustness --------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.slow
 def test_run_failure_of_one_recipe_keeps_the_other(tmp_path):
-    """The published recogniser needs a language model that is not there; the linear one needs nothing."""
+    """xares needs a language model that is not available; strict needs none."""
     pytest.importorskip("transformers", reason="the extra `clap` is not installed")
-    task = listed(tmp_path, "words", kind="asr", n=(2, 1, 2), labels=lambda i, c: c, epochs=1)
+    task = write_task(tmp_path, "words", kind="asr", n=(2, 1, 2), labels=lambda i, c: c, epochs=1)
     folder = run(tmp_path, task, code=1, flags=["--track", "linear", "--language-model", str(tmp_path / "no")])
     assert [key[2] for key in values(folder)] == ["strict"]
     (failure,) = summary(folder)["failed"]
@@ -934,7 +950,7 @@ def test_run_failure_of_one_recipe_keeps_the_other(tmp_path):
     assert str(tmp_path) not in (folder / "report.md").read_text() + (folder / "summary.json").read_text()
     known = json.loads((folder / "tasks/words.json").read_text())
     run(tmp_path, task, code=1, flags=["--track", "linear", "--language-model", str(tmp_path / "no")])
-    again = json.loads((folder / "tasks/words.json").read_text())  # what failed is tried again, and it alone
+    again = json.loads((folder / "tasks/words.json").read_text())  # only the failed recipe is retried
     assert again == known and again["scores"][0]["seconds"] == known["scores"][0]["seconds"]
     assert [path.name for path in (folder / "predictions").iterdir()] == ["words_linear_strict.csv"]
 
@@ -952,7 +968,7 @@ def test_job_failed_keeps_earlier_outcome(tmp_path):
 
 
 def test_stored_outcome_ignores_earlier_release(tmp_path):
-    folder = run(tmp_path, listed(tmp_path, "one"), flags=["--track", "knn"])
+    folder = run(tmp_path, write_task(tmp_path, "one"), flags=["--track", "knn"])
     first, file = outcome(folder), folder / "tasks/one.json"
     kept = json.loads(file.read_text())
     assert stored_outcome(folder, "one", kept["key"]) is not None
@@ -968,8 +984,8 @@ def test_stored_outcome_ignores_earlier_release(tmp_path):
 
 @pytest.mark.slow
 def test_run_keeps_other_results_after_track_or_write_error(tmp_path, monkeypatch):
-    """As where another program takes the memory of an accelerator, or a disk fills up."""
-    one, two = listed(tmp_path, "one"), listed(tmp_path, "two")
+    """Such as out of accelerator memory, or a full disk."""
+    one, two = write_task(tmp_path, "one"), write_task(tmp_path, "two")
     folder = run(tmp_path, two, flags=["--track", "knn"])
     (folder / "tasks/two.json").unlink()
     table = folder / "predictions/two_knn_strict.csv"
@@ -983,8 +999,8 @@ def test_run_keeps_other_results_after_track_or_write_error(tmp_path, monkeypatc
         patch.setattr(task_types, "train_linear_heads", without_memory)
         run(tmp_path, one, two, code=1)
     assert set(values(folder)) == {("one", "knn", protocol, "accuracy", None) for protocol in ("xares", "strict")}
-    told = {(row["task"], row["track"]): row["error"] for row in summary(folder)["failed"]}
-    assert told["one", "linear"] == "RuntimeError: CUDA out of memory"
+    errors_by_task = {(row["task"], row["track"]): row["error"] for row in summary(folder)["failed"]}
+    assert errors_by_task["one", "linear"] == "RuntimeError: CUDA out of memory"
     assert errors(folder)["two"] == "two_knn_strict.csv: Is a directory."
     (table / "in the way").rmdir()
     table.rmdir()
@@ -995,7 +1011,7 @@ def test_run_keeps_other_results_after_track_or_write_error(tmp_path, monkeypatc
 
 
 def test_task_key_covers_preprocessing_and_tokenizer_files(tmp_path, monkeypatch):
-    task = read_task_file(listed(tmp_path, "one", kind="retrieval", labels=lambda i, c: c))
+    task = read_task_file(write_task(tmp_path, "one", kind="retrieval", labels=lambda i, c: c))
     words = tmp_path / "words"
     words.mkdir()
     (words / "tokenizer.json").write_text("{}")
@@ -1013,7 +1029,7 @@ def test_task_key_covers_preprocessing_and_tokenizer_files(tmp_path, monkeypatch
 
 
 def test_run_undefined_metric_is_not_retried(tmp_path, capsys):
-    task = listed(tmp_path, "one", 'metric = "eer"', labels=lambda i, c: "low" if c == "low" or i == 0 else "other")
+    task = write_task(tmp_path, "one", 'metric = "eer"', labels=lambda i, c: "low" if c == "low" or i == 0 else "other")
     manifest = tmp_path / "one.csv"
     rows = [row for row in manifest.read_text().splitlines() if ",other,test" not in row]
     manifest.write_text("\n".join(rows) + "\n")
@@ -1030,7 +1046,7 @@ SLOW = "import time\n" + XARES.replace("return self.frames(audio)", "time.sleep(
 @pytest.mark.slow
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc")
 def test_workers_exit_with_parent(tmp_path):
-    tasks = [listed(tmp_path, "one"), listed(tmp_path, "two")]
+    tasks = [write_task(tmp_path, "one"), write_task(tmp_path, "two")]
     encoder = save(tmp_path / "encoders", "slow.py", SLOW)
     words = ["--encoder", encoder, "--tasks", *tasks, "--workers", "2", "--output-dir", tmp_path / "out"]
     command = [sys.executable, ROOT / "probe.py", *words, "--embedding-cache", tmp_path / "store", "--track", "knn"]
@@ -1058,13 +1074,13 @@ def test_workers_exit_with_parent(tmp_path):
 
 
 def test_run_track_without_tasks_is_usage_error(tmp_path, capsys):
-    several = listed(tmp_path, "several", 'multilabel = true\nmetric = "mAP"')
+    several = write_task(tmp_path, "several", 'multilabel = true\nmetric = "mAP"')
     assert run(tmp_path, several, code=2, flags=["--track", "knn"]) is None
     assert "several: no k-NN track" in capsys.readouterr().err
 
 
 def test_run_skips_private_tasks(tmp_path):
-    folder = run(tmp_path, listed(tmp_path, "one"), "inside_outside_car", flags=["--track", "knn"])
+    folder = run(tmp_path, write_task(tmp_path, "one"), "inside_outside_car", flags=["--track", "knn"])
     assert [one["reason"] for one in summary(folder)["skipped"]] == ["private: no data"]
     assert "Skipped: Inside/outside car (private: no data)." in (folder / "report.md").read_text()
 
@@ -1077,12 +1093,12 @@ def test_run_missing_data_is_usage_error(tmp_path):
 
 
 def test_run_few_shot_rejects_xares(tmp_path, capsys):
-    assert run(tmp_path, listed(tmp_path, "one"), code=2, flags=["--shots", "1", "--recipe", "xares"]) is None
+    assert run(tmp_path, write_task(tmp_path, "one"), code=2, flags=["--shots", "1", "--recipe", "xares"]) is None
     assert "--recipe strict" in capsys.readouterr().err
 
 
 def test_run_allow_missing_counts_clips(tmp_path):
-    task = listed(tmp_path, "one")
+    task = write_task(tmp_path, "one")
     (tmp_path / "one/0-0-low.wav").write_bytes(b"no audio at all")
     run(tmp_path, task, code=1, flags=["--track", "knn"])
     folder = run(tmp_path, task, flags=["--track", "knn", "--allow-missing"])
@@ -1091,7 +1107,7 @@ def test_run_allow_missing_counts_clips(tmp_path):
 
 
 def test_predictions_name_clips_as_manifest(tmp_path):
-    folder = run(tmp_path, listed(tmp_path, "one"), flags=["--recipe", "strict"])
+    folder = run(tmp_path, write_task(tmp_path, "one"), flags=["--recipe", "strict"])
     table = pd.read_csv(folder / "predictions/one_linear_strict.csv")
     assert table["clip"].tolist()[0] == "one/2-0-low.wav"
     with np.load(folder / "predictions/one_linear_strict.npz") as kept:
@@ -1102,19 +1118,19 @@ def test_predictions_name_clips_as_manifest(tmp_path):
 
 @pytest.mark.parametrize("flags", [["--device", "cuda:99"], ["--device", "nonsense"]])
 def test_run_missing_device_reported_once(tmp_path, capsys, flags):
-    assert run(tmp_path, listed(tmp_path, "one"), code=2, flags=["--track", "linear", *flags]) is None
+    assert run(tmp_path, write_task(tmp_path, "one"), code=2, flags=["--track", "linear", *flags]) is None
     assert capsys.readouterr().err.count("is not available") == 1
 
 
 def test_first_own_word(tmp_path):
-    folder = run(tmp_path, listed(tmp_path, "one"), flags=["--track", "knn", "--model-name", "run"])
+    folder = run(tmp_path, write_task(tmp_path, "one"), flags=["--track", "knn", "--model-name", "run"])
     assert folder.name == "run"
     assert probe.first_own_word(["--seed", "3", "--quiet", "list"]) == "list"
 
 
 @pytest.mark.slow
 def test_exit_code_with_closed_stdout(tmp_path):
-    task = listed(tmp_path, "one")
+    task = write_task(tmp_path, "one")
     (tmp_path / "one/0-0-low.wav").write_bytes(b"no audio at all")
     words = [
         "--tasks",

@@ -1,4 +1,4 @@
-"""Finished scores as tables, by hand: means over tasks, ranks among published encoders, lines over layers."""
+"""Score tables by hand: means over tasks, ranks among published encoders, curves over layers."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -29,11 +29,11 @@ def row(task, value, n=100, **changes):
 
 
 def test_averages_weighted_unweighted_and_by_test_size():
-    (found,) = averages([row(ESC, 0.9, 400), row(GTZAN, 0.4, 200)], KNOWN)
-    assert (found.n_tasks, found.scope) == (2, "public")
-    assert found.weighted == pytest.approx((400 * 0.9 + 100 * 0.4) / 500)
-    assert found.unweighted == pytest.approx(0.65)
-    assert found.test_size == pytest.approx((400 * 0.9 + 200 * 0.4) / 600)
+    (result,) = averages([row(ESC, 0.9, 400), row(GTZAN, 0.4, 200)], KNOWN)
+    assert (result.n_tasks, result.scope) == (2, "public")
+    assert result.weighted == pytest.approx((400 * 0.9 + 100 * 0.4) / 500)
+    assert result.unweighted == pytest.approx(0.65)
+    assert result.test_size == pytest.approx((400 * 0.9 + 200 * 0.4) / 600)
 
 
 def test_averages_scope_of_private_tasks():
@@ -54,14 +54,14 @@ def test_averages_use_weight_of_user_task():
 
 def test_averages_separate_tracks_recipes_and_layers():
     rows = [row(ESC, 0.1), row(ESC, 0.2, track="knn"), row(ESC, 0.3, protocol="strict"), row(ESC, 0.4, layer=2)]
-    assert [found.unweighted for found in averages(rows, KNOWN)] == [0.1, 0.2, 0.3, 0.4]
+    assert [result.unweighted for result in averages(rows, KNOWN)] == [0.1, 0.2, 0.3, 0.4]
 
 
 def test_strict_given_splits_excluded_from_averages_and_comparison():
     rows = [row(ESC, 0.5, protocol="strict"), row(ESC, 0.9, protocol="strict_given_splits")]
-    assert [(found.protocol, found.unweighted) for found in averages(rows, KNOWN)] == [("strict", 0.5)]
-    (found,) = comparison_rows(rows, KNOWN, "linear", "xares_full")
-    assert found[6:8] == [None, rows[0].score]
+    assert [(result.protocol, result.unweighted) for result in averages(rows, KNOWN)] == [("strict", 0.5)]
+    (result,) = comparison_rows(rows, KNOWN, "linear", "xares_full")
+    assert result[6:8] == [None, rows[0].score]
 
 
 def test_averages_exclude_errors_undefined_and_secondary_metrics():
@@ -76,8 +76,8 @@ def test_averages_exclude_errors_undefined_and_secondary_metrics():
 
 
 def test_averages_without_weight_are_undefined():
-    (found,) = averages([row(PITCH, 0.5)], KNOWN)
-    assert found.weighted is None and found.unweighted == 0.5
+    (result,) = averages([row(PITCH, 0.5)], KNOWN)
+    assert result.weighted is None and result.unweighted == 0.5
 
 
 def published(name, track="linear", source="xares_full"):
@@ -88,19 +88,19 @@ def test_comparison_rank_among_published_encoders():
     theirs = published("esc50")
     for value, rank in ((1.0, 1), (max(theirs), 1), (sorted(theirs)[1] + 1e-6, 3), (0.0, 5), (None, None)):
         rows = [row(ESC, value), row(ESC, 0.123, protocol="strict", n_test=77)]
-        (found,) = comparison_rows(rows, KNOWN, "linear", "xares_full")
-        assert found == ["ESC-50", "accuracy", *theirs, rows[0].score, rows[1].score, rank, 100]
+        (result,) = comparison_rows(rows, KNOWN, "linear", "xares_full")
+        assert result == ["ESC-50", "accuracy", *theirs, rows[0].score, rows[1].score, rank, 100]
 
 
 def test_comparison_strict_score_has_no_rank():
-    (found,) = comparison_rows([row(ESC, 0.9, protocol="strict")], KNOWN, "linear", "xares_full")
-    assert found[6:] == [None, Estimate(0.9, n=100), None, 100]
+    (result,) = comparison_rows([row(ESC, 0.9, protocol="strict")], KNOWN, "linear", "xares_full")
+    assert result[6:] == [None, Estimate(0.9, n=100), None, 100]
 
 
 def test_comparison_marks_mini_variants():
     spoof = published_tasks()["asvspoof2015"]
-    (found,) = comparison_rows([row(spoof, 0.9, track="knn")], {spoof.name: spoof}, "knn", "icme2025")
-    assert found[0] == "ASV2015 (mini)"
+    (result,) = comparison_rows([row(spoof, 0.9, track="knn")], {spoof.name: spoof}, "knn", "icme2025")
+    assert result[0] == "ASV2015 (mini)"
 
 
 def test_comparison_excludes_unpublished_and_incomparable_scores():
@@ -117,20 +117,20 @@ def test_comparison_excludes_tasks_with_other_data():
 
 
 def test_comparison_tables_per_track_and_source():
-    found = comparison_tables([row(ESC, 0.9), row(ESC, 0.8, track="knn")], KNOWN)
-    assert [(part.track, part.source) for part in found] == [
+    result = comparison_tables([row(ESC, 0.9), row(ESC, 0.8, track="knn")], KNOWN)
+    assert [(part.track, part.source) for part in result] == [
         (track, source) for track in ("linear", "knn") for source in ("xares_full", "xares_early", "icme2025")
     ]
     means = published_averages()
     published = {encoder: published_scores()["linear", "esc50", encoder].score for encoder in ENCODERS}
-    assert found[0].averages == [
+    assert result[0].averages == [
         ["this task", *published.values(), 0.9, None],
         *(
             [f"published, {scope} tasks", *(means["linear", f"average_{scope}", e] for e in ENCODERS), None, None]
             for scope in ("public", "all")
         ),
     ]
-    assert len(found[1].averages) == 2
+    assert len(result[1].averages) == 2
 
 
 def test_layer_curves_per_task_track_and_recipe():

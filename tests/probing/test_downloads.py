@@ -1,4 +1,4 @@
-"""Records fetched from a server that answers as Zenodo does, interruptions included, then read as tasks."""
+"""Downloads from a mock Zenodo server, with interruptions; the files are then read as tasks."""
 
 import io
 import zipfile
@@ -42,18 +42,18 @@ def zipped(files: dict[str, bytes], folder: str = "") -> bytes:
 
 def test_download_keeps_tar_files(tmp_path: Path, server: FileServer, tars: dict[str, bytes]):
     server.add_record(CREMAD.zenodo, tars)
-    told: Counter[str] = Counter()
-    found = download_task(CREMAD, tmp_path, base=server.url, on_bytes=lambda file, n: told.update({file.name: n}))
-    assert [path.relative_to(tmp_path).as_posix() for path in found] == [f"cremad/{name}" for name in tars]
-    assert told == {name: len(content) for name, content in tars.items()}
+    received: Counter[str] = Counter()
+    files = download_task(CREMAD, tmp_path, base=server.url, on_bytes=lambda file, n: received.update({file.name: n}))
+    assert [path.relative_to(tmp_path).as_posix() for path in files] == [f"cremad/{name}" for name in tars]
+    assert received == {name: len(content) for name, content in tars.items()}
     assert len(read_task_data(locate_task(CREMAD, tmp_path)).clips) == 4 and locate_task(CREMAD, tmp_path).present
 
 
 @pytest.mark.parametrize("folder", ["", "cremad_wds/"])
 def test_download_unpacks_zip(tmp_path: Path, server: FileServer, tars: dict[str, bytes], folder: str):
     server.add_record(CREMAD.zenodo, {"data.zip": zipped(tars, folder)})
-    found = download_task(CREMAD, tmp_path, base=server.url)
-    assert {path.name for path in found} == set(tars)
+    files = download_task(CREMAD, tmp_path, base=server.url)
+    assert {path.name for path in files} == set(tars)
     assert len(read_task_data(locate_task(CREMAD, tmp_path)).clips) == 4
 
 
@@ -73,18 +73,18 @@ def test_download_resumes_after_interruption(tmp_path: Path, server: FileServer,
 
 
 def test_download_shares_record_between_tasks(tmp_path: Path, server: FileServer):
-    one, other = published_tasks()["librispeech"], published_tasks()["librispeechmalefemale"]
-    assert one.zenodo == other.zenodo
-    server.add_record(one.zenodo, {"dev-clean-0.tar": bytes(5000)})
-    for task in (one, other):
+    first, second = published_tasks()["librispeech"], published_tasks()["librispeechmalefemale"]
+    assert first.zenodo == second.zenodo
+    server.add_record(first.zenodo, {"dev-clean-0.tar": bytes(5000)})
+    for task in (first, second):
         (path,) = download_task(task, tmp_path, base=server.url)
         assert path == tmp_path / task.name / "dev-clean-0.tar" and path.read_bytes() == bytes(5000)
     content = [n for name, n in server.sent.items() if name.endswith("/content")]
     assert content == [5000]
     path.unlink()
-    path.write_bytes(b"another")  # what is wrong is replaced here alone
-    download_task(other, tmp_path, base=server.url)
-    assert path.read_bytes() == (tmp_path / one.name / "dev-clean-0.tar").read_bytes() == bytes(5000)
+    path.write_bytes(b"another")  # a wrong file is replaced in this folder only
+    download_task(second, tmp_path, base=server.url)
+    assert path.read_bytes() == (tmp_path / first.name / "dev-clean-0.tar").read_bytes() == bytes(5000)
 
 
 def test_download_rejects_wrong_checksum(tmp_path: Path, server: FileServer, tars: dict[str, bytes]):

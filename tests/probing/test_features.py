@@ -1,4 +1,4 @@
-"""Embeddings of clips as rows, whichever clips were embedded beside them, and the labels of frames."""
+"""Embeddings as feature rows, independent of the other clips; frame labels; ids of precomputed embeddings."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -22,15 +22,15 @@ from tests.models.encoders.sources import XARES, clips, save
 LOGMEL = load_encoder("logmel")
 
 
-def embedded(encoder, paths, wanted, store, ids=None, **how):
-    return ClipEmbedder(encoder, store, **how).embed(paths, wanted, ids)
+def embed(encoder, paths, wanted, store, ids=None, **options):
+    return ClipEmbedder(encoder, store, **options).embed(paths, wanted, ids)
 
 
 def frame_labels(task, labels, rows, hop, protocol="strict"):
     return task_type(task).frame_labels(labels, rows, hop, protocol)
 
 
-def view_of(task, layers=False):
+def request_of(task, layers=False):
     return task_type(task).embedding_request(layers)
 
 
@@ -66,9 +66,11 @@ def test_frame_labels_from_overlapping_events():
 
 def test_embedding_request_of_task_types():
     known = published_tasks()
-    assert view_of(known["desed"]) == view_of(known["librispeech"]) == EmbeddingRequest(frames=True, dtype="float16")
-    assert view_of(known["voxceleb1"], layers=True) == EmbeddingRequest(crop_seconds=6, layers=True)
-    assert view_of(known["desed"], layers=True) == EmbeddingRequest(frames=True, dtype="float16")
+    assert (
+        request_of(known["desed"]) == request_of(known["librispeech"]) == EmbeddingRequest(frames=True, dtype="float16")
+    )
+    assert request_of(known["voxceleb1"], layers=True) == EmbeddingRequest(crop_seconds=6, layers=True)
+    assert request_of(known["desed"], layers=True) == EmbeddingRequest(frames=True, dtype="float16")
 
 
 @pytest.fixture(scope="module")
@@ -85,13 +87,13 @@ def tiny(tmp_path_factory):
 def test_embed_rows_independent_of_other_clips(tiny, tmp_path, wanted):
     paths = clips(tmp_path / "clips", 7)
 
-    def found(paths, size):
+    def features(paths, size):
         store = EmbeddingCache(tmp_path / f"store{size}")
-        rows, kept = embedded(tiny, paths, wanted, store, batch_size=size)
+        rows, kept = embed(tiny, paths, wanted, store, batch_size=size)
         assert kept.all()
         return rows
 
-    together, alone, backwards = found(paths, 7), found(paths, 1), found(paths[::-1], 3)
+    together, alone, backwards = features(paths, 7), features(paths, 1), features(paths[::-1], 3)
     assert together.offsets.tolist() == alone.offsets.tolist()
     np.testing.assert_allclose(together.x, alone.x, rtol=1e-4, atol=1e-6)
     turned = backwards.row_indices(np.arange(7)[::-1])
@@ -100,9 +102,9 @@ def test_embed_rows_independent_of_other_clips(tiny, tmp_path, wanted):
 
 def test_embed_repeated_clip(tmp_path):
     one, other = clips(tmp_path / "clips", 2)
-    found, _ = embedded(LOGMEL, [one, other, one], EmbeddingRequest(), EmbeddingCache(tmp_path / "s"), batch_size=2)
-    assert found.clip.tolist() == [0, 1, 2]
-    assert found.x[0].tolist() == found.x[2].tolist() != found.x[1].tolist()
+    features, _ = embed(LOGMEL, [one, other, one], EmbeddingRequest(), EmbeddingCache(tmp_path / "s"), batch_size=2)
+    assert features.clip.tolist() == [0, 1, 2]
+    assert features.x[0].tolist() == features.x[2].tolist() != features.x[1].tolist()
 
 
 def test_embed_lists_all_missing_embeddings(tmp_path):
@@ -112,10 +114,10 @@ def test_embed_lists_all_missing_embeddings(tmp_path):
         path.write_text("no audio")
     soundfile.write(broken[0], np.zeros(0), 16_000)
     with pytest.raises(EarmarkError) as caught:
-        embedded(LOGMEL, [*good, *broken], EmbeddingRequest(), EmbeddingCache(tmp_path / "s"), batch_size=2)
-    first, *told, advice = str(caught.value).splitlines()
+        embed(LOGMEL, [*good, *broken], EmbeddingRequest(), EmbeddingCache(tmp_path / "s"), batch_size=2)
+    first, *lines, advice = str(caught.value).splitlines()
     assert first == f"{len(broken)} clips have no embedding:" and "--allow-missing" in advice
-    empty, others = sorted(told, key=len)
+    empty, others = sorted(lines, key=len)
     assert empty.count("broken00.wav") == 1
     assert others.count("broken") == MAX_SHOWN and " and 1 more: " in others and "broken01.wav, broken02.wav" in others
 
@@ -123,12 +125,14 @@ def test_embed_lists_all_missing_embeddings(tmp_path):
 def test_embed_allow_missing_but_not_all(tmp_path):
     good, broken = clips(tmp_path / "clips", 2), tmp_path / "broken.wav"
     broken.write_text("no audio")
-    how = {"batch_size": 2, "allow_missing": True}
-    rows, kept = embedded(LOGMEL, [good[0], broken, good[1]], EmbeddingRequest(), EmbeddingCache(tmp_path / "s"), **how)
+    options = {"batch_size": 2, "allow_missing": True}
+    rows, kept = embed(
+        LOGMEL, [good[0], broken, good[1]], EmbeddingRequest(), EmbeddingCache(tmp_path / "s"), **options
+    )
     assert kept.tolist() == [True, False, True]
     assert rows.clip.tolist() == [0, 1]
     with pytest.raises(EarmarkError, match="1 clip has no embedding"):
-        embedded(LOGMEL, [broken], EmbeddingRequest(), EmbeddingCache(tmp_path / "s"), **how)
+        embed(LOGMEL, [broken], EmbeddingRequest(), EmbeddingCache(tmp_path / "s"), **options)
 
 
 def test_precomputed_embeddings_are_per_clip(tmp_path):
@@ -138,10 +142,10 @@ def test_precomputed_embeddings_are_per_clip(tmp_path):
     paths = [tmp_path / "b.wav", tmp_path / "a.wav"]
     crops = replace(published_tasks()["voxceleb1"])
     ids = {path: [Path("no/such.wav"), path.relative_to(tmp_path)] for path in paths}
-    found, _ = embedded(given_, paths, view_of(crops), EmbeddingCache(tmp_path), batch_size=1, ids=ids)
-    assert found.x.tolist() == [[3, 4], [1, 2]]
-    with pytest.raises(EarmarkError, match="need an encoder that hears the audio"):
-        embedded(given_, paths, EmbeddingRequest(frames=True), EmbeddingCache(tmp_path), batch_size=1, ids=ids)
+    features, _ = embed(given_, paths, request_of(crops), EmbeddingCache(tmp_path), batch_size=1, ids=ids)
+    assert features.x.tolist() == [[3, 4], [1, 2]]
+    with pytest.raises(EarmarkError, match="requires an encoder that takes audio"):
+        embed(given_, paths, EmbeddingRequest(frames=True), EmbeddingCache(tmp_path), batch_size=1, ids=ids)
 
 
 def test_candidate_ids_of_tar_members_and_manifest_clips(tmp_path):
@@ -149,17 +153,17 @@ def test_candidate_ids_of_tar_members_and_manifest_clips(tmp_path):
     members = [
         TarMember(tar, name, 0, 1) for tar, name in zip(tars * 2, ("1.wav", "1.wav", "2.wav", "3.wav"), strict=True)
     ]
-    of = candidate_ids("cremad", TaskData(members, [], [], None, None, []), tmp_path / "data")
+    ids = candidate_ids("cremad", TaskData(members, [], [], None, None, []), tmp_path / "data")
     twice = [TarMember(tmp_path / f"data/cremad/{part}/x.tar", "1.wav", 0, 1) for part in "pq"]
-    apart = candidate_ids("cremad", TaskData(twice, [], [], None, None, []), tmp_path / "data")
-    assert [list(map(str, apart[one])) for one in twice] == [["cremad/p/x.tar:1.wav"], ["cremad/q/x.tar:1.wav"]]
-    assert list(map(str, of[members[0]])) == ["cremad/train.tar:1.wav", "train.tar:1.wav"]  # 1.wav might be the other
-    assert list(map(str, of[members[2]])) == ["cremad/train.tar:2.wav", "train.tar:2.wav", "2.wav"]
+    separate = candidate_ids("cremad", TaskData(twice, [], [], None, None, []), tmp_path / "data")
+    assert [list(map(str, separate[one])) for one in twice] == [["cremad/p/x.tar:1.wav"], ["cremad/q/x.tar:1.wav"]]
+    assert list(map(str, ids[members[0]])) == ["cremad/train.tar:1.wav", "train.tar:1.wav"]  # 1.wav is ambiguous
+    assert list(map(str, ids[members[2]])) == ["cremad/train.tar:2.wav", "train.tar:2.wav", "2.wav"]
     clip, elsewhere = tmp_path / "data/mine/a/1.wav", tmp_path / "b/2.wav"
-    of = candidate_ids(
+    ids = candidate_ids(
         "mine", TaskData([clip, elsewhere], [], [], None, None, [], ["a/1.wav", "2.wav"]), tmp_path / "data"
     )
-    assert list(map(str, of[clip])) == ["mine/a/1.wav", "a/1.wav"] and list(map(str, of[elsewhere])) == [
+    assert list(map(str, ids[clip])) == ["mine/a/1.wav", "a/1.wav"] and list(map(str, ids[elsewhere])) == [
         "mine/2.wav",
         "2.wav",
     ]

@@ -1,4 +1,4 @@
-"""Label readers on JSON as data sets have it, and raw labels as arrays, by hand."""
+"""Label readers on the JSON formats of data sets, and encoded labels by hand."""
 
 import json
 from dataclasses import replace
@@ -17,12 +17,12 @@ from earmark.probing.tasks import Task
 from earmark.probing.xares import published_tasks
 
 
-def of(name: str, said: Any) -> Any:
-    return label_from_json(published_tasks()[name], json.dumps(said).encode())
+def label_of(name: str, content: Any) -> Any:
+    return label_from_json(published_tasks()[name], json.dumps(content).encode())
 
 
 @pytest.mark.parametrize(
-    ("name", "said", "label"),
+    ("name", "content", "label"),
     [
         ("cremad", {"label": "ANG", "x": 1}, "ANG"),
         ("key_scratching", {"tag": 1}, "1"),
@@ -43,12 +43,12 @@ def of(name: str, said: Any) -> Any:
         ("speechocean762", {"accuracy": 8, "fluency": "9", "prosodic": 7.5}, [8.0, 9.0, 7.5]),
     ],
 )
-def test_readers_on_data_set_formats(name, said, label):
-    assert of(name, said) == label
+def test_readers_on_data_set_formats(name, content, label):
+    assert label_of(name, content) == label
 
 
 @pytest.mark.parametrize(
-    ("name", "said", "message"),
+    ("name", "content", "message"),
     [
         ("cremad", {"emotion": "ANG", "path": "x"}, "the JSON has no key 'label'; its keys: 'emotion', 'path'"),
         ("cremad", ["ANG"], "the JSON is a list, not an object with 'label'"),
@@ -69,9 +69,9 @@ def test_readers_on_data_set_formats(name, said, label):
         ("speechocean762", {"accuracy": float("nan"), "fluency": 9, "prosodic": 1}, "accuracy is NaN"),
     ],
 )
-def test_readers_reject_invalid_labels(name, said, message):
+def test_readers_reject_invalid_labels(name, content, message):
     with pytest.raises(ValueError, match=message):
-        of(name, said)
+        label_of(name, content)
 
 
 @pytest.mark.parametrize("content", [b"{", b"\xff\xfe\x00", b"", b"[" * 100_000])

@@ -1,4 +1,4 @@
-"""What flags amount to, and that asking for help costs nothing."""
+"""Settings from flags, and help without heavy imports."""
 
 import re
 import subprocess

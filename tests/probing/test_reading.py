@@ -1,4 +1,4 @@
-"""Clips and labels from real tar files and manifests: read back, refused where they are wrong, and never slow."""
+"""Reading clips and labels from tar files and manifests, and errors for invalid ones."""
 
 import io
 import json
@@ -36,7 +36,7 @@ def sound(suffix: str = "wav", level: float = 0.1) -> bytes:
 
 
 def pack(path: Path, members: Mapping[str, bytes | Any]) -> Path:
-    """A tar of these files; what is not bytes becomes JSON."""
+    """A tar file of these members; values that are not bytes are written as JSON."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with tarfile.open(path, "w") as tar:
         for name, content in members.items():
@@ -52,7 +52,7 @@ def pairs(labels: Mapping[str, Any], key: str = "label", suffix: str = "wav") ->
 
 
 def cremad(root: Path, **parts: Mapping[str, Any]) -> Path:
-    """CREMA-D as its record has it; parts: the members of a split in place of the usual ones."""
+    """CREMA-D in its published layout; `parts` replaces the members of a split."""
     usual = {"train": {"1001_a": "ANG", "1002_b": "SAD"}, "valid": {"1003_c": "ANG"}, "test": {"1004_d": "SAD"}}
     for split, labels in usual.items():
         pack(root / f"cremad/wds-audio-{split}-0.tar", parts.get(split) or pairs(labels))
@@ -60,29 +60,29 @@ def cremad(root: Path, **parts: Mapping[str, Any]) -> Path:
 
 
 def test_read_tar_pairs(tmp_path: Path):
-    found = read_data(CREMAD, cremad(tmp_path))
-    assert [clip.name for clip in found.clips] == ["1001_a.wav", "1002_b.wav", "1003_c.wav", "1004_d.wav"]
-    assert (np.asarray(found.labels).tolist(), found.classes) == ([0, 1, 0, 1], ["ANG", "SAD"])
-    assert found.split is not None and found.split.tolist() == ["train", "train", "valid", "test"]
-    assert found.fold is None
-    assert found.group == ["1001", "1002", "1003", "1004"]  # the actor, as CREMA-D names its files
-    assert isinstance(found.clips[0], TarMember)
-    np.testing.assert_allclose(read_audio(found.clips[0]), 0.1, atol=1e-3)
+    result = read_data(CREMAD, cremad(tmp_path))
+    assert [clip.name for clip in result.clips] == ["1001_a.wav", "1002_b.wav", "1003_c.wav", "1004_d.wav"]
+    assert (np.asarray(result.labels).tolist(), result.classes) == ([0, 1, 0, 1], ["ANG", "SAD"])
+    assert result.split is not None and result.split.tolist() == ["train", "train", "valid", "test"]
+    assert result.fold is None
+    assert result.group == ["1001", "1002", "1003", "1004"]  # the actor in CREMA-D file names
+    assert isinstance(result.clips[0], TarMember)
+    np.testing.assert_allclose(read_audio(result.clips[0]), 0.1, atol=1e-3)
 
 
 @pytest.mark.parametrize("suffix", ["wav", "flac", "ogg", "mp3"])
 def test_read_tar_audio_formats(tmp_path: Path, suffix: str):
     train = pairs({"a/1": "ANG", "b/1": "SAD"}, suffix=suffix) | {"README.txt": b"x", "a/._1.json": b"junk"}
-    found = read_data(CREMAD, cremad(tmp_path, train=train))
-    assert [clip.name for clip in found.clips][:2] == [f"a/1.{suffix}", f"b/1.{suffix}"]
-    assert found.group[0] == f"wds-audio-train-0.tar:a/1.{suffix}"  # no actor in the name: the clip itself
-    assert len(read_audio(found.clips[1])) >= 800
+    result = read_data(CREMAD, cremad(tmp_path, train=train))
+    assert [clip.name for clip in result.clips][:2] == [f"a/1.{suffix}", f"b/1.{suffix}"]
+    assert result.group[0] == f"wds-audio-train-0.tar:a/1.{suffix}"  # no actor in the name: the clip itself
+    assert len(read_audio(result.clips[1])) >= 800
 
 
 def test_read_tar_shards_in_name_order(tmp_path: Path):
     cremad(tmp_path)
-    pack(tmp_path / "cremad/sub/wds-audio-train-1.tar", pairs({"x": "ANG"}))  # as a zip may bring it along
-    pack(tmp_path / "cremad/.zip.part/wds-audio-train-2.tar", pairs({"y": "ANG"}))  # half unpacked
+    pack(tmp_path / "cremad/sub/wds-audio-train-1.tar", pairs({"x": "ANG"}))  # subfolder, as from a zip file
+    pack(tmp_path / "cremad/.zip.part/wds-audio-train-2.tar", pairs({"y": "ANG"}))  # incomplete unpacking
     names = [clip.name for clip in read_data(CREMAD, tmp_path).clips]
     assert sorted(names) == ["1001_a.wav", "1002_b.wav", "1003_c.wav", "1004_d.wav", "x.wav"]
 
@@ -91,26 +91,26 @@ def test_read_folds_and_esc50_sources(tmp_path: Path):
     for fold in range(1, 6):
         labels = {f"{fold}-{fold}00-A-7": 7, f"{fold}-{fold}00-B-12": 12}
         pack(tmp_path / f"esc50/wds-audio-fold-{fold}-000.tar", pairs(labels))
-    found = read_data(published_tasks()["esc50"], tmp_path)
-    assert found.split is None and found.fold is not None
-    assert found.fold.tolist() == [f for f in "12345" for _ in range(2)]
-    assert found.classes == ["7", "12"] and found.group[:4] == ["100", "100", "200", "200"]
+    result = read_data(published_tasks()["esc50"], tmp_path)
+    assert result.split is None and result.fold is not None
+    assert result.fold.tolist() == [f for f in "12345" for _ in range(2)]
+    assert result.classes == ["7", "12"] and result.group[:4] == ["100", "100", "200", "200"]
 
 
 def test_read_valid_equal_to_test_once(tmp_path: Path):
     events = [{"onset": 0.0, "offset": 0.05, "label": "Dog"}]
     for split in ("train", "eval"):
         pack(tmp_path / f"desed/wds-audio-{split}-0.tar", {"a.wav": sound(), "a.json": events})
-    found = read_data(published_tasks()["desed"], tmp_path)
-    assert found.split is not None and found.split.tolist() == ["train", "test"]
-    assert found.labels == [[(0.0, 0.05, 0)], [(0.0, 0.05, 0)]] and found.classes == ["Dog"]
+    result = read_data(published_tasks()["desed"], tmp_path)
+    assert result.split is not None and result.split.tolist() == ["train", "test"]
+    assert result.labels == [[(0.0, 0.05, 0)], [(0.0, 0.05, 0)]] and result.classes == ["Dog"]
 
 
 def test_read_train_equal_to_test_twice(tmp_path: Path):
     pack(tmp_path / "subway_broadcast/subway_broadcast-0.tar", pairs({"a": 0, "b": 1}, "broadcasting"))
-    found = read_data(published_tasks()["subway_broadcast"], tmp_path)
-    assert found.split is not None and found.split.tolist() == ["train", "train", "test", "test"]
-    assert found.clips[:2] == found.clips[2:]
+    result = read_data(published_tasks()["subway_broadcast"], tmp_path)
+    assert result.split is not None and result.split.tolist() == ["train", "train", "test", "test"]
+    assert result.clips[:2] == result.clips[2:]
 
 
 def test_read_tar_reports_all_faults(tmp_path: Path):
@@ -121,16 +121,16 @@ def test_read_tar_reports_all_faults(tmp_path: Path):
     test.write_bytes(test.read_bytes()[:1300])
     with pytest.raises(EarmarkError) as caught:
         read_data(CREMAD, tmp_path)
-    told = str(caught.value).splitlines()
-    assert told[0] == "cremad: 5 faults"
-    assert sorted(told[1:5]) == [
+    lines = str(caught.value).splitlines()
+    assert lines[0] == "cremad: 5 faults"
+    assert sorted(lines[1:5]) == [
         "  wds-audio-train-0.tar:b.wav: no b.json in the same tar file",
         "  wds-audio-train-0.tar:c.json: no audio file with this name in the same tar file",
         "  wds-audio-train-0.tar:d.json: the JSON has no key 'label'; its keys: 'x'",
         "  wds-audio-train-0.tar:e.flac: e has two files of this kind",
     ]
-    assert "wds-audio-test-0.tar: truncated or damaged tar file" in told[5]
-    assert "probe.py download cremad" in told[6]
+    assert "wds-audio-test-0.tar: truncated or damaged tar file" in lines[5]
+    assert "probe.py download cremad" in lines[6]
 
 
 def test_read_tar_lists_twenty_faults(tmp_path: Path):
@@ -159,7 +159,7 @@ def test_read_rejects_empty_split_and_single_class(tmp_path: Path):
 
 
 def listed(folder: Path, text: str, *clips: str) -> Path:
-    """A manifest, with clips that are really there."""
+    """A manifest with existing clips."""
     folder.mkdir(parents=True, exist_ok=True)
     for clip in clips:
         (folder / clip).parent.mkdir(parents=True, exist_ok=True)
@@ -172,11 +172,11 @@ def test_manifest_takes_precedence_over_tar(tmp_path: Path):
     cremad(tmp_path)
     text = "path,label,split,group\na.wav,up,train,anna\nx/b.wav,down,train,\nc.wav,up,test,carl\n"
     listed(tmp_path / "cremad", text, "a.wav", "x/b.wav", "c.wav")
-    found = read_data(CREMAD, tmp_path)
-    assert found.clips == [tmp_path / "cremad" / name for name in ("a.wav", "x/b.wav", "c.wav")]
-    assert (np.asarray(found.labels).tolist(), found.classes) == ([1, 0, 1], ["down", "up"])
-    assert found.split is not None and found.split.tolist() == ["train", "train", "test"]
-    assert found.group == ["anna", "x/b.wav", "carl"]
+    result = read_data(CREMAD, tmp_path)
+    assert result.clips == [tmp_path / "cremad" / name for name in ("a.wav", "x/b.wav", "c.wav")]
+    assert (np.asarray(result.labels).tolist(), result.classes) == ([1, 0, 1], ["down", "up"])
+    assert result.split is not None and result.split.tolist() == ["train", "train", "test"]
+    assert result.group == ["anna", "x/b.wav", "carl"]
 
 
 def test_manifest_reports_all_faulty_rows(tmp_path: Path):
@@ -233,8 +233,8 @@ def test_manifest_events_from_cell_or_file(tmp_path: Path):
     cell = '"[{""onset"": 0, ""offset"": 0.1, ""label"": ""knock""}]"'
     listed(tmp_path, f"path,label,split\na.wav,{cell},train\nb.wav,b.json,test\n", "a.wav", "b.wav")
     (tmp_path / "b.json").write_text('[{"onset": 0.02, "offset": 0.04, "label": "knock"}]')
-    found = read_data(own(tmp_path, 'type = "frame"'), tmp_path / "elsewhere")
-    assert found.labels == [[(0.0, 0.1, 0)], [(0.02, 0.04, 0)]] and found.classes == ["knock"]
+    result = read_data(own(tmp_path, 'type = "frame"'), tmp_path / "elsewhere")
+    assert result.labels == [[(0.0, 0.1, 0)], [(0.02, 0.04, 0)]] and result.classes == ["knock"]
 
 
 def test_locate_manifest_of_user_task(tmp_path: Path):
@@ -252,7 +252,7 @@ def test_read_rejects_task_without_labels(tmp_path: Path):
         read_data(own(tmp_path, 'type = "clip"\nmultilabel = true'), tmp_path)
 
 
-# --- what is there --------------------------------------------------------------------------------------------------
+# --- located data --------------------------------------------------------------------------------------------------
 
 
 def test_located_task_state_and_size(tmp_path: Path):
@@ -262,8 +262,12 @@ def test_located_task_state_and_size(tmp_path: Path):
     assert locate_task(CREMAD, tmp_path).state == "missing"
     cremad(tmp_path)
     tars = list((tmp_path / "cremad").glob("*.tar"))
-    found = locate_task(CREMAD, tmp_path)
-    assert (found.state, found.size, found.missing_patterns) == ("present", sum(tar.stat().st_size for tar in tars), ())
+    result = locate_task(CREMAD, tmp_path)
+    assert (result.state, result.size, result.missing_patterns) == (
+        "present",
+        sum(tar.stat().st_size for tar in tars),
+        (),
+    )
     tars[0].unlink()
     assert (locate_task(CREMAD, tmp_path).state, len(locate_task(CREMAD, tmp_path).missing_patterns)) == ("missing", 1)
     listed(tmp_path / "liveenv", "path,label,split\n")
@@ -293,14 +297,14 @@ def test_require_present_user_manifest(tmp_path: Path):
 
 def test_read_demo_tasks(tmp_path: Path):
     language, tempo, voice = (read_data(task, tmp_path) for task in select_tasks(sorted(DEMO.glob("*.toml"))))
-    assert all(len(found.clips) == 192 for found in (language, tempo, voice))
+    assert all(len(result.clips) == 192 for result in (language, tempo, voice))
     assert (len(voice.classes), language.classes) == (24, ["de", "en", "es", "fr"])
     assert voice.split is not None
     spoken = [(Path(clip).parent.name, part) for clip, part in zip(voice.clips, voice.split, strict=True)]  # type: ignore[arg-type]
     assert set(spoken) == {("en", "train"), ("de", "train"), ("fr", "valid"), ("es", "test")}
     tempi = np.asarray(tempo.labels)
     assert tempi.shape == (192, 1) and tempi.min() >= -7 and tempi.max() < 8 and len(np.unique(tempi)) > 10
-    for found in (language, tempo):
-        part = found.fold if found.fold is not None else found.split
-        assert part is not None and len(set(zip(found.group, part, strict=True))) == len(set(found.group)) == 24
+    for result in (language, tempo):
+        part = result.fold if result.fold is not None else result.split
+        assert part is not None and len(set(zip(result.group, part, strict=True))) == len(set(result.group)) == 24
     assert language.fold is not None and set(np.unique(language.fold, return_counts=True)[1]) == {48}

@@ -1,4 +1,4 @@
-"""What sources do to recall at 1, against leaving each of them out, and each two, by brute force."""
+"""Influences of sources on recall at 1, against a brute-force jackknife."""
 
 from itertools import combinations
 
@@ -13,7 +13,7 @@ from earmark.probing.recall import NO_SOURCE, SEVERAL_SOURCES, competitors, sour
 
 
 def drawn(seed, sources=7, clips=3, captions=2):
-    """Similarities with ties, the clip of each caption, the source of each clip."""
+    """Similarities with ties, clip of each caption, source of each clip."""
     rng = np.random.default_rng(seed)
     source = np.concatenate([np.arange(sources), rng.integers(0, sources, sources * (clips - 1))])
     owner = np.concatenate([np.arange(len(source)), rng.integers(0, len(source), len(source) * (captions - 1))])
@@ -23,14 +23,14 @@ def drawn(seed, sources=7, clips=3, captions=2):
 
 
 def without(similarity, owner, source, left_out):
-    """Recall at 1 of what is left, candidates too."""
+    """Recall at 1 without some sources, as queries and as candidates."""
     clips = np.flatnonzero(~np.isin(source, left_out))
     captions = np.flatnonzero(np.isin(owner, clips))
     return mean_recall_at_1(similarity[np.ix_(clips, captions)], np.searchsorted(clips, owner[captions]))
 
 
 def test_competitors_by_hand():
-    """Clip 0 finds its own; before clip 1's caption come those of 0, of source a; before clip 2's those of a and b."""
+    """Clip 0 is correct; captions of source a precede clip 1's match, captions of a and b clip 2's match."""
     similarity = np.array([[0.9, 0.1, 0.1], [0.5, 0.4, 0.3], [0.7, 0.6, 0.6]])
     of_clips, of_captions = competitors(similarity, np.arange(3), np.array([0, 1, 2]))
     assert of_clips.tolist() == [NO_SOURCE, 0, SEVERAL_SOURCES]
@@ -47,17 +47,17 @@ def test_source_influences_match_corrected_jackknife(seed):
     whole = mean_recall_at_1(similarity, owner)
     alone = np.array([without(similarity, owner, source, [s]) for s in range(n)])
     pseudo = n * whole - (n - 1) * alone
-    found = source_influences(similarity, owner, source)
-    assert found.mean() == pytest.approx(0, abs=1e-12)
+    influences = source_influences(similarity, owner, source)
+    assert influences.mean() == pytest.approx(0, abs=1e-12)
     jackknife = pseudo.var(ddof=1) / n
-    ratio = found.var(ddof=1) / n / jackknife
-    np.testing.assert_allclose(found, (pseudo - pseudo.mean()) * np.sqrt(ratio), atol=1e-9)
+    ratio = influences.var(ddof=1) / n / jackknife
+    np.testing.assert_allclose(influences, (pseudo - pseudo.mean()) * np.sqrt(ratio), atol=1e-9)
     assert 0.5 - 1e-9 <= ratio <= 1 + 1e-9
     assert ratio == pytest.approx(max(1 - pairwise(similarity, owner, source) / jackknife, 0.5))
 
 
 def pairwise(similarity, owner, source):
-    """The variance of what two sources do together: hits of the one that the other alone is in the way of."""
+    """Variance from interactions: queries of one source whose only competitors are from the other."""
     n, together = source.max() + 1, []
     clip_own = [similarity[clip, owner == clip].max() for clip in range(len(source))]
     for pair in combinations(range(n), 2):

@@ -1,4 +1,4 @@
-"""Which clips train, choose and test, as published and strictly, and few-shot draws of them."""
+"""Training, validation and test clips of both recipes, and few-shot draws."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -14,7 +14,7 @@ from earmark.probing.xares import published_tasks
 
 
 def data(parts, group=None, folds=False, names=None):
-    """Clips of two classes whose splits, or folds, are these."""
+    """Clips of two classes with these splits or folds."""
     paths = [Path(name) for name in names or (f"{i}.wav" for i in range(len(parts)))]
     groups = list(map(str, group if group is not None else range(len(parts))))
     labels = np.arange(len(parts)) % 2
@@ -42,9 +42,9 @@ def test_published_folds_select_on_test_without_validation():
 
 @pytest.mark.parametrize("k", [2, 3, 5])
 def test_published_folds_select_on_held_out_fold(k):
-    found = published_folds(data([i % k for i in range(11)], folds=True))
-    assert len(found) == k
-    for number, fold in enumerate(found):
+    result = published_folds(data([i % k for i in range(11)], folds=True))
+    assert len(result) == k
+    for number, fold in enumerate(result):
         assert fold.number == number
         assert fold.test.tolist() == fold.valid.tolist() == list(range(number, 11, k))
         assert sorted([*fold.train, *fold.test]) == list(range(11))
@@ -54,14 +54,14 @@ def test_published_folds_select_on_held_out_fold(k):
 
 
 def test_strict_folds_validate_on_next_fold():
-    found = strict_folds(data(["a", "b", "c", "a"], folds=True), seed=0)
-    assert [parts_of(fold) for fold in found] == [[[2], [1], [0, 3]], [[0, 3], [2], [1]], [[1], [0, 3], [2]]]
+    result = strict_folds(data(["a", "b", "c", "a"], folds=True), seed=0)
+    assert [parts_of(fold) for fold in result] == [[[2], [1], [0, 3]], [[0, 3], [2], [1]], [[1], [0, 3], [2]]]
 
 
 def test_strict_folds_sort_numbers_numerically():
-    found = strict_folds(data([*range(1, 11)], folds=True), seed=0)
-    assert [fold.test.tolist() for fold in found] == [[i] for i in range(10)]
-    assert [fold.valid.tolist() for fold in found] == [[(i + 1) % 10] for i in range(10)]
+    result = strict_folds(data([*range(1, 11)], folds=True), seed=0)
+    assert [fold.test.tolist() for fold in result] == [[i] for i in range(10)]
+    assert [fold.valid.tolist() for fold in result] == [[(i + 1) % 10] for i in range(10)]
     assert [fold.test.tolist() for fold in published_folds(data([*range(1, 11)], folds=True))] == [
         [i] for i in range(10)
     ]
@@ -80,40 +80,40 @@ def test_strict_folds_hold_out_a_tenth():
 
 
 def test_strict_folds_of_two_folds():
-    found = strict_folds(data([0, 1] * 20, folds=True), seed=0)
-    assert [(len(fold.train), len(fold.valid), len(fold.test)) for fold in found] == [(18, 2, 20)] * 2
+    result = strict_folds(data([0, 1] * 20, folds=True), seed=0)
+    assert [(len(fold.train), len(fold.valid), len(fold.test)) for fold in result] == [(18, 2, 20)] * 2
 
 
 @st.composite
 def any_data(draw):
-    """Splits with or without validation, or 2 to 5 folds; every part is there, and sources have several clips."""
+    """Splits with or without validation, or 2 to 5 folds; no part is empty, and sources have several clips."""
     folds = draw(st.booleans())
     needed = draw(st.sampled_from([["train", "test"], ["train", "valid", "test"]]))
     needed = [str(i) for i in range(draw(st.integers(2, 5)))] if folds else needed
     more = draw(st.lists(st.sampled_from(needed), min_size=0, max_size=30))
     parts = [*needed, *needed, *more]
     group = draw(st.lists(st.integers(0, 6), min_size=len(parts), max_size=len(parts)))
-    group[: 2 * len(needed)] = range(100, 100 + 2 * len(needed))  # of each part there are two sources at least
+    group[: 2 * len(needed)] = range(100, 100 + 2 * len(needed))  # at least two sources in each part
     return data(parts, group, folds)
 
 
 @given(any_data(), st.integers(0, 5))
 def test_strict_folds_are_disjoint_and_complete(task_data, seed):
-    found = strict_folds(task_data, seed)
+    result = strict_folds(task_data, seed)
     column = task_data.split if task_data.fold is None else task_data.fold
-    tested = np.concatenate([fold.test for fold in found])
+    tested = np.concatenate([fold.test for fold in result])
     expected = np.flatnonzero(column == "test") if task_data.fold is None else np.arange(len(column))
     assert sorted(tested) == expected.tolist()
-    for fold in found:
+    for fold in result:
         train, valid, test = (set(part.tolist()) for part in (fold.train, fold.valid, fold.test))
         assert train and valid and test
         assert len(train | valid | test) == len(train) + len(valid) + len(test) == len(column)
-        cut_off = len(found) == 2 if task_data.fold is not None else "valid" not in column
+        cut_off = len(result) == 2 if task_data.fold is not None else "valid" not in column
         if cut_off:
             sources = [{task_data.group[i] for i in part} for part in (train, valid)]
             assert not sources[0] & sources[1]
     again = strict_folds(task_data, seed)
-    assert [parts_of(fold) for fold in again] == [parts_of(fold) for fold in found]
+    assert [parts_of(fold) for fold in again] == [parts_of(fold) for fold in result]
 
 
 def test_strict_folds_exclude_test_clips_from_training():
@@ -131,23 +131,23 @@ def test_hold_out_validation_rejects_single_source():
         strict_folds(data(["train", "train", "test"], group=["x", "x", "y"]), seed=0)
 
 
-# --- few shots ----------------------------------------------------------------------------------------------
+# --- few-shot ------------------------------------------------------------------------------------------------
 
 
 def test_few_shot_folds_draw_equally_from_training():
     task_data = data(["train"] * 20 + ["valid"] * 2 + ["test"] * 4)
     (fold,) = strict_folds(task_data, 0)
     labels = np.asarray(task_data.labels)
-    found = few_shot_folds(labels, fold, shots=3, draws=6, seed=1)
-    assert [draw.number for draw in found] == list(range(6))
-    for draw in found:
+    result = few_shot_folds(labels, fold, shots=3, draws=6, seed=1)
+    assert [draw.number for draw in result] == list(range(6))
+    for draw in result:
         assert np.bincount(labels[draw.train]).tolist() == [3, 3]
         assert set(draw.train) <= set(fold.train) and len(set(draw.train)) == 6
         assert draw.valid is fold.valid and draw.test is fold.test
-    assert len({tuple(draw.train) for draw in found}) == 6
+    assert len({tuple(draw.train) for draw in result}) == 6
     again = few_shot_folds(labels, fold, shots=3, draws=2, seed=1)
-    assert [draw.train.tolist() for draw in again] == [draw.train.tolist() for draw in found[:2]]
-    assert few_shot_folds(labels, fold, 3, 1, seed=2)[0].train.tolist() != found[0].train.tolist()
+    assert [draw.train.tolist() for draw in again] == [draw.train.tolist() for draw in result[:2]]
+    assert few_shot_folds(labels, fold, 3, 1, seed=2)[0].train.tolist() != result[0].train.tolist()
 
 
 def test_few_shot_folds_reject_too_many_shots():
@@ -167,6 +167,6 @@ def test_hold_out_validation_size(sizes):
 @given(seed=st.integers(0, 50))
 def test_hold_out_validation_keeps_last_source_of_class(seed):
     labels = np.array([0] * 10 + [1] * 9 + [2] + [0, 1, 2, 0])
-    found = replace(data(["train"] * 20 + ["test"] * 4), labels=labels, classes=["a", "b", "c"])
-    (fold,) = strict_folds(found, seed)
+    result = replace(data(["train"] * 20 + ["test"] * 4), labels=labels, classes=["a", "b", "c"])
+    (fold,) = strict_folds(result, seed)
     assert set(labels[fold.train]) == {0, 1, 2} and len(fold.valid)

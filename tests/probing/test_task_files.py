@@ -1,4 +1,4 @@
-"""Tasks by name, all of them, and a user's own: what is read, and how wrong files are told."""
+"""Tasks by name, by `all` and from a user's file, and errors for invalid files."""
 
 from pathlib import Path
 
@@ -23,7 +23,7 @@ def test_select_tasks_order_and_uniqueness():
 def test_select_all_excludes_disabled_tasks():
     everything = {task.name for task in select_tasks(["all"])}
     assert published_tasks().keys() - everything == {"finger_snap", "key_scratching", "liveenv"}
-    assert "subway_broadcast" in everything  # private: listed, and run where the data are
+    assert "subway_broadcast" in everything  # private, but runnable with local data
 
 
 def test_select_tasks_suggests_similar_names():
@@ -96,9 +96,9 @@ def test_read_task_file_reports_all_faults(tmp_path: Path):
     )
     with pytest.raises(EarmarkError) as caught:
         read_task_file(written(tmp_path, text))
-    told = str(caught.value).splitlines()
-    assert told[0].endswith("mine.toml: 7 faults")
-    assert told[1:-1] == [
+    lines = str(caught.value).splitlines()
+    assert lines[0].endswith("mine.toml: 7 faults")
+    assert lines[1:-1] == [
         "  data: is missing",
         "  epochs: 'many': input should be a valid integer",
         "  batch_size: 0: input should be greater than 0",
@@ -107,7 +107,7 @@ def test_read_task_file_reports_all_faults(tmp_path: Path):
         "  name: 'esc50' is the name of a published task; choose another name",
         "  metric: 'acuracy' is not a metric of clip tasks (accuracy, eer)",
     ]
-    assert told[-1].startswith("Valid keys: name, type, data, metric")
+    assert lines[-1].startswith("Valid keys: name, type, data, metric")
 
 
 @pytest.mark.parametrize(
@@ -153,8 +153,8 @@ def test_select_tasks_rejects_equal_names(tmp_path: Path):
 
 
 def test_read_demo_task_files():
-    found = select_tasks(sorted(DEMO.glob("*.toml")))
-    assert [(task.name, task.type, task.metric) for task in found] == [
+    selected = select_tasks(sorted(DEMO.glob("*.toml")))
+    assert [(task.name, task.type, task.metric) for task in selected] == [
         ("language", "clip", "accuracy"),
         ("tempo", "regression", "mse"),
         ("voice", "clip", "accuracy"),

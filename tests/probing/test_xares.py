@@ -1,4 +1,4 @@
-"""The table of tasks and the published scores: facts against facts, averages recomputed."""
+"""The table of tasks and the published scores: consistency, recomputed averages."""
 
 import itertools
 from dataclasses import replace
@@ -20,7 +20,7 @@ from earmark.probing.xares import (
 )
 
 ENCODERS = ("dasheng", "wav2vec2", "whisper", "data2vec")
-HALF_A_DIGIT = 0.0005 + 1e-9  # published with three decimals
+HALF_A_DIGIT = 0.0005 + 1e-9  # rounding of three decimals
 
 
 def test_published_tasks_complete():
@@ -71,13 +71,13 @@ def test_clotho_test_split_is_named_validation():
     ("source", "linear", "knn"), [("xares_full", 26, 20), ("xares_early", 21, 16), ("icme2025", 16, 15)]
 )
 def test_published_scores_of_known_tasks(source, linear, knn):
-    found = published_scores(source)
+    published = published_scores(source)
     for track, n in (("linear", linear), ("knn", knn)):
-        assert {encoder for t, _, encoder in found if t == track} == set(ENCODERS)
-        listed = {name for t, name, _ in found if t == track}
+        assert {encoder for t, _, encoder in published if t == track} == set(ENCODERS)
+        listed = {name for t, name, _ in published if t == track}
         assert len(listed) == n and listed <= published_tasks().keys()
         assert track == "linear" or all(published_tasks()[name].knn for name in listed)
-    assert all(0 <= row.score <= 1 for row in found.values())
+    assert all(0 <= row.score <= 1 for row in published.values())
 
 
 def test_published_scores_use_our_task_names():
@@ -106,13 +106,13 @@ def scored(source: str, track: str, encoder: str) -> list[tuple[Task, float]]:
         ("linear", "average_public", HALF_A_DIGIT),
         ("knn", "average_public", HALF_A_DIGIT),
         ("knn", "average_all", HALF_A_DIGIT),
-        ("linear", "average_all", 0.0045),  # published higher than the table's weights give
+        ("linear", "average_all", 0.0045),  # published value is higher than with the table's weights
     ],
 )
 def test_published_averages_match_weighted_scores(track, average, within, encoder):
     ours = weighted_average(scored("xares_full", track, encoder), private=average == "average_all")
     theirs = published_averages()[track, average, encoder]
-    # Each score is rounded too, and so may move the mean by as much again.
+    # Each score is rounded too, which can shift the mean by the same amount.
     assert ours == pytest.approx(theirs, abs=within + HALF_A_DIGIT)
 
 
@@ -137,7 +137,7 @@ def test_weighted_average_excludes_private_tasks_and_errors():
     assert weighted_average(scores, private=True) == pytest.approx((400 * 0.9 + 100 * 0.4 + 5000 * 0.1) / 5500)
     assert weighted_average([*scores, (known["speechocean762"], 99.0)]) == pytest.approx(0.8)
     assert METRICS[known["speechocean762"].metric].lower_is_better
-    assert np.isnan(weighted_average([(known["nsynthpitch"], 0.5)]))  # of weight 0
+    assert np.isnan(weighted_average([(known["nsynthpitch"], 0.5)]))  # weight 0
     assert np.isnan(weighted_average([]))
 
 
@@ -150,7 +150,7 @@ CREMAD_SPLITS = ["train"] * 5000 + ["valid"] * 700 + ["test"] * 1116
 
 
 @pytest.mark.parametrize(
-    ("name", "n_classes", "parts", "folds", "told"),
+    ("name", "n_classes", "parts", "folds", "message"),
     [
         ("cremad", 6, CREMAD_SPLITS, False, ""),
         ("cremad", 5, CREMAD_SPLITS, False, "5 of 6 classes"),
@@ -175,8 +175,10 @@ CREMAD_SPLITS = ["train"] * 5000 + ["valid"] * 700 + ["test"] * 1116
         ("nsynthpitch", 112, ["train", "valid", "test"], False, ""),
     ],
 )
-def test_differences_from_published(name, n_classes, parts, folds, told):
-    found = differences_from_published(published_tasks()[name], [str(i) for i in range(n_classes)], parts, folds=folds)
-    assert found.startswith(told) and bool(found) == bool(told)
+def test_differences_from_published(name, n_classes, parts, folds, message):
+    published = differences_from_published(
+        published_tasks()[name], [str(i) for i in range(n_classes)], parts, folds=folds
+    )
+    assert published.startswith(message) and bool(published) == bool(message)
     mine = replace(published_tasks()[name], home=Path("here"))
     assert differences_from_published(mine, ["a"], parts, folds=folds) == ""
