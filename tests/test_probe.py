@@ -433,7 +433,7 @@ def test_run_warns_of_source_overlap(tmp_path):
     done, folder = once(), tmp_path / "out/logmel"
     message = (
         "spans: 9 of 9 sources have clips in several folds; 27 of 27 test clips share a source with training. "
-        "strict: sources reassigned to folds."
+        "strict recipe: sources reassigned to folds."
     )
     assert message in done.stderr and "apart:" not in done.stderr
     assert (
@@ -735,7 +735,7 @@ def only(part, *names):
         (cut_short, r"wds-audio-test-0.tar"),
         (rewritten("0000_1_low", b"no audio at all"), "wds-audio-train-0.tar:0000_1_low.wav: "),
         (rewritten("0000_1_low", wav(tone(300))[:40]), "wds-audio-train-0.tar:0000_1_low.wav: "),
-        (rewritten("0000_1_low", {"lable": "low"}), "0000_1_low.json: the JSON has no 'label', only 'lable'"),
+        (rewritten("0000_1_low", {"lable": "low"}), "0000_1_low.json: the JSON has no key 'label'; its keys: 'lable'"),
         (only("wds-audio-train", "low", "mid"), "'high' does not occur in the training labels"),
         (only("wds-audio-test"), "no clips in test"),
         (only("wds-audio-train", "low"), "'mid' does not occur in the training labels"),
@@ -927,7 +927,7 @@ def test_run_without_torch(tmp_path, library, how):
     assert len(values(tmp_path / "knn/logmel")) == 2
     refused = without_torch("linear")
     assert refused.returncode == 2
-    message = f"A linear probe needs {library}, which is not installed: `uv run --extra torch probe.py …`"
+    message = f"A linear probe needs {library}, which is not installed; use `uv run --extra torch probe.py …`"
     assert message in refused.stderr and "Traceback" not in refused.stderr
     assert not (tmp_path / "linear").exists()
     done = without_torch("linear", "--shots", "2")  # few-shot heads are fitted with scipy
@@ -935,7 +935,7 @@ def test_run_without_torch(tmp_path, library, how):
     assert list(values(tmp_path / "linear/logmel-2-shot")) == [("one", "linear", "strict", "accuracy", None)]
 
 
-# --- robustness --------------------------------------------------------------------------------------------------------
+# --- robustness -----------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.slow

@@ -420,7 +420,7 @@ def test_last_layer_equals_encoder_output(tmp_path, cropped):
     assert values(everything, 0) == values(probed(tmp_path, cropped, encoder=plain), None)
     two = probed(tmp_path, cropped, encoder=encoder, settings=replace(SETTINGS, layers=(0, 2)))
     assert [values(two, layer) for layer in (0, 1, 2)] == [values(everything, 0), [], values(everything, 2)]
-    with pytest.raises(ValueError, match="layer 3: TinyEncoder has the layers 0 to 2"):
+    with pytest.raises(ValueError, match="layer 3: TinyEncoder has layers 0 to 2"):
         probed(tmp_path, cropped, encoder=encoder, settings=replace(SETTINGS, layers=(1, 3)))
 
 
