@@ -86,9 +86,29 @@ def knn_predict(
 def normalise_embeddings(
     train: ArrayLike, test: ArrayLike, recipe: Literal["strict", "published"]
 ) -> tuple[FloatArray, FloatArray]:
-    """Normalise training (n, D) and test embeddings (m, D) so that their inner products are the similarities.
+    """Normalise embeddings so that their inner products are the similarities of a recipe.
 
-    ValueError if shapes do not match, there is no training embedding, or a number is not finite.
+    Parameters
+    ----------
+    train : (n, D) float
+    test : (m, D) float
+    recipe : {"strict", "published"}
+
+    Returns
+    -------
+    train : (n, D) float32
+    test : (m, D) float32
+
+    Raises
+    ------
+    ValueError
+        If there is no training embedding, shapes do not match, a number is not finite, or the recipe is unknown.
+
+    Examples
+    --------
+    >>> train, test = normalise_embeddings([[3.0, 0.0], [4.0, 2.0]], [[3.0, 4.0]], "published")
+    >>> (test @ train.T).round(2)  # column norms are 5 and 2
+    array([[0.36, 1.28]], dtype=float32)
     """
     a, b = np.asarray(train, dtype=np.float32), np.asarray(test, dtype=np.float32)
     if a.ndim != 2 or b.ndim != 2 or a.shape[1] != b.shape[1]:
