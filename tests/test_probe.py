@@ -141,19 +141,19 @@ def everything(tmp_path_factory):
     for fold in range(1, 6):
         pack(root / f"esc50/wds-audio-fold-{fold}-0.tar", split(2, fold, lambda name: {"label": numbers[name]}))
     tars(root, "fsd50k", ["fsd50k_train", "fsd50k_validation", "fsd50k_eval"],
-         said=lambda name: {"soundevent": f"{name};any" if name != "low" else "low"})  # fmt: skip
+         content=lambda name: {"soundevent": f"{name};any" if name != "low" else "low"})  # fmt: skip
     tars(root, "desed", ["wds-audio-train", "wds-audio-eval"], n=(6, 3), seconds=1.5,
-         said=lambda name: [{"onset": TIMES[name], "offset": 1.2, "label": name}])  # fmt: skip
+         content=lambda name: [{"onset": TIMES[name], "offset": 1.2, "label": name}])  # fmt: skip
     tars(root, "maestro", ["maestro_train", "maestro_valid", "maestro_test"], n=(3, 1, 2),
-         said=lambda name: [{"start": TIMES[name], "end": 0.35, "note": 60 + len(name)}])  # fmt: skip
+         content=lambda name: [{"start": TIMES[name], "end": 0.35, "note": 60 + len(name)}])  # fmt: skip
     tars(root, "librispeechphoneme", ["train-clean-100", "dev-clean", "test-clean"],
-         said=lambda name: {"phonemes": [{"start": 0.0, "end": 0.3, "phone": name}]})  # fmt: skip
+         content=lambda name: {"phonemes": [{"start": 0.0, "end": 0.3, "phone": name}]})  # fmt: skip
     tars(root, "clotho", ["clotho_development", "clotho_evaluation", "clotho_validation"], n=(5, 1, 1),
-         said=lambda name: {f"caption_{i}": f"{WORDS[name]} {'again ' * i}" for i in range(1, 6)})  # fmt: skip
+         content=lambda name: {f"caption_{i}": f"{WORDS[name]} {'again ' * i}" for i in range(1, 6)})  # fmt: skip
     tars(root, "speechocean762", ["speechocean762_train", "speechocean762_test"], n=(6, 3),
-         said=lambda name: {"accuracy": len(name), "fluency": 1, "prosodic": 2.5})  # fmt: skip
+         content=lambda name: {"accuracy": len(name), "fluency": 1, "prosodic": 2.5})  # fmt: skip
     tars(root, "asvspoof2015", ["asvspoof_train", "asvspoof_valid", "asvspoof_eval"],
-         said=lambda name: {"binary_spoof": "human" if name == "low" else "spoof"})  # fmt: skip
+         content=lambda name: {"binary_spoof": "human" if name == "low" else "spoof"})  # fmt: skip
     names = ["esc50", "fsd50k", "desed", "maestro", "librispeechphoneme", "clotho", "speechocean762", "asvspoof2015"]
     return run(folder, *names)
 
@@ -235,7 +235,7 @@ def test_report_compares_no_other_data_with_published_encoders(everything):
 def test_report_compares_published_data_with_published_encoders(tmp_path, monkeypatch):
     monkeypatch.setattr(probe_of_a_task, "differences_from_published", lambda *_, **__: "")
     tars(tmp_path / "data", "asvspoof2015", ["asvspoof_train", "asvspoof_valid", "asvspoof_eval"],
-         said=lambda name: {"binary_spoof": "human" if name == "low" else "spoof"})  # fmt: skip
+         content=lambda name: {"binary_spoof": "human" if name == "low" else "spoof"})  # fmt: skip
     report = (run(tmp_path, "asvspoof2015", flags=["--track", "knn"]) / "report.md").read_text()
     assert "Comparison with published encoders: knn, xares_full" in report and "Not compared" not in report
 
