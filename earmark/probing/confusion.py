@@ -88,6 +88,11 @@ def confusion_matrix(labels: IntArray, classes: Sequence[IntArray], n_classes: i
     -------
     (C, C) float
         Rows: true class; columns: predicted class.
+
+    Examples
+    --------
+    >>> confusion_matrix(np.array([0, 0, 1]), [np.array([0, 1, 1])], 2).tolist()
+    [[1.0, 1.0], [0.0, 1.0]]
     """
     table = np.zeros((n_classes, n_classes))
     for predicted in classes:
@@ -111,6 +116,11 @@ def lowest_recall_classes(table: FloatArray, names: Sequence[str], max_classes: 
     -------
     LowestRecallClasses
         Columns are the classes of the rows and their most frequent predictions. No rows if every recall is 1.
+
+    Examples
+    --------
+    >>> lowest_recall_classes(np.array([[3.0, 1.0], [0.0, 2.0]]), ["a", "b"], 8).rows
+    [['a', 4, 0.75, 0.25, 0.0]]
     """
     n = table.sum(axis=1)
     recall = np.divide(np.diag(table), n, out=np.ones(len(n)), where=n > 0)

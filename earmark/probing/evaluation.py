@@ -236,7 +236,7 @@ def score(metric: str, predictions: Predictions, replicates: int, rng: np.random
     values, drawn = _compute(spec, predictions, bootstrap)
     value, means = float(np.mean(values)), drawn.mean(axis=1)
     units = spec.units(predictions, bootstrap)
-    why = "the test set lacks what the metric needs, such as a positive label"
+    why = "required labels are missing in the test set, such as positives or a second class"
     estimate = estimate_from_replicates(value, means, n=predictions.n, why=why, units=units, values=spec.values)
     if predictions.draws and estimate.low is not None:
         estimate = _with_draws(estimate, values, drawn[np.isfinite(drawn).all(axis=1)], units, spec.values)
@@ -320,17 +320,55 @@ def _compute(metric: Metric[Any], predictions: Predictions, bootstrap: Bootstrap
 
 
 def correct(classes: NDArray[Any], labels: NDArray[Any]) -> FloatArray:
-    """(n,) 1 for a correct class, otherwise 0."""
+    """Whether each predicted class is correct.
+
+    Parameters
+    ----------
+    classes, labels : (n,) int
+        Predicted and true class of each item.
+
+    Returns
+    -------
+    (n,) float
+        1 for a correct class, otherwise 0.
+    """
     return np.asarray(classes == labels, dtype=float)
 
 
 def squared_errors(outputs: NDArray[Any], labels: NDArray[Any]) -> FloatArray:
-    """(n,) squared error of each item, averaged over its values."""
+    """Squared error of each item.
+
+    Parameters
+    ----------
+    outputs, labels : (n, k) float
+        Predicted and true values.
+
+    Returns
+    -------
+    (n,) float
+        Mean over the k values.
+
+    Examples
+    --------
+    >>> squared_errors(np.array([[1.0, 3.0]]), np.array([[2.0, 0.0]]))
+    array([5.])
+    """
     return np.asarray(((outputs - labels) ** 2).mean(axis=1))
 
 
 def absolute_errors(outputs: NDArray[Any], labels: NDArray[Any]) -> FloatArray:
-    """(n,) absolute error of each item, averaged over its values."""
+    """Absolute error of each item.
+
+    Parameters
+    ----------
+    outputs, labels : (n, k) float
+        Predicted and true values.
+
+    Returns
+    -------
+    (n,) float
+        Mean over the k values.
+    """
     return np.asarray(np.abs(outputs - labels).mean(axis=1))
 
 
@@ -453,6 +491,13 @@ def mean_average_precision(
     () or (replicates,) float
         A label without positives in a replicate is excluded there. NaN if no label occurs or if outputs are not finite,
         as after a too high learning rate.
+
+    Examples
+    --------
+    >>> labels = np.array([[1, 0], [0, 0], [1, 0]])
+    >>> outputs = np.array([[0.9, 0.1], [0.8, 0.2], [0.7, 0.3]])
+    >>> round(float(mean_average_precision(outputs, labels)), 3)
+    0.833
     """
     occurring = np.flatnonzero((labels > 0).any(axis=0))
     if not len(occurring) or not np.isfinite(outputs).all():

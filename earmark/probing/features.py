@@ -49,13 +49,32 @@ class Features:
 
     @classmethod
     def from_clips(cls, clip_rows: Sequence[FloatArray], crops: bool = False) -> "Features":
-        """Concatenate the rows of each clip, (r, D)."""
+        """Concatenate the rows of all clips.
+
+        Parameters
+        ----------
+        clip_rows : sequence of (r, D) float
+            Rows of each clip.
+        crops : bool
+            Whether rows are crops of clips.
+        """
         counts = np.array([len(rows) for rows in clip_rows], dtype=np.int64)
         offsets = np.concatenate([[0], np.cumsum(counts)])
         return cls(np.concatenate(clip_rows), np.repeat(np.arange(len(clip_rows)), counts), offsets, crops)
 
     def row_indices(self, clips: IntArray) -> IntArray:
-        """Row indices of the clips, in the order of `clips`."""
+        """Row indices of clips.
+
+        Parameters
+        ----------
+        clips : (k,) int
+            Clip indices.
+
+        Returns
+        -------
+        (rows,) int
+            In the order of `clips`.
+        """
         return item_rows(clips, self.offsets)
 
     def means(self) -> FloatArray:

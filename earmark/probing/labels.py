@@ -125,7 +125,18 @@ def _list(content: Any, key: str) -> list[str]:
 
 
 def split_text(text: str, *separators: str) -> set[str]:
-    """The set of non-empty parts of a text between separators, without surrounding spaces."""
+    """Split a text at separators.
+
+    Returns
+    -------
+    set of str
+        The non-empty parts without surrounding spaces.
+
+    Examples
+    --------
+    >>> sorted(split_text("dog | cat;", "|", ";"))
+    ['cat', 'dog']
+    """
     for separator in separators[1:]:
         text = text.replace(separator, separators[0])
     return {part.strip() for part in text.split(separators[0])} - {""}
@@ -150,7 +161,20 @@ def _events(onset: str, offset: str, label: str) -> Callable[[Any, str], list[tu
 
 
 def parse_captions(content: Any, key: str) -> list[str]:
-    """Captions from a list or an object; ValueError if there are none."""
+    """Read captions from a list or an object.
+
+    Parameters
+    ----------
+    content : list or dict
+        Captions, or an object with captions as values.
+    key : str
+        Key of the captions in the content; empty if the content itself holds them.
+
+    Raises
+    ------
+    ValueError
+        If there are no captions, or if one is not a string.
+    """
     value = _value_at(content, key)
     captions = list(value.values()) if isinstance(value, dict) else value
     if not isinstance(captions, list) or not captions:

@@ -270,7 +270,22 @@ def _store_predictions(
 
 
 def predictions_table(type_: TaskType, data: TaskData, track_result: TrackResult) -> pd.DataFrame:
-    """Table with one row per test item: clip, source, fold, label and the prediction of each head."""
+    """Table of predictions with one row per test item.
+
+    Parameters
+    ----------
+    type_ : TaskType
+        Formats labels and predictions.
+    data : TaskData
+        Names of clips and classes.
+    track_result : TrackResult
+        The predictions.
+
+    Returns
+    -------
+    DataFrame
+        Columns clip, group (the source), fold, label (if there is one to show) and said_<i>, the prediction of head i.
+    """
     predictions = track_result.predictions
     table: dict[str, Any] = {
         "clip": [data.names[clip] for clip in track_result.clips],

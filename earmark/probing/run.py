@@ -71,7 +71,20 @@ def run_probes(options: RunOptions, invocation: Invocation) -> int:
 
 
 def exit_code(outcomes: Mapping[str, TaskOutcome], invocation: Invocation) -> int:
-    """Print warnings and failures, and determine the exit code."""
+    """Print warnings and failures, and determine the exit code.
+
+    Parameters
+    ----------
+    outcomes : mapping
+        {task or invalid task file: its outcome}.
+    invocation : Invocation
+        Prints the warnings.
+
+    Returns
+    -------
+    int
+        0 complete; 1 if anything failed; 2 if nothing was scored because everything was missing.
+    """
     for name, outcome in outcomes.items():
         if outcome.alike_classes:
             invocation.warn(NearDuplicateClasses(task=name, classes=outcome.alike_classes).message(name))
@@ -178,7 +191,13 @@ def select_runnable(
 
 
 def require_layers(encoder: Encoder | PrecomputedEmbeddings, settings: ProbeSettings) -> None:
-    """Raise MissingError if the encoder does not have a requested layer."""
+    """Check that the encoder has the requested layers.
+
+    Raises
+    ------
+    MissingError
+        If it does not.
+    """
     if not settings.layers:
         return
     n_layers = 1 if isinstance(encoder, PrecomputedEmbeddings) else encoder.layers
@@ -209,10 +228,30 @@ def probe_tasks(
     options: RunOptions,
     invocation: Invocation,
 ) -> Iterator[tuple[str, TaskOutcome]]:
-    """Yield each task's name and outcome.
+    """Probe the tasks that are not finished.
 
     A task with a final outcome and unchanged inputs is not run again. If the encoder's embeddings depend on the batch,
     clips are embedded one by one.
+
+    Parameters
+    ----------
+    located : sequence of LocatedTask
+        The tasks.
+    settings : ProbeSettings
+        Settings of the run.
+    encoder : Encoder or PrecomputedEmbeddings
+        Source of the embeddings.
+    folder : Path
+        Result folder of the encoder.
+    options : RunOptions
+        Batch size, workers and cache.
+    invocation : Invocation
+        Shows progress and warnings.
+
+    Yields
+    ------
+    tuple of (str, TaskOutcome)
+        Task name and outcome; finished tasks first.
     """
     pending = []
     for each in located:
@@ -275,6 +314,17 @@ def task_key(
     located: LocatedTask, settings: ProbeSettings, encoder: Encoder | PrecomputedEmbeddings, allow_missing: bool
 ) -> str:
     """Digest of everything that a task's scores depend on.
+
+    Parameters
+    ----------
+    located : LocatedTask
+        The task and its files.
+    settings : ProbeSettings
+        Settings of the run.
+    encoder : Encoder or PrecomputedEmbeddings
+        Its identity is part of the digest.
+    allow_missing : bool
+        Whether clips without an embedding are excluded.
 
     Raises
     ------

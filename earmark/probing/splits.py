@@ -92,7 +92,20 @@ def trained_and_tested(data: TaskData) -> NDArray[np.bool_]:
 
 
 def require_training_classes(data: TaskData, folds: Sequence[Fold]) -> None:
-    """Raise ValueError if test clips have classes without a training clip in their fold; the message names them."""
+    """Check that every class of the test clips occurs in training.
+
+    Parameters
+    ----------
+    data : TaskData
+        The data.
+    folds : sequence of Fold
+        Training and test clips.
+
+    Raises
+    ------
+    ValueError
+        With the classes that have no training clip in a fold that tests them.
+    """
     clip_classes, names = data.clip_classes, [] if data.fold is None else sorted_names(data.fold.tolist())
     faults = []
     for fold in folds:

@@ -214,10 +214,26 @@ class TaskType(ABC):
 
     @abstractmethod
     def prediction_columns(self, predictions: Any, names: ClassNames) -> PredictionColumns:
-        """Columns of the table of predictions; `names` are the class names."""
+        """Columns of the table of predictions.
+
+        Parameters
+        ----------
+        predictions : Predictions
+            As returned by `train`.
+        names : (C,) object
+            Class names.
+        """
 
     def class_tables(self, predictions: Any, names: Sequence[str]) -> ClassTables:
-        """Metrics by class."""
+        """Metrics by class.
+
+        Parameters
+        ----------
+        predictions : Predictions
+            As returned by `train`.
+        names : sequence of str
+            Class names.
+        """
         return ClassTables()
 
 
@@ -388,7 +404,24 @@ class FrameLevelType(TaskType):
 
     @abstractmethod
     def frame_labels(self, data: TaskData, rows: Features, hop: float, recipe: str) -> NDArray[Any]:
-        """Labels of all frames."""
+        """Labels of all frames.
+
+        Parameters
+        ----------
+        data : TaskData
+            Its labels are events.
+        rows : Features
+            Frames of the clips, R in total.
+        hop : float
+            Seconds between frames.
+        recipe : str
+            `xares`, `strict` or `strict_given_splits`.
+
+        Returns
+        -------
+        (R,) int or (R, C) 0/1
+            As described by the class.
+        """
 
     def train(self, inputs: TrackInput) -> TrackResult:
         """Train on batches of whole clips; xares ignores a shorter last segment, strict scores it."""
@@ -493,6 +526,13 @@ class SingleSplitType(TaskType):
         return EncodedLabels(list(raw), [], [])
 
     def train(self, inputs: TrackInput) -> TrackResult:
+        """Train on the only split.
+
+        Raises
+        ------
+        ValueError
+            If the data have folds, or if training fails.
+        """
         if len(inputs.folds) > 1:
             raise ValueError(f"{self.name} tasks need splits (train, valid, test), not folds")
         return self.train_split(inputs, [inputs.folds[0].train, inputs.folds[0].valid, inputs.folds[0].test])
@@ -640,7 +680,13 @@ TYPES = (
 
 
 def type_class(name: str, metric: str) -> type[TaskType] | None:
-    """Class with this type name and metric; None if there is none."""
+    """Find the class of a type name and metric.
+
+    Returns
+    -------
+    type or None
+        None if no type with this name has the metric.
+    """
     return next((class_ for class_ in TYPES if class_.name == name and metric in class_.metrics), None)
 
 

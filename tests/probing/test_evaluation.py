@@ -209,7 +209,7 @@ def test_word_accuracy_undefined_without_words():
     predictions = replace(random_predictions("word_accuracy"), labels=[""] * N)
     assert (
         score("word_accuracy", predictions, 20, generator()).why
-        == "the test set lacks what the metric needs, such as a positive label"
+        == "required labels are missing in the test set, such as positives or a second class"
     )
 
 
@@ -259,7 +259,7 @@ def test_by_fold_with_folds_as_sources_and_single_class_fold():
     one_class = replace(random_predictions("eer"), fold=np.arange(N) % 2, by_fold=True)
     assert (
         score("eer", one_class, 20, generator()).why
-        == "the test set lacks what the metric needs, such as a positive label"
+        == "required labels are missing in the test set, such as positives or a second class"
     )
 
 
@@ -398,7 +398,7 @@ def test_undefined_metric_has_reason():
     nothing = replace(random_predictions("mAP"), labels=np.zeros((N, LABELS), int))
     assert (
         score("mAP", nothing, 20, generator()).why
-        == "the test set lacks what the metric needs, such as a positive label"
+        == "required labels are missing in the test set, such as positives or a second class"
     )
     human = replace(random_predictions("eer"), labels=np.zeros(N, int))
     assert score("eer", human, 20, generator()).value is None
