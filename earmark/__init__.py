@@ -1,3 +1,3 @@
-"""Earmark: how good an audio encoder, a CLAP-style model or a speaker encoder is, in numbers a paper can print."""
+"""Earmark: evaluation of audio encoders, audio-text models and speaker encoders."""
 
 __version__ = "0.1.0"

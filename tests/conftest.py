@@ -1,4 +1,4 @@
-"""Small annotation tables, written to disk as a user would drop them in."""
+"""Small annotation tables written to disk, and helpers to run scripts."""
 
 import os
 import signal
@@ -21,9 +21,9 @@ Votes = Mapping[str | tuple[str, ...], Mapping[str, int]]
 
 
 def ratings_table(subset: Subset, votes: Votes) -> pd.DataFrame:
-    """annotations.csv as text, one row per vote and one minute apart.
+    """annotations.csv as a data frame of strings: one row per vote, one minute apart.
 
-    votes: {item: {rater: position on the scale}}; an item is a whole key, or a file name with REST_OF_KEY.
+    votes: {item: {rater: position on the scale}}; an item is a full key, or a file name completed by REST_OF_KEY.
     """
     rows = []
     for item, by_rater in votes.items():
@@ -46,18 +46,24 @@ def ratings_table(subset: Subset, votes: Votes) -> pd.DataFrame:
 
 
 def users_table(*names: str, **columns: Sequence[str]) -> pd.DataFrame:
-    """users.csv as text; columns: further columns, one value per name."""
+    """users.csv as a data frame of strings. columns: further columns, one value per name."""
     return pd.DataFrame({"username": names, **columns}, dtype=str)
 
 
 def flags_table(subset: Subset, *flags: tuple[str | tuple[str, ...], str, str]) -> pd.DataFrame:
-    """flags.csv as text, from (item, rater, reason)."""
+    """flags.csv as a data frame of strings, from (item, rater, reason)."""
     rows = []
     for n, (item, rater, reason) in enumerate(flags):
         key = (item, *REST_OF_KEY[subset.name]) if isinstance(item, str) else item
-        known = dict(zip(subset.key, key, strict=True))
+        key_columns = dict(zip(subset.key, key, strict=True))
         rows.append(
-            {"flag_id": f"f-{n}", "username": rater, **known, "reason": reason, "created_at": "2026-05-09 18:00:00"}
+            {
+                "flag_id": f"f-{n}",
+                "username": rater,
+                **key_columns,
+                "reason": reason,
+                "created_at": "2026-05-09 18:00:00",
+            }
         )
     return pd.DataFrame(rows, dtype=str)
 
@@ -65,28 +71,28 @@ def flags_table(subset: Subset, *flags: tuple[str | tuple[str, ...], str, str]) 
 def write_tables(
     folder: Path, annotations: pd.DataFrame, users: pd.DataFrame | None = None, flags: pd.DataFrame | None = None
 ) -> Path:
-    """The tables of a subset's folder; without users, those who rated."""
+    """Write the tables of a subset's directory; without users, list the raters."""
     folder.mkdir(parents=True, exist_ok=True)
-    people = users_table(*sorted(set(annotations["username"]))) if users is None else users
-    for name, table in {"annotations": annotations, "users": people, "flags": flags}.items():
+    users_csv = users_table(*sorted(set(annotations["username"]))) if users is None else users
+    for name, table in {"annotations": annotations, "users": users_csv, "flags": flags}.items():
         if table is not None:
             table.to_csv(folder / f"{name}.csv", index=False)
     return folder
 
 
 def annotated(folder: Path, subset: Subset, votes: Votes, flags: pd.DataFrame | None = None) -> Annotations:
-    """These votes, after a trip over the disk and through the reader."""
+    """Write votes to disk and load them."""
     return load_annotations(write_tables(folder / subset.name, ratings_table(subset, votes), flags=flags), subset)
 
 
 def contents(folder: Path) -> dict[str, bytes]:
-    """Every file below a folder but locks: {path: bytes}."""
+    """Content of every file below a directory except locks, by relative path."""
     files = (path for path in sorted(folder.rglob("*")) if path.is_file() and path.name != ".lock")
     return {str(path.relative_to(folder)): path.read_bytes() for path in files}
 
 
 def run_script(script: str, *arguments: str | Path) -> subprocess.CompletedProcess[str]:
-    """A script as a user starts it, in the repository's root."""
+    """Run a script as a user would, in the root of the repository."""
     return subprocess.run(
         [sys.executable, script, *map(str, arguments)],
         cwd=ROOT,
@@ -99,12 +105,12 @@ def run_script(script: str, *arguments: str | Path) -> subprocess.CompletedProce
 
 
 def visible(folder: Path) -> list[str]:
-    """Files below a folder that are not hidden."""
+    """Files below a directory that are not hidden."""
     return sorted(p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file() and p.name[0] != ".")
 
 
 def wait_for(condition: Callable[[], bool], seconds: float = 30) -> None:
-    """Look until it is so."""
+    """Wait until the condition is true."""
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline
@@ -112,5 +118,5 @@ def wait_for(condition: Callable[[], bool], seconds: float = 30) -> None:
 
 
 def interruptible() -> None:
-    """For Popen's preexec_fn: Ctrl-C reaches the process although the tests run in the background of a shell."""
+    """preexec_fn for Popen: let Ctrl-C reach the process even if the tests run in the background of a shell."""
     signal.signal(signal.SIGINT, signal.SIG_DFL)
