@@ -223,6 +223,7 @@ def test_run_writes_all_files_without_local_paths(everything):
         "probe|track:knn|protocol:strict|metric",
     ):
         assert phrase in report
+    assert re.search(r"\| eer \| \d+\.\d\d % \[\d", report)  # in per cent
 
 
 def test_report_compares_no_other_data_with_published_encoders(everything):

@@ -87,7 +87,7 @@ def probe(
     outcome = result.outcome
     outcome.alike_classes = near_duplicate_names(data.classes)
     request = type_.embedding_request(layers=settings.layers is not None)
-    rows, has_embedding = embedder.embed(data.clips, request, candidate_ids(task.name, data, data_root))
+    features, has_embedding = embedder.embed(data.clips, request, candidate_ids(task.name, data, data_root))
     if not has_embedding.all():
         outcome.left_out[f"clips of {task.name} without an embedding"] = int((~has_embedding).sum())
         data = drop_clips(task, data, ~has_embedding)
@@ -96,7 +96,7 @@ def probe(
     data_by_recipe = _data_by_recipe(task, data, settings, outcome)
     layers = settings.layers if request.layers else None
     hop = embedder.hop_seconds if type_.frames else None  # clip embeddings do not depend on the hop
-    for layer, layer_rows in _layers(rows, embedder.encoder, layers):
+    for layer, layer_features in _layers(features, embedder.encoder, layers):
         for track in settings.tracks:
             if track == KNN and not task.knn:
                 continue
@@ -109,7 +109,7 @@ def probe(
                     continue
                 started = time.perf_counter()
                 try:
-                    track_result = _run_track(type_, recipe_data, layer_rows, hop, settings, key)
+                    track_result = _run_track(type_, recipe_data, layer_features, hop, settings, key)
                     _store_scores(result, type_, track_result, settings, key, started)
                     if layer is None:
                         _store_predictions(result, type_, recipe_data, track_result, key)
@@ -185,22 +185,22 @@ def drop_clips(task: Task, data: TaskData, missing: NDArray[np.bool_]) -> TaskDa
 
 
 def _layers(
-    rows: Features, encoder: Encoder | PrecomputedEmbeddings, layers: tuple[int, ...] | None
+    features: Features, encoder: Encoder | PrecomputedEmbeddings, layers: tuple[int, ...] | None
 ) -> Iterator[tuple[int | None, Features]]:
-    """Yield each requested layer and its rows."""
+    """Yield each requested layer and its features."""
     if layers is None or isinstance(encoder, PrecomputedEmbeddings):
-        yield None, rows
+        yield None, features
         return
-    by_layer = rows.x.reshape(len(rows.x), encoder.layers, -1)
+    by_layer = features.x.reshape(len(features.x), encoder.layers, -1)
     numbers = layers or tuple(range(encoder.layers))
     if out_of_range := [number for number in numbers if number >= encoder.layers]:
         raise ValueError(f"layer {out_of_range[0]}: {encoder.name} has layers 0 to {encoder.layers - 1}")
     for number in numbers:
-        yield number, replace(rows, x=np.ascontiguousarray(by_layer[:, number]))
+        yield number, replace(features, x=np.ascontiguousarray(by_layer[:, number]))
 
 
 def _run_track(
-    type_: TaskType, data: TaskData, rows: Features, hop: float | None, settings: ProbeSettings, key: ScoreKey
+    type_: TaskType, data: TaskData, features: Features, hop: float | None, settings: ProbeSettings, key: ScoreKey
 ) -> TrackResult:
     """Train and predict the test items."""
     folds = published_folds(data) if key.protocol == XARES else strict_folds(data, settings.seed)
@@ -209,8 +209,8 @@ def _run_track(
         if not type_.supports_few_shot:
             raise ValueError(f"few-shot training needs one class per clip; {type_.task.name} is a {type_.name} task")
         draws = few_shot_folds(np.asarray(data.labels), folds[0], settings.shots, N_DRAWS, settings.seed)
-        return few_shot_track(TrackInput(data, rows, draws, settings, key.protocol), key.track, settings.shots)
-    inputs = TrackInput(data, rows, folds, settings, key.protocol, hop)
+        return few_shot_track(TrackInput(data, features, draws, settings, key.protocol), key.track, settings.shots)
+    inputs = TrackInput(data, features, folds, settings, key.protocol, hop)
     return knn_track(inputs) if key.track == KNN else type_.train(inputs)
 
 

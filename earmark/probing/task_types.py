@@ -260,18 +260,18 @@ class ClipLevelType(TaskType):
 
     def train(self, inputs: TrackInput) -> TrackResult:
         """Train linear heads; xares scores crops, strict averages the outputs of each clip."""
-        task, rows, published = self.task, inputs.rows, inputs.published
+        task, features, published = self.task, inputs.features, inputs.published
         labels = np.asarray(inputs.data.labels)
-        by_row = labels[rows.clip]
+        row_labels = labels[features.clip]
         n_outputs = len(inputs.data.classes) or labels.shape[1]
         config = HeadConfig(self.loss, n_outputs, task.epochs, task.batch_size, task.pos_weight)
-        choose = selection_metric(self.selected_by, by_row, clip=None if published else rows.clip)
-        heads = train_linear_heads(inputs, by_row, config, choose, task.learning_rate)
-        items, clip = inputs.test_clips, rows.clip[rows.row_indices(inputs.test_clips)]
+        choose = selection_metric(self.selected_by, row_labels, clip=None if published else features.clip)
+        heads = train_linear_heads(inputs, row_labels, config, choose, task.learning_rate)
+        items, clip = inputs.test_clips, features.clip[features.row_indices(inputs.test_clips)]
         outputs = heads.outputs if published else heads.mean_by_clip(clip, items)
         items = clip if published else items
         values = {"labels": labels[items], "outputs": outputs, "by_fold": published}
-        item_kind = "crops" if published and rows.crops else self.item_kind
+        item_kind = "crops" if published and features.crops else self.item_kind
         return TrackResult(
             self.predictions(**inputs.sources_and_folds(items), **values), items, heads.chosen, item_kind
         )
@@ -403,14 +403,14 @@ class FrameLevelType(TaskType):
         return EncodedLabels(events, list(codes), faults)
 
     @abstractmethod
-    def frame_labels(self, data: TaskData, rows: Features, hop: float, recipe: str) -> NDArray[Any]:
+    def frame_labels(self, data: TaskData, features: Features, hop: float, recipe: str) -> NDArray[Any]:
         """Labels of all frames.
 
         Parameters
         ----------
         data : TaskData
             Its labels are events.
-        rows : Features
+        features : Features
             Frames of the clips, R in total.
         hop : float
             Seconds between frames.
@@ -427,19 +427,19 @@ class FrameLevelType(TaskType):
         """Train on batches of whole clips; xares ignores a shorter last segment, strict scores it."""
         if inputs.hop is None:
             raise ValueError("the encoder has no frame duration (hop_seconds), which frame tasks need")
-        task, rows, items = self.task, inputs.rows, inputs.test_clips
-        labels = self.frame_labels(inputs.data, rows, inputs.hop, inputs.recipe)
+        task, features, items = self.task, inputs.features, inputs.test_clips
+        labels = self.frame_labels(inputs.data, features, inputs.hop, inputs.recipe)
         size = frames_per_segment(task.segment_seconds or 1.0, inputs.hop)
         segments: dict[str, Any] = {"segment_frames": size, "whole_segments": inputs.published}
         config = HeadConfig(self.loss, len(inputs.data.classes), task.epochs, task.batch_size, task.pos_weight)
-        choose = selection_metric(task.metric, labels, clip=rows.clip if self.scores_segments else None, **segments)
+        choose = selection_metric(task.metric, labels, clip=features.clip if self.scores_segments else None, **segments)
         heads = train_linear_heads(inputs, labels, config, choose, task.learning_rate, whole_clips=True)
         predictions = FramePredictions(
             **inputs.sources_and_folds(items),
-            labels=labels[rows.row_indices(items)],
+            labels=labels[features.row_indices(items)],
             outputs=heads.outputs,
             by_fold=inputs.published,
-            edges=np.concatenate([[0], np.cumsum(np.diff(rows.offsets)[items])]),
+            edges=np.concatenate([[0], np.cumsum(np.diff(features.offsets)[items])]),
             **segments,
         )
         return TrackResult(predictions, items, heads.chosen, self.item_kind)
@@ -453,9 +453,9 @@ class SoundEventDetection(FrameLevelType):
     min_classes = 1
     loss = "binary_cross_entropy"
 
-    def frame_labels(self, data: TaskData, rows: Features, hop: float, recipe: str) -> NDArray[Any]:
+    def frame_labels(self, data: TaskData, features: Features, hop: float, recipe: str) -> NDArray[Any]:
         """Labels of all frames; in xares, an event starts with the first frame that begins within it."""
-        clips = zip(data.labels, np.diff(rows.offsets).tolist(), strict=True)
+        clips = zip(data.labels, np.diff(features.offsets).tolist(), strict=True)
         n_labels = len(data.classes)
         rounding: Literal["floor", "ceil"] = "ceil" if recipe == XARES else "floor"
         frames = [events_to_frames(events, n, hop, n_labels, onset_rounding=rounding) for events, n in clips]
@@ -488,8 +488,8 @@ class FrameClassification(FrameLevelType):
         """The accuracy over frames."""
         return "frame_accuracy"
 
-    def frame_labels(self, data: TaskData, rows: Features, hop: float, recipe: str) -> NDArray[Any]:
-        clips = zip(data.labels, np.diff(rows.offsets).tolist(), strict=True)
+    def frame_labels(self, data: TaskData, features: Features, hop: float, recipe: str) -> NDArray[Any]:
+        clips = zip(data.labels, np.diff(features.offsets).tolist(), strict=True)
         present = np.concatenate([events_to_frames(events, n, hop, len(data.classes)) for events, n in clips])
         return np.where(present.any(axis=1), present.argmax(axis=1), -1)
 
@@ -591,7 +591,7 @@ class Retrieval(SingleSplitType):
 
     def train_split(self, inputs: TrackInput, split: Sequence[IntArray]) -> TrackResult:
         """Train on clip means."""
-        means, labels, items = inputs.rows.means(), inputs.data.labels, split[2]
+        means, labels, items = inputs.features.means(), inputs.data.labels, split[2]
         train, valid, test = (
             retrieval.CaptionedClips(means[clips], [list(labels[clip]) for clip in clips]) for clips in split
         )
@@ -638,10 +638,15 @@ class SpeechRecognition(SingleSplitType):
 
     def train_split(self, inputs: TrackInput, split: Sequence[IntArray]) -> TrackResult:
         """Train on normalised transcripts."""
-        rows, name, device, items = inputs.rows, inputs.settings.language_model, inputs.settings.device, split[2]
+        features, name, device, items = (
+            inputs.features,
+            inputs.settings.language_model,
+            inputs.settings.device,
+            split[2],
+        )
 
         def part(clips: IntArray) -> Utterances:
-            frames = [rows.x[rows.offsets[clip] : rows.offsets[clip + 1]] for clip in clips]
+            frames = [features.x[features.offsets[clip] : features.offsets[clip + 1]] for clip in clips]
             texts = [normalise(str(inputs.data.labels[clip])) for clip in clips]
             return Utterances(frames, texts, [shown_clip(inputs.data.clips[clip]) for clip in clips])
 

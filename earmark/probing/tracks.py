@@ -37,7 +37,7 @@ class TrackInput:
     ----------
     data : TaskData
         Clips and labels.
-    rows : Features
+    features : Features
         Embeddings of the clips.
     folds : sequence of Fold
         Training, validation and test clips.
@@ -50,7 +50,7 @@ class TrackInput:
     """
 
     data: TaskData
-    rows: Features
+    features: Features
     folds: Sequence[Fold]
     settings: ProbeSettings
     recipe: str
@@ -156,19 +156,19 @@ def train_linear_heads(
     HeadOutputs
         Of the best learning rate for each fold and seed.
     """
-    rows, first_seed = inputs.rows, inputs.settings.seed
+    features, first_seed = inputs.features, inputs.settings.seed
     row_folds = [
-        Fold(fold.number, *map(rows.row_indices, (fold.train, fold.valid, fold.test))) for fold in inputs.folds
+        Fold(fold.number, *map(features.row_indices, (fold.train, fold.valid, fold.test))) for fold in inputs.folds
     ]
     heads = train_heads(
-        rows.x,
+        features.x,
         labels,
         inputs.folds if whole_clips else row_folds,
         config,
         choose,
         seeds=[first_seed] if inputs.published else range(first_seed, first_seed + inputs.settings.seeds),
         learning_rates=[rate] if inputs.published else LEARNING_RATES,
-        offsets=rows.offsets if whole_clips else None,
+        offsets=features.offsets if whole_clips else None,
         best_rate_only=True,
         device=inputs.settings.device,
     )
@@ -181,26 +181,26 @@ def train_linear_heads(
 
 def knn_track(inputs: TrackInput) -> TrackResult:
     """k-NN probe: xares votes for crops with k = 10, strict uses clip means and selects k on validation."""
-    rows, labels, published = inputs.rows, np.asarray(inputs.data.labels), inputs.published
-    x = rows.x if published else rows.means()
-    clip = rows.clip if published else np.arange(len(inputs.data.clips))
+    features, labels, published = inputs.features, np.asarray(inputs.data.labels), inputs.published
+    x = features.x if published else features.means()
+    clip = features.clip if published else np.arange(len(inputs.data.clips))
     recipe: Literal["strict", "published"] = "published" if published else "strict"
     predicted, chosen = [], []
     for fold in inputs.folds:
         parts = (fold.train, fold.valid, fold.test)
-        train, valid, test = map(rows.row_indices, parts) if published else parts
+        train, valid, test = map(features.row_indices, parts) if published else parts
         k = PUBLISHED_K
         if not published:
             by_k = knn_predict(x[train], labels[clip[train]], x[valid], K_CANDIDATES)
             k = max(K_CANDIDATES, key=lambda each: float((by_k[each] == labels[clip[valid]]).mean()))
             chosen.append(f"{k}")
         predicted.append(knn_predict(x[train], labels[clip[train]], x[test], (k,), recipe=recipe)[k])
-    items = clip[rows.row_indices(inputs.test_clips)] if published else inputs.test_clips
+    items = clip[features.row_indices(inputs.test_clips)] if published else inputs.test_clips
     classes = [np.concatenate(predicted)]
     predictions = ClassPredictions(
         **inputs.sources_and_folds(items), labels=labels[items], classes=classes, by_fold=published
     )
-    item_kind = "crops" if published and rows.crops else "clips"
+    item_kind = "crops" if published and features.crops else "clips"
     return TrackResult(predictions, items, "" if published else f"k {', '.join(chosen)}", item_kind)
 
 
@@ -216,7 +216,7 @@ def few_shot_track(inputs: TrackInput, track: str, shots: int) -> TrackResult:
     shots : int
         Training clips per class; k is the larger of 10 and `shots`.
     """
-    draws, labels, x = inputs.folds, np.asarray(inputs.data.labels), inputs.rows.means()
+    draws, labels, x = inputs.folds, np.asarray(inputs.data.labels), inputs.features.means()
     items, k = draws[0].test, max(PUBLISHED_K, shots)
     outputs: list[Any] = []
     if track == LINEAR:
