@@ -93,7 +93,8 @@ def make_source_disjoint(data: TaskData, seed: int) -> SourceDisjointData:
 
     1. The test clips stay. Training loses the sources of test and validation clips, and validation loses the sources of
        test clips, if training keeps every class and both keep half of their clips.
-    2. The test clips stay, and the other sources are reassigned to training and validation.
+    2. The test clips stay, and the other sources are reassigned to training and validation, if half of these clips and
+       every class of training remain.
     3. All sources are reassigned in the given proportions.
 
     Parameters
