@@ -227,12 +227,12 @@ CLOCK = "* 256 / 22.05"
 @pytest.mark.parametrize(
     ("clock", "fault"),
     [
-        ("* 256 / 22_050", f"timestamps end at 3.97061 {LOOK} seconds; HEAR requires for milliseconds"),
+        ("* 256 / 22_050", f"timestamps end at 3.97061 {LOOK} seconds; HEAR requires milliseconds"),
         ("* 256 / 22_050 + 0.012", f"{LOOK} seconds"),
         ("", f"timestamps end at 342 {LOOK} frame numbers"),
         ("* 256", f"{LOOK} samples"),
         ("* 256 / 22_050 * 1e6", f"{LOOK} microseconds"),
-        ("* 256 / 44.1", "343 of them with a hop of 5.80499; HEAR requires for times in milliseconds that rise"),
+        ("* 256 / 44.1", "343 of them with a hop of 5.80499; HEAR requires times in milliseconds that rise"),
         ("* 0", "343 of them with a hop of 0; HEAR requires"),
         ("* 256 / 22.05 + 5000", "timestamps end at 8970.61"),
         ("/ 0", "timestamps are not finite"),
