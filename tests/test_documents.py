@@ -1,5 +1,6 @@
 """Documents say what the program does: names, figures and commands are held against the real thing."""
 
+import importlib.util
 import json
 import re
 from pathlib import Path
@@ -7,7 +8,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from earmark.models.encoders.registry import encoder_specs
 from earmark.report.render import definitions
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -60,17 +60,65 @@ def test_the_readme_shows_what_benchmark_prints(tmp_path, capsys):
     assert [line for line in shown if line not in printed] == []
 
 
-def test_files_in_the_readme_exist():
-    tree = README.split("## The tree")[1].split("```")[1]
+def tree(text):
+    """Paths of the layout that README shows: {path}, folders end in a slash."""
     listed, folders = [], [""]
-    for line in tree.strip().splitlines():
-        name = line.split("  ")[0] if not line.startswith(" ") else line.strip().split("  ")[0]
+    for line in text.strip().splitlines():
+        names = line.strip().split("  ")[0]
         depth = (len(line) - len(line.lstrip())) // 2
         parent = "".join(folders[: depth + 1])
-        listed += [parent + one for one in name.split(", ")]
-        folders = [*folders[: depth + 1], name] if name.endswith("/") else folders
-    assert len(listed) > 40
+        listed += [parent + name for name in names.split(", ")]
+        folders = [*folders[: depth + 1], names] if names.endswith("/") else folders
+    return set(listed)
+
+
+def test_readme_layout_lists_what_exists():
+    listed = tree(README.split("## Layout")[1].split("```")[1])
     assert [name for name in listed if not (ROOT / name).exists()] == []
+    parts = {f"earmark/{path.name}/" for path in (ROOT / "earmark").iterdir() if (path / "__init__.py").is_file()}
+    scripts = {path.name for path in ROOT.glob("*.py")}
+    assert (parts | scripts) - listed == set()
+
+
+def test_architecture_names_files_that_exist():
+    text = (ROOT / "ARCHITECTURE.md").read_text(encoding="utf-8")
+    named = {name for name in re.findall(r"`([\w./-]+)`", text) if "/" in name and "<" not in name}
+    roots = (ROOT, ROOT / "earmark")
+    missing = {name for name in named if not any((root / name).exists() for root in roots)}
+    assert missing == set()
+
+
+def tables():
+    """docs/make_tables.py as a module."""
+    spec = importlib.util.spec_from_file_location("make_tables", ROOT / "docs/make_tables.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_flags_and_readme_tables_are_those_of_the_code():
+    written = tables()
+    assert (ROOT / "docs/flags.md").read_text(encoding="utf-8") == written.flags(), "run `uv run docs/make_tables.py`"
+    assert written.with_tables(README) == README, "run `uv run docs/make_tables.py`"
+
+
+def test_every_flag_has_a_help_text():
+    written = tables()
+    found = [
+        (command, name)
+        for script in written.SCRIPTS
+        for command, parser in written.parsers(script)
+        for name, text in written.rows(parser)
+        if not text.strip()
+    ]
+    assert found == []
+
+
+def test_commands_in_documents_name_scripts_that_exist():
+    texts = [README, (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")]
+    named = {name for text in texts for name in re.findall(r"uv run (?:--\S+ (?:\w+ )?)*([\w/]+\.py)", text)}
+    assert len(named) > 8
+    assert [name for name in named if not (ROOT / name).is_file()] == []
 
 
 def test_no_document_or_code_names_this_machine_or_a_download_host():
@@ -87,11 +135,6 @@ def test_tasks_that_documents_name_exist():
     words = {word for group in named for word in group.split() if not word.endswith(".toml")}
     assert len(words) > 1
     assert words - {"all", "TASKS"} <= set(published_tasks())
-
-
-def test_the_readme_lists_every_kind_of_encoder_as_the_registry_does():
-    rows = [f"| `{spec}` | {what} |" for spec, what in encoder_specs().items()]
-    assert "\n".join(rows) in README
 
 
 EXAMPLE = re.compile(r"`(\w+)` = (-?\d\.\d{3})")

@@ -12,6 +12,7 @@ from earmark.audio.clips import AudioError, Clip, TarMember, shown_clip
 ENDLESS_SIZE = 1 << 36
 _HEAD_BYTES = 4096  # kept in memory, since most reads are a few bytes of the header
 _TAG_BYTES = 4096  # at the end of a file, where decoders look for tags
+FILE_NOT_FOUND = "file not found"  # how the error of a clip without a file ends
 
 
 class Content:
@@ -152,7 +153,7 @@ def _open_regular_file(path: Path) -> int:
         descriptor = os.open(path, flags)
     except OSError as error:
         missing = isinstance(error, FileNotFoundError | NotADirectoryError)
-        reason = "file not found" if missing else f"cannot be read ({error.strerror or type(error).__name__})"
+        reason = FILE_NOT_FOUND if missing else f"cannot be read ({error.strerror or type(error).__name__})"
         raise AudioError(f"{path.name}: {reason}") from error
     kind = os.fstat(descriptor).st_mode
     if not stat.S_ISREG(kind):

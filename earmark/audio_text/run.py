@@ -8,6 +8,7 @@ from pathlib import Path
 from earmark import cli
 from earmark.annotation.schema import AnalysisSummary
 from earmark.annotation.subsets import select_subsets
+from earmark.audio.content import FILE_NOT_FOUND
 from earmark.audio_text.evaluation import QUALITY_BANDS, Evaluation, evaluate_scores
 from earmark.audio_text.options import BenchmarkOptions, FilterOptions, ScorerOptions, ServerOptions
 from earmark.audio_text.pairs import TIED, PairTable, labels_path, load_pairs, read_leave_one_out
@@ -35,7 +36,6 @@ from earmark.report.signature import Signature
 from earmark.report.tables import to_csv, to_tex
 
 JOURNAL = "journal.jsonl"
-MISSING_CLIP = ": file not found"  # end of the error of `check_audio` for a clip that does not exist
 
 
 def run_benchmark(options: BenchmarkOptions, invocation: Invocation) -> int:
@@ -152,7 +152,7 @@ def evaluate_subset(pairs: PairTable, folder: Path, options: BenchmarkOptions, i
 
 def count_errors(scores: Sequence[Score]) -> tuple[int, int]:
     """Numbers of scores without their clip and of scores with another error."""
-    missing = sum(score.error.endswith(MISSING_CLIP) for score in scores)
+    missing = sum(score.error.endswith(FILE_NOT_FOUND) for score in scores)
     return missing, sum(bool(score.error) for score in scores) - missing
 
 
