@@ -108,9 +108,9 @@ def test_other_encoder_kinds_pass_applicable_checks(contract, tmp_path):
         ("output rank", RETURN, f"{RETURN}.mean(1)", r"^shape \(2, 12\)$"),
         ("batch axis", RETURN, f"{RETURN}[:1]", r"^shape \(1, 311, 12\)$"),
         ("output_dim", "output_dim = 12", "output_dim = 13", r"^shape \(2, 311, 12\), output_dim 13$"),
-        ("hop", "in_ms = 10", "in_ms = 20", r"^ValueError: gave 998 frames for 10\.00 s"),
+        ("hop", "in_ms = 10", "in_ms = 20", r"^ValueError: returned 998 frames for 10\.00 s"),
         ("hop", "in_ms = 10", "in_ms = 9.5", r"^998 frames for 10 s, where a hop of 9\.5 ms implies about 1053$"),
-        ("hop", "in_ms = 10", "in_ms = 5", r"^ValueError: gave 998 frames for 10\.00 s"),
+        ("hop", "in_ms = 10", "in_ms = 5", r"^ValueError: returned 998 frames for 10\.00 s"),
         (
             "finite",
             RETURN,
