@@ -600,7 +600,7 @@ def changed(old, new):
     [
         ("return self.frames(audio)", "return self.frames(audio) * float('nan')", "not finite"),
         ("self.output_dim = 12", "self.output_dim = 13", "12 dimensions where 13 are expected"),
-        ("return self.frames(audio)", "return self.frames(audio)[:, ::2]", "gave 19 frames for 0.40 s"),
+        ("return self.frames(audio)", "return self.frames(audio)[:, ::2]", "returned 19 frames for 0.40 s"),
         ("return self.frames(audio)", "return self.frames(audio) * 0 + torch.arange(12)", "identical embeddings"),
         ("return self.frames(audio)", "raise RuntimeError('out of luck')", "out of luck"),
     ],

@@ -143,7 +143,7 @@ INVALID_OUTPUTS = {
     "width": ("x[..., :5]", FRAMES, "the frames have 5 dimensions where 12 are expected"),
     "too few": ("x[:, ::2]", FRAMES, "the model failed (returned 32 frames for 0.65 s, but its hop of 10 ms"),
     "none": ("x[:, :0]", FRAMES, "the model failed (the clip is too short for a single frame)"),
-    "constant": ("x * 0", FRAMES, "the frames are constant: all their 756 numbers are 0"),
+    "constant": ("x * 0", FRAMES, "the frames are constant: all 756 values are 0"),
     "too large": ("x + 1e5", HALF, "the frames exceed the range of float16"),
     "crops": ("x * float('nan')", EmbeddingRequest(crop_seconds=5.0), "crop 1 of 1: the embedding is not finite"),
     "one layer": ("x[..., :5]", EmbeddingRequest(layers=True), "the embedding has 5 dimensions where 12 are expected"),
