@@ -51,7 +51,9 @@ def argument_parser() -> ArgumentParser:
         help="leave tied items without a label, or label them absent (default: exclude)",
     )
     parser.add_argument("--exclude-rater", nargs="+", default=[], metavar="NAME", help="raters to exclude")
-    parser.add_argument("--min-reaction-ms", type=cli.positive_float, metavar="MS", help="exclude faster ratings")
+    parser.add_argument(
+        "--min-reaction-ms", type=cli.positive_float, metavar="MS", help="exclude ratings with a shorter reaction time"
+    )
     parser.add_argument(
         "--exact-keys", action="store_true", help="treat keys that differ only in spelling as different items"
     )

@@ -46,7 +46,7 @@ def argument_parser() -> ArgumentParser:
         "--subset",
         choices=[*subsets(), "both", "all"],
         default="both",
-        help="subset to evaluate; both and all select every subset that has labels (default: both)",
+        help="subset to evaluate; both or all: every subset with labels (default: both)",
     )
     model = parser.add_argument_group("model")
     source = model.add_mutually_exclusive_group()

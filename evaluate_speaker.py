@@ -161,7 +161,7 @@ def add_case(commands: Any) -> None:
         help=f"evaluate only these conditions, without aggregates (default: all {N_CONDITIONS})",
     )  # fmt: skip
     cli.add_renamed_argument(
-        case, "--model-name", "--name", metavar="NAME", help="name of the model (default: the encoder's)"
+        case, "--model-name", "--name", metavar="NAME", help="name of the model in reports (default: the encoder's)"
     )
     case.add_argument(
         "--output-dir",
@@ -179,7 +179,7 @@ def add_lists(commands: Any) -> None:
         (
             "tidyvoice",
             run_tidyvoice,
-            "evaluate a system by language pair and write a TidyVoice submission",
+            "evaluate same- and cross-language trials and write a TidyVoice submission",
             TIDYVOICE_EXAMPLES,
         ),
     ):
@@ -341,7 +341,7 @@ def add_encoder(source: Any) -> None:
     """Add the flags that select the model."""
     source.add_argument("--encoder", metavar="SPEC", help=f"one of {', '.join(encoder_specs())}")
     source.add_argument(
-        "--embeddings", metavar="FILE", help="precomputed embeddings: .npz, .npy with ids, .scp, .parquet"
+        "--embeddings", metavar="FILE", help="precomputed embeddings: .npz, .npy with ids, Kaldi .scp or .ark, .parquet"
     )
 
 

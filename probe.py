@@ -92,7 +92,7 @@ def argument_parser() -> ArgumentParser:
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
     add_run(cli.subcommand(commands, "run", run, "probe an encoder (the default command)"))
     checks = cli.subcommand(
-        commands, "check", check, "check an encoder against the X-ARES requirements and further ones"
+        commands, "check", check, "check an encoder against the X-ARES requirements and additional ones"
     )
     checks.add_argument("encoder", metavar="SPEC", help=", ".join(encoder_specs()))
     cli.add_renamed_argument(
@@ -105,7 +105,9 @@ def argument_parser() -> ArgumentParser:
     )
     add_device(checks)
     listed = cli.subcommand(commands, "list", list_tasks, "list the tasks and whether their data are present")
-    listed.add_argument("tasks", nargs="*", metavar="TASK", help="names, all, or FILE.toml (default: all known tasks)")
+    listed.add_argument(
+        "tasks", nargs="*", metavar="TASK", help="task names, `all`, or TOML files (default: all known tasks)"
+    )
     add_data_root(listed)
     fetched = cli.subcommand(commands, "download", download, "download the data of tasks from Zenodo")
     fetched.add_argument("tasks", nargs="+", metavar="TASK", help="names, or all")
@@ -119,10 +121,10 @@ def add_run(parser: ArgumentParser) -> None:
     specs = ", ".join(encoder_specs())
     parser.add_argument("--encoder", default="logmel", metavar="SPEC", help=f"{specs} (default: logmel)")
     parser.add_argument(
-        "--embeddings", metavar="FILE", help="precomputed embeddings: .npz, .npy with ids, .scp or .parquet"
+        "--embeddings", metavar="FILE", help="precomputed embeddings: .npz, .npy with ids, Kaldi .scp or .ark, .parquet"
     )
     parser.add_argument("--tasks", nargs="+", metavar="TASK", default=[f"{DEMO}/{name}.toml" for name in DEMO_TASKS],
-                        help="names, all, or FILE.toml (default: the three demo tasks)")  # fmt: skip
+                        help="task names, `all`, or TOML files (default: the three demo tasks)")  # fmt: skip
     add_data_root(parser)
     parser.add_argument("--track", choices=[LINEAR, KNN, BOTH], default=BOTH, help="probe type (default: both)")
     cli.add_renamed_argument(
@@ -134,10 +136,14 @@ def add_run(parser: ArgumentParser) -> None:
         help="training and evaluation recipe (default: both)",
     )
     parser.add_argument(
-        "--seeds", type=cli.positive_int, default=3, metavar="N", help="seeds of the strict recipe (default: 3)"
+        "--seeds",
+        type=cli.positive_int,
+        default=3,
+        metavar="N",
+        help="number of seeds of the strict recipe (default: 3)",
     )
     parser.add_argument(
-        "--layers", type=layers, metavar="all|last|0,6,12", help="score these layers separately (default: last)"
+        "--layers", type=layers, metavar="all|last|0,6,12", help="layers to score separately (default: last)"
     )
     parser.add_argument(
         "--shots", type=cli.positive_int, metavar="K", help="few-shot: train on K clips per class, mean of ten draws"
@@ -149,7 +155,9 @@ def add_run(parser: ArgumentParser) -> None:
         metavar="N",
         help="bootstrap replicates, 0 for no intervals (default: 1000)",
     )
-    parser.add_argument("--allow-missing", action="store_true", help="exclude and count clips without an embedding")
+    parser.add_argument(
+        "--allow-missing", action="store_true", help="exclude clips without an embedding and report their number"
+    )
     cli.add_renamed_argument(
         parser,
         "--workers",
@@ -178,7 +186,7 @@ def add_run(parser: ArgumentParser) -> None:
         "--model-name",
         "--name",
         metavar="NAME",
-        help="encoder name in reports (default: from the encoder)",
+        help="name of the encoder in reports (default: from the encoder)",
     )
     parser.add_argument(
         "--output-dir",

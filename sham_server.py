@@ -1,12 +1,12 @@
-"""Mock scoring server without a model, with configurable latency and faults, to test clients.
+"""Serve the sham scorer, a scorer without a model, with configurable latency and faults, to test clients.
 
 Reads   nothing; audio is not decoded
 Writes  the URL of the similarity endpoint, on stdout
 
 POST /v1/embeddings returns unit vectors in the format of the OpenAI API. POST to any other path below /v1/ returns the
-similarity of the sham scorer. GET /health returns {"status": "ok"}. Faults apply to POST requests below /v1/ only and
-depend on --seed and the order of requests. Each request has at most one fault: it is dropped, else gets an error
-status, else an invalid reply.
+similarity of the sham scorer, which is a hash of the request. GET /health returns {"status": "ok"}. Faults apply to
+POST requests below /v1/ only and depend on --seed and the order of requests. Each request has at most one fault,
+checked in this order: dropped connection, error status, invalid reply.
 
   uv run sham_server.py --port 8765
   uv run sham_server.py --latency-ms 200:50 --error-rate 0.2 --status 429 503 --retry-after 1

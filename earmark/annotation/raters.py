@@ -30,7 +30,7 @@ SINGLE_CATEGORY = "the rater and the majority of the other raters used the same 
 FLAG_RULES: list[tuple[Callable[[Any], bool], str]] = [
     (
         lambda r: r.share_under_300_ms >= 0.1,
-        "{share_under_300_ms:.0%} of reaction times are under 300 ms, too short to judge a clip",
+        "{share_under_300_ms:.0%} of reaction times are under 300 ms, too fast to have judged a clip",
     ),
     (
         lambda r: r.compared >= MIN_RATINGS and r.kappa_high < 0.2,

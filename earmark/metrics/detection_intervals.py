@@ -298,11 +298,15 @@ def _note(n_speakers: int, units: str, variance: VarianceEstimate, errors: Error
     """Caveats about an interval, or None."""
     notes = []
     if n_speakers < MIN_SPEAKERS:
-        notes.append(f"only {n_speakers} {units} with trials of one class; 95 % intervals need {MIN_SPEAKERS}")
+        notes.append(
+            f"only {n_speakers} {units} have trials of the rarer class (95 % intervals need at least {MIN_SPEAKERS})"
+        )
     elif variance.standard_error > NEGLIGIBLE_ERROR and variance.df < MIN_DF:
         notes.append(f"a few {units} cause most of the errors (effective number of {units}: {variance.df + 1:.0f})")
     if errors is not None and min(errors) < MIN_ERRORS:
-        notes.append(f"few errors at the threshold ({errors}), so the interval is wide")
+        notes.append(
+            f"fewer than {MIN_ERRORS} misses or false alarms at the threshold ({errors}), so the interval is wide"
+        )
     return "; ".join(notes) or None
 
 
@@ -541,7 +545,7 @@ def difference(first: MetricEstimate, second: MetricEstimate) -> Difference:
     if few and variance.standard_error > NEGLIGIBLE_ERROR:
         low = value - np.hypot(a.value - a.low, (b.high or 0.0) - b.value)
         high = value + np.hypot((a.high or 0.0) - a.value, b.value - b.low)
-        note = f"few errors at a threshold ({few[0]}), so the interval is wide and p is undefined"
+        note = f"few misses or false alarms at a threshold ({few[0]}), so the interval is wide and p is undefined"
         return Difference(Estimate(value, float(low), float(high), a.n, note=note), None)
     deviation = variance.standard_error
     if len(first.groups) and len(first.groups) == len(second.groups):

@@ -220,6 +220,6 @@ def few_units(units: float, description: str, enough: int = MIN_UNITS) -> str | 
     Examples
     --------
     >>> few_units(7, "clips of the rarer class")
-    'only 7 clips of the rarer class; 95 % intervals need 20'
+    'only 7 clips of the rarer class (95 % intervals need at least 20)'
     """
-    return None if units >= enough else f"only {units:.0f} {description}; 95 % intervals need {enough}"
+    return None if units >= enough else f"only {units:.0f} {description} (95 % intervals need at least {enough})"

@@ -49,8 +49,8 @@ def run_list(options: ListOptions, invocation: Invocation) -> int:
         size = "–" if not located.size else f"{located.size / 1e6:,.0f} MB"
         tracks = "linear, k-NN" if task.knn else "linear"
         rows.append([task.name, task.formal_name, task.domain, task.type, task.metric, tracks, located.state, size])
-    where = f"data in {shown_path(options.data_root)}"
-    cli.show(to_markdown(["task", "name", "domain", "type", "metric", "tracks", where, "size"], rows))
+    cli.show(f"Data directory: {shown_path(options.data_root)}\n")
+    cli.show(to_markdown(["task", "name", "domain", "type", "metric", "tracks", "data", "size"], rows))
     return cli.COMPLETE
 
 

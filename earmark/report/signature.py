@@ -66,7 +66,7 @@ class Signature:
         """
         new = {key.replace("_", "-"): _part(value) for key, value in parts.items()}
         if unknown := new.keys() - dict(self.parts).keys():
-            raise KeyError(f"the signature has no part {', '.join(sorted(unknown))}: {self}")
+            raise KeyError(f"the signature has no such part: {', '.join(sorted(unknown))}: {self}")
         return Signature(tuple((key, new.get(key, value)) for key, value in self.parts))
 
     @classmethod

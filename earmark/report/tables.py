@@ -242,7 +242,7 @@ def table_notes(rows: Sequence[Sequence[Any]]) -> list[str]:
             if isinstance(estimate, Estimate) and estimate.note and estimate.value is not None:
                 labels_by_note.setdefault(estimate.note, []).append(str(row[0]))
     lines = [f"{_abbreviated(list(dict.fromkeys(labels)))}: {note}" for note, labels in labels_by_note.items()]
-    more = [f"see summary.json for {len(lines) - SHOWN_NOTES} more"] if len(lines) > SHOWN_NOTES else []
+    more = [f"{len(lines) - SHOWN_NOTES} more notes in summary.json"] if len(lines) > SHOWN_NOTES else []
     return [*lines[:SHOWN_NOTES], *more]
 
 

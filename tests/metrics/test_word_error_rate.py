@@ -43,7 +43,7 @@ def test_error_rate_is_ratio_of_sums():
     assert error_rate(counts.sum(axis=0)) == pytest.approx(1 / 10)
     bootstrap = Bootstrap.from_units(["u", "v"], 200, np.random.default_rng(0))
     estimate = bootstrap.estimate(counts, error_rate, n=2)
-    assert (estimate.value, estimate.note) == (0.1, "only 2 clips; 95 % intervals need 20")
+    assert (estimate.value, estimate.note) == (0.1, "only 2 clips (95 % intervals need at least 20)")
 
 
 def test_error_rate_without_reference_words():

@@ -337,7 +337,8 @@ def spread(value, replicates, bootstrap, values=SHARE):
 def test_note_mentions_folds():
     predictions = random_predictions("accuracy")
     assert (
-        score("accuracy", predictions, 20, generator()).note == f"only 6 sources; 95 % intervals need 20; {FOLDS_NOTE}"
+        score("accuracy", predictions, 20, generator()).note
+        == f"only 6 sources (95 % intervals need at least 20); {FOLDS_NOTE}"
     )
     many = replace(predictions, group=[f"{i}" for i in range(N)], fold=np.zeros(N, int))
     assert "folds" not in score("accuracy", many, 20, generator()).note
@@ -367,7 +368,7 @@ def test_note_of_few_informative_sources():
     result = score(
         "eer", replace(random_predictions("eer"), fold=np.zeros(N, int), labels=np.arange(N) < 5), 400, generator()
     )
-    assert result.note == "only 3 sources of the rarer class; 95 % intervals need 20"
+    assert result.note == "only 3 sources of the rarer class (95 % intervals need at least 20)"
 
 
 def test_single_source_has_no_interval():

@@ -72,7 +72,7 @@ def test_signature_replaced():
     assert str(line.replaced(metric="cllr", n_raters=2)) == f"earmark:{__version__}|suite:x|metric:cllr|n-raters:2"
     assert line["metric"] == "eer"
     assert Signature.parse(str(line)) == line
-    with pytest.raises(KeyError, match="the signature has no part protocol: earmark:"):
+    with pytest.raises(KeyError, match="the signature has no such part: protocol: earmark:"):
         line.replaced(protocol="strict")
 
 

@@ -25,7 +25,7 @@ def test_evaluate_returns_all_metrics_and_counts():
     assert list(result.metrics) == list(METRICS)
     for name, estimate in result.metrics.items():
         assert estimate.low <= estimate.value <= estimate.high, name
-        assert "only 12 speakers with trials of one class; 95 % intervals need 50" in estimate.note
+        assert "only 12 speakers have trials of the rarer class (95 % intervals need at least 50)" in estimate.note
     assert result.counts.n_trials == 800
     assert result.counts.n_target + result.counts.n_nontarget == 800
     assert result.counts.n_speakers == 12
@@ -111,5 +111,5 @@ def test_compare_systems_with_few_errors_has_no_p_value():
     noisy = trials.with_scores(trials.scores + np.random.default_rng(5).normal(size=800) * 0.1)
     both = compare_systems(*(evaluate(t, speakers_from_paths(t.names), p_target=0.001) for t in (trials, noisy)))
     difference, p = both["min_dcf"]
-    assert p is None and "few errors at a threshold" in difference.note
+    assert p is None and "few misses or false alarms at a threshold" in difference.note
     assert difference.low < difference.value < difference.high
