@@ -72,7 +72,7 @@ def run(arguments: Namespace, invocation: cli.Invocation) -> int:
 
 @contextmanager
 def server(latency_ms: int) -> Iterator[str]:
-    """Run the mock server as a process and yield its address."""
+    """Run the sham server as a process and yield its address."""
     command = [sys.executable, str(ROOT / "sham_server.py"), "--port", "0", "--latency-ms", str(latency_ms)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None

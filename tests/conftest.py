@@ -8,6 +8,10 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
+# Workers of pytest-xdist share the cores; more threads than cores are many times slower.
+if "PYTEST_XDIST_WORKER" in os.environ:
+    os.environ["OMP_NUM_THREADS"] = os.environ["NUMBA_NUM_THREADS"] = "1"
+
 import pandas as pd
 
 from earmark.annotation.subsets import Subset, subsets

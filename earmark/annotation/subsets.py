@@ -63,7 +63,7 @@ class Subset:
     clip : str
         Path of a clip below dataset/<subset>/, with {column} for values of the key.
     sham_stem : {"stem", "path"}
-        Input that the mock scorer hashes.
+        Input that the sham scorer hashes.
     prompt : dict of str to str
         A sentence with {label}, or a rubric file and the columns that select a text in it.
     slices : tuple of str
@@ -133,8 +133,8 @@ def subsets() -> dict[str, Subset]:
 
     Examples
     --------
-    >>> list(subsets())
-    ['emolia-emo', 'emolia-dim']
+    >>> "emolia-dim" in subsets()
+    True
     """
     tables = tomllib.loads(files(__package__).joinpath("subsets.toml").read_text(encoding="utf-8"))
     return {name: _parse_subset(name, fields) for name, fields in tables.items()}
@@ -178,8 +178,8 @@ def select_subsets(name: str) -> list[Subset]:
 
     Examples
     --------
-    >>> [subset.name for subset in select_subsets("emolia-dim")], len(select_subsets("all"))
-    (['emolia-dim'], 2)
+    >>> [subset.name for subset in select_subsets("emolia-dim")]
+    ['emolia-dim']
     """
     known = subsets()
     return [known[name]] if name in known else list(known.values())

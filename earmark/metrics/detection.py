@@ -689,8 +689,8 @@ class LabelledScores:
 class MetricKind(StrEnum):
     """Kind of a metric, which determines the method for its confidence interval (`detection_intervals`)."""
 
-    ERROR_RATE = "error rate at a threshold"
-    ERROR_RATE_ON_HULL = "error rate between two thresholds"
+    ERROR_RATE = "equal error rate at a threshold"
+    ERROR_RATE_ON_HULL = "equal error rate between two thresholds"
     COST = "cost at a threshold"
     LOWEST_COST = "minimum cost over thresholds"
     MEAN_LOSS = "mean of the mean losses of both classes"

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from earmark.errors import EarmarkError, MissingError, shown_path
 from earmark.files.csv_table import read_csv_table
-from earmark.speaker.case.conditions import condition_names
+from earmark.speaker.case.conditions import condition_names, conditions
 from earmark.speaker.case.files import trials_folder
 from earmark.speaker.trial_files import read_trials
 from earmark.speaker.trials import Trials
@@ -72,10 +72,12 @@ def read_benchmark(folder: Path, selected: Sequence[str] = ()) -> Benchmark:
     EarmarkError
         If trial lists are missing or have no labels.
     """
-    if unknown := [name for name in selected if name not in condition_names()]:
-        raise MissingError(f"{', '.join(unknown)}: unknown condition. Known: {', '.join(condition_names())}.")
+    if unknown := [name for name in selected if name not in conditions()]:
+        raise MissingError(f"{', '.join(unknown)}: unknown condition. Known: {', '.join(conditions())}.")
     lists_folder = trials_folder(folder)
-    files = {name: lists_folder / f"{name}.txt" for name in condition_names() if name in selected or not selected}
+    files = {name: lists_folder / f"{name}.txt" for name in conditions() if name in selected or not selected}
+    if not selected:  # conditions beyond those of the benchmark are evaluated if they were simulated
+        files = {name: path for name, path in files.items() if name in condition_names() or path.is_file()}
     if missing := [shown_path(path) for path in files.values() if not path.is_file()]:
         raise EarmarkError(
             "\n  ".join([f"{len(missing)} trial list{'s' if len(missing) > 1 else ''} not found:", *missing])

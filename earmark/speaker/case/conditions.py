@@ -34,7 +34,7 @@ def case_definition() -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class Condition:
-    """One of the 24 conditions and the processing that simulates it.
+    """A condition and the processing that simulates it.
 
     The processing steps are applied in the order of the fields.
 
@@ -60,25 +60,27 @@ class Condition:
 
 @cache
 def conditions() -> dict[str, Condition]:
-    """The 24 conditions by name, clean first.
+    """All conditions by name, clean first: the 24 of the benchmark, then further ones that can be simulated.
 
     Examples
     --------
-    >>> len(conditions()), conditions()["clean_codec_gsm"].codec
-    (24, 'gsm')
+    >>> conditions()["clean_codec_gsm"].codec
+    'gsm'
     """
-    return {name: Condition(name, **fields) for name, fields in case_definition()["protocols"].items()}
+    definition = case_definition()
+    tables = {**definition["protocols"], **definition["further_conditions"]}
+    return {name: Condition(name, **fields) for name, fields in tables.items()}
 
 
 def condition_names() -> list[str]:
-    """The names of the 24 conditions, clean first.
+    """The names of the benchmark's 24 conditions, clean first; aggregates and submissions use these alone.
 
     Examples
     --------
     >>> len(condition_names()), condition_names()[0]
     (24, 'clean_clean')
     """
-    return list(conditions())
+    return list(case_definition()["protocols"])
 
 
 def categories() -> list[str]:

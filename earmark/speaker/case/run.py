@@ -118,8 +118,10 @@ def case_outputs(
         File name relative to the run's folder, to content.
     """
     assert system.encoder is not None
-    is_complete = len(results) == len(condition_names())
-    aggregates = {scoring: aggregate_estimates(results, scoring) for scoring in options.scorings} if is_complete else {}
+    official = [result for result in results if result.condition in condition_names()]
+    is_complete = len(official) == len(condition_names())
+    scorings = options.scorings if is_complete else []
+    aggregates = {scoring: aggregate_estimates(official, scoring) for scoring in scorings}
     summary = summarise_case(benchmark, results, aggregates, system, options, invocation)
     contents: dict[str, Content] = {"summary.json": to_json(summary)}
     ranking = None
@@ -127,7 +129,7 @@ def case_outputs(
         config = CaseConfig(
             benchmark_dir=output_path(benchmark.folder), device=system.device, self_made_carriers=benchmark.simulated
         )
-        submitted = case_results(summary.model_name, results, aggregates[PUBLISHED], config)
+        submitted = case_results(summary.model_name, official, aggregates[PUBLISHED], config)
         contents["results.json"] = json.dumps(submitted.model_dump(), indent=2, allow_nan=False) + "\n"
         ranking = rank_model(submitted)
     if aggregates:

@@ -3,6 +3,7 @@
 import pytest
 
 from earmark.speaker.case.conditions import aggregate_eers, case_definition, category, condition_names, conditions
+from tests.conftest import ROOT
 from tests.speaker.case.published import WESPEAKER
 
 
@@ -77,3 +78,28 @@ def test_aggregate_eers_rejects_invalid_rates(change, message):
     eers = {name: e for name, e in (WESPEAKER | change).items() if e is not None}
     with pytest.raises(ValueError, match=message):
         aggregate_eers(eers)
+
+
+def test_further_condition_is_simulated_and_evaluated_without_entering_aggregates(tmp_path, monkeypatch):
+    import json
+
+    import evaluate_speaker
+    from earmark.speaker.case import conditions as module
+
+    definition = module.case_definition()
+    further = {"clean_noise_snr_0": {"category": "noise", "snr": 0.0}}
+    monkeypatch.setattr(module, "case_definition", lambda: {**definition, "further_conditions": further})
+    module.conditions.cache_clear()
+    try:
+        assert len(module.condition_names()) == 24 and "clean_noise_snr_0" in module.conditions()
+        speech, out = ROOT / "dataset/speaker-demo/case.csv", tmp_path / "simulated"
+        names = ["--conditions", "clean_clean", "clean_noise_snr_0"]
+        words = ["--quiet", "simulate", str(speech), "--output-dir", str(out), *names, "--trials", "50", "50"]
+        assert evaluate_speaker.main(words) == 0
+        words = ["--quiet", "case", str(out), "--encoder", "logmel", *names, "--output-dir", str(tmp_path / "o")]
+        assert evaluate_speaker.main([*words, "--embedding-cache", str(tmp_path / "cache")]) == 0
+        summary = json.loads((tmp_path / "o/logmel/summary.json").read_text())
+        assert [one["protocol"] for one in summary["protocols"]] == ["clean_clean", "clean_noise_snr_0"]
+        assert summary["aggregates"] == {} and not (tmp_path / "o/logmel/results.json").exists()
+    finally:
+        module.conditions.cache_clear()
