@@ -42,7 +42,7 @@ def argument_parser() -> ArgumentParser:
         type=cli.positive_int,
         default=3,
         metavar="N",
-        help="raters of a complete item (default: 3)",
+        help="number of raters that makes an item complete (default: 3)",
     )
     parser.add_argument(
         "--ties",

@@ -41,7 +41,7 @@ def argument_parser() -> ArgumentParser:
     parser.add_argument("--drop", nargs="+", default=[], metavar="COLUMN", help="columns of users.csv to leave out")
     parser.add_argument("--keep", nargs="+", default=[], metavar="COLUMN", help="additional columns to publish")
     parser.add_argument(
-        "--band-age", type=cli.positive_int, metavar="YEARS", help="replace ages by bands of this many years"
+        "--band-age", type=cli.positive_int, metavar="YEARS", help="replace ages with bands of this many years"
     )
     parser.add_argument("--coarsen-times", choices=["day", "month"], help="truncate created_at to the day or month")
     parser.add_argument(

@@ -192,7 +192,7 @@ def add_run(parser: ArgumentParser) -> None:
         "--output-dir",
         type=Path,
         default=Path("benchmark_outputs/probe"),
-        help="parent of one folder per encoder (default: benchmark_outputs/probe)",
+        help="parent of the directories of encoders (default: benchmark_outputs/probe)",
     )
     add_device(parser)
 

@@ -304,7 +304,7 @@ def finite_float(text: str) -> float:
     """argparse type: a finite number."""
     value = float(text)
     if not isfinite(value):
-        raise argparse.ArgumentTypeError(f"{text} is not finite")
+        raise argparse.ArgumentTypeError(f"must be a finite number, not {text}")
     return value
 
 
@@ -312,7 +312,7 @@ def positive_float(text: str) -> float:
     """argparse type: a finite number above 0."""
     value = finite_float(text)
     if value <= 0:
-        raise argparse.ArgumentTypeError(f"{text} is not above 0")
+        raise argparse.ArgumentTypeError(f"must be above 0, not {text}")
     return value
 
 
@@ -320,7 +320,7 @@ def probability(text: str) -> float:
     """argparse type: a number above 0 and below 1."""
     value = positive_float(text)
     if value >= 1:
-        raise argparse.ArgumentTypeError(f"{text} is not below 1")
+        raise argparse.ArgumentTypeError(f"must be between 0 and 1, not {text}")
     return value
 
 
@@ -328,7 +328,7 @@ def natural_int(text: str) -> int:
     """argparse type: a whole number of at least 0."""
     value = int(text)
     if value < 0:
-        raise argparse.ArgumentTypeError(f"{text} is less than 0")
+        raise argparse.ArgumentTypeError(f"must be at least 0, not {text}")
     return value
 
 
@@ -336,5 +336,5 @@ def positive_int(text: str) -> int:
     """argparse type: a whole number of at least 1."""
     value = int(text)
     if value < 1:
-        raise argparse.ArgumentTypeError(f"{text} is not at least 1")
+        raise argparse.ArgumentTypeError(f"must be at least 1, not {text}")
     return value

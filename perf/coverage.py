@@ -40,9 +40,9 @@ Written by `uv run --all-extras perf/coverage.py`. Each row summarises many simu
   intervals that lie entirely above or below it.
 - **rejection**: proportion of p-values below .05 if there is no difference; nominally .05.
 - **noted**: proportion of data sets in which the report prints the estimate with a note or without an interval.
-- **tested**: the slow tests require a width of {WIDTH[0]} to {WIDTH[1]}, a coverage of {COVERAGE[0]:.0%} to
-  {COVERAGE[1]:.0%} and a rejection rate of {REJECTION[0]} to {REJECTION[1]}. The other rows show sizes below which
-  intervals are not valid (reports print notes there), or intervals that are known to be too wide.
+- **tested**: the slow tests require a width of {WIDTH[0]} to {WIDTH[1]}, a coverage of {100 * COVERAGE[0]:.0f} % to
+  {100 * COVERAGE[1]:.0f} % and a rejection rate of {REJECTION[0]} to {REJECTION[1]}. The other rows show sizes
+  below which intervals are not valid (reports print notes there), or intervals that are known to be too wide.
 """
 HEADERS = ["estimate", "true value", "bias", "width", "coverage", "above", "below", "rejection", "noted", "tested"]
 

@@ -1,4 +1,4 @@
-"""Documents say what the program does: names, figures and commands are held against the real thing."""
+"""Documents say what the program does: names, figures and commands are compared with what the program does."""
 
 import importlib.util
 import json

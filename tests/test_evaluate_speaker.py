@@ -590,7 +590,7 @@ def test_incomplete_speaker_map_is_reported_everywhere(trials, capsys):
 def test_summary_records_source_of_speakers(trials, capsys):
     by_path, report, _ = run_with_output(trials, capsys, "--scores", trials / "scores.txt")
     assert (by_path["speakers_from"], by_path["notes"]) == ({"path": 40}, [])
-    assert "Speaker labels of the utterances: 40 from the first folder of the path." in report
+    assert "Speaker labels of the utterances: 40 from the first directory of the path." in report
     for name in ("trials.txt", "scores.txt"):
         (trials / name).write_text((trials / name).read_text().replace("/", "_"))
     linked, _, _ = run_with_output(trials, capsys, "--scores", trials / "scores.txt")

@@ -73,7 +73,7 @@ def test_tidyvoice_reports_languages_and_baseline(data):
     assert languages["baseline"]["results"]["dev"] == {"eer": 0.0307, "min_dcf": 0.82}
     report = (data[0] / "out" / "vectors" / "report.md").read_text()
     assert "SimAM-ResNet34" in report
-    assert "Error rates by language pair" in report and "| target, different languages |" in report
+    assert "Error rates by same and different language" in report and "| target, different languages |" in report
     assert "| dev | 3.07 % | 0.820 |" in report
 
 
@@ -128,7 +128,7 @@ def test_calibrate_lowers_cllr_and_keeps_eer(data):
 
 def test_calibrate_on_evaluated_pairs_is_refused(data, capsys):
     run("--trials", "dev.txt", "--calibrate", "swapped.txt", code=1)
-    assert "swapped.txt: half of the trials or more" in capsys.readouterr().err
+    assert "swapped.txt: it contains half of the evaluated trials or more" in capsys.readouterr().err
 
 
 def test_calibrate_counts_evaluated_pairs(data):

@@ -19,7 +19,7 @@ from earmark.metrics.intervals import COEFFICIENT, SHARE, few_units, interval
 from earmark.metrics.ratio import ratio
 
 TOO_FAST_MS = 300
-MIN_RATINGS = 20  # fewer ratings are not judged
+MIN_RATINGS = 20  # raters with fewer ratings are not flagged by these rules
 MAX_RATERS = 500  # for Dawid-Skene intervals, which solve a linear system with two unknowns per rater
 MIN_CLIPS = 100  # for Dawid-Skene intervals: with fewer, pseudo-counts bias them (docs/coverage.md)
 NO_COMMON_ITEM = "no item in common with another rater, or all ratings are equal"
@@ -247,7 +247,7 @@ def flagged_raters(table: pd.DataFrame) -> dict[str, list[str]]:
     """
     flagged: dict[str, list[str]] = {}
     for row in table.itertuples(index=False):
-        reasons = [text.format(**row._asdict()) for test, text in FLAG_RULES if test(row)]
+        reasons = [text.format(**row._asdict()).replace("%", " %") for test, text in FLAG_RULES if test(row)]
         if reasons:
             flagged[str(row.username)] = reasons
     return flagged

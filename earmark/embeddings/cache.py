@@ -294,7 +294,7 @@ class _Run(Generic[C]):
         self._n_failures += sum(each.vector is None for each in embeddings)
         if not self._any_success and self._n_failures >= MAX_INITIAL_FAILURES:
             raise EmbeddingError(
-                f"{self._encoder.name}: fails on all of the first {self._n_failures} clips. The last one, "
+                f"{self._encoder.name} failed on each of the first {self._n_failures} clips. Last error, of "
                 f"{shown_clip(batch[-1].clip)}: {embeddings[-1].error}"
             )
 

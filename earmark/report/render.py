@@ -10,7 +10,16 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from earmark.metrics.estimate import Estimate
-from earmark.report.tables import Table, cell, escape_markdown, p_value, percent, table_notes, to_markdown
+from earmark.report.tables import (
+    Table,
+    cell,
+    escape_markdown,
+    p_value,
+    percent,
+    percentage_points,
+    table_notes,
+    to_markdown,
+)
 
 
 @cache
@@ -69,4 +78,5 @@ def _environment() -> Environment:
     environment.globals["estimate"] = Estimate
     environment.filters["p_value"] = p_value
     environment.filters["percent"] = percent
+    environment.filters["percentage_points"] = percentage_points
     return environment

@@ -50,6 +50,22 @@ def percent(value: Estimate | float | None) -> Percent:
 
 
 @dataclass(frozen=True)
+class PercentagePoints(Percent):
+    """A difference of shares that `cell` prints in percentage points with two decimals."""
+
+
+def percentage_points(value: Estimate | float | None) -> PercentagePoints:
+    """Mark a difference of shares for printing in percentage points.
+
+    Examples
+    --------
+    >>> cell(percentage_points(Estimate(-0.0503, -0.0593, -0.0421)))
+    '-5.03 pp [-5.93, -4.21]'
+    """
+    return PercentagePoints(**vars(value)) if isinstance(value, Estimate) else PercentagePoints(value)
+
+
+@dataclass(frozen=True)
 class Table:
     """A table of a report in any output format.
 
@@ -219,6 +235,7 @@ def _estimate(estimate: Estimate) -> str:
     if estimate.value is None or _missing(estimate.value):
         return UNDEFINED
     number, unit = (_percent, " %") if isinstance(estimate, Percent) else (_decimal, "")
+    unit = " pp" if isinstance(estimate, PercentagePoints) else unit
     if estimate.low is None or estimate.high is None or _missing(estimate.low):
         return f"{number(estimate.value)}{unit}"
     return f"{number(estimate.value)}{unit} [{number(estimate.low)}, {number(estimate.high)}]"

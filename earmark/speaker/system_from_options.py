@@ -277,7 +277,7 @@ def calibration_pairs_in_trials(lists: InputLists, options: TrialsOptions, invoc
     shared = count_shared_pairs(lists.calibration, lists.trials)
     if shared >= len(lists.trials) / 2:
         raise EarmarkError(
-            f"{shown_path(path)}: half of the trials or more ({shared:,} pairs) are also in this calibration list. "
+            f"{shown_path(path)}: it contains half of the evaluated trials or more ({shared:,} pairs). "
             "Calibrate on another list."
         )
     if shared:

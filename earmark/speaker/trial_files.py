@@ -191,7 +191,7 @@ def _first_line(path: Path) -> str:
 
 
 def _layouts(path: Path) -> list[_Layout]:
-    """Possible formats of a list, judged by its first lines, most likely first."""
+    """Possible formats of a list, inferred from its first lines, most likely first."""
     with open_text(path) as file:
         lines = [line for line in islice(file, SNIFFED_LINES) if line.strip()]
     separator = "\t" if lines and all(1 <= line.rstrip("\r\n").count("\t") <= 3 for line in lines) else None

@@ -152,7 +152,7 @@ def faults(scenario: Scenario, results: list[Result]) -> list[str]:
     for each in results:
         if each.name in scenario.noted and each.noted + each.without < 0.9:
             violations.append(
-                f"{each.name}: a note or no interval in only {each.noted + each.without:.0%} of the data sets"
+                f"{each.name}: a note or no interval in only {100 * (each.noted + each.without):.0f} % of the data sets"
             )
         if not each.tested:
             continue

@@ -57,7 +57,7 @@ def scenario(clips: int, present: float, separation: float, **options) -> Scenar
     """Similarity scenario."""
     return Scenario(
         "Similarity",
-        f"{clips} clips of {PAIRS} pairs, {present:.0%} present, separation {separation}",
+        f"{clips} clips of {PAIRS} pairs, {100 * present:.0f} % present, separation {separation}",
         partial(estimates, clips=clips, present=present, separation=separation),
         partial(truth, present=present, separation=separation),
         **options,

@@ -349,7 +349,7 @@ def test_encoder_that_always_fails_stops_early(tmp_path):
     for seed, path in enumerate(paths):
         soundfile.write(path, np.random.default_rng(seed).normal(0, 0.1, 1600), 16_000)
     with pytest.raises(
-        EmbeddingError, match=r"fails on all of the first \d+ clips\. The last one, \d+\.wav: .*no such layer"
+        EmbeddingError, match=r"failed on each of the first \d+ clips\. Last error, of \d+\.wav: .*no such layer"
     ):
         list(EmbeddingCache(tmp_path / "store").embed(encoder, paths, batch_size=8))
     assert encoder.n_embedded < 300
