@@ -432,7 +432,7 @@ def test_message_about_huge_line_is_short(trials, capsys):
 def test_calibrate_on_evaluated_list_is_refused(trials, capsys):
     code, _ = run(trials, "--embeddings", trials / "embeddings.npz", "--calibrate", trials / "trials.txt")
     assert code == 1
-    assert "are also in this calibration list" in capsys.readouterr().err
+    assert "it contains half of the evaluated trials or more" in capsys.readouterr().err
 
 
 def test_unreachable_encoder_address_is_reported(trials, capsys):

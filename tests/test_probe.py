@@ -845,7 +845,7 @@ def test_run_unknown_task_suggests_similar(tmp_path, capsys):
     [
         (["--layers", "first"], "'first' is not all, last or a list of numbers"),
         (["--layers=-1"], "layer numbers start at 0"),
-        (["--shots", "0"], "0 is not at least 1"),
+        (["--shots", "0"], "must be at least 1, not 0"),
         (["--track", "both", "--recipe", "mine"], "invalid choice: 'mine'"),
     ],
 )

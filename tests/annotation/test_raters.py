@@ -49,7 +49,7 @@ def test_flagged_raters_random_or_constant(tmp_path):
     flagged = flagged_raters(raters(tmp_path, votes))
     assert set(flagged) == {"cat", "dan"}
     assert any("close to chance" in reason for reason in flagged["cat"])
-    assert any("ratings are equal (100% present)" in reason for reason in flagged["dan"])
+    assert any("ratings are equal (100 % present)" in reason for reason in flagged["dan"])
 
 
 def test_negative_reaction_time_is_a_fault(tmp_path):
