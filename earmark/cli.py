@@ -7,6 +7,7 @@ This is the only module of the library that writes to the terminal. A script par
 import argparse
 import errno
 import os
+import re
 import sys
 import traceback
 from collections.abc import Callable, Iterable, Sequence
@@ -23,6 +24,8 @@ from earmark.errors import SCRIPT_PLACEHOLDER, EarmarkError, shown_path
 if TYPE_CHECKING:
     import numpy as np
 
+EMBEDDED_MIB = 20.0
+DRAW_FIGURES = True  # the default of --figures
 COMPLETE, FAILED, USAGE, INTERRUPTED = 0, 1, 2, 130
 
 Item = TypeVar("Item")
@@ -93,6 +96,22 @@ class Invocation:
         import numpy as np
 
         return np.random.default_rng(self.seed)
+
+
+@dataclass(frozen=True)
+class DatasetId:
+    """A dataset repository on the Hugging Face Hub.
+
+    Attributes
+    ----------
+    name : str
+        ORG/NAME.
+    revision : str or None
+        Commit, tag or branch; None if not given.
+    """
+
+    name: str
+    revision: str | None = None
 
 
 Command = Callable[[argparse.Namespace, Invocation], int]
@@ -177,6 +196,36 @@ def add_renamed_argument(parser: "argparse._ActionsContainer", name: str, former
     flag = parser.add_argument(name, **settings)
     hidden = {"dest": flag.dest, "default": argparse.SUPPRESS, "help": argparse.SUPPRESS}
     parser.add_argument(former, **{**settings, **hidden})
+
+
+def add_page_flags(parser: "argparse._ActionsContainer") -> None:
+    """Add --no-figures and --embed-audio, for scripts that write figures and report.html."""
+    parser.add_argument(
+        "--figures",
+        action=argparse.BooleanOptionalAction,
+        default=DRAW_FIGURES,
+        help="write figures and report.html (default: yes)",
+    )
+    parser.add_argument(
+        "--embed-audio",
+        type=positive_float,
+        default=0.0,
+        nargs="?",
+        const=EMBEDDED_MIB,
+        metavar="MIB",
+        help=f"embed up to this much audio in report.html (no value: {EMBEDDED_MIB:g} MiB; default: link to clips)",
+    )
+
+
+def add_dataset_id_flag(parser: "argparse._ActionsContainer") -> None:
+    """Add --dataset-id, for scripts that write results for model hubs."""
+    parser.add_argument(
+        "--dataset-id",
+        type=dataset_id,
+        metavar="ORG/NAME",
+        help="also write eval_results.yaml and mteb_results.json, for model hubs, with the results on this dataset of "
+        "the Hugging Face Hub; ORG/NAME@REVISION names a revision",
+    )
 
 
 def subcommand(
@@ -338,3 +387,18 @@ def positive_int(text: str) -> int:
     if value < 1:
         raise argparse.ArgumentTypeError(f"must be at least 1, not {text}")
     return value
+
+
+def dataset_id(text: str) -> DatasetId:
+    """argparse type: ORG/NAME or ORG/NAME@REVISION.
+
+    Examples
+    --------
+    >>> dataset_id("laion/emolia-emo@v1.0")
+    DatasetId(name='laion/emolia-emo', revision='v1.0')
+    """
+    part = r"[A-Za-z0-9_][A-Za-z0-9_.-]*"
+    match = re.fullmatch(rf"({part}/{part})(?:@({part}(?:/{part})*))?", text)
+    if match is None:
+        raise argparse.ArgumentTypeError(f"must have the form ORG/NAME or ORG/NAME@REVISION, not {text!r}")
+    return DatasetId(match[1], match[2])

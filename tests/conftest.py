@@ -13,7 +13,9 @@ if "PYTEST_XDIST_WORKER" in os.environ:
     os.environ["OMP_NUM_THREADS"] = os.environ["NUMBA_NUM_THREADS"] = "1"
 
 import pandas as pd
+import pytest
 
+from earmark import cli
 from earmark.annotation.subsets import Subset, subsets
 from earmark.annotation.tables import Annotations, load_annotations
 
@@ -124,3 +126,9 @@ def wait_for(condition: Callable[[], bool], seconds: float = 30) -> None:
 def interruptible() -> None:
     """preexec_fn for Popen: let Ctrl-C reach the process even if the tests run in the background of a shell."""
     signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
+@pytest.fixture(autouse=True, scope="session")
+def scripts_draw_no_figures_by_default():
+    """Figures take seconds; tests that look at them give --figures."""
+    cli.DRAW_FIGURES = False

@@ -6,7 +6,7 @@ the contents of a score file. Another state with the same name is saved in <name
 """
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from filelock import FileLock
@@ -16,7 +16,7 @@ from earmark.files.atomic import LOCK, locked, write_together
 OUTPUTS, RUNS = "benchmark_outputs", "runs"
 SYSTEM_FILE = "system.json"  # holds the name and state of the system
 
-Content = str | bytes | None
+Content = str | bytes | None | Callable[[Path], str]
 
 
 def runs_folder(folder: Path) -> Path:
@@ -133,9 +133,9 @@ def write_run(
 
 def _changes(
     folder: Path, contents: Mapping[str, Content], owned: Sequence[str], once: Sequence[str]
-) -> list[tuple[Path, Content]]:
+) -> list[tuple[Path, str | bytes | None]]:
     """New content of each file in a directory; None for files to remove."""
     stale = {path: None for pattern in owned for path in folder.glob(pattern) if path.is_file()}
-    new = {folder / name: content for name, content in contents.items()}
+    new = {folder / name: content(folder) if callable(content) else content for name, content in contents.items()}
     edited = {folder / name for name in once if (folder / name).exists()}
     return [(path, content) for path, content in {**stale, **new}.items() if path not in edited]

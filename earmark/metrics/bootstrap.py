@@ -431,7 +431,8 @@ def mean_of_rates(
     covariance = float(((drawn - drawn.mean(axis=0)).prod(axis=1)).mean())
     correlation = covariance / float(deviations.prod()) if (deviations > NEGLIGIBLE_ERROR).all() else 0.0
     below, above = np.abs(np.array(ends) - each[:, np.newaxis]).T
-    half = [float(np.sqrt((d**2).sum() + 2 * correlation * d.prod())) / 2 for d in (below, above)]
+    # Rates that sum to 1 have correlation -1, where rounding can make the sum of squares negative.
+    half = [max(float((d**2).sum() + 2 * correlation * d.prod()), 0.0) ** 0.5 / 2 for d in (below, above)]
     return replace(estimate, low=max(value - half[0], 0.0), high=min(value + half[1], 1.0))
 
 

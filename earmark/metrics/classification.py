@@ -147,6 +147,61 @@ def ranking_metrics(scores: ArrayLike, labels: ArrayLike, weights: ArrayLike | N
     return np.stack([ratio(area, positives * negatives), ratio((new_tp * precision).sum(axis=-1), positives)], axis=-1)
 
 
+def roc_curve(scores: ArrayLike, labels: ArrayLike) -> tuple[FloatArray, FloatArray, FloatArray]:
+    """Receiver operating characteristic: one point for each distinct score, and (0, 0).
+
+    Parameters
+    ----------
+    scores : (n,) float
+        Finite; higher means more likely positive.
+    labels : (n,) bool
+        At least one of each class.
+
+    Returns
+    -------
+    false_positive_rate, true_positive_rate, thresholds : (k,) float
+        Rates of `score >= threshold`, from the highest threshold (infinity) to the lowest score.
+
+    Examples
+    --------
+    >>> [a.tolist() for a in roc_curve([0.9, 0.8, 0.7], [True, False, True])[:2]]
+    [[0.0, 0.0, 1.0, 1.0], [0.0, 0.5, 0.5, 1.0]]
+    """
+    tp, fp, thresholds = _counts_by_threshold(scores, labels)
+    return ratio(fp, fp[-1]), ratio(tp, tp[-1]), thresholds
+
+
+def pr_curve(scores: ArrayLike, labels: ArrayLike) -> tuple[FloatArray, FloatArray]:
+    """Precision-recall curve: one point for each distinct score.
+
+    Parameters
+    ----------
+    scores, labels : (n,)
+        As in `roc_curve`.
+
+    Returns
+    -------
+    recall, precision : (k,) float
+        From the highest score to the lowest.
+
+    Examples
+    --------
+    >>> [a.tolist() for a in pr_curve([0.9, 0.8], [True, False])]
+    [[1.0, 1.0], [1.0, 0.5]]
+    """
+    tp, fp, _ = _counts_by_threshold(scores, labels)
+    return ratio(tp, tp[-1])[1:], ratio(tp, tp + fp)[1:]
+
+
+def _counts_by_threshold(scores: ArrayLike, labels: ArrayLike) -> tuple[FloatArray, FloatArray, FloatArray]:
+    """True and false positives at each distinct score, from infinity down."""
+    s, y = np.asarray(scores, dtype=float), np.asarray(labels, dtype=float)
+    order = np.argsort(-s, kind="stable")
+    last = np.flatnonzero(np.diff(s[order], append=-np.inf))
+    tp, fp = np.cumsum(y[order])[last], np.cumsum(1 - y[order])[last]
+    return np.append(0.0, tp), np.append(0.0, fp), np.append(np.inf, s[order][last])
+
+
 def evaluate(scores: ArrayLike, decisions: ArrayLike, labels: ArrayLike, bootstrap: Bootstrap) -> dict[str, Estimate]:
     """Compute all decision and ranking metrics with bootstrap intervals.
 

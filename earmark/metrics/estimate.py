@@ -1,6 +1,6 @@
 """An estimated value with its confidence interval."""
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 
@@ -28,6 +28,15 @@ class Estimate:
     n: int = 0
     why: str | None = None
     note: str | None = None
+
+    def in_percent(self) -> "Estimate":
+        """The value and its interval times 100.
+
+        >>> Estimate(0.5, 0.25, 0.75, 4).in_percent()
+        Estimate(value=50.0, low=25.0, high=75.0, n=4, why=None, note=None)
+        """
+        value, low, high = (None if end is None else 100 * end for end in (self.value, self.low, self.high))
+        return replace(self, value=value, low=low, high=high)
 
     def as_dict(self) -> dict[str, Any]:
         """The fields as plain data for JSON; `why` and `note` only where they are set."""

@@ -346,6 +346,14 @@ def test_mean_of_rates_away_from_bounds():
     assert result.high - result.low == pytest.approx(2 * t_quantile(999) * drawn.mean(axis=1).std(), rel=0.01)
 
 
+@pytest.mark.parametrize("seed", range(20))
+def test_mean_of_rates_that_sum_to_one_has_finite_ends(seed):
+    recall = np.random.default_rng(seed).integers(0, 12, 1000) / 12  # soft labels of one share, such as 2/3
+    units = (Units(15, "clips with a present item"), Units(15, "clips with an absent item"))
+    result = mean_of_rates([0.5, 0.5], np.stack([recall, 1 - recall], axis=1), n=18, units=units)
+    assert 0 <= result.low <= 0.5 <= result.high <= 1
+
+
 def test_mean_of_rates_with_rate_of_one():
     drawn = np.stack([np.ones(200), generator(1).normal(0.9, 0.02, 200)], axis=1)
     result = mean_of_rates([1.0, 0.9], drawn, n=325, units=(Units(25, "clips"), Units(300, "clips")))

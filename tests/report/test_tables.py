@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from earmark.metrics.estimate import Estimate
 from earmark.report.render import render
 from earmark.report.tables import Table, cell, to_csv, to_markdown, to_tex
 from tests.conftest import ROOT
@@ -43,12 +44,30 @@ def test_to_markdown_escapes_untrusted_names(label, shown):
 
 
 def test_render_escapes_names_but_not_markup():
+    condition = {"protocol": "<i>clean</i>", "published": {"eer": Estimate(0.0503, 0.0421, 0.0593)}}
+    summary = {
+        "model_name": "<img src=x> `rm`",
+        "self_made": True,
+        "parameters": {"intervals": True, "versions": ["published"]},
+        "aggregates": {},
+        "protocols": [condition],
+        "created_utc": "2026-01-31T23:59:59Z",
+    }
     card, _ = render(
-        "model_card.md.j2", name="<img src=x> `rm`", details=dict.fromkeys(DETAILS, "<b>x</b>"), placeholder="TODO"
+        "model_card.md.j2",
+        s=summary,
+        details=dict.fromkeys(DETAILS, "<b>x</b>"),
+        signature="earmark:1|suite:<b>",
+        aggregates=(),
+        categories=(),
+        placeholder="TODO",
     )
     assert card.startswith("# &lt;img src=x> \\`rm\\`\n")
     assert "<" not in card and "&lt;b>x&lt;/b>" in card
     assert "## Training" in card
+    assert "| &lt;i>clean&lt;/i> | 5.03 % [4.21, 5.93] |" in card
+    assert "- Date: 2026-01-31\n- Signature: earmark:1|suite:&lt;b>\n" in card
+    assert "not official CASE results" in card
 
 
 DETAILS = ("type", "parameters", "dimension", "sample_rate", "checkpoint")
