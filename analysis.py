@@ -69,6 +69,14 @@ def argument_parser() -> ArgumentParser:
         help="input directory (default: annotations)",
     )
     parser.add_argument(
+        "--dataset-root",
+        type=Path,
+        default=Path("dataset"),
+        metavar="DIR",
+        help="directory of the clips, for report.html (default: dataset)",
+    )
+    cli.add_page_flags(parser)
+    parser.add_argument(
         "--output-dir",
         type=Path,
         default=Path("analysis_outputs"),

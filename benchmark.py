@@ -3,6 +3,7 @@
 Reads   analysis_outputs/<subset>/{benchmark_labels.csv, leave_one_out.csv, summary.json}, dataset/<subset>/
 Writes  benchmark_outputs/<subset>/{predictions.csv, metrics_by_*.csv, summary.json, report.md, report.tex} (latest run)
         benchmark_outputs/runs/<model>/<subset>/ (the same files, one directory per model)
+        With --dataset-id, also eval_results.yaml and mteb_results.json for model hubs
 
   uv run benchmark.py
   uv run benchmark.py --endpoint http://127.0.0.1:8765/v1/similarity --concurrency 32
@@ -174,6 +175,8 @@ def argument_parser() -> ArgumentParser:
         metavar="NAME",
         help="name of the run's directory in benchmark_outputs/runs (default: name of the model)",
     )
+    cli.add_page_flags(files)
+    cli.add_dataset_id_flag(files)
     files.add_argument(
         "--analysis-root",
         type=Path,

@@ -2,7 +2,8 @@
 
 Reads   a trial list or a benchmark in the CASE layout, and audio, precomputed embeddings or scores
 Writes  benchmark_outputs/speaker/{case/<model>, tidyvoice/<model>, trials}/: summary.json, report.md, report.tex,
-        det.svg, scores; for CASE also results.json, model_card.md, protocols.csv; for TidyVoice submission.zip.
+        det.svg, scores; for CASE also results.json, model_card.md, protocols.csv; for TidyVoice submission.zip;
+        with --dataset-id also eval_results.yaml and mteb_results.json for model hubs.
         These directories hold the latest run. benchmark_outputs/runs/<system>/speaker/ holds the runs of every system
 
   uv run evaluate_speaker.py
@@ -163,6 +164,8 @@ def add_case(commands: Any) -> None:
     cli.add_renamed_argument(
         case, "--model-name", "--name", metavar="NAME", help="name of the model in reports (default: the encoder's)"
     )
+    cli.add_page_flags(case)
+    cli.add_dataset_id_flag(case)
     case.add_argument(
         "--output-dir",
         type=Path,
@@ -226,6 +229,8 @@ def add_lists(commands: Any) -> None:
             command, "--model-name", "--name", metavar="NAME",
             help="name of the system (default: the name of the encoder or of the score file)",
         )  # fmt: skip
+        cli.add_page_flags(command)
+        cli.add_dataset_id_flag(command)
         command.add_argument(
             "--output-dir",
             type=Path,

@@ -2,6 +2,7 @@
 
 Reads   tasks of X-ARES and the ICME 2025 challenge in --data-root, or your own tasks (TOML file and manifest)
 Writes  benchmark_outputs/probe/<encoder>/{scores.csv, summary.json, report.md, report.tex}, predictions/, per_class/
+        With --dataset-id, also eval_results.yaml and mteb_results.json for model hubs
 
   uv run --extra torch probe.py
   uv run probe.py --track knn
@@ -188,6 +189,8 @@ def add_run(parser: ArgumentParser) -> None:
         metavar="NAME",
         help="name of the encoder in reports (default: from the encoder)",
     )
+    cli.add_page_flags(parser)
+    cli.add_dataset_id_flag(parser)
     parser.add_argument(
         "--output-dir",
         type=Path,

@@ -496,7 +496,14 @@ def test_process_reproduces_committed_labels(tmp_path, monkeypatch):
     monkeypatch.setenv("HF_TOKEN", "hf_verysecret")
     monkeypatch.setenv("API_KEY", "hf_verysecret")
     done = run_script(
-        "analysis.py", "--annotations-root", ROOT / "annotations", "--output-dir", tmp_path, "--bootstrap", "20"
+        "analysis.py",
+        "--annotations-root",
+        ROOT / "annotations",
+        "--output-dir",
+        tmp_path,
+        "--no-figures",
+        "--bootstrap",
+        "20",
     )
     assert done.returncode == 0, done.stderr
     assert done.stdout == (tmp_path / "report.md").read_text(encoding="utf-8")

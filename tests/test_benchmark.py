@@ -24,6 +24,7 @@ import soundfile
 from benchmark import main
 from earmark.audio_text.scorers.sham import sham_similarity
 from sham_server import Faults, ShamServer, make_server
+from tests.hub_files import read_hub_files
 
 ROOT = Path(__file__).resolve().parent.parent
 SUBSETS = ("emolia-emo", "emolia-dim")
@@ -78,7 +79,7 @@ def run_in_subprocess(
     out: Path, *flags: str, root: Path = ROOT, **environment: str
 ) -> subprocess.CompletedProcess[str]:
     """Run benchmark.py in a process of its own, in the directory of a project."""
-    command = [sys.executable, str(ROOT / "benchmark.py"), "--output-dir", str(out), *flags]
+    command = [sys.executable, str(ROOT / "benchmark.py"), "--no-figures", "--output-dir", str(out), *flags]
     env = {**os.environ, "PYTHONPATH": str(ROOT), **environment}
     return subprocess.run(command, cwd=root, env=env, capture_output=True, text=True, check=False, timeout=120)
 
@@ -355,7 +356,7 @@ def test_summary_counts_match_predictions(demo_run):
 def test_main_and_subprocess_write_same_bytes(demo_run, tmp_path: Path, monkeypatch, capsys):
     monkeypatch.chdir(ROOT)
     out = tmp_path / "out"
-    assert main(["--output-dir", str(out)]) == 0
+    assert main(["--no-figures", "--output-dir", str(out)]) == 0
     assert capsys.readouterr().out == demo_run[0].stdout
     here, there = contents(out), contents(demo_run[1])
     assert list(here) == list(there)
@@ -931,3 +932,45 @@ def test_help_has_examples(capsys):
         main(["--help"])
     assert ended.value.code == 0
     assert capsys.readouterr().out.count("uv run benchmark.py") >= 3
+
+
+# --- model hubs -------------------------------------------------------------------------------------------------
+
+
+def test_dataset_id_writes_results_for_hubs_until_a_run_without_it(small: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    assert run(small, out, "--quiet", "--subset", "emolia-emo", "--dataset-id", "org/emolia@v1") == 0
+    entries, mteb = read_hub_files(out / "emolia-emo")
+    written = summary(out)
+    estimates = {
+        "emolia-emo.balanced_accuracy": written["overall"]["balanced_accuracy"],
+        "emolia-emo.balanced_accuracy_cross_fitted": written["cross_fitted_threshold"]["balanced_accuracy"],
+        "emolia-emo.roc_auc": written["overall"]["roc_auc"],
+    }
+    defined = {name: estimate for name, estimate in estimates.items() if estimate["value"] is not None}
+    assert {name: entry["value"] for name, entry in entries.items()} == {k: v["value"] for k, v in defined.items()}
+    assert "emolia-emo.balanced_accuracy" in defined
+    (scores,) = mteb["scores"]["test"]
+    for name, estimate in defined.items():
+        metric = name.partition(".")[2]
+        assert [scores.get(f"{metric}{end}") for end in ("", "_low", "_high", "_n")] == [
+            estimate[key] for key in ("value", "low", "high", "n")
+        ]
+        assert f"metric:{metric}|" in entries[name]["notes"]
+        assert entries[name]["dataset"]["id"] == "org/emolia" and entries[name]["dataset"]["revision"] == "v1"
+        assert entries[name]["date"] == written["created_utc"][:10]
+    assert (mteb["task_name"], mteb["dataset_revision"]) == ("emolia-emo", "v1")
+    assert (scores["main_score"], scores["n"]) == (scores["balanced_accuracy"], written["rows_evaluated_ok"])
+    assert list((out / "runs").rglob("eval_results.yaml"))
+    assert run(small, out, "--quiet", "--subset", "emolia-emo") == 0
+    assert not list(out.rglob("eval_results.yaml")) and not list(out.rglob("mteb_results.json"))
+
+
+@pytest.mark.parametrize(
+    "name", ["emolia", "org/two words", "a/b/c", "org/name@", "/name", "org/", "org/name@a b", "", "org/näme"]
+)
+def test_invalid_dataset_id_is_a_usage_error(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stopped:
+        main(["--dataset-id", name])
+    assert stopped.value.code == 2
+    assert "must have the form ORG/NAME or ORG/NAME@REVISION" in capsys.readouterr().err

@@ -27,7 +27,8 @@ def sham(n, body, seconds=0.0):
 
 
 def command(url, out, *flags):
-    return [sys.executable, "benchmark.py", "--endpoint", url, "--output-dir", str(out), "--quiet", *flags]
+    words = ["--endpoint", url, "--output-dir", str(out), "--quiet", "--no-figures"]
+    return [sys.executable, "benchmark.py", *words, *flags]
 
 
 def environment(**variables):

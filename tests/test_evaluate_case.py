@@ -2,6 +2,7 @@
 
 import gzip
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -9,10 +10,22 @@ import soundfile
 
 import evaluate_speaker
 from earmark.metrics.detection import case_equal_error_rate, equal_error_rate, roc
+from earmark.models.encoders.registry import load_encoder
+from earmark.models.encoders.torch_encoder import NetworkEncoder
+from earmark.models.encoders.user_file import CaseEncoder
 from earmark.speaker.case.conditions import aggregate_eers, case_definition, category, condition_names
 from earmark.speaker.case.leaderboard import read_results
-from earmark.speaker.case.submission import CARD_SECTIONS, PLACEHOLDER, REQUIRED_VALUES, check_card, check_results
+from earmark.speaker.case.submission import (
+    CARD_SECTIONS,
+    PLACEHOLDER,
+    REQUIRED_VALUES,
+    ModelCardDetails,
+    check_card,
+    check_results,
+    read_card,
+)
 from tests.conftest import contents, visible
+from tests.hub_files import read_hub_files
 
 SPEAKERS, UTTERANCES, NOISE = (
     8,
@@ -107,7 +120,7 @@ def test_case_writes_all_output_files(benchmark):
     files = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
     assert files - {".lock"} == {
         "results.json", "model_card.md", "summary.json", "protocols.csv", "report.md", "report.tex", "det.svg",
-        "categories.svg", *(f"scores/{p}.csv.gz" for p in condition_names()),
+        "categories.svg", "speakers.csv.gz", *(f"scores/{p}.csv.gz" for p in condition_names()),
     }  # fmt: skip
     report = (folder / "report.md").read_text()
     assert "not official" not in report
@@ -153,6 +166,98 @@ def test_case_with_some_conditions_has_no_aggregates(benchmark):
     summary = json.loads((folder / "summary.json").read_text())
     assert (len(summary["protocols"]), summary["aggregates"]) == (2, {})
     assert not (folder / "results.json").exists()
+
+
+def test_case_writes_results_for_hubs(benchmark):
+    folder = run(benchmark, "--dataset-id", "bigstorm/case-benchmark@main", "--no-intervals")
+    entries, mteb = read_hub_files(folder)
+    aggregates = json.loads((folder / "summary.json").read_text())["aggregates"]
+    assert {name: entry["value"] for name, entry in entries.items()} == {
+        f"case.{scoring}_{metric}": aggregates[scoring][metric]["value"]
+        for scoring in ("published", "strict")
+        for metric in ("clean_eer", "absolute_eer")
+    }
+    assert "|protocol:published|metric:clean_eer|" in entries["case.published_clean_eer"]["notes"]
+    (scores,) = mteb["scores"]["test"]
+    assert scores["main_score"] == aggregates["strict"]["absolute_eer"]["value"]
+
+
+def test_case_with_some_conditions_has_no_results_for_hubs(benchmark):
+    folder = run(benchmark, "--conditions", "clean_clean", "--scoring", "strict", "--dataset-id", "org/case")
+    entries, mteb = read_hub_files(folder)
+    assert entries == {}
+    reason = "needs all 24 conditions; 1 were evaluated"
+    assert f'# left out: "case.strict_absolute_eer: {reason}"' in (folder / "eval_results.yaml").read_text()
+    assert mteb["scores"]["test"] == [
+        {
+            "hf_subset": "default",
+            "languages": [],
+            "notes": [f"strict_absolute_eer: {reason}", f"strict_clean_eer: {reason}"],
+        }
+    ]
+
+
+def test_case_model_card_has_results_in_per_cent(benchmark):
+    folder = run(benchmark, "--model-name", "My model").parent / "My-model"
+    summary = json.loads((folder / "summary.json").read_text())
+    card = (folder / "model_card.md").read_text()
+    values = read_card(card)
+    assert card.startswith("# My model\n")
+    assert values["Architecture", "Embedding dimension"] == "16"
+    assert values["Evaluation results", "Date"] == summary["created_utc"][:10]
+    assert values["Evaluation results", "Signature"] == summary["signature"]
+    for name in ("clean_eer", "absolute_eer"):
+        cells = [
+            f"{100 * rate['value']:.2f} % [{100 * rate['low']:.2f}, {100 * rate['high']:.2f}]"
+            for rate in (summary["aggregates"][scoring][name] for scoring in ("published", "strict"))
+        ]
+        assert f"| {' | '.join(cells)} |" in card
+    assert "| mean of category codec | " in card and "not official" not in card
+
+
+def test_case_model_card_of_some_conditions_lists_them(benchmark):
+    folder = run(benchmark, "--conditions", "clean_clean", "clean_reverb", "--no-intervals")
+    eer = json.loads((folder / "summary.json").read_text())["protocols"][1]["strict"]["eer"]["value"]
+    lines = [line for line in (folder / "model_card.md").read_text().splitlines() if line.startswith("| clean_reverb")]
+    assert [line.endswith(f" | {100 * eer:.2f} % |") for line in lines] == [True]
+
+
+def test_check_reports_results_of_another_run_in_the_card(benchmark, capsys):
+    folder = run(benchmark, "--no-intervals")
+    assert evaluate_speaker.main(["check", str(folder)]) == 1
+    assert "another run" not in capsys.readouterr().out
+    run(benchmark, "--p-target", "0.05", "--no-intervals")
+    assert evaluate_speaker.main(["check", str(folder)]) == 1
+    assert "model_card.md: Evaluation results are those of another run" in capsys.readouterr().out
+
+
+def test_model_card_details_of_a_network():
+    torch = pytest.importorskip("torch", reason="the extra `torch` is not installed")
+    description = {"model": "org/m", "kind": "wavlm", "revision": "abc", "weights_sha256": "0123"}
+    encoder = NetworkEncoder("m", 16_000, "m-0", description, None, len, "cpu", network=torch.nn.Linear(30, 40))
+    details = ModelCardDetails.from_encoder(encoder, 40)
+    assert details == ModelCardDetails(
+        "wavlm", "1,240", "40", "16 kHz", "org/m, revision abc, weights sha256 0123"
+    )  # 30 · 40 + 40 parameters
+
+
+def test_model_card_details_of_a_case_file():
+    torch = pytest.importorskip("torch", reason="the extra `torch` is not installed")
+
+    class Model:
+        first, second, embedding_dim = None, None, 3
+
+    model = Model()
+    model.first, model.second = torch.nn.Linear(2, 3), torch.nn.Linear(3, 1, bias=False)
+    parts = {"contract": "case", "class": "Model", "weights": {"first": "01", "second": "23"}}
+    details = ModelCardDetails.from_encoder(CaseEncoder(model, Path("m.py"), parts))
+    assert details == ModelCardDetails(
+        "case, Model", "12", "3", "16 kHz", "m.py, weights sha256 first 01, second 23"
+    )  # 2 · 3 + 3 + 3 parameters
+
+
+def test_model_card_details_of_the_built_in_encoder():
+    assert ModelCardDetails.from_encoder(load_encoder("logmel")) == ModelCardDetails("", "", "80", "16 kHz", "")
 
 
 def test_case_finds_second_layout(benchmark):
@@ -338,7 +443,13 @@ def test_case_keeps_runs_of_models_with_same_name(benchmark, capsys):
         np.savez(benchmark.parent / "vectors.npz", **{key: given[key] + 1 for key in given.files})
     run(benchmark)
     assert contents(saved) == first
-    assert contents(benchmark.parent / "out/runs/vectors-2/speaker/case") == contents(folder) != first
+    second = contents(benchmark.parent / "out/runs/vectors-2/speaker/case")
+    latest = contents(folder)
+    # A card may have been filled in, so that it stays; `check` names results of another run.
+    assert {name: latest[name] for name in latest if name != "model_card.md"} == {
+        name: second[name] for name in second if name != "model_card.md"
+    }
+    assert latest["model_card.md"] == first["model_card.md"] and second != first
 
 
 def test_case_removes_files_of_earlier_run(benchmark):
@@ -346,6 +457,7 @@ def test_case_removes_files_of_earlier_run(benchmark):
     (folder / "model_card.md").write_text("# mine\n")
     run(benchmark, "--scoring", "strict", "--conditions", "clean_clean")
     written = {"summary.json", "report.md", "report.tex", "det.svg", "protocols.csv", "scores/clean_clean.csv.gz"}
+    written |= {"speakers.csv.gz"}
     assert set(visible(folder)) == written | {"model_card.md"}
     assert set(visible(benchmark.parent / "out/runs/vectors/speaker/case")) == written | {"model_card.md"}
     assert (folder / "model_card.md").read_text() == "# mine\n"

@@ -16,6 +16,7 @@ from earmark.report.provenance import shown_text
 from earmark.speaker.case.conditions import case_definition, condition_names
 from earmark.speaker.trial_files import read_trials
 from tests.conftest import contents
+from tests.hub_files import read_hub_files
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -523,11 +524,12 @@ def test_back_end_options_need_embeddings(trials, flags, capsys):
     assert "need --encoder SPEC or --embeddings FILE" in capsys.readouterr().err
 
 
-def test_new_run_removes_scores_of_previous_system(trials):
+def test_new_run_replaces_scores_of_previous_system(trials):
     run(trials, "--embeddings", trials / "embeddings.npz", "--bootstrap", 0)
-    assert (trials / "out" / "scores.csv.gz").exists()
+    path = trials / "out" / "scores.csv.gz"
+    first = read_trials(path).scores
     run(trials, "--scores", trials / "scores.txt", "--bootstrap", 0)
-    assert not (trials / "out" / "scores.csv.gz").exists()
+    assert not np.array_equal(read_trials(path).scores, first)
 
 
 def test_speaker_map_not_utf8_is_reported(trials, capsys):
@@ -757,12 +759,11 @@ def test_runs_are_saved_by_system(trials, capsys):
     run(trials, "--embeddings", trials / "embeddings.npz", "--no-intervals")
     saved = trials / "out/runs/embeddings/speaker/trials"
     first = contents(saved)
-    assert set(first) == {"summary.json", "report.md", "report.tex", "det.svg", "scores.csv.gz"}
+    assert set(first) == {"summary.json", "report.md", "report.tex", "det.svg", "scores.csv.gz", "speakers.csv.gz"}
     assert {name: (trials / "out" / name).read_bytes() for name in first} == first
     run(trials, "--scores", trials / "scores.txt", "--no-intervals")
     assert saved_systems(trials) == ["embeddings", "scores"]
     assert contents(saved) == first
-    assert not (trials / "out" / "scores.csv.gz").exists()
     run(trials, "--scores", trials / "scores.txt", "--no-intervals", "--model-name", "My system (v2)")
     assert saved_systems(trials) == ["My-system-v2", "embeddings", "scores"]
 
@@ -791,3 +792,18 @@ def test_scores_in_list_identify_the_system(trials):
         (trials / "trials.txt").write_text("\n".join(rows[:n]) + "\n")
         run(trials, "--no-intervals")
     assert saved_systems(trials) == ["trials", "trials-2"]
+
+
+def test_dataset_id_writes_results_for_hubs(trials):
+    scores_file = trials / "scores.txt"
+    _, summary = run(trials, "--scores", scores_file, "--dataset-id", "org/trials", "--no-intervals")
+    entries, mteb = read_hub_files(trials / "out")
+    assert {name: entry["value"] for name, entry in entries.items()} == {
+        f"trials.{metric}": summary["metrics"][metric]["value"] for metric in ("eer", "min_dcf")
+    }
+    assert entries["trials.eer"]["notes"] == f"n = 440; no confidence interval; {summary['signature']}"
+    (scores,) = mteb["scores"]["test"]
+    assert (scores["main_score"], scores["n"]) == (summary["metrics"]["eer"]["value"], 440)
+    assert mteb["dataset_revision"] is None and "eer_low" not in scores
+    run(trials, "--scores", scores_file)
+    assert not list(trials.rglob("eval_results.yaml"))

@@ -11,6 +11,7 @@ import evaluate_speaker
 from earmark.metrics.detection import cllr, equal_error_rate, min_cllr, roc
 from earmark.speaker.trial_files import read_trials
 from tests.conftest import contents, visible
+from tests.hub_files import read_hub_files
 
 LANGUAGES, SPEAKERS = ("de", "fr"), 10
 
@@ -320,3 +321,14 @@ def test_missing_utterances_of_submission_lists_are_reported_first(data, capsys)
     message = capsys.readouterr().err
     assert "A.txt: 1 missing:" in message and "U.txt: 1 missing:" in message
     assert "--allow-missing" not in message, "a submission has a score for every trial"
+
+
+def test_dataset_id_writes_results_for_hubs(data, capsys):
+    summary = run("--trials", "dev.txt", "--dataset-id", "org/tidyvoice@abc123")
+    entries, mteb = read_hub_files(Path("out/vectors"))
+    assert {name: entry["value"] for name, entry in entries.items()} == {
+        f"tidyvoice.{metric}": summary["metrics"][metric]["value"] for metric in ("eer", "min_dcf")
+    }
+    assert (mteb["task_name"], mteb["dataset_revision"]) == ("tidyvoice", "abc123")
+    run("--eval-a", "A.txt", "--eval-u", "U.txt", "--dataset-id", "org/tidyvoice", code=2)
+    assert "--dataset-id needs --trials FILE" in capsys.readouterr().err

@@ -37,6 +37,7 @@ from earmark.probing.xares import published_tasks
 from earmark.report.schema import read_summary
 from tests.conftest import ROOT
 from tests.file_server import file_server
+from tests.hub_files import read_hub_files
 from tests.models.encoders.sources import HEAR, XARES, case, layered, save
 
 RATE = 16_000
@@ -263,7 +264,7 @@ def test_run_asr_with_ctc_and_language_model(tmp_path):
     (published,) = (row for row in summary(folder)["scores"] if row["protocol"] == "xares")
     assert (published["n_test"], published["counts"]) == (6, "utterances")
     assert re.fullmatch(r"tiny-qwen2(; [1-6] of 6 transcripts cut at the length limit)?", published["chosen"])
-    assert str(tmp_path) not in "".join(path.read_text() for path in folder.rglob("*.*") if path.is_file())
+    assert not [path for path in folder.rglob("*.*") if path.is_file() and str(tmp_path).encode() in path.read_bytes()]
 
 
 def test_run_counts_utterances_too_short_for_ctc(tmp_path):
@@ -953,7 +954,8 @@ def test_run_failure_of_one_recipe_keeps_the_other(tmp_path):
     run(tmp_path, task, code=1, flags=["--track", "linear", "--language-model", str(tmp_path / "no")])
     again = json.loads((folder / "tasks/words.json").read_text())  # only the failed recipe is retried
     assert again == known and again["scores"][0]["seconds"] == known["scores"][0]["seconds"]
-    assert [path.name for path in (folder / "predictions").iterdir()] == ["words_linear_strict.csv"]
+    names = {path.name for path in (folder / "predictions").iterdir()}
+    assert names == {"words_linear_strict.csv", "words_linear_strict.items.npz"}
 
 
 def test_job_failed_keeps_earlier_outcome(tmp_path):
@@ -1147,3 +1149,29 @@ def test_exit_code_with_closed_stdout(tmp_path):
     with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as running:
         running.stdout.close()
         assert running.wait(120) == 1
+
+
+# --- model hubs ---------------------------------------------------------------------------------------------
+
+
+def test_dataset_id_writes_results_for_hubs(tmp_path):
+    tasks = [write_task(tmp_path, "tones"), write_task(tmp_path, "absent")]
+    for path in (tmp_path / "absent").iterdir():
+        path.unlink()
+    folder = run(tmp_path, *tasks, code=1, flags=["--track", "knn", "--dataset-id", "org/tones"])
+    entries, mteb = read_hub_files(folder)
+    scores = {
+        f"{task}.{recipe}_{track}_{metric}": score
+        for (task, track, recipe, metric, _), score in values(folder).items()
+        if recipe != "strict_given_splits"
+    }
+    assert {name: entry["value"] for name, entry in entries.items()} == {k: v["value"] for k, v in scores.items()}
+    assert "tones.strict_knn_accuracy" in entries
+    assert "|track:knn|protocol:xares|metric:accuracy|" in entries["tones.xares_knn_accuracy"]["notes"]
+    by_task = {row["hf_subset"]: row for row in mteb["scores"]["test"]}
+    assert by_task["tones"]["main_score"] == scores["tones.strict_knn_accuracy"]["value"]
+    assert "main_score" not in by_task["absent"] and len(by_task["absent"]["notes"]) >= 1
+    assert '# left out: "absent.' in (folder / "eval_results.yaml").read_text()
+    assert str(tmp_path) not in (folder / "mteb_results.json").read_text()
+    run(tmp_path, *tasks, code=1, flags=["--track", "knn"])
+    assert not list(folder.rglob("eval_results.yaml")) and not list(folder.rglob("mteb_results.json"))

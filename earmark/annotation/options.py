@@ -78,6 +78,9 @@ class AnalysisOptions:
     show_names: bool
     bootstrap: int
     annotations_root: Path
+    dataset_root: Path
+    figures: bool
+    embed_audio: float
     output_dir: Path
 
     @property

@@ -9,6 +9,7 @@ import pandas as pd
 from earmark import cli
 from earmark.annotation.analysis import Analysis, analyse
 from earmark.annotation.options import AnalysisOptions
+from earmark.annotation.page import analysis_figures, disputed_items
 from earmark.annotation.pseudonyms import PSEUDONYM
 from earmark.annotation.schema import AnalysisSummary
 from earmark.annotation.subsets import Subset, select_subsets, subsets
@@ -16,11 +17,14 @@ from earmark.annotation.tables import Annotations, exclude_ratings, load_annotat
 from earmark.cli import Invocation
 from earmark.errors import DataError, EarmarkError, MissingError, shown_path
 from earmark.files.atomic import locked, write_together
+from earmark.report.figures import figure_files
+from earmark.report.page import page
 from earmark.report.provenance import data_hash, exclusions, input_records, parameters_hash, provenance
 from earmark.report.render import render
 from earmark.report.schema import read_summary, to_json
 from earmark.report.signature import Signature
-from earmark.report.tables import to_csv, to_tex
+from earmark.report.tables import to_csv
+from earmark.report.tex import to_tex
 
 
 def run_analysis(options: AnalysisOptions, invocation: Invocation) -> int:
@@ -54,6 +58,7 @@ def run_analysis(options: AnalysisOptions, invocation: Invocation) -> int:
     with locked([options.output_dir]):
         contents: dict[Path, str | bytes | None] = {}
         summaries = {}
+        clips = []
         for annotations in loaded:
             name = annotations.subset.name
             n = len(annotations.ratings)
@@ -71,10 +76,27 @@ def run_analysis(options: AnalysisOptions, invocation: Invocation) -> int:
             folder = options.output_dir / name
             contents |= {folder / f"{table}.csv": to_csv(rows) for table, rows in analysis.tables.items()}
             contents[folder / "summary.json"] = to_json(summaries[name])
+            if options.figures:
+                clips.append(disputed_items(annotations, analysis.tables["benchmark_labels"], options.dataset_root))
         all_summaries = summaries | earlier_summaries(options.output_dir, summaries, invocation)
         in_order = [all_summaries[name] for name in subsets() if name in all_summaries]
         report, tables = render("analysis.md.j2", summaries=in_order, subsets=subsets())
-        contents |= {options.output_dir / "report.md": report, options.output_dir / "report.tex": to_tex(tables)}
+        contents |= {
+            options.output_dir / "report.md": report,
+            options.output_dir / "report.tex": to_tex(tables, "annotation"),
+        }
+        figures = [figure for summary in in_order for figure in analysis_figures(summary)] if options.figures else []
+        html = None
+        if options.figures:
+            html = page(
+                "Annotation report",
+                report,
+                options.output_dir,
+                figures=figures,
+                clips=clips,
+                embed_audio_mib=options.embed_audio,
+            )
+        contents |= {options.output_dir / "report.html": html, **figure_files(options.output_dir, figures)}
         write_together(contents)
     cli.show(report)
     return cli.COMPLETE

@@ -4,6 +4,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from earmark.cli import DatasetId
+
 LabelSource = Literal["majority", "dawid-skene", "soft"]
 # Column of benchmark_labels.csv that holds each kind of reference label; values in [0, 1].
 LABEL_COLUMNS: dict[LabelSource, str] = {
@@ -147,6 +149,8 @@ class BenchmarkOptions:
         Directory name of the run below `output_dir`/runs; None for the name of the model.
     analysis_root, dataset_root, output_dir : Path
         Directories of the labels, of the clips and of the results.
+    dataset_id : DatasetId or None
+        Dataset to name in the files for model hubs; None writes none.
     """
 
     subset: str
@@ -159,9 +163,12 @@ class BenchmarkOptions:
     bootstrap: int
     allow_missing: bool
     model_name: str | None
+    figures: bool
+    embed_audio: float
     analysis_root: Path
     dataset_root: Path
     output_dir: Path
+    dataset_id: DatasetId | None = None
 
     @property
     def parameters(self) -> dict[str, Any]:

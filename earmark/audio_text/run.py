@@ -11,6 +11,7 @@ from earmark.annotation.subsets import select_subsets
 from earmark.audio.content import FILE_NOT_FOUND
 from earmark.audio_text.evaluation import QUALITY_BANDS, Evaluation, evaluate_scores
 from earmark.audio_text.options import BenchmarkOptions, FilterOptions, ScorerOptions, ServerOptions
+from earmark.audio_text.page import benchmark_clips, benchmark_figures, predictions_table
 from earmark.audio_text.pairs import TIED, PairTable, labels_path, load_pairs, read_leave_one_out
 from earmark.audio_text.schema import BenchmarkSummary
 from earmark.audio_text.scorers import Score
@@ -24,16 +25,19 @@ from earmark.audio_text.scorers.select import (
 from earmark.cli import Invocation
 from earmark.errors import EarmarkError, MissingError, shown_path
 from earmark.files.atomic import locked
-from earmark.files.runs import RUNS, write_run
+from earmark.files.runs import RUNS, Content, write_run
 from earmark.files.safe_text import encodable, shown_url
 from earmark.models import embeddings_api
 from earmark.models.http import MAX_REPLY, Client, StoppedError
 from earmark.models.journal import Journal
+from earmark.report.hub import HUB_FILES, HubResult, HubTask, hub_files
+from earmark.report.page import page
 from earmark.report.provenance import data_hash, exclusions, file_name, input_records, parameters_hash, provenance
 from earmark.report.render import render
 from earmark.report.schema import read_summary, to_json
 from earmark.report.signature import Signature
-from earmark.report.tables import to_csv, to_tex
+from earmark.report.tables import to_csv
+from earmark.report.tex import to_tex
 
 JOURNAL = "journal.jsonl"
 
@@ -306,16 +310,41 @@ def write_outputs(
     report, report_tables = render("benchmark.md.j2", s=summary, bands=QUALITY_BANDS)
     slice_tables = {f"metrics_by_{key}": table for key, table in evaluation.slice_tables.items()}
     tables = {"predictions": evaluation.predictions} | slice_tables
+    # File names and JSON files may hold text that UTF-8 cannot encode; escape it rather than lose the results.
     contents = {f"{name}.csv": to_csv(table) for name, table in tables.items()}
-    contents |= {"summary.json": to_json(summary), "report.md": report, "report.tex": to_tex(report_tables)}
+    contents |= {
+        "summary.json": to_json(summary),
+        "report.md": report,
+        "report.tex": to_tex(report_tables, f"{pairs.subset.name} {model.name}"),
+        **hub_files(options.dataset_id, summary.subset, [hub_task(summary)], summary),
+    }
+    figures = benchmark_figures(pairs, evaluation, summary) if options.figures else []
+
+    def html(place: Path) -> str:  # the latest run and the kept one lie in different folders, so links to clips differ
+        clips = benchmark_clips(pairs, evaluation, options.threshold)
+        text = page(
+            f"{summary.subset}: {model.name}",
+            report,
+            place,
+            figures=figures,
+            clips=clips,
+            tables=[predictions_table(evaluation)],
+            embed_audio_mib=options.embed_audio,
+        )
+        return encodable(text)
+
+    files: dict[str, Content] = {name: encodable(text) for name, text in contents.items()}
+    if options.figures:
+        files["report.html"] = html
+    for figure in figures:
+        files |= figure.contents("figures")
     write_run(
         folder,
-        # File names and JSON files may hold text that UTF-8 cannot encode; escape it rather than lose the results.
-        {name: encodable(text) for name, text in contents.items()},
+        files,
         name=file_name(options.model_name or model.name),
         state=model.identity,
         suite=pairs.subset.name,
-        owned=("metrics_by_*.csv",),
+        owned=("metrics_by_*.csv", "figures/*.*", "report.html", *HUB_FILES),
         runs=options.output_dir / RUNS,
     )
     return encodable(report)
@@ -388,4 +417,20 @@ def summarise(
             **(model.traffic.as_dict() if model.traffic else {}),
             **({"warnings": scorer_warnings(model)} if scorer_warnings(model) else {}),
         },
+    )
+
+
+def hub_task(summary: BenchmarkSummary) -> HubTask:
+    """The numbers for model hubs; the main score is the balanced accuracy at the fixed threshold."""
+    estimates = {
+        "balanced_accuracy": summary.overall.balanced_accuracy,
+        "balanced_accuracy_cross_fitted": summary.cross_fitted_threshold.balanced_accuracy,
+        "roc_auc": summary.overall.roc_auc,
+    }
+    return HubTask(
+        summary.subset,
+        [
+            HubResult(metric, estimate, summary.signature.replaced(metric=metric))
+            for metric, estimate in estimates.items()
+        ],
     )

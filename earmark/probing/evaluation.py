@@ -245,6 +245,31 @@ def score(metric: str, predictions: Predictions, replicates: int, rng: np.random
     return estimate
 
 
+def score_replicates(metric: str, predictions: Predictions, bootstrap: Bootstrap) -> tuple[float, FloatArray, Units]:
+    """Compute a metric, averaged over heads, with its replicates.
+
+    Parameters
+    ----------
+    metric : str
+        A key of METRICS.
+    predictions : Predictions
+        Of the class that the metric needs.
+    bootstrap : Bootstrap
+        Of the sources of the items. Two encoders on the same bootstrap are compared pair by pair.
+
+    Returns
+    -------
+    value : float
+        NaN if undefined.
+    replicates : (replicates,) float
+    units : Units
+        The informative sources.
+    """
+    spec = METRICS[metric]
+    values, drawn = _compute(spec, predictions, bootstrap)
+    return float(np.mean(values)), drawn.mean(axis=1), spec.units(predictions, bootstrap)
+
+
 def _with_draws(
     estimate: Estimate, values: FloatArray, replicates: FloatArray, units: Units, value_range: Range
 ) -> Estimate:

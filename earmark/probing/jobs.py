@@ -25,7 +25,7 @@ from earmark.probing.features import ClipEmbedder
 from earmark.probing.heads.batched import torch_library
 from earmark.probing.layouts import LocatedTask
 from earmark.probing.options import ProbeSettings, RunOptions
-from earmark.probing.outcome import TaskOutcome, store_outcome
+from earmark.probing.outcome import ITEMS, TaskOutcome, store_outcome
 from earmark.probing.probe import ProbeResult, probe
 from earmark.probing.reading import read_task_data
 from earmark.probing.tasks import Task
@@ -186,6 +186,7 @@ def _files(task: str, result: ProbeResult) -> dict[str, str | bytes]:
     return {
         **{f"{name}_{t}_{p}.csv": to_csv(table) for (t, p), table in result.predictions.items()},
         **{f"{name}_{t}_{p}.npz": to_npz(arrays) for (t, p), arrays in result.outputs.items()},
+        **{f"{name}_{t}_{p}.{ITEMS}": content for (t, p), content in result.items.items()},
     }
 
 

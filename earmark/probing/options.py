@@ -4,6 +4,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from earmark.cli import DatasetId
 from earmark.errors import MissingError
 from earmark.models.encoders.options import EncoderOptions
 
@@ -90,6 +91,8 @@ class RunOptions:
         Tasks in parallel.
     model_name : str or None
         Encoder name in reports; None for the encoder's own.
+    dataset_id : DatasetId or None
+        Dataset to name in the files for model hubs; None writes none.
     seeds, layers, shots, language_model, tokenizer
         As in `ProbeSettings`.
     """
@@ -109,6 +112,9 @@ class RunOptions:
     language_model: str = PUBLISHED_LANGUAGE_MODEL
     tokenizer: str | None = None
     model_name: str | None = None
+    figures: bool = True
+    embed_audio: float = 0.0
+    dataset_id: DatasetId | None = None
 
     def settings(self, seed: int) -> ProbeSettings:
         """Build the settings of a run.

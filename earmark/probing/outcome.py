@@ -139,10 +139,13 @@ def _merge(earlier: Sequence[Item], new: Sequence[Item], completed: set[tuple[st
 # --- on disk ------------------------------------------------------------------------------------------------
 
 
+ITEMS = "items.npz"  # suffix of the files that comparisons of encoders read
+
+
 def prediction_files(task: str) -> dict[str, tuple[str, str]]:
     """{name of a possible prediction file: (track, recipe)}."""
     name = file_name(task)
-    return {f"{name}_{t}_{p}.{kind}": (t, p) for t, p, kind in product(TRACKS, RECIPES, ("csv", "npz"))}
+    return {f"{name}_{t}_{p}.{kind}": (t, p) for t, p, kind in product(TRACKS, RECIPES, ("csv", "npz", ITEMS))}
 
 
 def stored_outcome(folder: Path, task: str, key: str) -> TaskOutcome | None:

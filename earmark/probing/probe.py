@@ -23,6 +23,7 @@ from earmark.probing.outcome import TaskOutcome
 from earmark.probing.schema import ClassTable, Confusion, Failure, ScoreKey, SharedSources, TaskScore
 from earmark.probing.sources import make_source_disjoint, source_overlap
 from earmark.probing.splits import few_shot_folds, published_folds, require_training_classes, strict_folds
+from earmark.probing.stored_predictions import predictions_to_npz
 from earmark.probing.task_types import TaskType, task_type
 from earmark.probing.tasks import Task
 from earmark.probing.tracks import N_DRAWS, TrackInput, TrackResult, few_shot_track, knn_track
@@ -43,11 +44,14 @@ class ProbeResult:
         {(track, recipe): table with one row per test item}.
     outputs : dict
         {(track, recipe): arrays of logits and labels}, for types that keep them.
+    items : dict
+        {(track, recipe): content of a file with everything that a comparison of encoders needs}.
     """
 
     outcome: TaskOutcome = field(default_factory=TaskOutcome)
     predictions: dict[tuple[str, str], pd.DataFrame] = field(default_factory=dict)
     outputs: dict[tuple[str, str], dict[str, NDArray[Any]]] = field(default_factory=dict)
+    items: dict[tuple[str, str], bytes] = field(default_factory=dict)
 
 
 def probe(
@@ -258,6 +262,7 @@ def _store_predictions(
     """Record predictions, outputs and metrics by class."""
     predictions, file_key = track_result.predictions, (key.track, key.protocol)
     result.predictions[file_key] = predictions_table(type_, data, track_result)
+    result.items[file_key] = predictions_to_npz(predictions, [data.names[clip] for clip in track_result.clips])
     if predictions.outputs and type_.keeps_outputs:
         outputs = np.stack(predictions.outputs).astype(np.float32)
         result.outputs[file_key] = {"outputs": outputs, "labels": np.asarray(predictions.labels)}

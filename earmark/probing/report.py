@@ -8,16 +8,22 @@ import pandas as pd
 
 from earmark.cli import Invocation
 from earmark.files.atomic import write_together
+from earmark.metrics.estimate import Estimate
 from earmark.models.encoders.base import Encoder
 from earmark.models.encoders.precomputed import PrecomputedEmbeddings
 from earmark.probing.comparison import averages, comparison_tables, layer_curves
 from earmark.probing.heads.knn import K_CANDIDATES
 from earmark.probing.layouts import LocatedTask
-from earmark.probing.options import LINEAR, STRICT, ProbeSettings, RunOptions
+from earmark.probing.options import LINEAR, STRICT, STRICT_GIVEN_SPLITS, ProbeSettings, RunOptions
 from earmark.probing.outcome import TaskOutcome
+from earmark.probing.page import confused_clips, probe_figures
 from earmark.probing.schema import Confusion, NearDuplicateClasses, NotCompared, ProbeSummary, SkippedTask, TaskScore
+from earmark.probing.task_types import task_type
 from earmark.probing.tasks import Task
 from earmark.probing.tracks import LEARNING_RATES
+from earmark.report.figures import figure_files
+from earmark.report.hub import HUB_FILES, HubResult, HubTask, hub_files, slug
+from earmark.report.page import page
 from earmark.report.plots import line_chart
 from earmark.report.provenance import (
     exclusions,
@@ -31,7 +37,8 @@ from earmark.report.provenance import (
 from earmark.report.render import render
 from earmark.report.schema import to_json
 from earmark.report.signature import Signature
-from earmark.report.tables import to_csv, to_tex
+from earmark.report.tables import to_csv
+from earmark.report.tex import to_tex
 
 
 @dataclass(frozen=True)
@@ -107,16 +114,33 @@ def write_results(folder: Path, run: CompletedRun, invocation: Invocation) -> st
     contents: dict[Path, str | bytes | None] = {
         folder / "summary.json": to_json(summary),
         folder / "report.md": report,
-        folder / "report.tex": to_tex(tables),
+        folder / "report.tex": to_tex(tables, f"probe {summary.encoder_name}"),
         folder / "scores.csv": to_csv(scores_table(summary.scores)),
         folder / "layers.svg": line_chart(curves, "layer", "score") if curves else None,
     }
+    contents |= dict.fromkeys(folder / name for name in HUB_FILES)  # those of an earlier run are removed
+    hub = hub_files(run.options.dataset_id, "probe", hub_tasks(summary, run.tasks), summary)
+    contents |= {folder / name: text for name, text in hub.items()}
     for name, outcome in run.outcomes.items():
         rows = [
             {"track": table.track, "protocol": table.protocol, **row} for table in outcome.classes for row in table.rows
         ]
         if rows:
             contents[folder / "per_class" / f"{file_name(name)}.csv"] = to_csv(pd.DataFrame(rows))
+    html = None
+    figures = []
+    if run.options.figures:
+        compared = set(run.tasks) - {item.task for item in summary.not_compared}
+        figures = probe_figures(summary.scores, run.tasks, compared, folder)
+        html = page(
+            f"Probe report: {summary.encoder_name}",
+            report,
+            folder,
+            figures=figures,
+            clips=confused_clips(run.located, folder),
+            embed_audio_mib=run.options.embed_audio,
+        )
+    contents |= {folder / "report.html": html, **figure_files(folder, figures)}
     write_together({path: content for path, content in contents.items() if content is not None or path.exists()})
     return report
 
@@ -131,6 +155,32 @@ def scores_table(scores: Sequence[TaskScore]) -> pd.DataFrame:
     """The content of scores.csv; each estimate takes three columns."""
     table = pd.DataFrame([row.cells() for row in scores], columns=list(TaskScore.COLUMNS))
     return table.astype({"layer": "Int64", "shots": "Int64"})
+
+
+def hub_tasks(summary: ProbeSummary, tasks: Mapping[str, Task]) -> list[HubTask]:
+    """The primary scores for model hubs by task, without those of the strict recipe on given splits.
+
+    The main score is that of the strict recipe with the linear head, if requested. Failures have undefined scores.
+    """
+    results: dict[str, list[tuple[str, str, HubResult]]] = {}
+    for row in summary.scores:
+        if row.metric != task_type(tasks[row.task]).primary_metric:
+            continue
+        layer = "" if row.layer is None else f"_layer_{row.layer}"
+        shots = "" if row.shots is None else f"_{row.shots}_shot"
+        signature = summary.signature.replaced(track=row.track, protocol=row.protocol, metric=row.metric)
+        result = HubResult(f"{row.protocol}_{row.track}_{row.metric}{layer}{shots}", row.score, signature)
+        results.setdefault(row.task, []).append((row.protocol, row.track, result))
+    for failure in summary.failed:
+        name = "_".join(filter(None, (failure.protocol, failure.track))) or "score"
+        result = HubResult(name, Estimate(None, why=failure.error), summary.signature)
+        results.setdefault(failure.task, []).append((failure.protocol, failure.track, result))
+    hub = []
+    for name, of_task in results.items():
+        reported = [each for each in of_task if each[0] != STRICT_GIVEN_SPLITS]
+        in_order = sorted(reported, key=lambda each: (each[0] != STRICT, each[1] != LINEAR))
+        hub.append(HubTask(name, [result for _, _, result in in_order], slug(name)))
+    return hub
 
 
 def build_summary(run: CompletedRun, invocation: Invocation) -> ProbeSummary:

@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from earmark.cli import DatasetId
 from earmark.models.encoders.options import EncoderOptions
 from earmark.speaker.case.conditions import PUBLISHED, STRICT
 
@@ -93,6 +94,8 @@ class TrialsOptions:
         Score file of another system.
     compare_with_calibration : Path or None
         Its scores on the calibration list.
+    dataset_id : DatasetId or None
+        Dataset to name in the files for model hubs; None writes none.
     """
 
     trials: Path | None
@@ -107,6 +110,9 @@ class TrialsOptions:
     no_self_trials: bool = False
     compare_with: Path | None = None
     compare_with_calibration: Path | None = None
+    figures: bool = True
+    embed_audio: float = 0.0
+    dataset_id: DatasetId | None = None
 
     @property
     def inputs(self) -> list[Path]:
@@ -187,6 +193,12 @@ class CaseOptions:
         Names of conditions; all if empty.
     model_name : str or None
         Name of the model; that of the encoder by default.
+    figures : bool
+        Whether to write figures and report.html.
+    embed_audio : float
+        MiB of audio that may be embedded in report.html.
+    dataset_id : DatasetId or None
+        Dataset to name in the files for model hubs; None writes none.
     """
 
     benchmark: Path
@@ -196,6 +208,9 @@ class CaseOptions:
     scoring: str = "both"
     conditions: tuple[str, ...] = ()
     model_name: str | None = None
+    figures: bool = True
+    embed_audio: float = 0.0
+    dataset_id: DatasetId | None = None
 
     @property
     def scorings(self) -> list[str]:

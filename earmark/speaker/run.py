@@ -15,12 +15,15 @@ from earmark.metrics.calibration import LinearCalibration
 from earmark.metrics.detection import METRICS, det_curve, roc
 from earmark.metrics.detection_intervals import Difference
 from earmark.metrics.estimate import Estimate
+from earmark.report.hub import HUB_FILES, HubResult, HubTask, hub_files
+from earmark.report.page import page
 from earmark.report.plots import det_chart
 from earmark.report.provenance import data_hash, exclusions, input_records, parameters_hash, provenance, shown_text
 from earmark.report.render import render
 from earmark.report.schema import Input, to_json
 from earmark.report.signature import Signature
-from earmark.report.tables import to_csv_gz, to_tex
+from earmark.report.tables import to_csv_gz
+from earmark.report.tex import to_tex
 from earmark.speaker.back_end import find_cohort_speakers
 from earmark.speaker.evaluation import (
     SpeakerSource,
@@ -30,7 +33,8 @@ from earmark.speaker.evaluation import (
     reversed_score_notes,
 )
 from earmark.speaker.options import EvaluationLists, TidyVoiceOptions, TrialsOptions
-from earmark.speaker.saved_runs import save_run, system_name, system_state
+from earmark.speaker.page import hardest_trials, verification_figures
+from earmark.speaker.saved_runs import SPEAKERS_FILE, save_run, speakers_table, system_name, system_state
 from earmark.speaker.schema import Calibration, ComparedSystem, LanguageBreakdown, SpeakerSummary
 from earmark.speaker.speakers import SpeakerOrigin, Speakers, resolve_speakers
 from earmark.speaker.system import System, prefixed_errors, require_complete, scores_from_file
@@ -51,7 +55,18 @@ ONLY_ONE_CALIBRATED = (
     "the calibration list"
 )
 SUBMISSION = "submission.zip"
-OUTPUT_FILES = ("summary.json", "report.md", "report.tex", "det.svg", "scores.csv.gz", SUBMISSION)  # files of a run
+OUTPUT_FILES = (
+    "summary.json",
+    "report.md",
+    "report.tex",
+    "det.svg",
+    "scores.csv.gz",
+    SPEAKERS_FILE,
+    "report.html",
+    "figures/*.*",
+    *HUB_FILES,
+    SUBMISSION,
+)  # files of a run
 INTERVAL_METHODS = {  # names in signatures
     SpeakerSource.SPEAKERS: "speaker-dyadic",
     SpeakerSource.LINKED: "linked-utterance-dyadic",
@@ -131,6 +146,8 @@ def run_tidyvoice(options: TidyVoiceOptions, invocation: Invocation) -> int:
         raise MissingError(
             "Use --trials FILE for a labelled list, or both --eval-a FILE and --eval-u FILE for a submission."
         )
+    if labelled.dataset_id and not labelled.trials:
+        raise MissingError("--dataset-id needs --trials FILE: without labels, there are no results.")
     if evaluation.files and not labelled.encoder_options.spec:
         raise MissingError("A submission needs --encoder SPEC or --embeddings FILE.")
     require_comparison_flags(labelled)
@@ -262,11 +279,27 @@ def evaluate_list(
     contents: dict[str, Content] = {
         "summary.json": to_json(summary),
         "report.md": report,
-        "report.tex": to_tex(tables),
+        "report.tex": to_tex(tables, f"{suite} {system_name(system, options)}"),
         "det.svg": det_chart({"": [det_curve(curve)]}),
+        **hub_files(options.dataset_id, suite, [hub_task(suite, summary)], summary),
     }
-    if system.encoder is not None:  # not needed for scores that came from a file
-        contents["scores.csv.gz"] = to_csv_gz(trials.tables())
+    contents["scores.csv.gz"] = to_csv_gz(trials.tables())
+    if speakers.names is not None:
+        contents[SPEAKERS_FILE] = speakers_table(map(str, trials.names), speakers.names)
+    if options.figures:
+        name = system_name(system, options)
+        figures = verification_figures(trials, name, p_target)
+        hardest = hardest_trials({"": trials}, options.audio_root or options.trials.parent)
+        contents["report.html"] = lambda place: page(
+            f"Speaker verification: {name}",
+            report,
+            place,
+            figures=figures,
+            clips=hardest,
+            embed_audio_mib=options.embed_audio,
+        )
+        for figure in figures:
+            contents |= figure.contents("figures")
     hashes = {path: file.sha256 for path, file in inputs.items()}
     return EvaluatedRun(report, contents, system_state(system, options, hashes))
 
@@ -459,6 +492,17 @@ def summarise(
         back_end=back_end,
         against=evaluated.against,
         languages=evaluated.languages,
+    )
+
+
+def hub_task(suite: str, summary: SpeakerSummary) -> HubTask:
+    """The numbers for model hubs; the main score is the equal error rate."""
+    return HubTask(
+        suite,
+        [
+            HubResult(metric, summary.metrics[metric], summary.signature.replaced(metric=metric))
+            for metric in ("eer", "min_dcf")
+        ],
     )
 
 

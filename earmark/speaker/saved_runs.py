@@ -1,15 +1,25 @@
 """Save runs by system: the name of a system, and the state that distinguishes it from others of that name."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+
+import pandas as pd
 
 from earmark.cli import Invocation
 from earmark.errors import shown_path
 from earmark.files.hashing import file_hash
 from earmark.files.runs import Content, runs_folder, write_run
 from earmark.report.provenance import file_name, parameters_hash
+from earmark.report.tables import to_csv_gz
 from earmark.speaker.options import BackEndOptions, TrialsOptions
 from earmark.speaker.system import System
+
+SPEAKERS_FILE = "speakers.csv.gz"  # of every utterance, for comparisons of systems
+
+
+def speakers_table(names: Iterable[str], speakers: Iterable[str]) -> bytes:
+    """The speaker of every utterance as a compressed CSV with columns utterance and speaker."""
+    return to_csv_gz([pd.DataFrame({"utterance": list(names), "speaker": list(speakers)})])
 
 
 def system_name(system: System, options: TrialsOptions) -> str:

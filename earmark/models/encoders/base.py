@@ -63,6 +63,11 @@ class Encoder(ABC):
         """Number of layers L; with `EmbeddingRequest.layers` a row has L·`dimension` values."""
         return 1
 
+    @property
+    def n_parameters(self) -> int | None:
+        """Number of parameters of the network; None without a network or if unknown."""
+        return count_parameters([getattr(self, "network", None)])
+
     def width(self, request: EmbeddingRequest = DEFAULT_REQUEST) -> int | None:
         """Number of values per row.
 
@@ -415,3 +420,9 @@ def encoder_key(name: str, **parts: Any) -> str:
     text = json.dumps(parts, sort_keys=True, default=str)
     readable = re.sub(r"[^\w.]+", "-", name).strip("-.")[-60:]
     return f"{readable}-{sha256(text.encode()).hexdigest()[:16]}"
+
+
+def count_parameters(networks: Sequence[Any]) -> int | None:
+    """Number of parameters of torch networks; None if there are none. Other objects are not counted."""
+    functions = [getattr(network, "parameters", None) for network in networks]
+    return sum(values.numel() for function in functions if callable(function) for values in function()) or None

@@ -212,9 +212,11 @@ def load(name: str, device: str = "auto", dtype: str = "float32") -> HuggingFace
         "dtype": dtype,
         "transformers": transformers.__version__,
     }
+    revision = getattr(network.config, "_commit_hash", None)  # of a model from the hub
     description = {
         "model": readable,
         "kind": network.config.model_type,
+        **({"revision": revision} if revision else {}),
         "weights_sha256": parts["weights_sha256"],
         "dtype": dtype,
         "device": device,

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from earmark.audio.decode import AudioError
-from earmark.models.encoders.base import Array, Encoder, encoder_key
+from earmark.models.encoders.base import Array, Encoder, count_parameters, encoder_key
 from earmark.models.encoders.torch_encoder import parameters_hash, require_encoder_library, torch_and_device
 from earmark.models.torch_runtime import explain_load_errors
 
@@ -31,6 +31,11 @@ class Resemblyzer(Encoder):
         parts = {"weights_sha256": parameters_hash(network), "resemblyzer": version("resemblyzer")}
         parts["librosa"] = version("librosa")  # computes the mel spectrum
         super().__init__("resemblyzer", 16_000, encoder_key("resemblyzer", **parts), {**parts, "device": device}, 256)
+
+    @property
+    def n_parameters(self) -> int | None:
+        """Number of parameters of the voice encoder."""
+        return count_parameters([self._network])
 
     def prepare(self, waveform: Array) -> Array:
         """Compute (partials, 160, 40) mel spectra; AudioError if voice activity detection finds no speech."""

@@ -25,7 +25,7 @@ import soundfile
 from earmark.errors import SCRIPT_PLACEHOLDER, MissingError, shown_cause, shown_path
 from earmark.files.hashing import files_hash
 from earmark.models.batching import concatenate_batches
-from earmark.models.encoders.base import Array, Encoder, encoder_key
+from earmark.models.encoders.base import Array, Encoder, count_parameters, encoder_key
 from earmark.models.encoders.torch_encoder import (
     HearEncoder,
     XaresEncoder,
@@ -76,6 +76,11 @@ class CaseEncoder(Encoder):
             {"file": file.name, "class": type(model).__name__, **parts},
             int(dimension) if isinstance(dimension, (int, np.integer)) else None,
         )
+
+    @property
+    def n_parameters(self) -> int | None:
+        """Number of parameters of all networks of the model."""
+        return count_parameters([value for value in vars(self._model).values() if _is_module(type(value))])
 
     def embed_prepared(self, prepared: Sequence[Array]) -> Array:
         """(n, d) embeddings, one clip at a time; 16 kHz 16-bit audio reaches the model unchanged."""

@@ -176,7 +176,7 @@ def aggregate_estimates(results: Sequence[ConditionResult], scoring: str) -> dic
     details = {result.condition: result.eer(scoring) for result in results}
     rates = {name: float(detail.estimate.value or 0.0) for name, detail in details.items()}
     n = sum(detail.estimate.n for detail in details.values())
-    derivatives = {name: _derivatives(rates, name) for name in rates}
+    derivatives = {name: aggregate_derivatives(rates, name) for name in rates}
     reason = "the equal error rate on clean speech is 0"
     estimates = {}
     for name, value in aggregate_eers(rates).by_name.items():
@@ -190,7 +190,7 @@ def aggregate_estimates(results: Sequence[ConditionResult], scoring: str) -> dic
     return estimates
 
 
-def _derivatives(rates: Mapping[str, float], condition: str) -> dict[str, float]:
+def aggregate_derivatives(rates: Mapping[str, float], condition: str) -> dict[str, float]:
     """Numerical derivative of each aggregate with respect to the rate of a condition; 0 if it is not finite."""
     rate = rates[condition]
     below, above = max(rate - DERIVATIVE_STEP, rate / 2), rate + DERIVATIVE_STEP

@@ -2,9 +2,9 @@
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import pandas as pd
 from pydantic import BaseModel
 
@@ -14,6 +14,8 @@ from earmark.errors import MissingError, shown_path
 from earmark.files.atomic import locked
 from earmark.files.runs import Content, runs_folder
 from earmark.metrics.estimate import Estimate
+from earmark.report.hub import HUB_FILES, HubResult, HubTask, hub_files
+from earmark.report.page import page
 from earmark.report.plots import bar_chart, det_chart
 from earmark.report.provenance import (
     data_hash,
@@ -27,15 +29,18 @@ from earmark.report.provenance import (
 from earmark.report.render import render
 from earmark.report.schema import to_json
 from earmark.report.signature import Signature
-from earmark.report.tables import Table, to_csv, to_csv_gz, to_tex
+from earmark.report.tables import Table, to_csv, to_csv_gz
+from earmark.report.tex import to_tex
 from earmark.speaker.case.benchmark import Benchmark, read_benchmark
 from earmark.speaker.case.conditions import AGGREGATES, PUBLISHED, categories, condition_names
 from earmark.speaker.case.evaluation import ConditionResult, aggregate_estimates, det_curves, evaluate_conditions
 from earmark.speaker.case.leaderboard import ModelResults, leaderboard, printable_leaderboard
+from earmark.speaker.case.page import case_figures
 from earmark.speaker.case.schema import CaseConfig, CaseResults, CaseSummary, ConditionSummary
 from earmark.speaker.case.submission import PLACEHOLDER, ModelCardDetails, case_results
 from earmark.speaker.options import CaseOptions
-from earmark.speaker.saved_runs import save_run
+from earmark.speaker.page import hardest_trials
+from earmark.speaker.saved_runs import SPEAKERS_FILE, save_run, speakers_table
 from earmark.speaker.system import BackEnd, System, prefixed_errors, require_complete
 from earmark.speaker.system_from_options import load_system, warn_bootstrap_ignored
 
@@ -49,6 +54,10 @@ OUTPUT_FILES = (  # replaced by each run
     "det.svg",
     "protocols.csv",
     "scores/*.csv.gz",
+    SPEAKERS_FILE,
+    "report.html",
+    "figures/*.*",
+    *HUB_FILES,
 )
 
 
@@ -83,7 +92,8 @@ def run_case(options: CaseOptions, invocation: Invocation) -> int:
     name = file_name(options.model_name or system.encoder.name)
     folder = options.output_dir / name
     with locked([folder]):
-        report, contents = case_outputs(benchmark, results, system, options, invocation)
+        dimension = next((np.size(vector) for vector in embeddings.vectors.values()), None)
+        report, contents = case_outputs(benchmark, results, system, dimension, options, invocation)
         save_run(
             folder,
             contents,
@@ -103,12 +113,14 @@ def case_outputs(
     benchmark: Benchmark,
     results: Sequence[ConditionResult],
     system: System,
+    dimension: int | None,
     options: CaseOptions,
     invocation: Invocation,
 ) -> tuple[str, dict[str, Content]]:
     """Create the report and the contents of all output files.
 
     Aggregates are computed only if all 24 conditions were evaluated; results.json needs the published scoring too.
+    `dimension` is that of the embeddings.
 
     Returns
     -------
@@ -123,7 +135,11 @@ def case_outputs(
     scorings = options.scorings if is_complete else []
     aggregates = {scoring: aggregate_estimates(official, scoring) for scoring in scorings}
     summary = summarise_case(benchmark, results, aggregates, system, options, invocation)
-    contents: dict[str, Content] = {"summary.json": to_json(summary)}
+    task = hub_task(summary, options.scorings)
+    contents: dict[str, Content] = {
+        "summary.json": to_json(summary),
+        **hub_files(options.dataset_id, task.name, [task], summary),
+    }
     ranking = None
     if PUBLISHED in aggregates:
         config = CaseConfig(
@@ -134,7 +150,7 @@ def case_outputs(
         ranking = rank_model(submitted)
     if aggregates:
         scoring = options.scorings[-1]
-        category_eers = {category: _in_per_cent(aggregates[scoring][category]) for category in categories()}
+        category_eers = {category: aggregates[scoring][category].in_percent() for category in categories()}
         contents["categories.svg"] = bar_chart(category_eers, f"equal error rate in %, {scoring} scoring")
     report, tables = render(
         "case.md.j2",
@@ -144,22 +160,61 @@ def case_outputs(
         categories=categories(),
         total=len(condition_names()),
     )
-    details = ModelCardDetails.from_encoder(system.encoder)
-    card, _ = render("model_card.md.j2", name=summary.model_name, details=details, placeholder=PLACEHOLDER)
+    details = ModelCardDetails.from_encoder(system.encoder, dimension)
+    card, _ = render(
+        "model_card.md.j2",
+        s=summary,
+        details=details,
+        signature=str(summary.signature),
+        aggregates=AGGREGATES,
+        categories=categories(),
+        placeholder=PLACEHOLDER,
+    )
     contents |= {
         CARD: card,
         "report.md": report,
-        "report.tex": to_tex(tables),
+        "report.tex": to_tex(tables, f"case {summary.model_name}"),
         "det.svg": det_chart(det_curves(results)),
         "protocols.csv": to_csv(pd.DataFrame([csv_row(condition) for condition in summary.protocols])),
         **{f"scores/{result.condition}.csv.gz": to_csv_gz(result.trials.tables()) for result in results},
+        SPEAKERS_FILE: speakers_table(benchmark.speakers, benchmark.speakers.values()),
     }
+    if options.figures:
+        figures = case_figures(
+            results, aggregates.get(options.scorings[-1], {}), summary.model_name, official=not benchmark.simulated
+        )
+        hardest = hardest_trials({result.condition: result.trials for result in results}, benchmark.folder)
+        contents["report.html"] = lambda place: page(
+            f"CASE: {summary.model_name}",
+            report,
+            place,
+            figures=figures,
+            clips=hardest,
+            embed_audio_mib=options.embed_audio,
+        )
+        for figure in figures:
+            contents |= figure.contents("figures")
     return report, contents
 
 
-def _in_per_cent(rate: Estimate) -> Estimate:
-    value, low, high = (None if x is None else 100 * x for x in (rate.value, rate.low, rate.high))
-    return replace(rate, value=value, low=low, high=high)
+def hub_task(summary: CaseSummary, scorings: Sequence[str]) -> HubTask:
+    """The numbers for model hubs; the main score is the absolute EER under the last scoring.
+
+    They are undefined unless all 24 conditions were evaluated. The name differs for simulated conditions.
+    """
+    why = f"needs all {len(condition_names())} conditions; {len(summary.protocols)} were evaluated"
+    return HubTask(
+        summary.signature["suite"],
+        [
+            HubResult(
+                f"{scoring}_{metric}",
+                summary.aggregates.get(scoring, {}).get(metric, Estimate(None, why=why)),
+                summary.signature.replaced(protocol=scoring, metric=metric),
+            )
+            for scoring in reversed(scorings)
+            for metric in ("absolute_eer", "clean_eer")
+        ],
+    )
 
 
 def rank_model(results: CaseResults) -> Table:

@@ -80,7 +80,8 @@ class ModelCardDetails:
     Attributes
     ----------
     type, parameters, dimension, sample_rate, checkpoint : str
-        Architecture, number of parameters, embedding dimension, sample rate with unit, hash of the weights.
+        Architecture, number of parameters, embedding dimension, sample rate with unit; name, revision and hash of the
+        weights.
     """
 
     type: str
@@ -90,21 +91,38 @@ class ModelCardDetails:
     checkpoint: str
 
     @classmethod
-    def from_encoder(cls, encoder: Encoder | PrecomputedEmbeddings) -> "ModelCardDetails":
-        """Read the details from an encoder's description and network."""
+    def from_encoder(cls, encoder: Encoder | PrecomputedEmbeddings, dimension: int | None = None) -> "ModelCardDetails":
+        """Read the details from an encoder's description and network.
+
+        Parameters
+        ----------
+        encoder : Encoder or PrecomputedEmbeddings
+        dimension : int, optional
+            Dimension of the embeddings, which an encoder may not know if they were cached.
+        """
         described = encoder.description
-        parts = [described.get(key) for key in ("kind", "contract", "class")]
-        parameters = getattr(getattr(encoder, "network", None), "parameters", None)
-        count = sum(parameter.numel() for parameter in parameters()) if parameters else 0
+        parts = [described.get(key) for key in ("toolkit", "kind", "contract", "class")]
+        count = encoder.n_parameters if isinstance(encoder, Encoder) else None
         rate = getattr(encoder, "sample_rate", None)
-        weights = described.get("weights_sha256")
         return cls(
             type=", ".join(str(part) for part in parts if part),
             parameters=f"{count:,}" if count else "",
-            dimension=str(encoder.dimension or ""),
+            dimension=str(dimension or encoder.dimension or ""),
             sample_rate=f"{rate / 1000:g} kHz" if rate else "",
-            checkpoint=f"weights sha256 {weights}" if weights else "",
+            checkpoint=_checkpoint(described),
         )
+
+
+def _checkpoint(described: Mapping[str, Any]) -> str:
+    """Name, revision and hash of the weights; empty if there is no hash."""
+    weights = described.get("weights_sha256") or described.get("weights")
+    if not weights:
+        return ""
+    if isinstance(weights, Mapping):  # one hash for each network of a CASE encoder
+        weights = ", ".join(f"{name} {digest}" for name, digest in weights.items())
+    revision = described.get("revision")
+    source = [str(described[key]) for key in ("model", "file") if key in described]
+    return ", ".join([*source, *([f"revision {revision}"] if revision else []), f"weights sha256 {weights}"])
 
 
 # --- validation ---------------------------------------------------------------------------------------------
@@ -123,7 +141,20 @@ def check_case_submission(folder: Path) -> list[str]:
     MissingError
         If results.json does not exist.
     """
-    return [*_check_results_file(folder / "results.json"), *check_card(folder / "model_card.md")]
+    card = folder / "model_card.md"
+    return [*_check_results_file(folder / "results.json"), *check_card(card), *_check_signature(card)]
+
+
+def _check_signature(card: Path) -> list[str]:
+    """Compare the signature of the card with that of summary.json: a run does not replace an existing card."""
+    try:
+        written = read_card(card.read_text(encoding="utf-8", errors="replace"))["Evaluation results", "Signature"]
+        current = json.loads((card.parent / "summary.json").read_text(encoding="utf-8"))["signature"]
+    except (OSError, ValueError, KeyError, TypeError):  # a card of the user's own, or no summary to compare with
+        return []
+    if written == current:
+        return []
+    return [f"{card.name}: Evaluation results are those of another run; delete the card and repeat the run, or edit it"]
 
 
 def _check_results_file(path: Path) -> list[str]:

@@ -10,6 +10,7 @@ import torch
 import transformers
 
 from earmark.errors import MissingError
+from earmark.models.encoders import huggingface
 from earmark.models.encoders.output import EmbeddingRequest
 from earmark.models.encoders.registry import load_encoder
 from tests.models.encoders.sources import noises
@@ -99,6 +100,23 @@ def test_identity_depends_on_weights_and_dtype_only(tmp_path):
     ]
     assert identities[0] == identities[1] != identities[2]
     assert load_encoder(f"hf:{tmp_path}/a/model", device="cpu", dtype="bfloat16").identity not in identities
+
+
+def test_revision_of_a_model_from_the_hub_is_described(tmp_path, monkeypatch):
+    folder = saved(tmp_path / "model", "wavlm")
+    local = load_encoder(f"hf:{folder}", device="cpu")
+    load = huggingface.load_complete_model
+
+    def load_from_hub(*arguments, **options):
+        network = load(*arguments, **options)
+        network.config._commit_hash = "abc123"  # transformers sets it for models from the hub
+        return network
+
+    monkeypatch.setattr(huggingface, "load_complete_model", load_from_hub)
+    remote = load_encoder(f"hf:{folder}", device="cpu")
+    assert "revision" not in local.description and remote.description["revision"] == "abc123"
+    assert local.identity == remote.identity
+    assert remote.n_parameters == sum(p.numel() for p in remote.network.parameters()) > 0
 
 
 def test_load_errors(tmp_path):
