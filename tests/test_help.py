@@ -24,6 +24,7 @@ HELPS = [
     ("anonymize.py",),
     ("analysis.py",),
     ("benchmark.py",),
+    ("compare.py",),
     ("evaluate_speaker.py",),
     *(("evaluate_speaker.py", command) for command in ("case", "trials", "tidyvoice", "simulate", "check", "verify")),
     ("probe.py",),

@@ -26,6 +26,8 @@ ALLOWED = {
     "audio_text": {*SHARED, "annotation"},
     "speaker": SHARED,
     "probing": SHARED,
+    # Results of all domains, compared.
+    "comparison": {*SHARED, "audio_text", "speaker", "probing"},
 }
 
 

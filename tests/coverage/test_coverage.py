@@ -2,10 +2,10 @@
 
 import pytest
 
-from tests.coverage import annotation, probes, similarity, speaker
+from tests.coverage import annotation, comparison, probes, similarity, speaker
 from tests.coverage.framework import faults, simulate
 
-SCENARIOS = [*annotation.SCENARIOS, *similarity.SCENARIOS, *speaker.SCENARIOS, *probes.SCENARIOS]
+SCENARIOS = [*annotation.SCENARIOS, *similarity.SCENARIOS, *speaker.SCENARIOS, *probes.SCENARIOS, *comparison.SCENARIOS]
 
 
 @pytest.mark.slow

@@ -1,0 +1,1 @@
+"""Finished results of several systems, compared on the same items."""
