@@ -4,6 +4,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from earmark.metrics.intervals import NEGLIGIBLE_ERROR
+
 POWER_FACTOR = 2.8  # 1.96 + 0.84: two-sided level of 5 %, power of 80 %
 
 
@@ -47,7 +49,7 @@ def minimum_detectable_difference(standard_error: float) -> float:
     Returns
     -------
     float
-        2.8 standard errors; NaN if the standard error is not finite.
+        2.8 standard errors; NaN if the standard error is not finite or 0, as that of equal systems is.
 
     References
     ----------
@@ -58,4 +60,5 @@ def minimum_detectable_difference(standard_error: float) -> float:
     >>> round(minimum_detectable_difference(0.01), 3)
     0.028
     """
-    return POWER_FACTOR * standard_error if np.isfinite(standard_error) else float("nan")
+    known = np.isfinite(standard_error) and standard_error > NEGLIGIBLE_ERROR
+    return POWER_FACTOR * standard_error if known else float("nan")

@@ -246,8 +246,15 @@ def _width(text: str) -> float:
 
 
 def _sentence(text: str) -> str:
-    """A caption as a sentence: capital first letter, full stop."""
-    return text[:1].upper() + text[1:].rstrip(".") + "." if text else text
+    """A caption as a sentence: full stop, and a capital first letter unless it begins with a name and a colon.
+
+    >>> _sentence("agreement of raters"), _sentence("emolia-emo: items by number of raters")
+    ('Agreement of raters.', 'emolia-emo: items by number of raters.')
+    """
+    if not text:
+        return text
+    first = text[0] if text.split()[0].endswith(":") else text[0].upper()
+    return first + text[1:].rstrip(".") + "."
 
 
 def _breakable(text: str) -> str:

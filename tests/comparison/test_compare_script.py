@@ -51,6 +51,7 @@ def test_equal_systems_have_no_difference(runs):
     assert code == 0
     found = row(folder, "balanced_accuracy")
     assert (float(found["difference"]), found["p"], found["tied_with_best"]) == (0.0, 1.0, "True")
+    assert found["minimum_detectable"] == ""
     assert not pd.read_csv(folder / "flips.csv")["flip"].any()
 
 

@@ -28,7 +28,7 @@ def test_minimum_detectable_difference_has_80_percent_power():
     rng = np.random.default_rng(0)
     effect = minimum_detectable_difference(1.0)
     assert np.mean(np.abs(rng.normal(effect, 1.0, 100_000)) > 1.96) == pytest.approx(0.8, abs=0.01)
-    assert np.isnan(minimum_detectable_difference(float("nan")))
+    assert np.isnan(minimum_detectable_difference(float("nan"))) and np.isnan(minimum_detectable_difference(0.0))
 
 
 def data(n=400, seed=0, distinct=None):
