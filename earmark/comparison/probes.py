@@ -109,7 +109,7 @@ def _aligned(
     left_out = 0
     if any(own != clips[0] for own in clips[1:]):
         shared = set(clips[0]).intersection(*clips[1:])
-        left_out = max(map(len, clips)) - sum(clip in shared for clip in clips[0])
+        left_out = len(set().union(*clips)) - len(shared)
         if not common:
             each = ", ".join(f"{system} has {len(own):,}" for system, own in zip(systems, clips, strict=True))
             raise EarmarkError(

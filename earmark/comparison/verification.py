@@ -130,7 +130,7 @@ def _speakers(results: Sequence[FinishedResult]) -> dict[str, str] | None:
 
 
 def _align(lists: Sequence[Trials], systems: Sequence[str], name: str, common: bool) -> tuple[list[Trials], int]:
-    """The lists with the trials of the first that all hold, in its order, and how many are left out."""
+    """The lists with the trials of the first that all hold, in its order, and how many of all trials are left out."""
     first = lists[0]
     where = f" in {name}" if name else ""
     if any(trials.labels is None or trials.scores is None for trials in lists):
@@ -145,12 +145,13 @@ def _align(lists: Sequence[Trials], systems: Sequence[str], name: str, common: b
     if same:
         aligned, left_out = list(lists), 0
     else:
-        codes = [_codes(own, first) for own in lists]
+        codes = _codes(lists)
         shared = np.ones(len(first), dtype=bool)
         for code in codes[1:]:
             shared &= np.isin(codes[0], code)
-        left_out = max(len(own) for own in lists) - int(shared.sum())
-        if left_out and not common:
+        left_out = len(np.unique(np.concatenate(codes))) - len(np.unique(codes[0][shared]))
+        repeats_differ = len({len(own) for own in lists}) > 1
+        if (left_out or repeats_differ) and not common:
             raise EarmarkError(
                 f"The results hold different trials{where}: {int(shared.sum()):,} are in all, "
                 + ", ".join(f"{system} has {len(own):,}" for system, own in zip(systems, lists, strict=True))
@@ -168,15 +169,17 @@ def _align(lists: Sequence[Trials], systems: Sequence[str], name: str, common: b
     return aligned, left_out
 
 
-def _codes(trials: Trials, first: Trials) -> NDArray[np.int64]:
-    """A number for each trial, the same for the same trial of every list; −1 for utterances the first lacks.
-
-    A repeated trial has the number of its first line.
-    """
-    place = {name: number for number, name in enumerate(first.names)}
-    own = np.array([place.get(name, -1) for name in trials.names], dtype=np.int64)
-    enrolment, test = own[trials.enrolment], own[trials.test]
-    return np.where((enrolment < 0) | (test < 0), -1, enrolment * len(first.names) + test)
+def _codes(lists: Sequence[Trials]) -> list[NDArray[np.int64]]:
+    """A number for each trial of each list, the same for the same pair of utterances in every list."""
+    place: dict[str, int] = {}
+    for trials in lists:
+        for name in trials.names:
+            place.setdefault(name, len(place))
+    codes = []
+    for trials in lists:
+        own = np.array([place[name] for name in trials.names], dtype=np.int64)
+        codes.append(own[trials.enrolment] * len(place) + own[trials.test])
+    return codes
 
 
 def _in_order(trials: Trials, codes: NDArray[np.int64], wanted: NDArray[np.int64]) -> Trials:

@@ -82,6 +82,17 @@ def test_other_trials_are_refused_and_compared_with_common(results):
     assert equal_error_rate(LabelledScores.from_arrays(scores, trials.labels).curve).rate == pytest.approx(expected)
 
 
+@pytest.mark.slow
+def test_trials_left_out_are_those_of_either_list(results):
+    for folder, rows in zip(results, (slice(None, -30), slice(50, None)), strict=True):
+        path = folder / "scores.csv.gz"
+        pd.read_csv(path).iloc[rows].to_csv(path, index=False)
+    read = [read_result(folder, folder.name) for folder in results]
+    scored = read_scored_lists(read, common=True)
+    assert scored.n_left_out == 80
+    assert "80 trials are not in all results and are left out" in scored.notes
+
+
 def test_other_labels_are_refused(results):
     path = results[1] / "scores.csv.gz"
     table = pd.read_csv(path)
