@@ -127,7 +127,8 @@ class MetricOfSystems:
             if place == reference:
                 continue
             compared = self.compare(place, reference)
-            detectable = minimum_detectable_difference(compared.standard_error)
+            # Without a p-value the standard error is not to be trusted: too few errors at the threshold.
+            detectable = minimum_detectable_difference(compared.standard_error if compared.p is not None else np.nan)
             rows.append(
                 ComparisonRow(
                     metric=self.metric,

@@ -51,6 +51,7 @@ def test_better_system_is_found_and_values_are_its_own(results, tmp_path):
     row = table[table["metric"] == "eer"].iloc[0]
     assert row["difference"] > 0.1 and row["low"] > 0 and row["p"] < 0.01
     assert (bool(row["tied_with_best"]), row["system"]) == (False, "bad")
+    assert table.loc[table["p"].isna(), "minimum_detectable"].isna().all() and row["minimum_detectable"] > 0
     for name, column in (("good", "reference_value"), ("bad", "value")):
         summary = json.loads((tmp_path / name / "summary.json").read_text())
         assert row[column] == pytest.approx(summary["metrics"]["eer"]["value"])
