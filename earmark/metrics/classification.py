@@ -19,7 +19,8 @@ from earmark.metrics.bootstrap import (
     mean_of_rates,
 )
 from earmark.metrics.estimate import Estimate
-from earmark.metrics.ratio import ratio
+from earmark.metrics.rater_resampling import Deletions
+from earmark.metrics.ratio import NEGLIGIBLE, ratio
 
 FloatArray = NDArray[np.float64]
 
@@ -251,7 +252,13 @@ def evaluate(scores: ArrayLike, decisions: ArrayLike, labels: ArrayLike, bootstr
 
 
 def balanced_accuracy(
-    contributions: Contributions, bootstrap: Bootstrap, units: Sequence[Units], *, n: int, why: str = ONE_CLASS
+    contributions: Contributions,
+    bootstrap: Bootstrap,
+    units: Sequence[Units],
+    *,
+    n: int,
+    why: str = ONE_CLASS,
+    deletions: Deletions | None = None,
 ) -> Estimate:
     """Balanced accuracy with a confidence interval that stays valid where recall or specificity is 0 or 1.
 
@@ -266,6 +273,8 @@ def balanced_accuracy(
         Sample size to report.
     why : str
         Reason to report if a class is missing.
+    deletions : Deletions, optional
+        Sums without each rater; see `Bootstrap.estimate`.
 
     Returns
     -------
@@ -287,7 +296,13 @@ def balanced_accuracy(
     """
     total = np.asarray(contributions.sum(axis=0), dtype=float)[np.newaxis]
     replicates = bootstrap.replicates(contributions, recall_and_specificity, 2)
-    return mean_of_rates(recall_and_specificity(total)[0], replicates, n=n, units=units, why=why)
+    raters = bootstrap.rater_variations(contributions, _rates_and_mean, 3, deletions)
+    return mean_of_rates(recall_and_specificity(total)[0], replicates, n=n, units=units, why=why, raters=raters)
+
+
+def _rates_and_mean(sums: FloatArray) -> FloatArray:
+    rates = recall_and_specificity(sums)
+    return np.concatenate([rates, rates.mean(axis=-1, keepdims=True)], axis=-1)
 
 
 def recall_and_specificity(sums: FloatArray) -> FloatArray:
@@ -363,11 +378,11 @@ def ranking_replicates(scores: ArrayLike, labels: ArrayLike, bootstrap: Bootstra
     >>> ranking_replicates([.9, .8, .7, .6], [1, 1, 0, 1], bootstrap).shape
     (10, 2)
     """
-    swept = [ranking_metrics(scores, labels, weights) for weights in _item_weights(bootstrap)]
+    swept = [ranking_metrics(scores, labels, weights) for weights in item_weights(bootstrap)]
     return np.concatenate([np.empty((0, 2)), *swept])
 
 
-def _item_weights(bootstrap: Bootstrap) -> Iterator[NDArray[np.uint8]]:
+def item_weights(bootstrap: Bootstrap) -> Iterator[NDArray[np.uint8]]:
     """Yield the multiplicity of every item, a bounded number of replicates at a time."""
     if bootstrap.n_units < 2:
         return
@@ -403,14 +418,26 @@ def best_threshold(scores: ArrayLike, labels: ArrayLike) -> float:
     0.5
     """
     y = np.asarray(labels, dtype=float)
-    return float(_Candidates.from_scores(scores).best(y, np.ones((1, len(y))))[0])
+    return float(ThresholdCandidates.from_scores(scores).best(y, np.ones((1, len(y))))[0])
 
 
 @dataclass(frozen=True)
-class _Candidates:
-    """Candidate thresholds of scores that are sorted once, for any number of reweightings.
+class ThresholdCandidates:
+    """Candidate thresholds of scores that are sorted once, for any number of reweightings or relabellings.
 
-    order: (n,) items by rising score. first: (k,) start of each distinct score in order. thresholds: (k,).
+    Attributes
+    ----------
+    order : (n,) int
+        Items by rising score.
+    first : (k,) int
+        Start of each distinct score in `order`.
+    thresholds : (k,) float
+        Midpoints between neighbouring distinct scores, and the lowest score.
+
+    Examples
+    --------
+    >>> ThresholdCandidates.from_scores([0.4, 0.2, 0.4]).thresholds.round(4).tolist()
+    [0.2, 0.3]
     """
 
     order: NDArray[np.int64]
@@ -418,7 +445,8 @@ class _Candidates:
     thresholds: FloatArray
 
     @classmethod
-    def from_scores(cls, scores: ArrayLike) -> "_Candidates":
+    def from_scores(cls, scores: ArrayLike) -> "ThresholdCandidates":
+        """Sort scores, (n,) finite float."""
         s = np.asarray(scores, dtype=float)
         order = np.argsort(s, kind="stable")
         s = s[order]
@@ -429,23 +457,42 @@ class _Candidates:
         return cls(order, first, np.where((first > 0) & (middle > below), middle, s[first]))
 
     def best(self, labels: FloatArray, weights: FloatArray) -> FloatArray:
-        """Best threshold for each row of item weights, (rows, n); NaN where a class is missing."""
-        w, y = weights[:, self.order], labels[self.order]
-        missed, positives = _below(w * y, self.first)
-        rejected, negatives = _below(w * (1 - y), self.first)
-        defined = (positives > 0) & (negatives > 0)
+        """Threshold with the highest balanced accuracy for each row, the middle one of several.
+
+        Parameters
+        ----------
+        labels : (n,) or (rows, n) float
+            Reference labels, or the positive share of each item.
+        weights : (rows, n) float
+            Multiplicity of each item.
+
+        Returns
+        -------
+        (rows,) float
+            NaN where a class is missing.
+        """
+        w = weights[:, self.order]
+        positive = w * labels[..., self.order]
+        missed, positives = self._below(positive)
+        rejected, negatives = self._below(w - positive)
+        defined = (positives > NEGLIGIBLE) & (negatives > NEGLIGIBLE)
         if not defined.any():
             return np.full(len(weights), np.nan)
-        balanced = (1 - ratio(missed, positives[:, None]) + ratio(rejected, negatives[:, None])) / 2
-        best = balanced >= balanced.max(axis=1, keepdims=True) - 1e-12
-        middle = np.cumsum(best, axis=1) > (best.sum(axis=1) // 2)[:, None]
-        return np.where(defined, self.thresholds[np.argmax(middle, axis=1)], np.nan)
+        # Recall and specificity minus 1, but for a constant of the row; rows without a class are not used.
+        youden = rejected * ratio(1, negatives, empty=0.0)[:, None]
+        youden -= missed * ratio(1, positives, empty=0.0)[:, None]
+        best = youden >= youden.max(axis=1, keepdims=True) - 2e-12
+        place, several = np.argmax(best, axis=1), np.flatnonzero(best.sum(axis=1) > 1)
+        middle = np.cumsum(best[several], axis=1) > (best[several].sum(axis=1) // 2)[:, None]
+        place[several] = np.argmax(middle, axis=1)
+        return np.where(defined, self.thresholds[place], np.nan)
 
-
-def _below(weights: FloatArray, first: NDArray[np.int64]) -> tuple[FloatArray, FloatArray]:
-    """Sum of the weights before each position, (rows, k), and of all weights, (rows,)."""
-    sums = np.cumsum(weights, axis=1)
-    return np.where(first > 0, sums[:, first - 1], 0.0), sums[:, -1] if sums.shape[1] else np.zeros(len(sums))
+    def _below(self, weights: FloatArray) -> tuple[FloatArray, FloatArray]:
+        """Sum of the weights below each candidate, (rows, k), and of all weights, (rows,). weights: in `order`."""
+        sums = np.zeros((len(weights), weights.shape[1] + 1))
+        np.cumsum(weights, axis=1, out=sums[:, 1:])
+        every = len(self.first) == weights.shape[1]  # no ties
+        return sums[:, :-1] if every else sums[:, self.first], sums[:, -1]
 
 
 @dataclass(frozen=True)
@@ -459,11 +506,17 @@ class CrossFitted:
         Empty if undefined.
     item_thresholds : (n,) float
         Threshold applied to each item; empty if undefined.
+    fold : (n,) int
+        Fold of each item; empty if undefined.
+    replicate_thresholds : (replicates, folds) float
+        Thresholds chosen again in each replicate, NaN where a class is missing; empty if undefined.
     """
 
     balanced_accuracy: Estimate
     thresholds: FloatArray = field(default_factory=lambda: np.empty(0))
     item_thresholds: FloatArray = field(default_factory=lambda: np.empty(0))
+    fold: NDArray[np.int64] = field(default_factory=lambda: np.empty(0, dtype=np.int64))
+    replicate_thresholds: FloatArray = field(default_factory=lambda: np.empty((0, 0)))
 
 
 def cross_fit(
@@ -509,7 +562,7 @@ def cross_fit(
     s, y = np.asarray(scores, dtype=float), np.asarray(labels, dtype=float)
     fold = assign_folds(y, bootstrap, rng, folds)
     held_out = [fold == k for k in range(int(fold.max(initial=-1)) + 1)]
-    candidates = [_Candidates.from_scores(s[~rows]) for rows in held_out]
+    candidates = [ThresholdCandidates.from_scores(s[~rows]) for rows in held_out]
 
     def choose_thresholds(weights: FloatArray) -> FloatArray:
         each = [c.best(y[~rows], weights[:, ~rows]) for rows, c in zip(held_out, candidates, strict=True)]
@@ -530,9 +583,11 @@ def cross_fit(
     if not np.isfinite(thresholds).all():
         return CrossFitted(Estimate(None, n=len(s), why=NO_THRESHOLD))
     chosen_again, fixed = [np.empty((0, 2))], [np.empty((0, 2))]
-    for drawn in _item_weights(bootstrap):
+    replicate_thresholds = [np.empty((0, len(held_out)))]
+    for drawn in item_weights(bootstrap):
         weights = drawn.astype(float)
-        chosen_again.append(evaluate_rates(choose_thresholds(weights), weights))
+        replicate_thresholds.append(choose_thresholds(weights))
+        chosen_again.append(evaluate_rates(replicate_thresholds[-1], weights))
         fixed.append(evaluate_rates(np.repeat(thresholds, len(weights), axis=0), weights))
     # Centre both sets of replicates and concatenate them, so that the variance is the mean of the two.
     first, second = np.concatenate(chosen_again), np.concatenate(fixed)
@@ -543,7 +598,7 @@ def cross_fit(
     both = np.concatenate([first, second])
     rates = evaluate_rates(thresholds, once)[0]
     estimate = mean_of_rates(rates, both, n=len(s), units=bootstrap.units_of_classes(y), why=ONE_CLASS)
-    return CrossFitted(estimate, thresholds[0], thresholds[0][fold])
+    return CrossFitted(estimate, thresholds[0], thresholds[0][fold], fold, np.concatenate(replicate_thresholds))
 
 
 def assign_folds(labels: FloatArray, bootstrap: Bootstrap, rng: np.random.Generator, folds: int) -> NDArray[np.int64]:

@@ -1,10 +1,13 @@
 """Dawid-Skene model of binary votes: item posteriors and rater sensitivities and specificities by EM."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy import special
+from scipy import sparse, special
+
+from earmark.metrics.multisets import equal_contents, first_of_each
 
 FloatArray = NDArray[np.float64]
 
@@ -12,6 +15,8 @@ PSEUDO_CORRECT, PSEUDO_INCORRECT = 2.0, 1.0  # pseudo-counts of votes, per rater
 TOLERANCE = 1e-8  # largest change of a posterior at convergence
 MAX_ITERATIONS = 1000
 MAX_REFITS = 100  # with more raters, `leave_one_rater_out_posteriors` does not refit the model
+MAX_CELLS = 200_000  # numbers in one array of the refits, so that it stays in the cache of the processor
+NOBODY = -1
 
 
 @dataclass(frozen=True)
@@ -71,31 +76,12 @@ def dawid_skene(item: ArrayLike, rater: ArrayLike, vote: ArrayLike, *, n_items: 
     >>> fit.posterior.round(2).tolist()
     [0.75, 0.08]
     """
-    i, r, v = np.asarray(item, dtype=np.int64), np.asarray(rater, dtype=np.int64), np.asarray(vote, dtype=float)
-    votes_on, votes_by = np.bincount(i, minlength=n_items), np.bincount(r, minlength=n_raters)
-    if not len(i):
+    votes = _Patterns.of_votes(item, rater, vote, n_items, n_raters)
+    if not votes.size.any():
         undefined = np.full(n_raters, np.nan)
         return DawidSkene(np.full(n_items, np.nan), undefined, undefined, float("nan"), 0)
-    posterior = np.bincount(i, v, n_items) / np.maximum(votes_on, 1)
-    iteration = 0
-    for iteration in range(1, MAX_ITERATIONS + 1):  # noqa: B007 — returned
-        p = posterior[i]
-        sensitivity = _smoothed_share(np.bincount(r, p * v, n_raters), np.bincount(r, p, n_raters))
-        specificity = _smoothed_share(np.bincount(r, (1 - p) * (1 - v), n_raters), np.bincount(r, 1 - p, n_raters))
-        prevalence = (posterior[votes_on > 0].sum() + 1) / ((votes_on > 0).sum() + 2)
-        evidence = np.bincount(i, _evidence(sensitivity, specificity, r, v), n_items)
-        updated = special.expit(evidence + special.logit(prevalence))
-        change, posterior = np.abs(updated - posterior).max(), updated
-        if change < TOLERANCE:
-            break
-    without_votes = votes_by == 0
-    return DawidSkene(
-        posterior,
-        np.where(without_votes, np.nan, sensitivity),
-        np.where(without_votes, np.nan, specificity),
-        float(prevalence),
-        iteration,
-    )
+    fit = _fits(votes, np.array([NOBODY]))[0]
+    return replace(fit, posterior=fit.posterior[votes.of_item])
 
 
 def leave_one_rater_out_posteriors(fit: DawidSkene, item: ArrayLike, rater: ArrayLike, vote: ArrayLike) -> FloatArray:
@@ -133,13 +119,123 @@ def leave_one_rater_out_posteriors(fit: DawidSkene, item: ArrayLike, rater: Arra
         own = _evidence(fit.sensitivity, fit.specificity, r, v)
         others = np.bincount(i, own, n_items)[i] - own
         return np.asarray(special.expit(others + special.logit(fit.prevalence)))
-    posteriors = np.full(len(i), np.nan)
-    for number in range(n_raters):
-        own = r == number
-        if len(np.unique(v[~own])) > 1:
-            without = dawid_skene(i[~own], r[~own], v[~own], n_items=n_items, n_raters=n_raters)
-            posteriors[own] = without.posterior[i[own]]
-    return posteriors
+    votes = _Patterns.of_votes(i, r, v, n_items, n_raters)
+    given = np.bincount(r * 2 + (v > 0), minlength=2 * n_raters).reshape(n_raters, 2)
+    both_classes = ((given.sum(axis=0) - given) > 0).all(axis=1)
+    refitted = np.flatnonzero(both_classes & (given.sum(axis=1) > 0))
+    by_pattern = np.full((n_raters, len(votes.weight)), np.nan)
+    at_once = max(1, MAX_CELLS // max(len(votes.weight), 1))
+    for start in range(0, len(refitted), at_once):
+        without = refitted[start : start + at_once]
+        by_pattern[without] = [fit.posterior for fit in _fits(votes, without)]
+    return by_pattern[r, votes.of_item[i]]
+
+
+@dataclass(frozen=True)
+class _Patterns:
+    """Votes by pattern: items with the same votes by the same raters share one. Few items keep one each.
+
+    Attributes
+    ----------
+    of_item : (items,) int
+        Pattern of each item.
+    weight : (patterns,) float
+        Number of items with each pattern.
+    pattern, rater : (n,) int
+        Pattern and rater of each vote; the votes of one item stand for those of all items with its pattern.
+    vote : (n,) float
+        1 for positive, 0 for negative.
+    n_raters : int
+    """
+
+    of_item: NDArray[np.int64]
+    weight: FloatArray
+    pattern: NDArray[np.int64]
+    rater: NDArray[np.int64]
+    vote: FloatArray
+    n_raters: int
+
+    @classmethod
+    def of_votes(cls, item: ArrayLike, rater: ArrayLike, vote: ArrayLike, n_items: int, n_raters: int) -> "_Patterns":
+        i, r, v = np.asarray(item, dtype=np.int64), np.asarray(rater, dtype=np.int64), np.asarray(vote, dtype=float)
+        of_item = equal_contents(i, 2 * r + (v > 0), n_items)
+        example = first_of_each(of_item)
+        shown = example[of_item[i]] == i
+        weight = np.bincount(of_item, minlength=len(example)).astype(float)
+        return cls(of_item, weight, of_item[i[shown]], r[shown], v[shown], n_raters)
+
+    @cached_property
+    def size(self) -> FloatArray:
+        """Number of votes of each pattern, (patterns,)."""
+        return np.bincount(self.pattern, minlength=len(self.weight)).astype(float)
+
+    @cached_property
+    def cells(self) -> sparse.csr_array:
+        """Votes of each pattern, (patterns, 2 · raters): negative by rater 0, positive by rater 0, negative by 1, …."""
+        entries = (np.ones(len(self.vote)), (self.pattern, 2 * self.rater + (self.vote > 0)))
+        return sparse.csr_array(entries, shape=(len(self.weight), 2 * self.n_raters))
+
+    @cached_property
+    def by_cell(self) -> sparse.csr_array:
+        """The transpose of `cells`, times the weight of the patterns: (2 · raters, patterns)."""
+        return (self.cells.T @ sparse.diags_array(self.weight)).tocsr()
+
+    def rates(self, posterior: FloatArray) -> tuple[FloatArray, FloatArray]:
+        """Sensitivities and specificities of raters, (raters, k), from posteriors of patterns, (patterns, k)."""
+        if posterior.shape[1] > 1:
+            on_positive = np.asarray(self.by_cell @ posterior)
+            on_negative = np.asarray(self.by_cell.sum(axis=1)).reshape(-1, 1) - on_positive
+            (no, yes), (correct, wrong) = ((each[0::2], each[1::2]) for each in (on_positive, on_negative))
+            return _smoothed_share(yes, no + yes), _smoothed_share(correct, correct + wrong)
+        p, w = posterior[self.pattern, 0], self.weight[self.pattern]
+        on_positive, on_negative = w * p, w * (1 - p)
+        sensitivity = _smoothed_share(self._by_rater(on_positive * self.vote), self._by_rater(on_positive))
+        specificity = _smoothed_share(self._by_rater(on_negative * (1 - self.vote)), self._by_rater(on_negative))
+        return sensitivity[:, np.newaxis], specificity[:, np.newaxis]
+
+    def _by_rater(self, values: FloatArray) -> FloatArray:
+        return np.asarray(np.bincount(self.rater, values, self.n_raters), dtype=float)
+
+
+def _fits(votes: _Patterns, without: NDArray[np.int64]) -> list[DawidSkene]:
+    """Fit the model by EM once for each rater to leave out, or for NOBODY.
+
+    The fits run side by side, each until its own convergence. Posteriors are those of patterns; of a rater left out
+    they use no vote. Sensitivity and specificity are NaN for raters without votes.
+    """
+    weight = votes.weight[:, np.newaxis]
+    own_negative, own_positive = (votes.cells[:, 2 * without + k].toarray() * (without != NOBODY) for k in range(2))
+    others = votes.size[:, np.newaxis] - own_negative - own_positive
+    positive = np.bincount(votes.pattern, votes.vote, len(weight))[:, np.newaxis] - own_positive
+    items = weight * (others > 0)
+    posterior = positive / np.maximum(others, 1)
+    without_votes = np.bincount(votes.rater, minlength=votes.n_raters) == 0
+    fits: dict[int, DawidSkene] = {}
+    running = np.arange(len(without))
+    for iteration in range(1, MAX_ITERATIONS + 1):
+        sensitivity, specificity = votes.rates(posterior)
+        prevalence = ((items * posterior).sum(axis=0) + 1) / (items.sum(axis=0) + 2)
+        evidence = _evidence_of_cells(sensitivity, specificity)
+        left_out = np.flatnonzero(without[running] != NOBODY)
+        for k in range(2):
+            evidence[2 * without[running[left_out]] + k, left_out] = 0.0
+        logistic = special.expit if len(running) == 1 else _logistic
+        updated = np.asarray(logistic(votes.cells @ evidence + special.logit(prevalence)))
+        unchanged, posterior = _within_tolerance(updated, posterior), updated
+        ended = unchanged | (iteration == MAX_ITERATIONS)
+        for column in np.flatnonzero(ended):
+            fits[running[column]] = DawidSkene(
+                posterior[:, column],
+                np.where(without_votes, np.nan, sensitivity[:, column]),
+                np.where(without_votes, np.nan, specificity[:, column]),
+                float(prevalence[column]),
+                iteration,
+            )
+        if ended.all():
+            break
+        if ended.any():
+            running, posterior, items = running[~ended], posterior[:, ~ended], items[:, ~ended]
+    return [fits[k] for k in range(len(without))]
 
 
 def remove_pseudo_counts(share: ArrayLike, votes: ArrayLike) -> FloatArray:
@@ -206,16 +302,14 @@ def standard_errors(
     """
     i, r, v = np.asarray(item, dtype=np.int64), np.asarray(rater, dtype=np.int64), np.asarray(vote, dtype=float)
     known = np.isfinite(fit.sensitivity)[r]
-    i, r, v = i[known], r[known], v[known]
     voted = np.flatnonzero(np.isfinite(fit.sensitivity))
     code = np.full(len(fit.sensitivity), -1)
     code[voted] = np.arange(len(voted))
-    model = _Score(i, code[r], v, np.bincount(i, minlength=len(fit.posterior)) > 0, len(voted))
+    model = _Score(_Patterns.of_votes(i[known], code[r[known]], v[known], len(fit.posterior), len(voted)))
     theta = special.logit(np.concatenate([fit.sensitivity[voted], fit.specificity[voted], [fit.prevalence]]))
     hessian = np.stack([_slope(model, theta, k) for k in range(len(theta))], axis=1)
     units, of_item = np.unique(np.asarray(unit), return_inverse=True)
-    by_unit = model.by_unit(theta, of_item, len(units))
-    meat = by_unit.T @ by_unit * len(units) / max(len(units) - 1, 1)
+    meat = model.covariance(theta, of_item.ravel(), len(units)) * len(units) / max(len(units) - 1, 1)
     undefined = np.full(len(fit.sensitivity), np.nan)
     try:
         variance = np.diag(np.linalg.solve(hessian, np.linalg.solve(hessian, meat).T))
@@ -233,35 +327,48 @@ def standard_errors(
 class _Score:
     """Score function: derivative of the log-likelihood in the logits of sensitivities, specificities and prevalence."""
 
-    item: NDArray[np.int64]
-    rater: NDArray[np.int64]
-    vote: FloatArray
-    rated: NDArray[np.bool_]
-    n_raters: int
+    votes: _Patterns
 
     def _parts(self, theta: FloatArray) -> tuple[FloatArray, FloatArray, FloatArray, FloatArray]:
-        sensitivity, specificity = special.expit(theta[: self.n_raters]), special.expit(theta[self.n_raters : -1])
-        evidence = np.bincount(self.item, _evidence(sensitivity, specificity, self.rater, self.vote), len(self.rated))
-        posterior = np.where(self.rated, special.expit(evidence + theta[-1]), 0.0)
-        p = posterior[self.item]
-        of_positive = p * (self.vote - sensitivity[self.rater])
-        of_negative = (1 - p) * (1 - self.vote - specificity[self.rater])
-        return of_positive, of_negative, self.rated * (posterior - special.expit(theta[-1])), special.expit(theta)
+        """Score of each vote and, for the prevalence, of each pattern; and the probabilities of theta."""
+        pattern, rater, vote, n = self.votes.pattern, self.votes.rater, self.votes.vote, self.votes.n_raters
+        sensitivity, specificity = special.expit(theta[:n]), special.expit(theta[n:-1])
+        evidence = np.bincount(pattern, _evidence(sensitivity, specificity, rater, vote), len(self.votes.weight))
+        rated = self.votes.size > 0
+        posterior = np.where(rated, special.expit(evidence + theta[-1]), 0.0)
+        p = posterior[pattern]
+        of_positive = p * (vote - sensitivity[rater])
+        of_negative = (1 - p) * (1 - vote - specificity[rater])
+        return of_positive, of_negative, rated * (posterior - special.expit(theta[-1])), special.expit(theta)
 
     def total(self, theta: FloatArray) -> FloatArray:
         """Score summed over items, plus that of the pseudo-counts: (2 · raters + 1,), 0 at the fit."""
         of_positive, of_negative, of_prevalence, share = self._parts(theta)
-        votes = [np.bincount(self.rater, part, self.n_raters).astype(float) for part in (of_positive, of_negative)]
+        rater, weight = self.votes.rater, self.votes.weight
+        parts = [
+            np.bincount(rater, part * weight[self.votes.pattern], self.votes.n_raters).astype(float)
+            for part in (of_positive, of_negative)
+        ]
         prior = PSEUDO_CORRECT * (1 - share) - PSEUDO_INCORRECT * share
         prior[-1] = 1 - 2 * share[-1]
-        return np.concatenate([*votes, [of_prevalence.sum()]]) + prior
+        return np.concatenate([*parts, [(of_prevalence * weight).sum()]]) + prior
 
-    def by_unit(self, theta: FloatArray, unit: NDArray[np.int64], n_units: int) -> FloatArray:
-        """Score of each unit, (units, 2 · raters + 1). unit: (items,)."""
+    def covariance(self, theta: FloatArray, unit: NDArray[np.int64], n_units: int) -> FloatArray:
+        """Sum of the outer products of the scores of units, (2 · raters + 1, 2 · raters + 1). unit: (items,)."""
         of_positive, of_negative, of_prevalence, _ = self._parts(theta)
-        cell, n = unit[self.item] * self.n_raters + self.rater, n_units * self.n_raters
-        votes = [np.bincount(cell, part, n).reshape(n_units, self.n_raters) for part in (of_positive, of_negative)]
-        return np.concatenate([*votes, np.bincount(unit, of_prevalence, n_units)[:, np.newaxis]], axis=1)
+        votes, n = self.votes, self.votes.n_raters
+        columns = np.concatenate([votes.rater, n + votes.rater, np.full(len(of_prevalence), 2 * n)])
+        rows = np.concatenate([votes.pattern, votes.pattern, np.arange(len(of_prevalence))])
+        entries = (np.concatenate([of_positive, of_negative, of_prevalence]), (rows, columns))
+        by_pattern = sparse.csr_array(entries, shape=(len(of_prevalence), 2 * n + 1))
+        alike = equal_contents(unit, votes.of_item, n_units)
+        example = first_of_each(alike)
+        shown = example[alike[unit]] == unit
+        members = (np.ones(int(shown.sum())), (alike[unit[shown]], votes.of_item[shown]))
+        by_unit = sparse.csr_array(members, shape=(len(example), len(of_prevalence))) @ by_pattern
+        number = np.bincount(alike, minlength=len(example))
+        scaled = by_unit.toarray() * np.sqrt(number)[:, np.newaxis]
+        return np.asarray(scaled.T @ scaled)
 
 
 def _slope(model: _Score, theta: FloatArray, k: int, step: float = 1e-5) -> FloatArray:
@@ -278,6 +385,31 @@ def _evidence(
     for_positive = np.where(vote > 0, np.log(sensitivity)[rater], np.log1p(-sensitivity)[rater])
     for_negative = np.where(vote > 0, np.log1p(-specificity)[rater], np.log(specificity)[rater])
     return np.asarray(for_positive - for_negative)
+
+
+def _evidence_of_cells(sensitivity: FloatArray, specificity: FloatArray) -> FloatArray:
+    """Log-likelihood ratio of a vote in each cell: (raters, …) → (2 · raters, …)."""
+    evidence = np.empty((2 * len(sensitivity), *sensitivity.shape[1:]))
+    evidence[0::2] = np.log1p(-sensitivity) - np.log(specificity)
+    evidence[1::2] = np.log(sensitivity) - np.log1p(-specificity)
+    return evidence
+
+
+def _logistic(logits: FloatArray) -> FloatArray:
+    """1 / (1 + exp(−x)), written over the argument; several times faster than scipy.special.expit."""
+    with np.errstate(over="ignore"):  # exp(−x) = inf gives 0
+        np.exp(np.negative(logits, out=logits), out=logits)
+    logits += 1
+    return np.reciprocal(logits, out=logits)
+
+
+def _within_tolerance(new: FloatArray, old: FloatArray) -> NDArray[np.bool_]:
+    """Whether no value of a column, (n, k), has changed by TOLERANCE: (k,)."""
+    change = new - old
+    # The sum of squares is faster than the maximum, and too large for most iterations.
+    result = np.einsum("pk,pk->k", change, change) < len(change) * TOLERANCE**2
+    result[result] = np.abs(change[:, result]).max(axis=0) < TOLERANCE
+    return np.asarray(result)
 
 
 def _smoothed_share(correct: ArrayLike, votes: ArrayLike) -> FloatArray:

@@ -583,3 +583,65 @@ def test_paired_difference_without_replicates():
     difference, p = paired_difference(0.6, 0.5, np.empty(0), np.empty(0), n=3, units=Units(3, "clips"))
     assert (round(difference.value, 3), difference.low, p) == (0.1, None, None)
     assert paired_difference(np.nan, 0.5, np.empty(0), np.empty(0), n=3, units=Units(3, "clips"))[0].value is None
+
+
+# --- units with equal contents ------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def group_always(monkeypatch):
+    monkeypatch.setattr("earmark.metrics.multisets.MIN_GROUPS", 0)
+    monkeypatch.setattr("earmark.metrics.bootstrap.MIN_GROUPED", 0)
+
+
+KINDS = np.random.default_rng(4).integers(0, 3, 90)
+UNITS = np.repeat(np.arange(60), [1, 2] * 30)
+CONTENTS = np.array([[0.1, 1.0], [1 / 3, 1.0], [0.7, 2.0]])
+
+
+def test_grouped_gives_same_replicates(group_always):
+    bootstrap = Bootstrap.from_units(UNITS, 40, generator(1))
+    grouped = bootstrap.grouped(KINDS)
+    assert grouped.weights.shape[1] < 15 < bootstrap.n_units == grouped.n_units
+    for mask in (np.ones(90, dtype=bool), KINDS == 1):
+        one, other = bootstrap.take(mask), grouped.take(mask)
+        assert one.n_units == other.n_units
+        values = [each.replicates(CONTENTS[KINDS[mask]], mean_formula, 1) for each in (one, other)]
+        np.testing.assert_allclose(*values, rtol=1e-12)
+        assert one.units_with(KINDS[mask] == 1, "") == other.units_with(KINDS[mask] == 1, "")
+
+
+def test_grouped_accepts_sparse_contributions(group_always):
+    bootstrap = Bootstrap.from_units(UNITS, 40, generator(1))
+    values = [
+        each.replicates(sparse.csr_array(CONTENTS[KINDS]), mean_formula, 1)
+        for each in (bootstrap, bootstrap.grouped(KINDS))
+    ]
+    np.testing.assert_allclose(*values, rtol=1e-12)
+
+
+def test_from_units_alike_draws_the_same(group_always):
+    full = Bootstrap.from_units(UNITS, 30, generator(2)).grouped(KINDS)
+    drawn = Bootstrap.from_units(np.arange(600), 30, generator(2), alike=np.arange(600) % 3)
+    expected = Bootstrap.from_units(np.arange(600), 30, generator(2)).grouped(np.arange(600) % 3)
+    assert (drawn.weights == expected.weights).all()
+    assert drawn.weights.shape == (30, 3)
+    assert full.weights.sum(axis=1).tolist() == [60] * 30
+
+
+def test_grouped_again_by_coarser_and_by_finer_numbers(group_always):
+    bootstrap = Bootstrap.from_units(np.arange(90), 20, generator(2))
+    fine = bootstrap.grouped(KINDS)
+    assert (fine.grouped(KINDS > 0).weights == bootstrap.grouped(KINDS > 0).weights).all()
+    assert fine.grouped(np.arange(90)) is fine
+
+
+def test_grouped_with_different_contents_raises(group_always):
+    grouped = Bootstrap.from_units(np.arange(90), 20, generator(2)).grouped(KINDS)
+    different = CONTENTS[KINDS].copy()
+    different[np.flatnonzero(KINDS == 1)[1], 0] = 5.0
+    for contributions in (different, sparse.csr_array(different)):
+        with pytest.raises(ValueError, match="finer numbers"):
+            grouped.replicates(contributions, mean_formula, 1)
+    with pytest.raises(ValueError, match="finer numbers"):
+        grouped.take(np.arange(45))

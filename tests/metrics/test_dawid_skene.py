@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from earmark.metrics.dawid_skene import dawid_skene
+from earmark.metrics.dawid_skene import dawid_skene, leave_one_rater_out_posteriors, standard_errors
 
 pytestmark = pytest.mark.filterwarnings("error")
 
@@ -74,3 +74,61 @@ def test_dawid_skene_invariant_to_order(seed):
     other = dawid_skene(item[order], renamed[rater[order]], vote[order], n_items=30, n_raters=6)
     np.testing.assert_allclose(other.posterior, fit.posterior, atol=1e-6)
     np.testing.assert_allclose(other.sensitivity[renamed], fit.sensitivity, atol=1e-6)
+
+
+def fit_of_every_vote(item, rater, vote, n_items, n_raters):
+    """EM over the votes one by one: posteriors, sensitivities, specificities."""
+    votes_on = np.bincount(item, minlength=n_items)
+    posterior = np.bincount(item, vote, n_items) / np.maximum(votes_on, 1)
+    for _ in range(1000):
+        p = posterior[item]
+        sensitivity = (np.bincount(rater, p * vote, n_raters) + 2) / (np.bincount(rater, p, n_raters) + 3)
+        specificity = np.bincount(rater, (1 - p) * (1 - vote), n_raters) + 2
+        specificity = specificity / (np.bincount(rater, 1 - p, n_raters) + 3)
+        prevalence = (posterior[votes_on > 0].sum() + 1) / ((votes_on > 0).sum() + 2)
+        positive = np.where(vote, sensitivity[rater], 1 - sensitivity[rater])
+        negative = np.where(vote, 1 - specificity[rater], specificity[rater])
+        odds = np.exp(np.bincount(item, np.log(positive / negative), n_items)) * prevalence / (1 - prevalence)
+        updated = odds / (1 + odds)
+        change, posterior = np.abs(updated - posterior).max(), updated
+        if change < 1e-8:
+            break
+    return posterior, sensitivity, specificity
+
+
+@pytest.fixture(params=[0, 10**6], ids=["patterns", "items"])
+def grouping(request, monkeypatch):
+    """Fits on patterns of votes, and on every item."""
+    monkeypatch.setattr("earmark.metrics.multisets.MIN_GROUPS", request.param)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_dawid_skene_matches_fit_of_every_vote(grouping, seed):
+    _, _, _, item, rater, vote = simulated(np.random.default_rng(seed), n_items=150, per_item=3)
+    fit = dawid_skene(item, rater, vote, n_items=151, n_raters=6)
+    posterior, sensitivity, specificity = fit_of_every_vote(item, rater, vote, 151, 6)
+    np.testing.assert_allclose(fit.posterior, posterior, atol=1e-9)
+    np.testing.assert_allclose(fit.sensitivity, sensitivity, atol=1e-9)
+    np.testing.assert_allclose(fit.specificity, specificity, atol=1e-9)
+
+
+@pytest.mark.parametrize("cells", [1, 10**6], ids=["one at a time", "together"])
+def test_leave_one_rater_out_posteriors_match_fits_of_every_vote(grouping, monkeypatch, cells):
+    monkeypatch.setattr("earmark.metrics.dawid_skene.MAX_CELLS", cells)
+    _, _, _, item, rater, vote = simulated(np.random.default_rng(7), n_items=120, per_item=3)
+    fit = dawid_skene(item, rater, vote, n_items=120, n_raters=6)
+    posteriors = leave_one_rater_out_posteriors(fit, item, rater, vote)
+    for number in range(6):
+        own = rater == number
+        expected = fit_of_every_vote(item[~own], rater[~own], vote[~own], 120, 6)[0]
+        np.testing.assert_allclose(posteriors[own], expected[item[own]], atol=1e-9)
+
+
+def test_standard_errors_do_not_depend_on_grouping(monkeypatch):
+    _, _, _, item, rater, vote = simulated(np.random.default_rng(3), n_items=400, per_item=3)
+    unit, results = np.arange(400) // 2, []
+    for groups in (0, 10**6):
+        monkeypatch.setattr("earmark.metrics.multisets.MIN_GROUPS", groups)
+        fit = dawid_skene(item, rater, vote, n_items=400, n_raters=6)
+        results.append(np.concatenate(standard_errors(fit, item, rater, vote, unit)))
+    np.testing.assert_allclose(*results, rtol=1e-6)
