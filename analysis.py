@@ -18,8 +18,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from earmark import cli
+from earmark.annotation.flags import add_reading_flags, add_source_flags
 from earmark.annotation.options import TIES, AnalysisOptions
-from earmark.annotation.subsets import subsets
+from earmark.metrics.resample import RESAMPLE
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -34,9 +35,8 @@ def run(arguments: Namespace, invocation: cli.Invocation) -> int:
 
 def argument_parser() -> ArgumentParser:
     parser = cli.argument_parser(__doc__ or "", run)
-    parser.add_argument(
-        "--subset", choices=[*subsets(), "all"], default="all", help="subset to analyse (default: all present)"
-    )
+    add_source_flags(parser, "analyse")
+    add_reading_flags(parser)
     parser.add_argument(
         "--required-raters",
         type=cli.positive_int,
@@ -55,7 +55,36 @@ def argument_parser() -> ArgumentParser:
         "--min-reaction-ms", type=cli.positive_float, metavar="MS", help="exclude ratings with a shorter reaction time"
     )
     parser.add_argument(
-        "--exact-keys", action="store_true", help="treat keys that differ only in spelling as different items"
+        "--trimmed-mean",
+        type=cli.probability,
+        metavar="SHARE",
+        help="interval scale: also report means without this share of ratings at either end",
+    )
+    parser.add_argument(
+        "--resample",
+        choices=RESAMPLE,
+        default="clips",
+        help="what intervals generalise over: clips, raters or both (default: clips)",
+    )
+    quality = parser.add_argument_group("machines and quality items")
+    quality.add_argument(
+        "--machine-rater", nargs="+", default=[], metavar="NAME", help="raters that are machines: they enter no label"
+    )
+    quality.add_argument(
+        "--gold", type=Path, metavar="FILE", help="CSV of quality items: the item's columns and the expected rating"
+    )
+    quality.add_argument(
+        "--gold-column", metavar="COLUMN", help="column with the expected rating of quality items, empty elsewhere"
+    )
+    quality.add_argument(
+        "--gold-tolerance",
+        type=cli.finite_float,
+        default=0.0,
+        metavar="T",
+        help="interval scale: largest difference from the expected rating that passes (default: 0)",
+    )
+    quality.add_argument(
+        "--min-gold-rate", type=cli.probability, metavar="R", help="exclude raters who pass fewer quality items"
     )
     parser.add_argument("--show-names", action="store_true", help="write usernames even if they are not pseudonyms")
     parser.add_argument(

@@ -18,8 +18,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from earmark import cli
+from earmark.annotation.flags import add_reading_flags, add_source_flags
 from earmark.annotation.options import AnonymizeOptions
-from earmark.annotation.subsets import subsets
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -34,9 +34,8 @@ def run(arguments: Namespace, invocation: cli.Invocation) -> int:
 
 def argument_parser() -> ArgumentParser:
     parser = cli.argument_parser(__doc__ or "", run)
-    parser.add_argument(
-        "--subset", choices=[*subsets(), "all"], default="all", help="subset to process (default: all present)"
-    )
+    add_source_flags(parser, "process")
+    add_reading_flags(parser)
     parser.add_argument("--k-min", type=cli.positive_int, metavar="N", help="fail if k-anonymity is below N")
     parser.add_argument("--drop", nargs="+", default=[], metavar="COLUMN", help="columns of users.csv to leave out")
     parser.add_argument("--keep", nargs="+", default=[], metavar="COLUMN", help="additional columns to publish")

@@ -456,7 +456,7 @@ COLUMNS = {
 
 def simulate_ratings(subset: str, items: list[Item], rng: np.random.Generator) -> list[Row]:
     """Simulate the rows of annotations.csv, in chronological order: one to three raters per item, two rated again."""
-    scale = subsets()[subset].scale
+    scale = subsets()[subset].levels
     shares = [rater.share[subset] for rater in RATERS]
     clock = {rater.handle: BEGIN[subset] + timedelta(hours=21 * number) for number, rater in enumerate(RATERS)}
     rows: list[Row] = []

@@ -1,14 +1,16 @@
 """Time and memory of the annotation analysis at the size of the published data, with and without summed statistics.
 
 Reads   nothing: generates 34,097 ratings of 18,632 items by 8 raters, distributed as in the published emolia-dim
-Prints  time and peak memory of `analysis.py` as a process, with 1,000 bootstrap replicates for every estimate, and the
-        time to recompute every estimate from resampled ratings (measured on a few replicates and extrapolated)
+Prints  time, processor time and peak memory of `analysis.py` as a process, with 1,000 bootstrap replicates for every
+        estimate, with figures and without; and the time to recompute every estimate from resampled ratings (measured on
+        a few replicates and extrapolated), against that from summed statistics
 
   uv run perf/agreement.py
   uv run perf/agreement.py --replicates 200 --baseline-replicates 5
+  uv run perf/agreement.py --size 100 --rounds 1 --baseline-replicates 1   (3.4 million ratings)
 """
 
-import resource
+import os
 import subprocess
 import sys
 import tempfile
@@ -25,7 +27,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from earmark import cli
 from earmark.annotation.analysis import agreement_estimates
-from earmark.annotation.labels import clip_ids
+from earmark.annotation.labels import clip_ids, clip_ranks
 from earmark.annotation.reliability import Votes
 from earmark.annotation.subsets import subsets
 from earmark.annotation.tables import Annotations, load_annotations
@@ -33,7 +35,7 @@ from earmark.metrics.bootstrap import Bootstrap
 
 ROOT = Path(__file__).resolve().parents[1]
 COVERAGE = {1: 4647, 2: 12562, 3: 1366, 4: 57}  # number of items by number of raters
-RATERS, REQUIRED = 8, 3
+REQUIRED = 3
 SUBSET = "emolia-dim"
 
 
@@ -49,31 +51,38 @@ def argument_parser() -> ArgumentParser:
     parser.add_argument(
         "--baseline-replicates", type=cli.positive_int, default=3, help="replicates of the baseline (default: 3)"
     )
+    parser.add_argument(
+        "--size", type=cli.positive_int, default=1, help="items, in multiples of the published 18,632 (default: 1)"
+    )
+    parser.add_argument("--raters", type=cli.positive_int, default=8, help="number of raters, at least 4 (default: 8)")
+    parser.add_argument("--rounds", type=cli.positive_int, default=3, help="runs of analysis.py (default: 3)")
     return parser
 
 
 def run(arguments: Namespace, invocation: cli.Invocation) -> int:
     with tempfile.TemporaryDirectory() as folder:
-        write_annotations(Path(folder) / SUBSET, invocation.generator())
-        seconds, megabytes = time_script(Path(folder), arguments.replicates)
+        write_annotations(Path(folder) / SUBSET, arguments.size, arguments.raters, invocation.generator())
+        for name, flags in (("", []), (" --no-figures", ["--no-figures"])):
+            runs = [time_script(Path(folder), arguments.replicates, flags) for _ in range(arguments.rounds)]
+            wall, processor, megabytes = (min(each) for each in zip(*runs, strict=True))
+            cli.show(f"analysis.py{name}: {wall:.1f} s, processor {processor:.1f} s, peak {megabytes:,.0f} MB")
         annotations = load_annotations(Path(folder) / SUBSET, subsets()[SUBSET])
-        with_sums = time_intervals(annotations, arguments.replicates)
+        with_sums = min(time_intervals(annotations, arguments.replicates) for _ in range(arguments.rounds))
         recomputed = time_recomputing(annotations, arguments, invocation.generator())
-    cli.show(f"analysis.py, whole process: {seconds:.1f} s, peak {megabytes:,.0f} MB")
-    cli.show(f"intervals of all estimates, {arguments.replicates:,} replicates")
+    cli.show(f"intervals of all estimates, {len(annotations.ratings):,} ratings, {arguments.replicates:,} replicates")
     cli.show(f"  recomputed for each replicate: {recomputed:,.0f} s")
-    cli.show(f"  from summed statistics:        {with_sums:.1f} s")
+    cli.show(f"  from summed statistics:        {with_sums:.2f} s")
     cli.show(f"  ratio: {recomputed / with_sums:,.0f}")
     return cli.COMPLETE
 
 
-def write_annotations(folder: Path, rng: np.random.Generator) -> None:
+def write_annotations(folder: Path, size: int, raters: int, rng: np.random.Generator) -> None:
     """Write the tables of a subset with 1 to 4 ratings per item."""
-    raters_of = rng.permutation(np.repeat(list(COVERAGE), list(COVERAGE.values())))
+    raters_of = rng.permutation(np.repeat(list(COVERAGE), np.array(list(COVERAGE.values())) * size))
     item = np.repeat(np.arange(len(raters_of)), raters_of)
-    rater = np.concatenate([rng.choice(RATERS, size=n, replace=False) for n in raters_of])
+    rater = np.concatenate([rng.choice(raters, size=n, replace=False) for n in raters_of])
     truth = rng.random(len(raters_of)) < 0.3
-    present_vote = rng.random(len(item)) < np.where(truth[item], 0.6, 0.3) + rng.normal(0, 0.05, RATERS)[rater]
+    present_vote = rng.random(len(item)) < np.where(truth[item], 0.6, 0.3) + rng.normal(0, 0.05, raters)[rater]
     polarity = np.where(rng.random(len(raters_of)) < 0.5, "positive", "negative")
     table = pd.DataFrame(
         {
@@ -91,25 +100,30 @@ def write_annotations(folder: Path, rng: np.random.Generator) -> None:
     )
     folder.mkdir(parents=True)
     table.to_csv(folder / "annotations.csv", index=False)
-    pd.DataFrame({"username": [f"user_{i}" for i in range(RATERS)]}).to_csv(folder / "users.csv", index=False)
+    pd.DataFrame({"username": [f"user_{i}" for i in range(raters)]}).to_csv(folder / "users.csv", index=False)
 
 
-def time_script(annotations_root: Path, replicates: int) -> tuple[float, float]:
-    """Seconds and peak memory (MB) of the script as a process."""
-    flags = ["--subset", SUBSET, "--bootstrap", str(replicates), "--quiet"]
+def time_script(annotations_root: Path, replicates: int, further_flags: Sequence[str]) -> tuple[float, float, float]:
+    """Seconds, processor seconds and peak memory (MB) of the script as a process."""
+    flags = ["--subset", SUBSET, "--bootstrap", str(replicates), "--quiet", *further_flags]
     folders = ["--annotations-root", str(annotations_root), "--output-dir", str(annotations_root / "out")]
     started = time.perf_counter()
-    subprocess.run([sys.executable, ROOT / "analysis.py", *flags, *folders], check=True, stdout=subprocess.DEVNULL)
-    seconds = time.perf_counter() - started
-    return seconds, resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024
+    process = subprocess.Popen([sys.executable, ROOT / "analysis.py", *flags, *folders], stdout=subprocess.DEVNULL)
+    _, status, usage = os.wait4(process.pid, 0)
+    process.returncode = os.waitstatus_to_exitcode(status)
+    if process.returncode:
+        raise subprocess.CalledProcessError(process.returncode, "analysis.py")
+    return time.perf_counter() - started, usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1024
 
 
 def time_intervals(annotations: Annotations, replicates: int) -> float:
     """Seconds for all estimates with their intervals."""
     started = time.perf_counter()
     votes = Votes.from_annotations(annotations)
-    clips = clip_ids(votes.items, annotations.subset)
-    agreement_estimates(votes, Bootstrap.from_units(clips, replicates, np.random.default_rng(0)), REQUIRED)
+    clips = clip_ranks(votes.items, annotations.subset)
+    alike = votes.alike([votes.items["polarity"]])
+    bootstrap = Bootstrap.from_units(clips, replicates, np.random.default_rng(0), alike=alike)
+    agreement_estimates(votes, bootstrap, REQUIRED)
     return time.perf_counter() - started
 
 

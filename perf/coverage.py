@@ -31,8 +31,8 @@ INTRODUCTION = f"""# Coverage of confidence intervals
 Written by `uv run --all-extras perf/coverage.py`. Each row summarises many simulated data sets of one size.
 
 - **true value**: the value of a very large data set of the same kind, with the same raters (Agreement, Dawid-Skene) or
-  the same training (Probes). For estimates that depend on the size of the test set, the mean over test sets of that
-  size.
+  the same training (Probes), or with very many raters (New raters). For estimates that depend on the size of the test
+  set, the mean over test sets of that size.
 - **bias**: mean of the estimates minus the true value; a dash if the true value is that mean.
 - **width**: mean width of the 95 % confidence intervals divided by 3.92 standard deviations of the estimate. Below 1,
   intervals are too narrow.
@@ -41,8 +41,9 @@ Written by `uv run --all-extras perf/coverage.py`. Each row summarises many simu
 - **rejection**: proportion of p-values below .05 if there is no difference; nominally .05.
 - **noted**: proportion of data sets in which the report prints the estimate with a note or without an interval.
 - **tested**: the slow tests require a width of {WIDTH[0]} to {WIDTH[1]}, a coverage of {100 * COVERAGE[0]:.0f} % to
-  {100 * COVERAGE[1]:.0f} % and a rejection rate of {REJECTION[0]} to {REJECTION[1]}. The other rows show sizes
-  below which intervals are not valid (reports print notes there), or intervals that are known to be too wide.
+  {100 * COVERAGE[1]:.0f} % and a rejection rate of {REJECTION[0]} to {REJECTION[1]}. With a few raters, wider
+  intervals are allowed: Student's t has few degrees of freedom. The other rows show sizes below which intervals are not
+  valid (reports print notes there), intervals that are known to be too wide, or faults to compare with.
 """
 HEADERS = ["estimate", "true value", "bias", "width", "coverage", "above", "below", "rejection", "noted", "tested"]
 

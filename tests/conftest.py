@@ -14,10 +14,14 @@ if "PYTEST_XDIST_WORKER" in os.environ:
 
 import pandas as pd
 import pytest
+from hypothesis import settings
 
 from earmark import cli
 from earmark.annotation.subsets import Subset, subsets
 from earmark.annotation.tables import Annotations, load_annotations
+
+settings.register_profile("untimed", deadline=None)  # how long an example takes depends on the machine
+settings.load_profile("untimed")
 
 ROOT = Path(__file__).resolve().parent.parent
 EMO, DIM = subsets()["emolia-emo"], subsets()["emolia-dim"]
@@ -42,7 +46,7 @@ def ratings_table(subset: Subset, votes: Votes) -> pd.DataFrame:
                     "username": rater,
                     **dict.fromkeys(subset.carried, "Sadness"),
                     **dict(zip(subset.key, key, strict=True)),
-                    "rating": subset.scale[code],
+                    "rating": subset.levels[code],
                     "reaction_time_ms": str(1000 + n),
                     "sample_time_ms": "2000",
                     "created_at": f"2026-05-09 {12 + n // 60:02}:{n % 60:02}:00",

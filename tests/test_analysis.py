@@ -466,6 +466,11 @@ def test_missing_table_exits_2(here, capsys):
     assert not (here / "analysis_outputs").exists()
 
 
+def test_unknown_subset_exits_2(here, capsys):
+    assert analysis.main([*FAST, "--subset", "emolia"]) == 2
+    assert capsys.readouterr().err == "--subset emolia: no such subset. Known subsets: emolia-emo, emolia-dim.\n"
+
+
 @pytest.mark.parametrize(
     "arguments",
     [
@@ -476,7 +481,7 @@ def test_missing_table_exits_2(here, capsys):
         ["--bootstrap", "-1"],
         ["--seed", "-1"],
         ["--seed", "x"],
-        ["--subset", "emolia"],
+        ["--scale", "likert"],
         ["surplus"],
     ],
     ids=" ".join,

@@ -7,11 +7,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from earmark.annotation.labels import clip_ids, majority_labels
+from earmark.annotation.labels import clip_ranks, expected_labels, majority_labels
 from earmark.annotation.options import Ties
 from earmark.annotation.parity import leave_one_out_table
 from earmark.annotation.pseudonyms import DEMOGRAPHICS
 from earmark.annotation.raters import fit_dawid_skene, flagged_raters, per_rater
+from earmark.annotation.reading import IDENTICAL, NO_RATING
 from earmark.annotation.reliability import (
     Votes,
     agreement,
@@ -20,12 +21,18 @@ from earmark.annotation.reliability import (
     pair_kappas,
 )
 from earmark.annotation.schema import Agreement, AnalysisResult
-from earmark.annotation.subsets import Slice, Subset
+from earmark.annotation.subsets import EMOLIA_BENCH, Slice, Subset
 from earmark.annotation.tables import REPEATED, WITHDRAWN, Annotations
 from earmark.metrics.bootstrap import Bootstrap
 from earmark.metrics.dawid_skene import DawidSkene, leave_one_rater_out_posteriors
 from earmark.metrics.estimate import Estimate
+from earmark.metrics.multisets import dense_ranks
 from earmark.metrics.ratio import ratio
+from earmark.metrics.resample import Resample
+
+REMOVED = (REPEATED, WITHDRAWN, NO_RATING, IDENTICAL)  # reasons to leave a row out before any analysis
+MAX_SLICES = 200  # values of a column; a column with more is not a condition but a name
+TIMES = ("reaction_time_ms_mean", "reaction_time_ms_median", "sample_time_ms_mean")
 
 
 @dataclass(frozen=True)
@@ -45,7 +52,13 @@ class Analysis:
 
 
 def analyse(
-    annotations: Annotations, *, ties: Ties, required: int, replicates: int, rng: np.random.Generator
+    annotations: Annotations,
+    *,
+    ties: Ties,
+    required: int,
+    replicates: int,
+    rng: np.random.Generator,
+    resample: Resample = "clips",
 ) -> Analysis:
     """Compute labels, agreement, human ceiling, per-rater statistics and slices of one subset.
 
@@ -59,6 +72,9 @@ def analyse(
     replicates : int
         Number of bootstrap replicates; 0 gives no intervals.
     rng : numpy.random.Generator
+    resample : {"clips", "raters", "both"}
+        What intervals of agreement and of the human ceiling speak for. Those of single raters and pairs of raters, of
+        majority rates and of slices always speak for other clips.
 
     Returns
     -------
@@ -69,28 +85,40 @@ def analyse(
     votes = Votes.from_annotations(annotations)
     fit = fit_dawid_skene(votes)
     labels["ds_present_probability"] = fit.posterior.round(6)  # digits that do not depend on the platform
-    bootstrap = Bootstrap.from_units(clip_ids(labels, subset), replicates, rng)
-    raters = per_rater(annotations, votes, fit, bootstrap)
+    sliced = {*subset.by, *(table.slice for table in subset.summaries.values())}
+    if subset.prior is not None:
+        sliced.add(subset.prior.column)
+    alike = votes.alike([labels[column] for column in sorted(sliced)])
+    bootstrap = Bootstrap.from_units(clip_ranks(labels, subset), replicates, rng, resample=resample, alike=alike)
+    raters = per_rater(annotations, votes, fit, bootstrap.grouped(votes.alike()))
     results = agreement_estimates(votes, bootstrap, required)
     slices = {name: slice_summary(labels, subset, name, bootstrap) for name in subset.summaries}
+    by_column, warnings = slice_agreement(labels, votes, bootstrap, required)
     result = AnalysisResult(
         subset=subset.name,
-        rating_scale=list(subset.scale),
+        rating_scale=list(subset.levels),
         **_counts(annotations, labels, bootstrap.n_units, required),
         annotators=votes.raters,
         smallest_pair_items=min((pair["n"] for pair in results["agreement"].pairs.values()), default=None),
         demographics=demographics(annotations),
         majority_present_rate=_mean_estimate(labels["majority_present"], bootstrap),
-        preselection_confirm_rate=_mean_estimate(labels[subset.names["matches_expected"]], bootstrap),
+        preselection_confirm_rate=(
+            _mean_estimate(labels[subset.names["matches_expected"]], bootstrap) if subset.prior else None
+        ),
         **results,
-        emolia_bench={**emolia_bench_agreement(votes, required), **_rates_with_ties_absent(annotations)},
-        slices=slices,
+        emolia_bench=(
+            {**emolia_bench_agreement(votes, required), **_rates_with_ties_absent(labels, subset)}
+            if subset.format == EMOLIA_BENCH
+            else {}
+        ),
+        slices={**slices, **by_column},
         raters=_records(raters),
         raters_who_stand_out=flagged_raters(raters),
-        warnings=list(annotations.warnings),
+        warnings=[*annotations.warnings, *warnings],
+        resample=resample,
     )
     tables = {
-        "benchmark_labels": labels[list(subset.labels)],
+        "benchmark_labels": labels[list(subset.labels or label_columns(labels, subset))],
         "per_rater_summary": raters.drop(columns=["kappa_why", "note", "ds_note"]),
         "leave_one_out": _leave_one_out(votes, fit),
         **{name: slice_table(slices[name], subset.summaries[name]) for name in subset.summaries},
@@ -123,14 +151,38 @@ def agreement_estimates(votes: Votes, bootstrap: Bootstrap, required: int) -> di
         Fields of `AnalysisResult`: "human_upper_bound_binary" (Estimate), "agreement" (Agreement), "human_ceiling" and
         "human_ceiling_with_prior" (HumanCeiling).
     """
+    prior = votes.subset.prior
+    bootstrap = bootstrap.grouped(votes.alike([] if prior is None else [votes.items[prior.column]]))
     coefficients = agreement(votes, bootstrap, required)
     kappa_means, pairs = pair_kappas(votes, bootstrap)
     return {
         "human_upper_bound_binary": coefficients["percent_binary"],
         "agreement": Agreement.from_estimates({**coefficients, **kappa_means}, pairs),
         "human_ceiling": human_ceiling(votes, bootstrap),
-        "human_ceiling_with_prior": human_ceiling(votes.with_prior(), bootstrap.take(votes.raters_per_item >= 2)),
+        "human_ceiling_with_prior": (
+            human_ceiling(votes.with_prior(), bootstrap.take(votes.raters_per_item >= 2)) if prior is not None else None
+        ),
     }
+
+
+def label_columns(labels: pd.DataFrame, subset: Subset) -> list[str]:
+    """Columns of benchmark_labels.csv for a subset whose description does not list them.
+
+    Parameters
+    ----------
+    labels : DataFrame
+        As `majority_labels` returns it.
+    subset : Subset
+
+    Returns
+    -------
+    list of str
+        Without times that the table lacks, and without ordinal columns on a binary scale.
+    """
+    left_out = {column for column in TIMES if column in labels and labels[column].isna().all()}
+    if not subset.is_ordinal:
+        left_out |= {column for column in labels if column.startswith("majority_rating")} | {"all_agree_ordinal"}
+    return [column for column in labels if column not in left_out]
 
 
 def _records(table: pd.DataFrame) -> list[dict[str, Any]]:
@@ -143,7 +195,7 @@ def _counts(annotations: Annotations, labels: pd.DataFrame, n_clips: int, requir
     complete = int((labels["n_raters"] >= required).sum())
     return {
         "rows_raw": annotations.rows_raw,
-        "rows_deduplicated": annotations.rows_raw - annotations.excluded[REPEATED] - annotations.excluded[WITHDRAWN],
+        "rows_deduplicated": annotations.rows_raw - sum(annotations.excluded.get(reason, 0) for reason in REMOVED),
         "ratings_used": len(annotations.ratings),
         "clips_total": n_clips,
         "items_total": len(labels),
@@ -168,15 +220,14 @@ def _mean_estimate(column: pd.Series, bootstrap: Bootstrap) -> Estimate:
     )
 
 
-def _rates_with_ties_absent(annotations: Annotations) -> dict[str, float | None]:
-    subset = annotations.subset
-    published = majority_labels(annotations, "absent")
-    matches = published[subset.names["matches_expected"]].astype(float)
-    if not len(published):
+def _rates_with_ties_absent(labels: pd.DataFrame, subset: Subset) -> dict[str, float | None]:
+    if not len(labels):
         return {"majority_present_rate": None, "preselection_confirm_rate": None}
+    present = labels["majority_present"].fillna(0)  # only ties have no majority
+    expected = expected_labels(labels, subset)
     return {
-        "majority_present_rate": float(published["majority_present"].mean()),
-        "preselection_confirm_rate": float(matches.mean()),
+        "majority_present_rate": float(present.mean()),
+        "preselection_confirm_rate": None if expected is None else float((present == expected).astype(float).mean()),
     }
 
 
@@ -193,9 +244,8 @@ def demographics(annotations: Annotations) -> dict[str, dict[str, int]]:
         For each demographic column of users.csv, the number of raters with each value. Users without ratings and empty
         cells are not counted. `languages` is a comma-separated list; a rater counts once for each language.
     """
-    rated = (
-        annotations.users["username"].isin(annotations.ratings["username"]) if "username" in annotations.users else []
-    )
+    raters = annotations.ratings["username"].unique()
+    rated = annotations.users["username"].isin(raters) if "username" in annotations.users else []
     users = annotations.users[rated] if len(annotations.users) else annotations.users
     counted: dict[str, dict[str, int]] = {}
     for column in (column for column in DEMOGRAPHICS if column in users):
@@ -242,17 +292,64 @@ def slice_summary(labels: pd.DataFrame, subset: Subset, name: str, bootstrap: Bo
         ties; rates of unanimity exclude items with a single rater.
     """
     description = subset.summaries[name]
+    rates = {
+        column: RATES[measure](labels, subset) for column, measure in description.columns.items() if measure in RATES
+    }
+    alike = pd.factorize(labels[description.slice])[0].astype(np.int64)
+    for values in rates.values():
+        alike = dense_ranks(alike * 3 + values.astype("Float64").fillna(2).to_numpy(dtype=np.int64))
+    bootstrap = bootstrap.grouped(alike)
     records = []
     for value, rows in labels.groupby(description.slice, sort=True):
-        replicates = bootstrap.take(rows.index.to_numpy())
+        selected = rows.index.to_numpy()
+        replicates = bootstrap.take(selected)
         record: dict[str, Any] = {description.slice: value}
         for column, measure in description.columns.items():
             if measure in COUNTS:
                 record[column] = COUNTS[measure](rows, subset)
             else:
-                record[column] = _mean_estimate(RATES[measure](rows, subset), replicates)
+                record[column] = _mean_estimate(rates[column].iloc[selected], replicates)
         records.append(record)
     return records
+
+
+def slice_agreement(
+    labels: pd.DataFrame, votes: Votes, bootstrap: Bootstrap, required: int
+) -> tuple[dict[str, list[dict[str, Any]]], list[str]]:
+    """Agreement of the items with each value of the columns `Subset.by`.
+
+    Parameters
+    ----------
+    labels : DataFrame
+        Labels of all items.
+    votes : Votes
+    bootstrap : Bootstrap
+        Bootstrap over the clips of `labels`.
+    required : int
+
+    Returns
+    -------
+    slices : dict of str to list of dict
+        For each column the rows: value, `items`, and the coefficients without those of pairs of raters.
+    warnings : list of str
+        Columns with more than MAX_SLICES values, which are left out.
+    """
+    slices: dict[str, list[dict[str, Any]]] = {}
+    warnings = []
+    for column in votes.subset.by:
+        values, code = np.unique(labels[column].to_numpy(dtype=object).astype(str), return_inverse=True)
+        if len(values) > MAX_SLICES:
+            warnings.append(f"no agreement by {column}: it has {len(values):,} values, more than {MAX_SLICES}")
+            continue
+        slices[column] = [
+            {
+                column: str(value),
+                "items": int(items.sum()),
+                **agreement(votes.of_items(items), bootstrap.take(items), required),
+            }
+            for value, items in ((value, code.ravel() == at) for at, value in enumerate(values))
+        ]
+    return slices, warnings
 
 
 def slice_table(records: Sequence[dict[str, Any]], description: Slice) -> pd.DataFrame:

@@ -1,21 +1,31 @@
 """Find the clips of an annotated subset."""
 
 import re
+from collections import Counter
 from collections.abc import Mapping
 from functools import cached_property
 from itertools import product
 from pathlib import Path
+from urllib.parse import unquote, urlsplit
 
-from earmark.annotation.subsets import Subset
+from earmark.annotation.subsets import EMOLIA_BENCH, Subset
 from earmark.audio.decode import SUFFIXES
+
+UPLOAD_PREFIX = re.compile(r"[0-9a-f]{8}-(?=.)")  # Label Studio puts it before the name of an uploaded file
+URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
+ABSOLUTE = re.compile(r"[/\\]|[A-Za-z]:[/\\]")
 
 
 class ClipIndex:
     """Find the clips of a subset below a directory.
 
-    A clip is looked up by its path first. If file names are unique in the subset, the fallbacks are the path with
-    directory names reduced to letters and digits (`Jealousy___Envy` matches `Jealousy_&_Envy`), then the file name.
-    Suffixes may differ in both fallbacks.
+    A clip is looked up by its path first. If one column names the clip, the fallbacks are the path with directory names
+    reduced to letters and digits (`Jealousy___Envy` matches `Jealousy_&_Envy`), then the file name. Suffixes may differ
+    in both fallbacks. A file name that several clips share finds none, except in emolia-bench's format.
+
+    Annotation tools name clips by URLs, by absolute paths and by uploads with eight hexadecimal digits before the name.
+    Of the first two the last component counts; the digits are left out where nothing is found with them. A path that
+    leaves the directory is treated as an absolute path, so that no other file is opened.
 
     Parameters
     ----------
@@ -44,14 +54,21 @@ class ClipIndex:
         """
         carried = self.subset.carried
         values = product(*(row[column].split("|") for column in carried))
-        candidates = [self.subset.clip.format(**{**row, **dict(zip(carried, v, strict=True))}) for v in values]
+        pattern = self.subset.clip_pattern
+        rows = ({**row, **dict(zip(carried, v, strict=True))} for v in values)
+        candidates = [inner_path(pattern.format(**{k: inner_path(str(c)) for k, c in each.items()})) for each in rows]
         if exact := next((path for path in candidates if is_file(self.folder / path)), None):
             return exact
-        if self.subset.clip_columns != ("file_name",):
+        if len(self.subset.clip_columns) != 1:
             return candidates[0]
-        normalised = map(_normalised_path, candidates)
-        match = next((self._by_normalised_path[path] for path in normalised if path in self._by_normalised_path), None)
-        return match or self._by_stem.get(Path(candidates[0]).stem, candidates[0])
+        for path in (*candidates, *(without_upload_prefix(path) for path in candidates)):
+            if match := self._by_normalised_path.get(_normalised_path(path)):
+                return match
+        name = candidates[0].rpartition("/")[2]
+        for stem in (Path(name).stem, name, Path(shorter := without_upload_prefix(name)).stem, shorter):
+            if match := self._by_stem.get(stem):
+                return match
+        return candidates[0]
 
     @cached_property
     def _files(self) -> list[str]:
@@ -64,7 +81,39 @@ class ClipIndex:
 
     @cached_property
     def _by_stem(self) -> dict[str, str]:
-        return {Path(path).stem: path for path in reversed(self._files)}
+        stems = Counter(Path(path).stem for path in self._files)
+        unique = self.subset.format == EMOLIA_BENCH  # there, file names are unique and copies are alike
+        return {Path(path).stem: path for path in reversed(self._files) if unique or stems[Path(path).stem] == 1}
+
+
+def inner_path(value: str) -> str:
+    """Path below a directory: the last component of a URL, of an absolute path and of a path that leaves the directory.
+
+    Examples
+    --------
+    >>> inner_path("https://host/data/upload/3/my%20clip.wav?token=1"), inner_path("/data/a.wav"), inner_path("b/a.wav")
+    ('my clip.wav', 'a.wav', 'b/a.wav')
+    >>> inner_path("../../secret.wav"), inner_path("..")
+    ('secret.wav', '')
+    """
+    if URL.match(value):
+        value = "/" + unquote(urlsplit(value).path)
+    parts = re.split(r"[/\\]", value)
+    if not ABSOLUTE.match(value) and ".." not in parts:
+        return value
+    return "" if parts[-1] in ("..", ".") else parts[-1]
+
+
+def without_upload_prefix(path: str) -> str:
+    """Path without the eight hexadecimal digits that Label Studio puts before the name of an uploaded file.
+
+    Examples
+    --------
+    >>> without_upload_prefix("3/1a2b3c4d-clip.wav"), without_upload_prefix("clip.wav")
+    ('3/clip.wav', 'clip.wav')
+    """
+    folder, slash, name = path.rpartition("/")
+    return f"{folder}{slash}{UPLOAD_PREFIX.sub('', name, count=1) if UPLOAD_PREFIX.match(name) else name}"
 
 
 def is_file(path: Path) -> bool:

@@ -7,9 +7,11 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from earmark.annotation.keys import key_ranks
 from earmark.annotation.options import Ties
 from earmark.annotation.subsets import Subset
 from earmark.annotation.tables import Annotations
+from earmark.metrics.multisets import first_of_each, multiset_ids
 
 
 def item_counts(annotations: Annotations) -> tuple[pd.DataFrame, NDArray[np.int64], NDArray[np.int64]]:
@@ -28,11 +30,11 @@ def item_counts(annotations: Annotations) -> tuple[pd.DataFrame, NDArray[np.int6
     item : (n_ratings,) int
         Row in `items` of each rating.
     """
-    ratings, subset = annotations.ratings, annotations.subset
-    item = ratings.groupby(list(subset.key), sort=True).ngroup().to_numpy(dtype=np.int64)
-    items = ratings[list(subset.key)].drop_duplicates().sort_values(list(subset.key), ignore_index=True)
-    counts = np.zeros((len(items), len(subset.scale)), dtype=np.int64)
-    np.add.at(counts, (item, ratings["rating"].to_numpy()), 1)
+    ratings, key, n_levels = annotations.ratings, list(annotations.subset.key), len(annotations.subset.levels)
+    item = key_ranks(ratings, key)
+    items = ratings[key].iloc[first_of_each(item)].reset_index(drop=True)
+    cells = item * n_levels + ratings["rating"].to_numpy(dtype=np.int64)
+    counts = np.bincount(cells, minlength=len(items) * n_levels).reshape(len(items), n_levels)
     return items, counts, item
 
 
@@ -70,7 +72,7 @@ def majority_labels(annotations: Annotations, ties: Ties = "exclude") -> pd.Data
     rating, from_median = _majority_rating(counts, present > absent, subset)
     rating[majority.isna()] = pd.NA
     from_median = from_median | majority.isna()
-    expected = (items[subset.prior.column] == subset.prior.value).astype(int) if len(items) else pd.Series(dtype=int)
+    expected = expected_labels(items, subset)
     columns = {
         **_timing_and_raters(annotations, item),
         "majority_rating_int": rating,
@@ -79,12 +81,18 @@ def majority_labels(annotations: Annotations, ties: Ties = "exclude") -> pd.Data
         "majority_present": majority,
         "majority_present_votes": np.maximum(present, absent),
         "majority_present_tie": tied,
-        **{f"{name}_votes": counts[:, code] for code, name in enumerate(subset.scale)},
-        "majority_rating": rating.map(dict(enumerate(subset.scale)), na_action="ignore"),
+        **{f"{name}_votes": counts[:, code] for code, name in enumerate(subset.levels)},
+        "majority_rating": rating.map(dict(enumerate(subset.levels)), na_action="ignore"),
         "all_agree_binary": unanimous,
         "all_agree_ordinal": (n > 1) & (counts.max(axis=1, initial=0) == n),
-        subset.names["expected"]: expected,
-        subset.names["matches_expected"]: pd.array(majority == expected.to_numpy(), dtype="boolean"),
+        **(
+            {
+                subset.names["expected"]: expected,
+                subset.names["matches_expected"]: pd.array(majority == expected, dtype="boolean"),
+            }
+            if expected is not None
+            else {}
+        ),
         "benchmark_bucket": _buckets(n, unanimous, majority, subset),
         "n_raters": n,
         "flagged": _flagged(items, annotations),
@@ -92,6 +100,20 @@ def majority_labels(annotations: Annotations, ties: Ties = "exclude") -> pd.Data
         "ds_present_probability": pd.array([pd.NA] * len(items), dtype="Float64"),
     }
     return items.assign(**{name: np.asarray(v) if isinstance(v, pd.Series) else v for name, v in columns.items()})
+
+
+def expected_labels(items: pd.DataFrame, subset: Subset) -> NDArray[np.int64] | None:
+    """Label of each item expected from sampling: 1 for present; None if the subset has no prior.
+
+    Parameters
+    ----------
+    items : DataFrame
+        Key of each item.
+    subset : Subset
+    """
+    if subset.prior is None:
+        return None
+    return (items[subset.prior.column] == subset.prior.value).to_numpy(dtype=np.int64)
 
 
 def _majority_rating(
@@ -108,32 +130,54 @@ def _majority_rating(
 
 
 def _timing_and_raters(annotations: Annotations, item: NDArray[np.int64]) -> dict[str, pd.Series]:
-    by_item = annotations.ratings.groupby(item, sort=True)
-    carried = {
-        column: by_item[column].agg(lambda cells: "|".join(sorted(set(cells)))) for column in annotations.subset.carried
-    }
+    ratings, n_items = annotations.ratings, int(item.max(initial=-1)) + 1
+    reaction, sample = (ratings[f"{name}_time_ms"].groupby(item, sort=True) for name in ("reaction", "sample"))
     return {
-        **carried,
-        "usernames": by_item["username"].agg(lambda cells: "|".join(sorted(cells))),
-        "reaction_time_ms_mean": by_item["reaction_time_ms"].mean(),
-        "reaction_time_ms_median": by_item["reaction_time_ms"].median(),
-        "sample_time_ms_mean": by_item["sample_time_ms"].mean(),
+        **{column: _joined(ratings[column], item, n_items, once=True) for column in annotations.subset.carried},
+        "usernames": _joined(ratings["username"], item, n_items),
+        "reaction_time_ms_mean": reaction.mean(),
+        "reaction_time_ms_median": reaction.median(),
+        "sample_time_ms_mean": sample.mean(),
     }
+
+
+def _joined(cells: pd.Series, item: NDArray[np.int64], n_items: int, once: bool = False) -> pd.Series:
+    """Cells of each item, sorted and joined by |. once: repeated cells of an item are listed once.
+
+    Few combinations of cells occur, so each is joined only once.
+    """
+    code = key_ranks(cells.to_frame("cell"), ["cell"])
+    names = cells.to_numpy(dtype=object)[first_of_each(code)]
+    pairs = item * len(names) + code
+    pairs = np.unique(pairs) if once else np.sort(pairs)
+    owner, code = np.divmod(pairs, max(len(names), 1))
+    combination = multiset_ids(owner, code, n_items)
+    example = first_of_each(combination)
+    starts, ends = np.searchsorted(owner, example), np.searchsorted(owner, example, side="right")
+    texts = ["|".join(names[code[start:end]]) for start, end in zip(starts, ends, strict=True)]
+    return pd.Series(np.array(texts, dtype=object)[combination], dtype=str)
 
 
 def _buckets(
     n: NDArray[np.int64], unanimous: NDArray[np.bool_], majority: "pd.arrays.IntegerArray", subset: Subset
-) -> list[str]:
-    prefixes = np.select([n == 1, unanimous], ["single_rater", "unanimous"], "majority")
-    return [
-        "tie" if label is pd.NA else f"{prefix}_{subset.words['present' if label else 'absent']}"
-        for prefix, label in zip(prefixes, majority, strict=True)
-    ]
+) -> NDArray[np.object_]:
+    prefixes = ("single_rater", "unanimous", "majority")
+    names = [f"{prefix}_{subset.words[word]}" for prefix in prefixes for word in ("absent", "present")]
+    prefix = np.select([n == 1, unanimous], [0, 1], 2)
+    label = majority.to_numpy(dtype=np.int64, na_value=0)
+    bucket = np.where(majority.isna(), len(names), 2 * prefix + label)
+    return np.array([*names, "tie"], dtype=object)[bucket]
 
 
 def _flagged(items: pd.DataFrame, annotations: Annotations) -> NDArray[np.bool_]:
-    flagged = set(annotations.flags[list(annotations.subset.key)].itertuples(index=False, name=None))
-    return np.array([key in flagged for key in items.itertuples(index=False, name=None)], dtype=bool)
+    key = list(annotations.subset.key)
+    flags = annotations.flags[key]
+    result = np.ones(len(items), dtype=bool)
+    for column in key:
+        result &= items[column].isin(flags[column]).to_numpy(dtype=bool)
+    flagged = set(flags.itertuples(index=False, name=None))
+    result[result] = [row in flagged for row in items[result].itertuples(index=False, name=None)]
+    return result
 
 
 def clip_ids(items: pd.DataFrame, subset: Subset) -> pd.Series:
@@ -151,4 +195,29 @@ def clip_ids(items: pd.DataFrame, subset: Subset) -> pd.Series:
     -------
     Series of str
     """
-    return items[list(subset.clip_columns)].agg("/".join, axis=1) if len(items) else pd.Series(dtype=str)
+    first, *others = subset.clip_columns
+    clips = items[first].astype(str).rename(None)
+    for column in others:
+        clips = clips + "/" + items[column]
+    return clips
+
+
+def clip_ranks(items: pd.DataFrame, subset: Subset) -> NDArray[np.int64]:
+    """Rank of the clip of each item in the order of `clip_ids`, which is faster than to sort these.
+
+    Parameters
+    ----------
+    items : DataFrame
+        Items or ratings with the key columns of the subset.
+    subset : Subset
+
+    Returns
+    -------
+    (n_items,) int
+        From 0; items of the same clip have the same rank.
+    """
+    columns = subset.clip_columns
+    # Without a slash in a value, identifiers differ first where the values, each with its slash, differ first.
+    if any("/" in value for column in columns[:-1] for value in items[column].unique()):
+        return key_ranks(clip_ids(items, subset).to_frame("clip"), ["clip"])
+    return key_ranks(items, columns, end="/")

@@ -74,8 +74,8 @@ def scan(table: pd.DataFrame, usernames: Iterable[str], checked: Iterable[str]) 
     Examples
     --------
     >>> table = pd.DataFrame({"reason": ["noise", "as Ann said"]}, index=[2, 3])
-    >>> scan(table, ["ann"], ()).faults
-    [Fault(line=3, column='reason', problem='contains a raw username')]
+    >>> print(*scan(table, ["ann"], ()).faults)
+      line 3, column reason: contains a raw username
     """
     matcher = UsernameMatcher(tuple(usernames))
     result = ScanResult()

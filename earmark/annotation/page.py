@@ -7,7 +7,8 @@ import numpy as np
 import pandas as pd
 
 from earmark.annotation.clips import ClipIndex
-from earmark.annotation.schema import AnalysisSummary
+from earmark.annotation.scales.page import scale_disputed_items, scale_figures
+from earmark.annotation.schema import AnalysisSummary, ScaleSummary
 from earmark.annotation.tables import Annotations
 from earmark.metrics.estimate import Estimate
 from earmark.report.figures import Figure, Interval, forest_plot, matrix
@@ -19,19 +20,21 @@ SHOWN_ITEMS = 18
 PAIR_SEPARATOR = "__"
 
 
-def analysis_figures(summary: AnalysisSummary) -> list[Figure]:
+def analysis_figures(summary: AnalysisSummary | ScaleSummary) -> list[Figure]:
     """Draw the figures of a subset.
 
     Parameters
     ----------
-    summary : AnalysisSummary
+    summary : AnalysisSummary or ScaleSummary
 
     Returns
     -------
     list of Figure
         Agreement coefficients, the share of items labelled present by slice, and Cohen's kappa of each pair of raters.
-        Figures without values are left out.
+        Figures without values are left out. Without a decision between present and absent as in `scale_figures`.
     """
+    if isinstance(summary, ScaleSummary):
+        return scale_figures(summary)
     subset = summary.subset
     coefficients = [
         Interval(definitions()[name].get("label", name), value) for name, value in summary.agreement.estimates.items()
@@ -92,24 +95,30 @@ def disputed_items(annotations: Annotations, labels: pd.DataFrame, dataset_root:
     Returns
     -------
     ClipList
-        At most 18 items, the most evenly divided first, then those with more raters.
+        At most 18 items, the most evenly divided first, then those with more raters. Without a decision between present
+        and absent as in `scale_disputed_items`.
     """
+    if not annotations.subset.is_decided:
+        return scale_disputed_items(annotations, labels, dataset_root)
     subset = annotations.subset
     key = list(subset.key)
     share = labels["soft_present"].to_numpy(dtype=float)
     divided = labels[(share > 0) & (share < 1)]
     order = np.lexsort((-divided["n_raters"].to_numpy(), np.abs(divided["soft_present"].to_numpy(dtype=float) - 0.5)))
     shown = divided.iloc[order[:SHOWN_ITEMS]]
-    by_item = annotations.ratings.groupby(key, sort=False)
+    ratings_shown = annotations.ratings
+    for column in key:  # groups of all items would take long
+        ratings_shown = ratings_shown[ratings_shown[column].isin(shown[column])]
+    by_item = ratings_shown.groupby(key, sort=False)
     index = ClipIndex(dataset_root / subset.name, subset)
     clips: list[Sequence[ListedClip]] = []
     for row in shown.to_dict("records"):
         item = tuple(row[column] for column in key)
-        ratings = by_item.get_group(item if len(key) > 1 else item[0])
+        ratings = by_item.get_group(item)
         path = index.relative_path({column: str(value) for column, value in row.items()})
         facts = [(column, str(row[column])) for column in key if not str(row[column]).endswith(Path(path).suffix)]
         facts += [
-            (str(rater), subset.scale[int(rating)])
+            (str(rater), subset.levels[int(rating)])
             for rater, rating in zip(ratings["username"], ratings["rating"], strict=True)
         ]
         clips.append([ListedClip(Path(path).name, dataset_root / subset.name / path, facts)])

@@ -8,6 +8,8 @@ the raters has the same accuracy as they have.
 
 An item with p present and a absent ratings compares each present rating with p − 1 present and a absent ones, and each
 absent rating with p present and a − 1 absent ones. At least two other raters are required.
+
+`pairwise_parity` does the same with one other rater as the reference, so two raters are enough.
 """
 
 from dataclasses import dataclass, replace
@@ -16,15 +18,17 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
-from earmark.metrics.bootstrap import Bootstrap, paired_difference
+from earmark.annotation.keys import key_ranks
+from earmark.metrics.bootstrap import Bootstrap, Units, paired_difference
 from earmark.metrics.classification import balanced_accuracy, decision_contributions, decision_metrics
 from earmark.metrics.estimate import Estimate
 from earmark.metrics.ratio import ratio
 
 FloatArray = NDArray[np.float64]
 MIN_OTHER_RATERS = 2
-BALANCED_ACCURACY = 0  # position in decision_metrics
+BALANCED_ACCURACY, ACCURACY = 0, 1  # positions in decision_metrics
 NO_HELD_OUT_RATING = "no rating with at least two other raters and a defined reference"
+NO_PAIR_OF_RATERS = "no item with two raters"
 ONE_CLASS = "all references have the same class"
 
 
@@ -116,6 +120,36 @@ class HeldOutRatings:
         rows, votes = np.asarray(item, dtype=np.int64)[known], np.asarray(vote, dtype=bool)[known]
         return cls(rows, np.ones(len(rows)), votes, (share[known] > 0.5).astype(float))
 
+    @classmethod
+    def from_pairs(cls, present: ArrayLike, raters: ArrayLike) -> "HeldOutRatings":
+        """Hold out each rating once for each other rater of the item, whose rating is the reference.
+
+        Parameters
+        ----------
+        present, raters : (n,) int
+            Number of present ratings and number of raters of each item.
+
+        Returns
+        -------
+        HeldOutRatings
+            r (r − 1) ordered pairs for an item with r raters.
+
+        Examples
+        --------
+        >>> pairs = HeldOutRatings.from_pairs([2], [3])
+        >>> pairs.weight.tolist(), pairs.vote.tolist(), pairs.reference.tolist()
+        ([2.0, 2.0, 2.0], [True, True, False], [1.0, 0.0, 1.0])
+        """
+        p, n = np.asarray(present, dtype=float), np.asarray(raters, dtype=float)
+        parts = []
+        for vote in (True, False):
+            for reference in (True, False):
+                votes, others = p if vote else n - p, p if reference else n - p
+                weight = votes * (others - (vote == reference))
+                rows = np.flatnonzero(weight > 0)
+                parts.append((rows, weight[rows], np.full(len(rows), vote), np.full(len(rows), float(reference))))
+        return cls(*(np.concatenate(column) for column in zip(*parts, strict=True)))
+
     def take(self, mask: NDArray[np.bool_]) -> "HeldOutRatings":
         """Select rows. mask: (k,) bool."""
         return HeldOutRatings(self.item[mask], self.weight[mask], self.vote[mask], self.reference[mask])
@@ -130,7 +164,7 @@ class Parity:
     n : int
         Number of held-out ratings.
     model, person : Estimate
-        Balanced accuracy of the model in place of the raters, and of the raters.
+        Balanced accuracy (or accuracy) of the model in place of the raters, and of the raters.
     difference : Estimate
         Model minus person.
     p : float or None
@@ -171,13 +205,112 @@ def human_parity(
     Parity
         Undefined, with a reason, if there is no held-out rating or all references have the same class.
     """
-    weight = held_out.weight[:, np.newaxis]
-    model = weight * decision_contributions(decisions[held_out.item], held_out.reference)
-    person = weight * decision_contributions(held_out.vote, held_out.reference)
     n = int(held_out.weight.sum())
     if not n:
         return Parity.undefined(NO_HELD_OUT_RATING)
     bootstrap = Bootstrap.from_units(np.asarray(clips)[held_out.item], replicates, rng)
+    return _balanced_accuracies(held_out, decisions, bootstrap)
+
+
+@dataclass(frozen=True)
+class PairwiseParity:
+    """Comparison of a model with the raters, each against one other rater of the same item.
+
+    Attributes
+    ----------
+    balanced_accuracy, accuracy : Parity
+        `n` counts ordered pairs of raters of an item; all pairs are pooled.
+    """
+
+    balanced_accuracy: Parity
+    accuracy: Parity
+
+    @classmethod
+    def undefined(cls, reason: str) -> "PairwiseParity":
+        """Comparison that is undefined for the given reason."""
+        return cls(Parity.undefined(reason), Parity.undefined(reason))
+
+
+def pairwise_parity(
+    present: ArrayLike,
+    raters: ArrayLike,
+    decisions: NDArray[np.bool_],
+    clips: ArrayLike,
+    replicates: int,
+    rng: np.random.Generator,
+) -> PairwiseParity:
+    """Compare a model with the raters: both against each single other rater, on the items both have.
+
+    For every ordered pair of raters of an item, the rating of the second is the reference, and the rating of the first
+    and the decision of the model are scored against it. A model that decides like a rater has a difference of 0. The
+    items must not be selected by their votes.
+
+    Parameters
+    ----------
+    present, raters : (n,) int
+        Number of present ratings and number of raters of each item.
+    decisions : (n,) bool
+        The model's decision on each item: True for present.
+    clips : (n,) array_like
+        Clip of each item; items of a clip are resampled together.
+    replicates : int
+        Number of bootstrap replicates.
+    rng : numpy.random.Generator
+
+    Returns
+    -------
+    PairwiseParity
+        Undefined, with a reason, if no item has two raters; balanced accuracy also if all votes have the same class.
+
+    Examples
+    --------
+    >>> decisions, rng = np.array([True, False]), np.random.default_rng(0)
+    >>> found = pairwise_parity([3, 1], [3, 3], decisions, ["a", "b"], 0, rng).accuracy
+    >>> round(found.model.value, 4), round(found.person.value, 4), round(found.difference.value, 4)
+    (0.8333, 0.6667, 0.1667)
+    """
+    pairs = HeldOutRatings.from_pairs(present, raters)
+    if not len(pairs.item):
+        return PairwiseParity.undefined(NO_PAIR_OF_RATERS)
+    bootstrap = Bootstrap.from_units(np.asarray(clips)[pairs.item], replicates, rng)
+    return PairwiseParity(_balanced_accuracies(pairs, decisions, bootstrap), _accuracies(pairs, decisions, bootstrap))
+
+
+def _contributions(held_out: HeldOutRatings, decisions: NDArray[np.bool_]) -> tuple[FloatArray, FloatArray]:
+    """Weighted contributions of the model and of the raters, (k, 4) each."""
+    weight = held_out.weight[:, np.newaxis]
+    model = weight * decision_contributions(decisions[held_out.item], held_out.reference)
+    return model, weight * decision_contributions(held_out.vote, held_out.reference)
+
+
+def _accuracies(held_out: HeldOutRatings, decisions: NDArray[np.bool_], bootstrap: Bootstrap) -> Parity:
+    """Accuracy of the model and of the raters."""
+    both, n = np.concatenate(_contributions(held_out, decisions), axis=1), int(held_out.weight.sum())
+
+    def accuracies(sums: FloatArray) -> FloatArray:
+        return np.stack([decision_metrics(part)[..., ACCURACY] for part in (sums[..., :4], sums[..., 4:])], axis=-1)
+
+    model, person = bootstrap.estimates(both, accuracies, n=[n, n], why=["", ""])
+    difference, p = _difference(model, person, bootstrap.replicates(both, accuracies, 2), n, bootstrap.units)
+    return Parity(n, model, person, difference, p)
+
+
+def _difference(
+    model: Estimate, person: Estimate, replicates: FloatArray, n: int, units: Units
+) -> tuple[Estimate, float | None]:
+    """Model minus person with its p-value; the interval stays within [-1, 1]."""
+    difference, p = paired_difference(
+        model.value or 0.0, person.value or 0.0, replicates[:, 0], replicates[:, 1], n=n, units=units
+    )
+    if difference.low is not None and difference.high is not None:
+        difference = replace(difference, low=max(difference.low, -1.0), high=min(difference.high, 1.0))
+    return difference, p
+
+
+def _balanced_accuracies(held_out: HeldOutRatings, decisions: NDArray[np.bool_], bootstrap: Bootstrap) -> Parity:
+    """Balanced accuracy of the model and of the raters."""
+    model, person = _contributions(held_out, decisions)
+    n = int(held_out.weight.sum())
     class_units = bootstrap.units_of_classes(held_out.reference)
     estimates = [balanced_accuracy(sums, bootstrap, class_units, n=n, why=ONE_CLASS) for sums in (model, person)]
     if estimates[0].value is None or estimates[1].value is None:
@@ -188,11 +321,7 @@ def human_parity(
         return np.stack([decision_metrics(part)[..., BALANCED_ACCURACY] for part in parts], axis=-1)
 
     both = bootstrap.replicates(np.concatenate([model, person], axis=1), balanced_accuracies, 2)
-    difference, p = paired_difference(
-        estimates[0].value, estimates[1].value, both[:, 0], both[:, 1], n=n, units=min(class_units)
-    )
-    if difference.low is not None and difference.high is not None:
-        difference = replace(difference, low=max(difference.low, -1.0), high=min(difference.high, 1.0))
+    difference, p = _difference(estimates[0], estimates[1], both, n, min(class_units))
     return Parity(n, estimates[0], estimates[1], difference, p)
 
 
@@ -221,10 +350,11 @@ def leave_one_out_table(
     """
     codes = np.asarray(item, dtype=np.int64)
     usable = np.bincount(codes, minlength=len(items))[codes] > MIN_OTHER_RATERS
-    rows = items.iloc[codes[usable]].reset_index(drop=True)
-    table = rows.assign(
-        username=[names[code] for code in np.asarray(rater)[usable]],
-        present=np.asarray(vote)[usable],
-        ds_present_probability_of_others=np.asarray(others, dtype=float)[usable].round(6),
+    by_username = np.argsort(np.argsort(np.array(names, dtype=object)))[np.asarray(rater)[usable]] if names else []
+    order = np.flatnonzero(usable)[np.lexsort((by_username, key_ranks(items, list(items.columns))[codes[usable]]))]
+    rows = items.iloc[codes[order]].reset_index(drop=True)
+    return rows.assign(
+        username=np.array(names, dtype=object)[np.asarray(rater)[order]],
+        present=np.asarray(vote)[order],
+        ds_present_probability_of_others=np.asarray(others, dtype=float)[order].round(6),
     )
-    return table.sort_values([*items.columns, "username"], ignore_index=True)

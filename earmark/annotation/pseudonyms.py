@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 
 from earmark.annotation.leaks import split_words
-from earmark.annotation.tables import parse_times, read_csv
+from earmark.annotation.reading import parse_times, read_csv
 from earmark.errors import DataError, Fault, shown_path
 
 DEMOGRAPHICS = ("age", "gender", "languages", "listening_setup", "degree", "expertise")

@@ -16,6 +16,7 @@ from earmark.metrics.bootstrap import Bootstrap, Units
 from earmark.metrics.dawid_skene import DawidSkene, dawid_skene, remove_pseudo_counts, standard_errors
 from earmark.metrics.estimate import Estimate
 from earmark.metrics.intervals import COEFFICIENT, SHARE, few_units, interval
+from earmark.metrics.multisets import distinct_members
 from earmark.metrics.ratio import ratio
 
 TOO_FAST_MS = 300
@@ -106,8 +107,7 @@ def dawid_skene_estimates(votes: Votes, fit: DawidSkene, bootstrap: Bootstrap) -
     categories = (("sensitivity", fit.sensitivity, present), ("specificity", fit.specificity, ~present))
     for (name, values, mask), error in zip(categories, errors, strict=True):
         n = np.bincount(votes.rater[mask], minlength=n_raters)
-        distinct = np.unique(votes.rater[mask] * np.int64(bootstrap.n_units) + bootstrap.unit[votes.item[mask]])
-        clips = np.bincount(distinct // bootstrap.n_units, minlength=n_raters)
+        clips = distinct_members(votes.rater[mask], bootstrap.unit[votes.item[mask]], n_raters, bootstrap.n_units)
         centre = remove_pseudo_counts(values, n)
         category = "present" if name == "sensitivity" else "absent"
         rows = zip(values.tolist(), centre.tolist(), error.tolist(), n.tolist(), clips.tolist(), strict=True)
@@ -222,8 +222,7 @@ def agreement_with_others(votes: Votes, bootstrap: Bootstrap) -> tuple[list[Esti
     agreement_why = ["" if size else NO_UNTIED_OTHERS for size in n]
     kappa_why = [SINGLE_CATEGORY if size else NO_UNTIED_OTHERS for size in n]
     rating_bootstrap = bootstrap.take(votes.item[compared])
-    distinct = np.unique(votes.rater[compared] * np.int64(max(rating_bootstrap.n_units, 1)) + rating_bootstrap.unit)
-    clips = np.bincount(distinct // max(rating_bootstrap.n_units, 1), minlength=n_raters)
+    clips = distinct_members(votes.rater[compared], rating_bootstrap.unit, n_raters, rating_bootstrap.n_units)
     units = [Units(int(each), "clips rated by this rater") for each in clips]
     values = [SHARE] * n_raters + [COEFFICIENT] * n_raters
     estimates = rating_bootstrap.estimates(

@@ -11,15 +11,17 @@ from earmark.annotation import pseudonyms
 from earmark.annotation.leaks import checked_columns, scan
 from earmark.annotation.options import AnonymizeOptions
 from earmark.annotation.pseudonyms import Anonymity
+from earmark.annotation.reading import read_source
 from earmark.annotation.schema import AnonymizeSummary
-from earmark.annotation.subsets import Subset, select_subsets, subsets
+from earmark.annotation.selection import SUBSET_FILE, Source, select_sources
+from earmark.annotation.subset_files import as_published, to_toml
+from earmark.annotation.subsets import Subset, subsets
 from earmark.annotation.tables import (
     OPTIONAL,
     TABLES,
     WITHDRAWN,
     RawTables,
     drop_withdrawn,
-    read_csv,
     read_tables,
     required_columns,
     table_path,
@@ -91,7 +93,7 @@ def run_anonymize(options: AnonymizeOptions, invocation: Invocation) -> int:
     MissingError
         If there is no subset, a table does not exist or the options are inconsistent.
     """
-    selected = [s for s in select_subsets(options.subset) if (options.raw_root / s.name).is_dir()]
+    selected = select_sources(options.subset, options.source, options.raw_root, options.reading)
     if not selected:
         known = ", ".join(subsets())
         raise MissingError(
@@ -100,9 +102,9 @@ def run_anonymize(options: AnonymizeOptions, invocation: Invocation) -> int:
         )
     validate_options(selected, options)
     releases, failures = [], []
-    for subset in selected:
+    for source in selected:
         try:
-            releases.append(prepare_release(subset, options))
+            releases.append(prepare_release(source, options))
         except DataError as error:
             failures.append(error)
     if failures:
@@ -142,12 +144,12 @@ def release_warnings(release: Release) -> list[str]:
     return warnings
 
 
-def validate_options(selected: Sequence[Subset], options: AnonymizeOptions) -> None:
+def validate_options(selected: Sequence[Source], options: AnonymizeOptions) -> None:
     """Check options against the raw tables.
 
     Parameters
     ----------
-    selected : sequence of Subset
+    selected : sequence of Source
     options : AnonymizeOptions
 
     Raises
@@ -160,21 +162,24 @@ def validate_options(selected: Sequence[Subset], options: AnonymizeOptions) -> N
         raise MissingError(
             f"--output-dir is inside {shown_path(raw)}/, which holds the raw tables. Choose a folder outside it."
         )
-    users = [path for s in selected if (path := table_path(options.raw_root / s.name, "users")).is_file()]
-    columns = {column for path in users for column in read_csv(path)[0].columns}
+    of_source = (
+        source.files.users or table_path(options.raw_root / source.subset.name, "users") for source in selected
+    )
+    users = [path for path in of_source if path.is_file()]
+    columns = {column for path in users for column in read_source(path)[0].columns}
     for column in options.drop:
-        if any(column in required_columns(subset)["users"] for subset in selected):
+        if any(column in required_columns(source.subset)["users"] for source in selected):
             raise MissingError(f"--drop {column}: this column is required")
         if column not in columns:
             raise MissingError(f"--drop {column}: no such column in users.csv; it has {', '.join(sorted(columns))}")
 
 
-def prepare_release(subset: Subset, options: AnonymizeOptions) -> Release:
+def prepare_release(source: Source, options: AnonymizeOptions) -> Release:
     """Read, check, pseudonymise and scan the tables of one subset.
 
     Parameters
     ----------
-    subset : Subset
+    source : Source
     options : AnonymizeOptions
 
     Returns
@@ -189,15 +194,18 @@ def prepare_release(subset: Subset, options: AnonymizeOptions) -> Release:
     MissingError
         If a required table does not exist.
     """
-    folder = options.raw_root / subset.name
-    raw = read_tables(folder, subset, f"Fix the rows in {shown_path(folder)}/ and run this command again.")
-    users = raw.tables["users"]
+    folder = options.raw_root / source.subset.name
+    where = shown_path(source.files.annotations) if source.files.annotations else f"{shown_path(folder)}/"
+    remedy = f"Fix the rows in {where}, or read them with the flags named above, and run this command again."
+    raw = read_tables(folder, source.subset, remedy, options.reading, source.files)
+    subset, users = raw.subset, raw.tables["users"]
     usernames = list(users["username"]) if "username" in users else []
     consented, n_withdrawn = drop_withdrawn(raw.tables)
     known = pseudonyms.read_map(raw.folder / pseudonyms.MAP_NAME)
     names = pseudonyms.assign_pseudonyms(usernames, known)
-    faults: dict[str, list[Fault]] = {shown_path(raw.path(name)): [] for name in raw.tables}
-    users_file = shown_path(raw.path("users"))
+    shown = {name: shown_path(raw.paths.get(name, raw.path("annotations"))) for name in raw.tables}
+    faults: dict[str, list[Fault]] = {file: [] for file in shown.values()}
+    users_file = shown["users"]
     faults[users_file] += [
         Fault(int(line), "username", "looks like a pseudonym; pseudonymised tables belong in annotations/")
         for line, name in zip(users.index, usernames, strict=True)
@@ -215,8 +223,8 @@ def prepare_release(subset: Subset, options: AnonymizeOptions) -> Release:
     doubtful: dict[str, list[Fault]] = {}
     for name, table in tables.items():
         result = scan(table, names, checked_columns(subset))
-        faults[shown_path(raw.path(name))] += result.faults
-        doubtful[shown_path(raw.path(name))] = result.doubtful
+        faults[shown[name]] += result.faults
+        doubtful.setdefault(shown[name], []).extend(result.doubtful)
     if any(faults.values()):
         raise DataError(faults, LEAK_REMEDY)
     if options.coarsen_times:
@@ -276,6 +284,8 @@ def write_releases(releases: Sequence[Release], options: AnonymizeOptions, invoc
             elif name in OPTIONAL:
                 contents[table_path(folder, name)] = None
         contents[folder / "summary.json"] = to_json(summarise(release, options, invocation))
+        if release.raw.subset.name not in subsets():
+            contents[folder / SUBSET_FILE] = to_toml([as_published(release.raw.subset)])
     write_together(contents, modes=modes)
 
 
@@ -299,7 +309,7 @@ def summarise(release: Release, options: AnonymizeOptions, invocation: Invocatio
         invocation,
         inputs=[],
         parameters=options.parameters,
-        exclusions=exclusions({WITHDRAWN: release.n_withdrawn}),
+        exclusions=exclusions({WITHDRAWN: release.n_withdrawn, **release.raw.excluded}),
         signature=Signature.from_parts(suite=release.raw.subset.name, protocol="earmark", metric="k-anonymity"),
     )
     return AnonymizeSummary.from_common(

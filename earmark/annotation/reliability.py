@@ -3,7 +3,9 @@
 Every estimate is a function of sums over items, with a bootstrap interval over clips (`metrics.bootstrap`).
 """
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -11,7 +13,7 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy import sparse
 
-from earmark.annotation.labels import item_counts
+from earmark.annotation.labels import expected_labels, item_counts
 from earmark.annotation.subsets import Subset
 from earmark.annotation.tables import Annotations
 from earmark.metrics import agreement as coefficients
@@ -20,6 +22,8 @@ from earmark.metrics.bootstrap import Bootstrap, Units
 from earmark.metrics.classification import balanced_accuracy
 from earmark.metrics.estimate import Estimate
 from earmark.metrics.intervals import COEFFICIENT, MIN_UNITS, SHARE
+from earmark.metrics.multisets import dense_ranks, distinct_members, multiset_ids
+from earmark.metrics.rater_resampling import PairDeletions, RatingDeletions
 from earmark.metrics.ratio import ratio
 
 IntArray = NDArray[np.int64]
@@ -50,6 +54,8 @@ class Votes:
         Position of each rating on the scale of the subset.
     raters : list of str
         Usernames, in the order of their numbers.
+    fixed : tuple of int
+        Raters that are not drawn from a population of raters: the sampling prior.
     """
 
     subset: Subset
@@ -59,6 +65,7 @@ class Votes:
     rater: IntArray
     rating: IntArray
     raters: list[str]
+    fixed: tuple[int, ...] = ()
 
     @classmethod
     def from_annotations(cls, annotations: Annotations) -> "Votes":
@@ -75,10 +82,43 @@ class Votes:
         subset, ratings = annotations.subset, annotations.ratings
         items, counts, item = item_counts(annotations)
         binary = np.stack([counts[:, : subset.first_present].sum(1), counts[:, subset.first_present :].sum(1)], axis=1)
-        raters = sorted(ratings["username"].unique(), key=lambda name: (len(name), name))  # user_9 before user_10
-        rater = ratings["username"].map({name: code for code, name in enumerate(raters)}).to_numpy(dtype=np.int64)
+        raters: list[str] = sorted(
+            ratings["username"].unique(), key=lambda name: (len(name), name)
+        )  # user_9 before user_10
+        codes, names = pd.factorize(ratings["username"])
+        number = {name: code for code, name in enumerate(raters)}
+        rater = np.array([number[name] for name in names], dtype=np.int64)[codes]
         scales = {"binary": binary, "ordinal": counts} if subset.is_ordinal else {"binary": binary}
         return cls(subset, items, scales, item, rater, ratings["rating"].to_numpy(dtype=np.int64), raters)
+
+    @cached_property
+    def patterns(self) -> IntArray:
+        """Number of each item, (n_items,), equal for items with the same ratings by the same raters."""
+        n_levels = int(self.rating.max(initial=0)) + 1
+        return multiset_ids(self.item, self.rater * n_levels + self.rating, len(self.items))
+
+    @cached_property
+    def binary_pairs(self) -> RaterPairs:
+        """All pairs of binary ratings of the same item."""
+        return coefficients.rater_pairs(self.item, self.rater, self.codes("binary"))
+
+    def alike(self, columns: Sequence[pd.Series] = ()) -> IntArray:
+        """Number the items so that `Bootstrap.grouped` can treat those with equal ratings and columns alike.
+
+        Parameters
+        ----------
+        columns : sequence of (n_items,) Series
+            Values of the items on which estimates depend.
+
+        Returns
+        -------
+        (n_items,) int
+        """
+        result = self.patterns
+        for column in columns:
+            codes = pd.factorize(column)[0]
+            result = dense_ranks(result * (int(codes.max(initial=-1)) + 1) + codes)
+        return result
 
     @property
     def raters_per_item(self) -> IntArray:
@@ -99,6 +139,27 @@ class Votes:
         """
         return self.rating if scale == "ordinal" else (self.rating >= self.subset.first_present).astype(np.int64)
 
+    def of_items(self, items: NDArray[np.bool_]) -> "Votes":
+        """Select items, with all raters.
+
+        Parameters
+        ----------
+        items : (n_items,) bool
+
+        Returns
+        -------
+        Votes
+        """
+        new_row, selected = np.cumsum(items) - 1, items[self.item]
+        return replace(
+            self,
+            items=self.items[items].reset_index(drop=True),
+            counts={scale: counts[items] for scale, counts in self.counts.items()},
+            item=new_row[self.item[selected]],
+            rater=self.rater[selected],
+            rating=self.rating[selected],
+        )
+
     def with_prior(self) -> "Votes":
         """Add the sampling prior as a further rater.
 
@@ -112,14 +173,47 @@ class Votes:
         new_row = np.cumsum(pairable) - 1
         selected = pairable[self.item]
         items = self.items[pairable].reset_index(drop=True)
-        expected = (items[self.subset.prior.column] == self.subset.prior.value).to_numpy(dtype=np.int64)
+        expected = expected_labels(items, self.subset)
+        if expected is None:
+            raise ValueError(f"{self.subset.name} has no prior")
         item = np.concatenate([new_row[self.item[selected]], np.arange(len(items))])
         rater = np.concatenate([self.rater[selected], np.full(len(items), len(self.raters))])
         present = np.concatenate([self.codes("binary")[selected], expected])
         counts = {"binary": self.counts["binary"][pairable] + np.eye(2, dtype=np.int64)[expected]}
         # Present and absent become the ends of the scale, so that `codes` still converts them.
-        rating = present * (len(self.subset.scale) - 1)
-        return Votes(self.subset, items, counts, item, rater, rating, [*self.raters, "prior"])
+        rating = present * (len(self.subset.levels) - 1)
+        names = [*self.raters, "prior"]
+        return Votes(self.subset, items, counts, item, rater, rating, names, fixed=(len(self.raters),))
+
+    def deletions(
+        self, scale: str, contribute: Callable[[IntArray], NDArray[np.float64]], bootstrap: Bootstrap
+    ) -> RatingDeletions | None:
+        """Sums without each rater, for intervals that speak for new raters.
+
+        Parameters
+        ----------
+        scale : {"binary", "ordinal"}
+        contribute : callable
+            Maps the counts of items, (m, q), to their contributions, (m, d).
+        bootstrap : Bootstrap
+            Bootstrap over the clips of `items`.
+
+        Returns
+        -------
+        RatingDeletions or None
+            None if intervals speak for other clips only.
+        """
+        if bootstrap.resample == "clips":
+            return None
+        drawn = np.flatnonzero(~np.isin(self.rater, self.fixed))
+        item, code, counts = self.item[drawn], self.codes(scale)[drawn], self.counts[scale]
+        one = np.eye(counts.shape[1], dtype=np.int64)
+
+        def change(ratings: IntArray) -> NDArray[np.float64]:
+            before = counts[item[ratings]]
+            return contribute(before - one[code[ratings]]) - contribute(before)
+
+        return RatingDeletions(item, self.rater[drawn], change)
 
 
 def agreement(votes: Votes, bootstrap: Bootstrap, required: int) -> dict[str, Estimate]:
@@ -165,9 +259,10 @@ def agreement(votes: Votes, bootstrap: Bootstrap, required: int) -> dict[str, Es
             why=[why] * len(formulas),
             units=[units, *[category_units] * (len(formulas) - 1)],
             values=[SHARE, *[COEFFICIENT] * (len(formulas) - 1)],
+            deletions=votes.deletions(scale, coefficients.item_contributions, bootstrap),
         )
         result |= {
-            f"exact_all_{scale}": _exact_all(counts, bootstrap, required),
+            f"exact_all_{scale}": _exact_all(votes, scale, bootstrap, required),
             **dict(zip(formulas, estimates, strict=True)),
         }
         alpha = f"krippendorff_alpha_{scale}"
@@ -200,16 +295,21 @@ def _formulas(scale: str) -> dict[str, Any]:
     }
 
 
-def _exact_all(counts: IntArray, bootstrap: Bootstrap, required: int) -> Estimate:
-    raters = counts.sum(axis=1)
-    complete = (raters >= required) & (raters > 1)
-    contributions = np.stack([complete & (counts.max(axis=1, initial=0) == raters), complete], axis=1).astype(float)
+def _exact_all(votes: Votes, scale: str, bootstrap: Bootstrap, required: int) -> Estimate:
+    def contribute(counts: IntArray) -> NDArray[np.float64]:
+        raters = counts.sum(axis=1)
+        complete = (raters >= required) & (raters > 1)
+        return np.stack([complete & (counts.max(axis=1, initial=0) == raters), complete], axis=1).astype(float)
+
+    contributions = contribute(votes.counts[scale])
+    complete = contributions[:, 1] > 0
     return bootstrap.estimate(
         contributions,
         _share,
         n=int(complete.sum()),
         why=f"no item was rated by {required} raters",
         units=bootstrap.units_with(complete, "with a complete item"),
+        deletions=votes.deletions(scale, contribute, bootstrap),
     )
 
 
@@ -236,6 +336,8 @@ def co_ratings(votes: Votes, scale: str = "binary") -> RaterPairs | None:
     raters = votes.raters_per_item
     if (raters * (raters - 1) // 2).sum() > MAX_PAIR_ENTRIES:
         return None
+    if scale == "binary":
+        return votes.binary_pairs
     return coefficients.rater_pairs(votes.item, votes.rater, votes.codes(scale))
 
 
@@ -295,6 +397,10 @@ def pair_kappas(votes: Votes, bootstrap: Bootstrap) -> tuple[dict[str, Estimate]
                 per_pair = coefficients.cohen_kappa(sums.reshape(*sums.shape[:-1], -1, q, q), weighting)
                 return np.concatenate([coefficients.nanmean(per_pair)[..., None], per_pair], axis=-1)
 
+            def of_pairs(sums: NDArray[np.float64], kappas: Any = kappas) -> tuple[Any, Any]:
+                per_pair = kappas(sums)[..., 1:, np.newaxis]
+                return per_pair, np.ones_like(per_pair)
+
             shared = np.bincount(pairs.pair, minlength=len(pairs.first)).tolist()
             pair_bootstrap = bootstrap.take(pairs.item)
             mean, *kappa_estimates = pair_bootstrap.estimates(
@@ -307,6 +413,7 @@ def pair_kappas(votes: Votes, bootstrap: Bootstrap) -> tuple[dict[str, Estimate]
                 ],
                 units=[pair_bootstrap.units, *_units_of_pairs(pairs, pair_bootstrap)],
                 values=[COEFFICIENT] * (1 + len(shared)),
+                deletions=_pair_deletions(votes, pairs, of_pairs),
             )
             means[f"{name}_mean"] = _with_smallest_pair(mean, min(shared))
             for first, second, n, estimate in zip(pairs.first, pairs.second, shared, kappa_estimates, strict=True):
@@ -315,10 +422,15 @@ def pair_kappas(votes: Votes, bootstrap: Bootstrap) -> tuple[dict[str, Estimate]
     return means, listed
 
 
+def _pair_deletions(votes: Votes, pairs: RaterPairs, values: Callable[..., Any]) -> PairDeletions:
+    """Means over pairs without each rater."""
+    shared = np.bincount(pairs.pair, minlength=len(pairs.first)).astype(np.int64)
+    return PairDeletions(pairs.first, pairs.second, values, shared, votes.fixed)
+
+
 def _units_of_pairs(pairs: RaterPairs, bootstrap: Bootstrap) -> list[Units]:
     """Number of clips with a common item, for each pair of raters."""
-    distinct = np.unique(pairs.pair * np.int64(bootstrap.n_units) + bootstrap.unit)
-    clips = np.bincount(distinct // bootstrap.n_units, minlength=len(pairs.first))
+    clips = distinct_members(pairs.pair, bootstrap.unit, len(pairs.first), bootstrap.n_units)
     return [Units(int(n), f"{bootstrap.name} rated by both") for n in clips]
 
 
@@ -363,6 +475,7 @@ def _pooled_kappa(votes: Votes, bootstrap: Bootstrap, scale: str, weighting: Any
         why=ONE_CATEGORY if pairable.any() else NO_PAIRS,
         units=_units_of_categories(votes, bootstrap, pairable),
         values=COEFFICIENT,
+        deletions=votes.deletions(scale, pooled_pairs, bootstrap),
     )
 
 
@@ -431,11 +544,13 @@ def human_ceiling(votes: Votes, bootstrap: Bootstrap) -> HumanCeiling:
             n=[len(pairs.item)] * 4,
             why=["no rater of any pair used both classes"] * 4,
             units=[pair_bootstrap.units, category_units, pair_bootstrap.units, category_units],
+            deletions=_pair_deletions(votes, pairs, _accuracies_of_pairs),
         )
         smallest = int(np.bincount(pairs.pair).min())
         means = [_with_smallest_pair(estimate, smallest) for estimate in pairwise[:2]]
         pairwise = [*means, *pairwise[2:]]
     held_out = coefficients.leave_one_out(votes.counts["binary"])
+    without_rater = votes.deletions("binary", coefficients.leave_one_out, bootstrap)
     n = int(held_out.sum())
     others_present, others_absent = held_out[:, :2].sum(axis=1) > 0, held_out[:, 2:].sum(axis=1) > 0
     untied = bootstrap.units_with(others_present | others_absent, "with an untied majority of other raters")
@@ -446,16 +561,26 @@ def human_ceiling(votes: Votes, bootstrap: Bootstrap) -> HumanCeiling:
         n=[n, n],
         why=[NO_LEAVE_ONE_OUT, NO_LEAVE_ONE_OUT if not n else "all majorities have the same class"],
         units=[untied, untied],
+        deletions=without_rater,
     )
     class_units = [bootstrap.units_with(items, f"where the other raters chose {name}") for items, name in classes]
     # Columns of decision_contributions: true and false positives, true and false negatives.
-    balanced_loo = balanced_accuracy(held_out[:, [0, 3, 2, 1]], bootstrap, class_units, n=n, why=loo[1].why or "")
+    order = [0, 3, 2, 1]
+    balanced_loo = balanced_accuracy(
+        held_out[:, order],
+        bootstrap,
+        class_units,
+        n=n,
+        why=loo[1].why or "",
+        deletions=votes.deletions("binary", lambda counts: coefficients.leave_one_out(counts)[:, order], bootstrap),
+    )
     pooled = bootstrap.estimate(
         pooled_pairs(votes.counts["binary"]),
         lambda sums: coefficients.pairwise_accuracies(sums.reshape(*sums.shape[:-1], 1, 2, 2))[..., 1],
         n=int((votes.raters_per_item * (votes.raters_per_item - 1)).sum()) // 2,
         why=ONE_CATEGORY if pairable.any() else NO_PAIRS,
         units=category_units,
+        deletions=votes.deletions("binary", pooled_pairs, bootstrap),
     )
     if len(np.flatnonzero(votes.counts["binary"][pairable].sum(axis=0))) < 2:
         pooled = Estimate(None, n=pooled.n, why=ONE_CATEGORY if pairable.any() else NO_PAIRS)
@@ -466,6 +591,15 @@ def human_ceiling(votes: Votes, bootstrap: Bootstrap) -> HumanCeiling:
         loo_balanced_accuracy=balanced_loo if loo[1].value is not None else loo[1],
         loo_n_annotations=n,
     )
+
+
+def _accuracies_of_pairs(sums: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Accuracies of each pair of raters as in `pairwise_accuracies`, and their weights in the means, (…, pairs, 4)."""
+    tables = sums.reshape(*sums.shape[:-1], -1, 2, 2)
+    of_pairs = coefficients.pairwise_accuracies(tables[..., np.newaxis, :, :])
+    shared = tables.sum(axis=(-2, -1))
+    once = (shared > 0).astype(float)
+    return of_pairs, np.stack([once, once, shared, shared], axis=-1)
 
 
 def _accuracies(sums: NDArray[np.float64]) -> NDArray[np.float64]:

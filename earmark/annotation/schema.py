@@ -1,12 +1,16 @@
 """Schemas of the summary.json files of `anonymize.py` and `analysis.py`."""
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from earmark.annotation.gold import GoldSummary
+from earmark.annotation.machines import MachineRater
 from earmark.annotation.reliability import HumanCeiling
+from earmark.annotation.subsets import ScaleName
 from earmark.metrics.estimate import Estimate
+from earmark.metrics.resample import Resample
 from earmark.report.schema import StrictModel, SummaryBase
 
 
@@ -64,14 +68,34 @@ class Agreement(BaseModel):
         return self.estimates.get(name)
 
 
-class AnalysisResult(StrictModel):
-    """Results of `analyse` for one subset, without the tables.
+class RaterChecks(StrictModel):
+    """Machines, quality items and what intervals speak for; absent from summary.json where nothing was asked for.
+
+    Attributes
+    ----------
+    machines : list of MachineRater
+        Machines among the raters.
+    gold : GoldSummary or None
+        Quality items.
+    resample : {"clips", "raters", "both"}
+        What intervals speak for.
+    """
+
+    omitted_when_default: ClassVar[frozenset[str]] = frozenset({"machines", "gold", "resample"})
+
+    machines: list[MachineRater] = Field(default_factory=list)
+    gold: GoldSummary | None = None
+    resample: Resample = "clips"
+
+
+class RatedItems(RaterChecks):
+    """What the results of every subset begin with.
 
     Attributes
     ----------
     subset : str
     rating_scale : list of str
-        Levels from low to high.
+        Levels from low to high, or classes; empty on an interval scale.
     rows_raw, rows_deduplicated, ratings_used : int
         Number of ratings in annotations.csv, after removal of superseded ratings and withdrawn consent, and after all
         exclusions.
@@ -79,6 +103,7 @@ class AnalysisResult(StrictModel):
     items_complete, items_incomplete : int
         Number of items with at least, and with fewer than, the required number of raters.
     items_flagged, items_tied : int
+        items_tied is None on an interval scale.
     rater_coverage : dict of str to int
         Number of items by number of raters.
     annotators : list of str
@@ -87,6 +112,32 @@ class AnalysisResult(StrictModel):
         Smallest number of common items of two raters; None without common items.
     demographics : dict of str to dict of str to int
         Number of raters with each value, by demographic column.
+    """
+
+    subset: str
+    rating_scale: list[str]
+    rows_raw: int
+    rows_deduplicated: int
+    ratings_used: int
+    clips_total: int
+    items_total: int
+    items_complete: int
+    items_incomplete: int
+    items_flagged: int
+    items_tied: int | None = None
+    rater_coverage: dict[str, int]
+    annotators: list[str]
+    smallest_pair_items: int | None = None
+    demographics: dict[str, dict[str, int]]
+
+
+class AnalysisResult(RatedItems):
+    """Results of `analyse` for one subset, without the tables.
+
+    Attributes
+    ----------
+    items_tied : int
+        Items with equally many present and absent ratings.
     majority_present_rate, preselection_confirm_rate : Estimate
         Share of items with a majority whose majority is present, and is the label expected from sampling.
     human_upper_bound_binary : Estimate
@@ -106,27 +157,13 @@ class AnalysisResult(StrictModel):
         Warnings about the spelling of keys.
     """
 
-    subset: str
-    rating_scale: list[str]
-    rows_raw: int
-    rows_deduplicated: int
-    ratings_used: int
-    clips_total: int
-    items_total: int
-    items_complete: int
-    items_incomplete: int
-    items_flagged: int
     items_tied: int
-    rater_coverage: dict[str, int]
-    annotators: list[str]
-    smallest_pair_items: int | None = None
-    demographics: dict[str, dict[str, int]]
     majority_present_rate: Estimate
-    preselection_confirm_rate: Estimate
+    preselection_confirm_rate: Estimate | None
     human_upper_bound_binary: Estimate
     agreement: Agreement
     human_ceiling: HumanCeiling
-    human_ceiling_with_prior: HumanCeiling
+    human_ceiling_with_prior: HumanCeiling | None
     emolia_bench: dict[str, float | int | None]
     slices: dict[str, list[dict[str, str | int | float | Estimate]]]
     raters: list[dict[str, Any]] = Field(default_factory=list)
@@ -136,3 +173,35 @@ class AnalysisResult(StrictModel):
 
 class AnalysisSummary(AnalysisResult, SummaryBase):
     """Contents of analysis_outputs/<subset>/summary.json."""
+
+
+class ScaleResult(RatedItems):
+    """Results of `analyse_scale` for a subset without a decision between present and absent.
+
+    Attributes
+    ----------
+    scale : {"binary", "nominal", "ordinal", "interval"}
+    agreement : Agreement
+        Coefficients of the scale by name, and the statistics of each pair of raters.
+    specific_agreement : dict of str to Estimate
+        Agreement specific to each class; empty unless the scale is nominal.
+    slices : dict of str to list of dict
+        For each column of `Subset.by` one row per value: the value, `items`, and the coefficients of its items.
+    raters : list of dict
+        Rows of the table of raters.
+    raters_who_stand_out : dict of str to list of str
+        Flagged raters with the reasons.
+    warnings : list of str
+    """
+
+    scale: ScaleName
+    agreement: Agreement
+    specific_agreement: dict[str, Estimate] = Field(default_factory=dict)
+    slices: dict[str, list[dict[str, str | int | float | Estimate]]] = Field(default_factory=dict)
+    raters: list[dict[str, Any]] = Field(default_factory=list)
+    raters_who_stand_out: dict[str, list[str]] = Field(default_factory=dict)
+    warnings: list[str] = Field(default_factory=list)
+
+
+class ScaleSummary(ScaleResult, SummaryBase):
+    """Contents of analysis_outputs/<subset>/summary.json for a subset without a decision."""

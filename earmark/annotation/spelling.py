@@ -2,11 +2,11 @@
 
 import re
 import unicodedata
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import PurePosixPath
 from urllib.parse import unquote
 
+import numpy as np
 import pandas as pd
 
 from earmark.audio.formats import SUFFIXES
@@ -81,7 +81,8 @@ def merged_spellings(values: pd.Series) -> dict[str, str]:
     >>> merged_spellings(pd.Series(["5", "5", "5.0"]))
     {'5.0': '5'}
     """
-    counts = Counter(values)
+    codes, spellings = pd.factorize(values)  # in order of their first cells
+    counts = dict(zip(spellings, np.bincount(codes, minlength=len(spellings)).tolist(), strict=True))
     preferred: dict[str, str] = {}
     for value, _ in sorted(counts.items(), key=lambda pair: (-pair[1], pair[0])):
         preferred.setdefault(canonical_key(value), value)
@@ -107,7 +108,7 @@ def lookalikes(values: pd.Series) -> list[tuple[str, ...]]:
     [('Joy', 'joy')]
     """
     groups: dict[str, list[str]] = {}
-    for value in sorted(set(values)):
+    for value in sorted(values.unique()):
         groups.setdefault(loose_key(value), []).append(value)
     return [tuple(group) for group in groups.values() if len(group) > 1]
 

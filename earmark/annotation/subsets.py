@@ -1,13 +1,15 @@
-"""Annotated subsets, defined in subsets.toml: item keys, rating scale, clip paths and prompts."""
+"""Annotated subsets: scale, item keys, columns, clip paths and prompts. subsets.toml holds the published ones."""
 
-import dataclasses
-import tomllib
-from dataclasses import dataclass
+import string
+from dataclasses import dataclass, field
 from functools import cache
 from importlib.resources import files
-from typing import Any
+from typing import Literal
 
-from earmark.errors import MissingError
+ScaleName = Literal["binary", "nominal", "ordinal", "interval"]
+SCALES: tuple[ScaleName, ...] = ("binary", "nominal", "ordinal", "interval")
+EMOLIA_BENCH = "emolia-bench"
+FORMATS = (EMOLIA_BENCH, "table")
 
 
 @dataclass(frozen=True)
@@ -41,86 +43,138 @@ class Slice:
 
 
 @dataclass(frozen=True)
+class Columns:
+    """Names of columns in the table of ratings.
+
+    Attributes
+    ----------
+    rater, rating : str
+    time : str
+        Time of a rating. Of repeated ratings the newest counts. Used if the table has it.
+    id : str
+        Unique identifier of a rating. Used if the table has it.
+    """
+
+    rater: str = "username"
+    rating: str = "rating"
+    time: str = "created_at"
+    id: str = "annotation_id"
+
+
+@dataclass(frozen=True)
 class Subset:
     """One annotated subset.
 
     Attributes
     ----------
     name : str
-    scale : tuple of str
-        Rating levels from low to high.
-    present_from : str
-        Lowest level that counts as present.
+    scale : {"binary", "nominal", "ordinal", "interval"}
     key : tuple of str
         Columns that identify an item.
+    levels : tuple of str
+        Rating levels: classes of a nominal scale, levels of an ordinal or binary scale from low to high. Empty for an
+        interval scale, and for a nominal or binary scale whose levels are those of the data.
+    present_from : str or None
+        Lowest level that counts as present, for a binary or ordinal scale; None without such a decision.
+    columns : Columns
+    format : {"emolia-bench", "table"}
+        "emolia-bench" requires users.csv, identifiers and times, and adds the comparison with emolia-bench to the
+        report. "table" requires only the key, the rater and the rating.
     choices : dict of str to tuple of str
         Allowed values of columns.
     carried : tuple of str
         Columns of annotations.csv that are copied to the labels.
-    prior : Prior
+    by : tuple of str
+        Columns of the key or carried columns; agreement is also reported for each of their values.
+    prior : Prior or None
+        None if the sampling of the items implies no label.
     words : dict of str to str
         Names of "present" and "absent" in `benchmark_bucket`.
     clip : str
-        Path of a clip below dataset/<subset>/, with {column} for values of the key.
+        Path of a clip below dataset/<subset>/, with {column} for values of the key; by default the first key column.
     sham_stem : {"stem", "path"}
         Input that the sham scorer hashes.
     prompt : dict of str to str
-        A sentence with {label}, or a rubric file and the columns that select a text in it.
+        A sentence, with {label} for the value of a column, or a rubric file and the columns that select a text in it.
+        On a nominal scale {label} is a class. Empty if there are no sentences.
     slices : tuple of str
         Columns of predictions by which metrics are sliced.
     difficulty : dict of str to str
-        Column whose values are ranked by unanimity, and the noun for its values.
+        Column whose values are ranked by unanimity, and the noun for its values; may be empty.
     names : dict of str to str
         Names of the label columns "expected" and "matches_expected".
     labels : tuple of str
-        Columns of benchmark_labels.csv, in order.
+        Columns of benchmark_labels.csv, in order; empty for the columns of the scale.
     summaries : dict of str to Slice
         Summary tables by file name.
     """
 
     name: str
-    scale: tuple[str, ...]
-    present_from: str
+    scale: ScaleName
     key: tuple[str, ...]
-    choices: dict[str, tuple[str, ...]]
-    carried: tuple[str, ...]
-    prior: Prior
-    words: dict[str, str]
-    clip: str
-    sham_stem: str
-    prompt: dict[str, str]
-    slices: tuple[str, ...]
-    difficulty: dict[str, str]
-    names: dict[str, str]
-    labels: tuple[str, ...]
-    summaries: dict[str, Slice]
+    levels: tuple[str, ...] = ()
+    present_from: str | None = None
+    columns: Columns = Columns()
+    format: str = "table"
+    choices: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    carried: tuple[str, ...] = ()
+    by: tuple[str, ...] = ()
+    prior: Prior | None = None
+    words: dict[str, str] = field(default_factory=lambda: {"present": "present", "absent": "absent"})
+    clip: str = ""
+    sham_stem: str = "path"
+    prompt: dict[str, str] = field(default_factory=dict)
+    slices: tuple[str, ...] = ()
+    difficulty: dict[str, str] = field(default_factory=dict)
+    names: dict[str, str] = field(
+        default_factory=lambda: {"expected": "expected", "matches_expected": "matches_expected"}
+    )
+    labels: tuple[str, ...] = ()
+    summaries: dict[str, Slice] = field(default_factory=dict)
+
+    @property
+    def is_decided(self) -> bool:
+        """Whether ratings are present or absent, so that the measures of a binary decision are defined."""
+        return self.present_from is not None
 
     @property
     def is_ordinal(self) -> bool:
-        """Whether the scale has more than two levels, so that ordinal coefficients are defined."""
-        return len(self.scale) > 2
+        """Whether the levels are ordered and more than two, so that ordinal coefficients are defined."""
+        return self.scale == "ordinal" and len(self.levels) > 2
 
     @property
     def first_present(self) -> int:
-        """Lowest position on the scale that counts as present."""
-        return self.scale.index(self.present_from)
+        """Lowest position on the scale that counts as present.
+
+        Raises
+        ------
+        ValueError
+            If the scale has no decision between present and absent.
+        """
+        if self.present_from is None:
+            raise ValueError(f"{self.name} has no level from which a rating counts as present")
+        return self.levels.index(self.present_from)
+
+    @property
+    def clip_pattern(self) -> str:
+        """Path of a clip below dataset/<subset>/, with {column} for columns of the labels."""
+        return self.clip or "{" + self.key[0] + "}"
 
     @property
     def clip_columns(self) -> tuple[str, ...]:
-        """Key columns that identify a clip: the file name, or all columns of the path if file names repeat."""
-        if self.sham_stem == "stem":
-            return ("file_name",)
-        return tuple(column for column in self.key if f"{{{column}}}" in self.clip)
+        """Key columns that identify a clip: those in the path of the clip."""
+        fields = {name for _, name, _, _ in string.Formatter().parse(self.clip_pattern) if name}
+        return tuple(column for column in self.key if column in fields) or self.key[:1]
 
     @property
     def scales(self) -> tuple[str, ...]:
-        """Scales on which agreement is reported: "binary" and, if defined, "ordinal"."""
+        """Scales on which agreement is reported for a decided subset: "binary" and, if defined, "ordinal"."""
         return ("binary", "ordinal") if self.is_ordinal else ("binary",)
 
 
 @cache
 def subsets() -> dict[str, Subset]:
-    """All subsets by name, in the order of subsets.toml.
+    """The published subsets by name, in the order of subsets.toml.
 
     Returns
     -------
@@ -128,44 +182,22 @@ def subsets() -> dict[str, Subset]:
 
     Raises
     ------
-    MissingError
-        If a table of subsets.toml has missing, unknown or inconsistent fields.
+    DataError
+        If subsets.toml has faults.
 
     Examples
     --------
     >>> "emolia-dim" in subsets()
     True
     """
-    tables = tomllib.loads(files(__package__).joinpath("subsets.toml").read_text(encoding="utf-8"))
-    return {name: _parse_subset(name, fields) for name, fields in tables.items()}
+    from earmark.annotation.subset_files import parse_subsets
 
-
-def _parse_subset(name: str, fields: dict[str, Any]) -> Subset:
-    fields = {"choices": {}, "carried": [], "summaries": {}, **fields}
-    known = {field.name for field in dataclasses.fields(Subset)} - {"name"}
-    faults = [f"missing field {field}" for field in sorted(known - set(fields))]
-    faults += [f"unknown field {field}" for field in sorted(set(fields) - known)]
-    if not faults and fields["present_from"] not in fields["scale"]:
-        faults = [f"present_from = {fields['present_from']!r} is not in scale"]
-    if not faults and not {"n_raters", "benchmark_bucket", "majority_present", *fields["key"]} <= set(fields["labels"]):
-        faults = ["labels must include the key columns, benchmark_bucket, majority_present and n_raters"]
-    if faults:
-        raise MissingError(
-            f"subsets.toml: [{name}] {'; '.join(faults)}. See the comment at the top of subsets.toml for all fields."
-        )
-    converted: dict[str, Any] = {
-        "prior": Prior(**fields.pop("prior")),
-        "summaries": {file: Slice(**columns) for file, columns in fields.pop("summaries").items()},
-        "choices": {column: tuple(values) for column, values in fields.pop("choices").items()},
-    }
-    plain: dict[str, Any] = {
-        field: tuple(value) if isinstance(value, list) else value for field, value in fields.items()
-    }
-    return Subset(name=name, **converted, **plain)
+    text = files(__package__).joinpath("subsets.toml").read_text(encoding="utf-8")
+    return {subset.name: subset for subset in parse_subsets(text, "subsets.toml")}
 
 
 def select_subsets(name: str) -> list[Subset]:
-    """Select one subset by name, or all subsets.
+    """Select one published subset by name, or all of them.
 
     Parameters
     ----------

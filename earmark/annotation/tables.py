@@ -1,20 +1,35 @@
-"""Annotation tables: read CSV files as exported by spreadsheets, check every cell and list all faults.
+"""Annotation tables: read files as exported by spreadsheets and annotation tools, check every cell, list all faults.
 
-Column names are fixed; `files.csv_table` describes the accepted CSV dialects. An empty file and a header alone are
-tables without rows.
+`files.csv_table` describes the accepted CSV dialects, `annotation.reading` what flags change. An empty file and a
+header alone are tables without rows.
 """
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
+from earmark.annotation.keys import key_ranks
+from earmark.annotation.options import AS_WRITTEN, ReadingOptions
+from earmark.annotation.reading import (
+    DECIMAL_COMMA,
+    MISSING_WORDS,
+    TIME_FAULT,
+    TextTable,
+    case_variants,
+    clean_ratings,
+    drop_identical,
+    merge_case,
+    parse_times,
+    read_source,
+    rename_columns,
+    time_advice,
+)
 from earmark.annotation.spelling import describe_lookalikes, describe_merged, lookalikes, merged_spellings
-from earmark.annotation.subsets import Subset
+from earmark.annotation.subsets import EMOLIA_BENCH, Subset
 from earmark.errors import DataError, Fault, MissingError, shown_path
-from earmark.files.csv_table import read_csv_table
 
 TABLES = ("annotations", "users", "flags")
 OPTIONAL = ("flags",)
@@ -27,8 +42,31 @@ CONSENT_REFUSED = frozenset(
     | {"нет", "否", "いいえ", "refused", "declined"}
 )
 REVOKED_PREFIX = "CONSENT_REVOKED"
+HEADER_HAS = "is missing; the header has "
+MAX_CLASSES = 200  # of a nominal scale; more are free text or numbers
+TIMING = ("reaction_time_ms", "sample_time_ms")
+COMPULSORY = ("username", "rating")  # columns of every table of ratings, besides the key
 
-CellRule = tuple[Callable[[pd.Series], pd.Series], str]  # mask of invalid cells, and the message
+Advice = Callable[[str], str]  # what would read an invalid cell
+
+
+@dataclass(frozen=True)
+class CellRule:
+    """What the cells of a column must be.
+
+    Attributes
+    ----------
+    invalid : callable
+        Maps cells to a mask of the invalid ones.
+    problem : str
+        The words that follow an invalid value.
+    advice : callable
+        Maps an invalid value to the flag that would read it; empty if there is none.
+    """
+
+    invalid: Callable[[pd.Series], pd.Series]
+    problem: str
+    advice: Advice = lambda cell: ""
 
 
 @dataclass(frozen=True)
@@ -38,19 +76,32 @@ class RawTables:
     Attributes
     ----------
     subset : Subset
+        With the levels of the data, if the description has none.
     folder : Path
-        Folder that the tables were read from.
+        Folder of the subset.
     tables : dict of str to DataFrame
         "annotations", "users" and, if the file exists, "flags". Cells are text; the index is the line in the file.
+        Columns have the names of the published format: `username`, `rating`, `created_at` and `annotation_id`.
+    paths : dict of str to Path
+        File that each table was read from.
+    rows : dict of str to int
+        Number of rows in each file.
+    excluded : dict of str to int
+        Number of ratings left out while reading, for each reason.
+    warnings : tuple of str
     """
 
     subset: Subset
     folder: Path
     tables: dict[str, pd.DataFrame]
+    paths: dict[str, Path]
+    rows: dict[str, int]
+    excluded: dict[str, int] = field(default_factory=dict)
+    warnings: tuple[str, ...] = ()
 
     def path(self, table: str) -> Path:
         """File that a table was read from."""
-        return table_path(self.folder, table)
+        return self.paths[table]
 
 
 @dataclass(frozen=True)
@@ -61,9 +112,9 @@ class Annotations:
     ----------
     subset : Subset
     ratings : DataFrame
-        One row per rating: the key columns, `username`, the carried columns, `rating` (int, position on the scale),
-        `reaction_time_ms` and `sample_time_ms` (float, NaN where empty) and `created_at` (UTC). At most one rating per
-        rater and item.
+        One row per rating: the key columns, `username`, the carried columns, `rating` (int, position on the scale; on
+        an interval scale a float), `reaction_time_ms` and `sample_time_ms` (float, NaN where empty) and `created_at`
+        (UTC, NaT where unknown). At most one rating per rater and item.
     users : DataFrame
         users.csv as text, without raters who withdrew consent.
     flags : DataFrame
@@ -75,7 +126,7 @@ class Annotations:
     excluded : dict of str to int
         Number of ratings excluded for each reason.
     warnings : tuple of str
-        Warnings about the spelling of keys.
+        Warnings about the spelling of keys and about ratings.
     """
 
     subset: Subset
@@ -93,16 +144,65 @@ def table_path(folder: Path, table: str) -> Path:
     return folder / f"{table}.csv"
 
 
-def read_tables(folder: Path, subset: Subset, remedy: str = "") -> RawTables:
+@dataclass(frozen=True)
+class TableFiles:
+    """Files to read instead of annotations.csv and users.csv in the folder of a subset.
+
+    Attributes
+    ----------
+    annotations, users : Path or None
+    """
+
+    annotations: Path | None = None
+    users: Path | None = None
+
+    def paths(self, folder: Path, subset: Subset) -> dict[str, Path]:
+        """File of each table that exists.
+
+        Raises
+        ------
+        MissingError
+            If a required file does not exist.
+        """
+        paths: dict[str, Path] = {}
+        for name, given in (("annotations", self.annotations), ("users", self.users), ("flags", None)):
+            path = given or table_path(folder, name)
+            if given is None and self.annotations is not None:
+                continue
+            if path.is_file():
+                paths[name] = path
+            elif given is not None:
+                raise MissingError(f"{shown_path(path)} does not exist.")
+            elif name == "annotations" or (name not in OPTIONAL and subset.format == EMOLIA_BENCH):
+                raise MissingError(
+                    f"{shown_path(path)} does not exist. Put the tables of {subset.name} into {shown_path(folder)}/."
+                )
+        return paths
+
+
+IN_FOLDER = TableFiles()
+
+
+def read_tables(
+    folder: Path,
+    subset: Subset,
+    remedy: str = "",
+    reading: ReadingOptions = AS_WRITTEN,
+    files: TableFiles = IN_FOLDER,
+) -> RawTables:
     """Read and check all tables of a subset.
 
     Parameters
     ----------
     folder : Path
-        Folder with annotations.csv, users.csv and optionally flags.csv.
+        Folder with annotations.csv, users.csv and optionally flags.csv. Of a subset in the format "table" only
+        annotations.csv is required.
     subset : Subset
     remedy : str
         What the user should do about faults; ends the error message. By default: fix the raw tables.
+    reading : ReadingOptions
+    files : TableFiles
+        Files to read instead of those in the folder.
 
     Returns
     -------
@@ -113,69 +213,140 @@ def read_tables(folder: Path, subset: Subset, remedy: str = "") -> RawTables:
     DataError
         If any table has faults; the error lists the faults of all tables.
     MissingError
-        If annotations.csv or users.csv does not exist.
+        If annotations.csv or a required users.csv does not exist, or if a name of --map does not occur.
     """
-    tables: dict[str, pd.DataFrame] = {}
-    faults: dict[str, list[Fault]] = {}
-    for name in TABLES:
-        path = table_path(folder, name)
-        if not path.is_file():
-            if name in OPTIONAL:
-                continue
-            raise MissingError(
-                f"{shown_path(path)} does not exist. Put the tables of {subset.name} into {shown_path(folder)}/."
-            )
-        tables[name], faults[shown_path(path)] = read_csv(path)
-    usernames = tables["users"]["username"] if "username" in tables["users"] else pd.Series(dtype=str)
-    for name, table in tables.items():
-        faults[shown_path(table_path(folder, name))] += find_faults(table, name, subset, usernames)
+    paths = files.paths(folder, subset)
+    names = reading.mapping()
+    sources = {name: TextTable(*read_source(path)) for name, path in paths.items()}
+    rows = {name: len(read.table) for name, read in sources.items()}
+    original = {name: _prepare(read, name, subset, reading, names) for name, read in sources.items()}
+    annotations = sources["annotations"]
+    users = sources["users"].table if "users" in sources else pd.DataFrame()
+    usernames = users["username"] if "username" in users else pd.Series(dtype=str)
+    if reading.ignore_case:
+        for read in sources.values():
+            if "username" in read.table and len(read.table):
+                read.table = read.table.assign(username=merge_case(read.table["username"], list(usernames.unique())))
+    if "rating" in annotations.table:
+        clean_ratings(annotations, _missing_allowed(reading, subset), names, subset.levels)
+        subset, found = resolve_levels(annotations.table["rating"], subset)
+        annotations.faults += found
+    known = usernames if "users" in sources else None
+    faults = {
+        shown_path(paths[name]): [
+            _in_words_of_the_file(fault, original[name])
+            for fault in (*read.faults, *find_faults(read.table, name, subset, known, reading))
+        ]
+        for name, read in sources.items()
+    }
     if any(faults.values()):
         default = (
             f"Fix the rows in annotations_raw/{subset.name}/ and run `uv run anonymize.py`, then this command again."
         )
+        if files.annotations is not None:
+            default = "Correct the file, or read it with the flags named above."
         raise DataError(faults, f"Nothing was written. {remedy or default}")
-    return RawTables(subset, folder, tables)
+    if unused := [old for old in names if not any(old in read.used for read in sources.values())]:
+        raise MissingError(f"--map {unused[0]}=…: neither a column nor a rating of {shown_path(paths['annotations'])}.")
+    tables = {name: _with_iso_times(read.table, reading) for name, read in sources.items()}
+    if "users" not in tables:
+        column = annotations.table.get("username", pd.Series(dtype=str))
+        tables["users"] = pd.DataFrame({"username": sorted(column.unique())}, dtype=str)
+    warnings = rating_warnings(annotations.table, subset) if subset.format != EMOLIA_BENCH else ()
+    return RawTables(subset, folder, tables, paths, rows, annotations.excluded, warnings)
+
+
+def _with_iso_times(table: pd.DataFrame, reading: ReadingOptions) -> pd.DataFrame:
+    """Write times in ISO 8601 where a flag allowed other formats, so that they are read without the flag."""
+    if "created_at" not in table or not (reading.day_first or reading.month_first):
+        return table
+    cells = table["created_at"]
+    times = parse_times(cells, day_first=reading.day_first, month_first=reading.month_first)
+    changed = parse_times(cells).isna() & times.notna()
+    return table.assign(created_at=cells.where(~changed, times.dt.strftime("%Y-%m-%d %H:%M:%S")))
+
+
+def _missing_allowed(reading: ReadingOptions, subset: Subset) -> ReadingOptions:
+    """An empty cell means "no rating" unless the published format, which has none, is read without --missing."""
+    if reading.missing is None and subset.format != EMOLIA_BENCH:
+        return replace(reading, missing=())
+    return reading
+
+
+def _prepare(
+    read: TextTable, name: str, subset: Subset, reading: ReadingOptions, names: Mapping[str, str]
+) -> dict[str, str]:
+    """Rename columns of a table to those of the published format; return the names in the file by the new ones."""
+    if not len(read.table.columns):
+        return {}
+    if name == "annotations":
+        rename_columns(read, names)
+    if name == "annotations" and reading.drop_identical:
+        drop_identical(read)
+    columns = subset.columns
+    described = {columns.rater: "username", columns.rating: "rating", columns.time: "created_at"}
+    if name == "annotations":
+        described[columns.id] = "annotation_id"
+    else:
+        del described[columns.rating]
+    renamed = {old: new for old, new in described.items() if old != new and old in read.table.columns}
+    # A column that has the published name but is not the one described is not needed.
+    table = read.table.drop(columns=[new for new in renamed.values() if new in read.table.columns])
+    read.table = table.rename(columns=renamed)
+    return {new: old for old, new in described.items() if new in renamed.values() or new not in read.table.columns}
+
+
+def _in_words_of_the_file(fault: Fault, original: Mapping[str, str]) -> Fault:
+    """A fault with the names of columns in the file."""
+    problem = fault.problem
+    if problem.startswith(HEADER_HAS):
+        columns = problem.removeprefix(HEADER_HAS).split(", ")
+        problem = HEADER_HAS + ", ".join(original.get(column, column) for column in columns)
+    return replace(fault, column=original.get(fault.column, fault.column), problem=problem)
 
 
 def required_columns(subset: Subset) -> dict[str, tuple[str, ...]]:
-    """Columns that each table of a subset must have, by table name."""
-    timing = ("reaction_time_ms", "sample_time_ms", "created_at")
+    """Columns of each table of a subset that are published, by table name.
+
+    All are required in the format of emolia-bench; else only `username`, `rating`, the key and the carried columns.
+    """
     return {
-        "annotations": ("annotation_id", "username", *subset.carried, *subset.key, "rating", *timing),
+        "annotations": (
+            "annotation_id",
+            "username",
+            *subset.carried,
+            *subset.key,
+            "rating",
+            *TIMING,
+            "created_at",
+        ),
         "users": ("username",),
         "flags": ("flag_id", "username", *subset.key, "reason", "created_at"),
     }
 
 
-def read_csv(path: Path) -> tuple[pd.DataFrame, list[Fault]]:
-    """Read a CSV file as text.
-
-    Parameters
-    ----------
-    path : Path
-
-    Returns
-    -------
-    table : DataFrame
-        Cells as text, indexed by line number (from 1). Rows with faults are left out.
-    faults : list of Fault
-        Faults of encoding and shape.
-
-    Raises
-    ------
-    OSError
-        If the file cannot be read.
-    """
-    table = read_csv_table(path)
-    index = pd.Index(table.lines, name="line", dtype=int)
-    return pd.DataFrame(table.rows, columns=table.columns, index=index, dtype=str), table.faults
+def _must_have(name: str, subset: Subset) -> tuple[str, ...]:
+    """Columns that a table must have."""
+    if subset.format == EMOLIA_BENCH:
+        return required_columns(subset)[name]
+    return {
+        "annotations": (*subset.key, *subset.carried, *COMPULSORY),
+        "users": ("username",),
+        "flags": subset.key,
+    }[name]
 
 
 def _no_rows(columns: Sequence[str] = ()) -> pd.DataFrame:
     return pd.DataFrame(index=pd.Index([], name="line", dtype=int), columns=list(columns), dtype=str)
 
 
-def find_faults(table: pd.DataFrame, name: str, subset: Subset, usernames: pd.Series) -> list[Fault]:
+def find_faults(
+    table: pd.DataFrame,
+    name: str,
+    subset: Subset,
+    usernames: pd.Series | None,
+    reading: ReadingOptions = AS_WRITTEN,
+) -> list[Fault]:
     """Find missing columns and invalid cells of one table.
 
     Parameters
@@ -184,8 +355,10 @@ def find_faults(table: pd.DataFrame, name: str, subset: Subset, usernames: pd.Se
         Cells as text, indexed by line number.
     name : {"annotations", "users", "flags"}
     subset : Subset
-    usernames : Series of str
-        Usernames in users.csv; other tables may use no others.
+    usernames : Series of str or None
+        Usernames in users.csv; other tables may use no others. None if there is no users.csv.
+    reading : ReadingOptions
+        Formats of times that are accepted.
 
     Returns
     -------
@@ -194,70 +367,242 @@ def find_faults(table: pd.DataFrame, name: str, subset: Subset, usernames: pd.Se
     """
     if not len(table.columns):
         return []
-    required = required_columns(subset)[name]
+    required = _must_have(name, subset)
     faults = [
-        Fault(1, column, f"is missing; the header has {', '.join(table.columns)}")
-        for column in required
-        if column not in table.columns
+        Fault(1, column, HEADER_HAS + ", ".join(table.columns)) for column in required if column not in table.columns
     ]
-    for column, (is_invalid, problem) in _cell_rules(name, subset, usernames).items():
-        if column in table.columns and (column in required or column in ("created_at", "consent")):
-            invalid = table[column][is_invalid(table[column])]
+    for column, rule in _cell_rules(name, subset, usernames, reading).items():
+        if column in table.columns and (column in required or column in CHECKED_WHERE_PRESENT):
+            invalid = table[column][rule.invalid(table[column])]
             faults += [
-                Fault(int(line), column, f"'{cell}' {problem}")
-                for line, cell in zip(invalid.index, invalid, strict=True)
+                Fault(int(line), column, rule.problem, str(cell), rule.advice(cell)) for line, cell in invalid.items()
             ]
     return faults
 
 
-def _cell_rules(name: str, subset: Subset, usernames: pd.Series) -> dict[str, CellRule]:
+CHECKED_WHERE_PRESENT = ("created_at", "consent", "annotation_id", *TIMING)
+
+
+def _cell_rules(name: str, subset: Subset, usernames: pd.Series | None, reading: ReadingOptions) -> dict[str, CellRule]:
     """Rules for the cells of each column."""
-    choices = {**subset.choices, "rating": subset.scale}
-    unique: CellRule = (lambda cells: (cells == "") | cells.duplicated(), "is empty or repeats an earlier line")
-    milliseconds: CellRule = (
-        lambda cells: (cells != "") & ~pd.to_numeric(cells, errors="coerce").astype(float).between(0, MAX_MILLISECONDS),
+    unique = CellRule(
+        lambda cells: (cells == "") | cells.duplicated(), "is empty or repeats an earlier line", _repeated
+    )
+    milliseconds = CellRule(
+        lambda cells: (cells != "") & ~parse_numbers(cells).between(0, MAX_MILLISECONDS),
         "is not a time in milliseconds",
     )
+    empty = CellRule(lambda cells: cells == "", "is empty; key columns need a value")
+    rater = CellRule(lambda cells: cells == "", "is empty; every rating needs a rater")
+    if name == "users":
+        rater = unique
+    elif usernames is not None:
+        rater = CellRule(
+            lambda cells: ~cells.isin(usernames), "is not in users.csv", lambda cell: _case_advice(cell, usernames)
+        )
     return {
-        **{column: (lambda cells: cells == "", "is empty; key columns need a value") for column in subset.key},
-        **{column: _one_of(values) for column, values in choices.items()},
+        **dict.fromkeys(subset.key, empty),
+        **{column: _one_of(values) for column, values in subset.choices.items()},
+        "rating": _rating_rule(subset),
         "annotation_id": unique,
         "flag_id": unique,
-        "username": unique if name == "users" else (lambda cells: ~cells.isin(usernames), "is not in users.csv"),
+        "username": rater,
         "reaction_time_ms": milliseconds,
         "sample_time_ms": milliseconds,
-        "consent": (
+        "consent": CellRule(
             lambda cells: ~cells.str.casefold().isin(CONSENT_GIVEN | CONSENT_REFUSED | {""}),
             "is neither yes nor no; write True or False",
         ),
-        "created_at": (lambda cells: parse_times(cells).isna(), "is not an ISO 8601 time such as 2026-05-09 17:38:09"),
+        "created_at": CellRule(
+            lambda cells: (
+                parse_times(cells, day_first=reading.day_first, month_first=reading.month_first).isna()
+                & ~((cells == "") & (subset.format != EMOLIA_BENCH))
+            ),
+            TIME_FAULT,
+            time_advice,
+        ),
     }
 
 
 def _one_of(values: tuple[str, ...]) -> CellRule:
-    return (lambda cells: ~cells.isin(values), f"is not one of {', '.join(values)}")
+    return CellRule(lambda cells: ~cells.isin(values), f"is not one of {', '.join(values)}")
 
 
-def parse_times(cells: pd.Series) -> pd.Series:
-    """Parse ISO 8601 times.
+def parse_numbers(cells: pd.Series) -> pd.Series:
+    """Parse numbers, each distinct cell once.
 
     Parameters
     ----------
     cells : Series of str
-        Dates or times, as coarse as a month. Times without a zone are UTC.
 
     Returns
     -------
-    Series of datetime64, UTC
-        NaT where a cell is not a time.
+    Series of float
+        NaN where a cell is not a number.
 
     Examples
     --------
-    >>> parse_times(pd.Series(["2026-05-09T13:00:00+02:00"]))[0].isoformat()
-    '2026-05-09T11:00:00+00:00'
+    >>> parse_numbers(pd.Series(["12", "", "x", "1.5"])).tolist()
+    [12.0, nan, nan, 1.5]
     """
-    dated = cells.where(cells.str.match(r"\d{4}-\d\d"), "")  # pandas would parse "now" as the current time
-    return pd.to_datetime(dated, format="ISO8601", utc=True, errors="coerce")
+    codes, distinct = pd.factorize(cells)
+    numbers = np.asarray(pd.to_numeric(pd.Series(distinct, dtype=cells.dtype), errors="coerce"), dtype=float)
+    return pd.Series(numbers[codes], index=cells.index)
+
+
+def _rating_rule(subset: Subset) -> CellRule:
+    """Rule for ratings: numbers on an interval scale, else the levels."""
+
+    def advice(cell: str) -> str:
+        if not cell:
+            return "--missing reads empty cells as no rating"
+        if cell.casefold() in MISSING_WORDS:
+            return f"--missing {cell} reads such cells as no rating"
+        if cell.casefold() in {level.casefold() for level in subset.levels}:
+            return "--ignore-case reads levels in another case"
+        if subset.scale == "interval":
+            return "--decimal-comma reads 3,5 as 3.5" if DECIMAL_COMMA.fullmatch(cell) else MAP_NUMBER
+        return MAP_LEVEL
+
+    if subset.scale == "interval":
+        return CellRule(
+            lambda cells: ~np.isfinite(parse_numbers(cells)),
+            "is not a number, which an interval scale needs",
+            advice,
+        )
+    if not subset.levels:  # resolve_levels has reported why there are none
+        return CellRule(lambda cells: cells == "", "is empty", advice)
+    return CellRule(lambda cells: ~cells.isin(subset.levels), f"is not one of {', '.join(subset.levels)}", advice)
+
+
+MAP_LEVEL = "--map VALUE=LEVEL reads a value as a level, --missing VALUE as no rating"
+MAP_NUMBER = "--map VALUE=NUMBER reads a value as a number, --missing VALUE as no rating"
+
+
+def _repeated(cell: str) -> str:
+    return "--drop-identical drops lines that are equal in every column" if cell else ""
+
+
+def _case_advice(cell: str, usernames: pd.Series) -> str:
+    known = cell.casefold() in set(usernames.str.casefold())
+    return "--ignore-case reads names in another case" if known else ""
+
+
+# --- levels of the data -------------------------------------------------------------------------------------
+
+
+def resolve_levels(cells: pd.Series, subset: Subset) -> tuple[Subset, list[Fault]]:
+    """Take the levels of a nominal or binary scale from the data, if the description has none.
+
+    Parameters
+    ----------
+    cells : Series of str
+        Ratings, indexed by line.
+    subset : Subset
+
+    Returns
+    -------
+    subset : Subset
+        With levels: the classes in sorted order, or the absent and the present level.
+    faults : list of Fault
+        If the data contradict the scale.
+    """
+    if subset.levels or subset.scale not in ("nominal", "binary") or not len(cells):
+        return subset, []
+    counts = cells.value_counts()
+    values = sorted(map(str, counts.index), key=_number_first)
+    first = int(cells.index[0])
+    shown = ", ".join(f"'{value}' ({n:,})" for value, n in list(counts.items())[:10])
+    faults: list[Fault] = []
+    for group in case_variants(values):
+        spellings = " and ".join(f"'{value}'" for value in group)
+        faults.append(
+            Fault(
+                int(cells.index[cells == group[1]][0]),
+                "rating",
+                f"{spellings} differ only in case",
+                advice="--ignore-case reads them as one",
+            )
+        )
+    if subset.scale == "binary":
+        others = [value for value in values if value != subset.present_from]
+        if len(others) == len(values):
+            faults.append(Fault(first, "rating", f"no rating is '{subset.present_from}'; the ratings are {shown}"))
+        elif len(others) > 1:
+            problem = f"a binary scale has two levels, but there are {len(values)} different ratings: {shown}"
+            faults.append(Fault(first, "rating", problem, advice=MAP_LEVEL))
+        levels = (*others, str(subset.present_from))
+    else:
+        if len(values) > MAX_CLASSES:
+            problem = (
+                f"{len(values):,} different ratings on a nominal scale, which may have {MAX_CLASSES} classes; numbers "
+                "need --scale interval"
+            )
+            faults.append(Fault(first, "rating", problem))
+        levels = tuple(values)
+    return (subset, faults) if faults else (replace(subset, levels=levels), [])
+
+
+def _number_first(value: str) -> tuple[int, float, str]:
+    """Sort key: numbers by value, then words."""
+    try:
+        return 0, float(value), value
+    except ValueError:
+        return 1, 0.0, value
+
+
+def rating_warnings(table: pd.DataFrame, subset: Subset) -> tuple[str, ...]:
+    """What looks wrong with a table although every cell can be read.
+
+    Parameters
+    ----------
+    table : DataFrame
+        Ratings as text without faults.
+    subset : Subset
+
+    Returns
+    -------
+    tuple of str
+    """
+    warnings: list[str] = []
+    raters = table["username"].unique()
+    if groups := case_variants(list(raters)):
+        # Names stay out of the warning, which is part of the published summary.
+        n = sum(map(len, groups))
+        warnings.append(f"{n:,} raters whose names differ only in case count as different; --ignore-case joins them")
+    if len(raters) == len(table) > len(table[list(subset.key)].drop_duplicates()):
+        column = subset.columns.rater
+        warnings.append(f"each of the {len(raters):,} raters has a single rating; is {column} the column of the rater?")
+    if "created_at" not in table:
+        repeated = int(table.duplicated([*subset.key, "username"]).sum())
+        if repeated:
+            ratings = "1 rating repeats its" if repeated == 1 else f"{repeated:,} ratings repeat their"
+            warnings.append(f"{ratings} item and rater; the table has no time, so the last line counts")
+    if subset.scale == "interval":
+        warnings += _outlier_warnings(parse_numbers(table["rating"]))
+    elif subset.scale == "nominal" and len(subset.levels) > 10 and all(_number_first(v)[0] == 0 for v in subset.levels):
+        warnings.append(
+            f"the {len(subset.levels)} classes are numbers without order; --scale interval treats ratings as numbers"
+        )
+    return tuple(warnings)
+
+
+def _outlier_warnings(values: pd.Series) -> list[str]:
+    """Numbers far from all others on a scale with few different numbers, such as 99 for "no answer"."""
+    counts = values.value_counts()
+    numbers = np.sort(counts.index.to_numpy(dtype=float))
+    if not 3 <= len(numbers) <= 25:
+        return []
+    warnings = []
+    for end, rest in ((numbers[0], numbers[1:]), (numbers[-1], numbers[:-1])):
+        distance = min(abs(end - rest[0]), abs(end - rest[-1]))
+        if distance > 3 * max(rest[-1] - rest[0], 1e-12):
+            times = "once" if counts[end] == 1 else f"{counts[end]:,} times"
+            warnings.append(
+                f"the rating {end:g} ({times}) is far from all others ({rest[0]:g} to {rest[-1]:g}); "
+                f"--missing {end:g} reads it as no rating"
+            )
+    return warnings
 
 
 def exclude_ratings(
@@ -357,7 +702,24 @@ def _merge_spellings(
     return tables, tuple(warnings)
 
 
-def load_annotations(folder: Path, subset: Subset, *, exact_keys: bool = False) -> Annotations:
+def _newest(ratings: pd.DataFrame, key: Sequence[str]) -> pd.DataFrame:
+    """The newest rating of each key, of equal or unknown times the last, sorted by key."""
+    rank = key_ranks(ratings, key)
+    times = ratings["created_at"]
+    time = times.where(times.notna(), pd.Timestamp.max.tz_localize("UTC")).dt.tz_convert(None).to_numpy()
+    order = np.lexsort((time, rank))
+    last = np.append(np.diff(rank[order]) > 0, True) if len(order) else np.empty(0, dtype=bool)
+    return ratings.iloc[order[last]].reset_index(drop=True)
+
+
+def load_annotations(
+    folder: Path,
+    subset: Subset,
+    *,
+    reading: ReadingOptions = AS_WRITTEN,
+    files: TableFiles = IN_FOLDER,
+    keep: Sequence[str] = (),
+) -> Annotations:
     """Read, check and convert the ratings of a subset.
 
     Of repeated ratings of an item by the same rater only the newest is kept; of equal times, the later line. Ratings by
@@ -368,8 +730,11 @@ def load_annotations(folder: Path, subset: Subset, *, exact_keys: bool = False) 
     folder : Path
         Folder with annotations.csv, users.csv and optionally flags.csv.
     subset : Subset
-    exact_keys : bool
-        Treat keys that differ only in spelling as different items. By default they are merged, with a warning.
+    reading : ReadingOptions
+    files : TableFiles
+        Files to read instead of those in the folder.
+    keep : sequence of str
+        Further columns of the table to keep in the ratings, as text; those that do not exist are ignored.
 
     Returns
     -------
@@ -382,29 +747,70 @@ def load_annotations(folder: Path, subset: Subset, *, exact_keys: bool = False) 
     MissingError
         If annotations.csv or users.csv does not exist.
     """
-    raw = read_tables(folder, subset)
+    raw = read_tables(folder, subset, "", reading, files)
+    subset = raw.subset
     required = required_columns(subset)
     source = {
         name: raw.tables[name] if len(raw.tables.get(name, ())) else _no_rows(required[name])
         for name in ("annotations", "flags")
     }
     consented, n_withdrawn = drop_withdrawn({**source, "users": raw.tables["users"]})
-    merged, warnings = _merge_spellings(subset, {name: consented[name] for name in source}, exact_keys)
+    merged, warnings = _merge_spellings(subset, {name: consented[name] for name in source}, reading.exact_keys)
     table = merged["annotations"]
-    ratings = table[[*subset.key, "username", *subset.carried]].assign(
-        rating=table["rating"].map({name: code for code, name in enumerate(subset.scale)}).astype(np.int64),
-        reaction_time_ms=pd.to_numeric(table["reaction_time_ms"]).astype(float),
-        sample_time_ms=pd.to_numeric(table["sample_time_ms"]).astype(float),
-        created_at=parse_times(table["created_at"]),
+    kept = [column for column in keep if column in table and column not in (*subset.key, *subset.carried)]
+    ratings = table[[*subset.key, "username", *subset.carried, *kept]].assign(
+        rating=_rating_values(table["rating"], subset),
+        **{column: _milliseconds(table, column) for column in TIMING},
+        created_at=_times(table, reading),
     )
-    newest = ratings.sort_values("created_at", kind="stable").drop_duplicates([*subset.key, "username"], keep="last")
+    newest = _newest(ratings, [*subset.key, "username"])
+    if subset.format != EMOLIA_BENCH:
+        _require_comparison(newest, raw)
     return Annotations(
         subset=subset,
-        ratings=newest.sort_values([*subset.key, "username"], ignore_index=True),
+        ratings=newest,
         users=consented["users"],
         flags=merged["flags"].reset_index(drop=True),
-        rows={raw.path(name): len(rows) for name, rows in raw.tables.items()},
-        rows_raw=len(source["annotations"]),
-        excluded={REPEATED: len(ratings) - len(newest), WITHDRAWN: n_withdrawn},
-        warnings=warnings,
+        rows={path: raw.rows[name] for name, path in raw.paths.items()},
+        rows_raw=raw.rows["annotations"],
+        excluded={**raw.excluded, REPEATED: len(ratings) - len(newest), WITHDRAWN: n_withdrawn},
+        warnings=(*raw.warnings, *warnings),
     )
+
+
+def _rating_values(cells: pd.Series, subset: Subset) -> pd.Series:
+    if subset.scale == "interval":
+        return parse_numbers(cells)
+    return cells.map({name: code for code, name in enumerate(subset.levels)}).astype(np.int64)
+
+
+def _milliseconds(table: pd.DataFrame, column: str) -> "pd.Series | float":
+    return parse_numbers(table[column]) if column in table else float("nan")
+
+
+def _times(table: pd.DataFrame, reading: ReadingOptions) -> pd.Series:
+    cells = table["created_at"] if "created_at" in table else pd.Series("", index=table.index, dtype=str)
+    return parse_times(cells, day_first=reading.day_first, month_first=reading.month_first)
+
+
+def _require_comparison(ratings: pd.DataFrame, raw: RawTables) -> None:
+    """Raise DataError for a table that cannot show agreement: one rater, equal ratings, items in several slices."""
+    columns = raw.subset.columns
+    if not len(ratings):
+        fault = Fault(1, "", "has no ratings")
+        raise DataError({shown_path(raw.path("annotations")): [fault]}, "Nothing was written.")
+    faults = []
+    if ratings["username"].nunique() < 2:
+        problem = f"every rating is by '{ratings['username'].iloc[0]}'; agreement needs two raters"
+        faults.append(Fault(1, columns.rater, f"{problem}. Is this the column of the rater?"))
+    if ratings["rating"].nunique() < 2:
+        value = ratings["rating"].iloc[0]
+        shown = f"{value:g}" if raw.subset.scale == "interval" else raw.subset.levels[int(value)]
+        faults.append(Fault(1, columns.rating, f"every rating is '{shown}'; agreement needs two different ratings"))
+    key = list(raw.subset.key)
+    for column in raw.subset.by:
+        if column in raw.subset.carried and (varying := int((ratings.groupby(key)[column].nunique() > 1).sum())):
+            problem = f"has several values for {varying:,} items, so that agreement by {column} is not defined"
+            faults.append(Fault(1, column, problem, advice="Add the column to those that identify an item."))
+    if faults:
+        raise DataError({shown_path(raw.path("annotations")): faults}, "Nothing was written.")

@@ -14,7 +14,7 @@ from earmark.annotation.clips import ClipIndex
 from earmark.annotation.labels import clip_ids
 from earmark.annotation.parity import MIN_OTHER_RATERS, HeldOutRatings
 from earmark.annotation.subsets import Subset
-from earmark.annotation.tables import read_csv
+from earmark.annotation.reading import read_csv
 from earmark.audio.decode import AudioError, check_audio
 from earmark.audio_text.options import LABEL_COLUMNS, LabelSource
 from earmark.audio_text.scorers import ClipTextPair

@@ -483,6 +483,7 @@ def _figure(
         draw(canvas if whole else canvas.add_subplot())
         text, binary = io.StringIO(), io.BytesIO()
         canvas.savefig(text, format="svg", metadata={"Date": None, "Creator": None})
+        canvas.set_layout_engine("none")  # keeps the layout, which takes as long as drawing
         canvas.savefig(binary, format="pdf", metadata={"CreationDate": None, "Creator": None, "Producer": None})
     svg = "\n".join(line.rstrip() for line in text.getvalue().splitlines()) + "\n"
     return Figure(name, caption, svg, binary.getvalue(), values.reset_index(drop=True))

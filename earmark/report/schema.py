@@ -7,7 +7,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import fields, is_dataclass
 from pathlib import Path
-from typing import Any, Self, TypeVar
+from typing import Any, ClassVar, Self, TypeVar
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
@@ -20,7 +20,15 @@ SCHEMA_VERSION = 2  # version 1 had `seeds` instead of `n_heads` in probe scores
 
 
 class StrictModel(BaseModel):
-    """Model that forbids unknown keys, NaN and infinity."""
+    """Model that forbids unknown keys, NaN and infinity.
+
+    Attributes
+    ----------
+    omitted_when_default : frozenset of str
+        Fields that are left out of JSON where they have their default.
+    """
+
+    omitted_when_default: ClassVar[frozenset[str]] = frozenset()
 
     model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
 
@@ -130,6 +138,10 @@ def _plain(value: Any) -> Any:
 
 
 def _jsonable(value: object) -> object:
+    if isinstance(value, StrictModel):
+        own, omitted = type(value).model_fields, value.omitted_when_default
+        defaults = {name: own[name].get_default(call_default_factory=True) for name in omitted & own.keys()}
+        return {key: item for key, item in value if key not in defaults or item != defaults[key]}
     if isinstance(value, BaseModel):
         return dict(value)
     if isinstance(value, Estimate):

@@ -1,5 +1,6 @@
 """Tables as CSV, Markdown and LaTeX. Markdown and LaTeX round numbers to three decimals."""
 
+import csv
 import gzip
 import io
 import re
@@ -7,6 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from earmark.metrics.estimate import Estimate
@@ -14,7 +16,9 @@ from earmark.metrics.estimate import Estimate
 UNDEFINED = "–"
 # Control characters except line breaks and tabs, and characters that change the direction of text.
 INVISIBLE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200b\u200e\u200f\u202a-\u202e\u2066-\u2069\ufeff]")
+QUOTED = re.compile('[,"\r\n]')  # in CSV cells
 LONG_TEXT = 40  # characters, from which a LaTeX column wraps
+LONG_TABLE = 100_000  # rows from which a CSV table is formatted column by column, and of one part of it
 SHOWN_NOTES = 6
 SHOWN_ROWS = 4  # labels per note
 TEX_CHARACTERS = {
@@ -84,8 +88,58 @@ class Table:
 
 
 def to_csv(table: pd.DataFrame) -> str:
-    """Format a data frame as CSV: no index, Unix line ends, empty cells for missing values."""
-    return str(table.to_csv(index=False, lineterminator="\n"))
+    """Format a data frame as CSV: no index, Unix line ends, empty cells for missing values.
+
+    Examples
+    --------
+    >>> to_csv(pd.DataFrame({"level": ["05", "a,b"], "rate": [0.5, None]}))
+    'level,rate\\n05,0.5\\n"a,b",\\n'
+    """
+    if len(table) < LONG_TABLE or len(table.columns) < 2:
+        return str(table.to_csv(index=False, lineterminator="\n"))
+    kinds = [_csv_kind(table.iloc[:, number]) for number in range(len(table.columns))]
+    if not all(kinds):
+        return str(table.to_csv(index=False, lineterminator="\n"))
+    parts = [str(table.iloc[:0].to_csv(index=False, lineterminator="\n"))]
+    for start in range(0, len(table), LONG_TABLE):
+        rows = table.iloc[start : start + LONG_TABLE]
+        columns = [_csv_cells(rows.iloc[:, number], kind) for number, kind in enumerate(kinds)]
+        parts.append("\n".join(map(",".join, zip(*columns, strict=True))) + "\n")
+    return "".join(parts)
+
+
+def _csv_kind(column: pd.Series) -> str:
+    """What a column holds: "str", "b" for booleans, "i" for whole numbers, "f" for floats, "" for anything else."""
+    if isinstance(column.dtype, pd.StringDtype):
+        return "str"
+    if isinstance(column.dtype, np.dtype | pd.Int64Dtype | pd.BooleanDtype | pd.Float64Dtype):
+        return column.dtype.kind if column.dtype.kind in "bi" or column.dtype in ("float64", "Float64") else ""
+    return ""
+
+
+def _csv_cells(column: pd.Series, kind: str) -> list[str]:
+    """Cells of a column as pandas writes them; empty where missing."""
+    missing = column.isna().to_numpy(dtype=bool)
+    values: list[Any] = column.to_numpy(dtype=object).tolist() if kind == "str" else _numbers(column, kind)
+    for row in np.flatnonzero(missing).tolist():
+        values[row] = ""
+    if kind != "str":
+        return values
+    if not QUOTED.search("\x00".join(values)):
+        return values
+    return [_quoted_cell(value) if QUOTED.search(value) else value for value in values]
+
+
+def _numbers(column: pd.Series, kind: str) -> list[str]:
+    dtype = {"b": bool, "i": column.dtype if isinstance(column.dtype, np.dtype) else np.int64, "f": np.float64}[kind]
+    values = column.to_numpy(dtype=dtype, na_value=0) if column.hasnans else column.to_numpy(dtype=dtype)
+    return list(map(repr, values.tolist()))
+
+
+def _quoted_cell(value: str) -> str:
+    line = io.StringIO()
+    csv.writer(line, lineterminator="\n").writerow([value, ""])
+    return line.getvalue()[: -len(",\n")]
 
 
 def to_csv_gz(parts: Iterable[pd.DataFrame]) -> bytes:

@@ -73,7 +73,7 @@ def test_ties_absent_matches_emolia_bench(tmp_path, subset, bucket):
     assert row["benchmark_bucket"] == bucket
     assert row["majority_present"] == 0
     assert row["majority_present_tie"]
-    assert row["majority_rating"] == subset.scale[0]
+    assert row["majority_rating"] == subset.levels[0]
     assert not row[subset.names["matches_expected"]]
 
 
@@ -100,7 +100,7 @@ def test_ties_absent_changes_only_ties(tmp_path):
 def test_majority_rating_is_mode_or_lower_median(tmp_path, ratings, rating, from_median):
     row = label(tmp_path, EMO, *ratings)
     assert row["majority_rating"] == rating
-    assert row["majority_rating_int"] == EMO.scale.index(rating)
+    assert row["majority_rating_int"] == EMO.levels.index(rating)
     assert row["majority_rating_tie"] == from_median
 
 
@@ -268,7 +268,7 @@ def test_labels_invariant_to_rater_names(votes, renamed):
 def test_labels_invariant_to_superseded_ratings(votes, rating):
     table = ratings_table(DIM, votes)
     older = table.assign(
-        annotation_id="old-" + table["annotation_id"], created_at="2026-01-01 00:00:00", rating=DIM.scale[rating]
+        annotation_id="old-" + table["annotation_id"], created_at="2026-01-01 00:00:00", rating=DIM.levels[rating]
     )
     pd.testing.assert_frame_equal(labels_of(DIM, table), labels_of(DIM, pd.concat([table, older])))
 

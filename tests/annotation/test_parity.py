@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from earmark.annotation.parity import HeldOutRatings, human_parity
+from earmark.annotation.parity import NO_PAIR_OF_RATERS, HeldOutRatings, human_parity, pairwise_parity
 from earmark.metrics.agreement import leave_one_out
 from earmark.metrics.dawid_skene import dawid_skene, leave_one_rater_out_posteriors
 from tests.conftest import ratings_table, write_tables
@@ -171,3 +171,87 @@ def test_benchmark_parity_undefined_without_leave_one_out_csv(rated, tmp_path):
     (tmp_path / "copy/analysis_outputs/emolia-emo/leave_one_out.csv").unlink()
     parity = parity_of(tmp_path / "copy", "--labels", "dawid-skene")["human_parity"]
     assert parity["model"]["why"] == "leave_one_out.csv does not exist; run `uv run analysis.py` to create it"
+
+
+# --- pairs of raters --------------------------------------------------------------------------------------------
+
+
+def test_pairs_of_raters_by_enumeration():
+    present, raters = np.array([3, 2, 0, 1, 1]), np.array([3, 4, 2, 1, 2])
+    pairs = HeldOutRatings.from_pairs(present, raters)
+    counted = {}
+    for item, weight, vote, reference in zip(pairs.item, pairs.weight, pairs.vote, pairs.reference, strict=True):
+        counted[int(item), bool(vote), bool(reference)] = int(weight)
+    expected = {}
+    for item, (k, n) in enumerate(zip(present, raters, strict=True)):
+        votes = [True] * k + [False] * (n - k)
+        for first in range(n):
+            for second in range(n):
+                if first != second:
+                    key = item, votes[first], votes[second]
+                    expected[key] = expected.get(key, 0) + 1
+    assert counted == expected
+
+
+def test_pairwise_parity_by_hand():
+    # Votes 1 1 0 and 1 0 of two items; the model says present, absent. Pairs: (1,1) 2×, (1,0) 2× and (0,1) 2× of the
+    # first item, (1,0) and (0,1) of the second.
+    result = pairwise_parity([2, 1], [3, 2], np.array([True, False]), ["a", "b"], 0, np.random.default_rng(0))
+    assert result.accuracy.n == 8
+    assert result.accuracy.person.value == pytest.approx(2 / 8)
+    assert result.accuracy.model.value == pytest.approx((4 + 1) / 8)
+    assert result.accuracy.difference.value == pytest.approx(3 / 8)
+    # Of 5 present references raters recall 2 and the model 4; of 3 absent ones raters find 0 and the model 1.
+    assert result.balanced_accuracy.person.value == pytest.approx((2 / 5 + 0) / 2)
+    assert result.balanced_accuracy.model.value == pytest.approx((4 / 5 + 1 / 3) / 2)
+
+
+def test_pairwise_parity_of_raters_is_the_pooled_value_of_the_analysis(rated):
+    folder, _ = rated
+    result = parity_of(folder)
+    analysed = json.loads((folder / "analysis_outputs/emolia-emo/summary.json").read_text())["human_ceiling"]
+    pooled, weighted = (
+        analysed[name]["value"] for name in ("pairwise_balanced_accuracy_pooled", "pairwise_accuracy_weighted")
+    )
+    parity = result["pairwise_parity"]
+    assert parity["balanced_accuracy"]["person"]["value"] == pytest.approx(pooled)
+    assert parity["accuracy"]["person"]["value"] == pytest.approx(weighted)
+    cross_fitted = result["pairwise_parity_cross_fitted"]
+    assert cross_fitted["accuracy"]["person"]["value"] == parity["accuracy"]["person"]["value"]
+    report = (folder / "out/emolia-emo/report.md").read_text()
+    assert f"| rater against another rater | {pooled:.3f} [" in report
+
+
+@pytest.mark.parametrize(
+    ("flags", "why"),
+    [(["--unanimous-only"], "--unanimous-only selects items by their votes"), (["--labels", "soft"], None)],
+)
+def test_pairwise_parity_needs_items_that_are_not_selected_by_votes(rated, flags, why):
+    folder, _ = rated
+    assert parity_of(folder, *flags)["pairwise_parity"]["accuracy"]["model"].get("why") == why
+
+
+def test_pairwise_parity_needs_two_raters_of_an_item():
+    result = pairwise_parity([1, 0], [1, 1], np.array([True, False]), ["a", "b"], 30, np.random.default_rng(0))
+    assert result.accuracy.model.why == result.balanced_accuracy.difference.why == NO_PAIR_OF_RATERS
+
+
+def test_pairwise_parity_of_one_class_has_accuracy_alone():
+    result = pairwise_parity([2, 2], [2, 2], np.array([True, False]), ["a", "b"], 30, np.random.default_rng(0))
+    assert (result.accuracy.model.value, result.accuracy.person.value) == (0.5, 1.0)
+    assert result.balanced_accuracy.difference.value is None
+    assert result.balanced_accuracy.difference.why
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("raters", [2, 3, 4])
+def test_a_model_that_answers_like_a_random_rater_equals_the_raters(raters):
+    rng = np.random.default_rng(0)
+    differences = []
+    for _ in range(200):
+        true = rng.random(300) < 0.4
+        votes = rng.random((raters + 1, 300)) < np.where(true, 0.8, 0.15)
+        result = pairwise_parity(votes[1:].sum(axis=0), np.full(300, raters), votes[0], np.arange(300), 0, rng)
+        differences.append((result.accuracy.difference.value, result.balanced_accuracy.difference.value))
+    error = np.std(differences, axis=0) / np.sqrt(200)
+    assert (np.abs(np.mean(differences, axis=0)) < 3 * error).all()

@@ -8,8 +8,7 @@ import pytest
 
 from earmark.annotation.analysis import slice_summary, slice_table
 from earmark.annotation.labels import clip_ids, majority_labels
-from earmark.annotation.subsets import Slice, _parse_subset, subsets
-from earmark.errors import MissingError
+from earmark.annotation.subsets import Slice, subsets
 from earmark.metrics.bootstrap import Bootstrap
 from tests.conftest import DIM, EMO, annotated
 
@@ -56,8 +55,8 @@ def test_subsets_have_only_specified_summaries():
 
 
 def test_weakly_present_counts_as_present():
-    assert EMO.scale[EMO.first_present :] == ("weakly_present", "strongly_present")
-    assert DIM.scale[DIM.first_present :] == ("yes",)
+    assert EMO.levels[EMO.first_present :] == ("weakly_present", "strongly_present")
+    assert DIM.levels[DIM.first_present :] == ("yes",)
 
 
 def test_only_scale_of_three_levels_is_ordinal():
@@ -85,7 +84,8 @@ def test_new_subset_needs_no_code(tmp_path):
     quality = replace(
         DIM,
         name="quality",
-        scale=("bad", "fair", "good", "excellent"),
+        scale="ordinal",
+        levels=("bad", "fair", "good", "excellent"),
         present_from="good",
         key=("file_name", "polarity"),
         clip="data/{polarity}/{file_name}",
@@ -103,39 +103,3 @@ def test_new_subset_needs_no_code(tmp_path):
         ["negative", 1, 0.0],
         ["positive", 1, 1.0],
     ]
-
-
-FIELDS = {
-    "scale": ["a", "b"],
-    "present_from": "b",
-    "key": ["file_name"],
-    "prior": {"column": "file_name", "value": "x"},
-    "words": {"present": "b", "absent": "a"},
-    "clip": "{file_name}",
-    "sham_stem": "stem",
-    "prompt": {"sentence": "{label}", "label": "file_name"},
-    "slices": [],
-    "difficulty": {"column": "file_name", "noun": "file"},
-    "names": {"expected": "e", "matches_expected": "m"},
-    "labels": ["file_name", "majority_present", "benchmark_bucket", "n_raters"],
-}
-
-
-def test_parse_subset_optional_fields():
-    described = _parse_subset("mine", FIELDS)
-    assert (described.choices, described.carried, described.summaries) == ({}, (), {})
-
-
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        ({"prior": None, "words": None}, r"\[mine\] missing field prior; missing field words"),
-        ({"colour": 1}, r"\[mine\] unknown field colour"),
-        ({"present_from": "c"}, r"\[mine\] present_from = 'c' is not in scale"),
-        ({"labels": ["file_name"]}, r"\[mine\] labels must include"),
-    ],
-)
-def test_parse_subset_rejects_invalid_fields(change, message):
-    fields = {key: value for key, value in {**FIELDS, **change}.items() if value is not None}
-    with pytest.raises(MissingError, match=message):
-        _parse_subset("mine", fields)

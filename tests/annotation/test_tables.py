@@ -5,8 +5,9 @@ import re
 import pandas as pd
 import pytest
 
-from earmark.annotation.tables import load_annotations, read_csv, read_tables
-from earmark.errors import DataError, MissingError
+from earmark.annotation.reading import read_csv
+from earmark.annotation.tables import load_annotations, read_tables
+from earmark.errors import DataError, Fault, MissingError
 from tests.conftest import DIM, EMO, flags_table, ratings_table, users_table, write_tables
 
 VOTES = {"a.mp3": {"ann": 1, "ben": 2}, "b.mp3": {"ann": 0}}
@@ -142,6 +143,7 @@ def test_fault_message_format(folder):
     assert block == [
         "annotations/emolia-emo/annotations.csv: 2 faults",
         "  line 17, column rating: 'strongly_presnt' is not one of not_present, weakly_present, strongly_present",
+        "    --map VALUE=LEVEL reads a value as a level, --missing VALUE as no rating",
         "  line 40, column task_type: 'contrastive_3' is not one of "
         "affirmative, contrastive_1, contrastive_2, ultimate, penultimate",
     ]
@@ -188,7 +190,7 @@ def test_all_faults_listed_at_once(folder):
         "  line 2, column username: 'nobody' is not in users.csv",
         "  line 3, column flag_id: 'f-0' is empty or repeats an earlier line",
     ]
-    fault_lines = [line for line in lines if line.startswith("  ")]
+    fault_lines = [line for line in lines if line.startswith("  ") and not line.startswith("    --")]
     assert [line[: len(start)] for line, start in zip(fault_lines, beginnings, strict=True)] == beginnings
 
 
@@ -287,7 +289,8 @@ def test_equal_faults_share_a_line(folder):
     lines = str(caught.value).splitlines()
     assert lines[0].endswith("annotations.csv: 250 faults")
     assert lines[1].startswith("  lines 2, 3, 4, 5, 6 and 245 more, column rating: 'x' is not one of not_present")
-    assert len(lines) == 3
+    assert lines[2] == "    --map VALUE=LEVEL reads a value as a level, --missing VALUE as no rating"
+    assert len(lines) == 4
 
 
 def test_many_faults_are_truncated(folder):
@@ -297,9 +300,17 @@ def test_many_faults_are_truncated(folder):
         read_tables(folder, EMO)
     lines = str(caught.value).splitlines()
     assert lines[0].endswith("annotations.csv: 250 faults")
-    assert lines[1].startswith("  lines 2, 62, 122, 182, 242, column rating: 'x0' is not one of")
-    assert len(lines) == 1 + 50 + 1 + 1
-    assert lines[-2] == "  and 40 more of 10 other kinds"
+    assert lines[1].startswith("  250 cells of column rating, the first in line 2: is not one of not_present")
+    assert lines[2] == "    60 values: 'x0' (5), 'x1' (5), 'x2' (5), 'x3' (5), 'x4' (5), …"
+    assert len(lines) == 5
+
+
+def test_many_kinds_of_faults_are_truncated():
+    faults = [Fault(line, "label", f"problem {line % 40}") for line in range(1, 81)]
+    lines = str(DataError({"t.csv": faults}, "Stop.")).splitlines()
+    assert lines[1] == "  lines 1, 41, column label: problem 1"
+    assert len(lines) == 1 + 30 + 1 + 1
+    assert lines[-2] == "  and 20 more of 10 other kinds"
 
 
 @pytest.mark.parametrize("name", ["annotations", "users"])

@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 from scipy.stats import norm
 
-from earmark.annotation.parity import HeldOutRatings, human_parity
+from earmark.annotation.parity import HeldOutRatings, human_parity, pairwise_parity
 from earmark.annotation.raters import agreement_with_others, dawid_skene_estimates, fit_dawid_skene
 from earmark.annotation.reliability import Votes, agreement, human_ceiling, pair_kappas
 from earmark.annotation.subsets import subsets
@@ -162,6 +162,31 @@ def no_difference(rng: np.random.Generator) -> dict[str, float]:
     return {"difference": 0.0, MAJORITY_COMPARISON: 0.0}
 
 
+def pairwise_estimates(rng: np.random.Generator, raters: SimulatedRaters) -> Mapping[str, Estimate | float | None]:
+    """Comparison with single raters of a model that is as accurate as a rater."""
+    votes, bootstrap, present = raters.draw(rng)
+    predicted = np.where(rng.random(len(present)) < raters.accuracy, present, ~present)
+    counts = votes.counts["binary"]
+    result = pairwise_parity(counts[:, 1], counts.sum(axis=1), predicted, bootstrap.unit, REPLICATES, rng)
+    estimates: dict[str, Estimate | float | None] = {}
+    for name, parity in (("balanced accuracy", result.balanced_accuracy), ("accuracy", result.accuracy)):
+        estimates |= {f"model, {name}": parity.model, f"person, {name}": parity.person}
+        estimates |= {f"difference, {name}": parity.difference, f"p, {name}": parity.p}
+    return estimates
+
+
+def no_pairwise_difference(rng: np.random.Generator) -> dict[str, float]:
+    """True value: the model is as accurate as a rater."""
+    return {"difference, balanced accuracy": 0.0, "difference, accuracy": 0.0}
+
+
+def pairs_of_raters(clips: int, per_item: int) -> Scenario:
+    """Scenario of the comparison with single raters."""
+    raters = SimulatedRaters(clips, 0.4, raters=per_item, per_item=per_item, accuracy=0.8)
+    size = f"{clips} clips of {ITEMS} items, {per_item} raters each, pairs of raters"
+    return Scenario("Human parity", size, partial(pairwise_estimates, raters=raters), no_pairwise_difference)
+
+
 def scenario(size: str, raters: SimulatedRaters, **options: Any) -> Scenario:
     """Agreement scenario."""
     draw, truth = partial(agreement_estimates, raters=raters), partial(agreement_truth, raters=raters)
@@ -206,6 +231,7 @@ SCENARIOS = [
     *(parity(60, 4, labels) for labels in ("soft", "unanimous", "dawid-skene")),
     # Two other raters hardly determine the Dawid-Skene model, so the reference varies. It is the same for both.
     parity(60, 3, "dawid-skene", "model", "person"),
+    *(pairs_of_raters(80, per_item) for per_item in (2, 3, 4)),
     reliability("240 clips of 3 items, 40% present", SimulatedRaters(240, 0.4)),
     reliability("240 clips of 3 items, 40% present, good raters", SimulatedRaters(240, 0.4, accuracy=0.97)),
     reliability(

@@ -40,6 +40,8 @@ class Scenario:
         Names below the size at which intervals are valid. They must carry a note; their intervals are not tested.
     untested : frozenset of str
         Names that are reported but not tested: known to be too wide, or examples of a fault.
+    width : (float, float)
+        Allowed width; with few degrees of freedom intervals are wider than 1.96 standard errors on either side.
     """
 
     area: str
@@ -50,6 +52,7 @@ class Scenario:
     seed: int = 0
     noted: frozenset[str] = frozenset()
     untested: frozenset[str] = frozenset()
+    width: tuple[float, float] = WIDTH
 
     @property
     def name(self) -> str:
@@ -157,7 +160,7 @@ def faults(scenario: Scenario, results: list[Result]) -> list[str]:
         if not each.tested:
             continue
         for value, (low, high), label in (
-            (each.width, WIDTH, "width"),
+            (each.width, scenario.width, "width"),
             (each.coverage, COVERAGE, "coverage"),
             (each.rejection, REJECTION, "rejection"),
         ):

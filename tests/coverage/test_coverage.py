@@ -2,10 +2,11 @@
 
 import pytest
 
-from tests.coverage import annotation, comparison, probes, similarity, speaker
+from tests.coverage import annotation, comparison, new_raters, probes, scale_similarity, scales, similarity, speaker
 from tests.coverage.framework import faults, simulate
 
-SCENARIOS = [*annotation.SCENARIOS, *similarity.SCENARIOS, *speaker.SCENARIOS, *probes.SCENARIOS, *comparison.SCENARIOS]
+AREAS = (annotation, new_raters, scales, similarity, speaker, probes, comparison, scale_similarity)
+SCENARIOS = [scenario for area in AREAS for scenario in area.SCENARIOS]
 
 
 @pytest.mark.slow

@@ -174,3 +174,28 @@ def test_committed_tex_matches_report():
     numbers = re.findall(r"\d\.\d{3} \[\d\.\d{3}, \d\.\d{3}\]", report)
     assert len(numbers) > 40
     assert [number for number in numbers if number not in text] == []
+
+
+def test_to_csv_of_long_table_matches_pandas(monkeypatch):
+    monkeypatch.setattr("earmark.report.tables.LONG_TABLE", 7)
+    rng = np.random.default_rng(0)
+    n = 60
+    table = pd.DataFrame(
+        {
+            "text": np.array(["a", "b,c", 'd"e', "f\ng", "h\ri", " x", "", None, "ß"], dtype=object)[
+                rng.integers(0, 9, n)
+            ],
+            "count": rng.integers(-9, 9, n),
+            "bool": rng.random(n) < 0.5,
+            "rate": np.where(rng.random(n) < 0.2, np.nan, rng.normal(0, 1e-5, n)),
+            "large": rng.normal(0, 1e20, n),
+            "zero": np.where(rng.random(n) < 0.5, -0.0, np.inf),
+            "Int64": pd.array(rng.integers(0, 3, n), dtype="Int64"),
+            "boolean": pd.array(rng.random(n) < 0.5, dtype="boolean"),
+            "Float64": pd.array(rng.random(n).round(6), dtype="Float64"),
+        }
+    )
+    table.loc[::7, ["Int64", "boolean", "Float64"]] = pd.NA
+    assert to_csv(table) == table.to_csv(index=False, lineterminator="\n")
+    mixed = table.assign(mixed=np.array([1, "a", 2.5, True, None, 1], dtype=object)[rng.integers(0, 6, n)])
+    assert to_csv(mixed) == mixed.to_csv(index=False, lineterminator="\n")
