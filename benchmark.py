@@ -10,7 +10,10 @@ Writes  benchmark_outputs/<subset>/{predictions.csv, metrics_by_*.csv, summary.j
   uv run benchmark.py --embeddings-endpoint http://127.0.0.1:7997/embeddings --model my-clap
   uv run --extra clap benchmark.py --clap-model laion/clap-htsat-unfused --device cuda
   uv run --extra clap benchmark.py --model voiceclap-small --subset emolia-dim --require-3-raters
+  uv run --extra clap benchmark.py --model voiceclap-large-v2 --protocol voicenet
   uv run benchmark.py --by language speaker --limit 100
+  uv run benchmark.py --subset my-arousal --prompt "Speech of a highly aroused speaker." --clip "{file}.wav"
+  uv run benchmark.py --subset emolia-emo --prompts wordings.csv
 
 Without a model, the sham scorer computes placeholder scores from a hash of file names and sentences. An interrupted run
 against a server continues with its stored replies; --restart discards them. The environment variable EARMARK_API_KEY
@@ -19,13 +22,14 @@ holds the bearer token of a server.
 
 import os
 import sys
-from argparse import ArgumentParser, ArgumentTypeError, Namespace
+from argparse import SUPPRESS, ArgumentParser, ArgumentTypeError, Namespace
 from collections.abc import Sequence
 from pathlib import Path
 
 from earmark import cli
 from earmark.annotation.subsets import subsets
-from earmark.audio_text.options import LABEL_COLUMNS, BenchmarkOptions
+from earmark.audio_text.options import LABEL_COLUMNS, MIN_RATERS, BenchmarkOptions
+from earmark.models.audio_text.published import VOICECLAP
 
 TOKEN_VARIABLE = "EARMARK_API_KEY"
 
@@ -38,6 +42,7 @@ def run(arguments: Namespace, invocation: cli.Invocation) -> int:
     from earmark.audio_text.run import run_benchmark  # slow import; not needed for --help and usage errors
 
     token = os.environ.get(TOKEN_VARIABLE)
+    arguments.min_raters = max(arguments.min_raters, MIN_RATERS[arguments.protocol])
     return run_benchmark(cli.options(BenchmarkOptions, arguments, token=token), invocation)
 
 
@@ -45,9 +50,27 @@ def argument_parser() -> ArgumentParser:
     parser = cli.argument_parser(__doc__ or "", run)
     parser.add_argument(
         "--subset",
-        choices=[*subsets(), "both", "all"],
         default="both",
-        help="subset to evaluate; both or all: every subset with labels (default: both)",
+        metavar="NAME",
+        help=f"subset to evaluate: {', '.join(subsets())}, or one that analysis.py described; both: every published "
+        "subset with labels, or every subset of --subset-file; all: every subset with labels (default: both)",
+    )
+    parser.add_argument(
+        "--subset-file", type=Path, metavar="FILE", help="TOML description of own subsets (default: of analysis.py)"
+    )
+    sentences = parser.add_argument_group("sentences and clips")
+    sentences.add_argument(
+        "--prompt",
+        metavar="SENTENCE",
+        help="sentence to score; {label} stands for a class or the label of an item (default: set by the subset)",
+    )
+    sentences.add_argument(
+        "--prompts", type=Path, metavar="FILE", help="CSV or TOML file with several sentences for each label"
+    )
+    sentences.add_argument(
+        "--clip",
+        metavar="PATTERN",
+        help="path of a clip below dataset/<subset>/, such as {speaker}/{file} (default: set by the subset)",
     )
     model = parser.add_argument_group("model")
     source = model.add_mutually_exclusive_group()
@@ -57,31 +80,26 @@ def argument_parser() -> ArgumentParser:
     model.add_argument(
         "--model",
         metavar="NAME",
-        help="voiceclap-small, voiceclap-large, or directory or hub id of a sentence-transformers model; with "
-        "--embeddings-endpoint, the model name to request",
+        help=f"{', '.join(VOICECLAP)}, or directory or hub id of a VoiceCLAP or sentence-transformers model; with "
+        "--embeddings-endpoint, the model name to request; with --endpoint, the name of the model in results",
     )
-    model.add_argument(
-        "--device", default="auto", help="device of the model: auto, cpu, cuda, … (default: auto, a GPU if available)"
-    )
-    model.add_argument(
-        "--dtype",
-        choices=["float32", "bfloat16", "float16"],
-        default="float32",
+    cli.add_renamed_argument(
+        model, "--device", "--clap-device", default="auto",
+        help="device of the model: auto, cpu, cuda, … (default: auto, a GPU if available)",
+    )  # fmt: skip
+    cli.add_renamed_argument(
+        model, "--dtype", "--clap-dtype", choices=["float32", "bfloat16", "float16"], default="float32",
         help="precision of the model (default: float32)",
-    )
-    model.add_argument(
-        "--batch-size",
-        type=cli.positive_int,
-        default=16,
-        metavar="N",
-        help="clips per batch; at most 32 per request to a server (default: 16)",
-    )
-    model.add_argument(
-        "--max-seconds",
-        type=cli.positive_float,
-        metavar="S",
+    )  # fmt: skip
+    cli.add_renamed_argument(
+        model, "--batch-size", "--clap-audio-batch-size", type=cli.positive_int, default=16, metavar="N",
+        help="clips and sentences per batch; at most 32 per request to a server (default: 16)",
+    )  # fmt: skip
+    model.add_argument("--clap-text-batch-size", dest="text_batch_size", type=cli.positive_int, help=SUPPRESS)
+    cli.add_renamed_argument(
+        model, "--max-seconds", "--clap-max-seconds", type=cli.positive_float, metavar="S",
         help="maximum window length; longer clips are split into equal windows (default: set by the model)",
-    )
+    )  # fmt: skip
     cli.add_renamed_argument(
         model, "--embedding-cache", "--store", type=Path, default=Path("benchmark_outputs/embeddings"), metavar="DIR",
         help="embedding cache directory (default: benchmark_outputs/embeddings)",
@@ -141,6 +159,13 @@ def argument_parser() -> ArgumentParser:
     )
     evaluation = parser.add_argument_group("evaluation")
     evaluation.add_argument(
+        "--protocol",
+        choices=list(MIN_RATERS),
+        default="earmark",
+        help="voicenet: items with at least two raters, with the measures by prompt first in the report (default: "
+        "earmark)",
+    )
+    evaluation.add_argument(
         "--labels",
         choices=list(LABEL_COLUMNS),
         default="majority",
@@ -169,12 +194,9 @@ def argument_parser() -> ArgumentParser:
     evaluation.add_argument("--allow-missing", action="store_true", help="exit with 0 even if clips are missing")
     files = parser.add_argument_group("files")
     cli.add_renamed_argument(
-        files,
-        "--model-name",
-        "--name",
-        metavar="NAME",
-        help="name of the run's directory in benchmark_outputs/runs (default: name of the model)",
-    )
+        files, "--name", "--model-name", dest="model_name", metavar="NAME",
+        help="name of the model in the report and of its directory in benchmark_outputs/runs (default: from the model)",
+    )  # fmt: skip
     cli.add_page_flags(files)
     cli.add_dataset_id_flag(files)
     files.add_argument(

@@ -15,7 +15,8 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-from earmark.annotation.schema import AnalysisSummary, AnonymizeSummary  # noqa: E402
+from earmark.annotation.schema import AnalysisSummary, AnonymizeSummary, ScaleSummary  # noqa: E402
+from earmark.audio_text.scale_schema import ScaleBenchmarkSummary  # noqa: E402
 from earmark.audio_text.schema import BenchmarkSummary  # noqa: E402
 from earmark.comparison.schema import CompareSummary  # noqa: E402
 from earmark.probing.schema import ProbeSummary  # noqa: E402
@@ -26,7 +27,9 @@ from earmark.speaker.schema import SpeakerSummary  # noqa: E402
 SUMMARIES: dict[str, type[SummaryBase]] = {
     "anonymize": AnonymizeSummary,
     "analysis": AnalysisSummary,
+    "analysis_scale": ScaleSummary,
     "benchmark": BenchmarkSummary,
+    "benchmark_scale": ScaleBenchmarkSummary,
     "evaluate_speaker_trials": SpeakerSummary,
     "evaluate_speaker_case": CaseSummary,
     "probe": ProbeSummary,

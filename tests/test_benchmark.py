@@ -896,7 +896,6 @@ def test_labels_with_byte_order_mark_and_crlf(small: Path, tmp_path: Path):
 @pytest.mark.parametrize(
     "flags",
     [
-        ["--subset", "emolia"],
         ["--sub", "emolia-emo"],
         ["--limit", "0"],
         ["--min-raters", "0"],
@@ -974,3 +973,94 @@ def test_invalid_dataset_id_is_a_usage_error(name: str, capsys: pytest.CaptureFi
         main(["--dataset-id", name])
     assert stopped.value.code == 2
     assert "must have the form ORG/NAME or ORG/NAME@REVISION" in capsys.readouterr().err
+
+
+# --- measures by prompt, protocols and names ------------------------------------------------------------------------
+
+PROMPT_ESTIMATES = [
+    *(
+        f"balanced_accuracy_{kind}{version}"
+        for kind in ("best_threshold", "by_prompt")
+        for version in ("", "_cross_fitted", "_permuted")
+    ),
+    "spearman_by_prompt",
+    "spearman_ceiling",
+    "spearman_attainable",
+]
+
+
+@pytest.mark.parametrize("subset", SUBSETS)
+def test_summary_has_measures_by_prompt(demo_run, subset: str):
+    found = summary(demo_run[1], subset)
+    assert all(found[name]["value"] is not None for name in PROMPT_ESTIMATES)
+    assert found["balanced_accuracy_best_threshold"]["value"] >= found["overall"]["balanced_accuracy"]["value"]
+    same = "balanced_accuracy_best_threshold_cross_fitted"
+    assert found[same] == found["cross_fitted_threshold"]["balanced_accuracy"]
+    prompts = predictions(demo_run[1], subset)["prompt"]
+    assert found["prompts"] == prompts.nunique()
+    assert found["prompts_with_threshold"] == (prompts.value_counts() >= 10).sum()
+    assert found["spearman_prompts"] + found["spearman_prompts_left_out"] == found["prompts"]
+
+
+def test_ties_enter_the_rank_correlation(demo_run):
+    """Also ties of two raters, which are scored for this alone."""
+    found = summary(demo_run[1])
+    labels = pd.read_csv(ROOT / "analysis_outputs/emolia-emo/benchmark_labels.csv")
+    ties = labels[labels["benchmark_bucket"] == "tie"]
+    assert found["items_tied_excluded"] == len(ties) > 0
+    assert found["questions_for_pairs"] == (ties["n_raters"] == 2).sum() > 0
+    assert found["spearman_by_prompt"]["n"] == len(labels)
+    assert found["rows_total"] == len(labels) - len(ties)
+
+
+def test_protocol_voicenet_needs_two_raters_and_prints_its_measures_first(tmp_path: Path, capsys):
+    assert run(ROOT, tmp_path, "--subset", "emolia-emo", "--protocol", "voicenet") == 0
+    report, found = capsys.readouterr().out, summary(tmp_path)
+    assert report.index("## Thresholds and ranks by prompt") < report.index("Quality band of the balanced accuracy")
+    assert report.count("## Thresholds and ranks by prompt") == 1
+    assert (found["protocol"], found["filters"]["min_raters"]) == ("voicenet", 2)
+    assert "|protocol:voicenet|" in found["signature"]
+    assert "|protocol:voicenet|metric:balanced_accuracy_by_prompt|" in report
+    labels = pd.read_csv(ROOT / "analysis_outputs/emolia-emo/benchmark_labels.csv")
+    assert found["spearman_by_prompt"]["n"] == (labels["n_raters"] >= 2).sum()
+    assert predictions(tmp_path)["n_raters"].astype(int).min() == 2
+
+
+def test_protocol_voicenet_keeps_a_stricter_filter(tmp_path: Path):
+    flags = ["--subset", "emolia-emo", "--protocol", "voicenet", "--min-raters", "3", "--quiet"]
+    assert run(ROOT, tmp_path, *flags) == 0
+    assert summary(tmp_path)["filters"]["min_raters"] == 3
+
+
+def test_default_protocol_prints_measures_by_prompt_after_the_reference_labels(demo_run):
+    report = (demo_run[1] / "emolia-emo/report.md").read_text(encoding="utf-8")
+    assert report.index("## Comparison with the reference labels") < report.index("## Thresholds and ranks by prompt")
+    assert summary(demo_run[1])["protocol"] == "earmark"
+    assert "|protocol:earmark|" in summary(demo_run[1])["signature"]
+
+
+def test_labels_without_votes_have_thresholds_but_no_rank_correlation(small: Path, tmp_path: Path, capsys):
+    assert run(small, tmp_path / "out", "--subset", "emolia-emo") == 0
+    found = summary(tmp_path / "out")
+    assert found["balanced_accuracy_best_threshold"]["value"] is not None
+    assert "soft_present" in found["spearman_by_prompt"]["why"]
+    assert "soft_present" in found["pairwise_parity"]["accuracy"]["model"]["why"]
+    assert "Rank correlation is undefined: the labels do not give" in capsys.readouterr().out
+
+
+def test_model_names_a_server_in_directory_signature_and_report(small: Path, tmp_path: Path, capsys):
+    with sham() as server:
+        assert run(small, tmp_path, "--subset", "emolia-emo", "--endpoint", server.url, "--model", "acme/ours v1") == 0
+    found = summary(tmp_path)
+    assert "|model:acme/ours v1-" in found["signature"]
+    assert (found["name"], found["scorer"]["model"]) == ("acme/ours v1", "acme/ours v1")
+    assert (tmp_path / "runs/acme-ours-v1/emolia-emo/summary.json").is_file()
+    assert capsys.readouterr().out.startswith("# emolia-emo: acme/ours v1, endpoint at http://")
+
+
+@pytest.mark.parametrize("flag", ["--name", "--model-name"])
+def test_name_of_the_model(small: Path, tmp_path: Path, flag: str, capsys):
+    assert run(small, tmp_path, "--subset", "emolia-emo", flag, "Ours (v2)") == 0
+    assert (tmp_path / "runs/Ours-v2/emolia-emo/summary.json").is_file()
+    assert capsys.readouterr().out.startswith("# emolia-emo: Ours (v2), sham")
+    assert summary(tmp_path)["signature"].endswith("|model:sham")

@@ -87,7 +87,7 @@ def test_complete_run_removes_journal(tmp_path):
     with hostile_server(sham) as server:
         for _ in range(2):
             assert benchmark.main([*command(server.url, tmp_path)[2:], "--subset", "emolia-dim"]) == 0
-        assert len(server.requests) == 2 * 45
+        assert len(server.requests) == 2 * (45 + 3)  # with three items of two raters who disagree
     assert not list(tmp_path.rglob("journal.jsonl"))
 
 
@@ -172,7 +172,7 @@ def test_restart(tmp_path):
     with hostile_server(lambda n, body: Reply({}, 404) if n == 0 else sham(n, body)) as server:
         assert benchmark.main([*command(server.url, tmp_path)[2:], *flags]) == 1
         assert benchmark.main([*command(server.url, tmp_path)[2:], *flags, "--restart"]) == 0
-        assert len(server.requests) == 2 * 45
+        assert len(server.requests) == 2 * (45 + 3)  # with three items of two raters who disagree
 
 
 def test_consecutive_failures_stop_the_run(tmp_path, capsys):

@@ -154,6 +154,8 @@ def test_demo_examples_in_metrics_match_the_scripts(tmp_path):
     analysed = summary("emolia-emo")
     estimates = {**analysed["agreement"], **analysed["human_ceiling"], **analysed, **scored["overall"]}
     estimates |= {name: scored["human_parity"][name] for name in ("model", "person", "difference")}
+    estimates |= {name: value for name, value in scored.items() if isinstance(value, dict) and "value" in value}
+    estimates["pairwise_parity"] = scored["pairwise_parity"]["balanced_accuracy"]["difference"]
     estimates["cross_fitted_threshold"] = scored["cross_fitted_threshold"]["balanced_accuracy"]
     shown = examples("demo")
     assert len(shown) > 35
@@ -166,3 +168,35 @@ def test_worked_examples_in_metrics_match_the_library():
     scores = detection.LabelledScores(np.array([2.1, 1.4, -0.3, 0.6, -0.8, -1.5, -2.2]), np.arange(7) < 3)
     expected = {name: f"{metric.point(scores, 0.01).rate:.3f}" for name, metric in detection.METRICS.items()}
     assert examples("worked") == expected
+
+
+RATED_CLASSES = {
+    "a": {"ann": "red", "ben": "red", "cat": "red"},
+    "b": {"ann": "green", "ben": "green", "cat": "blue"},
+    "c": {"ann": "red", "ben": "green", "cat": "red"},
+    "d": {"ann": "blue", "ben": "blue"},
+}
+RATED_LEVELS = {
+    "a": {"ann": "1", "ben": "2", "cat": "1"},
+    "b": {"ann": "3", "ben": "4", "cat": "3"},
+    "c": {"ann": "5", "ben": "5", "cat": "4"},
+    "d": {"ann": "2", "ben": "4"},
+}
+
+
+def test_examples_of_other_scales_in_metrics_match_the_library():
+    from tests.annotation.scale_data import AROUSAL, COLOURS, NATURALNESS, analysed
+    from tests.metrics.test_interval_agreement import SHROUT_FLEISS
+
+    numbers = {str(item): dict(zip("abcd", map(float, row), strict=True)) for item, row in enumerate(SHROUT_FLEISS)}
+    results = [
+        analysed(subset, votes, replicates=0, required=3).result
+        for subset, votes in ((AROUSAL, RATED_LEVELS), (COLOURS, RATED_CLASSES), (NATURALNESS, numbers))
+    ]
+    values = {name: e.value for result in results for name, e in result.agreement.estimates.items()}
+    shown = examples("ratings")
+    assert shown == {name: f"{values[name]:.3f}" for name in shown}
+    own = {"krippendorff_alpha_ordinal"}  # the example of this name is that of the demo
+    assert set(values) - set(shown) == own
+    by_class = ", ".join(f"{name} {e.value:.3f}" for name, e in results[1].specific_agreement.items())
+    assert f"Example: above, {by_class}." in METRICS

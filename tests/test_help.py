@@ -51,7 +51,11 @@ def test_all_scripts_are_covered():
 RENAMED = [
     ("benchmark", [], [], ["--store", "x"], "--embedding-cache"),
     ("benchmark", [], [], ["--fresh"], "--restart"),
-    ("benchmark", [], [], ["--name", "x"], "--model-name"),
+    ("benchmark", [], [], ["--model-name", "x"], "--name"),
+    ("benchmark", [], [], ["--clap-device", "cuda"], "--device"),
+    ("benchmark", [], [], ["--clap-dtype", "bfloat16"], "--dtype"),
+    ("benchmark", [], [], ["--clap-audio-batch-size", "4"], "--batch-size"),
+    ("benchmark", [], [], ["--clap-max-seconds", "20"], "--max-seconds"),
     *(
         ("evaluate_speaker", [command], needed, former, flag)
         for command, needed in (("trials", ["--trials", "t"]), ("tidyvoice", []))
@@ -87,6 +91,20 @@ def test_former_flag_means_the_same_and_is_not_listed(script, command, needed, f
         [sys.executable, f"{script}.py", *command, "--help"], cwd=ROOT, capture_output=True, text=True
     )
     assert f"{former[0]} " not in done.stdout or former[0] == "--conditions"
+
+
+def test_clap_text_batch_size_is_for_sentences_alone():
+    import benchmark
+    from earmark import cli
+    from earmark.audio_text.options import ScorerOptions
+
+    def parsed(*words):
+        return cli.options(ScorerOptions, benchmark.argument_parser().parse_args(words))
+
+    options = parsed("--clap-audio-batch-size", "4", "--clap-text-batch-size", "64")
+    assert (options.batch_size, options.text_batch_size) == (4, 64)
+    assert parsed("--batch-size", "4").text_batch_size is None
+    assert "--clap" not in benchmark.argument_parser().format_help().replace("--clap-model", "")
 
 
 def test_former_command_carriers_is_simulate():

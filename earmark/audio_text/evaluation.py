@@ -6,10 +6,18 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from earmark.annotation.parity import HeldOutRatings, Parity, human_parity
+from earmark.annotation.parity import MIN_OTHER_RATERS, HeldOutRatings, Parity, human_parity
 from earmark.audio_text.pairs import PairTable
+from earmark.audio_text.prompt_metrics import (
+    NO_VOTES,
+    SELECTED,
+    pairwise_parities,
+    rank_metrics,
+    threshold_metrics,
+)
 from earmark.audio_text.schema import BenchmarkResult, CrossFitted, Metrics, SliceMetrics
 from earmark.audio_text.scorers import Score
+from earmark.metrics import classification
 from earmark.metrics.bootstrap import Bootstrap
 from earmark.metrics.classification import NO_THRESHOLD, cross_fit, decision_contributions, evaluate
 from earmark.metrics.estimate import Estimate
@@ -18,6 +26,7 @@ from earmark.metrics.estimate import Estimate
 QUALITY_BANDS = (("Bad", 0.0), ("Weak", 0.55), ("Medium", 0.65), ("Good", 0.75), ("Excellent", 0.85))
 SLICE_METRICS = ("accuracy", "balanced_accuracy", "f1", "roc_auc", "average_precision")
 MISSING_VALUE = "(missing)"
+NO_LEAVE_ONE_OUT = "leave_one_out.csv does not exist; run `uv run analysis.py` to create it"
 
 
 @dataclass(frozen=True)
@@ -90,15 +99,28 @@ def evaluate_scores(
     valid = table[table["ok"].astype(bool)].reset_index(drop=True)
     # Separate streams, so that the folds do not depend on the number of replicates.
     bootstrap_rng, folds_rng, parity_rng = rng.spawn(3)
-    bootstrap = Bootstrap.from_units(valid["clip"], replicates, bootstrap_rng)
+    bootstrap = Bootstrap.from_units(valid["sampling_unit"], replicates, bootstrap_rng)
     unanimous = valid["benchmark_bucket"].str.startswith("unanimous_").to_numpy(dtype=bool)
-    cross_fitted_result, clip_thresholds = _cross_fitted(valid, bootstrap, folds_rng)
+    similarities, labels = (valid[column].to_numpy(dtype=float) for column in ("similarity", "label"))
+    fit = cross_fit(similarities, labels, bootstrap, folds_rng)
+    cross_fitted_result, clip_thresholds = _cross_fitted(valid, fit)
     overall = _metrics(valid, bootstrap)
     positive = valid["label"].mean() if len(valid) else None
     parity, parity_cross_fitted = _human_parities(
         scored, pairs, replicates, parity_rng, unanimous_only, leave_one_out, clip_thresholds
     )
     slices = {key: _slice_metrics(valid, key, bootstrap) for key in [*pairs.subset.slices, *by]}
+    thresholds_rng, ranks_rng, pairs_rng = rng.spawn(3)
+    unselected = valid if unanimous_only else scored[scored["ok"].astype(bool)].reset_index(drop=True)
+    pairwise = pairwise_parities(
+        unselected,
+        _cross_fitted_decisions(unselected, clip_thresholds),
+        replicates,
+        pairs_rng,
+        _why_no_pairs(pairs, unanimous_only, leave_one_out),
+    )
+    further = scored.iloc[len(table) :]
+    of_people = further["n_raters"] > MIN_OTHER_RATERS
     result = BenchmarkResult(
         rows_total=len(table),
         rows_evaluated_ok=len(valid),
@@ -109,11 +131,16 @@ def evaluate_scores(
         unanimous_subset=_metrics(valid[unanimous], bootstrap.take(unanimous)),
         cross_fitted_threshold=cross_fitted_result,
         slices=slices,
-        questions_for_people=len(scored) - len(table),
-        questions_for_people_failed=int((~scored["ok"].iloc[len(table) :].astype(bool)).sum()),
+        questions_for_people=int(of_people.sum()),
+        questions_for_people_failed=int((~further["ok"].astype(bool) & of_people).sum()),
+        questions_for_pairs=int((~of_people).sum()),
         human_parity=parity,
         human_parity_cross_fitted=parity_cross_fitted,
-        warnings=similarity_warnings(valid["similarity"].to_numpy(dtype=float), threshold),
+        pairwise_parity=pairwise[0],
+        pairwise_parity_cross_fitted=pairwise[1],
+        warnings=similarity_warnings(similarities, threshold),
+        **threshold_metrics(valid, bootstrap, fit, thresholds_rng),
+        **rank_metrics(unselected, replicates, ranks_rng),
     )
     label_column = ["label"] if pairs.label_source != "majority" else []
     columns = [*pairs.subset.key, "benchmark_bucket", "n_raters", "majority_present", *label_column]
@@ -170,13 +197,9 @@ def _int_if_whole(count: float) -> int | float:
     return int(count) if float(count).is_integer() else float(count)
 
 
-def _cross_fitted(
-    rows: pd.DataFrame, bootstrap: Bootstrap, rng: np.random.Generator
-) -> tuple[CrossFitted, dict[str, float]]:
+def _cross_fitted(rows: pd.DataFrame, fit: classification.CrossFitted) -> tuple[CrossFitted, dict[str, float]]:
     """Balanced accuracy at cross-fitted thresholds, and {clip: threshold}."""
-    similarities, labels = rows["similarity"].to_numpy(dtype=float), rows["label"].to_numpy(dtype=float)
-    fit = cross_fit(similarities, labels, bootstrap, rng)
-    clip_thresholds = dict(zip(rows["clip"], fit.item_thresholds.tolist(), strict=False))
+    clip_thresholds = dict(zip(rows["sampling_unit"], fit.item_thresholds.tolist(), strict=False))
     median = float(np.median(fit.thresholds)) if clip_thresholds else None
     result = CrossFitted(threshold=median, thresholds=fit.thresholds.tolist(), balanced_accuracy=fit.balanced_accuracy)
     return result, clip_thresholds
@@ -202,14 +225,29 @@ def _human_parities(
     if isinstance(ratings, str):
         return Parity.undefined(ratings), Parity.undefined(ratings)
     ratings = ratings.take(scored["ok"].to_numpy(dtype=bool)[ratings.item])
-    similarity, clips = scored["similarity"].fillna(-np.inf).to_numpy(dtype=float), scored["clip"].to_numpy()
+    clips = scored["sampling_unit"].to_numpy()
     predicted = scored["pred_present"].fillna(0).to_numpy(dtype=bool)
     parity = human_parity(ratings, predicted, clips, replicates, rng)
-    if not clip_thresholds:
+    predicted_cross_fitted = _cross_fitted_decisions(scored, clip_thresholds)
+    if predicted_cross_fitted is None:
         return parity, Parity.undefined(NO_THRESHOLD)
-    median = float(np.median(list(clip_thresholds.values())))
-    predicted_cross_fitted = similarity >= np.array([clip_thresholds.get(clip, median) for clip in clips])
     return parity, human_parity(ratings, predicted_cross_fitted, clips, replicates, rng)
+
+
+def _cross_fitted_decisions(rows: pd.DataFrame, clip_thresholds: Mapping[str, float]) -> np.ndarray | None:
+    """Decisions at the cross-fitted threshold of each clip; clips without one get the median. None without any."""
+    if not clip_thresholds:
+        return None
+    median = float(np.median(list(clip_thresholds.values())))
+    similarity = rows["similarity"].fillna(-np.inf).to_numpy(dtype=float)
+    return np.asarray(similarity >= np.array([clip_thresholds.get(clip, median) for clip in rows["sampling_unit"]]))
+
+
+def _why_no_pairs(pairs: PairTable, unanimous_only: bool, leave_one_out: pd.DataFrame | None) -> str | None:
+    """Why pairs of raters cannot be compared: the scored pairs were selected by their votes."""
+    if unanimous_only:
+        return SELECTED
+    return NO_LEAVE_ONE_OUT if pairs.label_source == "dawid-skene" and leave_one_out is None else None
 
 
 def _held_out_ratings(
@@ -218,7 +256,7 @@ def _held_out_ratings(
     """The ratings to hold out one by one, or the reason why there are none."""
     if pairs.label_source == "dawid-skene":
         if leave_one_out is None:
-            return "leave_one_out.csv does not exist; run `uv run analysis.py` to create it"
+            return NO_LEAVE_ONE_OUT
         ratings = HeldOutRatings.from_posteriors(
             leave_one_out["item"], leave_one_out["present"], leave_one_out["probability"]
         )
@@ -228,7 +266,7 @@ def _held_out_ratings(
         share = (present - ratings.vote) / np.maximum(raters - 1, 1)
         return ratings.take((share == 0) | (share == 1))
     if "present_votes" not in scored or (len(scored) and scored["present_votes"].isna().all()):
-        return "the labels do not give the share of raters who voted present (column soft_present)"
+        return NO_VOTES
     votes, raters = scored["present_votes"].fillna(0).to_numpy(dtype=float), scored["n_raters"].to_numpy()
     return HeldOutRatings.from_counts(votes, raters, soft=pairs.label_source == "soft", unanimous=unanimous_only)
 

@@ -6,6 +6,9 @@ from typing import Any, Literal
 
 from earmark.cli import DatasetId
 
+Protocol = Literal["earmark", "voicenet"]
+# Smallest number of raters of an item under each protocol. voicenet: the VoiceNet paper, arXiv 2609.32016.
+MIN_RATERS: dict[Protocol, int] = {"earmark": 1, "voicenet": 2}
 LabelSource = Literal["majority", "dawid-skene", "soft"]
 # Column of benchmark_labels.csv that holds each kind of reference label; values in [0, 1].
 LABEL_COLUMNS: dict[LabelSource, str] = {
@@ -28,13 +31,16 @@ class ScorerOptions:
     clap_model : str or None
         Directory or hub id of a transformers ClapModel.
     model : str or None
-        Directory, hub id or shortcut of an in-process model; with `embeddings_endpoint`, the model name to request.
+        Directory, hub id or shortcut of an in-process model; with `embeddings_endpoint`, the model name to request;
+        with `endpoint`, the name of the model in results.
     device : str
         "auto" selects a GPU if there is one.
     dtype : str
         "float32", "bfloat16" or "float16".
     batch_size : int
         Clips or windows per batch.
+    text_batch_size : int or None
+        Sentences per batch of an in-process model; None for `batch_size`.
     max_seconds : float or None
         Maximum window length in seconds; None for the default of the model.
     embedding_cache : Path
@@ -48,6 +54,7 @@ class ScorerOptions:
     device: str = "auto"
     dtype: str = "float32"
     batch_size: int = 16
+    text_batch_size: int | None = None
     max_seconds: float | None = None
     embedding_cache: Path = Path("benchmark_outputs/embeddings")
 
@@ -131,7 +138,8 @@ class BenchmarkOptions:
     Attributes
     ----------
     subset : str
-        Name of a subset, or "both" or "all" for every subset that has labels.
+        Name of a subset; "both" for every published subset that has labels, or for those of `subset_file`; "all" also
+        for those that analysis.py described.
     scorer : ScorerOptions
     server : ServerOptions
     filters : FilterOptions
@@ -146,11 +154,19 @@ class BenchmarkOptions:
     allow_missing : bool
         Exit with 0 even if clips are missing.
     model_name : str or None
-        Directory name of the run below `output_dir`/runs; None for the name of the model.
+        Name of the model in the report and of its directory below `output_dir`/runs; None for the model's own.
     analysis_root, dataset_root, output_dir : Path
         Directories of the labels, of the clips and of the results.
     dataset_id : DatasetId or None
         Dataset to name in the files for model hubs; None writes none.
+    protocol : {"earmark", "voicenet"}
+        Whose rules select the items and come first in the report.
+    subset_file : Path or None
+        Description of further subsets.
+    prompt, clip : str or None
+        Sentence and path of a clip, in place of those of the subset's description.
+    prompts : Path or None
+        Several sentences for each label.
     """
 
     subset: str
@@ -169,8 +185,19 @@ class BenchmarkOptions:
     dataset_root: Path
     output_dir: Path
     dataset_id: DatasetId | None = None
+    protocol: Protocol = "earmark"
+    subset_file: Path | None = None
+    prompt: str | None = None
+    clip: str | None = None
+    prompts: Path | None = None
 
     @property
     def parameters(self) -> dict[str, Any]:
         """The parameters that summary.json records."""
-        return {"threshold": self.threshold, "bootstrap": self.bootstrap, **vars(self.filters)}
+        return {"threshold": self.threshold, "bootstrap": self.bootstrap, **vars(self.filters), **self.sentence_options}
+
+    @property
+    def sentence_options(self) -> dict[str, Any]:
+        """Options that replace the sentences or the clips of a subset; only those that are set."""
+        prompts = None if self.prompts is None else self.prompts.name
+        return {k: v for k, v in {"prompt": self.prompt, "clip": self.clip, "prompts": prompts}.items() if v}

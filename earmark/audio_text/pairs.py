@@ -12,19 +12,21 @@ import pandas as pd
 
 from earmark.annotation.clips import ClipIndex
 from earmark.annotation.labels import clip_ids
-from earmark.annotation.parity import MIN_OTHER_RATERS, HeldOutRatings
-from earmark.annotation.subsets import Subset
+from earmark.annotation.parity import HeldOutRatings
 from earmark.annotation.reading import read_csv
+from earmark.annotation.subsets import Subset
 from earmark.audio.decode import AudioError, check_audio
 from earmark.audio_text.options import LABEL_COLUMNS, LabelSource
 from earmark.audio_text.scorers import ClipTextPair
 from earmark.audio_text.scorers.sham_stem import sham_stem
+from earmark.audio_text.wordings import Wordings, label_columns, spoken_label
 from earmark.errors import DataError, Fault, MissingError, shown_path
 from earmark.files.safe_text import encodable
 
 REQUIRED_COLUMNS = ("majority_present", "benchmark_bucket", "n_raters")
 LEAVE_ONE_OUT_COLUMNS = ("present", "ds_present_probability_of_others")
 TIED = "tied between present and absent"
+MIN_RATERS_OF_PAIR = 2  # raters of an item that can be compared with one another
 
 
 @dataclass(frozen=True)
@@ -43,8 +45,8 @@ class PairTable:
         - the key of the subset, `benchmark_bucket`, `n_raters` (int), `flagged` (bool)
         - `majority_present`: 0, 1 or NA
         - `present_votes`: number of raters who voted present; NaN if the labels lack `soft_present`
-        - `row`: position in the labels file, from 0
-        - `clip`: unit of the bootstrap and of cross-fitting
+        - `labels_row`: position in the labels file, from 0
+        - `sampling_unit`: clip, the unit of the bootstrap and of cross-fitting
         - `audio_path`: path of the clip below `dataset_root`
         - `prompt`: the sentence
         - `label`: reference label, 0 or 1; for soft labels the share of raters who voted present
@@ -53,9 +55,11 @@ class PairTable:
     label_source : {"majority", "dawid-skene", "soft"}
         Meaning of `label`.
     comparison_only : DataFrame
-        Items that a filter on their votes excluded from `table`, with the same columns. They enter no metric against
-        the labels. The model scores those with at least three raters, because the comparison of the model with raters
-        uses every held-out rating (`annotation.parity`).
+        Items with at least two raters that a filter on their votes excluded from `table`, with the same columns. They
+        enter no metric against the labels. The model scores them, because the comparison of the model with raters
+        (`annotation.parity`) and the rank correlation with the share of raters use every vote.
+    wordings : Wordings or None
+        Sentences of each label, where there are several or where they belong to classes. None: the column `prompt`.
     """
 
     subset: Subset
@@ -64,6 +68,7 @@ class PairTable:
     excluded: dict[str, int]
     label_source: LabelSource = "majority"
     comparison_only: pd.DataFrame = field(default_factory=pd.DataFrame)
+    wordings: Wordings | None = None
 
     def select(self, keep: Callable[[pd.DataFrame], pd.Series], reason: str, *, by_votes: bool = False) -> "PairTable":
         """Filter the pairs and count the excluded ones.
@@ -86,7 +91,7 @@ class PairTable:
         kept = keep(self.table).astype(bool)
         table, dropped = self.table[kept], self.table[~kept]
         if by_votes:
-            comparison_only = pd.concat([self.comparison_only, dropped[dropped["n_raters"] > MIN_OTHER_RATERS]])
+            comparison_only = pd.concat([self.comparison_only, dropped[dropped["n_raters"] >= MIN_RATERS_OF_PAIR]])
         elif len(self.comparison_only):
             comparison_only = self.comparison_only[keep(self.comparison_only).astype(bool)]
         else:
@@ -97,27 +102,30 @@ class PairTable:
     def head(self, limit: int) -> "PairTable":
         """Keep the first `limit` pairs, and the comparison-only items that precede the last of them."""
         kept = self.table.head(limit)
-        last = kept["row"].max() if len(kept) else -1
+        last = kept["labels_row"].max() if len(kept) else -1
         further = self.comparison_only
         excluded = {**self.excluded, "beyond --limit": len(self.table) - len(kept)}
-        comparison_only = further[further["row"] <= last] if len(further) else further
+        comparison_only = further[further["labels_row"] <= last] if len(further) else further
         return replace(self, table=kept, comparison_only=comparison_only, excluded=excluded)
 
     def drop_uninformative(self, *, unanimous: bool) -> "PairTable":
-        """Drop comparison-only items without a usable held-out rating.
+        """Drop comparison-only items that no comparison uses.
 
         Parameters
         ----------
         unanimous : bool
-            Whether the other raters must all agree for a held-out rating to be usable.
+            Whether the other raters must all agree for a held-out rating to be usable. If so, pairs of raters and the
+            rank correlation use no comparison-only items.
         """
         further = self.comparison_only
         if not len(further):
             return self
         votes, raters = further["present_votes"].fillna(0), further["n_raters"]
-        ratings = HeldOutRatings.from_counts(votes, raters, soft=self.label_source != "majority", unanimous=unanimous)
-        known = further["present_votes"].notna().to_numpy()
-        kept = np.isin(np.arange(len(further)), ratings.item) & known
+        kept = further["present_votes"].notna().to_numpy()
+        if unanimous:
+            soft = self.label_source != "majority"
+            ratings = HeldOutRatings.from_counts(votes, raters, soft=soft, unanimous=True)
+            kept = kept & np.isin(np.arange(len(further)), ratings.item)
         return replace(self, comparison_only=further[kept])
 
     def without_comparison_only(self) -> "PairTable":
@@ -203,7 +211,7 @@ def load_pairs(
     if len(labels.columns):
         faults += _label_faults(labels, subset, LABEL_COLUMNS[label_source])
     if not faults and len(labels):
-        prompts, faults = _prompts(labels, subset, dataset_root)
+        prompts, faults = item_sentences(labels, subset, dataset_root)
     if faults:
         raise DataError(
             {shown_path(path): faults}, "Nothing was written. Run `uv run analysis.py` to create the labels again."
@@ -224,11 +232,11 @@ def load_pairs(
         n_raters=pd.to_numeric(labels["n_raters"]).astype(int),
         majority_present=pd.to_numeric(labels["majority_present"]).astype("Int64"),
         flagged=labels["flagged"].str.lower() == "true",
-        clip=clip_ids(labels, subset),
+        sampling_unit=clip_ids(labels, subset),
         audio_path=[f"{subset.name}/{clips.relative_path(row)}" for row in labels.to_dict("records")],
         prompt=prompts,
         label=pd.to_numeric(labels[LABEL_COLUMNS[label_source]]).astype(float),
-        row=range(len(labels)),
+        labels_row=range(len(labels)),
     )
     share = pd.to_numeric(labels[LABEL_COLUMNS["soft"]], errors="coerce")
     table["present_votes"] = (share * table["n_raters"]).round()  # NaN if the labels have no soft_present
@@ -311,9 +319,37 @@ def _label_faults(labels: pd.DataFrame, subset: Subset, label_column: str) -> li
 # --- sentences ----------------------------------------------------------------------------------------------
 
 
-def _prompts(labels: pd.DataFrame, subset: Subset, dataset_root: Path) -> tuple[list[str], list[Fault]]:
+def item_sentences(labels: pd.DataFrame, subset: Subset, dataset_root: Path) -> tuple[list[str], list[Fault]]:
+    """The sentence of each item, from the description of the subset or from its rubric.
+
+    Parameters
+    ----------
+    labels : DataFrame
+        Labels as text, indexed by line.
+    subset : Subset
+    dataset_root : Path
+
+    Returns
+    -------
+    sentences : list of str
+    faults : list of Fault
+        Items that the rubric has no text for.
+
+    Raises
+    ------
+    MissingError
+        If the rubric does not exist.
+    DataError
+        If it is invalid.
+    """
+    if not subset.prompt:
+        return [""] * len(labels), []  # the sentences come from --prompts
     if "rubric" not in subset.prompt:
-        return [prompt_for_label(label, subset) for label in labels[subset.prompt["label"]]], []
+        columns = list(label_columns(subset))
+        if not columns:
+            return [subset.prompt["sentence"].format()] * len(labels), []
+        rows = labels[columns].to_dict("records")
+        return [filled_sentence({str(k): str(v) for k, v in row.items()}, subset) for row in rows], []
     path = dataset_root / subset.name / subset.prompt["rubric"]
     rubric = read_rubric(path)
     texts: list[str] = []
@@ -336,7 +372,22 @@ def prompt_for_label(label: str, subset: Subset) -> str:
     >>> prompt_for_label("Jealousy___Envy", subsets()["emolia-emo"])
     'Speech audio in which the speaker expresses or conveys Jealousy / Envy.'
     """
-    return subset.prompt["sentence"].format(label=label.replace("___", " / ").replace("_", " ").strip())
+    return subset.prompt["sentence"].format(label=spoken_label(label))
+
+
+def filled_sentence(row: Mapping[str, str], subset: Subset) -> str:
+    """The sentence of an item, with the values of its columns as they are spoken.
+
+    Examples
+    --------
+    >>> prompt = {"sentence": "A {label} voice.", "label": "trait"}
+    >>> filled_sentence({"trait": "very_warm"}, Subset("mine", "interval", ("file", "trait"), prompt=prompt))
+    'A very warm voice.'
+    """
+    spoken = {column: spoken_label(value) for column, value in row.items()}
+    if "label" in subset.prompt:
+        spoken["label"] = spoken[subset.prompt["label"]]
+    return subset.prompt["sentence"].format(**spoken)
 
 
 def read_rubric(path: Path) -> dict[str, dict[str, str]]:

@@ -3,11 +3,12 @@
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 from earmark import cli
 from earmark.annotation.schema import AnalysisSummary
-from earmark.annotation.subsets import select_subsets
+from earmark.annotation.subsets import EMOLIA_BENCH, Subset
 from earmark.audio.content import FILE_NOT_FOUND
 from earmark.audio_text.evaluation import QUALITY_BANDS, Evaluation, evaluate_scores
 from earmark.audio_text.options import BenchmarkOptions, FilterOptions, ScorerOptions, ServerOptions
@@ -22,6 +23,9 @@ from earmark.audio_text.scorers.select import (
     in_process_model,
     sham_model,
 )
+from earmark.audio_text.sentence_scores import with_wordings
+from earmark.audio_text.subset_choice import benchmark_subsets, require_clips
+from earmark.audio_text.wordings_of_pairs import add_wordings, score_wordings
 from earmark.cli import Invocation
 from earmark.errors import EarmarkError, MissingError, shown_path
 from earmark.files.atomic import locked
@@ -64,14 +68,9 @@ def run_benchmark(options: BenchmarkOptions, invocation: Invocation) -> int:
     EarmarkError
         If a server fails or another run writes to the same directory.
     """
-    subsets = select_subsets(options.subset)
-    if options.subset in ("both", "all"):
-        labelled = [subset for subset in subsets if labels_path(options.analysis_root, subset).is_file()]
-        subsets = labelled or subsets
-    pair_tables = [
-        apply_filters(load_pairs(subset, options.analysis_root, options.dataset_root, options.labels), options.filters)
-        for subset in subsets
-    ]
+    pair_tables = [load_subset(subset, options) for subset in benchmark_subsets(options)]
+    for pairs in pair_tables:
+        require_clips(pairs)
     folders = [options.output_dir / pairs.subset.name for pairs in pair_tables]
     require_metadata_keys(pair_tables, options.by)
     with locked(folders):
@@ -84,6 +83,16 @@ def run_benchmark(options: BenchmarkOptions, invocation: Invocation) -> int:
             for folder in folders:
                 (folder / JOURNAL).unlink(missing_ok=True)
     return cli.COMPLETE if all(complete) else cli.FAILED
+
+
+def load_subset(subset: Subset, options: BenchmarkOptions) -> PairTable:
+    """Load and filter the items of a subset, with the sentences of --prompts."""
+    if not subset.is_decided:
+        from earmark.audio_text.scale_run import load_scale  # imports this module
+
+        return load_scale(subset, options)
+    pairs = load_pairs(subset, options.analysis_root, options.dataset_root, options.labels)
+    return apply_filters(with_wordings(pairs, options.prompts) if options.prompts else pairs, options.filters)
 
 
 def require_metadata_keys(pair_tables: Sequence[PairTable], keys: Sequence[str]) -> None:
@@ -112,13 +121,23 @@ def evaluate_subset(pairs: PairTable, folder: Path, options: BenchmarkOptions, i
     bool
         Whether every pair was scored; absent clips do not count with `allow_missing`.
     """
+    if not pairs.subset.is_decided:
+        from earmark.audio_text.scale_run import evaluate_scale  # imports this module
+
+        return evaluate_scale(pairs, folder, options, invocation)
     leave_one_out = None
     if options.labels == "dawid-skene":
         path = leave_one_out_path(pairs, options.analysis_root)
         leave_one_out = read_leave_one_out(path, pairs.with_comparison_only())
         pairs = pairs if leave_one_out is not None else pairs.without_comparison_only()
+    similarities = None
     with open_model(folder, options, invocation) as model:
-        scores = score_pairs(pairs.with_comparison_only(), model, invocation)
+        if pairs.wordings is None:
+            scores = score_pairs(pairs.with_comparison_only(), model, invocation)
+        else:
+            scored = partial(score_pairs, model=model, invocation=invocation)
+            similarities = score_wordings(pairs.with_comparison_only(), scored)
+            scores = similarities.scores
     name = pairs.subset.name
     for text in scorer_warnings(model):
         invocation.warn(f"{name}: {text}")
@@ -132,6 +151,8 @@ def evaluate_subset(pairs: PairTable, folder: Path, options: BenchmarkOptions, i
         unanimous_only=options.filters.unanimous_only,
         leave_one_out=leave_one_out,
     )
+    if similarities is not None:
+        evaluation = add_wordings(evaluation, pairs, similarities, options.bootstrap, invocation.generator())
     for warning in evaluation.result.warnings:
         invocation.warn(f"{name}: {warning}.")
     n = len(pairs.table)
@@ -202,14 +223,14 @@ def open_model(folder: Path, options: BenchmarkOptions, invocation: Invocation) 
     Raises
     ------
     MissingError
-        If `--model` is combined with `--endpoint` or `--clap-model`.
+        If `--model` is combined with `--clap-model`.
     EarmarkError
         If the server fails; the message says how to continue.
     """
     scorer = options.scorer
-    if scorer.model and (scorer.endpoint or scorer.clap_model):
+    if scorer.model and scorer.clap_model:
         raise MissingError(
-            "--model cannot be combined with --endpoint or --clap-model. Use it alone or with --embeddings-endpoint."
+            "--model cannot be combined with --clap-model. Use it alone, or with --endpoint or --embeddings-endpoint."
         )
     if scorer.address:
         with open_server_model(folder / JOURNAL, scorer, options.server, invocation) as model:
@@ -240,7 +261,7 @@ def open_server_model(
             invocation.warn(f"Continuing with {len(journal):,} stored replies; use --restart to discard them.")
         try:
             if scorer.endpoint:
-                yield endpoint_model(client, journal, server)
+                yield endpoint_model(client, journal, server, scorer.model)
             else:
                 yield embeddings_model(client, journal, scorer, server)
         except StoppedError as error:
@@ -307,7 +328,8 @@ def write_outputs(
         The report, as Markdown.
     """
     summary = summarise(pairs, evaluation, model, n_errors, options, invocation)
-    report, report_tables = render("benchmark.md.j2", s=summary, bands=QUALITY_BANDS)
+    bands = QUALITY_BANDS if pairs.subset.format == EMOLIA_BENCH else ()
+    report, report_tables = render("benchmark.md.j2", s=summary, bands=bands)
     slice_tables = {f"metrics_by_{key}": table for key, table in evaluation.slice_tables.items()}
     tables = {"predictions": evaluation.predictions} | slice_tables
     # File names and JSON files may hold text that UTF-8 cannot encode; escape it rather than lose the results.
@@ -323,7 +345,7 @@ def write_outputs(
     def html(place: Path) -> str:  # the latest run and the kept one lie in different folders, so links to clips differ
         clips = benchmark_clips(pairs, evaluation, options.threshold)
         text = page(
-            f"{summary.subset}: {model.name}",
+            f"{summary.subset}: {summary.name or model.name}",
             report,
             place,
             figures=figures,
@@ -377,6 +399,8 @@ def summarise(
     n_rows = {labels_path(options.analysis_root, pairs.subset): sum(pairs.excluded.values()) + len(pairs.table)}
     if options.labels == "dawid-skene" and leave_one_out.is_file():
         n_rows[leave_one_out] = result.human_parity.n if result.human_parity else 0
+    if options.prompts is not None and pairs.wordings is not None:
+        n_rows[options.prompts] = sum(len(own) for own in pairs.wordings.sentences.values())
     inputs = input_records(n_rows)
     ties = analysis.parameters.get("ties", "unknown") if analysis else "unknown"
     common = provenance(
@@ -386,7 +410,7 @@ def summarise(
         exclusions=exclusions(pairs.excluded),
         signature=Signature.from_parts(
             suite=name,
-            protocol="earmark",
+            protocol=options.protocol,
             metric="balanced_accuracy",
             labels=options.labels,
             ties=ties if options.labels == "majority" else "none",
@@ -403,6 +427,8 @@ def summarise(
         result,
         subset=name,
         mode=model.mode,
+        name=options.model_name or (options.scorer.model if options.scorer.endpoint else None),
+        protocol=options.protocol,
         endpoint=shown_url(options.scorer.address) if options.scorer.address else None,
         labels=options.labels,
         threshold=options.threshold,

@@ -39,6 +39,11 @@ class FinishedResult:
         """The script that wrote it."""
         return str(self.summary["script"])
 
+    @property
+    def is_of_scale(self) -> bool:
+        """Whether it is a result of benchmark.py on labels without a decision between present and absent."""
+        return self.script == "benchmark.py" and "scale" in self.summary
+
 
 def read_result(folder: Path, system: str, step: int | None = None) -> FinishedResult:
     """A result by its folder. EarmarkError if its summary.json cannot be read or is of another script."""

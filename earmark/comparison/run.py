@@ -87,8 +87,13 @@ def _listing(runs: Path) -> str:
     return "\n".join(lines)
 
 
-def _kind(script: str) -> Compare:
+def _kind(results: Sequence[FinishedResult]) -> Compare:
     """How results of a script are compared; imported only then."""
+    script = results[0].script
+    if any(result.is_of_scale for result in results):
+        from earmark.comparison.scale_similarity import compare_scales
+
+        return compare_scales
     if script == "benchmark.py":
         from earmark.comparison.similarity import compare_benchmarks
 
@@ -111,7 +116,7 @@ def _compare_suite(
     invocation: Invocation,
 ) -> tuple[dict[Path, str | bytes | None], str]:
     """{file: content} of a comparison, and its report."""
-    comparison = _kind(results[0].script)(results, reference, options, invocation)
+    comparison = _kind(results)(results, reference, options, invocation)
     for note in comparison.notes:
         invocation.warn(f"{suite}: {note}.")
     names = [result.system for result in results]

@@ -98,7 +98,7 @@ def read_pairs(results: Sequence[FinishedResult], common: bool) -> ScoredPairs:
     ]
     if different and not common:
         raise EarmarkError(
-            "\n  ".join(["The results hold different pairs:", *different, *_different_filters(results)])
+            "\n  ".join(["The results hold different pairs:", *different, *different_filters(results)])
             + "\nRun them with the same filters and labels, or give --common to compare on the pairs that all hold."
         )
     aligned = [table.loc[shared] for table in indexed]
@@ -129,7 +129,7 @@ def read_pairs(results: Sequence[FinishedResult], common: bool) -> ScoredPairs:
     )
 
 
-def _different_filters(results: Sequence[FinishedResult]) -> list[str]:
+def different_filters(results: Sequence[FinishedResult]) -> list[str]:
     """A line for each filter that the results do not share, as flags."""
     filters = [dict(result.summary.get("filters") or {}) for result in results]
     lines = []

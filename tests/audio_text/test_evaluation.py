@@ -42,7 +42,7 @@ def pair_table(rows: list[tuple[Any, ...]]) -> PairTable:
             "majority_present": np.array([row[0] for row in rows], dtype=int),
             "label": np.array([row[0] for row in rows], dtype=float),
             "flagged": np.full(len(rows), False),
-            "clip": pd.Series([clip for _, _, clip, _, _ in rows], dtype=str),
+            "sampling_unit": pd.Series([clip for _, _, clip, _, _ in rows], dtype=str),
             "audio_path": [f"emolia-emo/data/Joy_best/{clip}.wav" for _, _, clip, _, _ in rows],
             "prompt": "Is there joy?",
         }

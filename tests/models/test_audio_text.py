@@ -20,7 +20,8 @@ from hypothesis import strategies as st
 from transformers import ClapFeatureExtractor
 
 from earmark.errors import MissingError
-from earmark.models.audio_text.loading import SHORTCUTS, AudioTextModel, load_clap, load_model, weights_hash
+from earmark.models.audio_text import loading
+from earmark.models.audio_text.loading import AudioTextModel, load_clap, load_model, weights_hash
 from earmark.models.audio_text.networks import clap_log_mel
 from earmark.models.batching import split_into_windows
 from tests.models import tiny
@@ -181,11 +182,40 @@ def test_folder_files_determine_loader(folders):
     assert load_model(str(folders["voiceclap"]), device="cpu").sample_rate == 16_000
 
 
-def test_shortcuts():
-    assert {name: known for name, (_, known) in SHORTCUTS.items()} == {
-        "voiceclap-small": "laion/voiceclap-small",
-        "voiceclap-large": "laion/voiceclap-large",
-    }
+@pytest.mark.parametrize(
+    ("name", "hub_id", "loader"),
+    [
+        ("voiceclap-small", "laion/voiceclap-small", "load_voiceclap_small"),
+        ("voiceclap-small-v2", "laion/voiceclap-small-v2", "load_voiceclap_small"),
+        ("voiceclap-commercial", "laion/voiceclap-commercial", "load_voiceclap_small"),
+        ("voiceclap-large", "laion/voiceclap-large", "load_sentence_transformer"),
+        ("voiceclap-large-v2", "laion/voiceclap-large-v2", "load_sentence_transformer"),
+        ("laion/voiceclap-small-v3", "laion/voiceclap-small-v3", "load_voiceclap_small"),
+        ("laion/voiceclap-large-v3", "laion/voiceclap-large-v3", "load_sentence_transformer"),
+    ],
+)
+@pytest.mark.parametrize("clap", [False, True])
+def test_voiceclap_names_and_hub_ids_choose_their_loader(name, hub_id, loader, clap, monkeypatch):
+    called = []
+    kinds = {"load_voiceclap_small": "voiceclap", "load_sentence_transformer": "sentence-transformers"}
+    for function, kind in kinds.items():
+        monkeypatch.setitem(
+            loading.LOADERS, kind, lambda name, *settings, function=function: called.append((function, name))
+        )
+    load_model(name, clap=clap)
+    assert called == [(loader, hub_id)]
+
+
+def test_code_of_other_hub_repositories_is_not_trusted(folders):
+    trusted = ("laion/voiceclap-small-v2", "laion/voiceclap-anything", str(folders["voiceclap"]))
+    others = ("acme/voiceclap-small", "laion/clap-htsat-unfused", "laion/voiceclap", "evil/laion/voiceclap-small")
+    assert [loading._trusts_code(name) for name in (*trusted, *others)] == [True] * 3 + [False] * 4
+
+
+def test_clap_flag_loads_a_folder_of_sentence_transformers(folders):
+    loaded = load_model(str(folders["sentence-transformer"]), device="cpu", clap=True)
+    assert loaded.description["kind"] == "sentence-transformers"
+    assert load_model(str(folders["clap"]), device="cpu", clap=True).description["kind"] == "clap"
 
 
 def test_stdout_stays_empty(folders, capfd):

@@ -24,6 +24,8 @@ class InProcessScorer:
         Embedding cache.
     batch_size : int
         Number of audio windows per batch.
+    text_batch_size : int or None
+        Number of sentences per batch; None for `batch_size`.
     decoder_threads : int
         Number of threads that decode and prepare clips in advance.
     """
@@ -32,6 +34,7 @@ class InProcessScorer:
     cache: EmbeddingCache
     batch_size: int = 16
     decoder_threads: int = 4
+    text_batch_size: int | None = None
 
     def __call__(self, pairs: Sequence[ClipTextPair]) -> Iterator[tuple[int, Score]]:
         """Score pairs.
@@ -47,10 +50,11 @@ class InProcessScorer:
             After the last score, if the embeddings of all clips are identical.
         """
         indices, encoder = pairs_by_clip(pairs), AudioTextEncoder(self.model)
+        text_batch_size = self.text_batch_size or self.batch_size
         texts = {
             text: embedding if embedding.vector is None else unit_embedding(embedding.vector, None)
             for text, embedding in self.cache.embed_texts(
-                encoder.identity, unique_texts(pairs), self.model.embed_texts, self.batch_size
+                encoder.identity, unique_texts(pairs), self.model.embed_texts, text_batch_size
             ).items()
         }
         dimension = next((len(e.vector) for e in texts.values() if e.vector is not None), None)

@@ -47,7 +47,7 @@ def sham_model() -> Model:
     return Model("sham", score_sham, "sham")
 
 
-def endpoint_model(client: Client, journal: Journal, server: ServerOptions) -> Model:
+def endpoint_model(client: Client, journal: Journal, server: ServerOptions, name: str | None = None) -> Model:
     """A server that scores a clip and a sentence.
 
     Parameters
@@ -56,10 +56,13 @@ def endpoint_model(client: Client, journal: Journal, server: ServerOptions) -> M
     journal : Journal
         Stores the replies.
     server : ServerOptions
+    name : str, optional
+        Name of the model behind the server, for results.
     """
     send_audio = not server.no_audio_send
     scorer = EndpointScorer(client, journal, server.concurrency, send_audio, server.max_consecutive_failures)
-    return Model("endpoint", scorer, f"endpoint-{_short_hash(client.url)}", {"send_audio": send_audio}, client.traffic)
+    description: dict[str, Any] = {**({"model": name} if name else {}), "send_audio": send_audio}
+    return Model("endpoint", scorer, f"{name or 'endpoint'}-{_short_hash(client.url)}", description, client.traffic)
 
 
 def embeddings_model(client: Client, journal: Journal, options: ScorerOptions, server: ServerOptions) -> Model:
@@ -104,7 +107,8 @@ def in_process_model(options: ScorerOptions) -> Model:
     model = load_model(name, device=options.device, dtype=options.dtype, max_seconds=options.max_seconds, clap=clap)
     description = model.description
     weights = description.get("weights_sha256") or description.get("revision") or "unknown"
-    scorer = InProcessScorer(model, EmbeddingCache(options.embedding_cache), options.batch_size)
+    cache = EmbeddingCache(options.embedding_cache)
+    scorer = InProcessScorer(model, cache, options.batch_size, text_batch_size=options.text_batch_size)
     return Model("in-process", scorer, f"{description['model']}-{weights[:8]}", description)
 
 

@@ -20,6 +20,7 @@ from earmark.models.audio_text.networks import (
     cast_inputs_hook,
     clap_log_mel,
 )
+from earmark.models.audio_text.published import VOICECLAP, Kind, voiceclap_kind
 from earmark.models.torch_runtime import (
     WEIGHT_SUFFIXES,
     dtype_option,
@@ -102,7 +103,7 @@ def load_model(
     Parameters
     ----------
     name : str
-        One of `SHORTCUTS`, a name on the Hugging Face hub, or a local folder.
+        One of `published.VOICECLAP`, a name on the Hugging Face hub, or a local folder.
     device : str
         auto, cpu, cuda, cuda:1, mps, …
     dtype : str
@@ -110,8 +111,9 @@ def load_model(
     max_seconds : float, optional
         Maximum length of a window, if shorter than the limit of the model.
     clap : bool
-        Load a transformers ClapModel. By default, the files of a folder determine the type, and a name on the hub is a
-        sentence-transformers model.
+        Load a transformers ClapModel, unless the name is that of a VoiceCLAP model or the folder holds a
+        sentence-transformers model. By default, the files of a folder determine the type; a name on the hub is a
+        VoiceCLAP model if it belongs to that family, else a sentence-transformers model.
 
     Returns
     -------
@@ -123,7 +125,9 @@ def load_model(
     MissingError
         If the model, the device or a library is not available.
     """
-    loader, name = SHORTCUTS.get(name, (load_clap if clap else _loader_for_folder(name), name))
+    name = VOICECLAP[name][0] if name in VOICECLAP else name
+    other_kind = voiceclap_kind(name) is not None or (Path(name) / "modules.json").is_file()
+    loader = load_clap if clap and not other_kind else _loader_for(name)
     return loader(name, device, dtype, max_seconds)
 
 
@@ -243,14 +247,14 @@ def load_voiceclap_small(
 
 
 Loader = Callable[[str, str, str, float | None], AudioTextModel]
-SHORTCUTS: dict[str, tuple[Loader, str]] = {
-    "voiceclap-small": (load_voiceclap_small, "laion/voiceclap-small"),
-    "voiceclap-large": (load_sentence_transformer, "laion/voiceclap-large"),
-}
+LOADERS: dict[Kind, Loader] = {"voiceclap": load_voiceclap_small, "sentence-transformers": load_sentence_transformer}
 
 
-def _loader_for_folder(name: str) -> Loader:
-    """Choose the loader by the files of a folder."""
+def _loader_for(name: str) -> Loader:
+    """Choose the loader by the files of a folder, or by the family of a hub id."""
+    kind = None if Path(name).is_dir() else voiceclap_kind(name)
+    if kind is not None:
+        return LOADERS[kind]
     if (Path(name) / "modules.json").is_file() or not (Path(name) / "config.json").is_file():
         return load_sentence_transformer
     config = json.loads((Path(name) / "config.json").read_text(encoding="utf-8"))
@@ -260,8 +264,8 @@ def _loader_for_folder(name: str) -> Loader:
 
 
 def _trusts_code(name: str) -> bool:
-    """Whether code from the model repository may run: for shortcuts and local folders only."""
-    return Path(name).is_dir() or name in {hub_name for _, hub_name in SHORTCUTS.values()}
+    """Whether code from the model repository may run: for the VoiceCLAP family and local folders only."""
+    return Path(name).is_dir() or voiceclap_kind(name) is not None
 
 
 def _audio_feature_extractor(network: Any) -> Any:
