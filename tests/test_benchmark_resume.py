@@ -26,6 +26,10 @@ def sham(n, body, seconds=0.0):
     return Reply({"similarity": sham_similarity(sham_stem(body["audio_relpath"]), body["text"])})
 
 
+# Pairs of the demo that a model scores: those with a label, and ties of two raters (comparison with single raters).
+EMO, DIM = 83 + 7, 45 + 3
+
+
 def command(url, out, *flags):
     words = ["--endpoint", url, "--output-dir", str(out), "--quiet", "--no-figures"]
     return [sys.executable, "benchmark.py", *words, *flags]
@@ -76,7 +80,7 @@ def test_killed_run_continues(tmp_path, subset, replies):
         first, second = pairs(server.requests[:n_requests]), pairs(server.requests[n_requests:])
         # Only requests in flight and the first pair of each journal may be repeated.
         assert len(set(first) & set(second)) <= 2 + (1 if subset == "emolia-emo" else 2)
-        assert len(set(first) | set(second)) == 83 + 45
+        assert len(set(first) | set(second)) == EMO + DIM
 
         subprocess.run(command(server.url, tmp_path / "undisturbed"), cwd=ROOT, capture_output=True, check=True)
     assert contents(tmp_path / "killed") == contents(tmp_path / "undisturbed")
@@ -87,7 +91,7 @@ def test_complete_run_removes_journal(tmp_path):
     with hostile_server(sham) as server:
         for _ in range(2):
             assert benchmark.main([*command(server.url, tmp_path)[2:], "--subset", "emolia-dim"]) == 0
-        assert len(server.requests) == 2 * (45 + 3)  # with three items of two raters who disagree
+        assert len(server.requests) == 2 * DIM
     assert not list(tmp_path.rglob("journal.jsonl"))
 
 
@@ -99,7 +103,7 @@ def test_second_run_requests_failed_pairs_only(tmp_path):
         port = int(server.url.split(":")[2].split("/")[0])
     with hostile_server(sham, port) as server:
         assert benchmark.main([*command(server.url, tmp_path)[2:], *flags]) == 0
-        assert len(server.requests) == 9 + 1  # one known pair, to check that the model is the same
+        assert len(server.requests) == 10 + 1  # one known pair, to check that the model is the same
 
 
 @pytest.mark.slow
@@ -113,12 +117,12 @@ def test_changed_model_needs_restart(tmp_path, capsys):
     with hostile_server(lambda n, body: Reply({"similarity": 0.125}), port) as server:
         assert benchmark.main([*command(server.url, tmp_path)[2:], *flags]) == 2
         error = capsys.readouterr().err
-        assert "journal.jsonl: its 36 results are from a different model" in error
+        assert "journal.jsonl: its 38 results are from a different model" in error
         assert "Use --restart to compute all results again" in error
         assert error.count("\n") == 1
         assert contents(tmp_path) == before
         assert benchmark.main([*command(server.url, tmp_path)[2:], *flags, "--restart"]) == 0
-        assert len(server.requests) == 1 + 45
+        assert len(server.requests) == 1 + DIM
 
 
 def test_nearly_identical_text_embeddings_are_reported(tmp_path, capsys):
@@ -172,7 +176,7 @@ def test_restart(tmp_path):
     with hostile_server(lambda n, body: Reply({}, 404) if n == 0 else sham(n, body)) as server:
         assert benchmark.main([*command(server.url, tmp_path)[2:], *flags]) == 1
         assert benchmark.main([*command(server.url, tmp_path)[2:], *flags, "--restart"]) == 0
-        assert len(server.requests) == 2 * (45 + 3)  # with three items of two raters who disagree
+        assert len(server.requests) == 2 * DIM
 
 
 def test_consecutive_failures_stop_the_run(tmp_path, capsys):
@@ -220,7 +224,7 @@ def test_keyboard_interrupt_keeps_replies(tmp_path):
         n_requests = len(server.requests)
         assert n_stored >= 5
         assert benchmark.main([*command(server.url, tmp_path)[2:], "--subset", "emolia-emo"]) == 0
-        assert len(server.requests) - n_requests == 83 - n_stored + 1
+        assert len(server.requests) - n_requests == EMO - n_stored + 1
 
 
 SMALL_DISK = """
@@ -246,7 +250,7 @@ def test_full_disk_while_writing_journal(tmp_path):
         stored = [json.loads(line) for line in journal.read_text().splitlines()]
         n_requests = len(server.requests)
         assert benchmark.main(flags) == 0
-        assert len(server.requests) - n_requests == 83 + 45 - len(stored) + 1
+        assert len(server.requests) - n_requests == EMO + DIM - len(stored) + 1
 
 
 @pytest.mark.slow
@@ -290,6 +294,6 @@ def test_summary_records_endpoint_traffic(tmp_path):
     summary = json.loads((tmp_path / "emolia-dim" / "summary.json").read_text())
     assert summary["mode"] == "endpoint"
     assert summary["scorer"]["retries"] == 1
-    assert summary["scorer"]["replies"] == 46
+    assert summary["scorer"]["replies"] == DIM + 1
     assert summary["scorer"]["latency_ms"]["p50"] > 0
     assert "|model:endpoint-" in summary["signature"]
