@@ -52,7 +52,9 @@ KINDS = {
         ),
         EncoderKind("resemblyzer", "resemblyzer", "GE2E speaker encoder of Resemblyzer"),
         EncoderKind("speechbrain:SOURCE", "speaker_toolkits", "SpeechBrain speaker encoder"),
-        EncoderKind("wespeaker:NAME_OR_DIR", "speaker_toolkits", "WeSpeaker speaker encoder"),
+        EncoderKind(
+            "wespeaker:DIR_OR_ID", "wespeaker.loading", "WeSpeaker checkpoint: ResNet, SimAM-ResNet; others by toolkit"
+        ),
         EncoderKind("pyannote:ID", "speaker_toolkits", "pyannote.audio speaker encoder"),
         EncoderKind("nemo:ID", "speaker_toolkits", "NeMo speaker encoder"),
         EncoderKind(
