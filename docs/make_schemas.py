@@ -22,6 +22,7 @@ from earmark.comparison.schema import CompareSummary  # noqa: E402
 from earmark.probing.schema import ProbeSummary  # noqa: E402
 from earmark.report.schema import SCHEMA_VERSION, SummaryBase  # noqa: E402
 from earmark.speaker.case.schema import CaseSummary  # noqa: E402
+from earmark.speaker.finetune.schema import FinetuneSummary  # noqa: E402
 from earmark.speaker.schema import SpeakerSummary  # noqa: E402
 
 SUMMARIES: dict[str, type[SummaryBase]] = {
@@ -32,6 +33,7 @@ SUMMARIES: dict[str, type[SummaryBase]] = {
     "benchmark_scale": ScaleBenchmarkSummary,
     "evaluate_speaker_trials": SpeakerSummary,
     "evaluate_speaker_case": CaseSummary,
+    "finetune_speaker": FinetuneSummary,
     "probe": ProbeSummary,
     "compare": CompareSummary,
 }

@@ -20,7 +20,16 @@ sys.path.insert(0, str(ROOT))
 
 from earmark.models.encoders.registry import encoder_specs  # noqa: E402
 
-SCRIPTS = ("anonymize", "analysis", "benchmark", "evaluate_speaker", "probe", "compare", "sham_server")
+SCRIPTS = (
+    "anonymize",
+    "analysis",
+    "benchmark",
+    "evaluate_speaker",
+    "finetune_speaker",
+    "probe",
+    "compare",
+    "sham_server",
+)
 COMMON = ("--version", "--seed", "--quiet", "--debug")
 HEADER = """# Flags
 

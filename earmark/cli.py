@@ -155,7 +155,7 @@ def options(kind: type[Options], arguments: argparse.Namespace, **extra: Any) ->
     return kind(**values)
 
 
-def argument_parser(documentation: str, command: Command | None = None) -> argparse.ArgumentParser:
+def argument_parser(documentation: str, command: Command | None = None, *, seed: int = 0) -> argparse.ArgumentParser:
     """Create a parser with the flags common to all scripts; its help is the script's docstring.
 
     Parameters
@@ -163,12 +163,14 @@ def argument_parser(documentation: str, command: Command | None = None) -> argpa
     documentation : str
     command : Command, optional
         Run by `main` unless a subcommand is chosen.
+    seed : int
+        Default of --seed.
     """
     parser = argparse.ArgumentParser(
         description=documentation, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
     )
     parser.add_argument("--version", action="version", version=f"earmark {__version__}")
-    _add_common(parser, seed=0, switch=False)
+    _add_common(parser, seed=seed, switch=False)
     parser.set_defaults(command=command)
     return parser
 
@@ -198,14 +200,19 @@ def add_renamed_argument(parser: "argparse._ActionsContainer", name: str, former
     parser.add_argument(former, **{**settings, **hidden})
 
 
-def add_page_flags(parser: "argparse._ActionsContainer") -> None:
-    """Add --no-figures and --embed-audio, for scripts that write figures and report.html."""
+def add_figures_flag(parser: "argparse._ActionsContainer") -> None:
+    """Add --no-figures, for scripts that write figures and report.html."""
     parser.add_argument(
         "--figures",
         action=argparse.BooleanOptionalAction,
         default=DRAW_FIGURES,
         help="write figures and report.html (default: yes)",
     )
+
+
+def add_page_flags(parser: "argparse._ActionsContainer") -> None:
+    """Add --no-figures and --embed-audio, for scripts whose report.html has clips."""
+    add_figures_flag(parser)
     parser.add_argument(
         "--embed-audio",
         type=positive_float,
@@ -267,7 +274,8 @@ def subcommand(
 
 
 def _add_common(parser: argparse.ArgumentParser, seed: object, switch: object) -> None:
-    parser.add_argument("--seed", type=natural_int, default=seed, help="random seed (default: 0)")
+    shown = 0 if seed == argparse.SUPPRESS else seed
+    parser.add_argument("--seed", type=natural_int, default=seed, help=f"random seed (default: {shown})")
     parser.add_argument("--quiet", action="store_true", default=switch, help="hide progress bars and warnings")
     parser.add_argument("--debug", action="store_true", default=switch, help="show the traceback of errors")
 

@@ -27,6 +27,7 @@ HELPS = [
     ("compare.py",),
     ("evaluate_speaker.py",),
     *(("evaluate_speaker.py", command) for command in ("case", "trials", "tidyvoice", "simulate", "check", "verify")),
+    ("finetune_speaker.py",),
     ("probe.py",),
     *(("probe.py", command) for command in ("run", "check", "list", "download")),
 ]
