@@ -19,6 +19,7 @@ FloatArray = NDArray[np.float64]
 NO_ANSWER = -1
 CHOICE_METRICS = ("accuracy", "balanced_accuracy", "macro_f1")
 CLASS_METRICS = ("recall", "precision", "f1")
+F1_COUNTS = ("correct", "references", "answers")
 NO_ITEM = "no item has a reference class and an answer of the model"
 
 
@@ -144,6 +145,67 @@ def class_metrics(sums: FloatArray, classes: int) -> FloatArray:
     precision = np.where(items > 0, ratio(correct, answers), np.nan)
     f1 = np.where(items > 0, ratio(2 * correct, items + answers), np.nan)
     return np.stack([ratio(correct, items), precision, f1], axis=-1)
+
+
+def f1_contributions(answers: ArrayLike, references: ArrayLike, classes: int) -> sparse.csr_array:
+    """Counts of each item that macro F1 needs: 3 for each class, where a confusion matrix has K.
+
+    Parameters
+    ----------
+    answers : (n,) int
+        Position of the answered class; -1 without an answer.
+    references : (n,) int
+        Position of the reference class.
+    classes : int
+        K.
+
+    Returns
+    -------
+    (n, 3 K) sparse array
+        Whether the item is a correct answer of each class, then whether its reference is the class, then whether its
+        answer is the class (F1_COUNTS).
+
+    Examples
+    --------
+    >>> f1_contributions([1, -1], [1, 0], 2).toarray().tolist()
+    [[0.0, 1.0, 0.0, 1.0, 0.0, 1.0], [0.0, 0.0, 1.0, 0.0, 0.0, 0.0]]
+    """
+    answered, reference = np.asarray(answers, dtype=np.int64), np.asarray(references, dtype=np.int64)
+    correct, given = np.flatnonzero(answered == reference), np.flatnonzero(answered != NO_ANSWER)
+    item = np.concatenate([correct, np.arange(len(reference)), given])
+    cell = np.concatenate([reference[correct], classes + reference, 2 * classes + answered[given]])
+    return sparse.csr_array((np.ones(len(item)), (item, cell)), shape=(len(reference), len(F1_COUNTS) * classes))
+
+
+def macro_f1(sums: FloatArray, classes: int) -> FloatArray:
+    """Compute macro F1 from counts, as `choice_metrics` defines it.
+
+    Parameters
+    ----------
+    sums : (…, 3 K) float
+        Sums of `f1_contributions`.
+    classes : int
+        K.
+
+    Returns
+    -------
+    (…) float
+        In [0, 1]: the mean of F1 = 2 tp / (2 tp + fp + fn) over classes with a reference item; NaN without items.
+
+    References
+    ----------
+    Opitz and Burst (2019), Macro F1 and macro F1, arXiv:1911.03347.
+
+    Examples
+    --------
+    Three items of the first class, one of them answered with the second; one item of the second class, without answer.
+
+    >>> macro_f1(np.array([2.0, 0, 3, 1, 2, 1]), 2).round(3).tolist()
+    0.4
+    """
+    correct, references, answers = np.moveaxis(sums.reshape(*sums.shape[:-1], len(F1_COUNTS), classes), -2, 0)
+    f1 = np.where(references > 0, ratio(2 * correct, references + answers), 0.0)
+    return ratio(f1.sum(axis=-1), (references > 0).sum(axis=-1))
 
 
 def evaluate_choice(answers: ArrayLike, references: ArrayLike, bootstrap: Bootstrap) -> dict[str, Estimate]:

@@ -1,13 +1,16 @@
 """Commands `check`, `list` and `download` of `probe.py`."""
 
 from dataclasses import astuple
+from pathlib import Path
 
 from earmark import cli
 from earmark.cli import Invocation
 from earmark.errors import EarmarkError, shown_path
 from earmark.files.download import RemoteFile
+from earmark.models.encoders.case_source import notes as case_notes
 from earmark.models.encoders.conformance.runner import HEADERS, MAX_CLIP_SECONDS, REQUIREMENTS, check_encoder
 from earmark.models.encoders.from_options import load_encoder_from_options
+from earmark.models.encoders.registry import PYTHON_FILE
 from earmark.probing.downloads import download_task, record_files
 from earmark.probing.layouts import locate_task
 from earmark.probing.options import CheckOptions, DownloadOptions, ListOptions
@@ -27,6 +30,9 @@ def run_check(options: CheckOptions, invocation: Invocation) -> int:
         Exit code: 1 if a check failed, otherwise 0.
     """
     model = options.model
+    if match := PYTHON_FILE.match(model.spec):
+        for note in case_notes(Path(match["file"])):
+            invocation.warn(note)
     results = check_encoder(
         load_encoder_from_options(model) if model.spec.startswith("http") else model.spec,
         device=model.device,

@@ -15,7 +15,8 @@ from typing import Any, Generic, Self, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from earmark.metrics.bootstrap import Bootstrap, Units, estimate_from_replicates, standard_error
+from earmark.metrics.bootstrap import Bootstrap, Contributions, Units, estimate_from_replicates, standard_error
+from earmark.metrics.choice import f1_contributions, macro_f1
 from earmark.metrics.classification import ranking_metrics
 from earmark.metrics.detection import SortedTrials, equal_error_rate, roc
 from earmark.metrics.estimate import Estimate
@@ -398,20 +399,20 @@ def absolute_errors(outputs: NDArray[Any], labels: NDArray[Any]) -> FloatArray:
 
 
 def _compute_from_sums(
-    contributions: Sequence[FloatArray], formula: Callable[[FloatArray], FloatArray], bootstrap: Bootstrap
+    contributions: Sequence[Contributions], formula: Callable[[FloatArray], FloatArray], bootstrap: Bootstrap
 ) -> MetricValues:
     """Apply a formula to sums over items.
 
     Parameters
     ----------
-    contributions : sequence of (n, d) float
+    contributions : sequence of (n, d) array or sparse array
         Contributions of the items, for each head.
     formula : callable
         From sums (…, d) to values (…).
     bootstrap : Bootstrap
         Resampled sources.
     """
-    values = [float(formula(each.sum(axis=0)[np.newaxis])[0]) for each in contributions]
+    values = [float(formula(np.asarray(each.sum(axis=0), dtype=float)[np.newaxis])[0]) for each in contributions]
     drawn = [bootstrap.replicates(each, lambda sums: formula(sums)[..., np.newaxis], 1)[:, 0] for each in contributions]
     return np.array(values), np.stack(drawn, axis=1)
 
@@ -429,6 +430,13 @@ def _means(item_values: Sequence[FloatArray], counts: FloatArray, bootstrap: Boo
 def _accuracy(predictions: ClassPredictions, bootstrap: Bootstrap) -> MetricValues:
     correct_items = [correct(classes, predictions.labels) for classes in predictions.classes]
     return _means(correct_items, np.ones(predictions.n), bootstrap)
+
+
+def _macro_f1(predictions: ClassPredictions, bootstrap: Bootstrap) -> MetricValues:
+    labels = np.asarray(predictions.labels)
+    n_classes = 1 + max(int(each.max(initial=0)) for each in (labels, *predictions.classes))
+    counts = [f1_contributions(classes, labels, n_classes) for classes in predictions.classes]
+    return _compute_from_sums(counts, partial(macro_f1, classes=n_classes), bootstrap)
 
 
 def _mean_error(
@@ -576,6 +584,13 @@ def _sources_of_rarer_class(predictions: ClassPredictions, bootstrap: Bootstrap)
     return bootstrap.units_of_rarer_class(np.asarray(predictions.labels) == 1)
 
 
+def _sources_of_rarest_class(predictions: ClassPredictions, bootstrap: Bootstrap) -> Units:
+    """Sources with an item of the class that has the fewest."""
+    class_and_source = np.unique(np.stack([np.asarray(predictions.labels), bootstrap.unit]), axis=1)
+    _, sources = np.unique(class_and_source[0], return_counts=True)
+    return Units(int(sources.min(initial=bootstrap.n_units)), f"{bootstrap.name} of the rarest class")
+
+
 def _sources_with_label(predictions: Predictions, bootstrap: Bootstrap) -> Units:
     return bootstrap.units_with((predictions.labels > 0).any(axis=1), "with a label")
 
@@ -595,6 +610,7 @@ def _sources_with_words(predictions: Predictions, bootstrap: Bootstrap) -> Units
 
 METRICS: dict[str, Metric[Any]] = {
     "accuracy": Metric(ClassPredictions, _accuracy),
+    "macro_f1": Metric(ClassPredictions, _macro_f1, units=_sources_of_rarest_class),
     "eer": Metric(ClassPredictions, _equal_error_rate, lower_is_better=True, units=_sources_of_rarer_class),
     "mAP": Metric(Predictions, _map, units=_sources_with_label),
     "mse": Metric(Predictions, partial(_mean_error, errors=squared_errors), lower_is_better=True, values=COST),

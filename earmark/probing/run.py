@@ -277,10 +277,11 @@ def probe_tasks(
 
 
 def encoder_warnings(encoder: Encoder | PrecomputedEmbeddings) -> list[str]:
-    """Warnings about an encoder whose frames violate the requirements."""
+    """Warnings about how an encoder was loaded, and about frames that violate the requirements."""
+    notes = list(encoder.notes) if isinstance(encoder, Encoder) else []
     if not (details := violation(hop_size, encoder)):
-        return []
-    return [f"{encoder.name}: {details}; frame tasks will fail, and clip means may miss part of the audio."]
+        return notes
+    return [*notes, f"{encoder.name}: {details}; frame tasks will fail, and clip means may miss part of the audio."]
 
 
 def violation(requirement: Callable[[EncoderUnderTest], Verdict], encoder: Encoder | PrecomputedEmbeddings) -> str:

@@ -16,6 +16,7 @@ from earmark.errors import DataError, EarmarkError, MissingError, shown_path
 from earmark.metrics import calibration
 from earmark.metrics.calibration import LinearCalibration
 from earmark.models.encoders import precomputed
+from earmark.models.encoders.base import Encoder
 from earmark.models.encoders.from_options import load_encoder_from_options
 from earmark.models.encoders.options import EncoderOptions
 from earmark.models.encoders.precomputed import PrecomputedEmbeddings
@@ -136,6 +137,9 @@ def load_system(options: EncoderOptions, invocation: Invocation, scores: Path | 
     if not options.spec:
         return System(score_file=scores)
     encoder = load_encoder_from_options(options)
+    if isinstance(encoder, Encoder):
+        for note in encoder.notes:
+            invocation.warn(note)
     return System(
         encoder,
         embedding_cache=EmbeddingCache(options.embedding_cache),

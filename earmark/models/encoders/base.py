@@ -64,6 +64,11 @@ class Encoder(ABC):
         return 1
 
     @property
+    def notes(self) -> tuple[str, ...]:
+        """What a user should know about how the encoder was loaded, one sentence each."""
+        return ()
+
+    @property
     def n_parameters(self) -> int | None:
         """Number of parameters of the network; None without a network or if unknown."""
         return count_parameters([getattr(self, "network", None)])

@@ -2,10 +2,12 @@
 
 X-ARES   an nn.Module whose class name ends in Encoder, with sampling_rate, output_dim and hop_size_in_ms; forward maps
          (B, T) to frames (B, T', D), which are averaged, or to a list of frames, one per layer
-CASE     a class with load() and extract_embedding(path), called with a temporary 16 kHz WAV file of the decoded audio
+CASE     a class with load() and extract_embedding(path), called with a temporary 16 kHz WAV file of the decoded audio;
+         lines below it that evaluate the model are not executed (`case_source`)
 HEAR     a module with load_model(), get_scene_embeddings(audio, model) and get_timestamp_embeddings(audio, model)
 """
 
+import ast
 import contextlib
 import importlib.util
 import inspect
@@ -25,6 +27,7 @@ import soundfile
 from earmark.errors import SCRIPT_PLACEHOLDER, MissingError, shown_cause, shown_path
 from earmark.files.hashing import files_hash
 from earmark.models.batching import concatenate_batches
+from earmark.models.encoders import case_source
 from earmark.models.encoders.base import Array, Encoder, count_parameters, encoder_key
 from earmark.models.encoders.torch_encoder import (
     HearEncoder,
@@ -36,7 +39,7 @@ from earmark.models.encoders.torch_encoder import (
 )
 
 XARES_ATTRIBUTES = ("sampling_rate", "output_dim", "hop_size_in_ms")
-CASE_METHODS = ("load", "extract_embedding")
+CASE_METHODS = case_source.CASE_METHODS
 HEAR_FUNCTIONS = ("load_model", "get_scene_embeddings", "get_timestamp_embeddings")
 CASE_RATE = 16_000
 EXCLUDED_MODULES = (
@@ -63,17 +66,21 @@ class CaseEncoder(Encoder):
         The Python file.
     parts : dict
         Everything that affects the embeddings, for `identity` and `description`.
+    notes : sequence of str
+        What was not executed as written.
     """
 
-    def __init__(self, model: Any, file: Path, parts: dict[str, Any]) -> None:
+    def __init__(self, model: Any, file: Path, parts: dict[str, Any], notes: Sequence[str] = ()) -> None:
         self._model = model
+        self._notes = tuple(notes)
+        self._takes_path = _takes_path(model)
         dimension = getattr(model, "embedding_dim", None)
         name = getattr(model, "name", None)
         super().__init__(
             name if isinstance(name, str) and name else type(model).__name__,
             CASE_RATE,
             encoder_key(f"{file.stem}-{type(model).__name__}", **parts),
-            {"file": file.name, "class": type(model).__name__, **parts},
+            {"file": file.name, "class": type(model).__name__, **parts, **({"notes": list(notes)} if notes else {})},
             int(dimension) if isinstance(dimension, (int, np.integer)) else None,
         )
 
@@ -81,6 +88,11 @@ class CaseEncoder(Encoder):
     def n_parameters(self) -> int | None:
         """Number of parameters of all networks of the model."""
         return count_parameters([value for value in vars(self._model).values() if _is_module(type(value))])
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """Lines of the file that were not executed, and a base class that was replaced."""
+        return self._notes
 
     def embed_prepared(self, prepared: Sequence[Array]) -> Array:
         """(n, d) embeddings, one clip at a time; 16 kHz 16-bit audio reaches the model unchanged."""
@@ -92,7 +104,7 @@ class CaseEncoder(Encoder):
             samples = np.clip(np.rint(waveform * 32768.0), -32768, 32767).astype(np.int16)
             soundfile.write(path, samples, CASE_RATE, subtype="PCM_16")
             with contextlib.redirect_stdout(sys.stderr):
-                output = self._model.extract_embedding(str(path))
+                output = self._model.extract_embedding(path if self._takes_path else str(path))
         if output is None:
             raise ValueError("extract_embedding returned None")
         vector = as_embeddings(output, 1)
@@ -137,6 +149,8 @@ def load(file: Path, name: str | None, device: str = "auto", dtype: str = "float
 def import_file(file: Path) -> ModuleType:
     """Import a Python file; it can import modules from its folder, as a script can.
 
+    Lines that evaluate a CASE model below its class are not executed; `case_source.notes` names them.
+
     Parameters
     ----------
     file : Path
@@ -161,8 +175,12 @@ def import_file(file: Path) -> ModuleType:
     module = importlib.util.module_from_spec(_not_none(importlib.util.spec_from_file_location(name, file.resolve())))
     sys.modules[name] = module  # dataclasses and pickle look it up there
     try:
-        with _explain_user_errors(file, f"{shown_path(file)} cannot be imported"):
-            _not_none(_not_none(module.__spec__).loader).exec_module(module)
+        with _explain_user_errors(file, f"{shown_path(file)} cannot be imported"), case_source.stand_in():
+            tree, skipped = case_source.without_evaluation(ast.parse(file.read_bytes(), str(file.resolve())))
+            if skipped:
+                exec(compile(tree, str(file.resolve()), "exec", dont_inherit=True), module.__dict__)
+            else:
+                _not_none(_not_none(module.__spec__).loader).exec_module(module)
     except BaseException:
         del sys.modules[name]
         raise
@@ -190,6 +208,8 @@ def _explain_user_errors(file: Path, action: str) -> Iterator[None]:
             package = error.name.split(".")[0]
             options = "--extra torch" if package == "torch" else f"--with {package}"
             remedy = f"; try `uv run {options} {SCRIPT_PLACEHOLDER} …`"
+        elif not isinstance(error, SyntaxError):
+            remedy = case_source.last_statement_advice(ast.parse(file.read_bytes()), line)
         raise MissingError(f"{action}{where}: {type(error).__name__}: {shown_cause(error)}{remedy}") from error
 
 
@@ -295,13 +315,31 @@ def _load_case(kind: type, file: Path, device: str, dtype: str) -> Encoder:
     model.load(**_device_argument(model.load, device, dtype))
     weights = {n: parameters_hash(v) for n, v in sorted(vars(model).items()) if _is_module(type(v))}
     return CaseEncoder(
-        model, file, {"contract": "case", "class": kind.__name__, **_source_hashes(file), "weights": weights}
+        model,
+        file,
+        {"contract": "case", "class": kind.__name__, **_source_hashes(file), "weights": weights},
+        case_source.notes(file),
     )
 
 
+def _takes_path(model: Any) -> bool:
+    """Whether extract_embedding expects a Path, as the benchmark passes, and not a str.
+
+    It does if its parameter says so, and in classes of the benchmark's base class unless its parameter says otherwise.
+    """
+    parameters = [*inspect.signature(model.extract_embedding).parameters.values()]
+    annotation = parameters[0].annotation if parameters else inspect.Parameter.empty
+    if annotation is not inspect.Parameter.empty:
+        return "Path" in str(annotation)
+    return any(base.__name__ == case_source.BASE_CLASS for base in type(model).__mro__)
+
+
 def _device_argument(function: Any, device: str, dtype: str) -> dict[str, str]:
+    """The argument `device` of a function that takes one; without torch, the CPU."""
     if "device" not in inspect.signature(function).parameters:
         return {}
+    if device in ("auto", "cpu") and importlib.util.find_spec("torch") is None:
+        return {"device": "cpu"}
     return {"device": torch_and_device(device, dtype)[1]}
 
 

@@ -147,8 +147,8 @@ def test_class_is_selected_by_name(tmp_path):
         ("import numpy\n\ndef f(:\n", r"mine\.py cannot be imported, line 3: SyntaxError"),
         ("import numpy\n\n\nnumpy.nothing\n", r"mine\.py cannot be imported, line 4: AttributeError"),
         (
-            "\nimport case_benchmark.models\n",
-            r"line 2: ModuleNotFoundError: No module named 'case_benchmark'; try `uv run --with case_benchmark ",
+            "\nimport absent_toolkit.models\n",
+            r"line 2: ModuleNotFoundError: No module named 'absent_toolkit'; try `uv run --with absent_toolkit ",
         ),
         ("import sys\nsys.exit(3)\n", r"line 2: SystemExit: 3"),
         (
