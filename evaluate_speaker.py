@@ -214,6 +214,13 @@ def add_lists(commands: Any) -> None:
             help="`utterance speaker` lines (default: the speaker is the first folder of a path)",
         )
         command.add_argument("--no-self-trials", action="store_true", help="exclude trials of a file against itself")
+        if name == "trials":
+            command.add_argument(
+                "--target-means",
+                default="",
+                metavar="TEXT",
+                help='what target trials have in common, such as "same language", if not the speaker',
+            )
         cli.add_renamed_argument(
             command, "--compare-with", "--against", type=Path, metavar="FILE",
             help="score file of another system; reports paired differences with p-values",

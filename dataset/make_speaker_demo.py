@@ -9,6 +9,7 @@ Writes  dataset/speaker-demo/<voice>/<language>/<NN>.mp3
         dataset/speaker-demo/speakers.csv (path, speaker, gender, language)
         dataset/speaker-demo/case.csv (the clips for the CASE demo)
         dataset/speaker-demo/trials_crosslingual.txt (`1|0 enrolment test`, same-gender non-targets)
+        dataset/speaker-demo/trials_language.txt (`1|0 enrolment test`: same or different language, of two voices)
         dataset/speaker-demo/tasks/<task>.toml and .csv (probe tasks: speaker across languages, language and tempo
         across speakers)
 
@@ -89,6 +90,7 @@ TABLES = (
     "speakers.csv",
     "case.csv",
     "trials_crosslingual.txt",
+    "trials_language.txt",
     *(f"tasks/{name}.{suffix}" for name in TASKS for suffix in ("toml", "csv")),
 )
 
@@ -184,6 +186,7 @@ def make(arguments: argparse.Namespace, invocation: cli.Invocation) -> int:
     write_table("speakers.csv", clips)
     write_table("case.csv", [clip for clip in clips if clip.language in CASE_LANGUAGES])
     (DEMO / "trials_crosslingual.txt").write_text("".join(trials), encoding="utf-8", newline="\n")
+    (DEMO / "trials_language.txt").write_text("".join(language_trials(clips)), encoding="utf-8", newline="\n")
     write_tasks(clips)
     voices = len({clip.speaker for clip in clips})
     cli.show(f"speaker-demo: {voices} voices, {len(clips)} clips, {size / 1e6:.2f} MB, {len(trials):,} trials")
@@ -266,6 +269,14 @@ def trial_lines(clips: Sequence[Clip], rng: np.random.Generator) -> Iterator[str
         for chosen in sorted(rng.choice(len(matching), NON_TARGETS, replace=False)):
             a, b = matching[chosen]
             yield f"0 {a.path} {b.path}\n"
+
+
+def language_trials(clips: Sequence[Clip]) -> Iterator[str]:
+    """First utterances of all pairs of voices of the same gender; 1 for the same language."""
+    first = [clip for clip in clips if clip.path.endswith("/00.mp3")]
+    for a, b in itertools.combinations(first, 2):
+        if a.speaker != b.speaker and a.gender == b.gender:
+            yield f"{int(a.language == b.language)} {a.path} {b.path}\n"
 
 
 def refuse_other_data(clips: Sequence[Clip]) -> None:

@@ -1,5 +1,6 @@
 """evaluate_speaker.py: trial lists with scores or embeddings, and leaderboards of CASE results."""
 
+import csv
 import json
 import re
 import socket
@@ -176,6 +177,55 @@ def small_list(folder, voices=4):
     path = folder / "small.txt"
     path.write_text("\n".join(lines) + "\n")
     return path, len(lines)
+
+
+def language_list(folder, voices=("m1", "m2", "f1", "f2")):
+    """Trials of a few speakers of the demo, target for the same language."""
+    lines = (DEMO / "trials_language.txt").read_text().splitlines()
+    lines = [line for line in lines if all(name.split("/")[0] in voices for name in line.split()[1:])]
+    path = folder / "language.txt"
+    path.write_text("\n".join(lines) + "\n")
+    return path, len(lines)
+
+
+def test_demo_language_list_is_target_for_the_same_language():
+    table = csv.DictReader((DEMO / "speakers.csv").open())
+    known = {row["path"]: (row["speaker"], row["language"]) for row in table}
+    lines = [line.split() for line in (DEMO / "trials_language.txt").read_text().splitlines()]
+    assert len(lines) == 2 * 66 * 16  # pairs of the 12 voices of either gender, 4 × 4 languages
+    for label, first, second in lines:
+        assert known[first][0] != known[second][0]
+        assert (label == "1") == (known[first][1] == known[second][1])
+
+
+@pytest.mark.slow
+def test_target_means_keeps_the_speakers_of_language_trials(tmp_path):
+    """Labels that do not name speakers contradict them; with --target-means they are speakers to resample."""
+    path, n = language_list(tmp_path)
+    _, without = run_audio(tmp_path, path, "--encoder", "logmel")
+    code, summary = run_audio(tmp_path, path, "--encoder", "logmel", "--target-means", "same language")
+    report = (tmp_path / "out/report.md").read_text()
+    assert code == 0 and (summary["n_trials"], summary["n_speakers"], summary["units"]) == (n, 4, "speakers")
+    assert summary["speakers_from"] == {"path": 16} and summary["parameters"]["target_means"] == "same language"
+    assert report.startswith("# Verification: same language\n")
+    assert "Target: same language (--target-means)" in report
+    assert not any("contradict" in note for note in summary["notes"])
+    assert any("contradict the speakers" in note for note in without["notes"])
+    assert summary["metrics"]["eer"]["value"] == without["metrics"]["eer"]["value"]
+    assert "target_means" not in without["parameters"]
+
+
+@pytest.mark.slow
+def test_target_means_counts_utterances_of_unknown_speakers(tmp_path):
+    path, n = language_list(tmp_path)
+    lines = [line.split() for line in path.read_text().splitlines()]
+    rng = np.random.default_rng(0)
+    flat = [f"{label} {a.replace('/', '-')} {b.replace('/', '-')} {rng.normal()}" for label, a, b in lines]
+    (tmp_path / "flat.txt").write_text("\n".join(flat) + "\n")
+    flags = ["--scores", str(tmp_path / "flat.txt"), "--target-means", "same language"]
+    code, summary = run_audio(tmp_path, tmp_path / "flat.txt", *flags)
+    assert code == 0 and summary["speakers_from"] == {"itself": 16} and summary["n_trials"] == n
+    assert any(note.startswith("The speakers are unknown, so each utterance") for note in summary["notes"])
 
 
 def run_audio(folder, path, *flags):

@@ -18,7 +18,7 @@ from earmark.errors import EarmarkError
 from earmark.metrics.bootstrap import Bootstrap, Units
 from earmark.probing.evaluation import METRICS, Predictions, score_replicates
 from earmark.probing.outcome import ITEMS
-from earmark.probing.schema import ProbeSummary, TaskScore
+from earmark.probing.schema import ProbeSummary, TaskScore, leading_scores
 from earmark.probing.stored_predictions import read_predictions
 from earmark.report.page import ClipList, ListedClip
 from earmark.report.provenance import file_name
@@ -146,9 +146,10 @@ def compare_tasks(tasks: Sequence[ComparedTask], replicates: int, seed: int) -> 
     Returns
     -------
     list of MetricOfSystems
-        First the mean over tasks of each track and recipe with at least two tasks, without metrics for which lower is
-        better; then each task.
+        First the mean over tasks of each track and recipe with at least two tasks, of the main metric of each task and
+        without metrics for which lower is better; then each task.
     """
+    leading = leading_scores(task.score for task in tasks)
     rows: list[MetricOfSystems] = []
     means: dict[tuple[str, str], list[tuple[list[float], list[NDArray[np.float64]], Units]]] = {}
     for task in tasks:
@@ -174,7 +175,7 @@ def compare_tasks(tasks: Sequence[ComparedTask], replicates: int, seed: int) -> 
                 lower_is_better=lower,
             )
         )
-        if not lower:
+        if not lower and score in leading:
             means.setdefault((score.track, score.protocol), []).append((values, drawn, units))
     return [*_means(means), *rows]
 

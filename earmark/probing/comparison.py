@@ -7,7 +7,7 @@ from typing import Any
 from earmark.metrics.estimate import Estimate
 from earmark.probing.evaluation import METRICS
 from earmark.probing.options import STRICT, STRICT_GIVEN_SPLITS, XARES
-from earmark.probing.schema import ProbeAverage, TaskScore
+from earmark.probing.schema import ProbeAverage, TaskScore, leading_scores
 from earmark.probing.task_types import task_type
 from earmark.probing.tasks import Task
 from earmark.probing.xares import AVERAGES, SOURCES, published_averages, published_scores, weighted_average
@@ -202,9 +202,9 @@ def _value(row: TaskScore | None) -> float | None:
 
 
 def layer_curves(scores: Iterable[TaskScore]) -> dict[str, list[tuple[float, Estimate]]]:
-    """{"task, track, recipe": [(layer, estimate), …]} of the scores by layer; errors are omitted."""
+    """{"task, track, recipe": [(layer, estimate), …]} of the main scores by layer; errors are omitted."""
     curves: dict[str, list[tuple[float, Estimate]]] = {}
-    for row in scores:
+    for row in leading_scores(scores):
         if row.layer is not None and not METRICS[row.metric].lower_is_better:
             curves.setdefault(f"{row.task}, {row.track}, {row.protocol}", []).append((row.layer, row.score))
     return curves

@@ -584,11 +584,12 @@ def _sources_of_rarer_class(predictions: ClassPredictions, bootstrap: Bootstrap)
     return bootstrap.units_of_rarer_class(np.asarray(predictions.labels) == 1)
 
 
-def _sources_of_rarest_class(predictions: ClassPredictions, bootstrap: Bootstrap) -> Units:
-    """Sources with an item of the class that has the fewest."""
+def _sources_if_all_classes_were_rare(predictions: ClassPredictions, bootstrap: Bootstrap) -> Units:
+    """Number of classes times the sources of the rarest one, which contributes as much as the others; at most all."""
     class_and_source = np.unique(np.stack([np.asarray(predictions.labels), bootstrap.unit]), axis=1)
     _, sources = np.unique(class_and_source[0], return_counts=True)
-    return Units(int(sources.min(initial=bootstrap.n_units)), f"{bootstrap.name} of the rarest class")
+    n = min(bootstrap.n_units, int(sources.min(initial=bootstrap.n_units)) * len(sources))
+    return Units(n, f"{bootstrap.name}, if all classes had as few as the rarest")
 
 
 def _sources_with_label(predictions: Predictions, bootstrap: Bootstrap) -> Units:
@@ -610,7 +611,7 @@ def _sources_with_words(predictions: Predictions, bootstrap: Bootstrap) -> Units
 
 METRICS: dict[str, Metric[Any]] = {
     "accuracy": Metric(ClassPredictions, _accuracy),
-    "macro_f1": Metric(ClassPredictions, _macro_f1, units=_sources_of_rarest_class),
+    "macro_f1": Metric(ClassPredictions, _macro_f1, units=_sources_if_all_classes_were_rare),
     "eer": Metric(ClassPredictions, _equal_error_rate, lower_is_better=True, units=_sources_of_rarer_class),
     "mAP": Metric(Predictions, _map, units=_sources_with_label),
     "mse": Metric(Predictions, partial(_mean_error, errors=squared_errors), lower_is_better=True, values=COST),

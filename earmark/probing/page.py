@@ -10,7 +10,7 @@ from earmark.metrics.estimate import Estimate
 from earmark.probing.evaluation import METRICS
 from earmark.probing.layouts import LocatedTask
 from earmark.probing.options import KNN, LINEAR, RECIPES, STRICT
-from earmark.probing.schema import TaskScore
+from earmark.probing.schema import TaskScore, leading_scores
 from earmark.probing.tasks import Task
 from earmark.probing.xares import SOURCES, published_scores
 from earmark.report.figures import Figure, Interval, forest_plot, matrix, small_multiples
@@ -18,6 +18,7 @@ from earmark.report.page import ClipList, ListedClip
 from earmark.report.provenance import file_name
 
 MAX_CLASSES = 30  # of a confusion matrix
+OF_CLASSES = ("accuracy", "macro_f1")  # metrics that a table of labels and predictions explains
 SHOWN_CLIPS = 12  # of each task
 HEAD = "said_0"  # column of the first head's predictions
 
@@ -50,7 +51,7 @@ def probe_figures(
 def _by_task(scores: Sequence[TaskScore], tasks: Mapping[str, Task], compared: set[str], track: str) -> Figure | None:
     """Scores of the last layer with intervals; published encoders as dots."""
     rows = []
-    for row in scores:
+    for row in leading_scores(scores):
         task = tasks.get(row.task)
         if row.layer is not None or row.track != track or METRICS[row.metric].lower_is_better or task is None:
             continue
@@ -74,7 +75,7 @@ def _by_task(scores: Sequence[TaskScore], tasks: Mapping[str, Task], compared: s
 
 def _by_layer(scores: Sequence[TaskScore], tasks: Mapping[str, Task]) -> Figure | None:
     panels: dict[str, dict[str, list[tuple[float, Estimate]]]] = {}
-    for row in scores:
+    for row in leading_scores(scores):
         if row.layer is not None and not METRICS[row.metric].lower_is_better:
             lines = panels.setdefault(row.formal_name, {})
             lines.setdefault(f"{row.track}, {row.protocol}", []).append((float(row.layer), row.score))
@@ -88,7 +89,7 @@ def _predictions(folder: Path, task: Task) -> pd.DataFrame | None:
             path = folder / "predictions" / f"{file_name(task.name)}_{track}_{recipe}.csv"
             if path.is_file():
                 table = pd.read_csv(path, dtype=str, keep_default_na=False)
-                if {"label", HEAD} <= set(table.columns) and task.metric == "accuracy" and task.type == "clip":
+                if {"label", HEAD} <= set(table.columns) and task.metric in OF_CLASSES and task.type == "clip":
                     return table
     return None
 

@@ -114,7 +114,7 @@ def probe(
                 started = time.perf_counter()
                 try:
                     track_result = _run_track(type_, recipe_data, layer_features, hop, settings, key)
-                    _store_scores(result, type_, track_result, settings, key, started)
+                    _store_scores(result, type_, track_result, settings, key, len(recipe_data.classes), started)
                     if layer is None:
                         _store_predictions(result, type_, recipe_data, track_result, key)
                 except Exception as error:  # such as out of accelerator memory; keep finished scores
@@ -224,13 +224,14 @@ def _store_scores(
     track_result: TrackResult,
     settings: ProbeSettings,
     key: ScoreKey,
+    n_classes: int,
     started: float,
 ) -> None:
     """Record the scores of the predictions."""
     task, predictions, outcome = type_.task, track_result.predictions, result.outcome
     for reason, count in predictions.left_out.items():
         outcome.left_out[f"{reason} ({task.name}, {key.track}, {key.protocol})"] = count
-    for metric in type_.metrics_on(key.track):
+    for metric in type_.metrics_on(key.track, n_classes):
         rng = np.random.default_rng((settings.seed, crc32(task.name.encode())))
         estimate = score(metric, predictions, settings.replicates, rng)
         if estimate.value is None:

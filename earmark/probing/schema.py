@@ -1,6 +1,6 @@
 """Results of `probe.py run` and the schema of its summary.json."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -85,6 +85,25 @@ class TaskScore(StrictModel):
         """The values of COLUMNS."""
         ends = {"score": self.score.value, "low": self.score.low, "high": self.score.high}
         return [ends[column] if column in ends else getattr(self, column) for column in self.COLUMNS]
+
+
+def leading_scores(scores: Iterable[TaskScore]) -> list[TaskScore]:
+    """The scores that represent a task in figures and means: without its further metrics.
+
+    Parameters
+    ----------
+    scores : iterable of TaskScore
+        In the order of `ProbeSummary.scores`, where the first metric of a task is its main one.
+
+    Returns
+    -------
+    list of TaskScore
+        The first score of each task, track, recipe, layer and number of shots.
+    """
+    first: dict[tuple[str, ScoreKey, int | None], TaskScore] = {}
+    for row in scores:
+        first.setdefault((row.task, row.key, row.shots), row)
+    return list(first.values())
 
 
 class ClassTable(StrictModel):

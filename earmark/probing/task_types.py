@@ -194,9 +194,17 @@ class TaskType(ABC):
         """Metrics reported in addition."""
         return ()
 
-    def metrics_on(self, track: str) -> tuple[str, ...]:
-        """Metrics of a track, the primary one first; k-NN predicts only classes and has accuracy alone."""
-        return ("accuracy",) if track == KNN else (self.primary_metric, *self.further_metrics)
+    def metrics_on(self, track: str, n_classes: int) -> tuple[str, ...]:
+        """Metrics of a track, the primary one first.
+
+        Parameters
+        ----------
+        track : str
+            `linear` or `knn`.
+        n_classes : int
+            Number of classes of the data.
+        """
+        return (self.primary_metric, *self.further_metrics)
 
     @abstractmethod
     def train(self, inputs: TrackInput) -> TrackResult:
@@ -281,7 +289,7 @@ class ClipClassification(ClipLevelType):
     """Clips with one class each; labels (N,) int64."""
 
     name = "clip"
-    metrics = ("accuracy", "eer")
+    metrics = ("accuracy", "macro_f1", "eer")
     knn = supports_few_shot = keeps_outputs = True
     min_classes = 2
     loss = "cross_entropy"
@@ -291,6 +299,18 @@ class ClipClassification(ClipLevelType):
     def further_metrics(self) -> tuple[str, ...]:
         """Equal error rate for spoofed speech."""
         return ("eer",) if self.task.reader == "spoof" else ()
+
+    def metrics_on(self, track: str, n_classes: int) -> tuple[str, ...]:
+        """Metrics of a track, the primary one first.
+
+        Accuracy and macro F1 are both shown for more than two classes, and if the task asks for macro F1. k-NN predicts
+        only classes, without the scores that an equal error rate needs.
+        """
+        of_classes = ("accuracy", "macro_f1") if n_classes > 2 or self.primary_metric == "macro_f1" else ("accuracy",)
+        if track == KNN:
+            return tuple(sorted(of_classes, key=lambda metric: metric != self.primary_metric))
+        further = of_classes if len(of_classes) > 1 else ()
+        return tuple(dict.fromkeys((self.primary_metric, *self.further_metrics, *further)))
 
     def parse_label(self, cell: str, folder: Path) -> str:
         return cell

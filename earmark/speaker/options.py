@@ -90,6 +90,8 @@ class TrialsOptions:
         `utterance speaker` lines.
     no_self_trials : bool
         Whether to exclude trials of an utterance with itself.
+    target_means : str
+        What target trials have in common; the speaker if empty.
     compare_with : Path or None
         Score file of another system.
     compare_with_calibration : Path or None
@@ -108,6 +110,7 @@ class TrialsOptions:
     audio_root: Path | None = None
     speakers: Path | None = None
     no_self_trials: bool = False
+    target_means: str = ""
     compare_with: Path | None = None
     compare_with_calibration: Path | None = None
     figures: bool = True
@@ -149,6 +152,7 @@ class TrialsOptions:
             "no_self_trials": self.no_self_trials,
             "allow_missing": self.statistics.allow_missing,
             "intervals": self.statistics.intervals,
+            **({"target_means": self.target_means} if self.target_means else {}),
         }
 
 

@@ -36,7 +36,7 @@ from earmark.speaker.options import EvaluationLists, TidyVoiceOptions, TrialsOpt
 from earmark.speaker.page import hardest_trials, verification_figures
 from earmark.speaker.saved_runs import SPEAKERS_FILE, save_run, speakers_table, system_name, system_state
 from earmark.speaker.schema import Calibration, ComparedSystem, LanguageBreakdown, SpeakerSummary
-from earmark.speaker.speakers import SpeakerOrigin, Speakers, resolve_speakers
+from earmark.speaker.speakers import SpeakerOrigin, Speakers, resolve_speakers, resolve_speakers_of_other_labels
 from earmark.speaker.system import System, prefixed_errors, require_complete, scores_from_file
 from earmark.speaker.system_from_options import (
     InputLists,
@@ -251,7 +251,8 @@ def evaluate_list(
     assert options.trials is not None and lists.trials is not None
     scored, notes = add_scores(lists.trials, options.trials, system, options)
     trials, excluded = exclude_trials(scored, without_self=options.no_self_trials)
-    speakers = resolve_speakers(trials, options.speakers, system.back_end.models)
+    resolve = resolve_speakers_of_other_labels if options.target_means else resolve_speakers
+    speakers = resolve(trials, options.speakers, system.back_end.models)
     cohort_speakers = count_cohort_overlap(trials, speakers.names, lists.cohort, invocation)
     intervals, p_target = options.statistics.intervals, options.statistics.p_target
     with prefixed_errors(shown_path(options.trials)):

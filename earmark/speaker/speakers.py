@@ -174,6 +174,38 @@ def _is_suffix(first: Sequence[str], second: Sequence[str]) -> bool:
 # --- speakers of a list -------------------------------------------------------------------------------------
 
 
+def resolve_speakers_of_other_labels(
+    trials: Trials, path: Path | None = None, models: Mapping[str, Sequence[str]] | None = None
+) -> Speakers:
+    """Find the speakers of a list whose labels do not say which speakers are the same, such as one of languages.
+
+    Parameters
+    ----------
+    trials, path, models
+        As in `resolve_speakers`.
+
+    Returns
+    -------
+    Speakers
+        With names: an utterance whose speaker cannot be found is a speaker of its own.
+
+    Raises
+    ------
+    DataError
+        With all invalid lines of the map.
+    """
+    none = trials.take(np.zeros(len(trials), dtype=bool))  # no labels that would link utterances or contradict speakers
+    found = resolve_speakers(none, path, models)
+    if found.names is not None:
+        return found
+    names = [f"utterance {name}" for name in trials.names]
+    note = (
+        "The speakers are unknown, so each utterance is counted as a speaker. Intervals are too narrow if a speaker "
+        "has several utterances. Use --speakers FILE to map utterances to speakers."
+    )
+    return Speakers(names, {SpeakerOrigin.ITSELF: len(names)}, [*found.notes, note])
+
+
 def resolve_speakers(
     trials: Trials, path: Path | None = None, models: Mapping[str, Sequence[str]] | None = None
 ) -> Speakers:

@@ -42,6 +42,35 @@ def classification(rng: np.random.Generator, sources: int) -> Predictions:
     return on_one_split(source, np.zeros(len(source), int), ClassPredictions, classes=classes)
 
 
+def wrong_or_right(rng: np.random.Generator, source: np.ndarray, label: np.ndarray, classes: int) -> np.ndarray:
+    """Predicted classes, (n,): right as often as `accuracies` says, otherwise any other class."""
+    right = rng.random(len(source)) < accuracies(rng, source)
+    return np.where(right, label, (label + rng.integers(1, classes, len(label))) % classes)
+
+
+def languages_of_multilingual_speakers(rng: np.random.Generator, sources: int) -> Predictions:
+    """Eight clips per source, two in each of four classes."""
+    source = np.repeat(np.arange(sources), 8)
+    label = np.tile(np.arange(4), 2 * sources)
+    return on_one_split(source, label, ClassPredictions, classes=[wrong_or_right(rng, source, label, 4)])
+
+
+def unequal_classes(rng: np.random.Generator, sources: int) -> Predictions:
+    """Six clips per source, each source of one of four classes that 40, 30, 20 and 10 % of the sources have."""
+    label = rng.choice(4, sources, p=[0.4, 0.3, 0.2, 0.1])
+    source = np.repeat(np.arange(sources), 6)
+    return on_one_split(
+        source, label[source], ClassPredictions, classes=[wrong_or_right(rng, source, label[source], 4)]
+    )
+
+
+def many_classes(rng: np.random.Generator, sources: int) -> Predictions:
+    """Four clips per source, each source of one of 20 classes."""
+    source = np.repeat(np.arange(sources), 4)
+    label = source % 20
+    return on_one_split(source, label, ClassPredictions, classes=[wrong_or_right(rng, source, label, 20)])
+
+
 def cross_validation(rng: np.random.Generator, sources: int, folds: int) -> Predictions:
     """Ten clips per source, sources assigned to folds; the score is the mean over folds."""
     source = np.repeat(np.arange(sources), 10)
@@ -203,6 +232,10 @@ def scenario(
 SCENARIOS = [
     scenario(classification, 20, "accuracy"),
     scenario(classification, 10, "accuracy", noted=True),
+    scenario(languages_of_multilingual_speakers, 20, "accuracy", "macro_f1"),
+    scenario(languages_of_multilingual_speakers, 10, "accuracy", "macro_f1", noted=True),
+    scenario(unequal_classes, 200, "accuracy", "macro_f1"),
+    scenario(many_classes, 60, "accuracy", "macro_f1"),
     scenario(sixty_folds, 60, "accuracy"),  # no head is trained, so folds are independent
     scenario(four_folds, 80, "accuracy"),
     scenario(binary_detection, 40, "eer", size_free=False),

@@ -42,7 +42,7 @@ def random_predictions(metric, seed=0):
     """Random predictions of two heads in the form that a metric needs."""
     rng = generator(seed)
     common = {"group": GROUPS, "fold": FOLDS}
-    if metric == "accuracy":
+    if metric in ("accuracy", "macro_f1"):
         labels = rng.integers(0, LABELS, N)
         return ClassPredictions(**common, labels=labels, classes=[rng.integers(0, LABELS, N) for _ in range(2)])
     if metric == "eer":
@@ -135,6 +135,42 @@ def test_equal_error_rate_targets_second_class():
     assert result == pytest.approx([1 / 6, 1 / 6, 1 / 2])
 
 
+def test_macro_f1_by_hand():
+    """Class 0: 2 tp, 1 fp, 1 fn: 2/3. Class 1: 1 tp, 1 fp, 1 fn: 1/2. Class 2 has no item and is predicted: no part."""
+    labels, classes = np.array([0, 0, 0, 1, 1]), np.array([0, 0, 1, 1, 0])
+    predictions = ClassPredictions(
+        list("abcde"), np.zeros(5, int), labels, classes=[classes, np.array([0, 2, 1, 1, 0])]
+    )
+    assert value("macro_f1", predictions).tolist() == pytest.approx([(2 / 3 + 1 / 2) / 2, (2 / 5 + 1 / 2) / 2])
+    assert score("macro_f1", predictions, 0, generator()).value == pytest.approx((7 / 12 + 9 / 20) / 2)
+
+
+def test_macro_f1_counts_classes_and_accuracy_clips():
+    """Nine clips of class 0 and one of class 1, all answered with class 0."""
+    predictions = ClassPredictions(
+        [str(i) for i in range(10)], np.zeros(10, int), np.arange(10) // 9, classes=[np.zeros(10, int)]
+    )
+    assert value("accuracy", predictions)[0] == 0.9
+    assert value("macro_f1", predictions)[0] == pytest.approx((18 / 19 + 0) / 2)
+
+
+def test_macro_f1_leaves_absent_classes_out_of_replicates():
+    """Each source is its own class: whatever is drawn, the drawn classes are right."""
+    labels = np.arange(N)
+    predictions = ClassPredictions(list(map(str, labels)), np.zeros(N, int), labels, classes=[labels])
+    result = score("macro_f1", predictions, 200, generator())
+    assert (result.value, result.high) == (1.0, 1.0) and result.low is not None
+
+
+def test_macro_f1_of_many_classes_needs_no_square_matrix():
+    """20,000 classes: a confusion matrix for each replicate would take terabytes."""
+    labels = np.repeat(np.arange(20_000), 2)
+    predictions = ClassPredictions(
+        [str(i % 7) for i in range(len(labels))], np.zeros(len(labels), int), labels, classes=[labels]
+    )
+    assert score("macro_f1", predictions, 40, generator()).value == 1.0
+
+
 def test_frame_accuracy_ignores_unlabelled_frames():
     logits = np.eye(2)[[0, 1, 1, 0, 1]]
     predictions = FramePredictions(
@@ -176,6 +212,8 @@ def test_word_accuracy_pools_utterances():
 def test_metrics_match_scikit_learn(seed):
     clip, labels = random_predictions("accuracy", seed), random_predictions("mAP", seed)
     assert value("accuracy", clip) == pytest.approx([sk.accuracy_score(clip.labels, each) for each in clip.classes])
+    expected = [sk.f1_score(clip.labels, x, average="macro", labels=np.unique(clip.labels)) for x in clip.classes]
+    assert value("macro_f1", clip) == pytest.approx(expected)
     occurring = labels.labels.any(axis=0)
     expected = [sk.average_precision_score(labels.labels[:, occurring], each[:, occurring]) for each in labels.outputs]
     assert value("mAP", labels) == pytest.approx(expected)
@@ -349,6 +387,8 @@ def test_note_mentions_folds():
 @pytest.mark.parametrize(
     ("metric", "labels", "decide"),
     [
+        ("macro_f1", np.arange(N) // 4, (6, "sources, if all classes had as few as the rarest")),
+        ("macro_f1", np.arange(N) < 3, (4, "sources, if all classes had as few as the rarest")),
         ("eer", np.arange(N) < 3, (2, "sources of the rarer class")),
         ("mAP", np.arange(N)[:, None] == [[0, 1, 2]], (2, "sources with a label")),
         ("frame_accuracy", np.where(np.arange(EDGES[-1]) < 8, 0, -1), (1, "sources with a label")),

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from sklearn.metrics import f1_score
 
 pytest.importorskip("torch", reason="the extra `torch` is not installed")
 
@@ -145,17 +146,22 @@ def test_seed_reproduces_scores(tmp_path):
 # --- scores -------------------------------------------------------------------------------------------------
 
 
+def accuracies(result):
+    """The scores of a result without macro F1, which clip tasks of three classes also have."""
+    return [row for row in result.outcome.scores if row.metric != "macro_f1"]
+
+
 def test_probe_scores_every_track_and_recipe(tmp_path):
     result = probed(tmp_path, LAYOUTS["4 folds"], encoder=embeddings(noise=0.7))
-    assert [(row.track, row.protocol) for row in result.outcome.scores] == BOTH
-    assert [(row.n_test, row.folds, row.n_heads) for row in result.outcome.scores] == [
+    assert [(row.track, row.protocol) for row in accuracies(result)] == BOTH
+    assert [(row.n_test, row.folds, row.n_heads) for row in accuracies(result)] == [
         *((N, 4, 1), (N, 4, 2)),  # linear: one seed for xares, two for strict
         *((N, 4, 1), (N, 4, 1)),
     ]
-    rates = result.outcome.scores[1].chosen.removeprefix("learning rate ").split(", ")
+    rates = accuracies(result)[1].chosen.removeprefix("learning rate ").split(", ")
     assert len(rates) == 8 and {float(rate) for rate in rates} <= set(LEARNING_RATES)
-    assert len(result.outcome.scores[3].chosen.split(", ")) == 4
-    for row in result.outcome.scores:
+    assert len(accuracies(result)[3].chosen.split(", ")) == 4
+    for row in accuracies(result):
         table = result.predictions[row.track, row.protocol]
         right = table.filter(like="said_").eq(table["label"], axis=0)
         assert row.score.value == pytest.approx(right.to_numpy().mean())
@@ -166,7 +172,7 @@ def test_probe_scores_every_track_and_recipe(tmp_path):
 def test_unequal_folds_weighting_by_recipe(tmp_path):
     parts = ["0"] * 6 + ["1"] * 30 + ["2"] * 12
     result = probed(tmp_path, clips_in(parts, folds=True))
-    for row in result.outcome.scores:
+    for row in accuracies(result):
         table = result.predictions[row.track, row.protocol]
         right = table.filter(like="said_").eq(table["label"], axis=0).mean(axis=1)
         by_fold = right.groupby(table["fold"]).mean()
@@ -195,10 +201,35 @@ def test_strict_selects_smallest_best_k(tmp_path):
     assert predictions_of(result, ("knn", "strict"))["said_0"].tolist() == [f"c{vote(clip, best)}" for clip in test]
 
 
+@pytest.mark.parametrize("track", ["linear", "knn"])
+@pytest.mark.parametrize(
+    ("metric", "n_classes", "shown"),
+    [
+        ("accuracy", 2, ("accuracy",)),
+        ("accuracy", 3, ("accuracy", "macro_f1")),
+        ("macro_f1", 2, ("macro_f1", "accuracy")),
+        ("macro_f1", 3, ("macro_f1", "accuracy")),
+    ],
+)
+def test_clip_tasks_show_macro_f1_beside_accuracy(track, metric, n_classes, shown):
+    assert task_type(replace(TASK, metric=metric)).metrics_on(track, n_classes) == shown
+
+
+def test_macro_f1_of_a_task_agrees_with_its_predictions(tmp_path):
+    result = probed(tmp_path, LAYOUTS["splits"])
+    for row in result.outcome.scores:
+        if row.metric == "macro_f1" and row.track == "knn":
+            table = result.predictions[row.track, row.protocol]
+            classes = sorted(set(table["label"]))
+            expected = f1_score(table["label"], table["said_0"], labels=classes, average="macro")
+            assert row.value == pytest.approx(expected)
+    assert {row.track for row in result.outcome.scores if row.metric == "macro_f1"} == {"linear", "knn"}
+
+
 def test_knn_of_eer_task_uses_accuracy(tmp_path):
     task = replace(TASK, metric="eer")
-    assert [task_type(task).metrics_on(track) for track in ("linear", "knn")] == [("eer",), ("accuracy",)]
-    assert task_type(published_tasks()["asvspoof2015"]).metrics_on("linear") == ("accuracy", "eer")
+    assert [task_type(task).metrics_on(track, 2) for track in ("linear", "knn")] == [("eer",), ("accuracy",)]
+    assert task_type(published_tasks()["asvspoof2015"]).metrics_on("linear", 2) == ("accuracy", "eer")
     result = probed(tmp_path, clips_in(SPLITS, np.arange(N) % 2, classes=2), task)
     assert [(row.track, row.metric) for row in result.outcome.scores] == [
         ("linear", "eer"), ("linear", "eer"), ("knn", "accuracy"), ("knn", "accuracy"),
@@ -314,11 +345,11 @@ def test_few_shot_is_source_disjoint(tmp_path):
 
 def test_few_shot_ten_draws_strict_only(tmp_path):
     result = probed(tmp_path, LAYOUTS["splits"], settings=replace(SETTINGS, shots=2))
-    assert [(row.track, row.protocol, row.n_heads, row.shots, row.n_test) for row in result.outcome.scores] == [
+    assert [(row.track, row.protocol, row.n_heads, row.shots, row.n_test) for row in accuracies(result)] == [
         ("linear", "strict", 10, 2, 12), ("knn", "strict", 10, 2, 12),
     ]  # fmt: skip
     assert len({tuple(column) for _, column in predictions_of(result, ("knn", "strict")).items()}) > 3
-    for row in result.outcome.scores:
+    for row in accuracies(result):
         table = result.predictions[row.track, row.protocol]
         right = table.filter(like="said_").eq(table["label"], axis=0)
         assert row.score.value == pytest.approx(right.to_numpy().mean())
@@ -387,7 +418,7 @@ def test_crops_scored_by_xares_and_averaged_by_strict(tmp_path, cropped):
     crops = np.isin(rows.clip, (9, 10, 11))
     assert crops.sum() > 8
     of_crops, of_clips = (crops.sum(), "crops"), (3, "clips")
-    assert [(row.n_test, row.counts) for row in result.outcome.scores] == [of_crops, of_clips, of_crops, of_clips]
+    assert [(row.n_test, row.counts) for row in accuracies(result)] == [of_crops, of_clips, of_crops, of_clips]
     names = [cropped.clips[clip].as_posix().rsplit("/", 1)[1] for clip in rows.clip[crops]]
     assert [Path(name).name for name in result.predictions["linear", "xares"]["clip"]] == names
     # Train the strict heads again, then loop over the test clips.

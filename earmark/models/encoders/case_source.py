@@ -8,6 +8,7 @@ base class alone, which a stand-in replaces where the package is not installed.
 import ast
 import contextlib
 import importlib.util
+import symtable
 import sys
 from collections.abc import Iterator, Sequence
 from importlib.abc import Loader, MetaPathFinder
@@ -22,11 +23,12 @@ CASE_METHODS = ("load", "extract_embedding")
 Definition = ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef
 
 
-def without_evaluation(tree: ast.Module) -> tuple[ast.Module, tuple[int, int] | None]:
-    """Remove the lines below the last class and function that evaluate a CASE model.
+def without_evaluation(tree: ast.Module) -> tuple[ast.Module, list[tuple[int, int]]]:
+    """Remove the statements below the last class and function that evaluate a CASE model.
 
     They are removed if one of them calls a CASE class of the file, a name imported from `case_benchmark`, or a function
-    of the file that does so. Constants before the first call are kept, because the class may use them.
+    of the file that does so. Constants before the first call are kept, and assignments of names that the classes and
+    functions of the file read.
 
     Parameters
     ----------
@@ -37,27 +39,28 @@ def without_evaluation(tree: ast.Module) -> tuple[ast.Module, tuple[int, int] | 
     -------
     tree : ast.Module
         The file to execute.
-    lines : (int, int) or None
-        First and last removed line, from 1; None if nothing is removed.
+    lines : list of (int, int)
+        First and last line, from 1, of each removed statement; empty if nothing is removed.
 
     Examples
     --------
     >>> model = "class M:\\n    def load(self): ...\\n    def extract_embedding(self, path): ...\\n"
     >>> without_evaluation(ast.parse(model + "RATE = 16_000\\nm = M()\\nprint(m)\\n"))[1]
-    (5, 6)
-    >>> without_evaluation(ast.parse(model + "print(1)\\n"))[1] is None
-    True
+    [(5, 5), (6, 6)]
+    >>> without_evaluation(ast.parse(model + "print(1)\\n"))[1]
+    []
     """
     last = max((i for i, each in enumerate(tree.body) if isinstance(each, Definition)), default=-1)
-    below = [i for i in range(last + 1, len(tree.body)) if not _is_main_guard(tree.body[i])]
+    below = [each for each in tree.body[last + 1 :] if not _is_main_guard(each)]
     starters = _evaluating_names(tree.body)
-    if not any(_called(tree.body[i]) & starters for i in below):
-        return tree, None
-    first = next(i for i in below if _called(tree.body[i]))
-    removed = [i for i in below if i >= first]
-    kept = [each for i, each in enumerate(tree.body) if i not in removed]
-    final = tree.body[removed[-1]]
-    return ast.Module(kept, tree.type_ignores), (tree.body[first].lineno, final.end_lineno or final.lineno)
+    if not any(_called(each) & starters for each in below):
+        return tree, []
+    needed = _globals_of_definitions(tree.body)
+    first = next(i for i, each in enumerate(below) if _called(each))
+    removed = [each for each in below[first:] if _called(each) & starters or not _assigned(each) & needed]
+    kept = [each for each in tree.body if not any(each is other for other in removed)]
+    lines = [(each.lineno, each.end_lineno or each.lineno) for each in removed]
+    return ast.Module(kept, tree.type_ignores), lines
 
 
 def notes(file: Path) -> tuple[str, ...]:
@@ -79,9 +82,7 @@ def notes(file: Path) -> tuple[str, ...]:
         return ()
     found = []
     if lines := without_evaluation(tree)[1]:
-        shown = f"line {lines[0]} evaluates" if lines[0] == lines[1] else f"lines {lines[0]} to {lines[1]} evaluate"
-        verb = "was" if lines[0] == lines[1] else "were"
-        found.append(f"{file.name}: {shown} the model and {verb} not executed; only the class is used.")
+        found.append(f"{file.name}: {_shown(lines)} the model; only the class is used, and this part is not executed.")
     if _imports_package(tree) and not is_installed():
         found.append(f"{file.name}: {PACKAGE} is not installed; a stand-in replaces its base class {BASE_CLASS}.")
     return tuple(found)
@@ -198,6 +199,42 @@ def _evaluating_names(body: Sequence[ast.stmt]) -> set[str]:
     for _ in functions:  # a function may call another one
         names |= {each.name for each in functions if _called(each, inside=True) & names}
     return names
+
+
+def _globals_of_definitions(body: Sequence[ast.stmt]) -> set[str]:
+    """Names of the file that its classes and functions read, without their own variables."""
+    definitions: list[ast.stmt] = [each for each in body if isinstance(each, Definition)]
+    scopes = [symtable.symtable(ast.unparse(ast.Module(definitions, [])), "", "exec")]
+    names: set[str] = set()
+    while scopes:
+        scope = scopes.pop()
+        scopes += scope.get_children()
+        names |= {each.get_name() for each in scope.get_symbols() if each.is_global() and each.is_referenced()}
+    return names
+
+
+def _assigned(statement: ast.stmt) -> set[str]:
+    """Names that an assignment or an import binds."""
+    if isinstance(statement, (ast.Import, ast.ImportFrom)):
+        return {(alias.asname or alias.name).partition(".")[0] for alias in statement.names}
+    if not isinstance(statement, (ast.Assign, ast.AnnAssign, ast.AugAssign)):
+        return set()
+    stored = (each for each in ast.walk(statement) if isinstance(each, ast.Name) and isinstance(each.ctx, ast.Store))
+    return {each.id for each in stored}
+
+
+def _shown(lines: Sequence[tuple[int, int]]) -> str:
+    """Lines of consecutive statements, with their verb.
+
+    >>> _shown([(28, 28), (29, 31), (40, 40)]), _shown([(3, 3)])
+    ('lines 28 to 31 and 40 evaluate', 'line 3 evaluates')
+    """
+    ranges: list[tuple[int, int]] = []
+    for first, last in lines:
+        adjacent = bool(ranges) and first <= ranges[-1][1] + 1
+        ranges.append((ranges.pop()[0], last) if adjacent else (first, last))
+    shown = " and ".join(str(first) if first == last else f"{first} to {last}" for first, last in ranges)
+    return f"lines {shown} evaluate" if " " in shown else f"line {shown} evaluates"
 
 
 def _names_of_package(statement: ast.stmt) -> list[str]:

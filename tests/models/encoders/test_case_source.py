@@ -55,7 +55,8 @@ absent = pytest.mark.skipif(importlib.util.find_spec("case_benchmark") is not No
 
 
 def removed(text: str) -> tuple[int, int] | None:
-    return case_source.without_evaluation(ast.parse(text))[1]
+    lines = case_source.without_evaluation(ast.parse(text))[1]
+    return (lines[0][0], lines[-1][1]) if lines else None
 
 
 @absent
@@ -66,7 +67,7 @@ def test_guide_example_runs_without_its_evaluation_and_package(tmp_path):
     np.testing.assert_allclose(encoder.embed([waveform])[0], np.abs(np.fft.rfft(waveform, 64))[:12], rtol=1e-5)
     assert (encoder.name, encoder.dimension) == ("Spectrum", 12)
     assert encoder.notes == (
-        "mine.py: lines 28 to 32 evaluate the model and were not executed; only the class is used.",
+        "mine.py: lines 28 to 32 evaluate the model; only the class is used, and this part is not executed.",
         "mine.py: case_benchmark is not installed; a stand-in replaces its base class EmbeddingModel.",
     )
     assert encoder.description["notes"] == list(encoder.notes)
@@ -108,6 +109,17 @@ def test_installed_package_provides_the_base_class(tmp_path):
 )
 def test_lines_that_evaluate_the_model_are_found(tail, lines):
     assert removed(CLASS + tail) == lines
+
+
+def test_names_that_the_class_reads_are_kept(tmp_path):
+    """A local variable of the same name, such as `samples`, does not keep a line."""
+    tail = "import math\nBANDS = int(math.log2(16))\nsamples = print(0)\nm = Bands()\nprint(m)\nWIDTH: int = abs(-5)\n"
+    text = case().replace("audio_path):", "audio_path):\n        assert (BANDS, WIDTH) == (4, 5)", 1) + tail
+    first = text.count("\n") - 3
+    assert case_source.without_evaluation(ast.parse(text))[1] == [(line, line) for line in range(first, first + 3)]
+    encoder = load_encoder(str(save(tmp_path, "mine.py", text)))
+    assert encoder.embed(noises(2)).shape == (2, 6)
+    assert f"lines {first} to {first + 2} evaluate" in encoder.notes[0]
 
 
 def test_files_of_other_interfaces_are_executed_whole(tmp_path, capsys):
@@ -199,4 +211,4 @@ def test_probe_check_says_what_is_not_executed(tmp_path):
     file = save(tmp_path, "mine.py", case() + "\n\nmodel = Bands()\nmodel.load()\n")
     command = [sys.executable, str(Path(ROOT) / "probe.py"), "check", str(file)]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=300)
-    assert re.search(r"mine\.py: lines \d+ to \d+ evaluate the model and were not executed", done.stderr)
+    assert re.search(r"mine\.py: lines \d+ to \d+ evaluate the model; only", done.stderr)
