@@ -128,6 +128,44 @@ def min_dcf_estimates(rng: np.random.Generator, design: Design) -> Mapping[str, 
     return results[0].metrics | {"difference of min_dcf": difference.estimate, "p of min_dcf": difference.p}
 
 
+# --- trials of languages --------------------------------------------------------------------------------------
+
+LANGUAGES, TRIALS_PER_SPEAKER = 4, 40
+
+
+def language_trials(rng: np.random.Generator, speakers: int) -> Trials:
+    """Trials of two speakers, target for the same language; each speaker has an utterance in every language.
+
+    Either kind of trial depends on two speakers, and pairs of speakers sound alike in every language.
+    """
+    names = np.array([f"s{s:05d}/{language}" for s in range(speakers) for language in range(LANGUAGES)], dtype=object)
+    speaker, language = np.divmod(np.arange(len(names)), LANGUAGES)
+    first, second = np.triu_indices(len(names), 1)
+    two = np.flatnonzero(speaker[first] != speaker[second])
+    chosen = rng.choice(two, min(len(two), speakers * TRIALS_PER_SPEAKER), replace=False)
+    first, second = first[chosen], second[chosen]
+    one, other = speaker[first], speaker[second]
+    same = language[first] == language[second]
+    quality, similarity = 0.4 * rng.normal(size=(2, speakers))
+    alike = 0.3 * rng.normal(size=(speakers, speakers))
+    mean = np.where(same, 2 + quality[one] + quality[other], similarity[one] + similarity[other])
+    mean += alike[np.minimum(one, other), np.maximum(one, other)]
+    return Trials(names, first, second, same, mean + rng.normal(size=len(same)))
+
+
+def language_estimates(rng: np.random.Generator, speakers: int) -> Mapping[str, Estimate]:
+    """Equal error rate of a list of language trials."""
+    trials = language_trials(rng, speakers)
+    return {"eer": evaluate(trials, speakers_from_paths(trials)).metrics["eer"]}
+
+
+def language_truth(rng: np.random.Generator) -> dict[str, float]:
+    """Equal error rate of very many independent trials."""
+    same = np.arange(MANY) < MANY // 4
+    score = 2 * same + np.sqrt(2 * 0.4**2 + 0.3**2 + 1) * rng.normal(size=MANY)
+    return {"eer": detection.equal_error_rate(detection.roc(score, same)).rate}
+
+
 # --- CASE ---------------------------------------------------------------------------------------------------
 
 SEVERITY = {"clean": 0.0, "codec": 0.15, "mic": 0.2, "noise": 0.4, "reverb": 0.5, "playback": 0.7}
@@ -190,6 +228,12 @@ COSTS = frozenset(f"{kind}{name}" for kind in ("", "difference of ", "p of ") fo
 # kind.
 AT_CHANCE = COSTS | DIFFERENCES | {"eer", "min_cllr", "cllr"}
 SCENARIOS = [
+    Scenario(
+        "Speaker verification",
+        "language trials, 60 speakers",
+        partial(language_estimates, speakers=60),
+        language_truth,
+    ),
     scenario(
         "60 speakers of 6 utterances, 20 non-targets per target", Design(60, 6, non_targets=20), untested=OF_MIN_DCF
     ),

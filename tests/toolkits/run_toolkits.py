@@ -1,6 +1,6 @@
 """Run the encoders of speaker toolkits for real, each on a tiny random checkpoint that the toolkit itself saves.
 
-The environments of the toolkits take 3 to 6 GB each, so that neither `.ci/run` nor pytest runs this file. One toolkit
+The environments of the toolkits take about 5 GB, so that neither `.ci/run` nor pytest runs this file. One toolkit
 is installed at a time, since their requirements exclude one another:
 
   uv run --with speechbrain --with 'torch<2.12' python -m tests.toolkits.run_toolkits speechbrain
@@ -23,6 +23,7 @@ import sys
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
+from importlib import import_module
 from importlib.metadata import version
 from itertools import combinations
 from pathlib import Path
@@ -266,6 +267,8 @@ def checks(kind: str, folder: Path) -> tuple[dict[str, bool], float]:
         "other weights: other embeddings": difference(np.asarray(other.embed(waveforms), float), together) > 0.01,
         "evaluate_speaker.py trials": trials_run(f"{kind}:{sources[0]}", folder),
     }
+    if kind == "pyannote":
+        rows["sends no usage data"] = import_module("pyannote.audio.telemetry.metrics").is_metrics_enabled() is False
     return rows, difference(alone, own)
 
 
@@ -294,7 +297,7 @@ def main() -> int:
         print(f"{'pass' if passed else 'FAIL'}  {name}")
     package = TOOLKITS[kind].package
     passed = f"{sum(rows.values())} of {len(rows)}"
-    print(f"| {package} {version(package)} | {version('torch')} | {passed} | {largest:.0e} |")
+    print(f"| {package} {version(package)} | {version('torch')} | {passed} | {largest:.0g} |")
     return 0 if all(rows.values()) else 1
 
 

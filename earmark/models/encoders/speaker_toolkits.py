@@ -3,6 +3,8 @@
 The toolkits are not dependencies of this project. Audio is decoded by this project and passed as waveforms.
 """
 
+import contextlib
+import importlib
 from pathlib import Path
 from typing import Any
 
@@ -129,6 +131,7 @@ def load_pyannote(source: str, device: str = "auto", dtype: str = "float32") -> 
         If the toolkit is not installed, the model cannot be loaded, or its terms on the hub are not accepted.
     """
     audio = _require_toolkit("pyannote", "pyannote.audio")
+    _disable_pyannote_telemetry()
     torch, device = torch_and_device(device, dtype, OPTIONS["pyannote"])
     with explain_load_errors(source, "a pyannote.audio model"):
         model = audio.Model.from_pretrained(source)
@@ -146,6 +149,12 @@ def load_pyannote(source: str, device: str = "auto", dtype: str = "float32") -> 
 
     weights = parameters_hash(model)
     return _encoder("pyannote", source, rate, weights, forward, device, dtype, one_at_a_time=True, network=model)
+
+
+def _disable_pyannote_telemetry() -> None:
+    """Keep pyannote.audio from sending usage data, which releases from 4.0 do unless told otherwise."""
+    with contextlib.suppress(ModuleNotFoundError):
+        importlib.import_module("pyannote.audio.telemetry").set_telemetry_metrics(False)
 
 
 def load_nemo(source: str, device: str = "auto", dtype: str = "float32") -> NetworkEncoder:

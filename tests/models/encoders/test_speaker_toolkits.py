@@ -1,6 +1,7 @@
-"""Speaker toolkits: messages if one is not installed, and Resemblyzer and SpeechBrain if they are.
+"""Speaker toolkits: messages if one is not installed, and Resemblyzer if it is.
 
-Run Resemblyzer with `uv run --with resemblyzer --with webrtcvad-wheels pytest …`.
+Run Resemblyzer with `uv run --with resemblyzer --with webrtcvad-wheels pytest …`. `tests/toolkits/run_toolkits.py` runs
+SpeechBrain, pyannote.audio and NeMo.
 """
 
 import importlib.util
@@ -60,51 +61,3 @@ def test_resemblyzer_matches_original():
     )
     with pytest.raises(AudioError, match="has no speech"):
         encoder.embed([0.001 * noises(1)[0]])
-
-
-SPEECHBRAIN = """
-pretrained_path: nobody/nothing
-sample_rate: 16000
-compute_features: !new:speechbrain.lobes.features.Fbank
-    n_mels: 40
-mean_var_norm: !new:speechbrain.processing.features.InputNormalization
-    norm_type: sentence
-    std_norm: False
-embedding_model: !new:speechbrain.lobes.models.ECAPA_TDNN.ECAPA_TDNN
-    input_size: 40
-    channels: [16, 16, 16, 16, 48]
-    attention_channels: 8
-    res2net_scale: 2
-    se_channels: 8
-    lin_neurons: 12
-modules:
-    compute_features: !ref <compute_features>
-    mean_var_norm: !ref <mean_var_norm>
-    embedding_model: !ref <embedding_model>
-    classifier: !new:speechbrain.lobes.models.ECAPA_TDNN.Classifier
-        input_size: 12
-        out_neurons: 3
-pretrainer: !new:speechbrain.utils.parameter_transfer.Pretrainer
-    loadables:
-        embedding_model: !ref <embedding_model>
-    paths:
-        embedding_model: !ref <pretrained_path>/embedding_model.ckpt
-"""
-
-
-def test_speechbrain_folder_independent_of_batch(tmp_path):
-    pytest.importorskip("speechbrain", reason="run with `--with speechbrain --with 'torch<2.12'`")
-    import torch
-    from speechbrain.lobes.models.ECAPA_TDNN import ECAPA_TDNN
-
-    sizes = {"channels": [16, 16, 16, 16, 48], "attention_channels": 8, "res2net_scale": 2, "se_channels": 8}
-    (tmp_path / "hyperparams.yaml").write_text(SPEECHBRAIN)
-    torch.save(ECAPA_TDNN(40, lin_neurons=12, **sizes).state_dict(), tmp_path / "embedding_model.ckpt")
-    encoder, again = (load_encoder(f"speechbrain:{tmp_path}", device="cpu") for _ in range(2))
-    waveforms = noises(5)
-    embeddings = encoder.embed(waveforms)
-    assert embeddings.shape == (5, 12) and encoder.identity == again.identity
-    np.testing.assert_allclose(embeddings, again.embed(waveforms), atol=1e-6)
-    np.testing.assert_allclose(
-        embeddings, np.concatenate([encoder.embed([waveform]) for waveform in waveforms]), atol=1e-5
-    )
