@@ -7,7 +7,7 @@ import pytest
 
 from earmark.metrics.estimate import Estimate
 from earmark.probing.comparison import ENCODERS, averages, comparison_rows, comparison_tables, layer_curves
-from earmark.probing.schema import TaskScore
+from earmark.probing.schema import TaskScore, leading_scores
 from earmark.probing.task_types import task_type
 from earmark.probing.xares import published_averages, published_scores, published_tasks
 
@@ -139,6 +139,15 @@ def test_layer_curves_per_task_track_and_recipe():
     assert {
         name: [(layer, score.value) for layer, score in line] for name, line in layer_curves(rows).items()
     } == {"esc50, linear, xares": [(0, 0.1), (1, 0.2)], "esc50, knn, xares": [(0, 0.3)]}  # fmt: skip
+
+
+def test_further_metrics_enter_no_mean_or_curve():
+    """Macro F1 follows the accuracy of the same task, track, recipe and layer."""
+    main = [row(ESC, 0.9), row(ESC, 0.8, track="knn"), row(GTZAN, 0.4), row(ESC, 0.3, layer=1), row(ESC, 0.2, shots=5)]
+    further = [each.model_copy(update={"metric": "macro_f1", "score": Estimate(0.0, n=9)}) for each in main]
+    rows = [each for pair in zip(main, further, strict=True) for each in pair]
+    assert leading_scores(rows) == main
+    assert averages(rows, KNOWN) == averages(main, KNOWN) and layer_curves(rows) == layer_curves(main)
 
 
 def test_primary_metric_of_frame_tasks():
