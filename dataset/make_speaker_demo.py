@@ -51,6 +51,7 @@ UTTERANCES = 2  # per voice and language
 SPEED_RANGE, REFERENCE_SPEED = (165, 190), 177  # words per minute
 PITCH_VARIATION = 4  # on espeak-ng's scale from 0 to 99
 NON_TARGETS = 1000  # same-language, and as many cross-language
+LANGUAGE_PARTNERS = 2  # voices that each voice is compared with in the language trials
 CASE_LANGUAGES = ("en", "de")  # half of the clips, so that simulating 24 conditions takes about a minute
 FOLDS = 4  # of the language task; each voice is in one fold
 VOICE_SPLITS = ("train", "train", "valid", "test")  # of the tempo task, for the voices of a gender in turn
@@ -272,11 +273,14 @@ def trial_lines(clips: Sequence[Clip], rng: np.random.Generator) -> Iterator[str
 
 
 def language_trials(clips: Sequence[Clip]) -> Iterator[str]:
-    """First utterances of all pairs of voices of the same gender; 1 for the same language."""
+    """First utterances of each voice and the next LANGUAGE_PARTNERS of its gender; 1 for the same language."""
     first = [clip for clip in clips if clip.path.endswith("/00.mp3")]
-    for a, b in itertools.combinations(first, 2):
-        if a.speaker != b.speaker and a.gender == b.gender:
-            yield f"{int(a.language == b.language)} {a.path} {b.path}\n"
+    for gender in dict.fromkeys(clip.gender for clip in first):
+        voices = list(dict.fromkeys(clip.speaker for clip in first if clip.gender == gender))
+        for turn, partner in itertools.product(range(len(voices)), range(1, LANGUAGE_PARTNERS + 1)):
+            pair = voices[turn], voices[(turn + partner) % len(voices)]
+            for a, b in itertools.product(*([clip for clip in first if clip.speaker == voice] for voice in pair)):
+                yield f"{int(a.language == b.language)} {a.path} {b.path}\n"
 
 
 def refuse_other_data(clips: Sequence[Clip]) -> None:
