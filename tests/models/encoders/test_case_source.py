@@ -74,6 +74,7 @@ def test_guide_example_runs_without_its_evaluation_and_package(tmp_path):
     assert "case_benchmark" not in sys.modules and importlib.util.find_spec("case_benchmark") is None
 
 
+@pytest.mark.slow
 def test_installed_package_provides_the_base_class(tmp_path):
     """A package of that name in the folder of the running script stands for the installed one."""
     save(tmp_path / "case_benchmark", "__init__.py", "class CASEBenchmark: pass\n")
@@ -207,6 +208,7 @@ def without_torch(monkeypatch):
         monkeypatch.delitem(sys.modules, name)
 
 
+@pytest.mark.slow
 def test_probe_check_says_what_is_not_executed(tmp_path):
     file = save(tmp_path, "mine.py", case() + "\n\nmodel = Bands()\nmodel.load()\n")
     command = [sys.executable, str(Path(ROOT) / "probe.py"), "check", str(file)]
