@@ -31,6 +31,7 @@ from earmark.models.encoders.options import EncoderOptions
 from earmark.models.encoders.registry import encoder_specs
 from earmark.speaker.case.conditions import PUBLISHED, STRICT, categories, condition_names, recording_sets
 from earmark.speaker.options import (
+    FALSE_ALARM_RATES,
     HUB,
     TOP_N,
     CaseOptions,
@@ -417,6 +418,21 @@ def add_statistics(parser: ArgumentParser) -> None:
     )
     parser.add_argument(
         "--allow-missing", action="store_true", help="exclude trials without a score and report the count"
+    )
+    parser.add_argument(
+        "--far",
+        type=cli.probability,
+        nargs="+",
+        default=list(FALSE_ALARM_RATES),
+        metavar="RATE",
+        help="false alarm rates to give the threshold and the miss rate for, as fractions "
+        f"(default: {' '.join(f'{rate:g}' for rate in FALSE_ALARM_RATES)})",
+    )
+    parser.add_argument(
+        "--threshold-from",
+        type=Path,
+        metavar="SUMMARY",
+        help="summary.json of another run, whose thresholds are applied to this one",
     )
     parser.add_argument("--no-intervals", action="store_true", help="skip confidence intervals, which is faster")
     parser.add_argument("--bootstrap", type=cli.natural_int, metavar="N", help=SUPPRESS)  # no longer used

@@ -280,21 +280,25 @@ def _metric(
     variance, n_speakers = pairs.variance(), trials.n_speakers
     df = min(variance.df, max(n_speakers - 1, 1))
     ends = interval(value, variance.standard_error, units=n_speakers, df=df, values=values)
-    note = _note(n_speakers, trials.units, variance, errors)
-    return MetricEstimate(_estimate(value, ends, len(trials.scores), note, trials.units), pairs=pairs, errors=errors)
+    note = interval_note(n_speakers, trials.units, variance, errors)
+    return MetricEstimate(
+        estimate_between(value, ends, len(trials.scores), note, trials.units), pairs=pairs, errors=errors
+    )
 
 
-def _estimate(value: float, ends: tuple[float, float] | None, n: int, note: str | None, units: str) -> Estimate:
+def estimate_between(value: float, ends: tuple[float, float] | None, n: int, note: str | None, units: str) -> Estimate:
+    """An estimate with the ends of its interval, which contain the value; without ends, the reason."""
     if ends is None:
         return Estimate(value, n=n, why=f"no interval: fewer than two {units} of a class, or a value of 0")
     return Estimate(value, min(ends[0], value), max(ends[1], value), n, note=note)
 
 
-def _speakers(pairs: PairSums) -> int:
+def speakers_of(pairs: PairSums) -> int:
+    """Number of speakers in the pairs."""
     return len(np.unique(np.concatenate(np.divmod(pairs.code, pairs.n_speakers))))
 
 
-def _note(n_speakers: int, units: str, variance: VarianceEstimate, errors: ErrorCounts | None) -> str | None:
+def interval_note(n_speakers: int, units: str, variance: VarianceEstimate, errors: ErrorCounts | None) -> str | None:
     """Caveats about an interval, or None."""
     notes = []
     if n_speakers < MIN_SPEAKERS:
@@ -355,9 +359,9 @@ def _detection_cost(
     n_speakers, errors = trials.n_speakers, trials.error_counts(point.threshold)
     highest = 1.0 if any_threshold else np.inf  # rejecting all trials costs 1
     ends = None if n_speakers < 2 else (max(float(low.min()), 0.0), min(float(high.min()), highest))
-    note = _note(n_speakers, trials.units, VarianceEstimate(0.0, np.inf), errors)
+    note = interval_note(n_speakers, trials.units, VarianceEstimate(0.0, np.inf), errors)
     enough = MIN_ERRORS_FOR_P if any_threshold else MIN_ERRORS
-    estimate = _estimate(point.rate, ends, len(trials.scores), note, trials.units)
+    estimate = estimate_between(point.rate, ends, len(trials.scores), note, trials.units)
     return MetricEstimate(estimate, pairs=pairs, errors=errors, errors_for_p=enough)
 
 
@@ -385,7 +389,7 @@ def _effective_sizes(
         pairs = trials.pairs.take(kind).sums((errors - rate) / n)
         deviation = pairs.variance().standard_error
         sizes.append(
-            min(effective_sample_size(rate, deviation, _speakers(pairs)), n) if np.isfinite(deviation) else 1.0
+            min(effective_sample_size(rate, deviation, speakers_of(pairs)), n) if np.isfinite(deviation) else 1.0
         )
     return sizes[0], sizes[1]
 
@@ -409,8 +413,10 @@ def _min_cllr(trials: ScoredTrials, value: float, track_progress: TrackProgress)
     centre = min(max(value - _jackknife_bias(groups, value), value / 2), 2 * value, 1.0)
     size = effective_sample_size(value, deviation, n_speakers)
     ends = None if n_speakers < 2 else wilson_interval(centre, size, t_quantile(n_speakers - 1))
-    note = _note(n_speakers, trials.units, variance, None)
-    return MetricEstimate(_estimate(value, ends, len(trials.scores), note, trials.units), pairs=pairs, groups=groups)
+    note = interval_note(n_speakers, trials.units, variance, None)
+    return MetricEstimate(
+        estimate_between(value, ends, len(trials.scores), note, trials.units), pairs=pairs, groups=groups
+    )
 
 
 def _without_each_group(trials: ScoredTrials, track_progress: TrackProgress) -> FloatArray:
@@ -494,12 +500,14 @@ def combined_estimate(
     if not weighted or len(weighted) < len(parts):
         return Estimate(value, n=n)
     pairs = linear_combination(weighted)
-    variance, n_speakers = pairs.variance(), _speakers(pairs)
+    variance, n_speakers = pairs.variance(), speakers_of(pairs)
     ends = interval(value, variance.standard_error, units=n_speakers, df=variance.df, values=values)
     few = sum(each.errors is not None and min(each.errors) < MIN_ERRORS for _, each in parts)
     few_errors = f"{few} of {len(parts)} lists have fewer than {MIN_ERRORS} misses or false alarms at the threshold"
-    notes = [note for note in (_note(n_speakers, "speakers", variance, None), few_errors if few else None) if note]
-    return _estimate(value, ends, n, "; ".join(notes) or None, "speakers")
+    notes = [
+        note for note in (interval_note(n_speakers, "speakers", variance, None), few_errors if few else None) if note
+    ]
+    return estimate_between(value, ends, n, "; ".join(notes) or None, "speakers")
 
 
 # --- two systems --------------------------------------------------------------------------------------------
@@ -541,7 +549,7 @@ def difference(first: MetricEstimate, second: MetricEstimate) -> Difference:
         return Difference(Estimate(value, n=a.n, why=a.why or b.why), None)
     few = [m.errors for m in (first, second) if m.errors is not None and min(m.errors) < m.errors_for_p]
     pairs = first.pairs - second.pairs
-    variance, n_speakers = pairs.variance(), _speakers(pairs)
+    variance, n_speakers = pairs.variance(), speakers_of(pairs)
     if few and variance.standard_error > NEGLIGIBLE_ERROR:
         low = value - np.hypot(a.value - a.low, (b.high or 0.0) - b.value)
         high = value + np.hypot((a.high or 0.0) - a.value, b.value - b.low)
@@ -554,5 +562,5 @@ def difference(first: MetricEstimate, second: MetricEstimate) -> Difference:
     ends = interval(value, deviation, units=n_speakers, values=DIFFERENCE)
     parts = (part for note in (a.note, b.note) if note for part in note.split("; "))
     notes = dict.fromkeys(parts)
-    estimate = _estimate(value, ends, a.n, "; ".join(notes) or None, "speakers")
+    estimate = estimate_between(value, ends, a.n, "; ".join(notes) or None, "speakers")
     return Difference(estimate, two_sided_p(value, deviation, n_speakers - 1))

@@ -1,6 +1,6 @@
 """Detection metrics of a labelled, scored trial list, with confidence intervals over speakers."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -77,11 +77,14 @@ class VerificationResult:
     counts : TrialCounts
     speakers : SpeakerSource
         The units that count as speakers in intervals.
+    scored : LabelledScores or None
+        The trials that were evaluated, `ScoredTrials` with intervals.
     """
 
     details: dict[str, MetricEstimate]
     counts: TrialCounts
     speakers: SpeakerSource
+    scored: LabelledScores | None = None
 
     @property
     def resampled(self) -> str:
@@ -109,9 +112,10 @@ def evaluate(
     intervals: bool = True,
     speaker_numbers: Mapping[str, int] | None = None,
     p_target: float = detection.P_TARGET,
+    metrics: Iterable[str] = detection.METRICS,
     track_progress: TrackProgress = lambda groups, total: groups,
 ) -> VerificationResult:
-    """Compute all metrics of `metrics.detection`, with 95 % confidence intervals over speakers.
+    """Compute metrics of `metrics.detection`, with 95 % confidence intervals over speakers.
 
     Parameters
     ----------
@@ -126,6 +130,8 @@ def evaluate(
         {speaker: number from 0}, shared by several lists whose results are combined afterwards.
     p_target : float
         Target prior of minDCF and actDCF, in (0, 1).
+    metrics : iterable of str
+        Names of metrics; all by default.
     track_progress : callable
         Wraps the iterator over the groups of speakers that the jackknife leaves out, given their number; for a
         progress bar.
@@ -157,13 +163,13 @@ def evaluate(
         speaker = np.array([numbers[name] for name in names], dtype=np.int64)
         sides = speaker[trials.enrolment], speaker[trials.test]
         scored = ScoredTrials.from_trials(scored, *sides, len(numbers), str(units))
-        metrics = with_intervals(scored, detection.evaluate(scored, p_target), p_target, track_progress)
+        details = with_intervals(scored, detection.evaluate(scored, p_target, metrics), p_target, track_progress)
     else:
-        metrics = {
+        details = {
             name: MetricEstimate(Estimate(point.rate, n=len(trials)), point.threshold)
-            for name, point in detection.evaluate(scored, p_target).items()
+            for name, point in detection.evaluate(scored, p_target, metrics).items()
         }
-    return VerificationResult(metrics, TrialCounts.from_trials(trials, speakers), units)
+    return VerificationResult(details, TrialCounts.from_trials(trials, speakers), units, scored)
 
 
 def _speaker_units(trials: Trials, speakers: list[str] | None) -> tuple[Sequence[str], SpeakerSource]:

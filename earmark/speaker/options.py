@@ -8,6 +8,7 @@ from earmark.cli import DatasetId
 from earmark.models.encoders.options import EncoderOptions
 from earmark.speaker.case.conditions import PUBLISHED, STRICT
 
+FALSE_ALARM_RATES = (0.001, 0.01, 0.05)  # of operating points
 TOP_N = 300  # most similar cohort speakers that AS-norm uses
 NO_MEAN, COHORT_MEAN = "none", "cohort"
 HUB = "https://huggingface.co"
@@ -27,12 +28,18 @@ class StatisticsOptions:
         Whether to skip confidence intervals.
     bootstrap : int or None
         No longer used, except that 0 means no intervals.
+    far : tuple of float
+        False alarm rates of the operating points, in (0, 1).
+    threshold_from : Path or None
+        summary.json of another run, whose thresholds are applied.
     """
 
     p_target: float = 0.01
     allow_missing: bool = False
     no_intervals: bool = False
     bootstrap: int | None = None
+    far: tuple[float, ...] = FALSE_ALARM_RATES
+    threshold_from: Path | None = None
 
     @property
     def intervals(self) -> bool:
@@ -129,7 +136,7 @@ class TrialsOptions:
             self.compare_with_calibration,
         ]
         paths += [back_end.calibrate, back_end.cohort, back_end.enrolments, self.speakers, Path(back_end.subtract_mean)]
-        paths += [back_end.cohort_embeddings]
+        paths += [back_end.cohort_embeddings, self.statistics.threshold_from]
         return [path for path in paths if path and path.is_file()]
 
     @property

@@ -32,10 +32,18 @@ from earmark.speaker.evaluation import (
     evaluate,
     reversed_score_notes,
 )
+from earmark.speaker.operating_points import NamedThresholds, choose_operating_points, read_thresholds, transferred
 from earmark.speaker.options import EvaluationLists, TidyVoiceOptions, TrialsOptions
 from earmark.speaker.page import hardest_trials, verification_figures
 from earmark.speaker.saved_runs import SPEAKERS_FILE, save_run, speakers_table, system_name, system_state
-from earmark.speaker.schema import Calibration, ComparedSystem, LanguageBreakdown, SpeakerSummary
+from earmark.speaker.schema import (
+    Calibration,
+    ComparedSystem,
+    LanguageBreakdown,
+    OperatingPointSummary,
+    SpeakerSummary,
+    TransferredThresholds,
+)
 from earmark.speaker.speakers import SpeakerOrigin, Speakers, resolve_speakers, resolve_speakers_of_other_labels
 from earmark.speaker.system import System, prefixed_errors, require_complete, scores_from_file
 from earmark.speaker.system_from_options import (
@@ -94,6 +102,9 @@ class EvaluatedList:
         The system of --compare-with.
     languages : LanguageBreakdown or None
         Only for TidyVoice.
+    operating_points : list of OperatingPointSummary
+    transferred : TransferredThresholds or None
+        The thresholds of --threshold-from.
     """
 
     trials: Trials
@@ -104,6 +115,8 @@ class EvaluatedList:
     result: VerificationResult
     against: ComparedSystem | None
     languages: LanguageBreakdown | None
+    operating_points: list[OperatingPointSummary]
+    transferred: TransferredThresholds | None
 
 
 @dataclass(frozen=True)
@@ -249,6 +262,7 @@ def evaluate_list(
         If scores or embeddings are missing or invalid, or there are no targets or no non-targets.
     """
     assert options.trials is not None and lists.trials is not None
+    thresholds = thresholds_of_other_run(system, options)
     scored, notes = add_scores(lists.trials, options.trials, system, options)
     trials, excluded = exclude_trials(scored, without_self=options.no_self_trials)
     resolve = resolve_speakers_of_other_labels if options.target_means else resolve_speakers
@@ -267,13 +281,20 @@ def evaluate_list(
         languages = None
         if suite == TIDYVOICE:
             languages = language_breakdown(trials, speakers.names, p_target, intervals=intervals).summary
+        assert result.scored is not None
+        points = choose_operating_points(result.scored, options.statistics.far, p_target)
+        applied = transferred(result.scored, thresholds) if thresholds else None
     curve = roc(np.asarray(trials.scores), np.asarray(trials.labels))
     source = shown_path(options.score_file) if system.encoder is None and options.score_file else "the scores"
     reversed_notes = reversed_score_notes(curve, result.counts.n_target, result.counts.n_nontarget, source)
     notes = (*speakers.notes, *notes, *reversed_notes, *notes_on_other)
+    if applied and applied.note:
+        notes += (f"{applied.source}: {applied.note}.",)
     for note in notes:
         invocation.warn(note)
-    evaluated = EvaluatedList(trials, speakers, notes, excluded, cohort_speakers, result, against, languages)
+    evaluated = EvaluatedList(
+        trials, speakers, notes, excluded, cohort_speakers, result, against, languages, points, applied
+    )
     inputs = hashed_inputs(evaluated, options)
     summary = summarise(suite, evaluated, inputs, system, options, invocation)
     report, tables = render("trials.md.j2", s=summary)
@@ -303,6 +324,15 @@ def evaluate_list(
             contents |= figure.contents("figures")
     hashes = {path: file.sha256 for path, file in inputs.items()}
     return EvaluatedRun(report, contents, system_state(system, options, hashes))
+
+
+def thresholds_of_other_run(system: System, options: TrialsOptions) -> NamedThresholds | None:
+    """Thresholds of --threshold-from; None without that option."""
+    path = options.statistics.threshold_from
+    if path is None:
+        return None
+    model = system.encoder.identity if system.encoder is not None else None
+    return read_thresholds(path, model, dict(system.summary(options.back_end, 0)))
 
 
 def exclude_trials(trials: Trials, *, without_self: bool) -> tuple[Trials, dict[str, int]]:
@@ -493,6 +523,9 @@ def summarise(
         back_end=back_end,
         against=evaluated.against,
         languages=evaluated.languages,
+        model_name=system_name(system, options),
+        operating_points=evaluated.operating_points,
+        transferred=evaluated.transferred,
     )
 
 

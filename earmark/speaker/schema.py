@@ -160,6 +160,46 @@ class LanguageBreakdown(StrictModel):
     baseline: PublishedBaseline
 
 
+class OperatingPointSummary(StrictModel):
+    """A threshold and the error rates that it gives.
+
+    Attributes
+    ----------
+    name : str
+        How the threshold was chosen.
+    threshold : float or None
+        None where the operating point does not exist.
+    miss_rate, false_alarm_rate : Estimate
+        In [0, 1]. The interval of a miss rate at a false alarm rate includes the sampling error of the threshold.
+    miss_rate_upper_bound, false_alarm_rate_upper_bound : float or None
+        One-sided 95 % upper limits; None without intervals.
+    """
+
+    name: str
+    threshold: float | None
+    miss_rate: Estimate
+    miss_rate_upper_bound: float | None = None
+    false_alarm_rate: Estimate
+    false_alarm_rate_upper_bound: float | None = None
+
+
+class TransferredThresholds(StrictModel):
+    """Thresholds that were chosen on another list, and the error rates that they give on this one.
+
+    Attributes
+    ----------
+    source : str
+        The list or condition that they were chosen on.
+    note : str
+        Why they may not suit the system; empty if nothing speaks against them.
+    points : list of OperatingPointSummary
+    """
+
+    source: str
+    note: str = ""
+    points: list[OperatingPointSummary]
+
+
 class SpeakerSummary(SummaryBase):
     """Schema of benchmark_outputs/speaker/{trials,tidyvoice}/summary.json.
 
@@ -186,6 +226,12 @@ class SpeakerSummary(SummaryBase):
         The system of --compare-with.
     languages : LanguageBreakdown or None
         Only for TidyVoice.
+    model_name : str
+        Name of the system.
+    operating_points : list of OperatingPointSummary
+        Thresholds chosen on this list.
+    transferred : TransferredThresholds or None
+        The thresholds of --threshold-from.
     """
 
     n_trials: int
@@ -204,3 +250,6 @@ class SpeakerSummary(SummaryBase):
     back_end: BackEndSummary = Field(default_factory=BackEndSummary)
     against: ComparedSystem | None = None
     languages: LanguageBreakdown | None = None
+    model_name: str = ""
+    operating_points: list[OperatingPointSummary] = Field(default_factory=list)
+    transferred: TransferredThresholds | None = None

@@ -17,12 +17,20 @@ from earmark.metrics.estimate import Estimate
 from earmark.metrics.intervals import COST, DIFFERENCE, SHARE
 from earmark.speaker.case.benchmark import Benchmark, compares_same_recording
 from earmark.speaker.case.conditions import PUBLISHED, STRICT, aggregate_eers, category
-from earmark.speaker.case.schema import ConditionScores, ConditionSummary
+from earmark.speaker.case.schema import ConditionAtThresholds, ConditionScores, ConditionSummary
 from earmark.speaker.evaluation import VerificationResult, evaluate
+from earmark.speaker.operating_points import (
+    NamedThresholds,
+    apply_thresholds,
+    choose_operating_points,
+    thresholds_of,
+)
+from earmark.speaker.schema import OperatingPointSummary
 from earmark.speaker.trials import Trials
 
 FloatArray = NDArray[np.float64]
 EER_METRIC = {PUBLISHED: "eer_case", STRICT: "eer"}
+CLEAN_CONDITION = "clean_clean"
 DERIVATIVE_STEP = 1e-6  # change of an equal error rate in numerical derivatives
 
 
@@ -76,6 +84,69 @@ class ConditionResult:
             min_dcf=result.metrics["min_dcf"],
             threshold=result.threshold,
         )
+
+
+@dataclass(frozen=True)
+class ThresholdShift:
+    """Thresholds of one condition or run, and what they give on every condition.
+
+    Attributes
+    ----------
+    condition : str
+        The condition whose operating points are chosen.
+    eer_threshold : float
+        Threshold of its interpolated equal error rate.
+    chosen : list of OperatingPointSummary
+        Its operating points.
+    applied : NamedThresholds
+        The thresholds that are applied to all conditions.
+    by_condition : list of ConditionAtThresholds
+    """
+
+    condition: str
+    eer_threshold: float
+    chosen: list[OperatingPointSummary]
+    applied: NamedThresholds
+    by_condition: list[ConditionAtThresholds]
+
+
+def threshold_shift(
+    results: Sequence[ConditionResult],
+    scoring: str,
+    rates: Iterable[float],
+    p_target: float,
+    given: NamedThresholds | None = None,
+) -> ThresholdShift:
+    """Apply thresholds that suit one condition to all of them: the shift that deployment would meet.
+
+    Parameters
+    ----------
+    results : sequence of ConditionResult
+    scoring : str
+        "published" or "strict".
+    rates : iterable of float
+        False alarm rates of the operating points.
+    p_target : float
+        Target prior of the lowest cost.
+    given : NamedThresholds, optional
+        Thresholds of another run; those of clean_clean by default, or of the first condition without it.
+
+    Returns
+    -------
+    ThresholdShift
+    """
+    reference = next((result for result in results if result.condition == CLEAN_CONDITION), results[0])
+    scored = {result.condition: result.by_scoring[scoring].scored for result in results}
+    own = scored[reference.condition]
+    assert own is not None
+    chosen, eer_threshold = choose_operating_points(own, rates, p_target), reference.by_scoring[scoring].threshold
+    applied = given or NamedThresholds(reference.condition, thresholds_of(chosen, eer_threshold))
+    by_condition = [
+        ConditionAtThresholds(protocol=name, points=apply_thresholds(trials, applied.thresholds))
+        for name, trials in scored.items()
+        if trials is not None
+    ]
+    return ThresholdShift(reference.condition, eer_threshold, chosen, applied, by_condition)
 
 
 def det_curves(results: Iterable[ConditionResult]) -> dict[str, list[tuple[FloatArray, FloatArray]]]:

@@ -33,11 +33,19 @@ from earmark.report.tables import Table, to_csv, to_csv_gz
 from earmark.report.tex import to_tex
 from earmark.speaker.case.benchmark import Benchmark, read_benchmark
 from earmark.speaker.case.conditions import AGGREGATES, PUBLISHED, categories, condition_names
-from earmark.speaker.case.evaluation import ConditionResult, aggregate_estimates, det_curves, evaluate_conditions
+from earmark.speaker.case.evaluation import (
+    ConditionResult,
+    ThresholdShift,
+    aggregate_estimates,
+    det_curves,
+    evaluate_conditions,
+    threshold_shift,
+)
 from earmark.speaker.case.leaderboard import ModelResults, leaderboard, printable_leaderboard
 from earmark.speaker.case.page import case_figures
 from earmark.speaker.case.schema import CaseConfig, CaseResults, CaseSummary, ConditionSummary
 from earmark.speaker.case.submission import PLACEHOLDER, ModelCardDetails, case_results
+from earmark.speaker.operating_points import read_thresholds
 from earmark.speaker.options import CaseOptions
 from earmark.speaker.page import hardest_trials
 from earmark.speaker.saved_runs import SPEAKERS_FILE, save_run, speakers_table
@@ -67,6 +75,8 @@ def run_case(options: CaseOptions, invocation: Invocation) -> int:
     system = load_system(options.encoder_options, invocation)
     if system.encoder is None:
         raise MissingError("No model: give --encoder SPEC or --embeddings FILE. `--encoder logmel` is built in.")
+    given = options.statistics.threshold_from
+    thresholds = read_thresholds(given, system.encoder.identity) if given else None
     benchmark = read_benchmark(options.benchmark, options.conditions)
     lists_folder, allow_missing = benchmark.folder / "trials", options.statistics.allow_missing
     if not allow_missing:  # report missing audio before embedding the rest
@@ -89,11 +99,15 @@ def run_case(options: CaseOptions, invocation: Invocation) -> int:
     )
     with prefixed_errors(shown_path(benchmark.folder)):
         results = list(invocation.progress(evaluated, total=len(scored_lists), label="metrics", unit="condition"))
+    statistics, scoring = options.statistics, options.scorings[-1]
+    shift = threshold_shift(results, scoring, statistics.far, statistics.p_target, thresholds)
+    if shift.applied.note:
+        invocation.warn(f"{shift.applied.source}: {shift.applied.note}.")
     name = file_name(options.model_name or system.encoder.name)
     folder = options.output_dir / name
     with locked([folder]):
         dimension = next((np.size(vector) for vector in embeddings.vectors.values()), None)
-        report, contents = case_outputs(benchmark, results, system, dimension, options, invocation)
+        report, contents = case_outputs(benchmark, results, shift, system, dimension, options, invocation)
         save_run(
             folder,
             contents,
@@ -112,6 +126,7 @@ def run_case(options: CaseOptions, invocation: Invocation) -> int:
 def case_outputs(
     benchmark: Benchmark,
     results: Sequence[ConditionResult],
+    shift: ThresholdShift,
     system: System,
     dimension: int | None,
     options: CaseOptions,
@@ -134,7 +149,7 @@ def case_outputs(
     is_complete = len(official) == len(condition_names())
     scorings = options.scorings if is_complete else []
     aggregates = {scoring: aggregate_estimates(official, scoring) for scoring in scorings}
-    summary = summarise_case(benchmark, results, aggregates, system, options, invocation)
+    summary = summarise_case(benchmark, results, aggregates, shift, system, options, invocation)
     task = hub_task(summary, options.scorings)
     contents: dict[str, Content] = {
         "summary.json": to_json(summary),
@@ -249,6 +264,7 @@ def summarise_case(
     benchmark: Benchmark,
     results: Sequence[ConditionResult],
     aggregates: Mapping[str, Mapping[str, Estimate]],
+    shift: ThresholdShift,
     system: System,
     options: CaseOptions,
     invocation: Invocation,
@@ -258,7 +274,10 @@ def summarise_case(
     aggregates: scoring to {aggregate or category: estimate}; empty unless all 24 conditions were evaluated.
     """
     assert system.encoder is not None
-    inputs = input_records({benchmark.files[name]: len(trials) for name, trials in benchmark.lists.items()})
+    rows = {benchmark.files[name]: len(trials) for name, trials in benchmark.lists.items()}
+    if options.statistics.threshold_from:
+        rows[options.statistics.threshold_from] = 0
+    inputs = input_records(rows)
     return CaseSummary.from_common(
         provenance(
             invocation,
@@ -283,4 +302,10 @@ def summarise_case(
         protocols=[result.summary for result in results],
         aggregates=aggregates,
         encoder=system.encoder.description,
+        operating_points=shift.chosen,
+        threshold_condition=shift.condition,
+        threshold=shift.eer_threshold,
+        threshold_source=shift.applied.source,
+        threshold_note=shift.applied.note,
+        at_thresholds=shift.by_condition,
     )

@@ -9,6 +9,7 @@ from pydantic import Field
 
 from earmark.metrics.estimate import Estimate
 from earmark.report.schema import StrictModel, SummaryBase
+from earmark.speaker.schema import OperatingPointSummary
 
 
 class ConditionScores(StrictModel):
@@ -57,6 +58,13 @@ class ConditionSummary(StrictModel):
     strict: ConditionScores | None
 
 
+class ConditionAtThresholds(StrictModel):
+    """Error rates of one condition at the thresholds of another condition or run."""
+
+    protocol: str
+    points: list[OperatingPointSummary]
+
+
 class CaseSummary(SummaryBase):
     """Contents of benchmark_outputs/speaker/case/<model>/summary.json.
 
@@ -71,6 +79,16 @@ class CaseSummary(SummaryBase):
         Scoring to {aggregate or category: estimate}; empty unless all 24 conditions were evaluated.
     encoder : dict
         Description of the encoder.
+    operating_points : list of OperatingPointSummary
+        Thresholds chosen on the condition `threshold_condition`, under the last scoring.
+    threshold_condition : str
+        clean_clean, or the first condition if it was not evaluated.
+    threshold : float or None
+        Threshold of the interpolated equal error rate of that condition.
+    threshold_source, threshold_note : str
+        Where the applied thresholds come from, and why they may not suit the system.
+    at_thresholds : list of ConditionAtThresholds
+        What these thresholds, or those of --threshold-from, give on each condition.
     """
 
     model_name: str
@@ -79,6 +97,12 @@ class CaseSummary(SummaryBase):
     protocols: list[ConditionSummary]
     aggregates: dict[str, dict[str, Estimate]]
     encoder: dict[str, Any] = Field(default_factory=dict)
+    operating_points: list[OperatingPointSummary] = Field(default_factory=list)
+    threshold_condition: str = ""
+    threshold: float | None = None
+    threshold_source: str = ""
+    threshold_note: str = ""
+    at_thresholds: list[ConditionAtThresholds] = Field(default_factory=list)
 
 
 class CaseConfig(StrictModel):
