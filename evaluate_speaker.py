@@ -189,7 +189,11 @@ def add_lists(commands: Any) -> None:
     ):
         command = cli.subcommand(commands, name, run, summary, examples)
         command.add_argument(
-            "--trials", type=Path, required=name == "trials", metavar="FILE", help="labelled trial list"
+            "--trials",
+            type=Path,
+            required=name == "trials",
+            metavar="FILE",
+            help="labelled trial list, or one without labels and --key",
         )
         source = command.add_mutually_exclusive_group()
         add_encoder(source)
@@ -214,6 +218,26 @@ def add_lists(commands: Any) -> None:
             metavar="FILE",
             help="`utterance speaker` lines (default: the speaker is the first folder of a path)",
         )
+        command.add_argument(
+            "--key",
+            type=Path,
+            metavar="FILE",
+            help="labels of a --trials list without labels: `enrol test label` lines",
+        )
+        command.add_argument("--languages", type=Path, metavar="FILE", help="`utterance language` lines")
+        command.add_argument(
+            "--utterances",
+            type=Path,
+            metavar="FILE",
+            help="CSV with a row per utterance: the column utterance or path, and any attributes",
+        )
+        command.add_argument(
+            "--condition",
+            nargs="+",
+            default=[],
+            metavar="COLUMN",
+            help="columns of --utterances to report results by: same or different in targets and non-targets",
+        )
         command.add_argument("--no-self-trials", action="store_true", help="exclude trials of a file against itself")
         if name == "trials":
             command.add_argument(
@@ -233,6 +257,11 @@ def add_lists(commands: Any) -> None:
         if name == "tidyvoice":
             command.add_argument("--eval-a", type=Path, metavar="FILE", help="eval A trial list, to write a submission")
             command.add_argument("--eval-u", type=Path, metavar="FILE", help="eval U trial list, to write a submission")
+            command.add_argument("--key-a", type=Path, metavar="FILE", help="labels of eval A, to rank the results")
+            command.add_argument("--key-u", type=Path, metavar="FILE", help="labels of eval U, to rank the results")
+            command.add_argument(
+                "--submission", type=Path, metavar="ZIP", help="scores of both evaluation lists, instead of an encoder"
+            )
         cli.add_renamed_argument(
             command, "--model-name", "--name", metavar="NAME",
             help="name of the system (default: the name of the encoder or of the score file)",

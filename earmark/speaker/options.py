@@ -105,6 +105,14 @@ class TrialsOptions:
         Its scores on the calibration list.
     dataset_id : DatasetId or None
         Dataset to name in the files for model hubs; None writes none.
+    key : Path or None
+        Labels of a list without labels.
+    languages : Path or None
+        `utterance language` lines.
+    utterances : Path or None
+        CSV with a row per utterance.
+    condition : tuple of str
+        Columns of `utterances` to report results by.
     """
 
     trials: Path | None
@@ -123,6 +131,10 @@ class TrialsOptions:
     figures: bool = True
     embed_audio: float = 0.0
     dataset_id: DatasetId | None = None
+    key: Path | None = None
+    languages: Path | None = None
+    utterances: Path | None = None
+    condition: tuple[str, ...] = ()
 
     @property
     def inputs(self) -> list[Path]:
@@ -137,6 +149,7 @@ class TrialsOptions:
         ]
         paths += [back_end.calibrate, back_end.cohort, back_end.enrolments, self.speakers, Path(back_end.subtract_mean)]
         paths += [back_end.cohort_embeddings, self.statistics.threshold_from]
+        paths += [self.key, self.languages, self.utterances]
         return [path for path in paths if path and path.is_file()]
 
     @property
@@ -144,7 +157,8 @@ class TrialsOptions:
         """The lists, maps and score files, whether they exist or not."""
         back_end = self.back_end
         paths = [self.trials, self.scores, back_end.calibrate, back_end.cohort, back_end.enrolments, self.speakers]
-        return [path for path in (*paths, self.compare_with, self.compare_with_calibration) if path]
+        paths += [self.compare_with, self.compare_with_calibration, self.key, self.languages, self.utterances]
+        return [path for path in paths if path]
 
     @property
     def score_file(self) -> Path | None:
@@ -165,15 +179,23 @@ class TrialsOptions:
 
 @dataclass(frozen=True)
 class EvaluationLists:
-    """The unlabelled lists of TidyVoice, eval A and eval U."""
+    """The unlabelled lists of TidyVoice, eval A and eval U, their keys, and a submission with scores of both."""
 
     eval_a: Path | None = None
     eval_u: Path | None = None
+    key_a: Path | None = None
+    key_u: Path | None = None
+    submission: Path | None = None
 
     @property
     def files(self) -> dict[str, Path]:
         """{A or U: its file}, without those that are not set."""
         return {name: path for name, path in (("A", self.eval_a), ("U", self.eval_u)) if path}
+
+    @property
+    def keys(self) -> dict[str, Path]:
+        """{A or U: its key}, without those that are not set."""
+        return {name: path for name, path in (("A", self.key_a), ("U", self.key_u)) if path}
 
 
 NO_EVALUATION = EvaluationLists()

@@ -25,6 +25,13 @@ from earmark.report.signature import Signature
 from earmark.report.tables import to_csv_gz
 from earmark.report.tex import to_tex
 from earmark.speaker.back_end import find_cohort_speakers
+from earmark.speaker.conditions import (
+    LANGUAGE,
+    AttributeSources,
+    condition_breakdown,
+    read_languages,
+    read_utterance_table,
+)
 from earmark.speaker.evaluation import (
     SpeakerSource,
     VerificationResult,
@@ -39,10 +46,12 @@ from earmark.speaker.saved_runs import SPEAKERS_FILE, save_run, speakers_table, 
 from earmark.speaker.schema import (
     Calibration,
     ComparedSystem,
+    ConditionBreakdown,
     LanguageBreakdown,
     OperatingPointSummary,
     SpeakerSummary,
     TransferredThresholds,
+    TrialDesign,
 )
 from earmark.speaker.speakers import SpeakerOrigin, Speakers, resolve_speakers, resolve_speakers_of_other_labels
 from earmark.speaker.system import System, prefixed_errors, require_complete, scores_from_file
@@ -54,7 +63,9 @@ from earmark.speaker.system_from_options import (
     warn_bootstrap_ignored,
 )
 from earmark.speaker.tidyvoice.evaluation import language_breakdown
+from earmark.speaker.tidyvoice.ranking import published_kinds
 from earmark.speaker.tidyvoice.submission import check_submission, submission_bytes
+from earmark.speaker.trial_design import check_trial_design, read_file_facts
 from earmark.speaker.trials import Trials
 
 TRIALS, TIDYVOICE = "trials", "tidyvoice"  # names of suites in signatures
@@ -102,6 +113,8 @@ class EvaluatedList:
         The system of --compare-with.
     languages : LanguageBreakdown or None
         Only for TidyVoice.
+    by_condition : list of ConditionBreakdown
+    design : TrialDesign
     operating_points : list of OperatingPointSummary
     transferred : TransferredThresholds or None
         The thresholds of --threshold-from.
@@ -115,6 +128,8 @@ class EvaluatedList:
     result: VerificationResult
     against: ComparedSystem | None
     languages: LanguageBreakdown | None
+    by_condition: list[ConditionBreakdown]
+    design: TrialDesign
     operating_points: list[OperatingPointSummary]
     transferred: TransferredThresholds | None
 
@@ -263,6 +278,7 @@ def evaluate_list(
     """
     assert options.trials is not None and lists.trials is not None
     thresholds = thresholds_of_other_run(system, options)
+    sources = read_attributes(lists.trials, options, suite)
     scored, notes = add_scores(lists.trials, options.trials, system, options)
     trials, excluded = exclude_trials(scored, without_self=options.no_self_trials)
     resolve = resolve_speakers_of_other_labels if options.target_means else resolve_speakers
@@ -280,20 +296,39 @@ def evaluate_list(
         against, notes_on_other = compare_with_other_system(trials, speakers.names, result, system, lists, options)
         languages = None
         if suite == TIDYVOICE:
-            languages = language_breakdown(trials, speakers.names, p_target, intervals=intervals).summary
+            language = sources.language(trials)
+            known = None if language is None or language.source == "paths" else language.values
+            languages = language_breakdown(
+                trials, speakers.names, p_target, intervals=intervals, languages=known
+            ).summary
+        by_condition = results_by_condition(trials, speakers.names, sources, suite, options)
         assert result.scored is not None
         points = choose_operating_points(result.scored, options.statistics.far, p_target)
         applied = transferred(result.scored, thresholds) if thresholds else None
+        files = read_file_facts([str(name) for name in trials.names], options.audio_root or options.trials.parent)
+        design = check_trial_design(trials, result.scored, sources.all_attributes(trials), files, speakers.names)
     curve = roc(np.asarray(trials.scores), np.asarray(trials.labels))
     source = shown_path(options.score_file) if system.encoder is None and options.score_file else "the scores"
     reversed_notes = reversed_score_notes(curve, result.counts.n_target, result.counts.n_nontarget, source)
     notes = (*speakers.notes, *notes, *reversed_notes, *notes_on_other)
+    notes += tuple(design.warnings)
     if applied and applied.note:
         notes += (f"{applied.source}: {applied.note}.",)
     for note in notes:
         invocation.warn(note)
     evaluated = EvaluatedList(
-        trials, speakers, notes, excluded, cohort_speakers, result, against, languages, points, applied
+        trials,
+        speakers,
+        notes,
+        excluded,
+        cohort_speakers,
+        result,
+        against,
+        languages,
+        by_condition,
+        design,
+        points,
+        applied,
     )
     inputs = hashed_inputs(evaluated, options)
     summary = summarise(suite, evaluated, inputs, system, options, invocation)
@@ -324,6 +359,39 @@ def evaluate_list(
             contents |= figure.contents("figures")
     hashes = {path: file.sha256 for path, file in inputs.items()}
     return EvaluatedRun(report, contents, system_state(system, options, hashes))
+
+
+def read_attributes(trials: Trials, options: TrialsOptions, suite: str) -> AttributeSources:
+    """Read --languages and --utterances for the utterances of a list; MissingError for an unknown --condition."""
+    names = [str(name) for name in trials.names]
+    sources = AttributeSources(
+        table=read_utterance_table(options.utterances, names) if options.utterances else None,
+        languages=read_languages(options.languages, names) if options.languages else None,
+        names=tuple(names),
+        from_paths=suite == TIDYVOICE,
+    )
+    for column in options.condition:
+        sources.attribute(column, trials)
+    return sources
+
+
+def results_by_condition(
+    trials: Trials, speakers: list[str] | None, sources: AttributeSources, suite: str, options: TrialsOptions
+) -> list[ConditionBreakdown]:
+    """Results by language, for TidyVoice or --languages, and by the attributes of --condition."""
+    columns = [LANGUAGE] if suite == TIDYVOICE or options.languages else []
+    statistics = options.statistics
+    return [
+        condition_breakdown(
+            trials,
+            sources.attribute(column, trials),
+            speakers,
+            statistics.p_target,
+            intervals=statistics.intervals,
+            published=published_kinds() if suite == TIDYVOICE and column == LANGUAGE else None,
+        )
+        for column in dict.fromkeys([*columns, *options.condition])
+    ]
 
 
 def thresholds_of_other_run(system: System, options: TrialsOptions) -> NamedThresholds | None:
@@ -524,6 +592,8 @@ def summarise(
         against=evaluated.against,
         languages=evaluated.languages,
         model_name=system_name(system, options),
+        by_condition=evaluated.by_condition,
+        design=evaluated.design,
         operating_points=evaluated.operating_points,
         transferred=evaluated.transferred,
     )

@@ -160,6 +160,98 @@ class LanguageBreakdown(StrictModel):
     baseline: PublishedBaseline
 
 
+class TrialKind(StrictModel):
+    """Metrics of one kind of trials, such as targets of different languages and non-targets of the same language.
+
+    The estimates are undefined, with a reason, if there are no targets or no non-targets.
+
+    Attributes
+    ----------
+    targets, nontargets : str
+        Such as "same language", or all.
+    n_target, n_nontarget : int
+    eer, min_dcf : Estimate
+    published_eer : float or None
+        Equal error rate of the published baseline on its own list, in [0, 1].
+    """
+
+    targets: str
+    nontargets: str
+    n_target: int
+    n_nontarget: int
+    eer: Estimate
+    min_dcf: Estimate
+    published_eer: float | None = None
+
+
+class ConditionBreakdown(StrictModel):
+    """Results by an attribute of the utterances.
+
+    Attributes
+    ----------
+    name : str
+        The attribute.
+    source : str
+        File or paths that its values come from.
+    why : str
+        Why there are no results; empty otherwise.
+    n_unknown : int
+        Trials without a value on either side, which are not in these results.
+    kinds : list of TrialKind
+        All trials, and the four kinds.
+    equalised_eer : Estimate or None
+        Equal error rate in which the four groups of trials count alike.
+    dependence : Estimate or None
+        Equal error rate of the hardest kind minus that of the easiest.
+    """
+
+    name: str
+    source: str
+    why: str = ""
+    n_unknown: int = 0
+    kinds: list[TrialKind] = Field(default_factory=list)
+    equalised_eer: Estimate | None = None
+    dependence: Estimate | None = None
+
+
+class DesignPredictor(StrictModel):
+    """How well a property of the two files predicts the label of a trial.
+
+    Attributes
+    ----------
+    name : str
+    rule : str
+        "same value" or "similar value": what is taken as a sign of a target.
+    n_unknown : int
+        Trials for which it is unknown.
+    auc : Estimate
+        Area under the ROC curve; 0.5 if it says nothing.
+    """
+
+    name: str
+    rule: str
+    n_unknown: int
+    auc: Estimate
+
+
+class DesignGroup(StrictModel):
+    """Size of a group of trials. `n_speakers` is None if speakers are unknown."""
+
+    name: str
+    n_trials: int
+    n_utterances: int
+    n_speakers: int | None
+    n_repeated_trials: int
+
+
+class TrialDesign(StrictModel):
+    """What predicts the labels of a list without its voices, and the sizes of its groups."""
+
+    predictors: list[DesignPredictor]
+    groups: list[DesignGroup]
+    warnings: list[str]
+
+
 class OperatingPointSummary(StrictModel):
     """A threshold and the error rates that it gives.
 
@@ -226,6 +318,10 @@ class SpeakerSummary(SummaryBase):
         The system of --compare-with.
     languages : LanguageBreakdown or None
         Only for TidyVoice.
+    by_condition : list of ConditionBreakdown
+        Results by language and by the attributes of --condition.
+    design : TrialDesign or None
+        What predicts the labels without the voices.
     model_name : str
         Name of the system.
     operating_points : list of OperatingPointSummary
@@ -250,6 +346,8 @@ class SpeakerSummary(SummaryBase):
     back_end: BackEndSummary = Field(default_factory=BackEndSummary)
     against: ComparedSystem | None = None
     languages: LanguageBreakdown | None = None
+    by_condition: list[ConditionBreakdown] = Field(default_factory=list)
+    design: TrialDesign | None = None
     model_name: str = ""
     operating_points: list[OperatingPointSummary] = Field(default_factory=list)
     transferred: TransferredThresholds | None = None

@@ -75,8 +75,8 @@ class SpeakerMap:
 # --- maps ---------------------------------------------------------------------------------------------------
 
 
-def read_speaker_map(path: Path, names: Iterable[str]) -> SpeakerMap:
-    """Read the speakers of some utterances from a map.
+def read_speaker_map(path: Path, names: Iterable[str], value: str = "speaker") -> SpeakerMap:
+    """Read the speakers of some utterances from a map, or another value of each.
 
     Lines are `utterance speaker`; `speaker utterance` is also accepted if only the second values are utterances of the
     list. An utterance that is not in the map is matched without its suffix, then without outer folders on either side.
@@ -87,6 +87,8 @@ def read_speaker_map(path: Path, names: Iterable[str]) -> SpeakerMap:
         The map.
     names : iterable of str
         Utterances of the list.
+    value : str
+        What the map gives for each utterance, for messages.
 
     Returns
     -------
@@ -95,17 +97,17 @@ def read_speaker_map(path: Path, names: Iterable[str]) -> SpeakerMap:
     Raises
     ------
     DataError
-        With all invalid lines, or all utterances that have two speakers.
+        With all invalid lines, or all utterances that have two values.
     """
     requested = list(dict.fromkeys(map(str, names)))
-    pairs = read_pairs(path)
+    pairs = read_pairs(path, value)
     notes = []
     if _is_reversed(pairs, requested):
         pairs = [(line, second, first) for line, first, second in pairs]
-        notes.append(f"{shown_path(path)}: its lines are read as `speaker utterance`.")
-    by_name = speakers_from_pairs(pairs, path)
+        notes.append(f"{shown_path(path)}: its lines are read as `{value} utterance`.")
+    by_name = speakers_from_pairs(pairs, path, value)
     speakers = {name: by_name[name] for name in requested if name in by_name}
-    if matches := _match_similar([name for name in requested if name not in speakers], by_name):
+    if matches := match_similar([name for name in requested if name not in speakers], by_name):
         speakers |= {name: by_name[key] for name, key in matches.items()}
         notes.append(
             f"{shown_path(path)}: {len(matches):,} {'utterance is' if len(matches) == 1 else 'utterances are'} matched "
@@ -127,10 +129,10 @@ def _is_reversed(pairs: Sequence[tuple[int, str, str]], names: Sequence[str]) ->
         return False
     if second & known:
         return True
-    return not _match_similar(names, first) and bool(_match_similar(names, second))
+    return not match_similar(names, first) and bool(match_similar(names, second))
 
 
-def _match_similar(names: Sequence[str], keys: Iterable[str]) -> dict[str, str]:
+def match_similar(names: Sequence[str], keys: Iterable[str]) -> dict[str, str]:
     """{name: the only key that differs from it by suffix or outer folders alone}.
 
     A key that matches several names by omitting folders is not used, because it may be the file of another speaker.

@@ -21,6 +21,7 @@ from earmark.models.encoders.from_options import load_encoder_from_options
 from earmark.models.encoders.options import EncoderOptions
 from earmark.models.encoders.precomputed import PrecomputedEmbeddings
 from earmark.speaker.back_end import required_utterances
+from earmark.speaker.keys import with_key
 from earmark.speaker.options import (
     COHORT_MEAN,
     NO_EVALUATION,
@@ -108,6 +109,8 @@ def read_lists(options: TrialsOptions, evaluation: EvaluationLists = NO_EVALUATI
     )
     if errors:
         raise DataError.merged(errors)
+    if options.key and lists.trials is not None and options.trials:
+        lists = replace(lists, trials=with_key(lists.trials, options.trials, options.key))
     for trials, path in ((lists.trials, options.trials), (lists.calibration, back_end.calibrate)):
         if trials is not None and path:
             require_labels(trials, path)

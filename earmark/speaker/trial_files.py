@@ -461,13 +461,15 @@ def _disagree(name: str, values: Sequence[str], decimal: str) -> bool:
 # --- speaker maps and enrolment maps ------------------------------------------------------------------------
 
 
-def read_pairs(path: Path) -> list[tuple[int, str, str]]:
+def read_pairs(path: Path, value: str = "speaker") -> list[tuple[int, str, str]]:
     """Read a file with two values per line.
 
     Parameters
     ----------
     path : Path
         A UTF-8 text file, values separated by white space.
+    value : str
+        What the second value is, for messages.
 
     Returns
     -------
@@ -484,10 +486,10 @@ def read_pairs(path: Path) -> list[tuple[int, str, str]]:
         if len(cells) == 2:
             pairs.append((number, cells[0], cells[1]))
         else:
-            faults.add(number, "", f"has {len(cells)} values, expected `utterance speaker`")
+            faults.add(number, "", f"has {len(cells)} values, expected `utterance {value}`")
     if faults:
         raise DataError(
-            {shown_path(path): faults.grouped()}, "Nothing was written. Valid lines are `utterance speaker`."
+            {shown_path(path): faults.grouped()}, f"Nothing was written. Valid lines are `utterance {value}`."
         )
     return pairs
 
@@ -513,7 +515,7 @@ def read_speakers(path: Path) -> dict[str, str]:
     return speakers_from_pairs(read_pairs(path), path)
 
 
-def speakers_from_pairs(pairs: Sequence[tuple[int, str, str]], path: Path) -> dict[str, str]:
+def speakers_from_pairs(pairs: Sequence[tuple[int, str, str]], path: Path, value: str = "speaker") -> dict[str, str]:
     """Convert the lines that `read_pairs` returns to {utterance: speaker}.
 
     Parameters
@@ -522,6 +524,8 @@ def speakers_from_pairs(pairs: Sequence[tuple[int, str, str]], path: Path) -> di
         Line number, utterance, speaker.
     path : Path
         The file, for messages.
+    value : str
+        What each utterance has, for messages.
 
     Returns
     -------
@@ -541,9 +545,9 @@ def speakers_from_pairs(pairs: Sequence[tuple[int, str, str]], path: Path) -> di
             lines.setdefault(utterance, line)
         else:
             before = f"'{speakers[utterance][:SHOWN]}' on line {lines[utterance]}"
-            faults.add(line, "", f"'{utterance[:SHOWN]}' has the speaker '{speaker[:SHOWN]}', but {before}")
+            faults.add(line, "", f"'{utterance[:SHOWN]}' has the {value} '{speaker[:SHOWN]}', but {before}")
     if faults:
-        remedy = "Nothing was written. Valid lines are `utterance speaker`, with one speaker per utterance."
+        remedy = f"Nothing was written. Valid lines are `utterance {value}`, with one {value} per utterance."
         raise DataError({shown_path(path): faults.grouped()}, remedy)
     return speakers
 

@@ -136,6 +136,18 @@ def speakers_from_paths(names: Iterable[str]) -> list[str] | None:
     return None if None in speakers else [str(speaker) for speaker in speakers]
 
 
+def language_from_path(name: str) -> str | None:
+    """Language of a path `spk/lang/file`: the folder of the file; None for other paths.
+
+    Examples
+    --------
+    >>> language_from_path("id0001/de/a.wav"), language_from_path("a.wav")
+    ('de', None)
+    """
+    parts = name.split("/")
+    return parts[-2] if len(parts) >= 3 and parts[-2] else None
+
+
 def count_shared_pairs(first: Trials, second: Trials) -> int:
     """Count the pairs of utterances that are in both lists, in either order of the two utterances.
 

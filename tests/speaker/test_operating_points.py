@@ -1,6 +1,7 @@
 """Operating points in summaries: thresholds of a run applied to another list."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -42,8 +43,6 @@ def run(name, *flags, code=0):
 
 
 def lists_folder(name):
-    from pathlib import Path
-
     return Path("out") / name
 
 
@@ -56,8 +55,8 @@ def test_thresholds_of_a_run_are_applied_to_another_list(lists):
     assert applied["source"] == "out/first/summary.json"
     assert [point["name"] for point in applied["points"]] == [EER_POINT, *names]
     threshold = {point["name"]: point["threshold"] for point in first["operating_points"]}["false alarm rate 10 %"]
-    scores = np.array([float(line.split()[2]) for line in open("second.scores")])
-    target = np.array([line.startswith("1") for line in open("second.txt")])
+    scores = np.array([float(line.split()[2]) for line in Path("second.scores").read_text().splitlines()])
+    target = np.array([line.startswith("1") for line in Path("second.txt").read_text().splitlines()])
     point = applied["points"][2]
     assert point["false_alarm_rate"]["value"] == pytest.approx((scores[~target] >= threshold).mean())
     assert point["miss_rate"]["value"] == pytest.approx((scores[target] < threshold).mean())

@@ -4,6 +4,7 @@ Utterances are named `spk/lang/file.wav`; the language is read from the path.
 """
 
 import tomllib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
@@ -17,9 +18,10 @@ from earmark.metrics import detection
 from earmark.metrics.estimate import Estimate
 from earmark.speaker.evaluation import evaluate
 from earmark.speaker.schema import LanguageBreakdown, LanguageCondition, PublishedBaseline, TrialGroup
-from earmark.speaker.trials import Trials
+from earmark.speaker.trials import Trials, language_from_path
 
 BoolArray = NDArray[np.bool_]
+METRICS = ("eer", "eer_interpolated", "min_dcf")  # eer_interpolated limits the interval of eer
 
 
 @cache
@@ -28,42 +30,42 @@ def tidyvoice_definition() -> dict[str, Any]:
     return tomllib.loads(files(__package__).joinpath("tidyvoice.toml").read_text(encoding="utf-8"))
 
 
-def language(name: str) -> str | None:
-    """The language of an utterance: the folder of the file; None if the path is not `spk/lang/file`.
-
-    Examples
-    --------
-    >>> language("id0001/de/a.wav"), language("a.wav")
-    ('de', None)
-    """
-    parts = name.split("/")
-    return parts[-2] if len(parts) >= 3 and parts[-2] else None
-
-
-def same_language(trials: Trials) -> BoolArray | None:
+def same_language(trials: Trials, languages: Sequence[str | None] | None = None) -> BoolArray | None:
     """Find the trials whose two utterances are in the same language.
+
+    Parameters
+    ----------
+    trials : Trials
+    languages : sequence of str or None, optional
+        Language of each of `trials.names`; that of the paths by default.
 
     Returns
     -------
     (n,) bool or None
         None if the language of any utterance is unknown.
     """
-    languages = [language(str(name)) for name in trials.names]
-    if None in languages:
+    known = [language_from_path(str(name)) for name in trials.names] if languages is None else list(languages)
+    if None in known:
         return None
-    code, _ = pd.factorize(np.array(languages, dtype=object))
+    code, _ = pd.factorize(np.array(known, dtype=object))
     return np.asarray(code[trials.enrolment] == code[trials.test])
 
 
-def language_groups(trials: Trials) -> dict[str, BoolArray] | None:
+def language_groups(trials: Trials, languages: Sequence[str | None] | None = None) -> dict[str, BoolArray] | None:
     """Assign trials to the four groups {target, non-target} × {same, different language}.
+
+    Parameters
+    ----------
+    trials : Trials
+    languages : sequence of str or None, optional
+        As in `same_language`.
 
     Returns
     -------
     dict or None
         Group to (n,) bool; None if the list has no labels or the language of any utterance is unknown.
     """
-    same = same_language(trials)
+    same = same_language(trials, languages)
     if same is None or trials.labels is None:
         return None
     return {
@@ -106,6 +108,7 @@ def language_breakdown(
     p_target: float = detection.P_TARGET,
     *,
     intervals: bool = True,
+    languages: Sequence[str | None] | None = None,
 ) -> ErrorsByLanguage:
     """Compute error rates by language group and language condition.
 
@@ -119,6 +122,8 @@ def language_breakdown(
         Target prior of minDCF, in (0, 1).
     intervals : bool
         Whether to compute 95 % confidence intervals.
+    languages : sequence of str or None, optional
+        As in `same_language`.
 
     Returns
     -------
@@ -134,9 +139,12 @@ def language_breakdown(
         raise ValueError("a breakdown by language needs scores")
     if trials.labels is None:
         return ErrorsByLanguage([], [], np.nan, "the list has no labels")
-    same, groups = same_language(trials), language_groups(trials)
+    same, groups = same_language(trials, languages), language_groups(trials, languages)
     if same is None or groups is None:
-        return ErrorsByLanguage([], [], np.nan, "languages are unknown, because paths are not spk/lang/file")
+        reason = (
+            "because paths are not spk/lang/file; use --languages FILE" if languages is None else "for some utterances"
+        )
+        return ErrorsByLanguage([], [], np.nan, f"languages are unknown, {reason}")
     threshold = detection.interpolated_equal_error_rate(detection.roc(trials.scores, trials.labels)).threshold
     definition = tidyvoice_definition()
     return ErrorsByLanguage(
@@ -169,7 +177,7 @@ def _condition(
     n_target = int(np.asarray(trials.labels).sum())
     n_nontarget = len(trials) - n_target
     if n_target and n_nontarget:
-        metrics = evaluate(trials, speakers, intervals=intervals, p_target=p_target).metrics
+        metrics = evaluate(trials, speakers, intervals=intervals, p_target=p_target, metrics=METRICS).metrics
         eer, min_dcf = metrics["eer"], metrics["min_dcf"]
     else:
         absent_class = "target" if not n_target else "non-target"

@@ -6,14 +6,13 @@ import numpy as np
 import pytest
 
 from earmark.speaker.tidyvoice.evaluation import (
-    language,
     language_breakdown,
     language_groups,
     same_language,
     tidyvoice_definition,
 )
 from earmark.speaker.trial_files import read_trials
-from earmark.speaker.trials import Trials
+from earmark.speaker.trials import Trials, language_from_path
 
 DEMO = Path(__file__).resolve().parents[3] / "dataset/speaker-demo/trials_crosslingual.txt"
 
@@ -23,7 +22,7 @@ DEMO = Path(__file__).resolve().parents[3] / "dataset/speaker-demo/trials_crossl
     [("a/de/1.wav", "de"), ("data/dev/a/pt-BR/1", "pt-BR"), ("a/1.wav", None), ("1.wav", None), ("a//1.wav", None)],
 )
 def test_language_is_folder_of_file(name, expected):
-    assert language(name) == expected
+    assert language_from_path(name) == expected
 
 
 def six_trials():

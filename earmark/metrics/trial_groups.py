@@ -1,0 +1,129 @@
+"""Groups of trials: an equal error rate in which every group counts alike, and how well a variable predicts the label.
+
+Trial lists mix groups, such as trials within and across languages, in proportions that their designers chose. In the
+count-equalised rate the miss rate is the mean of the groups' miss rates, and the false alarm rate that of the groups'
+false alarm rates, whatever their sizes.
+"""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from earmark.metrics.detection import LabelledScores, crossing
+from earmark.metrics.detection_intervals import MetricEstimate, ScoredTrials, estimate_between, interval_note
+from earmark.metrics.estimate import Estimate
+from earmark.metrics.intervals import SHARE, interval
+from earmark.metrics.speaker_pairs import PairSums
+
+FloatArray = NDArray[np.float64]
+IntArray = NDArray[np.int64]
+
+
+def equalised_error_rate(trials: LabelledScores, group: IntArray) -> MetricEstimate:
+    """Equal error rate on the convex hull of the ROC of group means.
+
+    Parameters
+    ----------
+    trials : LabelledScores
+        With an interval for `ScoredTrials`.
+    group : (n,) int
+        Group of each trial, from 0. Targets and non-targets of one group number are different groups.
+
+    Returns
+    -------
+    MetricEstimate
+        The equal error rate if every group is of the same size.
+
+    References
+    ----------
+    NIST (2019), 2019 NIST Speaker Recognition Evaluation Plan, section on equalised trial counts.
+
+    Examples
+    --------
+    Of the first group's targets one of two is missed, of the second's none; no non-target is accepted above .5:
+
+    >>> labelled = LabelledScores.from_arrays([0.9, 0.3, 0.8, 0.7, 0.6, 0.5, 0.2, 0.1], np.arange(8) < 4)
+    >>> group = np.array([0, 0, 1, 1, 0, 0, 1, 1])
+    >>> round(equalised_error_rate(labelled, group).estimate.value, 4)
+    0.1667
+    """
+    weight = group_weights(trials.labels, group)
+    sorted_trials = trials.sorted_trials
+    hull = sorted_trials.pool_adjacent_violators(*sorted_trials.counts(weight)).hull
+    across = crossing(hull)
+    value = across.interpolate(hull.misses)
+    n = len(trials.labels)
+    if not isinstance(trials, ScoredTrials):
+        return MetricEstimate(Estimate(value, n=n))
+    ends = [across.left, across.right]
+    up, down = float(np.diff(hull.misses[ends])[0]), -float(np.diff(hull.false_alarms[ends])[0])
+    prior = down / (up + down)
+    left, right = (trials.errors(threshold) for threshold in hull.thresholds[ends])
+    loss = (1 - across.share) * left + across.share * right
+    part = np.where(trials.labels, prior, 1 - prior) * weight * (loss - _group_means(loss, trials.labels, group))
+    return _with_interval(trials, value, trials.pairs.sums(part))
+
+
+def group_weights(labels: NDArray[np.bool_], group: IntArray) -> FloatArray:
+    """Weight of each trial, (n,), so that every group of a class has the same weight and every class the weight 1.
+
+    Examples
+    --------
+    >>> group_weights(np.array([True, True, True, False]), np.array([0, 1, 1, 0])).tolist()
+    [0.5, 0.25, 0.25, 1.0]
+    """
+    cell = 2 * group + labels
+    size = np.bincount(cell)
+    groups = np.array([np.count_nonzero(size[0::2]), np.count_nonzero(size[1::2])])
+    return 1.0 / (size[cell] * groups[labels.astype(np.int64)])
+
+
+def _group_means(loss: FloatArray, labels: NDArray[np.bool_], group: IntArray) -> FloatArray:
+    cell = 2 * group + labels
+    size = np.bincount(cell)
+    means = np.bincount(cell, loss) / np.maximum(size, 1)
+    return np.asarray(means[cell])
+
+
+def area_under_roc(trials: LabelledScores) -> MetricEstimate:
+    """Probability that a random target scores higher than a random non-target, ties counting half (AUC).
+
+    Parameters
+    ----------
+    trials : LabelledScores
+        With an interval for `ScoredTrials`.
+
+    Returns
+    -------
+    MetricEstimate
+        In [0, 1]; 0.5 where the scores say nothing.
+
+    References
+    ----------
+    DeLong, DeLong and Clarke-Pearson (1988), Comparing the areas under two or more correlated receiver operating
+    characteristic curves, Biometrics 44:837, for the influence of a trial.
+
+    Examples
+    --------
+    >>> area_under_roc(LabelledScores.from_arrays([3, 1, 1, 0], [True, True, False, False])).estimate.value
+    0.875
+    """
+    values, code = np.unique(trials.scores, return_inverse=True)
+    targets = np.bincount(code[trials.labels], minlength=len(values))
+    others = np.bincount(code[~trials.labels], minlength=len(values))
+    # Share of the other class below (for targets) or above (for non-targets), per distinct value.
+    lower = (np.cumsum(others) - others / 2) / others.sum()
+    higher = 1 - (np.cumsum(targets) - targets / 2) / targets.sum()
+    value = float((targets * lower).sum() / targets.sum())
+    if not isinstance(trials, ScoredTrials):
+        return MetricEstimate(Estimate(value, n=len(code)))
+    placement = np.where(trials.labels, lower[code], higher[code]) - value
+    size = np.where(trials.labels, targets.sum(), others.sum())
+    return _with_interval(trials, value, trials.pairs.sums(placement / size))
+
+
+def _with_interval(trials: ScoredTrials, value: float, pairs: PairSums) -> MetricEstimate:
+    variance, n_speakers = pairs.variance(), trials.n_speakers
+    df = min(variance.df, max(n_speakers - 1, 1))
+    ends = interval(value, variance.standard_error, units=n_speakers, df=df, values=SHARE)
+    note = interval_note(n_speakers, trials.units, variance, None)
+    return MetricEstimate(estimate_between(value, ends, len(trials.scores), note, trials.units), pairs=pairs)
