@@ -24,6 +24,7 @@ from earmark.report.schema import SCHEMA_VERSION, SummaryBase  # noqa: E402
 from earmark.speaker.case.schema import CaseSummary  # noqa: E402
 from earmark.speaker.finetune.schema import FinetuneSummary  # noqa: E402
 from earmark.speaker.schema import SpeakerSummary  # noqa: E402
+from earmark.speaker.tidyvoice.schema import EvaluationSummary  # noqa: E402
 
 SUMMARIES: dict[str, type[SummaryBase]] = {
     "anonymize": AnonymizeSummary,
@@ -34,6 +35,7 @@ SUMMARIES: dict[str, type[SummaryBase]] = {
     "evaluate_speaker_trials": SpeakerSummary,
     "evaluate_speaker_case": CaseSummary,
     "finetune_speaker": FinetuneSummary,
+    "evaluate_speaker_evaluation": EvaluationSummary,
     "probe": ProbeSummary,
     "compare": CompareSummary,
 }

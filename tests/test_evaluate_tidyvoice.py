@@ -332,3 +332,121 @@ def test_dataset_id_writes_results_for_hubs(data, capsys):
     assert (mteb["task_name"], mteb["dataset_revision"]) == ("tidyvoice", "abc123")
     run("--eval-a", "A.txt", "--eval-u", "U.txt", "--dataset-id", "org/tidyvoice", code=2)
     assert "--dataset-id needs --trials FILE" in capsys.readouterr().err
+
+
+# --- kinds of trials, other sources of languages, keys ------------------------------------------------------
+
+
+def test_four_kinds_stand_beside_the_published_baseline(data):
+    summary = run("--trials", "dev.txt")
+    (breakdown,) = summary["by_condition"]
+    assert (breakdown["name"], breakdown["source"], breakdown["n_unknown"]) == ("language", "paths", 0)
+    kinds = {(row["targets"], row["nontargets"]): row for row in breakdown["kinds"]}
+    assert {key: row["published_eer"] for key, row in kinds.items()} == {
+        ("all", "all"): 0.0307,
+        ("same language", "same language"): 0.0297,
+        ("same language", "different language"): 0.0088,
+        ("different language", "same language"): 0.0519,
+        ("different language", "different language"): 0.0179,
+    }
+    trials = read_trials(data[0] / "out" / "vectors" / "scores.csv.gz")
+    language = np.array([name.split("/")[1] for name in trials.names])
+    same = language[trials.enrolment] == language[trials.test]
+    selected = np.where(trials.labels, ~same, same)
+    expected = equal_error_rate(roc(trials.scores[selected], trials.labels[selected])).rate
+    hardest, easiest = (
+        kinds[key]["eer"]["value"]
+        for key in (("different language", "same language"), ("same language", "different language"))
+    )
+    assert hardest == pytest.approx(expected)
+    assert kinds[("all", "all")]["eer"] == summary["metrics"]["eer"]
+    dependence = breakdown["dependence"]
+    assert dependence["value"] == pytest.approx(hardest - easiest)
+    assert dependence["low"] < dependence["value"] < dependence["high"]
+    report = (data[0] / "out" / "vectors" / "report.md").read_text()
+    assert "Kinds of trials by language" in report and "5.19 %" in report and "count-equalised" in report
+
+
+@pytest.fixture
+def anonymous(data):
+    """The lists of `data` with names that tell nothing, and files that say what they stand for."""
+    folder, vectors = data
+    names = {name: f"u{number:04d}" for number, name in enumerate(vectors)}
+    np.savez("anonymous.npz", **{f"{names[name]}.wav": vector for name, vector in vectors.items()})
+    for file in ("dev.txt", "A.txt", "U.txt"):
+        rows = [line.split() for line in (folder / file).read_text().splitlines()]
+        pairs = [[names[cell] for cell in row[-2:]] for row in rows]
+        (folder / f"anonymous_{file}").write_text("".join(f"{a}.wav\t{b}.wav\n" for a, b in pairs))
+        speakers = [[cell.split("/")[0] for cell in row[-2:]] for row in rows]
+        key = [
+            f"{a} {b} {'target' if x == y else 'nontarget'}\n" for (a, b), (x, y) in zip(pairs, speakers, strict=True)
+        ]
+        (folder / f"key_{file}").write_text("".join(sorted(set(key))))
+    (folder / "languages").write_text("".join(f"{short} {name.split('/')[1]}\n" for name, short in names.items()))
+    (folder / "speakers").write_text("".join(f"{short} {name.split('/')[0]}\n" for name, short in names.items()))
+    return folder
+
+
+def test_anonymous_list_with_key_gives_the_same_results(anonymous):
+    named = run("--trials", "dev.txt")
+    flags = ["--key", "key_dev.txt", "--languages", "languages", "--speakers", "speakers"]
+    hidden = run("--trials", "anonymous_dev.txt", *flags, vectors="anonymous.npz")
+    assert hidden["metrics"] == named["metrics"]
+    assert hidden["languages"]["conditions"] == named["languages"]["conditions"]
+    ours, theirs = (summary["by_condition"][0] for summary in (named, hidden))
+    assert ours["kinds"] == theirs["kinds"] and ours["dependence"] == theirs["dependence"]
+    assert theirs["source"] == "languages"
+    assert {"key_dev.txt", "languages", "speakers"} <= {each["path"] for each in hidden["inputs"]}
+
+
+def test_list_without_languages_says_what_to_do(anonymous):
+    summary = run("--trials", "anonymous_dev.txt", "--key", "key_dev.txt", vectors="anonymous.npz")
+    assert "use --languages FILE" in summary["languages"]["why"]
+    assert summary["by_condition"][0]["why"] == "the language of the utterances is unknown"
+    assert summary["languages"]["groups"] == summary["by_condition"][0]["kinds"] == []
+
+
+EVALUATION = ("--eval-a", "anonymous_A.txt", "--eval-u", "anonymous_U.txt")
+
+
+def test_evaluation_lists_with_keys_are_ranked(anonymous):
+    keys = ["--key-a", "key_A.txt", "--key-u", "key_U.txt", "--languages", "languages", "--speakers", "speakers"]
+    flags = ["--quiet", "--embeddings", "anonymous.npz", "--output-dir", "out", *EVALUATION, *keys]
+    assert evaluate_speaker.main(["tidyvoice", *flags]) == 0
+    folder = Path("out/anonymous")
+    result = json.loads((folder / "evaluation.json").read_text())
+    with zipfile.ZipFile(folder / "submission.zip") as archive:
+        scores = np.array(archive.read("tv26_eval-A.txt").split(), float)
+    pairs = [line.split() for line in Path("A.txt").read_text().splitlines()]
+    labels = np.array([a.split("/")[0] == b.split("/")[0] for a, b in pairs])
+    value = result["lists"]["A"]["metrics"]["eer"]["value"]
+    assert value == pytest.approx(equal_error_rate(roc(scores, labels)).rate)
+    assert (result["lists"]["A"]["ranked"], result["lists"]["A"]["n_speakers"]) == (44, 10)
+    assert 1 <= result["lists"]["A"]["rank"] <= 44
+    report = (folder / "evaluation.md").read_text()
+    assert "**anonymous**" in report and "T01" in report
+    assert len((folder / "ranking.csv").read_text().splitlines()) == 45
+    # The same submission is scored without the encoder.
+    submission = ["--submission", str(folder / "submission.zip"), "--output-dir", "again"]
+    assert evaluate_speaker.main(["tidyvoice", "--quiet", *EVALUATION, *keys, *submission]) == 0
+    again = json.loads(Path("again/submission/evaluation.json").read_text())
+    assert again["lists"] == result["lists"]
+    assert not Path("again/submission/submission.zip").exists()
+
+
+@pytest.mark.parametrize(
+    ("flags", "code", "message"),
+    [
+        (["--trials", "dev.txt", "--key-a", "key_A.txt"], 2, "need both --eval-a FILE and --eval-u FILE"),
+        ([*EVALUATION, "--key-a", "absent.txt"], 1, "absent.txt"),
+        ([*EVALUATION, "--key-a", "key_U.txt"], 1, "key_U.txt: lacks"),
+        (["--trials", "anonymous_dev.txt"], 1, "has no labels"),
+        (["--trials", "anonymous_dev.txt", "--key", "anonymous_dev.txt"], 1, "has no labels; a key has lines"),
+        (["--trials", "dev.txt", "--condition", "gender"], 2, "needs --utterances FILE"),
+    ],
+)
+def test_tidyvoice_names_what_is_missing(anonymous, capsys, flags, code, message):
+    vectors = "vectors.npz" if "dev.txt" in flags else "anonymous.npz"
+    run(*flags, vectors=vectors, code=code)
+    assert message in capsys.readouterr().err
+    assert not Path("out").exists() or not list(Path("out").rglob("*.json"))

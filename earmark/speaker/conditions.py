@@ -1,4 +1,4 @@
-"""Results by condition: any attribute of utterances (language, gender, register, duration) crosses the trials two by two.
+"""Results by condition: an attribute of utterances (language, gender, register, duration) crosses trials two by two.
 
 The two utterances of a target trial have the same value of the attribute or not, and so have those of a non-target
 trial. An error rate needs targets and non-targets, so there are four kinds of trials:

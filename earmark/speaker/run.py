@@ -1,7 +1,7 @@
 """Commands `trials` and `tidyvoice` of `evaluate_speaker.py`."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +10,7 @@ from earmark import cli
 from earmark.cli import Invocation
 from earmark.errors import EarmarkError, MissingError, shown_path
 from earmark.files.atomic import locked, write_together
+from earmark.files.hashing import file_hash
 from earmark.files.runs import Content, runs_folder
 from earmark.metrics.calibration import LinearCalibration
 from earmark.metrics.detection import METRICS, det_curve, roc
@@ -39,6 +40,7 @@ from earmark.speaker.evaluation import (
     evaluate,
     reversed_score_notes,
 )
+from earmark.speaker.keys import with_key
 from earmark.speaker.operating_points import NamedThresholds, choose_operating_points, read_thresholds, transferred
 from earmark.speaker.options import EvaluationLists, TidyVoiceOptions, TrialsOptions
 from earmark.speaker.page import hardest_trials, verification_figures
@@ -63,10 +65,11 @@ from earmark.speaker.system_from_options import (
     warn_bootstrap_ignored,
 )
 from earmark.speaker.tidyvoice.evaluation import language_breakdown
+from earmark.speaker.tidyvoice.keyed import EVALUATION_FILES, evaluate_keyed, read_submission
 from earmark.speaker.tidyvoice.ranking import published_kinds
 from earmark.speaker.tidyvoice.submission import check_submission, submission_bytes
 from earmark.speaker.trial_design import check_trial_design, read_file_facts
-from earmark.speaker.trials import Trials
+from earmark.speaker.trials import FloatArray, Trials
 
 TRIALS, TIDYVOICE = "trials", "tidyvoice"  # names of suites in signatures
 ONLY_ONE_CALIBRATED = (
@@ -85,6 +88,7 @@ OUTPUT_FILES = (
     "figures/*.*",
     *HUB_FILES,
     SUBMISSION,
+    *EVALUATION_FILES,
 )  # files of a run
 INTERVAL_METHODS = {  # names in signatures
     SpeakerSource.SPEAKERS: "speaker-dyadic",
@@ -176,8 +180,9 @@ def run_tidyvoice(options: TidyVoiceOptions, invocation: Invocation) -> int:
         )
     if labelled.dataset_id and not labelled.trials:
         raise MissingError("--dataset-id needs --trials FILE: without labels, there are no results.")
-    if evaluation.files and not labelled.encoder_options.spec:
-        raise MissingError("A submission needs --encoder SPEC or --embeddings FILE.")
+    require_evaluation_flags(evaluation, labelled)
+    if evaluation.submission and not labelled.model_name and not labelled.encoder_options.spec:
+        labelled = replace(labelled, model_name=evaluation.submission.stem)
     require_comparison_flags(labelled)
     system, lists = prepare_system(labelled, invocation, evaluation)
     name = system_name(system, labelled)
@@ -186,10 +191,27 @@ def run_tidyvoice(options: TidyVoiceOptions, invocation: Invocation) -> int:
     with locked([folder]):
         submission: dict[str, Content] = {}
         if evaluation.files:
-            submission = write_submission(evaluation, lists, system, labelled.audio_root, folder / SUBMISSION)
+            keyed = keyed_lists(evaluation, lists, labelled)
+            if evaluation.submission:
+                scores = read_submission(evaluation.submission, lists.evaluation)
+            else:
+                scores = score_evaluation_lists(evaluation, lists, system, labelled.audio_root)
+                submission = write_submission(scores, folder / SUBMISSION)
+            if keyed.lists:
+                report, contents = evaluate_keyed(
+                    name,
+                    {which: trials.with_scores(scores[which]) for which, trials in keyed.lists.items()},
+                    evaluation,
+                    keyed.attributes,
+                    labelled,
+                    invocation,
+                    identity=submission_state(evaluation, system, labelled),
+                )
+                submission = submission | contents
+                cli.show(report)
             # Saved in a separate folder, which later evaluations of the system do not replace.
             save_run(folder, submission, invocation, suite=f"{TIDYVOICE}/submission", name=name, runs=runs,
-                 state=system_state(system, labelled, {}), owned=())  # fmt: skip
+                 state=submission_state(evaluation, system, labelled), owned=())  # fmt: skip
         if labelled.trials:
             run = evaluate_list(TIDYVOICE, system, lists, labelled, invocation)
             save_run(folder, run.contents | submission, invocation, suite=TIDYVOICE, name=name, runs=runs,
@@ -198,16 +220,54 @@ def run_tidyvoice(options: TidyVoiceOptions, invocation: Invocation) -> int:
     return cli.COMPLETE
 
 
+def require_evaluation_flags(evaluation: EvaluationLists, labelled: TrialsOptions) -> None:
+    """Raise MissingError if the evaluation lists cannot be scored, or keys have no list."""
+    if evaluation.files and not (labelled.encoder_options.spec or evaluation.submission):
+        raise MissingError("A submission needs --encoder SPEC or --embeddings FILE.")
+    if (evaluation.keys or evaluation.submission) and not evaluation.files:
+        raise MissingError("--key-a, --key-u and --submission need both --eval-a FILE and --eval-u FILE.")
+    if evaluation.submission and not evaluation.keys:
+        raise MissingError("--submission ZIP needs --key-a FILE or --key-u FILE. To check its format, use `check`.")
+    absent = [path for path in (*evaluation.keys.values(), evaluation.submission) if path and not path.exists()]
+    if absent:
+        raise EarmarkError("\n  ".join(["input files do not exist:", *map(shown_path, absent)]))
+
+
+@dataclass(frozen=True)
+class KeyedLists:
+    """Evaluation lists with their labels, and where the languages of their utterances come from."""
+
+    lists: dict[str, Trials]
+    attributes: dict[str, AttributeSources]
+
+
+def keyed_lists(evaluation: EvaluationLists, lists: InputLists, options: TrialsOptions) -> KeyedLists:
+    """Join the evaluation lists with their keys; EarmarkError if a key does not fit its list."""
+    keyed = {
+        which: with_key(lists.evaluation[which], evaluation.files[which], path)
+        for which, path in evaluation.keys.items()
+    }
+    languages = replace(options, condition=())
+    return KeyedLists(keyed, {which: read_attributes(trials, languages, TIDYVOICE) for which, trials in keyed.items()})
+
+
+def submission_state(evaluation: EvaluationLists, system: System, options: TrialsOptions) -> str:
+    """Identity of the system that scored the evaluation lists."""
+    if evaluation.submission:
+        return f"submission {file_hash(evaluation.submission)}"
+    return system_state(system, options, {})
+
+
 def require_comparison_flags(options: TrialsOptions) -> None:
     """Raise MissingError if --compare-with-calibration is used without --compare-with and --calibrate."""
     if options.compare_with_calibration and not (options.compare_with and options.back_end.calibrate):
         raise MissingError("--compare-with-calibration FILE requires --compare-with FILE and --calibrate FILE.")
 
 
-def write_submission(
-    evaluation: EvaluationLists, lists: InputLists, system: System, audio_root: Path | None, path: Path
-) -> dict[str, Content]:
-    """Score both evaluation lists, write the submission and validate the written file.
+def score_evaluation_lists(
+    evaluation: EvaluationLists, lists: InputLists, system: System, audio_root: Path | None
+) -> dict[str, FloatArray]:
+    """Score both evaluation lists.
 
     Parameters
     ----------
@@ -217,6 +277,35 @@ def write_submission(
     system : System
     audio_root : Path or None
         Folder of the audio; the folder of each list by default.
+
+    Returns
+    -------
+    dict
+        {A or U: (n,) scores}.
+
+    Raises
+    ------
+    EarmarkError
+        If a score is missing.
+    """
+    scores = {}
+    for name, trials in lists.evaluation.items():
+        file = evaluation.files[name]
+        root = audio_root or file.parent
+        with prefixed_errors(shown_path(file)):
+            result = system.scores(trials, root)
+        require_complete(result.missing, file, root=root)  # a submission needs a score for every trial
+        scores[name] = result.values
+    return scores
+
+
+def write_submission(scores: Mapping[str, FloatArray], path: Path) -> dict[str, Content]:
+    """Write a submission and validate the written file.
+
+    Parameters
+    ----------
+    scores : mapping
+        {A or U: (n,) scores}.
     path : Path
         The ZIP to write.
 
@@ -228,16 +317,8 @@ def write_submission(
     Raises
     ------
     EarmarkError
-        If a score is missing or the submission is invalid.
+        If the submission is invalid.
     """
-    scores = {}
-    for name, trials in lists.evaluation.items():
-        file = evaluation.files[name]
-        root = audio_root or file.parent
-        with prefixed_errors(shown_path(file)):
-            result = system.scores(trials, root)
-        require_complete(result.missing, file, root=root)  # a submission needs a score for every trial
-        scores[name] = result.values
     archive = submission_bytes(scores)
     write_together({path: archive})
     counts = {name: len(values) for name, values in scores.items()}

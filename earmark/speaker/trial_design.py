@@ -18,6 +18,7 @@ from earmark.metrics.estimate import Estimate
 from earmark.metrics.trial_groups import area_under_roc
 from earmark.speaker.conditions import MANY_NUMBERS, Attribute, PairValues
 from earmark.speaker.schema import DesignGroup, DesignPredictor, TrialDesign
+from earmark.speaker.system import audio_path
 from earmark.speaker.trials import Trials
 
 FloatArray = NDArray[np.float64]
@@ -52,12 +53,12 @@ def read_file_facts(names: Sequence[str], root: Path) -> FileFacts:
     root : Path
     """
     sizes, seconds = np.full(len(names), np.nan), np.full(len(names), np.nan)
-    if not names or not any((root / name).is_file() for name in (names[0], names[-1])):
+    if not names or not any(audio_path(root, name).is_file() for name in (names[0], names[-1])):
         return FileFacts(sizes, seconds)
     import soundfile
 
     for number, name in enumerate(names):
-        path = root / name
+        path = audio_path(root, name)
         try:
             sizes[number] = path.stat().st_size
             if len(names) <= MAX_FILES:

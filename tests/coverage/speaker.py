@@ -6,18 +6,22 @@ target trial, with a fixed number of non-target trials for each.
 """
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.stats import norm
 
 from earmark.metrics import detection
 from earmark.metrics.detection import LabelledScores
 from earmark.metrics.detection_intervals import ScoredTrials, with_intervals
 from earmark.metrics.estimate import Estimate
+from earmark.metrics.operating_points import errors_at_false_alarm_rate, errors_at_threshold
+from earmark.metrics.trial_groups import area_under_roc
 from earmark.speaker.case.conditions import PUBLISHED, category, condition_names
 from earmark.speaker.case.evaluation import ConditionResult, aggregate_estimates
+from earmark.speaker.conditions import Attribute, condition_breakdown
 from earmark.speaker.evaluation import SpeakerSource, TrialCounts, VerificationResult, compare_systems, evaluate
 from earmark.speaker.trials import Trials
 from tests.coverage.framework import Scenario
@@ -166,6 +170,96 @@ def language_truth(rng: np.random.Generator) -> dict[str, float]:
     return {"eer": detection.equal_error_rate(detection.roc(score, same)).rate}
 
 
+# --- operating points and kinds of trials -------------------------------------------------------------------
+
+FALSE_ALARM_RATES = (0.001, 0.01, 0.05)
+
+
+def scored_trials(trials: Trials, design: Design) -> ScoredTrials:
+    """A drawn list with its speakers."""
+    sides = trials.enrolment // design.utterances, trials.test // design.utterances
+    return ScoredTrials.from_trials(LabelledScores.from_arrays(trials.scores, trials.labels), *sides, design.speakers)
+
+
+def spreads(design: Design) -> tuple[float, float]:
+    """Standard deviations of target and non-target scores, before scaling."""
+    return np.sqrt(1 + design.quality**2), np.sqrt(1 + 2 * design.similarity**2)
+
+
+def miss_rate_at(design: Design, rate: float) -> float:
+    """Miss rate of very many speakers at a false alarm rate."""
+    of_targets, of_others = spreads(design)
+    return float(norm.cdf((norm.isf(rate) * of_others - design.separation) / of_targets))
+
+
+def operating_points(rng: np.random.Generator, design: Design) -> Mapping[str, Estimate]:
+    """Miss rates at false alarm rates and at fixed thresholds, and the false alarm rate of the chosen threshold.
+
+    Its true value differs between lists; the estimate is shifted by that difference.
+    """
+    trials = scored_trials(design.draw(rng)[0], design)
+    slope = 0.8 * max(design.separation, 0.5)
+    of_others = spreads(design)[1]
+    found = {}
+    for rate in FALSE_ALARM_RATES:
+        point = errors_at_false_alarm_rate(trials, rate)
+        fixed = errors_at_threshold(trials, float(design.scaled(np.array(norm.isf(rate) * of_others))))
+        true = norm.sf((point.threshold / slope + design.separation / 2) / of_others)
+        false_alarms = point.false_alarms.estimate
+        found |= {
+            f"miss rate at {rate:g}": point.misses.estimate,
+            f"miss rate at a fixed threshold, {rate:g}": fixed.misses.estimate,
+            f"false alarm rate at a fixed threshold, {rate:g}": fixed.false_alarms.estimate,
+            f"false alarm rate at the chosen threshold, {rate:g}": shifted(false_alarms, rate - true),
+        }
+    return found
+
+
+def shifted(estimate: Estimate, by: float) -> Estimate:
+    """An estimate and its interval moved."""
+    assert estimate.value is not None and estimate.low is not None and estimate.high is not None
+    return replace(estimate, value=estimate.value + by, low=estimate.low + by, high=estimate.high + by)
+
+
+def true_operating_points(rng: np.random.Generator, design: Design) -> dict[str, float]:
+    """Rates of very many speakers."""
+    truth = {}
+    for rate in FALSE_ALARM_RATES:
+        truth |= dict.fromkeys(
+            (f"miss rate at {rate:g}", f"miss rate at a fixed threshold, {rate:g}"), miss_rate_at(design, rate)
+        )
+        truth |= {f"false alarm rate at {which} threshold, {rate:g}": rate for which in ("a fixed", "the chosen")}
+    return truth
+
+
+def kinds_of_trials(rng: np.random.Generator, design: Design) -> Mapping[str, Estimate]:
+    """Rates by an attribute that half of the utterances of every speaker have; targets that differ score lower."""
+    trials = design.draw(rng)[0]
+    value = np.arange(len(trials.names)) % 2
+    same = value[trials.enrolment] == value[trials.test]
+    trials = trials.with_scores(np.asarray(trials.scores) + SHIFT * same)
+    attribute = Attribute("register", "", ["read" if each else "free" for each in value])
+    breakdown = condition_breakdown(trials, attribute, speakers_from_paths(trials), detection.P_TARGET)
+    assert breakdown.dependence is not None and breakdown.equalised_eer is not None
+    scored = scored_trials(trials, design)
+    by_attribute = replace(scored, scores=same.astype(float))
+    rates = {f"EER, {row.targets} / {row.nontargets}": row.eer for row in breakdown.kinds[1:]}
+    return rates | {
+        "count-equalised EER": breakdown.equalised_eer,
+        "dependence": breakdown.dependence,
+        "area under the ROC curve of the scores": area_under_roc(scored).estimate,
+        "area under the ROC curve of the attribute": area_under_roc(by_attribute).estimate,
+    }
+
+
+def true_kinds(rng: np.random.Generator, design: Design) -> dict[str, float]:
+    """Rates of very many speakers."""
+    many = Design(**{**vars(design), "speakers": LARGE})
+    return {name: float(each.value or 0.0) for name, each in kinds_of_trials(rng, many).items()}
+
+
+SHIFT = 0.8
+
 # --- CASE ---------------------------------------------------------------------------------------------------
 
 SEVERITY = {"clean": 0.0, "codec": 0.15, "mic": 0.2, "noise": 0.4, "reverb": 0.5, "playback": 0.7}
@@ -227,6 +321,16 @@ COSTS = frozenset(f"{kind}{name}" for kind in ("", "difference of ", "p of ") fo
 # Their true value is a bound that the hull and the optimal recalibration only approach; costs have few errors of one
 # kind.
 AT_CHANCE = COSTS | DIFFERENCES | {"eer", "min_cllr", "cllr"}
+# Few false alarms, or errors of few speakers.
+OF_RARE = frozenset(
+    f"{name}{rate:g}"
+    for rate in FALSE_ALARM_RATES[:1]
+    for name in (
+        "miss rate at ",
+        "false alarm rate at a fixed threshold, ",
+        "false alarm rate at the chosen threshold, ",
+    )
+)
 SCENARIOS = [
     Scenario(
         "Speaker verification",
@@ -260,6 +364,27 @@ SCENARIOS = [
     ),
     scenario(
         "20 speakers of 6 utterances", Design(20, 6), data_sets=250, noted=frozenset(METRICS), untested=DIFFERENCES
+    ),
+    *(
+        Scenario(
+            "Operating points",
+            size,
+            partial(operating_points, design=design),
+            partial(true_operating_points, design=design),
+            untested=untested,
+        )
+        for size, design, untested in (
+            ("60 speakers of 6 utterances, 20 non-targets per target", Design(60, 6, non_targets=20), OF_RARE),
+            ("200 speakers of 6 utterances, 1 non-target per target", Design(200, 6), OF_RARE),
+            ("100 speakers of 10 utterances, 10 non-targets per target", Design(100, 10, non_targets=10), OF_RARE),
+        )
+    ),
+    Scenario(
+        "Kinds of trials",
+        "80 speakers of 6 utterances, 5 non-targets per target",
+        partial(kinds_of_trials, design=Design(80, 6, non_targets=5)),
+        partial(true_kinds, design=Design(80, 6, non_targets=5)),
+        untested=frozenset({"area under the ROC curve of the attribute"}),
     ),
     Scenario(
         "CASE",

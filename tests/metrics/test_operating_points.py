@@ -39,7 +39,7 @@ def with_speakers(seed=0, n_speakers=80, separation=3.0):
 
 
 def test_errors_at_false_alarm_rate_by_hand():
-    # The threshold lies between 8 (rejected) and 8.5 (the lowest accepted): 9 is the false alarm; 2.5 and 7.5 are missed.
+    # Between 8 (rejected) and 8.5 (the lowest accepted): 9 is a false alarm; 2.5 and 7.5 are missed.
     point = errors_at_false_alarm_rate(labelled(), 0.1)
     assert point.threshold == pytest.approx(8.25)
     assert point.misses.estimate.value == pytest.approx(2 / 5)

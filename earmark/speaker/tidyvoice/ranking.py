@@ -1,4 +1,4 @@
-"""Published results of TidyVoice: the baseline by kind of trials, and the teams of the challenge with a rank of yours."""
+"""Published results of TidyVoice: the baseline by kind of trials, and the ranking of the challenge with yours in it."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
