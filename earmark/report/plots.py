@@ -28,13 +28,15 @@ DET_TICKS = (0.001, 0.01, 0.02, 0.05, 0.1, 0.2, 0.4, 0.6)
 MAX_POINTS = 300  # per curve
 
 
-def det_chart(curves: Mapping[str, Sequence[tuple[FloatArray, FloatArray]]]) -> str:
+def det_chart(curves: Mapping[str, Sequence[tuple[FloatArray, FloatArray]]], title: str = "") -> str:
     """Draw DET curves: miss rate against false alarm rate on probit axes, with the diagonal.
 
     Parameters
     ----------
     curves : mapping of str to sequence of (false alarms, misses)
         Groups of curves, each group with its own colour; rates on probit axes, as from `detection.det_curve`.
+    title : str
+        Name of the system.
 
     Returns
     -------
@@ -59,6 +61,8 @@ def det_chart(curves: Mapping[str, Sequence[tuple[FloatArray, FloatArray]]]) -> 
     for axis in (axes.xaxis, axes.yaxis):
         axis.set_ticks(ticks, [f"{100 * tick:g} %" for tick in DET_TICKS])
     axes.grid(color="#eeeeee", linewidth=0.6)
+    if title:
+        axes.set_title(title.replace("$", r"\$"), fontsize="medium")
     if len(curves) > 1:
         axes.legend(frameon=False)
     return _svg(figure)

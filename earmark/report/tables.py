@@ -6,6 +6,7 @@ import io
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -19,6 +20,7 @@ INVISIBLE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200b\u200e\u200f\u202a-\u2
 QUOTED = re.compile('[,"\r\n]')  # in CSV cells
 LONG_TEXT = 40  # characters, from which a LaTeX column wraps
 LONG_TABLE = 100_000  # rows from which a CSV table is formatted column by column, and of one part of it
+DECIMALS = range(2, 7)  # that a column may have so that different values are printed differently
 SHOWN_NOTES = 6
 SHOWN_ROWS = 4  # labels per note
 TEX_CHARACTERS = {
@@ -34,23 +36,43 @@ TEX_CHARACTERS = {
 
 @dataclass(frozen=True)
 class Percent(Estimate):
-    """Estimate of a share that `cell` formats in per cent with two decimals; its fields are shares."""
+    """Estimate of a share that `cell` formats in per cent, with two decimals by default; its fields are shares."""
+
+    decimals: int = 2
 
 
-def percent(value: Estimate | float | None) -> Percent:
+def percent(value: Estimate | float | None, decimals: int = 2) -> Percent:
     """Mark a share for formatting in per cent.
 
     Parameters
     ----------
     value : Estimate, float or None
         A share or a difference of shares; None where undefined.
+    decimals : int
+        Decimals of the value in per cent.
 
     Examples
     --------
     >>> cell(percent(Estimate(0.0503, 0.0421, 0.0593))), cell(percent(0.0503)), cell(percent(None))
     ('5.03 % [4.21, 5.93]', '5.03 %', '–')
     """
-    return Percent(**vars(value)) if isinstance(value, Estimate) else Percent(value)
+    return (
+        Percent(**vars(value), decimals=decimals) if isinstance(value, Estimate) else Percent(value, decimals=decimals)
+    )
+
+
+def distinct_decimals(values: Iterable[float | None]) -> int:
+    """Decimals, from 2 to 6, with which different values are printed differently, so that ranks are visible.
+
+    Values that are equal to nine decimals count as equal, and missing ones are ignored.
+
+    Examples
+    --------
+    >>> distinct_decimals([1.25, 1.2504, 3.0, None]), distinct_decimals([0.5, 0.5])
+    (4, 2)
+    """
+    distinct = {round(value, 9) for value in values if value is not None and value == value}
+    return next((n for n in DECIMALS if len({f"{value:.{n}f}" for value in distinct}) == len(distinct)), DECIMALS[-1])
 
 
 @dataclass(frozen=True)
@@ -288,7 +310,10 @@ def p_value(value: float | None) -> str:
 def _estimate(estimate: Estimate) -> str:
     if estimate.value is None or _missing(estimate.value):
         return UNDEFINED
-    number, unit = (_percent, " %") if isinstance(estimate, Percent) else (_decimal, "")
+    if isinstance(estimate, Percent):
+        number, unit = partial(_percent, decimals=estimate.decimals), " %"
+    else:
+        number, unit = partial(_decimal), ""
     unit = " pp" if isinstance(estimate, PercentagePoints) else unit
     if estimate.low is None or estimate.high is None or _missing(estimate.low):
         return f"{number(estimate.value)}{unit}"
@@ -296,7 +321,7 @@ def _estimate(estimate: Estimate) -> str:
 
 
 def table_notes(rows: Sequence[Sequence[Any]]) -> list[str]:
-    """Collect the notes of a table's estimates: each note once, with the labels of its rows.
+    """Collect the notes of a table's estimates and the reasons of missing intervals: each once, with its rows' labels.
 
     At most 6 notes, with at most 4 labels each, are listed in full.
 
@@ -305,13 +330,18 @@ def table_notes(rows: Sequence[Sequence[Any]]) -> list[str]:
     >>> estimate = Estimate(0.1, 0.0, 0.3, note="only 7 speakers")
     >>> table_notes([["EER", estimate], ["minDCF", estimate], ["n", 12]])
     ['EER; minDCF: only 7 speakers']
+    >>> table_notes([["minDCF", Estimate(0.0, why="no interval: a value of 0")]])
+    ['minDCF: no interval: a value of 0']
     """
     labels_by_note: dict[str, list[str]] = {}
     for row in rows:
         for value in row:
             estimate = Estimate(**value) if isinstance(value, Mapping) else value
-            if isinstance(estimate, Estimate) and estimate.note and estimate.value is not None:
-                labels_by_note.setdefault(estimate.note, []).append(str(row[0]))
+            if not isinstance(estimate, Estimate) or _missing(estimate.value):
+                continue
+            reason = estimate.why if _missing(estimate.low) else None
+            for note in filter(None, (estimate.note, reason)):
+                labels_by_note.setdefault(note, []).append(str(row[0]))
     lines = [f"{_abbreviated(list(dict.fromkeys(labels)))}: {note}" for note, labels in labels_by_note.items()]
     more = [f"{len(lines) - SHOWN_NOTES} more notes in summary.json"] if len(lines) > SHOWN_NOTES else []
     return [*lines[:SHOWN_NOTES], *more]
@@ -326,8 +356,8 @@ def _decimal(value: float) -> str:
     return f"{value:z.3f}"  # z: no negative zero
 
 
-def _percent(value: float) -> str:
-    return f"{100 * value:z.2f}"
+def _percent(value: float, decimals: int) -> str:
+    return f"{100 * value:z.{decimals}f}"
 
 
 def _missing(value: Any) -> bool:

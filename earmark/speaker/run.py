@@ -418,7 +418,7 @@ def evaluate_list(
         "summary.json": to_json(summary),
         "report.md": report,
         "report.tex": to_tex(tables, f"{suite} {system_name(system, options)}"),
-        "det.svg": det_chart({"": [det_curve(curve)]}),
+        "det.svg": det_chart({"": [det_curve(curve)]}, summary.model_name),
         **hub_files(options.dataset_id, suite, [hub_task(suite, summary)], summary),
     }
     contents["scores.csv.gz"] = to_csv_gz(trials.tables())
@@ -672,7 +672,7 @@ def summarise(
         back_end=back_end,
         against=evaluated.against,
         languages=evaluated.languages,
-        model_name=system_name(system, options),
+        model_name=options.model_name or system_name(system, options),
         by_condition=evaluated.by_condition,
         design=evaluated.design,
         operating_points=evaluated.operating_points,

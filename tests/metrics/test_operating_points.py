@@ -50,6 +50,14 @@ def test_errors_at_false_alarm_rate_by_hand():
     assert (point.misses.estimate.value, point.false_alarms.estimate.value) == pytest.approx((1 / 5, 3 / 10))
 
 
+def test_worked_example_of_metrics_md():
+    trials = LabelledScores.from_arrays([2.1, 1.4, -0.3, 0.6, -0.8, -1.5, -2.2], np.arange(7) < 3)
+    point = errors_at_false_alarm_rate(trials, 0.25)
+    assert point.threshold == pytest.approx(-0.55)
+    assert (point.misses.estimate.value, point.false_alarms.estimate.value) == (0, 0.25)
+    assert round(100 * upper_bound(0.0, 300), 2) == 0.99
+
+
 def test_false_alarm_rate_below_one_trial_is_undefined():
     point = errors_at_false_alarm_rate(labelled(), 0.05)
     assert np.isnan(point.threshold)

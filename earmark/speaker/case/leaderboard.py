@@ -8,7 +8,7 @@ from pathlib import Path
 import pandas as pd
 
 from earmark.errors import EarmarkError, shown_path
-from earmark.report.tables import Table, percent
+from earmark.report.tables import Table, distinct_decimals, percent
 from earmark.speaker.case.conditions import AGGREGATES, Aggregates, aggregate_eers, case_definition, categories
 
 SIMULATED = "yours, simulated conditions"
@@ -110,10 +110,14 @@ def leaderboard(results: Sequence[ModelResults]) -> pd.DataFrame:
 
 
 def printable_leaderboard(table: pd.DataFrame, columns: Sequence[str] = COLUMNS) -> Table:
-    """Select columns of a leaderboard for printing; equal error rates and their differences are in per cent."""
+    """Select columns of a leaderboard for printing; rates are in per cent, with the decimals that show their ranks."""
     rates = set(RANKS.values())
     records = table[list(columns)].astype(object).to_dict("records")
-    rows = [[percent(record[name]) if name in rates else record[name] for name in columns] for record in records]
+    decimals = {name: distinct_decimals(100 * table[name]) for name in columns if name in rates}
+    rows = [
+        [percent(record[name], decimals[name]) if name in rates else record[name] for name in columns]
+        for record in records
+    ]
     return Table("", [HEADERS.get(name, name) for name in columns], rows)
 
 

@@ -166,7 +166,9 @@ def case_outputs(
     if aggregates:
         scoring = options.scorings[-1]
         category_eers = {category: aggregates[scoring][category].in_percent() for category in categories()}
-        contents["categories.svg"] = bar_chart(category_eers, f"equal error rate in %, {scoring} scoring")
+        contents["categories.svg"] = bar_chart(
+            category_eers, f"{summary.model_name}: equal error rate in %, {scoring} scoring"
+        )
     report, tables = render(
         "case.md.j2",
         s=summary,
@@ -189,7 +191,7 @@ def case_outputs(
         CARD: card,
         "report.md": report,
         "report.tex": to_tex(tables, f"case {summary.model_name}"),
-        "det.svg": det_chart(det_curves(results)),
+        "det.svg": det_chart(det_curves(results), summary.model_name),
         "protocols.csv": to_csv(pd.DataFrame([csv_row(condition) for condition in summary.protocols])),
         **{f"scores/{result.condition}.csv.gz": to_csv_gz(result.trials.tables()) for result in results},
         SPEAKERS_FILE: speakers_table(benchmark.speakers, benchmark.speakers.values()),

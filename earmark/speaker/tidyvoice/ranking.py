@@ -7,12 +7,11 @@ from importlib.resources import files
 
 import pandas as pd
 
-from earmark.report.tables import Table
+from earmark.report.tables import Table, distinct_decimals, percent
 
 EER_COLUMNS = {"A": "eval_a_eer_percent", "U": "eval_u_eer_percent"}
 COST_COLUMNS = {"A": "eval_a_min_dcf", "U": "eval_u_min_dcf"}
 ROUNDING = 9  # decimals up to which rates in per cent are equal
-DECIMALS = range(2, 7)
 
 
 @dataclass(frozen=True)
@@ -88,26 +87,13 @@ def ranked(name: str, results: Mapping[str, EvaluationResult]) -> pd.DataFrame:
 
 def printable_ranking(table: pd.DataFrame) -> Table:
     """The ranked table for a report; rates have as many decimals as their ranks need to be visible."""
-    shown = {column: distinct_decimals(table[column]) for column in (*EER_COLUMNS.values(), *COST_COLUMNS.values())}
+    decimals = {which: distinct_decimals(table[column]) for which, column in EER_COLUMNS.items()}
     rows = []
     for record in table.astype(object).where(table.notna(), None).to_dict("records"):
-        team = f"**{record['team']}**" if record["own"] else record["team"]
-        values = [None if record[c] is None else f"{record[c]:.{n}f}" for c, n in shown.items()]
-        rows.append([record["rank_a"], record["rank_u"], team, values[0], values[2], values[1], values[3]])
-    headers = ["rank A", "rank U", "team", "EER A in %", "minDCF A", "EER U in %", "minDCF U"]
+        row = [record["rank_a"], record["rank_u"], f"**{record['team']}**" if record["own"] else record["team"]]
+        for which, column in EER_COLUMNS.items():
+            rate = record[column]
+            row += [percent(None if rate is None else rate / 100, decimals[which]), record[COST_COLUMNS[which]]]
+        rows.append(row)
+    headers = ["rank A", "rank U", "team", "EER A", "minDCF A", "EER U", "minDCF U"]
     return Table("TidyVoice: your results among the teams of the challenge", headers, rows)
-
-
-def distinct_decimals(values: "pd.Series[float]") -> int:
-    """Number of decimals, from 2 to 6, with which different values are printed differently.
-
-    Examples
-    --------
-    >>> distinct_decimals(pd.Series([1.25, 1.2504, 3.0]))
-    4
-    """
-    distinct = values.dropna().round(ROUNDING).unique()
-    for decimals in DECIMALS:
-        if len({f"{value:.{decimals}f}" for value in distinct}) == len(distinct):
-            return decimals
-    return DECIMALS[-1]
