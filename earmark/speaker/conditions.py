@@ -11,7 +11,7 @@ The difference between the two extreme kinds is how much the system depends on t
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -254,6 +254,7 @@ def condition_breakdown(
     p_target: float,
     *,
     intervals: bool = True,
+    overall: VerificationResult | None = None,
     published: Mapping[tuple[bool, bool] | None, float] | None = None,
 ) -> ConditionBreakdown:
     """Error rates of the four kinds of trials of an attribute.
@@ -269,6 +270,8 @@ def condition_breakdown(
         Target prior of minDCF.
     intervals : bool
         Whether to compute 95 % confidence intervals.
+    overall : VerificationResult, optional
+        Results of all trials, which are used if the attribute is known for all of them.
     published : mapping, optional
         {(targets same, non-targets same), None for all: published equal error rate}.
 
@@ -284,16 +287,18 @@ def condition_breakdown(
     if why := _why_not(pairs, labels, name):
         return ConditionBreakdown(name=name, source=attribute.source, why=why, n_unknown=n_unknown)
     numbers = _speaker_numbers(trials, speakers)
-    results: dict[tuple[bool, bool] | None, VerificationResult | None] = {}
-    rows = []
-    for kind in (None, *((a, b) for a in (True, False) for b in (True, False))):
-        selected = pairs.known if kind is None else pairs.known & (pairs.same == np.where(labels, kind[0], kind[1]))
-        results[kind] = result = _evaluate(trials.take(selected), speakers, numbers, p_target, intervals)
-        rows.append(_row(kind, name, trials.take(selected), result, published.get(kind)))
-    known = results[None]
-    equalised = Estimate(None, why="one of the classes has no trials")
-    if known is not None and known.scored is not None:
-        equalised = equalised_error_rate(known.scored, pairs.same[pairs.known].astype(np.int64)).estimate
+    known = trials if pairs.known.all() else trials.take(pairs.known)
+    if overall is None or known is not trials:
+        overall = _evaluate(known, speakers, numbers, p_target, intervals)
+    assert overall is not None and overall.scored is not None  # both classes are known
+    equalised = equalised_error_rate(overall.scored, pairs.same[pairs.known].astype(np.int64)).estimate
+    rows = [_row(None, name, known, overall, published.get(None))]
+    results: dict[tuple[bool, bool], VerificationResult | None] = {}
+    for kind in ((a, b) for a in (True, False) for b in (True, False)):
+        part = trials.take(pairs.known & (pairs.same == np.where(labels, kind[0], kind[1])))
+        result = _evaluate(part, speakers, numbers, p_target, intervals)
+        rows.append(_row(kind, name, part, result, published.get(kind)))
+        results[kind] = result and replace(result, scored=None)  # the trials of all kinds together need much memory
     return ConditionBreakdown(
         name=name,
         source=attribute.source,
@@ -355,7 +360,7 @@ def _row(
     )
 
 
-def _dependence(results: Mapping[tuple[bool, bool] | None, VerificationResult | None], name: str) -> Estimate:
+def _dependence(results: Mapping[tuple[bool, bool], VerificationResult | None], name: str) -> Estimate:
     """Equal error rate of the hardest kind minus that of the easiest, paired by their speakers."""
     hard, easy = (results[kind] for kind in EXTREMES)
     if hard is None or easy is None:

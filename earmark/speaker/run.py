@@ -382,7 +382,7 @@ def evaluate_list(
             languages = language_breakdown(
                 trials, speakers.names, p_target, intervals=intervals, languages=known
             ).summary
-        by_condition = results_by_condition(trials, speakers.names, sources, suite, options)
+        by_condition = results_by_condition(trials, speakers.names, sources, suite, result, options)
         assert result.scored is not None
         points = choose_operating_points(result.scored, options.statistics.far, p_target)
         applied = transferred(result.scored, thresholds) if thresholds else None
@@ -457,7 +457,12 @@ def read_attributes(trials: Trials, options: TrialsOptions, suite: str) -> Attri
 
 
 def results_by_condition(
-    trials: Trials, speakers: list[str] | None, sources: AttributeSources, suite: str, options: TrialsOptions
+    trials: Trials,
+    speakers: list[str] | None,
+    sources: AttributeSources,
+    suite: str,
+    overall: VerificationResult,
+    options: TrialsOptions,
 ) -> list[ConditionBreakdown]:
     """Results by language, for TidyVoice or --languages, and by the attributes of --condition."""
     columns = [LANGUAGE] if suite == TIDYVOICE or options.languages else []
@@ -469,6 +474,7 @@ def results_by_condition(
             speakers,
             statistics.p_target,
             intervals=statistics.intervals,
+            overall=overall,
             published=published_kinds() if suite == TIDYVOICE and column == LANGUAGE else None,
         )
         for column in dict.fromkeys([*columns, *options.condition])

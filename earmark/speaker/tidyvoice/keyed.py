@@ -144,7 +144,9 @@ def _evaluate_list(trials: Trials, sources: AttributeSources, options: TrialsOpt
     by_condition: list[ConditionBreakdown] = []
     if language is not None and any(value is not None for value in language.values):
         by_condition.append(
-            condition_breakdown(trials, language, speakers, statistics.p_target, intervals=statistics.intervals)
+            condition_breakdown(
+                trials, language, speakers, statistics.p_target, intervals=statistics.intervals, overall=result
+            )
         )
     counts = result.counts
     return EvaluationListResult(
