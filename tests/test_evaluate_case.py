@@ -473,3 +473,50 @@ def test_case_reports_missing_audio_before_embedding(benchmark, tmp_path, capsys
     message = capsys.readouterr().err
     assert f"{(SPEAKERS - 1) * UTTERANCES} missing:" in message and "(not found)" in message
     assert not (tmp_path / "store").exists()
+
+
+# --- thresholds ---------------------------------------------------------------------------------------------
+
+
+def test_thresholds_of_clean_speech_are_applied_to_every_condition(benchmark):
+    folder = run(benchmark, "--far", "0.1", "--scoring", "published", "--no-figures")
+    summary = json.loads((folder / "summary.json").read_text())
+    assert summary["threshold_condition"] == summary["threshold_source"] == "clean_clean"
+    chosen = summary["operating_points"][0]
+    assert chosen["name"] == "false alarm rate 10 %"
+    assert [row["protocol"] for row in summary["at_thresholds"]] == condition_names()
+    for row in summary["at_thresholds"]:
+        _, scores, labels = read_scores(folder, row["protocol"])
+        eer, point, _ = row["points"]
+        assert eer["name"] == "equal error rate" and point["threshold"] == chosen["threshold"]
+        assert point["miss_rate"]["value"] == pytest.approx((scores[labels] < chosen["threshold"]).mean())
+        assert point["false_alarm_rate"]["value"] == pytest.approx((scores[~labels] >= chosen["threshold"]).mean())
+    by_name = {row["protocol"]: row["points"][1] for row in summary["at_thresholds"]}
+    assert by_name["clean_clean"]["false_alarm_rate"]["value"] <= 0.1
+    assert by_name["clean_playback_gsm_snr20_webcam_budget"]["miss_rate"]["value"] > 0.3
+    report = (folder / "report.md").read_text()
+    assert "## Thresholds of clean_clean on every condition" in report and "for false alarm rate 10 %" in report
+
+
+def test_thresholds_of_another_run_are_applied_to_case(benchmark, capsys):
+    first = run(benchmark, "--far", "0.1", "--no-figures", "--conditions", "clean_clean") / "summary.json"
+    thresholds = benchmark.parent / "first.json"
+    thresholds.write_text(first.read_text())
+    folder = run(
+        benchmark, "--threshold-from", thresholds, "--no-figures", "--conditions", "clean_reverb", "clean_codec_gsm"
+    )
+    summary = json.loads((folder / "summary.json").read_text())
+    assert summary["threshold_condition"] == "clean_codec_gsm"  # no clean speech: the first condition
+    assert summary["threshold_source"] == "first.json, clean_clean" and summary["threshold_note"] == ""
+    names = [point["name"] for point in summary["at_thresholds"][0]["points"]]
+    assert names == ["equal error rate", "false alarm rate 10 %", "lowest cost, P_target = 0.01"]
+    assert "first.json" in {each["path"] for each in summary["inputs"]}
+    thresholds.write_text("{}")
+    run(benchmark, "--threshold-from", thresholds, code=1)
+    assert "is not a summary of a speaker verification run" in capsys.readouterr().err
+
+
+def test_case_without_enough_non_targets_says_why_a_threshold_is_missing(benchmark):
+    folder = run(benchmark, "--far", "0.001", "--no-figures", "--conditions", "clean_clean")
+    report = (folder / "report.md").read_text()
+    assert "No threshold for false alarm rate 0.1 %: a rate of 0.1 % needs at least 1,000 non-target trials" in report

@@ -450,3 +450,39 @@ def test_tidyvoice_names_what_is_missing(anonymous, capsys, flags, code, message
     run(*flags, vectors=vectors, code=code)
     assert message in capsys.readouterr().err
     assert not Path("out").exists() or not list(Path("out").rglob("*.json"))
+
+
+def test_conditions_of_a_table_of_utterances(data):
+    folder, vectors = data
+    rng = np.random.default_rng(3)
+    rows = [f"{name},{'f' if int(name.split('/')[0][-1]) % 2 else 'm'},{rng.uniform(1, 9):.2f}" for name in vectors]
+    (folder / "table.csv").write_text("path,gender,duration\n" + "\n".join(rows) + "\n")
+    flags = ["--trials", "dev.txt", "--utterances", "table.csv", "--condition", "duration", "gender"]
+    summary = run(*flags, "--model-name", "My model", command="trials")
+    duration, gender = summary["by_condition"]
+    assert (duration["name"], gender["name"], gender["source"]) == ("duration", "gender", "table.csv")
+    by_sides = {(row["targets"], row["nontargets"]): row for row in gender["kinds"]}
+    assert by_sides["different gender", "same gender"]["eer"]["why"] == "no target trials"  # a speaker has one gender
+    assert gender["dependence"]["value"] is None and "of different gender" in gender["dependence"]["why"]
+    assert duration["dependence"]["low"] < duration["dependence"]["high"]
+    assert {each["name"] for each in summary["design"]["predictors"]} >= {"gender", "duration", "folder"}
+    report, tex = ((folder / "out" / name).read_text() for name in ("report.md", "report.tex"))
+    assert "## Kinds of trials by gender" in report and "needs targets and non-targets of the same" in report
+    assert "My model: operating points" in tex and "My model: speaker verification" in tex
+    run(*flags, "age", code=2)
+
+
+def test_list_that_language_decides_is_warned_about(data, capsys):
+    folder, _ = data
+    lines = (folder / "dev.txt").read_text().splitlines()
+
+    def fits(line):
+        label, *pair = line.split()
+        first, second = (name.split("/")[1] for name in pair)
+        return (label == "1") == (first == second)
+
+    (folder / "decided.txt").write_text("\n".join(filter(fits, lines)) + "\n")
+    assert evaluate_speaker.main(["tidyvoice", "--trials", "decided.txt", "--embeddings", "vectors.npz"]) == 0
+    warning = "The list decides itself: language (same value) alone separates target from non-target trials"
+    assert warning in capsys.readouterr().err
+    assert warning in (folder / "benchmark_outputs/speaker/tidyvoice/vectors/report.md").read_text()

@@ -6,9 +6,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from earmark.metrics.detection import det_curve, roc
 from earmark.metrics.estimate import Estimate
+from earmark.report.plots import det_chart
 from earmark.report.render import render
-from earmark.report.tables import Table, cell, to_csv, to_markdown, to_tex
+from earmark.report.tables import Table, cell, distinct_decimals, percent, table_notes, to_csv, to_markdown, to_tex
 from tests.conftest import ROOT
 
 
@@ -199,3 +201,37 @@ def test_to_csv_of_long_table_matches_pandas(monkeypatch):
     assert to_csv(table) == table.to_csv(index=False, lineterminator="\n")
     mixed = table.assign(mixed=np.array([1, "a", 2.5, True, None, 1], dtype=object)[rng.integers(0, 6, n)])
     assert to_csv(mixed) == mixed.to_csv(index=False, lineterminator="\n")
+
+
+def test_missing_interval_says_why_below_the_table():
+    missing = Estimate(0.0, why="no interval: a value of 0")
+    undefined = Estimate(None, why="no trials")
+    without = Estimate(0.5)
+    assert table_notes([["minDCF", missing], ["EER", undefined], ["Cllr", without]]) == [
+        "minDCF: no interval: a value of 0"
+    ]
+
+
+def test_both_the_note_and_the_reason_of_an_estimate_are_printed():
+    estimate = Estimate(0.1, note="few errors", why="no interval: one speaker")
+    assert table_notes([["EER", estimate]]) == ["EER: few errors", "EER: no interval: one speaker"]
+
+
+def test_percent_has_the_decimals_it_is_given():
+    assert (cell(percent(0.022101, 4)), cell(percent(Estimate(0.5, 0.25, 0.75), 3))) == (
+        "2.2101 %",
+        "50.000 % [25.000, 75.000]",
+    )
+
+
+@pytest.mark.parametrize(
+    ("values", "expected"), [([1, 2], 2), ([1, 1], 2), ([1.001, 1.002], 3), ([], 2), ([1, 1 + 1e-12], 2)]
+)
+def test_distinct_decimals_make_ranks_visible(values, expected):
+    assert distinct_decimals(values) == expected
+
+
+def test_det_chart_carries_the_name_of_the_system():
+    curve = det_curve(roc([0.9, 0.4, 0.6, 0.1, 0.5, 0.3], [True, True, False, False, True, False]))
+    with_name, without = (det_chart({"": [curve]}, title) for title in ("My $model", ""))
+    assert with_name != without and det_chart({"": [curve]}, "My $model") == with_name

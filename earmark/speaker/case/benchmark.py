@@ -89,7 +89,7 @@ def read_benchmark(folder: Path, selected: Sequence[str] = ()) -> Benchmark:
             f"{shown_path(lists_folder)}: no labels in {', '.join(unlabelled)}. Expected lines: `1|0 enrol test`."
         )
     manifest_speakers = _read_manifest_speakers(folder / "manifest.csv")
-    names = {str(name) for trials in lists.values() for name in trials.names}
+    names = dict.fromkeys(str(name) for trials in lists.values() for name in trials.names)  # in the order of the lists
     speakers = {name: manifest_speakers.get(name) or speaker_from_path(name) for name in names}
     return Benchmark(folder, files, lists, speakers, bool(manifest_speakers))
 
