@@ -8,7 +8,7 @@ false alarm rates, whatever their sizes.
 import numpy as np
 from numpy.typing import NDArray
 
-from earmark.metrics.detection import LabelledScores, crossing
+from earmark.metrics.detection import LabelledScores, crossing, detection_cost
 from earmark.metrics.detection_intervals import MetricEstimate, ScoredTrials, estimate_between, interval_note
 from earmark.metrics.estimate import Estimate
 from earmark.metrics.intervals import SHARE, interval
@@ -61,6 +61,34 @@ def equalised_error_rate(trials: LabelledScores, group: IntArray) -> MetricEstim
     loss = (1 - across.share) * left + across.share * right
     part = np.where(trials.labels, prior, 1 - prior) * weight * (loss - _group_means(loss, trials.labels, group))
     return _with_interval(trials, value, trials.pairs.sums(part))
+
+
+def equalised_min_dcf(trials: LabelledScores, group: IntArray, p_target: float) -> float:
+    """Minimum detection cost of group means, both error costs being 1.
+
+    Parameters
+    ----------
+    trials : LabelledScores
+    group : (n,) int
+        As in `equalised_error_rate`.
+    p_target : float
+        Target prior in (0, 1).
+
+    Returns
+    -------
+    float
+        In [0, 1]; minDCF if every group is of the same size.
+
+    Examples
+    --------
+    >>> labelled = LabelledScores.from_arrays([0.9, 0.3, 0.8, 0.7, 0.6, 0.5, 0.2, 0.1], np.arange(8) < 4)
+    >>> round(equalised_min_dcf(labelled, np.array([0, 0, 1, 1, 0, 0, 1, 1]), 0.01), 4)
+    0.25
+    """
+    targets, others = trials.sorted_trials.counts(group_weights(trials.labels, group))
+    misses = np.concatenate([[0.0], np.cumsum(targets)])
+    false_alarms = 1 - np.concatenate([[0.0], np.cumsum(others)])
+    return float(detection_cost(misses, np.clip(false_alarms, 0, 1), p_target).min())
 
 
 def group_weights(labels: NDArray[np.bool_], group: IntArray) -> FloatArray:

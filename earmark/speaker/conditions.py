@@ -22,7 +22,7 @@ from earmark.files.csv_table import CsvTable, read_csv_table
 from earmark.metrics.detection_intervals import MetricEstimate, combined_estimate
 from earmark.metrics.estimate import Estimate
 from earmark.metrics.intervals import DIFFERENCE
-from earmark.metrics.trial_groups import equalised_error_rate
+from earmark.metrics.trial_groups import equalised_error_rate, equalised_min_dcf
 from earmark.report.provenance import output_path
 from earmark.speaker.evaluation import VerificationResult, evaluate
 from earmark.speaker.schema import ConditionBreakdown, TrialKind
@@ -291,7 +291,12 @@ def condition_breakdown(
     if overall is None or known is not trials:
         overall = _evaluate(known, speakers, numbers, p_target, intervals)
     assert overall is not None and overall.scored is not None  # both classes are known
-    equalised = equalised_error_rate(overall.scored, pairs.same[pairs.known].astype(np.int64)).estimate
+    group = pairs.same[pairs.known].astype(np.int64)
+    cost = Estimate(
+        equalised_min_dcf(overall.scored, group, p_target),
+        n=len(known),
+        why="no interval: that of a count-equalised cost is not computed" if intervals else None,
+    )
     rows = [_row(None, name, known, overall, published.get(None))]
     results: dict[tuple[bool, bool], VerificationResult | None] = {}
     for kind in ((a, b) for a in (True, False) for b in (True, False)):
@@ -304,7 +309,8 @@ def condition_breakdown(
         source=attribute.source,
         n_unknown=n_unknown,
         kinds=rows,
-        equalised_eer=equalised,
+        equalised_eer=equalised_error_rate(overall.scored, group).estimate,
+        equalised_min_dcf=cost,
         dependence=_dependence(results, name),
     )
 

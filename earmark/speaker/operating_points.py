@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from pydantic import BaseModel
 
 from earmark.errors import EarmarkError, shown_path
 from earmark.metrics.detection import LabelledScores
@@ -21,6 +22,7 @@ from earmark.report.signature import Signature
 from earmark.speaker.schema import OperatingPointSummary, TransferredThresholds
 
 EER_POINT = "equal error rate"
+SCORE_SCALE = ("scores", "mean", "top_n", "calibration")  # parts of the back end that thresholds depend on
 
 
 @dataclass(frozen=True)
@@ -159,9 +161,20 @@ def read_thresholds(path: Path, model: str | None = None, back_end: Mapping[str,
     other = parts.get("model")
     if other is not None and model is not None and other != Signature.from_parts(model=model)["model"]:
         notes.append(f"the thresholds are those of another model ({other})")
-    other_scores = (summary.get("back_end") or {}).get("scores")
-    if back_end is not None and other_scores is not None and other_scores != back_end.get("scores"):
-        notes.append(f"the thresholds are on another scale of scores ({other_scores}, not {back_end.get('scores')})")
+    others = summary.get("back_end")
+    if back_end is not None and others is not None:
+        notes += [
+            f"the scores of the other run were computed differently ({key}: {_described(others.get(key))}, here "
+            f"{_described(back_end.get(key))})"
+            for key in SCORE_SCALE
+            if _described(others.get(key)) != _described(back_end.get(key))
+        ]
     condition = summary.get("threshold_condition") or ""
     source = f"{output_path(path)}{f', {condition}' if condition else ''}"
     return NamedThresholds(source, found, "; ".join(notes))
+
+
+def _described(value: Any) -> str:
+    """A part of a back end as text, the same from JSON and from a model."""
+    plain = value.model_dump() if isinstance(value, BaseModel) else value
+    return "none" if plain is None else str(plain)

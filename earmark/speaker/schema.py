@@ -201,6 +201,8 @@ class ConditionBreakdown(StrictModel):
         All trials, and the four kinds.
     equalised_eer : Estimate or None
         Equal error rate in which the four groups of trials count alike.
+    equalised_min_dcf : Estimate or None
+        The same for minDCF, without an interval.
     dependence : Estimate or None
         Equal error rate of the hardest kind minus that of the easiest.
     """
@@ -211,6 +213,7 @@ class ConditionBreakdown(StrictModel):
     n_unknown: int = 0
     kinds: list[TrialKind] = Field(default_factory=list)
     equalised_eer: Estimate | None = None
+    equalised_min_dcf: Estimate | None = None
     dependence: Estimate | None = None
 
 

@@ -6,9 +6,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.metrics import roc_auc_score
 
-from earmark.metrics.detection import LabelledScores, equal_error_rate
+from earmark.metrics.detection import LabelledScores, equal_error_rate, min_dcf, roc
 from earmark.metrics.detection_intervals import ScoredTrials
-from earmark.metrics.trial_groups import area_under_roc, equalised_error_rate, group_weights
+from earmark.metrics.trial_groups import area_under_roc, equalised_error_rate, equalised_min_dcf, group_weights
 
 
 def drawn(seed=0, n=300):
@@ -47,6 +47,15 @@ def test_equalised_error_rate_equals_eer_of_repeated_trials():
     expected = equal_error_rate(LabelledScores.from_arrays(scores[rows], labels[rows]).curve).rate
     value = equalised_error_rate(LabelledScores.from_arrays(scores, labels), group).estimate.value
     assert value == pytest.approx(expected)
+
+
+def test_equalised_min_dcf_equals_min_dcf_of_repeated_trials():
+    scores, labels, group = drawn()
+    cells = [np.flatnonzero((labels == y) & (group == g)) for y in (True, False) for g in (0, 1)]
+    repeats = [len(cells[1]), len(cells[0]), len(cells[3]), len(cells[2])]
+    rows = np.concatenate([np.repeat(cell, n) for cell, n in zip(cells, repeats, strict=True)])
+    expected = min_dcf(roc(scores[rows], labels[rows]), 0.1).rate
+    assert equalised_min_dcf(LabelledScores.from_arrays(scores, labels), group, 0.1) == pytest.approx(expected)
 
 
 def test_one_group_is_not_equalised():

@@ -16,6 +16,7 @@ from earmark.speaker.operating_points import (
     read_thresholds,
     thresholds_of,
 )
+from earmark.speaker.schema import Calibration
 
 
 @pytest.fixture
@@ -105,7 +106,9 @@ def test_read_thresholds_of_another_model_has_a_note(tmp_path):
     assert read_thresholds(path, "a b", {"scores": "cosine"}).note == ""
     assert read_thresholds(path, "a b").thresholds == {EER_POINT: 0.5}
     note = read_thresholds(path, "c", {"scores": "AS-norm of cosines"}).note
-    assert "another model (a b)" in note and "another scale of scores (cosine, not AS-norm" in note
+    assert "another model (a b)" in note and "(scores: cosine, here AS-norm of cosines)" in note
+    calibrated = {"scores": "cosine", "calibration": Calibration(scale=2.0, offset=1.0)}
+    assert "(calibration: none, here {'scale': 2.0" in read_thresholds(path, "a b", calibrated).note
 
 
 def test_undefined_operating_points_give_no_threshold():
