@@ -15,9 +15,9 @@ from earmark.speaker.case.simulate.clean_speech import GENDERS, Source, sample_t
 from earmark.speaker.finetune.recipe import Recipe
 from earmark.speaker.line_faults import LineFaults
 from earmark.speaker.speakers import read_speaker_map
-from earmark.speaker.tidyvoice.evaluation import language
 from earmark.speaker.trial_files import read_trials
 from earmark.speaker.trials import Trials, speaker_from_path
+from earmark.speaker.trials import language_from_path as language
 
 VALIDATION_TRIALS = (20_000, 20_000)  # target and non-target trials of held-out speakers
 MIN_VALIDATION_SPEAKERS = 2

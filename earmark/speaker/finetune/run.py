@@ -48,9 +48,9 @@ from earmark.speaker.finetune.state import LOG_FILE, STATE_FILE, load_written_we
 from earmark.speaker.finetune.validation import Validation
 from earmark.speaker.speakers import read_speaker_map
 from earmark.speaker.system import audio_path
-from earmark.speaker.tidyvoice.evaluation import language
 from earmark.speaker.trial_files import read_trials
 from earmark.speaker.trials import Trials, speaker_from_path
+from earmark.speaker.trials import language_from_path as language
 
 if TYPE_CHECKING:
     from earmark.speaker.finetune.loop import Trainer
