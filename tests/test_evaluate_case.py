@@ -247,6 +247,8 @@ def test_model_card_details_of_a_case_file():
     class Model:
         first, second, embedding_dim = None, None, 3
 
+        def extract_embedding(self, audio_path): ...
+
     model = Model()
     model.first, model.second = torch.nn.Linear(2, 3), torch.nn.Linear(3, 1, bias=False)
     parts = {"contract": "case", "class": "Model", "weights": {"first": "01", "second": "23"}}

@@ -327,7 +327,10 @@ def _takes_path(model: Any) -> bool:
 
     It does if its parameter says so, and in classes of the benchmark's base class unless its parameter says otherwise.
     """
-    parameters = [*inspect.signature(model.extract_embedding).parameters.values()]
+    try:
+        parameters = [*inspect.signature(model.extract_embedding).parameters.values()]
+    except (TypeError, ValueError):  # a compiled method shows no signature
+        parameters = []
     annotation = parameters[0].annotation if parameters else inspect.Parameter.empty
     if annotation is not inspect.Parameter.empty:
         return "Path" in str(annotation)
