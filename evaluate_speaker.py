@@ -2,7 +2,8 @@
 
 Reads   a trial list or a benchmark in the CASE layout, and audio, precomputed embeddings or scores
 Writes  benchmark_outputs/speaker/{case/<model>, tidyvoice/<model>, trials}/: summary.json, report.md, report.tex,
-        det.svg, scores; for CASE also results.json, model_card.md, protocols.csv; for TidyVoice submission.zip;
+        det.svg, scores; for CASE also results.json, model_card.md, protocols.csv; for TidyVoice submission.zip,
+        and with keys evaluation.json, evaluation.md, evaluation.tex, ranking.csv;
         with --dataset-id also eval_results.yaml and mteb_results.json for model hubs.
         These directories hold the latest run. benchmark_outputs/runs/<system>/speaker/ holds the runs of every system
 
@@ -48,10 +49,12 @@ OUTPUT = Path("benchmark_outputs/speaker")
 TRIALS_EXAMPLES = (
     "uv run evaluate_speaker.py trials --trials trials.txt --encoder hf:microsoft/wavlm-base-plus-sv",
     "uv run evaluate_speaker.py trials --trials trials.txt --scores scores.csv --compare-with other_scores.csv",
+    "uv run evaluate_speaker.py trials --trials phone.txt --scores phone.csv --threshold-from studio/summary.json",
 )
 TIDYVOICE_EXAMPLES = (
     "uv run evaluate_speaker.py tidyvoice --trials dev.txt --encoder my_model.py --audio-root audio --cohort utt2spk",
     "uv run evaluate_speaker.py tidyvoice --eval-a A.txt --eval-u U.txt --encoder my_model.py --audio-root audio",
+    "uv run evaluate_speaker.py tidyvoice --eval-a A.txt --eval-u U.txt --key-a key_A.txt --submission s.zip",
 )
 DEMO_SPEECH = Path(__file__).resolve().parent / "dataset/speaker-demo/case.csv"
 DEMO = OUTPUT / "demo-carriers"

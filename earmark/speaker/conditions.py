@@ -31,6 +31,7 @@ from earmark.speaker.trials import Trials, language_from_path
 
 BoolArray = NDArray[np.bool_]
 LANGUAGE = "language"
+PATHS = "paths"  # source of languages that are read from paths
 NAME_COLUMNS = ("utterance", "path", "file", "name")
 METRICS = ("eer", "eer_interpolated", "min_dcf")  # eer_interpolated limits the interval of eer
 MANY_NUMBERS = 10  # distinct numbers, from which a column is divided at its median
@@ -205,7 +206,7 @@ class AttributeSources:
             return self.table.attribute(LANGUAGE, names)
         if not self.from_paths:
             return None
-        return Attribute(LANGUAGE, "paths", [language_from_path(name) for name in names])
+        return Attribute(LANGUAGE, PATHS, [language_from_path(name) for name in names])
 
     def attribute(self, name: str, trials: Trials) -> Attribute:
         """An attribute by its name. MissingError if it is in no source."""

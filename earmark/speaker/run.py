@@ -28,6 +28,7 @@ from earmark.report.tex import to_tex
 from earmark.speaker.back_end import find_cohort_speakers
 from earmark.speaker.conditions import (
     LANGUAGE,
+    PATHS,
     AttributeSources,
     condition_breakdown,
     read_languages,
@@ -191,24 +192,7 @@ def run_tidyvoice(options: TidyVoiceOptions, invocation: Invocation) -> int:
     with locked([folder]):
         submission: dict[str, Content] = {}
         if evaluation.files:
-            keyed = keyed_lists(evaluation, lists, labelled)
-            if evaluation.submission:
-                scores = read_submission(evaluation.submission, lists.evaluation)
-            else:
-                scores = score_evaluation_lists(evaluation, lists, system, labelled.audio_root)
-                submission = write_submission(scores, folder / SUBMISSION)
-            if keyed.lists:
-                report, contents = evaluate_keyed(
-                    name,
-                    {which: trials.with_scores(scores[which]) for which, trials in keyed.lists.items()},
-                    evaluation,
-                    keyed.attributes,
-                    labelled,
-                    invocation,
-                    identity=submission_state(evaluation, system, labelled),
-                )
-                submission = submission | contents
-                cli.show(report)
+            submission = evaluation_contents(folder, system, lists, labelled, evaluation, invocation)
             # Saved in a separate folder, which later evaluations of the system do not replace.
             save_run(folder, submission, invocation, suite=f"{TIDYVOICE}/submission", name=name, runs=runs,
                  state=submission_state(evaluation, system, labelled), owned=())  # fmt: skip
@@ -218,6 +202,58 @@ def run_tidyvoice(options: TidyVoiceOptions, invocation: Invocation) -> int:
                  state=run.state, owned=OUTPUT_FILES)  # fmt: skip
             cli.show(run.report)
     return cli.COMPLETE
+
+
+def evaluation_contents(
+    folder: Path,
+    system: System,
+    lists: InputLists,
+    options: TrialsOptions,
+    evaluation: EvaluationLists,
+    invocation: Invocation,
+) -> dict[str, Content]:
+    """Score the evaluation lists, write a submission, and evaluate the lists that have a key.
+
+    Parameters
+    ----------
+    folder : Path
+        Folder of the run, where the submission is written. It is not written if the scores come from one.
+    system : System
+    lists : InputLists
+    options : TrialsOptions
+    evaluation : EvaluationLists
+    invocation : Invocation
+
+    Returns
+    -------
+    dict
+        {file: its content}: the submission, and EVALUATION_FILES if there is a key.
+
+    Raises
+    ------
+    EarmarkError
+        If a key does not fit its list, a score is missing, or the submission is invalid.
+    """
+    keyed = keyed_lists(evaluation, lists, options)
+    contents: dict[str, Content] = {}
+    if evaluation.submission:
+        scores = read_submission(evaluation.submission, lists.evaluation)
+    else:
+        scores = score_evaluation_lists(evaluation, lists, system, options.audio_root)
+        contents = write_submission(scores, folder / SUBMISSION)
+    if keyed.lists:
+        report, files = evaluate_keyed(
+            system_name(system, options),
+            {which: trials.with_scores(scores[which]) for which, trials in keyed.lists.items()},
+            evaluation,
+            keyed.attributes,
+            options,
+            invocation,
+            identity=submission_state(evaluation, system, options),
+        )
+        contents |= files
+        cli.show(report)
+    return contents
 
 
 def require_evaluation_flags(evaluation: EvaluationLists, labelled: TrialsOptions) -> None:
@@ -357,6 +393,20 @@ def evaluate_list(
     EarmarkError
         If scores or embeddings are missing or invalid, or there are no targets or no non-targets.
     """
+    evaluated = evaluate_trials(suite, system, lists, options, invocation)
+    for note in evaluated.notes:
+        invocation.warn(note)
+    inputs = hashed_inputs(evaluated, options)
+    summary = summarise(suite, evaluated, inputs, system, options, invocation)
+    report, contents = list_contents(suite, evaluated, summary, system, options)
+    hashes = {path: file.sha256 for path, file in inputs.items()}
+    return EvaluatedRun(report, contents, system_state(system, options, hashes))
+
+
+def evaluate_trials(
+    suite: str, system: System, lists: InputLists, options: TrialsOptions, invocation: Invocation
+) -> EvaluatedList:
+    """Score the labelled list and compute all results; parameters and errors as for `evaluate_list`."""
     assert options.trials is not None and lists.trials is not None
     thresholds = thresholds_of_other_run(system, options)
     sources = read_attributes(lists.trials, options, suite)
@@ -365,68 +415,62 @@ def evaluate_list(
     resolve = resolve_speakers_of_other_labels if options.target_means else resolve_speakers
     speakers = resolve(trials, options.speakers, system.back_end.models)
     cohort_speakers = count_cohort_overlap(trials, speakers.names, lists.cohort, invocation)
-    intervals, p_target = options.statistics.intervals, options.statistics.p_target
+    statistics = options.statistics
     with prefixed_errors(shown_path(options.trials)):
         result = evaluate(
             trials,
             speakers.names,
-            intervals=intervals,
-            p_target=p_target,
+            intervals=statistics.intervals,
+            p_target=statistics.p_target,
             track_progress=lambda groups, n: invocation.progress(groups, total=n, label="jackknife", unit="group"),
         )
-        against, notes_on_other = compare_with_other_system(trials, speakers.names, result, system, lists, options)
-        languages = None
-        if suite == TIDYVOICE:
-            language = sources.language(trials)
-            known = None if language is None or language.source == "paths" else language.values
-            languages = language_breakdown(
-                trials, speakers.names, p_target, intervals=intervals, languages=known
-            ).summary
-        by_condition = results_by_condition(trials, speakers.names, sources, suite, result, options)
         assert result.scored is not None
-        points = choose_operating_points(result.scored, options.statistics.far, p_target)
+        against, notes_on_other = compare_with_other_system(trials, speakers.names, result, system, lists, options)
+        languages = results_by_language(trials, speakers.names, sources, options) if suite == TIDYVOICE else None
+        by_condition = results_by_condition(trials, speakers.names, sources, suite, result, options)
+        points = choose_operating_points(result.scored, statistics.far, statistics.p_target)
         applied = transferred(result.scored, thresholds) if thresholds else None
         files = read_file_facts([str(name) for name in trials.names], options.audio_root or options.trials.parent)
         design = check_trial_design(trials, result.scored, sources.all_attributes(trials), files, speakers.names)
-    curve = roc(np.asarray(trials.scores), np.asarray(trials.labels))
     source = shown_path(options.score_file) if system.encoder is None and options.score_file else "the scores"
-    reversed_notes = reversed_score_notes(curve, result.counts.n_target, result.counts.n_nontarget, source)
-    notes = (*speakers.notes, *notes, *reversed_notes, *notes_on_other)
-    notes += tuple(design.warnings)
-    if applied and applied.note:
-        notes += (f"{applied.source}: {applied.note}.",)
-    for note in notes:
-        invocation.warn(note)
-    evaluated = EvaluatedList(
-        trials,
-        speakers,
-        notes,
-        excluded,
-        cohort_speakers,
-        result,
-        against,
-        languages,
-        by_condition,
-        design,
-        points,
-        applied,
+    counts = result.counts
+    reversed_notes = reversed_score_notes(result.scored.curve, counts.n_target, counts.n_nontarget, source)
+    on_thresholds = (f"{applied.source}: {applied.note}.",) if applied and applied.note else ()
+    return EvaluatedList(
+        trials=trials,
+        speakers=speakers,
+        notes=(*speakers.notes, *notes, *reversed_notes, *notes_on_other, *design.warnings, *on_thresholds),
+        excluded=excluded,
+        cohort_speakers=cohort_speakers,
+        result=result,
+        against=against,
+        languages=languages,
+        by_condition=by_condition,
+        design=design,
+        operating_points=points,
+        transferred=applied,
     )
-    inputs = hashed_inputs(evaluated, options)
-    summary = summarise(suite, evaluated, inputs, system, options, invocation)
+
+
+def list_contents(
+    suite: str, evaluated: EvaluatedList, summary: SpeakerSummary, system: System, options: TrialsOptions
+) -> tuple[str, dict[str, Content]]:
+    """The report of a list, and {file: its content} of its run."""
+    assert options.trials is not None and evaluated.result.scored is not None
+    trials, speakers, name = evaluated.trials, evaluated.speakers, system_name(system, options)
     report, tables = render("trials.md.j2", s=summary)
     contents: dict[str, Content] = {
         "summary.json": to_json(summary),
         "report.md": report,
-        "report.tex": to_tex(tables, f"{suite} {system_name(system, options)}"),
-        "det.svg": det_chart({"": [det_curve(curve)]}, summary.model_name),
+        "report.tex": to_tex(tables, f"{suite} {name}"),
+        "det.svg": det_chart({"": [det_curve(evaluated.result.scored.curve)]}, summary.model_name),
         **hub_files(options.dataset_id, suite, [hub_task(suite, summary)], summary),
+        "scores.csv.gz": to_csv_gz(trials.tables()),
     }
-    contents["scores.csv.gz"] = to_csv_gz(trials.tables())
     if speakers.names is not None:
         contents[SPEAKERS_FILE] = speakers_table(map(str, trials.names), speakers.names)
     if options.figures:
-        name = system_name(system, options)
-        figures = verification_figures(trials, name, p_target)
+        figures = verification_figures(trials, name, options.statistics.p_target)
         hardest = hardest_trials({"": trials}, options.audio_root or options.trials.parent)
         contents["report.html"] = lambda place: page(
             f"Speaker verification: {name}",
@@ -438,8 +482,21 @@ def evaluate_list(
         )
         for figure in figures:
             contents |= figure.contents("figures")
-    hashes = {path: file.sha256 for path, file in inputs.items()}
-    return EvaluatedRun(report, contents, system_state(system, options, hashes))
+    return report, contents
+
+
+def results_by_language(
+    trials: Trials, speakers: list[str] | None, sources: AttributeSources, options: TrialsOptions
+) -> LanguageBreakdown:
+    """Results within and across languages, for TidyVoice."""
+    language = sources.language(trials)
+    return language_breakdown(
+        trials,
+        speakers,
+        options.statistics.p_target,
+        intervals=options.statistics.intervals,
+        languages=None if language is None or language.source == PATHS else language.values,
+    ).summary
 
 
 def read_attributes(trials: Trials, options: TrialsOptions, suite: str) -> AttributeSources:

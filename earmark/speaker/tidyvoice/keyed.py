@@ -104,7 +104,10 @@ def evaluate_keyed(
     results = {}
     for which, trials in lists.items():
         try:
-            results[which] = _evaluate_list(trials, attributes[which], options)
+            speakers = resolve_speakers(trials, options.speakers)
+            for note in speakers.notes:
+                invocation.warn(f"eval {which}: {note}")
+            results[which] = _evaluate_list(trials, attributes[which], speakers.names, options)
         except ValueError as error:
             raise EarmarkError(f"{shown_path(evaluation.keys[which])}: {error}") from error
     comparable = options.statistics.p_target == P_TARGET
@@ -135,9 +138,10 @@ def evaluate_keyed(
     }
 
 
-def _evaluate_list(trials: Trials, sources: AttributeSources, options: TrialsOptions) -> EvaluationListResult:
+def _evaluate_list(
+    trials: Trials, sources: AttributeSources, speakers: list[str] | None, options: TrialsOptions
+) -> EvaluationListResult:
     statistics = options.statistics
-    speakers = resolve_speakers(trials, options.speakers).names
     result = evaluate(trials, speakers, intervals=statistics.intervals, p_target=statistics.p_target)
     assert result.scored is not None
     language = sources.language(trials)
