@@ -22,6 +22,7 @@ from earmark.speaker.trials import Trials, language_from_path
 
 BoolArray = NDArray[np.bool_]
 METRICS = ("eer", "eer_interpolated", "min_dcf")  # eer_interpolated limits the interval of eer
+language = language_from_path  # of an utterance `spk/lang/file.wav`
 
 
 @cache
