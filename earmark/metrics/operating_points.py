@@ -297,7 +297,7 @@ def _size(rate: float, pairs: PairSums, n_speakers: int, n: int) -> float | None
     Korn and Graubard (1998) multiply it by the squared ratio of the normal to Student's quantile.
     """
     variance = pairs.variance()
-    if not np.isfinite(variance.standard_error):
+    if n_speakers < 2 or not np.isfinite(variance.standard_error):
         return None
     size = min(effective_sample_size(rate, variance.standard_error, n_speakers), n)
     if 0 < rate < 1:

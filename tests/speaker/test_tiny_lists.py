@@ -1,7 +1,7 @@
 """Lists of a few trials: every number is defined or says why not, and nothing is NaN."""
 
 import numpy as np
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from earmark.report.schema import to_json
@@ -19,6 +19,7 @@ VALUES = st.lists(st.sampled_from(["a", "b", None]), min_size=UTTERANCES, max_si
 SECONDS = st.lists(st.sampled_from([0.0, 1.5, 3.0, np.nan]), min_size=UTTERANCES, max_size=UTTERANCES)
 
 
+@example([(0, 0, 0.0), (0, 0, 0.5), (0, 2, 0.0), (0, 2, 0.0)], ["a"] * 6, [0.0] * 6, False, True)  # one target speaker
 @settings(max_examples=150)
 @given(st.lists(PAIRS, min_size=2, max_size=12), VALUES, SECONDS, st.booleans(), st.booleans())
 def test_tiny_lists_give_values_or_reasons(pairs, values, seconds, known, intervals):
