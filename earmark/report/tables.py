@@ -175,7 +175,8 @@ def to_csv_gz(parts: Iterable[pd.DataFrame]) -> bytes:
     buffer = io.BytesIO()
     with gzip.GzipFile(fileobj=buffer, mode="wb", mtime=0, filename="", compresslevel=4) as file:
         for number, part in enumerate(parts):
-            file.write(part.to_csv(index=False, header=not number, lineterminator="\n").encode())
+            header, _, rows = to_csv(part).partition("\n")
+            file.write((rows if number else f"{header}\n{rows}").encode())
     return buffer.getvalue()
 
 
