@@ -265,27 +265,27 @@ def test_pseudonyms_of_an_own_table_are_stable(here):
     arguments = ["--table", "ratings.csv", "--item", "file", "--rater", "who", *SCALES["nominal"], "--quiet"]
     assert anonymize.main(arguments) == 0
     first = pd.read_csv("annotations_raw/ratings/_anon_map.csv")
-    more = table[table["who"].str.startswith("Rater0")].assign(who="Aaron@uni.example")
+    more = table[table["who"].str.startswith("Rater0")].assign(who="Another@uni.example")
     pd.concat([table, more]).to_csv("ratings.csv", index=False)
     assert anonymize.main(arguments) == 0
     second = pd.read_csv("annotations_raw/ratings/_anon_map.csv")
     assert second.head(len(first)).equals(first)
-    assert second.iloc[-1].tolist() == ["Aaron@uni.example", "user_6"]
+    assert second.iloc[-1].tolist() == ["Another@uni.example", "user_6"]
 
 
 # --- a spreadsheet and Label Studio -------------------------------------------------------------------------
 
 SPREADSHEET = """annotation_id;username;source_emotion;queried_emotion;task_type;file_name;rating;reaction_time_ms;\
 sample_time_ms;created_at
-a1;j.doe@uni.example;Anger;Anger;affirmative;c0.mp3;schwach;1688;2000;03.03.2025 09:04
-a2;B.Mueller@uni.example;Anger;Anger;affirmative;c0.mp3;stark;2156;2000;03.03.2025 09:03
-a3;l.lazy@uni.example;Anger;Anger;affirmative;c0.mp3;schwach;201;2000;2025-03-03T09:07:00Z
-a4;j.doe@uni.example;Anger;Joy;contrastive_1;c0.mp3;Nicht vorhanden;2031;2000;45719,39097
-a4;j.doe@uni.example;Anger;Joy;contrastive_1;c0.mp3;Nicht vorhanden;2031;2000;45719,39097
-a5;b.mueller@uni.example;Anger;Joy;contrastive_1;c0.mp3;NA;2095;2000;03.03.2025 09:09
-a6;l.lazy@uni.example;Anger;Joy;contrastive_1;c0.mp3;;2095;2000;03/03/2025 09:41 AM
+a1;j.rater@uni.example;Anger;Anger;affirmative;c0.mp3;schwach;1688;2000;03.03.2025 09:04
+a2;B.Rater@uni.example;Anger;Anger;affirmative;c0.mp3;stark;2156;2000;03.03.2025 09:03
+a3;l.rater@uni.example;Anger;Anger;affirmative;c0.mp3;schwach;201;2000;2025-03-03T09:07:00Z
+a4;j.rater@uni.example;Anger;Joy;contrastive_1;c0.mp3;Nicht vorhanden;2031;2000;45719,39097
+a4;j.rater@uni.example;Anger;Joy;contrastive_1;c0.mp3;Nicht vorhanden;2031;2000;45719,39097
+a5;b.rater@uni.example;Anger;Joy;contrastive_1;c0.mp3;NA;2095;2000;03.03.2025 09:09
+a6;l.rater@uni.example;Anger;Joy;contrastive_1;c0.mp3;;2095;2000;03/03/2025 09:41 AM
 """
-USERS = "username;age\nj.doe@uni.example;49\nb.mueller@uni.example;25\nl.lazy@uni.example;55\n"
+USERS = "username;age\nj.rater@uni.example;49\nb.rater@uni.example;25\nl.rater@uni.example;55\n"
 READING = [
     "--map", "schwach=weakly_present", "stark=strongly_present", "Nicht vorhanden=not_present",
     "--missing", "NA", "--day-first", "--month-first", "--ignore-case", "--drop-identical",
