@@ -142,7 +142,7 @@ def test_nearly_identical_text_embeddings_are_reported(tmp_path, capsys):
 @pytest.mark.slow
 def test_surrogates_in_replies_and_names(tmp_path):
     half = Reply(b'{"similarity": "\\ud800\xed\xa0\x80"}')
-    flags = ["--subset", "emolia-dim", "--retries", "0"]
+    flags = ["--subset", "emolia-dim", "--retries", "0", "--concurrency", "1"]
     with hostile_server(lambda n, body: half if n % 5 == 0 else sham(n, body)) as server:
         assert benchmark.main([*command(server.url, tmp_path)[2:], *flags]) == 1
     predictions = (tmp_path / "emolia-dim" / "predictions.csv").read_text(encoding="utf-8")
