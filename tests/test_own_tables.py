@@ -94,9 +94,12 @@ def test_one_command_analyses_a_table_of_each_scale(here, capsys, scale):
     assert not (here / "analysis_outputs/report.md").exists()
 
 
+@pytest.mark.parametrize(
+    "excluded", [["--exclude-rater", "Rater3@uni.example"], ["--exclude-rater=Rater3@uni.example"]]
+)
 @pytest.mark.parametrize("scale", SCALES)
-def test_names_of_raters_reach_no_output(here, scale):
-    assert analysis.main([*TABLE, *SCALES[scale], "--bootstrap", "50", "--exclude-rater", "Rater3@uni.example"]) == 0
+def test_names_of_raters_reach_no_output(here, scale, excluded):
+    assert analysis.main([*TABLE, *SCALES[scale], "--bootstrap", "50", *excluded]) == 0
     for path, content in contents(here / "analysis_outputs").items():
         assert b"uni.example" not in content, path
 

@@ -21,6 +21,8 @@ NO_RATING = "rows without a rating"
 IDENTICAL = "lines identical to an earlier line (--drop-identical)"
 MISSING_WORDS = frozenset({"", "na", "n/a", "nan", "none", "null", "-", "–", "?", ".", "missing", "#n/a", "k.a."})
 DECIMAL_COMMA = re.compile(r"[+-]?\d+,\d+")
+THOUSANDS = re.compile(r"[+-]?\d{1,3}(?:\.\d{3})+")
+TWO_MEANINGS = "may have a decimal point or points between thousands; write it without points"
 SPREADSHEETS = (".xlsx", ".xls", ".ods", ".numbers")
 
 
@@ -168,6 +170,8 @@ def clean_ratings(read: TextTable, options: ReadingOptions, names: Mapping[str, 
     read.used |= {old for old in names if fold(old) in {fold(value) for value in values}}
     new = {value: renamed.get(fold(value), value) for value in values}
     if options.decimal_comma:
+        doubtful = cells[cells.isin([value for value in values if THOUSANDS.fullmatch(value)])]
+        read.faults += [Fault(int(line), "rating", TWO_MEANINGS, str(cell)) for line, cell in doubtful.items()]
         new = {old: value.replace(",", ".") if DECIMAL_COMMA.fullmatch(value) else value for old, value in new.items()}
     if options.ignore_case:
         counts = cells.map(new).value_counts()

@@ -291,8 +291,14 @@ def hide_usernames(
         for annotations in loaded
     ]
     excluded = tuple(aliases.get(name, name) for name in options.exclude_rater)
-    argv = tuple(aliases.get(word, word) for word in invocation.argv)
+    argv = tuple(_with_alias(word, aliases) for word in invocation.argv)
     return changed, replace(options, exclude_rater=excluded), replace(invocation, argv=argv)
+
+
+def _with_alias(word: str, aliases: Mapping[str, str]) -> str:
+    """An argument with the alias of the username that it is, or that it holds as --flag=NAME."""
+    flag, equals, value = word.partition("=")
+    return f"{flag}={aliases[value]}" if equals and value in aliases else aliases.get(word, word)
 
 
 def load_all(selected: Sequence[Source], options: AnalysisOptions) -> list[Annotations]:

@@ -110,6 +110,12 @@ def test_decimal_comma_needs_its_flag(loaded):
     assert loaded(lines, NUMBERS, decimal_comma=True).ratings["rating"].tolist() == [3.5, 4.0]
 
 
+def test_point_beside_decimal_commas_is_a_fault_where_it_may_part_thousands(loaded):
+    found, _ = faults(loaded, ["a,x,1.234", 'a,y,"3,5"', "b,x,2.5"], NUMBERS, decimal_comma=True)
+    assert [(fault.line, fault.column, fault.value) for fault in found] == [(2, "score", "1.234")]
+    assert loaded(["a,x,1.234", "a,y,2.5"], NUMBERS).ratings["rating"].tolist() == [1.234, 2.5]
+
+
 @pytest.mark.parametrize("word", ["high", "inf", "nan", "1e400", "0x1F", "1_000"])
 def test_interval_rating_must_be_a_finite_number(loaded, word):
     found, _ = faults(loaded, [f"a,x,{word}", "a,y,4"], NUMBERS)
