@@ -111,6 +111,12 @@ def test_nothing_without_meaning_is_printed_for_an_interval_scale(here, capsys):
         assert word not in report
 
 
+def test_table_of_another_scale_does_not_stay(here):
+    for scale, has_confusions in (("nominal", True), ("interval", False)):
+        assert analysis.main([*TABLE, *SCALES[scale], *FAST]) == 0
+        assert (here / "analysis_outputs/ratings/rater_confusion.csv").exists() == has_confusions
+
+
 def test_same_ratings_in_every_format_give_the_same_numbers(here):
     pytest.importorskip("pyarrow")
     table = pd.read_csv("ratings.csv", dtype=str, keep_default_na=False)

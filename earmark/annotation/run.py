@@ -33,6 +33,7 @@ from earmark.report.tables import to_csv
 from earmark.report.tex import to_tex
 
 Summary = AnalysisSummary | ScaleSummary
+OF_ONE_SCALE = ("rater_confusion",)  # tables that only one scale has
 
 
 def run_analysis(options: AnalysisOptions, invocation: Invocation) -> int:
@@ -78,6 +79,7 @@ def run_analysis(options: AnalysisOptions, invocation: Invocation) -> int:
             analysis = analyse_subset(annotations, options, invocation)
             summaries[name] = summarise(raters, analysis, options, invocation)
             folder = options.output_dir / name
+            contents |= {folder / f"{table}.csv": None for table in OF_ONE_SCALE}  # of an earlier run on another scale
             contents |= {folder / f"{table}.csv": to_csv(rows) for table, rows in analysis.tables.items()}
             contents[folder / "summary.json"] = to_json(summaries[name])
             if name not in subsets():
