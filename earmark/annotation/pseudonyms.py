@@ -13,8 +13,9 @@ import numpy as np
 import pandas as pd
 
 from earmark.annotation.leaks import split_words
-from earmark.annotation.reading import parse_times, read_csv
+from earmark.annotation.reading import parse_times
 from earmark.errors import DataError, Fault, shown_path
+from earmark.files.csv_table import read_csv_frame
 
 DEMOGRAPHICS = ("age", "gender", "languages", "listening_setup", "degree", "expertise")
 ACCOUNT = ("username", "is_active", "is_admin", "onboarded", "annotation_count", "created_at", "consent")
@@ -42,7 +43,7 @@ def read_map(path: Path) -> dict[str, str]:
     """
     if not path.is_file():
         return {}
-    table, faults = read_csv(path)
+    table, faults = read_csv_frame(path)
     faults += [Fault(1, column, "is missing") for column in MAP_COLUMNS if column not in table.columns]
     if not faults:
         for column in MAP_COLUMNS:

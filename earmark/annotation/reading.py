@@ -73,28 +73,6 @@ def read_source(path: Path) -> tuple[pd.DataFrame, list[Fault]]:
         return _read_parquet(path)
     if suffix in SPREADSHEETS:
         return pd.DataFrame(), [Fault(1, "", f"is a spreadsheet ({suffix}); save it as CSV UTF-8 and give that file")]
-    return read_csv(path)
-
-
-def read_csv(path: Path) -> tuple[pd.DataFrame, list[Fault]]:
-    """Read a CSV file as text.
-
-    Parameters
-    ----------
-    path : Path
-
-    Returns
-    -------
-    table : DataFrame
-        Cells as text, indexed by line number (from 1). Rows with faults are left out.
-    faults : list of Fault
-        Faults of encoding and shape.
-
-    Raises
-    ------
-    OSError
-        If the file cannot be read.
-    """
     return read_csv_frame(path)
 
 

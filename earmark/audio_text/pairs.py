@@ -13,7 +13,6 @@ import pandas as pd
 from earmark.annotation.clips import ClipIndex
 from earmark.annotation.labels import clip_ids
 from earmark.annotation.parity import HeldOutRatings
-from earmark.annotation.reading import read_csv
 from earmark.annotation.subsets import Subset
 from earmark.audio.decode import AudioError, check_audio
 from earmark.audio_text.options import LABEL_COLUMNS, LabelSource
@@ -21,6 +20,7 @@ from earmark.audio_text.scorers import ClipTextPair
 from earmark.audio_text.scorers.sham_stem import sham_stem
 from earmark.audio_text.wordings import Wordings, label_columns, spoken_label
 from earmark.errors import DataError, Fault, MissingError, shown_path
+from earmark.files.csv_table import read_csv_frame
 from earmark.files.safe_text import encodable
 
 REQUIRED_COLUMNS = ("majority_present", "benchmark_bucket", "n_raters")
@@ -206,7 +206,7 @@ def load_pairs(
     path = labels_path(analysis_root, subset)
     if not path.is_file():
         raise MissingError(f"{shown_path(path)} does not exist. Run `uv run analysis.py` to create it.")
-    labels, faults = read_csv(path)
+    labels, faults = read_csv_frame(path)
     prompts: list[str] = []
     if len(labels.columns):
         faults += _label_faults(labels, subset, LABEL_COLUMNS[label_source])
@@ -271,7 +271,7 @@ def read_leave_one_out(path: Path, pairs: PairTable) -> pd.DataFrame | None:
     if not path.is_file():
         return None
     key = list(pairs.subset.key)
-    ratings, faults = read_csv(path)
+    ratings, faults = read_csv_frame(path)
     missing = [column for column in (*key, *LEAVE_ONE_OUT_COLUMNS) if column not in ratings]
     faults += [Fault(1, column, "is missing") for column in missing]
     if not missing:

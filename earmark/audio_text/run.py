@@ -366,7 +366,7 @@ def write_outputs(
         name=file_name(options.model_name or model.name),
         state=model.identity,
         suite=pairs.subset.name,
-        owned=("metrics_by_*.csv", "figures/*.*", "report.html", *HUB_FILES),
+        owned=("metrics_by_*.csv", "confusion.csv", "figures/*.*", "report.html", *HUB_FILES),
         runs=options.output_dir / RUNS,
     )
     return encodable(report)

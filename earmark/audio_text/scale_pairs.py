@@ -11,11 +11,11 @@ from numpy.typing import NDArray
 from earmark.annotation.clips import ClipIndex
 from earmark.annotation.labels import clip_ids
 from earmark.annotation.parity import MIN_OTHER_RATERS
-from earmark.annotation.reading import read_csv
 from earmark.annotation.subsets import Subset
 from earmark.audio_text.options import FilterOptions, LabelSource
 from earmark.audio_text.pairs import PairTable, item_sentences, labels_path
 from earmark.errors import DataError, Fault, MissingError, shown_path
+from earmark.files.csv_table import read_csv_frame
 
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
@@ -62,7 +62,7 @@ def load_scale_pairs(subset: Subset, analysis_root: Path, dataset_root: Path, la
     path = labels_path(analysis_root, subset)
     if not path.is_file():
         raise MissingError(f"{shown_path(path)} does not exist. Run `uv run analysis.py` to create it.")
-    labels, faults = read_csv(path)
+    labels, faults = read_csv_frame(path)
     if subset.scale == "nominal" and not subset.levels:
         names = [column.removeprefix(SHARE) for column in labels.columns if column.startswith(SHARE)]
         subset = replace(subset, levels=tuple(names))
@@ -227,7 +227,7 @@ def read_scale_ratings(path: Path, subset: Subset) -> pd.DataFrame | None:
     """
     if not path.is_file():
         return None
-    table, faults = read_csv(path)
+    table, faults = read_csv_frame(path)
     rating = "level" if subset.scale == "ordinal" else "rating"
     others = {"nominal": [], "ordinal": ["mean_level_of_others"], "interval": ["mean_of_others"]}[subset.scale]
     needed = [*subset.key, "username", rating, *others, "n_others"]

@@ -5,9 +5,9 @@ import re
 import pandas as pd
 import pytest
 
-from earmark.annotation.reading import read_csv
 from earmark.annotation.tables import load_annotations, read_tables
 from earmark.errors import DataError, Fault, MissingError
+from earmark.files.csv_table import read_csv_frame
 from tests.conftest import DIM, EMO, flags_table, ratings_table, users_table, write_tables
 
 VOTES = {"a.mp3": {"ann": 1, "ben": 2}, "b.mp3": {"ann": 0}}
@@ -91,7 +91,7 @@ def test_read_tables_keeps_special_characters(tmp_path):
 def test_read_csv_line_numbers(tmp_path):
     path = tmp_path / "flags.csv"
     path.write_bytes(b'reason,n\r\n"one\r\ntwo\r\nthree",1\r\n\r\nplain,2\r\n"four\r\nfive",3\r\nlast,4\r\n')
-    table, faults = read_csv(path)
+    table, faults = read_csv_frame(path)
     assert not faults
     assert dict(zip(table["n"], table.index, strict=True)) == {"1": 2, "2": 6, "3": 7, "4": 9}
 
@@ -99,7 +99,7 @@ def test_read_csv_line_numbers(tmp_path):
 def test_read_csv_keeps_text(tmp_path):
     path = tmp_path / "t.csv"
     path.write_text("level,word\n05,NA\n1e3,null\n")
-    table, _ = read_csv(path)
+    table, _ = read_csv_frame(path)
     assert table.to_numpy().tolist() == [["05", "NA"], ["1e3", "null"]]
 
 
