@@ -155,7 +155,7 @@ OF_RAREST = frozenset({"balanced_accuracy", "macro_f1"})
 SCENARIOS = [
     choice_scenario(300, CLASSES, 0.6),
     choice_scenario(300, CLASSES, 0.95, untested=frozenset({"balanced_accuracy"})),
-    choice_scenario(500, RARE, 0.8, noted=OF_RAREST),
+    choice_scenario(400, RARE, 0.8, noted=OF_RAREST),
     Scenario("Choice", "150 clips, the model a rater like the others", partial(further_rater, clips=150)),
     correlation_scenario(40, 1, 0.5, 0),
     correlation_scenario(200, 3, 0.5, 5),
