@@ -2,8 +2,8 @@
 
 Reads   nothing; trials and scores are random
 Prints  the times of
-        - `evaluate_speaker.py trials` on a score file of 12 million trials, the size of TidyVoice's development list,
-          as a whole process, without and with intervals
+        - `evaluate_speaker.py tidyvoice` on a score file of 12 million trials, the size of TidyVoice's development
+          list, with the four kinds of trials by language, as a whole process, without and with intervals
         - the equal error rate, and numpy.sort on the same scores
         - 24 lists of 10,000 trials with intervals over speakers, and the whole `case` command on such lists
         - with --resemblyzer instead: Resemblyzer on the demo speech, in a loop over files and with the embedding cache
@@ -36,6 +36,7 @@ from earmark.speaker.trials import Trials, speakers_from_paths
 
 ROOT = Path(__file__).resolve().parents[1]
 SPEAKERS, UTTERANCES = 1000, 40
+LANGUAGES = ("de", "en", "es", "fr", "it")  # two of each speaker
 ROUNDS = 3  # of measurements below a second; the first includes memory allocation
 
 
@@ -86,13 +87,17 @@ def time_metrics(arguments: Namespace, invocation: cli.Invocation) -> int:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "scores.txt"
         sorting, eer = time_equal_error_rate(arguments.trials, path, rng)
-        command = [sys.executable, str(ROOT / "evaluate_speaker.py"), "trials", "--trials", str(path)]
+        command = [sys.executable, str(ROOT / "evaluate_speaker.py"), "tidyvoice", "--trials", str(path)]
         flags = ["--output-dir", folder]
-        whole, with_intervals = (
-            seconds(lambda more=more: subprocess.run([*command, *flags, *more], check=True, stdout=subprocess.DEVNULL))
+        (whole, megabytes), (with_intervals, more_megabytes) = (
+            (
+                seconds(
+                    lambda more=more: subprocess.run([*command, *flags, *more], check=True, stdout=subprocess.DEVNULL)
+                ),
+                resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024,
+            )
             for more in (["--no-intervals"], [])
         )
-        megabytes = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024
     lists = [make_trials(10_000, 40, rng) for _ in range(arguments.conditions)]
     intervals = seconds(lambda: [evaluate(t, speakers_from_paths(t.names)) for t in lists])
     with tempfile.TemporaryDirectory() as folder:
@@ -100,8 +105,8 @@ def time_metrics(arguments: Namespace, invocation: cli.Invocation) -> int:
         flags = ["case", folder, "--embeddings", f"{folder}/vectors.npz", "--output-dir", folder]
         case_command = [sys.executable, str(ROOT / "evaluate_speaker.py"), *flags, "--scoring", "published"]
         whole_case = seconds(lambda: subprocess.run(case_command, check=True, stdout=subprocess.DEVNULL))
-    cli.show(f"{arguments.trials:,} trials from a file, all metrics: {whole:.1f} s")
-    cli.show(f"the same with intervals: {with_intervals:.1f} s, peak memory of both {megabytes:,.0f} MB")
+    cli.show(f"{arguments.trials:,} trials from a file, four kinds: {whole:.1f} s, {megabytes:,.0f} MB at most")
+    cli.show(f"the same with intervals: {with_intervals:.1f} s, {more_megabytes:,.0f} MB at most")
     cli.show(f"equal error rate of {arguments.trials:,} scores: {eer:.2f} s, {eer / sorting:.2f} times numpy.sort")
     cli.show(f"{arguments.conditions} lists of 10,000 trials, metrics with intervals over speakers: {intervals:.1f} s")
     cli.show(f"`case`, 24 conditions of 10,000 trials, from embeddings to the report: {whole_case:.1f} s")
@@ -122,7 +127,10 @@ def time_equal_error_rate(n: int, path: Path, rng: np.random.Generator) -> tuple
 
 def make_trials(n: int, speakers: int, rng: np.random.Generator) -> Trials:
     """Random trials with 5 % targets (50 % in lists of up to 100,000), whose scores separate the classes."""
-    names = np.array([f"id{s:05d}/{u:03d}.wav" for s in range(speakers) for u in range(UTTERANCES)], dtype=object)
+    names = np.array(
+        [f"id{s:05d}/{LANGUAGES[(s + u % 2) % 5]}/{u:03d}.wav" for s in range(speakers) for u in range(UTTERANCES)],
+        dtype=object,
+    )
     enrolment = rng.integers(0, len(names), n)
     target = rng.random(n) < (0.05 if n > 100_000 else 0.5)
     same_speaker = enrolment // UTTERANCES * UTTERANCES + rng.integers(0, UTTERANCES, n)

@@ -282,11 +282,9 @@ def _crossing(curve: Roc, left: int, right: int) -> Crossing:
 
 def _kept_by_roc_curve(targets: FloatArray, non_targets: FloatArray) -> tuple[FloatArray, FloatArray, FloatArray]:
     """Thresholds (falling), false alarm and miss rates of scikit-learn's roc_curve with drop_intermediate."""
-    pooled = np.concatenate([targets, non_targets])
-    order = np.argsort(-pooled, kind="stable")
-    pooled, is_target = pooled[order], (order < len(targets))
+    pooled = np.sort(np.concatenate([targets, non_targets]))[::-1]
     last = np.flatnonzero(np.diff(pooled, append=-np.inf))
-    detections = np.cumsum(is_target)[last]
+    detections = len(targets) - np.searchsorted(np.sort(targets), pooled[last], "left")
     alarms = 1 + last - detections
     if len(last) > 2:
         turns = (np.diff(alarms, 2) != 0) | (np.diff(detections, 2) != 0)
@@ -618,20 +616,8 @@ class SortedTrials:
         return np.add.reduceat(targets, self.first, axis=-1), np.add.reduceat(non_targets, self.first, axis=-1)
 
     def pool_adjacent_violators(self, targets: FloatArray, non_targets: FloatArray) -> PavBlocks:
-        """Blocks in which the proportion of targets rises with the score (isotonic regression).
-
-        Parameters
-        ----------
-        targets, non_targets : (k,) float
-            From `counts`.
-        """
-        total = targets + non_targets
-        present = total > 0
-        targets, non_targets, total = targets[present], non_targets[present], total[present]
-        edges = isotonic_regression(targets / total, weights=total).blocks[:-1]
-        return PavBlocks(
-            np.add.reduceat(targets, edges), np.add.reduceat(non_targets, edges), self.scores[present][edges]
-        )
+        """Blocks of reweighted trials; `targets` and `non_targets` are (k,) weights from `counts`."""
+        return pool_adjacent_violators(self.scores, targets, non_targets)
 
     def equal_error_rates(self, weights: FloatArray) -> FloatArray:
         """Equal error rate on the hull for each row of weights, (rows, n); NaN where a class has no weight."""
@@ -641,6 +627,33 @@ class SortedTrials:
             hull = self.pool_adjacent_violators(targets, non_targets).hull if defined else None
             rates.append(np.nan if hull is None else crossing(hull).interpolate(hull.misses))
         return np.array(rates)
+
+
+def pool_adjacent_violators(scores: FloatArray, targets: FloatArray, non_targets: FloatArray) -> PavBlocks:
+    """Blocks in which the proportion of targets rises with the score (isotonic regression).
+
+    Parameters
+    ----------
+    scores : (k,) float
+        Rising.
+    targets, non_targets : (k,) float
+        Weight of the target and non-target trials at each score; scores without weight are ignored.
+
+    References
+    ----------
+    Zadrozny and Elkan (2002), Transforming classifier scores into accurate multiclass probability estimates, KDD.
+
+    Examples
+    --------
+    >>> blocks = pool_adjacent_violators(np.arange(4.0), np.array([0.0, 1, 0, 1]), np.array([1.0, 0, 1, 0]))
+    >>> blocks.targets.tolist(), blocks.lowest.tolist()
+    ([0.0, 1.0, 1.0], [0.0, 1.0, 3.0])
+    """
+    total = targets + non_targets
+    present = total > 0
+    targets, non_targets, total = targets[present], non_targets[present], total[present]
+    edges = isotonic_regression(targets / total, weights=total).blocks[:-1]
+    return PavBlocks(np.add.reduceat(targets, edges), np.add.reduceat(non_targets, edges), scores[present][edges])
 
 
 @dataclass(frozen=True)
@@ -679,8 +692,15 @@ class LabelledScores:
 
     @cached_property
     def pav_blocks(self) -> PavBlocks:
-        """Blocks of pool adjacent violators."""
-        return self.sorted_trials.pool_adjacent_violators(*self.sorted_trials.counts())
+        """Blocks of pool adjacent violators, from the trials between neighbouring points of the ROC.
+
+        Those are few where one class is rare: trials of the other class between two scores of the rare class have the
+        same proportion of targets, so pooling them changes nothing.
+        """
+        n_target = int(self.labels.sum())
+        targets = np.rint(np.diff(self.curve.misses) * n_target)
+        non_targets = np.rint(-np.diff(self.curve.false_alarms) * (len(self.labels) - n_target))
+        return pool_adjacent_violators(self.curve.thresholds[:-1], targets, non_targets)
 
 
 # --- all metrics --------------------------------------------------------------------------------------------

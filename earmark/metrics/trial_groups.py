@@ -8,7 +8,7 @@ false alarm rates, whatever their sizes.
 import numpy as np
 from numpy.typing import NDArray
 
-from earmark.metrics.detection import LabelledScores, crossing, detection_cost
+from earmark.metrics.detection import LabelledScores, crossing, detection_cost, pool_adjacent_violators
 from earmark.metrics.detection_intervals import MetricEstimate, ScoredTrials, estimate_between, interval_note
 from earmark.metrics.estimate import Estimate
 from earmark.metrics.intervals import SHARE, interval
@@ -46,9 +46,7 @@ def equalised_error_rate(trials: LabelledScores, group: IntArray) -> MetricEstim
     >>> round(equalised_error_rate(labelled, group).estimate.value, 4)
     0.1667
     """
-    weight = group_weights(trials.labels, group)
-    sorted_trials = trials.sorted_trials
-    hull = sorted_trials.pool_adjacent_violators(*sorted_trials.counts(weight)).hull
+    hull = pool_adjacent_violators(*equalised_counts(trials, group)).hull
     across = crossing(hull)
     value = across.interpolate(hull.misses)
     n = len(trials.labels)
@@ -59,6 +57,7 @@ def equalised_error_rate(trials: LabelledScores, group: IntArray) -> MetricEstim
     prior = down / (up + down)
     left, right = (trials.errors(threshold) for threshold in hull.thresholds[ends])
     loss = (1 - across.share) * left + across.share * right
+    weight = group_weights(trials.labels, group)
     part = np.where(trials.labels, prior, 1 - prior) * weight * (loss - _group_means(loss, trials.labels, group))
     return _with_interval(trials, value, trials.pairs.sums(part))
 
@@ -85,10 +84,43 @@ def equalised_min_dcf(trials: LabelledScores, group: IntArray, p_target: float) 
     >>> round(equalised_min_dcf(labelled, np.array([0, 0, 1, 1, 0, 0, 1, 1]), 0.01), 4)
     0.25
     """
-    targets, others = trials.sorted_trials.counts(group_weights(trials.labels, group))
+    _, targets, others = equalised_counts(trials, group)
     misses = np.concatenate([[0.0], np.cumsum(targets)])
     false_alarms = 1 - np.concatenate([[0.0], np.cumsum(others)])
     return float(detection_cost(misses, np.clip(false_alarms, 0, 1), p_target).min())
+
+
+def equalised_counts(trials: LabelledScores, group: IntArray) -> tuple[FloatArray, FloatArray, FloatArray]:
+    """Weights of targets and non-targets between neighbouring points of the ROC, every group having the same weight.
+
+    Parameters
+    ----------
+    trials : LabelledScores
+    group : (n,) int
+        As in `equalised_error_rate`.
+
+    Returns
+    -------
+    thresholds : (k,) float
+        Rising; that of all points of the ROC but the last.
+    targets, non_targets : (k,) float
+        Weight of the trials from each threshold up to the next; each sums to 1.
+
+    Examples
+    --------
+    >>> labelled = LabelledScores.from_arrays([0.9, 0.3, 0.5, 0.1], [True, True, False, False])
+    >>> equalised_counts(labelled, np.array([0, 1, 0, 0]))[1].tolist()
+    [0.0, 0.5, 0.0, 0.5, 0.0]
+    """
+    thresholds = trials.curve.thresholds
+    weights = np.zeros((2, len(thresholds) - 1))
+    for label, members in ((True, trials.labels), (False, ~trials.labels)):
+        groups = np.flatnonzero(np.bincount(group[members]))
+        for each in groups:
+            scores = np.sort(trials.scores[members & (group == each)])
+            below = np.searchsorted(scores, thresholds, "left")
+            weights[0 if label else 1] += np.diff(below) / (len(scores) * len(groups))
+    return thresholds[:-1], weights[0], weights[1]
 
 
 def group_weights(labels: NDArray[np.bool_], group: IntArray) -> FloatArray:
@@ -135,6 +167,10 @@ def area_under_roc(trials: LabelledScores) -> MetricEstimate:
     >>> area_under_roc(LabelledScores.from_arrays([3, 1, 1, 0], [True, True, False, False])).estimate.value
     0.875
     """
+    if not isinstance(trials, ScoredTrials):
+        scores, ordered = np.sort(trials.scores[trials.labels]), np.sort(trials.scores[~trials.labels])
+        lower = np.searchsorted(ordered, scores, "left") + np.searchsorted(ordered, scores, "right")
+        return MetricEstimate(Estimate(float(lower.mean() / (2 * len(ordered))), n=len(trials.labels)))
     values, code = np.unique(trials.scores, return_inverse=True)
     targets = np.bincount(code[trials.labels], minlength=len(values))
     others = np.bincount(code[~trials.labels], minlength=len(values))
@@ -142,8 +178,6 @@ def area_under_roc(trials: LabelledScores) -> MetricEstimate:
     lower = (np.cumsum(others) - others / 2) / others.sum()
     higher = 1 - (np.cumsum(targets) - targets / 2) / targets.sum()
     value = float((targets * lower).sum() / targets.sum())
-    if not isinstance(trials, ScoredTrials):
-        return MetricEstimate(Estimate(value, n=len(code)))
     placement = np.where(trials.labels, lower[code], higher[code]) - value
     size = np.where(trials.labels, targets.sum(), others.sum())
     return _with_interval(trials, value, trials.pairs.sums(placement / size))

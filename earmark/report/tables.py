@@ -4,7 +4,8 @@ import csv
 import gzip
 import io
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -20,6 +21,8 @@ INVISIBLE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200b\u200e\u200f\u202a-\u2
 QUOTED = re.compile('[,"\r\n]')  # in CSV cells
 LONG_TEXT = 40  # characters, from which a LaTeX column wraps
 LONG_TABLE = 100_000  # rows from which a CSV table is formatted column by column, and of one part of it
+MIN_MEMBER = 1 << 23  # characters that a member of a gzip file has at least, except the last
+GZIP_THREADS = 2
 DECIMALS = range(2, 7)  # that a column may have so that different values are printed differently
 SHOWN_NOTES = 6
 SHOWN_ROWS = 4  # labels per note
@@ -149,7 +152,7 @@ def _csv_cells(column: pd.Series, kind: str) -> list[str]:
         return values
     if not QUOTED.search("\x00".join(values)):
         return values
-    return [_quoted_cell(value) if QUOTED.search(value) else value for value in values]
+    return list(map(csv_cell, values))
 
 
 def _numbers(column: pd.Series, kind: str) -> list[str]:
@@ -158,25 +161,60 @@ def _numbers(column: pd.Series, kind: str) -> list[str]:
     return list(map(repr, values.tolist()))
 
 
-def _quoted_cell(value: str) -> str:
+def csv_cell(value: str) -> str:
+    """A text as a cell of a CSV, quoted where necessary.
+
+    Examples
+    --------
+    >>> csv_cell("a"), csv_cell("a,b")
+    ('a', '"a,b"')
+    """
+    if not QUOTED.search(value):
+        return value
     line = io.StringIO()
     csv.writer(line, lineterminator="\n").writerow([value, ""])
     return line.getvalue()[: -len(",\n")]
 
 
-def to_csv_gz(parts: Iterable[pd.DataFrame]) -> bytes:
-    """Concatenate data frames as one gzipped CSV, byte-identical for the same numbers.
+def compressed(parts: Iterable[str]) -> bytes:
+    """Compress texts as one gzip file, each part of at least `MIN_MEMBER` characters as a member of its own.
+
+    Members are compressed by threads while the next part is made. Any reader of gzip files joins them. The same parts
+    give the same bytes.
 
     Parameters
     ----------
-    parts : iterable of DataFrame
-        With the same columns.
+    parts : iterable of str
+
+    Examples
+    --------
+    >>> gzip.decompress(compressed(["a\\n", "b\\n"]))
+    b'a\\nb\\n'
     """
+    members: list[Future[bytes]] = []
+    with ThreadPoolExecutor(GZIP_THREADS) as threads:
+        for member in _members(parts):
+            if len(members) > GZIP_THREADS:
+                members[-GZIP_THREADS].result()  # limits the texts that wait in memory
+            members.append(threads.submit(_gzip_member, member))
+        return b"".join(member.result() for member in members)
+
+
+def _members(parts: Iterable[str]) -> Iterator[bytes]:
+    waiting: list[str] = []
+    for part in parts:
+        waiting.append(part)
+        if sum(map(len, waiting)) >= MIN_MEMBER:
+            yield "".join(waiting).encode()
+            waiting = []
+    if waiting:
+        yield "".join(waiting).encode()
+
+
+def _gzip_member(content: bytes) -> bytes:
     buffer = io.BytesIO()
     with gzip.GzipFile(fileobj=buffer, mode="wb", mtime=0, filename="", compresslevel=4) as file:
-        for number, part in enumerate(parts):
-            header, _, rows = to_csv(part).partition("\n")
-            file.write((rows if number else f"{header}\n{rows}").encode())
+        file.write(content)
     return buffer.getvalue()
 
 

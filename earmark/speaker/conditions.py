@@ -36,6 +36,7 @@ NAME_COLUMNS = ("utterance", "path", "file", "name")
 METRICS = ("eer", "eer_interpolated", "min_dcf")  # eer_interpolated limits the interval of eer
 MANY_NUMBERS = 10  # distinct numbers, from which a column is divided at its median
 EXTREMES = ((False, True), (True, False))  # (targets same, non-targets same): the hardest kind, and the easiest
+ALL = "all"
 SAME = {True: "same", False: "different"}
 
 
@@ -304,7 +305,8 @@ def condition_breakdown(
         part = trials.take(pairs.known & (pairs.same == np.where(labels, kind[0], kind[1])))
         result = _evaluate(part, speakers, numbers, p_target, intervals)
         rows.append(_row(kind, name, part, result, published.get(kind)))
-        results[kind] = result and replace(result, scored=None)  # the trials of all kinds together need much memory
+        # The trials of all kinds together need much memory.
+        results[kind] = result and replace(result, trials=None, scored=None)
     return ConditionBreakdown(
         name=name,
         source=attribute.source,
@@ -355,7 +357,7 @@ def _row(
         eer = min_dcf = missing
     else:
         eer, min_dcf = result.metrics["eer"], result.metrics["min_dcf"]
-    sides = ("all", "all") if kind is None else tuple(f"{SAME[same]} {name}" for same in kind)
+    sides = (ALL, ALL) if kind is None else tuple(f"{SAME[same]} {name}" for same in kind)
     return TrialKind(
         targets=sides[0],
         nontargets=sides[1],
@@ -375,6 +377,6 @@ def _dependence(results: Mapping[tuple[bool, bool], VerificationResult | None], 
     parts: list[tuple[float, MetricEstimate]] = [(1.0, hard.details["eer"]), (-1.0, easy.details["eer"])]
     value = float(hard.details["eer"].estimate.value or 0.0) - float(easy.details["eer"].estimate.value or 0.0)
     n = sum(each.estimate.n for _, each in parts)
-    if hard.speakers != easy.speakers or hard.counts.n_speakers == 0:
+    if hard.speakers != easy.speakers or not hard.speaker_names:
         return Estimate(value, n=n, why="no interval: speakers are unknown, so the kinds cannot be paired")
     return combined_estimate(value, parts, n=n, values=DIFFERENCE, why="")

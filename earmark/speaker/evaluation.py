@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import cached_property
 
 import numpy as np
 
@@ -74,17 +75,27 @@ class VerificationResult:
     ----------
     details : dict
         {metric name: its estimate, its threshold and the data for paired comparisons}.
-    counts : TrialCounts
     speakers : SpeakerSource
         The units that count as speakers in intervals.
+    trials : Trials or None
+        The trials that were evaluated; None if they were dropped to save memory.
+    speaker_names : list of str or None
+        The speaker of each of `trials.names`; None if unknown.
     scored : LabelledScores or None
-        The trials that were evaluated, `ScoredTrials` with intervals.
+        Their scores, `ScoredTrials` with intervals; None if they were dropped.
     """
 
     details: dict[str, MetricEstimate]
-    counts: TrialCounts
     speakers: SpeakerSource
+    trials: Trials | None = None
+    speaker_names: list[str] | None = None
     scored: LabelledScores | None = None
+
+    @cached_property
+    def counts(self) -> TrialCounts:
+        """Size of the list, counted when it is first needed."""
+        assert self.trials is not None
+        return TrialCounts.from_trials(self.trials, self.speaker_names)
 
     @property
     def resampled(self) -> str:
@@ -169,7 +180,7 @@ def evaluate(
             name: MetricEstimate(Estimate(point.rate, n=len(trials)), point.threshold)
             for name, point in detection.evaluate(scored, p_target, metrics).items()
         }
-    return VerificationResult(details, TrialCounts.from_trials(trials, speakers), units, scored)
+    return VerificationResult(details, units, trials, speakers, scored)
 
 
 def _speaker_units(trials: Trials, speakers: list[str] | None) -> tuple[Sequence[str], SpeakerSource]:

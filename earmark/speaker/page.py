@@ -6,7 +6,14 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from earmark.metrics.detection import OperatingPoint, Roc, interpolated_equal_error_rate, min_dcf, roc
+from earmark.metrics.detection import (
+    LabelledScores,
+    OperatingPoint,
+    Roc,
+    interpolated_equal_error_rate,
+    min_dcf,
+    roc,
+)
 from earmark.report.figures import Figure, det_plot, histograms
 from earmark.report.page import ClipList, ListedClip
 from earmark.speaker.trials import Trials
@@ -15,13 +22,12 @@ SHOWN_TRIALS = 24  # in all; at least two of each kind and list
 MAX_HISTOGRAM_SCORES = 200_000
 
 
-def verification_figures(trials: Trials, label: str, p_target: float) -> list[Figure]:
+def verification_figures(trials: LabelledScores, label: str, p_target: float) -> list[Figure]:
     """Draw the DET curve and the distributions of scores of a list.
 
     Parameters
     ----------
-    trials : Trials
-        Labelled and scored.
+    trials : LabelledScores
     label : str
         Name of the system.
     p_target : float
@@ -31,8 +37,7 @@ def verification_figures(trials: Trials, label: str, p_target: float) -> list[Fi
     -------
     list of Figure
     """
-    scores, labels = np.asarray(trials.scores), np.asarray(trials.labels)
-    curve = roc(scores, labels)
+    scores, labels, curve = trials.scores, trials.labels, trials.curve
     eer, cost = interpolated_equal_error_rate(curve), min_dcf(curve, p_target)
     figures = [
         det_plot(
@@ -66,7 +71,9 @@ def _thinned(scores: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.sort(scores)[np.linspace(0, len(scores) - 1, MAX_HISTOGRAM_SCORES).astype(int)]
 
 
-def hardest_trials(lists: Mapping[str, Trials], root: Path) -> list[ClipList]:
+def hardest_trials(
+    lists: Mapping[str, Trials], root: Path, thresholds: Mapping[str, float] | None = None
+) -> list[ClipList]:
     """List the false alarms with the highest scores and the misses with the lowest, both sides of each trial.
 
     Parameters
@@ -75,6 +82,8 @@ def hardest_trials(lists: Mapping[str, Trials], root: Path) -> list[ClipList]:
         {condition, or an empty text: labelled and scored trials}.
     root : Path
         Directory that the names of utterances start from.
+    thresholds : mapping, optional
+        {list: its threshold at the interpolated equal error rate}, where it is known.
 
     Returns
     -------
@@ -87,7 +96,9 @@ def hardest_trials(lists: Mapping[str, Trials], root: Path) -> list[ClipList]:
         scores, labels = np.asarray(trials.scores), np.asarray(trials.labels)
         if not labels.any() or labels.all():
             continue
-        threshold = interpolated_equal_error_rate(roc(scores, labels)).threshold
+        threshold = (thresholds or {}).get(name)
+        if threshold is None:
+            threshold = interpolated_equal_error_rate(roc(scores, labels)).threshold
         different = ~trials.is_self
         alarms = np.flatnonzero(~labels & (scores >= threshold) & different)
         misses = np.flatnonzero(labels & (scores < threshold) & different)

@@ -13,7 +13,7 @@ from earmark.files.atomic import locked, write_together
 from earmark.files.hashing import file_hash
 from earmark.files.runs import Content, runs_folder
 from earmark.metrics.calibration import LinearCalibration
-from earmark.metrics.detection import METRICS, det_curve, roc
+from earmark.metrics.detection import METRICS, Roc, det_curve, roc
 from earmark.metrics.detection_intervals import Difference
 from earmark.metrics.estimate import Estimate
 from earmark.report.hub import HUB_FILES, HubResult, HubTask, hub_files
@@ -23,7 +23,7 @@ from earmark.report.provenance import data_hash, exclusions, input_records, para
 from earmark.report.render import render
 from earmark.report.schema import Input, to_json
 from earmark.report.signature import Signature
-from earmark.report.tables import to_csv_gz
+from earmark.report.tables import compressed
 from earmark.report.tex import to_tex
 from earmark.speaker.back_end import find_cohort_speakers
 from earmark.speaker.conditions import (
@@ -426,8 +426,10 @@ def evaluate_trials(
         )
         assert result.scored is not None
         against, notes_on_other = compare_with_other_system(trials, speakers.names, result, system, lists, options)
-        languages = results_by_language(trials, speakers.names, sources, options) if suite == TIDYVOICE else None
         by_condition = results_by_condition(trials, speakers.names, sources, suite, result, options)
+        languages = None
+        if suite == TIDYVOICE:
+            languages = results_by_language(trials, speakers.names, sources, result.scored.curve, by_condition, options)
         points = choose_operating_points(result.scored, statistics.far, statistics.p_target)
         applied = transferred(result.scored, thresholds) if thresholds else None
         files = read_file_facts([str(name) for name in trials.names], options.audio_root or options.trials.parent)
@@ -465,13 +467,15 @@ def list_contents(
         "report.tex": to_tex(tables, f"{suite} {name}"),
         "det.svg": det_chart({"": [det_curve(evaluated.result.scored.curve)]}, summary.model_name),
         **hub_files(options.dataset_id, suite, [hub_task(suite, summary)], summary),
-        "scores.csv.gz": to_csv_gz(trials.tables()),
+        "scores.csv.gz": compressed(trials.csv_parts()),
     }
     if speakers.names is not None:
         contents[SPEAKERS_FILE] = speakers_table(map(str, trials.names), speakers.names)
     if options.figures:
-        figures = verification_figures(trials, name, options.statistics.p_target)
-        hardest = hardest_trials({"": trials}, options.audio_root or options.trials.parent)
+        scored = evaluated.result.scored
+        figures = verification_figures(scored, name, options.statistics.p_target)
+        root = options.audio_root or options.trials.parent
+        hardest = hardest_trials({"": trials}, root, {"": evaluated.result.threshold})
         contents["report.html"] = lambda place: page(
             f"Speaker verification: {name}",
             report,
@@ -486,7 +490,12 @@ def list_contents(
 
 
 def results_by_language(
-    trials: Trials, speakers: list[str] | None, sources: AttributeSources, options: TrialsOptions
+    trials: Trials,
+    speakers: list[str] | None,
+    sources: AttributeSources,
+    curve: Roc,
+    by_condition: Sequence[ConditionBreakdown],
+    options: TrialsOptions,
 ) -> LanguageBreakdown:
     """Results within and across languages, for TidyVoice."""
     language = sources.language(trials)
@@ -496,6 +505,8 @@ def results_by_language(
         options.statistics.p_target,
         intervals=options.statistics.intervals,
         languages=None if language is None or language.source == PATHS else language.values,
+        curve=curve,
+        kinds=next((breakdown.kinds for breakdown in by_condition if breakdown.name == LANGUAGE), ()),
     ).summary
 
 

@@ -10,7 +10,7 @@ from earmark.errors import shown_path
 from earmark.files.hashing import file_hash
 from earmark.files.runs import Content, runs_folder, write_run
 from earmark.report.provenance import file_name, parameters_hash
-from earmark.report.tables import to_csv_gz
+from earmark.report.tables import compressed, to_csv
 from earmark.speaker.options import BackEndOptions, TrialsOptions
 from earmark.speaker.system import System
 
@@ -19,7 +19,7 @@ SPEAKERS_FILE = "speakers.csv.gz"  # of every utterance, for comparisons of syst
 
 def speakers_table(names: Iterable[str], speakers: Iterable[str]) -> bytes:
     """The speaker of every utterance as a compressed CSV with columns utterance and speaker."""
-    return to_csv_gz([pd.DataFrame({"utterance": list(names), "speaker": list(speakers)})])
+    return compressed([to_csv(pd.DataFrame({"utterance": list(names), "speaker": list(speakers)}))])
 
 
 def system_name(system: System, options: TrialsOptions) -> str:

@@ -145,20 +145,34 @@ def _read(path: Path) -> Trials | FloatArray:
     raise DataError({shown_path(path): faults}, _REMEDY) from errors[0]
 
 
+class _NumericNamesError(Exception):
+    """The parser took the names of a chunk for numbers, which loses leading zeros."""
+
+
 def _read_lines(path: Path, layout: "_Layout") -> Trials | FloatArray:
+    try:
+        return _parse_lines(path, layout, "category")
+    except _NumericNamesError:
+        return _parse_lines(path, layout, object)
+
+
+def _parse_lines(path: Path, layout: "_Layout", names_dtype: Any) -> Trials | FloatArray:
+    """Parse a list; with the dtype "category", every distinct name of a chunk is stored once, not once per cell."""
+    dtypes = {"score": float, "label": object}
     parser = _TrialParser()
     chunks = pd.read_csv(
         path,
         sep=layout.separator or r"\s+",
         header=None,
         names=layout.columns,
-        dtype={name: float if name == "score" else object for name in layout.columns},
+        dtype={name: dtypes.get(name, names_dtype) for name in layout.columns},
         quoting=csv.QUOTE_NONE,
         na_filter=False,
         skip_blank_lines=False,
         index_col=False,
         encoding="utf-8-sig",
         chunksize=CHUNK_LINES,
+        low_memory=False,  # otherwise the categories of many small parts are merged
     )
     with warnings.catch_warnings():
         warnings.simplefilter("error", pd.errors.ParserWarning)  # a line with too many values
@@ -282,7 +296,7 @@ class _TrialParser:
             if not np.isfinite(scores).all():
                 raise ValueError("a score is not finite")
             return scores
-        local, names = pd.factorize(cells)
+        local, names = _factorized(cells)
         if column == "label":
             return np.array([_label(name) for name in names], dtype=bool)[local]
         if "" in names:
@@ -296,6 +310,18 @@ class _TrialParser:
             return whole["score"]
         names = np.array(list(self._codes), dtype=object)
         return Trials(names, whole["enrol"], whole["test"], whole.get("label"), whole.get("score"))
+
+
+def _factorized(cells: "pd.Series[Any]") -> tuple[NDArray[np.intp], Sequence[str]]:
+    """Number of each cell's text, and the distinct texts by first occurrence."""
+    if not isinstance(cells.dtype, pd.CategoricalDtype):
+        codes, texts = pd.factorize(cells)
+        return codes, list(texts)
+    texts = cells.cat.categories
+    if len(texts) and not isinstance(texts[0], str):
+        raise _NumericNamesError
+    codes, used = pd.factorize(cells.cat.codes.to_numpy())
+    return codes, texts.take(used).tolist()
 
 
 def _faults(path: Path, layout: _Layout) -> list[Fault]:

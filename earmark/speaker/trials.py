@@ -6,13 +6,15 @@ trial, they are of different speakers.
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from functools import cached_property
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
+
+from earmark.report.tables import csv_cell
 
 FloatArray = NDArray[np.float64]
 CHUNK_LINES = 1_000_000  # lines of a list that are processed at a time
@@ -48,7 +50,7 @@ class Trials:
         """(n,) True for self-trials, which compare an utterance with itself."""
         return self.enrolment == self.test
 
-    @property
+    @cached_property
     def is_repeated(self) -> NDArray[np.bool_]:
         """(n,) True for trials that repeat an earlier trial."""
         return pd.Series(self.enrolment * len(self.names) + self.test).duplicated().to_numpy()
@@ -76,6 +78,8 @@ class Trials:
 
     def take(self, mask: NDArray[np.bool_]) -> "Trials":
         """Select the trials where the (n,) mask is True; `names` stays complete."""
+        if mask.all():
+            return self
         return Trials(
             self.names,
             self.enrolment[mask],
@@ -97,25 +101,36 @@ class Trials:
         """Replace the scores by these (n,) values."""
         return Trials(self.names, self.enrolment, self.test, self.labels, scores)
 
-    def tables(self) -> Iterator[pd.DataFrame]:
-        """Split the list into tables of at most `CHUNK_LINES` rows.
+    def csv_parts(self) -> Iterator[str]:
+        r"""Format the list as CSV, at most `CHUNK_LINES` rows at a time.
 
         Yields
         ------
-        pandas.DataFrame
-            Columns enrol and test, and score and label if the list has them.
+        str
+            First the header: enrol, test, and score and label if the list has them. Missing scores are empty cells.
+
+        Examples
+        --------
+        >>> names = np.array(["a", "b,c"], dtype=object)
+        >>> "".join(Trials(names, np.array([0]), np.array([1]), np.array([True]), np.array([0.5])).csv_parts())
+        'enrol,test,score,label\na,"b,c",0.5,1\n'
         """
-        for start in range(0, max(len(self), 1), CHUNK_LINES):
+        columns = ["enrol", "test"]
+        columns += ["score"] * (self.scores is not None) + ["label"] * (self.labels is not None)
+        yield ",".join(columns) + "\n"
+        # The cell of a name is formatted once, not once per trial.
+        cells = np.array([csv_cell(str(name)) for name in self.names], dtype=object)
+        for start in range(0, len(self), CHUNK_LINES):
             part = slice(start, start + CHUNK_LINES)
-            columns: dict[str, Any] = {
-                "enrol": self.names[self.enrolment[part]],
-                "test": self.names[self.test[part]],
-            }
+            rows = [cells[self.enrolment[part]].tolist(), cells[self.test[part]].tolist()]
             if self.scores is not None:
-                columns["score"] = self.scores[part]
+                scores = list(map(repr, self.scores[part].tolist()))
+                for row in np.flatnonzero(np.isnan(self.scores[part])).tolist():
+                    scores[row] = ""
+                rows.append(scores)
             if self.labels is not None:
-                columns["label"] = self.labels[part].astype(int)
-            yield pd.DataFrame(columns)
+                rows.append(np.where(self.labels[part], "1", "0").tolist())
+            yield "\n".join(map(",".join, zip(*rows, strict=True))) + "\n"
 
 
 def speaker_from_path(name: str) -> str | None:

@@ -22,7 +22,7 @@ from earmark.metrics.trial_groups import area_under_roc
 from earmark.speaker.case.conditions import PUBLISHED, category, condition_names
 from earmark.speaker.case.evaluation import ConditionResult, aggregate_estimates
 from earmark.speaker.conditions import Attribute, condition_breakdown
-from earmark.speaker.evaluation import SpeakerSource, TrialCounts, VerificationResult, compare_systems, evaluate
+from earmark.speaker.evaluation import SpeakerSource, VerificationResult, compare_systems, evaluate
 from earmark.speaker.trials import Trials
 from tests.coverage.framework import Scenario
 
@@ -320,7 +320,7 @@ def evaluate_metrics(trials: Trials, metrics: Iterable[str]) -> VerificationResu
     sides = speaker[trials.enrolment], speaker[trials.test]
     scored = ScoredTrials.from_trials(LabelledScores.from_arrays(trials.scores, trials.labels), *sides, len(column))
     results = with_intervals(scored, detection.evaluate(scored, names=metrics), detection.P_TARGET)
-    return VerificationResult(results, TrialCounts.from_trials(trials, names), SpeakerSource.SPEAKERS)
+    return VerificationResult(results, SpeakerSource.SPEAKERS, trials, names)
 
 
 def case_truth(rng: np.random.Generator, design: Design) -> dict[str, float]:

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from earmark.errors import DataError, EarmarkError
-from earmark.report.tables import to_csv_gz
+from earmark.report.tables import compressed
 from earmark.speaker import line_faults
 from earmark.speaker.trial_files import read_scores, read_speakers, read_trials
 from earmark.speaker.trials import Trials
@@ -105,13 +105,21 @@ def test_read_speakers(tmp_path):
         read_speakers(written(tmp_path, "1.wav ann x", name="bad"))
 
 
+@pytest.mark.parametrize("names", [("007", "07", "7"), ("1.50", "1.5", "3"), ("nan", "NaN", "inf")])
+def test_read_trials_keeps_names_that_look_like_numbers(tmp_path, names):
+    lines = [f"{names[0]} {names[1]} 0.5 1", f"{names[2]} {names[0]} 0.25 0"]
+    trials = read_trials(written(tmp_path, *lines))
+    assert trials.names[trials.enrolment].tolist() == [names[0], names[2]]
+    assert trials.names[trials.test].tolist() == [names[1], names[0]]
+
+
 def test_read_trials_round_trip(tmp_path):
     trials = Trials(
         np.array(["a b", "c"], dtype=object), np.array([0, 1]), np.array([1, 1]), np.array([True, False]),
         np.array([0.1, -1e-17]),
     )  # fmt: skip
     for name in ("scores.csv", "scores.csv.gz"):
-        (tmp_path / name).write_bytes(to_csv_gz(trials.tables()))
+        (tmp_path / name).write_bytes(compressed(trials.csv_parts()))
         if name.endswith(".csv"):
             (tmp_path / name).write_bytes(gzip.decompress((tmp_path / name).read_bytes()))
         again = read_trials(tmp_path / name)

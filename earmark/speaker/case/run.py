@@ -29,7 +29,7 @@ from earmark.report.provenance import (
 from earmark.report.render import render
 from earmark.report.schema import to_json
 from earmark.report.signature import Signature
-from earmark.report.tables import Table, to_csv, to_csv_gz
+from earmark.report.tables import Table, compressed, to_csv
 from earmark.report.tex import to_tex
 from earmark.speaker.case.benchmark import Benchmark, read_benchmark
 from earmark.speaker.case.conditions import AGGREGATES, PUBLISHED, categories, condition_names
@@ -193,7 +193,7 @@ def case_outputs(
         "report.tex": to_tex(tables, f"case {summary.model_name}"),
         "det.svg": det_chart(det_curves(results), summary.model_name),
         "protocols.csv": to_csv(pd.DataFrame([csv_row(condition) for condition in summary.protocols])),
-        **{f"scores/{result.condition}.csv.gz": to_csv_gz(result.trials.tables()) for result in results},
+        **{f"scores/{result.condition}.csv.gz": compressed(result.trials.csv_parts()) for result in results},
         SPEAKERS_FILE: speakers_table(benchmark.speakers, benchmark.speakers.values()),
     }
     if options.figures:

@@ -15,9 +15,11 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from earmark.metrics import detection
+from earmark.metrics.detection import Roc
 from earmark.metrics.estimate import Estimate
+from earmark.speaker.conditions import ALL, LANGUAGE, SAME
 from earmark.speaker.evaluation import evaluate
-from earmark.speaker.schema import LanguageBreakdown, LanguageCondition, PublishedBaseline, TrialGroup
+from earmark.speaker.schema import LanguageBreakdown, LanguageCondition, PublishedBaseline, TrialGroup, TrialKind
 from earmark.speaker.trials import Trials, language_from_path
 
 BoolArray = NDArray[np.bool_]
@@ -110,6 +112,8 @@ def language_breakdown(
     *,
     intervals: bool = True,
     languages: Sequence[str | None] | None = None,
+    curve: Roc | None = None,
+    kinds: Sequence[TrialKind] = (),
 ) -> ErrorsByLanguage:
     """Compute error rates by language group and language condition.
 
@@ -125,6 +129,10 @@ def language_breakdown(
         Whether to compute 95 % confidence intervals.
     languages : sequence of str or None, optional
         As in `same_language`.
+    curve : Roc, optional
+        That of all trials, if it is known.
+    kinds : sequence of TrialKind
+        Results by kind of trials from `condition_breakdown`, if they are known; they are not computed again.
 
     Returns
     -------
@@ -146,7 +154,9 @@ def language_breakdown(
             "because paths are not spk/lang/file; use --languages FILE" if languages is None else "for some utterances"
         )
         return ErrorsByLanguage([], [], np.nan, f"languages are unknown, {reason}")
-    threshold = detection.interpolated_equal_error_rate(detection.roc(trials.scores, trials.labels)).threshold
+    curve = curve or detection.roc(trials.scores, trials.labels)
+    threshold = detection.interpolated_equal_error_rate(curve).threshold
+    known = {kind.targets: kind for kind in kinds if kind.targets == kind.nontargets}
     definition = tidyvoice_definition()
     return ErrorsByLanguage(
         [
@@ -154,7 +164,11 @@ def language_breakdown(
             for row in definition["groups"]
         ],
         [
-            _condition(row["name"], trials.take(np.isin(same, row["same_language"])), speakers, p_target, intervals)
+            _condition_of_kind(row["name"], kind)
+            if (kind := known.get(_kind_name(row["same_language"])))
+            else _condition(
+                row["name"], trials.take(np.isin(same, row["same_language"])), speakers, p_target, intervals
+            )
             for row in definition["conditions"]
         ],
         threshold,
@@ -169,6 +183,17 @@ def _group(name: str, is_target: bool, scores: NDArray[np.float64], threshold: f
         mean_score=float(scores.mean()) if len(scores) else None,
         error="miss rate" if is_target else "false alarm rate",
         rate=float(errors.mean()) if len(scores) else None,
+    )
+
+
+def _kind_name(same: Sequence[bool]) -> str:
+    """Name of the kind of trials, with targets and non-targets alike, that a language condition holds."""
+    return ALL if len(same) == len(SAME) else f"{SAME[same[0]]} {LANGUAGE}"
+
+
+def _condition_of_kind(name: str, kind: TrialKind) -> LanguageCondition:
+    return LanguageCondition(
+        name=name, n_target=kind.n_target, n_nontarget=kind.n_nontarget, eer=kind.eer, min_dcf=kind.min_dcf
     )
 
 
