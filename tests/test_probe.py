@@ -25,8 +25,8 @@ from earmark.cli import Invocation
 from earmark.models.encoders.options import EncoderOptions
 from earmark.models.encoders.registry import load_encoder
 from earmark.probing import probe as probe_of_a_task
+from earmark.probing import releases, task_types
 from earmark.probing import run as probe_run
-from earmark.probing import task_types
 from earmark.probing.jobs import Job
 from earmark.probing.layouts import locate_task
 from earmark.probing.options import ProbeSettings, RunOptions
@@ -39,6 +39,7 @@ from tests.conftest import ROOT
 from tests.file_server import file_server
 from tests.hub_files import read_hub_files
 from tests.models.encoders.sources import HEAR, XARES, case, layered, save
+from tests.probing import release_trees
 
 RATE = 16_000
 QUICK = ["--seeds", "1", "--bootstrap", "20"]
@@ -220,7 +221,7 @@ def test_run_writes_all_files_without_local_paths(everything):
     report = files["report.md"].read_text()
     for phrase in (
         "ESC-50",
-        "- ESC-50: 3 of 50 classes, 30 test clips, published: about 2,000 or more",
+        "- ESC-50: 3 of 50 classes, 30 test clips, published: 2,000",
         "- ASV2015: 9 test clips",
         "**strict**",
         "probe|track:knn|protocol:strict|metric",
@@ -867,6 +868,82 @@ def test_list_shows_state_of_data(tmp_path, capsys):
     assert probe.main(["list", "cremad", "esc50", "liveenv", "--data-root", str(tmp_path / "data")]) == 0
     lines = {line.split("|")[1].strip(): line for line in capsys.readouterr().out.splitlines() if "|" in line}
     assert "present" in lines["cremad"] and "missing" in lines["esc50"] and "private: no data" in lines["liveenv"]
+
+
+def test_list_shows_layouts_and_what_is_missing(tmp_path, capsys, monkeypatch):
+    (tmp_path / "trees").mkdir()
+    for task in ("esc50", "urbansound8k", "gtzan_genre"):
+        folder, write = release_trees.TREES[task]
+        write(tmp_path / "trees" / folder)
+    (tmp_path / "trees/UrbanSound8K/audio/fold7/701-1-0-0.wav").unlink()
+    tars(tmp_path / "trees", "cremad", CREMAD[:2])
+    names = ["esc50", "urbansound8k", "gtzan_genre", "cremad", "fsd50k"]
+    assert probe.main(["list", *names, "--data-root", str(tmp_path / "trees")]) == 0
+    printed = capsys.readouterr().out
+    cells = [[cell.strip() for cell in line.split("|")[1:-1]] for line in printed.splitlines() if "|" in line]
+    assert {row[0]: row[6:8] for row in cells[2:]} == {
+        "esc50": ["ESC-50 release", "present"],
+        "urbansound8k": ["UrbanSound8K release", "incomplete"],
+        "gtzan_genre": ["GTZAN release", "present"],
+        "cremad": ["tar files", "missing"],
+        "fsd50k": ["–", "missing"],
+    }
+    assert "1 of 60 clips not found: audio/fold7/701-1-0-0.wav." in printed
+    assert "gtzan_genre: own folds by track number" in printed and "cremad: no wds-audio-test*.tar" in printed
+
+
+def run_release(tmp_path, task, code=0, flags=("--track", "knn")):
+    (tmp_path / "trees").mkdir(exist_ok=True)
+    (tmp_path / "data").symlink_to(tmp_path / "trees")
+    folder, write = release_trees.TREES[task]
+    write(tmp_path / "trees" / folder)
+    return run(tmp_path, task, code=code, flags=flags)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("task", release_trees.TREES)
+def test_run_probes_the_release_of_a_data_set(tmp_path, monkeypatch, task):
+    """Pitch tells the class; the small trees differ from the published data, which the report says."""
+    monkeypatch.setattr(releases, "MIN_SHARE", 0)
+    folder = run_release(tmp_path, task, flags=["--track", "linear" if task == "fsd50k" else "knn"])
+    best = {key[2]: estimate["value"] for key, estimate in values(folder).items()}
+    assert set(best) == {"xares", "strict"} and best["strict"] > 0.5
+    report = (folder / "report.md").read_text()
+    assert "Comparison with published encoders" not in report
+    assert ("Not compared" in report) == (task != "speechcommandsv2")
+    assert ("own split by actor" in report) == (task == "cremad")
+    assert ("own folds by" in report) == (task in ("ravdess", "gtzan_genre"))
+
+
+@pytest.mark.slow
+def test_run_on_release_and_tar_files_of_the_same_clips_gives_the_same_scores(tmp_path):
+    release = run_release(tmp_path, "esc50", flags=[])
+    packed = tmp_path / "packed"
+    for path in sorted((tmp_path / "trees/ESC-50-master/audio").iterdir()):
+        fold, target = path.name[0], int(path.stem.rpartition("-")[2])
+        packed.joinpath(fold).mkdir(parents=True, exist_ok=True)
+        packed.joinpath(fold, path.stem + ".json").write_text(json.dumps({"label": target}))
+        shutil.copy(path, packed / fold)
+    (tmp_path / "again/data/esc50").mkdir(parents=True)
+    listed = (tmp_path / "trees/ESC-50-master/meta/esc50.csv").read_text().splitlines()[1:]
+    for fold in "12345":
+        with tarfile.open(tmp_path / f"again/data/esc50/wds-audio-fold-{fold}-0.tar", "w") as tar:
+            for name in (line.partition(",")[0] for line in listed if line.startswith(fold)):
+                tar.add(packed / fold / name, name)
+                tar.add(packed / fold / name.replace(".wav", ".json"), name.replace(".wav", ".json"))
+    assert values(run(tmp_path / "again", "esc50")) == values(release)
+
+
+@pytest.mark.slow
+def test_run_on_incomplete_release_names_what_is_missing(tmp_path, monkeypatch):
+    monkeypatch.setattr(releases, "MIN_SHARE", 0)
+    folder = run_release(tmp_path, "urbansound8k")
+    (tmp_path / "trees/UrbanSound8K/audio/fold1/100-0-0-0.wav").unlink()
+    run(tmp_path, "urbansound8k", code=2, flags=["--track", "knn"])
+    assert "1 of 60 clips not found: audio/fold1/100-0-0-0.wav." in errors(folder)["urbansound8k"]
+    release_trees.speech_commands_2(tmp_path / "trees/speechcommandsv1")
+    run(tmp_path, "speechcommandsv1", code=1, flags=["--track", "knn"])
+    assert "version 0.02 with 35 words is another task" in errors(folder)["speechcommandsv1"]
 
 
 def test_download_all_skips_tasks_without_record(tmp_path, capsys):

@@ -48,15 +48,18 @@ def run_check(options: CheckOptions, invocation: Invocation) -> int:
 
 
 def run_list(options: ListOptions, invocation: Invocation) -> int:
-    """Print the tasks and whether their data are present."""
-    rows = []
+    """Print the tasks, the layout and state of their data, and what is missing."""
+    rows, notes = [], []
     for task in select_tasks(options.tasks) if options.tasks else published_tasks().values():
         located = locate_task(task, options.data_root)
         size = "–" if not located.size else f"{located.size / 1e6:,.0f} MB"
         tracks = "linear, k-NN" if task.knn else "linear"
-        rows.append([task.name, task.formal_name, task.domain, task.type, task.metric, tracks, located.state, size])
+        names = [task.name, task.formal_name, task.domain, task.type, task.metric, tracks]
+        rows.append([*names, located.layout, located.state, size])
+        notes += [f"{task.name}: {located.notes}"] if located.notes else []
     cli.show(f"Data directory: {shown_path(options.data_root)}\n")
-    cli.show(to_markdown(["task", "name", "domain", "type", "metric", "tracks", "data", "size"], rows))
+    headers = ["task", "name", "domain", "type", "metric", "tracks", "layout", "data", "size"]
+    cli.show("\n\n".join([to_markdown(headers, rows).rstrip(), *notes]))
     return cli.COMPLETE
 
 

@@ -10,7 +10,7 @@ from earmark.probing.options import STRICT, STRICT_GIVEN_SPLITS, XARES
 from earmark.probing.schema import ProbeAverage, TaskScore, leading_scores
 from earmark.probing.task_types import task_type
 from earmark.probing.tasks import Task
-from earmark.probing.xares import AVERAGES, SOURCES, published_averages, published_scores, weighted_average
+from earmark.probing.xares import AVERAGES, SOURCES, published_averages, shown_scores, weighted_average
 
 ENCODERS = ("dasheng", "wav2vec2", "whisper", "data2vec")
 COMPARED = (XARES, STRICT)
@@ -29,7 +29,7 @@ class Comparison:
     averages : list of lists
         Weighted means over these tasks, and the published means over all tasks of the source.
     unpublished : list of str
-        Tasks without a published score.
+        Tasks without a published score on the same data.
     """
 
     track: str
@@ -108,19 +108,17 @@ def comparison_rows(scores: Sequence[TaskScore], tasks: Mapping[str, Task], trac
         Name, metric, published scores of ENCODERS, xares and strict score, rank, number of items. The rank is that of
         the xares score among the published ones: 1 is best, ties share a rank.
     """
-    published, rows = published_scores(source), []
+    published, rows = shown_scores(track, source), []
     for name, task in tasks.items():
-        baselines = [published.get((track, name, encoder)) for encoder in ENCODERS]
+        values = [published.get((name, encoder)) for encoder in ENCODERS]
         own_scores = _main_scores(scores, task, track)
-        if not any(baselines) or not own_scores:
+        if all(value is None for value in values) or not own_scores:
             continue
-        values = [baseline.score if baseline else None for baseline in baselines]
         value = own_scores[XARES].value if XARES in own_scores else None
         rank = None if value is None else 1 + sum(score is not None and score > value for score in values)
-        mini = " (mini)" if any(baseline.mini for baseline in baselines if baseline) else ""
         shown = [own_scores[recipe].score if recipe in own_scores else None for recipe in COMPARED]
         n = next(iter(own_scores.values())).n_test
-        rows.append([f"{task.formal_name}{mini}", task.metric, *values, *shown, rank, n])
+        rows.append([task.formal_name, task.metric, *values, *shown, rank, n])
     return rows
 
 
@@ -156,7 +154,7 @@ def comparison_tables(
             rows = comparison_rows(scores, tasks, track, source)
             if not rows:
                 continue
-            available = {name for baseline_track, name, _ in published_scores(source) if baseline_track == track}
+            available = {name for name, _ in shown_scores(track, source)}
             unpublished = [
                 task.formal_name for name, task in tasks.items() if name in track_tasks and name not in available
             ]
@@ -178,7 +176,7 @@ def _published_means(track: str, source: str) -> list[list[Any]]:
 
 def _compared_means(scores: Sequence[TaskScore], compared: Sequence[Task], track: str, source: str) -> list[Any]:
     """Weighted means over the compared tasks; None if a task is missing."""
-    published = published_scores(source)
+    published = shown_scores(track, source)
     own_scores = {task.name: _main_scores(scores, task, track) for task in compared}
     scored = [task for task in compared if any(recipe in own_scores[task.name] for recipe in COMPARED)]
 
@@ -189,10 +187,7 @@ def _compared_means(scores: Sequence[TaskScore], compared: Sequence[Task], track
         value = weighted_average(zip(scored, values, strict=True), private=True)
         return value if value == value else None
 
-    published_means = [
-        mean([baseline.score if (baseline := published.get((track, task.name, encoder))) else None for task in scored])
-        for encoder in ENCODERS
-    ]
+    published_means = [mean([published.get((task.name, encoder)) for task in scored]) for encoder in ENCODERS]
     own_means = [mean([_value(own_scores[task.name].get(recipe)) for task in scored]) for recipe in COMPARED]
     return [f"these {len(scored)} tasks" if len(scored) > 1 else "this task", *published_means, *own_means]
 

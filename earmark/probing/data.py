@@ -32,7 +32,9 @@ class TaskData:
     group : list of str
         Source of each clip (recording or speaker) where known, otherwise the clip itself.
     names : list of str
-        Names of the clips in outputs: the path in the manifest, or x.tar:member.
+        Names of the clips in outputs: the path in the manifest or release, or x.tar:member.
+    own_split : str
+        Why splits or folds are not the published ones, where that is known beforehand; otherwise empty.
     """
 
     clips: list[Clip]
@@ -42,6 +44,7 @@ class TaskData:
     fold: NDArray[np.str_] | None
     group: list[str]
     names: list[str] = field(default_factory=list)
+    own_split: str = ""
 
     def __post_init__(self) -> None:
         if not self.names:
@@ -71,6 +74,5 @@ class TaskData:
             return [each[index] for index in indices] if isinstance(each, list) else each[indices]
 
         split, fold = (None if part is None else pick(part) for part in (self.split, self.fold))
-        return TaskData(
-            pick(self.clips), pick(self.labels), self.classes, split, fold, pick(self.group), pick(self.names)
-        )
+        clips, labels, group, names = map(pick, (self.clips, self.labels, self.group, self.names))
+        return TaskData(clips, labels, self.classes, split, fold, group, names, self.own_split)

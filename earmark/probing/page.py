@@ -12,7 +12,7 @@ from earmark.probing.layouts import LocatedTask
 from earmark.probing.options import KNN, LINEAR, RECIPES, STRICT
 from earmark.probing.schema import TaskScore, leading_scores
 from earmark.probing.tasks import Task
-from earmark.probing.xares import SOURCES, published_scores
+from earmark.probing.xares import SOURCES, shown_scores
 from earmark.report.figures import Figure, Interval, forest_plot, matrix, small_multiples
 from earmark.report.page import ClipList, ListedClip
 from earmark.report.provenance import file_name
@@ -59,9 +59,9 @@ def _by_task(scores: Sequence[TaskScore], tasks: Mapping[str, Task], compared: s
     published = []
     for source in SOURCES:
         published = [
-            Interval(tasks[name].formal_name, Estimate(score.score), f"{encoder} (published)")
-            for (own_track, name, encoder), score in published_scores(source).items()
-            if own_track == track and name in compared and any(row.label == tasks[name].formal_name for row in rows)
+            Interval(tasks[name].formal_name, Estimate(score), f"{encoder} (published)")
+            for (name, encoder), score in shown_scores(track, source).items()
+            if name in compared and any(row.label == tasks[name].formal_name for row in rows)
         ]
         if published:
             break
@@ -123,7 +123,7 @@ def confused_clips(located: Sequence[LocatedTask], folder: Path) -> list[ClipLis
     Returns
     -------
     list of ClipList
-        Clips of tasks with a manifest have audio; members of tar files are named only.
+        Clips of tasks with a manifest or a release have audio; members of tar files are named only.
     """
     lists = []
     for place in located:
@@ -136,7 +136,7 @@ def confused_clips(located: Sequence[LocatedTask], folder: Path) -> list[ClipLis
         clips = []
         for row in wrong.iloc[order].drop_duplicates("clip").head(SHOWN_CLIPS).to_dict("records"):
             name = str(row["clip"])
-            audio = place.manifest.parent / name if place.manifest is not None else None
+            audio = None if place.clip_folder is None else place.clip_folder / name
             clips.append([ListedClip(name, audio, [("label", str(row["label"])), ("predicted", str(row[HEAD]))])])
         lists.append(
             ClipList(

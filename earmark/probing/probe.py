@@ -96,7 +96,9 @@ def probe(
         outcome.left_out[f"clips of {task.name} without an embedding"] = int((~has_embedding).sum())
         data = drop_clips(task, data, ~has_embedding)
     folds = data.fold is not None
-    outcome.unlike_published = differences_from_published(task, data.classes, data.parts.tolist(), folds=folds)
+    outcome.unlike_published = differences_from_published(
+        task, data.classes, data.parts.tolist(), folds=folds, own_split=data.own_split
+    )
     data_by_recipe = _data_by_recipe(task, data, settings, outcome)
     layers = settings.layers if request.layers else None
     hop = embedder.hop_seconds if type_.frames else None  # clip embeddings do not depend on the hop

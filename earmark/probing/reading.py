@@ -1,4 +1,4 @@
-"""Read the clips and labels of a task from tar files or a manifest (formats: see `layouts`)."""
+"""Read the clips and labels of a task from tar files, a manifest or a release (formats: see `layouts`)."""
 
 import os
 import re
@@ -16,6 +16,7 @@ from earmark.errors import DataError, EarmarkError, Fault, shown_path
 from earmark.probing.data import TaskData
 from earmark.probing.labels import label_from_json
 from earmark.probing.layouts import LocatedTask
+from earmark.probing.releases import FoundRelease
 from earmark.probing.task_types import TaskType, task_type
 from earmark.probing.tasks import SPLITS, Task
 
@@ -55,7 +56,7 @@ def read_task_data(located: LocatedTask, *, require_audio: bool = True) -> TaskD
     located : LocatedTask
         The task and its files.
     require_audio : bool
-        Whether the clips of a manifest must exist; not needed with precomputed embeddings.
+        Whether the clips of a manifest or release must exist; not needed with precomputed embeddings.
 
     Returns
     -------
@@ -73,11 +74,12 @@ def read_task_data(located: LocatedTask, *, require_audio: bool = True) -> TaskD
     """
     located.require_present()
     type_ = task_type(located.task)
-    table = (
-        _read_tars(located)
-        if located.manifest is None
-        else _read_manifest(located, type_, located.manifest, require_audio)
-    )
+    if located.manifest is not None:
+        table = _read_manifest(located, type_, located.manifest, require_audio)
+    elif located.release is not None:
+        table = _read_release(located.task, located.release, require_audio)
+    else:
+        table = _read_tars(located)
     _require_parts(located, table)
     labels, classes, faults = type_.encode(table.raw, table.parts, folds=table.folds)
     if faults and located.manifest is not None:
@@ -95,7 +97,8 @@ def read_task_data(located: LocatedTask, *, require_audio: bool = True) -> TaskD
         raise EarmarkError(f"{located.task.name}: classes in training: {listed}; {required}.")
     parts = np.array(table.parts)
     split, fold = (None, parts) if table.folds else (parts, None)
-    return TaskData(table.clips, labels, classes, split, fold, table.groups, table.names)
+    own_split = "" if located.release is None else located.release.release.own_split
+    return TaskData(table.clips, labels, classes, split, fold, table.groups, table.names, own_split)
 
 
 def _require_parts(located: LocatedTask, table: _ClipTable) -> None:
@@ -185,6 +188,22 @@ def _pairs(task: Task, tar: Path, faults: list[str]) -> Iterator[tuple[TarMember
                 yield clip, label_from_json(task, os.pread(file.fileno(), json_file.size, json_file.offset))
             except ValueError as error:
                 faults.append(f"{shown_clip(json_file)}: {error}")
+
+
+# --- releases -------------------------------------------------------------------------------------------------------
+
+
+def _read_release(task: Task, found: FoundRelease, require_audio: bool) -> _ClipTable:
+    if require_audio and found.error is not None:
+        raise found.error
+    table = _ClipTable(folds=bool(task.folds))
+    for clip in found.clips:
+        table.clips.append(found.folder / clip.path)
+        table.raw.append(clip.label)
+        table.parts.append(clip.part)
+        table.groups.append(clip.group or _source_group(task, PurePosixPath(clip.path).stem, clip.path))
+        table.names.append(clip.path)
+    return table
 
 
 # --- manifests ------------------------------------------------------------------------------------------------------

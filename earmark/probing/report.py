@@ -14,13 +14,14 @@ from earmark.models.encoders.precomputed import PrecomputedEmbeddings
 from earmark.probing.comparison import averages, comparison_tables, layer_curves
 from earmark.probing.heads.knn import K_CANDIDATES
 from earmark.probing.layouts import LocatedTask
-from earmark.probing.options import LINEAR, STRICT, STRICT_GIVEN_SPLITS, ProbeSettings, RunOptions
+from earmark.probing.options import KNN, LINEAR, STRICT, STRICT_GIVEN_SPLITS, ProbeSettings, RunOptions
 from earmark.probing.outcome import TaskOutcome
 from earmark.probing.page import confused_clips, probe_figures
 from earmark.probing.schema import Confusion, NearDuplicateClasses, NotCompared, ProbeSummary, SkippedTask, TaskScore
 from earmark.probing.task_types import task_type
 from earmark.probing.tasks import Task
 from earmark.probing.tracks import LEARNING_RATES
+from earmark.probing.xares import rerun_differences
 from earmark.report.figures import figure_files
 from earmark.report.hub import HUB_FILES, HubResult, HubTask, hub_files, slug
 from earmark.report.page import page
@@ -110,6 +111,7 @@ def write_results(folder: Path, run: CompletedRun, invocation: Invocation) -> st
         trained_on_test=[task.formal_name for task in run.tasks.values() if task.trains_on_test],
         rates=", ".join(f"{rate:g}" for rate in LEARNING_RATES),
         ks=", ".join(map(str, K_CANDIDATES)),
+        reruns=[rerun_words(track) for track in (LINEAR, KNN)],
     )
     contents: dict[Path, str | bytes | None] = {
         folder / "summary.json": to_json(summary),
@@ -143,6 +145,18 @@ def write_results(folder: Path, run: CompletedRun, invocation: Invocation) -> st
     contents |= {folder / "report.html": html, **figure_files(folder, figures)}
     write_together({path: content for path, content in contents.items() if content is not None or path.exists()})
     return report
+
+
+def rerun_words(track: str) -> dict[str, str | int]:
+    """How far an independent run moved the published scores of a track, as words for the report.
+
+    >>> rerun_words("knn")
+    {'track': 'k-NN', 'largest': '0.016', 'median': '0.0003', 'n_rounded': 22, 'n': 32}
+    """
+    moved = rerun_differences(track)
+    name = "k-NN" if track == KNN else track
+    rounded = {"largest": f"{moved.largest:.3f}", "median": f"{moved.median:.4f}"}
+    return {"track": name, **rounded, "n_rounded": moved.n_rounded, "n": moved.n}
 
 
 def most_informative_confusion(confusions: Sequence[Confusion]) -> list[Confusion]:
@@ -193,9 +207,7 @@ def build_summary(run: CompletedRun, invocation: Invocation) -> ProbeSummary:
         provenance(
             invocation,
             device=str(encoder.description.get("device", "cpu")),
-            inputs=input_records(
-                {each.manifest: len(each.table.rows) for each in run.located if each.manifest is not None}
-            ),
+            inputs=input_records({path: n for each in run.located for path, n in each.label_files.items()}),
             parameters=parameters,
             exclusions=exclusions({reason: n for outcome in outcomes for reason, n in outcome.left_out.items()}),
             signature=Signature.from_parts(

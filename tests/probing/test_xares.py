@@ -16,6 +16,8 @@ from earmark.probing.xares import (
     published_averages,
     published_scores,
     published_tasks,
+    published_test_clips,
+    rerun_differences,
     weighted_average,
 )
 
@@ -41,7 +43,7 @@ def test_published_tasks_complete():
 def test_published_tasks_consistent(task: Task):
     assert task.metric in metrics_by_type()[task.type]
     assert bool(task.splits) != bool(task.folds)
-    assert bool(task.zenodo) != (task.private or task.name == "librispeechphoneme")
+    assert bool(task.zenodo) != (task.private or task.name in ("librispeechphoneme", "speechcommandsv2"))
     assert (task.segment_seconds is not None) == task.metric.startswith("segment_f1")
     assert task.epochs > 0 and task.batch_size > 0 and 0 < task.learning_rate < 1
     assert all(glob.endswith(".tar") for glob in task.patterns.values())
@@ -68,12 +70,13 @@ def test_clotho_test_split_is_named_validation():
 
 
 @pytest.mark.parametrize(
-    ("source", "linear", "knn"), [("xares_full", 26, 20), ("xares_early", 21, 16), ("icme2025", 16, 15)]
+    ("source", "linear", "knn"),
+    [("xares_full", 26, 20), ("xares_0.1.3", 1, 0), ("xares_early", 21, 16), ("icme2025", 16, 15)],
 )
 def test_published_scores_of_known_tasks(source, linear, knn):
     published = published_scores(source)
     for track, n in (("linear", linear), ("knn", knn)):
-        assert {encoder for t, _, encoder in published if t == track} == set(ENCODERS)
+        assert {encoder for t, _, encoder in published if t == track} == (set(ENCODERS) if n else set())
         listed = {name for t, name, _ in published if t == track}
         assert len(listed) == n and listed <= published_tasks().keys()
         assert track == "linear" or all(published_tasks()[name].knn for name in listed)
@@ -146,6 +149,47 @@ def test_published_scores_rejects_unknown_source():
         published_scores("mine")
 
 
+def test_rerun_differences_of_known_scores():
+    """NSynth with Dasheng: 0.688, then 2,307 of 4,096; k-NN of FMA with Whisper: 0.406, then 369 of 875."""
+    assert rerun_differences("linear").largest == pytest.approx(0.688 - 2307 / 4096, abs=1e-6)
+    assert rerun_differences("knn").largest == pytest.approx(369 / 875 - 0.406, abs=1e-6)
+
+
+@pytest.mark.parametrize("track", ["linear", "knn"])
+@pytest.mark.parametrize(
+    "task",
+    ["cremad", "esc50", "fluentspeechcommands", "fsdkaggle2018", "libricount", "nsynthinstument", "ravdess",
+     "speechcommandsv1", "vocalimitations", "vocalsound", "voxlingua33"],
+)  # fmt: skip
+def test_published_test_clips_explain_the_scores_of_the_rerun(task, track):
+    """Accuracies are whole numbers of clips, so that each is a multiple of 1 / n (six decimals are given)."""
+    n = published_test_clips()[task].n
+    scores = [row.score for (of, name, _), row in published_scores("rerun").items() if (of, name) == (track, task)]
+    assert len(scores) == (2 if published_tasks()[task].knn or track == "linear" else 0)
+    assert [abs(round(score * n) / n - score) <= 5.1e-7 for score in scores] == [True] * len(scores)
+
+
+def test_published_test_clips_of_gtzan_are_nine_folds_of_100_and_one_of_99():
+    tenfold = [10 * row.score for (_, name, _), row in published_scores("rerun").items() if name == "gtzan_genre"]
+    steps = np.array([k / 99 for k in range(100)])
+    rest = (np.array(tenfold)[:, None] - steps) * 100
+    assert len(tenfold) == 4 and (np.abs(rest - rest.round()).min(axis=1) < 5.1e-4).all()
+    assert published_test_clips()["gtzan_genre"].n == 9 * 100 + 99
+
+
+@pytest.mark.parametrize(
+    ("track", "n", "means"), [("classification", 15, (0.614, 0.652)), ("understanding", 5, (0.268, 0.435))]
+)
+def test_interspeech_2026_overall_is_the_unweighted_mean(track, n, means):
+    """The published 0.40 of Whisper on understanding is not the mean of its five scores, 0.435."""
+    rows = published_scores("interspeech2026")
+    for encoder, mean in zip(("dasheng-base", "whisper-base"), means, strict=True):
+        scores = {name: row.score for (t, name, e), row in rows.items() if (t, e) == (track, encoder)}
+        overall = scores.pop("overall")
+        assert len(scores) == n and np.mean(list(scores.values())) == pytest.approx(mean, abs=5e-4)
+        assert (abs(overall - mean) < 6e-3) == ((track, encoder) != ("understanding", "whisper-base"))
+
+
 CREMAD_SPLITS = ["train"] * 5000 + ["valid"] * 700 + ["test"] * 1116
 
 
@@ -162,16 +206,28 @@ CREMAD_SPLITS = ["train"] * 5000 + ["valid"] * 700 + ["test"] * 1116
             6,
             ["train", "valid", *["test"] * 557],
             False,
-            "557 test clips, published: about",
+            "557 test clips, published: 1,116",
         ),
+        ("cremad", 6, ["train", "valid", *["test"] * 1115], False, ""),
+        ("cremad", 6, ["train", "valid", *["test"] * 1114], False, "1,114 test clips, published: 1,116"),
         ("esc50", 50, list("12345") * 400, True, ""),
         ("esc50", 50, list("abcde") * 400, True, ""),
         ("esc50", 50, list("1234") * 400, True, "4 of 5 folds"),
         ("esc50", 50, ["train", "test"] * 1000, False, "splits instead of 5 folds"),
-        ("esc50", 50, list("12345") * 40, True, "200 test clips, published: about 2,000 or more"),
+        ("esc50", 50, list("12345") * 40, True, "200 test clips, published: 2,000"),
         ("desed", 10, ["train", "test"] * 1000, False, ""),
         ("desed", 10, ["train", "valid", "test"] * 1000, False, "a valid split, which the published data do not have"),
-        ("librispeech", 0, ["train", "valid", "test"] * 1000, False, ""),
+        ("librispeech", 0, ["train", "valid", "test"] * 1310, False, ""),
+        ("librispeech", 0, ["train", "valid", "test"] * 100, False, "100 test clips, published: about 2,620 or more"),
+        ("gtzan_genre", 10, [str(i // 100) for i in range(1000)], True, ""),
+        (
+            "speechcommandsv1",
+            35,
+            ["train", "valid", *["test"] * 11005],
+            False,
+            "35 classes, published: 30, 11,005 test",
+        ),
+        ("speechcommandsv2", 12, ["train", "test"], False, ""),
         ("nsynthpitch", 112, ["train", "valid", "test"], False, ""),
     ],
 )
@@ -180,5 +236,10 @@ def test_differences_from_published(name, n_classes, parts, folds, message):
         published_tasks()[name], [str(i) for i in range(n_classes)], parts, folds=folds
     )
     assert published.startswith(message) and bool(published) == bool(message)
+    if published or name == "gtzan_genre":
+        with_reason = differences_from_published(
+            published_tasks()[name], [str(i) for i in range(n_classes)], parts, folds=folds, own_split="own folds"
+        )
+        assert with_reason == ", ".join(filter(None, ("own folds", published)))
     mine = replace(published_tasks()[name], home=Path("here"))
     assert differences_from_published(mine, ["a"], parts, folds=folds) == ""
