@@ -87,7 +87,7 @@ def read_task_data(located: LocatedTask, *, require_audio: bool = True) -> TaskD
         remedy = "Every class must occur in training, and all lists of numbers must have the same length."
         raise DataError({shown_path(located.manifest): at_lines}, remedy)
     if faults:
-        remedy = "Every class must occur in training. Use tar files of one edition of the data set."
+        remedy = "Every class must occur in training. Use the files of one edition of the data set."
         raise _faults_error(
             located, [f"{shown_clip(table.clips[index])}: {problem}" for index, problem in faults], remedy
         )

@@ -203,6 +203,16 @@ class FoundRelease:
         yield from (self.folder / clip.path for clip in self.clips)
 
 
+def readme_row(release: Release) -> str:
+    """The row of a release in the table of README.md.
+
+    >>> readme_row(RELEASES[0])
+    "| ESC-50 | `esc50` | `ESC-50-master`, `ESC-50` | `meta/esc50.csv`, `audio/` | the authors' 5 folds |"
+    """
+    folders = ", ".join(f"`{name}`" if name != "." else "the data directory" for name in release.folders)
+    return f"| {release.name} | `{release.task}` | {folders} | {release.layout} | {release.parts} |"
+
+
 def find_release(task: str, data_root: Path) -> FoundRelease | None:
     """Find the release of a task in a data root.
 

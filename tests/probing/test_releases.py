@@ -11,7 +11,7 @@ from earmark.probing import releases
 from earmark.probing.data import TaskData
 from earmark.probing.layouts import LocatedTask, locate_task
 from earmark.probing.reading import read_task_data
-from earmark.probing.releases import RELEASES, find_release
+from earmark.probing.releases import RELEASES, find_release, readme_row
 from earmark.probing.sources import source_overlap
 from earmark.probing.xares import differences_from_published, published_tasks, published_test_clips
 from tests.probing import release_trees as trees
@@ -160,6 +160,11 @@ def test_fsd50k_release_has_several_labels_and_uploaders(root: Path):
     for path in (root / "FSD50K/FSD50K.metadata").iterdir():
         path.unlink()  # optional
     assert read("fsd50k", root).group[0] == "FSD50K.dev_audio/100.wav"
+
+
+def test_readme_row_of_every_release_is_in_the_readme():
+    lines = (Path(__file__).resolve().parents[2] / "README.md").read_text(encoding="utf-8").splitlines()
+    assert [line for line in map(readme_row, RELEASES) if line not in lines] == []
 
 
 @pytest.mark.parametrize("release", RELEASES, ids=lambda release: release.name)
