@@ -3,9 +3,11 @@
 RELEASES holds one entry per data set and task: where it may lie, which of its files say what a clip is, and how many
 clips it has. The readers list the clips with label, split or fold; no audio is decoded.
 
-A release gives the task of X-ARES where the splits of X-ARES are those of the release. X-ARES drew its own splits of
-CREMA-D, RAVDESS and GTZAN, and only its tar files contain them. These releases get splits of their own
-(`Release.own_split`), and their scores are not shown beside published ones.
+A release gives the task of X-ARES where the splits of X-ARES are those of the release: its scripts read the folds of
+ESC-50 and the speaker lists of VocalSound; its test set of Speech Commands has the 6,835 clips of testing_list.txt; its
+files are named after the ten folds of UrbanSound8K (8,732 clips) and the three splits of FSD50K. X-ARES drew its own
+splits of CREMA-D (at random, without a seed), RAVDESS and GTZAN, and only its tar files contain them. These releases
+get splits of their own (`Release.own_split`), and their scores are not shown beside published ones.
 
 References
 ----------
@@ -98,6 +100,8 @@ class Release:
         Origin of splits or folds, for documentation.
     own_split : str
         Why the splits are not those of X-ARES; empty if they are.
+    other_versions : tuple of str
+        Names of folders with another version, which is named and refused.
     """
 
     name: str
@@ -110,6 +114,7 @@ class Release:
     layout: str
     parts: str
     own_split: str = ""
+    other_versions: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -236,7 +241,8 @@ def find_release(task: str, data_root: Path) -> FoundRelease | None:
     """
     for release in (each for each in RELEASES if each.task == task):
         own = data_root / task
-        for folder in (own, *_named(own, release.folders), *_named(data_root, release.folders)):
+        names = (*release.folders, *release.other_versions)
+        for folder in (own, *_named(own, names), *_named(data_root, names)):
             if any((folder / sign).exists() for sign in release.signs):
                 return FoundRelease(release, folder)
     return None
@@ -490,8 +496,9 @@ RELEASES = (
     ),
     Release(
         "Speech Commands 0.01", "speechcommandsv1",
-        ("speech_commands_v0.01", "speech_commands", "speech_commands_v0.02"), SPEECH_COMMANDS, SPEECH_COMMANDS, 64721,
+        ("speech_commands_v0.01", "speech_commands"), SPEECH_COMMANDS, SPEECH_COMMANDS, 64721,
         _read_speech_commands, "`testing_list.txt`, `validation_list.txt`, one folder per word", "the authors' lists",
+        other_versions=("speech_commands_v0.02",),
     ),
     Release(
         "Speech Commands 0.02", "speechcommandsv2", ("speech_commands_v0.02", "speech_commands"), SPEECH_COMMANDS,

@@ -118,11 +118,17 @@ def test_speech_commands_release_has_the_lists_of_the_authors(root: Path, any_si
     assert {g for g, p in zip(data.group, data.parts, strict=True) if p == "test"} == {"00000005"}
 
 
-@pytest.mark.parametrize("version", ["speechcommandsv1", "speechcommandsv2"])
-def test_other_version_of_speech_commands_is_named(root: Path, any_size: None, version: str):
-    """The folder of the task holds the other version."""
+@pytest.mark.parametrize(
+    ("version", "where"),
+    [
+        ("speechcommandsv1", "speechcommandsv1"),
+        ("speechcommandsv1", "speech_commands_v0.02"),
+        ("speechcommandsv2", "speech_commands"),
+    ],
+)
+def test_other_version_of_speech_commands_is_named(root: Path, any_size: None, version: str, where: str):
     other = "speechcommandsv2" if version == "speechcommandsv1" else "speechcommandsv1"
-    trees.TREES[other][1](root / version)
+    trees.TREES[other][1](root / where)
     number, n = ("0.02", 35) if other == "speechcommandsv2" else ("0.01", 30)
     with pytest.raises(EarmarkError, match=rf"version {number} with {n} words .* Use the task {other}") as caught:
         read(version, root)
