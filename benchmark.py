@@ -199,6 +199,7 @@ def argument_parser() -> ArgumentParser:
     )  # fmt: skip
     cli.add_page_flags(files)
     cli.add_dataset_id_flag(files)
+    cli.add_log_flags(files)
     files.add_argument(
         "--analysis-root",
         type=Path,

@@ -170,6 +170,7 @@ def add_case(commands: Any) -> None:
     )
     cli.add_page_flags(case)
     cli.add_dataset_id_flag(case)
+    cli.add_log_flags(case)
     case.add_argument(
         "--output-dir",
         type=Path,
@@ -271,6 +272,7 @@ def add_lists(commands: Any) -> None:
         )  # fmt: skip
         cli.add_page_flags(command)
         cli.add_dataset_id_flag(command)
+        cli.add_log_flags(command)
         command.add_argument(
             "--output-dir",
             type=Path,

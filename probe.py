@@ -191,6 +191,7 @@ def add_run(parser: ArgumentParser) -> None:
     )
     cli.add_page_flags(parser)
     cli.add_dataset_id_flag(parser)
+    cli.add_log_flags(parser)
     parser.add_argument(
         "--output-dir",
         type=Path,

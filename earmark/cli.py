@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 EMBEDDED_MIB = 20.0
 DRAW_FIGURES = True  # the default of --figures
 COMPLETE, FAILED, USAGE, INTERRUPTED = 0, 1, 2, 130
+TRACKIO, WANDB, MLFLOW = "trackio", "wandb", "mlflow"
 
 Item = TypeVar("Item")
 Options = TypeVar("Options")
@@ -113,6 +114,27 @@ class DatasetId:
     name: str
     revision: str | None = None
 
+
+@dataclass(frozen=True)
+class TrackerOptions:
+    """Options of experiment trackers; filled from flags of the same names.
+
+    Attributes
+    ----------
+    log : tuple of str
+        Names of trackers.
+    log_project : str
+        Project, or experiment of MLflow.
+    log_step : int or None
+        Training step of the evaluated checkpoint.
+    """
+
+    log: tuple[str, ...] = ()
+    log_project: str = "earmark"
+    log_step: int | None = None
+
+
+NO_TRACKERS = TrackerOptions()
 
 Command = Callable[[argparse.Namespace, Invocation], int]
 
@@ -232,6 +254,29 @@ def add_dataset_id_flag(parser: "argparse._ActionsContainer") -> None:
         metavar="ORG/NAME",
         help="also write eval_results.yaml and mteb_results.json, for model hubs, with the results on this dataset of "
         "the Hugging Face Hub; ORG/NAME@REVISION names a revision",
+    )
+
+
+def add_log_flags(parser: "argparse._ActionsContainer") -> None:
+    """Add --log, --log-project and --log-step, for scripts whose results can go to an experiment tracker."""
+    parser.add_argument(
+        "--log",
+        action="append",
+        choices=[TRACKIO, WANDB, MLFLOW],
+        default=[],
+        help="also log the headline numbers and the report to this experiment tracker; repeatable (default: none)",
+    )
+    parser.add_argument(
+        "--log-project",
+        default=TrackerOptions.log_project,
+        metavar="NAME",
+        help=f"project, or experiment of mlflow (default: {TrackerOptions.log_project})",
+    )
+    parser.add_argument(
+        "--log-step",
+        type=natural_int,
+        metavar="N",
+        help="training step of the model; results with the same model name continue one run (default: a new run)",
     )
 
 

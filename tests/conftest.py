@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
+from importlib.util import find_spec
 from pathlib import Path
 
 # Workers of pytest-xdist share the cores; more threads than cores are many times slower.
@@ -19,6 +20,7 @@ from hypothesis import settings
 from earmark import cli
 from earmark.annotation.subsets import Subset, subsets
 from earmark.annotation.tables import Annotations, load_annotations
+from earmark.report.trackers import Record
 
 settings.register_profile("untimed", deadline=None)  # how long an example takes depends on the machine
 settings.load_profile("untimed")
@@ -130,6 +132,21 @@ def wait_for(condition: Callable[[], bool], seconds: float = 30) -> None:
 def interruptible() -> None:
     """preexec_fn for Popen: let Ctrl-C reach the process even if the tests run in the background of a shell."""
     signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
+@pytest.fixture
+def logged(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, Record]]:
+    """What scripts log, as (tracker, record); the trackers themselves do not run."""
+    if find_spec("wandb") is None or find_spec("trackio") is None:
+        pytest.skip("the extras wandb and trackio are not installed")
+    received: list[tuple[str, Record]] = []
+
+    def receive(tracker: str, record: Record) -> str:
+        received.append((tracker, record))
+        return "logged"
+
+    monkeypatch.setattr("earmark.report.trackers.log_to", receive)
+    return received
 
 
 @pytest.fixture(autouse=True, scope="session")

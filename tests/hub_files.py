@@ -1,4 +1,4 @@
-"""Read the files that scripts write for model hubs, and check what holds for every such file."""
+"""Read the files that scripts write for model hubs, check what holds for every such file, and what trackers get."""
 
 import json
 from pathlib import Path
@@ -7,6 +7,9 @@ from typing import Any
 import pytest
 
 from earmark import __version__
+from earmark.report.trackers import Record
+
+LOG = ("--log", "wandb", "--log-project", "p", "--log-step", "7")
 
 
 def read_hub_files(folder: Path) -> tuple[dict[str, dict[str, Any]], dict[str, Any]]:
@@ -25,3 +28,18 @@ def read_hub_files(folder: Path) -> tuple[dict[str, dict[str, Any]], dict[str, A
     assert (mteb["mteb_version"], mteb["earmark_version"], mteb["evaluation_time"]) == (None, __version__, None)
     assert list(mteb["scores"]) == ["test"]
     return by_task, mteb
+
+
+def check_logged(logged: list[tuple[str, Record]], folder: Path, *, name: str, suite: str) -> None:
+    """The last record, of a run with `LOG`, holds the numbers and reports of a folder."""
+    tracker, record = logged[-1]
+    assert (tracker, record.project, record.step) == ("wandb", "p", 7)
+    assert (record.name, record.suite) == (name, suite)
+    entries, _ = read_hub_files(folder)
+    hub = {"/".join(task_id.rsplit(".", 1)): entry["value"] for task_id, entry in entries.items()}
+    assert {key: record.metrics.get(key) for key in hub} == hub
+    assert {key.removesuffix("_n") for key in record.metrics if key.endswith("_n")} == set(hub)
+    assert {path.name for path in record.files} == {
+        file for file in ("report.md", "report.html", "summary.json") if (folder / file).exists()
+    }
+    assert record.settings["signature"] == json.loads((folder / "summary.json").read_text())["signature"]

@@ -24,7 +24,7 @@ import soundfile
 from benchmark import main
 from earmark.audio_text.scorers.sham import sham_similarity
 from sham_server import Faults, ShamServer, make_server
-from tests.hub_files import read_hub_files
+from tests.hub_files import LOG, check_logged, read_hub_files
 
 ROOT = Path(__file__).resolve().parent.parent
 SUBSETS = ("emolia-emo", "emolia-dim")
@@ -963,6 +963,27 @@ def test_dataset_id_writes_results_for_hubs_until_a_run_without_it(small: Path, 
     assert list((out / "runs").rglob("eval_results.yaml"))
     assert run(small, out, "--quiet", "--subset", "emolia-emo") == 0
     assert not list(out.rglob("eval_results.yaml")) and not list(out.rglob("mteb_results.json"))
+
+
+def test_log_sends_the_headline_numbers(small: Path, tmp_path: Path, logged, monkeypatch, capsys) -> None:
+    log = ["--subset", "emolia-emo", "--dataset-id", "org/name", *LOG, "--name", "m"]
+    assert run(small, tmp_path / "out", *log, "--figures") == 0
+    check_logged(logged, tmp_path / "out/runs/m/emolia-emo", name="m", suite="emolia-emo")
+    assert "wandb: logged.\n" in capsys.readouterr().err
+    monkeypatch.setitem(sys.modules, "wandb", None)
+    assert run(small, tmp_path / "new", *log) == 2
+    assert "`uv run --extra wandb " in capsys.readouterr().err and not (tmp_path / "new").exists()
+    assert len(logged) == 1 and run(small, tmp_path / "new", "--subset", "emolia-emo") == 0
+    assert len(logged) == 1, "off by default"
+
+
+def test_failing_tracker_does_not_fail_the_run(small: Path, tmp_path: Path, monkeypatch, capsys) -> None:
+    (tmp_path / "trackio.py").write_text("raise OSError('no space left')")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "trackio", raising=False)
+    assert run(small, tmp_path / "out", "--subset", "emolia-emo", "--log", "trackio") == 0
+    assert "trackio: not logged: OSError: no space left.\n" in capsys.readouterr().err
+    assert (tmp_path / "out/emolia-emo/summary.json").is_file()
 
 
 @pytest.mark.parametrize(

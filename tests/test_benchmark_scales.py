@@ -29,7 +29,7 @@ from tests.audio_text.scale_projects import (
     simulated_numbers,
     write_project,
 )
-from tests.hub_files import read_hub_files
+from tests.hub_files import LOG, check_logged, read_hub_files
 
 NAMES = ("choice", "arousal", "warmth")
 
@@ -133,6 +133,12 @@ def test_run_is_kept_and_readable(project: Path, name: str):
     metrics = summary(project, name)["metrics"]
     assert set(entries) == {f"{name}.{metric}" for metric in metrics}
     assert mteb["scores"]["test"][0]["main_score"] == next(iter(metrics.values()))["value"]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_log_sends_the_headline_numbers(project: Path, name: str, logged):
+    assert run(project, "--subset", name, "--dataset-id", "org/name", *LOG) == 0
+    check_logged(logged, project / "out/runs/sham" / name, name="sham", suite=name)
 
 
 @pytest.mark.parametrize("name", NAMES)

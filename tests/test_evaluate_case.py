@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -25,7 +26,7 @@ from earmark.speaker.case.submission import (
     read_card,
 )
 from tests.conftest import contents, visible
-from tests.hub_files import read_hub_files
+from tests.hub_files import LOG, check_logged, read_hub_files
 
 SPEAKERS, UTTERANCES, NOISE = (
     8,
@@ -180,6 +181,22 @@ def test_case_writes_results_for_hubs(benchmark):
     assert "|protocol:published|metric:clean_eer|" in entries["case.published_clean_eer"]["notes"]
     (scores,) = mteb["scores"]["test"]
     assert scores["main_score"] == aggregates["strict"]["absolute_eer"]["value"]
+
+
+@pytest.mark.slow
+def test_log_sends_the_headline_numbers(benchmark, logged, monkeypatch, capsys):
+    folder = run(benchmark, "--dataset-id", "org/case", *LOG)
+    check_logged(logged, folder, name="vectors", suite="case")
+    monkeypatch.setitem(sys.modules, "wandb", None)
+    run(benchmark, *LOG, code=2)
+    assert "`uv run --extra wandb evaluate_speaker.py …`" in capsys.readouterr().err and len(logged) == 1
+
+
+def test_log_names_the_reason_of_undefined_numbers(benchmark, logged):
+    run(benchmark, "--conditions", "clean_clean", "--scoring", "strict", "--log", "trackio")
+    ((_, record),) = logged
+    assert (record.project, record.step, record.metrics) == ("earmark", None, {})
+    assert record.settings["undefined.case/strict_absolute_eer"] == "needs all 24 conditions; 1 were evaluated"
 
 
 def test_case_with_some_conditions_has_no_results_for_hubs(benchmark):

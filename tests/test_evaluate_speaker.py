@@ -17,7 +17,7 @@ from earmark.report.provenance import shown_text
 from earmark.speaker.case.conditions import case_definition, condition_names
 from earmark.speaker.trial_files import read_trials
 from tests.conftest import contents
-from tests.hub_files import read_hub_files
+from tests.hub_files import LOG, check_logged, read_hub_files
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -857,3 +857,13 @@ def test_dataset_id_writes_results_for_hubs(trials):
     assert mteb["dataset_revision"] is None and "eer_low" not in scores
     run(trials, "--scores", scores_file)
     assert not list(trials.rglob("eval_results.yaml"))
+
+
+def test_log_sends_the_headline_numbers(trials, logged, monkeypatch, capsys):
+    log = ["--scores", trials / "scores.txt", "--dataset-id", "org/trials", *LOG]
+    assert run(trials, *log)[0] == 0
+    check_logged(logged, trials / "out", name="scores", suite="trials")
+    (trials / "out/summary.json").unlink()
+    monkeypatch.setitem(sys.modules, "wandb", None)
+    assert run(trials, *log) == (2, None)
+    assert "`uv run --extra wandb evaluate_speaker.py …`" in capsys.readouterr().err and len(logged) == 1

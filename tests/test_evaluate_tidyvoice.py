@@ -1,6 +1,7 @@
 """evaluate_speaker.py tidyvoice: languages, back end, calibration, comparison, submission."""
 
 import json
+import sys
 import zipfile
 from pathlib import Path
 
@@ -11,7 +12,7 @@ import evaluate_speaker
 from earmark.metrics.detection import cllr, equal_error_rate, min_cllr, roc
 from earmark.speaker.trial_files import read_trials
 from tests.conftest import contents, visible
-from tests.hub_files import read_hub_files
+from tests.hub_files import LOG, check_logged, read_hub_files
 
 LANGUAGES, SPEAKERS = ("de", "fr"), 10
 
@@ -332,6 +333,16 @@ def test_dataset_id_writes_results_for_hubs(data, capsys):
     assert (mteb["task_name"], mteb["dataset_revision"]) == ("tidyvoice", "abc123")
     run("--eval-a", "A.txt", "--eval-u", "U.txt", "--dataset-id", "org/tidyvoice", code=2)
     assert "--dataset-id needs --trials FILE" in capsys.readouterr().err
+
+
+def test_log_sends_the_headline_numbers(data, logged, monkeypatch, capsys):
+    run("--trials", "dev.txt", "--dataset-id", "org/tidyvoice", *LOG)
+    check_logged(logged, Path("out/vectors"), name="vectors", suite="tidyvoice")
+    run("--eval-a", "A.txt", "--eval-u", "U.txt", *LOG, code=2)
+    assert "--log needs --trials FILE" in capsys.readouterr().err
+    monkeypatch.setitem(sys.modules, "wandb", None)
+    run("--trials", "dev.txt", *LOG, code=2)
+    assert "`uv run --extra wandb evaluate_speaker.py …`" in capsys.readouterr().err and len(logged) == 1
 
 
 # --- kinds of trials, other sources of languages, keys ------------------------------------------------------

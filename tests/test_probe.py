@@ -37,7 +37,7 @@ from earmark.probing.xares import published_tasks
 from earmark.report.schema import read_summary
 from tests.conftest import ROOT
 from tests.file_server import file_server
-from tests.hub_files import read_hub_files
+from tests.hub_files import LOG, check_logged, read_hub_files
 from tests.models.encoders.sources import HEAR, XARES, case, layered, save
 from tests.probing import release_trees
 
@@ -1254,3 +1254,17 @@ def test_dataset_id_writes_results_for_hubs(tmp_path):
     assert str(tmp_path) not in (folder / "mteb_results.json").read_text()
     run(tmp_path, *tasks, code=1, flags=["--track", "knn"])
     assert not list(folder.rglob("eval_results.yaml")) and not list(folder.rglob("mteb_results.json"))
+
+
+def test_log_sends_the_headline_numbers_of_finished_tasks(tmp_path, logged, monkeypatch, capsys):
+    tasks = [write_task(tmp_path, "tones"), write_task(tmp_path, "absent")]
+    for path in (tmp_path / "absent").iterdir():
+        path.unlink()
+    log = ["--track", "knn", "--dataset-id", "org/tones", "--model-name", "my-encoder", *LOG]
+    folder = run(tmp_path, *tasks, code=1, flags=log)
+    check_logged(logged, folder, name="my-encoder", suite="probe")
+    assert any(key.startswith("undefined.absent/") for key in logged[0][1].settings)
+    monkeypatch.setitem(sys.modules, "wandb", None)
+    run(tmp_path, *tasks, code=2, flags=log, out="new")
+    assert "`uv run --extra wandb probe.py …`" in capsys.readouterr().err
+    assert len(logged) == 1 and not (tmp_path / "new").exists()

@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from earmark.cli import DatasetId
+from earmark.cli import NO_TRACKERS, DatasetId, TrackerOptions
 
 Protocol = Literal["earmark", "voicenet"]
 # Smallest number of raters of an item under each protocol. voicenet: the VoiceNet paper, arXiv 2609.32016.
@@ -159,6 +159,7 @@ class BenchmarkOptions:
         Directories of the labels, of the clips and of the results.
     dataset_id : DatasetId or None
         Dataset to name in the files for model hubs; None writes none.
+    trackers : TrackerOptions
     protocol : {"earmark", "voicenet"}
         Whose rules select the items and come first in the report.
     subset_file : Path or None
@@ -185,6 +186,7 @@ class BenchmarkOptions:
     dataset_root: Path
     output_dir: Path
     dataset_id: DatasetId | None = None
+    trackers: TrackerOptions = NO_TRACKERS
     protocol: Protocol = "earmark"
     subset_file: Path | None = None
     prompt: str | None = None

@@ -42,6 +42,7 @@ from earmark.report.schema import read_summary, to_json
 from earmark.report.signature import Signature
 from earmark.report.tables import to_csv
 from earmark.report.tex import to_tex
+from earmark.report.trackers import FinishedRun, log_run, require_trackers
 
 JOURNAL = "journal.jsonl"
 
@@ -68,6 +69,7 @@ def run_benchmark(options: BenchmarkOptions, invocation: Invocation) -> int:
     EarmarkError
         If a server fails or another run writes to the same directory.
     """
+    require_trackers(options.trackers)
     pair_tables = [load_subset(subset, options) for subset in benchmark_subsets(options)]
     for pairs in pair_tables:
         require_clips(pairs)
@@ -158,7 +160,9 @@ def evaluate_subset(pairs: PairTable, folder: Path, options: BenchmarkOptions, i
     n = len(pairs.table)
     missing, failed = count_errors(scores[:n])
     comparison_missing, comparison_failed = count_errors(scores[n:])
-    cli.show(write_outputs(pairs, evaluation, model, (missing, failed), folder, options, invocation))
+    report, finished = write_outputs(pairs, evaluation, model, (missing, failed), folder, options, invocation)
+    cli.show(report)
+    log_run(options.trackers, finished, invocation)
     if failed or missing:
         invocation.warn(
             f"{name}: {missing} pairs without their clip, {failed} failed; see the column `error` of predictions.csv"
@@ -307,7 +311,7 @@ def write_outputs(
     folder: Path,
     options: BenchmarkOptions,
     invocation: Invocation,
-) -> str:
+) -> tuple[str, FinishedRun]:
     """Write all files of a subset at once.
 
     Parameters
@@ -324,10 +328,13 @@ def write_outputs(
 
     Returns
     -------
-    str
-        The report, as Markdown.
+    report : str
+        Markdown.
+    finished : FinishedRun
+        For experiment trackers.
     """
     summary = summarise(pairs, evaluation, model, n_errors, options, invocation)
+    tasks = [hub_task(summary)]
     bands = QUALITY_BANDS if pairs.subset.format == EMOLIA_BENCH else ()
     report, report_tables = render("benchmark.md.j2", s=summary, bands=bands)
     slice_tables = {f"metrics_by_{key}": table for key, table in evaluation.slice_tables.items()}
@@ -338,7 +345,7 @@ def write_outputs(
         "summary.json": to_json(summary),
         "report.md": report,
         "report.tex": to_tex(report_tables, f"{pairs.subset.name} {model.name}"),
-        **hub_files(options.dataset_id, summary.subset, [hub_task(summary)], summary),
+        **hub_files(options.dataset_id, summary.subset, tasks, summary),
     }
     figures = benchmark_figures(pairs, evaluation, summary) if options.figures else []
 
@@ -360,7 +367,7 @@ def write_outputs(
         files["report.html"] = html
     for figure in figures:
         files |= figure.contents("figures")
-    write_run(
+    saved = write_run(
         folder,
         files,
         name=file_name(options.model_name or model.name),
@@ -369,7 +376,7 @@ def write_outputs(
         owned=("metrics_by_*.csv", "confusion.csv", "figures/*.*", "report.html", *HUB_FILES),
         runs=options.output_dir / RUNS,
     )
-    return encodable(report)
+    return encodable(report), FinishedRun(summary.name or model.name, pairs.subset.name, tasks, summary, saved)
 
 
 def summarise(

@@ -36,6 +36,7 @@ from earmark.report.schema import to_json
 from earmark.report.signature import Signature
 from earmark.report.tables import to_csv
 from earmark.report.tex import to_tex
+from earmark.report.trackers import FinishedRun, log_run
 
 OWNED = ("metrics_by_*.csv", "confusion.csv", "figures/*.*", "report.html", *HUB_FILES)
 
@@ -130,7 +131,9 @@ def _finish(
     name, n = pairs.subset.name, len(pairs.table)
     missing, failed = count_errors(scores[:n])
     of_people = count_errors(scores[n:])
-    cli.show(write_scale_outputs(pairs, evaluation, model, (missing, failed), folder, options, invocation))
+    report, finished = write_scale_outputs(pairs, evaluation, model, (missing, failed), folder, options, invocation)
+    cli.show(report)
+    log_run(options.trackers, finished, invocation)
     if failed or missing:
         invocation.warn(
             f"{name}: {missing} items without their clip, {failed} failed; see the column `error` of predictions.csv"
@@ -153,8 +156,8 @@ def write_scale_outputs(
     folder: Path,
     options: BenchmarkOptions,
     invocation: Invocation,
-) -> str:
-    """Write all files of a subset at once; returns the report as Markdown.
+) -> tuple[str, FinishedRun]:
+    """Write all files of a subset at once; returns the report as Markdown, and the run for experiment trackers.
 
     Parameters
     ----------
@@ -169,6 +172,7 @@ def write_scale_outputs(
     invocation : Invocation
     """
     summary = summarise_scale(pairs, evaluation, model, n_errors, options, invocation)
+    tasks = [scale_hub_task(summary)]
     report, report_tables = render("benchmark_scale.md.j2", s=summary)
     contents = {
         f"{name}.csv": to_csv(t) for name, t in {"predictions": evaluation.predictions, **evaluation.tables}.items()
@@ -177,7 +181,7 @@ def write_scale_outputs(
         "summary.json": to_json(summary),
         "report.md": report,
         "report.tex": to_tex(report_tables, f"{pairs.subset.name} {model.name}"),
-        **hub_files(options.dataset_id, summary.subset, [scale_hub_task(summary)], summary),
+        **hub_files(options.dataset_id, summary.subset, tasks, summary),
     }
     figures = scale_figures(evaluation, summary, pairs.subset) if options.figures else []
 
@@ -198,7 +202,7 @@ def write_scale_outputs(
         files["report.html"] = html
     for figure in figures:
         files |= figure.contents("figures")
-    write_run(
+    saved = write_run(
         folder,
         files,
         name=file_name(options.model_name or model.name),
@@ -207,7 +211,7 @@ def write_scale_outputs(
         owned=OWNED,
         runs=options.output_dir / RUNS,
     )
-    return encodable(report)
+    return encodable(report), FinishedRun(summary.name or model.name, pairs.subset.name, tasks, summary, saved)
 
 
 def summarise_scale(

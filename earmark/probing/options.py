@@ -4,7 +4,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from earmark.cli import DatasetId
+from earmark.cli import NO_TRACKERS, DatasetId, TrackerOptions
 from earmark.errors import MissingError
 from earmark.models.encoders.options import EncoderOptions
 
@@ -93,6 +93,7 @@ class RunOptions:
         Encoder name in reports; None for the encoder's own.
     dataset_id : DatasetId or None
         Dataset to name in the files for model hubs; None writes none.
+    trackers : TrackerOptions
     seeds, layers, shots, language_model, tokenizer
         As in `ProbeSettings`.
     """
@@ -115,6 +116,7 @@ class RunOptions:
     figures: bool = True
     embed_audio: float = 0.0
     dataset_id: DatasetId | None = None
+    trackers: TrackerOptions = NO_TRACKERS
 
     def settings(self, seed: int) -> ProbeSettings:
         """Build the settings of a run.

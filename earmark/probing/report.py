@@ -40,6 +40,7 @@ from earmark.report.schema import to_json
 from earmark.report.signature import Signature
 from earmark.report.tables import to_csv
 from earmark.report.tex import to_tex
+from earmark.report.trackers import FinishedRun
 
 
 @dataclass(frozen=True)
@@ -74,7 +75,7 @@ class CompletedRun:
         return {each.task.name: each.task for each in self.located}
 
 
-def write_results(folder: Path, run: CompletedRun, invocation: Invocation) -> str:
+def write_results(folder: Path, run: CompletedRun, invocation: Invocation) -> tuple[str, FinishedRun]:
     """Write all result files together.
 
     Parameters
@@ -88,10 +89,13 @@ def write_results(folder: Path, run: CompletedRun, invocation: Invocation) -> st
 
     Returns
     -------
-    str
-        The report as Markdown.
+    report : str
+        Markdown.
+    finished : FinishedRun
+        For experiment trackers.
     """
     summary = build_summary(run, invocation)
+    tasks = hub_tasks(summary, run.tasks)
     names = {name: task.formal_name for name, task in run.tasks.items()}
     curves = layer_curves(summary.scores)
     report, tables = render(
@@ -121,7 +125,7 @@ def write_results(folder: Path, run: CompletedRun, invocation: Invocation) -> st
         folder / "layers.svg": line_chart(curves, "layer", "score") if curves else None,
     }
     contents |= dict.fromkeys(folder / name for name in HUB_FILES)  # those of an earlier run are removed
-    hub = hub_files(run.options.dataset_id, "probe", hub_tasks(summary, run.tasks), summary)
+    hub = hub_files(run.options.dataset_id, "probe", tasks, summary)
     contents |= {folder / name: text for name, text in hub.items()}
     for name, outcome in run.outcomes.items():
         rows = [
@@ -144,7 +148,7 @@ def write_results(folder: Path, run: CompletedRun, invocation: Invocation) -> st
         )
     contents |= {folder / "report.html": html, **figure_files(folder, figures)}
     write_together({path: content for path, content in contents.items() if content is not None or path.exists()})
-    return report
+    return report, FinishedRun(summary.encoder_name, "probe", tasks, summary, folder)
 
 
 def rerun_words(track: str) -> dict[str, str | int]:

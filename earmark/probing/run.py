@@ -35,6 +35,7 @@ from earmark.probing.task_types import task_type
 from earmark.probing.tasks import Task
 from earmark.report.provenance import file_name
 from earmark.report.schema import read_summary
+from earmark.report.trackers import log_run, require_trackers
 
 
 def run_probes(options: RunOptions, invocation: Invocation) -> int:
@@ -45,6 +46,7 @@ def run_probes(options: RunOptions, invocation: Invocation) -> int:
     int
         Exit code: 0 complete; 1 if anything failed; 2 if nothing was scored because everything was missing.
     """
+    require_trackers(options.trackers)
     tasks, invalid = select_valid_tasks(options.tasks)
     if not tasks:
         raise EarmarkError("\n".join(map(str, invalid.values())))
@@ -64,9 +66,10 @@ def run_probes(options: RunOptions, invocation: Invocation) -> int:
         outcomes = dict(probe_tasks(located, settings, encoder, folder, options, invocation))
         outcomes_in_order = {each.task.name: outcomes[each.task.name] for each in located}
         outcomes_in_order |= {name: TaskOutcome.from_error(error) for name, error in invalid.items()}
-        finished = CompletedRun(located, outcomes_in_order, skipped, encoder, settings, options, warnings)
-        report = write_results(folder, finished, invocation)
+        completed = CompletedRun(located, outcomes_in_order, skipped, encoder, settings, options, warnings)
+        report, finished = write_results(folder, completed, invocation)
     cli.show(report)
+    log_run(options.trackers, finished, invocation)
     return exit_code(outcomes_in_order, invocation)
 
 

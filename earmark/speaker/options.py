@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from earmark.cli import DatasetId
+from earmark.cli import NO_TRACKERS, DatasetId, TrackerOptions
 from earmark.models.encoders.options import EncoderOptions
 from earmark.speaker.case.conditions import PUBLISHED, STRICT
 
@@ -105,6 +105,7 @@ class TrialsOptions:
         Its scores on the calibration list.
     dataset_id : DatasetId or None
         Dataset to name in the files for model hubs; None writes none.
+    trackers : TrackerOptions
     key : Path or None
         Labels of a list without labels.
     languages : Path or None
@@ -131,6 +132,7 @@ class TrialsOptions:
     figures: bool = True
     embed_audio: float = 0.0
     dataset_id: DatasetId | None = None
+    trackers: TrackerOptions = NO_TRACKERS
     key: Path | None = None
     languages: Path | None = None
     utterances: Path | None = None
@@ -232,6 +234,7 @@ class CaseOptions:
         MiB of audio that may be embedded in report.html.
     dataset_id : DatasetId or None
         Dataset to name in the files for model hubs; None writes none.
+    trackers : TrackerOptions
     """
 
     benchmark: Path
@@ -244,6 +247,7 @@ class CaseOptions:
     figures: bool = True
     embed_audio: float = 0.0
     dataset_id: DatasetId | None = None
+    trackers: TrackerOptions = NO_TRACKERS
 
     @property
     def scorings(self) -> list[str]:

@@ -25,6 +25,7 @@ from earmark.report.schema import Input, to_json
 from earmark.report.signature import Signature
 from earmark.report.tables import compressed
 from earmark.report.tex import to_tex
+from earmark.report.trackers import FinishedRun, log_run, require_trackers
 from earmark.speaker.back_end import find_cohort_speakers
 from earmark.speaker.conditions import (
     LANGUAGE,
@@ -151,36 +152,46 @@ class EvaluatedRun:
         {file below the output folder: its content}.
     state : str
         Identity of the system, as returned by `saved_runs.system_state`.
+    summary : SpeakerSummary
     """
 
     report: str
     contents: dict[str, Content]
     state: str
+    summary: SpeakerSummary
+
+    def finished(self, suite: str, saved: Path) -> FinishedRun:
+        """The run for experiment trackers, with its files in a folder."""
+        return FinishedRun(self.summary.model_name, suite, [hub_task(suite, self.summary)], self.summary, saved)
 
 
 def run_trials(options: TrialsOptions, invocation: Invocation) -> int:
     """Evaluate a system on a trial list; returns the exit code."""
+    require_trackers(options.trackers)
     warn_bootstrap_ignored(options.statistics, invocation)
     require_comparison_flags(options)
     system, lists = prepare_system(options, invocation)
     name, folder = system_name(system, options), options.output_dir
     with locked([folder]):
         run = evaluate_list(TRIALS, system, lists, options, invocation)
-        save_run(folder, run.contents, invocation, suite=TRIALS, name=name, state=run.state, owned=OUTPUT_FILES)
+        saved = save_run(folder, run.contents, invocation, suite=TRIALS, name=name, state=run.state, owned=OUTPUT_FILES)
         cli.show(run.report)
+    log_run(options.trackers, run.finished(TRIALS, saved), invocation)
     return cli.COMPLETE
 
 
 def run_tidyvoice(options: TidyVoiceOptions, invocation: Invocation) -> int:
     """Evaluate a labelled list by language, write a submission, or both; returns the exit code."""
     labelled, evaluation = options.labelled, options.evaluation
+    require_trackers(labelled.trackers)
     warn_bootstrap_ignored(labelled.statistics, invocation)
     if len(evaluation.files) == 1 or not (evaluation.files or labelled.trials):
         raise MissingError(
             "Use --trials FILE for a labelled list, or both --eval-a FILE and --eval-u FILE for a submission."
         )
-    if labelled.dataset_id and not labelled.trials:
-        raise MissingError("--dataset-id needs --trials FILE: without labels, there are no results.")
+    if (labelled.dataset_id or labelled.trackers.log) and not labelled.trials:
+        flag = "--dataset-id" if labelled.dataset_id else "--log"
+        raise MissingError(f"{flag} needs --trials FILE: without labels, there are no results.")
     require_evaluation_flags(evaluation, labelled)
     if evaluation.submission and not labelled.model_name and not labelled.encoder_options.spec:
         labelled = replace(labelled, model_name=evaluation.submission.stem)
@@ -189,6 +200,7 @@ def run_tidyvoice(options: TidyVoiceOptions, invocation: Invocation) -> int:
     name = system_name(system, labelled)
     folder = labelled.output_dir / name
     runs = runs_folder(labelled.output_dir)
+    finished = None
     with locked([folder]):
         submission: dict[str, Content] = {}
         if evaluation.files:
@@ -198,9 +210,12 @@ def run_tidyvoice(options: TidyVoiceOptions, invocation: Invocation) -> int:
                  state=submission_state(evaluation, system, labelled), owned=())  # fmt: skip
         if labelled.trials:
             run = evaluate_list(TIDYVOICE, system, lists, labelled, invocation)
-            save_run(folder, run.contents | submission, invocation, suite=TIDYVOICE, name=name, runs=runs,
+            saved = save_run(folder, run.contents | submission, invocation, suite=TIDYVOICE, name=name, runs=runs,
                  state=run.state, owned=OUTPUT_FILES)  # fmt: skip
             cli.show(run.report)
+            finished = run.finished(TIDYVOICE, saved)
+    if finished is not None:
+        log_run(labelled.trackers, finished, invocation)
     return cli.COMPLETE
 
 
@@ -400,7 +415,7 @@ def evaluate_list(
     summary = summarise(suite, evaluated, inputs, system, options, invocation)
     report, contents = list_contents(suite, evaluated, summary, system, options)
     hashes = {path: file.sha256 for path, file in inputs.items()}
-    return EvaluatedRun(report, contents, system_state(system, options, hashes))
+    return EvaluatedRun(report, contents, system_state(system, options, hashes), summary)
 
 
 def evaluate_trials(

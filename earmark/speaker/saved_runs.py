@@ -76,7 +76,7 @@ def save_run(
     owned: Sequence[str],
     once: Sequence[str] = (),
     runs: Path | None = None,
-) -> None:
+) -> Path:
     """Write a run with `files.runs.write_run`, and warn if another system already has the name.
 
     Parameters
@@ -97,6 +97,11 @@ def save_run(
         Files that are only written if they do not exist.
     runs : Path, optional
         Folder of the runs of all systems (default: `files.runs.runs_folder`).
+
+    Returns
+    -------
+    Path
+        Folder of the saved run.
     """
     runs = runs or runs_folder(folder)
     saved = write_run(
@@ -107,3 +112,4 @@ def save_run(
             f"{shown_path(runs / name)}/ contains runs of another system named {name}. This run is saved in "
             f"{shown_path(saved)}/. Use --model-name NAME to choose another name."
         )
+    return saved

@@ -31,6 +31,7 @@ from earmark.report.schema import to_json
 from earmark.report.signature import Signature
 from earmark.report.tables import Table, compressed, to_csv
 from earmark.report.tex import to_tex
+from earmark.report.trackers import FinishedRun, log_run, require_trackers
 from earmark.speaker.case.benchmark import Benchmark, read_benchmark
 from earmark.speaker.case.conditions import AGGREGATES, PUBLISHED, categories, condition_names
 from earmark.speaker.case.evaluation import (
@@ -71,6 +72,7 @@ OUTPUT_FILES = (  # replaced by each run
 
 def run_case(options: CaseOptions, invocation: Invocation) -> int:
     """Evaluate a system on all conditions or some of them."""
+    require_trackers(options.trackers)
     warn_bootstrap_ignored(options.statistics, invocation)
     system = load_system(options.encoder_options, invocation)
     if system.encoder is None:
@@ -107,8 +109,8 @@ def run_case(options: CaseOptions, invocation: Invocation) -> int:
     folder = options.output_dir / name
     with locked([folder]):
         dimension = next((np.size(vector) for vector in embeddings.vectors.values()), None)
-        report, contents = case_outputs(benchmark, results, shift, system, dimension, options, invocation)
-        save_run(
+        summary, report, contents = case_outputs(benchmark, results, shift, system, dimension, options, invocation)
+        saved = save_run(
             folder,
             contents,
             invocation,
@@ -120,6 +122,8 @@ def run_case(options: CaseOptions, invocation: Invocation) -> int:
             runs=runs_folder(options.output_dir),
         )
         cli.show(report)
+    task = hub_task(summary, options.scorings)
+    log_run(options.trackers, FinishedRun(summary.model_name, task.name, [task], summary, saved), invocation)
     return cli.COMPLETE
 
 
@@ -131,14 +135,15 @@ def case_outputs(
     dimension: int | None,
     options: CaseOptions,
     invocation: Invocation,
-) -> tuple[str, dict[str, Content]]:
-    """Create the report and the contents of all output files.
+) -> tuple[CaseSummary, str, dict[str, Content]]:
+    """Create the summary, the report and the contents of all output files.
 
     Aggregates are computed only if all 24 conditions were evaluated; results.json needs the published scoring too.
     `dimension` is that of the embeddings.
 
     Returns
     -------
+    summary : CaseSummary
     report : str
         Markdown.
     contents : dict
@@ -211,7 +216,7 @@ def case_outputs(
         )
         for figure in figures:
             contents |= figure.contents("figures")
-    return report, contents
+    return summary, report, contents
 
 
 def hub_task(summary: CaseSummary, scorings: Sequence[str]) -> HubTask:
