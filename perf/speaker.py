@@ -6,11 +6,13 @@ Prints  the times of
           list, with the four kinds of trials by language, as a whole process, without and with intervals
         - the equal error rate, and numpy.sort on the same scores
         - 24 lists of 10,000 trials with intervals over speakers, and the whole `case` command on such lists
-        - with --resemblyzer instead: Resemblyzer on the demo speech, in a loop over files and with the embedding cache
+        - with --resemblyzer instead: the whole `case` command with Resemblyzer on the demo speech under the simulated
+          conditions, the model alone on decoded audio, and a loop over the files
 
   uv run perf/speaker.py
   uv run perf/speaker.py --trials 1000000
   uv run --all-extras perf/speaker.py --resemblyzer
+  uv run --all-extras perf/speaker.py --resemblyzer --conditions 4
 """
 
 import resource
@@ -20,14 +22,15 @@ import tempfile
 import time
 from argparse import ArgumentParser, Namespace
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import soundfile
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+sys.path[0] = str(Path(__file__).resolve().parents[1])  # instead of perf/, whose coverage.py numba would import
 
 from earmark import cli
-from earmark.embeddings.cache import EmbeddingCache
 from earmark.metrics.detection import equal_error_rate, roc
 from earmark.models.encoders.registry import load_encoder
 from earmark.speaker.case.conditions import condition_names
@@ -36,6 +39,7 @@ from earmark.speaker.trials import Trials, speakers_from_paths
 
 ROOT = Path(__file__).resolve().parents[1]
 SPEAKERS, UTTERANCES = 1000, 40
+BATCH = 16  # clips, as in evaluate_speaker.py
 LANGUAGES = ("de", "en", "es", "fr", "it")  # two of each speaker
 ROUNDS = 3  # of measurements below a second; the first includes memory allocation
 
@@ -55,31 +59,91 @@ def argument_parser() -> ArgumentParser:
     )
     parser.add_argument("--resemblyzer", action="store_true", help="time Resemblyzer instead of the metrics")
     parser.add_argument(
-        "--conditions", type=cli.positive_int, default=24, metavar="N", help="lists with intervals (default: 24)"
+        "--conditions",
+        type=cli.positive_int,
+        default=24,
+        metavar="N",
+        help="lists with intervals, and conditions of --resemblyzer (default: 24)",
     )
     return parser
 
 
 def run(arguments: Namespace, invocation: cli.Invocation) -> int:
-    return time_embedding() if arguments.resemblyzer else time_metrics(arguments, invocation)
+    if arguments.resemblyzer:
+        return time_embedding(list(condition_names())[: arguments.conditions])
+    return time_metrics(arguments, invocation)
 
 
-def time_embedding() -> int:
-    """Time Resemblyzer in a loop with decoding, with an empty embedding cache, and with a filled one."""
+def time_embedding(conditions: Sequence[str]) -> int:
+    """Time the whole `case` command with Resemblyzer from WAV, the model alone, and a loop over files.
+
+    The model alone embeds decoded audio in batches. The loop decodes and embeds one file after the other with
+    Resemblyzer's own functions, as scripts around it do, and computes no metric.
+    """
     import resemblyzer
 
-    files = sorted((ROOT / "dataset/speaker-demo").rglob("*.mp3"))
-    encoder_alone = resemblyzer.VoiceEncoder("cpu", verbose=False)
-    encoder_alone.embed_utterance(resemblyzer.preprocess_wav(files[0]))  # warm-up
-    loop = seconds(lambda: [encoder_alone.embed_utterance(resemblyzer.preprocess_wav(path)) for path in files])
-    encoder = load_encoder("resemblyzer", device="cpu")
-    with tempfile.TemporaryDirectory() as folder:
-        first, second = (seconds(lambda: list(EmbeddingCache(Path(folder)).embed(encoder, files))) for _ in range(2))
-    cli.show(
-        f"Resemblyzer, {len(files)} clips: loop {loop:.1f} s, cache {first:.1f} s, {loop / first:.2f} times as fast"
-    )
-    cli.show(f"from the filled cache: {second:.2f} s")
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        script = [sys.executable, str(ROOT / "evaluate_speaker.py")]
+        speech = str(ROOT / "dataset/speaker-demo")
+        make = [*script, "simulate", speech, "--output-dir", f"{folder}/case", "--conditions", *conditions]
+        subprocess.run(make, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        files = sorted((folder / "case").rglob("*.wav"))
+        evaluate_all = [
+            *script,
+            "case",
+            f"{folder}/case",
+            "--encoder",
+            "resemblyzer",
+            "--output-dir",
+            f"{folder}/results",
+        ]
+        evaluate_all += ["--conditions", *conditions, "--embedding-cache", f"{folder}/cache", "--device", "cpu"]
+        whole = Cost.of(lambda: subprocess.run(evaluate_all, check=True, stdout=subprocess.DEVNULL))
+        again = Cost.of(lambda: subprocess.run(evaluate_all, check=True, stdout=subprocess.DEVNULL))
+        encoder = load_encoder("resemblyzer", device="cpu")
+        alone = Cost()
+        for start in range(0, len(files), BATCH):
+            waveforms = [soundfile.read(path, dtype="float32")[0] for path in files[start : start + BATCH]]
+            alone += Cost.of(lambda clips=waveforms: encoder.embed(clips))
+        voice = resemblyzer.VoiceEncoder("cpu", verbose=False)
+        loop = Cost.of(lambda: [voice.embed_utterance(resemblyzer.preprocess_wav(path)) for path in files])
+    cli.show(f"`case` with Resemblyzer, {len(conditions)} conditions, {len(files):,} WAV files: {whole}")
+    cli.show(f"the model alone, in batches on decoded audio: {alone}; `case` takes {whole.ratio(alone)}")
+    cli.show(f"a loop over the files, decoding and model: {loop}; `case` takes {whole.ratio(loop)}")
+    cli.show(f"`case` again, from its embedding cache: {again}")
     return cli.COMPLETE
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Seconds of wall time and of CPU time, child processes included."""
+
+    wall: float = 0.0
+    cpu: float = 0.0
+
+    @classmethod
+    def of(cls, function: Callable[[], object]) -> "Cost":
+        """Run a function and return what it cost."""
+        cpu = cpu_seconds()
+        wall = seconds(function)
+        return cls(wall, cpu_seconds() - cpu)
+
+    def __add__(self, other: "Cost") -> "Cost":
+        return Cost(self.wall + other.wall, self.cpu + other.cpu)
+
+    def __str__(self) -> str:
+        return f"{self.wall:.1f} s ({self.cpu:.1f} CPU seconds)"
+
+    def ratio(self, other: "Cost") -> str:
+        """This cost as a multiple of another."""
+        return f"{self.wall / other.wall:.2f} times as long ({self.cpu / other.cpu:.2f} times the CPU time)"
+
+
+def cpu_seconds() -> float:
+    """CPU time of this process and of its finished child processes."""
+    usage = (resource.getrusage(which) for which in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+    return sum(each.ru_utime + each.ru_stime for each in usage)
 
 
 def time_metrics(arguments: Namespace, invocation: cli.Invocation) -> int:
