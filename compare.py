@@ -2,6 +2,7 @@
 
 Reads   results of benchmark.py, evaluate_speaker.py or probe.py: folders, or names below benchmark_outputs/runs
 Writes  benchmark_outputs/compare/<names>/: comparison.csv, flips.csv, summary.json, report.{md,tex,html}, figures/
+        For results of probe.py also scores.csv: every system with its rank
 
   uv run compare.py
   uv run compare.py my-model baseline
@@ -10,7 +11,7 @@ Writes  benchmark_outputs/compare/<names>/: comparison.csv, flips.csv, summary.j
 
 Without arguments: lists the results that can be compared. The first result is the reference unless --reference names
 another. Results of different items are refused; --common compares the items that all hold. Scores are drawn against
-training steps if --steps gives them, or if the names differ only in a number at their end.
+training steps if --steps gives them, or if the names differ in one number only.
 """
 
 import sys
@@ -43,7 +44,7 @@ def argument_parser() -> ArgumentParser:
         type=cli.natural_int,
         default=[],
         metavar="N",
-        help="training step of each result (default: the number that names end with)",
+        help="training step of each result (default: the one number in which names differ)",
     )
     parser.add_argument("--common", action="store_true", help="compare only items that all results hold")
     parser.add_argument(

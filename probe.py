@@ -8,6 +8,8 @@ Writes  benchmark_outputs/probe/<encoder>/{scores.csv, summary.json, report.md, 
   uv run probe.py --track knn
   uv run --extra torch probe.py --encoder my_encoder.py --tasks esc50 cremad my_task.toml --data-root data
   uv run --extra clap probe.py --encoder hf:microsoft/wavlm-base-plus --tasks all --data-root data --layers all
+  uv run --extra torch probe.py --encoder step_1000.py step_2000.py --tasks esc50 cremad --data-root data
+  uv run probe.py report benchmark_outputs/probe
   uv run probe.py check my_encoder.py
   uv run probe.py list --data-root data
   uv run --extra download probe.py download esc50 cremad --data-root data
@@ -15,7 +17,8 @@ Writes  benchmark_outputs/probe/<encoder>/{scores.csv, summary.json, report.md, 
 Without arguments, the built-in `logmel` encoder is probed on three tasks of the demo speech. Two recipes are reported:
 `xares` is the published recipe with its flaws. `strict` selects nothing on test clips and keeps the sources (speakers
 or recordings) of training and test apart. A finished task is reused unless its data, settings or encoder changed. If a
-task fails, the others continue.
+task fails, the others continue. Several processes may work in one directory at the same time, on different tasks; the
+report holds all tasks that were finished with the same settings.
 """
 
 import os
@@ -25,6 +28,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from earmark import cli
+from earmark.errors import MissingError
 from earmark.models.encoders.registry import encoder_specs
 from earmark.probing.options import (
     BOTH,
@@ -37,12 +41,13 @@ from earmark.probing.options import (
     CheckOptions,
     DownloadOptions,
     ListOptions,
+    ReportOptions,
     RunOptions,
 )
 
 DEMO = Path(__file__).resolve().parent / "dataset/speaker-demo/tasks"
 DEMO_TASKS = ("voice", "language", "tempo")
-COMMANDS = ("run", "check", "list", "download")
+COMMANDS = ("run", "report", "check", "list", "download")
 TOKEN_VARIABLE = "EARMARK_API_KEY"  # bearer token of an embedding server
 
 
@@ -57,9 +62,26 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def run(arguments: Namespace, invocation: cli.Invocation) -> int:
-    from earmark.probing.run import run_probes
+    from earmark.probing.run import run_encoders
 
-    return run_probes(cli.options(RunOptions, arguments, token=os.environ.get(TOKEN_VARIABLE)), invocation)
+    encoders = [None] if arguments.embeddings else arguments.encoder
+    names = arguments.model_name or [None] * len(encoders)
+    if len(names) != len(encoders):
+        raise MissingError(
+            f"--model-name needs one name for each of the {len(encoders)} encoders; it has {len(names)}."
+        )
+    token = os.environ.get(TOKEN_VARIABLE)
+    each = [
+        cli.options(RunOptions, Namespace(**{**vars(arguments), "encoder": encoder, "model_name": name}), token=token)
+        for encoder, name in zip(encoders, names, strict=True)
+    ]
+    return run_encoders(each, invocation)
+
+
+def report(arguments: Namespace, invocation: cli.Invocation) -> int:
+    from earmark.probing.merge import run_report
+
+    return run_report(cli.options(ReportOptions, arguments), invocation)
 
 
 def check(arguments: Namespace, invocation: cli.Invocation) -> int:
@@ -92,6 +114,7 @@ def argument_parser() -> ArgumentParser:
     parser = cli.argument_parser(__doc__ or "")
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
     add_run(cli.subcommand(commands, "run", run, "probe an encoder (the default command)"))
+    add_report(cli.subcommand(commands, "report", report, "collect finished tasks, encoders and machines in a report"))
     checks = cli.subcommand(
         commands, "check", check, "check an encoder against the X-ARES requirements and additional ones"
     )
@@ -120,7 +143,9 @@ def argument_parser() -> ArgumentParser:
 def add_run(parser: ArgumentParser) -> None:
     """Add the flags of `run`."""
     specs = ", ".join(encoder_specs())
-    parser.add_argument("--encoder", default="logmel", metavar="SPEC", help=f"{specs} (default: logmel)")
+    parser.add_argument(
+        "--encoder", nargs="+", default=["logmel"], metavar="SPEC", help=f"one or several: {specs} (default: logmel)"
+    )
     parser.add_argument(
         "--embeddings", metavar="FILE", help="precomputed embeddings: .npz, .npy with ids, Kaldi .scp or .ark, .parquet"
     )
@@ -186,19 +211,51 @@ def add_run(parser: ArgumentParser) -> None:
         parser,
         "--model-name",
         "--name",
+        nargs="+",
         metavar="NAME",
-        help="name of the encoder in reports (default: from the encoder)",
+        help="name of each encoder in reports (default: from the encoder)",
+    )
+    parser.add_argument("--dry-run", action="store_true", help="list tasks, sizes, what is stored and the order")
+    parser.add_argument(
+        "--wait", action="store_true", help="wait for tasks that other processes work on (default: skip them)"
+    )
+    parser.add_argument(
+        "--only-these-tasks",
+        action="store_true",
+        help="leave finished tasks of other runs in the same directory out of the report",
     )
     cli.add_page_flags(parser)
     cli.add_dataset_id_flag(parser)
     cli.add_log_flags(parser)
+    add_output_dir(parser)
+    add_device(parser)
+
+
+def add_report(parser: ArgumentParser) -> None:
+    """Add the flags of `report`."""
+    parser.add_argument(
+        "folders",
+        nargs="+",
+        type=Path,
+        metavar="DIR",
+        help="directories of encoders, also of one encoder from several machines, or their parents",
+    )
+    parser.add_argument(
+        "--tasks", nargs="+", metavar="TASK", default=[], help="names of the tasks to report (default: all finished)"
+    )
+    cli.add_page_flags(parser)
+    cli.add_dataset_id_flag(parser)
+    add_output_dir(parser)
+
+
+def add_output_dir(parser: ArgumentParser) -> None:
+    """Add the flag for the parent of the encoders' result folders."""
     parser.add_argument(
         "--output-dir",
         type=Path,
         default=Path("benchmark_outputs/probe"),
         help="parent of the directories of encoders (default: benchmark_outputs/probe)",
     )
-    add_device(parser)
 
 
 def add_data_root(parser: ArgumentParser) -> None:

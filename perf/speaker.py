@@ -28,7 +28,8 @@ from pathlib import Path
 import numpy as np
 import soundfile
 
-sys.path[0] = str(Path(__file__).resolve().parents[1])  # instead of perf/, whose coverage.py numba would import
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+sys.path.remove(str(Path(__file__).resolve().parent))  # numba imports the package coverage, not perf/coverage.py
 
 from earmark import cli
 from earmark.metrics.detection import equal_error_rate, roc

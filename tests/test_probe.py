@@ -40,6 +40,7 @@ from tests.file_server import file_server
 from tests.hub_files import LOG, check_logged, read_hub_files
 from tests.models.encoders.sources import HEAR, XARES, case, layered, save
 from tests.probing import release_trees
+from tests.probing.origins import a_task_origin
 
 RATE = 16_000
 QUICK = ["--seeds", "1", "--bootstrap", "20"]
@@ -1042,11 +1043,13 @@ def test_job_failed_keeps_earlier_outcome(tmp_path):
     known = TaskOutcome(classes=[table], failed=[Failure(error="kNN")], predictions=["one_linear_strict.csv"])
     options = RunOptions(EncoderOptions(), (), tmp_path, tmp_path)
     located = locate_task(published_tasks()["esc50"], tmp_path)
-    job = Job(located, ProbeSettings(), options, Invocation(tmp_path), tmp_path, "key", known)
+    origin = a_task_origin()
+    job = Job(located, ProbeSettings(), options, Invocation(tmp_path), tmp_path, "key", origin, known)
     later = job.failed("no audio")
     assert later.classes == known.classes and later.predictions == known.predictions
     assert [one.error for one in later.failed] == ["kNN", "no audio"]
-    assert replace(job, earlier=None).failed("no audio") == TaskOutcome.from_error("no audio")
+    alone = replace(job, earlier=None).failed("no audio")
+    assert (alone.failed, alone.key, alone.origin) == (TaskOutcome.from_error("no audio").failed, "key", origin)
 
 
 def test_stored_outcome_ignores_earlier_release(tmp_path):

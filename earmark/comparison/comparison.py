@@ -7,6 +7,7 @@ import pandas as pd
 from earmark.comparison.differences import MetricOfSystems
 from earmark.report.figures import Figure
 from earmark.report.page import ClipList
+from earmark.report.tables import Table
 
 
 @dataclass(frozen=True)
@@ -23,6 +24,7 @@ class Comparison:
     notes : what the reader should know.
     figures : of this kind of result.
     clips : to listen to.
+    tables : further tables of the report.
     """
 
     metrics: list[MetricOfSystems]
@@ -33,3 +35,4 @@ class Comparison:
     notes: list[str]
     figures: list[Figure] = field(default_factory=list)
     clips: list[ClipList] = field(default_factory=list)
+    tables: list[Table] = field(default_factory=list)

@@ -9,6 +9,7 @@ from earmark.comparison.schema import ComparisonRow
 from earmark.metrics.bootstrap import Units, estimate_from_replicates, mcnemar_exact, paired_difference, standard_error
 from earmark.metrics.comparison import holm, minimum_detectable_difference
 from earmark.metrics.estimate import Estimate
+from earmark.metrics.intervals import SHARE, Range
 
 
 @dataclass(frozen=True)
@@ -40,6 +41,8 @@ class MetricOfSystems:
     lower_is_better : whether the best system has the lowest value.
     estimates : the values with their intervals, if they are known.
     correct : (n,) for each system whether an item is correct, if the items are independent; for McNemar's test.
+    panel, line : in tables of systems side by side and in figures against training steps: what is measured, and with
+        which track and recipe. Without a panel, such tables leave the metric out.
     """
 
     metric: str
@@ -51,6 +54,8 @@ class MetricOfSystems:
     lower_is_better: bool = False
     estimates: Sequence[Estimate] = ()
     correct: Sequence[np.ndarray] = ()
+    panel: str = ""
+    line: str = ""
 
     @classmethod
     def from_replicates(
@@ -62,9 +67,13 @@ class MetricOfSystems:
         n: int,
         units: Units,
         why: str = "",
+        value_range: Range = SHARE,
         **place: str | bool,
     ) -> "MetricOfSystems":
-        """From values and bootstrap replicates of the same draws, (replicates,) for each system."""
+        """From values and bootstrap replicates of the same draws, (replicates,) for each system.
+
+        value_range: possible values of the metric, for the interval of each system's own value.
+        """
 
         def compare(first: int, second: int) -> Compared:
             if not (np.isfinite(values[first]) and np.isfinite(values[second])):
@@ -79,7 +88,7 @@ class MetricOfSystems:
 
         known = [float(value) if np.isfinite(value) else None for value in values]
         estimates = [
-            estimate_from_replicates(value, drawn, n=n, units=units, why=why)
+            estimate_from_replicates(value, drawn, n=n, units=units, why=why, values=value_range)
             for value, drawn in zip(values, replicates, strict=True)
         ]
         return cls(metric, known, compare, n, estimates=estimates, **place)  # type: ignore[arg-type]
@@ -107,10 +116,51 @@ class MetricOfSystems:
             elif place == best:
                 tied.append(True)
             else:
-                difference = self.compare(place, best).difference
-                known = difference.low is not None and difference.high is not None
-                tied.append(difference.low <= 0 <= difference.high if known else None)  # type: ignore[operator]
+                tied.append(self._is_tied(place, best))
         return tied
+
+    def ranks(self) -> list[int | None]:
+        """Rank of each system; systems that are tied share one.
+
+        The best system and all that are tied with it have rank 1: the intervals of their differences to it hold 0. The
+        best of the others and those tied with that one have the next rank, and so on; a rank counts all systems before
+        it. The intervals are not adjusted for the number of systems, and a tie is no proof of equality.
+
+        Returns
+        -------
+        list of int or None
+            None for undefined values, and for all systems if an interval of a difference is missing.
+
+        Examples
+        --------
+        >>> values = [1.0, 4.0, 3.0, None, 0.0]
+        >>> def compare(one: int, other: int) -> Compared:
+        ...     gap = values[one] - values[other]
+        ...     return Compared(Estimate(gap, gap - 1.5, gap + 1.5), None, 0.75)
+        >>> MetricOfSystems("accuracy", values, compare, 9).ranks()
+        [3, 1, 1, None, 3]
+        """
+        ranks: list[int | None] = [None] * len(self.values)
+        left = [place for place, value in enumerate(self.values) if value is not None]
+        rank = 1
+        while left:
+            best = (min if self.lower_is_better else max)(left, key=lambda place: self.values[place] or 0.0)
+            tied = {place: place == best or self._is_tied(place, best) for place in left}
+            if None in tied.values():
+                return [None] * len(self.values)
+            group = [place for place in left if tied[place]]
+            for place in group:
+                ranks[place] = rank
+            rank += len(group)
+            left = [place for place in left if place not in group]
+        return ranks
+
+    def _is_tied(self, place: int, best: int) -> bool | None:
+        """Whether the interval of the difference of two systems holds 0; None if it is unknown."""
+        difference = self.compare(place, best).difference
+        if difference.low is None or difference.high is None:
+            return None
+        return difference.low <= 0 <= difference.high
 
     def _mcnemar(self, first: int, second: int) -> float | None:
         """McNemar's exact test of two systems on independent items."""

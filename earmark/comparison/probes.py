@@ -1,6 +1,6 @@
 """Results of `probe.py` compared: the same tasks and test items, several encoders."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from zlib import crc32
@@ -11,22 +11,26 @@ from numpy.typing import NDArray
 
 from earmark.cli import Invocation
 from earmark.comparison.comparison import Comparison
-from earmark.comparison.differences import MetricOfSystems
+from earmark.comparison.differences import Compared, MetricOfSystems
 from earmark.comparison.options import CompareOptions
 from earmark.comparison.results import FinishedResult
 from earmark.errors import EarmarkError
 from earmark.metrics.bootstrap import Bootstrap, Units
+from earmark.metrics.estimate import Estimate
 from earmark.probing.evaluation import METRICS, Predictions, score_replicates
 from earmark.probing.outcome import ITEMS
+from earmark.probing.page import layer_map, layer_tables
 from earmark.probing.schema import ProbeSummary, TaskScore, leading_scores
 from earmark.probing.stored_predictions import read_predictions
 from earmark.report.page import ClipList, ListedClip
 from earmark.report.provenance import file_name
 from earmark.report.schema import read_summary
+from earmark.report.tables import Table
 
 SHOWN_CLIPS = 24
 MEAN = "mean over tasks"
 TRAINING_NOTE = "differences are of the heads that were trained; another training seed would change them"
+LAYERS_NOTE = "predictions of layers are not stored, so differences between encoders have no intervals"
 FEW_SHOT_NOTE = "few-shot scores are compared over test sources; the variance of the draws is left out"
 
 
@@ -72,7 +76,7 @@ def read_tasks(results: Sequence[FinishedResult], common: bool) -> tuple[list[Co
     EarmarkError
         If no task is in all results, or items or labels differ.
     """
-    summaries = [read_summary(ProbeSummary, result.folder / "summary.json") for result in results]
+    summaries = [read_probe(result) for result in results]
     scores = [{_key(score): score for score in summary.scores if score.layer is None} for summary in summaries]
     shared = [key for key in scores[0] if all(key in own for own in scores)]
     notes = []
@@ -162,7 +166,7 @@ def compare_tasks(tasks: Sequence[ComparedTask], replicates: int, seed: int) -> 
             value, own, units = score_replicates(score.metric, predictions, bootstrap)
             values.append(value)
             drawn.append(own)
-        lower = METRICS[score.metric].lower_is_better
+        lower, leads = METRICS[score.metric].lower_is_better, score in leading
         rows.append(
             MetricOfSystems.from_replicates(
                 score.metric,
@@ -172,12 +176,20 @@ def compare_tasks(tasks: Sequence[ComparedTask], replicates: int, seed: int) -> 
                 units=units,
                 slice="task",
                 value_of_slice=task.label,
+                value_range=METRICS[score.metric].values,
                 lower_is_better=lower,
+                panel=f"{score.formal_name} ({score.metric})" if leads else "",
+                line=_line(score),
             )
         )
-        if not lower and score in leading:
+        if not lower and leads:
             means.setdefault((score.track, score.protocol), []).append((values, drawn, units))
     return [*_means(means), *rows]
+
+
+def _line(score: TaskScore) -> str:
+    """Track and recipe."""
+    return f"{score.track}, {score.protocol}"
 
 
 def _means(
@@ -194,7 +206,14 @@ def _means(
         units = Units(sum(own[2].n for own in tasks), "sources")
         rows.append(
             MetricOfSystems.from_replicates(
-                f"{MEAN} ({track}, {recipe})", values, drawn, n=len(tasks), units=units, why="a task is undefined"
+                f"{MEAN} ({track}, {recipe})",
+                values,
+                drawn,
+                n=len(tasks),
+                units=units,
+                why="a task is undefined",
+                panel=MEAN,
+                line=f"{track}, {recipe}",
             )
         )
     return rows
@@ -237,7 +256,12 @@ def most_different_items(tasks: Sequence[ComparedTask], systems: Sequence[str], 
 def compare_probes(
     results: Sequence[FinishedResult], reference: int, options: CompareOptions, invocation: Invocation
 ) -> Comparison:
-    """Compare results of `probe.py`: every task, means over tasks, items that are classified differently."""
+    """Compare results of `probe.py`: every task, means over tasks, items that are classified differently, layers."""
+    summaries = {result.system: read_probe(result) for result in results}
+    if all(
+        summary.scores and all(score.layer is not None for score in summary.scores) for summary in summaries.values()
+    ):
+        return compare_layers(summaries)
     tasks, notes = read_tasks(results, options.common)
     names = [result.system for result in results]
     flipped = most_different_items(tasks, names, reference)
@@ -249,6 +273,80 @@ def compare_probes(
         n_left_out=sum(task.n_left_out for task in tasks),
         notes=notes,
         clips=[_clips(flipped, names, options)],
+    )
+
+
+def read_probe(result: FinishedResult) -> ProbeSummary:
+    """The summary of a result of `probe.py`. EarmarkError if it is invalid."""
+    return read_summary(ProbeSummary, result.folder / "summary.json")
+
+
+def compare_layers(summaries: Mapping[str, ProbeSummary]) -> Comparison:
+    """Compare results with scores of layers: heat maps and tables of layer × task, and every layer of every task.
+
+    Predictions of layers are not stored, so that differences have no intervals.
+
+    Parameters
+    ----------
+    summaries : mapping
+        {encoder: its summary}.
+
+    Returns
+    -------
+    Comparison
+
+    Raises
+    ------
+    EarmarkError
+        If the encoders share no layer of a task, or were tested on different numbers of items.
+    """
+    scores = [{(*_key(score), score.layer): score for score in summary.scores} for summary in summaries.values()]
+    shared = [key for key in scores[0] if all(key in own for own in scores)]
+    if not shared:
+        raise EarmarkError("The results share no layer of a task with the same track, recipe and metric.")
+    metrics = []
+    for key in shared:
+        rows = [own[key] for own in scores]
+        if len({row.n_test for row in rows}) > 1:
+            each = ", ".join(f"{name} has {row.n_test:,}" for name, row in zip(summaries, rows, strict=True))
+            raise EarmarkError(f"{rows[0].task}: the test items differ ({each}).")
+        metrics.append(_layer_metric(rows))
+    tables = [(name, table) for name, summary in summaries.items() for table in layer_tables(summary.scores)]
+    n_items = {score.task: score.n_test for score in (scores[0][key] for key in shared)}
+    return Comparison(
+        metrics=metrics,
+        flips=pd.DataFrame({"task": [], "clip": [], "spread": [], "flip": []}),
+        n_flips=0,
+        n_items=sum(n_items.values()),
+        n_left_out=0,
+        notes=[LAYERS_NOTE, TRAINING_NOTE],
+        figures=[figure for name, table in tables if (figure := layer_map(table, name)) is not None],
+        tables=[
+            Table(f"{name}: layer and task, {table.heading}", ["layer", *table.tasks], table.rows)
+            for name, table in tables
+        ],
+    )
+
+
+def _layer_metric(rows: Sequence[TaskScore]) -> MetricOfSystems:
+    """One layer of one task, with differences that have no intervals."""
+    values = [row.value for row in rows]
+
+    def compare(first: int, second: int) -> Compared:
+        one, other = values[first], values[second]
+        gap = None if one is None or other is None else one - other
+        return Compared(Estimate(gap, n=rows[0].n_test, why=LAYERS_NOTE), None, float("nan"))
+
+    return MetricOfSystems(
+        rows[0].metric,
+        values,
+        compare,
+        rows[0].n_test,
+        slice="layer",
+        value_of_slice=f"{rows[0].formal_name}, {_line(rows[0])}, layer {rows[0].layer}",
+        lower_is_better=METRICS[rows[0].metric].lower_is_better,
+        estimates=[row.score for row in rows],
+        line=_line(rows[0]),
     )
 
 

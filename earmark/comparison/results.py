@@ -163,15 +163,28 @@ def matched_results(
 
 
 def steps_in_names(names: Sequence[str]) -> list[int]:
-    """Training steps that names end with; none unless the names differ in that number alone.
+    """Training steps in names; none unless the names differ in one number alone.
+
+    The number stands at the end of the names, or before a separator; the `2` of `wav2vec` and the version in `v2-base`
+    are no steps.
 
     >>> steps_in_names(["clap-step-1000", "clap-step-20000"]), steps_in_names(["a-1", "b-2"])
     ([1000, 20000], [])
+    >>> steps_in_names(["ckpt_1000-MyEncoder", "ckpt_2000-MyEncoder"]), steps_in_names(["v1-base", "v2-base"])
+    ([1000, 2000], [])
     """
-    found = [re.fullmatch(r"(.*?)(\d+)", name) for name in names]
-    if any(match is None for match in found) or len({match[1] for match in found if match}) > 1:
+    parts = [re.split(r"(\d+)", name) for name in names]  # text, number, text, …
+    if len({len(one) for one in parts}) != 1:
         return []
-    return [int(match[2]) for match in found if match]
+    varying = [place for place, column in enumerate(zip(*parts, strict=True)) if len(set(column)) > 1]
+    if len(varying) != 1 or varying[0] % 2 == 0:
+        return []
+    place, first = varying[0], parts[0]
+    after, before = first[place + 1], first[place - 1]
+    inside = place + 2 < len(first) or after != ""
+    if inside and (after[:1].isalpha() or before[-1:].lower() == "v"):
+        return []
+    return [int(one[place]) for one in parts]
 
 
 def _without_suite(folder: Path) -> Path:

@@ -14,16 +14,17 @@ from earmark.comparison.comparison import Comparison
 from earmark.comparison.differences import MetricOfSystems, comparison_rows
 from earmark.comparison.options import CompareOptions
 from earmark.comparison.results import FinishedResult, list_results, matched_results, signature_of
-from earmark.comparison.schema import ComparedResult, CompareSummary, ComparisonRow
+from earmark.comparison.schema import ComparedResult, CompareSummary, ComparisonRow, SystemScore
 from earmark.errors import MissingError, shown_path
 from earmark.files.atomic import locked, write_together
+from earmark.metrics.estimate import Estimate
 from earmark.report.figures import Figure, Interval, figure_files, forest_plot, small_multiples
 from earmark.report.page import LongTable, page
 from earmark.report.provenance import data_hash, file_name, input_records, output_path, parameters_hash, provenance
 from earmark.report.render import definitions, render
 from earmark.report.schema import to_json
 from earmark.report.signature import Signature
-from earmark.report.tables import to_csv
+from earmark.report.tables import Table, to_csv
 from earmark.report.tex import to_tex
 
 MOST_CHARACTERS = 100  # of the names of systems in the name of a folder
@@ -122,10 +123,20 @@ def _compare_suite(
     names = [result.system for result in results]
     rows = comparison_rows(comparison.metrics, names, reference)
     summary = _summary(suite, results, rows, comparison, options, invocation)
+    side_by_side = side_by_side_tables(comparison.metrics, names)
     figures = [*_figures(comparison.metrics, results, rows, reference), *comparison.figures]
-    report, tables = render("compare.md.j2", s=summary, names=names, reference=names[reference], tables=_tables(rows))
+    report, tables = render(
+        "compare.md.j2",
+        s=summary,
+        names=names,
+        reference=names[reference],
+        tables=_tables(rows),
+        side_by_side=side_by_side,
+        further=comparison.tables,
+    )
     contents: dict[Path, str | bytes | None] = {
         folder / "comparison.csv": to_csv(comparison_table(rows)),
+        folder / "scores.csv": to_csv(scores_table(summary.scores)) if summary.scores else None,
         folder / "flips.csv": to_csv(comparison.flips),
         folder / "summary.json": to_json(summary),
         folder / "report.md": report,
@@ -213,7 +224,76 @@ def _summary(
         flips=comparison.n_flips,
         notes=comparison.notes,
         comparisons=list(rows),
+        scores=system_scores(comparison.metrics, results),
     )
+
+
+def system_scores(metrics: Sequence[MetricOfSystems], results: Sequence[FinishedResult]) -> list[SystemScore]:
+    """Value and rank of every system, the reference included, on every metric with a track and recipe."""
+    scores = []
+    for metric in metrics:
+        if not metric.line:
+            continue
+        ranks, tied = metric.ranks(), metric.tied_with_best()
+        scores += [
+            SystemScore(
+                metric=metric.metric,
+                slice=metric.slice,
+                value_of_slice=metric.value_of_slice,
+                system=result.system,
+                step=result.step,
+                value=metric.estimate(place),
+                rank=ranks[place],
+                tied_with_best=tied[place],
+                n=metric.n,
+            )
+            for place, result in enumerate(results)
+        ]
+    return scores
+
+
+def scores_table(scores: Sequence[SystemScore]) -> pd.DataFrame:
+    """The content of scores.csv: one row for each metric, slice and system."""
+    columns = ["metric", "slice", "value_of_slice", "system", "step", "value", "low", "high", "rank"]
+    rows = [
+        [
+            *(row.metric, row.slice, row.value_of_slice, row.system, row.step),
+            *(row.value.value, row.value.low, row.value.high, row.rank, row.tied_with_best, row.n),
+        ]
+        for row in scores
+    ]
+    table = pd.DataFrame(rows, columns=[*columns, "tied_with_best", "n"])
+    return table.astype({"step": "Int64", "rank": "Int64"})
+
+
+def side_by_side_tables(metrics: Sequence[MetricOfSystems], names: Sequence[str]) -> list[Table]:
+    """Tables of task × system: first the scores, then the ranks, for each track and recipe.
+
+    Parameters
+    ----------
+    metrics : sequence of MetricOfSystems
+        Those without a panel are left out.
+    names : sequence of str
+        Systems.
+
+    Returns
+    -------
+    list of Table
+        Ranks end with their mean over tasks, where every task has ranks; without ranks their table is left out.
+    """
+    tables = []
+    for line in dict.fromkeys(metric.line for metric in metrics if metric.panel and metric.line):
+        shown = sorted((each for each in metrics if each.panel and each.line == line), key=lambda each: not each.slice)
+        scores = [[each.panel, *(each.estimate(place) for place in range(len(names)))] for each in shown]
+        tables.append(Table(f"Scores, {line}", ["task", *names], scores))
+        ranks: list[list[Any]] = [[each.panel, *each.ranks()] for each in shown]
+        own = [row[1:] for row, each in zip(ranks, shown, strict=True) if each.slice]
+        if len(own) > 1 and all(None not in row for row in own):
+            means = [sum(column) / len(own) for column in zip(*own, strict=True)]
+            ranks.append(["mean rank over tasks", *means])
+        if any(rank is not None for row in ranks for rank in row[1:]):
+            tables.append(Table(f"Ranks, {line}", ["task", *names], ranks))
+    return tables
 
 
 def metric_label(name: str) -> str:
@@ -250,19 +330,27 @@ def _figures(
     reference_name = results[reference].system
     figures = [_differences(metric, slice_, own, reference_name) for (metric, slice_), own in _groups(rows).items()]
     if all(result.step is not None for result in results):
-        panels = {
-            metric_label(metric.metric): {
-                "": [
-                    (float(r.step or 0), metric.estimate(i))
-                    for i, r in enumerate(results)
-                    if metric.values[i] is not None
-                ]
-            }
-            for metric in metrics
-            if not metric.slice
-        }
-        figures.append(small_multiples("steps", "Scores by training step.", panels, ("training step", "score")))
+        steps = [float(result.step or 0) for result in results]
+        whole = [metric for metric in metrics if not metric.slice]
+        by_slice = [metric for metric in metrics if metric.slice and metric.panel]
+        axes = ("training step", "score")
+        figures.append(small_multiples("steps", "Scores by training step.", _panels(whole, steps), axes))
+        caption = "Scores of each task by training step, with 95 % intervals."
+        figures.append(small_multiples("steps_by_task", caption, _panels(by_slice, steps), axes))
     return [figure for figure in figures if figure is not None]
+
+
+def _panels(
+    metrics: Sequence[MetricOfSystems], steps: Sequence[float]
+) -> dict[str, dict[str, list[tuple[float, Estimate]]]]:
+    """{panel: {line: [(training step, estimate)]}}."""
+    panels: dict[str, dict[str, list[tuple[float, Estimate]]]] = {}
+    for metric in metrics:
+        lines = panels.setdefault(metric.panel or metric_label(metric.metric), {})
+        lines[metric.line] = [
+            (step, metric.estimate(place)) for place, step in enumerate(steps) if metric.values[place] is not None
+        ]
+    return panels
 
 
 def _differences(metric: str, slice_: str, rows: Sequence[ComparisonRow], reference: str) -> Figure | None:

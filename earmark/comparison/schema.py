@@ -1,5 +1,7 @@
 """What the summary.json of `compare.py` holds."""
 
+from pydantic import Field
+
 from earmark.metrics.estimate import Estimate
 from earmark.report.schema import StrictModel, SummaryBase
 
@@ -36,6 +38,23 @@ class ComparisonRow(StrictModel):
     reference_tied_with_best: bool | None = None
 
 
+class SystemScore(StrictModel):
+    """A system on one metric of all items, or of one slice: its value, and its rank among all systems.
+
+    `rank` is 1 for the best system and all that are tied with it; None without intervals of the differences.
+    """
+
+    metric: str
+    slice: str = ""
+    value_of_slice: str = ""
+    system: str
+    step: int | None = None
+    value: Estimate
+    rank: int | None = None
+    tied_with_best: bool | None = None
+    n: int = 0
+
+
 class CompareSummary(SummaryBase):
     """benchmark_outputs/compare/<names>/summary.json"""
 
@@ -46,3 +65,4 @@ class CompareSummary(SummaryBase):
     flips: int
     notes: list[str]
     comparisons: list[ComparisonRow]
+    scores: list[SystemScore] = Field(default_factory=list)

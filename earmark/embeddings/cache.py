@@ -132,6 +132,28 @@ class EmbeddingCache:
                 computed |= embeddings
         return {text: Embedding(vector) if vector is not None else computed[text] for text, vector in cached.items()}
 
+    def count(self, encoder: Encoder, clips: Sequence[Clip], *, request: EmbeddingRequest = DEFAULT_REQUEST) -> int:
+        """Count the clips whose embeddings are in the cache, without reading audio.
+
+        Parameters
+        ----------
+        encoder : Encoder
+        clips : sequence of Path or TarMember
+            Clips that were changed since they were embedded do not count.
+        request : EmbeddingRequest
+            As for `embed`.
+        """
+        folder, database = self.folder(encoder, request), self.root / "contents.sqlite"
+        if not folder.is_dir() or not database.is_file():
+            return 0
+        hashes = ContentHashes(database)
+        layout = Layout(request.ragged, "<f2" if request.dtype == "float16" else "<f4")
+        try:
+            with ShardedArrayStore(folder, _sidecar(encoder, request), layout) as store:
+                return sum((known := hashes.known_hash(clip)) is not None and known in store for clip in clips)
+        finally:
+            hashes.close()
+
     def folder(self, encoder: Encoder, request: EmbeddingRequest = DEFAULT_REQUEST) -> Path:
         """Return the folder of the embeddings of an encoder for a request."""
         return self.root / "-".join(filter(None, [encoder.identity, f"p{PREPROCESSING_VERSION}", request.name]))

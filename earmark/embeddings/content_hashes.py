@@ -57,9 +57,7 @@ class ContentHashes:
         AudioError
             If a tar file ends before its member.
         """
-        path = clip.tar if isinstance(clip, TarMember) else clip
-        part = f"\0{clip.offset} {clip.size}" if isinstance(clip, TarMember) else ""
-        name = sha256(os.fsencode(path.absolute()) + part.encode()).digest()[:16]
+        path, name = _path_and_key(clip)
         stamp = file_stamp(path)
         with self._lock:
             known = self._pending.get(name) or self._look_up(name)
@@ -75,6 +73,21 @@ class ContentHashes:
                 if len(self._pending) >= ROWS_PER_WRITE:
                     self._write()
         return _combined_hash(digest, variant)
+
+    def known_hash(self, clip: Clip) -> str | None:
+        """The content hash of a clip if it is cached and the file is unchanged; nothing is read from the file.
+
+        Raises
+        ------
+        OSError
+            If the file cannot be examined.
+        """
+        path, name = _path_and_key(clip)
+        with self._lock:
+            known = self._pending.get(name) or self._look_up(name)
+        if known is None or known[0] != file_stamp(path) or known[2] is None:
+            return None
+        return _combined_hash(known[1], known[2])
 
     def close(self) -> None:
         """Write pending hashes and close the database."""
@@ -109,6 +122,13 @@ class ContentHashes:
         if self._database is not None:
             self._database.close()
             self._database = None
+
+
+def _path_and_key(clip: Clip) -> tuple[Path, bytes]:
+    """The file of a clip, and the key of the clip in the database."""
+    path = clip.tar if isinstance(clip, TarMember) else clip
+    part = f"\0{clip.offset} {clip.size}" if isinstance(clip, TarMember) else ""
+    return path, sha256(os.fsencode(path.absolute()) + part.encode()).digest()[:16]
 
 
 def _combined_hash(digest: bytes, variant: str) -> str:

@@ -145,6 +145,10 @@ class ShardedArrayStore:
     def __len__(self) -> int:
         return len(self._locations)
 
+    def __contains__(self, key: str) -> bool:
+        """Whether there is an array of this key; its checksum is not verified."""
+        return bytes.fromhex(key) in self._locations
+
     @property
     def dimension(self) -> int | None:
         """Dimension of the stored arrays; None while the store is empty."""

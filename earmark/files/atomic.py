@@ -1,8 +1,8 @@
-"""Atomic writes of files, individually or as a group."""
+"""Atomic writes of files, individually or as a group, and locks of directories."""
 
 import os
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
@@ -11,6 +11,7 @@ from filelock import FileLock, Timeout
 from earmark.errors import EarmarkError, shown_path
 
 LOCK = ".lock"
+PATIENCE = 5.0  # seconds before a process says that it waits
 
 
 @contextmanager
@@ -39,6 +40,66 @@ def locked(folders: Sequence[Path]) -> Iterator[None]:
                     f"Another run is writing to {shown_path(folder)}/. Wait for it, or choose another --output-dir."
                 ) from error
         yield
+
+
+@contextmanager
+def lock_if_free(folder: Path) -> Iterator[bool]:
+    """Lock a directory unless another process holds its lock.
+
+    As with `locked`, the lock is released when the process ends, even if it is killed.
+
+    Parameters
+    ----------
+    folder : Path
+        Created if needed.
+
+    Yields
+    ------
+    bool
+        Whether the directory is locked by this process now.
+
+    Examples
+    --------
+    >>> with tempfile.TemporaryDirectory() as folder, lock_if_free(Path(folder)) as first:
+    ...     with lock_if_free(Path(folder)) as second:
+    ...         first, second
+    (True, False)
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(folder / LOCK, timeout=0)
+    try:
+        lock.acquire()
+    except Timeout:
+        yield False
+        return
+    try:
+        yield True
+    finally:
+        lock.release()
+
+
+@contextmanager
+def lock_when_free(folder: Path, waiting: Callable[[], None] = lambda: None) -> Iterator[None]:
+    """Lock a directory; wait as long as another process holds its lock.
+
+    Parameters
+    ----------
+    folder : Path
+        Created if needed.
+    waiting : callable
+        Called once if there is something to wait for, such as to print a message.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(folder / LOCK)
+    try:
+        lock.acquire(timeout=PATIENCE)
+    except Timeout:
+        waiting()
+        lock.acquire()
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def write_together(contents: Mapping[Path, str | bytes | None], *, modes: Mapping[Path, int] | None = None) -> None:

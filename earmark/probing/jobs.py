@@ -22,10 +22,11 @@ from earmark.models.encoders.from_options import load_encoder_from_options
 from earmark.models.encoders.options import EncoderOptions
 from earmark.models.encoders.precomputed import PrecomputedEmbeddings
 from earmark.probing.features import ClipEmbedder
+from earmark.probing.folder import task_lock
 from earmark.probing.heads.batched import torch_library
 from earmark.probing.layouts import LocatedTask
 from earmark.probing.options import ProbeSettings, RunOptions
-from earmark.probing.outcome import ITEMS, TaskOutcome, store_outcome
+from earmark.probing.outcome import ITEMS, TaskOrigin, TaskOutcome, store_failure, store_outcome, stored_outcome
 from earmark.probing.probe import ProbeResult, probe
 from earmark.probing.reading import read_task_data
 from earmark.probing.tasks import Task
@@ -48,8 +49,12 @@ class Job:
         Result folder of the encoder.
     key : str
         Digest of everything that the scores depend on.
+    origin : TaskOrigin
+        What the scores depend on, as it is stored beside them.
     earlier : TaskOutcome or None
         Incomplete outcome of an earlier run with the same key.
+    wait : bool
+        Whether to wait for another process that works on the task.
     """
 
     located: LocatedTask
@@ -58,7 +63,9 @@ class Job:
     invocation: cli.Invocation
     folder: Path
     key: str
+    origin: TaskOrigin
     earlier: TaskOutcome | None = None
+    wait: bool = False
 
     @property
     def task(self) -> Task:
@@ -67,22 +74,23 @@ class Job:
 
     def failed(self, error: Exception | str) -> TaskOutcome:
         """Outcome for a failure of the whole task, together with the earlier outcome."""
-        failure = TaskOutcome.from_error(error)
+        failure = TaskOutcome.from_error(error).model_copy(update={"key": self.key, "origin": self.origin})
         return failure if self.earlier is None else self.earlier.with_failures_of(failure)
 
 
 def run_sequentially(
     jobs: Sequence[Job], encoder: Encoder | PrecomputedEmbeddings
-) -> Iterator[tuple[str, TaskOutcome]]:
-    """Yield each task's name and outcome, one after the other in this process."""
+) -> Iterator[tuple[Job, TaskOutcome | None]]:
+    """Yield each job and its outcome, one after the other in this process; None if another process works on it."""
     for job in jobs:
-        yield job.task.name, run_job(job, encoder)
+        yield job, run_job(job, encoder)
 
 
-def run_in_processes(jobs: Sequence[Job], processes: int) -> Iterator[tuple[str, TaskOutcome]]:
-    """Yield each task's name and outcome from worker processes, which share the embedding cache.
+def run_in_processes(jobs: Sequence[Job], processes: int) -> Iterator[tuple[Job, TaskOutcome | None]]:
+    """Yield each job and its outcome from worker processes, which share the embedding cache.
 
-    If a process is killed, the unfinished tasks are run again, each in a process of its own.
+    The outcome is None if a process of another run works on the task. If a process is killed, the unfinished tasks are
+    run again, each in a process of its own.
     """
     processes = min(processes, len(jobs))
     # Quiet, because progress bars of several processes would overwrite each other.
@@ -93,25 +101,27 @@ def run_in_processes(jobs: Sequence[Job], processes: int) -> Iterator[tuple[str,
         for job in jobs
     }
     for job, outcome in _pooled(list(pending.values()), processes):
-        if outcome is not None:
+        if not isinstance(outcome, BrokenProcessPool):
             del pending[job.task.name]
-            yield job.task.name, outcome
+            yield job, outcome
     for job in pending.values():  # the killed process is unknown: run each job in a process of its own
         for _, outcome in _pooled([job], 1):
-            message = "worker process killed, possibly out of memory; use fewer --workers"
-            yield job.task.name, outcome or job.failed(message)
+            if isinstance(outcome, BrokenProcessPool):
+                outcome = job.failed("worker process killed, possibly out of memory; use fewer --workers")
+                store_failure(job.folder, job.task.name, outcome)
+            yield job, outcome
 
 
-def _pooled(jobs: Sequence[Job], processes: int) -> Iterator[tuple[Job, TaskOutcome | None]]:
-    """Yield each job with its outcome; None after a process was killed."""
+def _pooled(jobs: Sequence[Job], processes: int) -> Iterator[tuple[Job, TaskOutcome | BrokenProcessPool | None]]:
+    """Yield each job with its outcome, or with the error after a process was killed."""
     pool = ProcessPoolExecutor(processes, multiprocessing.get_context("spawn"), initializer=exit_with_parent)
     try:
         jobs_by_future = {pool.submit(run_in_worker, job): job for job in jobs}
         for future in as_completed(jobs_by_future):
             try:
                 yield jobs_by_future[future], future.result()
-            except BrokenProcessPool:
-                yield jobs_by_future[future], None
+            except BrokenProcessPool as error:
+                yield jobs_by_future[future], error
     except BaseException:
         for process in multiprocessing.active_children():  # unfinished tasks are run again anyway
             process.terminate()
@@ -139,7 +149,7 @@ def with_head_device(settings: ProbeSettings) -> ProbeSettings:
     return replace(settings, device="cuda" if torch_library().cuda.is_available() else "cpu")
 
 
-def run_in_worker(job: Job) -> TaskOutcome:
+def run_in_worker(job: Job) -> TaskOutcome | None:
     """Run a job in a worker process, which loads its encoder once."""
     if job.settings.needs_torch:
         _share_cores(job.options.workers)
@@ -150,8 +160,28 @@ def run_in_worker(job: Job) -> TaskOutcome:
     return run_job(job, encoder)
 
 
-def run_job(job: Job, encoder: Encoder | PrecomputedEmbeddings) -> TaskOutcome:
-    """Probe a task and store the result; every error becomes a failure, so that other tasks continue."""
+def run_job(job: Job, encoder: Encoder | PrecomputedEmbeddings) -> TaskOutcome | None:
+    """Probe a task and store the result, unless another process works on it or has finished it in the meantime.
+
+    Returns
+    -------
+    TaskOutcome or None
+        None if another process works on the task. Every error becomes a failure, so that other tasks continue.
+    """
+    name = job.task.name
+    with task_lock(job.folder, name, wait=job.wait) as free:
+        if not free:
+            return None
+        stored = stored_outcome(job.folder, name, job.key)
+        if stored is not None and stored.is_final:
+            return stored
+        outcome = _probe_and_store(replace(job, earlier=stored), encoder)
+        store_failure(job.folder, name, outcome)
+        return outcome
+
+
+def _probe_and_store(job: Job, encoder: Encoder | PrecomputedEmbeddings) -> TaskOutcome:
+    """Probe a task and store the result; every error becomes a failure."""
     earlier, model, task = job.earlier or TaskOutcome(), job.options.model, job.task
     embedder = ClipEmbedder(
         encoder,
@@ -170,7 +200,7 @@ def run_job(job: Job, encoder: Encoder | PrecomputedEmbeddings) -> TaskOutcome:
             data_root=job.located.data_root,
             done=earlier.completed,
         )
-        outcome = result.outcome.model_copy(update={"key": job.key})
+        outcome = result.outcome.model_copy(update={"key": job.key, "origin": job.origin})
         return store_outcome(job.folder, task.name, outcome, _files(task.name, result), earlier)
     except (EarmarkError, ValueError) as error:
         return job.failed(error)

@@ -94,6 +94,12 @@ class RunOptions:
     dataset_id : DatasetId or None
         Dataset to name in the files for model hubs; None writes none.
     trackers : TrackerOptions
+    wait : bool
+        Whether to wait for tasks that other processes work on; otherwise they are skipped.
+    only_these_tasks : bool
+        Whether the report leaves out tasks of other runs in the same folder.
+    dry_run : bool
+        Whether to print what would be done, and do nothing.
     seeds, layers, shots, language_model, tokenizer
         As in `ProbeSettings`.
     """
@@ -117,6 +123,9 @@ class RunOptions:
     embed_audio: float = 0.0
     dataset_id: DatasetId | None = None
     trackers: TrackerOptions = NO_TRACKERS
+    wait: bool = False
+    only_these_tasks: bool = False
+    dry_run: bool = False
 
     def settings(self, seed: int) -> ProbeSettings:
         """Build the settings of a run.
@@ -148,6 +157,30 @@ class RunOptions:
             language_model=self.language_model,
             tokenizer=self.tokenizer,
         )
+
+
+@dataclass(frozen=True)
+class ReportOptions:
+    """Options of `probe.py report`.
+
+    Attributes
+    ----------
+    folders : tuple of Path
+        Result folders of encoders, or their parents.
+    tasks : tuple of str
+        Tasks that the report is restricted to; empty for all.
+    output_dir : Path
+        Folder of the table of several encoders, and parent of merged result folders.
+    figures, embed_audio, dataset_id
+        As in `RunOptions`.
+    """
+
+    folders: tuple[Path, ...]
+    tasks: tuple[str, ...] = ()
+    output_dir: Path = Path("benchmark_outputs/probe")
+    figures: bool = True
+    embed_audio: float = 0.0
+    dataset_id: DatasetId | None = None
 
 
 @dataclass(frozen=True)

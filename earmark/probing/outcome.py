@@ -2,18 +2,123 @@
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import fields
+from hashlib import sha256
 from itertools import product
 from pathlib import Path
-from typing import Protocol, Self, TypeVar
+from typing import Any, Protocol, Self, TypeVar
 
 from pydantic import Field
 
 from earmark.errors import SCRIPT_PLACEHOLDER, MissingError
 from earmark.files.atomic import write_together
-from earmark.probing.options import RECIPES, TRACKS
+from earmark.probing.options import RECIPES, TRACKS, ProbeSettings
 from earmark.probing.schema import ClassTable, Confusion, FailedTask, Failure, SharedSources, TaskScore
+from earmark.probing.tasks import Task
 from earmark.report.provenance import file_name, shown_text
-from earmark.report.schema import StrictModel
+from earmark.report.schema import Input, StrictModel
+
+
+class TaskOrigin(StrictModel):
+    """What an outcome was computed from: everything that a report needs without the encoder and the data.
+
+    Attributes
+    ----------
+    release : str
+        Version of this toolkit.
+    versions : list of int
+        Versions of the scores and of the preprocessing.
+    settings : dict
+        `ProbeSettings`.
+    allow_missing : bool
+        Whether clips without an embedding were excluded.
+    encoder_identity, encoder_name : str
+        Identity of weights, source and settings, and name in reports.
+    encoder : dict
+        Description of the encoder.
+    warnings : list of str
+        Warnings about the encoder.
+    task : dict
+        `Task`, without its folder.
+    own_task : bool
+        Whether it is a user's task.
+    labels_hash : str
+        Digest of the labels; empty if there were no data.
+    manifest : str
+        The manifest, relative to the result folder; empty for tar files.
+    inputs : list of Input
+        Files with the labels, as summaries list them.
+    """
+
+    release: str
+    versions: list[int]
+    settings: dict[str, Any]
+    allow_missing: bool
+    encoder_identity: str
+    encoder_name: str
+    encoder: dict[str, Any]
+    warnings: list[str]
+    task: dict[str, Any]
+    own_task: bool
+    labels_hash: str = ""
+    manifest: str = ""
+    inputs: list[Input] = Field(default_factory=list)
+
+    @property
+    def run_key(self) -> str:
+        """Digest of everything that the tasks of one report have in common.
+
+        The device is left out: CPU and GPU give the same scores to 1e-3, and jobs of one array may get either.
+        """
+        settings = {name: value for name, value in self.settings.items() if name != "device"}
+        common = [self.release, self.versions, settings, self.allow_missing, self.encoder_identity]
+        return sha256(json.dumps(common, sort_keys=True, default=str).encode()).hexdigest()
+
+    @property
+    def probe_settings(self) -> ProbeSettings:
+        """The settings."""
+        known = {field.name for field in fields(ProbeSettings)}
+        values: dict[str, Any] = {
+            name: tuple(value) if isinstance(value, list) else value
+            for name, value in self.settings.items()
+            if name in known
+        }
+        return ProbeSettings(**values)
+
+    def original_task(self) -> Task:
+        """The task; the folder of a user's task is not recorded and becomes the working directory."""
+        known = {field.name for field in fields(Task)} - {"home"}
+        values = {name: value for name, value in self.task.items() if name in known}
+        return Task(**values, home=Path() if self.own_task else None)
+
+    def differences(self, other: "TaskOrigin") -> str:
+        """What differs from the settings, release and encoder of another outcome, in words; empty if nothing does.
+
+        Parameters
+        ----------
+        other : TaskOrigin
+            The outcome to compare with; its values come second.
+        """
+        found = [
+            f"{name} {_shown(value)} instead of {_shown(other.settings.get(name))}"
+            for name, value in self.settings.items()
+            if name != "device" and _plain(value) != _plain(other.settings.get(name))
+        ]
+        if self.allow_missing != other.allow_missing:
+            found.append("with --allow-missing" if self.allow_missing else "without --allow-missing")
+        if (self.release, self.versions) != (other.release, other.versions):
+            found.append("another release")
+        if self.encoder_identity != other.encoder_identity:
+            found.append("another encoder or an earlier state of it")
+        return ", ".join(found)
+
+
+def _plain(value: Any) -> str:
+    return json.dumps(value, default=str)
+
+
+def _shown(value: Any) -> str:
+    return "+".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
 
 
 class TaskOutcome(StrictModel):
@@ -37,6 +142,8 @@ class TaskOutcome(StrictModel):
         Class names that differ only in case or spaces.
     unlike_published : str
         How the data differ from those of the published scores.
+    origin : TaskOrigin or None
+        What it was computed from; None in outcomes of the first releases.
     """
 
     key: str = ""
@@ -49,6 +156,7 @@ class TaskOutcome(StrictModel):
     shared_sources: SharedSources | None = None
     alike_classes: list[list[str]] = Field(default_factory=list)
     unlike_published: str = ""
+    origin: TaskOrigin | None = None
 
     @classmethod
     def from_error(cls, error: Exception | str) -> Self:
@@ -139,6 +247,7 @@ def _merge(earlier: Sequence[Item], new: Sequence[Item], completed: set[tuple[st
 # --- on disk ------------------------------------------------------------------------------------------------
 
 
+TASKS, FAILED = "tasks", "failed"  # folders of outcomes: with scores, and failures of whole tasks
 ITEMS = "items.npz"  # suffix of the files that comparisons of encoders read
 
 
@@ -165,13 +274,60 @@ def stored_outcome(folder: Path, task: str, key: str) -> TaskOutcome | None:
     TaskOutcome or None
         None if there is none with this key, if it is from an incompatible release, or if prediction files are missing.
     """
+    outcome = _read(folder, folder / TASKS / f"{file_name(task)}.json")
+    return outcome if outcome is not None and outcome.key == key else None
+
+
+def _read(folder: Path, file: Path) -> TaskOutcome | None:
+    """The outcome in a file; None if it is from an incompatible release or if prediction files are missing."""
     try:
-        text = (folder / "tasks" / f"{file_name(task)}.json").read_text(encoding="utf-8")
-        outcome = TaskOutcome.model_validate(json.loads(text))
+        outcome = TaskOutcome.model_validate(json.loads(file.read_text(encoding="utf-8")))
     except (OSError, ValueError, TypeError):
         return None
-    complete = all((folder / "predictions" / name).is_file() for name in outcome.predictions)
-    return outcome if outcome.key == key and complete else None
+    return outcome if all((folder / "predictions" / name).is_file() for name in outcome.predictions) else None
+
+
+def stored_outcomes(folder: Path) -> list[tuple[str, TaskOutcome]]:
+    """Load every outcome of a result folder that records what it was computed from.
+
+    Parameters
+    ----------
+    folder : Path
+        Result folder of an encoder.
+
+    Returns
+    -------
+    list of (str, TaskOutcome)
+        Task and outcome, sorted by task: first those with scores, then the failures of whole tasks.
+    """
+    found = []
+    for kind in (TASKS, FAILED):
+        for file in sorted((folder / kind).glob("*.json")):
+            outcome = _read(folder, file)
+            if outcome is not None and outcome.origin is not None:
+                found.append((str(outcome.origin.task.get("name", file.stem)), outcome))
+    return found
+
+
+def store_failure(folder: Path, task: str, outcome: TaskOutcome) -> None:
+    """Write the failure of a whole task, so that the report of another process can list it.
+
+    It is a file of its own: scores of the task with other settings or data stay. Failures for which something is
+    missing (data, a library) are not written, as they say nothing about the encoder.
+    """
+    if not outcome.scores and outcome.failed and not all(failure.missing for failure in outcome.failed):
+        write_together({folder / FAILED / f"{file_name(task)}.json": outcome.model_dump_json() + "\n"})
+
+
+def store_origin(folder: Path, task: str, outcome: TaskOutcome) -> None:
+    """Write an outcome again, with what it was computed from."""
+    write_together({folder / TASKS / f"{file_name(task)}.json": outcome.model_dump_json() + "\n"})
+
+
+def has_results(folder: Path) -> bool:
+    """Whether a result folder holds an outcome or a report."""
+    stored = any(next((folder / kind).glob("*.json"), None) for kind in (TASKS, FAILED))
+    return stored or (folder / "summary.json").exists()
 
 
 def store_outcome(
@@ -203,5 +359,6 @@ def store_outcome(
     # Remove prediction files of tracks and recipes that are not part of this outcome.
     contents = {folder / "predictions" / name: tables.get(name) for name in files if name not in kept}
     text = outcome.model_dump_json() + "\n"
-    write_together({**contents, folder / "tasks" / f"{file_name(task)}.json": text})
+    file = f"{file_name(task)}.json"
+    write_together({**contents, folder / TASKS / file: text, folder / FAILED / file: None})
     return outcome

@@ -1,6 +1,7 @@
 """Figures and clips of the page that `probe.py` writes beside its report."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -44,6 +45,7 @@ def probe_figures(
     """
     figures = [_by_task(scores, tasks, compared, track) for track in (LINEAR, KNN)]
     figures.append(_by_layer(scores, tasks))
+    figures += [layer_map(each) for each in layer_tables(scores)]
     figures += [_confusion(folder, task) for task in tasks.values()]
     return [figure for figure in figures if figure is not None]
 
@@ -80,6 +82,88 @@ def _by_layer(scores: Sequence[TaskScore], tasks: Mapping[str, Task]) -> Figure 
             lines = panels.setdefault(row.formal_name, {})
             lines.setdefault(f"{row.track}, {row.protocol}", []).append((float(row.layer), row.score))
     return small_multiples("layers", "Scores by layer with 95 % intervals.", panels, ("layer", "score"))
+
+
+@dataclass(frozen=True)
+class LayerTable:
+    """Scores by layer and task, for one track and recipe.
+
+    Attributes
+    ----------
+    heading : str
+        Track and recipe.
+    layers : list of int
+        The rows.
+    tasks : list of str
+        The columns.
+    scores : list of lists of Estimate or None
+        One list for each layer; None where a task has no score.
+    """
+
+    heading: str
+    layers: list[int]
+    tasks: list[str]
+    scores: list[list[Estimate | None]]
+
+    @property
+    def rows(self) -> list[list[int | Estimate | None]]:
+        """The rows of a table: layer and scores."""
+        return [[layer, *scores] for layer, scores in zip(self.layers, self.scores, strict=True)]
+
+
+def layer_tables(scores: Sequence[TaskScore]) -> list[LayerTable]:
+    """Tables of layer × task, of the main metric of each task; errors, which are better when lower, are left out.
+
+    Parameters
+    ----------
+    scores : sequence of TaskScore
+        Scores of one encoder.
+
+    Returns
+    -------
+    list of LayerTable
+        One for each track, recipe and number of shots; empty without scores of layers.
+    """
+    groups: dict[str, dict[str, dict[int, Estimate]]] = {}
+    for row in leading_scores(scores):
+        if row.layer is not None and not METRICS[row.metric].lower_is_better:
+            heading = f"{row.track}, {row.protocol}" + (f", {row.shots} shots" if row.shots else "")
+            groups.setdefault(heading, {}).setdefault(row.formal_name, {})[row.layer] = row.score
+    tables = []
+    for heading, by_task in groups.items():
+        layers = sorted({layer for own in by_task.values() for layer in own})
+        cells = [[own.get(layer) for own in by_task.values()] for layer in layers]
+        tables.append(LayerTable(heading, layers, list(by_task), cells))
+    return tables
+
+
+def layer_map(table: LayerTable, system: str = "") -> Figure | None:
+    """Heat map of layer × task.
+
+    Parameters
+    ----------
+    table : LayerTable
+        The scores.
+    system : str
+        Name of the encoder, where a report has several.
+
+    Returns
+    -------
+    Figure or None
+        None if no score is defined.
+    """
+    values = [[np.nan if cell is None or cell.value is None else cell.value for cell in row] for row in table.scores]
+    of = f" of {system}" if system else ""
+    return matrix(
+        "layer_map_" + file_name("_".join(filter(None, (system, table.heading)))),
+        f"Scores by layer and task{of} ({table.heading}); each task is shaded from its worst to its best layer.",
+        np.array(values, dtype=float),
+        [str(layer) for layer in table.layers],
+        table.tasks,
+        ("layer", "task"),
+        by_column=True,
+        digits=3,
+    )
 
 
 def _predictions(folder: Path, task: Task) -> pd.DataFrame | None:

@@ -2,21 +2,20 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import pandas as pd
 
-from earmark.cli import Invocation
+from earmark.cli import DatasetId, Invocation
 from earmark.files.atomic import write_together
 from earmark.metrics.estimate import Estimate
-from earmark.models.encoders.base import Encoder
-from earmark.models.encoders.precomputed import PrecomputedEmbeddings
 from earmark.probing.comparison import averages, comparison_tables, layer_curves
 from earmark.probing.heads.knn import K_CANDIDATES
 from earmark.probing.layouts import LocatedTask
-from earmark.probing.options import KNN, LINEAR, STRICT, STRICT_GIVEN_SPLITS, ProbeSettings, RunOptions
-from earmark.probing.outcome import TaskOutcome
-from earmark.probing.page import confused_clips, probe_figures
+from earmark.probing.options import KNN, LINEAR, STRICT, STRICT_GIVEN_SPLITS, ProbeSettings
+from earmark.probing.outcome import TaskOrigin, TaskOutcome
+from earmark.probing.page import confused_clips, layer_tables, probe_figures
 from earmark.probing.schema import Confusion, NearDuplicateClasses, NotCompared, ProbeSummary, SkippedTask, TaskScore
 from earmark.probing.task_types import task_type
 from earmark.probing.tasks import Task
@@ -29,7 +28,6 @@ from earmark.report.plots import line_chart
 from earmark.report.provenance import (
     exclusions,
     file_name,
-    input_records,
     parameters_hash,
     provenance,
     shown_argument,
@@ -44,35 +42,69 @@ from earmark.report.trackers import FinishedRun
 
 
 @dataclass(frozen=True)
-class CompletedRun:
-    """A completed run.
+class ReportFlags:
+    """What a report contains besides the scores.
 
     Attributes
     ----------
-    located : sequence of LocatedTask
-        The probed tasks.
-    outcomes : mapping
-        {task or invalid task file: its outcome}, in the requested order.
-    skipped : sequence of SkippedTask
-        Tasks that were not run.
-    encoder, settings, options
-        Encoder and settings of the run.
-    warnings : sequence of str
-        Warnings about the encoder.
+    figures : bool
+        Whether to write figures and report.html.
+    embed_audio : float
+        MiB of audio that may become part of report.html.
+    dataset_id : DatasetId or None
+        Dataset to name in the files for model hubs; None writes none.
     """
 
-    located: Sequence[LocatedTask]
+    figures: bool = True
+    embed_audio: float = 0.0
+    dataset_id: DatasetId | None = None
+
+
+@dataclass(frozen=True)
+class CompletedRun:
+    """Finished tasks of one encoder with the same settings, of one or several runs.
+
+    Attributes
+    ----------
+    outcomes : mapping
+        {task or invalid task file: its outcome}, in the order of the report.
+    skipped : sequence of SkippedTask
+        Tasks that were not run.
+    origin : TaskOrigin
+        Encoder and settings; its task is one of these.
+    flags : ReportFlags
+        What the report contains besides the scores.
+    collected : sequence of str
+        Tasks of other runs.
+    """
+
     outcomes: Mapping[str, TaskOutcome]
     skipped: Sequence[SkippedTask]
-    encoder: Encoder | PrecomputedEmbeddings
-    settings: ProbeSettings
-    options: RunOptions
-    warnings: Sequence[str] = ()
+    origin: TaskOrigin
+    flags: ReportFlags = ReportFlags()
+    collected: Sequence[str] = ()
 
     @property
+    def origins(self) -> dict[str, TaskOrigin]:
+        """{task: what its outcome was computed from}; without invalid task files."""
+        return {name: outcome.origin for name, outcome in self.outcomes.items() if outcome.origin is not None}
+
+    @cached_property
     def tasks(self) -> dict[str, Task]:
-        """{name: task} of the probed tasks."""
-        return {each.task.name: each.task for each in self.located}
+        """{name: task}."""
+        return {name: origin.original_task() for name, origin in self.origins.items()}
+
+    @property
+    def settings(self) -> ProbeSettings:
+        """Settings of the runs."""
+        return self.origin.probe_settings
+
+    def located(self, folder: Path) -> list[LocatedTask]:
+        """The tasks with their manifests, if these are still where they were."""
+        return [
+            LocatedTask(self.tasks[name], Path(), folder / origin.manifest if origin.manifest else None, {})
+            for name, origin in self.origins.items()
+        ]
 
 
 def write_results(folder: Path, run: CompletedRun, invocation: Invocation) -> tuple[str, FinishedRun]:
@@ -108,7 +140,9 @@ def write_results(folder: Path, run: CompletedRun, invocation: Invocation) -> tu
             for name, outcome in run.outcomes.items()
             for item in most_informative_confusion(outcome.confusions)
         ],
+        collected=[names[name] for name in summary.collected],
         has_layers=any(row.layer is not None for row in summary.scores),
+        layer_tables=[table for table in layer_tables(summary.scores) if len(table.layers) > 1],
         has_chart=bool(curves),
         shared=[item.message(names[item.task]) for item in summary.shared_sources],
         near_duplicates=[item.message(names[item.task]) for item in summary.alike_classes],
@@ -125,7 +159,7 @@ def write_results(folder: Path, run: CompletedRun, invocation: Invocation) -> tu
         folder / "layers.svg": line_chart(curves, "layer", "score") if curves else None,
     }
     contents |= dict.fromkeys(folder / name for name in HUB_FILES)  # those of an earlier run are removed
-    hub = hub_files(run.options.dataset_id, "probe", tasks, summary)
+    hub = hub_files(run.flags.dataset_id, "probe", tasks, summary)
     contents |= {folder / name: text for name, text in hub.items()}
     for name, outcome in run.outcomes.items():
         rows = [
@@ -135,7 +169,7 @@ def write_results(folder: Path, run: CompletedRun, invocation: Invocation) -> tu
             contents[folder / "per_class" / f"{file_name(name)}.csv"] = to_csv(pd.DataFrame(rows))
     html = None
     figures = []
-    if run.options.figures:
+    if run.flags.figures:
         compared = set(run.tasks) - {item.task for item in summary.not_compared}
         figures = probe_figures(summary.scores, run.tasks, compared, folder)
         html = page(
@@ -143,8 +177,8 @@ def write_results(folder: Path, run: CompletedRun, invocation: Invocation) -> tu
             report,
             folder,
             figures=figures,
-            clips=confused_clips(run.located, folder),
-            embed_audio_mib=run.options.embed_audio,
+            clips=confused_clips(run.located(folder), folder),
+            embed_audio_mib=run.flags.embed_audio,
         )
     contents |= {folder / "report.html": html, **figure_files(folder, figures)}
     write_together({path: content for path, content in contents.items() if content is not None or path.exists()})
@@ -203,15 +237,16 @@ def hub_tasks(summary: ProbeSummary, tasks: Mapping[str, Task]) -> list[HubTask]
 
 def build_summary(run: CompletedRun, invocation: Invocation) -> ProbeSummary:
     """Build summary.json: provenance and results."""
-    settings, outcomes, encoder = run.settings, run.outcomes.values(), run.encoder
-    parameters = {**settings.parameters, "tasks": list(run.tasks), "allow_missing": run.options.allow_missing}
+    settings, outcomes, origin = run.settings, run.outcomes.values(), run.origin
+    parameters = {**settings.parameters, "tasks": list(run.tasks), "allow_missing": origin.allow_missing}
     parameters |= {key: shown_argument(parameters[key]) for key in ("language_model", "tokenizer") if parameters[key]}
     scores = [row for outcome in outcomes for row in outcome.scores]
+    origins = run.origins
     return ProbeSummary.from_common(
         provenance(
             invocation,
-            device=str(encoder.description.get("device", "cpu")),
-            inputs=input_records({path: n for each in run.located for path, n in each.label_files.items()}),
+            device=str(origin.encoder.get("device", "cpu")),
+            inputs=[file for each in origins.values() for file in each.inputs],
             parameters=parameters,
             exclusions=exclusions({reason: n for outcome in outcomes for reason, n in outcome.left_out.items()}),
             signature=Signature.from_parts(
@@ -222,12 +257,12 @@ def build_summary(run: CompletedRun, invocation: Invocation) -> ProbeSummary:
                 ci=f"source-bootstrap-{settings.replicates}",
                 seed=settings.seed,
                 parameters=parameters_hash(parameters),
-                data=parameters_hash({each.task.name: each.labels_hash for each in run.located if each.present}),
-                model=encoder.identity,
+                data=parameters_hash({name: each.labels_hash for name, each in origins.items() if each.labels_hash}),
+                model=origin.encoder_identity,
             ),
         ),
-        encoder_name=run.options.model_name or encoder.name,
-        encoder=encoder.description,
+        encoder_name=origin.encoder_name,
+        encoder=origin.encoder,
         scores=scores,
         averages=averages(scores, run.tasks),
         failed=[
@@ -236,7 +271,7 @@ def build_summary(run: CompletedRun, invocation: Invocation) -> ProbeSummary:
             for failure in outcome.failed_tasks(name, invocation.script.name)
         ],
         skipped=list(run.skipped),
-        warnings=[shown_text(warning) for warning in run.warnings],
+        warnings=list(dict.fromkeys(shown_text(warning) for each in origins.values() for warning in each.warnings)),
         shared_sources=[outcome.shared_sources for outcome in outcomes if outcome.shared_sources],
         alike_classes=[
             NearDuplicateClasses(task=name, classes=outcome.alike_classes)
@@ -248,4 +283,5 @@ def build_summary(run: CompletedRun, invocation: Invocation) -> ProbeSummary:
             for name, outcome in run.outcomes.items()
             if outcome.unlike_published
         ],
+        collected=list(run.collected),
     )

@@ -256,7 +256,10 @@ class ProbeAverage(StrictModel):
 
 
 class ProbeSummary(SummaryBase):
-    """Contents of benchmark_outputs/probe/<encoder>/summary.json."""
+    """Contents of benchmark_outputs/probe/<encoder>/summary.json.
+
+    `collected`: the tasks that other runs with the same settings finished in the same folder.
+    """
 
     encoder_name: str
     encoder: dict[str, Any]
@@ -268,6 +271,7 @@ class ProbeSummary(SummaryBase):
     shared_sources: list[SharedSources] = Field(default_factory=list)
     alike_classes: list[NearDuplicateClasses] = Field(default_factory=list)
     not_compared: list[NotCompared] = Field(default_factory=list)
+    collected: list[str] = Field(default_factory=list)
 
     @property
     def signatures(self) -> Sequence[str]:

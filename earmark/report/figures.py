@@ -269,21 +269,27 @@ def matrix(
     axes_labels: tuple[str, str],
     *,
     shares: bool = False,
+    by_column: bool = False,
     digits: int = 2,
 ) -> Figure | None:
     """A matrix as shades of grey-blue with its values: kappas of pairs of raters, a confusion matrix.
 
-    cells: (rows, columns), NaN for undefined. shares: shade by the share of the row. None without a cell.
+    cells: (rows, columns), NaN for undefined. shares: shade by the share of the row. by_column: shade each column from
+    its lowest to its highest value. None without a defined cell.
     """
-    if not cells.size:
+    if not np.isfinite(cells).any():
         return None
     totals = np.maximum(np.nansum(cells, axis=1, keepdims=True), 1e-12)
-    shade = cells / totals if shares else cells
+    shade = _column_shades(cells) if by_column else cells / totals if shares else cells
     size = max(COLUMN, min(PAGE, 1.1 + 0.36 * len(columns)))
     font = 6 if max(cells.shape) <= 20 else 5
 
     def draw(axes: "Axes") -> None:
-        low, high = (0.0, 1.0) if shares else (min(0.0, float(np.nanmin(shade))), max(1.0, float(np.nanmax(shade))))
+        low, high = (
+            (0.0, 1.0)
+            if shares or by_column
+            else (min(0.0, float(np.nanmin(shade))), max(1.0, float(np.nanmax(shade))))
+        )
         axes.imshow(shade, cmap="Blues", vmin=low, vmax=high, aspect="auto")
         if max(cells.shape) <= 31:
             for (row, column), value in np.ndenumerate(cells):
@@ -300,6 +306,17 @@ def matrix(
 
     table = pd.DataFrame(cells, index=list(rows), columns=list(columns)).rename_axis(axes_labels[0]).reset_index()
     return _figure(name, caption, draw, table, (size, min(TALLEST, max(2.4, 0.9 + 0.3 * len(rows)))))
+
+
+def _column_shades(cells: FloatArray) -> FloatArray:
+    """Each column from 0 at its lowest to 1 at its highest value; 0.5 where all values are equal."""
+    shades = np.full(cells.shape, np.nan)
+    for own, column in zip(shades.T, cells.T, strict=True):
+        known = np.isfinite(column)
+        if known.any():
+            low, width = column[known].min(), np.ptp(column[known])
+            own[known] = (column[known] - low) / width if width else 0.5
+    return shades
 
 
 def det_plot(
@@ -418,10 +435,12 @@ def small_multiples(
             axes.tick_params(labelsize=6)
         for axes in list(grid.flat)[len(panels) :]:
             axes.set_visible(False)
-        canvas.supxlabel(axes_labels[0], fontsize=8)
+        for axes in list(grid.flat)[max(0, len(panels) - columns) : len(panels)]:  # the lowest panel of each column
+            axes.set_xlabel(axes_labels[0], fontsize=8)  # a label of the whole figure would lie under the legend
         canvas.supylabel(axes_labels[1], fontsize=8)
         if any(handles):  # a single line needs no name
-            canvas.legend(handles.values(), handles.keys(), loc="outside lower center", ncols=min(4, len(handles)))
+            most = 4 if columns > 1 else _legend_columns(list(handles))
+            canvas.legend(handles.values(), handles.keys(), loc="outside lower center", ncols=min(most, len(handles)))
 
     table = pd.DataFrame(
         [

@@ -367,3 +367,17 @@ def test_prefetcher_loses_no_clip(workers, max_ready):
             assert [job.clip for job in jobs] == list(range(200))
     finally:
         sys.setswitchinterval(interval)
+
+
+def test_count_is_that_of_stored_embeddings_and_reads_no_audio(cache, paths, monkeypatch):
+    monkeypatch.setattr("earmark.embeddings.content_hashes.MIN_AGE_SECONDS", 0.0)  # hashes of new files are kept
+    encoder = Counting()
+    assert cache.count(encoder, paths) == 0 and not cache.root.exists()
+    vectors(cache.embed(encoder, paths[:4]))
+    monkeypatch.setattr("earmark.embeddings.content_hashes.file_hash", lambda _: pytest.fail("a file was read"))
+    assert cache.count(encoder, paths) == 4 and encoder.n_embedded == 4
+    os.utime(paths[0], (1, 1))  # may have changed
+    assert cache.count(encoder, paths) == 3
+    other = load_encoder("logmel")
+    other.identity = "other"
+    assert cache.count(other, paths) == 0

@@ -2,11 +2,15 @@
 
 import os
 import stat
+import subprocess
+import sys
+import threading
 from pathlib import Path
 
 import pytest
 
-from earmark.files.atomic import write_together
+from earmark.files import atomic
+from earmark.files.atomic import lock_if_free, lock_when_free, write_together
 from tests.conftest import contents
 
 
@@ -100,3 +104,44 @@ def test_write_together_failed_rename_keeps_private_mode(blocked):
 def test_write_together_escapes_lone_surrogates(tmp_path):
     write_together({tmp_path / "a.txt": "x\ud800 Zoë"})
     assert (tmp_path / "a.txt").read_text(encoding="utf-8") == "x\\ud800 Zoë"
+
+
+def test_lock_if_free_is_free_again_after_the_holder_was_killed(tmp_path):
+    code = "from earmark.files.atomic import lock_if_free; from pathlib import Path; import time\n"
+    code += f"with lock_if_free(Path({str(tmp_path)!r})) as free:\n    print(free, flush=True); time.sleep(600)"
+    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) as holder:
+        assert holder.stdout is not None and holder.stdout.readline() == "True\n"
+        with lock_if_free(tmp_path) as free:
+            assert not free
+        holder.kill()
+    with lock_if_free(tmp_path) as free:
+        assert free
+
+
+def test_lock_if_free_is_released_after_an_error(tmp_path):
+    with pytest.raises(KeyError), lock_if_free(tmp_path):
+        raise KeyError
+    with lock_if_free(tmp_path) as free:
+        assert free
+
+
+def test_lock_when_free_waits_and_says_so(tmp_path, monkeypatch):
+    monkeypatch.setattr(atomic, "PATIENCE", 0.05)
+    said, held, release = [], threading.Event(), threading.Event()
+
+    def hold():
+        with lock_if_free(tmp_path):
+            held.set()
+            release.wait()
+
+    holder = threading.Thread(target=hold)
+    holder.start()
+    held.wait()
+
+    def waiting():
+        said.append("waiting")
+        release.set()
+
+    with lock_when_free(tmp_path, waiting):
+        assert said == ["waiting"]
+    holder.join()

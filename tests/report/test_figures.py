@@ -7,7 +7,7 @@ import pytest
 
 from earmark.metrics.estimate import Estimate
 from earmark.report import figures
-from earmark.report.figures import Interval, det_plot, forest_plot, histograms, small_multiples, wrapped_label
+from earmark.report.figures import Interval, det_plot, forest_plot, histograms, matrix, small_multiples, wrapped_label
 
 LONG = "Cohen's kappa, quadratic weights, mean over pairs"
 
@@ -34,7 +34,7 @@ def boxes(canvas):
 
     renderer = FigureCanvasAgg(canvas).get_renderer()
     canvas.draw_without_rendering()
-    axes = [one.get_tightbbox(renderer) for one in canvas.axes]
+    axes = [one.get_tightbbox(renderer) for one in canvas.axes if one.get_visible()]
     legends = [one.get_window_extent(renderer) for one in canvas.legends]
     return canvas.bbox, axes, legends
 
@@ -106,3 +106,26 @@ def test_systems_of_a_plot_differ_in_grey():
 )
 def test_labels_wrap(label, lines):
     assert wrapped_label(label).splitlines() == lines
+
+
+@pytest.mark.parametrize("n_panels", [1, 2, 3, 4])
+def test_small_multiples_keep_their_legend_off_the_axis_labels(canvases, n_panels):
+    points = [(1000.0, Estimate(0.5, 0.4, 0.6)), (8000.0, Estimate(0.6, 0.5, 0.7))]
+    lines = dict.fromkeys(["linear, xares", "linear, strict", "knn, xares", "knn, strict"], points)
+    small_multiples("x", "c", {f"task {i}": lines for i in range(n_panels)}, ("training step", "score"))
+    assert_laid_out(canvases[-1], least_width=1.2)
+    labelled = [axes for axes in canvases[-1].axes if axes.get_xlabel() == "training step"]
+    assert len(labelled) == min(n_panels, 3)
+
+
+def test_matrix_by_column_shades_each_column_from_its_lowest_to_its_highest(canvases):
+    cells = np.array([[0.90, 0.1, 0.5, np.nan], [0.95, 0.3, 0.5, np.nan], [0.92, np.nan, 0.5, np.nan]])
+    figure = matrix("x", "c", cells, list("012"), list("abcd"), ("layer", "task"), by_column=True, digits=3)
+    shown = canvases[-1].axes[0].images[0].get_array()
+    assert np.ma.filled(shown, -1) == pytest.approx(np.array([[0, 0, 0.5, -1], [1, 1, 0.5, -1], [0.4, -1, 0.5, -1]]))
+    assert list(figure.values.columns) == ["layer", "a", "b", "c", "d"] and "0.950" in figure.svg
+
+
+def test_matrix_without_a_defined_cell_is_no_figure():
+    assert matrix("x", "c", np.full((2, 2), np.nan), list("01"), list("ab"), ("layer", "task"), by_column=True) is None
+    assert matrix("x", "c", np.empty((0, 0)), [], [], ("layer", "task")) is None
