@@ -10,7 +10,7 @@ Writes  benchmark_outputs/probe/<encoder>/{scores.csv, summary.json, report.md, 
   uv run --extra clap probe.py --encoder hf:microsoft/wavlm-base-plus --tasks all --data-root data --layers all
   uv run --extra torch probe.py --encoder step_1000.py step_2000.py --tasks esc50 cremad --data-root data
   uv run probe.py report benchmark_outputs/probe
-  uv run probe.py check my_encoder.py
+  uv run --extra torch probe.py check my_encoder.py --max-memory 6GB
   uv run probe.py list --data-root data
   uv run --extra download probe.py download esc50 cremad --data-root data
 
@@ -19,6 +19,11 @@ Without arguments, the built-in `logmel` encoder is probed on three tasks of the
 or recordings) of training and test apart. A finished task is reused unless its data, settings or encoder changed. If a
 task fails, the others continue. Several processes may work in one directory at the same time, on different tasks; the
 report holds all tasks that were finished with the same settings.
+
+An encoder file for the challenges has an nn.Module whose name ends in Encoder, with output_dim. X-ARES (2025): also
+sampling_rate and hop_size_in_ms; forward(audio [B, T]) returns frames [B, T', D]. XARES-LLM (2026): forward(audio,
+mask) returns (frames, mask [B, T'] or None) at 16 kHz; masks are 1 for audio. For --layers, forward returns a list in
+place of the frames, with the frames [B, T', D] of each layer.
 """
 
 import os
@@ -116,7 +121,10 @@ def argument_parser() -> ArgumentParser:
     add_run(cli.subcommand(commands, "run", run, "probe an encoder (the default command)"))
     add_report(cli.subcommand(commands, "report", report, "collect finished tasks, encoders and machines in a report"))
     checks = cli.subcommand(
-        commands, "check", check, "check an encoder against the X-ARES requirements and additional ones"
+        commands,
+        "check",
+        check,
+        "check an encoder against the requirements of X-ARES and XARES-LLM and additional ones",
     )
     checks.add_argument("encoder", metavar="SPEC", help=", ".join(encoder_specs()))
     cli.add_renamed_argument(
@@ -125,7 +133,14 @@ def argument_parser() -> ArgumentParser:
         "--longest",
         type=cli.positive_float,
         metavar="S",
-        help="longest test clip in seconds (default: 600)",
+        help="longest test clip in seconds, approached by doubling from 10 s (default: 600)",
+    )
+    checks.add_argument(
+        "--max-memory",
+        type=memory_size,
+        metavar="SIZE",
+        help="memory that the encoder may take, such as 6GB; above it, its process is ended and the checks continue in "
+        "a new one (default: three quarters of what is free)",
     )
     add_device(checks)
     listed = cli.subcommand(commands, "list", list_tasks, "list the tasks and whether their data are present")
@@ -169,7 +184,10 @@ def add_run(parser: ArgumentParser) -> None:
         help="number of seeds of the strict recipe (default: 3)",
     )
     parser.add_argument(
-        "--layers", type=layers, metavar="all|last|0,6,12", help="layers to score separately (default: last)"
+        "--layers",
+        type=layers,
+        metavar="all|last|0,6,12",
+        help="layers to score separately; an encoder file returns a list of layers from forward (default: last)",
     )
     parser.add_argument(
         "--shots", type=cli.positive_int, metavar="K", help="few-shot: train on K clips per class, mean of ten draws"
@@ -271,6 +289,16 @@ def add_device(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--dtype", choices=["float32", "bfloat16", "float16"], default="float32", help="precision (default: float32)"
     )
+
+
+def memory_size(text: str) -> int:
+    """Argparse type: a size such as 6GB."""
+    from earmark.models.encoders.conformance.memory import parse_size
+
+    try:
+        return parse_size(text)
+    except ValueError as error:
+        raise ArgumentTypeError(str(error)) from error
 
 
 def layers(text: str) -> tuple[int, ...] | None:

@@ -19,7 +19,7 @@ ALLOWED = {
     "cli": {"errors"},
     "optional": {"errors"},
     "workers": set(),
-    "models": {"errors", "metrics", "files", "audio", "optional"},
+    "models": {"errors", "metrics", "files", "audio", "optional", "workers"},
     "embeddings": {"errors", "metrics", "files", "audio", "models"},
     # Domains do not import each other, except that audio_text uses the labels of annotation.
     "annotation": SHARED,

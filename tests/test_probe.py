@@ -38,7 +38,7 @@ from earmark.report.schema import read_summary
 from tests.conftest import ROOT
 from tests.file_server import file_server
 from tests.hub_files import LOG, check_logged, read_hub_files
-from tests.models.encoders.sources import HEAR, XARES, case, layered, save
+from tests.models.encoders.sources import HEAR, XARES, XARES_LLM, case, layered, save
 from tests.probing import release_trees
 from tests.probing.origins import a_task_origin
 
@@ -648,7 +648,8 @@ def test_run_batch_dependent_encoder_uses_batch_size_1(tmp_path, capsys):
 def test_run_warns_of_wrong_hop(tmp_path, capsys):
     encoder = str(save(tmp_path / "few", "mine.py", changed("hop_size_in_ms = 10", "hop_size_in_ms = 2")))
     run(tmp_path, write_task(tmp_path, "one"), encoder=encoder, flags=["--track", "knn"], quiet=False)
-    message = "its hop of 2 ms implies about 5000; frame tasks will fail"
+    message = "TinyEncoder: returned 998 frames for 10.00 s, but its hop of 2 ms implies about 5000; its frames are "
+    message += "10 ms apart: declare hop_size_in_ms = 10; frame tasks will fail"
     assert message in capsys.readouterr().err
     for _ in range(2):  # also if nothing is embedded
         folder = run(tmp_path, tmp_path / "one.toml", encoder=encoder, flags=["--track", "knn"])
@@ -671,6 +672,41 @@ def test_run_timestamps_in_seconds_fail_frame_tasks_only(tmp_path, capsys):
         assert errors(folder) == {"events": f"mine: {message}."} and len(values(folder)) == 4
     assert probe.main(["check", encoder, "--device", "cpu"]) == 1
     assert message in " ".join(capsys.readouterr().out.split())
+
+
+@pytest.mark.slow
+def test_run_layers_of_an_encoder_with_one_layer_says_so(tmp_path, capsys):
+    task, encoder = write_task(tmp_path, "one"), str(save(tmp_path / "mine", "mine.py", XARES))
+    folder = run(tmp_path, task, encoder=encoder, flags=["--track", "knn", "--layers", "all"], quiet=False)
+    message = "TinyEncoder: has one layer; to score layers, return a list with the frames of each layer, (B, T', D), "
+    message += "from forward."
+    assert message in capsys.readouterr().err and message in summary(folder)["warnings"]
+    run(tmp_path, task, out="none", code=2, encoder=encoder, flags=["--track", "knn", "--layers", "0,1"])
+    assert "--layers 1: TinyEncoder has only layer 0; to score layers, return a list" in capsys.readouterr().err
+    several = str(save(tmp_path / "several", "mine.py", layered()))
+    for number, words in enumerate((["--layers", "all"], ["--layers", "last"], [])):
+        model = several if number == 0 else encoder
+        run(tmp_path, task, out=f"o{number}", encoder=model, flags=["--track", "knn", *words], quiet=False)
+        assert "one layer" not in capsys.readouterr().err
+    run(tmp_path, task, out="log", flags=["--track", "knn", "--layers", "all"], quiet=False)
+    assert "logmel: has one layer.\n" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_run_xares_llm_encoder_on_clip_and_frame_tasks(tmp_path):
+    """Frames are aligned by the hop that follows from them; scores are those of the X-ARES class with these weights."""
+    event = json.dumps([{"onset": 0.0, "offset": 0.3, "label": "LABEL"}]).replace('"', '""')
+    frames = write_task(
+        tmp_path, "events", 'metric = "segment_f1_macro"\nsegment_seconds = 0.2', kind="frame",
+        labels=lambda i, c: '"' + event.replace("LABEL", c) + '"',
+    )  # fmt: skip
+    tasks = [frames, write_task(tmp_path, "one")]
+    found = {}
+    for name, text in {"llm": XARES_LLM, "plain": XARES}.items():
+        scores = values(run(tmp_path, *tasks, out=name, encoder=str(save(tmp_path / name, "mine.py", text))))
+        found[name] = {key: score["value"] for key, score in scores.items()}
+    assert found["llm"] == pytest.approx(found["plain"], abs=1e-6)
+    assert {task for task, *_ in found["llm"]} == {"one", "events"}
 
 
 @pytest.mark.slow

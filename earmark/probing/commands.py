@@ -3,13 +3,16 @@
 from dataclasses import astuple
 from pathlib import Path
 
+from tqdm import tqdm
+
 from earmark import cli
 from earmark.cli import Invocation
-from earmark.errors import EarmarkError, shown_path
+from earmark.errors import SCRIPT_PLACEHOLDER, EarmarkError, shown_path
 from earmark.files.download import RemoteFile
 from earmark.models.encoders.case_source import notes as case_notes
-from earmark.models.encoders.conformance.runner import HEADERS, MAX_CLIP_SECONDS, REQUIREMENTS, check_encoder
-from earmark.models.encoders.from_options import load_encoder_from_options
+from earmark.models.encoders.conformance.isolation import check_apart
+from earmark.models.encoders.conformance.memory import default_limit
+from earmark.models.encoders.conformance.runner import HEADERS, MAX_CLIP_SECONDS, REQUIREMENTS
 from earmark.models.encoders.registry import PYTHON_FILE
 from earmark.probing.downloads import download_task, record_files
 from earmark.probing.layouts import locate_task
@@ -22,7 +25,7 @@ PASSED = {True: "pass", False: "FAIL", None: "–"}
 
 
 def run_check(options: CheckOptions, invocation: Invocation) -> int:
-    """Check an encoder and print a table of the results.
+    """Check an encoder in a process of its own, and print each row of the table as soon as it is known.
 
     Returns
     -------
@@ -33,17 +36,22 @@ def run_check(options: CheckOptions, invocation: Invocation) -> int:
     if match := PYTHON_FILE.match(model.spec):
         for note in case_notes(Path(match["file"])):
             invocation.warn(note)
-    results = check_encoder(
-        load_encoder_from_options(model) if model.spec.startswith("http") else model.spec,
-        device=model.device,
-        dtype=model.dtype,
-        max_clip_seconds=options.max_clip_seconds or MAX_CLIP_SECONDS,
-    )
-    progress = invocation.progress(results, total=len(REQUIREMENTS), label="checks", unit="check")
-    rows = [[PASSED[cell] if i == 1 else cell for i, cell in enumerate(astuple(result))] for result in progress]
-    failed = sum(row[1] == PASSED[False] for row in rows)
-    cli.show(to_markdown(list(HEADERS), rows))
-    cli.show(f"{failed} of {len(rows)} checks failed." if failed else "All applicable checks passed.")
+    max_memory = options.max_memory or default_limit()
+    if max_memory is None:
+        invocation.warn("This system does not report its memory: --max-memory limits the checks.")
+    passed: list[bool | None] = []
+    bar: tqdm[object] = invocation.progress((), total=len(REQUIREMENTS), label="checks", unit="check")
+    seconds = options.max_clip_seconds or MAX_CLIP_SECONDS
+    with bar:
+        for result in check_apart(model, seconds, max_memory, lambda clip: bar.set_postfix_str(f"clip of {clip:g} s")):
+            cells = [PASSED[cell] if i == 1 else cell for i, cell in enumerate(astuple(result))]
+            table = to_markdown(list(HEADERS), [cells]).replace(SCRIPT_PLACEHOLDER, invocation.script.name)
+            bar.clear()
+            cli.show(table if not passed else table.splitlines()[-1])
+            passed.append(result.passed)
+            bar.update()
+    failed = passed.count(False)
+    cli.show(f"{failed} of {len(passed)} checks failed." if failed else "All applicable checks passed.")
     return cli.FAILED if failed else cli.COMPLETE
 
 

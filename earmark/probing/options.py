@@ -193,10 +193,13 @@ class CheckOptions:
         The encoder to check.
     max_clip_seconds : float or None
         Length of the longest test clip; None for the ten minutes of the challenge.
+    max_memory : int or None
+        Bytes that the encoder's process may hold; None for three quarters of the free memory.
     """
 
     model: EncoderOptions
     max_clip_seconds: float | None = None
+    max_memory: int | None = None
 
 
 @dataclass(frozen=True)

@@ -122,7 +122,7 @@ def run_probes(options: RunOptions, invocation: Invocation, show: bool = True) -
         cli.show(planned_run(located, skipped, keys, settings, encoder, folder, options))
         return cli.COMPLETE, None
     with working_in(options.output_dir, name, encoder, invocation) as folder:
-        warnings = encoder_warnings(encoder)
+        warnings = encoder_warnings(encoder, settings)
         for warning in warnings:
             invocation.warn(warning)
         origins = {each.task.name: task_origin(each, settings, encoder, folder, options, warnings) for each in located}
@@ -355,7 +355,9 @@ def require_layers(encoder: Encoder | PrecomputedEmbeddings, settings: ProbeSett
     n_layers = 1 if isinstance(encoder, PrecomputedEmbeddings) else encoder.layers
     if max(settings.layers) >= n_layers:
         available = f"layers 0 to {n_layers - 1}" if n_layers > 1 else "only layer 0"
-        raise MissingError(f"--layers {max(settings.layers)}: {encoder.name} has {available}.")
+        advice = "" if isinstance(encoder, PrecomputedEmbeddings) or n_layers > 1 else encoder.layers_advice
+        remedy = f"; {advice}" if advice else ""
+        raise MissingError(f"--layers {max(settings.layers)}: {encoder.name} has {available}{remedy}.")
 
 
 def require_libraries() -> None:
@@ -464,12 +466,26 @@ def with_origin(folder: Path, task: str, outcome: TaskOutcome, origin: TaskOrigi
     return complete
 
 
-def encoder_warnings(encoder: Encoder | PrecomputedEmbeddings) -> list[str]:
-    """Warnings about how an encoder was loaded, and about frames that violate the requirements."""
+def encoder_warnings(encoder: Encoder | PrecomputedEmbeddings, settings: ProbeSettings) -> list[str]:
+    """Warnings about how an encoder was loaded, about --layers, and about frames that violate the requirements."""
     notes = list(encoder.notes) if isinstance(encoder, Encoder) else []
+    if settings.layers is not None and (note := one_layer_note(encoder)):
+        notes.append(note)
     if not (details := violation(hop_size, encoder)):
         return notes
     return [*notes, f"{encoder.name}: {details}; frame tasks will fail, and clip means may miss part of the audio."]
+
+
+def one_layer_note(encoder: Encoder | PrecomputedEmbeddings) -> str:
+    """Say that an encoder has one layer, and how it would return several; empty if it has several or fails."""
+    if isinstance(encoder, PrecomputedEmbeddings):
+        return f"{encoder.name}: precomputed embeddings have one layer."
+    try:
+        several = encoder.layers > 1
+    except EarmarkError:  # the tasks report it
+        return ""
+    advice = f"; {encoder.layers_advice}" if encoder.layers_advice else ""
+    return "" if several else f"{encoder.name}: has one layer{advice}."
 
 
 def violation(requirement: Callable[[EncoderUnderTest], Verdict], encoder: Encoder | PrecomputedEmbeddings) -> str:

@@ -64,6 +64,11 @@ class Encoder(ABC):
         return 1
 
     @property
+    def layers_advice(self) -> str:
+        """What a user can do to get several layers from an encoder with one layer; empty if nothing is known."""
+        return ""
+
+    @property
     def notes(self) -> tuple[str, ...]:
         """What a user should know about how the encoder was loaded, one sentence each."""
         return ()

@@ -67,7 +67,7 @@ KINDS = {
 # Specifications that are recognised by their form.
 PYTHON_FILE = re.compile(r"^(?P<file>.*\.py)(:(?P<name>\w+))?$")
 OTHER_SPECS = {
-    "FILE.py[:Class]": "X-ARES encoder, CASE model or HEAR module, unmodified",
+    "FILE.py[:Class]": "X-ARES or XARES-LLM encoder, CASE model or HEAR module, unmodified",
     "https://…": "server with an OpenAI-compatible embeddings API, such as infinity",
 }
 

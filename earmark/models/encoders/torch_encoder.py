@@ -25,6 +25,8 @@ Times = NDArray[np.float64]
 # edges of the clip.
 FRAMES_OF_HOP, FRAMES_AT_EDGES = 0.1, 2
 HOP_PROBE_SECONDS = 4.0  # of noise to measure the hop; enough for a few frames of a long hop
+# Lengths of noise whose numbers of frames give an undeclared hop. Models with inputs of 30 s take both.
+SHORT_PROBE_SECONDS, LONG_PROBE_SECONDS = 2.0, 22.0
 
 
 def require_encoder_library(name: str, options: str) -> Any:
@@ -128,61 +130,236 @@ class NetworkEncoder(Encoder):
             raise EarmarkError(f"{self.name}: fails on {seconds:g} s of noise ({shown_cause(error)}).") from error
 
 
-@dataclass
-class XaresEncoder(NetworkEncoder):
-    """An encoder with the X-ARES interface.
-
-    `forward` maps (B, T) to frames (B, T', D), or to a list or tuple of them, one per layer. The embedding is the mean
-    over frames of the last layer.
+@dataclass(frozen=True)
+class FrameOutput:
+    """Output of an X-ARES or XARES-LLM class for a batch of n clips.
 
     Attributes
     ----------
-    hop : float
-        Declared time between frames in seconds.
+    layers : sequence of tensors or arrays
+        One (n, T', D) output per layer.
+    n : int
+        Number of clips.
+    mask : (n, T') bool or None
+        True for the frames that belong to the clip; None if all do.
     """
 
-    hop: float = 0.01
+    layers: Sequence[Any]
+    n: int
+    mask: NDArray[np.bool_] | None = None
+
+    def frames(self) -> list[Array]:
+        """Frames (T', D) of the last layer of each clip without masked frames; ValueError for invalid shapes."""
+        return self._unmasked(self.layers[-1])
+
+    def means(self, layer: Any) -> Array:
+        """(n, D) means of a layer over the frames of each clip; ValueError for invalid shapes."""
+        if self.mask is None:
+            return as_embeddings(layer, self.n)
+        means = [frames.mean(axis=0, dtype=np.float64) for frames in self._unmasked(layer)]
+        return np.stack(means).astype(np.float32)
+
+    def _unmasked(self, layer: Any) -> list[Array]:
+        frames = as_frames(layer, self.n)
+        if self.mask is None:
+            return list(frames)
+        if self.mask.shape != frames.shape[:2]:
+            raise ValueError(
+                f"the model returned a mask of shape {self.mask.shape} for features of shape {frames.shape}; expected "
+                "one entry per frame, or None"
+            )
+        if not self.mask.any(axis=1).all():
+            raise ValueError("the clip is too short for a single frame: the model masks all frames")
+        return [clip[real] for clip, real in zip(frames, self.mask, strict=True)]
+
+
+def frame_output(output: Any, n: int, takes_mask: bool) -> FrameOutput:
+    """Layers and mask of the output of an X-ARES or XARES-LLM class for n clips.
+
+    Parameters
+    ----------
+    output : Any
+        X-ARES: frames, or a list or tuple of them, one per layer. XARES-LLM: a pair of these and of a mask over
+        frames, 1 for frames of the clip and 0 for padding, or None.
+    n : int
+        Number of clips.
+    takes_mask : bool
+        Whether the class has the XARES-LLM interface.
+
+    Raises
+    ------
+    ValueError
+        If the output has another form.
+
+    Examples
+    --------
+    >>> frame_output((np.ones((1, 3, 2)), np.array([[1, 1, 0]])), 1, takes_mask=True).frames()[0].shape
+    (2, 2)
+    """
+    if not takes_mask:
+        return FrameOutput(layer_outputs(output), n)
+    if not isinstance(output, (list, tuple)) or len(output) != 2:
+        raise ValueError(f"forward(audio, mask) returned {_kind(output)}; expected a pair (features, mask or None)")
+    features, mask = output
+    return FrameOutput(layer_outputs(features), n, None if mask is None else _as_mask(mask))
+
+
+def _kind(output: Any) -> str:
+    """Type or shape of an output, for messages."""
+    if hasattr(output, "shape"):
+        return f"shape {tuple(output.shape)}"
+    name = type(output).__name__
+    return f"a {name} of {len(output)}" if isinstance(output, (list, tuple)) else f"a {name}"
+
+
+def _as_mask(mask: Any) -> NDArray[np.bool_]:
+    values = as_float32(mask)
+    if values.ndim != 2 or not np.isin(values, (0, 1)).all():
+        raise ValueError(f"the mask over frames has shape {values.shape}; expected 0 and 1 for every clip and frame")
+    return values.astype(bool)
+
+
+def sample_mask(waveforms: Any, n_samples: Sequence[int] | None = None) -> Any:
+    """Mask over samples as XARES-LLM passes it: 1 for samples of the clip, 0 for padding.
+
+    Parameters
+    ----------
+    waveforms : (B, T) tensor
+        Clips.
+    n_samples : sequence of int, optional
+        Length of each clip without padding; T by default.
+
+    Returns
+    -------
+    (B, T) int32 tensor
+        The mask, on the device of the waveforms.
+    """
+    torch = require_encoder_library("torch", "--extra torch")
+    mask = torch.ones(waveforms.shape, dtype=torch.int32, device=waveforms.device)
+    for row, length in zip(mask, n_samples or (), strict=False):
+        row[length:] = 0
+    return mask
+
+
+@dataclass
+class XaresEncoder(NetworkEncoder):
+    """An encoder with the X-ARES interface, or with that of XARES-LLM.
+
+    X-ARES: `forward` maps (B, T) to frames (B, T', D), or to a list or tuple of them, one per layer. The embedding is
+    the mean over frames of the last layer. XARES-LLM: `forward` returns a pair of these and of a mask over frames;
+    masked frames are dropped.
+
+    Attributes
+    ----------
+    hop : float or None
+        Declared time between frames in seconds; None if the class declares none.
+    takes_mask : bool
+        Whether the class has the XARES-LLM interface. `forward` takes the waveforms alone in both cases.
+    """
+
+    hop: float | None = 0.01
+    takes_mask: bool = False
 
     @property
     def has_frames(self) -> bool:
         """Always true."""
         return True
 
-    @property
-    def hop_seconds(self) -> float:
-        """The declared hop."""
-        return self.hop
+    @cached_property
+    def hop_seconds(self) -> float | None:
+        """The declared hop, or the hop that follows from the numbers of frames of two lengths of noise.
+
+        None if it is not declared and the number of frames does not grow with the clip.
+        """
+        if self.hop is not None:
+            return self.hop
+        try:
+            short, long = (self.count_frames(seconds) for seconds in (SHORT_PROBE_SECONDS, LONG_PROBE_SECONDS))
+        except ValueError as error:
+            raise EarmarkError(f"{self.name}: {error}.") from error
+        return implied_hop(short, long, LONG_PROBE_SECONDS - SHORT_PROBE_SECONDS)
+
+    def count_frames(self, seconds: float) -> int:
+        """Number of frames for noise of a length in seconds; EarmarkError if the model fails."""
+        output = self.run_on_noise(self.forward, seconds)
+        return len(frame_output(output, 1, self.takes_mask).frames()[0])
 
     @cached_property
     def layers(self) -> int:
         """Number of layers, measured with one second of noise."""
-        return len(layer_outputs(self.run_on_noise(self.forward)))
+        output = self.run_on_noise(self.forward)
+        try:
+            return len(frame_output(output, 1, self.takes_mask).layers)
+        except ValueError as error:
+            raise EarmarkError(f"{self.name}: {error}.") from error
+
+    @property
+    def layers_advice(self) -> str:
+        """How the class returns several layers."""
+        return "to score layers, return a list with the frames of each layer, (B, T', D), from forward"
+
+    def _outputs(self, clips: Sequence[Array]) -> FrameOutput:
+        return frame_output(self.run(self.forward, clips), len(clips), self.takes_mask)
 
     def _batch(self, clips: Sequence[Array]) -> Array:
-        return as_embeddings(layer_outputs(self.run(self.forward, clips))[-1], len(clips))
+        output = self._outputs(clips)
+        return output.means(output.layers[-1])
 
     def layers_prepared(self, prepared: Sequence[Array]) -> Array:
         """(n, L·D) means over frames of each layer."""
         return embed_by_length(prepared, len, self._layers)
 
     def _layers(self, clips: Sequence[Array]) -> Array:
-        layers = layer_outputs(self.run(self.forward, clips))
-        return np.concatenate([as_embeddings(layer, len(clips)) for layer in layers], axis=1)
+        output = self._outputs(clips)
+        return np.concatenate([output.means(layer) for layer in output.layers], axis=1)
 
     def frames_prepared(self, prepared: Sequence[Array]) -> list[Array]:
         """Frames, batched by number of samples; ValueError if their number contradicts the declared hop."""
         return map_by_length(prepared, len, self._frames)
 
     def _frames(self, clips: Sequence[Array]) -> list[Array]:
-        frames = as_frames(layer_outputs(self.run(self.forward, clips))[-1], len(clips))
+        frames = self._outputs(clips).frames()
+        if self.hop is None:
+            return frames
         seconds = len(clips[0]) / self.sample_rate
         implied = seconds / self.hop
-        if abs(frames.shape[1] - implied) > FRAMES_OF_HOP * implied + FRAMES_AT_EDGES:
-            raise ValueError(
-                f"returned {frames.shape[1]} frames for {seconds:.2f} s, but its hop of {1000 * self.hop:g} ms implies "
-                f"about {implied:.0f}"
-            )
-        return list(frames)
+        for n_frames in dict.fromkeys(map(len, frames)):
+            if abs(n_frames - implied) > FRAMES_OF_HOP * implied + FRAMES_AT_EDGES:
+                raise ValueError(
+                    f"returned {n_frames} frames for {seconds:.2f} s, but its hop of {1000 * self.hop:g} ms implies "
+                    f"about {implied:.0f}"
+                )
+        return frames
+
+
+def implied_hop(n_short: int, n_long: int, seconds: float) -> float | None:
+    """Hop that follows from the numbers of frames of two clips.
+
+    Parameters
+    ----------
+    n_short, n_long : int
+        Numbers of frames.
+    seconds : float
+        Difference of the lengths of the clips.
+
+    Returns
+    -------
+    float or None
+        Seconds: a whole number of milliseconds if one is within a frame of the measured difference, otherwise the
+        quotient. None if the longer clip has not more frames.
+
+    Examples
+    --------
+    >>> implied_hop(49, 549, 20.0), implied_hop(165, 1831, 20.0), implied_hop(10, 10, 20.0)
+    (0.04, 0.012, None)
+    """
+    difference = n_long - n_short
+    if difference < 1:
+        return None
+    milliseconds = round(1000 * seconds / difference)
+    if milliseconds and abs(1000 * seconds / milliseconds - difference) < 1:
+        return milliseconds / 1000
+    return seconds / difference
 
 
 @dataclass

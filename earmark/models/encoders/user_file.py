@@ -1,10 +1,13 @@
-"""Encoders in Python files of the user, unmodified, with one of three interfaces.
+"""Encoders in Python files of the user, unmodified, with one of four interfaces.
 
-X-ARES   an nn.Module whose class name ends in Encoder, with sampling_rate, output_dim and hop_size_in_ms; forward maps
-         (B, T) to frames (B, T', D), which are averaged, or to a list of frames, one per layer
-CASE     a class with load() and extract_embedding(path), called with a temporary 16 kHz WAV file of the decoded audio;
-         lines below it that evaluate the model are not executed (`case_source`)
-HEAR     a module with load_model(), get_scene_embeddings(audio, model) and get_timestamp_embeddings(audio, model)
+X-ARES     an nn.Module whose class name ends in Encoder, with sampling_rate, output_dim and hop_size_in_ms; forward
+           maps (B, T) to frames (B, T', D), which are averaged, or to a list of frames, one per layer
+XARES-LLM  the interface of the 2026 challenge: an nn.Module whose class name ends in Encoder, with output_dim; forward
+           maps 16 kHz audio (B, T) and its mask (B, T) to frames (B, T', D) and their mask (B, T') or None; masks are
+           1 for audio and 0 for padding
+CASE       a class with load() and extract_embedding(path), called with a temporary 16 kHz WAV file of the decoded
+           audio; lines below it that evaluate the model are not executed (`case_source`)
+HEAR       a module with load_model(), get_scene_embeddings(audio, model) and get_timestamp_embeddings(audio, model)
 """
 
 import ast
@@ -15,7 +18,7 @@ import sys
 import sysconfig
 import tempfile
 import traceback
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from hashlib import sha256
 from pathlib import Path
 from types import ModuleType
@@ -33,15 +36,18 @@ from earmark.models.encoders.torch_encoder import (
     HearEncoder,
     XaresEncoder,
     as_embeddings,
+    frame_output,
     parameters_hash,
+    sample_mask,
     torch_and_device,
     weight_files,
+    white_noise,
 )
 
 XARES_ATTRIBUTES = ("sampling_rate", "output_dim", "hop_size_in_ms")
 CASE_METHODS = case_source.CASE_METHODS
 HEAR_FUNCTIONS = ("load_model", "get_scene_embeddings", "get_timestamp_embeddings")
-CASE_RATE = 16_000
+CASE_RATE = XARES_LLM_RATE = 16_000
 EXCLUDED_MODULES = (
     "__main__",
     "__mp_main__",
@@ -49,10 +55,13 @@ EXCLUDED_MODULES = (
 )  # modules of the running script, which may be in the same folder
 INSTALLED_FOLDERS = ("site-packages", "dist-packages")
 INTERFACES = (
-    "an nn.Module whose name ends in Encoder with sampling_rate, output_dim and hop_size_in_ms (X-ARES), a class with "
-    "load() and extract_embedding(path) (CASE), or the functions load_model, get_scene_embeddings and "
-    "get_timestamp_embeddings (HEAR)"
+    "an nn.Module whose name ends in Encoder with sampling_rate, output_dim and hop_size_in_ms (X-ARES) or with "
+    "output_dim and forward(audio, mask) (XARES-LLM), a class with load() and extract_embedding(path) (CASE), or the "
+    "functions load_model, get_scene_embeddings and get_timestamp_embeddings (HEAR)"
 )
+# torchaudio's last release; it refuses a torch that was built for another CUDA version.
+TORCHAUDIO_OPTIONS = "--with torchaudio==2.11.0 --with torch==2.11.0"
+EXTRAS = {"sentence_transformers": "clap", "transformers": "clap", "torch": "torch"}  # {import: extra}, larger first
 
 
 class CaseEncoder(Encoder):
@@ -205,12 +214,27 @@ def _explain_user_errors(file: Path, action: str) -> Iterator[None]:
         where = f", line {line}" if line else ""
         remedy = ""
         if isinstance(error, ModuleNotFoundError) and error.name:
-            package = error.name.split(".")[0]
-            options = "--extra torch" if package == "torch" else f"--with {package}"
-            remedy = f"; try `uv run {options} {SCRIPT_PLACEHOLDER} …`"
+            remedy = f"; try `uv run {_install_options(file, error.name)} {SCRIPT_PLACEHOLDER} …`"
+        elif isinstance(error, RuntimeError) and "TorchAudio" in str(error):
+            remedy = f"; try `uv run {_install_options(file, 'torchaudio')} {SCRIPT_PLACEHOLDER} …`"
         elif not isinstance(error, SyntaxError):
             remedy = case_source.last_statement_advice(ast.parse(file.read_bytes()), line)
         raise MissingError(f"{action}{where}: {type(error).__name__}: {shown_cause(error)}{remedy}") from error
+
+
+def _install_options(file: Path, missing: str) -> str:
+    """Options of `uv run` that install a missing module, and the extra that holds the file's other imports."""
+    imported = {missing.split(".")[0]}
+    for node in ast.walk(ast.parse(file.read_bytes())):
+        if isinstance(node, ast.Import):
+            imported |= {alias.name.split(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            imported.add(node.module.split(".")[0])
+    package = missing.split(".")[0]
+    extra = next((f"--extra {EXTRAS[name]}" for name in EXTRAS if name in imported), "")
+    if package == "torchaudio":
+        return f"{extra or '--extra torch'} {TORCHAUDIO_OPTIONS}"
+    return extra if package in EXTRAS else f"{extra} --with {package}".strip()
 
 
 def _line(error: BaseException, file: Path) -> int | None:
@@ -232,6 +256,8 @@ def _select_encoder(module: ModuleType, file: Path, name: str | None) -> Any:
     if all(callable(getattr(module, function, None)) for function in HEAR_FUNCTIONS):
         return module
     encoders = [(n, c) for n, c in _classes(module) if _is_case(c) or _is_xares(c)]
+    # Parts of a network may be called Encoder and take a mask, too: such classes count only if there is no other.
+    encoders = encoders or [(n, c) for n, c in _classes(module) if c.__name__.endswith("Encoder") and is_xares_llm(c)]
     if not encoders:
         raise MissingError(f"{shown_path(file)}: contains no encoder; expected {INTERFACES}.")
     if len(encoders) > 1:
@@ -256,9 +282,50 @@ def _is_xares(kind: type) -> bool:
     """Whether name, base class and attributes match: sub-modules of a network may be named Encoder too."""
     if not kind.__name__.endswith("Encoder") or not _is_module(kind):
         return False
+    return set(XARES_ATTRIBUTES) <= _attributes(kind)
+
+
+def _attributes(kind: type) -> set[str]:
+    """Names of the attributes that a class has or sets in its constructors."""
     constructors = [base.__dict__["__init__"] for base in kind.__mro__ if "__init__" in base.__dict__]
     set_in_constructors = {name for init in constructors if inspect.isfunction(init) for name in init.__code__.co_names}
-    return set(XARES_ATTRIBUTES) <= set_in_constructors | set(dir(kind)) | set(getattr(kind, "__annotations__", {}))
+    return set_in_constructors | set(dir(kind)) | set(getattr(kind, "__annotations__", {}))
+
+
+def is_xares_llm(kind: type, attributes: Collection[str] = ()) -> bool:
+    """Whether a class has the interface of XARES-LLM and not all attributes of X-ARES.
+
+    Parameters
+    ----------
+    kind : type
+        A class.
+    attributes : collection of str
+        Names of further attributes, such as those of an instance.
+
+    Returns
+    -------
+    bool
+        True for a torch module with output_dim whose forward takes two positional arguments.
+    """
+    available = _attributes(kind) | set(attributes)
+    if not _is_module(kind) or "output_dim" not in available or set(XARES_ATTRIBUTES) <= available:
+        return False
+    return len(mask_parameters(kind)) > 1
+
+
+def mask_parameters(kind: type) -> list[str]:
+    """Names of the first two positional parameters of forward after self; *args counts as two."""
+    try:
+        parameters = list(inspect.signature(kind.forward).parameters.values())[1:]  # type: ignore[attr-defined]
+    except (AttributeError, TypeError, ValueError):  # a compiled method shows no signature
+        return []
+    names: list[str] = []
+    for parameter in parameters:
+        if parameter.kind in (parameter.POSITIONAL_ONLY, parameter.POSITIONAL_OR_KEYWORD):
+            names.append(parameter.name)
+        elif parameter.kind == parameter.VAR_POSITIONAL:
+            names += [parameter.name] * 2
+    return names[:2]
 
 
 def _source_hashes(file: Path) -> dict[str, str]:
@@ -287,27 +354,58 @@ def _belongs_to_folder(folder: Path, path: Path) -> bool:
 def _load_xares(kind: type, file: Path, device: str, dtype: str) -> Encoder:
     torch, device = torch_and_device(device, dtype)
     network = kind()
-    missing = [attribute for attribute in XARES_ATTRIBUTES if not hasattr(network, attribute)]
+    takes_mask = is_xares_llm(kind, vars(network))
+    required = ("output_dim",) if takes_mask else XARES_ATTRIBUTES
+    missing = [attribute for attribute in required if not hasattr(network, attribute)]
     if missing:
         raise MissingError(f"{shown_path(file)}: {kind.__name__} lacks {', '.join(missing)}, required by X-ARES.")
     network.to(device).eval()
-    rate, dimension = int(network.sampling_rate), int(network.output_dim)
+    rate, dimension = int(getattr(network, "sampling_rate", XARES_LLM_RATE)), int(network.output_dim)
+    takes_mask = takes_mask or _returns_mask(kind, network, rate, device)
     parts: dict[str, Any] = {
-        "contract": "xares",
+        "contract": "xares-llm" if takes_mask else "xares",
         "class": kind.__name__,
         **_source_hashes(file),
         "weights_sha256": parameters_hash(network),
     }
     parts |= {"dtype": dtype, "sample_rate": rate}
     description = {"file": file.name, **parts, "device": device, "torch": torch.__version__}
-    hop = float(network.hop_size_in_ms)
-    if not 0 < hop < np.inf:
+    hop = float(network.hop_size_in_ms) if hasattr(network, "hop_size_in_ms") else None
+    if hop is not None and not 0 < hop < np.inf:
         raise MissingError(f"{shown_path(file)}: {kind.__name__} has hop_size_in_ms {hop:g}; it must be above 0.")
     description["hop_size_in_ms"] = hop
     name = encoder_key(f"{file.stem}-{kind.__name__}", **parts)
     return XaresEncoder(
-        kind.__name__, rate, name, description, dimension, network, device, dtype, network=network, hop=hop / 1000
+        kind.__name__,
+        rate,
+        name,
+        description,
+        dimension,
+        (lambda waveforms: network(waveforms, sample_mask(waveforms))) if takes_mask else network,
+        device,
+        dtype,
+        network=network,
+        hop=None if hop is None else hop / 1000,
+        takes_mask=takes_mask,
     )
+
+
+def _returns_mask(kind: type, network: Any, rate: int, device: str) -> bool:
+    """Whether a class with all X-ARES attributes and forward(audio, mask) returns a pair of features and a mask."""
+    if "mask" not in " ".join(mask_parameters(kind)[1:]).lower():
+        return False
+    torch = torch_and_device(device, "float32")[0]
+    waveforms = torch.from_numpy(white_noise(1.0, rate)[None]).to(device)
+    try:
+        with torch.inference_mode():
+            output = network(waveforms, sample_mask(waveforms))
+        if not isinstance(output, (list, tuple)) or len(output) != 2:
+            return False
+        # A second layer has three axes, or as many entries as the first has dimensions.
+        frame_output(output, 1, takes_mask=True).frames()
+    except Exception:  # user code may raise anything; the checks and the tasks report it
+        return False
+    return True
 
 
 def _load_case(kind: type, file: Path, device: str, dtype: str) -> Encoder:

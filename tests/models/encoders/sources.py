@@ -35,6 +35,29 @@ class TinyEncoder(torch.nn.Module):
         return self.frames(audio)
 '''.replace("SEED", "7")
 
+XARES_LLM = '''"""An XARES-LLM encoder: the tiny X-ARES encoder behind padding to whole blocks of three seconds."""
+import torch
+
+
+class MaskedEncoder(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.output_dim = 12
+        with torch.random.fork_rng():
+            torch.manual_seed(7)
+            self.convolution = torch.nn.Conv1d(1, 12, 400, stride=160)
+
+    def forward(self, audio, audio_attention_mask=None):
+        if audio_attention_mask is None:
+            audio_attention_mask = torch.ones_like(audio)
+        assert audio_attention_mask.shape == audio.shape
+        padded = torch.nn.functional.pad(audio, (0, -audio.shape[1] % 48_000))
+        features = self.convolution(padded[:, None]).abs().transpose(1, 2)
+        n_frames = (audio_attention_mask.sum(1) - 400) // 160 + 1
+        mask = (torch.arange(features.shape[1]) < n_frames[:, None]).int()
+        return features, mask
+'''
+
 CASE = '''"""A CASE EmbeddingModel without torch: a spectrum in bands."""
 import wave
 import numpy as np

@@ -210,6 +210,127 @@ def test_xares_list_output_gives_layers(tmp_path):
     np.testing.assert_allclose(crops, np.tile(layers[0], (3, 1)), rtol=1e-5)
 
 
+@pytest.mark.parametrize("mask", ["mask", "mask.bool()", "mask.float()"])
+def test_xares_llm_masked_frames_do_not_count(tmp_path, mask):
+    """The mean is that of the X-ARES encoder with the same weights, which does not pad."""
+    pytest.importorskip("torch", reason="the extra `torch` is not installed")
+    text = sources.XARES_LLM.replace("return features, mask", f"return features, {mask}")
+    masked = load_encoder(str(save(tmp_path / "llm", "mine.py", text)), device="cpu")
+    plain = load_encoder(str(save(tmp_path / "plain", "mine.py", sources.XARES)), device="cpu")
+    waveforms = noises(5)
+    np.testing.assert_allclose(masked.embed(waveforms), plain.embed(waveforms), rtol=1e-5, atol=1e-6)
+    request = EmbeddingRequest(frames=True)
+    for one, other in zip(masked.embed_clips(waveforms, request), plain.embed_clips(waveforms, request), strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-6)
+    assert (masked.sample_rate, masked.dimension, masked.layers, masked.hop_seconds) == (16_000, 12, 1, 0.01)
+    assert masked.description["contract"] == "xares-llm" and plain.description["contract"] == "xares"
+
+
+def test_xares_llm_without_returned_mask_keeps_all_frames(tmp_path):
+    pytest.importorskip("torch", reason="the extra `torch` is not installed")
+    text = sources.XARES_LLM.replace("return features, mask", "return features, None")
+    encoder = load_encoder(str(save(tmp_path, "mine.py", text)), device="cpu")
+    (frames,) = encoder.embed_clips(noises(1), EmbeddingRequest(frames=True))
+    assert len(frames) == 1 + (48_000 - 400) // 160
+    np.testing.assert_allclose(encoder.embed(noises(1))[0], frames.mean(0), rtol=1e-5)
+
+
+def test_xares_llm_pair_of_layers_and_mask_gives_layers(tmp_path):
+    pytest.importorskip("torch", reason="the extra `torch` is not installed")
+    text = sources.XARES_LLM.replace("return features, mask", "return [features**2, features], mask")
+    encoder = load_encoder(str(save(tmp_path, "mine.py", text)), device="cpu")
+    (rows,) = encoder.embed_clips(noises(1), EmbeddingRequest(layers=True))
+    (frames,) = encoder.embed_clips(noises(1), EmbeddingRequest(frames=True))
+    np.testing.assert_allclose(rows[0], np.concatenate([(frames**2).mean(0), frames.mean(0)]), rtol=1e-5)
+    assert encoder.layers == 2
+
+
+@pytest.mark.parametrize(
+    ("declared", "mask_name", "contract", "rate", "hop"),
+    [
+        ("hop_size_in_ms = 10", "audio_attention_mask", "xares-llm", 16_000, 0.01),
+        ("sampling_rate = 8_000", "audio_attention_mask", "xares-llm", 8_000, 0.02),
+        ("sampling_rate = 16_000; hop_size_in_ms = 10", "audio_attention_mask", "xares-llm", 16_000, 0.01),
+        ("sampling_rate = 16_000; hop_size_in_ms = 10", "other", "xares", 16_000, 0.01),
+    ],
+)
+def test_xares_llm_contract_with_declared_attributes(tmp_path, declared, mask_name, contract, rate, hop):
+    pytest.importorskip("torch", reason="the extra `torch` is not installed")
+    attributes = "; ".join(f"self.{name}" for name in ["output_dim = 12", *declared.split("; ")])
+    text = sources.XARES_LLM.replace("self.output_dim = 12", attributes)
+    text = text.replace("audio, audio_attention_mask", f"audio, {mask_name}").replace("audio_attention_mask", mask_name)
+    encoder = load_encoder(str(save(tmp_path, "mine.py", text)), device="cpu")
+    assert (encoder.description["contract"], encoder.sample_rate, encoder.hop_seconds) == (contract, rate, hop)
+
+
+def test_xares_class_that_takes_a_mask_and_returns_layers_keeps_them(tmp_path):
+    pytest.importorskip("torch", reason="the extra `torch` is not installed")
+    text = sources.layered().replace("forward(self, audio)", "forward(self, audio, mask=None)")
+    for layers, n in (("[x, x**2, x**0.5]", 3), ("[x, x**2]", 2), ("x", 1)):
+        file = save(tmp_path / str(n), "mine.py", text.replace("[x, x**2, x**0.5]", layers))
+        encoder = load_encoder(str(file), device="cpu")
+        assert (encoder.description["contract"], encoder.layers) == ("xares", n)
+
+
+@pytest.mark.parametrize(
+    ("output", "message"),
+    [
+        ("features", r"forward\(audio, mask\) returned shape \(1, 298, 12\); expected a pair"),
+        ("(features, mask, mask)", "returned a tuple of 3; expected a pair"),
+        ("features, audio_attention_mask", r"mask of shape \(1, 8000\) for features of shape \(1, 298, 12\)"),
+        ("features, mask * 2", r"the mask over frames has shape \(1, 298\); expected 0 and 1"),
+        ("features, mask[0]", r"the mask over frames has shape \(298,\)"),
+        ("features, mask * 0", "the model masks all frames"),
+    ],
+)
+def test_xares_llm_invalid_output_is_an_error(tmp_path, output, message):
+    pytest.importorskip("torch", reason="the extra `torch` is not installed")
+    text = sources.XARES_LLM.replace("return features, mask", f"return {output}")
+    encoder = load_encoder(str(save(tmp_path, "mine.py", text)), device="cpu")
+    with pytest.raises(ValueError, match=message):
+        encoder.embed(noises(1))
+
+
+def test_xares_llm_hop_unknown_for_fixed_number_of_frames(tmp_path):
+    pytest.importorskip("torch", reason="the extra `torch` is not installed")
+    text = sources.XARES_LLM.replace("return features, mask", "return features[:, :10], None")
+    assert load_encoder(str(save(tmp_path, "mine.py", text)), device="cpu").hop_seconds is None
+
+
+def test_masked_part_called_encoder_does_not_compete(tmp_path):
+    pytest.importorskip("torch", reason="the extra `torch` is not installed")
+    part = sources.XARES_LLM.replace("MaskedEncoder", "PartEncoder")
+    encoder = load_encoder(str(save(tmp_path, "mine.py", part + sources.XARES)), device="cpu")
+    assert encoder.name == "TinyEncoder"
+
+
+@pytest.mark.parametrize(
+    ("imports", "missing", "options"),
+    [
+        ("import torchaudio", "torchaudio", "--extra torch --with torchaudio==2.11.0 --with torch==2.11.0"),
+        ("import torch, torchaudio.transforms as T", "torchaudio.transforms",
+         "--extra torch --with torchaudio==2.11.0 --with torch==2.11.0"),
+        ("import transformers, torchaudio", "torchaudio",
+         "--extra clap --with torchaudio==2.11.0 --with torch==2.11.0"),
+        ("import torch", "torch", "--extra torch"),
+        ("from transformers import AutoModel", "transformers", "--extra clap"),
+        ("import torch\nimport timm.layers", "timm", "--extra torch --with timm"),
+        ("import numpy\nfrom . import timm", "timm", "--with timm"),
+    ],
+)  # fmt: skip
+def test_install_options(tmp_path, imports, missing, options):
+    assert user_file._install_options(save(tmp_path, "mine.py", imports), missing) == options
+
+
+def test_torchaudio_for_another_torch_gets_the_command(tmp_path):
+    """Importing torchaudio beside a torch that was built for another CUDA version raises this error."""
+    text = (
+        "import torch\nraise RuntimeError('Detected that PyTorch and TorchAudio were compiled with different CUDA')\n"
+    )
+    message = load_error(save(tmp_path, "mine.py", text), "")
+    assert "; try `uv run --extra torch --with torchaudio==2.11.0 --with torch==2.11.0 SCRIPT.py …`" in message
+
+
 def test_hear_frames_and_hop_from_timestamps(tmp_path):
     torch = pytest.importorskip("torch", reason="the extra `torch` is not installed")
     encoder = load_encoder(str(save(tmp_path, "mine.py", sources.HEAR)), device="cpu")

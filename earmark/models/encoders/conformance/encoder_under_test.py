@@ -6,8 +6,8 @@ import re
 import sys
 import time
 import traceback
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,34 +17,82 @@ from earmark.errors import EarmarkError, MissingError, shown_cause, shown_path
 from earmark.models.encoders.base import Array, Encoder
 from earmark.models.encoders.output import DEFAULT_REQUEST
 from earmark.models.encoders.registry import PYTHON_FILE, load_encoder
-from earmark.models.encoders.torch_encoder import XaresEncoder, as_frames, layer_outputs, require_encoder_library
-from earmark.models.encoders.user_file import CASE_METHODS, HEAR_FUNCTIONS, import_file
+from earmark.models.encoders.torch_encoder import (
+    FrameOutput,
+    XaresEncoder,
+    frame_output,
+    require_encoder_library,
+    sample_mask,
+)
+from earmark.models.encoders.user_file import CASE_METHODS, HEAR_FUNCTIONS, import_file, is_xares_llm
 
 DEFAULT_RATE = 16_000  # Hz, if a file that cannot be loaded declares no sampling rate
 PITCH, HARMONICS, SYLLABLES = 120.0, 20, 4.0  # Hz, count, syllables per second of the test signal
-LOOP_SECONDS = 10.0  # longer clips repeat a signal of this length
+LOOP_SECONDS = 10.0  # longer clips repeat a signal of this length; the first clip that is doubled
+MAX_SECONDS_PER_CLIP = 3600.0  # longer clips are not tried if they would take longer than this
 GIB = 2**30
 
 
 @dataclass(frozen=True)
 class Measurement:
-    """Time and memory used to embed the longest clip.
+    """Time and memory used to embed the longest clip that could be embedded.
 
     Attributes
     ----------
     clip_seconds, seconds : float
         Duration of the clip and time to embed it.
+    n_values : int
+        Size of its embedding.
     bytes_before, bytes_after : int or None
-        Peak resident memory of the process before and after the clip. None where the system does not report it.
+        Peak resident memory of the process before the first clip and after this one. None where the system does not
+        report it.
     gpu_bytes : int or None
         Peak memory allocated by torch on the CUDA device. None on other devices.
+    shortfall : str
+        Why no longer clip was embedded; empty if this clip is as long as requested.
     """
 
     clip_seconds: float
     seconds: float
+    n_values: int
     bytes_before: int | None
     bytes_after: int | None
     gpu_bytes: int | None
+    shortfall: str = ""
+
+
+def clip_lengths(max_clip_seconds: float) -> Iterator[float]:
+    """Lengths of the long clips in seconds: doubled from 10 s up to the longest.
+
+    Examples
+    --------
+    >>> list(clip_lengths(600)), list(clip_lengths(4))
+    ([10.0, 20.0, 40.0, 80.0, 160.0, 320.0, 600], [4])
+    """
+    seconds = LOOP_SECONDS
+    while seconds < max_clip_seconds:
+        yield seconds
+        seconds *= 2
+    yield max_clip_seconds
+
+
+def predicted_seconds(earlier: Sequence[Measurement], clip_seconds: float) -> float:
+    """Time that a longer clip will take, from the growth between the last two clips; 0 with fewer than two.
+
+    The exponent of the growth is limited to 1 to 3, so that a slow start does not mislead.
+
+    Examples
+    --------
+    >>> clips = [Measurement(length, time, 1, None, None, None) for length, time in ((80, 2.0), (160, 8.0))]
+    >>> predicted_seconds(clips, 320), predicted_seconds(clips[:1], 320)
+    (32.0, 0.0)
+    """
+    if len(earlier) < 2:
+        return 0.0
+    first, last = earlier[-2:]
+    growth = np.log(max(last.seconds, 1e-9) / max(first.seconds, 1e-9))
+    exponent = np.clip(growth / np.log(last.clip_seconds / first.clip_seconds), 1, 3)
+    return float(last.seconds * (clip_seconds / last.clip_seconds) ** exponent)
 
 
 @dataclass
@@ -65,6 +113,9 @@ class EncoderUnderTest:
         Why the encoder cannot be loaded.
     measurement : Measurement or None
         Set by `measure_longest_clip`.
+    on_clip : callable or None
+        Called by `measure_longest_clip` with the length of each clip in seconds before it is embedded, and with its
+        `Measurement` afterwards.
     """
 
     file: str
@@ -73,6 +124,7 @@ class EncoderUnderTest:
     max_clip_seconds: float
     load_error: str = ""
     measurement: Measurement | None = field(default=None, init=False)
+    on_clip: Callable[[float | Measurement], None] | None = field(default=None, init=False)
 
     @property
     def loaded_encoder(self) -> Encoder:
@@ -86,6 +138,13 @@ class EncoderUnderTest:
         """Whether the X-ARES object is a torch module."""
         torch = sys.modules.get("torch")  # an instance of Module exists only if torch is imported
         return torch is not None and isinstance(self.network, torch.nn.Module)
+
+    @property
+    def is_xares_llm(self) -> bool:
+        """Whether the network has the XARES-LLM interface, forward(audio, mask)."""
+        if isinstance(self.encoder, XaresEncoder):
+            return self.encoder.takes_mask
+        return self.network is not None and is_xares_llm(type(self.network), vars(self.network))
 
     @property
     def rate(self) -> int:
@@ -104,35 +163,75 @@ class EncoderUnderTest:
         """`synthetic_voice` at the encoder's sampling rate, (n,) float32."""
         return synthetic_voice(seconds, self.rate, seed)
 
-    def module_output(self, waveforms: Array) -> Any:
-        """Raw output of the X-ARES module in float32, whatever precision the encoder runs in."""
+    def module_output(self, waveforms: Array, n_samples: Sequence[int] | None = None, masked: bool = True) -> Any:
+        """Raw output of the module in float32, whatever precision the encoder runs in.
+
+        Parameters
+        ----------
+        waveforms : (B, T) float32
+            Clips.
+        n_samples : sequence of int, optional
+            Lengths of padded clips, for the mask of an XARES-LLM class; T by default.
+        masked : bool
+            Whether an XARES-LLM class gets a mask and not None.
+        """
         torch = require_encoder_library("torch", "--extra torch")
         with torch.inference_mode():
-            return self.network(torch.from_numpy(np.ascontiguousarray(waveforms)).to(self.device))
+            audio = torch.from_numpy(np.ascontiguousarray(waveforms)).to(self.device)
+            if self.is_xares_llm:
+                return self.network(audio, sample_mask(audio, n_samples) if masked else None)
+            return self.network(audio)
 
-    def module_frames(self, waveforms: Array) -> Array:
-        """Last-layer frames (B, T', D) of the X-ARES module for waveforms (B, T)."""
-        return as_frames(layer_outputs(self.module_output(waveforms))[-1], len(waveforms))
+    def module_frames(self, waveforms: Array, n_samples: Sequence[int] | None = None) -> list[Array]:
+        """Last-layer frames (T', D) of each of the waveforms (B, T), without frames that the module masks."""
+        return self.parsed(self.module_output(waveforms, n_samples), len(waveforms)).frames()
+
+    def parsed(self, output: Any, n: int) -> FrameOutput:
+        """Layers and mask of the module's output for n clips."""
+        return frame_output(output, n, self.is_xares_llm)
 
     def unchecked_embedding(self, waveform: Array) -> Array:
         """The embedding of one clip, not checked for finite values."""
         prepared = self.loaded_encoder.prepare_clip(waveform, DEFAULT_REQUEST)
         return np.asarray(self.loaded_encoder.encode_prepared(prepared, DEFAULT_REQUEST)[0])
 
-    def measure_longest_clip(self) -> Array:
-        """Embed the longest clip, store time and memory in `measurement`, and return the embedding."""
+    def measure_longest_clip(self) -> None:
+        """Embed clips of growing length, and store time and memory of the longest in `measurement`.
+
+        The first error of the encoder ends the series. If it occurs at the first clip, it propagates; otherwise it is
+        the `shortfall` of the measurement.
+        """
         torch = require_encoder_library("torch", "--extra torch") if self.device.startswith("cuda") else None
         short = self.test_signal(min(LOOP_SECONDS, self.max_clip_seconds))
-        clip = np.resize(short, round(self.max_clip_seconds * self.rate))
         self.loaded_encoder.embed([short])  # warm-up
+        before, measured = peak_resident_bytes(), list[Measurement]()
+        for clip_seconds in clip_lengths(self.max_clip_seconds):
+            expected = predicted_seconds(measured, clip_seconds)
+            if expected > MAX_SECONDS_PER_CLIP:
+                shortfall = f"{clip_seconds:g} s would take about {expected / 3600:.1f} h"
+                self.measurement = replace(measured[-1], shortfall=shortfall)
+                return
+            if self.on_clip:
+                self.on_clip(clip_seconds)
+            try:
+                measured.append(self._measure(np.resize(short, round(clip_seconds * self.rate)), before, torch))
+            except (Exception, SystemExit) as error:
+                if not measured:
+                    raise
+                self.measurement = replace(measured[-1], shortfall=f"{clip_seconds:g} s: {self.describe_error(error)}")
+                return
+            self.measurement = measured[-1]
+            if self.on_clip:
+                self.on_clip(self.measurement)
+
+    def _measure(self, clip: Array, before: int | None, torch: Any) -> Measurement:
         if torch:
             torch.cuda.reset_peak_memory_stats(self.device)
-        before, start = peak_resident_bytes(), time.perf_counter()
+        start = time.perf_counter()
         (embedding,) = self.loaded_encoder.embed([clip])
         seconds = time.perf_counter() - start
         gpu = torch.cuda.max_memory_allocated(self.device) if torch else None
-        self.measurement = Measurement(self.max_clip_seconds, seconds, before, peak_resident_bytes(), gpu)
-        return np.asarray(embedding)
+        return Measurement(len(clip) / self.rate, seconds, embedding.size, before, peak_resident_bytes(), gpu)
 
     def describe_error(self, error: BaseException) -> str:
         """Type and first line of an error, and the last line of the user's file in its traceback."""
