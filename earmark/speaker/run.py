@@ -16,6 +16,8 @@ from earmark.metrics.calibration import LinearCalibration
 from earmark.metrics.detection import METRICS, Roc, det_curve, roc
 from earmark.metrics.detection_intervals import Difference
 from earmark.metrics.estimate import Estimate
+from earmark.models.encoders.base import Encoder
+from earmark.models.encoders.precomputed import PrecomputedEmbeddings
 from earmark.report.hub import HUB_FILES, HubResult, HubTask, hub_files
 from earmark.report.page import page
 from earmark.report.plots import det_chart
@@ -492,7 +494,9 @@ def list_contents(
         root = options.audio_root or options.trials.parent
         hardest = hardest_trials({"": trials}, root, {"": evaluated.result.threshold})
         contents["report.html"] = lambda place: page(
-            f"Speaker verification: {name}",
+            f"Verification of {options.target_means}: {name}"
+            if options.target_means
+            else f"Speaker verification: {name}",
             report,
             place,
             figures=figures,
@@ -754,7 +758,7 @@ def summarise(
         resampled=result.resampled,
         units=str(result.speakers),
         speakers_from=speaker_origins(evaluated),
-        notes=[shown_text(note) for note in evaluated.notes],
+        notes=[shown_text(note) for note in (*encoder_notes(encoder), *evaluated.notes)],
         threshold=result.threshold,
         metrics=result.metrics,
         encoder=encoder.description if encoder is not None else {},
@@ -767,6 +771,11 @@ def summarise(
         operating_points=evaluated.operating_points,
         transferred=evaluated.transferred,
     )
+
+
+def encoder_notes(encoder: Encoder | PrecomputedEmbeddings | None) -> Sequence[str]:
+    """Warnings about how an encoder was loaded."""
+    return encoder.notes if isinstance(encoder, Encoder) else ()
 
 
 def hub_task(suite: str, summary: SpeakerSummary) -> HubTask:

@@ -55,7 +55,11 @@ KINDS = {
         EncoderKind(
             "wespeaker:DIR_OR_ID", "wespeaker.loading", "WeSpeaker checkpoint: ResNet, SimAM-ResNet; others by toolkit"
         ),
-        EncoderKind("pyannote:ID", "speaker_toolkits", "pyannote.audio speaker encoder"),
+        EncoderKind(
+            "pyannote:ID",
+            "speaker_toolkits",
+            "pyannote.audio speaker encoder; it runs code in a checkpoint, so trust the file",
+        ),
         EncoderKind("nemo:ID", "speaker_toolkits", "NeMo speaker encoder"),
         EncoderKind(
             "embeddings:FILE",
