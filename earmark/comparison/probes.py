@@ -78,7 +78,7 @@ def read_tasks(results: Sequence[FinishedResult], common: bool) -> tuple[list[Co
     """
     summaries = [read_probe(result) for result in results]
     scores = [{_key(score): score for score in summary.scores if score.layer is None} for summary in summaries]
-    shared = [key for key in scores[0] if all(key in own for own in scores)]
+    shared = [key for key in scores[0] if all(key in own for own in scores) and METRICS[key[3]].finish is None]
     notes = []
     for result, own in zip(results, scores, strict=True):
         if extra := sorted({key[0] for key in own} - {key[0] for key in shared}):

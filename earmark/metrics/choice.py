@@ -208,6 +208,37 @@ def macro_f1(sums: FloatArray, classes: int) -> FloatArray:
     return ratio(f1.sum(axis=-1), (references > 0).sum(axis=-1))
 
 
+def balanced_accuracy(sums: FloatArray, classes: int) -> FloatArray:
+    """Compute balanced accuracy from counts, as `choice_metrics` defines it.
+
+    Parameters
+    ----------
+    sums : (…, 3 K) float
+        Sums of `f1_contributions`.
+    classes : int
+        K.
+
+    Returns
+    -------
+    (…) float
+        In [0, 1]: the mean of recall over classes with a reference item; NaN without items.
+
+    References
+    ----------
+    Brodersen et al. (2010), The balanced accuracy and its posterior distribution, ICPR.
+
+    Examples
+    --------
+    Three items of the first class, one of them answered with the second; one item of the second class, without answer.
+
+    >>> balanced_accuracy(np.array([2.0, 0, 3, 1, 2, 1]), 2).round(3).tolist()
+    0.333
+    """
+    correct, references, _ = np.moveaxis(sums.reshape(*sums.shape[:-1], len(F1_COUNTS), classes), -2, 0)
+    recall = ratio(correct, references, empty=0.0)
+    return ratio(recall.sum(axis=-1), (references > 0).sum(axis=-1))
+
+
 def evaluate_choice(answers: ArrayLike, references: ArrayLike, bootstrap: Bootstrap) -> dict[str, Estimate]:
     """Accuracy, balanced accuracy and macro F1 with confidence intervals.
 

@@ -16,11 +16,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from earmark.metrics.bootstrap import Bootstrap, Contributions, Units, estimate_from_replicates, standard_error
-from earmark.metrics.choice import f1_contributions, macro_f1
+from earmark.metrics.calibration_error import confidences, squared_calibration_error
+from earmark.metrics.choice import balanced_accuracy, f1_contributions, macro_f1
 from earmark.metrics.classification import ranking_metrics
 from earmark.metrics.detection import SortedTrials, equal_error_rate, roc
 from earmark.metrics.estimate import Estimate
-from earmark.metrics.intervals import COST, SHARE, Range, interval
+from earmark.metrics.intervals import COST, DIFFERENCE, SHARE, Range, interval
 from earmark.metrics.retrieval import mean_recall_at_1
 from earmark.metrics.sound_events import f1_scores, segment_counts, segment_maxima, segments_per_clip
 from earmark.metrics.word_error_rate import one_minus_wer, word_errors
@@ -31,6 +32,8 @@ IntArray = NDArray[np.int64]
 BoolArray = NDArray[np.bool_]
 
 CHUNK_VALUES = 20_000_000  # replicates × items per chunk
+OF_CLASSES = ("accuracy", "macro_f1", "balanced_accuracy")  # of every task of one class per clip
+CALIBRATION_ERROR = "calibration_error"
 FOLDS_NOTE = "test sources also train the heads of other folds, which the interval ignores"
 
 
@@ -194,6 +197,10 @@ class Metric(Generic[P]):
         Range of its values.
     units : callable
         The informative sources, if not all are.
+    finish : callable, optional
+        From the estimate on the scale of `compute` and of the replicates to the reported one.
+    why : str
+        Reason to report if the metric is undefined.
     """
 
     predictions_type: type[P]
@@ -201,6 +208,8 @@ class Metric(Generic[P]):
     lower_is_better: bool = False
     values: Range = SHARE
     units: Callable[[P, Bootstrap], Units] = _all_sources
+    finish: Callable[[Estimate], Estimate] | None = None
+    why: str = "required labels are missing in the test set, such as positives or a second class"
 
 
 def score(metric: str, predictions: Predictions, replicates: int, rng: np.random.Generator) -> Estimate:
@@ -237,13 +246,12 @@ def score(metric: str, predictions: Predictions, replicates: int, rng: np.random
     values, drawn = _compute(spec, predictions, bootstrap)
     value, means = float(np.mean(values)), drawn.mean(axis=1)
     units = spec.units(predictions, bootstrap)
-    why = "required labels are missing in the test set, such as positives or a second class"
-    estimate = estimate_from_replicates(value, means, n=predictions.n, why=why, units=units, values=spec.values)
+    estimate = estimate_from_replicates(value, means, n=predictions.n, why=spec.why, units=units, values=spec.values)
     if predictions.draws and estimate.low is not None:
         estimate = _with_draws(estimate, values, drawn[np.isfinite(drawn).all(axis=1)], units, spec.values)
     if len(np.unique(predictions.fold)) > 1 and estimate.low is not None:
         estimate = replace(estimate, note="; ".join(filter(None, [estimate.note, FOLDS_NOTE])))
-    return estimate
+    return estimate if spec.finish is None else spec.finish(estimate)
 
 
 def score_replicates(metric: str, predictions: Predictions, bootstrap: Bootstrap) -> tuple[float, FloatArray, Units]:
@@ -432,11 +440,28 @@ def _accuracy(predictions: ClassPredictions, bootstrap: Bootstrap) -> MetricValu
     return _means(correct_items, np.ones(predictions.n), bootstrap)
 
 
-def _macro_f1(predictions: ClassPredictions, bootstrap: Bootstrap) -> MetricValues:
+def _mean_over_classes(
+    predictions: ClassPredictions, bootstrap: Bootstrap, formula: Callable[[FloatArray, int], FloatArray]
+) -> MetricValues:
     labels = np.asarray(predictions.labels)
     n_classes = 1 + max(int(each.max(initial=0)) for each in (labels, *predictions.classes))
     counts = [f1_contributions(classes, labels, n_classes) for classes in predictions.classes]
-    return _compute_from_sums(counts, partial(macro_f1, classes=n_classes), bootstrap)
+    return _compute_from_sums(counts, lambda sums: formula(sums, n_classes), bootstrap)
+
+
+def _squared_calibration_error(predictions: ClassPredictions, bootstrap: Bootstrap) -> MetricValues:
+    results = [
+        squared_calibration_error(confidences(outputs), correct(classes, predictions.labels), bootstrap)
+        for outputs, classes in zip(predictions.outputs, predictions.classes, strict=True)
+    ]
+    return np.array([value for value, _ in results]), np.stack([drawn for _, drawn in results], axis=1)
+
+
+def _root(estimate: Estimate) -> Estimate:
+    """Root of a squared error and of the ends of its interval; 0 for those below 0."""
+    ends = (None if end is None else max(end, 0.0) ** 0.5 for end in (estimate.value, estimate.low, estimate.high))
+    value, low, high = ends
+    return replace(estimate, value=value, low=low, high=high)
 
 
 def _mean_error(
@@ -611,7 +636,22 @@ def _sources_with_words(predictions: Predictions, bootstrap: Bootstrap) -> Units
 
 METRICS: dict[str, Metric[Any]] = {
     "accuracy": Metric(ClassPredictions, _accuracy),
-    "macro_f1": Metric(ClassPredictions, _macro_f1, units=_sources_if_all_classes_were_rare),
+    "macro_f1": Metric(
+        ClassPredictions, partial(_mean_over_classes, formula=macro_f1), units=_sources_if_all_classes_were_rare
+    ),
+    "balanced_accuracy": Metric(
+        ClassPredictions,
+        partial(_mean_over_classes, formula=balanced_accuracy),
+        units=_sources_if_all_classes_were_rare,
+    ),
+    CALIBRATION_ERROR: Metric(
+        ClassPredictions,
+        _squared_calibration_error,
+        lower_is_better=True,
+        values=DIFFERENCE,
+        finish=_root,
+        why="some confidences occur in one source only, so chance cannot be told from miscalibration",
+    ),
     "eer": Metric(ClassPredictions, _equal_error_rate, lower_is_better=True, units=_sources_of_rarer_class),
     "mAP": Metric(Predictions, _map, units=_sources_with_label),
     "mse": Metric(Predictions, partial(_mean_error, errors=squared_errors), lower_is_better=True, values=COST),

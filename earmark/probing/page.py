@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from earmark.metrics.estimate import Estimate
-from earmark.probing.evaluation import METRICS
+from earmark.probing.evaluation import METRICS, OF_CLASSES
 from earmark.probing.layouts import LocatedTask
 from earmark.probing.options import KNN, LINEAR, RECIPES, STRICT
 from earmark.probing.schema import TaskScore, leading_scores
@@ -19,7 +19,6 @@ from earmark.report.page import ClipList, ListedClip
 from earmark.report.provenance import file_name
 
 MAX_CLASSES = 30  # of a confusion matrix
-OF_CLASSES = ("accuracy", "macro_f1")  # metrics that a table of labels and predictions explains
 SHOWN_CLIPS = 12  # of each task
 HEAD = "said_0"  # column of the first head's predictions
 

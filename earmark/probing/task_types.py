@@ -21,7 +21,14 @@ from earmark.metrics.word_error_rate import normalise
 from earmark.models.encoders.output import EmbeddingRequest
 from earmark.probing.confusion import confusion_matrix, lowest_recall_classes, per_class, per_event, per_label
 from earmark.probing.data import TaskData
-from earmark.probing.evaluation import CaptionPredictions, ClassPredictions, FramePredictions, Predictions
+from earmark.probing.evaluation import (
+    CALIBRATION_ERROR,
+    OF_CLASSES,
+    CaptionPredictions,
+    ClassPredictions,
+    FramePredictions,
+    Predictions,
+)
 from earmark.probing.features import Features
 from earmark.probing.heads import ctc, llm_asr, optimise, retrieval
 from earmark.probing.heads.batched import Loss
@@ -194,15 +201,15 @@ class TaskType(ABC):
         """Metrics reported in addition."""
         return ()
 
-    def metrics_on(self, track: str, n_classes: int) -> tuple[str, ...]:
+    def metrics_on(self, track: str, *, calibration: bool) -> tuple[str, ...]:
         """Metrics of a track, the primary one first.
 
         Parameters
         ----------
         track : str
             `linear` or `knn`.
-        n_classes : int
-            Number of classes of the data.
+        calibration : bool
+            Whether the confidences of linear heads are scored too.
         """
         return (self.primary_metric, *self.further_metrics)
 
@@ -272,7 +279,9 @@ class ClipLevelType(TaskType):
         labels = np.asarray(inputs.data.labels)
         row_labels = labels[features.clip]
         n_outputs = len(inputs.data.classes) or labels.shape[1]
-        config = HeadConfig(self.loss, n_outputs, task.epochs, task.batch_size, task.pos_weight)
+        config = HeadConfig(
+            self.loss, n_outputs, task.epochs, task.batch_size, task.pos_weight, most_trained_on_ties=not published
+        )
         choose = selection_metric(self.selected_by, row_labels, clip=None if published else features.clip)
         heads = train_linear_heads(inputs, row_labels, config, choose, task.learning_rate)
         items, clip = inputs.test_clips, features.clip[features.row_indices(inputs.test_clips)]
@@ -289,7 +298,7 @@ class ClipClassification(ClipLevelType):
     """Clips with one class each; labels (N,) int64."""
 
     name = "clip"
-    metrics = ("accuracy", "macro_f1", "eer")
+    metrics = ("accuracy", "macro_f1", "balanced_accuracy", "eer")
     knn = supports_few_shot = keeps_outputs = True
     min_classes = 2
     loss = "cross_entropy"
@@ -300,17 +309,15 @@ class ClipClassification(ClipLevelType):
         """Equal error rate for spoofed speech."""
         return ("eer",) if self.task.reader == "spoof" else ()
 
-    def metrics_on(self, track: str, n_classes: int) -> tuple[str, ...]:
+    def metrics_on(self, track: str, *, calibration: bool) -> tuple[str, ...]:
         """Metrics of a track, the primary one first.
 
-        Accuracy and macro F1 are both shown for more than two classes, and if the task asks for macro F1. k-NN predicts
-        only classes, without the scores that an equal error rate needs.
+        k-NN predicts only classes, without the scores that an equal error rate and a calibration error need.
         """
-        of_classes = ("accuracy", "macro_f1") if n_classes > 2 or self.primary_metric == "macro_f1" else ("accuracy",)
         if track == KNN:
-            return tuple(sorted(of_classes, key=lambda metric: metric != self.primary_metric))
-        further = of_classes if len(of_classes) > 1 else ()
-        return tuple(dict.fromkeys((self.primary_metric, *self.further_metrics, *further)))
+            return tuple(sorted(OF_CLASSES, key=lambda metric: metric != self.primary_metric))
+        further = (*self.further_metrics, *OF_CLASSES, *([CALIBRATION_ERROR] if calibration else []))
+        return tuple(dict.fromkeys((self.primary_metric, *further)))
 
     def parse_label(self, cell: str, folder: Path) -> str:
         return cell
@@ -451,7 +458,14 @@ class FrameLevelType(TaskType):
         labels = self.frame_labels(inputs.data, features, inputs.hop, inputs.recipe)
         size = frames_per_segment(task.segment_seconds or 1.0, inputs.hop)
         segments: dict[str, Any] = {"segment_frames": size, "whole_segments": inputs.published}
-        config = HeadConfig(self.loss, len(inputs.data.classes), task.epochs, task.batch_size, task.pos_weight)
+        config = HeadConfig(
+            self.loss,
+            len(inputs.data.classes),
+            task.epochs,
+            task.batch_size,
+            task.pos_weight,
+            most_trained_on_ties=not inputs.published,
+        )
         choose = selection_metric(task.metric, labels, clip=features.clip if self.scores_segments else None, **segments)
         heads = train_linear_heads(inputs, labels, config, choose, task.learning_rate, whole_clips=True)
         predictions = FramePredictions(
@@ -565,7 +579,7 @@ class SingleSplitType(TaskType):
         """Train the heads of one split.
 
         xares trains once with the learning rate of the task. strict selects the learning rate on validation with the
-        first seed, then trains the other seeds.
+        first seed, the highest on ties, then trains the other seeds.
 
         Parameters
         ----------
@@ -583,6 +597,7 @@ class SingleSplitType(TaskType):
         first_seed = inputs.settings.seed
         if inputs.published:
             return TrainedHeads([train(first_seed, config)], "")
+        config = replace(config, most_trained_on_ties=True)
         candidates, errors = {}, []
         for rate in LEARNING_RATES:
             try:
@@ -591,7 +606,7 @@ class SingleSplitType(TaskType):
                 errors.append(error)
         if not candidates:
             raise errors[0]
-        best = max(candidates, key=lambda rate: candidates[rate].history.best_score)
+        best = max(candidates, key=lambda rate: (candidates[rate].history.best_score, rate))
         seeds = range(first_seed + 1, first_seed + inputs.settings.seeds)
         others = [train(seed, replace(config, learning_rate=best)) for seed in seeds]
         return TrainedHeads([candidates[best], *others], f"learning rate {best:g}")

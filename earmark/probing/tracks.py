@@ -1,6 +1,6 @@
 """Tracks shared by all task types: linear heads, k-nearest neighbours, and few-shot training."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal, TypedDict
 
@@ -192,7 +192,7 @@ def knn_track(inputs: TrackInput) -> TrackResult:
         k = PUBLISHED_K
         if not published:
             by_k = knn_predict(x[train], labels[clip[train]], x[valid], K_CANDIDATES)
-            k = max(K_CANDIDATES, key=lambda each: float((by_k[each] == labels[clip[valid]]).mean()))
+            k = best_k({each: float((by_k[each] == labels[clip[valid]]).mean()) for each in K_CANDIDATES})
             chosen.append(f"{k}")
         predicted.append(knn_predict(x[train], labels[clip[train]], x[test], (k,), recipe=recipe)[k])
     items = clip[features.row_indices(inputs.test_clips)] if published else inputs.test_clips
@@ -202,6 +202,29 @@ def knn_track(inputs: TrackInput) -> TrackResult:
     )
     item_kind = "crops" if published and features.crops else "clips"
     return TrackResult(predictions, items, "" if published else f"k {', '.join(chosen)}", item_kind)
+
+
+def best_k(shares: Mapping[int, float]) -> int:
+    """Select the number of neighbours.
+
+    Parameters
+    ----------
+    shares : mapping
+        {k: share of correct validation clips}, in increasing order of k.
+
+    Returns
+    -------
+    int
+        The k with the highest share; the middle one on ties, and of two the larger. Few validation clips often leave
+        several k tied, and the extreme ones are worse on other clips (METRICS.md).
+
+    Examples
+    --------
+    >>> best_k({1: 0.9, 5: 0.9, 10: 0.9, 20: 0.8}), best_k({1: 0.9, 5: 0.9, 10: 0.8})
+    (5, 5)
+    """
+    tied = [k for k, share in shares.items() if share == max(shares.values())]
+    return tied[len(tied) // 2]
 
 
 def few_shot_track(inputs: TrackInput, track: str, shots: int) -> TrackResult:

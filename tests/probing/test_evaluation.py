@@ -16,6 +16,7 @@ from earmark.probing.confusion import confusion_matrix, lowest_recall_classes, p
 from earmark.probing.evaluation import (
     FOLDS_NOTE,
     METRICS,
+    OF_CLASSES,
     CaptionPredictions,
     ClassPredictions,
     FramePredictions,
@@ -42,7 +43,11 @@ def random_predictions(metric, seed=0):
     """Random predictions of two heads in the form that a metric needs."""
     rng = generator(seed)
     common = {"group": GROUPS, "fold": FOLDS}
-    if metric in ("accuracy", "macro_f1"):
+    if metric == "calibration_error":
+        outputs = [rng.normal(size=(N, LABELS)) for _ in range(2)]
+        classes = [each.argmax(axis=1) for each in outputs]
+        return ClassPredictions(**common, labels=rng.integers(0, LABELS, N), outputs=outputs, classes=classes)
+    if metric in OF_CLASSES:
         labels = rng.integers(0, LABELS, N)
         return ClassPredictions(**common, labels=labels, classes=[rng.integers(0, LABELS, N) for _ in range(2)])
     if metric == "eer":
@@ -160,6 +165,34 @@ def test_macro_f1_leaves_absent_classes_out_of_replicates():
     predictions = ClassPredictions(list(map(str, labels)), np.zeros(N, int), labels, classes=[labels])
     result = score("macro_f1", predictions, 200, generator())
     assert (result.value, result.high) == (1.0, 1.0) and result.low is not None
+
+
+def test_balanced_accuracy_counts_classes_and_accuracy_clips():
+    """Nine clips of one class and one of another, all answered with the first."""
+    labels = np.array([0] * 9 + [1])
+    predictions = ClassPredictions([f"{i}" for i in range(10)], np.zeros(10, int), labels, classes=[labels * 0])
+    assert value("balanced_accuracy", predictions)[0] == 0.5
+    assert value("accuracy", predictions)[0] == 0.9
+
+
+def test_calibration_error_averages_squared_errors_of_heads():
+    """Two heads with one confidence each, 0.9 and 0.5, of which half the answers are correct."""
+    labels, items = np.arange(N) % 2, np.zeros((N, 1))
+    outputs = [np.hstack([items + np.log(odds), items]) for odds in (9, 1)]
+    classes = [each.argmax(axis=1) for each in outputs]
+    predictions = ClassPredictions([f"{i}" for i in range(N)], np.zeros(N, int), labels, outputs, classes=classes)
+    chance = 0.5 * 0.5 / (N - 1)
+    result = score("calibration_error", predictions, 200, generator())
+    assert result.value == pytest.approx(((0.4**2 + 0.0**2) / 2 - chance) ** 0.5)
+    assert 0 <= result.low < result.value < result.high
+    calibrated = replace(predictions, outputs=outputs[1:], classes=classes[1:])
+    assert score("calibration_error", calibrated, 200, generator()).value == 0
+
+
+def test_calibration_error_of_one_source_is_undefined_with_a_reason():
+    alone = replace(random_predictions("calibration_error"), group=["alone"] * N)
+    result = score("calibration_error", alone, 20, generator())
+    assert result.value is None and "one source only" in result.why
 
 
 def test_macro_f1_of_many_classes_needs_no_square_matrix():
@@ -316,7 +349,7 @@ def test_segment_f1_macro_excludes_labels_not_drawn():
     assert set(drawn.ravel().round(6)) == {0.5, round(2 / 3, 6)}
 
 
-@pytest.mark.parametrize("metric", [metric for metric in METRICS if metric != "recall_at_1"])
+@pytest.mark.parametrize("metric", [metric for metric in METRICS if metric not in ("recall_at_1", "calibration_error")])
 def test_replicates_equal_metric_of_drawn_sources(metric):
     predictions = random_predictions(metric)
     bootstrap = Bootstrap.from_units(predictions.group, 25, generator(5))
@@ -412,7 +445,7 @@ def test_note_of_few_informative_sources():
 
 
 def test_single_source_has_no_interval():
-    for metric in METRICS:
+    for metric in METRICS.keys() - {"calibration_error"}:
         result = score(metric, replace(random_predictions(metric), group=["alone"] * N), 20, generator())
         assert result.value is not None and (result.low, result.high, result.n) == (None, None, N)
 

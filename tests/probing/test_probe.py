@@ -15,12 +15,14 @@ from earmark.models.encoders.output import EmbeddingRequest
 from earmark.models.encoders.precomputed import PrecomputedEmbeddings
 from earmark.models.encoders.registry import load_encoder
 from earmark.probing.data import TaskData
+from earmark.probing.evaluation import OF_CLASSES
 from earmark.probing.features import ClipEmbedder
 from earmark.probing.heads.knn import K_CANDIDATES
 from earmark.probing.heads.linear import Fold, HeadConfig, train_heads
 from earmark.probing.heads.selection import selection_metric
 from earmark.probing.options import ProbeSettings
 from earmark.probing.probe import drop_clips, probe
+from earmark.probing.schema import leading_scores
 from earmark.probing.splits import few_shot_folds, strict_folds
 from earmark.probing.task_types import task_type
 from earmark.probing.tasks import Task
@@ -147,8 +149,8 @@ def test_seed_reproduces_scores(tmp_path):
 
 
 def accuracies(result):
-    """The scores of a result without macro F1, which clip tasks of three classes also have."""
-    return [row for row in result.outcome.scores if row.metric != "macro_f1"]
+    """The accuracies of a result, without the further metrics of clip tasks."""
+    return [row for row in result.outcome.scores if row.metric == "accuracy"]
 
 
 def test_probe_scores_every_track_and_recipe(tmp_path):
@@ -181,7 +183,7 @@ def test_unequal_folds_weighting_by_recipe(tmp_path):
         assert by_fold.mean() != pytest.approx(right.mean())
 
 
-def test_strict_selects_smallest_best_k(tmp_path):
+def test_strict_selects_middle_of_best_k(tmp_path):
     """Direct loops over clips: cosine, votes exp(similarity / 0.07), accuracy on validation."""
     data, encoder = LAYOUTS["splits"], embeddings()
     x = encoder.vectors / np.linalg.norm(encoder.vectors, axis=1, keepdims=True)
@@ -195,7 +197,9 @@ def test_strict_selects_smallest_best_k(tmp_path):
         return votes.argmax()
 
     shares = [np.mean([vote(clip, k) == data.labels[clip] for clip in valid]) for k in K_CANDIDATES]
-    best = K_CANDIDATES[int(np.argmax(shares))]
+    tied = np.flatnonzero(np.array(shares) == max(shares))
+    assert len(tied) > 1
+    best = K_CANDIDATES[int(tied[len(tied) // 2])]
     result = probed(tmp_path, data)
     assert chosen(result)["knn", "strict"] == f"k {best}"
     assert predictions_of(result, ("knn", "strict"))["said_0"].tolist() == [f"c{vote(clip, best)}" for clip in test]
@@ -203,16 +207,25 @@ def test_strict_selects_smallest_best_k(tmp_path):
 
 @pytest.mark.parametrize("track", ["linear", "knn"])
 @pytest.mark.parametrize(
-    ("metric", "n_classes", "shown"),
+    ("metric", "shown"),
     [
-        ("accuracy", 2, ("accuracy",)),
-        ("accuracy", 3, ("accuracy", "macro_f1")),
-        ("macro_f1", 2, ("macro_f1", "accuracy")),
-        ("macro_f1", 3, ("macro_f1", "accuracy")),
+        ("accuracy", ("accuracy", "macro_f1", "balanced_accuracy")),
+        ("macro_f1", ("macro_f1", "accuracy", "balanced_accuracy")),
+        ("balanced_accuracy", ("balanced_accuracy", "accuracy", "macro_f1")),
     ],
 )
-def test_clip_tasks_show_macro_f1_beside_accuracy(track, metric, n_classes, shown):
-    assert task_type(replace(TASK, metric=metric)).metrics_on(track, n_classes) == shown
+def test_clip_tasks_show_all_metrics_of_classes(track, metric, shown):
+    type_ = task_type(replace(TASK, metric=metric))
+    assert type_.metrics_on(track, calibration=False) == shown
+    assert type_.metrics_on(track, calibration=True) == (*shown, *(["calibration_error"] * (track == "linear")))
+
+
+def test_calibration_error_of_strict_heads_only(tmp_path):
+    result = probed(tmp_path, LAYOUTS["splits"])
+    rows = {(row.track, row.protocol): row for row in result.outcome.scores if row.metric == "calibration_error"}
+    assert list(rows) == [("linear", "strict")]
+    few_shot = probed(tmp_path, LAYOUTS["splits"], settings=replace(SETTINGS, shots=2))
+    assert all(row.metric != "calibration_error" for row in few_shot.outcome.scores)
 
 
 def test_macro_f1_of_a_task_agrees_with_its_predictions(tmp_path):
@@ -228,10 +241,15 @@ def test_macro_f1_of_a_task_agrees_with_its_predictions(tmp_path):
 
 def test_knn_of_eer_task_uses_accuracy(tmp_path):
     task = replace(TASK, metric="eer")
-    assert [task_type(task).metrics_on(track, 2) for track in ("linear", "knn")] == [("eer",), ("accuracy",)]
-    assert task_type(published_tasks()["asvspoof2015"]).metrics_on("linear", 2) == ("accuracy", "eer")
+    assert [task_type(task).metrics_on(track, calibration=False) for track in ("linear", "knn")] == [
+        ("eer", *OF_CLASSES), OF_CLASSES,
+    ]  # fmt: skip
+    assert task_type(published_tasks()["asvspoof2015"]).metrics_on("linear", calibration=False)[:2] == (
+        "accuracy",
+        "eer",
+    )
     result = probed(tmp_path, clips_in(SPLITS, np.arange(N) % 2, classes=2), task)
-    assert [(row.track, row.metric) for row in result.outcome.scores] == [
+    assert [(row.track, row.metric) for row in leading_scores(result.outcome.scores)] == [
         ("linear", "eer"), ("linear", "eer"), ("knn", "accuracy"), ("knn", "accuracy"),
     ]  # fmt: skip
     assert all(0 <= row.score.value <= 1 for row in result.outcome.scores)
@@ -290,7 +308,7 @@ GIVEN = {
 def test_strict_is_source_disjoint(tmp_path, parts):
     data, encoder = GIVEN[parts]
     result = probed(tmp_path, data, encoder=encoder)
-    scores = {(row.track, row.protocol): row.score for row in result.outcome.scores}
+    scores = {(row.track, row.protocol): row.score for row in accuracies(result)}
     assert list(scores) == [(t, p) for t in ("linear", "knn") for p in ("xares", "strict", "strict_given_splits")]
     for track, known_again in (("linear", 0.55), ("knn", 0.95)):
         assert scores[track, "strict"].value < 0.5 and scores[track, "strict_given_splits"].value > known_again
@@ -425,7 +443,7 @@ def test_crops_scored_by_xares_and_averaged_by_strict(tmp_path, cropped):
     labels = np.asarray(cropped.labels)[rows.clip]
     fold = Fold(0, *(np.flatnonzero(np.isin(rows.clip, part)) for part in (range(6), range(6, 9), range(9, 12))))
     heads = train_heads(
-        rows.x, labels, [fold], HeadConfig("cross_entropy", 3, 6, 8),
+        rows.x, labels, [fold], HeadConfig("cross_entropy", 3, 6, 8, most_trained_on_ties=True),
         selection_metric("accuracy", labels, clip=rows.clip),
         seeds=[0, 1], learning_rates=LEARNING_RATES, best_rate_only=True,
     )  # fmt: skip
@@ -461,7 +479,7 @@ def test_scores_independent_of_batch_size(tmp_path, cropped):
     def rows(size):
         store = EmbeddingCache(tmp_path / f"store{size}")
         result = probe(TASK, cropped, ClipEmbedder(encoder, store, size), SETTINGS, data_root=tmp_path)
-        scores = [(row.track, row.protocol, row.score) for row in result.outcome.scores]
+        scores = [(row.track, row.protocol, row.score) for row in accuracies(result)]
         return scores, result.predictions["linear", "strict"]
 
     (one, predicted), (other, predicted_again) = rows(1), rows(12)

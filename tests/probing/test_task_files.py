@@ -107,7 +107,7 @@ def test_read_task_file_reports_all_faults(tmp_path: Path):
         "  weight: nan: input should be a finite number",
         "  epoch: unknown key; did you mean epochs?",
         "  name: 'esc50' is the name of a published task; choose another name",
-        "  metric: 'acuracy' is not a metric of clip tasks (accuracy, macro_f1, eer)",
+        "  metric: 'acuracy' is not a metric of clip tasks (accuracy, macro_f1, balanced_accuracy, eer)",
     ]
     assert lines[-1].startswith("Valid keys: name, type, data, metric")
 

@@ -7,9 +7,14 @@ gradients of γ and β, and applies Adam while they are in the cache. Products t
 that sums stay in registers. The number of rows is a multiple of 4: code for a remainder slows down the main loop.
 
 No sum is split over threads, so results do not depend on their number.
+
+Numba's OpenMP threads and torch's are the same: when numba starts them, it also sets their number for torch. The number
+is set back, and torch computes the small gradients of a step in one thread, because waiting for a second one takes up
+to a thousand times as long as the computation where other processes use the cores.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import numba
@@ -47,6 +52,18 @@ def _can_cache() -> bool:
 OPTIONS: dict[str, Any] = {"fastmath": {"reassoc", "contract", "nsz"}, "error_model": "numpy", "cache": _can_cache()}
 
 
+@contextmanager
+def torch_threads(number: int) -> Iterator[None]:
+    """Set the number of torch's threads within the context."""
+    torch = torch_library()
+    before = torch.get_num_threads()
+    torch.set_num_threads(number)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
 class CompiledHeads:
     """G × R heads and their optimiser on the CPU, with the interface of BatchedHeads.
 
@@ -74,14 +91,18 @@ class CompiledHeads:
         self._steps = np.zeros(groups)
         self.factor = 1.0
         small = self.values.weight.size < MIN_WEIGHTS_FOR_THREADS
-        numba.set_num_threads(1 if small else min(torch.get_num_threads(), max_threads))
+        threads = torch.get_num_threads()
+        with torch_threads(threads):
+            start_threads(np.zeros(1, np.float32))
+        numba.set_num_threads(1 if small else min(threads, max_threads))
 
     def step(self, inputs: Inputs, rows: Tensor, y: Tensor, row_weights: Tensor, gradient: LogitGradient) -> None:
         """One step of Adam for the first g groups; parameters as in BatchedHeads, B a multiple of 4."""
         x, indices = inputs.values.numpy(), rows.numpy()
         logits = np.empty((len(indices), *self.values.bias.shape[1:], indices.shape[1]), np.float32)
         forward(self.values, x, indices, logits, self._scratch)
-        errors = gradient(torch_library().from_numpy(logits), y).mul_(row_weights).numpy()
+        with torch_threads(1):
+            errors = gradient(torch_library().from_numpy(logits), y).mul_(row_weights).numpy()
         self._steps[: len(indices)] += 1
         steps = self._steps[: len(indices)]
         roots = np.sqrt(1 - float(BETA_2) ** steps)
@@ -104,6 +125,13 @@ class CompiledHeads:
     def head(self, group: int, rate: int) -> Parameters:
         """Copy of the parameters of one head, as tensors."""
         return Parameters(*(torch_library().from_numpy(value[group, rate].copy()) for value in self.values))
+
+
+@njit(parallel=True, **OPTIONS)
+def start_threads(values: FloatArray) -> None:
+    """Start numba's threads: the first parallel loop does."""
+    for i in prange(len(values)):
+        values[i] = ZERO
 
 
 @njit(parallel=True, **OPTIONS)

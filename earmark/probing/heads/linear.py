@@ -59,6 +59,9 @@ class HeadConfig:
         Items per batch.
     pos_weight : float
         Factor of the positive term of the binary cross-entropy.
+    most_trained_on_ties : bool
+        Of epochs with equal validation scores, keep the last, and of such learning rates the highest, instead of the
+        first epoch and the first learning rate.
     """
 
     loss: Loss
@@ -66,6 +69,7 @@ class HeadConfig:
     epochs: int = 10
     batch_size: int = 32
     pos_weight: float = 1.0
+    most_trained_on_ties: bool = False
 
 
 @dataclass(frozen=True)
@@ -98,7 +102,7 @@ class Head:
     seed : int
     learning_rate : float
     best_epoch : int
-        Counted from 0; the earliest on ties.
+        Counted from 0; on ties the earliest, or the last with `most_trained_on_ties`.
     valid_scores : tuple of float
         One per epoch.
     parameters : Parameters
@@ -153,7 +157,8 @@ def train_heads(
     offsets : (n_items + 1,) int, optional
         Item i has the rows offsets[i] … offsets[i + 1] − 1 (frames of a clip). By default, each row is an item.
     best_rate_only : bool
-        For each fold and seed, return only the learning rate with the best validation score, the first one on ties.
+        For each fold and seed, return only the learning rate with the best validation score; on ties the first one, or
+        the highest with `most_trained_on_ties`.
     device : str
         Name of a torch device. A seed gives identical results on the same device, and equal ones to 1e-3 on others.
 
@@ -188,7 +193,8 @@ def train_heads(
     generators = [seeded_generator(groups[g][1], groups[g][0].number) for g in order]
     initial = [initial_parameters(x.shape[1], config.n_outputs, generator) for generator in generators]
     heads = _batched_heads(initial, learning_rates, device, by_row=offsets is None and x.dtype == np.float32)
-    trackers = [[_BestEpoch(groups[g], rate) for rate in learning_rates] for g in order]
+    later = config.most_trained_on_ties
+    trackers = [[_BestEpoch(groups[g], rate, later) for rate in learning_rates] for g in order]
     gradient = logit_gradient(config.loss, config.pos_weight)
     inputs = Inputs(x, device)
     targets = torch.as_tensor(labels if config.loss == "cross_entropy" else labels.astype(np.float32)).to(device)
@@ -204,7 +210,7 @@ def train_heads(
                     tracker.parameters = heads.head(group, rate)
     in_order = [trackers[position] for position in np.argsort(order)]  # by fold and seed
     if best_rate_only:
-        in_order = [[max(rates, key=lambda tracker: tracker.best_score)] for rates in in_order]
+        in_order = [[_best_rate(rates, later)] for rates in in_order]
     return [head for rates in in_order for head in _predict(rates, inputs, starts)]
 
 
@@ -237,20 +243,29 @@ def _train_epoch(
 class _BestEpoch:
     """Validation scores of one head, and the parameters of its best epoch so far."""
 
-    def __init__(self, group: tuple[Fold, int], learning_rate: float) -> None:
+    def __init__(self, group: tuple[Fold, int], learning_rate: float, later_on_ties: bool) -> None:
         self.fold, self.seed = group
         self.learning_rate = learning_rate
+        self.later_on_ties = later_on_ties
         self.scores: list[float] = []
         self.best_score, self.best_epoch = -np.inf, -1
         self.parameters: Parameters | None = None
 
     def add_score(self, score: float) -> bool:
-        """Add the score of an epoch; return whether it is higher than all earlier ones."""
+        """Add the score of an epoch; return whether it is the best so far."""
         self.scores.append(score)
-        if not score > self.best_score:
+        tied = self.later_on_ties and score == self.best_score and self.best_epoch >= 0
+        if not (score > self.best_score or tied):
             return False
         self.best_score, self.best_epoch = score, len(self.scores) - 1
         return True
+
+
+def _best_rate(trackers: Sequence[_BestEpoch], highest_on_ties: bool) -> _BestEpoch:
+    """The head with the best validation score; on ties the first, or that of the highest learning rate."""
+    if not highest_on_ties:
+        return max(trackers, key=lambda tracker: tracker.best_score)
+    return max(trackers, key=lambda tracker: (tracker.best_score, tracker.learning_rate))
 
 
 def _predict(trackers: Sequence[_BestEpoch], inputs: Inputs, offsets: IntArray) -> list[Head]:

@@ -23,6 +23,8 @@ class TrainingConfig:
         Items per step.
     learning_rate : float
         Of the first epoch; `schedule` lowers it from epoch to epoch.
+    most_trained_on_ties : bool
+        Of epochs with equal validation scores, keep the last instead of the first.
 
     Raises
     ------
@@ -33,6 +35,7 @@ class TrainingConfig:
     epochs: int = 10
     batch_size: int = 4
     learning_rate: float = 1e-3
+    most_trained_on_ties: bool = False
 
     def __post_init__(self) -> None:
         if self.epochs < 1 or self.batch_size < 1 or not self.learning_rate > 0:
@@ -48,7 +51,8 @@ class TrainingHistory:
     losses, valid_scores : tuple of float
         Mean training loss and validation score of each epoch.
     best_epoch : int
-        Epoch with the highest validation score, counted from 0; the earliest on ties.
+        Epoch with the highest validation score, counted from 0; on ties the earliest, or the last with
+        `most_trained_on_ties`.
     """
 
     losses: tuple[float, ...]
@@ -111,7 +115,8 @@ def train_with_selection(
         losses.append(total / n_items)
         with torch.no_grad():
             scores.append(float(score()) if np.isfinite(total) else float("nan"))
-        if scores[-1] > best:
+        tied = config.most_trained_on_ties and best_epoch >= 0 and scores[-1] == best
+        if scores[-1] > best or tied:
             best, best_epoch = scores[-1], epoch
             best_parameters = {name: value.detach().clone() for name, value in parameters.items()}
     if best_epoch < 0:

@@ -147,6 +147,16 @@ def test_training_restores_earliest_best_epoch_and_follows_schedule():
     assert np.diff(weights, prepend=0.0) == pytest.approx([0.1 * schedule(e, 5) for e in range(5)], rel=1e-4)
 
 
+def test_training_restores_last_best_epoch_on_request():
+    weight, scores = {"w": torch.zeros(1)}, iter([0.1, 0.5, float("nan"), 0.5, 0.2])
+    config = TrainingConfig(5, 4, 0.1, most_trained_on_ties=True)
+    history = train_with_selection(
+        weight, config, 4, seeded_generator(0, 0), lambda batch: -weight["w"].sum(), lambda: next(scores)
+    )
+    assert history.best_epoch == 3
+    assert weight["w"].item() == pytest.approx(sum(0.1 * schedule(e, 5) for e in range(4)), rel=1e-4)
+
+
 def test_training_without_finite_epoch():
     weight = {"w": torch.ones(1)}
     with pytest.raises(ValueError, match=r"learning rate 0\.1 too high"):

@@ -173,6 +173,36 @@ def test_earliest_best_epoch_is_selected_and_never_nan():
     np.testing.assert_allclose(head.parameters.weight, states[2][2], atol=1e-5)
 
 
+def test_last_best_epoch_and_highest_best_rate_on_request():
+    x, y = example()
+    scores = [[0.7, 0.2], [0.7, 0.9], [0.1, 0.9], [float("nan")] * 2]
+    for wanted, epoch, rate in ((False, 1, 1e-3), (True, 2, 1e-3)):
+        by_call = iter(np.ravel(scores))
+        config = HeadConfig("cross_entropy", C, 4, most_trained_on_ties=wanted)
+        arguments = (x, y, [fold()], config, lambda outputs, rows, by_call=by_call: next(by_call))
+        head = train_heads(*arguments, learning_rates=[1e-2, 1e-3], best_rate_only=True)[0]
+        assert (head.best_epoch, head.learning_rate) == (epoch, rate)
+        head = train_heads(*arguments[:4], lambda outputs, rows: 0.5, learning_rates=[1e-3, 1e-2], best_rate_only=True)[
+            0
+        ]
+        assert (head.best_epoch, head.learning_rate) == ((3, 1e-2) if wanted else (0, 1e-3))
+
+
+def test_training_keeps_the_number_of_torch_threads():
+    """In a process of its own, because numba sets torch's threads once, when it starts its own."""
+    code = (
+        "import numpy as np, torch; torch.set_num_threads(1)\n"
+        "from earmark.probing.heads.linear import Fold, HeadConfig, train_heads\n"
+        "parts = Fold(0, *np.arange(12).reshape(3, 4))\n"
+        "x, y = np.random.default_rng(0).normal(size=(12, 4)).astype('f4'), np.arange(12) % 2\n"
+        "train_heads(x, y, [parts], HeadConfig('cross_entropy', 2, 1), lambda outputs, rows: 0.0)\n"
+        "print(torch.get_num_threads())"
+    )
+    environment = {**os.environ, "NUMBA_NUM_THREADS": "2"}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, env=environment)
+    assert done.stdout.strip() == "1", done.stderr
+
+
 def test_diverging_learning_rate_is_not_selected():
     x, y = example(200)
     y = np.where(np.arange(200) % 5, 0, y)
