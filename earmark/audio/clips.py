@@ -2,6 +2,9 @@
 
 import os
 import tarfile
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -37,7 +40,7 @@ class TarMember:
     def read(self) -> bytes:
         """Read the content.
 
-        Each call opens the tar file, so threads can read concurrently.
+        Each call opens the tar file, so threads can read concurrently. Within `reading_once`, a thread reads only once.
 
         Raises
         ------
@@ -46,20 +49,46 @@ class TarMember:
         AudioError
             If the tar file ends within the member.
         """
+        if getattr(_held, "clip", None) != self:
+            return self._read()
+        if _held.content is None:
+            _held.content = self._read()
+        content: bytes = _held.content
+        return content
+
+    def _read(self) -> bytes:
+        blocks, length = [], 0
         with self.tar.open("rb", buffering=0) as file:
-            content = bytearray()
-            while len(content) < self.size:  # pread may return fewer bytes than requested
-                block = os.pread(file.fileno(), self.size - len(content), self.offset + len(content))
+            while length < self.size:  # pread may return fewer bytes than requested
+                block = os.pread(file.fileno(), self.size - length, self.offset + length)
                 if not block:
                     raise AudioError(
-                        f"{shown_clip(self)}: the tar file ends after {len(content):,} of the {self.size:,} bytes of "
-                        "this member"
+                        f"{shown_clip(self)}: the tar file ends after {length:,} of the {self.size:,} bytes of this "
+                        "member"
                     )
-                content += block
-        return bytes(content)
+                blocks.append(block)
+                length += len(block)
+        return blocks[0] if len(blocks) == 1 else b"".join(blocks)
 
 
 Clip = Path | TarMember
+_held = threading.local()
+
+
+@contextmanager
+def reading_once(clip: Clip) -> Iterator[None]:
+    """Keep the content of a member of a tar file in memory, so that this thread reads it once within the context.
+
+    Parameters
+    ----------
+    clip : Path or TarMember
+        Files are read as usual.
+    """
+    _held.clip, _held.content = clip, None
+    try:
+        yield
+    finally:
+        _held.clip = _held.content = None
 
 
 def shown_clip(clip: Clip) -> str:

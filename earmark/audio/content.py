@@ -102,8 +102,10 @@ class Stream:
     head: bytes = b""
     endless: bool = False
 
-    def open(self, content: Content) -> io.BufferedReader:
+    def open(self, content: Content) -> io.BufferedIOBase:
         """Open the part as a file object."""
+        if self == WHOLE and content.member is not None:
+            return io.BytesIO(content.member)  # without a copy
         return io.BufferedReader(_StreamReader(content, self), 1 << 16)
 
 

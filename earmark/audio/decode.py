@@ -193,7 +193,7 @@ def _mono(clip: Clip) -> list[tuple[int, NDArray[np.float32]]]:
             )
         if not parts or parts[-1][0] != rate:
             parts.append((rate, []))
-        parts[-1][1].append(block.mean(axis=1, dtype=np.float32))
+        parts[-1][1].append(block[:, 0] if block.shape[1] == 1 else block.mean(axis=1, dtype=np.float32))
     return [(rate, blocks[0] if len(blocks) == 1 else np.concatenate(blocks)) for rate, blocks in parts]
 
 

@@ -12,7 +12,7 @@ from typing import Any, Generic, TypeVar
 
 import numpy as np
 
-from earmark.audio.clips import AudioError, Clip, TarMember, shown_clip
+from earmark.audio.clips import AudioError, Clip, TarMember, reading_once, shown_clip
 from earmark.audio.decode import read_nonsilent_audio
 from earmark.embeddings.content_hashes import ContentHashes
 from earmark.embeddings.shards import Array, Layout, ShardedArrayStore
@@ -250,6 +250,10 @@ class _Run(Generic[C]):
 
     def _prepare(self, clip: C) -> _Job[C]:
         """Everything before the encoder; runs in a thread."""
+        with reading_once(clip):
+            return self._prepared(clip)
+
+    def _prepared(self, clip: C) -> _Job[C]:
         job = _Job(clip)
         file = clip.tar if isinstance(clip, TarMember) else clip
         try:

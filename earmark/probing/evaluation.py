@@ -229,6 +229,36 @@ def score(metric: str, predictions: Predictions, replicates: int, rng: np.random
     Returns
     -------
     Estimate
+        As `score_on`.
+
+    Raises
+    ------
+    ValueError
+        If the metric cannot be computed from these predictions.
+    """
+    return score_on(metric, predictions, source_bootstrap(predictions, replicates, rng))
+
+
+def source_bootstrap(predictions: Predictions, replicates: int, rng: np.random.Generator) -> Bootstrap:
+    """Bootstrap over the sources of predictions; all their metrics can share it."""
+    return Bootstrap.from_units(np.asarray(predictions.group), replicates, rng, "sources")
+
+
+def score_on(metric: str, predictions: Predictions, bootstrap: Bootstrap) -> Estimate:
+    """Compute a metric, averaged over heads, with its interval.
+
+    Parameters
+    ----------
+    metric : str
+        A key of METRICS.
+    predictions : Predictions
+        Of the class that the metric needs.
+    bootstrap : Bootstrap
+        Of the sources of the items (`source_bootstrap`).
+
+    Returns
+    -------
+    Estimate
         Without a value, but with a reason, if the metric is undefined (for example without positives). `n` is the
         number of items.
 
@@ -242,7 +272,6 @@ def score(metric: str, predictions: Predictions, replicates: int, rng: np.random
         raise ValueError(
             f"{metric} is computed from {spec.predictions_type.__name__}, not from {type(predictions).__name__}"
         )
-    bootstrap = Bootstrap.from_units(np.asarray(predictions.group), replicates, rng, "sources")
     values, drawn = _compute(spec, predictions, bootstrap)
     value, means = float(np.mean(values)), drawn.mean(axis=1)
     units = spec.units(predictions, bootstrap)

@@ -15,7 +15,7 @@ from earmark.errors import EarmarkError, MissingError
 from earmark.models.encoders.base import Encoder
 from earmark.models.encoders.precomputed import PrecomputedEmbeddings
 from earmark.probing.data import TaskData
-from earmark.probing.evaluation import CALIBRATION_ERROR, score
+from earmark.probing.evaluation import CALIBRATION_ERROR, score_on, source_bootstrap
 from earmark.probing.features import ClipEmbedder, Features, candidate_ids
 from earmark.probing.labels import near_duplicate_names
 from earmark.probing.options import KNN, STRICT, STRICT_GIVEN_SPLITS, XARES, ProbeSettings
@@ -232,11 +232,12 @@ def _store_scores(
     task, predictions, outcome = type_.task, track_result.predictions, result.outcome
     for reason, count in predictions.left_out.items():
         outcome.left_out[f"{reason} ({task.name}, {key.track}, {key.protocol})"] = count
+    rng = np.random.default_rng((settings.seed, crc32(task.name.encode())))
+    bootstrap = source_bootstrap(predictions, settings.replicates, rng)
     # Heads of the published recipe may be selected on test clips, those of few-shot training on no validation clips.
     calibration = key.protocol != XARES and settings.shots is None
     for metric in type_.metrics_on(key.track, calibration=calibration):
-        rng = np.random.default_rng((settings.seed, crc32(task.name.encode())))
-        estimate = score(metric, predictions, settings.replicates, rng)
+        estimate = score_on(metric, predictions, bootstrap)
         if estimate.value is None and metric != CALIBRATION_ERROR:  # which few test sources leave undefined
             outcome.failed.append(_failure(key, f"{metric} is undefined: {estimate.why}"))
         outcome.scores.append(

@@ -333,15 +333,24 @@ def _source_hashes(file: Path) -> dict[str, str]:
     folder = file.resolve().parent
     modules = [module for name, module in list(sys.modules.items()) if name.partition(".")[0] not in EXCLUDED_MODULES]
     imported = (getattr(module, "__file__", None) for module in modules)
-    files = {Path(path).resolve() for path in imported if path and path.endswith(".py") and Path(path).is_absolute()}
-    sources = {
-        file.resolve(),
-        *(path for path in files if _belongs_to_folder(folder, path)),
-    }  # torch.ops has the path "_ops.py"
+    paths = {path for path in imported if path and path.endswith(".py")}
+    folders: dict[Path, Path] = {}  # each is resolved once: thousands of modules lie in a few hundred folders
+    files = [_resolved(Path(path), folders) for path in paths if Path(path).is_absolute()]  # torch.ops: "_ops.py"
+    sources = {file.resolve(), *(path for path in files if _belongs_to_folder(folder, path))}
     hashes = {"source_sha256": files_hash(sorted(sources), folder)}
     if weights := weight_files(folder):
         hashes["files_sha256"] = files_hash(weights, folder)
     return hashes
+
+
+def _resolved(path: Path, folders: dict[Path, Path]) -> Path:
+    """The path without symbolic links; `folders` keeps the resolved folders."""
+    if path.is_symlink():
+        return path.resolve()
+    parent = path.parent
+    if parent not in folders:
+        folders[parent] = parent.resolve()
+    return folders[parent] / path.name
 
 
 def _belongs_to_folder(folder: Path, path: Path) -> bool:
