@@ -297,7 +297,9 @@ def matrix(
                 text = (f"{value:,.0f}" if value else "") if shares else f"{value:.{digits}f}"
                 text = text.replace("-", "−") if np.isfinite(value) else "–"
                 colour = "white" if bright else "black"
-                axes.text(column, row, text, ha="center", va="center", fontsize=font, color=colour)
+                if text:  # texts within the axes do not change the layout, but measuring them takes long
+                    inside = axes.text(column, row, text, ha="center", va="center", fontsize=font, color=colour)
+                    inside.set_in_layout(False)
         axes.set_xticks(range(len(columns)), columns, rotation=45, ha="right", rotation_mode="anchor")
         axes.set_yticks(range(len(rows)), rows)
         axes.set(ylabel=axes_labels[0], xlabel=axes_labels[1])
