@@ -7,6 +7,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from earmark.metrics.classification import ranking_metrics
+from earmark.metrics.intervals import interval
+from earmark.metrics.ratio import ratio
 from earmark.probing.evaluation import FramePredictions, Predictions
 from earmark.probing.schema import ClassRow, LowestRecallClasses
 
@@ -140,8 +142,56 @@ def _with_rest(shares: FloatArray, columns: IntArray) -> FloatArray:
     return np.append(shares[columns], 1 - shares[columns].sum())
 
 
-def per_class(table: FloatArray, names: Sequence[str]) -> list[ClassRow]:
-    """Recall, precision and most frequent error of each class.
+def recall_intervals(
+    labels: IntArray, classes: Sequence[IntArray], group: Sequence[str], n_classes: int
+) -> list[tuple[float, float] | None]:
+    """95 % confidence interval of the recall of each class, mean over heads.
+
+    Recall is a ratio of sums over sources, so its standard error is that of the linearised ratio; the interval is
+    Wilson's on the effective number of items.
+
+    Parameters
+    ----------
+    labels : (n,) int
+        True classes.
+    classes : sequence of (n,) int
+        Predicted classes of each head.
+    group : (n,) sequence
+        Source of each item.
+    n_classes : int
+        Number of classes C.
+
+    Returns
+    -------
+    list of (low, high) or None
+        None for a class with items of fewer than two sources.
+
+    References
+    ----------
+    Cochran (1977), Sampling Techniques, ch. 6 (ratio estimates); `intervals.interval` for the interval.
+
+    Examples
+    --------
+    >>> ends, none = recall_intervals(np.array([0, 0, 0, 1]), [np.array([0, 0, 1, 1])], list("abcd"), 2)
+    >>> [round(end, 2) for end in ends], none
+    ([0.04, 0.99], None)
+    """
+    hits = np.mean([each == labels for each in classes], axis=0)
+    _, source = np.unique(np.asarray(group), return_inverse=True)
+    cells, cell = np.unique(labels * (source.max(initial=0) + 1) + source.ravel(), return_inverse=True)
+    of_class = cells // (source.max(initial=0) + 1)
+    right, items = np.bincount(cell.ravel(), hits), np.bincount(cell.ravel())
+    recall = ratio(np.bincount(of_class, right, n_classes), np.bincount(of_class, items, n_classes))
+    squares = np.bincount(of_class, (right - recall[of_class] * items) ** 2, n_classes)
+    n, n_sources = np.bincount(of_class, items, n_classes), np.bincount(of_class, minlength=n_classes)
+    errors = np.sqrt(ratio(squares * n_sources, n**2 * (n_sources - 1.0)))
+    return [interval(r, e, units=m) for r, e, m in zip(recall.tolist(), errors.tolist(), n_sources, strict=True)]
+
+
+def per_class(
+    table: FloatArray, names: Sequence[str], recall_ends: Sequence[tuple[float, float] | None] = ()
+) -> list[ClassRow]:
+    """Recall, precision, F1 and most frequent error of each class.
 
     Parameters
     ----------
@@ -149,14 +199,17 @@ def per_class(table: FloatArray, names: Sequence[str]) -> list[ClassRow]:
         Confusion matrix.
     names : sequence of str
         Class names.
+    recall_ends : sequence of (low, high) or None, optional
+        Interval of the recall of each class (`recall_intervals`).
 
     Returns
     -------
     list of dict
-        Class, number of items, recall (None without items), precision (None if never predicted), most frequent wrong
-        class and its share.
+        Class, number of items, recall (None without items), its interval if given, precision (None if never
+        predicted), F1 (None without items), most frequent wrong class and its share.
     """
     rows: list[ClassRow] = []
+    ends = [each or (None, None) for each in recall_ends]
     for i, name in enumerate(names):
         n, predicted, correct = table[i].sum(), table[:, i].sum(), table[i, i]
         errors = np.where(np.arange(len(names)) == i, 0, table[i])
@@ -166,7 +219,9 @@ def per_class(table: FloatArray, names: Sequence[str]) -> list[ClassRow]:
                 "class": name,
                 "n": round(float(n)),
                 "recall": float(correct / n) if n else None,
+                **({"recall_low": ends[i][0], "recall_high": ends[i][1]} if ends else {}),
                 "precision": float(correct / predicted) if predicted else None,
+                "f1": float(2 * correct / (n + predicted)) if n else None,
                 "taken_for": names[top_error] if errors[top_error] > 0 else "",
                 "taken_for_share": float(errors[top_error] / n) if n else None,
             }

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Any, TypeVar
 
 import pandas as pd
 
@@ -16,7 +17,16 @@ from earmark.probing.layouts import LocatedTask
 from earmark.probing.options import KNN, LINEAR, STRICT, STRICT_GIVEN_SPLITS, ProbeSettings
 from earmark.probing.outcome import TaskOrigin, TaskOutcome
 from earmark.probing.page import confused_clips, layer_tables, probe_figures
-from earmark.probing.schema import Confusion, NearDuplicateClasses, NotCompared, ProbeSummary, SkippedTask, TaskScore
+from earmark.probing.schema import (
+    ClassRow,
+    ClassTable,
+    Confusion,
+    NearDuplicateClasses,
+    NotCompared,
+    ProbeSummary,
+    SkippedTask,
+    TaskScore,
+)
 from earmark.probing.task_types import task_type
 from earmark.probing.tasks import Task
 from earmark.probing.tracks import LEARNING_RATES
@@ -58,6 +68,10 @@ class ReportFlags:
     figures: bool = True
     embed_audio: float = 0.0
     dataset_id: DatasetId | None = None
+
+MAX_CLASSES = 10  # rows of a table of classes in the report
+RECALL = ("recall", "recall_low", "recall_high")
+Table = TypeVar("Table", ClassTable, Confusion)
 
 
 @dataclass(frozen=True)
@@ -138,7 +152,12 @@ def write_results(folder: Path, run: CompletedRun, invocation: Invocation) -> tu
         confusions=[
             {"task": names[name], "table": item}
             for name, outcome in run.outcomes.items()
-            for item in most_informative_confusion(outcome.confusions)
+            for item in most_informative([each for each in outcome.confusions if each.rows])
+        ],
+        classes=[
+            {"task": names[name], "table": table, "rows": class_rows(table)}
+            for name, outcome in run.outcomes.items()
+            for table in most_informative(outcome.classes)
         ],
         collected=[names[name] for name in summary.collected],
         has_layers=any(row.layer is not None for row in summary.scores),
@@ -197,10 +216,24 @@ def rerun_words(track: str) -> dict[str, str | int]:
     return {"track": name, **rounded, "n_rounded": moved.n_rounded, "n": moved.n}
 
 
-def most_informative_confusion(confusions: Sequence[Confusion]) -> list[Confusion]:
-    """The confusion table to show, as a list of at most one: strict before xares, linear before k-NN."""
-    non_empty = [confusion for confusion in confusions if confusion.rows]
-    return sorted(non_empty, key=lambda confusion: (confusion.protocol != STRICT, confusion.track != LINEAR))[:1]
+def most_informative(tables: Sequence[Table]) -> list[Table]:
+    """The table of a task to show, as a list of at most one: strict before xares, linear before k-NN."""
+    return sorted(tables, key=lambda table: (table.protocol != STRICT, table.track != LINEAR))[:1]
+
+
+def class_rows(table: ClassTable) -> list[list[Any]]:
+    """Name, number of items, recall, precision and F1 of the MAX_CLASSES classes with the lowest F1.
+
+    Empty for tables without F1, such as those of several labels per clip.
+    """
+    scored = [row for row in table.rows if isinstance(row.get("f1"), float)]
+    lowest = sorted(scored, key=lambda row: float(row["f1"] or 0.0))[:MAX_CLASSES]
+    return [[row["class"], row["n"], _recall(row), row["precision"], row["f1"]] for row in lowest]
+
+
+def _recall(row: ClassRow) -> Estimate:
+    value, low, high = (None if row.get(key) is None else float(row[key] or 0) for key in RECALL)
+    return Estimate(value, low, high)
 
 
 def scores_table(scores: Sequence[TaskScore]) -> pd.DataFrame:

@@ -19,7 +19,14 @@ from earmark.metrics.retrieval import rank_captions, rank_clips
 from earmark.metrics.sound_events import events_to_frames, frames_per_segment, segment_maxima
 from earmark.metrics.word_error_rate import normalise
 from earmark.models.encoders.output import EmbeddingRequest
-from earmark.probing.confusion import confusion_matrix, lowest_recall_classes, per_class, per_event, per_label
+from earmark.probing.confusion import (
+    confusion_matrix,
+    lowest_recall_classes,
+    per_class,
+    per_event,
+    per_label,
+    recall_intervals,
+)
 from earmark.probing.data import TaskData
 from earmark.probing.evaluation import (
     CALIBRATION_ERROR,
@@ -87,7 +94,9 @@ class ClassTables:
     lowest_recall: LowestRecallClasses | None = None
 
     @classmethod
-    def from_predictions(cls, labels: IntArray, classes: Sequence[IntArray], names: Sequence[str]) -> "ClassTables":
+    def from_predictions(
+        cls, labels: IntArray, classes: Sequence[IntArray], names: Sequence[str], group: Sequence[str] = ()
+    ) -> "ClassTables":
         """Tables for single-class predictions.
 
         Parameters
@@ -98,9 +107,12 @@ class ClassTables:
             Predicted classes of each head.
         names : sequence of str
             Class names.
+        group : (n,) sequence, optional
+            Source of each item, for intervals.
         """
         table = confusion_matrix(labels, classes, len(names))
-        return cls(per_class(table, names), lowest_recall_classes(table, names, MAX_CONFUSED_CLASSES))
+        ends = recall_intervals(labels, classes, group, len(names)) if len(group) else ()
+        return cls(per_class(table, names, ends), lowest_recall_classes(table, names, MAX_CONFUSED_CLASSES))
 
 
 class TaskType(ABC):
@@ -333,7 +345,7 @@ class ClipClassification(ClipLevelType):
         return PredictionColumns(names[predictions.labels], [names[classes] for classes in predictions.classes])
 
     def class_tables(self, predictions: ClassPredictions, names: Sequence[str]) -> ClassTables:
-        return ClassTables.from_predictions(predictions.labels, predictions.classes, names)
+        return ClassTables.from_predictions(predictions.labels, predictions.classes, names, predictions.group)
 
 
 class MultilabelClassification(ClipLevelType):

@@ -9,6 +9,7 @@ from earmark.metrics.bootstrap import Bootstrap
 from earmark.metrics.estimate import Estimate
 from earmark.probing.evaluation import (
     METRICS,
+    OF_CLASSES,
     CaptionPredictions,
     ClassPredictions,
     FramePredictions,
@@ -232,10 +233,10 @@ def scenario(
 SCENARIOS = [
     scenario(classification, 20, "accuracy"),
     scenario(classification, 10, "accuracy", noted=True),
-    scenario(languages_of_multilingual_speakers, 20, "accuracy", "macro_f1"),
-    scenario(languages_of_multilingual_speakers, 10, "accuracy", "macro_f1", noted=True),
-    scenario(unequal_classes, 200, "accuracy", "macro_f1"),
-    scenario(many_classes, 60, "accuracy", "macro_f1"),
+    scenario(languages_of_multilingual_speakers, 20, *OF_CLASSES),
+    scenario(languages_of_multilingual_speakers, 10, *OF_CLASSES, noted=True),
+    scenario(unequal_classes, 200, *OF_CLASSES),
+    scenario(many_classes, 60, *OF_CLASSES),
     scenario(sixty_folds, 60, "accuracy"),  # no head is trained, so folds are independent
     scenario(four_folds, 80, "accuracy"),
     scenario(binary_detection, 40, "eer", size_free=False),

@@ -5,8 +5,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from earmark.metrics.bootstrap import Bootstrap
+from earmark.metrics.bootstrap import Bootstrap, Units, estimate_from_replicates
 from earmark.metrics.calibration_error import MAX_BINS, confidences, equal_size_bins, squared_calibration_error
+from earmark.metrics.intervals import DIFFERENCE
 
 
 def sources(units, replicates=0):
@@ -68,6 +69,22 @@ def simulated(n, per_source, sharpness, seed, replicates=0):
     gaps = np.bincount(bins, confidence - probability) / np.bincount(bins)
     estimate = squared_calibration_error(confidence, uniform < probability, sources(units, replicates))
     return *estimate, float(gaps[bins] @ gaps[bins]) / n
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("per_source", [1, 5])
+@pytest.mark.parametrize(("sharpness", "least"), [(1.0, 0.98), (0.6, 0.94), (0.3, 0.9)])
+def test_intervals_contain_the_true_error(per_source, sharpness, least):
+    """Of a calibrated classifier, nearly all begin at 0: resampling adds the variance of chance gaps once more."""
+    contained = begins_at_0 = 0
+    for seed in range(200):
+        value, replicates, true = simulated(400, per_source, sharpness, seed, 200)
+        units = Units(400 // per_source, "sources")
+        estimate = estimate_from_replicates(value, replicates, n=400, units=units, values=DIFFERENCE)
+        contained += estimate.low <= true <= estimate.high
+        begins_at_0 += estimate.low <= 0
+    assert contained >= 200 * least
+    assert sharpness < 1 or begins_at_0 >= 195
 
 
 @pytest.mark.slow

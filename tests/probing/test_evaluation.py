@@ -12,7 +12,14 @@ from sklearn import metrics as sk
 
 from earmark.metrics.bootstrap import Bootstrap
 from earmark.metrics.intervals import COST, SHARE, interval
-from earmark.probing.confusion import confusion_matrix, lowest_recall_classes, per_class, per_event, per_label
+from earmark.probing.confusion import (
+    confusion_matrix,
+    lowest_recall_classes,
+    per_class,
+    per_event,
+    per_label,
+    recall_intervals,
+)
 from earmark.probing.evaluation import (
     FOLDS_NOTE,
     METRICS,
@@ -524,13 +531,31 @@ TABLE = np.array([[3.0, 1, 0, 0], [2, 2, 0, 0], [0, 0, 0, 0], [0, 4, 0, 4]])  # 
 def test_per_class_by_hand():
     first, second, third, fourth = per_class(TABLE, ["a", "b", "c", "d"])
     assert first == {
-        "class": "a", "n": 4, "recall": 0.75, "precision": 0.6, "taken_for": "b", "taken_for_share": 0.25,
+        "class": "a", "n": 4, "recall": 0.75, "precision": 0.6, "f1": 6 / 9, "taken_for": "b", "taken_for_share": 0.25,
     }  # fmt: skip
+    first = per_class(TABLE, ["a", "b", "c", "d"], [(0.3, 0.9), (0.1, 0.8), None, None])[0]
+    assert (first["recall_low"], first["recall_high"]) == (0.3, 0.9)
     assert (second["precision"], second["taken_for"]) == (pytest.approx(2 / 7), "a")
     assert third == {
-        "class": "c", "n": 0, "recall": None, "precision": None, "taken_for": "", "taken_for_share": None,
+        "class": "c", "n": 0, "recall": None, "precision": None, "f1": None, "taken_for": "", "taken_for_share": None,
     }  # fmt: skip
     assert (fourth["precision"], fourth["taken_for"], fourth["taken_for_share"]) == (1.0, "b", 0.5)
+
+
+def test_recall_intervals_match_the_bootstrap_of_sources():
+    """Sources of one to four clips; the interval from resampled recalls has nearly the same ends."""
+    rng = generator()
+    group = np.repeat(np.arange(200), rng.integers(1, 5, 200))
+    labels = rng.integers(0, 2, len(group))
+    agreeing = rng.random(200)[group] < 0.5
+    classes = [np.where(agreeing | (rng.random(len(group)) < 0.4), labels, 1 - labels) for _ in range(2)]
+    ends = recall_intervals(labels, classes, group, 2)
+    bootstrap = Bootstrap.from_units(group, 4000, rng, "sources")
+    hits = np.mean([each == labels for each in classes], axis=0)
+    for label in (0, 1):
+        counts = np.stack([hits, np.ones(len(hits))], axis=1) * (labels == label)[:, np.newaxis]
+        expected = bootstrap.estimate(counts, lambda sums: sums[..., 0] / sums[..., 1], n=len(hits))
+        assert ends[label] == pytest.approx((expected.low, expected.high), abs=0.01)
 
 
 def test_lowest_recall_classes_order():
