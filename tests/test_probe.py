@@ -27,6 +27,7 @@ from earmark.models.encoders.registry import load_encoder
 from earmark.probing import probe as probe_of_a_task
 from earmark.probing import releases, task_types
 from earmark.probing import run as probe_run
+from earmark.probing.evaluation import CALIBRATION_ERROR, OF_CLASSES
 from earmark.probing.jobs import Job
 from earmark.probing.layouts import locate_task
 from earmark.probing.options import ProbeSettings, RunOptions
@@ -119,10 +120,13 @@ def summary(folder):
     return read_summary(ProbeSummary, folder / "summary.json").model_dump()
 
 
-def values(folder, macro_f1=False):
+FURTHER = (*OF_CLASSES[1:], CALIBRATION_ERROR)
+
+
+def values(folder, further=False):
     """{(task, track, recipe, metric, layer): score}; clip tasks of three classes have macro F1 beside accuracy."""
     keys = ("task", "track", "protocol", "metric", "layer")
-    rows = [row for row in summary(folder)["scores"] if macro_f1 or row["metric"] != "macro_f1"]
+    rows = [row for row in summary(folder)["scores"] if further or row["metric"] not in FURTHER]
     return {tuple(row[key] for key in keys): row["score"] for row in rows}
 
 
@@ -164,16 +168,16 @@ def everything(tmp_path_factory):
 
 @pytest.mark.slow
 def test_run_scores_every_task_type_with_both_recipes(everything):
-    scores = values(everything, macro_f1=True)
+    scores = values(everything, further=True)
     metrics = {
-        "esc50": ["accuracy", "macro_f1"], "fsd50k": ["mAP"], "desed": ["segment_f1_macro"],
+        "esc50": [*OF_CLASSES], "fsd50k": ["mAP"], "desed": ["segment_f1_macro"],
         "maestro": ["segment_f1_micro"],
         "librispeechphoneme": ["frame_accuracy"], "clotho": ["recall_at_1"], "speechocean762": ["mse", "mae"],
-        "asvspoof2015": ["accuracy", "eer"],
+        "asvspoof2015": ["eer", *OF_CLASSES],
     }  # fmt: skip
     linear = {(task, protocol, metric) for task, track, protocol, metric, _ in scores if track == "linear"}
     expected = {(t, p, m) for t, listed in metrics.items() for m in listed for p in ("xares", "strict")}
-    assert linear == expected
+    assert linear == expected | {(task, "strict", CALIBRATION_ERROR) for task in ("esc50", "asvspoof2015")}
     assert {task for task, track, *_ in scores if track == "knn"} == {"esc50", "asvspoof2015"}
     crops = {(row["task"], row["protocol"]) for row in summary(everything)["scores"] if row["counts"] != "clips"}
     assert crops == {("fsd50k", "xares")}  # the only task with crops
@@ -202,7 +206,7 @@ def test_run_writes_all_files_without_local_paths(everything):
     assert {f"predictions/esc50_{t}_{p}.csv" for t in ("linear", "knn") for p in ("xares", "strict")} <= files.keys()
     assert [name for name, path in files.items() if str(everything.parents[1]).encode() in path.read_bytes()] == []
     table = pd.read_csv(files["scores.csv"])
-    assert len(table) == len(values(everything, macro_f1=True))
+    assert len(table) == len(values(everything, further=True))
     assert list(table) == [
         *("task", "formal_name", "domain", "track", "protocol", "metric", "score", "low", "high", "n_test", "counts"),
         *("weight", "folds", "n_heads", "layer", "shots", "chosen"),
@@ -408,7 +412,7 @@ def test_run_few_shot(tmp_path):
     folder = run(tmp_path, write_task(tmp_path, "one"), flags=["--shots", "2"])
     rows = summary(folder)["scores"]
     assert [(row["track"], row["protocol"], row["n_heads"], row["shots"], row["metric"]) for row in rows] == [
-        (track, "strict", 10, 2, metric) for track in ("linear", "knn") for metric in ("accuracy", "macro_f1")
+        (track, "strict", 10, 2, metric) for track in ("linear", "knn") for metric in OF_CLASSES
     ]
     assert "**2 shots**" in (folder / "report.md").read_text()
 

@@ -69,6 +69,7 @@ class ReportFlags:
     embed_audio: float = 0.0
     dataset_id: DatasetId | None = None
 
+
 MAX_CLASSES = 10  # rows of a table of classes in the report
 RECALL = ("recall", "recall_low", "recall_high")
 Table = TypeVar("Table", ClassTable, Confusion)
