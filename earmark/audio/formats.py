@@ -13,18 +13,21 @@ FFMPEG_SUFFIXES = ".m4a .m4b .aac .webm .wma .amr .awb .ac3 .eac3 .mka .wv .ape 
 SUFFIXES = tuple(f"{LIBSNDFILE_SUFFIXES} {FFMPEG_SUFFIXES}".split())
 
 # Formats that libsndfile cannot decode: pattern at the start of the file, name for messages, FFmpeg container name.
-_SIGNATURES = (
-    (rb"....(ftyp|moov|mdat|wide|free)", "MPEG-4 audio (m4a, mp4)", "mov"),
-    (rb"\x1aE\xdf\xa3", "Matroska or WebM", "matroska"),
-    (rb"\x30\x26\xb2\x75\x8e\x66\xcf\x11", "Windows Media Audio (wma)", "asf"),
-    (rb"#!AMR", "AMR", "amr"),
-    (rb"\x0bw...[\x58-\xff]", "Dolby Digital Plus (E-AC-3)", "eac3"),
-    (rb"\x0bw", "Dolby Digital (AC-3)", "ac3"),
-    (rb"\xff[\xf0\xf1\xf8\xf9][^\xff].[\x00-\xff]{3}|ADIF", "AAC", "aac"),
-    (rb"wvpk", "WavPack", "wv"),
-    (rb"MAC ", "Monkey's Audio", "ape"),
-    (rb"TTA[12]", "True Audio", "tta"),
-    (rb"OggS.{24,60}Speex   ", "Speex", "ogg"),
+_SIGNATURES = tuple(
+    (re.compile(pattern, re.DOTALL), name, container)
+    for pattern, name, container in (
+        (rb"....(ftyp|moov|mdat|wide|free)", "MPEG-4 audio (m4a, mp4)", "mov"),
+        (rb"\x1aE\xdf\xa3", "Matroska or WebM", "matroska"),
+        (rb"\x30\x26\xb2\x75\x8e\x66\xcf\x11", "Windows Media Audio (wma)", "asf"),
+        (rb"#!AMR", "AMR", "amr"),
+        (rb"\x0bw...[\x58-\xff]", "Dolby Digital Plus (E-AC-3)", "eac3"),
+        (rb"\x0bw", "Dolby Digital (AC-3)", "ac3"),
+        (rb"\xff[\xf0\xf1\xf8\xf9][^\xff].[\x00-\xff]{3}|ADIF", "AAC", "aac"),
+        (rb"wvpk", "WavPack", "wv"),
+        (rb"MAC ", "Monkey's Audio", "ape"),
+        (rb"TTA[12]", "True Audio", "tta"),
+        (rb"OggS.{24,60}Speex   ", "Speex", "ogg"),
+    )
 )
 _WAV_CODECS = {1, 2, 3, 6, 7, 0x11, 0x14, 0x31, 0x38, 0x40, 0x45, 0x55, 0x64, 0x65, 0xFFFE}
 _CAF_CODECS = (b"lpcm", b"alac", b"ulaw", b"alaw")
@@ -46,7 +49,7 @@ def ffmpeg_format(content: Content) -> tuple[str, str] | None:
     """
     start = content.read_at(skip_id3_tags(content, 0), 512)
     for pattern, name, container in _SIGNATURES:
-        if re.match(pattern, start, re.DOTALL):
+        if pattern.match(start):
             return name, container
     if start[:4] == b"RIFF" and start[12:16] == b"fmt " and len(start) >= 22:
         tag = int.from_bytes(start[20:22], "little")

@@ -1,5 +1,6 @@
 """Reading of tar members: valid, truncated, compressed and concatenated tar files."""
 
+import io
 import tarfile
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -8,7 +9,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from earmark.audio.clips import AudioError, TarMember, tar_members
+from earmark.audio.clips import AudioError, TarMember, reading_once, tar_members
 from earmark.audio.decode import check_audio, read_audio, read_nonsilent_audio
 from earmark.errors import EarmarkError, MissingError
 from tests.models.encoders.sources import clips
@@ -126,3 +127,18 @@ def test_tar_members_reject_concatenated_tars(tmp_path):
     (tmp_path / "both.tar").write_bytes(one.read_bytes() * 2)
     with pytest.raises(EarmarkError, match=r"both\.tar: has data after its end-of-archive block"):
         tar_members(tmp_path / "both.tar")
+
+
+def test_members_are_read_once_within_the_context(tmp_path, monkeypatch):
+    with tarfile.open(tmp_path / "a.tar", "w") as tar:
+        for name in ("one", "two"):
+            info = tarfile.TarInfo(name)
+            info.size = 3
+            tar.addfile(info, io.BytesIO(name.encode()))
+    one, two = tar_members(tmp_path / "a.tar")
+    reads = []
+    monkeypatch.setattr(TarMember, "_read", lambda member: reads.append(member.name) or member.name.encode())
+    with reading_once(one):
+        assert (one.read(), one.read(), two.read(), one.read()) == (b"one", b"one", b"two", b"one")
+    assert reads == ["one", "two"]
+    assert one.read() == one.read() == b"one" and reads == ["one", "two", "one", "one"]
