@@ -17,7 +17,7 @@ import compare
 import probe
 from earmark.probing.schema import ProbeSummary
 from earmark.report.schema import read_summary
-from tests.conftest import ROOT
+from tests.conftest import ROOT, interruptible
 from tests.models.encoders.sources import case, layered, save
 from tests.test_probe import QUICK, write_task
 
@@ -33,7 +33,12 @@ def words(tmp_path, encoder, *tasks, out="out", cache="store"):
 def start(*arguments):
     """A real process of probe.py."""
     return subprocess.Popen(
-        [sys.executable, "probe.py", *arguments], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        [sys.executable, "probe.py", *arguments],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=interruptible,
     )
 
 

@@ -22,7 +22,7 @@ from earmark.models.encoders.conformance.isolation import (
 from earmark.models.encoders.conformance.memory import held_bytes
 from earmark.models.encoders.conformance.runner import REQUIREMENTS, CheckResult, check_encoder
 from earmark.models.encoders.options import EncoderOptions
-from tests.conftest import ROOT
+from tests.conftest import ROOT, interruptible
 from tests.hostile import Reply, hostile_server
 from tests.models.encoders import sources
 from tests.models.encoders.sources import save
@@ -192,8 +192,9 @@ def test_interrupted_check_prints_what_was_found_and_leaves_nothing(tmp_path):
     command = [sys.executable, str(ROOT / "probe.py"), "check", str(save(tmp_path, "mine.py", text))]
     environment = {**os.environ, "TMPDIR": str(tmp_path / "tmp")}
     (tmp_path / "tmp").mkdir()
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
     with subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment, start_new_session=True
+        command, **pipes, env=environment, start_new_session=True, preexec_fn=interruptible
     ) as process:
         deadline = time.monotonic() + 100
         while not (mark.exists() and mark.read_text()) and time.monotonic() < deadline:
@@ -212,7 +213,7 @@ def test_interrupted_check_prints_what_was_found_and_leaves_nothing(tmp_path):
 def test_rows_are_printed_as_they_are_found(tmp_path):
     text = "import os, time\n" + CASE.replace("BODY", "if os.path.getsize(audio_path) > 1_000_000: time.sleep(600)")
     command = [sys.executable, str(ROOT / "probe.py"), "check", str(save(tmp_path, "mine.py", text))]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, preexec_fn=interruptible) as process:
         lines = [process.stdout.readline() for _ in range(3 + NAMES.index("10 ms"))]
         process.send_signal(signal.SIGINT)
         process.communicate(timeout=60)
