@@ -707,7 +707,7 @@ def test_run_xares_llm_encoder_on_clip_and_frame_tasks(tmp_path):
     tasks = [frames, write_task(tmp_path, "one")]
     found = {}
     for name, text in {"llm": XARES_LLM, "plain": XARES}.items():
-        scores = values(run(tmp_path, *tasks, out=name, encoder=str(save(tmp_path / name, "mine.py", text))))
+        scores = values(run(tmp_path, *tasks, out=name, encoder=str(save(tmp_path / f"file-{name}", "mine.py", text))))
         found[name] = {key: score["value"] for key, score in scores.items()}
     assert found["llm"] == pytest.approx(found["plain"], abs=1e-6)
     assert {task for task, *_ in found["llm"]} == {"one", "events"}
