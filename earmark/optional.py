@@ -1,11 +1,10 @@
 """Imports of optional dependencies, with install instructions if one is missing."""
 
-import contextlib
 import importlib
-import sys
 from typing import Any
 
 from earmark.errors import SCRIPT_PLACEHOLDER, MissingError, shown_cause
+from earmark.standard_output import stdout_to_stderr
 
 
 def require_library(name: str, options: str, needed_by: str = "This") -> Any:
@@ -26,7 +25,7 @@ def require_library(name: str, options: str, needed_by: str = "This") -> Any:
     """
     command = f"`uv run {options} {SCRIPT_PLACEHOLDER} …`"
     try:
-        with contextlib.redirect_stdout(sys.stderr):
+        with stdout_to_stderr():
             return importlib.import_module(name)
     except ModuleNotFoundError as error:
         if error.name and error.name.split(".")[0] == name.split(".")[0]:

@@ -9,7 +9,19 @@ ROOT = Path(__file__).resolve().parents[1]
 LIBRARY = ROOT / "earmark"
 
 # Parts of the library that each part may import, lowest first. All parts except metrics may import `errors`.
-SHARED = {"errors", "metrics", "files", "audio", "report", "cli", "optional", "workers", "models", "embeddings"}
+SHARED = {
+    "errors",
+    "metrics",
+    "files",
+    "audio",
+    "report",
+    "cli",
+    "standard_output",
+    "optional",
+    "workers",
+    "models",
+    "embeddings",
+}
 ALLOWED = {
     "errors": set(),
     "metrics": set(),
@@ -17,9 +29,10 @@ ALLOWED = {
     "audio": {"errors", "optional"},
     "report": {"errors", "metrics", "files", "cli"},
     "cli": {"errors"},
-    "optional": {"errors"},
+    "standard_output": set(),
+    "optional": {"errors", "standard_output"},
     "workers": set(),
-    "models": {"errors", "metrics", "files", "audio", "optional", "workers"},
+    "models": {"errors", "metrics", "files", "audio", "standard_output", "optional", "workers"},
     "embeddings": {"errors", "metrics", "files", "audio", "models"},
     # Domains do not import each other, except that audio_text uses the labels of annotation.
     "annotation": SHARED,

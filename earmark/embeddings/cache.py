@@ -1,6 +1,7 @@
 """Embedding cache: clips are embedded once per encoder and request, then read from disk."""
 
 import contextlib
+import os
 from collections import deque
 from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -23,9 +24,16 @@ from earmark.models.encoders.base import EmbeddingError, Encoder, embedding_faul
 from earmark.models.encoders.output import DEFAULT_REQUEST, EmbeddingRequest
 from earmark.models.encoders.precomputed import PrecomputedEmbeddings
 
+MIN_DECODER_THREADS, MAX_DECODER_THREADS = 4, 32
 MAX_INITIAL_FAILURES = 64  # stop if an encoder fails on this many clips without a single success
 PREPROCESSING_VERSION = 1  # increase it whenever decoding, downmixing or resampling changes the waveforms
 C = TypeVar("C", bound=Clip)
+
+
+def default_decoder_threads() -> int:
+    """One thread per core that this process may use, at least 4 and at most 32; decoding does not hold the GIL."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return min(MAX_DECODER_THREADS, max(MIN_DECODER_THREADS, cores))
 
 
 class EmbeddingCache:
@@ -50,7 +58,7 @@ class EmbeddingCache:
         *,
         request: EmbeddingRequest = DEFAULT_REQUEST,
         batch_size: int = 16,
-        decoder_threads: int = 4,
+        decoder_threads: int | None = None,
         audio_root: Path | None = None,
     ) -> Iterator[tuple[C, Embedding]]:
         """Embed clips, or read their embeddings from the cache.
@@ -64,8 +72,9 @@ class EmbeddingCache:
             The output to compute from each clip.
         batch_size : int
             Clips or crops per batch. Halved permanently when the accelerator runs out of memory.
-        decoder_threads : int
-            Threads that hash, decode and prepare clips ahead of the encoder. At most decoder_threads + 3 · batch_size
+        decoder_threads : int, optional
+            Threads that hash, decode and prepare clips ahead of the encoder; by default one per available core, from
+            4 to 32 (`default_decoder_threads`). At most decoder_threads + 3 · batch_size
             pieces are in memory, plus the further pieces of decoder_threads + 1 clips.
         audio_root : Path, optional
             Folder that the ids of precomputed embeddings are relative to.
@@ -94,7 +103,8 @@ class EmbeddingCache:
         layout = Layout(request.ragged, "<f2" if request.dtype == "float16" else "<f4")
         try:
             with ShardedArrayStore(self.folder(encoder, request), _sidecar(encoder, request), layout) as store:
-                yield from _Run[C](encoder, request, store, hashes, batch_size).embed(clips, decoder_threads)
+                threads = decoder_threads or default_decoder_threads()
+                yield from _Run[C](encoder, request, store, hashes, batch_size).embed(clips, threads)
         finally:
             hashes.close()
 
@@ -210,8 +220,26 @@ class _Job(Generic[C]):
         return len(self.prepared or ())
 
 
+@dataclass(frozen=True)
+class _RunningBatch(Generic[C]):
+    """A batch that the encoder works on.
+
+    Attributes
+    ----------
+    batch : sequence of _Job
+    pieces : Future
+        One embedding or error per input of the encoder.
+    """
+
+    batch: Sequence[_Job[C]]
+    pieces: Future[list[Embedding]]
+
+
 class _Run(Generic[C]):
-    """One pass over clips. Threads hash, decode and prepare; the caller's thread runs the encoder and writes."""
+    """One pass over clips.
+
+    Threads hash, decode and prepare. One thread runs the encoder, while the caller's thread writes the batch before.
+    """
 
     def __init__(
         self,
@@ -234,18 +262,26 @@ class _Run(Generic[C]):
 
     def embed(self, clips: Sequence[C], decoder_threads: int) -> Iterator[tuple[C, Embedding]]:
         batch: list[_Job[C]] = []
-        prefetcher = _Prefetcher(self._prepare, clips, decoder_threads, decoder_threads + 2 * self._batch_size)
-        with contextlib.closing(iter(prefetcher)) as jobs:
+        running: _RunningBatch[C] | None = None
+        prefetcher = _Prefetcher(self._prepare, clips, decoder_threads, decoder_threads + self._batch_size)
+        with ThreadPoolExecutor(1, thread_name_prefix="encoder") as pool, contextlib.closing(iter(prefetcher)) as jobs:
             for job in jobs:
-                if job.prepared is not None:
-                    batch.append(job)
-                    if sum(job.pieces for job in batch) >= self._batch_size:
-                        yield from self._embed_batch(batch)
-                        batch = []
-                else:
+                if running is not None and running.pieces.done():
+                    yield from self._finish(running)
+                    running = None
+                if job.prepared is None:
                     yield from self._resolve(job)
-            if batch:
-                yield from self._embed_batch(batch)
+                    continue
+                batch.append(job)
+                if sum(job.pieces for job in batch) >= self._batch_size:
+                    before, running = running, self._start(batch, pool)
+                    batch = []
+                    if before is not None:
+                        yield from self._finish(before)
+            before, running = running, self._start(batch, pool) if batch else None
+            for each in (before, running):
+                if each is not None:
+                    yield from self._finish(each)
         self._constant_output.require_different_embeddings()
 
     def _prepare(self, clip: C) -> _Job[C]:
@@ -298,9 +334,14 @@ class _Run(Generic[C]):
         else:
             self._waiting.setdefault(job.content, []).append(job.clip)
 
-    def _embed_batch(self, batch: Sequence[_Job[C]]) -> Iterator[tuple[C, Embedding]]:
-        """Run the encoder, write the embeddings to disk, then yield them."""
-        embedded_pieces = iter(self._run_in_batches([piece for job in batch for piece in job.prepared or []]))
+    def _start(self, batch: Sequence[_Job[C]], pool: ThreadPoolExecutor) -> "_RunningBatch[C]":
+        """Run the encoder in its thread."""
+        pieces = [piece for job in batch for piece in job.prepared or []]
+        return _RunningBatch(batch, pool.submit(self._run_in_batches, pieces))
+
+    def _finish(self, running: "_RunningBatch[C]") -> Iterator[tuple[C, Embedding]]:
+        """Wait for the encoder, write the embeddings to disk, then yield them."""
+        batch, embedded_pieces = running.batch, iter(running.pieces.result())
         embeddings = [self._combine([next(embedded_pieces) for _ in job.prepared or []]) for job in batch]
         pairs = zip(batch, embeddings, strict=True)
         valid = [(job.content, each.vector) for job, each in pairs if each.vector is not None]

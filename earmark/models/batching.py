@@ -6,9 +6,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from earmark.errors import shown_cause
+from earmark.errors import EarmarkError, shown_cause
 from earmark.models.embedding import Embedding, unit_embedding
-from earmark.models.torch_runtime import is_out_of_memory, release_memory
+from earmark.models.torch_runtime import accelerator_is_lost, is_out_of_memory, release_memory
 
 Array = NDArray[np.float32]
 
@@ -137,6 +137,11 @@ class AdaptiveBatches:
         -------
         list of Embedding
             One embedding or error per item.
+
+        Raises
+        ------
+        EarmarkError
+            If the accelerator can no longer be used by this process.
         """
         results: list[Embedding] = []
         size = self._size
@@ -162,4 +167,9 @@ class AdaptiveBatches:
         try:
             return self._embed(batch), False, ""
         except (RuntimeError, ValueError) as error:
+            if accelerator_is_lost(error):
+                raise EarmarkError(
+                    f"The GPU stopped ({shown_cause(error)}). Run the command again; finished clips are kept. If it "
+                    "stops again, use another --device or a smaller --batch-size."
+                ) from error
             return None, is_out_of_memory(error), shown_cause(error)

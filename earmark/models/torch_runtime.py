@@ -13,6 +13,11 @@ from earmark import optional
 from earmark.errors import MissingError, shown_cause
 
 DTYPES = ("float32", "bfloat16", "float16")
+OUT_OF_MEMORY = ("out of memory", "_status_alloc_failed")
+LOST = (
+    *("device-side assert", "illegal memory access", "illegal instruction", "illegal address", "misaligned address"),
+    *("unspecified launch failure", "launch timed out", "uncorrectable ecc error", "hardware stack error"),
+)
 WEIGHT_SUFFIXES = (".safetensors", ".bin", ".pt", ".pth")
 
 
@@ -22,7 +27,7 @@ def require_library(name: str) -> Any:
 
 
 def resolve_device(device: str, dtype: str) -> str:
-    """Resolve `auto` and check device and data type.
+    """Resolve `auto`, check device and data type, and turn TF32 off (`use_full_float32`).
 
     Parameters
     ----------
@@ -42,6 +47,7 @@ def resolve_device(device: str, dtype: str) -> str:
         If the device is not available, the data type is unknown, or torch is not installed.
     """
     torch = require_library("torch")
+    use_full_float32()
     if dtype not in DTYPES:
         raise MissingError(f"dtype {dtype!r} is not one of {', '.join(DTYPES)}.")
     if device == "auto":
@@ -55,9 +61,46 @@ def resolve_device(device: str, dtype: str) -> str:
     return device
 
 
+def use_full_float32() -> None:
+    """Compute float32 on GPUs in float32.
+
+    By default, torch rounds the inputs of convolutions to the 10 bits of TF32, and of matrix products too where
+    TORCH_ALLOW_TF32_CUBLAS_OVERRIDE is set. Embeddings would then differ from those of a CPU by about 1e-3.
+    """
+    torch = require_library("torch")
+    torch.backends.cudnn.allow_tf32 = False
+    torch.backends.cuda.matmul.allow_tf32 = False
+
+
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether an error means that accelerator memory is exhausted."""
-    return any(kind.__name__ == "OutOfMemoryError" for kind in type(error).__mro__)
+    """Whether an error means that accelerator memory is exhausted.
+
+    Libraries below torch report it as a RuntimeError with a text.
+
+    Examples
+    --------
+    >>> is_out_of_memory(RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"))
+    True
+    >>> is_out_of_memory(RuntimeError("CUDA error: device-side assert triggered"))
+    False
+    """
+    if any(kind.__name__ == "OutOfMemoryError" for kind in type(error).__mro__):
+        return True
+    return isinstance(error, RuntimeError) and any(text in str(error).lower() for text in OUT_OF_MEMORY)
+
+
+def accelerator_is_lost(error: BaseException) -> bool:
+    """Whether all further work on the accelerator will fail in this process, whatever the input.
+
+    Examples
+    --------
+    >>> accelerator_is_lost(RuntimeError("CUDA error: device-side assert triggered"))
+    True
+    >>> accelerator_is_lost(RuntimeError("CUDA error: invalid configuration argument"))
+    False
+    """
+    message = str(error).lower()
+    return isinstance(error, RuntimeError) and "cuda error" in message and any(text in message for text in LOST)
 
 
 def release_memory() -> None:

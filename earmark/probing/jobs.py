@@ -21,6 +21,7 @@ from earmark.models.encoders.base import Encoder
 from earmark.models.encoders.from_options import load_encoder_from_options
 from earmark.models.encoders.options import EncoderOptions
 from earmark.models.encoders.precomputed import PrecomputedEmbeddings
+from earmark.models.torch_runtime import use_full_float32
 from earmark.probing.features import ClipEmbedder
 from earmark.probing.folder import task_lock
 from earmark.probing.heads.batched import torch_library
@@ -144,6 +145,8 @@ def _share_cores(processes: int) -> None:
 
 def with_head_device(settings: ProbeSettings) -> ProbeSettings:
     """The settings with `auto` replaced by a GPU, if available, or the CPU."""
+    if settings.needs_torch:
+        use_full_float32()
     if settings.device != "auto" or not settings.needs_torch:
         return settings
     return replace(settings, device="cuda" if torch_library().cuda.is_available() else "cpu")

@@ -189,12 +189,13 @@ def knn_track(inputs: TrackInput) -> TrackResult:
     for fold in inputs.folds:
         parts = (fold.train, fold.valid, fold.test)
         train, valid, test = map(features.row_indices, parts) if published else parts
-        k = PUBLISHED_K
+        k, device = PUBLISHED_K, inputs.settings.device
         if not published:
-            by_k = knn_predict(x[train], labels[clip[train]], x[valid], K_CANDIDATES)
+            by_k = knn_predict(x[train], labels[clip[train]], x[valid], K_CANDIDATES, device=device)
             k = best_k({each: float((by_k[each] == labels[clip[valid]]).mean()) for each in K_CANDIDATES})
             chosen.append(f"{k}")
-        predicted.append(knn_predict(x[train], labels[clip[train]], x[test], (k,), recipe=recipe)[k])
+        found = knn_predict(x[train], labels[clip[train]], x[test], (k,), recipe=recipe, device=device)
+        predicted.append(found[k])
     items = clip[features.row_indices(inputs.test_clips)] if published else inputs.test_clips
     classes = [np.concatenate(predicted)]
     predictions = ClassPredictions(
@@ -247,7 +248,8 @@ def few_shot_track(inputs: TrackInput, track: str, shots: int) -> TrackResult:
         outputs = [few_shot_logits(x[draw.train], labels[draw.train], x[items], n) for draw in draws]
         classes = [each.argmax(axis=1) for each in outputs]
     else:
-        classes = [knn_predict(x[draw.train], labels[draw.train], x[items], (k,))[k] for draw in draws]
+        device = inputs.settings.device
+        classes = [knn_predict(x[draw.train], labels[draw.train], x[items], (k,), device=device)[k] for draw in draws]
     sources_and_folds = replace(inputs, folds=draws[:1]).sources_and_folds(items)
     predictions = ClassPredictions(
         **sources_and_folds, labels=labels[items], outputs=outputs, classes=classes, draws=True

@@ -10,12 +10,13 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from threading import Event
 
 import numpy as np
 import pytest
 import soundfile
 
-from earmark.embeddings.cache import EmbeddingCache, _Job, _Prefetcher
+from earmark.embeddings.cache import EmbeddingCache, _Job, _Prefetcher, default_decoder_threads
 from earmark.embeddings.content_hashes import ContentHashes
 from earmark.embeddings.shards import ShardedArrayStore
 from earmark.errors import EarmarkError
@@ -381,3 +382,36 @@ def test_count_is_that_of_stored_embeddings_and_reads_no_audio(cache, paths, mon
     other = load_encoder("logmel")
     other.identity = "other"
     assert cache.count(other, paths) == 0
+
+
+@pytest.mark.parametrize(("cores", "threads"), [(1, 4), (8, 8), (128, 32)])
+def test_default_decoder_threads_are_one_per_core_within_limits(monkeypatch, cores, threads):
+    monkeypatch.setattr(os, "sched_getaffinity", lambda process: set(range(cores)), raising=False)
+    assert default_decoder_threads() == threads
+
+
+def test_embed_encodes_the_next_batch_while_results_are_used(tmp_path, paths):
+    encoder, second_prepared, second_started = LogMel(), Event(), Event()
+    prepare, encode, calls = encoder.prepare, encoder.embed_prepared, []
+
+    def watched_prepare(waveform):
+        prepared = prepare(waveform)
+        calls.append("prepared")
+        if calls.count("prepared") == 2:
+            second_prepared.set()
+        return prepared
+
+    def watched_encode(prepared):
+        calls.append("encoded")
+        if calls.count("encoded") == 1:
+            second_prepared.wait(30)
+            time.sleep(0.5)  # the second batch is waiting by then
+        else:
+            second_started.set()
+        return encode(prepared)
+
+    encoder.prepare, encoder.embed_prepared = watched_prepare, watched_encode
+    results = EmbeddingCache(tmp_path / "cache").embed(encoder, paths[:3], batch_size=1)
+    next(results)
+    assert second_started.wait(30)
+    assert len(list(results)) == 2

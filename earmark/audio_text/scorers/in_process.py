@@ -26,14 +26,14 @@ class InProcessScorer:
         Number of audio windows per batch.
     text_batch_size : int or None
         Number of sentences per batch; None for `batch_size`.
-    decoder_threads : int
-        Number of threads that decode and prepare clips in advance.
+    decoder_threads : int or None
+        Number of threads that decode and prepare clips in advance; None for one per core, as in `EmbeddingCache`.
     """
 
     model: AudioTextModel
     cache: EmbeddingCache
     batch_size: int = 16
-    decoder_threads: int = 4
+    decoder_threads: int | None = None
     text_batch_size: int | None = None
 
     def __call__(self, pairs: Sequence[ClipTextPair]) -> Iterator[tuple[int, Score]]:

@@ -6,7 +6,6 @@
 import contextlib
 import inspect
 import re
-import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -17,6 +16,7 @@ from scipy.sparse import csr_array
 
 from earmark.models.batching import embed_by_length
 from earmark.models.torch_runtime import require_library
+from earmark.standard_output import stdout_to_stderr
 
 Array = NDArray[np.float32]
 Prepared = Any  # model input of one window, computed on the CPU
@@ -140,7 +140,7 @@ class VoiceClap(_Model):
         """Redirect output to stderr, and use autocast: weights stay float32, operations use `dtype` where possible."""
         torch = require_library("torch")
         kind, dtype = torch.device(self.device).type, getattr(torch, self.dtype)
-        with contextlib.redirect_stdout(sys.stderr), torch.autocast(kind, dtype=dtype, enabled=dtype != torch.float32):
+        with stdout_to_stderr(), torch.autocast(kind, dtype=dtype, enabled=dtype != torch.float32):
             yield
 
 

@@ -1,7 +1,5 @@
 """Helpers for encoders that run a network: imports, weight hashes, batches of equal length, frames and means."""
 
-import contextlib
-import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -18,6 +16,7 @@ from earmark.models.batching import concatenate_batches, embed_by_length, map_by
 from earmark.models.encoders.base import Array, Encoder
 from earmark.models.encoders.output import DEFAULT_REQUEST, EmbeddingRequest
 from earmark.models.torch_runtime import WEIGHT_SUFFIXES, resolve_device
+from earmark.standard_output import stdout_to_stderr
 
 Times = NDArray[np.float64]
 
@@ -116,7 +115,7 @@ class NetworkEncoder(Encoder):
         waveforms = torch.from_numpy(np.stack(clips)).to(self.device)
         kind, dtype = torch.device(self.device).type, getattr(torch, self.dtype)
         with (
-            contextlib.redirect_stdout(sys.stderr),
+            stdout_to_stderr(),
             torch.inference_mode(),
             torch.autocast(kind, dtype=dtype, enabled=dtype != torch.float32),
         ):
@@ -551,6 +550,8 @@ def as_embeddings(output: Any, n: int) -> Array:
     ValueError
         For any other shape.
     """
+    if getattr(output, "is_cuda", False):
+        output = mean_over_frames(output, n)
     embeddings = as_float32(output)
     if embeddings.ndim == 3 and len(embeddings) == n:
         return as_frames(embeddings, n).mean(axis=1, dtype=np.float64).astype(np.float32)
@@ -560,6 +561,26 @@ def as_embeddings(output: Any, n: int) -> Array:
         shape = embeddings.shape
         raise ValueError(f"the model returned shape {shape} for {n} clips; expected ({n}, d) or ({n}, frames, d)")
     return embeddings
+
+
+def mean_over_frames(output: Any, n: int) -> Any:
+    """Average frames on their device, so that only means leave a GPU; any other output stays as it is.
+
+    Parameters
+    ----------
+    output : tensor
+        The output of a model for n clips.
+    n : int
+
+    Returns
+    -------
+    tensor
+        (n, D) float64 for frames (n, T', D) with T' ≥ 1; else the output.
+    """
+    if output.ndim != 3 or len(output) != n or not output.shape[1]:
+        return output
+    torch = require_encoder_library("torch", "--extra torch")
+    return output.detach().mean(dim=1, dtype=torch.float64)
 
 
 def white_noise(seconds: float, rate: int) -> Array:

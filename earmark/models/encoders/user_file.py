@@ -43,6 +43,8 @@ from earmark.models.encoders.torch_encoder import (
     weight_files,
     white_noise,
 )
+from earmark.models.torch_runtime import use_full_float32
+from earmark.standard_output import stdout_to_stderr
 
 XARES_ATTRIBUTES = ("sampling_rate", "output_dim", "hop_size_in_ms")
 CASE_METHODS = case_source.CASE_METHODS
@@ -112,7 +114,7 @@ class CaseEncoder(Encoder):
             path = Path(folder) / "clip.wav"
             samples = np.clip(np.rint(waveform * 32768.0), -32768, 32767).astype(np.int16)
             soundfile.write(path, samples, CASE_RATE, subtype="PCM_16")
-            with contextlib.redirect_stdout(sys.stderr):
+            with stdout_to_stderr():
                 output = self._model.extract_embedding(path if self._takes_path else str(path))
         if output is None:
             raise ValueError("extract_embedding returned None")
@@ -205,7 +207,7 @@ def _not_none(value: Any) -> Any:
 def _explain_user_errors(file: Path, action: str) -> Iterator[None]:
     """Convert an error in user code to a MissingError with its line."""
     try:
-        with contextlib.redirect_stdout(sys.stderr):
+        with stdout_to_stderr():
             yield
     except MissingError:
         raise
@@ -418,6 +420,8 @@ def _returns_mask(kind: type, network: Any, rate: int, device: str) -> bool:
 
 
 def _load_case(kind: type, file: Path, device: str, dtype: str) -> Encoder:
+    if "torch" in sys.modules:  # a model that takes no device chooses one itself
+        use_full_float32()
     model = kind(**_device_argument(kind, device, dtype))
     model.load(**_device_argument(model.load, device, dtype))
     weights = {n: parameters_hash(v) for n, v in sorted(vars(model).items()) if _is_module(type(v))}

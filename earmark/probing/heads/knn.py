@@ -12,6 +12,8 @@ from typing import Literal
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from earmark.probing.heads.batched import torch_library
+
 FloatArray = NDArray[np.float32]
 IntArray = NDArray[np.int64]
 
@@ -30,6 +32,7 @@ def knn_predict(
     ks: Sequence[int] = (PUBLISHED_K,),
     *,
     recipe: Literal["strict", "published"] = "strict",
+    device: str = "cpu",
 ) -> dict[int, IntArray]:
     """Predict classes by weighted voting of the k nearest training embeddings, for several k.
 
@@ -43,6 +46,8 @@ def knn_predict(
         Numbers of neighbours, ≥ 1. A k above n uses all n.
     recipe : {"strict", "published"}
         Similarity; see the module docstring.
+    device : str
+        Name of a torch device; `cpu` and `auto` use NumPy.
 
     Returns
     -------
@@ -78,7 +83,9 @@ def knn_predict(
         raise ValueError(f"labels are {y.dtype} of shape {y.shape}; expected {len(a)} integers ≥ 0")
     if not ks or min(ks) < 1:
         raise ValueError(f"k must be at least 1, got {min(ks, default=None)}")
-    similarities, neighbours = nearest_neighbours(a, b, min(max(ks), len(a)))
+    k = min(max(ks), len(a))
+    on_cpu = device in ("cpu", "auto")
+    similarities, neighbours = nearest_neighbours(a, b, k) if on_cpu else neighbours_on_device(a, b, k, device)
     votes = np.exp((similarities.astype(np.float64) - similarities[:, :1]) / TEMPERATURE)  # 1 for the nearest neighbour
     return {k: _vote(votes[:, :k], y[neighbours[:, :k]]) for k in ks}
 
@@ -155,6 +162,35 @@ def nearest_neighbours(train: FloatArray, test: FloatArray, k: int) -> tuple[Flo
             pending = pool.submit(store, start, block)
         if pending is not None:
             pending.result()
+    return similarities, rows
+
+
+def neighbours_on_device(train: FloatArray, test: FloatArray, k: int, device: str) -> tuple[FloatArray, IntArray]:
+    """As `nearest_neighbours`, with torch on a device. A stable sort keeps the first rows on ties, unlike torch.topk.
+
+    Parameters
+    ----------
+    train : (n, D) float32
+    test : (m, D) float32
+    k : int
+        At most n.
+    device : str
+        Name of a torch device.
+
+    Returns
+    -------
+    similarities : (m, k) float32
+    rows : (m, k) int
+    """
+    torch = torch_library()
+    columns = torch.as_tensor(train).to(device).T
+    similarities = np.empty((len(test), k), dtype=np.float32)
+    rows = np.empty((len(test), k), dtype=np.int64)
+    size = max(1, MAX_SIMILARITIES // len(train))
+    for start in range(0, len(test), size):
+        part = slice(start, start + size)
+        found = torch.sort(torch.as_tensor(test[part]).to(device) @ columns, dim=1, descending=True, stable=True)
+        similarities[part], rows[part] = found.values[:, :k].cpu().numpy(), found.indices[:, :k].cpu().numpy()
     return similarities, rows
 
 

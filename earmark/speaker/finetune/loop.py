@@ -126,6 +126,8 @@ class Trainer:
         self.progress, state = found
         self.classifier.load_state_dict(state["classifier"])
         self.optimizer.load_state_dict(state["optimizer"])
+        if "scaler" in state:
+            self.scaler.load_state_dict(state["scaler"])
         return True
 
     def train(self, track: TrackSteps) -> Progress:
@@ -158,9 +160,12 @@ class Trainer:
 
     def _epoch(self, model: nn.Module, epoch: int, track: TrackSteps) -> Epoch:
         run, first = self.run, (epoch - 1) * self.steps
-        # A dropout layer draws from the state of torch, which depends on the epoch alone, so that a run can resume.
+        # A dropout layer draws from the state of torch on its device; it depends on the epoch alone, so that a run can
+        # resume.
         seed = int(np.random.SeedSequence([run.seed, 3, epoch, run.group.rank]).generate_state(1)[0])
         torch.set_rng_state(seeded_generator(seed).get_state())
+        if torch.cuda.is_available():
+            torch.cuda.manual_seed(seed)
         batches = epoch_batches(
             len(self.labels), run.recipe.batch_size, run.seed, epoch, run.group.rank, run.group.size
         )
@@ -226,7 +231,7 @@ class Trainer:
         self.progress = self.progress.after(epoch, epoch.epoch if is_new else self.progress.written)
         if self.run.group.is_first:
             contents: dict[str, bytes | str | None] = {
-                STATE_FILE: state_contents(self.progress, self.classifier, self.optimizer),
+                STATE_FILE: state_contents(self.progress, self.classifier, self.optimizer, self.scaler),
                 LOG_FILE: to_csv(pd.DataFrame(self.progress.epochs)),
             }
             if is_new:

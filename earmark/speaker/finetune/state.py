@@ -79,7 +79,7 @@ def run_key(recipe: Recipe, **parts: Any) -> dict[str, Any]:
     return json.loads(json.dumps({**asdict(recipe), **parts}))
 
 
-def state_contents(progress: Progress, classifier: Any, optimizer: Any) -> bytes:
+def state_contents(progress: Progress, classifier: Any, optimizer: Any, scaler: Any) -> bytes:
     """Content of the state file: progress, weights, class centres and momentum.
 
     Parameters
@@ -87,11 +87,14 @@ def state_contents(progress: Progress, classifier: Any, optimizer: Any) -> bytes
     progress : Progress
     classifier : SpeakerClassifier
     optimizer : torch.optim.Optimizer
+    scaler : torch.amp.GradScaler
+        Its state is included if it scales: float16 on a GPU.
     """
     torch = require_encoder_library("torch", EXTRA)
     buffer = io.BytesIO()
     text = json.dumps({"key": progress.key, "epochs": list(map(asdict, progress.epochs)), "written": progress.written})
-    torch.save({"progress": text, "classifier": classifier.state_dict(), "optimizer": optimizer.state_dict()}, buffer)
+    state = {"progress": text, "classifier": classifier.state_dict(), "optimizer": optimizer.state_dict()}
+    torch.save(state | ({"scaler": scaler.state_dict()} if scaler.is_enabled() else {}), buffer)
     return buffer.getvalue()
 
 
@@ -108,7 +111,7 @@ def read_state(folder: Path, key: Mapping[str, Any]) -> tuple[Progress, dict[str
     Returns
     -------
     tuple or None
-        Progress, and the states of classifier and optimizer; None if the folder has none.
+        Progress, and the states of classifier, optimizer and possibly scaler; None if the folder has none.
 
     Raises
     ------

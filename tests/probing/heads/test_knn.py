@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 from sklearn.neighbors import KNeighborsClassifier
 
 from earmark.probing.heads import knn
-from earmark.probing.heads.knn import knn_predict, nearest_neighbours, normalise_embeddings
+from earmark.probing.heads.knn import knn_predict, nearest_neighbours, neighbours_on_device, normalise_embeddings
 
 
 def knn_by_loops(train, labels, test, k, recipe):
@@ -134,3 +134,15 @@ def test_knn_predict_rejects_invalid_input(arguments, message):
         knn_predict(*arguments)
     with pytest.raises(ValueError, match="'cosine' is not one of"):
         knn_predict(np.eye(3), [0, 1, 1], np.eye(3), recipe="cosine")
+
+
+def test_neighbours_on_device_are_those_of_numpy_with_ties(monkeypatch):
+    pytest.importorskip("torch")
+    rng = np.random.default_rng(0)
+    train = rng.integers(-2, 3, size=(300, 3)).astype(np.float32)  # many equal inner products
+    test = rng.integers(-2, 3, size=(70, 3)).astype(np.float32)
+    expected = nearest_neighbours(train, test, 20)
+    monkeypatch.setattr(knn, "MAX_SIMILARITIES", 300 * 32)  # three blocks
+    found = neighbours_on_device(train, test, 20, "cpu")
+    np.testing.assert_array_equal(found[0], expected[0])
+    np.testing.assert_array_equal(found[1], expected[1])
