@@ -29,6 +29,7 @@ from pathlib import Path
 from earmark import cli
 from earmark.annotation.subsets import subsets
 from earmark.audio_text.options import LABEL_COLUMNS, MIN_RATERS, BenchmarkOptions
+from earmark.files.remote import location
 from earmark.models.audio_text.published import VOICECLAP
 
 TOKEN_VARIABLE = "EARMARK_API_KEY"
@@ -101,8 +102,8 @@ def argument_parser() -> ArgumentParser:
         help="maximum window length; longer clips are split into equal windows (default: set by the model)",
     )  # fmt: skip
     cli.add_renamed_argument(
-        model, "--embedding-cache", "--store", type=Path, default=Path("benchmark_outputs/embeddings"), metavar="DIR",
-        help="embedding cache directory (default: benchmark_outputs/embeddings)",
+        model, "--embedding-cache", "--store", type=location, default=Path("benchmark_outputs/embeddings"),
+        metavar="DIR", help="embedding cache directory or URL (default: benchmark_outputs/embeddings)",
     )  # fmt: skip
     server = parser.add_argument_group("server")
     server.add_argument("--no-audio-send", action="store_true", help="send the names of clips without their audio")

@@ -28,6 +28,7 @@ from typing import Any
 
 from earmark import cli
 from earmark.cli import Invocation
+from earmark.files.remote import location
 from earmark.models.encoders.options import EncoderOptions
 from earmark.models.encoders.registry import encoder_specs
 from earmark.speaker.case.conditions import PUBLISHED, STRICT, categories, condition_names, recording_sets
@@ -405,8 +406,8 @@ def add_embedding(parser: ArgumentParser) -> None:
         "--batch-size", type=cli.positive_int, default=16, metavar="N", help="clips per batch (default: 16)"
     )
     cli.add_renamed_argument(
-        parser, "--embedding-cache", "--store", type=Path, default=Path("benchmark_outputs/embeddings"), metavar="DIR",
-        help="embedding cache directory (default: benchmark_outputs/embeddings)",
+        parser, "--embedding-cache", "--store", type=location, default=Path("benchmark_outputs/embeddings"),
+        metavar="DIR", help="embedding cache directory or URL (default: benchmark_outputs/embeddings)",
     )  # fmt: skip
 
 

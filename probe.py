@@ -34,6 +34,7 @@ from pathlib import Path
 
 from earmark import cli
 from earmark.errors import MissingError
+from earmark.files.remote import location
 from earmark.models.encoders.registry import encoder_specs
 from earmark.probing.options import (
     BOTH,
@@ -215,8 +216,8 @@ def add_run(parser: ArgumentParser) -> None:
         "--batch-size", type=cli.positive_int, default=16, metavar="N", help="clips per batch (default: 16)"
     )
     cli.add_renamed_argument(
-        parser, "--embedding-cache", "--store", type=Path, default=Path("benchmark_outputs/embeddings"), metavar="DIR",
-        help="embedding cache directory (default: benchmark_outputs/embeddings)",
+        parser, "--embedding-cache", "--store", type=location, default=Path("benchmark_outputs/embeddings"),
+        metavar="DIR", help="embedding cache directory or URL (default: benchmark_outputs/embeddings)",
     )  # fmt: skip
     parser.add_argument(
         "--language-model", default=PUBLISHED_LANGUAGE_MODEL, metavar="ID",
@@ -279,8 +280,9 @@ def add_output_dir(parser: ArgumentParser) -> None:
 def add_data_root(parser: ArgumentParser) -> None:
     """Add the flag for the folder with the data of tasks."""
     parser.add_argument(
-        "--data-root", type=Path, default=Path("data"), metavar="DIR", help="folder with <task>/… (default: data)"
-    )
+        "--data-root", type=location, default=Path("data"), metavar="DIR",
+        help="folder or URL with <task>/…, such as s3://bucket/prefix (default: data)",
+    )  # fmt: skip
 
 
 def add_device(parser: ArgumentParser) -> None:

@@ -21,6 +21,7 @@ from earmark import cli
 from earmark.annotation.subsets import Subset, subsets
 from earmark.annotation.tables import Annotations, load_annotations
 from earmark.report.trackers import Record
+from tests import object_storage
 
 settings.register_profile("untimed", deadline=None)  # how long an example takes depends on the machine
 settings.load_profile("untimed")
@@ -153,3 +154,19 @@ def logged(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, Record]]:
 def scripts_draw_no_figures_by_default():
     """Figures take seconds; tests that look at them give --figures."""
     cli.DRAW_FIGURES = False
+
+
+# --- object storage -------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="session")
+def s3_server():
+    with object_storage.server() as endpoint:
+        yield endpoint
+
+
+@pytest.fixture
+def s3(s3_server, monkeypatch):
+    """A bucket on an S3 server of this machine."""
+    with object_storage.storage(s3_server, monkeypatch) as bucket:
+        yield bucket

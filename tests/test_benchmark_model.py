@@ -2,12 +2,14 @@
 
 import csv
 import json
+import uuid
 
 import numpy as np
 import pandas as pd
 import pytest
 
 import benchmark
+from earmark.files.remote import location
 
 pytest.importorskip("transformers", reason="needs `--extra clap`")
 from earmark.models.audio_text import networks
@@ -115,3 +117,15 @@ def test_two_models_are_rejected(clap, capsys):
     assert ended.value.code == 2
     assert benchmark.main(["--clap-model", str(clap), "--model", "other"]) == 2
     assert "--model" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_remote_embedding_cache_gives_the_scores_of_a_local_one(clap, tmp_path):
+    pytest.importorskip("fsspec", reason="the extra `s3` is not installed")
+    run(tmp_path / "local", "--clap-model", clap)
+    url = f"memory://{uuid.uuid4().hex}/store"
+    for name in ("first", "second"):
+        run(tmp_path / name, "--clap-model", clap, "--embedding-cache", url)
+        assert (similarities(tmp_path / name) == similarities(tmp_path / "local")).all()
+    shards = list(location(url).rglob("*.ids"))
+    assert len(shards) == 2  # clips and sentences of the first run; the second computed nothing

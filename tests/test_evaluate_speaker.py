@@ -359,6 +359,15 @@ def test_invalid_audio_is_reported(recordings, capsys, kind, message):
     assert (code, summary["exclusions"]) == (0, [{"reason": "without a score", "count": 8}])
 
 
+def test_remote_embedding_cache_gives_the_scores_of_a_local_one(recordings):
+    pytest.importorskip("fsspec", reason="the extra `s3` is not installed")
+    flags = ["--encoder", "logmel", "--audio-root", recordings, "--bootstrap", 0, "--embedding-cache"]
+    _, expected = run(recordings, *flags, recordings / "store")
+    for _ in range(2):
+        code, summary = run(recordings, *flags, f"memory://{recordings.name}/store")
+        assert code == 0 and summary["metrics"] == expected["metrics"]
+
+
 @pytest.mark.parametrize(("rate", "channels"), [(8_000, 1), (48_000, 1), (16_000, 2), (44_100, 2)])
 def test_trials_accepts_other_rates_and_stereo(recordings, rate, channels):
     soundfile.write(recordings / "spk1/1.wav", recording(0.5, rate, channels), rate)

@@ -25,8 +25,8 @@ SHARED = {
 ALLOWED = {
     "errors": set(),
     "metrics": set(),
-    "files": {"errors"},
-    "audio": {"errors", "optional"},
+    "files": {"errors", "optional"},
+    "audio": {"errors", "files", "optional"},
     "report": {"errors", "metrics", "files", "cli"},
     "cli": {"errors"},
     "standard_output": set(),

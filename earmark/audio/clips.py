@@ -3,12 +3,13 @@
 import os
 import tarfile
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, MutableMapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from earmark.errors import EarmarkError, MissingError, shown_path
+from earmark.files.remote import RemotePath
 
 # First bytes of compressed files, and the program that decompresses them.
 COMPRESSION_MAGIC = {b"\x1f\x8b": "gzip", b"BZh": "bzip2", b"\xfd7zXZ\0": "xz", b"\x28\xb5\x2f\xfd": "zstd"}
@@ -40,7 +41,8 @@ class TarMember:
     def read(self) -> bytes:
         """Read the content.
 
-        Each call opens the tar file, so threads can read concurrently. Within `reading_once`, a thread reads only once.
+        Each call opens the tar file, or requests its range of a remote one, so threads can read concurrently. Within
+        `reading_once`, a thread reads only once.
 
         Raises
         ------
@@ -57,18 +59,25 @@ class TarMember:
         return content
 
     def _read(self) -> bytes:
+        if isinstance(self.tar, RemotePath):
+            return self._complete(self.tar.read_clip(self.offset, self.offset + self.size))
         blocks, length = [], 0
         with self.tar.open("rb", buffering=0) as file:
             while length < self.size:  # pread may return fewer bytes than requested
                 block = os.pread(file.fileno(), self.size - length, self.offset + length)
                 if not block:
-                    raise AudioError(
-                        f"{shown_clip(self)}: the tar file ends after {length:,} of the {self.size:,} bytes of this "
-                        "member"
-                    )
+                    break
                 blocks.append(block)
                 length += len(block)
-        return blocks[0] if len(blocks) == 1 else b"".join(blocks)
+        return self._complete(blocks[0] if len(blocks) == 1 else b"".join(blocks))
+
+    def _complete(self, content: bytes) -> bytes:
+        if len(content) < self.size:
+            raise AudioError(
+                f"{shown_clip(self)}: the tar file ends after {len(content):,} of the {self.size:,} bytes of this "
+                "member"
+            )
+        return content
 
 
 Clip = Path | TarMember
@@ -105,26 +114,31 @@ def shown_clip(clip: Clip) -> str:
 def file_stamp(path: Path) -> str:
     """Identify the state of a file by size, inode, modification time and change time.
 
-    Unpacking tools can set the modification time, but not the change time.
+    Unpacking tools can set the modification time, but not the change time. A remote file is identified by size and
+    entity tag (or time of change) as listed; nothing is read.
 
     Raises
     ------
     OSError
         If the file cannot be examined.
     """
+    if isinstance(path, RemotePath):
+        return path.stamp
     status = path.stat()
     return f"{status.st_size} {status.st_ino} {status.st_mtime_ns} {status.st_ctime_ns}"
 
 
-def tar_members(path: Path) -> list[TarMember]:
+def tar_members(path: Path, labels: MutableMapping[int, bytes] | None = None) -> list[TarMember]:
     """List the regular files of an uncompressed tar file.
 
-    Only headers are read. Folders and links are skipped.
+    Only headers are read. Folders and links are skipped. A remote file is read forward once.
 
     Parameters
     ----------
     path : Path
         The tar file.
+    labels : mutable mapping, optional
+        Filled with {offset: content} of the members named *.json, so that a remote file need not be read again.
 
     Returns
     -------
@@ -156,6 +170,9 @@ def tar_members(path: Path) -> list[TarMember]:
                         )
                     if member.isreg():
                         members.append(TarMember(path, name, member.offset_data, member.size))
+                        if labels is not None and name.lower().endswith(".json"):
+                            file.seek(member.offset_data)
+                            labels[member.offset_data] = file.read(member.size)
                 end = tar.offset
         except (tarfile.TarError, EOFError, ValueError) as error:
             raise EarmarkError(_damaged_message(path, name, str(error))) from error

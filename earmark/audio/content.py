@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from earmark.audio.clips import AudioError, Clip, TarMember, shown_clip
+from earmark.files.remote import RemotePath
 
 # Reported length of an endless stream, in bytes. Decoders that estimate a duration from it get an upper bound.
 ENDLESS_SIZE = 1 << 36
@@ -27,9 +28,9 @@ class Content:
     size : int
         In bytes.
     member : bytes or None
-        The whole content of a tar member, None for a file.
+        The whole content of a tar member or remote file, None for a local file.
     descriptor : int
-        File descriptor of a file, −1 for a tar member.
+        File descriptor of a local file, −1 otherwise.
 
     Raises
     ------
@@ -42,8 +43,8 @@ class Content:
         self.name = shown_clip(clip)
         self.member: bytes | None = None
         self.descriptor = -1
-        if isinstance(clip, TarMember):
-            self.member = _read_member(clip)
+        if isinstance(clip, TarMember | RemotePath):
+            self.member = _read_member(clip) if isinstance(clip, TarMember) else _read_remote(clip)
             self.size = len(self.member)
         else:
             self.descriptor = _open_regular_file(clip)
@@ -170,3 +171,11 @@ def _read_member(member: TarMember) -> bytes:
     if not member.size:
         raise AudioError(f"{shown_clip(member)}: is empty (0 bytes)")
     return member.read()
+
+
+def _read_remote(path: RemotePath) -> bytes:
+    if not path.is_file():
+        raise AudioError(f"{path.name}: {FILE_NOT_FOUND}")
+    if not (content := path.read_clip()):
+        raise AudioError(f"{path.name}: is empty (0 bytes)")
+    return content

@@ -16,6 +16,7 @@ import numpy as np
 from earmark.audio.clips import AudioError, Clip, TarMember, reading_once, shown_clip
 from earmark.audio.decode import read_nonsilent_audio
 from earmark.embeddings.content_hashes import ContentHashes
+from earmark.embeddings.remote import open_hashes, open_store
 from earmark.embeddings.shards import Array, Layout, ShardedArrayStore
 from earmark.errors import EarmarkError, shown_cause
 from earmark.models.batching import AdaptiveBatches, in_batches
@@ -40,12 +41,12 @@ class EmbeddingCache:
     """Cached embeddings in a folder, by encoder identity, `PREPROCESSING_VERSION`, request and content hash.
 
     Several processes can use the folder at the same time. Each reads the embeddings that existed when it started.
-    Every finished batch survives if the process is interrupted.
+    Every finished batch survives if the process is interrupted; in a remote folder, all but the last minute.
 
     Parameters
     ----------
     root : Path
-        The folder of the cache.
+        The folder of the cache; a `RemotePath` for object storage.
     """
 
     def __init__(self, root: Path) -> None:
@@ -99,10 +100,10 @@ class EmbeddingCache:
             yield from _precomputed(encoder, clips, audio_root)
             return
         encoder.require_support(request)
-        hashes = ContentHashes(self.root / "contents.sqlite")
+        hashes = open_hashes(self.root)
         layout = Layout(request.ragged, "<f2" if request.dtype == "float16" else "<f4")
         try:
-            with ShardedArrayStore(self.folder(encoder, request), _sidecar(encoder, request), layout) as store:
+            with open_store(self.folder(encoder, request), _sidecar(encoder, request), layout) as store:
                 threads = decoder_threads or default_decoder_threads()
                 yield from _Run[C](encoder, request, store, hashes, batch_size).embed(clips, threads)
         finally:
@@ -129,7 +130,7 @@ class EmbeddingCache:
             {sentence: embedding as returned by the model, or an error}.
         """
         keys = {text: sha256(text.encode()).hexdigest() for text in texts}
-        with ShardedArrayStore(self.root / f"{identity}-texts", {"identity": identity}, Layout(False, "<f4")) as store:
+        with open_store(self.root / f"{identity}-texts", {"identity": identity}, Layout(False, "<f4")) as store:
             cached = {text: store.get(key) for text, key in keys.items()}
             new = sorted((text for text, vector in cached.items() if vector is None), key=len)  # batches of like length
             adaptive = AdaptiveBatches(embed, batch_size, lambda rows: _checked_text_embedding(rows, store.dimension))

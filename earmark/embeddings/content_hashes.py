@@ -10,6 +10,7 @@ from threading import Lock
 from earmark.audio.clips import Clip, TarMember, file_stamp
 from earmark.audio.decode import decoding_variant
 from earmark.files.hashing import file_hash
+from earmark.files.remote import RemotePath
 
 # Hashes of files changed more recently are not cached: a further change could leave the time stamp as it is.
 MIN_AGE_SECONDS = 2.0
@@ -30,6 +31,8 @@ class ContentHashes:
     path : Path
         The database; it is created with its parent folders.
     """
+
+    _rows_per_write = ROWS_PER_WRITE
 
     def __init__(self, path: Path) -> None:
         self._lock = Lock()
@@ -62,7 +65,7 @@ class ContentHashes:
         with self._lock:
             known = self._pending.get(name) or self._look_up(name)
         if known is None or known[0] != stamp:
-            digest = sha256(clip.read()).digest() if isinstance(clip, TarMember) else bytes.fromhex(file_hash(path))
+            digest = _digest(clip)
             known = (stamp, digest, None)
         elif known[2] is not None:
             return _combined_hash(known[1], known[2])
@@ -70,7 +73,7 @@ class ContentHashes:
         if _is_settled(path) and file_stamp(path) == stamp:
             with self._lock:
                 self._pending[name] = (stamp, digest, variant)
-                if len(self._pending) >= ROWS_PER_WRITE:
+                if len(self._pending) >= self._rows_per_write:
                     self._write()
         return _combined_hash(digest, variant)
 
@@ -128,7 +131,13 @@ def _path_and_key(clip: Clip) -> tuple[Path, bytes]:
     """The file of a clip, and the key of the clip in the database."""
     path = clip.tar if isinstance(clip, TarMember) else clip
     part = f"\0{clip.offset} {clip.size}" if isinstance(clip, TarMember) else ""
-    return path, sha256(os.fsencode(path.absolute()) + part.encode()).digest()[:16]
+    return path, sha256(os.fsencode(str(path.absolute())) + part.encode()).digest()[:16]
+
+
+def _digest(clip: Clip) -> bytes:
+    if isinstance(clip, TarMember):
+        return sha256(clip.read()).digest()
+    return sha256(clip.read_clip()).digest() if isinstance(clip, RemotePath) else bytes.fromhex(file_hash(clip))
 
 
 def _combined_hash(digest: bytes, variant: str) -> str:

@@ -176,7 +176,7 @@ class ShardedArrayStore:
         row_bytes, start = self.layout.row_bytes(shard.dimension), len(self.layout.header(0, shard.dimension))
         size = shard.count[entry] * row_bytes
         try:
-            content = _read(self._file(number), size, start + shard.first[entry] * row_bytes)
+            content = self._read(number, size, start + shard.first[entry] * row_bytes)
         except OSError:
             return None
         if len(content) < size or zlib.crc32(content) != shard.checksums[entry]:
@@ -242,7 +242,12 @@ class ShardedArrayStore:
                 magic = file.read(len(np.lib.format.MAGIC_PREFIX))
         except (OSError, ValueError, KeyError, TypeError):
             return
-        if magic != np.lib.format.MAGIC_PREFIX or (self.dimension or dimension) != dimension:
+        if magic == np.lib.format.MAGIC_PREFIX:
+            self._index_shard(path, dimension, ids)
+
+    def _index_shard(self, path: Path, dimension: int, ids: bytes) -> None:
+        """Index a shard by the content of its NAME.ids; skip it if it has another dimension than the others."""
+        if (self.dimension or dimension) != dimension:
             return
         shard = _Shard(path, dimension)
         number, size, line = len(self._shards), self.layout.line_bytes, self.layout.line
@@ -259,6 +264,10 @@ class ShardedArrayStore:
             else:
                 self._locations[key] = number << ENTRY_BITS | entry
         self._shards.append(shard)
+
+    def _read(self, number: int, size: int, offset: int) -> bytes:
+        """Read from the rows of a shard; fewer bytes at their end."""
+        return _read(self._file(number), size, offset)
 
     def _file(self, number: int) -> int:
         """Open file descriptor of a shard."""
@@ -282,8 +291,7 @@ class _Writer:
     @classmethod
     def create(cls, folder: Path, dimension: int, description: dict[str, Any], layout: Layout) -> Self:
         path = folder / f"{uuid.uuid4().hex}.npy"
-        sidecar = {"schema_version": SCHEMA_VERSION, "dimension": dimension, "dtype": layout.dtype, **description}
-        write_json(path.with_suffix(".json"), sidecar | ({"ragged": True} if layout.ragged else {}))
+        write_json(path.with_suffix(".json"), shard_sidecar(dimension, description, layout))
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL
         writer = cls(
             _Shard(path, dimension),
@@ -298,15 +306,11 @@ class _Writer:
         shard, layout = self.shard, self.layout
         first = shard.rows + np.cumsum([0, *(len(block) for block in blocks)])
         checksums = [zlib.crc32(block.data) for block in blocks]
-        lines = [f"{key} {checksum:08x}" for key, checksum in zip(keys, checksums, strict=True)]
-        if layout.ragged:
-            lines = [
-                f"{line} {row:012x} {len(block):08x}" for line, row, block in zip(lines, first, blocks, strict=False)
-            ]
+        lines = id_lines(keys, checksums, first.tolist(), blocks, ragged=layout.ragged)
         start = len(layout.header(0, shard.dimension)) + shard.rows * layout.row_bytes(shard.dimension)
         _write(self.rows_file, np.concatenate(blocks).data.cast("B"), start)
         _write(self.rows_file, layout.header(int(first[-1]), shard.dimension), 0)
-        _write(self.ids_file, "".join(f"{line}\n" for line in lines).encode(), len(shard.checksums) * layout.line_bytes)
+        _write(self.ids_file, lines, len(shard.checksums) * layout.line_bytes)
         for row, block, checksum in zip(first, blocks, checksums, strict=False):
             shard.append(int(row), len(block), checksum)
 
@@ -315,10 +319,35 @@ class _Writer:
         os.close(self.ids_file)
 
 
+def shard_sidecar(dimension: int, description: dict[str, Any], layout: Layout) -> dict[str, Any]:
+    """The content of NAME.json."""
+    sidecar = {"schema_version": SCHEMA_VERSION, "dimension": dimension, "dtype": layout.dtype, **description}
+    return sidecar | ({"ragged": True} if layout.ragged else {})
+
+
+def id_lines(
+    keys: Sequence[str],
+    checksums: Sequence[int],
+    first: Sequence[int],
+    blocks: Sequence[NDArray[Any]],
+    *,
+    ragged: bool,
+) -> bytes:
+    """Lines of NAME.ids for arrays with these keys, CRC-32 and first rows."""
+    lines = [f"{key} {checksum:08x}" for key, checksum in zip(keys, checksums, strict=True)]
+    if ragged:
+        lines = [f"{line} {row:012x} {len(block):08x}" for line, row, block in zip(lines, first, blocks, strict=False)]
+    return "".join(f"{line}\n" for line in lines).encode()
+
+
+def json_text(data: Any) -> str:
+    """JSON as it is stored."""
+    return json.dumps(data, indent=2, sort_keys=True, default=str, allow_nan=False)
+
+
 def write_json(path: Path, data: Any) -> None:
     """Write JSON atomically; other processes see the whole file or none."""
-    text = json.dumps(data, indent=2, sort_keys=True, default=str, allow_nan=False)
-    write_together({path: text})
+    write_together({path: json_text(data)})
 
 
 def _read(file: int, size: int, offset: int) -> bytes:

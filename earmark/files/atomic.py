@@ -1,6 +1,7 @@
 """Atomic writes of files, individually or as a group, and locks of directories."""
 
 import os
+import re
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
@@ -8,7 +9,7 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from earmark.errors import EarmarkError, shown_path
+from earmark.errors import EarmarkError, MissingError, shown_path
 
 LOCK = ".lock"
 PATIENCE = 5.0  # seconds before a process says that it waits
@@ -29,7 +30,10 @@ def locked(folders: Sequence[Path]) -> Iterator[None]:
     ------
     EarmarkError
         If another run has locked one of them.
+    MissingError
+        If one of them was given as a URL: results are written to local folders only.
     """
+    _require_local(folders)
     with ExitStack() as stack:
         for folder in folders:
             folder.mkdir(parents=True, exist_ok=True)
@@ -65,6 +69,7 @@ def lock_if_free(folder: Path) -> Iterator[bool]:
     ...         first, second
     (True, False)
     """
+    _require_local([folder])
     folder.mkdir(parents=True, exist_ok=True)
     lock = FileLock(folder / LOCK, timeout=0)
     try:
@@ -89,6 +94,7 @@ def lock_when_free(folder: Path, waiting: Callable[[], None] = lambda: None) -> 
     waiting : callable
         Called once if there is something to wait for, such as to print a message.
     """
+    _require_local([folder])
     folder.mkdir(parents=True, exist_ok=True)
     lock = FileLock(folder / LOCK)
     try:
@@ -100,6 +106,12 @@ def lock_when_free(folder: Path, waiting: Callable[[], None] = lambda: None) -> 
         yield
     finally:
         lock.release()
+
+
+def _require_local(folders: Sequence[Path]) -> None:
+    """Raise MissingError for a URL."""
+    if urls := [folder for folder in folders if folder.parts and re.fullmatch(r"[a-z0-9+.-]{2,}:", folder.parts[0])]:
+        raise MissingError(f"{urls[0].parts[0]}// is not a local folder; results are written to local folders only.")
 
 
 def write_together(contents: Mapping[Path, str | bytes | None], *, modes: Mapping[Path, int] | None = None) -> None:

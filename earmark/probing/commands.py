@@ -7,8 +7,9 @@ from tqdm import tqdm
 
 from earmark import cli
 from earmark.cli import Invocation
-from earmark.errors import SCRIPT_PLACEHOLDER, EarmarkError, shown_path
+from earmark.errors import SCRIPT_PLACEHOLDER, EarmarkError, MissingError, shown_path
 from earmark.files.download import RemoteFile
+from earmark.files.remote import is_remote, require_reachable
 from earmark.models.encoders.case_source import notes as case_notes
 from earmark.models.encoders.conformance.isolation import check_apart
 from earmark.models.encoders.conformance.memory import default_limit
@@ -57,6 +58,7 @@ def run_check(options: CheckOptions, invocation: Invocation) -> int:
 
 def run_list(options: ListOptions, invocation: Invocation) -> int:
     """Print the tasks, the layout and state of their data, and what is missing."""
+    require_reachable(options.data_root)
     rows, notes = [], []
     for task in select_tasks(options.tasks) if options.tasks else published_tasks().values():
         located = locate_task(task, options.data_root)
@@ -81,6 +83,10 @@ def run_download(options: DownloadOptions, invocation: Invocation) -> int:
     EarmarkError
         At the end, with all failures.
     """
+    if is_remote(options.data_root):
+        raise MissingError(
+            f"{options.data_root} is not a local folder. Download into one, and copy its folders of tasks there."
+        )
     failed: list[str] = []
     for task in select_tasks(options.tasks):
         if "all" in options.tasks and task.name not in options.tasks and not task.zenodo:

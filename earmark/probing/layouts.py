@@ -27,6 +27,7 @@ from typing import Literal
 from earmark.audio.clips import file_stamp
 from earmark.errors import EarmarkError, MissingError, shown_path
 from earmark.files.csv_table import CsvTable, read_csv_table
+from earmark.files.remote import is_remote
 from earmark.probing.releases import RELEASES, FoundRelease, find_release
 from earmark.probing.task_types import task_type
 from earmark.probing.tasks import Task
@@ -38,7 +39,7 @@ PRIVATE: Literal["private: no data"] = "private: no data"
 
 @dataclass(frozen=True)
 class LocatedTask:
-    """A task and its files on disk; their contents are read on demand.
+    """A task and its files, on disk or remote; their contents are read on demand.
 
     Attributes
     ----------
@@ -188,8 +189,12 @@ class LocatedTask:
 
     @property
     def download_command(self) -> str:
-        """Command that downloads a published task into the data root."""
-        where = "" if self.data_root == Path("data") else f" --data-root {shown_path(self.data_root)}"
+        """Command that downloads a published task into the data root, or into data/ if that is remote."""
+        where = (
+            ""
+            if self.data_root == Path("data") or is_remote(self.data_root)
+            else f" --data-root {shown_path(self.data_root)}"
+        )
         return f"uv run probe.py download {self.task.name}{where}"
 
     def require_present(self) -> None:
@@ -207,7 +212,8 @@ class LocatedTask:
         elif not task.zenodo:
             remedy = "The data are not public in this form"
         else:
-            raise MissingError(f"{absent} Run `{self.download_command}`{_release_names(task)}.")
+            copy = f" and copy data/{task.name} there" if is_remote(self.data_root) else ""
+            raise MissingError(f"{absent} Run `{self.download_command}`{copy}{_release_names(task)}.")
         raise MissingError(f"{absent} {remedy}; provide the tar files{_release_names(task)} or a manifest.csv.")
 
 
@@ -227,7 +233,7 @@ def locate_task(task: Task, data_root: Path) -> LocatedTask:
     task : Task
         The task.
     data_root : Path
-        Folder with the data of all tasks.
+        Folder with the data of all tasks; also remote.
 
     Returns
     -------

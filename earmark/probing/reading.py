@@ -1,18 +1,20 @@
 """Read the clips and labels of a task from tar files, a manifest or a release (formats: see `layouts`)."""
 
+import contextlib
 import os
 import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 
 from earmark.audio.clips import Clip, TarMember, shown_clip, tar_members
 from earmark.audio.formats import SUFFIXES
 from earmark.errors import DataError, EarmarkError, Fault, shown_path
+from earmark.files.remote import RemotePath
 from earmark.probing.data import TaskData
 from earmark.probing.labels import label_from_json
 from earmark.probing.layouts import LocatedTask
@@ -154,8 +156,9 @@ def _read_tars(located: LocatedTask) -> _ClipTable:
 
 def _pairs(task: Task, tar: Path, faults: list[str]) -> Iterator[tuple[TarMember, Any]]:
     """Yield clips and raw labels in the order of the clips; append faults to `faults`."""
+    labels: dict[int, bytes] = {}  # of a remote file, which is read once
     try:
-        members = tar_members(tar)
+        members = tar_members(tar, labels if isinstance(tar, RemotePath) else None)
     except EarmarkError as error:
         faults.append(str(error))
         return
@@ -180,14 +183,19 @@ def _pairs(task: Task, tar: Path, faults: list[str]) -> Iterator[tuple[TarMember
         for key, json_file in json_files.items()
         if key not in audio_files
     ]
-    with tar.open("rb") as file:
+    with contextlib.nullcontext() if labels else tar.open("rb") as file:
         for key, clip in audio_files.items():
             if (json_file := json_files.get(key)) is None:
                 continue
             try:
-                yield clip, label_from_json(task, os.pread(file.fileno(), json_file.size, json_file.offset))
+                content = labels[json_file.offset] if file is None else _read_at(file, json_file)
+                yield clip, label_from_json(task, content)
             except ValueError as error:
                 faults.append(f"{shown_clip(json_file)}: {error}")
+
+
+def _read_at(file: IO[bytes], member: TarMember) -> bytes:
+    return os.pread(file.fileno(), member.size, member.offset)
 
 
 # --- releases -------------------------------------------------------------------------------------------------------

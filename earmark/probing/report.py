@@ -10,6 +10,7 @@ import pandas as pd
 
 from earmark.cli import DatasetId, Invocation
 from earmark.files.atomic import write_together
+from earmark.files.remote import below
 from earmark.metrics.estimate import Estimate
 from earmark.probing.comparison import averages, comparison_tables, layer_curves
 from earmark.probing.heads.knn import K_CANDIDATES
@@ -117,7 +118,7 @@ class CompletedRun:
     def located(self, folder: Path) -> list[LocatedTask]:
         """The tasks with their manifests, if these are still where they were."""
         return [
-            LocatedTask(self.tasks[name], Path(), folder / origin.manifest if origin.manifest else None, {})
+            LocatedTask(self.tasks[name], Path(), below(folder, origin.manifest) if origin.manifest else None, {})
             for name, origin in self.origins.items()
         ]
 

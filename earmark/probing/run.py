@@ -14,6 +14,7 @@ from earmark.audio.clips import file_stamp
 from earmark.cli import Invocation
 from earmark.embeddings.cache import PREPROCESSING_VERSION
 from earmark.errors import EarmarkError, MissingError
+from earmark.files.remote import is_remote, require_reachable
 from earmark.models.encoders.base import Encoder
 from earmark.models.encoders.conformance.encoder_under_test import EncoderUnderTest
 from earmark.models.encoders.conformance.requirements import Verdict, batch_invariance, hop_size
@@ -112,6 +113,8 @@ def run_probes(options: RunOptions, invocation: Invocation, show: bool = True) -
         require_libraries()
         if options.model.device != "auto":
             resolve_device(options.model.device, options.model.dtype)
+    require_reachable(options.data_root)
+    require_reachable(options.model.embedding_cache)
     located, skipped = select_runnable([locate_task(task, options.data_root) for task in tasks], settings)
     encoder = load_encoder_from_options(options.model)
     require_layers(encoder, settings)
@@ -234,7 +237,9 @@ def task_origin(
     warnings: Sequence[str],
 ) -> TaskOrigin:
     """What the outcome of a task is computed from, as it is stored beside the scores, without absolute paths."""
-    manifest = located.manifest
+    manifest, place = located.manifest, ""
+    if manifest is not None:
+        place = str(manifest) if is_remote(manifest) else os.path.relpath(manifest.resolve(), folder.resolve())
     named = {"language_model": settings.language_model, "tokenizer": settings.tokenizer}
     models = {key: name and shown_argument(name) for key, name in named.items()}
     return TaskOrigin(
@@ -249,7 +254,7 @@ def task_origin(
         task={name: value for name, value in asdict(located.task).items() if name != "home"},
         own_task=located.task.home is not None,
         labels_hash=located.labels_hash if located.present else "",
-        manifest="" if manifest is None else os.path.relpath(manifest.resolve(), folder.resolve()),
+        manifest=place,
         inputs=input_records(located.label_files),
     )
 

@@ -19,6 +19,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markdown_it import MarkdownIt
 from markupsafe import Markup as Html
 
+from earmark.files.remote import is_remote
 from earmark.report.figures import Figure
 
 MIB = 1024 * 1024
@@ -212,6 +213,8 @@ def _source(clip: ListedClip, folder: Path, budget: EmbeddedAudio) -> tuple[str,
         return "", "audio not found"
     if budget.takes(clip.audio.stat().st_size):
         return _data_uri(_media_type(clip.audio.name), clip.audio.read_bytes()), ""
+    if is_remote(clip.audio):
+        return "", "in a remote folder; --embed-audio puts it into the page"
     return "/".join(map(_quoted, Path(os.path.relpath(clip.audio.resolve(), folder.resolve())).parts)), ""
 
 

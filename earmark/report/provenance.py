@@ -145,10 +145,12 @@ def shown_argument(argument: str) -> str:
     --------
     >>> shown_argument("https://me:secret@host/v1?key=1")
     'https://host/v1'
+    >>> shown_argument("s3://bucket/speech")
+    's3://bucket/speech'
     """
     name, equals, value = argument.partition("=") if argument.startswith("--") else ("", "", argument)
     kind, colon, rest = value.partition(":")  # encoder specification, such as hf:FOLDER or onnx:FILE
-    if re.match(r"https?://", value, re.IGNORECASE):
+    if re.match(r"[a-z][a-z0-9+.-]+://", value, re.IGNORECASE):
         value = shown_url(value)
     elif Path(value).is_absolute():
         value = output_path(Path(value))

@@ -13,6 +13,7 @@ import numpy as np
 from earmark.cli import Invocation
 from earmark.embeddings.cache import EmbeddingCache
 from earmark.errors import DataError, EarmarkError, MissingError, shown_path
+from earmark.files.remote import require_reachable
 from earmark.metrics import calibration
 from earmark.metrics.calibration import LinearCalibration
 from earmark.models.encoders import precomputed
@@ -139,6 +140,7 @@ def load_system(options: EncoderOptions, invocation: Invocation, scores: Path | 
     """
     if not options.spec:
         return System(score_file=scores)
+    require_reachable(options.embedding_cache)
     encoder = load_encoder_from_options(options)
     if isinstance(encoder, Encoder):
         for note in encoder.notes:

@@ -101,8 +101,10 @@ def in_process_model(options: ScorerOptions) -> Model:
     """
     from earmark.audio_text.scorers.in_process import InProcessScorer
     from earmark.embeddings.cache import EmbeddingCache
+    from earmark.files.remote import require_reachable
     from earmark.models.audio_text.loading import load_model
 
+    require_reachable(options.embedding_cache)
     name, clap = options.clap_model or options.model or "", options.clap_model is not None
     model = load_model(name, device=options.device, dtype=options.dtype, max_seconds=options.max_seconds, clap=clap)
     description = model.description
