@@ -41,10 +41,14 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def run(arguments: Namespace, invocation: cli.Invocation) -> int:
     from earmark.audio_text.run import run_benchmark  # slow import; not needed for --help and usage errors
+    from earmark.cluster.session import connected
 
     token = os.environ.get(TOKEN_VARIABLE)
     arguments.min_raters = max(arguments.min_raters, MIN_RATERS[arguments.protocol])
-    return run_benchmark(cli.options(BenchmarkOptions, arguments, token=token), invocation)
+    options = cli.options(BenchmarkOptions, arguments, token=token)
+    needs = "" if options.scorer.is_in_process else "--model NAME or --clap-model NAME"
+    with connected(options.cluster, invocation, needs=needs):
+        return run_benchmark(options, invocation)
 
 
 def argument_parser() -> ArgumentParser:
@@ -201,6 +205,7 @@ def argument_parser() -> ArgumentParser:
     cli.add_page_flags(files)
     cli.add_dataset_id_flag(files)
     cli.add_log_flags(files)
+    cli.add_ray_flags(parser.add_argument_group("Ray cluster"))
     files.add_argument(
         "--analysis-root",
         type=Path,

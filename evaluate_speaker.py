@@ -81,21 +81,36 @@ def run_demo(arguments: Namespace, invocation: Invocation) -> int:
 
 
 def run_case(arguments: Namespace, invocation: Invocation) -> int:
+    from earmark.cluster.session import connected
     from earmark.speaker.case.run import run_case
 
-    return run_case(cli.options(CaseOptions, arguments, token=os.environ.get(TOKEN_VARIABLE)), invocation)
+    options = cli.options(CaseOptions, arguments, token=os.environ.get(TOKEN_VARIABLE))
+    with connected(options.cluster, invocation, needs=needed_for_ray(options.encoder_options)):
+        return run_case(options, invocation)
 
 
 def run_trials(arguments: Namespace, invocation: Invocation) -> int:
+    from earmark.cluster.session import connected
     from earmark.speaker.run import run_trials
 
-    return run_trials(cli.options(TrialsOptions, arguments, token=os.environ.get(TOKEN_VARIABLE)), invocation)
+    options = cli.options(TrialsOptions, arguments, token=os.environ.get(TOKEN_VARIABLE))
+    with connected(options.cluster, invocation, needs=needed_for_ray(options.encoder_options)):
+        return run_trials(options, invocation)
 
 
 def run_tidyvoice(arguments: Namespace, invocation: Invocation) -> int:
+    from earmark.cluster.session import connected
     from earmark.speaker.run import run_tidyvoice
 
-    return run_tidyvoice(cli.options(TidyVoiceOptions, arguments, token=os.environ.get(TOKEN_VARIABLE)), invocation)
+    options = cli.options(TidyVoiceOptions, arguments, token=os.environ.get(TOKEN_VARIABLE))
+    labelled = options.labelled
+    with connected(labelled.cluster, invocation, needs=needed_for_ray(labelled.encoder_options)):
+        return run_tidyvoice(options, invocation)
+
+
+def needed_for_ray(options: EncoderOptions) -> str:
+    """The flag without which a Ray cluster has nothing to compute; empty if it is given."""
+    return "" if options.encoder else "--encoder SPEC"
 
 
 def run_simulate(arguments: Namespace, invocation: Invocation) -> int:
@@ -172,6 +187,7 @@ def add_case(commands: Any) -> None:
     cli.add_page_flags(case)
     cli.add_dataset_id_flag(case)
     cli.add_log_flags(case)
+    cli.add_ray_flags(case)
     case.add_argument(
         "--output-dir",
         type=Path,
@@ -274,6 +290,7 @@ def add_lists(commands: Any) -> None:
         cli.add_page_flags(command)
         cli.add_dataset_id_flag(command)
         cli.add_log_flags(command)
+        cli.add_ray_flags(command)
         command.add_argument(
             "--output-dir",
             type=Path,

@@ -246,6 +246,7 @@ def add_run(parser: ArgumentParser) -> None:
     cli.add_page_flags(parser)
     cli.add_dataset_id_flag(parser)
     cli.add_log_flags(parser)
+    cli.add_ray_flags(parser)
     add_output_dir(parser)
     add_device(parser)
 

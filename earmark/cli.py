@@ -136,6 +136,60 @@ class TrackerOptions:
 
 NO_TRACKERS = TrackerOptions()
 
+
+@dataclass(frozen=True)
+class RayOptions:
+    """How to use a Ray cluster; filled from flags of the same names.
+
+    Attributes
+    ----------
+    ray : str or None
+        Address of the cluster; empty to look for one and otherwise start one on this machine; None for no cluster.
+    ray_actors : int or None
+        Number of workers with a model; None for as many as fit.
+    ray_gpus : float or None
+        GPUs of a worker, also a fraction; None for one if the cluster has GPUs.
+    ray_cpus : int or None
+        CPU cores of a worker; None for a share of the smallest node.
+    """
+
+    ray: str | None = None
+    ray_actors: int | None = None
+    ray_gpus: float | None = None
+    ray_cpus: int | None = None
+
+
+NO_RAY = RayOptions()
+
+
+@dataclass(frozen=True)
+class RayEnvironment:
+    """What environment variables say about Ray.
+
+    Attributes
+    ----------
+    address : str
+        RAY_ADDRESS; empty if not set.
+    uses_tls : bool
+        RAY_USE_TLS.
+    python_path : tuple of str
+        Folders of PYTHONPATH.
+    """
+
+    address: str = ""
+    uses_tls: bool = False
+    python_path: tuple[str, ...] = ()
+
+    @classmethod
+    def read(cls) -> "RayEnvironment":
+        """Read the variables. Ray's usage statistics are turned off unless the user has decided otherwise."""
+        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+        folders = os.environ.get("PYTHONPATH", "").split(os.pathsep)
+        return cls(
+            os.environ.get("RAY_ADDRESS", ""), os.environ.get("RAY_USE_TLS", "0") != "0", tuple(filter(None, folders))
+        )
+
+
 Command = Callable[[argparse.Namespace, Invocation], int]
 
 
@@ -280,6 +334,33 @@ def add_log_flags(parser: "argparse._ActionsContainer") -> None:
     )
 
 
+def add_ray_flags(parser: "argparse._ActionsContainer") -> None:
+    """Add --ray and its settings, for scripts that can compute embeddings on a Ray cluster."""
+    parser.add_argument(
+        "--ray",
+        nargs="?",
+        const="",
+        metavar="ADDRESS",
+        help="compute on the Ray cluster at HOST:PORT; without ADDRESS: that of RAY_ADDRESS, else the cluster of this "
+        "machine, else one that is started for this command (default: no cluster)",
+    )
+    parser.add_argument(
+        "--ray-actors", type=positive_int, metavar="N", help="workers on the cluster (default: as many as fit)"
+    )
+    parser.add_argument(
+        "--ray-gpus",
+        type=positive_or_zero_float,
+        metavar="N",
+        help="GPUs per worker; 0.5 shares one between two (default: 1, or 0 if the cluster has none)",
+    )
+    parser.add_argument(
+        "--ray-cpus",
+        type=positive_int,
+        metavar="N",
+        help="CPU cores per worker (default: a node's cores per GPU; without GPUs 4, or those of the smallest node)",
+    )
+
+
 def subcommand(
     commands: "argparse._SubParsersAction[argparse.ArgumentParser]",
     name: str,
@@ -415,6 +496,14 @@ def positive_float(text: str) -> float:
     value = finite_float(text)
     if value <= 0:
         raise argparse.ArgumentTypeError(f"must be above 0, not {text}")
+    return value
+
+
+def positive_or_zero_float(text: str) -> float:
+    """argparse type: a finite number of at least 0."""
+    value = finite_float(text)
+    if value < 0:
+        raise argparse.ArgumentTypeError(f"must be at least 0, not {text}")
     return value
 
 

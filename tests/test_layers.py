@@ -21,6 +21,7 @@ SHARED = {
     "workers",
     "models",
     "embeddings",
+    "cluster",
 }
 ALLOWED = {
     "errors": set(),
@@ -34,6 +35,7 @@ ALLOWED = {
     "workers": set(),
     "models": {"errors", "metrics", "files", "audio", "standard_output", "optional", "workers"},
     "embeddings": {"errors", "metrics", "files", "audio", "models"},
+    "cluster": {"errors", "audio", "cli", "optional", "models", "embeddings"},
     # Domains do not import each other, except that audio_text uses the labels of annotation.
     "annotation": SHARED,
     "audio_text": {*SHARED, "annotation"},

@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from earmark.cli import NO_TRACKERS, DatasetId, TrackerOptions
+from earmark.cli import NO_RAY, NO_TRACKERS, DatasetId, RayOptions, TrackerOptions
 
 Protocol = Literal["earmark", "voicenet"]
 # Smallest number of raters of an item under each protocol. voicenet: the VoiceNet paper, arXiv 2609.32016.
@@ -62,6 +62,11 @@ class ScorerOptions:
     def address(self) -> str | None:
         """URL of the server; None if the model runs in this process."""
         return self.endpoint or self.embeddings_endpoint
+
+    @property
+    def is_in_process(self) -> bool:
+        """Whether the scorer is a model in this process."""
+        return not self.address and bool(self.clap_model or self.model)
 
 
 @dataclass(frozen=True)
@@ -168,6 +173,8 @@ class BenchmarkOptions:
         Sentence and path of a clip, in place of those of the subset's description.
     prompts : Path or None
         Several sentences for each label.
+    cluster : RayOptions
+        Ray cluster that embeds clips with an in-process model.
     """
 
     subset: str
@@ -192,6 +199,7 @@ class BenchmarkOptions:
     prompt: str | None = None
     clip: str | None = None
     prompts: Path | None = None
+    cluster: RayOptions = NO_RAY
 
     @property
     def parameters(self) -> dict[str, Any]:

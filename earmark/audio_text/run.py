@@ -240,7 +240,7 @@ def open_model(folder: Path, options: BenchmarkOptions, invocation: Invocation) 
         with open_server_model(folder / JOURNAL, scorer, options.server, invocation) as model:
             yield model
     elif scorer.clap_model or scorer.model:
-        yield in_process_model(scorer)
+        yield in_process_model(scorer, options.cluster, invocation)
     else:
         yield sham_model()
 

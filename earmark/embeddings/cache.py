@@ -37,6 +37,22 @@ def default_decoder_threads() -> int:
     return min(MAX_DECODER_THREADS, max(MIN_DECODER_THREADS, cores))
 
 
+@dataclass(frozen=True)
+class OutputChecks:
+    """Checks of a whole run that stop it.
+
+    Attributes
+    ----------
+    failures : bool
+        Stop if the encoder fails on each of the first `MAX_INITIAL_FAILURES` clips.
+    constant : bool
+        Stop at the end if all embeddings are identical.
+    """
+
+    failures: bool = True
+    constant: bool = True
+
+
 class EmbeddingCache:
     """Cached embeddings in a folder, by encoder identity, `PREPROCESSING_VERSION`, request and content hash.
 
@@ -48,6 +64,8 @@ class EmbeddingCache:
     root : Path
         The folder of the cache; a `RemotePath` for object storage.
     """
+
+    checks = OutputChecks()
 
     def __init__(self, root: Path) -> None:
         self.root = root
@@ -100,12 +118,20 @@ class EmbeddingCache:
             yield from _precomputed(encoder, clips, audio_root)
             return
         encoder.require_support(request)
+        with self.opened(encoder, request) as (store, hashes):
+            threads = decoder_threads or default_decoder_threads()
+            yield from _Run[C](encoder, request, store, hashes, batch_size, self.checks).embed(clips, threads)
+
+    @contextlib.contextmanager
+    def opened(
+        self, encoder: Encoder, request: EmbeddingRequest
+    ) -> Generator[tuple[ShardedArrayStore, ContentHashes], None, None]:
+        """The arrays of an encoder and request, and the content hashes, open within a `with` block."""
         hashes = open_hashes(self.root)
         layout = Layout(request.ragged, "<f2" if request.dtype == "float16" else "<f4")
         try:
             with open_store(self.folder(encoder, request), _sidecar(encoder, request), layout) as store:
-                threads = decoder_threads or default_decoder_threads()
-                yield from _Run[C](encoder, request, store, hashes, batch_size).embed(clips, threads)
+                yield store, hashes
         finally:
             hashes.close()
 
@@ -249,8 +275,9 @@ class _Run(Generic[C]):
         store: ShardedArrayStore,
         hashes: ContentHashes,
         batch_size: int,
+        checks: OutputChecks,
     ) -> None:
-        self._encoder, self._request, self._store = encoder, request, store
+        self._encoder, self._request, self._store, self._checks = encoder, request, store, checks
         self._hashes, self._batch_size = hashes, batch_size
         self._run_in_batches = AdaptiveBatches(self._encode, batch_size, self._validate)
         self._width = store.dimension
@@ -283,7 +310,8 @@ class _Run(Generic[C]):
             for each in (before, running):
                 if each is not None:
                     yield from self._finish(each)
-        self._constant_output.require_different_embeddings()
+        if self._checks.constant:
+            self._constant_output.require_different_embeddings()
 
     def _prepare(self, clip: C) -> _Job[C]:
         """Everything before the encoder; runs in a thread."""
@@ -360,7 +388,7 @@ class _Run(Generic[C]):
     def _require_success(self, batch: Sequence[_Job[C]], embeddings: Sequence[Embedding]) -> None:
         """Stop early if the encoder fails on every clip."""
         self._n_failures += sum(each.vector is None for each in embeddings)
-        if not self._any_success and self._n_failures >= MAX_INITIAL_FAILURES:
+        if self._checks.failures and not self._any_success and self._n_failures >= MAX_INITIAL_FAILURES:
             raise EmbeddingError(
                 f"{self._encoder.name} failed on each of the first {self._n_failures} clips. Last error, of "
                 f"{shown_clip(batch[-1].clip)}: {embeddings[-1].error}"

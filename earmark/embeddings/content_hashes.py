@@ -92,6 +92,11 @@ class ContentHashes:
             return None
         return _combined_hash(known[1], known[2])
 
+    def flush(self) -> None:
+        """Write pending hashes."""
+        with self._lock:
+            self._write()
+
     def close(self) -> None:
         """Write pending hashes and close the database."""
         with self._lock:

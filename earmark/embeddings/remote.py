@@ -133,6 +133,11 @@ class RemoteArrayStore(ShardedArrayStore):
             if self._unwritten_bytes >= MAX_UNWRITTEN_BYTES or age >= MAX_UNWRITTEN_SECONDS:
                 self._write_shard()
 
+    def flush(self) -> None:
+        """Write what waits; errors as `close`."""
+        with self._lock:
+            self._write_shard()
+
     def close(self) -> None:
         """Write what waits.
 

@@ -215,6 +215,23 @@ class ShardedArrayStore:
             for entry, key in enumerate(keys, first):
                 self._locations[bytes.fromhex(key)] = number << ENTRY_BITS | entry
 
+    def flush(self) -> None:
+        """Make the arrays of this process permanent, also if its machine is lost.
+
+        Raises
+        ------
+        EarmarkError
+            If they cannot be written, for example because the disk is full.
+        """
+        with self._lock:
+            if self._own is None:
+                return
+            try:
+                os.fsync(self._own.rows_file)
+                os.fsync(self._own.ids_file)
+            except OSError as error:
+                raise EarmarkError(f"{shown_path(self.folder)} cannot be written: {error.strerror}.") from error
+
     def close(self) -> None:
         """Close all files. Everything is written already."""
         with self._lock:

@@ -6,7 +6,7 @@ import traceback
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from earmark import cli
-from earmark.embeddings.cache import EmbeddingCache
+from earmark.audio.clips import Clip
+from earmark.cluster.cache import CacheWithout
 from earmark.errors import EarmarkError
 from earmark.models.encoders.base import Encoder
 from earmark.models.encoders.from_options import load_encoder_from_options
@@ -56,6 +57,8 @@ class Job:
         Incomplete outcome of an earlier run with the same key.
     wait : bool
         Whether to wait for another process that works on the task.
+    unusable : mapping
+        {clip: why it must not be embedded}.
     """
 
     located: LocatedTask
@@ -67,6 +70,7 @@ class Job:
     origin: TaskOrigin
     earlier: TaskOutcome | None = None
     wait: bool = False
+    unusable: Mapping[Clip, str] = field(default_factory=dict)
 
     @property
     def task(self) -> Task:
@@ -188,7 +192,7 @@ def _probe_and_store(job: Job, encoder: Encoder | PrecomputedEmbeddings) -> Task
     earlier, model, task = job.earlier or TaskOutcome(), job.options.model, job.task
     embedder = ClipEmbedder(
         encoder,
-        EmbeddingCache(model.embedding_cache),
+        CacheWithout(model.embedding_cache, job.unusable),
         model.batch_size,
         job.options.allow_missing,
         track_progress=lambda embeddings, n: job.invocation.progress(embeddings, total=n, label=task.name, unit="clip"),

@@ -4,7 +4,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from earmark.cli import NO_TRACKERS, DatasetId, TrackerOptions
+from earmark.cli import NO_RAY, NO_TRACKERS, DatasetId, RayOptions, TrackerOptions
 from earmark.errors import MissingError
 from earmark.models.encoders.options import EncoderOptions
 
@@ -98,6 +98,8 @@ class RunOptions:
         Whether to wait for tasks that other processes work on; otherwise they are skipped.
     only_these_tasks : bool
         Whether the report leaves out tasks of other runs in the same folder.
+    cluster : RayOptions
+        Ray cluster that embeds clips and probes tasks.
     dry_run : bool
         Whether to print what would be done, and do nothing.
     seeds, layers, shots, language_model, tokenizer
@@ -125,6 +127,7 @@ class RunOptions:
     trackers: TrackerOptions = NO_TRACKERS
     wait: bool = False
     only_these_tasks: bool = False
+    cluster: RayOptions = NO_RAY
     dry_run: bool = False
 
     def settings(self, seed: int) -> ProbeSettings:

@@ -12,6 +12,7 @@ from pathlib import Path
 from earmark import __version__, cli
 from earmark.audio.clips import file_stamp
 from earmark.cli import Invocation
+from earmark.cluster.session import connected
 from earmark.embeddings.cache import PREPROCESSING_VERSION
 from earmark.errors import EarmarkError, MissingError
 from earmark.files.remote import is_remote, require_reachable
@@ -23,6 +24,7 @@ from earmark.models.encoders.from_options import load_encoder_from_options
 from earmark.models.encoders.precomputed import PrecomputedEmbeddings
 from earmark.models.torch_runtime import resolve_device
 from earmark.optional import require_library
+from earmark.probing.cluster_jobs import run_on_cluster
 from earmark.probing.folder import (
     Collected,
     collect,
@@ -67,6 +69,12 @@ def run_encoders(options: Sequence[RunOptions], invocation: Invocation) -> int:
         Exit code of a single encoder. Of several: 0 complete; 1 if anything failed. An encoder that cannot be loaded
         does not stop the others.
     """
+    with connected(options[0].cluster, invocation):
+        return _run_each(options, invocation)
+
+
+def _run_each(options: Sequence[RunOptions], invocation: Invocation) -> int:
+    """Probe the encoders one after the other."""
     if len(options) == 1:
         return run_probes(options[0], invocation)[0]
     codes, finished = [], []
@@ -449,12 +457,15 @@ def probe_tasks(
 def _run_jobs(
     jobs: Sequence[Job], encoder: Encoder | PrecomputedEmbeddings
 ) -> Iterator[tuple[Job, TaskOutcome | None]]:
-    """Run jobs one after the other in their order, or in worker processes, the largest first."""
+    """Run jobs one after the other in their order, or in worker processes or on a cluster, the largest first."""
     if not jobs:
         return
     workers, invocation = jobs[0].options.workers, jobs[0].invocation
-    if workers > 1 and len(jobs) > 1:
-        results = run_in_processes(sorted(jobs, key=lambda job: task_size(job.located), reverse=True), workers)
+    largest_first = sorted(jobs, key=lambda job: task_size(job.located), reverse=True)
+    if jobs[0].options.cluster.ray is not None:
+        results = run_on_cluster(largest_first, encoder)
+    elif workers > 1 and len(jobs) > 1:
+        results = run_in_processes(largest_first, workers)
     else:
         results = run_sequentially(jobs, encoder)
     yield from invocation.progress(results, total=len(jobs), label="tasks", unit="task")

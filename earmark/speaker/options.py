@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from earmark.cli import NO_TRACKERS, DatasetId, TrackerOptions
+from earmark.cli import NO_RAY, NO_TRACKERS, DatasetId, RayOptions, TrackerOptions
 from earmark.models.encoders.options import EncoderOptions
 from earmark.speaker.case.conditions import PUBLISHED, STRICT
 
@@ -114,6 +114,8 @@ class TrialsOptions:
         CSV with a row per utterance.
     condition : tuple of str
         Columns of `utterances` to report results by.
+    cluster : RayOptions
+        Ray cluster that embeds clips.
     """
 
     trials: Path | None
@@ -137,6 +139,7 @@ class TrialsOptions:
     languages: Path | None = None
     utterances: Path | None = None
     condition: tuple[str, ...] = ()
+    cluster: RayOptions = NO_RAY
 
     @property
     def inputs(self) -> list[Path]:
@@ -235,6 +238,8 @@ class CaseOptions:
     dataset_id : DatasetId or None
         Dataset to name in the files for model hubs; None writes none.
     trackers : TrackerOptions
+    cluster : RayOptions
+        Ray cluster that embeds clips.
     """
 
     benchmark: Path
@@ -248,6 +253,7 @@ class CaseOptions:
     embed_audio: float = 0.0
     dataset_id: DatasetId | None = None
     trackers: TrackerOptions = NO_TRACKERS
+    cluster: RayOptions = NO_RAY
 
     @property
     def scorings(self) -> list[str]:

@@ -10,8 +10,9 @@ from typing import TypeVar
 
 import numpy as np
 
-from earmark.cli import Invocation
-from earmark.embeddings.cache import EmbeddingCache
+from earmark.cli import NO_RAY, Invocation, RayOptions
+from earmark.cluster.cache import embedding_cache
+from earmark.cluster.worker import EncoderFromOptions
 from earmark.errors import DataError, EarmarkError, MissingError, shown_path
 from earmark.files.remote import require_reachable
 from earmark.metrics import calibration
@@ -127,7 +128,9 @@ def require_labels(trials: Trials, path: Path) -> None:
         raise EarmarkError(f"{shown_path(path)}: has no labels, which error rates require.{read_as}")
 
 
-def load_system(options: EncoderOptions, invocation: Invocation, scores: Path | None = None) -> System:
+def load_system(
+    options: EncoderOptions, invocation: Invocation, scores: Path | None = None, cluster: RayOptions = NO_RAY
+) -> System:
     """Load the system of --encoder, --embeddings or --scores, with the default back end.
 
     Parameters
@@ -137,6 +140,8 @@ def load_system(options: EncoderOptions, invocation: Invocation, scores: Path | 
         For the progress bar.
     scores : Path, optional
         The score file of a system without an encoder.
+    cluster : RayOptions
+        The connected Ray cluster that embeds clips.
     """
     if not options.spec:
         return System(score_file=scores)
@@ -147,7 +152,9 @@ def load_system(options: EncoderOptions, invocation: Invocation, scores: Path | 
             invocation.warn(note)
     return System(
         encoder,
-        embedding_cache=EmbeddingCache(options.embedding_cache),
+        embedding_cache=embedding_cache(
+            options.embedding_cache, cluster, invocation, lambda: EncoderFromOptions(options), options.device
+        ),
         batch_size=options.batch_size,
         track_progress=lambda embedded, n: invocation.progress(embedded, total=n, label=encoder.name, unit="clip"),
     )
@@ -184,7 +191,8 @@ def prepare_system(
     DataError
         With all faults of all files.
     """
-    system, back_end = load_system(options.encoder_options, invocation, options.scores), options.back_end
+    system = load_system(options.encoder_options, invocation, options.scores, options.cluster)
+    back_end = options.back_end
     require_usable_back_end(back_end, system)
     lists = read_lists(options, evaluation)
     cohort_source = cohort_system(back_end, system)

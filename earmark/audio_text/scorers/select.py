@@ -9,6 +9,7 @@ from earmark.audio_text.scorers import Scorer
 from earmark.audio_text.scorers.embeddings_endpoint import MAX_BATCH, EmbeddingsEndpointScorer
 from earmark.audio_text.scorers.endpoint import EndpointScorer
 from earmark.audio_text.scorers.sham import score_sham
+from earmark.cli import Invocation, RayOptions
 from earmark.models.http import Client, Traffic
 from earmark.models.journal import Journal
 
@@ -91,8 +92,16 @@ def embeddings_model(client: Client, journal: Journal, options: ScorerOptions, s
     return Model("embeddings-endpoint", scorer, f"{model}-{_short_hash(client.url)}", description, client.traffic)
 
 
-def in_process_model(options: ScorerOptions) -> Model:
+def in_process_model(options: ScorerOptions, cluster: RayOptions, invocation: Invocation) -> Model:
     """A model in this process, from a directory, the hub or a shortcut.
+
+    Parameters
+    ----------
+    options : ScorerOptions
+    cluster : RayOptions
+        The connected Ray cluster that embeds clips.
+    invocation : Invocation
+        For the progress bar of a cluster.
 
     Raises
     ------
@@ -100,7 +109,8 @@ def in_process_model(options: ScorerOptions) -> Model:
         If the model or a library is not available.
     """
     from earmark.audio_text.scorers.in_process import InProcessScorer
-    from earmark.embeddings.cache import EmbeddingCache
+    from earmark.cluster.cache import embedding_cache
+    from earmark.cluster.worker import AudioTextSource
     from earmark.files.remote import require_reachable
     from earmark.models.audio_text.loading import load_model
 
@@ -109,7 +119,8 @@ def in_process_model(options: ScorerOptions) -> Model:
     model = load_model(name, device=options.device, dtype=options.dtype, max_seconds=options.max_seconds, clap=clap)
     description = model.description
     weights = description.get("weights_sha256") or description.get("revision") or "unknown"
-    cache = EmbeddingCache(options.embedding_cache)
+    source = AudioTextSource(name, options.device, options.dtype, options.max_seconds, clap)
+    cache = embedding_cache(options.embedding_cache, cluster, invocation, lambda: source, options.device)
     scorer = InProcessScorer(model, cache, options.batch_size, text_batch_size=options.text_batch_size)
     return Model("in-process", scorer, f"{description['model']}-{weights[:8]}", description)
 

@@ -74,7 +74,7 @@ def run_case(options: CaseOptions, invocation: Invocation) -> int:
     """Evaluate a system on all conditions or some of them."""
     require_trackers(options.trackers)
     warn_bootstrap_ignored(options.statistics, invocation)
-    system = load_system(options.encoder_options, invocation)
+    system = load_system(options.encoder_options, invocation, cluster=options.cluster)
     if system.encoder is None:
         raise MissingError("No model: give --encoder SPEC or --embeddings FILE. `--encoder logmel` is built in.")
     given = options.statistics.threshold_from
