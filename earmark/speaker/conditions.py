@@ -244,9 +244,12 @@ class PairValues:
     def from_attribute(cls, trials: Trials, attribute: Attribute) -> "PairValues":
         """Compare the values of both sides of each trial."""
         code = attribute.code
-        first, second = code[trials.enrolment], code[trials.test]
-        known = (first >= 0) & (second >= 0)
-        return cls((first == second) & known, known)
+        same, known = np.empty(len(trials), dtype=np.bool_), np.empty(len(trials), dtype=np.bool_)
+        for part in trials.parts():
+            first, second = code[trials.enrolment[part]], code[trials.test[part]]
+            known[part] = (first >= 0) & (second >= 0)
+            same[part] = (first == second) & known[part]
+        return cls(same, known)
 
 
 def condition_breakdown(

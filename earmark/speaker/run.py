@@ -711,9 +711,8 @@ def calibration_of_other(lists: InputLists, options: TrialsOptions) -> LinearCal
 
 def hashed_inputs(evaluated: EvaluatedList, options: TrialsOptions) -> dict[Path, Input]:
     """Input files with their hashes and numbers of rows."""
-    rows = {path: count_lines(path) for path in options.inputs}
-    if options.trials:
-        rows[options.trials] = evaluated.result.counts.n_trials + sum(evaluated.excluded.values())
+    n_trials = evaluated.result.counts.n_trials + sum(evaluated.excluded.values())
+    rows = {path: n_trials if path == options.trials else count_lines(path) for path in options.inputs}
     return dict(zip(rows, input_records(rows), strict=True))
 
 

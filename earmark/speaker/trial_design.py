@@ -95,21 +95,17 @@ def check_trial_design(
     TrialDesign
         With a warning for every predictor whose area under the ROC curve is at least 0.9 or at most 0.1.
     """
-    kept = [each for each in attributes if each.name.lower() not in SPEAKER_COLUMNS and _is_shared(trials, each)]
+    kept = _shared(trials, [each for each in attributes if each.name.lower() not in SPEAKER_COLUMNS])
     folders = _folders(trials, speakers)
-    if (
-        folders is not None
-        and _is_shared(trials, folders)
-        and not any(tuple(each.values) == tuple(folders.values) for each in kept)
-    ):
-        kept.append(folders)
-    predictors = [_attribute_predictor(trials, scored, attribute) for attribute in kept]
+    if folders is not None and not any(tuple(each.values) == tuple(folders.values) for each, _ in kept):
+        kept += _shared(trials, [folders])
+    predictors = [_attribute_predictor(trials, scored, attribute, pairs) for attribute, pairs in kept]
     for name, values in (("duration", files.seconds), ("file size", files.bytes)):
-        if np.isfinite(values).any() and not any(each.name == name for each in kept):
+        if np.isfinite(values).any() and not any(each.name == name for each, _ in kept):
             predictors.append(_similarity_predictor(trials, scored, name, values))
     groups = [_group("all", trials, np.ones(len(trials), bool), trials.is_repeated, speakers)]
-    for attribute in kept:
-        groups += _groups(trials, attribute, speakers)
+    for attribute, pairs in kept:
+        groups += _groups(trials, attribute.name, pairs, speakers)
     return TrialDesign(
         predictors=predictors,
         groups=groups,
@@ -122,9 +118,10 @@ def check_trial_design(
     )
 
 
-def _is_shared(trials: Trials, attribute: Attribute) -> bool:
-    """Whether the two utterances of any trial share a value; those of a name or identifier never do."""
-    return bool(PairValues.from_attribute(trials, attribute).same.any())
+def _shared(trials: Trials, attributes: Iterable[Attribute]) -> list[tuple[Attribute, PairValues]]:
+    """Attributes of which both utterances of any trial share a value; those of a name or identifier never do."""
+    pairs = ((attribute, PairValues.from_attribute(trials, attribute)) for attribute in attributes)
+    return [(attribute, values) for attribute, values in pairs if values.same.any()]
 
 
 def _folders(trials: Trials, speakers: Sequence[str] | None) -> Attribute | None:
@@ -137,11 +134,12 @@ def _folders(trials: Trials, speakers: Sequence[str] | None) -> Attribute | None
     return Attribute("folder", "paths", found) if any(found) else None
 
 
-def _attribute_predictor(trials: Trials, scored: LabelledScores, attribute: Attribute) -> DesignPredictor:
+def _attribute_predictor(
+    trials: Trials, scored: LabelledScores, attribute: Attribute, pairs: PairValues
+) -> DesignPredictor:
     numbers = attribute.numbers
     if numbers is not None and len({value for value in attribute.values if value is not None}) > MANY_NUMBERS:
         return _similarity_predictor(trials, scored, attribute.name, numbers)
-    pairs = PairValues.from_attribute(trials, attribute)
     return _predictor(attribute.name, "same value", scored, pairs.same.astype(float), pairs.known)
 
 
@@ -155,7 +153,8 @@ def _similarity_predictor(trials: Trials, scored: LabelledScores, name: str, val
 
 
 def _predictor(name: str, rule: str, scored: LabelledScores, score: FloatArray, known: BoolArray) -> DesignPredictor:
-    n_unknown, labels = int((~known).sum()), scored.labels[known]
+    n_unknown = int((~known).sum())
+    labels = scored.labels[known] if n_unknown else scored.labels
     if not labels.any() or labels.all():
         auc = Estimate(None, n=len(labels), why="known for one class of trials only, or for none")
     elif isinstance(scored, ScoredTrials):
@@ -164,20 +163,16 @@ def _predictor(name: str, rule: str, scored: LabelledScores, score: FloatArray, 
         own = ScoredTrials.from_trials(part, scored.first[known], scored.second[known], n, scored.units)
         auc = area_under_roc(own).estimate
     else:
-        auc = area_under_roc(LabelledScores(score[known], labels)).estimate
+        auc = area_under_roc(LabelledScores(score[known] if n_unknown else score, labels)).estimate
     return DesignPredictor(name=name, rule=rule, n_unknown=n_unknown, auc=auc)
 
 
-def _groups(trials: Trials, attribute: Attribute, speakers: Sequence[str] | None) -> list[DesignGroup]:
+def _groups(trials: Trials, name: str, pairs: PairValues, speakers: Sequence[str] | None) -> list[DesignGroup]:
     """Numbers of the four groups of trials of an attribute."""
-    pairs, labels, repeated = (
-        PairValues.from_attribute(trials, attribute),
-        np.asarray(trials.labels),
-        trials.is_repeated,
-    )
+    labels, repeated = np.asarray(trials.labels), trials.is_repeated
     return [
         _group(
-            f"{'target' if is_target else 'non-target'}, {'same' if same else 'different'} {attribute.name}",
+            f"{'target' if is_target else 'non-target'}, {'same' if same else 'different'} {name}",
             trials,
             pairs.known & (labels == is_target) & (pairs.same == same),
             repeated,

@@ -301,11 +301,12 @@ class _TrialParser:
             return np.array([_label(name) for name in names], dtype=bool)[local]
         if "" in names:
             raise ValueError("a line is empty or too short")
-        return np.array([self._codes.setdefault(name, len(self._codes)) for name in names], dtype=np.int64)[local]
+        return np.array([self._codes.setdefault(name, len(self._codes)) for name in names], dtype=np.int32)[local]
 
     def whole(self) -> Trials | FloatArray:
         """The whole list, or only the scores if there are no names."""
-        whole = {column: np.concatenate(parts) for column, parts in self._columns.items()}
+        # Column by column, so that the parts of only one are in memory twice.
+        whole = {column: np.concatenate(self._columns.pop(column)) for column in list(self._columns)}
         if "enrol" not in whole:
             return whole["score"]
         names = np.array(list(self._codes), dtype=object)

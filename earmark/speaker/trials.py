@@ -7,6 +7,7 @@ trial, they are of different speakers.
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -17,6 +18,7 @@ from scipy.sparse.csgraph import connected_components
 from earmark.report.tables import csv_cell
 
 FloatArray = NDArray[np.float64]
+Positions = NDArray[np.integer[Any]]
 CHUNK_LINES = 1_000_000  # lines of a list that are processed at a time
 
 
@@ -29,7 +31,8 @@ class Trials:
     names : (m,) object
         Unique utterance names.
     enrolment, test : (n,) int
-        Positions of the two sides in `names`.
+        Positions of the two sides in `names`. Lists that are read from files have 32-bit integers: convert them to 64
+        bits before multiplying.
     labels : (n,) bool or None
         True for target trials; None for an unlabelled list.
     scores : (n,) float or None
@@ -37,8 +40,8 @@ class Trials:
     """
 
     names: NDArray[np.object_]
-    enrolment: NDArray[np.int64]
-    test: NDArray[np.int64]
+    enrolment: Positions
+    test: Positions
     labels: NDArray[np.bool_] | None = None
     scores: FloatArray | None = None
 
@@ -53,7 +56,30 @@ class Trials:
     @cached_property
     def is_repeated(self) -> NDArray[np.bool_]:
         """(n,) True for trials that repeat an earlier trial."""
-        return pd.Series(self.enrolment * len(self.names) + self.test).duplicated().to_numpy()
+        pairs = np.empty(len(self), dtype=np.int64)
+        for part in self.parts():
+            pairs[part] = self._pairs(part)
+        pairs.sort()  # faster than a hash table of all pairs, and without its memory
+        twice = pd.Index(np.unique(pairs[1:][pairs[1:] == pairs[:-1]]))
+        del pairs
+        result = np.zeros(len(self), dtype=bool)
+        if len(twice):
+            found = [part.start + np.flatnonzero(twice.get_indexer(self._pairs(part)) >= 0) for part in self.parts()]
+            rows = np.concatenate(found)
+            result[rows] = pd.Series(self._pairs(rows)).duplicated().to_numpy()
+        return result
+
+    def parts(self) -> Iterator[slice]:
+        """Yield the list as slices of at most `CHUNK_LINES` trials, for arrays that need not be held whole."""
+        for start in range(0, len(self), CHUNK_LINES):
+            yield slice(start, min(start + CHUNK_LINES, len(self)))
+
+    def _pairs(self, part: slice | NDArray[np.int64], *, ordered: bool = True) -> NDArray[np.int64]:
+        """A number for the pair of each of these trials; without `ordered`, the same for both orders of its sides."""
+        first, second = self.enrolment[part], self.test[part]
+        if not ordered:
+            first, second = np.minimum(first, second), np.maximum(first, second)
+        return first.astype(np.int64) * len(self.names) + second
 
     def conflicting_labels(self) -> tuple[str, str, int] | None:
         """Find pairs that are both a target and a non-target trial, in either order of the two utterances.
@@ -65,12 +91,13 @@ class Trials:
         """
         if self.labels is None or not len(self):
             return None
-        low, high = np.minimum(self.enrolment, self.test), np.maximum(self.enrolment, self.test)
-        pair = low.astype(np.int64) * len(self.names) + high
         # Sorting the few targets and looking the many non-targets up is ten times faster than sorting all.
-        targets = pd.Index(np.unique(pair[self.labels]))
-        positions = targets.get_indexer(pair[~self.labels])
-        both = targets[np.unique(positions[positions >= 0])]
+        targets = pd.Index(np.unique(self._pairs(np.flatnonzero(self.labels), ordered=False)))
+        found = []
+        for part in self.parts():
+            positions = targets.get_indexer(self._pairs(part, ordered=False)[~self.labels[part]])
+            found.append(np.unique(positions[positions >= 0]))
+        both = targets[np.unique(np.concatenate(found))]
         if not len(both):
             return None
         first, second = divmod(int(both[0]), len(self.names))
@@ -94,7 +121,7 @@ class Trials:
         used[self.enrolment] = used[self.test] = True
         if used.all():
             return self
-        position = np.cumsum(used) - 1
+        position = (np.cumsum(used) - 1).astype(self.enrolment.dtype)
         return Trials(self.names[used], position[self.enrolment], position[self.test], self.labels, self.scores)
 
     def with_scores(self, scores: FloatArray) -> "Trials":
@@ -120,8 +147,7 @@ class Trials:
         yield ",".join(columns) + "\n"
         # The cell of a name is formatted once, not once per trial.
         cells = np.array([csv_cell(str(name)) for name in self.names], dtype=object)
-        for start in range(0, len(self), CHUNK_LINES):
-            part = slice(start, start + CHUNK_LINES)
+        for part in self.parts():
             rows = [cells[self.enrolment[part]].tolist(), cells[self.test[part]].tolist()]
             if self.scores is not None:
                 scores = list(map(repr, self.scores[part].tolist()))
@@ -130,7 +156,17 @@ class Trials:
                 rows.append(scores)
             if self.labels is not None:
                 rows.append(np.where(self.labels[part], "1", "0").tolist())
-            yield "\n".join(map(",".join, zip(*rows, strict=True))) + "\n"
+            yield _csv_text(rows)
+
+
+def _csv_text(columns: Sequence[Sequence[str]]) -> str:
+    """Join columns of cells to lines, without a string for each line."""
+    n, width = len(columns[0]), 2 * len(columns)
+    texts = [","] * (width * n)
+    for place, cells in enumerate(columns):
+        texts[2 * place :: width] = cells
+    texts[width - 1 :: width] = ["\n"] * n
+    return "".join(texts)
 
 
 def speaker_from_path(name: str) -> str | None:
@@ -186,8 +222,8 @@ def count_shared_pairs(first: Trials, second: Trials) -> int:
     return len(np.intersect1d(pairs, _unordered_pairs(enrolment[known], test[known], len(first.names))))
 
 
-def _unordered_pairs(first: NDArray[np.int64], second: NDArray[np.int64], n: int) -> NDArray[np.int64]:
-    return np.unique(np.minimum(first, second) * n + np.maximum(first, second))
+def _unordered_pairs(first: Positions, second: Positions, n: int) -> NDArray[np.int64]:
+    return np.unique(np.minimum(first, second).astype(np.int64) * n + np.maximum(first, second))
 
 
 def linked_speakers(trials: Trials) -> list[str] | None:
@@ -259,4 +295,9 @@ def contradicting_trials(trials: Trials, speakers: Sequence[str]) -> NDArray[np.
         Indices of these trials.
     """
     code = np.unique(np.asarray(speakers), return_inverse=True)[1]
-    return np.flatnonzero(np.asarray(trials.labels) != (code[trials.enrolment] == code[trials.test]))
+    labels = np.asarray(trials.labels)
+    found = [
+        part.start + np.flatnonzero(labels[part] != (code[trials.enrolment[part]] == code[trials.test[part]]))
+        for part in trials.parts()
+    ]
+    return np.concatenate([np.empty(0, np.int64), *found])
