@@ -103,7 +103,7 @@ def split_machines(annotations: Annotations, names: Sequence[str]) -> tuple[Anno
         If a machine has no ratings.
     """
     ratings = annotations.ratings
-    known = set(ratings["username"])
+    known = set(ratings["username"].unique())
     if unknown := [name for name in names if name not in known]:
         raise MissingError(
             f"--machine-rater {unknown[0]}: no ratings by this rater. Raters with ratings: {', '.join(sorted(known))}"

@@ -377,7 +377,7 @@ def check_raters(annotations: Annotations, options: AnalysisOptions) -> CheckedR
     elif options.gold_column is not None:
         items = gold_from_column(annotations, options.gold_column, options.reading)
     gold: GoldSummary | None = None
-    present = set(annotations.ratings["username"])
+    present = set(annotations.ratings["username"].unique())
     machines = [name for name in options.machine_rater if name in present]
     if items is not None:
         annotations, gold = apply_gold(
@@ -388,7 +388,7 @@ def check_raters(annotations: Annotations, options: AnalysisOptions) -> CheckedR
             machines=machines,
         )
     annotations = exclude_ratings(annotations, options.exclude_rater, options.min_reaction_ms)
-    left = set(annotations.ratings["username"])
+    left = set(annotations.ratings["username"].unique())
     people, by_machines = split_machines(annotations, [name for name in machines if name in left])
     return CheckedRaters(people, by_machines, gold)
 

@@ -2,7 +2,7 @@
 
 import json
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -171,10 +171,15 @@ class PairTable:
             encodable(key): encodable(value) if isinstance(value, str) else value for key, value in metadata.items()
         }
 
-    def pair(self, i: int) -> ClipTextPair:
-        """The pair in row `i`, as scorers take it."""
-        path, prompt = self.table.at[i, "audio_path"], self.table.at[i, "prompt"]
-        return ClipTextPair(self.dataset_root / path, path, sham_stem(path), prompt)
+    def pairs(self, rows: Sequence[int]) -> list[ClipTextPair]:
+        """The pairs in these rows, as scorers take them."""
+        table = self.table[["audio_path", "prompt"]].iloc[list(rows)]
+        paths, prompts = table["audio_path"].tolist(), table["prompt"].tolist()
+        clips = {path: (self.dataset_root / path, sham_stem(path)) for path in dict.fromkeys(paths)}
+        return [
+            ClipTextPair(clips[path][0], path, clips[path][1], prompt)
+            for path, prompt in zip(paths, prompts, strict=True)
+        ]
 
 
 def load_pairs(
@@ -228,12 +233,18 @@ def load_pairs(
     )
     labels = labels.reindex(columns=list(columns)).reset_index(drop=True).astype(object).fillna("").astype(str)
     clips = ClipIndex(dataset_root / subset.name, subset)
+    in_path = [name for name in labels.columns if name in subset.carried or f"{{{name}" in subset.clip_pattern]
+    in_path = in_path or [subset.key[0]]
+    found = {  # many items share a clip
+        tuple(row.values()): f"{subset.name}/{clips.relative_path(row)}"
+        for row in labels[in_path].drop_duplicates().to_dict("records")
+    }
     table = labels.assign(
         n_raters=pd.to_numeric(labels["n_raters"]).astype(int),
         majority_present=pd.to_numeric(labels["majority_present"]).astype("Int64"),
         flagged=labels["flagged"].str.lower() == "true",
         sampling_unit=clip_ids(labels, subset),
-        audio_path=[f"{subset.name}/{clips.relative_path(row)}" for row in labels.to_dict("records")],
+        audio_path=[found[row] for row in labels[in_path].itertuples(index=False, name=None)],
         prompt=prompts,
         label=pd.to_numeric(labels[LABEL_COLUMNS[label_source]]).astype(float),
         labels_row=range(len(labels)),

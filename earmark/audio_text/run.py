@@ -294,7 +294,7 @@ def score_pairs(pairs: PairTable, model: Model, invocation: Invocation) -> list[
         faults = dict(zip(paths, progress, strict=True))
     scores = [Score(None, faults[path]) for path in pairs.table["audio_path"]]
     usable = [i for i, score in enumerate(scores) if not score.error]
-    scorable = [pairs.pair(i) for i in usable]
+    scorable = pairs.pairs(usable)
     bar = invocation.progress(model.scorer(scorable), total=len(scorable), label=f"{name}: pairs", unit="pair")
     for i, score in bar:
         scores[usable[i]] = score

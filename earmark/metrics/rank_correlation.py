@@ -330,7 +330,29 @@ def items_by_prompt(prompts: ArrayLike) -> Iterator[IntArray]:
 
 def _rowwise_spearman(first: FloatArray, second: FloatArray) -> FloatArray:
     """Spearman's rho of each row of two arrays, (rows, n) → (rows,); NaN where a row has a single value."""
-    from scipy.stats import rankdata  # slow import
-
-    a, b = (rankdata(values, axis=1) - (values.shape[1] + 1) / 2 for values in (first, second))
+    a, b = (_rowwise_ranks(values) - (values.shape[1] + 1) / 2 for values in (first, second))
     return ratio((a * b).sum(axis=1), np.sqrt((a * a).sum(axis=1) * (b * b).sum(axis=1)))
+
+
+def _rowwise_ranks(values: FloatArray) -> FloatArray:
+    """Ranks in each row from 1, equal values their mean rank; NaN in all of a row with a NaN.
+
+    As `scipy.stats.rankdata`, without half a second to import it.
+
+    Examples
+    --------
+    >>> _rowwise_ranks(np.array([[3.0, 1.0, 3.0]])).tolist()
+    [[2.5, 1.0, 2.5]]
+    """
+    order = np.argsort(values, axis=1, kind="stable")
+    ordered = np.take_along_axis(values, order, axis=1)
+    place = np.broadcast_to(np.arange(values.shape[1]), values.shape)
+    changes = ordered[:, 1:] != ordered[:, :-1]
+    edge = np.ones((len(values), min(values.shape[1], 1)), dtype=bool)
+    first = np.maximum.accumulate(np.where(np.hstack([edge, changes]), place, 0), axis=1)
+    last = np.where(np.hstack([changes, edge]), place, values.shape[1])
+    last = np.minimum.accumulate(last[:, ::-1], axis=1)[:, ::-1]
+    ranks = np.empty(values.shape)
+    np.put_along_axis(ranks, order, (first + last) / 2 + 1, axis=1)
+    ranks[np.isnan(values).any(axis=1)] = np.nan
+    return ranks

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from scipy.stats import spearmanr
+from scipy.stats import rankdata, spearmanr
 
 from earmark.metrics.bootstrap import Bootstrap, estimate_from_replicates
 from earmark.metrics.intervals import COEFFICIENT
@@ -12,6 +12,7 @@ from earmark.metrics.rank_correlation import (
     NO_PROMPT,
     NO_RATERS,
     NO_RELIABILITY,
+    _rowwise_ranks,
     attainable_spearman,
     intraclass_correlation,
     spearman,
@@ -177,3 +178,12 @@ def test_a_scorer_equal_to_the_true_share_attains_the_attainable_correlation(sha
         ceiling.append(split_half_ceiling(present, raters, prompts, rng, splits=10).value)
     assert np.mean(attainable) == pytest.approx(np.mean(reached), abs=0.015)
     assert np.mean(ceiling) > np.mean(reached) - 0.01
+
+
+@given(st.integers(0, 4), st.integers(0, 12), st.integers(1, 6), st.integers(0, 2**32 - 1))
+def test_rowwise_ranks_are_those_of_scipy(rows, columns, distinct, seed):
+    rng = np.random.default_rng(seed)
+    values = rng.integers(0, distinct, (rows, columns)) / 7.0
+    if values.size:
+        values.flat[rng.integers(values.size)] = rng.choice([np.nan, np.inf, 0.5])
+    np.testing.assert_array_equal(_rowwise_ranks(values), rankdata(values, axis=1))
