@@ -37,6 +37,7 @@ Array = NDArray[np.float32]
 SCHEMA_VERSION = 1
 ENTRY_BITS = 40  # a location is the shard number << ENTRY_BITS | index of the array in the shard
 MAX_OPEN_FILES = 64
+_IS_HEX = np.isin(np.arange(256), np.frombuffer(b"0123456789abcdef", dtype=np.uint8))  # by byte
 
 
 @dataclass(frozen=True)
@@ -268,7 +269,8 @@ class ShardedArrayStore:
             return
         shard = _Shard(path, dimension)
         number, size, line = len(self._shards), self.layout.line_bytes, self.layout.line
-        for entry in range(len(ids) // size):
+        entries = 0 if self._index_valid_lines(shard, number, ids) else len(ids) // size
+        for entry in range(entries):
             parts = line.fullmatch(ids, entry * size, (entry + 1) * size)
             if parts is None:
                 shard.append(0, 0, 0)
@@ -285,6 +287,32 @@ class ShardedArrayStore:
     def _read(self, number: int, size: int, offset: int) -> bytes:
         """Read from the rows of a shard; fewer bytes at their end."""
         return _read(self._file(number), size, offset)
+
+    def _index_valid_lines(self, shard: _Shard, number: int, ids: bytes) -> bool:
+        """Index all lines of a shard of vectors at once, in a fraction of the time.
+
+        False, without effect, if the arrays are ragged, a line is damaged, or a key occurs twice.
+        """
+        n, size = len(ids) // self.layout.line_bytes, self.layout.line_bytes
+        if self.layout.ragged or not n:
+            return False
+        lines = np.frombuffer(ids, dtype=np.uint8, count=n * size).reshape(n, size)
+        keys, checksums = np.ascontiguousarray(lines[:, :64]), np.ascontiguousarray(lines[:, 65:73])
+        separated = (lines[:, 64] == ord(" ")).all() and (lines[:, 73] == ord("\n")).all()
+        if not separated or not (_IS_HEX[keys].all() and _IS_HEX[checksums].all()):
+            return False
+        names = bytes.fromhex(keys.tobytes().decode())
+        width, base = len(names) // n, number << ENTRY_BITS
+        found = {names[start : start + width]: base | entry for entry, start in enumerate(range(0, len(names), width))}
+        if len(found) < n or not self._locations.keys().isdisjoint(found):
+            return False
+        shard.first.frombytes(np.arange(n, dtype=shard.first.typecode).tobytes())
+        shard.count.frombytes(np.ones(n, dtype=shard.count.typecode).tobytes())
+        crc = np.frombuffer(bytes.fromhex(checksums.tobytes().decode()), dtype=">u4")
+        shard.checksums.frombytes(crc.astype(shard.checksums.typecode).tobytes())
+        shard.rows = n
+        self._locations |= found
+        return True
 
     def _file(self, number: int) -> int:
         """Open file descriptor of a shard."""

@@ -1,6 +1,7 @@
 """Ragged shards: round trip, format on disk, and damage."""
 
 import json
+from hashlib import sha256
 
 import numpy as np
 import pytest
@@ -80,3 +81,26 @@ def test_damage_loses_only_the_affected_array(tmp_path, damage):
         np.testing.assert_array_equal(store.get(key(1)), added[0])
         assert store.get(key(2)) is None
         assert (store.get(key(3)) is None) == (damage == "end")
+
+
+@pytest.mark.parametrize("damage", ["none", "key", "separator", "capital", "twice"])
+def test_all_lines_at_once_are_indexed_as_line_by_line(tmp_path, monkeypatch, damage):
+    keys = [sha256(bytes([i])).hexdigest() for i in range(20)]
+    with ShardedArrayStore(tmp_path, {}) as store:
+        store.add(keys, np.arange(60, dtype=np.float32).reshape(20, 3))
+    (ids,) = tmp_path.glob("*.ids")
+    lines = ids.read_bytes().splitlines(keepends=True)
+    lines[5] = {
+        "none": lines[5],
+        "key": b"g" + lines[5][1:],
+        "separator": lines[5].replace(b" ", b"0"),
+        "capital": lines[5].upper(),
+        "twice": lines[4],
+    }[damage]
+    ids.write_bytes(b"".join(lines))
+    at_once = ShardedArrayStore(tmp_path, {})
+    monkeypatch.setattr(ShardedArrayStore, "_index_valid_lines", lambda *_: False)
+    by_line = ShardedArrayStore(tmp_path, {})
+    assert len(at_once) == len(by_line) == (20 if damage == "none" else 19)
+    for key in keys:
+        np.testing.assert_equal(at_once.get(key), by_line.get(key))
