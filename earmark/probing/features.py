@@ -85,6 +85,61 @@ class Features:
         return np.asarray(sums / np.diff(self.offsets)[:, np.newaxis], dtype=np.float32)
 
 
+class FeatureRows:
+    """Collects the embeddings of n clips in any order.
+
+    Vectors are written into the array of the features at once. A list of them would need the memory twice.
+
+    Parameters
+    ----------
+    n : int
+        Number of clips.
+
+    Examples
+    --------
+    >>> rows = FeatureRows(3)
+    >>> rows.add([2, 0], np.array([1.0, 2.0], dtype=np.float32))
+    >>> features, has_embedding = rows.features()
+    >>> features.x.tolist(), has_embedding.tolist()
+    ([[1.0, 2.0], [1.0, 2.0]], [True, False, True])
+    """
+
+    def __init__(self, n: int) -> None:
+        self._has_embedding = np.zeros(n, dtype=np.bool_)
+        self._vectors: FloatArray | None = None
+        self._ragged: list[FloatArray | None] = []
+
+    def add(self, positions: Sequence[int], embedding: FloatArray) -> None:
+        """Add the embedding of the clips at these positions: (D,), or (r, D) crops or frames."""
+        self._has_embedding[positions] = True
+        if embedding.ndim == 1:
+            if self._vectors is None:
+                self._vectors = np.empty((len(self._has_embedding), len(embedding)), embedding.dtype)
+            self._vectors[positions] = embedding
+            return
+        self._ragged = self._ragged or [None] * len(self._has_embedding)
+        for position in positions:
+            self._ragged[position] = embedding
+
+    def features(self, crops: bool = False) -> tuple[Features, NDArray[np.bool_]]:
+        """The rows of the clips that have an embedding, and a mask of those clips.
+
+        Parameters
+        ----------
+        crops : bool
+            Whether rows are crops of clips.
+
+        Raises
+        ------
+        ValueError
+            If no clip has an embedding.
+        """
+        if self._vectors is None:
+            return Features.from_clips([rows for rows in self._ragged if rows is not None], crops), self._has_embedding
+        x = self._vectors if self._has_embedding.all() else self._vectors[self._has_embedding]
+        return Features(x, np.arange(len(x)), np.arange(len(x) + 1), crops), self._has_embedding
+
+
 @dataclass(frozen=True)
 class ClipEmbedder:
     """Embeds the clips of tasks with an encoder and its embedding cache, or looks up precomputed embeddings.
@@ -144,7 +199,7 @@ class ClipEmbedder:
         positions: dict[Clip, list[int]] = {}
         for position, clip in enumerate(clips):
             positions.setdefault(clip, []).append(position)
-        clip_rows: list[FloatArray | None] = [None] * len(clips)
+        collected = FeatureRows(len(clips))
         faults: dict[str, list[str]] = {}
         for clip, embedding in self.track_progress(
             self._embeddings(list(positions), request, ids or {}), len(positions)
@@ -153,15 +208,12 @@ class ClipEmbedder:
                 reason = embedding.error.removeprefix(f"{shown_clip(clip)}: ")
                 faults.setdefault(reason, []).append(shown_clip(clip))
                 continue
-            rows = np.atleast_2d(embedding.vector)
-            rows = rows.astype(np.float16) if request.dtype == "float16" else rows
-            for position in positions[clip]:
-                clip_rows[position] = rows
+            vector = embedding.vector
+            collected.add(positions[clip], vector.astype(np.float16) if request.dtype == "float16" else vector)
         if faults and not (self.allow_missing and sum(map(len, faults.values())) < len(positions)):
             raise _missing_embeddings_error(faults)
-        has_embedding = np.array([rows is not None for rows in clip_rows])
         crops = request.crop_seconds is not None and not isinstance(self.encoder, PrecomputedEmbeddings)
-        return Features.from_clips([rows for rows in clip_rows if rows is not None], crops), has_embedding
+        return collected.features(crops)
 
     def _embeddings(
         self, clips: list[Clip], request: EmbeddingRequest, ids: Mapping[Clip, Sequence[Path]]

@@ -191,10 +191,11 @@ def knn_track(inputs: TrackInput) -> TrackResult:
         train, valid, test = map(features.row_indices, parts) if published else parts
         k, device = PUBLISHED_K, inputs.settings.device
         if not published:
-            by_k = knn_predict(x[train], labels[clip[train]], x[valid], K_CANDIDATES, device=device)
+            by_k = knn_predict(x[train], labels[clip[train]], x[valid], K_CANDIDATES, device=device, overwrite=True)
             k = best_k({each: float((by_k[each] == labels[clip[valid]]).mean()) for each in K_CANDIDATES})
             chosen.append(f"{k}")
-        found = knn_predict(x[train], labels[clip[train]], x[test], (k,), recipe=recipe, device=device)
+        # Indexing copies the rows, so they may be overwritten.
+        found = knn_predict(x[train], labels[clip[train]], x[test], (k,), recipe=recipe, device=device, overwrite=True)
         predicted.append(found[k])
     items = clip[features.row_indices(inputs.test_clips)] if published else inputs.test_clips
     classes = [np.concatenate(predicted)]

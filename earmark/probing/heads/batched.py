@@ -30,6 +30,7 @@ Loss = Literal["cross_entropy", "binary_cross_entropy", "squared_error"]
 
 EXTRA, NEEDED_BY = "--extra torch", "A linear probe"  # for the message if torch or numba is missing
 PREDICTION_ROWS = 8192  # rows per step of a prediction
+MAX_NORMALISED = 1 << 28  # numbers whose normalised copy is kept on a CPU; 1 GB of float32
 ROW_MULTIPLE = 4  # batches are padded to a multiple of this; compiled products process 4 rows at a time
 
 
@@ -114,8 +115,8 @@ def initial_parameters(n_inputs: int, n_outputs: int, generator: Any) -> Paramet
 class Inputs:
     """Embeddings on a device, with the parameter-free part of LayerNorm (ε = 1e-5) applied to each row.
 
-    float32 inputs are normalised once. float16 inputs, used for large sets of frames, are normalised when rows are
-    read, to avoid a float32 copy of all of them.
+    float32 inputs are normalised once. float16 inputs, used for large sets of frames, and more than MAX_NORMALISED
+    numbers on a CPU are normalised when rows are read, to avoid a copy of all of them. The results are the same.
 
     Parameters
     ----------
@@ -128,13 +129,20 @@ class Inputs:
         torch = torch_library()
         self.width = x.shape[1]
         values = torch.as_tensor(np.ascontiguousarray(x)).to(device)
-        self.normalise_on_read = values.dtype == torch.float16
+        large = values.device.type == "cpu" and values.numel() > MAX_NORMALISED
+        self.normalise_on_read = large or values.dtype == torch.float16
         self.values = values if self.normalise_on_read else self._normalised(values)
 
     def __getitem__(self, rows: Tensor) -> Tensor:
         """Normalised rows (n, D) float32 for row indices (n,)."""
         selected = self.values.index_select(0, rows)
         return self._normalised(selected) if self.normalise_on_read else selected
+
+    def table(self, rows: Tensor) -> tuple[Tensor, Tensor]:
+        """Normalised inputs and the places of these rows (…) in them: of all inputs, or a table of these rows alone."""
+        if not self.normalise_on_read:
+            return self.values, rows
+        return self[rows.reshape(-1)], torch_library().arange(rows.numel()).view(rows.shape)
 
     def _normalised(self, values: Tensor) -> Tensor:
         return torch_library().nn.functional.layer_norm(values.float(), (self.width,))

@@ -98,7 +98,7 @@ class CompiledHeads:
 
     def step(self, inputs: Inputs, rows: Tensor, y: Tensor, row_weights: Tensor, gradient: LogitGradient) -> None:
         """One step of Adam for the first g groups; parameters as in BatchedHeads, B a multiple of 4."""
-        x, indices = inputs.values.numpy(), rows.numpy()
+        x, indices = (each.numpy() for each in inputs.table(rows))
         logits = np.empty((len(indices), *self.values.bias.shape[1:], indices.shape[1]), np.float32)
         forward(self.values, x, indices, logits, self._scratch)
         with torch_threads(1):
@@ -113,12 +113,13 @@ class CompiledHeads:
     def outputs(self, group: int, inputs: Inputs, rows: IntArray) -> list[FloatArray]:
         """Logits (n, C) of each head of a group, one per learning rate, for row indices (n,)."""
         values = Parameters(*(value[group : group + 1] for value in self.values))
-        padded = np.pad(rows, (0, -len(rows) % ROW_MULTIPLE))
+        padded = torch_library().as_tensor(np.pad(rows, (0, -len(rows) % ROW_MULTIPLE)))
         outputs = np.empty((*self.values.bias.shape[1:], len(padded)), np.float32)
         for start in range(0, len(padded), PREDICTION_ROWS):
             part = slice(start, start + PREDICTION_ROWS)
             logits = np.empty((1, *outputs[..., part].shape), np.float32)
-            forward(values, inputs.values.numpy(), padded[np.newaxis, part], logits, self._scratch)
+            x, places = (each.numpy() for each in inputs.table(padded[part]))
+            forward(values, x, places[np.newaxis], logits, self._scratch)
             outputs[..., part] = logits[0]
         return [np.ascontiguousarray(each.T[: len(rows)]) for each in outputs]
 

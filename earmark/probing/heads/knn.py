@@ -23,6 +23,7 @@ PUBLISHED_K = 10
 VOTE_DECIMALS = 9  # sums of votes that agree to this precision are tied; the nearest neighbour has a vote of 1
 MIN_NORM = 1e-12  # smaller norms are replaced by it, so zero vectors stay zero
 MAX_SIMILARITIES = 1 << 24  # computed at a time; 64 MB of float32
+BLOCK_VALUES = 1 << 20  # of embeddings that are checked or divided at a time; 8 MB of float64
 
 
 def knn_predict(
@@ -33,6 +34,7 @@ def knn_predict(
     *,
     recipe: Literal["strict", "published"] = "strict",
     device: str = "cpu",
+    overwrite: bool = False,
 ) -> dict[int, IntArray]:
     """Predict classes by weighted voting of the k nearest training embeddings, for several k.
 
@@ -48,6 +50,8 @@ def knn_predict(
         Similarity; see the module docstring.
     device : str
         Name of a torch device; `cpu` and `auto` use NumPy.
+    overwrite : bool
+        Whether float32 embeddings may be normalised in place, which saves a copy of them.
 
     Returns
     -------
@@ -78,7 +82,7 @@ def knn_predict(
     [1, 0]
     """
     y = np.asarray(labels)
-    a, b = normalise_embeddings(train, test, recipe)
+    a, b = normalise_embeddings(train, test, recipe, overwrite=overwrite)
     if y.shape != (len(a),) or not np.issubdtype(y.dtype, np.integer) or y.min() < 0:
         raise ValueError(f"labels are {y.dtype} of shape {y.shape}; expected {len(a)} integers ≥ 0")
     if not ks or min(ks) < 1:
@@ -91,7 +95,7 @@ def knn_predict(
 
 
 def normalise_embeddings(
-    train: ArrayLike, test: ArrayLike, recipe: Literal["strict", "published"]
+    train: ArrayLike, test: ArrayLike, recipe: Literal["strict", "published"], *, overwrite: bool = False
 ) -> tuple[FloatArray, FloatArray]:
     """Normalise embeddings so that their inner products are the similarities of a recipe.
 
@@ -100,6 +104,8 @@ def normalise_embeddings(
     train : (n, D) float
     test : (m, D) float
     recipe : {"strict", "published"}
+    overwrite : bool
+        Whether float32 embeddings may be normalised in place.
 
     Returns
     -------
@@ -122,11 +128,11 @@ def normalise_embeddings(
         raise ValueError(f"training {a.shape} and test embeddings {b.shape} must be (n, d) and (m, d)")
     if not len(a):
         raise ValueError("the training set is empty")
-    if not (np.isfinite(a).all() and np.isfinite(b).all()):
+    if not all(np.isfinite(part[rows]).all() for part in (a, b) for rows in _blocks(part)):
         raise ValueError("embeddings must be finite")
     if recipe not in ("strict", "published"):
         raise ValueError(f"recipe {recipe!r} is not one of strict, published")
-    return _divide_by_norm(a, axis=1 if recipe == "strict" else 0), _divide_by_norm(b, axis=1)
+    return _divide_by_norm(a, 1 if recipe == "strict" else 0, overwrite), _divide_by_norm(b, 1, overwrite)
 
 
 def nearest_neighbours(train: FloatArray, test: FloatArray, k: int) -> tuple[FloatArray, IntArray]:
@@ -234,6 +240,16 @@ def _vote(votes: NDArray[np.float64], classes: IntArray) -> IntArray:
     return winners
 
 
-def _divide_by_norm(vectors: FloatArray, axis: int) -> FloatArray:
+def _divide_by_norm(vectors: FloatArray, axis: int, overwrite: bool) -> FloatArray:
     norms = np.sqrt(np.einsum("ij,ij->i" if axis == 1 else "ij,ij->j", vectors, vectors, dtype=np.float64))
-    return (vectors / np.expand_dims(np.maximum(norms, MIN_NORM), axis)).astype(np.float32)
+    norms = np.expand_dims(np.maximum(norms, MIN_NORM), axis)
+    result = vectors if overwrite and vectors.flags.writeable else np.empty_like(vectors)
+    for rows in _blocks(vectors):  # quotients in float64 need twice the memory
+        result[rows] = vectors[rows] / (norms[rows] if axis == 1 else norms)
+    return result
+
+
+def _blocks(vectors: FloatArray) -> Iterator[slice]:
+    """Slices of the rows of embeddings with at most BLOCK_VALUES numbers each."""
+    size = max(1, BLOCK_VALUES // max(1, vectors.shape[1]))
+    return (slice(start, start + size) for start in range(0, len(vectors), size))

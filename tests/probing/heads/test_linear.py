@@ -238,6 +238,24 @@ def test_same_seed_gives_identical_heads():
     assert (first[0].test != first[1].test).any()
 
 
+@pytest.mark.parametrize("frames", [False, True])
+def test_heads_are_identical_where_large_inputs_are_normalised_on_read(monkeypatch, frames):
+    x, y = example()
+    config = HeadConfig("cross_entropy", C, 3, 8)
+    offsets = {"offsets": np.arange(61)} if frames else {}  # frames use torch, rows compiled code
+
+    def train():
+        heads = train_heads(x, y, [fold()], config, selection_metric("accuracy", y), seeds=[0, 1], **offsets)
+        return [(head.valid_scores, *head.parameters, head.valid, head.test) for head in heads]
+
+    kept = train()
+    monkeypatch.setattr("earmark.probing.heads.batched.MAX_NORMALISED", 0)
+    for ours, theirs in zip(train(), kept, strict=True):
+        assert ours[0] == theirs[0]
+        for value, expected in zip(ours[1:], theirs[1:], strict=True):
+            np.testing.assert_array_equal(value, expected)
+
+
 def test_test_items_do_not_influence_heads():
     x, y = example()
     split, config = fold(), HeadConfig("cross_entropy", C, 3)
