@@ -1,7 +1,7 @@
-"""Write the tables of documents that repeat what the code says: flags, encoders and models.
+"""Write the tables of documents that repeat what the code says or what benchmarks measured.
 
-Reads   the argument parsers of the scripts, the registry of encoders
-Writes  docs/flags.md, and the marked tables of README.md
+Reads   the argument parsers of the scripts, the registry of encoders, perf/results.json and perf/scale.json
+Writes  docs/flags.md, and the marked tables of README.md and docs/scaling.md
 
   uv run docs/make_tables.py
 
@@ -10,15 +10,18 @@ A test compares the documents with what this script would write.
 
 import argparse
 import importlib
+import json
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
 from earmark.models.encoders.registry import encoder_specs  # noqa: E402
+from perf import all as benchmarks  # noqa: E402
+from perf import scale  # noqa: E402
 
 SCRIPTS = (
     "anonymize",
@@ -108,26 +111,52 @@ def readme_tables() -> dict[str, str]:
     (models,) = (group for group in benchmark._action_groups if group.title == "model")
     chosen = [row for row in rows(models) if row[0].split()[0].strip("`") in MODEL_FLAGS]
     encoders = [(f"`{spec}`", summary) for spec, summary in encoder_specs().items()]
-    return {"models": table(("flag", "model"), chosen), "encoders": table(("string", "encoder"), encoders)}
+    return {
+        "models": table(("flag", "model"), chosen),
+        "encoders": table(("string", "encoder"), encoders),
+        "ratios": ratios(),
+    }
+
+
+def ratios() -> str:
+    """The ratios of perf/results.json, and the machine that they were measured on."""
+    found = json.loads(benchmarks.RESULTS.read_text(encoding="utf-8"))
+    return f"{benchmarks.to_table([benchmarks.Ratio(**each) for each in found['ratios']])}\n\n{_machine(found)}"
+
+
+def scaling_tables() -> dict[str, str]:
+    """{name of a marked table of docs/scaling.md: its text}, from perf/scale.json."""
+    found = json.loads(scale.RESULTS.read_text(encoding="utf-8"))
+    return {"costs": f"{scale.cost_table(found)}\n\n{_machine(found)}", "growth": scale.growth_table(found)}
+
+
+def _machine(found: Mapping[str, Mapping[str, object]]) -> str:
+    """The machine of a measurement, in a sentence."""
+    machine = found["machine"]
+    return (
+        f"Measured on {machine['cores']} cores ({machine['processor']}), with a load of {machine['load']} from all "
+        f"processes at the end, Python {machine['python']}."
+    )
 
 
 MODEL_FLAGS = ("--endpoint", "--embeddings-endpoint", "--clap-model", "--model")
 
 
-def with_tables(readme: str) -> str:
-    """README.md with its marked tables written anew."""
-    for name, text in readme_tables().items():
+def with_tables(document: str, tables: Mapping[str, str]) -> str:
+    """A document with its marked tables written anew."""
+    for name, text in tables.items():
         pattern = re.compile(rf"(<!-- {name} -->\n).*?(\n<!-- end of {name} -->)", re.DOTALL)
-        readme, n = pattern.subn(lambda found, text=text: found[1] + text + found[2], readme)
+        document, n = pattern.subn(lambda found, text=text: found[1] + text + found[2], document)
         if n != 1:
-            raise ValueError(f"README.md has {n} tables marked {name}, not one")
-    return readme
+            raise ValueError(f"the document has {n} tables marked {name}, not one")
+    return document
 
 
 def main() -> int:
     (ROOT / "docs/flags.md").write_text(flags(), encoding="utf-8")
-    path = ROOT / "README.md"
-    path.write_text(with_tables(path.read_text(encoding="utf-8")), encoding="utf-8")
+    for name, tables in (("README.md", readme_tables()), ("docs/scaling.md", scaling_tables())):
+        path = ROOT / name
+        path.write_text(with_tables(path.read_text(encoding="utf-8"), tables), encoding="utf-8")
     return 0
 
 

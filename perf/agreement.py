@@ -16,7 +16,7 @@ import sys
 import tempfile
 import time
 from argparse import ArgumentParser, Namespace
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -61,7 +61,8 @@ def argument_parser() -> ArgumentParser:
 
 def run(arguments: Namespace, invocation: cli.Invocation) -> int:
     with tempfile.TemporaryDirectory() as folder:
-        write_annotations(Path(folder) / SUBSET, arguments.size, arguments.raters, invocation.generator())
+        coverage = {n: items * arguments.size for n, items in COVERAGE.items()}
+        write_annotations(Path(folder) / SUBSET, coverage, arguments.raters, invocation.generator())
         for name, flags in (("", []), (" --no-figures", ["--no-figures"])):
             runs = [time_script(Path(folder), arguments.replicates, flags) for _ in range(arguments.rounds)]
             wall, processor, megabytes = (min(each) for each in zip(*runs, strict=True))
@@ -72,13 +73,13 @@ def run(arguments: Namespace, invocation: cli.Invocation) -> int:
     cli.show(f"intervals of all estimates, {len(annotations.ratings):,} ratings, {arguments.replicates:,} replicates")
     cli.show(f"  recomputed for each replicate: {recomputed:,.0f} s")
     cli.show(f"  from summed statistics:        {with_sums:.2f} s")
-    cli.show(f"  ratio: {recomputed / with_sums:,.0f}")
+    cli.show(f"  recomputed / from summed statistics: {recomputed / with_sums:,.0f}")
     return cli.COMPLETE
 
 
-def write_annotations(folder: Path, size: int, raters: int, rng: np.random.Generator) -> None:
-    """Write the tables of a subset with 1 to 4 ratings per item."""
-    raters_of = rng.permutation(np.repeat(list(COVERAGE), np.array(list(COVERAGE.values())) * size))
+def write_annotations(folder: Path, coverage: Mapping[int, int], raters: int, rng: np.random.Generator) -> None:
+    """Write the tables of a subset with these numbers of items by number of raters."""
+    raters_of = rng.permutation(np.repeat(list(coverage), list(coverage.values())))
     item = np.repeat(np.arange(len(raters_of)), raters_of)
     rater = np.concatenate([rng.choice(raters, size=n, replace=False) for n in raters_of])
     truth = rng.random(len(raters_of)) < 0.3

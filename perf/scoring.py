@@ -63,8 +63,10 @@ def run(arguments: Namespace, invocation: cli.Invocation) -> int:
         cpu = (time.process_time() - started) / len(pairs)
     cli.show(f"latency {arguments.latency_ms} ms, clips of {CLIP_BYTES // 1000} kB")
     cli.show(f"  sequential:      {sequential:7.1f} pairs/s")
-    cli.show(f"  concurrency 1:   {serial:7.1f} pairs/s, {serial * latency:.1%} of the ideal")
-    cli.show(f"  concurrency 32:  {parallel:7.1f} pairs/s, {parallel * latency / 32:.1%} of the ideal")
+    cli.show(f"  concurrency 1:   {serial:7.1f} pairs/s")
+    cli.show(f"  concurrency 32:  {parallel:7.1f} pairs/s")
+    cli.show(f"  concurrency 1 / ideal: {serial * latency:.3f}")
+    cli.show(f"  concurrency 32 / ideal: {parallel * latency / 32:.3f}")
     cli.show(f"  concurrency 32 / sequential: {parallel / sequential:.1f}")
     cli.show(f"  client CPU time per request: {1000 * cpu:.2f} ms")
     return cli.COMPLETE

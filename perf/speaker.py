@@ -2,6 +2,7 @@
 
 Reads   nothing; trials and scores are random
 Prints  the times of
+        - pandas.read_csv on the same file, as the least that reading it takes
         - `evaluate_speaker.py tidyvoice` on a score file of 12 million trials, the size of TidyVoice's development
           list, with the four kinds of trials by language, as a whole process, without and with intervals
         - the equal error rate, and numpy.sort on the same scores
@@ -26,10 +27,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import soundfile
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-sys.path.remove(str(Path(__file__).resolve().parent))  # numba imports the package coverage, not perf/coverage.py
+if (own := str(Path(__file__).resolve().parent)) in sys.path:
+    sys.path.remove(own)  # numba imports the package coverage, not perf/coverage.py
 
 from earmark import cli
 from earmark.metrics.detection import equal_error_rate, roc
@@ -65,6 +68,13 @@ def argument_parser() -> ArgumentParser:
         default=24,
         metavar="N",
         help="lists with intervals, and conditions of --resemblyzer (default: 24)",
+    )
+    parser.add_argument(
+        "--case-trials",
+        type=cli.positive_int,
+        default=10_000,
+        metavar="N",
+        help="trials of each list with intervals and of each condition of `case` (default: 10,000)",
     )
     return parser
 
@@ -152,6 +162,7 @@ def time_metrics(arguments: Namespace, invocation: cli.Invocation) -> int:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "scores.txt"
         sorting, eer = time_equal_error_rate(arguments.trials, path, rng)
+        reading = seconds(lambda: pd.read_csv(path, sep=" ", header=None))
         command = [sys.executable, str(ROOT / "evaluate_speaker.py"), "tidyvoice", "--trials", str(path)]
         flags = ["--output-dir", folder]
         (whole, megabytes), (with_intervals, more_megabytes) = (
@@ -163,18 +174,22 @@ def time_metrics(arguments: Namespace, invocation: cli.Invocation) -> int:
             )
             for more in (["--no-intervals"], [])
         )
-    lists = [make_trials(10_000, 40, rng) for _ in range(arguments.conditions)]
+    lists = [make_trials(arguments.case_trials, 40, rng) for _ in range(arguments.conditions)]
     intervals = seconds(lambda: [evaluate(t, speakers_from_paths(t.names)) for t in lists])
     with tempfile.TemporaryDirectory() as folder:
-        write_case(Path(folder), rng)
+        write_case(Path(folder), arguments.case_trials, rng)
         flags = ["case", folder, "--embeddings", f"{folder}/vectors.npz", "--output-dir", folder]
         case_command = [sys.executable, str(ROOT / "evaluate_speaker.py"), *flags, "--scoring", "published"]
         whole_case = seconds(lambda: subprocess.run(case_command, check=True, stdout=subprocess.DEVNULL))
     cli.show(f"{arguments.trials:,} trials from a file, four kinds: {whole:.1f} s, {megabytes:,.0f} MB at most")
     cli.show(f"the same with intervals: {with_intervals:.1f} s, {more_megabytes:,.0f} MB at most")
-    cli.show(f"equal error rate of {arguments.trials:,} scores: {eer:.2f} s, {eer / sorting:.2f} times numpy.sort")
-    cli.show(f"{arguments.conditions} lists of 10,000 trials, metrics with intervals over speakers: {intervals:.1f} s")
-    cli.show(f"`case`, 24 conditions of 10,000 trials, from embeddings to the report: {whole_case:.1f} s")
+    cli.show(f"equal error rate of {arguments.trials:,} scores: {eer:.2f} s")
+    n = f"{arguments.case_trials:,}"
+    cli.show(f"{arguments.conditions} lists of {n} trials, metrics with intervals over speakers: {intervals:.1f} s")
+    cli.show(f"`case`, 24 conditions of {n} trials, from embeddings to the report: {whole_case:.1f} s")
+    cli.show(f"equal error rate / numpy.sort: {eer / sorting:.2f}")
+    cli.show(f"evaluate_speaker.py without intervals / pandas.read_csv: {whole / reading:.1f}")
+    cli.show(f"with intervals / without intervals: {with_intervals / whole:.1f}")
     return cli.COMPLETE
 
 
@@ -190,26 +205,27 @@ def time_equal_error_rate(n: int, path: Path, rng: np.random.Generator) -> tuple
     return sorting, eer
 
 
-def make_trials(n: int, speakers: int, rng: np.random.Generator) -> Trials:
+def make_trials(n: int, speakers: int, rng: np.random.Generator, *, rare_targets: bool | None = None) -> Trials:
     """Random trials with 5 % targets (50 % in lists of up to 100,000), whose scores separate the classes."""
+    share = 0.05 if (n > 100_000 if rare_targets is None else rare_targets) else 0.5
     names = np.array(
         [f"id{s:05d}/{LANGUAGES[(s + u % 2) % 5]}/{u:03d}.wav" for s in range(speakers) for u in range(UTTERANCES)],
         dtype=object,
     )
     enrolment = rng.integers(0, len(names), n)
-    target = rng.random(n) < (0.05 if n > 100_000 else 0.5)
+    target = rng.random(n) < share
     same_speaker = enrolment // UTTERANCES * UTTERANCES + rng.integers(0, UTTERANCES, n)
     test = np.where(target, same_speaker, rng.integers(0, len(names), n))
     labels = enrolment // UTTERANCES == test // UTTERANCES
     return Trials(names, enrolment, test, labels, rng.normal(size=n) + 2.5 * labels)
 
 
-def write_case(folder: Path, rng: np.random.Generator) -> None:
+def write_case(folder: Path, n_trials: int, rng: np.random.Generator) -> None:
     """Write a benchmark in the CASE layout with precomputed embeddings; those of degraded files are noisier."""
     (folder / "trials").mkdir()
     centres, vectors = rng.normal(size=(40, 192)), {}
     for condition in condition_names():
-        trials = make_trials(10_000, 40, rng)
+        trials = make_trials(n_trials, 40, rng)
         assert trials.labels is not None
         for name in trials.names:
             for folder_name in ("clean", condition):
@@ -222,11 +238,11 @@ def write_case(folder: Path, rng: np.random.Generator) -> None:
     np.savez(folder / "vectors.npz", ids=np.array(list(vectors)), embeddings=np.stack(list(vectors.values())))
 
 
-def write_scores(trials: Trials, path: Path) -> None:
-    """Write a score file with labels, a million lines at a time."""
+def write_scores(trials: Trials, path: Path, *, append: bool = False) -> None:
+    """Write a score file with labels, a million lines at a time, or append to one."""
     assert trials.scores is not None
     assert trials.labels is not None
-    with path.open("w", encoding="utf-8") as file:
+    with path.open("a" if append else "w", encoding="utf-8") as file:
         for start in range(0, len(trials), 1_000_000):
             part = slice(start, start + 1_000_000)
             sides = trials.names[trials.enrolment[part]], trials.names[trials.test[part]]
