@@ -7,6 +7,7 @@ Prints  the times of
           list, with the four kinds of trials by language, as a whole process, without and with intervals
         - the equal error rate, and numpy.sort on the same scores
         - 24 lists of 10,000 trials with intervals over speakers, and the whole `case` command on such lists
+        perf/scale.py measures their memory
         - with --resemblyzer instead: the whole `case` command with Resemblyzer on the demo speech under the simulated
           conditions, the model alone on decoded audio, and a loop over the files
 
@@ -165,13 +166,8 @@ def time_metrics(arguments: Namespace, invocation: cli.Invocation) -> int:
         reading = seconds(lambda: pd.read_csv(path, sep=" ", header=None))
         command = [sys.executable, str(ROOT / "evaluate_speaker.py"), "tidyvoice", "--trials", str(path)]
         flags = ["--output-dir", folder]
-        (whole, megabytes), (with_intervals, more_megabytes) = (
-            (
-                seconds(
-                    lambda more=more: subprocess.run([*command, *flags, *more], check=True, stdout=subprocess.DEVNULL)
-                ),
-                resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024,
-            )
+        whole, with_intervals = (
+            seconds(lambda more=more: subprocess.run([*command, *flags, *more], check=True, stdout=subprocess.DEVNULL))
             for more in (["--no-intervals"], [])
         )
     lists = [make_trials(arguments.case_trials, 40, rng) for _ in range(arguments.conditions)]
@@ -181,8 +177,8 @@ def time_metrics(arguments: Namespace, invocation: cli.Invocation) -> int:
         flags = ["case", folder, "--embeddings", f"{folder}/vectors.npz", "--output-dir", folder]
         case_command = [sys.executable, str(ROOT / "evaluate_speaker.py"), *flags, "--scoring", "published"]
         whole_case = seconds(lambda: subprocess.run(case_command, check=True, stdout=subprocess.DEVNULL))
-    cli.show(f"{arguments.trials:,} trials from a file, four kinds: {whole:.1f} s, {megabytes:,.0f} MB at most")
-    cli.show(f"the same with intervals: {with_intervals:.1f} s, {more_megabytes:,.0f} MB at most")
+    cli.show(f"{arguments.trials:,} trials from a file, four kinds: {whole:.1f} s")
+    cli.show(f"the same with intervals: {with_intervals:.1f} s")
     cli.show(f"equal error rate of {arguments.trials:,} scores: {eer:.2f} s")
     n = f"{arguments.case_trials:,}"
     cli.show(f"{arguments.conditions} lists of {n} trials, metrics with intervals over speakers: {intervals:.1f} s")
