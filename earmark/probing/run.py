@@ -117,7 +117,7 @@ def run_probes(options: RunOptions, invocation: Invocation, show: bool = True) -
     if not tasks:
         raise EarmarkError("\n".join(map(str, invalid.values())))
     settings = options.settings(invocation.seed)
-    if settings.needs_torch:
+    if settings.needs_torch and not options.dry_run:
         require_libraries()
         if options.model.device != "auto":
             resolve_device(options.model.device, options.model.dtype)

@@ -282,8 +282,8 @@ def test_scores_are_yielded_per_batch(folder, clips):
     model = counting(folder)
     scores: Iterator[tuple[int, Score]] = make_scorer(model, batch_size=1, decoder_threads=1)(make_pairs(clips))
     next(scores)
-    # The next clip may be embedded already, while the first score is used.
-    assert model.embedded < len(clips)
+    # One batch of one clip may run ahead, while the first score is used.
+    assert 1 <= model.embedded <= 2
     scores.close()
 
 
