@@ -15,6 +15,7 @@ from earmark.audio.clips import Clip, TarMember, shown_clip, tar_members
 from earmark.audio.formats import SUFFIXES
 from earmark.errors import DataError, EarmarkError, Fault, shown_path
 from earmark.files.remote import RemotePath
+from earmark.files.safe_text import Secrets, url_secrets
 from earmark.probing.data import TaskData
 from earmark.probing.labels import label_from_json
 from earmark.probing.layouts import LocatedTask
@@ -248,7 +249,14 @@ def _read_manifest(located: LocatedTask, type_: TaskType, manifest: Path, requir
 
 
 def _missing_file_faults(folder: Path, path: str, line: int) -> list[Fault]:
-    return [Fault(line, "path", f"{path!r} does not exist")] if path and not (folder / path).is_file() else []
+    if not path or (folder / path).is_file():
+        return []
+    return [Fault(line, "path", f"{_without_password(path)!r} does not exist")]
+
+
+def _without_password(path: str) -> str:
+    """A cell for a message; it may be a URL with a password."""
+    return Secrets(url_secrets(path)).redact(path) if "://" in path else path
 
 
 def _add_row(
@@ -261,7 +269,7 @@ def _add_row(
     if not path:
         yield Fault(line, "path", "is empty")
     elif (first_line := first_lines.setdefault(os.path.normpath(path), line)) != line:
-        yield Fault(line, "path", f"{path!r} already occurs in line {first_line}")
+        yield Fault(line, "path", f"{_without_password(path)!r} already occurs in line {first_line}")
     if not part or not (table.folds or part in SPLITS):
         yield Fault(line, column, "is empty" if not part else f"{part!r} is not train, valid or test")
     try:

@@ -308,3 +308,8 @@ def test_read_demo_tasks(tmp_path: Path):
         part = result.fold if result.fold is not None else result.split
         assert part is not None and len(set(zip(result.group, part, strict=True))) == len(set(result.group)) == 24
     assert language.fold is not None and set(np.unique(language.fold, return_counts=True)[1]) == {48}
+
+
+def test_fault_of_a_missing_clip_hides_the_password_of_a_url():
+    faults = reading._missing_file_faults(Path("nowhere"), "s3://ann:hunter22@host/a.wav", 2)
+    assert len(faults) == 1 and "hunter22" not in str(faults)
