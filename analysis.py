@@ -1,12 +1,15 @@
 """Derive labels from human ratings and report inter-rater agreement.
 
-Reads   annotations/<subset>/{annotations,users[,flags]}.csv
+Reads   annotations/<subset>/{annotations,users[,flags]}.csv, or any table of ratings (--table)
 Writes  analysis_outputs/<subset>/{benchmark_labels,leave_one_out,per_*_summary,incomplete_items}.csv, summary.json
-        analysis_outputs/{report.md, report.tex}
+        analysis_outputs/{report.md, report.tex}, or with --table in analysis_outputs/<name>/
 
   uv run analysis.py
   uv run analysis.py --subset emolia-dim --required-raters 2
   uv run analysis.py --exclude-rater user_1 --min-reaction-ms 300 --output-dir analysis_strict
+  uv run analysis.py --table ratings.csv --item file --rater who --rating arousal --scale interval
+  uv run analysis.py --table ratings.csv --item file --rater who --rating emotion --scale nominal --name emotions
+  uv run analysis.py --table export.json --scale nominal
 
 Reports agreement coefficients, the human ceiling, per-rater statistics and summaries by slice, each with a 95 %
 bootstrap confidence interval over clips. --ties absent labels tied items absent, as emolia-bench does.

@@ -1,12 +1,13 @@
 """Replace usernames with pseudonyms and check that no output contains a name.
 
-Reads   annotations_raw/<subset>/{annotations,users[,flags]}.csv, _anon_map.csv
+Reads   annotations_raw/<subset>/{annotations,users[,flags]}.csv, _anon_map.csv; or any table of ratings (--table)
 Writes  annotations/<subset>/{annotations,users[,flags]}.csv, summary.json
         annotations_raw/<subset>/_anon_map.csv (file mode 600)
 
   uv run anonymize.py
   uv run anonymize.py --k-min 2 --band-age 10 --drop degree languages
   uv run anonymize.py --coarsen-times day
+  uv run anonymize.py --table ratings.csv --item file --rater who --rating arousal --scale interval
 
 Pseudonyms are stable: _anon_map.csv stores them and is only ever extended. If a table is invalid or a name is
 found, nothing is written. Withdrawn consent and columns outside the documented format are never published.

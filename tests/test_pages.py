@@ -273,6 +273,21 @@ def test_values_of_agreement_are_those_of_the_summary(outputs):
         assert drawn["value"].tolist() == pytest.approx(known, abs=1e-6)
 
 
+@pytest.mark.parametrize(
+    ("table", "column"),
+    [
+        ("emolia-emo/per_emotion_summary", "majority_present_rate"),
+        ("emolia-dim/per_dimension_summary", "majority_yes_rate"),
+    ],
+)
+def test_rates_of_slices_are_those_of_the_summary_tables(outputs, table, column):
+    folder = outputs("analysis")
+    name = table.replace("/", "_").removesuffix("_summary")
+    drawn = pd.read_csv(folder / f"figures/{name}.csv")
+    rates = pd.read_csv(folder / f"{table}.csv")[column].dropna()
+    assert drawn["value"].tolist() == pytest.approx(rates.tolist(), abs=1e-6)
+
+
 def test_det_curve_passes_through_the_equal_error_rate(outputs):
     folder = outputs("trials")
     drawn = pd.read_csv(folder / "figures/det.csv")

@@ -26,7 +26,7 @@ from earmark.annotation.tables import REPEATED, WITHDRAWN, Annotations
 from earmark.metrics.bootstrap import Bootstrap
 from earmark.metrics.dawid_skene import DawidSkene, leave_one_rater_out_posteriors
 from earmark.metrics.estimate import Estimate
-from earmark.metrics.multisets import dense_ranks
+from earmark.metrics.multisets import IntArray, dense_ranks
 from earmark.metrics.ratio import ratio
 from earmark.metrics.resample import Resample
 
@@ -92,6 +92,7 @@ def analyse(
     bootstrap = Bootstrap.from_units(clip_ranks(labels, subset), replicates, rng, resample=resample, alike=alike)
     raters = per_rater(annotations, votes, fit, bootstrap.grouped(votes.alike()))
     results = agreement_estimates(votes, bootstrap, required)
+    present, confirmed = majority_rates(labels, subset, bootstrap)
     slices = {name: slice_summary(labels, subset, name, bootstrap) for name in subset.summaries}
     by_column, warnings = slice_agreement(labels, votes, bootstrap, required)
     result = AnalysisResult(
@@ -101,10 +102,8 @@ def analyse(
         annotators=votes.raters,
         smallest_pair_items=min((pair["n"] for pair in results["agreement"].pairs.values()), default=None),
         demographics=demographics(annotations),
-        majority_present_rate=_mean_estimate(labels["majority_present"], bootstrap),
-        preselection_confirm_rate=(
-            _mean_estimate(labels[subset.names["matches_expected"]], bootstrap) if subset.prior else None
-        ),
+        majority_present_rate=present,
+        preselection_confirm_rate=confirmed,
         **results,
         emolia_bench=(
             {**emolia_bench_agreement(votes, required), **_rates_with_ties_absent(labels, subset)}
@@ -220,6 +219,37 @@ def _mean_estimate(column: pd.Series, bootstrap: Bootstrap) -> Estimate:
     )
 
 
+def majority_rates(labels: pd.DataFrame, subset: Subset, bootstrap: Bootstrap) -> tuple[Estimate, Estimate | None]:
+    """Share of items whose majority says present, and of items whose majority is the label expected from sampling.
+
+    Parameters
+    ----------
+    labels : DataFrame
+        Labels of all items, as returned by `majority_labels`.
+    subset : Subset
+    bootstrap : Bootstrap
+        Bootstrap over the clips of `labels`.
+
+    Returns
+    -------
+    present : Estimate
+    confirmed : Estimate or None
+        None if sampling expects no label.
+    """
+    columns = ["majority_present", *([subset.names["matches_expected"]] if subset.prior else [])]
+    bootstrap = bootstrap.grouped(_equal_values([labels[column] for column in columns]))
+    rates = [_mean_estimate(labels[column], bootstrap) for column in columns]
+    return rates[0], rates[1] if subset.prior else None
+
+
+def _equal_values(columns: Sequence[pd.Series], within: IntArray | None = None) -> IntArray:
+    """Number the items so that two have the same number if all columns of 0, 1 or missing, and `within`, are equal."""
+    equal = np.zeros(len(columns[0]), dtype=np.int64) if within is None else within
+    for values in columns:
+        equal = dense_ranks(equal * 3 + values.astype("Float64").fillna(2).to_numpy(dtype=np.int64))
+    return equal
+
+
 def _rates_with_ties_absent(labels: pd.DataFrame, subset: Subset) -> dict[str, float | None]:
     if not len(labels):
         return {"majority_present_rate": None, "preselection_confirm_rate": None}
@@ -295,10 +325,8 @@ def slice_summary(labels: pd.DataFrame, subset: Subset, name: str, bootstrap: Bo
     rates = {
         column: RATES[measure](labels, subset) for column, measure in description.columns.items() if measure in RATES
     }
-    alike = pd.factorize(labels[description.slice])[0].astype(np.int64)
-    for values in rates.values():
-        alike = dense_ranks(alike * 3 + values.astype("Float64").fillna(2).to_numpy(dtype=np.int64))
-    bootstrap = bootstrap.grouped(alike)
+    slice_of_item = pd.factorize(labels[description.slice])[0].astype(np.int64)
+    bootstrap = bootstrap.grouped(_equal_values(list(rates.values()), slice_of_item))
     records = []
     for value, rows in labels.groupby(description.slice, sort=True):
         selected = rows.index.to_numpy()

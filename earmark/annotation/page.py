@@ -9,6 +9,7 @@ import pandas as pd
 from earmark.annotation.clips import ClipIndex
 from earmark.annotation.scales.page import scale_disputed_items, scale_figures
 from earmark.annotation.schema import AnalysisSummary, ScaleSummary
+from earmark.annotation.subsets import Slice, Subset
 from earmark.annotation.tables import Annotations
 from earmark.metrics.estimate import Estimate
 from earmark.report.figures import Figure, Interval, forest_plot, matrix
@@ -18,14 +19,16 @@ from earmark.report.render import definitions
 MAX_RATERS = 30  # in the matrix of pairs
 SHOWN_ITEMS = 18
 PAIR_SEPARATOR = "__"
+PRESENT_RATE = "present_rate"  # the measure of a summary table that is drawn
 
 
-def analysis_figures(summary: AnalysisSummary | ScaleSummary) -> list[Figure]:
+def analysis_figures(summary: AnalysisSummary | ScaleSummary, subset: Subset) -> list[Figure]:
     """Draw the figures of a subset.
 
     Parameters
     ----------
     summary : AnalysisSummary or ScaleSummary
+    subset : Subset
 
     Returns
     -------
@@ -35,29 +38,33 @@ def analysis_figures(summary: AnalysisSummary | ScaleSummary) -> list[Figure]:
     """
     if isinstance(summary, ScaleSummary):
         return scale_figures(summary)
-    subset = summary.subset
+    name = summary.subset
     coefficients = [
         Interval(definitions()[name].get("label", name), value) for name, value in summary.agreement.estimates.items()
     ]
+    tables = [table for table in summary.slices if table in subset.summaries]
     figures = [
-        forest_plot(f"{subset}_agreement", f"{subset}: agreement with 95 % intervals.", coefficients, "agreement"),
-        *(_rates(subset, table, rows) for table, rows in summary.slices.items()),
+        forest_plot(f"{name}_agreement", f"{name}: agreement with 95 % intervals.", coefficients, "agreement"),
+        *(_rates(name, subset.summaries[table], table, summary.slices[table]) for table in tables),
         _kappas(summary),
     ]
     return [figure for figure in figures if figure is not None]
 
 
-def _rates(name: str, table: str, rows: Sequence[dict[str, str | int | float | Estimate]]) -> Figure | None:
+def _rates(
+    name: str, described: Slice, table: str, rows: Sequence[dict[str, str | int | float | Estimate]]
+) -> Figure | None:
     """The share of items that the majority calls present, by slice."""
+    columns = [column for column, measure in described.columns.items() if measure == PRESENT_RATE]
     intervals = []
     for row in rows:
-        label, rate = next(iter(row.values())), row.get("majority_present_rate")
-        if isinstance(rate, Estimate):
-            intervals.append(Interval(str(label), rate))
-    column = next(iter(rows[0]), "slice").replace("_", " ") if rows else ""
+        for column in columns:
+            rate = row[column]
+            if isinstance(rate, Estimate):
+                intervals.append(Interval(str(row[described.slice]), rate))
     return forest_plot(
         f"{name}_{table.removesuffix('_summary')}",
-        f"{name}: share of items labelled present by {column}, with 95 % intervals.",
+        f"{name}: share of items labelled present by {described.slice.replace('_', ' ')}, with 95 % intervals.",
         intervals,
         "share labelled present",
     )

@@ -23,7 +23,7 @@ from earmark.cli import Invocation
 from earmark.errors import DataError, EarmarkError, MissingError, shown_path
 from earmark.files.atomic import locked, write_together
 from earmark.metrics.rater_resampling import interval_method
-from earmark.report.figures import figure_files
+from earmark.report.figures import Figure, figure_files, import_in_background
 from earmark.report.page import ClipList, page
 from earmark.report.provenance import data_hash, exclusions, input_records, parameters_hash, provenance
 from earmark.report.render import render
@@ -65,6 +65,8 @@ def run_analysis(options: AnalysisOptions, invocation: Invocation) -> int:
     require_known_raters(loaded, options)
     checked = [check_raters(annotations, options) for annotations in loaded]
     require_raters(checked, options)
+    if options.figures:
+        import_in_background()
     with locked([options.output_dir]):
         contents: dict[Path, str | bytes | None] = {}
         summaries: dict[str, Summary] = {}
@@ -204,9 +206,10 @@ def report_files(
         The report as Markdown.
     """
     report, tables = render("analysis.md.j2", summaries=summaries, subsets=described)
-    figures = [figure for summary in summaries for figure in analysis_figures(summary)] if options.figures else []
+    figures: list[Figure] = []
     html = None
     if options.figures:
+        figures = [one for summary in summaries for one in analysis_figures(summary, described[summary.subset])]
         html = page(
             "Annotation report", report, folder, figures=figures, clips=clips, embed_audio_mib=options.embed_audio
         )

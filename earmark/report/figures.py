@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import cycle, islice
 from pathlib import Path
+from threading import Thread
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -135,11 +136,14 @@ def forest_plot(
             axes.axvline(chance, color="#8c8c8c", linewidth=0.8, linestyle="--", label=chance_label)
         for group, colour, marker in _styles(groups):
             own = [row for row in known if row.group == group]
-            heights = [labels.index(row.label) + (groups.index(group) - (len(groups) - 1) / 2) * step for row in own]
-            for row, height in zip(own, heights, strict=True):
-                if row.estimate.low is not None:
-                    axes.plot(np.array([row.estimate.low, row.estimate.high], float), [height, height], color=colour)
-            values = np.array([row.estimate.value for row in own], float)
+            shift = (groups.index(group) - (len(groups) - 1) / 2) * step
+            heights = np.array([labels.index(row.label) + shift for row in own])
+            values, lows, highs = np.array(
+                [(row.estimate.value, row.estimate.low, row.estimate.high) for row in own], float
+            ).T
+            known_ends = np.isfinite(lows)
+            if known_ends.any():
+                axes.hlines(heights[known_ends], lows[known_ends], highs[known_ends], color=colour)
             axes.plot(values, heights, marker, color=colour, label=group or None)
         axes.set_yticks(range(len(labels)), wrapped, fontsize=7)
         axes.set_ylim(len(labels) - 0.5, -0.5)
@@ -485,6 +489,17 @@ def _legend_height(labels: Sequence[str]) -> float:
 def _thinned(n: int) -> NDArray[np.int64]:
     """Positions of at most MOST_POINTS of n points, with both ends."""
     return np.unique(np.linspace(0, n - 1, min(n, MOST_POINTS)).astype(np.int64)) if n else np.empty(0, dtype=np.int64)
+
+
+def import_in_background() -> None:
+    """Import matplotlib in a thread while results are computed, so that the first figure need not wait for it."""
+
+    def load() -> None:
+        import matplotlib.backends.backend_pdf
+        import matplotlib.backends.backend_svg
+        import matplotlib.figure  # noqa: F401
+
+    Thread(target=load, name="import of matplotlib").start()
 
 
 def _figure(

@@ -87,7 +87,7 @@ def test_report_escapes_names_of_classes():
 @pytest.mark.slow
 @pytest.mark.parametrize("subset", SCALES, ids=lambda subset: subset.scale)
 def test_figures_of_a_scale(subset):
-    figures = analysis_figures(summary_of(analysed(subset, random_votes(subset, 30, 4))))
+    figures = analysis_figures(summary_of(analysed(subset, random_votes(subset, 30, 4))), subset)
     names = {figure.name.removeprefix(subset.name + "_") for figure in figures}
     expected = {"nominal": {"agreement", "classes", "raters"}}
     assert names == expected.get(subset.scale, {"agreement", "bias", "raters"})
