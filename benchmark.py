@@ -12,6 +12,7 @@ Writes  benchmark_outputs/<subset>/{predictions.csv, metrics_by_*.csv, summary.j
   uv run --extra clap benchmark.py --model voiceclap-small --subset emolia-dim --require-3-raters
   uv run --extra clap benchmark.py --model voiceclap-large-v2 --protocol voicenet
   uv run benchmark.py --by language speaker --limit 100
+  uv run benchmark.py --resample both
   uv run benchmark.py --subset my-arousal --prompt "Speech of a highly aroused speaker." --clip "{file}.wav"
   uv run benchmark.py --subset emolia-emo --prompts wordings.csv
 
@@ -30,6 +31,7 @@ from earmark import cli
 from earmark.annotation.subsets import subsets
 from earmark.audio_text.options import LABEL_COLUMNS, MIN_RATERS, BenchmarkOptions
 from earmark.files.remote import location
+from earmark.metrics.resample import RESAMPLE
 from earmark.models.audio_text.published import VOICECLAP
 
 TOKEN_VARIABLE = "EARMARK_API_KEY"
@@ -195,6 +197,12 @@ def argument_parser() -> ArgumentParser:
         default=1000,
         metavar="N",
         help="bootstrap replicates; 0 for no confidence intervals (default: 1000)",
+    )
+    evaluation.add_argument(
+        "--resample",
+        choices=RESAMPLE,
+        default="clips",
+        help="what intervals of the comparison with raters generalise over: clips, raters or both (default: clips)",
     )
     evaluation.add_argument("--allow-missing", action="store_true", help="exit with 0 even if clips are missing")
     files = parser.add_argument_group("files")

@@ -10,8 +10,12 @@ An item with p present and a absent ratings compares each present rating with p 
 absent rating with p present and a − 1 absent ones. At least two other raters are required.
 
 `pairwise_parity` does the same with one other rater as the reference, so two raters are enough.
+
+Intervals cover other clips rated by the same raters. With a `RaterPanel` they cover new raters too: every rater is left
+out in turn, both as a rater that the model is compared with and as one of those who decide the reference.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -19,14 +23,20 @@ import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
 from earmark.annotation.keys import key_ranks
-from earmark.metrics.bootstrap import Bootstrap, Units, paired_difference
+from earmark.metrics.bootstrap import Bootstrap, Contributions, Units, paired_difference
 from earmark.metrics.classification import balanced_accuracy, decision_contributions, decision_metrics
 from earmark.metrics.estimate import Estimate
+from earmark.metrics.rater_resampling import RecomputedDeletions
 from earmark.metrics.ratio import ratio
+from earmark.metrics.resample import Resample
 
 FloatArray = NDArray[np.float64]
+IntArray = NDArray[np.int64]
 MIN_OTHER_RATERS = 2
+MIN_RATERS_OF_PAIR = 2
 BALANCED_ACCURACY, ACCURACY = 0, 1  # positions in decision_metrics
+TRUE_POSITIVE, FALSE_POSITIVE, TRUE_NEGATIVE, FALSE_NEGATIVE = range(4)  # columns of decision_contributions
+MODEL, PERSON = slice(0, 4), slice(4, 8)  # columns of the contributions of a comparison
 NO_HELD_OUT_RATING = "no rating with at least two other raters and a defined reference"
 NO_PAIR_OF_RATERS = "no item with two raters"
 ONE_CLASS = "all references have the same class"
@@ -156,6 +166,59 @@ class HeldOutRatings:
 
 
 @dataclass(frozen=True)
+class RaterPanel:
+    """Who gave each rating, for intervals that speak for new raters.
+
+    Attributes
+    ----------
+    resample : {"raters", "both"}
+        What intervals speak for: other raters of the same clips, or other raters and other clips.
+    item : (k,) int
+        Row of the item of each rating; all ratings of an item.
+    rater : (k,) int
+        Number of the rater; any numbers.
+    rating : (k,) int
+        1 for present and 0 for absent, or the position of the class.
+    """
+
+    resample: Resample
+    item: IntArray
+    rater: IntArray
+    rating: IntArray
+
+    def take(self, mask: NDArray[np.bool_]) -> "RaterPanel":
+        """Select ratings. mask: (k,) bool, with all or no ratings of an item."""
+        return replace(self, item=self.item[mask], rater=self.rater[mask], rating=self.rating[mask])
+
+    def of_items(self, rows: IntArray) -> "RaterPanel":
+        """The ratings of some items, which get the numbers 0, 1, … in the order of `rows`, (m,) int."""
+        number = np.full(max(int(self.item.max(initial=-1)), int(rows.max(initial=-1))) + 1, -1, dtype=np.int64)
+        number[rows] = np.arange(len(rows))
+        kept = self.take(number[self.item] >= 0)
+        return replace(kept, item=number[kept.item])
+
+    def deletions(self, contributions: Callable[[IntArray, IntArray], Contributions]) -> RecomputedDeletions:
+        """Contributions without each rater.
+
+        Parameters
+        ----------
+        contributions : callable
+            Maps the items and the ratings that are left, both (m,) int, to the contributions of all items.
+
+        Returns
+        -------
+        RecomputedDeletions
+        """
+        _, number, ratings = np.unique(self.rater, return_inverse=True, return_counts=True)
+
+        def without(rater: int) -> Contributions:
+            kept = number != rater
+            return contributions(self.item[kept], self.rating[kept])
+
+        return RecomputedDeletions(ratings.astype(np.int64), without)
+
+
+@dataclass(frozen=True)
 class Parity:
     """Leave-one-rater-out comparison of a model with the raters.
 
@@ -184,8 +247,17 @@ class Parity:
         return cls(0, estimate, estimate, estimate)
 
 
+HoldOut = Callable[[FloatArray, FloatArray], HeldOutRatings]  # from the present ratings and the raters of each item
+
+
 def human_parity(
-    held_out: HeldOutRatings, decisions: NDArray[np.bool_], clips: ArrayLike, replicates: int, rng: np.random.Generator
+    held_out: HeldOutRatings,
+    decisions: NDArray[np.bool_],
+    clips: ArrayLike,
+    replicates: int,
+    rng: np.random.Generator,
+    panel: RaterPanel | None = None,
+    hold_out: HoldOut | None = None,
 ) -> Parity:
     """Compare a model with the raters, leaving one rater out at a time.
 
@@ -199,17 +271,19 @@ def human_parity(
     replicates : int
         Number of bootstrap replicates.
     rng : numpy.random.Generator
+    panel : RaterPanel, optional
+        The ratings, for intervals that speak for new raters.
+    hold_out : callable, optional
+        With `panel`, how `held_out` follows from the number of present ratings and of raters of each item.
 
     Returns
     -------
     Parity
         Undefined, with a reason, if there is no held-out rating or all references have the same class.
     """
-    n = int(held_out.weight.sum())
-    if not n:
+    if not int(held_out.weight.sum()):
         return Parity.undefined(NO_HELD_OUT_RATING)
-    bootstrap = Bootstrap.from_units(np.asarray(clips)[held_out.item], replicates, rng)
-    return _balanced_accuracies(held_out, decisions, bootstrap)
+    return _Comparison.of(held_out, decisions, clips, replicates, rng, panel, hold_out).balanced_accuracy()
 
 
 @dataclass(frozen=True)
@@ -238,6 +312,7 @@ def pairwise_parity(
     clips: ArrayLike,
     replicates: int,
     rng: np.random.Generator,
+    panel: RaterPanel | None = None,
 ) -> PairwiseParity:
     """Compare a model with the raters: both against each single other rater, on the items both have.
 
@@ -256,6 +331,8 @@ def pairwise_parity(
     replicates : int
         Number of bootstrap replicates.
     rng : numpy.random.Generator
+    panel : RaterPanel, optional
+        The ratings, for intervals that speak for new raters.
 
     Returns
     -------
@@ -272,63 +349,129 @@ def pairwise_parity(
     pairs = HeldOutRatings.from_pairs(present, raters)
     if not len(pairs.item):
         return PairwiseParity.undefined(NO_PAIR_OF_RATERS)
-    bootstrap = Bootstrap.from_units(np.asarray(clips)[pairs.item], replicates, rng)
-    return PairwiseParity(_balanced_accuracies(pairs, decisions, bootstrap), _accuracies(pairs, decisions, bootstrap))
+    compared = _Comparison.of(pairs, decisions, clips, replicates, rng, panel, HeldOutRatings.from_pairs)
+    return PairwiseParity(compared.balanced_accuracy(), compared.accuracy())
 
 
-def _contributions(held_out: HeldOutRatings, decisions: NDArray[np.bool_]) -> tuple[FloatArray, FloatArray]:
-    """Weighted contributions of the model and of the raters, (k, 4) each."""
+@dataclass(frozen=True)
+class _Comparison:
+    """Decisions of the model and of the raters, counted by item.
+
+    contributions: (m, 8) `decision_contributions` of the model, then of the raters. n: number of comparisons.
+    """
+
+    contributions: FloatArray
+    bootstrap: Bootstrap
+    n: int
+    deletions: RecomputedDeletions | None
+
+    @classmethod
+    def of(
+        cls,
+        held_out: HeldOutRatings,
+        decisions: NDArray[np.bool_],
+        clips: ArrayLike,
+        replicates: int,
+        rng: np.random.Generator,
+        panel: RaterPanel | None,
+        hold_out: HoldOut | None,
+    ) -> "_Comparison":
+        """Count the comparisons; items that no rating of the panel belongs to, or without comparison, are left out."""
+        rated = held_out.item if panel is None else np.concatenate([held_out.item, panel.item])
+        rows = np.unique(rated)
+        bootstrap = Bootstrap.from_units(np.asarray(clips)[rows], replicates, rng)
+        deletions = None
+        if panel is not None and hold_out is not None:
+            bootstrap = replace(bootstrap, resample=panel.resample)
+            size, counted = len(decisions), hold_out
+
+            def without(item: IntArray, vote: IntArray) -> FloatArray:
+                present = np.bincount(item, vote, size).astype(float)
+                left = counted(present, np.bincount(item, minlength=size).astype(float))
+                return _contributions(left, decisions)[rows]
+
+            deletions = panel.deletions(without)
+        return cls(_contributions(held_out, decisions)[rows], bootstrap, int(held_out.weight.sum()), deletions)
+
+    def accuracy(self) -> Parity:
+        """Accuracy of the model and of the raters."""
+        model, person = self.bootstrap.estimates(
+            self.contributions, _accuracies, n=[self.n] * 2, why=["", ""], deletions=self.deletions
+        )
+        return self._with_difference(model, person, _accuracies, self.bootstrap.units)
+
+    def balanced_accuracy(self) -> Parity:
+        """Balanced accuracy of the model and of the raters."""
+        present = self.contributions[:, [TRUE_POSITIVE, FALSE_NEGATIVE]].sum(axis=1) > 0
+        absent = self.contributions[:, [FALSE_POSITIVE, TRUE_NEGATIVE]].sum(axis=1) > 0
+        units = (
+            self.bootstrap.units_with(present, "with a present item"),
+            self.bootstrap.units_with(absent, "with an absent item"),
+        )
+        model, person = (
+            balanced_accuracy(
+                self.contributions[:, part],
+                self.bootstrap,
+                units,
+                n=self.n,
+                why=ONE_CLASS,
+                deletions=self._deletions_of(part),
+            )
+            for part in (MODEL, PERSON)
+        )
+        if model.value is None or person.value is None:
+            return Parity(self.n, model, person, model)
+        return self._with_difference(model, person, _balanced_accuracies, min(units))
+
+    def _deletions_of(self, part: slice) -> RecomputedDeletions | None:
+        if self.deletions is None:
+            return None
+        both = self.deletions.contributions
+        return replace(self.deletions, contributions=lambda rater: np.asarray(both(rater))[:, part])
+
+    def _with_difference(
+        self, model: Estimate, person: Estimate, formula: Callable[[FloatArray], FloatArray], units: Units
+    ) -> Parity:
+        """Add model minus person with its p-value; the interval stays within [-1, 1]."""
+        replicates = self.bootstrap.replicates(self.contributions, formula, 2)
+        [raters] = self.bootstrap.rater_variations(
+            self.contributions, lambda sums: -np.diff(formula(sums), axis=-1), 1, self.deletions
+        )
+        difference, p = paired_difference(
+            model.value or 0.0,
+            person.value or 0.0,
+            replicates[:, 0],
+            replicates[:, 1],
+            n=self.n,
+            units=units,
+            raters=raters,
+        )
+        if difference.low is not None and difference.high is not None:
+            difference = replace(difference, low=max(difference.low, -1.0), high=min(difference.high, 1.0))
+        return Parity(self.n, model, person, difference, p)
+
+
+def _contributions(held_out: HeldOutRatings, decisions: NDArray[np.bool_]) -> FloatArray:
+    """Weighted contributions of the model and of the raters, summed by item: (n, 8)."""
     weight = held_out.weight[:, np.newaxis]
     model = weight * decision_contributions(decisions[held_out.item], held_out.reference)
-    return model, weight * decision_contributions(held_out.vote, held_out.reference)
+    person = weight * decision_contributions(held_out.vote, held_out.reference)
+    both = np.concatenate([model, person], axis=1)
+    return np.stack([np.bincount(held_out.item, column, len(decisions)) for column in both.T], axis=1)
 
 
-def _accuracies(held_out: HeldOutRatings, decisions: NDArray[np.bool_], bootstrap: Bootstrap) -> Parity:
-    """Accuracy of the model and of the raters."""
-    both, n = np.concatenate(_contributions(held_out, decisions), axis=1), int(held_out.weight.sum())
-
-    def accuracies(sums: FloatArray) -> FloatArray:
-        return np.stack([decision_metrics(part)[..., ACCURACY] for part in (sums[..., :4], sums[..., 4:])], axis=-1)
-
-    model, person = bootstrap.estimates(both, accuracies, n=[n, n], why=["", ""])
-    difference, p = _difference(model, person, bootstrap.replicates(both, accuracies, 2), n, bootstrap.units)
-    return Parity(n, model, person, difference, p)
+def _accuracies(sums: FloatArray) -> FloatArray:
+    return np.stack([decision_metrics(sums[..., part])[..., ACCURACY] for part in (MODEL, PERSON)], axis=-1)
 
 
-def _difference(
-    model: Estimate, person: Estimate, replicates: FloatArray, n: int, units: Units
-) -> tuple[Estimate, float | None]:
-    """Model minus person with its p-value; the interval stays within [-1, 1]."""
-    difference, p = paired_difference(
-        model.value or 0.0, person.value or 0.0, replicates[:, 0], replicates[:, 1], n=n, units=units
-    )
-    if difference.low is not None and difference.high is not None:
-        difference = replace(difference, low=max(difference.low, -1.0), high=min(difference.high, 1.0))
-    return difference, p
-
-
-def _balanced_accuracies(held_out: HeldOutRatings, decisions: NDArray[np.bool_], bootstrap: Bootstrap) -> Parity:
-    """Balanced accuracy of the model and of the raters."""
-    model, person = _contributions(held_out, decisions)
-    n = int(held_out.weight.sum())
-    class_units = bootstrap.units_of_classes(held_out.reference)
-    estimates = [balanced_accuracy(sums, bootstrap, class_units, n=n, why=ONE_CLASS) for sums in (model, person)]
-    if estimates[0].value is None or estimates[1].value is None:
-        return Parity(n, estimates[0], estimates[1], estimates[0])
-
-    def balanced_accuracies(sums: FloatArray) -> FloatArray:
-        parts = (sums[..., :4], sums[..., 4:8])
-        return np.stack([decision_metrics(part)[..., BALANCED_ACCURACY] for part in parts], axis=-1)
-
-    both = bootstrap.replicates(np.concatenate([model, person], axis=1), balanced_accuracies, 2)
-    difference, p = _difference(estimates[0], estimates[1], both, n, min(class_units))
-    return Parity(n, estimates[0], estimates[1], difference, p)
+def _balanced_accuracies(sums: FloatArray) -> FloatArray:
+    return np.stack([decision_metrics(sums[..., part])[..., BALANCED_ACCURACY] for part in (MODEL, PERSON)], axis=-1)
 
 
 def leave_one_out_table(
     items: pd.DataFrame, item: ArrayLike, rater: ArrayLike, vote: ArrayLike, others: ArrayLike, names: list[str]
 ) -> pd.DataFrame:
-    """Contents of leave_one_out.csv: all ratings of items with at least three raters.
+    """Contents of leave_one_out.csv: all ratings of items with at least two raters.
 
     Parameters
     ----------
@@ -349,7 +492,7 @@ def leave_one_out_table(
         Columns: the key, `username`, `present` and `ds_present_probability_of_others`, sorted by key and username.
     """
     codes = np.asarray(item, dtype=np.int64)
-    usable = np.bincount(codes, minlength=len(items))[codes] > MIN_OTHER_RATERS
+    usable = np.bincount(codes, minlength=len(items))[codes] >= MIN_RATERS_OF_PAIR
     by_username = np.argsort(np.argsort(np.array(names, dtype=object)))[np.asarray(rater)[usable]] if names else []
     order = np.flatnonzero(usable)[np.lexsort((by_username, key_ranks(items, list(items.columns))[codes[usable]]))]
     rows = items.iloc[codes[order]].reset_index(drop=True)

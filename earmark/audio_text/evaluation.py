@@ -2,11 +2,12 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import pandas as pd
 
-from earmark.annotation.parity import MIN_OTHER_RATERS, HeldOutRatings, Parity, human_parity
+from earmark.annotation.parity import MIN_OTHER_RATERS, HeldOutRatings, Parity, RaterPanel, human_parity
 from earmark.audio_text.pairs import PairTable
 from earmark.audio_text.prompt_metrics import (
     NO_VOTES,
@@ -58,6 +59,7 @@ def evaluate_scores(
     by: Sequence[str] = (),
     unanimous_only: bool = False,
     leave_one_out: pd.DataFrame | None = None,
+    panel: RaterPanel | None = None,
 ) -> Evaluation:
     """Evaluate the scores of a model against reference labels and against raters.
 
@@ -80,6 +82,9 @@ def evaluate_scores(
         whose other raters all agree.
     leave_one_out : DataFrame or None
         Output of `read_leave_one_out`. Required for the comparison with raters under Dawid–Skene labels.
+    panel : RaterPanel or None
+        Ratings of the rows of `pairs.with_comparison_only().table`, for intervals of the comparison with raters that
+        speak for new raters. Not for Dawid–Skene labels.
 
     Returns
     -------
@@ -107,7 +112,7 @@ def evaluate_scores(
     overall = _metrics(valid, bootstrap)
     positive = valid["label"].mean() if len(valid) else None
     parity, parity_cross_fitted = _human_parities(
-        scored, pairs, replicates, parity_rng, unanimous_only, leave_one_out, clip_thresholds
+        scored, pairs, replicates, parity_rng, unanimous_only, leave_one_out, clip_thresholds, panel
     )
     slices = {key: _slice_metrics(valid, key, bootstrap) for key in [*pairs.subset.slices, *by]}
     thresholds_rng, ranks_rng, pairs_rng = rng.spawn(3)
@@ -118,6 +123,7 @@ def evaluate_scores(
         replicates,
         pairs_rng,
         _why_no_pairs(pairs, unanimous_only, leave_one_out),
+        None if panel is None or unanimous_only else panel.of_items(np.flatnonzero(scored["ok"].astype(bool))),
     )
     further = scored.iloc[len(table) :]
     of_people = further["n_raters"] > MIN_OTHER_RATERS
@@ -213,6 +219,7 @@ def _human_parities(
     unanimous_only: bool,
     leave_one_out: pd.DataFrame | None,
     clip_thresholds: Mapping[str, float],
+    panel: RaterPanel | None,
 ) -> tuple[Parity, Parity]:
     """Compare the model with raters at the fixed and at the cross-fitted threshold.
 
@@ -224,14 +231,22 @@ def _human_parities(
     ratings = _held_out_ratings(scored, pairs, unanimous_only, leave_one_out)
     if isinstance(ratings, str):
         return Parity.undefined(ratings), Parity.undefined(ratings)
-    ratings = ratings.take(scored["ok"].to_numpy(dtype=bool)[ratings.item])
-    clips = scored["sampling_unit"].to_numpy()
-    predicted = scored["pred_present"].fillna(0).to_numpy(dtype=bool)
-    parity = human_parity(ratings, predicted, clips, replicates, rng)
+    ok = scored["ok"].to_numpy(dtype=bool)
+    ratings = ratings.take(ok[ratings.item])
+    compare = partial(
+        human_parity,
+        ratings,
+        clips=scored["sampling_unit"].to_numpy(),
+        replicates=replicates,
+        rng=rng,
+        panel=None if panel is None else panel.take(ok[panel.item]),
+        hold_out=partial(HeldOutRatings.from_counts, soft=pairs.label_source == "soft", unanimous=unanimous_only),
+    )
+    parity = compare(decisions=scored["pred_present"].fillna(0).to_numpy(dtype=bool))
     predicted_cross_fitted = _cross_fitted_decisions(scored, clip_thresholds)
     if predicted_cross_fitted is None:
         return parity, Parity.undefined(NO_THRESHOLD)
-    return parity, human_parity(ratings, predicted_cross_fitted, clips, replicates, rng)
+    return parity, compare(decisions=predicted_cross_fitted)
 
 
 def _cross_fitted_decisions(rows: pd.DataFrame, clip_thresholds: Mapping[str, float]) -> np.ndarray | None:
@@ -257,9 +272,9 @@ def _held_out_ratings(
     if pairs.label_source == "dawid-skene":
         if leave_one_out is None:
             return NO_LEAVE_ONE_OUT
-        ratings = HeldOutRatings.from_posteriors(
-            leave_one_out["item"], leave_one_out["present"], leave_one_out["probability"]
-        )
+        several = leave_one_out.groupby("item")["item"].transform("size") > MIN_OTHER_RATERS
+        held_out = leave_one_out[several]
+        ratings = HeldOutRatings.from_posteriors(held_out["item"], held_out["present"], held_out["probability"])
         if not unanimous_only:
             return ratings
         present, raters = (scored[c].to_numpy(dtype=float)[ratings.item] for c in ("present_votes", "n_raters"))

@@ -6,7 +6,7 @@ has several sentences, the mean over sentences of the correlation within each is
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import pandas as pd
@@ -30,6 +30,8 @@ from earmark.metrics.group_correlation import (
     spearman_replicates,
 )
 from earmark.metrics.interval_agreement import concordance, correlation
+from earmark.metrics.rater_resampling import RaterVariation, noise_replicates, rater_variations
+from earmark.metrics.resample import Resample
 
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
@@ -38,6 +40,7 @@ PREFIX = "mean_rating_"
 FOLDS = 5
 NO_ITEM = "no item was scored"
 NO_RATER = "no rater has three items whose ratings and references vary"
+NOT_OVER_RATERS: Sequence[RaterVariation | None] = (None, None, None)
 CHOSEN_BY_RATINGS = "the items were chosen by the ratings that would be held out (--unanimous-only)"
 
 
@@ -50,6 +53,7 @@ def evaluate_mean_ratings(
     replicates: int,
     rng: np.random.Generator,
     by: Sequence[str] = (),
+    resample: Resample = "clips",
 ) -> ScaleEvaluation:
     """Evaluate similarities against the mean ratings of an ordinal or interval subset.
 
@@ -67,6 +71,8 @@ def evaluate_mean_ratings(
     rng : numpy.random.Generator
     by : sequence of str
         Keys of the clips' JSON files to slice by, in addition to the slices of the subset.
+    resample : {"clips", "raters", "both"}
+        What intervals of the comparison with raters speak for.
 
     Returns
     -------
@@ -98,7 +104,7 @@ def evaluate_mean_ratings(
     else:
         codes = np.full(len(table), -1, dtype=np.int64)
         codes[valid] = sentence
-        footing = equal_footing(held_out, similarity, full, codes, clips, replicates, parity_rng)
+        footing = equal_footing(held_out, similarity, full, codes, clips, replicates, parity_rng, resample)
     mean_similarity = {name: metrics[name] for name in metrics if name != f"{PREFIX}concordance"}
     result = ScaleBenchmarkResult(
         scale=pairs.subset.scale,
@@ -231,6 +237,7 @@ def equal_footing(
     clips: NDArray[np.str_],
     replicates: int,
     rng: np.random.Generator,
+    resample: Resample = "clips",
 ) -> NumbersOnEqualFooting:
     """Compare the model with the raters: correlations with the mean of the other raters, on the items of each rater.
 
@@ -244,50 +251,140 @@ def equal_footing(
     clips : (n,) str
     replicates : int
     rng : numpy.random.Generator
+    resample : {"clips", "raters", "both"}
+        What intervals speak for. For new raters each rater is left out in turn, of the raters that are compared and of
+        those whose mean is the reference; the scaling of the similarities stays.
 
     Returns
     -------
     NumbersOnEqualFooting
         Means over the raters for whom both correlations are defined.
     """
-    usable = np.isfinite(similarity[held_out.item])
-    item, rater = held_out.item[usable], held_out.rater[usable]
-    if not len(item):
+    compared = _RatedItems(held_out, similarity, scaled, sentence).take(np.isfinite(similarity[held_out.item]))
+    if not len(compared.ratings.item):
         return NumbersOnEqualFooting(why=NO_RATER)
-    rating, others = held_out.rating[usable], held_out.mean_of_others[usable]
-    bootstrap = Bootstrap.from_units(clips[item], replicates, rng)
-    both = (similarity[item], rating)
-
-    def compared(group: IntArray, suffix: str = "") -> dict[str, tuple[GroupCorrelations, GroupCorrelations]]:
-        ranks = tuple(spearman_replicates(x, others, group, bootstrap) for x in both)
-        values = tuple(moment_replicates(correlation, x, others, group, bootstrap) for x in both)
-        return {f"spearman{suffix}": (ranks[0], ranks[1]), f"pearson{suffix}": (values[0], values[1])}
-
-    by_rater = _codes(rater)[0]
-    pairs = compared(by_rater)
-    raters = pairs["spearman"][0].defined & pairs["spearman"][1].defined
+    bootstrap = Bootstrap.from_units(clips[compared.ratings.item], replicates, rng)
+    pairs = compared.correlations(bootstrap)
+    raters = pairs["spearman"].shared
     if not raters.any():
         return NumbersOnEqualFooting(why=NO_RATER, raters_left_out=len(raters))
-    if sentence.max(initial=0) > 0:
-        group = _codes(list(zip(rater.tolist(), sentence[item].tolist(), strict=True)))[0]
-        pairs = {**compared(group, "_by_prompt"), **pairs}
-    if np.isfinite(scaled[item]).all():
-        ours, theirs = (moment_replicates(concordance, x, others, by_rater, bootstrap) for x in (scaled[item], rating))
-        pairs["concordance"] = (ours, theirs)
-    by_name = {PREFIX + name: _paired(*own) for name, own in pairs.items()}
+    variations = {} if resample == "clips" else _variations_over_raters(compared, bootstrap, list(pairs), resample)
+    by_name = {PREFIX + name: _paired(own, variations.get(name, NOT_OVER_RATERS)) for name, own in pairs.items()}
     return NumbersOnEqualFooting(by_name, "", int(raters.sum()), int((~raters).sum()))
 
 
-def _paired(model: GroupCorrelations, person: GroupCorrelations) -> Parity:
+@dataclass(frozen=True)
+class _Compared:
+    """Correlations of the model and of the raters with the same references, within the same groups."""
+
+    model: GroupCorrelations
+    person: GroupCorrelations
+
+    @property
+    def shared(self) -> NDArray[np.bool_]:
+        """(G,) groups in which both have a value."""
+        return self.model.defined & self.person.defined
+
+    @property
+    def of_shared(self) -> tuple[GroupCorrelations, GroupCorrelations]:
+        """The model and the raters in the groups in which both have a value."""
+        return self.model.only(self.shared), self.person.only(self.shared)
+
+    @property
+    def means(self) -> FloatArray:
+        """Mean over groups of model, raters and difference: on the data, then on the replicates, (1 + R, 3)."""
+        both = [np.append(one.mean_value, one.mean_replicates) for one in self.of_shared]
+        return np.stack([*both, both[0] - both[1]], axis=1)
+
+
+@dataclass(frozen=True)
+class _RatedItems:
+    """Held-out ratings beside the similarities of the same items."""
+
+    ratings: HeldOutNumbers
+    similarity: FloatArray
+    scaled: FloatArray
+    sentence: IntArray
+
+    def take(self, mask: NDArray[np.bool_]) -> "_RatedItems":
+        """Select ratings."""
+        r = self.ratings
+        selected = HeldOutNumbers(r.item[mask], r.rater[mask], r.rating[mask], r.mean_of_others[mask])
+        return replace(self, ratings=selected)
+
+    def without(self, rater: int) -> tuple["_RatedItems", NDArray[np.bool_]]:
+        """The ratings of the other raters, beside means without this rater; and which ratings these are, (k,) bool."""
+        item, own = self.ratings.item, self.ratings.rater == rater
+        others = np.bincount(item)[item] - 1.0
+        rating = np.bincount(item[own], self.ratings.rating[own], len(self.similarity))[item]
+        rated = np.bincount(item[own], minlength=len(self.similarity))[item]
+        left = others - rated
+        kept = ~own & (left > 0)
+        means = (self.ratings.mean_of_others * others - rating) / np.maximum(left, 1)
+        changed = replace(self.ratings, mean_of_others=np.where(rated > 0, means, self.ratings.mean_of_others))
+        return replace(self, ratings=changed).take(kept), kept
+
+    def correlations(self, bootstrap: Bootstrap) -> dict[str, _Compared]:
+        """By name of the score. bootstrap: over the clips of the ratings."""
+        r = self.ratings
+        both = (self.similarity[r.item], r.rating)
+
+        def compared(group: IntArray, suffix: str = "") -> dict[str, _Compared]:
+            ranks = [spearman_replicates(x, r.mean_of_others, group, bootstrap) for x in both]
+            values = [moment_replicates(correlation, x, r.mean_of_others, group, bootstrap) for x in both]
+            return {f"spearman{suffix}": _Compared(*ranks), f"pearson{suffix}": _Compared(*values)}
+
+        by_rater = _codes(r.rater)[0]
+        pairs = compared(by_rater)
+        if self.sentence.max(initial=0) > 0:
+            group = _codes(list(zip(r.rater.tolist(), self.sentence[r.item].tolist(), strict=True)))[0]
+            pairs = {**compared(group, "_by_prompt"), **pairs}
+        if np.isfinite(self.scaled[r.item]).all():
+            scaled = (self.scaled[r.item], r.rating)
+            pairs["concordance"] = _Compared(
+                *(moment_replicates(concordance, x, r.mean_of_others, by_rater, bootstrap) for x in scaled)
+            )
+        return pairs
+
+
+def _variations_over_raters(
+    compared: _RatedItems, bootstrap: Bootstrap, names: Sequence[str], resample: Resample
+) -> dict[str, Sequence[RaterVariation | None]]:
+    """Variance over raters of the model, of the raters and of their difference, by name of the score."""
+    if not len(bootstrap.weights) or bootstrap.n_units < 2:
+        return {}
+    few = replace(bootstrap, weights=bootstrap.weights[: noise_replicates(len(compared.ratings.item))])
+    raters, ratings = np.unique(compared.ratings.rater, return_counts=True)
+    without: dict[str, list[FloatArray]] = {name: [] for name in names}
+    undefined = np.full((1 + len(few.weights), 3), np.nan)
+    for rater in raters.tolist():
+        left, kept = compared.without(rater)
+        pairs = left.correlations(few.take(kept)) if kept.any() else {}
+        for name in names:
+            means = pairs[name].means if name in pairs else undefined
+            without[name].append(means if len(means) == len(undefined) else undefined)  # one clip has no replicates
+    counts = ratings.astype(np.int64)
+    return {
+        name: rater_variations(np.stack(own, axis=1), counts, bootstrap.n_units, resample)
+        for name, own in without.items()
+    }
+
+
+def _paired(compared: _Compared, raters: Sequence[RaterVariation | None]) -> Parity:
     """Mean over the groups in which both have a value, and the paired difference."""
-    shared = model.defined & person.defined
-    if not shared.any():
+    if not compared.shared.any():
         return Parity.undefined(NO_GROUP)
-    ours, theirs = model.only(shared), person.only(shared)
+    ours, theirs = compared.of_shared
     difference, p = paired_difference(
-        ours.mean_value, theirs.mean_value, ours.mean_replicates, theirs.mean_replicates, n=ours.n, units=ours.units
+        ours.mean_value,
+        theirs.mean_value,
+        ours.mean_replicates,
+        theirs.mean_replicates,
+        n=ours.n,
+        units=ours.units,
+        raters=raters[2],
     )
-    return Parity(ours.n, ours.mean(), theirs.mean(), difference, p)
+    return Parity(ours.n, ours.mean(raters[0]), theirs.mean(raters[1]), difference, p)
 
 
 def _warnings(x: FloatArray) -> list[str]:

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from earmark.cli import NO_RAY, NO_TRACKERS, DatasetId, RayOptions, TrackerOptions
+from earmark.metrics.resample import Resample
 
 Protocol = Literal["earmark", "voicenet"]
 # Smallest number of raters of an item under each protocol. voicenet: the VoiceNet paper, arXiv 2609.32016.
@@ -173,6 +174,8 @@ class BenchmarkOptions:
         Sentence and path of a clip, in place of those of the subset's description.
     prompts : Path or None
         Several sentences for each label.
+    resample : {"clips", "raters", "both"}
+        What intervals of the comparison with raters speak for.
     cluster : RayOptions
         Ray cluster that embeds clips with an in-process model.
     """
@@ -199,12 +202,20 @@ class BenchmarkOptions:
     prompt: str | None = None
     clip: str | None = None
     prompts: Path | None = None
+    resample: Resample = "clips"
     cluster: RayOptions = NO_RAY
 
     @property
     def parameters(self) -> dict[str, Any]:
         """The parameters that summary.json records."""
-        return {"threshold": self.threshold, "bootstrap": self.bootstrap, **vars(self.filters), **self.sentence_options}
+        resample = {} if self.resample == "clips" else {"resample": self.resample}
+        return {
+            "threshold": self.threshold,
+            "bootstrap": self.bootstrap,
+            **vars(self.filters),
+            **self.sentence_options,
+            **resample,
+        }
 
     @property
     def sentence_options(self) -> dict[str, Any]:

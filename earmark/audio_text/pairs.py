@@ -12,7 +12,7 @@ import pandas as pd
 
 from earmark.annotation.clips import ClipIndex
 from earmark.annotation.labels import clip_ids
-from earmark.annotation.parity import HeldOutRatings
+from earmark.annotation.parity import MIN_RATERS_OF_PAIR, HeldOutRatings
 from earmark.annotation.subsets import Subset
 from earmark.audio.decode import AudioError, check_audio
 from earmark.audio_text.options import LABEL_COLUMNS, LabelSource
@@ -26,7 +26,6 @@ from earmark.files.safe_text import encodable
 REQUIRED_COLUMNS = ("majority_present", "benchmark_bucket", "n_raters")
 LEAVE_ONE_OUT_COLUMNS = ("present", "ds_present_probability_of_others")
 TIED = "tied between present and absent"
-MIN_RATERS_OF_PAIR = 2  # raters of an item that can be compared with one another
 
 
 @dataclass(frozen=True)
@@ -259,7 +258,7 @@ def load_pairs(
 
 
 def read_leave_one_out(path: Path, pairs: PairTable) -> pd.DataFrame | None:
-    """Read the Dawid–Skene posterior of each rating's item, computed from the votes of the other raters.
+    """Read the ratings of items with at least two raters, and the Dawid–Skene posterior from the other raters' votes.
 
     Parameters
     ----------
@@ -271,8 +270,8 @@ def read_leave_one_out(path: Path, pairs: PairTable) -> pd.DataFrame | None:
     Returns
     -------
     DataFrame or None
-        One row per rating. Columns: `item` (row of `pairs.table`), `present` (0 or 1), `probability` in [0, 1]. None
-        if the file does not exist.
+        One row per rating. Columns: `item` (row of `pairs.table`), `rater` (number), `present` (0 or 1), `probability`
+        in [0, 1]. None if the file does not exist.
 
     Raises
     ------
@@ -283,7 +282,7 @@ def read_leave_one_out(path: Path, pairs: PairTable) -> pd.DataFrame | None:
         return None
     key = list(pairs.subset.key)
     ratings, faults = read_csv_frame(path)
-    missing = [column for column in (*key, *LEAVE_ONE_OUT_COLUMNS) if column not in ratings]
+    missing = [column for column in (*key, "username", *LEAVE_ONE_OUT_COLUMNS) if column not in ratings]
     faults += [Fault(1, column, "is missing") for column in missing]
     if not missing:
         numbers = ratings[list(LEAVE_ONE_OUT_COLUMNS)].apply(pd.to_numeric, errors="coerce")
@@ -298,8 +297,9 @@ def read_leave_one_out(path: Path, pairs: PairTable) -> pd.DataFrame | None:
         raise DataError({shown_path(path): faults}, remedy)
     items = pairs.table[key].assign(item=range(len(pairs.table)))
     present, probability = (numbers[column] for column in LEAVE_ONE_OUT_COLUMNS)
-    merged = ratings[key].assign(present=present, probability=probability).merge(items, on=key)
-    return merged[["item", "present", "probability"]]
+    rater = pd.factorize(ratings["username"], sort=True)[0]
+    merged = ratings[key].assign(rater=rater, present=present, probability=probability).merge(items, on=key)
+    return merged[["item", "rater", "present", "probability"]]
 
 
 def labels_path(analysis_root: Path, subset: Subset) -> Path:

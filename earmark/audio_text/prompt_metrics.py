@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from earmark.annotation.parity import PairwiseParity, pairwise_parity
+from earmark.annotation.parity import PairwiseParity, RaterPanel, pairwise_parity
 from earmark.metrics.bootstrap import Bootstrap
 from earmark.metrics.classification import NO_THRESHOLD, CrossFitted
 from earmark.metrics.estimate import Estimate
@@ -92,6 +92,7 @@ def pairwise_parities(
     replicates: int,
     rng: np.random.Generator,
     undefined: str | None = None,
+    panel: RaterPanel | None = None,
 ) -> tuple[PairwiseParity, PairwiseParity]:
     """Compare the model with single raters, at the fixed and at the cross-fitted threshold.
 
@@ -105,6 +106,8 @@ def pairwise_parities(
     rng : numpy.random.Generator
     undefined : str, optional
         Why there is no comparison, if the pairs were selected by their votes.
+    panel : RaterPanel, optional
+        Ratings of the rows, for intervals that speak for new raters.
 
     Returns
     -------
@@ -121,7 +124,8 @@ def pairwise_parities(
         rows["pred_present"].to_numpy(dtype=bool)[known],
     )
     fixed_rng, cross_fitted_rng = rng.spawn(2)
-    fixed = pairwise_parity(present, raters, predicted, clips, replicates, fixed_rng)
+    panel = None if panel is None else panel.of_items(np.flatnonzero(known))
+    fixed = pairwise_parity(present, raters, predicted, clips, replicates, fixed_rng, panel)
     if cross_fitted is None:
         return fixed, PairwiseParity.undefined(NO_THRESHOLD)
-    return fixed, pairwise_parity(present, raters, cross_fitted[known], clips, replicates, cross_fitted_rng)
+    return fixed, pairwise_parity(present, raters, cross_fitted[known], clips, replicates, cross_fitted_rng, panel)

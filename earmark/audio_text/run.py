@@ -6,7 +6,10 @@ from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
+import numpy as np
+
 from earmark import cli
+from earmark.annotation.parity import MIN_RATERS_OF_PAIR, RaterPanel
 from earmark.annotation.schema import AnalysisSummary
 from earmark.annotation.subsets import EMOLIA_BENCH, Subset
 from earmark.audio.content import FILE_NOT_FOUND
@@ -97,7 +100,9 @@ def load_subset(subset: Subset, options: BenchmarkOptions) -> PairTable:
 
         return load_scale(subset, options)
     pairs = load_pairs(subset, options.analysis_root, options.dataset_root, options.labels)
-    return apply_filters(with_wordings(pairs, options.prompts) if options.prompts else pairs, options.filters)
+    pairs = apply_filters(with_wordings(pairs, options.prompts) if options.prompts else pairs, options.filters)
+    read_panel(pairs, options)  # before anything is scored: its ratings may be missing
+    return pairs
 
 
 def require_metadata_keys(pair_tables: Sequence[PairTable], keys: Sequence[str]) -> None:
@@ -130,7 +135,7 @@ def evaluate_subset(pairs: PairTable, folder: Path, options: BenchmarkOptions, i
         from earmark.audio_text.scale_run import evaluate_scale  # imports this module
 
         return evaluate_scale(pairs, folder, options, invocation)
-    leave_one_out = None
+    leave_one_out, panel = None, read_panel(pairs, options)
     if options.labels == "dawid-skene":
         path = leave_one_out_path(pairs, options.analysis_root)
         leave_one_out = read_leave_one_out(path, pairs.with_comparison_only())
@@ -155,6 +160,7 @@ def evaluate_subset(pairs: PairTable, folder: Path, options: BenchmarkOptions, i
         by=options.by,
         unanimous_only=options.filters.unanimous_only,
         leave_one_out=leave_one_out,
+        panel=panel,
     )
     if similarities is not None:
         evaluation = add_wordings(evaluation, pairs, similarities, options.bootstrap, invocation.generator())
@@ -196,6 +202,48 @@ def scorer_warnings(model: Model) -> list[str]:
 def leave_one_out_path(pairs: PairTable, analysis_root: Path) -> Path:
     """Path of leave_one_out.csv, which the comparison with raters needs under Dawid–Skene labels."""
     return labels_path(analysis_root, pairs.subset).with_name("leave_one_out.csv")
+
+
+def read_panel(pairs: PairTable, options: BenchmarkOptions) -> RaterPanel | None:
+    """Read who gave each rating, for a comparison with raters that speaks for new raters.
+
+    Parameters
+    ----------
+    pairs : PairTable
+    options : BenchmarkOptions
+
+    Returns
+    -------
+    RaterPanel or None
+        Of the rows of `pairs.with_comparison_only().table`; None if intervals speak for other clips only.
+
+    Raises
+    ------
+    MissingError
+        If leave_one_out.csv does not exist or lacks ratings, or the labels are those of Dawid and Skene.
+    """
+    if options.resample == "clips":
+        return None
+    flag = f"--resample {options.resample}"
+    if options.labels == "dawid-skene":
+        raise MissingError(
+            f"{flag} cannot be combined with --labels dawid-skene: the labels would have to be fitted again without "
+            "each rater. Use --labels majority or soft."
+        )
+    path, table = leave_one_out_path(pairs, options.analysis_root), pairs.with_comparison_only().table
+    ratings = read_leave_one_out(path, pairs.with_comparison_only())
+    if ratings is None:
+        raise MissingError(f"{flag}: {shown_path(path)} does not exist. Run `uv run analysis.py` to create it.")
+    item = ratings["item"].to_numpy(dtype=np.int64)
+    raters = table["n_raters"].to_numpy()
+    lacking = (raters >= MIN_RATERS_OF_PAIR) & (np.bincount(item, minlength=len(table)) != raters)
+    if lacking.any():
+        raise MissingError(
+            f"{flag}: {shown_path(path)} lacks ratings of {lacking.sum():,} items with two or more raters. It is from "
+            "an earlier release or from other ratings than the labels; run `uv run analysis.py` again."
+        )
+    rater, present = (ratings[column].to_numpy(dtype=np.int64) for column in ("rater", "present"))
+    return RaterPanel(options.resample, item, rater, present)
 
 
 def apply_filters(pairs: PairTable, filters: FilterOptions) -> PairTable:
@@ -441,6 +489,7 @@ def summarise(
         protocol=options.protocol,
         endpoint=shown_url(options.scorer.address) if options.scorer.address else None,
         labels=options.labels,
+        resample=options.resample,
         threshold=options.threshold,
         filters=vars(options.filters),
         missing_audio=n_errors[0],

@@ -10,12 +10,13 @@ from numpy.typing import NDArray
 
 from earmark.annotation.clips import ClipIndex
 from earmark.annotation.labels import clip_ids
-from earmark.annotation.parity import MIN_OTHER_RATERS
+from earmark.annotation.parity import MIN_OTHER_RATERS, RaterPanel
 from earmark.annotation.subsets import Subset
 from earmark.audio_text.options import FilterOptions, LabelSource
 from earmark.audio_text.pairs import PairTable, item_sentences, labels_path
 from earmark.errors import DataError, Fault, MissingError, shown_path
 from earmark.files.csv_table import read_csv_frame
+from earmark.metrics.resample import Resample
 
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
@@ -277,9 +278,37 @@ def held_out_classes(ratings: pd.DataFrame, pairs: PairTable, *, soft: bool, una
     HeldOutClasses
         Ratings with at least two other raters and a reference.
     """
-    k, table = len(pairs.subset.levels), _rows_of(ratings, pairs)
+    table = _rows_of(ratings, pairs)
     item, value = table["item"].to_numpy(dtype=np.int64), table["value"].to_numpy(dtype=np.int64)
-    counts = np.zeros((len(pairs.table), k))
+    return hold_out_classes(item, value, len(pairs.subset.levels), soft=soft, unanimous=unanimous)
+
+
+def hold_out_classes(item: IntArray, value: IntArray, classes: int, *, soft: bool, unanimous: bool) -> HeldOutClasses:
+    """Hold out each rating of a nominal scale.
+
+    Parameters
+    ----------
+    item : (k,) int
+        Row of the item of each rating.
+    value : (k,) int
+        Position of the class that the rater chose.
+    classes : int
+    soft, unanimous : bool
+        As for `held_out_classes`.
+
+    Returns
+    -------
+    HeldOutClasses
+
+    Examples
+    --------
+    Three raters chose the classes 0, 0 and 1. Without one of the first two the others are tied.
+
+    >>> held_out = hold_out_classes(np.zeros(3, int), np.array([0, 0, 1]), 2, soft=False, unanimous=False)
+    >>> held_out.rating.tolist(), held_out.reference.tolist()
+    ([1], [[1.0, 0.0]])
+    """
+    counts = np.zeros((int(item.max(initial=-1)) + 1, classes))
     np.add.at(counts, (item, value), 1.0)
     others = counts[item]
     others[np.arange(len(item)), value] -= 1
@@ -289,6 +318,13 @@ def held_out_classes(ratings: pd.DataFrame, pairs: PairTable, *, soft: bool, una
     usable &= (most == number) | (not unanimous)
     reference = others / np.maximum(number, 1)[:, np.newaxis] if soft else reference
     return HeldOutClasses(item[usable], value[usable], reference[usable])
+
+
+def panel_of_classes(ratings: pd.DataFrame, pairs: PairTable, resample: Resample) -> RaterPanel:
+    """Who chose which class, for a comparison with raters that speaks for new raters; as `held_out_classes`."""
+    table = _rows_of(ratings, pairs)
+    item, value = table["item"].to_numpy(dtype=np.int64), table["value"].to_numpy(dtype=np.int64)
+    return RaterPanel(resample, item, pd.factorize(table["username"], sort=True)[0].astype(np.int64), value)
 
 
 def held_out_numbers(ratings: pd.DataFrame, pairs: PairTable) -> HeldOutNumbers:

@@ -17,6 +17,7 @@ from earmark.audio_text.scale_pairs import (
     held_out_classes,
     held_out_numbers,
     load_scale_pairs,
+    panel_of_classes,
     read_scale_ratings,
 )
 from earmark.audio_text.scale_schema import ScaleBenchmarkSummary
@@ -26,6 +27,7 @@ from earmark.audio_text.sentence_scores import item_labels, score_sentences, wit
 from earmark.audio_text.wordings import Wordings
 from earmark.audio_text.zero_shot import NO_COMPARISON, ScaleEvaluation, class_sentences, evaluate_zero_shot
 from earmark.cli import Invocation
+from earmark.errors import MissingError, shown_path
 from earmark.files.runs import RUNS, Content, write_run
 from earmark.files.safe_text import encodable, shown_url
 from earmark.report.hub import HUB_FILES, HubResult, HubTask, hub_files
@@ -53,7 +55,12 @@ def load_scale(subset: Subset, options: BenchmarkOptions) -> PairTable:
     """
     pairs = load_scale_pairs(subset, options.analysis_root, options.dataset_root, options.labels)
     pairs = apply_scale_filters(with_wordings(pairs, options.prompts), options.filters)
-    ratings = read_scale_ratings(leave_one_out_path(pairs, options.analysis_root), pairs.subset)
+    path = leave_one_out_path(pairs, options.analysis_root)
+    ratings = read_scale_ratings(path, pairs.subset)
+    if ratings is None and options.resample != "clips":
+        raise MissingError(
+            f"--resample {options.resample}: {shown_path(path)} does not exist. Run `uv run analysis.py` to create it."
+        )
     return drop_unused(
         pairs, ratings, soft=options.labels == "soft", unanimous=options.filters.unanimous_only
     )  # fmt: skip
@@ -102,10 +109,13 @@ def evaluate_scale(pairs: PairTable, folder: Path, options: BenchmarkOptions, in
     if pairs.subset.scale == "nominal":
         soft = options.labels == "soft"
         classes = None if ratings is None else held_out_classes(ratings, everything, soft=soft, unanimous=unanimous)
-        evaluation = evaluate(held_out=classes)
+        panel = None
+        if ratings is not None and options.resample != "clips":
+            panel = panel_of_classes(ratings, everything, options.resample)
+        evaluation = evaluate(held_out=classes, panel=panel, unanimous=unanimous)
     else:
         numbers = NO_COMPARISON if ratings is None else held_out_numbers(ratings, everything)
-        evaluation = evaluate(held_out=CHOSEN_BY_RATINGS if unanimous else numbers)
+        evaluation = evaluate(held_out=CHOSEN_BY_RATINGS if unanimous else numbers, resample=options.resample)
     evaluation.result.items_tied_excluded = pairs.excluded.get(TIED, 0)
     for warning in evaluation.result.warnings:
         invocation.warn(f"{name}: {warning}.")
@@ -259,6 +269,7 @@ def summarise_scale(
         name=options.model_name or (options.scorer.model if options.scorer.endpoint else None),
         endpoint=shown_url(options.scorer.address) if options.scorer.address else None,
         labels=reference,
+        resample=options.resample,
         filters=vars(options.filters),
         missing_audio=n_errors[0],
         evaluation_errors=n_errors[1],

@@ -156,7 +156,7 @@ class ScaleBenchmarkResult(StrictModel):
 class ScaleBenchmarkSummary(ScaleBenchmarkResult, SummaryBase):
     """Content of benchmark_outputs/<subset>/summary.json on a nominal, ordinal or interval scale.
 
-    `name` is the name that the user gave the model.
+    `name` is the name that the user gave the model, `resample` what intervals of the comparison with raters speak for.
     """
 
     subset: str
@@ -164,6 +164,7 @@ class ScaleBenchmarkSummary(ScaleBenchmarkResult, SummaryBase):
     name: str | None = None
     endpoint: str | None
     labels: str = "majority"
+    resample: str = "clips"
     filters: dict[str, Any]
     missing_audio: int
     evaluation_errors: int

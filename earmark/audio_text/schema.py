@@ -120,7 +120,10 @@ class BenchmarkResult(PromptMetrics):
 
 
 class BenchmarkSummary(BenchmarkResult, SummaryBase):
-    """Content of benchmark_outputs/<subset>/summary.json. `name` is the name that the user gave the model."""
+    """Content of benchmark_outputs/<subset>/summary.json.
+
+    `name` is the name that the user gave the model, `resample` what intervals of the comparison with raters speak for.
+    """
 
     subset: str
     mode: str
@@ -128,6 +131,7 @@ class BenchmarkSummary(BenchmarkResult, SummaryBase):
     protocol: str = "earmark"
     endpoint: str | None
     labels: str = "majority"
+    resample: str = "clips"
     threshold: float
     filters: dict[str, Any]
     missing_audio: int

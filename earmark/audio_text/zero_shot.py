@@ -3,17 +3,19 @@
 A clip on which several classes share the highest similarity has no answer and counts as wrong.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
+from scipy import sparse
 
-from earmark.annotation.parity import Parity
+from earmark.annotation.parity import Parity, RaterPanel
 from earmark.audio_text.evaluation import MISSING_VALUE
 from earmark.audio_text.pairs import PairTable
-from earmark.audio_text.scale_pairs import SHARE, HeldOutClasses
+from earmark.audio_text.scale_pairs import SHARE, HeldOutClasses, hold_out_classes
 from earmark.audio_text.scale_schema import ClassScores, ScaleBenchmarkResult, SliceScores
 from earmark.audio_text.sentence_scores import SentenceSimilarities, wording_scores
 from earmark.audio_text.wordings import Wordings
@@ -26,8 +28,10 @@ from earmark.metrics.choice import (
     evaluate_choice,
     evaluate_classes,
     highest,
+    paired_choice_metrics,
 )
 from earmark.metrics.estimate import Estimate
+from earmark.metrics.rater_resampling import NOISE_REPLICATES, RaterVariation
 
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
@@ -113,6 +117,8 @@ def evaluate_zero_shot(
     replicates: int,
     rng: np.random.Generator,
     by: Sequence[str] = (),
+    panel: RaterPanel | None = None,
+    unanimous: bool = False,
 ) -> ScaleEvaluation:
     """Evaluate a choice among the classes of a nominal subset.
 
@@ -131,6 +137,11 @@ def evaluate_zero_shot(
     rng : numpy.random.Generator
     by : sequence of str
         Keys of the clips' JSON files to slice by, in addition to the slices of the subset.
+    panel : RaterPanel or None
+        All ratings of the rows of `pairs.with_comparison_only().table`, for intervals of the comparison with raters
+        that speak for new raters.
+    unanimous : bool
+        Whether `held_out` holds only ratings whose other raters all agree.
 
     Returns
     -------
@@ -162,7 +173,17 @@ def evaluate_zero_shot(
         key: _slices(table.iloc[valid], values[valid], answers[valid], references, bootstrap)
         for key, values in slice_values(pairs, table, by).items()
     }
-    footing, why = _equal_footing(held_out, answers, ok, everything, replicates, parity_rng)
+    clips = everything["sampling_unit"].to_numpy(dtype=object).astype(str)
+    footing, why = classes_on_equal_footing(
+        held_out,
+        answers,
+        ok,
+        clips,
+        replicates,
+        parity_rng,
+        panel=panel,
+        hold_out=partial(hold_out_classes, classes=len(levels), soft=pairs.label_source == "soft", unanimous=unanimous),
+    )
     tied = int((answers[valid] == NO_ANSWER).sum())
     result = ScaleBenchmarkResult(
         scale="nominal",
@@ -258,27 +279,88 @@ def slice_scores_table(key: str, rows: Sequence[SliceScores]) -> pd.DataFrame:
     return pd.DataFrame(cells, columns=[key, "n", *names])
 
 
-def _equal_footing(
+HoldOutClasses = Callable[[IntArray, IntArray], HeldOutClasses]  # from the item and the class of each rating
+
+
+def classes_on_equal_footing(
     held_out: HeldOutClasses | None,
     answers: IntArray,
     ok: NDArray[np.bool_],
-    table: pd.DataFrame,
+    clips: NDArray[np.str_],
     replicates: int,
     rng: np.random.Generator,
+    panel: RaterPanel | None = None,
+    hold_out: HoldOutClasses | None = None,
 ) -> tuple[dict[str, Parity], str]:
-    """The model and the raters on the same held-out ratings, or why they cannot be compared."""
+    """Compare the answers of a model with held-out ratings, against the reference that the other raters give.
+
+    Parameters
+    ----------
+    held_out : HeldOutClasses or None
+        None without leave_one_out.csv.
+    answers : (n,) int
+        Position of the answered class of each item; -1 without an answer.
+    ok : (n,) bool
+        Items with a score.
+    clips : (n,) str
+    replicates : int
+    rng : numpy.random.Generator
+    panel : RaterPanel, optional
+        The ratings, for intervals that speak for new raters.
+    hold_out : callable, optional
+        With `panel`, how `held_out` follows from the item and the class of each rating.
+
+    Returns
+    -------
+    by_name : dict of str to Parity
+        By name of the score; empty if there is no comparison.
+    why : str
+        Why there is none.
+    """
     if held_out is None:
         return {}, NO_COMPARISON
     usable = ok[held_out.item]
     if not usable.any():
         return {}, NO_RATING if not len(held_out.item) else "no item with a held-out rating has a score"
     item = held_out.item[usable]
-    bootstrap = Bootstrap.from_units(table["sampling_unit"].to_numpy(dtype=object)[item].astype(str), replicates, rng)
-    compared = compare_choices(answers[item], held_out.rating[usable], held_out.reference[usable], bootstrap)
+    bootstrap = Bootstrap.from_units(clips[item], replicates, rng)
+    raters: Sequence[RaterVariation | None] = (None,) * 9
+    if panel is not None and hold_out is not None and replicates:
+        raters = _variations_over_raters(panel.take(ok[panel.item]), hold_out, answers, clips, replicates, rng)
+    compared = compare_choices(answers[item], held_out.rating[usable], held_out.reference[usable], bootstrap, raters)
     return {
         PREFIX + name: Parity(len(item), model, person, difference, p)
         for name, (model, person, difference, p) in compared.items()
     }, ""
+
+
+def _variations_over_raters(
+    panel: RaterPanel,
+    hold_out: HoldOutClasses,
+    answers: IntArray,
+    clips: NDArray[np.str_],
+    replicates: int,
+    rng: np.random.Generator,
+) -> Sequence[RaterVariation | None]:
+    """Variance over raters of the values of `paired_choice_metrics` on equal footing."""
+    rows = np.unique(panel.item)
+    bootstrap = Bootstrap.from_units(clips[rows], min(replicates, NOISE_REPLICATES), rng)
+    bootstrap = replace(bootstrap, resample=panel.resample)
+
+    def contributions(item: IntArray, rating: IntArray) -> sparse.csr_array:
+        held_out = hold_out(item, rating)
+        both = [choice_contributions(own, held_out.reference) for own in (answers[held_out.item], held_out.rating)]
+        places = np.searchsorted(rows, held_out.item)
+        of_item = sparse.csr_array((np.ones(len(places)), (places, np.arange(len(places)))), (len(rows), len(places)))
+        return sparse.csr_array(of_item @ sparse.hstack(both))
+
+    classes = hold_out(panel.item, panel.rating).reference.shape[1]
+    return bootstrap.rater_variations(
+        contributions(panel.item, panel.rating),
+        lambda sums: paired_choice_metrics(sums, classes),
+        9,
+        panel.deletions(contributions),
+    )
 
 
 def _baselines(references: FloatArray) -> dict[str, dict[str, float | None]]:
