@@ -184,13 +184,14 @@ def test_wrong_description_is_named_and_nothing_is_written(here, capsys, argumen
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda t: t.assign(who="x"), "every rating is by 'x'; agreement needs two raters"),
+        (lambda t: t.assign(who="x"), "every rating is by the same rater; agreement needs two raters"),
         (lambda t: t.assign(emotion="joy"), "every rating is 'joy'; agreement needs two different ratings"),
+        (lambda t: t.assign(who=t["file"]), "no item was rated by two raters"),
         (lambda t: t.assign(file=""), "is empty; key columns need a value"),
         (lambda t: t.iloc[:0], "line 1: has no ratings"),
         (lambda t: t.assign(emotion=""), "line 1: has no ratings"),
     ],
-    ids=["one rater", "one class", "no items", "no rows", "no rating"],
+    ids=["one rater", "one class", "item as rater", "no items", "no rows", "no rating"],
 )
 def test_table_without_agreement(here, capsys, change, message):
     change(pd.read_csv("ratings.csv", dtype=str, keep_default_na=False)).to_csv("ratings.csv", index=False)

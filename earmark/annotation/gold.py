@@ -217,7 +217,7 @@ def _shown(table: pd.DataFrame, row: object, subset: Subset) -> str:
 def _on_scale(table: pd.DataFrame, subset: Subset, reading: ReadingOptions) -> pd.DataFrame:
     """Apply --map, --ignore-case and --decimal-comma to the expected ratings, and add their positions or numbers."""
     read = TextTable(table)
-    clean_ratings(read, replace(reading, missing=None), reading.mapping(), subset.levels)
+    clean_ratings(read, replace(reading, missing=None), reading.mapping(), subset)
     if subset.scale == "interval":
         values = pd.to_numeric(read.table[RATING], errors="coerce").astype(float)
     else:

@@ -6,7 +6,7 @@ is or reported as a fault.
 
 import re
 import unicodedata
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -14,6 +14,8 @@ import pandas as pd
 
 from earmark.annotation.label_studio import read_label_studio
 from earmark.annotation.options import ReadingOptions
+from earmark.annotation.spelling import canonical_key
+from earmark.annotation.subsets import EMOLIA_BENCH, Subset
 from earmark.errors import Fault, MissingError, shown_path
 from earmark.files.csv_table import read_csv_frame
 
@@ -23,6 +25,7 @@ MISSING_WORDS = frozenset({"", "na", "n/a", "nan", "none", "null", "-", "–", "
 DECIMAL_COMMA = re.compile(r"[+-]?\d+,\d+")
 THOUSANDS = re.compile(r"[+-]?\d{1,3}(?:\.\d{3})+")
 TWO_MEANINGS = "may have a decimal point or points between thousands; write it without points"
+JSON_LINES = (".jsonl", ".ndjson")
 SPREADSHEETS = (".xlsx", ".xls", ".ods", ".numbers")
 
 
@@ -39,12 +42,15 @@ class TextTable:
         Number of rows left out for each reason.
     used : set of str
         Old names of --map that occurred.
+    merged : dict of str to str
+        Ratings that were read as another spelling of the same word or number.
     """
 
     table: pd.DataFrame
     faults: list[Fault] = field(default_factory=list)
     excluded: dict[str, int] = field(default_factory=dict)
     used: set[str] = field(default_factory=set)
+    merged: dict[str, str] = field(default_factory=dict)
 
 
 def read_source(path: Path) -> tuple[pd.DataFrame, list[Fault]]:
@@ -71,6 +77,8 @@ def read_source(path: Path) -> tuple[pd.DataFrame, list[Fault]]:
         return read_label_studio(path)
     if suffix == ".parquet":
         return _read_parquet(path)
+    if suffix in JSON_LINES:
+        return pd.DataFrame(), [Fault(1, "", "is JSON Lines; give a table (CSV), or the JSON export of Label Studio")]
     if suffix in SPREADSHEETS:
         return pd.DataFrame(), [Fault(1, "", f"is a spreadsheet ({suffix}); save it as CSV UTF-8 and give that file")]
     return read_csv_frame(path)
@@ -123,8 +131,11 @@ def drop_identical(read: TextTable) -> None:
     read.table = read.table[~repeated]
 
 
-def clean_ratings(read: TextTable, options: ReadingOptions, names: Mapping[str, str], levels: Sequence[str]) -> None:
-    """Apply --missing, --map, --decimal-comma and --ignore-case to the column `rating`.
+def clean_ratings(read: TextTable, options: ReadingOptions, names: Mapping[str, str], subset: Subset) -> None:
+    """Apply --missing, --map, --decimal-comma and --ignore-case to the column `rating`, and merge equal spellings.
+
+    Spellings are equal if they differ in blanks, Unicode form or zero decimals, such as 3 and 3.0. They are merged in
+    all formats but that of emolia-bench, on a scale of levels, without --exact-keys.
 
     Parameters
     ----------
@@ -133,8 +144,8 @@ def clean_ratings(read: TextTable, options: ReadingOptions, names: Mapping[str, 
     options : ReadingOptions
     names : mapping of str to str
         --map, old to new.
-    levels : sequence of str
-        Levels of the scale; empty if they are those of the data or the scale is numeric.
+    subset : Subset
+        Its levels have the preferred spellings; else the most frequent spelling is used.
     """
     cells = read.table["rating"]
     if options.missing is not None:
@@ -151,12 +162,22 @@ def clean_ratings(read: TextTable, options: ReadingOptions, names: Mapping[str, 
         doubtful = cells[cells.isin([value for value in values if THOUSANDS.fullmatch(value)])]
         read.faults += [Fault(int(line), "rating", TWO_MEANINGS, str(cell)) for line, cell in doubtful.items()]
         new = {old: value.replace(",", ".") if DECIMAL_COMMA.fullmatch(value) else value for old, value in new.items()}
+    named = subset.levels or ((subset.present_from,) if subset.present_from else ())
+    if subset.format != EMOLIA_BENCH and subset.scale != "interval" and not options.exact_keys:
+        before, new = new, _respelled(new, cells, named, canonical_key)
+        read.merged = {before[old]: value for old, value in new.items() if before[old] != value}
     if options.ignore_case:
-        counts = cells.map(new).value_counts()
-        known = {_fold(level): level for level in levels} or _commonest_spellings(counts)
-        new = {old: known.get(_fold(value), value) for old, value in new.items()}
+        new = _respelled(new, cells, named, _fold)
     if any(old != value for old, value in new.items()):
         read.table = read.table.assign(rating=cells.map(new))
+
+
+def _respelled(
+    new: Mapping[str, str], cells: pd.Series, named: Sequence[str], fold: Callable[[str], str]
+) -> dict[str, str]:
+    """Names by cell, with those that `fold` makes equal in one spelling: that in `named`, else the most frequent."""
+    known = _commonest_spellings(cells.map(dict(new)).value_counts(), fold) | {fold(name): name for name in named}
+    return {old: known.get(fold(value), value) for old, value in new.items()}
 
 
 def merge_case(cells: pd.Series, preferred: Sequence[str] = ()) -> pd.Series:
@@ -177,16 +198,31 @@ def merge_case(cells: pd.Series, preferred: Sequence[str] = ()) -> pd.Series:
     >>> merge_case(pd.Series(["Ann@x.org", "ann@x.org", "ann@x.org"])).tolist()
     ['ann@x.org', 'ann@x.org', 'ann@x.org']
     """
-    known = _commonest_spellings(cells.value_counts()) | {_fold(name): name for name in preferred}
-    spellings = {name: known[_fold(name)] for name in cells.unique()}
+    return _merged(cells, preferred, _fold)
+
+
+def merge_equal(cells: pd.Series, preferred: Sequence[str] = ()) -> pd.Series:
+    """Give names that differ only in blanks, Unicode form or zero decimals one spelling; as `merge_case`.
+
+    Examples
+    --------
+    >>> merge_equal(pd.Series(["7", "7.0", "7"])).tolist()
+    ['7', '7', '7']
+    """
+    return _merged(cells, preferred, canonical_key)
+
+
+def _merged(cells: pd.Series, preferred: Sequence[str], fold: Callable[[str], str]) -> pd.Series:
+    known = _commonest_spellings(cells.value_counts(), fold) | {fold(name): name for name in preferred}
+    spellings = {name: known[fold(name)] for name in cells.unique()}
     return cells if all(old == new for old, new in spellings.items()) else cells.map(spellings)
 
 
-def _commonest_spellings(counts: pd.Series) -> dict[str, str]:
-    """The most frequent spelling of names that differ in case only; of equally frequent ones the first in order."""
+def _commonest_spellings(counts: pd.Series, fold: Callable[[str], str]) -> dict[str, str]:
+    """The most frequent spelling of names that `fold` makes equal; of equally frequent ones the first in order."""
     spellings: dict[str, str] = {}
     for name, _ in sorted(counts.items(), key=lambda pair: (-pair[1], str(pair[0]))):
-        spellings.setdefault(_fold(str(name)), str(name))
+        spellings.setdefault(fold(str(name)), str(name))
     return spellings
 
 

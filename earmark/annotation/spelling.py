@@ -1,4 +1,9 @@
-"""Spelling variants of item keys: equivalent spellings are merged, similar ones are reported."""
+"""Spelling variants of item keys: equivalent spellings are merged, similar ones are reported.
+
+Spellings are equivalent if they differ in Unicode form, blanks or zero decimals. In tables other than those of
+emolia-bench, spellings of a file or word that differ in case, audio suffix or folder are merged too, unless a rater
+rated both.
+"""
 
 import re
 import unicodedata
@@ -87,6 +92,109 @@ def merged_spellings(values: pd.Series) -> dict[str, str]:
     for value, _ in sorted(counts.items(), key=lambda pair: (-pair[1], pair[0])):
         preferred.setdefault(canonical_key(value), value)
     return {value: preferred[canonical_key(value)] for value in counts if preferred[canonical_key(value)] != value}
+
+
+def file_key(value: str) -> tuple[str, ...]:
+    """Folders and name of a key, without case and without the suffix of an audio file.
+
+    Parameters
+    ----------
+    value : str
+        Cell of a key column.
+
+    Returns
+    -------
+    tuple of str
+        Folders from the outermost to the innermost, and the name.
+
+    Examples
+    --------
+    >>> file_key("Clips/Anna_01.MP3"), file_key("anna_01")
+    (('clips', 'anna_01'), ('anna_01',))
+    """
+    text = canonical_key(value).casefold().replace("\\", "/")
+    *folders, name = [part for part in text.split("/") if part not in ("", ".")] or [text]
+    if name.endswith(SUFFIXES) and name[: name.rindex(".")]:
+        name = name[: name.rindex(".")]
+    return (*folders, name)
+
+
+def same_files(values: Sequence[str]) -> list[tuple[str, ...]]:
+    """Groups of spellings that differ in case, audio suffix or folder.
+
+    Folders are the same if one path is the end of the other, so that `a/x.wav` and `b/x.wav` are different files, and
+    `x.wav` beside them belongs to neither. Values without an audio suffix are words, whose slashes are no folders.
+
+    Parameters
+    ----------
+    values : sequence of str
+        Different spellings.
+
+    Returns
+    -------
+    list of tuple of str
+        Groups of two or more sorted spellings.
+
+    Examples
+    --------
+    >>> same_files(["x.wav", "X.mp3", "clips/x.wav", "a/y.wav", "b/y.wav"])
+    [('X.mp3', 'clips/x.wav', 'x.wav')]
+    """
+    by_name: dict[str, dict[tuple[str, ...], list[str]]] = {}
+    for value in sorted(values):
+        path = file_key(value)
+        by_name.setdefault(path[-1], {}).setdefault(path, []).append(value)
+    groups: list[list[str]] = []
+    for paths in by_name.values():
+        longest = max(paths, key=len)
+        spellings = [value for of_path in paths.values() for value in of_path]
+        is_file = any(value.casefold().endswith(SUFFIXES) for value in spellings)
+        if is_file and all(longest[-len(path) :] == path for path in paths):
+            groups.append(sorted(spellings))
+        else:
+            groups += paths.values()
+    return [tuple(group) for group in groups if len(group) > 1]
+
+
+def merged_files(table: pd.DataFrame, column: str, others: Sequence[str]) -> dict[str, str]:
+    """Map spellings of a file to the most frequent one, where no rater rated two of them.
+
+    Parameters
+    ----------
+    table : DataFrame
+        Ratings as text.
+    column : str
+        Column of the key.
+    others : sequence of str
+        The other columns that identify a rating: those of the key and the rater.
+
+    Returns
+    -------
+    dict of str to str
+        As from `merged_spellings`. A group of which a rater rated two spellings is left out: these are different items.
+
+    Examples
+    --------
+    >>> table = pd.DataFrame({"clip": ["a.wav", "A.wav", "b.wav", "b.mp3"], "username": ["x", "y", "x", "x"]})
+    >>> merged_files(table, "clip", ["username"])
+    {'a.wav': 'A.wav'}
+    """
+    counts = table[column].value_counts()
+    groups = same_files(list(counts.index))
+    if not groups:
+        return {}
+    number = {value: at for at, group in enumerate(groups) for value in group}
+    rows = table[table[column].isin(list(number))]
+    rated = pd.DataFrame({at: rows[name] for at, name in enumerate(others)})
+    rated = rated.assign(group=rows[column].map(number), spelling=rows[column]).drop_duplicates()
+    twice = rated.duplicated([*range(len(others)), "group"])
+    different = set(rated["group"][twice])
+    merged: dict[str, str] = {}
+    for at, group in enumerate(groups):
+        if at not in different:
+            preferred = min(group, key=lambda value: (-int(counts[value]), value))
+            merged |= {value: preferred for value in group if value != preferred}
+    return merged
 
 
 def lookalikes(values: pd.Series) -> list[tuple[str, ...]]:

@@ -7,6 +7,7 @@ header alone are tables without rows.
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from shlex import quote
 
 import numpy as np
 import pandas as pd
@@ -22,12 +23,19 @@ from earmark.annotation.reading import (
     clean_ratings,
     drop_identical,
     merge_case,
+    merge_equal,
     parse_times,
     read_source,
     rename_columns,
     time_advice,
 )
-from earmark.annotation.spelling import describe_lookalikes, describe_merged, lookalikes, merged_spellings
+from earmark.annotation.spelling import (
+    describe_lookalikes,
+    describe_merged,
+    lookalikes,
+    merged_files,
+    merged_spellings,
+)
 from earmark.annotation.subsets import EMOLIA_BENCH, Subset
 from earmark.errors import DataError, Fault, MissingError, shown_path
 
@@ -221,17 +229,15 @@ def read_tables(
     rows = {name: len(read.table) for name, read in sources.items()}
     original = {name: _prepare(read, name, subset, reading, names) for name, read in sources.items()}
     annotations = sources["annotations"]
-    users = sources["users"].table if "users" in sources else pd.DataFrame()
-    usernames = users["username"] if "username" in users else pd.Series(dtype=str)
-    if reading.ignore_case:
-        for read in sources.values():
-            if "username" in read.table and len(read.table):
-                read.table = read.table.assign(username=merge_case(read.table["username"], list(usernames.unique())))
+    warnings = _merge_raters(sources, subset, reading)
+    described = subset
     if "rating" in annotations.table:
-        clean_ratings(annotations, _missing_allowed(reading, subset), names, subset.levels)
-        subset, found = resolve_levels(annotations.table["rating"], subset)
+        clean_ratings(annotations, _missing_allowed(reading, subset), names, subset)
+        subset, found = resolve_levels(annotations.table["rating"], subset, ignore_case=reading.ignore_case)
         annotations.faults += found
-    known = usernames if "users" in sources else None
+        if annotations.merged:
+            warnings.append(describe_merged(subset.columns.rating, annotations.merged))
+    known = sources["users"].table.get("username", pd.Series(dtype=str)) if "users" in sources else None
     faults = {
         shown_path(paths[name]): [
             _in_words_of_the_file(fault, original[name])
@@ -252,8 +258,43 @@ def read_tables(
     if "users" not in tables:
         column = annotations.table.get("username", pd.Series(dtype=str))
         tables["users"] = pd.DataFrame({"username": sorted(column.unique())}, dtype=str)
-    warnings = rating_warnings(annotations.table, subset) if subset.format != EMOLIA_BENCH else ()
-    return RawTables(subset, folder, tables, paths, rows, annotations.excluded, warnings)
+    if subset.format != EMOLIA_BENCH:
+        _require_ratings(annotations.table, paths["annotations"])
+        warnings += rating_warnings(annotations.table, subset, described)
+    return RawTables(subset, folder, tables, paths, rows, annotations.excluded, tuple(warnings))
+
+
+def _require_ratings(table: pd.DataFrame, path: Path) -> None:
+    """Raise DataError for an empty file, a header alone, and a table in which every rating is missing."""
+    if not len(table):
+        problem = "has no ratings" if len(table.columns) else "is empty"
+        raise DataError({shown_path(path): [Fault(1, "", problem)]}, "Nothing was written.")
+
+
+def _merge_raters(sources: Mapping[str, TextTable], subset: Subset, reading: ReadingOptions) -> list[str]:
+    """Join names of raters that differ only in spelling, in all tables; return warnings, which show no names."""
+    users = sources["users"].table if "users" in sources else pd.DataFrame()
+    preferred = list(users["username"].unique()) if "username" in users else []
+    named = [read for read in sources.values() if "username" in read.table and len(read.table)]
+    n = 0
+    if subset.format != EMOLIA_BENCH and not reading.exact_keys:
+        for read in named:
+            before = read.table["username"]
+            after = merge_equal(before, preferred)
+            if after is not before:
+                n += before.nunique() - after.nunique()
+                read.table = read.table.assign(username=after)
+    if reading.ignore_case:
+        for read in named:
+            read.table = read.table.assign(username=merge_case(read.table["username"], preferred))
+    if not n:
+        return []
+    spellings = "1 spelling" if n == 1 else f"{n:,} spellings"
+    column = subset.columns.rater
+    return [
+        f"{column}: merged {spellings} of raters that differ only in blanks, Unicode form or zero decimals; "
+        "--exact-keys treats them as different"
+    ]
 
 
 def _with_iso_times(table: pd.DataFrame, reading: ReadingOptions) -> pd.DataFrame:
@@ -366,7 +407,7 @@ def find_faults(
         Empty for a table without columns, which is an empty file.
     """
     if not len(table.columns):
-        return []
+        return []  # `_require_ratings` reports it where ratings are required
     required = _must_have(name, subset)
     faults = [
         Fault(1, column, HEADER_HAS + ", ".join(table.columns)) for column in required if column not in table.columns
@@ -457,9 +498,9 @@ def _rating_rule(subset: Subset) -> CellRule:
         if not cell:
             return "--missing reads empty cells as no rating"
         if cell.casefold() in MISSING_WORDS:
-            return f"--missing {cell} reads such cells as no rating"
+            return f"--missing {quote(cell)} reads such cells as no rating"
         if cell.casefold() in {level.casefold() for level in subset.levels}:
-            return "--ignore-case reads levels in another case"
+            return CASE_OF_LEVEL
         if subset.scale == "interval":
             return "--decimal-comma reads 3,5 as 3.5" if DECIMAL_COMMA.fullmatch(cell) else MAP_NUMBER
         return MAP_LEVEL
@@ -475,6 +516,7 @@ def _rating_rule(subset: Subset) -> CellRule:
     return CellRule(lambda cells: ~cells.isin(subset.levels), f"is not one of {', '.join(subset.levels)}", advice)
 
 
+CASE_OF_LEVEL = "--ignore-case reads levels in another case"
 MAP_LEVEL = "--map VALUE=LEVEL reads a value as a level, --missing VALUE as no rating"
 MAP_NUMBER = "--map VALUE=NUMBER reads a value as a number, --missing VALUE as no rating"
 
@@ -491,7 +533,7 @@ def _case_advice(cell: str, usernames: pd.Series) -> str:
 # --- levels of the data -------------------------------------------------------------------------------------
 
 
-def resolve_levels(cells: pd.Series, subset: Subset) -> tuple[Subset, list[Fault]]:
+def resolve_levels(cells: pd.Series, subset: Subset, *, ignore_case: bool = False) -> tuple[Subset, list[Fault]]:
     """Take the levels of a nominal or binary scale from the data, if the description has none.
 
     Parameters
@@ -499,6 +541,8 @@ def resolve_levels(cells: pd.Series, subset: Subset) -> tuple[Subset, list[Fault
     cells : Series of str
         Ratings, indexed by line.
     subset : Subset
+    ignore_case : bool
+        Whether the present level may have another case in the data.
 
     Returns
     -------
@@ -527,7 +571,9 @@ def resolve_levels(cells: pd.Series, subset: Subset) -> tuple[Subset, list[Fault
     if subset.scale == "binary":
         others = [value for value in values if value != subset.present_from]
         if len(others) == len(values):
-            faults.append(Fault(first, "rating", f"no rating is '{subset.present_from}'; the ratings are {shown}"))
+            advice = CASE_OF_LEVEL if case_variants([*values, str(subset.present_from)]) else ""
+            problem = f"no rating is '{subset.present_from}'; the ratings are {shown}"
+            faults.append(Fault(first, "rating", problem, advice=advice))
         elif len(others) > 1:
             problem = f"a binary scale has two levels, but there are {len(values)} different ratings: {shown}"
             faults.append(Fault(first, "rating", problem, advice=MAP_LEVEL))
@@ -551,7 +597,7 @@ def _number_first(value: str) -> tuple[int, float, str]:
         return 1, 0.0, value
 
 
-def rating_warnings(table: pd.DataFrame, subset: Subset) -> tuple[str, ...]:
+def rating_warnings(table: pd.DataFrame, subset: Subset, described: Subset) -> tuple[str, ...]:
     """What looks wrong with a table although every cell can be read.
 
     Parameters
@@ -559,12 +605,22 @@ def rating_warnings(table: pd.DataFrame, subset: Subset) -> tuple[str, ...]:
     table : DataFrame
         Ratings as text without faults.
     subset : Subset
+        With the levels of the data.
+    described : Subset
+        As described by the user.
 
     Returns
     -------
     tuple of str
     """
     warnings: list[str] = []
+    counts = table["rating"].value_counts()
+    for level in subset.levels if not described.levels else ():
+        if level.casefold() in MISSING_WORDS and level != described.present_from:
+            times = "once" if counts[level] == 1 else f"{counts[level]:,} times"
+            warnings.append(
+                f"'{level}' ({times}) counts as a rating of its own; --missing {quote(level)} reads it as no rating"
+            )
     raters = table["username"].unique()
     if groups := case_variants(list(raters)):
         # Names stay out of the warning, which is part of the published summary.
@@ -694,12 +750,28 @@ def _merge_spellings(
     for column in subset.key:
         merged = {} if exact else merged_spellings(tables["annotations"][column])
         if merged:
+            tables = _respell(tables, column, merged)
+        if not exact and subset.format != EMOLIA_BENCH:
+            others = [*(other for other in subset.key if other != column), "username"]
+            alike = merged_files(tables["annotations"], column, others)
+            tables = _respell(tables, column, alike) if alike else tables
+            merged = {old: alike.get(new, new) for old, new in merged.items()} | alike
+        if merged:
             warnings.append(describe_merged(column, merged))
-            tables = {name: table.assign(**{column: table[column].replace(merged)}) for name, table in tables.items()}
         groups = lookalikes(tables["annotations"][column])
         if groups and column not in subset.choices:
             warnings.append(describe_lookalikes(column, groups))
     return tables, tuple(warnings)
+
+
+def _respell(tables: Mapping[str, pd.DataFrame], column: str, merged: Mapping[str, str]) -> dict[str, pd.DataFrame]:
+    """Tables with other spellings in a column."""
+    changed = {}
+    for name, table in tables.items():
+        cells = table[column]
+        affected = cells.isin(list(merged))
+        changed[name] = table.assign(**{column: cells.where(~affected, cells[affected].map(dict(merged)))})
+    return changed
 
 
 def _newest(ratings: pd.DataFrame, key: Sequence[str]) -> pd.DataFrame:
@@ -801,7 +873,10 @@ def _require_comparison(ratings: pd.DataFrame, raw: RawTables) -> None:
         raise DataError({shown_path(raw.path("annotations")): [fault]}, "Nothing was written.")
     faults = []
     if ratings["username"].nunique() < 2:
-        problem = f"every rating is by '{ratings['username'].iloc[0]}'; agreement needs two raters"
+        problem = "every rating is by the same rater; agreement needs two raters"
+        faults.append(Fault(1, columns.rater, f"{problem}. Is this the column of the rater?"))
+    elif not ratings.duplicated(list(raw.subset.key)).any():
+        problem = "no item was rated by two raters, so that agreement is not defined"
         faults.append(Fault(1, columns.rater, f"{problem}. Is this the column of the rater?"))
     if ratings["rating"].nunique() < 2:
         value = ratings["rating"].iloc[0]

@@ -1,5 +1,7 @@
 """Reading of tables: formats of files, and what each flag changes."""
 
+from dataclasses import replace
+
 import pandas as pd
 import pytest
 from hypothesis import given
@@ -62,16 +64,108 @@ def test_only_item_rater_and_rating_are_needed(loaded):
 
 
 def test_empty_rating_of_own_table_is_missing_and_counted(loaded):
-    annotations = loaded(["a,x,joy", "a,y,", "b,y,fear"], CLASSES)
+    annotations = loaded(["a,x,joy", "a,y,", "b,y,fear", "b,x,joy"], CLASSES)
     assert annotations.excluded["rows without a rating"] == 1
-    assert len(annotations.ratings) == 2
-    assert annotations.rows_raw == 3
+    assert len(annotations.ratings) == 3
+    assert annotations.rows_raw == 4
 
 
 def test_missing_values_are_no_ratings(loaded):
-    lines = ["a,x,joy", "a,y,NA", "b,y,fear", "b,x,-"]
+    lines = ["a,x,joy", "a,y,NA", "b,y,fear", "b,x,-", "c,x,joy", "c,y,joy"]
     assert loaded(lines, CLASSES, missing=("NA", "-")).excluded["rows without a rating"] == 2
-    assert loaded(lines, CLASSES).subset.levels == ("-", "NA", "fear", "joy")
+
+
+def test_word_for_missing_that_counts_as_a_class_is_a_warning(loaded):
+    lines = ["a,x,joy", "a,y,NA", "b,y,fear", "b,x,NA", "c,x,#N/A", "c,y,joy"]
+    annotations = loaded(lines, CLASSES)
+    assert annotations.subset.levels == ("#N/A", "NA", "fear", "joy")
+    assert annotations.warnings == (
+        "'#N/A' (once) counts as a rating of its own; --missing '#N/A' reads it as no rating",
+        "'NA' (2 times) counts as a rating of its own; --missing NA reads it as no rating",
+    )
+    described = replace(CLASSES, levels=("#N/A", "NA", "fear", "joy"))
+    assert loaded(lines, described).warnings == ()
+
+
+def test_word_for_missing_on_a_binary_scale_is_a_warning(loaded):
+    (warning,) = loaded(["a,x,yes", "a,y,-", "b,x,-", "b,y,-"], DECIDED).warnings
+    assert warning == "'-' (3 times) counts as a rating of its own; --missing - reads it as no rating"
+
+
+@pytest.mark.parametrize("cell", ["#N/A", "?"])
+def test_advice_survives_the_shell(loaded, cell):
+    _, message = faults(loaded, ["a,x,1", "a,y,2", f"b,x,{cell}"], NUMBERS)
+    assert f"--missing '{cell}' reads such cells as no rating" in message
+
+
+# --- spellings ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("one", "other"), [("2", "2.0"), ("sea waves", "sea\u00a0 waves"), ("Caf\u00e9", "Cafe\u0301"), ("a", "a\u200b")]
+)
+def test_spellings_of_a_class_are_one_class_with_a_warning(loaded, one, other):
+    lines = [f"a,x,{one}", f"a,y,{one}", f"b,x,{other}", "b,y,z"]
+    annotations = loaded(lines, CLASSES)
+    assert annotations.subset.levels == tuple(sorted({one, "z"}))
+    assert annotations.warnings == (
+        f"feeling: merged 1 spelling ('{other}' as '{one}'); --exact-keys treats them as different",
+    )
+
+
+def test_spellings_of_a_class_stay_apart_with_exact_keys(loaded):
+    lines = ["a,x,2", "a,y,2.0", "b,x,2"]
+    assert loaded(lines, CLASSES, exact_keys=True).subset.levels == ("2", "2.0")
+
+
+def test_levels_of_an_order_with_zero_decimals(loaded):
+    ordered = replace(LEVELS, levels=("1", "2", "3"))
+    annotations = loaded(["a,x,1.0", "a,y,2.0", "b,x,3", "b,y,2.00"], ordered)
+    assert annotations.ratings["rating"].tolist() == [0, 1, 2, 1]
+    found, _ = faults(loaded, ["a,x,1.0", "a,y,2.0", "b,x,3"], ordered, exact_keys=True)
+    assert [fault.value for fault in found] == ["1.0", "2.0"]
+
+
+def test_present_level_in_another_spelling_or_case(loaded):
+    lines = ["a,x,1.0", "a,y,0.0", "b,x,1.0", "b,y,0"]
+    assert loaded(lines, replace(DECIDED, present_from="1")).subset.levels == ("0", "1")
+    lines = ["a,x,Yes", "a,y,no", "b,x,YES"]
+    found, _ = faults(loaded, lines[:2], DECIDED)
+    assert found[0].advice == "--ignore-case reads levels in another case"
+    assert loaded(lines, DECIDED, ignore_case=True).subset.levels == ("no", "yes")
+
+
+def test_raters_in_two_spellings_are_one_with_a_warning(loaded):
+    lines = ["a,7,joy", "a,8,joy", "b,7.0,fear", "b,8,joy", "c,Li\u00a0 Wu,joy", "c,Li Wu,joy", "d,Li Wu,joy"]
+    annotations = loaded(lines, CLASSES)
+    assert list(annotations.users["username"]) == ["7", "8", "Li Wu"]
+    assert annotations.warnings[0] == (
+        "who: merged 2 spellings of raters that differ only in blanks, Unicode form or zero decimals; "
+        "--exact-keys treats them as different"
+    )
+    assert loaded(lines, CLASSES, exact_keys=True).ratings["username"].nunique() == 5
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [("a.wav", "A.wav"), ("a.wav", "a.MP3"), ("a.wav", "a"), ("a.wav", "clips\\a.wav"), ("Joy", "joy")],
+)
+def test_spellings_of_an_item_are_one_item_with_a_warning(loaded, one, other):
+    lines = [f"{one},x,joy", f"{one},y,fear", f"{other},z,joy", "c,z,joy"]
+    annotations = loaded(lines, CLASSES)
+    assert set(annotations.ratings["file"]) == {one, "c"}
+    assert annotations.warnings == (
+        f"file: merged 1 spelling ('{other}' as '{one}'); --exact-keys treats them as different",
+    )
+    apart = loaded(lines, CLASSES, exact_keys=True)
+    assert apart.ratings["file"].nunique() == 3
+    assert apart.warnings[0].startswith("file: similar keys count as different items")
+
+
+def test_spellings_of_an_item_that_a_rater_rated_both_stay_apart(loaded):
+    annotations = loaded(["a.wav,x,joy", "a.wav,y,fear", "a.mp3,x,joy", "a.mp3,z,joy"], CLASSES)
+    assert annotations.ratings["file"].nunique() == 2
+    assert annotations.warnings[0].startswith("file: similar keys count as different items")
 
 
 def test_map_renames_ratings_and_columns(loaded, tmp_path):
@@ -193,7 +287,7 @@ def test_number_far_from_all_others_is_a_warning(loaded):
 @pytest.mark.parametrize(
     ("lines", "column", "problem"),
     [
-        (["a,x,joy", "b,x,fear"], "who", "every rating is by 'x'; agreement needs two raters"),
+        (["a,x,joy", "b,x,fear"], "who", "every rating is by the same rater; agreement needs two raters"),
         (["a,x,joy", "a,y,joy"], "feeling", "every rating is 'joy'; agreement needs two different ratings"),
     ],
 )
