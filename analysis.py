@@ -21,7 +21,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from earmark import cli
-from earmark.annotation.flags import add_reading_flags, add_source_flags
+from earmark.annotation.flags import add_reading_flags, add_source_flags, trimmed_share
 from earmark.annotation.options import TIES, AnalysisOptions
 from earmark.metrics.resample import RESAMPLE
 
@@ -59,7 +59,7 @@ def argument_parser() -> ArgumentParser:
     )
     parser.add_argument(
         "--trimmed-mean",
-        type=cli.probability,
+        type=trimmed_share,
         metavar="SHARE",
         help="interval scale: also report means without this share of ratings at either end",
     )
@@ -81,7 +81,7 @@ def argument_parser() -> ArgumentParser:
     )
     quality.add_argument(
         "--gold-tolerance",
-        type=cli.finite_float,
+        type=cli.positive_or_zero_float,
         default=0.0,
         metavar="T",
         help="interval scale: largest difference from the expected rating that passes (default: 0)",

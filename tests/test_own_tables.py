@@ -173,12 +173,64 @@ def test_by_a_column_that_varies_within_items_is_a_fault(here, capsys):
         (["--scale", "nominal", "--rating", "emotion", "--map", "glee=joy"], 2, "neither a column nor a rating"),
         (["--scale", "nominal", "--rating", "emotion", "--trimmed-mean", "0.1"], 2, "nominal ratings"),
         (["--scale", "nominal", "--rating", "emotion", "--ties", "absent"], 2, "no decision between present and"),
+        (
+            ["--scale", "nominal", "--rating", "emotion", "--by", "who"],
+            1,
+            "--by: 'who' is also the column of the rater",
+        ),
+        (["--scale", "nominal", "--rating", "emotion", "--map", "who=name"], 1, "--map renamed it; its name is name"),
     ],
 )
 def test_wrong_description_is_named_and_nothing_is_written(here, capsys, arguments, code, message):
     assert analysis.main([*TABLE, *arguments, *FAST]) == code
     assert message in capsys.readouterr().err
     assert not (here / "analysis_outputs").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--trimmed-mean", "0.5"], "must be below 0.5, since it is left out at either end, not 0.5"),
+        (["--gold", "gold.csv", "--gold-tolerance", "-1"], "must be at least 0, not -1"),
+    ],
+)
+def test_value_without_meaning_is_wrong_usage(here, capsys, arguments, message):
+    with pytest.raises(SystemExit) as stopped:
+        analysis.main([*TABLE, *SCALES["interval"], *FAST, *arguments])
+    assert stopped.value.code == 2
+    assert message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("script", [analysis, anonymize], ids=["analysis", "anonymize"])
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [("", "line 1: is empty"), ("file,who,emotion\n", "line 1: has no ratings"), ("\n\n", "line 1: is empty")],
+)
+def test_table_without_rows_is_named(here, capsys, script, content, message):
+    (here / "ratings.csv").write_text(content)
+    assert script.main([*TABLE, *SCALES["nominal"]]) == 1
+    assert message in capsys.readouterr().err
+    assert not (here / "analysis_outputs").exists()
+    assert not (here / "annotations/ratings").exists()
+
+
+def test_table_with_a_column_for_each_rater_is_named_without_addresses(here, capsys):
+    table = pd.read_csv("ratings.csv", dtype=str)
+    table.pivot(index="file", columns="who", values="emotion").to_csv("ratings.csv")
+    assert analysis.main([*TABLE, *SCALES["nominal"], *FAST]) == 1
+    stderr = capsys.readouterr().err
+    assert "is missing; the header has file, 6 e-mail addresses" in stderr
+    assert "table.melt(['file'], var_name='who', value_name='emotion')" in stderr
+    assert "uni.example" not in stderr
+
+
+def test_failed_run_leaves_earlier_outputs_as_they_were(here):
+    assert analysis.main([*TABLE, *SCALES["nominal"], *FAST]) == 0
+    before = contents(here / "analysis_outputs")
+    table = pd.read_csv("ratings.csv", dtype=str, keep_default_na=False)
+    table.assign(file="").to_csv("ratings.csv", index=False)
+    assert analysis.main([*TABLE, *SCALES["nominal"], *FAST]) == 1
+    assert contents(here / "analysis_outputs") == before
 
 
 @pytest.mark.parametrize(
@@ -364,6 +416,22 @@ def test_label_studio_export_needs_only_the_scale(here):
     assert analysis.main([*TABLE, *SCALES["nominal"], *FAST]) == 0
     alpha = "krippendorff_alpha_nominal"
     assert summary("export")["agreement"][alpha] == summary("ratings")["agreement"][alpha]
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("export.json", '[{"clip": "a.wav"}]', "line 1: is not a JSON export of Label Studio"),
+        ("export.json", "[]", "line 1: is not a JSON export of Label Studio"),
+        ("export.json", '{"a": 1}\n{"a": 2}', "line 2: is not JSON"),
+        ("export.jsonl", '{"a": 1}', "line 1: is JSON Lines"),
+        ("export.csv", b"file,who\na,\xe4\n", "line 2: byte 0xe4 is not UTF-8"),
+    ],
+)
+def test_unreadable_file_is_named_before_missing_flags(here, capsys, name, content, message):
+    (here / name).write_bytes(content if isinstance(content, bytes) else content.encode())
+    assert analysis.main(["--table", name, "--scale", "nominal"]) == 1
+    assert message in capsys.readouterr().err
 
 
 def test_json_of_another_tool_is_named(here, capsys):

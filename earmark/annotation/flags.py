@@ -1,8 +1,9 @@
 """Flags that `anonymize.py` and `analysis.py` share: which subsets or table to read, and how."""
 
-from argparse import ArgumentParser
+from argparse import ArgumentParser, ArgumentTypeError
 from pathlib import Path
 
+from earmark import cli
 from earmark.annotation.subsets import SCALES, subsets
 
 
@@ -62,6 +63,20 @@ def add_reading_flags(parser: ArgumentParser) -> None:
     reading.add_argument(
         "--exact-keys", action="store_true", help="treat keys that differ only in spelling as different items"
     )
+
+
+def trimmed_share(text: str) -> float:
+    """argparse type: the share that a trimmed mean leaves out at either end, above 0 and below 0.5.
+
+    Examples
+    --------
+    >>> trimmed_share("0.2")
+    0.2
+    """
+    share = cli.positive_float(text)
+    if share >= 0.5:
+        raise ArgumentTypeError(f"must be below 0.5, since it is left out at either end, not {text}")
+    return share
 
 
 def comma_separated(text: str) -> list[str]:

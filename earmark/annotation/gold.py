@@ -15,7 +15,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from earmark.annotation.options import AS_WRITTEN, ReadingOptions
-from earmark.annotation.reading import TextTable, clean_ratings, read_source, rename_columns
+from earmark.annotation.reading import TextTable, clean_ratings, read_source, rename_columns, shown_header
 from earmark.annotation.spelling import canonical_key
 from earmark.annotation.subsets import Subset
 from earmark.annotation.tables import Annotations
@@ -140,7 +140,7 @@ def read_gold(path: Path, annotations: Annotations, reading: ReadingOptions = AS
     columns = list(read.table.columns)
     column = next((c for c in (EXPECTED, subset.columns.rating, "rating") if c in columns), EXPECTED)
     missing = [c for c in (*subset.key, column) if c not in columns]
-    faults = [*read.faults, *(Fault(1, c, f"is missing; the header has {', '.join(columns)}") for c in missing)]
+    faults = [*read.faults, *(Fault(1, c, f"is missing; the header has {shown_header(columns)}") for c in missing)]
     if missing:
         raise DataError({name: faults}, _remedy(subset))
     table = _on_scale(read.table[[*subset.key, column]].rename(columns={column: RATING}), subset, reading)

@@ -99,10 +99,12 @@ def roles(path: Path) -> Roles:
     """
     try:
         content = json.loads(path.read_text(encoding="utf-8-sig"))
+        if all("annotation_id" in row for row in content):  # JSON-MIN does not tell fields of the task from answers
+            return Roles(rater=RATER if any(RATER in row for row in content) else None)
         data = list(dict.fromkeys(key for task in content for key, value in task["data"].items() if _is_scalar(value)))
         answers = [_answers(one.get("result") or [], 0)[0] for task in content for one in task["annotations"]]
     except (ValueError, RecursionError, LookupError, TypeError, AttributeError):
-        return Roles()  # JSON-MIN, or a file that read_label_studio reports
+        return Roles()  # a file that read_label_studio reports
     controls = list(dict.fromkeys(control for answer in answers for control in answer))
     return Roles(
         item=tuple(data) if len(data) == 1 else (),

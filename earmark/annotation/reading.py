@@ -29,6 +29,28 @@ JSON_LINES = (".jsonl", ".ndjson")
 SPREADSHEETS = (".xlsx", ".xls", ".ods", ".numbers")
 
 
+EMAIL = re.compile(r"[^@\s]+@[^@\s]+\.[^@\s]+")
+MAX_COLUMNS = 20  # of a header in a message
+
+
+def shown_header(columns: Sequence[str]) -> str:
+    """Names of columns for a message: at most `MAX_COLUMNS`, and the number of those that are e-mail addresses.
+
+    Examples
+    --------
+    >>> shown_header(["file", "ann@uni.example", "ben@uni.example"])
+    'file, 2 e-mail addresses'
+    """
+    names = [column for column in columns if column and not EMAIL.fullmatch(column)]
+    addresses = sum(bool(EMAIL.fullmatch(column)) for column in columns)
+    shown = names[:MAX_COLUMNS]
+    if len(names) > MAX_COLUMNS:
+        shown.append(f"{len(names) - MAX_COLUMNS:,} more")
+    if addresses:
+        shown.append("1 e-mail address" if addresses == 1 else f"{addresses:,} e-mail addresses")
+    return ", ".join(shown)
+
+
 @dataclass
 class TextTable:
     """A table as text while it is read.

@@ -438,7 +438,8 @@ def _with_smallest_pair(estimate: Estimate, smallest: int) -> Estimate:
     """Add a note to a mean over pairs if a pair has few common items, which biases the mean."""
     if smallest >= MIN_UNITS or estimate.value is None:
         return estimate
-    few = f"a pair of raters has only {smallest} common items, which biases means over pairs; use the pooled value"
+    items = "item" if smallest == 1 else "items"
+    few = f"a pair of raters has only {smallest} common {items}, which biases means over pairs; use the pooled value"
     return replace(estimate, note="; ".join(filter(None, [estimate.note, few])))
 
 

@@ -7,16 +7,22 @@ from pathlib import Path
 from typing import Any
 
 from earmark.annotation.options import ReadingOptions, TableOptions
-from earmark.annotation.reading import read_source
+from earmark.annotation.reading import read_source, shown_header
 from earmark.annotation.subset_files import read_subset_file, subset_problems
 from earmark.annotation.subsets import Columns, Subset, subsets
 from earmark.annotation.tables import IN_FOLDER, TableFiles
-from earmark.errors import EarmarkError, MissingError, shown_path
+from earmark.errors import DataError, EarmarkError, MissingError, shown_path
 
 SUBSET_FILE = "subset.toml"
 ALL = "all"
 # Flag that sets each key of a description.
-FLAGS = {"key": "--item", "columns": "--rater, --rating", "levels": "--order", "present_from": "--positive"}
+FLAGS = {
+    "key": "--item",
+    "columns": "--rater, --rating",
+    "levels": "--order",
+    "present_from": "--positive",
+    "carried": "--by",
+}
 
 
 @dataclass(frozen=True)
@@ -139,6 +145,8 @@ def describe_table(options: TableOptions, reading: ReadingOptions) -> Subset:
     ------
     MissingError
         If the table does not exist, a required flag is missing or the name is taken.
+    DataError
+        If a required flag is missing and the table cannot be read.
     EarmarkError
         If the flags contradict one another.
     """
@@ -149,8 +157,10 @@ def describe_table(options: TableOptions, reading: ReadingOptions) -> Subset:
     options = _with_defaults(options)
     required = {"--item": options.item, "--rater": options.rater, "--rating": options.rating, "--scale": options.scale}
     if missing := [flag for flag, value in required.items() if not value]:
-        columns = [column for column in _header(table) if column]
-        shown = f" Its columns are {', '.join(columns[:30])}." if columns else ""
+        header, faults = read_source(table)
+        if faults and not len(header.columns):
+            raise DataError({shown_path(table): faults}, "Nothing was written.")
+        shown = f" Its columns are {shown_header(list(header.columns))}." if len(header.columns) else ""
         raise MissingError(f"--table {shown_path(table)} needs {', '.join(missing)}.{shown}")
     name = options.name or re.sub(r"[^\w.-]+", "-", table.stem).strip("-.") or "table"
     if name in subsets():
@@ -188,7 +198,7 @@ def _require_order(table: Path, rating: str, reading: ReadingOptions) -> None:
     """Raise MissingError with the ratings of the table, which --order must bring into order."""
     cells = read_source(table)[0]
     old = {new: old for old, new in reading.mapping().items()}.get(rating, rating)
-    values = sorted(set(cells[old])) if old in cells else []
+    values = sorted(set(cells[old]) - {"", *(reading.missing or ())}) if old in cells else []
     shown = f"; the ratings are {', '.join(values[:20])}" if values else ""
     raise MissingError(f"--scale ordinal needs --order LOW,…,HIGH, the levels from low to high{shown}.")
 
@@ -207,7 +217,3 @@ def _with_defaults(options: TableOptions) -> TableOptions:
         rater=options.rater or roles.rater,
         rating=options.rating or roles.rating,
     )
-
-
-def _header(table: Path) -> list[str]:
-    return list(read_source(table)[0].columns)

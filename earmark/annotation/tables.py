@@ -27,6 +27,7 @@ from earmark.annotation.reading import (
     parse_times,
     read_source,
     rename_columns,
+    shown_header,
     time_advice,
 )
 from earmark.annotation.spelling import (
@@ -240,7 +241,7 @@ def read_tables(
     known = sources["users"].table.get("username", pd.Series(dtype=str)) if "users" in sources else None
     faults = {
         shown_path(paths[name]): [
-            _in_words_of_the_file(fault, original[name])
+            _in_words_of_the_file(fault, original[name], names)
             for fault in (*read.faults, *find_faults(read.table, name, subset, known, reading))
         ]
         for name, read in sources.items()
@@ -337,13 +338,17 @@ def _prepare(
     return {new: old for old, new in described.items() if new in renamed.values() or new not in read.table.columns}
 
 
-def _in_words_of_the_file(fault: Fault, original: Mapping[str, str]) -> Fault:
-    """A fault with the names of columns in the file."""
-    problem = fault.problem
+def _in_words_of_the_file(fault: Fault, original: Mapping[str, str], names: Mapping[str, str]) -> Fault:
+    """A fault with the names of columns in the file. names: --map, old to new."""
+    problem, column = fault.problem, original.get(fault.column, fault.column)
     if problem.startswith(HEADER_HAS):
         columns = problem.removeprefix(HEADER_HAS).split(", ")
         problem = HEADER_HAS + ", ".join(original.get(column, column) for column in columns)
-    return replace(fault, column=original.get(fault.column, fault.column), problem=problem)
+        if column in names:
+            return replace(
+                fault, column=column, problem=problem, advice=f"--map renamed it; its name is {names[column]}"
+            )
+    return replace(fault, column=column, problem=problem)
 
 
 def required_columns(subset: Subset) -> dict[str, tuple[str, ...]]:
@@ -409,9 +414,10 @@ def find_faults(
     if not len(table.columns):
         return []  # `_require_ratings` reports it where ratings are required
     required = _must_have(name, subset)
-    faults = [
-        Fault(1, column, HEADER_HAS + ", ".join(table.columns)) for column in required if column not in table.columns
-    ]
+    header = HEADER_HAS + shown_header(list(table.columns))
+    missing = [column for column in required if column not in table.columns]
+    advice = _melt_advice(subset) if {*COMPULSORY} <= {*missing} and subset.format != EMOLIA_BENCH else ""
+    faults = [Fault(1, column, header, advice=advice if column in COMPULSORY else "") for column in missing]
     for column, rule in _cell_rules(name, subset, usernames, reading).items():
         if column in table.columns and (column in required or column in CHECKED_WHERE_PRESENT):
             invalid = table[column][rule.invalid(table[column])]
@@ -419,6 +425,15 @@ def find_faults(
                 Fault(int(line), column, rule.problem, str(cell), rule.advice(cell)) for line, cell in invalid.items()
             ]
     return faults
+
+
+def _melt_advice(subset: Subset) -> str:
+    """What to do with a table that has a column for each rater."""
+    columns = subset.columns
+    return (
+        "a table with a column for each rater becomes one with a row for each rating by pandas: "
+        f"table.melt({list(subset.key)!r}, var_name={columns.rater!r}, value_name={columns.rating!r})"
+    )
 
 
 CHECKED_WHERE_PRESENT = ("created_at", "consent", "annotation_id", *TIMING)

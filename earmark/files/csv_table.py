@@ -20,7 +20,8 @@ if TYPE_CHECKING:
     import pandas as pd
     from numpy.typing import NDArray
 
-SEPARATORS = ",;\t"
+SEPARATORS = ",;\t|"
+ZERO_BYTES = "has zero bytes, as in UTF-16 without a byte order mark or in a file that is no text; save it as CSV UTF-8"
 
 
 @dataclass(frozen=True)
@@ -98,7 +99,10 @@ def read_csv_table(path: Path, *, strict: bool = False, pad_short_rows: bool = F
         line = content[: error.start].count(b"\n") + 1
         problem = f"byte 0x{content[error.start]:02x} is not UTF-8; save the file as CSV UTF-8"
         return CsvTable(path, faults=[Fault(line, "", problem)])
-    separator = max(SEPARATORS, key=text.partition("\n")[0].count)
+    header = text.partition("\n")[0]
+    if "\0" in header:
+        return CsvTable(path, faults=[Fault(1, "", ZERO_BYTES)])
+    separator = max(SEPARATORS, key=header.count)
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator, strict=strict)
     table = CsvTable(path)
     line = 1

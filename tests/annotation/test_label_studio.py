@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from earmark.annotation.label_studio import read_label_studio, roles
+from earmark.annotation.label_studio import Roles, read_label_studio, roles
 
 
 def result(value, kind="choices", control="emotion"):
@@ -117,3 +117,9 @@ def test_roles_where_there_is_one_candidate(tmp_path):
 
 def test_roles_of_another_file_are_unknown(tmp_path):
     assert roles(written(tmp_path, [{"clip": "a.wav"}])).rating is None
+
+
+def test_roles_of_json_min_are_only_the_rater(tmp_path):
+    path = tmp_path / "min.json"
+    path.write_text(json.dumps([{"annotation_id": 1, "annotator": 3, "audio": "a.wav", "mood": "joy"}]))
+    assert roles(path) == Roles(rater="annotator")

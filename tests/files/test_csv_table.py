@@ -29,7 +29,7 @@ CELLS += ["nan", "#", "5.0", "\x1f", "あ", "…", "a\u2028", "\x00", '"two\nlin
 
 @st.composite
 def csv_files(draw):
-    separator, end = draw(st.sampled_from(",;\t")), draw(st.sampled_from(["\n", "\n", "\r\n", "\r"]))
+    separator, end = draw(st.sampled_from(",;\t|")), draw(st.sampled_from(["\n", "\n", "\r\n", "\r"]))
     width = draw(st.integers(1, 4))
     pool = draw(st.lists(st.sampled_from(CELLS), min_size=1, max_size=4))
     widths = draw(st.lists(st.one_of(st.just(width), st.just(width), st.integers(0, 5)), max_size=5))
@@ -82,3 +82,10 @@ def test_read_plain_leaves_other_files(tmp_path, content):
     path = tmp_path / "table.csv"
     path.write_bytes(content)
     assert _read_plain(path) is None
+
+
+def test_read_csv_table_names_utf_16_without_byte_order_mark(tmp_path):
+    path = tmp_path / "t.csv"
+    path.write_bytes("name,x\na,1\n".encode("utf-16-le"))
+    for faults in (read_csv_table(path).faults, read_csv_frame(path)[1]):
+        assert [fault.problem.partition(",")[0] for fault in faults] == ["has zero bytes"]

@@ -178,7 +178,7 @@ class Interval(RatingScale):
         complete, table = complete[kept], table[kept]
         n = len(complete)
         if n < 2:
-            few = f"only one item was rated by all {k} raters" if n else f"no item was rated by all {k} raters"
+            few = f"only one item was rated by all {k:,} raters" if n else f"no item was rated by all {k:,} raters"
             return dict.fromkeys(ICCS, Estimate(None, n=n, why=few))
         single = ICCS[:3]
         own = bootstrap.take(complete)
@@ -220,7 +220,7 @@ class Interval(RatingScale):
         left_out = present - defined
         if not left_out or estimate.value is None:
             return estimate
-        note = f"{left_out} of {present} raters left out: fewer than {MIN_ITEMS} common items, or no variation"
+        note = f"{left_out:,} of {present:,} raters left out: fewer than {MIN_ITEMS} common items, or no variation"
         return replace(estimate, note="; ".join(filter(None, [estimate.note, note])))
 
     def _deletions(

@@ -36,7 +36,7 @@ from earmark.metrics.rater_resampling import PairDeletions, RatingDeletions
 from earmark.metrics.ratio import ratio
 
 SAME_CATEGORY = "both raters used the same single category"
-FEW_COMMON = "a pair of raters has only {n} common items, which biases means over pairs; use the pooled value"
+FEW_COMMON = "a pair of raters has only {n} common {items}, which biases means over pairs; use the pooled value"
 
 # Name, range and formula of a coefficient. The formula maps what `named_sums` returns to values (…).
 Coefficient = tuple[str, Range, Callable[[Any], FloatArray]]
@@ -335,4 +335,5 @@ def with_smallest_pair(estimate: Estimate, smallest: int) -> Estimate:
     """Add a note to a mean over pairs if a pair has few common items, which biases the mean."""
     if smallest >= MIN_UNITS or estimate.value is None:
         return estimate
-    return replace(estimate, note="; ".join(filter(None, [estimate.note, FEW_COMMON.format(n=smallest)])))
+    few = FEW_COMMON.format(n=smallest, items="item" if smallest == 1 else "items")
+    return replace(estimate, note="; ".join(filter(None, [estimate.note, few])))
