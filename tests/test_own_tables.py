@@ -104,6 +104,17 @@ def test_names_of_raters_reach_no_output(here, scale, excluded):
         assert b"uni.example" not in content, path
 
 
+def test_names_of_raters_in_the_items_are_a_warning(here, capsys):
+    table = pd.read_csv("ratings.csv", dtype=str)
+    first = table["file"] == "clip_00.wav"
+    table.assign(file=table["file"].where(~first, "rater0/clip_00.wav")).to_csv("ratings.csv", index=False)
+    loud = [flag for flag in FAST if flag != "--quiet"]
+    assert analysis.main([*TABLE, *SCALES["nominal"], *loud]) == 0
+    assert "ratings: 1 of 30 values of column file contain the name of a rater" in capsys.readouterr().err
+    assert analysis.main([*TABLE, *SCALES["nominal"], *loud, "--show-names"]) == 0
+    assert "contain the name" not in capsys.readouterr().err
+
+
 def test_nothing_without_meaning_is_printed_for_an_interval_scale(here, capsys):
     assert analysis.main([*TABLE, *SCALES["interval"], *FAST]) == 0
     report = capsys.readouterr().out.casefold()

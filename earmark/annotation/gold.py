@@ -5,6 +5,7 @@ one: the same rating, also on a scale with a decision between present and absent
 scale.
 """
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from math import isfinite
@@ -16,7 +17,7 @@ from numpy.typing import NDArray
 
 from earmark.annotation.options import AS_WRITTEN, ReadingOptions
 from earmark.annotation.reading import TextTable, clean_ratings, read_source, rename_columns, shown_header
-from earmark.annotation.spelling import canonical_key
+from earmark.annotation.spelling import canonical_key, file_key
 from earmark.annotation.subsets import Subset
 from earmark.annotation.tables import Annotations
 from earmark.errors import DataError, EarmarkError, Fault, MissingError, shown_path
@@ -238,11 +239,15 @@ def _gold_items(table: pd.DataFrame, subset: Subset, source: str) -> GoldItems:
 
 
 def _spelled_as(table: pd.DataFrame, ratings: pd.DataFrame, subset: Subset) -> pd.DataFrame:
-    """Spell keys as in the ratings where only the spelling differs."""
+    """Spell keys as in the ratings where only blanks, Unicode form, zero decimals, case or suffix differ."""
     changed = table
     for column in subset.key:
-        known = {canonical_key(value): value for value in ratings[column].unique()}
-        changed = changed.assign(**{column: [known.get(canonical_key(value), value) for value in table[column]]})
+        values = list(ratings[column].unique())
+        known = {canonical_key(value): value for value in values}
+        files = Counter(map(file_key, values))
+        by_file = {file_key(value): value for value in values if files[file_key(value)] == 1}
+        spelled = [known.get(canonical_key(cell), by_file.get(file_key(cell), cell)) for cell in table[column]]
+        changed = changed.assign(**{column: spelled})
     return changed
 
 

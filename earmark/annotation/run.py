@@ -9,6 +9,7 @@ import pandas as pd
 from earmark import cli
 from earmark.annotation.analysis import Analysis, analyse
 from earmark.annotation.gold import GoldItems, GoldSummary, apply_gold, gold_from_column, read_gold
+from earmark.annotation.leaks import cells_with_names
 from earmark.annotation.machines import machine_agreement, split_machines
 from earmark.annotation.options import AnalysisOptions
 from earmark.annotation.page import analysis_figures, disputed_items
@@ -33,6 +34,7 @@ from earmark.report.tables import to_csv
 from earmark.report.tex import to_tex
 
 Summary = AnalysisSummary | ScaleSummary
+MAX_CHECKED = 20_000  # different values of a column that are searched for names
 OF_ONE_SCALE = ("rater_confusion",)  # tables that only one scale has
 
 
@@ -285,6 +287,15 @@ def hide_usernames(
         "Outputs use rater_0, rater_1, … in sorted order instead. Run `uv run anonymize.py` before you publish the "
         "tables; --show-names writes usernames unchanged."
     )
+
+    for annotations in loaded:
+        for column in (*annotations.subset.key, *annotations.subset.carried):
+            cells = annotations.ratings[column].unique()[:MAX_CHECKED]
+            if n := cells_with_names(cells, names):
+                invocation.warn(
+                    f"{annotations.subset.name}: {n:,} of {len(cells):,} values of column {column} contain the name of "
+                    "a rater, and outputs show them; rename these values before you publish the outputs."
+                )
 
     def renamed(table: pd.DataFrame) -> pd.DataFrame:
         if "username" not in table:

@@ -100,6 +100,16 @@ def test_keys_that_differ_in_spelling_are_the_same_item(tmp_path):
         read_gold(path, annotations, ReadingOptions(exact_keys=True))
 
 
+@pytest.mark.parametrize("key", ["Clip_1.WAV", "clip_1"])
+def test_files_that_differ_in_case_or_suffix_are_the_same_item(tmp_path, key):
+    rows = [("clip_1.wav", "5", "ann", 1.0), ("clip_2.wav", "5", "ann", 2.0), ("clip_2.mp3", "5", "ann", 3.0)]
+    annotations = annotations_of(VALENCE, rows)
+    path = written(tmp_path, f"file,take,expected\n{key},5,1\n")
+    assert read_gold(path, annotations).expected["file"].tolist() == ["clip_1.wav"]
+    with pytest.raises(DataError, match="no item of valence"):  # two items have this name
+        read_gold(written(tmp_path, "file,take,expected\nclip_2,5,1\n"), annotations)
+
+
 def test_words_are_mapped_as_those_of_the_ratings(tmp_path, choice):
     path = written(tmp_path, "file,expected\ng1,Freude\ng2,FEAR\n")
     reading = ReadingOptions(map=("Freude=joy",), ignore_case=True)
