@@ -532,10 +532,8 @@ def estimate_from_replicates(
     if raters is not None:
         return _for_new_raters(float(value), standard_error(defined, units.n), raters, n=n, units=units, values=values)
     ends = interval(float(value), standard_error(defined, units.n), units=units.n, values=values)
-    if ends is None and units.n >= 2:
-        return Estimate(float(value), n=n, why="no interval: the value is 0")
     if ends is None:
-        return Estimate(float(value), n=n, why=f"no interval: fewer than two {units.name}")
+        return Estimate(float(value), n=n, why=_no_interval(value, units))
     return Estimate(float(value), *ends, n=n, note=few_units(*units))
 
 
@@ -549,10 +547,16 @@ def _for_new_raters(
     independent = max(min(float(units.n), raters.effective), 2.0) if units.n >= 2 else units.n
     ends = interval(value, spread.variance**0.5, units=independent, df=spread.df, values=values)
     if ends is None:
-        reason = f"fewer than two {units.name}" if units.n < 2 else "the value is 0"
-        return Estimate(value, n=n, why=f"no interval: {reason}")
+        return Estimate(value, n=n, why=_no_interval(value, units))
     of_clips = few_units(*units) if raters.resample == "both" else None
     return Estimate(value, *ends, n=n, note="; ".join(filter(None, [of_clips, raters.note()])) or None)
+
+
+def _no_interval(value: float, units: Units) -> str:
+    """Reason why `interval` gave none."""
+    if units.n < 2:
+        return f"no interval: fewer than two {units.name}"
+    return f"no interval: the value is {'too small for its standard error' if value else '0'}"
 
 
 def _too_few(defined: int, replicates: int) -> str:

@@ -37,6 +37,7 @@ class Range:
 
 
 SHARE = Range(0.0, 1.0)
+MAX_EXPONENT = 700.0  # of e, below the largest number
 COEFFICIENT = Range(-1.0, 1.0)
 COST = Range(0.0, inf)
 DIFFERENCE = Range(-inf, inf)
@@ -63,8 +64,8 @@ def interval(
     Returns
     -------
     (low, high) or None
-        Both within `values`. None with fewer than two units, for a standard error that is not finite, and for a cost of
-        0, which has no scale.
+        Both within `values`. None with fewer than two units, for a standard error that is not finite, for a cost of 0,
+        which has no scale, and for a cost whose interval would end beyond the largest number.
 
     References
     ----------
@@ -89,7 +90,7 @@ def interval(
         low, high = wilson_interval(share, effective_sample_size(share, standard_error / span, units), t)
         return values.lower + span * low, values.lower + span * high
     if isfinite(values.lower):
-        if value <= values.lower:
+        if value <= values.lower or t * standard_error > MAX_EXPONENT * (value - values.lower):
             return None
         factor = exp(t * standard_error / (value - values.lower))
         return values.lower + (value - values.lower) / factor, values.lower + (value - values.lower) * factor

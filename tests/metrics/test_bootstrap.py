@@ -645,3 +645,11 @@ def test_grouped_with_different_contents_raises(group_always):
             grouped.replicates(contributions, mean_formula, 1)
     with pytest.raises(ValueError, match="finer numbers"):
         grouped.take(np.arange(45))
+
+
+def test_estimate_from_replicates_cost_that_is_tiny_beside_its_standard_error():
+    estimate = estimate_from_replicates(1e-9, np.linspace(0.0, 2.0, 99), n=30, units=Units(30, "clips"), values=COST)
+    assert (estimate.value, estimate.low, estimate.high) == (1e-9, None, None)
+    assert estimate.why == "no interval: the value is too small for its standard error"
+    zero = estimate_from_replicates(0.0, np.linspace(0.0, 2.0, 99), n=30, units=Units(30, "clips"), values=COST)
+    assert zero.why == "no interval: the value is 0"
