@@ -21,7 +21,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from earmark import cli
-from earmark.annotation.flags import add_reading_flags, add_source_flags, trimmed_share
+from earmark.annotation.flags import add_reading_flags, add_source_flags, pass_rate, trimmed_share
 from earmark.annotation.options import TIES, AnalysisOptions
 from earmark.metrics.resample import RESAMPLE
 
@@ -87,7 +87,7 @@ def argument_parser() -> ArgumentParser:
         help="interval scale: largest difference from the expected rating that passes (default: 0)",
     )
     quality.add_argument(
-        "--min-gold-rate", type=cli.probability, metavar="R", help="exclude raters who pass fewer quality items"
+        "--min-gold-rate", type=pass_rate, metavar="R", help="exclude raters who pass fewer quality items"
     )
     parser.add_argument("--show-names", action="store_true", help="write usernames even if they are not pseudonyms")
     parser.add_argument(

@@ -203,6 +203,7 @@ def test_wrong_description_is_named_and_nothing_is_written(here, capsys, argumen
     [
         (["--trimmed-mean", "0.5"], "must be below 0.5, since it is left out at either end, not 0.5"),
         (["--gold", "gold.csv", "--gold-tolerance", "-1"], "must be at least 0, not -1"),
+        (["--gold", "gold.csv", "--min-gold-rate", "70"], "must be above 0 and at most 1, not 70"),
     ],
 )
 def test_value_without_meaning_is_wrong_usage(here, capsys, arguments, message):
@@ -498,6 +499,33 @@ def test_quality_items_leave_careless_raters_out(here, capsys, by_column):
     assert "rater_5" in {one["username"] for one in result["gold"]["raters"] if one["excluded"]}
     assert "rater_5" not in result["annotators"]
     assert result["items_total"] == CLIPS - 12
+
+
+@pytest.mark.parametrize("flag", ["--exclude-rater", "--machine-rater"])
+def test_raters_are_named_in_another_case_with_ignore_case(here, flag):
+    arguments = [*TABLE, *SCALES["nominal"], *FAST, flag, "RATER3@UNI.EXAMPLE"]
+    assert analysis.main(arguments) == 2
+    assert analysis.main([*arguments, "--ignore-case"]) == 0
+    result = summary("ratings")
+    assert len(result["annotators"]) == RATERS - 1
+    if flag == "--exclude-rater":
+        assert "RATER3" not in json.dumps(result).upper()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--gold", "all.csv"], "no ratings by people are left"),
+        (["--exclude-rater", *(f"Rater{n}@uni.example" for n in range(1, RATERS))], "one rater is left"),
+        (["--machine-rater", *(f"Rater{n}@uni.example" for n in range(1, RATERS))], "one rater is left"),
+    ],
+)
+def test_fewer_than_two_people_are_named(here, capsys, arguments, message):
+    table = pd.read_csv("ratings.csv", dtype=str)
+    table[["file"]].drop_duplicates().assign(expected="joy").to_csv("all.csv", index=False)
+    assert analysis.main([*TABLE, *SCALES["nominal"], *FAST, *arguments]) == 1
+    assert message in capsys.readouterr().err
+    assert not (here / "analysis_outputs").exists()
 
 
 @pytest.mark.parametrize(

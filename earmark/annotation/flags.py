@@ -61,8 +61,24 @@ def add_reading_flags(parser: ArgumentParser) -> None:
     )
     reading.add_argument("--drop-identical", action="store_true", help="drop lines that equal an earlier line")
     reading.add_argument(
-        "--exact-keys", action="store_true", help="treat keys that differ only in spelling as different items"
+        "--exact-keys",
+        action="store_true",
+        help="treat items, raters and ratings that differ only in spelling as different",
     )
+
+
+def pass_rate(text: str) -> float:
+    """argparse type: the smallest pass rate, above 0 and at most 1.
+
+    Examples
+    --------
+    >>> pass_rate("1")
+    1.0
+    """
+    rate = cli.positive_float(text)
+    if rate > 1:
+        raise ArgumentTypeError(f"must be above 0 and at most 1, not {text}")
+    return rate
 
 
 def trimmed_share(text: str) -> float:

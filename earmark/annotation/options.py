@@ -32,7 +32,7 @@ class ReadingOptions:
     drop_identical : bool
         Drop lines that are equal to an earlier line in every column.
     exact_keys : bool
-        Treat keys that differ only in spelling as different items.
+        Treat items, raters and ratings that differ only in spelling as different.
     """
 
     map: tuple[str, ...] = ()

@@ -176,7 +176,7 @@ def clean_ratings(read: TextTable, options: ReadingOptions, names: Mapping[str, 
         read.table = read.table[~absent]
         cells = read.table["rating"]
     values = pd.Index(cells.unique())
-    fold = _fold if options.ignore_case else str
+    fold = fold_case if options.ignore_case else str
     renamed = {fold(old): new for old, new in names.items()}
     read.used |= {old for old in names if fold(old) in {fold(value) for value in values}}
     new = {value: renamed.get(fold(value), value) for value in values}
@@ -189,7 +189,7 @@ def clean_ratings(read: TextTable, options: ReadingOptions, names: Mapping[str, 
         before, new = new, _respelled(new, cells, named, canonical_key)
         read.merged = {before[old]: value for old, value in new.items() if before[old] != value}
     if options.ignore_case:
-        new = _respelled(new, cells, named, _fold)
+        new = _respelled(new, cells, named, fold_case)
     if any(old != value for old, value in new.items()):
         read.table = read.table.assign(rating=cells.map(new))
 
@@ -220,7 +220,7 @@ def merge_case(cells: pd.Series, preferred: Sequence[str] = ()) -> pd.Series:
     >>> merge_case(pd.Series(["Ann@x.org", "ann@x.org", "ann@x.org"])).tolist()
     ['ann@x.org', 'ann@x.org', 'ann@x.org']
     """
-    return _merged(cells, preferred, _fold)
+    return _merged(cells, preferred, fold_case)
 
 
 def merge_equal(cells: pd.Series, preferred: Sequence[str] = ()) -> pd.Series:
@@ -258,11 +258,12 @@ def case_variants(values: Sequence[str]) -> list[tuple[str, ...]]:
     """
     groups: dict[str, list[str]] = {}
     for value in sorted(set(values)):
-        groups.setdefault(_fold(value), []).append(value)
+        groups.setdefault(fold_case(value), []).append(value)
     return [tuple(group) for group in groups.values() if len(group) > 1]
 
 
-def _fold(text: str) -> str:
+def fold_case(text: str) -> str:
+    """Text without differences in case or Unicode form."""
     return unicodedata.normalize("NFC", text).casefold()
 
 

@@ -14,11 +14,13 @@ from earmark.annotation.machines import machine_agreement, split_machines
 from earmark.annotation.options import AnalysisOptions
 from earmark.annotation.page import analysis_figures, disputed_items
 from earmark.annotation.pseudonyms import PSEUDONYM
+from earmark.annotation.reading import fold_case
 from earmark.annotation.scales.analysis import ScaleAnalysis, analyse_scale
 from earmark.annotation.schema import AnalysisSummary, ScaleSummary
 from earmark.annotation.selection import SUBSET_FILE, Source, select_sources
+from earmark.annotation.spelling import canonical_key
 from earmark.annotation.subset_files import as_published, to_toml
-from earmark.annotation.subsets import Subset, subsets
+from earmark.annotation.subsets import EMOLIA_BENCH, Subset, subsets
 from earmark.annotation.tables import Annotations, exclude_ratings, load_annotations
 from earmark.cli import Invocation
 from earmark.errors import DataError, EarmarkError, MissingError, shown_path
@@ -62,7 +64,8 @@ def run_analysis(options: AnalysisOptions, invocation: Invocation) -> int:
     if not selected:
         root = shown_path(options.annotations_root)
         raise MissingError(f"{root}/ contains no subset. Run `uv run anonymize.py` to create it from annotations_raw/.")
-    loaded, options, invocation = hide_usernames(load_all(selected, options), options, invocation)
+    loaded = load_all(selected, options)
+    loaded, options, invocation = hide_usernames(loaded, *with_known_spelling(loaded, options, invocation))
     require_scale_of_options(loaded, options)
     require_known_raters(loaded, options)
     checked = [check_raters(annotations, options) for annotations in loaded]
@@ -254,6 +257,41 @@ def earlier_summaries(
     return earlier
 
 
+def with_known_spelling(
+    loaded: Sequence[Annotations], options: AnalysisOptions, invocation: Invocation
+) -> tuple[AnalysisOptions, Invocation]:
+    """Spell the raters that flags name as in the tables, where the reading flags join the two spellings.
+
+    Parameters
+    ----------
+    loaded : sequence of Annotations
+    options : AnalysisOptions
+    invocation : Invocation
+
+    Returns
+    -------
+    options : AnalysisOptions
+    invocation : Invocation
+        With the same names in `argv`, so that `hide_usernames` finds them.
+    """
+    known = {name for annotations in loaded for name in annotations.ratings["username"].unique()}
+    folds = [
+        *([] if options.reading.exact_keys else [canonical_key]),
+        *([fold_case] if options.reading.ignore_case else []),
+    ]
+    spelled: dict[str, str] = {}
+    for fold in folds:
+        by_fold = {fold(name): name for name in sorted(known)}
+        for name in {*options.exclude_rater, *options.machine_rater} - known - spelled.keys():
+            if fold(name) in by_fold:
+                spelled[name] = by_fold[fold(name)]
+    return replace(
+        options,
+        exclude_rater=tuple(spelled.get(name, name) for name in options.exclude_rater),
+        machine_rater=tuple(spelled.get(name, name) for name in options.machine_rater),
+    ), replace(invocation, argv=tuple(_with_alias(word, spelled) for word in invocation.argv))
+
+
 def hide_usernames(
     loaded: list[Annotations], options: AnalysisOptions, invocation: Invocation
 ) -> tuple[list[Annotations], AnalysisOptions, Invocation]:
@@ -408,16 +446,19 @@ def check_raters(annotations: Annotations, options: AnalysisOptions) -> CheckedR
 
 
 def require_raters(checked: Sequence[CheckedRaters], options: AnalysisOptions) -> None:
-    """Raise EarmarkError if the checks of raters left no rating in a subset that had some."""
+    """Raise EarmarkError if the checks of raters left no rating in a subset that had some, or one rater in a table."""
+    has_checks = options.gold or options.gold_column or options.machine_rater
     for raters in checked:
-        if (
-            not len(raters.people.ratings)
-            and raters.people.rows_raw
-            and (options.min_gold_rate or options.machine_rater)
-        ):
+        subset, left = raters.people.subset, raters.people.ratings["username"].nunique()
+        if not left and raters.people.rows_raw and has_checks:
             raise EarmarkError(
-                f"{raters.people.subset.name}: no ratings by people are left. Relax --min-gold-rate, or name fewer "
-                "machines. Nothing was written."
+                f"{subset.name}: no ratings by people are left. Relax --min-gold-rate, or name fewer machines or "
+                "quality items. Nothing was written."
+            )
+        if subset.format != EMOLIA_BENCH and left < 2:
+            n = "one rater" if left else "no rater"
+            raise EarmarkError(
+                f"{subset.name}: {n} is left; agreement needs two people. Exclude fewer raters. Nothing was written."
             )
 
 
