@@ -24,6 +24,7 @@ IDENTICAL = "lines identical to an earlier line (--drop-identical)"
 MISSING_WORDS = frozenset({"", "na", "n/a", "nan", "none", "null", "-", "–", "?", ".", "missing", "#n/a", "k.a."})
 DECIMAL_COMMA = re.compile(r"[+-]?\d+,\d+")
 THOUSANDS = re.compile(r"[+-]?\d{1,3}(?:\.\d{3})+")
+COMMA_OF_THOUSANDS = re.compile(r"[+-]?\d{1,3}(?:,\d{3})+")
 TWO_MEANINGS = "may have a decimal point or points between thousands; write it without points"
 JSON_LINES = (".jsonl", ".ndjson")
 SPREADSHEETS = (".xlsx", ".xls", ".ods", ".numbers")

@@ -15,6 +15,7 @@ import pandas as pd
 from earmark.annotation.keys import key_ranks
 from earmark.annotation.options import AS_WRITTEN, ReadingOptions
 from earmark.annotation.reading import (
+    COMMA_OF_THOUSANDS,
     DECIMAL_COMMA,
     MISSING_WORDS,
     TIME_FAULT,
@@ -517,6 +518,8 @@ def _rating_rule(subset: Subset) -> CellRule:
         if cell.casefold() in {level.casefold() for level in subset.levels}:
             return CASE_OF_LEVEL
         if subset.scale == "interval":
+            if COMMA_OF_THOUSANDS.fullmatch(cell):
+                return "--decimal-comma reads 1,234 as 1.234; write thousands without commas"
             return "--decimal-comma reads 3,5 as 3.5" if DECIMAL_COMMA.fullmatch(cell) else MAP_NUMBER
         return MAP_LEVEL
 

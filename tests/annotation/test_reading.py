@@ -92,6 +92,12 @@ def test_word_for_missing_on_a_binary_scale_is_a_warning(loaded):
     assert warning == "'-' (3 times) counts as a rating of its own; --missing - reads it as no rating"
 
 
+def test_comma_that_may_part_thousands_has_its_own_advice(loaded):
+    found, _ = faults(loaded, ["a,x,1", 'a,y,"1,234"', 'b,x,"2,5"', 'b,y,"1,234,567"'], NUMBERS)
+    advice = "--decimal-comma reads 1,234 as 1.234; write thousands without commas"
+    assert [fault.advice for fault in found] == [advice, "--decimal-comma reads 3,5 as 3.5", advice]
+
+
 @pytest.mark.parametrize("cell", ["#N/A", "?"])
 def test_advice_survives_the_shell(loaded, cell):
     _, message = faults(loaded, ["a,x,1", "a,y,2", f"b,x,{cell}"], NUMBERS)
