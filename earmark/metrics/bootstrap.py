@@ -37,6 +37,7 @@ Formula = Callable[[FloatArray], FloatArray]
 
 MIN_REPLICATES = 20
 MIN_DEFINED_SHARE = 0.9  # of the replicates; an interval from fewer would be conditional on being defined
+CONSTANT = "no interval: the value is the same in all replicates"
 CHUNK_VALUES = 20_000_000  # sums in memory at once, 160 MB of float64
 DRAWN_AT_ONCE = 1 << 18
 MIN_GROUPED = 100_000_000  # multiplicities from which draws of units with equal contents are only counted together
@@ -507,8 +508,9 @@ def estimate_from_replicates(
     -------
     Estimate
         Without a value, and with `why`, where `value` is not finite. Without an interval with no replicates, fewer than
-        20 replicates, fewer than two units, or if fewer than 90 % of the replicates are defined. With a note if there
-        are fewer than 20 units.
+        20 replicates, fewer than two units, if fewer than 90 % of the replicates are defined, or if the replicates do
+        not vary although the value is inside its range: all units are alike, which shows nothing about other units.
+        With a note if there are fewer than 20 units.
 
     References
     ----------
@@ -525,16 +527,19 @@ def estimate_from_replicates(
     if not np.isfinite(value):
         return Estimate(None, n=n, why=why or "not defined on these data")
     if not len(replicates):
-        return Estimate(float(value), n=n)
+        return Estimate(float(value), n=n, why=f"no interval: fewer than two {units.name}" if units.n < 2 else None)
     defined = replicates[np.isfinite(replicates)]
     if too_few := _too_few(len(defined), len(replicates)):
         return Estimate(float(value), n=n, why=too_few)
+    error = standard_error(defined, units.n)
     if raters is not None:
-        return _for_new_raters(float(value), standard_error(defined, units.n), raters, n=n, units=units, values=values)
-    ends = interval(float(value), standard_error(defined, units.n), units=units.n, values=values)
+        return _for_new_raters(float(value), error, raters, n=n, units=units, values=values)
+    if units.n >= 2 and _is_constant(float(value), error, values):
+        return Estimate(float(value), n=n, why=CONSTANT)
+    ends = interval(float(value), error, units=units.n, values=values)
     if ends is None:
         return Estimate(float(value), n=n, why=_no_interval(value, units))
-    return Estimate(float(value), *ends, n=n, note=few_units(*units))
+    return Estimate(float(value), *ends, n=n, note=_note(units, None))
 
 
 def _for_new_raters(
@@ -544,12 +549,32 @@ def _for_new_raters(
     if not raters.is_defined:
         return Estimate(value, n=n, why=UNDEFINED_WITHOUT_A_RATER)
     spread = raters.combined(standard_error**2, units.n)
+    if units.n >= 2 and _is_constant(value, spread.variance**0.5, values):
+        return Estimate(value, n=n, why=CONSTANT)
     independent = max(min(float(units.n), raters.effective), 2.0) if units.n >= 2 else units.n
     ends = interval(value, spread.variance**0.5, units=independent, df=spread.df, values=values)
     if ends is None:
         return Estimate(value, n=n, why=_no_interval(value, units))
+    return Estimate(value, *ends, n=n, note=_note(units, raters))
+
+
+def _note(units: Units, raters: RaterVariation | None) -> str | None:
+    """Note for an interval from too few clips or raters."""
+    if raters is None:
+        return few_units(*units)
     of_clips = few_units(*units) if raters.resample == "both" else None
-    return Estimate(value, *ends, n=n, note="; ".join(filter(None, [of_clips, raters.note()])) or None)
+    return "; ".join(filter(None, [of_clips, raters.note()])) or None
+
+
+def _is_constant(value: float, error: float, values: Range) -> bool:
+    """Whether replicates do not vary inside the range; error: standard error, 0 up to rounding if they do not.
+
+    At a bound the number of units gives the interval, and systems with equal values differ by 0.
+    """
+    scale = max(abs(value), 1.0)
+    if error > NEGLIGIBLE_ERROR * scale or (values == DIFFERENCE and abs(value) <= NEGLIGIBLE_ERROR):
+        return False
+    return min(value - values.lower, values.upper - value) > NEGLIGIBLE_ERROR * scale
 
 
 def _no_interval(value: float, units: Units) -> str:
@@ -621,7 +646,12 @@ def mean_of_rates(
     *of_rates, of_mean = raters
     estimate = estimate_from_replicates(value, replicates.mean(axis=1), n=n, units=fewest, why=why, raters=of_mean)
     if estimate.low is None:
-        return estimate
+        if estimate.why != CONSTANT:
+            return estimate
+        vary = (np.nanstd(replicates, axis=0) > NEGLIGIBLE_ERROR) | (np.minimum(each, 1 - each) <= NEGLIGIBLE_ERROR)
+        if not vary.any():
+            return estimate
+        estimate = replace(estimate, why=None, note=_note(fewest, of_mean))
     drawn = replicates[np.isfinite(replicates).all(axis=1)]
     ends = [
         _rate_interval(float(rate), standard_error(column, of_rate.n), of_rate, variation)

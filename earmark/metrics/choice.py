@@ -5,14 +5,22 @@ holds items without an answer, which are wrong. A reference may be shared among 
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import sparse
 
-from earmark.metrics.bootstrap import Bootstrap, Units, estimate_from_replicates, paired_difference, standard_error
+from earmark.metrics.bootstrap import (
+    CONSTANT,
+    Bootstrap,
+    Units,
+    estimate_from_replicates,
+    paired_difference,
+    standard_error,
+)
 from earmark.metrics.estimate import Estimate
-from earmark.metrics.intervals import NEGLIGIBLE_ERROR, interval
+from earmark.metrics.intervals import NEGLIGIBLE_ERROR, few_units, interval
 from earmark.metrics.rater_resampling import RaterVariation
 from earmark.metrics.ratio import ratio
 
@@ -301,9 +309,13 @@ def _mean_of_recalls(
     estimate: Estimate, recalls: FloatArray, replicates: FloatArray, units: Sequence[Units]
 ) -> Estimate:
     """Replace the interval of a mean of recalls by the combination of their Wilson intervals."""
-    if estimate.value is None or estimate.low is None or any(u.n < 2 for u in units):
-        return estimate
     drawn = np.where(np.isfinite(replicates), replicates, recalls)
+    if estimate.why == CONSTANT and (np.minimum(recalls, 1 - recalls) <= NEGLIGIBLE_ERROR).any():
+        estimate = replace(estimate, why=None, note=few_units(*min(units)))  # one answer to everything: 1, 0, 0, …
+    elif estimate.low is None:
+        return estimate
+    if estimate.value is None or any(u.n < 2 for u in units):
+        return estimate
     ends = [
         interval(float(recall), standard_error(column, of_class.n), units=of_class.n) or (0.0, 1.0)
         for recall, column, of_class in zip(recalls, drawn.T, units, strict=True)

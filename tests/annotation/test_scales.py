@@ -493,3 +493,22 @@ def test_intervals_from_sums_equal_recomputation_on_the_drawn_clips(subset):
     units = Units(sum(set(by.values()) != {most_frequent} for by in votes.values()), "clips")
     expected = estimate_from_replicates(estimate.value, np.array(replicates), n=25, units=units, values=values)
     assert (estimate.low, estimate.high) == pytest.approx((expected.low, expected.high), abs=1e-9)
+
+
+def test_icc_of_k_raters_says_that_all_items_have_the_same_mean():
+    votes = {f"c{i}": {"a": 1.0 + 2 * (i % 2), "b": 3.0 - 2 * (i % 2)} for i in range(10)}
+    found = analysed(NATURALNESS, votes).result.agreement.estimates
+    assert found["icc_1"].value == -1.0
+    assert found["icc_1k"].value is None
+    assert found["icc_1k"].why == "all items have the same mean rating"
+    # Every item has the same difference: no replicate differs, which says nothing about other items.
+    assert (found["mean_absolute_difference"].low, found["mean_absolute_difference"].why) == (
+        None,
+        "no interval: the value is the same in all replicates",
+    )
+
+
+def test_one_item_gives_values_without_intervals_and_says_why():
+    found = analysed(NATURALNESS, {"c": {"a": 1.0, "b": 2.0}}).result.agreement.estimates
+    assert found["mean_absolute_difference"].why == "no interval: fewer than two clips with an item rated by two raters"
+    assert "only 1 common item," in str(found["concordance_mean"].note)

@@ -2,10 +2,30 @@
 
 import pytest
 
-from tests.coverage import annotation, comparison, new_raters, probes, scale_similarity, scales, similarity, speaker
+from tests.coverage import (
+    annotation,
+    comparison,
+    new_raters,
+    new_raters_of_scales,
+    probes,
+    scale_similarity,
+    scales,
+    similarity,
+    speaker,
+)
 from tests.coverage.framework import faults, simulate
 
-AREAS = (annotation, new_raters, scales, similarity, speaker, probes, comparison, scale_similarity)
+AREAS = (
+    annotation,
+    new_raters_of_scales,
+    new_raters,
+    scales,
+    similarity,
+    speaker,
+    probes,
+    comparison,
+    scale_similarity,
+)
 SCENARIOS = [scenario for area in AREAS for scenario in area.SCENARIOS]
 
 

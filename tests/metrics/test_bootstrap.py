@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.testing import assert_allclose
-from scipy import sparse
+from scipy import sparse, stats
 from scipy.stats import binom, binomtest, norm
 from sklearn import metrics as sk
 from statsmodels.stats.contingency_tables import mcnemar
@@ -28,6 +28,7 @@ from earmark.metrics.agreement import (
     rating_counts,
 )
 from earmark.metrics.bootstrap import (
+    CONSTANT,
     Bootstrap,
     Units,
     estimate_from_replicates,
@@ -45,7 +46,7 @@ from earmark.metrics.classification import (
     units_by_metric,
 )
 from earmark.metrics.estimate import Estimate
-from earmark.metrics.intervals import COEFFICIENT, COST, DIFFERENCE, SHARE, interval, t_quantile
+from earmark.metrics.intervals import COEFFICIENT, COST, DIFFERENCE, SHARE, interval, t_quantile, wilson_interval
 
 N_CLIPS, Q = 15, 4
 
@@ -172,7 +173,59 @@ def test_take_nothing(bootstrap):
 def test_take_single_unit_has_no_interval(bootstrap):
     mask = bootstrap.unit == 3
     estimate = bootstrap.take(mask).estimate(np.ones((mask.sum(), 2)), mean_formula, n=1)
-    assert estimate == Estimate(1.0, n=1)
+    assert estimate == Estimate(1.0, n=1, why="no interval: fewer than two clips")
+
+
+# --- replicates that do not vary --------------------------------------------------------------------------------
+
+
+def alike(clips: int = 12) -> Bootstrap:
+    return Bootstrap.from_units(np.arange(clips), 100, np.random.default_rng(0))
+
+
+def test_estimate_of_equal_units_has_no_interval_inside_its_range():
+    sums = np.tile([1.0, 2.0], (12, 1))
+    estimate = alike().estimate(sums, mean_formula, n=12)
+    assert estimate == Estimate(0.5, n=12, why=CONSTANT)
+    cost = alike().estimate(sums, mean_formula, n=12, values=COST)
+    assert cost == Estimate(0.5, n=12, why=CONSTANT)
+
+
+def test_estimate_of_equal_units_at_a_bound_uses_the_number_of_units():
+    estimate = alike().estimate(np.ones((12, 2)), mean_formula, n=12)
+    t = stats.t.ppf(0.975, 11)
+    assert (estimate.low, estimate.high) == (pytest.approx(12 / (12 + t**2)), 1.0)  # Wilson's interval of 12 of 12
+    assert estimate.why is None
+
+
+def test_paired_difference_that_does_not_vary_has_no_p():
+    ones, zeros = np.ones(100), np.zeros(100)
+    estimate, p = paired_difference(1.0, 0.0, ones, zeros, n=3, units=Units(3, "clips"))
+    assert estimate == Estimate(1.0, n=3, why=CONSTANT)
+    assert p is None
+
+
+def test_paired_difference_of_equal_systems_is_zero():
+    ones = np.ones(100)
+    estimate, p = paired_difference(1.0, 1.0, ones, ones, n=3, units=Units(3, "clips"))
+    assert (estimate.value, estimate.low, estimate.high, p) == (0.0, 0.0, 0.0, 1.0)
+
+
+def test_mean_of_rates_of_a_constant_decision_has_an_interval():
+    # Every item is predicted present: recall 1, specificity 0, and their mean is 0.5 in every replicate.
+    replicates = np.tile([1.0, 0.0], (100, 1))
+    units = (Units(25, "clips with a present item"), Units(30, "clips with an absent item"))
+    estimate = mean_of_rates([1.0, 0.0], replicates, n=55, units=units)
+    of_recall, of_specificity = wilson_interval(1.0, 25, t_quantile(24)), wilson_interval(0.0, 30, t_quantile(29))
+    assert estimate.low == pytest.approx(0.5 - (1 - of_recall[0]) / 2)
+    assert estimate.high == pytest.approx(0.5 + of_specificity[1] / 2)
+    assert estimate.why is None and estimate.note is None
+
+
+def test_mean_of_rates_without_variation_inside_the_range_has_no_interval():
+    units = (Units(25, "clips"), Units(30, "clips"))
+    estimate = mean_of_rates([0.5, 0.25], np.tile([0.5, 0.25], (100, 1)), n=55, units=units)
+    assert estimate == Estimate(0.375, n=55, why=CONSTANT)
 
 
 # --- replicates ---------------------------------------------------------------------------------------------
@@ -422,7 +475,7 @@ def test_estimate_without_replicates_has_no_interval(clips):
 
 def test_estimate_with_one_unit_has_no_interval():
     estimate = Bootstrap.from_units(["x", "x", "x"], 100, generator()).estimate(np.ones((3, 2)), mean_formula, n=3)
-    assert estimate == Estimate(1.0, n=3)
+    assert estimate == Estimate(1.0, n=3, why="no interval: fewer than two clips")
 
 
 def test_estimates_share_replicates(bootstrap):

@@ -20,6 +20,7 @@ from earmark.metrics.choice import (
     highest,
 )
 from earmark.metrics.classification import balanced_accuracy, decision_contributions
+from earmark.metrics.intervals import t_quantile, wilson_interval
 
 
 def no_bootstrap(n: int) -> Bootstrap:
@@ -143,3 +144,15 @@ def test_constant_answer_by_hand():
     assert found["accuracy"] == pytest.approx(0.6)
     assert found["balanced_accuracy"] == pytest.approx(1 / 3)
     assert found["macro_f1"] == pytest.approx(2 * 0.6 / 1.6 / 3)
+
+
+def test_balanced_accuracy_of_one_answer_to_everything_has_an_interval():
+    # Recalls 1, 0 and 0 in every replicate: their mean is 1/3, whose bootstrap standard error is 0.
+    bootstrap = Bootstrap.from_units(np.arange(90), 100, np.random.default_rng(0))
+    references = np.eye(3)[np.arange(90) % 3]
+    estimate = evaluate_choice(np.zeros(90, dtype=int), references, bootstrap)["balanced_accuracy"]
+    of_30 = wilson_interval(1.0, 30, t_quantile(29))
+    assert estimate.value == pytest.approx(1 / 3)
+    assert estimate.low == pytest.approx(1 / 3 - (1 - of_30[0]) / 3)
+    assert estimate.high == pytest.approx(1 / 3 + 2**0.5 * (1 - of_30[0]) / 3)
+    assert estimate.why is None

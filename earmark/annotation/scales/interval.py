@@ -57,6 +57,7 @@ NO_CORRELATION = "no rater has a defined correlation with the others"
 MIN_ITEMS = 3  # of a rater in the mean correlation: two points always lie on a line
 CONSTANT = "the ratings of the rater or of the others do not vary"
 CONSTANT_PAIR = "all ratings of both raters are equal"
+SAME_MEANS = "all items have the same mean rating"
 
 
 class Interval(RatingScale):
@@ -288,7 +289,8 @@ class Interval(RatingScale):
         names = ("concordance", "correlation", "mean_absolute_difference")
         listed = {name: each[at * n_pairs : (at + 1) * n_pairs] for at, name in enumerate(names)}
         return PairStatistics(
-            {"concordance_mean": with_smallest_pair(mean, min(shared))}, self.listed_pairs(pairs, listed)
+            {"concordance_mean": with_smallest_pair(mean, min(shared), "krippendorff_alpha_interval")},
+            self.listed_pairs(pairs, listed),
         )
 
     # --- raters -----------------------------------------------------------------------------------------------
@@ -405,7 +407,7 @@ def of_k_raters(estimate: Estimate, k: int) -> Estimate:
         None if end is None else reliability_of_mean(end, k) for end in (estimate.value, estimate.low, estimate.high)
     )
     if value is None or not np.isfinite(value):
-        return Estimate(None, n=estimate.n, why="the ratings of an item vary as much as if drawn at random")
+        return Estimate(None, n=estimate.n, why=SAME_MEANS)
     if low is not None and not np.isfinite(low):
         return replace(estimate, value=value, low=None, high=None, why="no interval: its lower end is not finite")
     return replace(estimate, value=value, low=low, high=high)

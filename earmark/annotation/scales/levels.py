@@ -36,7 +36,7 @@ from earmark.metrics.rater_resampling import PairDeletions, RatingDeletions
 from earmark.metrics.ratio import ratio
 
 SAME_CATEGORY = "both raters used the same single category"
-FEW_COMMON = "a pair of raters has only {n} common {items}, which biases means over pairs; use the pooled value"
+FEW_COMMON = "a pair of raters has only {n} common {items}, which biases means over pairs; use {better}"
 
 # Name, range and formula of a coefficient. The formula maps what `named_sums` returns to values (…).
 Coefficient = tuple[str, Range, Callable[[Any], FloatArray]]
@@ -331,9 +331,15 @@ def medians(counts: IntArray) -> FloatArray:
     return np.where(n[:, 0] > 0, (lower + upper) / 2, np.nan)
 
 
-def with_smallest_pair(estimate: Estimate, smallest: int) -> Estimate:
-    """Add a note to a mean over pairs if a pair has few common items, which biases the mean."""
+def with_smallest_pair(estimate: Estimate, smallest: int, better: str = "the pooled value") -> Estimate:
+    """Add a note to a mean over pairs if a pair has few common items, which biases the mean.
+
+    smallest: fewest common items of a pair; better: what is not biased.
+
+    >>> with_smallest_pair(Estimate(0.5), 1).note
+    'a pair of raters has only 1 common item, which biases means over pairs; use the pooled value'
+    """
     if smallest >= MIN_UNITS or estimate.value is None:
         return estimate
-    few = FEW_COMMON.format(n=smallest, items="item" if smallest == 1 else "items")
+    few = FEW_COMMON.format(n=smallest, items="item" if smallest == 1 else "items", better=better)
     return replace(estimate, note="; ".join(filter(None, [estimate.note, few])))
