@@ -5,6 +5,7 @@ import pytest
 from tests.coverage import (
     annotation,
     comparison,
+    equal_footing,
     new_raters,
     new_raters_of_scales,
     probes,
@@ -19,6 +20,7 @@ AREAS = (
     annotation,
     new_raters_of_scales,
     new_raters,
+    equal_footing,
     scales,
     similarity,
     speaker,
