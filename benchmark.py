@@ -66,12 +66,13 @@ def argument_parser() -> ArgumentParser:
         "--subset-file", type=Path, metavar="FILE", help="TOML description of own subsets (default: of analysis.py)"
     )
     sentences = parser.add_argument_group("sentences and clips")
-    sentences.add_argument(
+    wording = sentences.add_mutually_exclusive_group()
+    wording.add_argument(
         "--prompt",
         metavar="SENTENCE",
         help="sentence to score; {label} stands for a class or the label of an item (default: set by the subset)",
     )
-    sentences.add_argument(
+    wording.add_argument(
         "--prompts", type=Path, metavar="FILE", help="CSV or TOML file with several sentences for each label"
     )
     sentences.add_argument(

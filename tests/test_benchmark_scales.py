@@ -224,6 +224,10 @@ def test_subset_without_sentence_names_what_to_add(project: Path, capsys):
 @pytest.mark.parametrize(
     ("name", "flags", "problem"),
     [
+        ("arousal", ["--clip", "../arousal/{file}"], "clips lie below dataset/arousal/"),
+        ("arousal", ["--clip", "/clips/{file}"], "clips lie below dataset/arousal/"),
+        ("choice", ["--protocol", "voicenet"], "--protocol voicenet has no meaning for choice"),
+        ("arousal", ["--protocol", "voicenet"], "this is an interval scale"),
         ("choice", ["--prompt", "A voice."], "needs {label} in the sentence"),
         ("arousal", ["--prompt", "A {label} voice."], "needs label = the column"),
         ("arousal", ["--prompt", "A { voice."], "--prompt 'A { voice.' for arousal"),
@@ -235,6 +239,52 @@ def test_flags_that_do_not_fit_the_subset(project: Path, capsys, name: str, flag
     assert run(project, "--subset", name, *flags) == 2
     assert problem in capsys.readouterr().err
     assert not (project / "out").exists()
+
+
+def test_prompt_and_prompts_together_are_wrong_usage(project: Path, capsys):
+    with pytest.raises(SystemExit) as stopped:
+        run(project, "--subset", "choice", "--prompt", "A {label} voice.", "--prompts", "wordings.csv")
+    assert stopped.value.code == 2
+    assert "not allowed with" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_filters_that_leave_nothing_give_undefined_scores(project: Path, capsys, name: str):
+    assert run(project, "--subset", name, "--min-raters", "9") == 0
+    assert "0 of 0 items were scored" in capsys.readouterr().out
+    found = summary(project, name)
+    assert found["items_total"] == 0
+    assert {estimate["value"] for estimate in found["metrics"].values()} == {None}
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_ratings_of_another_run_write_nothing(project: Path, capsys, name: str):
+    path = project / "analysis_outputs" / name / "leave_one_out.csv"
+    lines = path.read_text(encoding="utf-8").splitlines()
+    path.write_text("\n".join([lines[0], *lines[2:]]), encoding="utf-8")
+    assert run(project, "--subset", name) == 1
+    assert "the files are of different runs" in capsys.readouterr().err
+    assert not (project / "out" / name / "summary.json").exists()
+    path.write_text("\n".join(lines[:1] + lines[5:]), encoding="utf-8")  # no rating of the first items is left
+    assert run(project, "--subset", name) == 1
+    assert "different runs" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_pairs_of_raters_and_new_raters_are_reported(project: Path, name: str):
+    assert run(project, "--subset", name) == 0
+    clips, report = summary(project, name), (project / "out" / name / "report.md").read_text(encoding="utf-8")
+    assert clips["resample"] == "clips"
+    assert clips["pairwise"].keys() == clips["equal_footing"].keys()
+    assert "rater against another rater" in report
+    assert run(project, "--subset", name, "--resample", "both") == 0
+    both = summary(project, name)
+    assert both["resample"] == "both"
+    for key in ("equal_footing", "pairwise"):
+        for score, parity in both[key].items():
+            assert parity["model"]["value"] == clips[key][score]["model"]["value"]
+            assert "raters" in parity["person"].get("note", parity["person"].get("why", ""))
+    assert both["metrics"] == clips["metrics"]
 
 
 def test_subset_without_clips_names_what_to_change(project: Path, capsys):

@@ -26,6 +26,7 @@ from earmark.annotation.keys import key_ranks
 from earmark.metrics.bootstrap import Bootstrap, Contributions, Units, paired_difference
 from earmark.metrics.classification import balanced_accuracy, decision_contributions, decision_metrics
 from earmark.metrics.estimate import Estimate
+from earmark.metrics.intervals import SHARE, Range
 from earmark.metrics.rater_resampling import RecomputedDeletions
 from earmark.metrics.ratio import ratio
 from earmark.metrics.resample import Resample
@@ -245,6 +246,24 @@ class Parity:
         """Comparison that is undefined for the given reason."""
         estimate = Estimate(None, why=reason)
         return cls(0, estimate, estimate, estimate)
+
+    def limited(self, values: Range = SHARE) -> "Parity":
+        """The same, with an interval of the difference that holds possible differences alone.
+
+        Parameters
+        ----------
+        values : Range
+            Possible values of `model` and `person`.
+
+        Examples
+        --------
+        >>> Parity(9, Estimate(1.0), Estimate(0.5), Estimate(0.5, -0.2, 1.2)).limited().difference.high
+        1.0
+        """
+        low, high, widest = self.difference.low, self.difference.high, values.upper - values.lower
+        if low is None or high is None:
+            return self
+        return replace(self, difference=replace(self.difference, low=max(low, -widest), high=min(high, widest)))
 
 
 HoldOut = Callable[[FloatArray, FloatArray], HeldOutRatings]  # from the present ratings and the raters of each item

@@ -17,6 +17,7 @@ from earmark.audio_text.pairs import PairTable
 from earmark.audio_text.scale_pairs import MEAN_COLUMNS, HeldOutNumbers
 from earmark.audio_text.scale_schema import ScaleBenchmarkResult, SentenceScores, SliceScores
 from earmark.audio_text.sentence_scores import SentenceSimilarities, item_labels, wording_scores
+from earmark.audio_text.single_raters import ALL_EQUAL, Ratings, ScoredItems, SingleRaters, compare_numbers
 from earmark.audio_text.wordings import Wordings
 from earmark.audio_text.zero_shot import ScaleEvaluation, slice_scores_table, slice_values
 from earmark.metrics.bootstrap import Bootstrap, paired_difference
@@ -30,6 +31,7 @@ from earmark.metrics.group_correlation import (
     spearman_replicates,
 )
 from earmark.metrics.interval_agreement import concordance, correlation
+from earmark.metrics.intervals import COEFFICIENT
 from earmark.metrics.rater_resampling import RaterVariation, noise_replicates, rater_variations
 from earmark.metrics.resample import Resample
 
@@ -54,6 +56,7 @@ def evaluate_mean_ratings(
     rng: np.random.Generator,
     by: Sequence[str] = (),
     resample: Resample = "clips",
+    ratings: Ratings | None = None,
 ) -> ScaleEvaluation:
     """Evaluate similarities against the mean ratings of an ordinal or interval subset.
 
@@ -73,6 +76,8 @@ def evaluate_mean_ratings(
         Keys of the clips' JSON files to slice by, in addition to the slices of the subset.
     resample : {"clips", "raters", "both"}
         What intervals of the comparison with raters speak for.
+    ratings : Ratings or None
+        Single ratings of the items, for the comparison with single raters; None where `held_out` has a reason.
 
     Returns
     -------
@@ -101,10 +106,15 @@ def evaluate_mean_ratings(
     }  # fmt: skip
     if isinstance(held_out, str):
         footing = NumbersOnEqualFooting(why=held_out)
+        pairwise = SingleRaters(why=held_out)
     else:
         codes = np.full(len(table), -1, dtype=np.int64)
         codes[valid] = sentence
         footing = equal_footing(held_out, similarity, full, codes, clips, replicates, parity_rng, resample)
+        pairwise = SingleRaters()
+        if ratings is not None:
+            items, (pairs_rng,) = ScoredItems(similarity, full, codes, clips), rng.spawn(1)
+            pairwise = compare_numbers(ratings, items, replicates, pairs_rng, resample)
     mean_similarity = {name: metrics[name] for name in metrics if name != f"{PREFIX}concordance"}
     result = ScaleBenchmarkResult(
         scale=pairs.subset.scale,
@@ -117,6 +127,10 @@ def evaluate_mean_ratings(
         equal_footing_why=footing.why,
         equal_footing_raters=footing.raters,
         equal_footing_raters_left_out=footing.raters_left_out,
+        pairwise=dict(pairwise.by_name),
+        pairwise_why=pairwise.why,
+        pairwise_pairs=pairwise.groups,
+        pairwise_pairs_left_out=pairwise.groups_left_out,
         slices=slices,
         wordings=wording_scores(wordings, each, mean_similarity),
         warnings=_warnings(x),
@@ -127,7 +141,7 @@ def evaluate_mean_ratings(
     predictions = predictions.reset_index(drop=True).assign(
         prompt=[wordings.sentences[label][0] for label in labels],
         similarity=pd.array(np.where(ok, similarity, np.nan), dtype="Float64"),
-        scaled_similarity=full.round(6),
+        scaled_similarity=full,
         **{f"similarity_wording_{k + 1}": similarities.values[:, k] for k in each},
         ok=ok,
         error=similarities.errors,
@@ -267,7 +281,8 @@ def equal_footing(
     pairs = compared.correlations(bootstrap)
     raters = pairs["spearman"].shared
     if not raters.any():
-        return NumbersOnEqualFooting(why=NO_RATER, raters_left_out=len(raters))
+        equal = np.ptp(compared.similarity[compared.ratings.item]) == 0
+        return NumbersOnEqualFooting(why=ALL_EQUAL if equal else NO_RATER, raters_left_out=len(raters))
     variations = {} if resample == "clips" else _variations_over_raters(compared, bootstrap, list(pairs), resample)
     by_name = {PREFIX + name: _paired(own, variations.get(name, NOT_OVER_RATERS)) for name, own in pairs.items()}
     return NumbersOnEqualFooting(by_name, "", int(raters.sum()), int((~raters).sum()))
@@ -384,7 +399,7 @@ def _paired(compared: _Compared, raters: Sequence[RaterVariation | None]) -> Par
         units=ours.units,
         raters=raters[2],
     )
-    return Parity(ours.n, ours.mean(raters[0]), theirs.mean(raters[1]), difference, p)
+    return Parity(ours.n, ours.mean(raters[0]), theirs.mean(raters[1]), difference, p).limited(COEFFICIENT)
 
 
 def _warnings(x: FloatArray) -> list[str]:

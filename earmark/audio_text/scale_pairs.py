@@ -14,6 +14,7 @@ from earmark.annotation.parity import MIN_OTHER_RATERS, RaterPanel
 from earmark.annotation.subsets import Subset
 from earmark.audio_text.options import FilterOptions, LabelSource
 from earmark.audio_text.pairs import PairTable, item_sentences, labels_path
+from earmark.audio_text.single_raters import Ratings
 from earmark.errors import DataError, Fault, MissingError, shown_path
 from earmark.files.csv_table import read_csv_frame
 from earmark.metrics.resample import Resample
@@ -24,6 +25,7 @@ IntArray = NDArray[np.int64]
 TIED = "tied between classes"
 NO_MEAN = "without a mean rating"
 SHARE = "share_"
+LABELS = "benchmark_labels.csv"
 REFERENCE_COLUMNS = {"majority": "majority_class", "dawid-skene": "ds_class", "soft": "majority_class"}
 MEAN_COLUMNS = {"ordinal": "mean_level", "interval": "mean_rating"}
 REMEDY = "Nothing was written. Run `uv run analysis.py` to create the labels again."
@@ -224,7 +226,7 @@ def read_scale_ratings(path: Path, subset: Subset) -> pd.DataFrame | None:
     Raises
     ------
     DataError
-        If the file is invalid, with all faults.
+        If the file is invalid, with all faults, or was written by another run than the labels beside it.
     """
     if not path.is_file():
         return None
@@ -245,6 +247,8 @@ def read_scale_ratings(path: Path, subset: Subset) -> pd.DataFrame | None:
         faults += [Fault(int(line), rating, f"'{table.at[line, rating]}' is not a class") for line in wrong]
     if faults:
         raise DataError({shown_path(path): faults}, REMEDY)
+    if faults := _of_another_run(table, path.with_name(LABELS), subset, numbers["n_others"]):
+        raise DataError({shown_path(path): faults}, REMEDY)
     ratings = table[[*subset.key, "username"]].assign(n_others=numbers["n_others"])
     if subset.scale == "nominal":
         places = {level: code for code, level in enumerate(subset.levels)}
@@ -252,11 +256,50 @@ def read_scale_ratings(path: Path, subset: Subset) -> pd.DataFrame | None:
     return ratings.assign(value=numbers[rating], mean_of_others=numbers[others[0]]).reset_index(drop=True)
 
 
+def _of_another_run(ratings: pd.DataFrame, labels_path: Path, subset: Subset, n_others: pd.Series) -> list[Fault]:
+    """Ratings that do not fit the labels: another number of raters, or items without their ratings."""
+    key = list(subset.key)
+    labels, faults = read_csv_frame(labels_path) if labels_path.is_file() else (pd.DataFrame(), [])
+    if faults or not {*key, "n_raters"} <= set(labels.columns):
+        return []  # the labels have faults of their own, which their reader lists
+    raters = pd.to_numeric(labels["n_raters"], errors="coerce")
+    of_item = dict(zip(map(tuple, labels[key].to_numpy().tolist()), raters, strict=True))
+    rated = list(map(tuple, ratings[key].to_numpy().tolist()))
+    expected = np.array([of_item.get(item, 0) for item in rated])
+    found = ratings.groupby(key)[key[0]].transform("size").to_numpy()
+    wrong = ratings.index.to_numpy()[(expected != found) | (expected != n_others.to_numpy() + 1)]
+    fault = "has another number of raters than in benchmark_labels.csv: the files are of different runs"
+    faults = [Fault(int(line), key[0], fault) for line in wrong]
+    if lacking := sum(number > 1 for number in of_item.values()) - len({*rated} & {*of_item}):
+        fault = f"lacks the ratings of {lacking:,} items of benchmark_labels.csv: the files are of different runs"
+        faults.append(Fault(1, "", fault))
+    return faults
+
+
 def _rows_of(ratings: pd.DataFrame, pairs: PairTable) -> pd.DataFrame:
     """Ratings of the items of a table, with the row of each item."""
     key = list(pairs.subset.key)
     items = pairs.table[key].assign(item=range(len(pairs.table)))
     return ratings.merge(items, on=key)
+
+
+def ratings_of_items(ratings: pd.DataFrame, pairs: PairTable) -> Ratings:
+    """Single ratings of the items of a table.
+
+    Parameters
+    ----------
+    ratings : DataFrame
+        From `read_scale_ratings`.
+    pairs : PairTable
+        Ratings of other items are dropped.
+
+    Returns
+    -------
+    Ratings
+    """
+    table = _rows_of(ratings, pairs)
+    rater = pd.factorize(table["username"], sort=True)[0].astype(np.int64)
+    return Ratings(table["item"].to_numpy(dtype=np.int64), rater, table["value"].to_numpy(dtype=float))
 
 
 def held_out_classes(ratings: pd.DataFrame, pairs: PairTable, *, soft: bool, unanimous: bool) -> HeldOutClasses:
@@ -353,9 +396,14 @@ def held_out_numbers(ratings: pd.DataFrame, pairs: PairTable) -> HeldOutNumbers:
 
 
 def drop_unused(pairs: PairTable, ratings: pd.DataFrame | None, *, soft: bool, unanimous: bool) -> PairTable:
-    """Drop comparison-only items without a held-out rating that can be compared."""
+    """Drop comparison-only items that no comparison with raters uses.
+
+    Pairs of raters use every item with two raters, unless the items were chosen by their votes (`unanimous`).
+    """
     if ratings is None or not len(pairs.comparison_only):
         return pairs.without_comparison_only()
+    if not unanimous:
+        return pairs
     everything = pairs.with_comparison_only()
     used = np.zeros(len(everything.table), dtype=bool)
     used[held_out_classes(ratings, everything, soft=soft, unanimous=unanimous).item] = True

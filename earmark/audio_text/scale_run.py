@@ -18,6 +18,7 @@ from earmark.audio_text.scale_pairs import (
     held_out_numbers,
     load_scale_pairs,
     panel_of_classes,
+    ratings_of_items,
     read_scale_ratings,
 )
 from earmark.audio_text.scale_schema import ScaleBenchmarkSummary
@@ -53,6 +54,11 @@ def load_scale(subset: Subset, options: BenchmarkOptions) -> PairTable:
     DataError
         If the labels or the sentences have faults.
     """
+    if options.protocol != "earmark":
+        raise MissingError(
+            f"--protocol {options.protocol} has no meaning for {subset.name}: its measures need ratings of present or "
+            f"absent, and this is {'an' if subset.scale[0] in 'io' else 'a'} {subset.scale} scale. Leave the flag out."
+        )
     pairs = load_scale_pairs(subset, options.analysis_root, options.dataset_root, options.labels)
     pairs = apply_scale_filters(with_wordings(pairs, options.prompts), options.filters)
     path = leave_one_out_path(pairs, options.analysis_root)
@@ -86,13 +92,14 @@ def evaluate_scale(pairs: PairTable, folder: Path, options: BenchmarkOptions, in
     everything, name = pairs.with_comparison_only(), pairs.subset.name
     wordings = _wordings(pairs)
     if pairs.subset.scale == "nominal":
-        sentences = [class_sentences(pairs.subset.levels, wordings)[0]] * len(everything.table)
+        of_classes = class_sentences(pairs.subset.levels, wordings)[0]
+        sentences, columns = [of_classes] * len(everything.table), len(of_classes)
     else:
+        columns = wordings.count
         sentences = [list(wordings.sentences[label]) for label in item_labels(everything.table, pairs)]
     with open_model(folder, options, invocation) as model:
-        similarities = score_sentences(
-            everything, sentences, partial(score_pairs, model=model, invocation=invocation)
-        )  # fmt: skip
+        scored = partial(score_pairs, model=model, invocation=invocation)
+        similarities = score_sentences(everything, sentences, scored, columns)
     for text in scorer_warnings(model):
         invocation.warn(f"{name}: {text}")
     ratings = read_scale_ratings(leave_one_out_path(pairs, options.analysis_root), pairs.subset)
@@ -105,6 +112,8 @@ def evaluate_scale(pairs: PairTable, folder: Path, options: BenchmarkOptions, in
         replicates=options.bootstrap,
         rng=invocation.generator(),
         by=options.by,
+        ratings=None if ratings is None or unanimous else ratings_of_items(ratings, everything),
+        resample=options.resample,
     )
     if pairs.subset.scale == "nominal":
         soft = options.labels == "soft"
@@ -115,7 +124,7 @@ def evaluate_scale(pairs: PairTable, folder: Path, options: BenchmarkOptions, in
         evaluation = evaluate(held_out=classes, panel=panel, unanimous=unanimous)
     else:
         numbers = NO_COMPARISON if ratings is None else held_out_numbers(ratings, everything)
-        evaluation = evaluate(held_out=CHOSEN_BY_RATINGS if unanimous else numbers, resample=options.resample)
+        evaluation = evaluate(held_out=CHOSEN_BY_RATINGS if unanimous else numbers)
     evaluation.result.items_tied_excluded = pairs.excluded.get(TIED, 0)
     for warning in evaluation.result.warnings:
         invocation.warn(f"{name}: {warning}.")

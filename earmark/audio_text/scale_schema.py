@@ -124,6 +124,12 @@ class ScaleBenchmarkResult(StrictModel):
         Why there is no such comparison; empty if there is one.
     equal_footing_raters, equal_footing_raters_left_out : int
         Raters who were compared, and those with too few items. Ordinal and interval scales only.
+    pairwise : dict of str to Parity
+        The model and the raters against each single other rater, on the items that both rated.
+    pairwise_why : str
+        Why there is no such comparison; empty if there is one, and in summaries of earlier releases.
+    pairwise_pairs, pairwise_pairs_left_out : int
+        Ordered pairs of raters over which correlations are averaged, and those with too few common items.
     questions_for_people, questions_for_people_failed : int
         Items that were scored for the comparison with raters alone.
     slices : dict of str to list of SliceScores
@@ -146,6 +152,10 @@ class ScaleBenchmarkResult(StrictModel):
     equal_footing_why: str = ""
     equal_footing_raters: int = 0
     equal_footing_raters_left_out: int = 0
+    pairwise: dict[str, Parity] = Field(default_factory=dict)
+    pairwise_why: str = ""
+    pairwise_pairs: int = 0
+    pairwise_pairs_left_out: int = 0
     questions_for_people: int = 0
     questions_for_people_failed: int = 0
     slices: dict[str, list[SliceScores]] = Field(default_factory=dict)

@@ -57,7 +57,7 @@ class SentenceSimilarities:
 
 
 def score_sentences(
-    pairs: PairTable, sentences: Sequence[Sequence[str]], score_pairs: ScorePairs
+    pairs: PairTable, sentences: Sequence[Sequence[str]], score_pairs: ScorePairs, columns: int = 1
 ) -> SentenceSimilarities:
     """Score each item against its own sentences.
 
@@ -69,6 +69,8 @@ def score_sentences(
         At least one sentence for each item.
     score_pairs : callable
         Scores the rows of a table of pairs.
+    columns : int
+        Smallest number of columns of the result, which items alone do not give where there are none.
 
     Returns
     -------
@@ -84,7 +86,7 @@ def score_sentences(
         }
     )
     scores = score_pairs(replace(pairs, table=table, comparison_only=pd.DataFrame()))
-    values = np.full((len(sentences), int(counts.max(initial=1))), np.nan)
+    values = np.full((len(sentences), max(int(counts.max(initial=1)), columns)), np.nan)
     errors = [""] * len(sentences)
     for i, j, score in zip(row.tolist(), place.tolist(), scores, strict=True):
         if score.similarity is None:

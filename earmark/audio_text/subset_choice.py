@@ -3,7 +3,7 @@
 import tomllib
 from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from earmark.annotation.subset_files import placeholders, read_subset_file, subset_problems, to_toml
 from earmark.annotation.subsets import EMOLIA_BENCH, Subset, select_subsets, subsets
@@ -85,6 +85,11 @@ def _with_flags(subset: Subset, options: BenchmarkOptions) -> Subset:
         label = {"label": subset.prompt["label"]} if "label" in subset.prompt and subset.scale != "nominal" else {}
         subset = replace(subset, prompt={"sentence": options.prompt, **label})
     if options.clip is not None:
+        if ".." in PurePosixPath(options.clip).parts or options.clip.startswith("/"):
+            raise MissingError(
+                f"--clip {options.clip!r} for {subset.name}: clips lie below dataset/{subset.name}/; give another "
+                "directory with --dataset-root."
+            )
         subset = replace(subset, clip=options.clip)
     for flag, key, given in (("--prompt", "prompt", options.prompt), ("--clip", "clip", options.clip)):
         fields = tomllib.loads(to_toml([subset]))[subset.name]

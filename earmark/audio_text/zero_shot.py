@@ -15,9 +15,11 @@ from scipy import sparse
 from earmark.annotation.parity import Parity, RaterPanel
 from earmark.audio_text.evaluation import MISSING_VALUE
 from earmark.audio_text.pairs import PairTable
+from earmark.audio_text.prompt_metrics import SELECTED
 from earmark.audio_text.scale_pairs import SHARE, HeldOutClasses, hold_out_classes
 from earmark.audio_text.scale_schema import ClassScores, ScaleBenchmarkResult, SliceScores
 from earmark.audio_text.sentence_scores import SentenceSimilarities, wording_scores
+from earmark.audio_text.single_raters import Ratings, SingleRaters, compare_answers
 from earmark.audio_text.wordings import Wordings
 from earmark.metrics.bootstrap import Bootstrap
 from earmark.metrics.choice import (
@@ -32,6 +34,7 @@ from earmark.metrics.choice import (
 )
 from earmark.metrics.estimate import Estimate
 from earmark.metrics.rater_resampling import NOISE_REPLICATES, RaterVariation
+from earmark.metrics.resample import Resample
 
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
@@ -119,6 +122,8 @@ def evaluate_zero_shot(
     by: Sequence[str] = (),
     panel: RaterPanel | None = None,
     unanimous: bool = False,
+    ratings: Ratings | None = None,
+    resample: Resample = "clips",
 ) -> ScaleEvaluation:
     """Evaluate a choice among the classes of a nominal subset.
 
@@ -142,6 +147,10 @@ def evaluate_zero_shot(
         that speak for new raters.
     unanimous : bool
         Whether `held_out` holds only ratings whose other raters all agree.
+    ratings : Ratings or None
+        Single ratings of the rows of `pairs.with_comparison_only().table`, for the comparison with single raters.
+    resample : {"clips", "raters", "both"}
+        What intervals of the comparison with single raters speak for.
 
     Returns
     -------
@@ -184,6 +193,13 @@ def evaluate_zero_shot(
         panel=panel,
         hold_out=partial(hold_out_classes, classes=len(levels), soft=pairs.label_source == "soft", unanimous=unanimous),
     )
+    if unanimous or ratings is None:
+        pairwise = SingleRaters(why=SELECTED if unanimous else NO_COMPARISON if held_out is None else "")
+    else:
+        (pairs_rng,) = rng.spawn(1)
+        pairwise = compare_answers(
+            ratings.of_items(ok), answers, len(levels), clips, replicates, pairs_rng, resample
+        )  # fmt: skip
     tied = int((answers[valid] == NO_ANSWER).sum())
     result = ScaleBenchmarkResult(
         scale="nominal",
@@ -197,6 +213,8 @@ def evaluate_zero_shot(
         baselines=_baselines(references),
         equal_footing=footing,
         equal_footing_why=why,
+        pairwise=dict(pairwise.by_name),
+        pairwise_why=pairwise.why,
         questions_for_people=len(everything) - n,
         questions_for_people_failed=int((~ok[n:]).sum()),
         slices=slices,
@@ -329,7 +347,7 @@ def classes_on_equal_footing(
         raters = _variations_over_raters(panel.take(ok[panel.item]), hold_out, answers, clips, replicates, rng)
     compared = compare_choices(answers[item], held_out.rating[usable], held_out.reference[usable], bootstrap, raters)
     return {
-        PREFIX + name: Parity(len(item), model, person, difference, p)
+        PREFIX + name: Parity(len(item), model, person, difference, p).limited()
         for name, (model, person, difference, p) in compared.items()
     }, ""
 

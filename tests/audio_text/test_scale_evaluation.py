@@ -109,14 +109,14 @@ def test_zero_shot_equal_footing_by_hand(tmp_path: Path):
     # Held out: a: w against Anger (u and v meet a tie). c: u, v, w against Joy (two Joy, one Fear of the others), x
     # against Joy. e: each Fear meets one Fear and two Joy, so Joy; each Joy meets Fear. b and d have too few raters.
     root = write_project(tmp_path, CHOICE, VOTES)
-    answers = {"a.wav": "Anger", "c.wav": "Joy", "d.wav": "Joy", "e.wav": "Joy"}
+    answers = {"a.wav": "Anger", "b.wav": "Joy", "c.wav": "Joy", "d.wav": "Joy", "e.wav": "Joy"}
     found = choice(root, answers).result
     parity = found.equal_footing["zero_shot_accuracy"]
     assert parity.n == 1 + 4 + 4
     assert parity.model.value == pytest.approx((1 + 4 + 2) / 9)
     assert parity.person.value == pytest.approx((0 + 3 + 0) / 9)
     assert parity.difference.value == pytest.approx(4 / 9)
-    assert found.questions_for_people == 1  # e; b has two raters alone
+    assert found.questions_for_people == 2  # b, for pairs of raters, and e
 
 
 def test_zero_shot_soft_labels_by_hand(tmp_path: Path):
