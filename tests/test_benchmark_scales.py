@@ -276,7 +276,7 @@ def test_pairs_of_raters_and_new_raters_are_reported(project: Path, name: str):
     clips, report = summary(project, name), (project / "out" / name / "report.md").read_text(encoding="utf-8")
     assert clips["resample"] == "clips"
     assert clips["pairwise"].keys() == clips["equal_footing"].keys()
-    assert "\n\n| score | model against a rater | rater against another rater |" in report
+    assert "\n\n| score | model against a rater [95 % CI] | rater against another rater [95 % CI] |" in report
     assert run(project, "--subset", name, "--resample", "both") == 0
     both = summary(project, name)
     assert both["resample"] == "both"

@@ -15,14 +15,13 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from earmark.annotation.parity import Parity
+from earmark.annotation.parity import MOST_GROUPS, Parity
 from earmark.metrics.bootstrap import Bootstrap, Units, estimate_from_replicates, paired_difference
 from earmark.metrics.intervals import SHARE, Range
 from earmark.metrics.rater_resampling import NOISE_REPLICATES, RaterVariation, rater_variations
 
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
-MOST_GROUPS = 200  # of raters that are left out in turn; each costs a comparison on NOISE_REPLICATES samples
 
 # Ratings to keep, (m,) bool, and bootstrap → values of the model and of the raters, (1 + replicates, scores, 2): on the
 # data, and on every replicate.

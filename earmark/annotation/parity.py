@@ -35,6 +35,7 @@ FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
 MIN_OTHER_RATERS = 2
 MIN_RATERS_OF_PAIR = 2
+MOST_GROUPS = 200  # of raters that are left out in turn (Kott 2001, Journal of Official Statistics 17:521)
 BALANCED_ACCURACY, ACCURACY = 0, 1  # positions in decision_metrics
 TRUE_POSITIVE, FALSE_POSITIVE, TRUE_NEGATIVE, FALSE_NEGATIVE = range(4)  # columns of decision_contributions
 MODEL, PERSON = slice(0, 4), slice(4, 8)  # columns of the contributions of a comparison
@@ -179,7 +180,7 @@ class RaterPanel:
     rater : (k,) int
         Number of the rater; any numbers.
     rating : (k,) int
-        1 for present and 0 for absent, or the position of the class.
+        1 for present and 0 for absent.
     """
 
     resample: Resample
@@ -199,7 +200,7 @@ class RaterPanel:
         return replace(kept, item=number[kept.item])
 
     def deletions(self, contributions: Callable[[IntArray, IntArray], Contributions]) -> RecomputedDeletions:
-        """Contributions without each rater.
+        """Contributions without each rater, or with more than MOST_GROUPS raters without each group of raters.
 
         Parameters
         ----------
@@ -210,10 +211,12 @@ class RaterPanel:
         -------
         RecomputedDeletions
         """
-        _, number, ratings = np.unique(self.rater, return_inverse=True, return_counts=True)
+        _, number = np.unique(self.rater, return_inverse=True)
+        group = number.ravel() % MOST_GROUPS
+        ratings = np.bincount(group)
 
-        def without(rater: int) -> Contributions:
-            kept = number != rater
+        def without(left_out: int) -> Contributions:
+            kept = group != left_out
             return contributions(self.item[kept], self.rating[kept])
 
         return RecomputedDeletions(ratings.astype(np.int64), without)

@@ -6,43 +6,38 @@ has several sentences, the mean over sentences of the correlation within each is
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from earmark.annotation.parity import Parity
+from earmark.audio_text.comparison_with_raters import (
+    MEAN_RATING,
+    ComparisonWithRaters,
+    Ratings,
+    ScoredItems,
+    numbers_against_others,
+    numbers_against_single_raters,
+)
 from earmark.audio_text.pairs import PairTable
-from earmark.audio_text.scale_pairs import MEAN_COLUMNS, HeldOutNumbers
+from earmark.audio_text.scale_pairs import MEAN_COLUMNS
 from earmark.audio_text.scale_schema import ScaleBenchmarkResult, SentenceScores, SliceScores
 from earmark.audio_text.sentence_scores import SentenceSimilarities, item_labels, wording_scores
-from earmark.audio_text.single_raters import ALL_EQUAL, Ratings, ScoredItems, SingleRaters, compare_numbers
 from earmark.audio_text.wordings import Wordings
 from earmark.audio_text.zero_shot import ScaleEvaluation, slice_scores_table, slice_values
-from earmark.metrics.bootstrap import Bootstrap, paired_difference
+from earmark.metrics.bootstrap import Bootstrap
 from earmark.metrics.classification import assign_folds
 from earmark.metrics.estimate import Estimate
-from earmark.metrics.group_correlation import (
-    NO_GROUP,
-    GroupCorrelations,
-    cross_fitted_concordance,
-    moment_replicates,
-    spearman_replicates,
-)
-from earmark.metrics.interval_agreement import concordance, correlation
-from earmark.metrics.intervals import COEFFICIENT
-from earmark.metrics.rater_resampling import RaterVariation, noise_replicates, rater_variations
+from earmark.metrics.group_correlation import cross_fitted_concordance, moment_replicates, spearman_replicates
+from earmark.metrics.interval_agreement import correlation
 from earmark.metrics.resample import Resample
 
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
 
-PREFIX = "mean_rating_"
+PREFIX = MEAN_RATING
 FOLDS = 5
 NO_ITEM = "no item was scored"
-NO_RATER = "no rater has three items whose ratings and references vary"
-NOT_OVER_RATERS: Sequence[RaterVariation | None] = (None, None, None)
 CHOSEN_BY_RATINGS = "the items were chosen by the ratings that would be held out (--unanimous-only)"
 
 
@@ -51,12 +46,11 @@ def evaluate_mean_ratings(
     similarities: SentenceSimilarities,
     wordings: Wordings,
     *,
-    held_out: HeldOutNumbers | str,
+    ratings: Ratings | str,
     replicates: int,
     rng: np.random.Generator,
     by: Sequence[str] = (),
     resample: Resample = "clips",
-    ratings: Ratings | None = None,
 ) -> ScaleEvaluation:
     """Evaluate similarities against the mean ratings of an ordinal or interval subset.
 
@@ -67,8 +61,8 @@ def evaluate_mean_ratings(
     similarities : SentenceSimilarities
         One row per item, one column per wording.
     wordings : Wordings
-    held_out : HeldOutNumbers or str
-        Held-out ratings of the items, or why there are none.
+    ratings : Ratings or str
+        All ratings of the items, or why there is no comparison with raters.
     replicates : int
         Number of bootstrap replicates over clips; 0 for no intervals.
     rng : numpy.random.Generator
@@ -76,8 +70,6 @@ def evaluate_mean_ratings(
         Keys of the clips' JSON files to slice by, in addition to the slices of the subset.
     resample : {"clips", "raters", "both"}
         What intervals of the comparison with raters speak for.
-    ratings : Ratings or None
-        Single ratings of the items, for the comparison with single raters; None where `held_out` has a reason.
 
     Returns
     -------
@@ -104,17 +96,14 @@ def evaluate_mean_ratings(
     slices = {
         key: _slices(values[valid], x, y, bootstrap) for key, values in slice_values(pairs, table, by).items()
     }  # fmt: skip
-    if isinstance(held_out, str):
-        footing = NumbersOnEqualFooting(why=held_out)
-        pairwise = SingleRaters(why=held_out)
+    if isinstance(ratings, str):
+        others = pairwise = ComparisonWithRaters(why=ratings)
     else:
         codes = np.full(len(table), -1, dtype=np.int64)
         codes[valid] = sentence
-        footing = equal_footing(held_out, similarity, full, codes, clips, replicates, parity_rng, resample)
-        pairwise = SingleRaters()
-        if ratings is not None:
-            items, (pairs_rng,) = ScoredItems(similarity, full, codes, clips), rng.spawn(1)
-            pairwise = compare_numbers(ratings, items, replicates, pairs_rng, resample)
+        items, (pairs_rng,) = ScoredItems(similarity, full, codes, clips), rng.spawn(1)
+        others = numbers_against_others(ratings, items, replicates, parity_rng, resample)
+        pairwise = numbers_against_single_raters(ratings, items, replicates, pairs_rng, resample)
     mean_similarity = {name: metrics[name] for name in metrics if name != f"{PREFIX}concordance"}
     result = ScaleBenchmarkResult(
         scale=pairs.subset.scale,
@@ -123,10 +112,10 @@ def evaluate_mean_ratings(
         metrics=metrics,
         sentences=by_sentence,
         sentences_left_out=sum(row.spearman.value is None for row in by_sentence),
-        equal_footing=footing.by_name,
-        equal_footing_why=footing.why,
-        equal_footing_raters=footing.raters,
-        equal_footing_raters_left_out=footing.raters_left_out,
+        equal_footing=dict(others.by_name),
+        equal_footing_why=others.why,
+        equal_footing_raters=others.groups,
+        equal_footing_raters_left_out=others.groups_left_out,
         pairwise=dict(pairwise.by_name),
         pairwise_why=pairwise.why,
         pairwise_pairs=pairwise.groups,
@@ -221,185 +210,6 @@ def _slices(values: NDArray[np.object_], x: FloatArray, y: FloatArray, bootstrap
         scores = _correlations(x[inside], y[inside], one, bootstrap.take(inside))
         rows.append(SliceScores(value=str(value), n=len(inside), scores=scores))
     return rows
-
-
-@dataclass(frozen=True)
-class NumbersOnEqualFooting:
-    """Correlations of the model and of the raters with the mean of the other raters.
-
-    Attributes
-    ----------
-    by_name : dict of str to Parity
-        By name of the score; empty if there is no comparison.
-    why : str
-        Why there is none.
-    raters, raters_left_out : int
-        Raters who were compared, and those with too few items or without variation.
-    """
-
-    by_name: dict[str, Parity] = field(default_factory=dict)
-    why: str = ""
-    raters: int = 0
-    raters_left_out: int = 0
-
-
-def equal_footing(
-    held_out: HeldOutNumbers,
-    similarity: FloatArray,
-    scaled: FloatArray,
-    sentence: IntArray,
-    clips: NDArray[np.str_],
-    replicates: int,
-    rng: np.random.Generator,
-    resample: Resample = "clips",
-) -> NumbersOnEqualFooting:
-    """Compare the model with the raters: correlations with the mean of the other raters, on the items of each rater.
-
-    Parameters
-    ----------
-    held_out : HeldOutNumbers
-    similarity, scaled : (n,) float
-        Of each item, as it is and on the scale of the ratings; NaN where an item has none.
-    sentence : (n,) int
-        Number of the sentence of each item; all 0 for one sentence.
-    clips : (n,) str
-    replicates : int
-    rng : numpy.random.Generator
-    resample : {"clips", "raters", "both"}
-        What intervals speak for. For new raters each rater is left out in turn, of the raters that are compared and of
-        those whose mean is the reference; the scaling of the similarities stays.
-
-    Returns
-    -------
-    NumbersOnEqualFooting
-        Means over the raters for whom both correlations are defined.
-    """
-    compared = _RatedItems(held_out, similarity, scaled, sentence).take(np.isfinite(similarity[held_out.item]))
-    if not len(compared.ratings.item):
-        return NumbersOnEqualFooting(why=NO_RATER)
-    bootstrap = Bootstrap.from_units(clips[compared.ratings.item], replicates, rng)
-    pairs = compared.correlations(bootstrap)
-    raters = pairs["spearman"].shared
-    if not raters.any():
-        equal = np.ptp(compared.similarity[compared.ratings.item]) == 0
-        return NumbersOnEqualFooting(why=ALL_EQUAL if equal else NO_RATER, raters_left_out=len(raters))
-    variations = {} if resample == "clips" else _variations_over_raters(compared, bootstrap, list(pairs), resample)
-    by_name = {PREFIX + name: _paired(own, variations.get(name, NOT_OVER_RATERS)) for name, own in pairs.items()}
-    return NumbersOnEqualFooting(by_name, "", int(raters.sum()), int((~raters).sum()))
-
-
-@dataclass(frozen=True)
-class _Compared:
-    """Correlations of the model and of the raters with the same references, within the same groups."""
-
-    model: GroupCorrelations
-    person: GroupCorrelations
-
-    @property
-    def shared(self) -> NDArray[np.bool_]:
-        """(G,) groups in which both have a value."""
-        return self.model.defined & self.person.defined
-
-    @property
-    def of_shared(self) -> tuple[GroupCorrelations, GroupCorrelations]:
-        """The model and the raters in the groups in which both have a value."""
-        return self.model.only(self.shared), self.person.only(self.shared)
-
-    @property
-    def means(self) -> FloatArray:
-        """Mean over groups of model, raters and difference: on the data, then on the replicates, (1 + R, 3)."""
-        both = [np.append(one.mean_value, one.mean_replicates) for one in self.of_shared]
-        return np.stack([*both, both[0] - both[1]], axis=1)
-
-
-@dataclass(frozen=True)
-class _RatedItems:
-    """Held-out ratings beside the similarities of the same items."""
-
-    ratings: HeldOutNumbers
-    similarity: FloatArray
-    scaled: FloatArray
-    sentence: IntArray
-
-    def take(self, mask: NDArray[np.bool_]) -> "_RatedItems":
-        """Select ratings."""
-        r = self.ratings
-        selected = HeldOutNumbers(r.item[mask], r.rater[mask], r.rating[mask], r.mean_of_others[mask])
-        return replace(self, ratings=selected)
-
-    def without(self, rater: int) -> tuple["_RatedItems", NDArray[np.bool_]]:
-        """The ratings of the other raters, beside means without this rater; and which ratings these are, (k,) bool."""
-        item, own = self.ratings.item, self.ratings.rater == rater
-        others = np.bincount(item)[item] - 1.0
-        rating = np.bincount(item[own], self.ratings.rating[own], len(self.similarity))[item]
-        rated = np.bincount(item[own], minlength=len(self.similarity))[item]
-        left = others - rated
-        kept = ~own & (left > 0)
-        means = (self.ratings.mean_of_others * others - rating) / np.maximum(left, 1)
-        changed = replace(self.ratings, mean_of_others=np.where(rated > 0, means, self.ratings.mean_of_others))
-        return replace(self, ratings=changed).take(kept), kept
-
-    def correlations(self, bootstrap: Bootstrap) -> dict[str, _Compared]:
-        """By name of the score. bootstrap: over the clips of the ratings."""
-        r = self.ratings
-        both = (self.similarity[r.item], r.rating)
-
-        def compared(group: IntArray, suffix: str = "") -> dict[str, _Compared]:
-            ranks = [spearman_replicates(x, r.mean_of_others, group, bootstrap) for x in both]
-            values = [moment_replicates(correlation, x, r.mean_of_others, group, bootstrap) for x in both]
-            return {f"spearman{suffix}": _Compared(*ranks), f"pearson{suffix}": _Compared(*values)}
-
-        by_rater = _codes(r.rater)[0]
-        pairs = compared(by_rater)
-        if self.sentence.max(initial=0) > 0:
-            group = _codes(list(zip(r.rater.tolist(), self.sentence[r.item].tolist(), strict=True)))[0]
-            pairs = {**compared(group, "_by_prompt"), **pairs}
-        if np.isfinite(self.scaled[r.item]).all():
-            scaled = (self.scaled[r.item], r.rating)
-            pairs["concordance"] = _Compared(
-                *(moment_replicates(concordance, x, r.mean_of_others, by_rater, bootstrap) for x in scaled)
-            )
-        return pairs
-
-
-def _variations_over_raters(
-    compared: _RatedItems, bootstrap: Bootstrap, names: Sequence[str], resample: Resample
-) -> dict[str, Sequence[RaterVariation | None]]:
-    """Variance over raters of the model, of the raters and of their difference, by name of the score."""
-    if not len(bootstrap.weights) or bootstrap.n_units < 2:
-        return {}
-    few = replace(bootstrap, weights=bootstrap.weights[: noise_replicates(len(compared.ratings.item))])
-    raters, ratings = np.unique(compared.ratings.rater, return_counts=True)
-    without: dict[str, list[FloatArray]] = {name: [] for name in names}
-    undefined = np.full((1 + len(few.weights), 3), np.nan)
-    for rater in raters.tolist():
-        left, kept = compared.without(rater)
-        pairs = left.correlations(few.take(kept)) if kept.any() else {}
-        for name in names:
-            means = pairs[name].means if name in pairs else undefined
-            without[name].append(means if len(means) == len(undefined) else undefined)  # one clip has no replicates
-    counts = ratings.astype(np.int64)
-    return {
-        name: rater_variations(np.stack(own, axis=1), counts, bootstrap.n_units, resample)
-        for name, own in without.items()
-    }
-
-
-def _paired(compared: _Compared, raters: Sequence[RaterVariation | None]) -> Parity:
-    """Mean over the groups in which both have a value, and the paired difference."""
-    if not compared.shared.any():
-        return Parity.undefined(NO_GROUP)
-    ours, theirs = compared.of_shared
-    difference, p = paired_difference(
-        ours.mean_value,
-        theirs.mean_value,
-        ours.mean_replicates,
-        theirs.mean_replicates,
-        n=ours.n,
-        units=ours.units,
-        raters=raters[2],
-    )
-    return Parity(ours.n, ours.mean(raters[0]), theirs.mean(raters[1]), difference, p).limited(COEFFICIENT)
 
 
 def _warnings(x: FloatArray) -> list[str]:

@@ -1,7 +1,7 @@
 """Items of a nominal, ordinal or interval subset: labels, clips, sentences and held-out ratings."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,14 +10,12 @@ from numpy.typing import NDArray
 
 from earmark.annotation.clips import ClipIndex
 from earmark.annotation.labels import clip_ids
-from earmark.annotation.parity import MIN_OTHER_RATERS, RaterPanel
 from earmark.annotation.subsets import Subset
+from earmark.audio_text.comparison_with_raters import Ratings, answers_and_others
 from earmark.audio_text.options import FilterOptions, LabelSource
 from earmark.audio_text.pairs import PairTable, item_sentences, labels_path
-from earmark.audio_text.single_raters import Ratings
 from earmark.errors import DataError, Fault, MissingError, shown_path
 from earmark.files.csv_table import read_csv_frame
-from earmark.metrics.resample import Resample
 
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
@@ -170,44 +168,6 @@ def apply_scale_filters(pairs: PairTable, filters: FilterOptions) -> PairTable:
 # --- held-out ratings ---------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
-class HeldOutClasses:
-    """Held-out ratings of a nominal scale, and the reference that the other raters give.
-
-    Attributes
-    ----------
-    item : (k,) int
-        Row of the item.
-    rating : (k,) int
-        Position of the class that the rater chose.
-    reference : (k, K) float
-        1 for the class that most of the others chose, or for soft labels the share of the others who chose each class.
-    """
-
-    item: IntArray
-    rating: IntArray
-    reference: FloatArray
-
-
-@dataclass(frozen=True)
-class HeldOutNumbers:
-    """Held-out ratings of an ordinal or interval scale, and the mean of the other raters.
-
-    Attributes
-    ----------
-    item : (k,) int
-        Row of the item.
-    rater : (k,) int
-        Rater, 0 … number of raters − 1.
-    rating, mean_of_others : (k,) float
-    """
-
-    item: IntArray
-    rater: IntArray
-    rating: FloatArray
-    mean_of_others: FloatArray
-
-
 def read_scale_ratings(path: Path, subset: Subset) -> pd.DataFrame | None:
     """Read leave_one_out.csv of a subset without a decision between present and absent.
 
@@ -302,99 +262,6 @@ def ratings_of_items(ratings: pd.DataFrame, pairs: PairTable) -> Ratings:
     return Ratings(table["item"].to_numpy(dtype=np.int64), rater, table["value"].to_numpy(dtype=float))
 
 
-def held_out_classes(ratings: pd.DataFrame, pairs: PairTable, *, soft: bool, unanimous: bool) -> HeldOutClasses:
-    """Hold out each rating of a nominal scale.
-
-    Parameters
-    ----------
-    ratings : DataFrame
-        From `read_scale_ratings`.
-    pairs : PairTable
-        Ratings of other items are dropped.
-    soft : bool
-        Whether the reference is the share of the other raters; otherwise it is their majority, and ties are dropped.
-    unanimous : bool
-        Whether to keep only ratings whose other raters all agree.
-
-    Returns
-    -------
-    HeldOutClasses
-        Ratings with at least two other raters and a reference.
-    """
-    table = _rows_of(ratings, pairs)
-    item, value = table["item"].to_numpy(dtype=np.int64), table["value"].to_numpy(dtype=np.int64)
-    return hold_out_classes(item, value, len(pairs.subset.levels), soft=soft, unanimous=unanimous)
-
-
-def hold_out_classes(item: IntArray, value: IntArray, classes: int, *, soft: bool, unanimous: bool) -> HeldOutClasses:
-    """Hold out each rating of a nominal scale.
-
-    Parameters
-    ----------
-    item : (k,) int
-        Row of the item of each rating.
-    value : (k,) int
-        Position of the class that the rater chose.
-    classes : int
-    soft, unanimous : bool
-        As for `held_out_classes`.
-
-    Returns
-    -------
-    HeldOutClasses
-
-    Examples
-    --------
-    Three raters chose the classes 0, 0 and 1. Without one of the first two the others are tied.
-
-    >>> held_out = hold_out_classes(np.zeros(3, int), np.array([0, 0, 1]), 2, soft=False, unanimous=False)
-    >>> held_out.rating.tolist(), held_out.reference.tolist()
-    ([1], [[1.0, 0.0]])
-    """
-    counts = np.zeros((int(item.max(initial=-1)) + 1, classes))
-    np.add.at(counts, (item, value), 1.0)
-    others = counts[item]
-    others[np.arange(len(item)), value] -= 1
-    number, most = others.sum(axis=1), others.max(axis=1, initial=0)
-    reference = (others == most[:, np.newaxis]).astype(float)
-    usable = (number >= MIN_OTHER_RATERS) & ((reference.sum(axis=1) == 1) | soft)
-    usable &= (most == number) | (not unanimous)
-    reference = others / np.maximum(number, 1)[:, np.newaxis] if soft else reference
-    return HeldOutClasses(item[usable], value[usable], reference[usable])
-
-
-def panel_of_classes(ratings: pd.DataFrame, pairs: PairTable, resample: Resample) -> RaterPanel:
-    """Who chose which class, for a comparison with raters that speaks for new raters; as `held_out_classes`."""
-    table = _rows_of(ratings, pairs)
-    item, value = table["item"].to_numpy(dtype=np.int64), table["value"].to_numpy(dtype=np.int64)
-    return RaterPanel(resample, item, pd.factorize(table["username"], sort=True)[0].astype(np.int64), value)
-
-
-def held_out_numbers(ratings: pd.DataFrame, pairs: PairTable) -> HeldOutNumbers:
-    """Hold out each rating of an ordinal or interval scale, with the mean of the other raters as the reference.
-
-    Parameters
-    ----------
-    ratings : DataFrame
-        From `read_scale_ratings`.
-    pairs : PairTable
-        Ratings of other items are dropped.
-
-    Returns
-    -------
-    HeldOutNumbers
-    """
-    table = _rows_of(ratings, pairs)
-    table = table[table["n_others"] > 0]
-    rater = pd.factorize(table["username"], sort=True)[0].astype(np.int64)
-    return HeldOutNumbers(
-        table["item"].to_numpy(dtype=np.int64),
-        rater,
-        table["value"].to_numpy(dtype=float),
-        table["mean_of_others"].to_numpy(dtype=float),
-    )
-
-
 def drop_unused(pairs: PairTable, ratings: pd.DataFrame | None, *, soft: bool, unanimous: bool) -> PairTable:
     """Drop comparison-only items that no comparison with raters uses.
 
@@ -406,5 +273,8 @@ def drop_unused(pairs: PairTable, ratings: pd.DataFrame | None, *, soft: bool, u
         return pairs
     everything = pairs.with_comparison_only()
     used = np.zeros(len(everything.table), dtype=bool)
-    used[held_out_classes(ratings, everything, soft=soft, unanimous=unanimous).item] = True
+    own = ratings_of_items(ratings, everything)
+    every = np.full(len(own.item), True)
+    compared = answers_and_others(own, every, len(pairs.subset.levels), soft=soft, unanimous=unanimous)
+    used[own.item[compared.at]] = True
     return replace(pairs, comparison_only=pairs.comparison_only[used[len(pairs.table) :]])

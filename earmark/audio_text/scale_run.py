@@ -14,10 +14,7 @@ from earmark.audio_text.scale_pairs import (
     TIED,
     apply_scale_filters,
     drop_unused,
-    held_out_classes,
-    held_out_numbers,
     load_scale_pairs,
-    panel_of_classes,
     ratings_of_items,
     read_scale_ratings,
 )
@@ -112,19 +109,13 @@ def evaluate_scale(pairs: PairTable, folder: Path, options: BenchmarkOptions, in
         replicates=options.bootstrap,
         rng=invocation.generator(),
         by=options.by,
-        ratings=None if ratings is None or unanimous else ratings_of_items(ratings, everything),
         resample=options.resample,
     )
+    own = None if ratings is None else ratings_of_items(ratings, everything)
     if pairs.subset.scale == "nominal":
-        soft = options.labels == "soft"
-        classes = None if ratings is None else held_out_classes(ratings, everything, soft=soft, unanimous=unanimous)
-        panel = None
-        if ratings is not None and options.resample != "clips":
-            panel = panel_of_classes(ratings, everything, options.resample)
-        evaluation = evaluate(held_out=classes, panel=panel, unanimous=unanimous)
+        evaluation = evaluate(ratings=own, unanimous=unanimous)
     else:
-        numbers = NO_COMPARISON if ratings is None else held_out_numbers(ratings, everything)
-        evaluation = evaluate(held_out=CHOSEN_BY_RATINGS if unanimous else numbers)
+        evaluation = evaluate(ratings=CHOSEN_BY_RATINGS if unanimous else own or NO_COMPARISON)
     evaluation.result.items_tied_excluded = pairs.excluded.get(TIED, 0)
     for warning in evaluation.result.warnings:
         invocation.warn(f"{name}: {warning}.")

@@ -3,44 +3,42 @@
 A clip on which several classes share the highest similarity has no answer and counts as wrong.
 """
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
-from functools import partial
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from scipy import sparse
 
-from earmark.annotation.parity import Parity, RaterPanel
+from earmark.audio_text.comparison_with_raters import (
+    ComparisonWithRaters,
+    Ratings,
+    answers_against_others,
+    answers_against_single_raters,
+)
 from earmark.audio_text.evaluation import MISSING_VALUE
 from earmark.audio_text.pairs import PairTable
 from earmark.audio_text.prompt_metrics import SELECTED
-from earmark.audio_text.scale_pairs import SHARE, HeldOutClasses, hold_out_classes
+from earmark.audio_text.scale_pairs import SHARE
 from earmark.audio_text.scale_schema import ClassScores, ScaleBenchmarkResult, SliceScores
 from earmark.audio_text.sentence_scores import SentenceSimilarities, wording_scores
-from earmark.audio_text.single_raters import Ratings, SingleRaters, compare_answers
 from earmark.audio_text.wordings import Wordings
 from earmark.metrics.bootstrap import Bootstrap
 from earmark.metrics.choice import (
     NO_ANSWER,
     choice_contributions,
-    compare_choices,
     constant_answer,
     evaluate_choice,
     evaluate_classes,
     highest,
-    paired_choice_metrics,
 )
 from earmark.metrics.estimate import Estimate
-from earmark.metrics.rater_resampling import NOISE_REPLICATES, RaterVariation
 from earmark.metrics.resample import Resample
 
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
 
 PREFIX = "zero_shot_"
-NO_RATING = "no rating with at least two other raters who have a majority"
 NO_COMPARISON = "leave_one_out.csv does not exist; run `uv run analysis.py` to create it"
 
 
@@ -116,13 +114,11 @@ def evaluate_zero_shot(
     similarities: SentenceSimilarities,
     wordings: Wordings,
     *,
-    held_out: HeldOutClasses | None,
+    ratings: Ratings | None,
     replicates: int,
     rng: np.random.Generator,
     by: Sequence[str] = (),
-    panel: RaterPanel | None = None,
     unanimous: bool = False,
-    ratings: Ratings | None = None,
     resample: Resample = "clips",
 ) -> ScaleEvaluation:
     """Evaluate a choice among the classes of a nominal subset.
@@ -135,22 +131,18 @@ def evaluate_zero_shot(
         One row per row of `pairs.with_comparison_only().table`, one column per sentence, in the order of
         `class_sentences`.
     wordings : Wordings
-    held_out : HeldOutClasses or None
-        Held-out ratings of the rows of `pairs.with_comparison_only().table`; None without leave_one_out.csv.
+    ratings : Ratings or None
+        All ratings of the rows of `pairs.with_comparison_only().table`; None without leave_one_out.csv.
     replicates : int
         Number of bootstrap replicates over clips; 0 for no intervals.
     rng : numpy.random.Generator
     by : sequence of str
         Keys of the clips' JSON files to slice by, in addition to the slices of the subset.
-    panel : RaterPanel or None
-        All ratings of the rows of `pairs.with_comparison_only().table`, for intervals of the comparison with raters
-        that speak for new raters.
     unanimous : bool
-        Whether `held_out` holds only ratings whose other raters all agree.
-    ratings : Ratings or None
-        Single ratings of the rows of `pairs.with_comparison_only().table`, for the comparison with single raters.
+        Whether the items were restricted to unanimous ones. If so, the comparison with raters uses only ratings whose
+        other raters all agree.
     resample : {"clips", "raters", "both"}
-        What intervals of the comparison with single raters speak for.
+        What intervals of the comparison with raters speak for.
 
     Returns
     -------
@@ -183,23 +175,16 @@ def evaluate_zero_shot(
         for key, values in slice_values(pairs, table, by).items()
     }
     clips = everything["sampling_unit"].to_numpy(dtype=object).astype(str)
-    footing, why = classes_on_equal_footing(
-        held_out,
-        answers,
-        ok,
-        clips,
-        replicates,
-        parity_rng,
-        panel=panel,
-        hold_out=partial(hold_out_classes, classes=len(levels), soft=pairs.label_source == "soft", unanimous=unanimous),
-    )
-    if unanimous or ratings is None:
-        pairwise = SingleRaters(why=SELECTED if unanimous else NO_COMPARISON if held_out is None else "")
+    if ratings is None:
+        others = pairwise = ComparisonWithRaters(why=NO_COMPARISON)
     else:
         (pairs_rng,) = rng.spawn(1)
-        pairwise = compare_answers(
-            ratings.of_items(ok), answers, len(levels), clips, replicates, pairs_rng, resample
-        )  # fmt: skip
+        common = (ratings.of_items(ok), answers, len(levels), clips, replicates)
+        soft = pairs.label_source == "soft"
+        others = answers_against_others(*common, parity_rng, resample, soft=soft, unanimous=unanimous)
+        pairwise = answers_against_single_raters(*common, pairs_rng, resample)
+    if unanimous:
+        pairwise = ComparisonWithRaters(why=SELECTED)
     tied = int((answers[valid] == NO_ANSWER).sum())
     result = ScaleBenchmarkResult(
         scale="nominal",
@@ -211,8 +196,8 @@ def evaluate_zero_shot(
         confusion=[[_whole(cell) for cell in row] for row in confusion],
         answers_tied=tied,
         baselines=_baselines(references),
-        equal_footing=footing,
-        equal_footing_why=why,
+        equal_footing=dict(others.by_name),
+        equal_footing_why=others.why,
         pairwise=dict(pairwise.by_name),
         pairwise_why=pairwise.why,
         questions_for_people=len(everything) - n,
@@ -295,90 +280,6 @@ def slice_scores_table(key: str, rows: Sequence[SliceScores]) -> pd.DataFrame:
     names = list(rows[0].scores) if rows else []
     cells = [[row.value, row.n, *(row.scores[name].value for name in names)] for row in rows]
     return pd.DataFrame(cells, columns=[key, "n", *names])
-
-
-HoldOutClasses = Callable[[IntArray, IntArray], HeldOutClasses]  # from the item and the class of each rating
-
-
-def classes_on_equal_footing(
-    held_out: HeldOutClasses | None,
-    answers: IntArray,
-    ok: NDArray[np.bool_],
-    clips: NDArray[np.str_],
-    replicates: int,
-    rng: np.random.Generator,
-    panel: RaterPanel | None = None,
-    hold_out: HoldOutClasses | None = None,
-) -> tuple[dict[str, Parity], str]:
-    """Compare the answers of a model with held-out ratings, against the reference that the other raters give.
-
-    Parameters
-    ----------
-    held_out : HeldOutClasses or None
-        None without leave_one_out.csv.
-    answers : (n,) int
-        Position of the answered class of each item; -1 without an answer.
-    ok : (n,) bool
-        Items with a score.
-    clips : (n,) str
-    replicates : int
-    rng : numpy.random.Generator
-    panel : RaterPanel, optional
-        The ratings, for intervals that speak for new raters.
-    hold_out : callable, optional
-        With `panel`, how `held_out` follows from the item and the class of each rating.
-
-    Returns
-    -------
-    by_name : dict of str to Parity
-        By name of the score; empty if there is no comparison.
-    why : str
-        Why there is none.
-    """
-    if held_out is None:
-        return {}, NO_COMPARISON
-    usable = ok[held_out.item]
-    if not usable.any():
-        return {}, NO_RATING if not len(held_out.item) else "no item with a held-out rating has a score"
-    item = held_out.item[usable]
-    bootstrap = Bootstrap.from_units(clips[item], replicates, rng)
-    raters: Sequence[RaterVariation | None] = (None,) * 9
-    if panel is not None and hold_out is not None and replicates:
-        raters = _variations_over_raters(panel.take(ok[panel.item]), hold_out, answers, clips, replicates, rng)
-    compared = compare_choices(answers[item], held_out.rating[usable], held_out.reference[usable], bootstrap, raters)
-    return {
-        PREFIX + name: Parity(len(item), model, person, difference, p).limited()
-        for name, (model, person, difference, p) in compared.items()
-    }, ""
-
-
-def _variations_over_raters(
-    panel: RaterPanel,
-    hold_out: HoldOutClasses,
-    answers: IntArray,
-    clips: NDArray[np.str_],
-    replicates: int,
-    rng: np.random.Generator,
-) -> Sequence[RaterVariation | None]:
-    """Variance over raters of the values of `paired_choice_metrics` on equal footing."""
-    rows = np.unique(panel.item)
-    bootstrap = Bootstrap.from_units(clips[rows], min(replicates, NOISE_REPLICATES), rng)
-    bootstrap = replace(bootstrap, resample=panel.resample)
-
-    def contributions(item: IntArray, rating: IntArray) -> sparse.csr_array:
-        held_out = hold_out(item, rating)
-        both = [choice_contributions(own, held_out.reference) for own in (answers[held_out.item], held_out.rating)]
-        places = np.searchsorted(rows, held_out.item)
-        of_item = sparse.csr_array((np.ones(len(places)), (places, np.arange(len(places)))), (len(rows), len(places)))
-        return sparse.csr_array(of_item @ sparse.hstack(both))
-
-    classes = hold_out(panel.item, panel.rating).reference.shape[1]
-    return bootstrap.rater_variations(
-        contributions(panel.item, panel.rating),
-        lambda sums: paired_choice_metrics(sums, classes),
-        9,
-        panel.deletions(contributions),
-    )
 
 
 def _baselines(references: FloatArray) -> dict[str, dict[str, float | None]]:

@@ -21,7 +21,6 @@ from earmark.metrics.bootstrap import (
 )
 from earmark.metrics.estimate import Estimate
 from earmark.metrics.intervals import NEGLIGIBLE_ERROR, few_units, interval
-from earmark.metrics.rater_resampling import RaterVariation
 from earmark.metrics.ratio import ratio
 
 FloatArray = NDArray[np.float64]
@@ -330,31 +329,8 @@ def _mean_of_recalls(
     return Estimate(estimate.value, low, high, estimate.n, estimate.why, estimate.note)
 
 
-def paired_choice_metrics(sums: FloatArray, classes: int) -> FloatArray:
-    """Metrics of two sets of answers and their differences.
-
-    Parameters
-    ----------
-    sums : (…, 2 K (K + 1)) float
-        Sums of `choice_contributions` of the first answers, then of the second.
-    classes : int
-        K.
-
-    Returns
-    -------
-    (…, 9) float
-        In the order of CHOICE_METRICS: of the first, of the second, and first − second.
-    """
-    first, second = (choice_metrics(part, classes) for part in np.split(sums, 2, axis=-1))
-    return np.concatenate([first, second, first - second], axis=-1)
-
-
 def compare_choices(
-    first: ArrayLike,
-    second: ArrayLike,
-    references: ArrayLike,
-    bootstrap: Bootstrap,
-    raters: Sequence[RaterVariation | None] = (None,) * 9,
+    first: ArrayLike, second: ArrayLike, references: ArrayLike, bootstrap: Bootstrap
 ) -> dict[str, tuple[Estimate, Estimate, Estimate, float | None]]:
     """Two sets of answers to the same items, with their paired difference.
 
@@ -366,8 +342,6 @@ def compare_choices(
         As in `choice_contributions`.
     bootstrap : Bootstrap
         Over the units of the n items.
-    raters : sequence of 9 RaterVariation or None
-        Variance over raters of the values of `paired_choice_metrics`, for intervals that speak for new raters.
 
     Returns
     -------
@@ -398,12 +372,7 @@ def compare_choices(
         ours, theirs = estimates[0][name], estimates[1][name]
         assert ours.value is not None and theirs.value is not None  # there are items
         units = bootstrap.units if name == "accuracy" else rarest
-        difference, p = paired_difference(
-            ours.value, theirs.value, both[0][:, i], both[1][:, i], n=n, units=units, raters=raters[6 + i]
-        )
-        if raters[i] is not None:
-            ours = estimate_from_replicates(ours.value, both[0][:, i], n=n, units=units, raters=raters[i])
-            theirs = estimate_from_replicates(theirs.value, both[1][:, i], n=n, units=units, raters=raters[3 + i])
+        difference, p = paired_difference(ours.value, theirs.value, both[0][:, i], both[1][:, i], n=n, units=units)
         compared[name] = (ours, theirs, difference, p)
     return compared
 

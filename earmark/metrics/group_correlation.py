@@ -16,7 +16,6 @@ from earmark.metrics.bootstrap import Bootstrap, Units, estimate_from_replicates
 from earmark.metrics.estimate import Estimate
 from earmark.metrics.interval_agreement import concordance, correlation, moments
 from earmark.metrics.intervals import COEFFICIENT
-from earmark.metrics.rater_resampling import RaterVariation
 from earmark.metrics.ratio import ratio
 
 FloatArray = NDArray[np.float64]
@@ -185,16 +184,10 @@ class GroupCorrelations:
         replicates = np.where(groups, self.replicates, np.nan)
         return GroupCorrelations(values, replicates, self.sizes, self.bootstrap, self.group)
 
-    def mean(self, raters: RaterVariation | None = None) -> Estimate:
-        """Mean over groups, with a confidence interval; `raters`: its variance over raters."""
+    def mean(self) -> Estimate:
+        """Mean over groups, with a confidence interval."""
         return estimate_from_replicates(
-            self.mean_value,
-            self.mean_replicates,
-            n=self.n,
-            units=self.units,
-            why=NO_GROUP,
-            values=COEFFICIENT,
-            raters=raters,
+            self.mean_value, self.mean_replicates, n=self.n, units=self.units, why=NO_GROUP, values=COEFFICIENT
         )
 
     def each(self) -> list[Estimate]:

@@ -12,16 +12,20 @@ from scipy.stats import t
 
 from earmark.annotation.parity import HeldOutRatings, Parity, RaterPanel, human_parity, pairwise_parity
 from earmark.annotation.subsets import subsets
-from earmark.audio_text.mean_ratings import equal_footing
-from earmark.audio_text.scale_pairs import HeldOutNumbers, hold_out_classes
-from earmark.audio_text.zero_shot import classes_on_equal_footing
+from earmark.audio_text.comparison_with_raters import (
+    Ratings,
+    ScoredItems,
+    answers_against_others,
+    answers_against_single_raters,
+    numbers_against_others,
+    numbers_against_single_raters,
+)
 from tests.audio_text.scale_projects import write_clips
 from tests.conftest import ratings_table, write_tables
 
 RATERS, ITEMS, CLASSES = 8, 30, 3
 CLIPS = np.arange(ITEMS)
 MAJORITY = partial(HeldOutRatings.from_counts, soft=False, unanimous=False)
-CHOICE = partial(hold_out_classes, classes=CLASSES, soft=False, unanimous=False)
 
 
 def panel(values: np.ndarray, resample="raters", rater=None) -> RaterPanel:
@@ -47,29 +51,28 @@ def of_votes(votes: np.ndarray, model: np.ndarray, given: RaterPanel | None, rep
     return {"loo": loo, "pairs": pairs.accuracy, "balanced pairs": pairs.balanced_accuracy}
 
 
+def single(values: np.ndarray, given: RaterPanel | None) -> Ratings:
+    chosen = given or panel(values)
+    return Ratings(chosen.item, chosen.rater, chosen.rating.astype(float))
+
+
 def of_classes(values: np.ndarray, model: np.ndarray, given: RaterPanel | None, replicates: int) -> dict[str, Parity]:
-    every = panel(values)
-    return classes_on_equal_footing(
-        CHOICE(every.item, every.rating),
-        model,
-        np.ones(ITEMS, dtype=bool),
-        CLIPS.astype(str),
-        replicates,
-        np.random.default_rng(0),
-        given,
-        CHOICE,
-    )[0]
+    resample, rng = "clips" if given is None else given.resample, np.random.default_rng(0)
+    common = (single(values, given), model, CLASSES, CLIPS.astype(str), replicates)
+    pairs = answers_against_single_raters(*common, rng, resample).by_name
+    return {f"{name}, pairs": parity for name, parity in pairs.items()} | dict(
+        answers_against_others(*common, rng, resample).by_name
+    )
 
 
 def of_numbers(values: np.ndarray, model: np.ndarray, given: RaterPanel | None, replicates: int) -> dict[str, Parity]:
-    every = panel(values)
-    others = (values.sum(axis=1, keepdims=True) - values) / (values.shape[1] - 1)
-    held_out = HeldOutNumbers(every.item, every.rater, values.ravel().astype(float), others.ravel())
-    one, resample = np.zeros(ITEMS, dtype=np.int64), "clips" if given is None else given.resample
-    found = equal_footing(
-        held_out, model, model, one, CLIPS.astype(str), replicates, np.random.default_rng(0), resample
+    resample, rng = "clips" if given is None else given.resample, np.random.default_rng(0)
+    items = ScoredItems(model, model, np.zeros(ITEMS, dtype=np.int64), CLIPS.astype(str))
+    ratings = single(values, given)
+    pairs = numbers_against_single_raters(ratings, items, replicates, rng, resample).by_name
+    return {f"{name}, pairs": parity for name, parity in pairs.items()} | dict(
+        numbers_against_others(ratings, items, replicates, rng, resample).by_name
     )
-    return found.by_name
 
 
 def numbers() -> tuple[np.ndarray, np.ndarray]:
@@ -118,7 +121,7 @@ def test_values_do_not_depend_on_what_intervals_speak_for(kind):
         assert both[name].p >= parity.p - 1e-9
 
 
-@pytest.mark.parametrize("kind", ["votes", "classes"])
+@pytest.mark.parametrize("kind", CASES)
 def test_numbers_and_order_of_raters_do_not_matter(kind):
     compare, (values, model) = CASES[kind]
     shuffled = np.random.default_rng(5).permutation(RATERS * ITEMS)

@@ -16,9 +16,8 @@ from earmark.audio_text.pairs import PairTable
 from earmark.audio_text.scale_pairs import (
     apply_scale_filters,
     drop_unused,
-    held_out_classes,
-    held_out_numbers,
     load_scale_pairs,
+    ratings_of_items,
     read_scale_ratings,
 )
 from earmark.audio_text.sentence_scores import SentenceSimilarities, with_wordings
@@ -71,9 +70,15 @@ def choice(
     table = pairs.with_comparison_only().table
     values = np.array([[float(answers[file] == level) for level in CHOICE.levels] for file in table["file"]])
     similarities = SentenceSimilarities(values, [""] * len(table))
-    held_out = held_out_classes(ratings, pairs.with_comparison_only(), soft=soft, unanimous=filters.unanimous_only)
-    rng = np.random.default_rng(0)
-    return evaluate_zero_shot(pairs, similarities, pairs.wordings, held_out=held_out, replicates=replicates, rng=rng)
+    return evaluate_zero_shot(
+        pairs,
+        similarities,
+        pairs.wordings,
+        ratings=ratings_of_items(ratings, pairs.with_comparison_only()),
+        replicates=replicates,
+        rng=np.random.default_rng(0),
+        unanimous=filters.unanimous_only,
+    )
 
 
 def values(scores: Mapping) -> dict[str, float | None]:
@@ -165,9 +170,7 @@ def test_zero_shot_without_held_out_ratings(tmp_path: Path):
     root = write_project(tmp_path, CHOICE, VOTES)
     pairs = loaded(root, CHOICE).without_comparison_only()
     values_ = SentenceSimilarities(np.eye(3), [""] * 3)
-    found = evaluate_zero_shot(
-        pairs, values_, pairs.wordings, held_out=None, replicates=0, rng=np.random.default_rng(0)
-    )
+    found = evaluate_zero_shot(pairs, values_, pairs.wordings, ratings=None, replicates=0, rng=np.random.default_rng(0))
     assert found.result.equal_footing == {}
     assert "leave_one_out.csv" in found.result.equal_footing_why
 
@@ -176,9 +179,9 @@ def test_zero_shot_when_nothing_was_scored(tmp_path: Path):
     root = write_project(tmp_path, CHOICE, VOTES)
     pairs = loaded(root, CHOICE).without_comparison_only()
     failed = SentenceSimilarities(np.full((3, 3), np.nan), ["no reply"] * 3)
-    held_out = held_out_classes(ratings_of(root, pairs), pairs, soft=False, unanimous=False)
+    ratings = ratings_of_items(ratings_of(root, pairs), pairs)
     rng = np.random.default_rng(0)
-    found = evaluate_zero_shot(pairs, failed, pairs.wordings, held_out=held_out, replicates=20, rng=rng)
+    found = evaluate_zero_shot(pairs, failed, pairs.wordings, ratings=ratings, replicates=20, rng=rng)
     assert set(values(found.result.metrics).values()) == {None}
     assert found.result.equal_footing == {}
     assert found.predictions["correct"].isna().all()
@@ -192,11 +195,11 @@ def numbers(
 ) -> ScaleEvaluation:
     pairs = loaded(root, subset, filters=FilterOptions(**filters))
     x = np.array([[similarity[file]] for file in pairs.table["file"]])
-    held_out = held_out_numbers(ratings_of(root, pairs), pairs)
-    chosen = CHOSEN_BY_RATINGS if filters.get("unanimous_only") else held_out
+    ratings = ratings_of_items(ratings_of(root, pairs), pairs)
+    chosen = CHOSEN_BY_RATINGS if filters.get("unanimous_only") else ratings
     similarities = SentenceSimilarities(x, ["" if np.isfinite(v[0]) else "no reply" for v in x])
     rng = np.random.default_rng(0)
-    return evaluate_mean_ratings(pairs, similarities, pairs.wordings, held_out=chosen, replicates=replicates, rng=rng)
+    return evaluate_mean_ratings(pairs, similarities, pairs.wordings, ratings=chosen, replicates=replicates, rng=rng)
 
 
 def test_mean_ratings_equal_scipy(tmp_path: Path):

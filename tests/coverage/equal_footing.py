@@ -14,9 +14,13 @@ from typing import Any
 import numpy as np
 
 from earmark.annotation.parity import HeldOutRatings, Parity, RaterPanel, human_parity, pairwise_parity
-from earmark.audio_text.mean_ratings import PREFIX, equal_footing
-from earmark.audio_text.scale_pairs import HeldOutNumbers, hold_out_classes
-from earmark.audio_text.zero_shot import classes_on_equal_footing
+from earmark.audio_text.comparison_with_raters import (
+    MEAN_RATING,
+    Ratings,
+    ScoredItems,
+    answers_against_others,
+    numbers_against_others,
+)
 from earmark.metrics.estimate import Estimate
 from earmark.metrics.resample import Resample
 from tests.coverage.framework import Scenario
@@ -26,7 +30,7 @@ Drawn = dict[str, Estimate | float | None]
 
 
 @dataclass(frozen=True)
-class Ratings:
+class Panel:
     """A simulated panel: item, rater and value of each rating, the clip of each item, and the model's answers."""
 
     item: np.ndarray
@@ -34,6 +38,10 @@ class Ratings:
     value: np.ndarray
     clip: np.ndarray
     model: np.ndarray
+
+    def single(self) -> Ratings:
+        """The ratings for scales other than present or absent."""
+        return Ratings(self.item, self.rater, self.value.astype(float))
 
     def panel(self, resample: Resample) -> RaterPanel | None:
         """Who gave each rating; None for intervals over clips alone."""
@@ -78,35 +86,35 @@ class Design:
         return 0.6 * np.exp(self.effects * rng.normal(size=shape))
 
 
-def draw_votes(rng: np.random.Generator, design: Design) -> Ratings:
+def draw_votes(rng: np.random.Generator, design: Design) -> Panel:
     """Present or absent."""
     (item, rater, clip), latent = design.rated(rng), design.latent(rng)
     bias, noise = design.bias(rng, design.raters), design.noise(rng, design.raters)
     heard = latent[item] + bias[rater] + noise[rater] * rng.normal(size=len(item))
     n = len(latent)
     model = latent + design.bias(rng, n) + design.noise(rng, n) * rng.normal(size=n)
-    return Ratings(item, rater, (heard > THRESHOLD).astype(np.int64), clip, model > THRESHOLD)
+    return Panel(item, rater, (heard > THRESHOLD).astype(np.int64), clip, model > THRESHOLD)
 
 
-def draw_classes(rng: np.random.Generator, design: Design) -> Ratings:
+def draw_classes(rng: np.random.Generator, design: Design) -> Panel:
     """One of four classes: the one that a rater hears most of, with a bias of each rater towards each class."""
     (item, rater, clip), latent = design.rated(rng), design.latent(rng, CLASSES)
     n, k = len(latent), CLASSES
     bias, noise = design.bias(rng, design.raters, k), design.noise(rng, design.raters, 1)
     heard = latent[item] + bias[rater] + noise[rater] * rng.normal(size=(len(item), k))
     model = latent + design.bias(rng, n, k) + design.noise(rng, n, 1) * rng.normal(size=(n, k))
-    return Ratings(item, rater, heard.argmax(axis=1), clip, model.argmax(axis=1))
+    return Panel(item, rater, heard.argmax(axis=1), clip, model.argmax(axis=1))
 
 
-def draw_numbers(rng: np.random.Generator, design: Design) -> Ratings:
+def draw_numbers(rng: np.random.Generator, design: Design) -> Panel:
     """Numbers; the model is a fixed one."""
     (item, rater, clip), latent = design.rated(rng), design.latent(rng)
     bias, noise = design.bias(rng, design.raters), design.noise(rng, design.raters)
     value = latent[item] + bias[rater] + noise[rater] * rng.normal(size=len(item))
-    return Ratings(item, rater, value, clip, latent + 0.6 * rng.normal(size=len(latent)))
+    return Panel(item, rater, value, clip, latent + 0.6 * rng.normal(size=len(latent)))
 
 
-def compare_votes(ratings: Ratings, design: Design, rng: np.random.Generator, replicates: int) -> dict[str, Parity]:
+def compare_votes(ratings: Panel, design: Design, rng: np.random.Generator, replicates: int) -> dict[str, Parity]:
     """The model against the majority of the others, and against single raters."""
     n, panel = len(ratings.model), ratings.panel(design.resample)
     present, raters = np.bincount(ratings.item, ratings.value, n), np.bincount(ratings.item, minlength=n)
@@ -120,32 +128,20 @@ def compare_votes(ratings: Ratings, design: Design, rng: np.random.Generator, re
     }
 
 
-def compare_classes(ratings: Ratings, design: Design, rng: np.random.Generator, replicates: int) -> dict[str, Parity]:
+def compare_classes(ratings: Panel, design: Design, rng: np.random.Generator, replicates: int) -> dict[str, Parity]:
     """The model's choice against the majority of the others."""
-    hold_out = partial(hold_out_classes, classes=CLASSES, soft=False, unanimous=False)
-    found, _ = classes_on_equal_footing(
-        hold_out(ratings.item, ratings.value),
-        ratings.model,
-        np.ones(len(ratings.model), dtype=bool),
-        ratings.clip.astype(str),
-        replicates,
-        rng,
-        ratings.panel(design.resample),
-        hold_out,
-    )
-    return found
-
-
-def compare_numbers(ratings: Ratings, design: Design, rng: np.random.Generator, replicates: int) -> dict[str, Parity]:
-    """The model's similarity against the mean of the others."""
-    item, n = ratings.item, len(ratings.model)
-    others = np.bincount(item)[item] - 1
-    mean = (np.bincount(item, ratings.value)[item] - ratings.value) / others
-    held_out, one = HeldOutNumbers(item, ratings.rater, ratings.value, mean), np.zeros(n, dtype=np.int64)
     clips = ratings.clip.astype(str)
+    found = answers_against_others(ratings.single(), ratings.model, CLASSES, clips, replicates, rng, design.resample)
+    return dict(found.by_name)
+
+
+def compare_numbers(ratings: Panel, design: Design, rng: np.random.Generator, replicates: int) -> dict[str, Parity]:
+    """The model's similarity against the mean of the others."""
+    n = len(ratings.model)
     # The similarities are in the unit of the ratings, so that their concordance is compared too.
-    found = equal_footing(held_out, ratings.model, ratings.model, one, clips, replicates, rng, design.resample)
-    return {name.removeprefix(PREFIX): parity for name, parity in found.by_name.items()}
+    items = ScoredItems(ratings.model, ratings.model, np.zeros(n, dtype=np.int64), ratings.clip.astype(str))
+    found = numbers_against_others(ratings.single(), items, replicates, rng, design.resample)
+    return {name.removeprefix(MEAN_RATING): parity for name, parity in found.by_name.items()}
 
 
 KINDS = {

@@ -7,8 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import norm
 
-from earmark.audio_text.mean_ratings import equal_footing as numbers_on_equal_footing
-from earmark.audio_text.scale_pairs import HeldOutNumbers
+from earmark.audio_text.comparison_with_raters import Ratings, ScoredItems, numbers_against_others
 from earmark.metrics.bootstrap import Bootstrap
 from earmark.metrics.choice import (
     CHOICE_METRICS,
@@ -114,15 +113,10 @@ def further_rater_of_numbers(rng: np.random.Generator, clips: int) -> Mapping[st
     """p-values where the model is a sixth rater, with a bias and noise of its own, as good as the other five."""
     truth = rng.normal(size=(clips, 1))
     values = truth + 0.5 * rng.normal(size=6) + rng.normal(size=(clips, 6))
-    ratings, n = values[:, :5], 5 * clips
-    others = (ratings.sum(axis=1, keepdims=True) - ratings) / 4
-    held_out = HeldOutNumbers(
-        np.repeat(np.arange(clips), 5), np.tile(np.arange(5), clips), ratings.ravel(), others.ravel()
-    )
-    assert len(held_out.item) == n
-    names = np.arange(clips).astype(str)
-    no_scaling, one_sentence = np.full(clips, np.nan), np.zeros(clips, dtype=int)
-    found = numbers_on_equal_footing(held_out, values[:, 5], no_scaling, one_sentence, names, REPLICATES, rng)
+    ratings = Ratings(np.repeat(np.arange(clips), 5), np.tile(np.arange(5), clips), values[:, :5].ravel())
+    names, one_sentence = np.arange(clips).astype(str), np.zeros(clips, dtype=np.int64)
+    items = ScoredItems(values[:, 5], np.full(clips, np.nan), one_sentence, names)
+    found = numbers_against_others(ratings, items, REPLICATES, rng)
     return {f"{name.removeprefix('mean_rating_')}, p": parity.p for name, parity in found.by_name.items()}
 
 

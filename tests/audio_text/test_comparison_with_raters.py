@@ -1,4 +1,4 @@
-"""Model and raters against single raters: loops over pairs, missing ratings, faults."""
+"""Model and raters on the same ratings: loops over pairs of raters, missing ratings, faults."""
 
 from itertools import permutations
 
@@ -7,15 +7,15 @@ import pytest
 from scipy.stats import pearsonr, spearmanr
 from sklearn.metrics import balanced_accuracy_score, f1_score
 
-import earmark.audio_text.single_raters as module
-from earmark.audio_text.single_raters import (
+import earmark.audio_text.comparison_with_raters as module
+from earmark.audio_text.comparison_with_raters import (
     ALL_EQUAL,
     NO_PAIR,
     TOO_MANY_PAIRS,
     Ratings,
     ScoredItems,
-    compare_answers,
-    compare_numbers,
+    answers_against_single_raters,
+    numbers_against_single_raters,
 )
 from earmark.metrics.resample import Resample
 
@@ -36,12 +36,12 @@ def scored(x: np.ndarray) -> ScoredItems:
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_compare_numbers_of_pairs_equals_a_loop(seed: int):
+def test_numbers_of_pairs_equals_a_loop(seed: int):
     rng = np.random.default_rng(seed)
     ratings, table = some_ratings(rng, 5)
     x = np.nan_to_num(np.nanmean(table, axis=1)) + rng.normal(size=ITEMS)
     x[3] = np.nan  # the model failed on an item
-    found = compare_numbers(ratings, scored(x), 0, rng)
+    found = numbers_against_single_raters(ratings, scored(x), 0, rng)
     own = {"spearman": [], "pearson": []}
     n = 0
     for a, b in permutations(range(RATERS), 2):
@@ -58,11 +58,11 @@ def test_compare_numbers_of_pairs_equals_a_loop(seed: int):
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_compare_answers_of_pairs_equals_a_loop(seed: int):
+def test_answers_of_pairs_equals_a_loop(seed: int):
     rng = np.random.default_rng(seed)
     ratings, table = some_ratings(rng, 3)
     answers = rng.integers(-1, 3, ITEMS)
-    found = compare_answers(ratings, answers, 3, np.arange(ITEMS).astype(str), 0, rng).by_name
+    found = answers_against_single_raters(ratings, answers, 3, np.arange(ITEMS).astype(str), 0, rng).by_name
     model, person, reference = [], [], []
     for answer, row in zip(answers, table, strict=True):
         for a, b in permutations(row[np.isfinite(row)], 2):
@@ -82,13 +82,13 @@ def test_compare_answers_of_pairs_equals_a_loop(seed: int):
     assert found["zero_shot_accuracy"].n == found["zero_shot_accuracy"].model.n == len(reference)
 
 
-def test_compare_numbers_with_new_raters_keeps_values():
+def test_numbers_with_new_raters_keeps_values():
     ratings, table = some_ratings(np.random.default_rng(0), 5)
     x = np.nan_to_num(np.nanmean(table, axis=1))
 
     def compared(resample: Resample):
         rng = np.random.default_rng(1)
-        return compare_numbers(ratings, scored(x), 100, rng, resample).by_name["mean_rating_pearson"]
+        return numbers_against_single_raters(ratings, scored(x), 100, rng, resample).by_name["mean_rating_pearson"]
 
     clips, both = compared("clips"), compared("both")
     assert (both.model.value, both.person.value) == (clips.model.value, clips.person.value)
@@ -97,7 +97,7 @@ def test_compare_numbers_with_new_raters_keeps_values():
     assert clips.person.note is None
 
 
-def test_compare_answers_with_new_raters_are_wider_where_raters_differ():
+def test_answers_with_new_raters_are_wider_where_raters_differ():
     # Half of the raters know every class, half guess: other raters would give another rate.
     rng = np.random.default_rng(0)
     truth = rng.integers(0, 3, (200, 1))
@@ -106,29 +106,29 @@ def test_compare_answers_with_new_raters_are_wider_where_raters_differ():
     clips = np.arange(200).astype(str)
 
     def width(resample: Resample) -> float:
-        found = compare_answers(ratings, truth[:, 0], 3, clips, 100, np.random.default_rng(0), resample)
+        found = answers_against_single_raters(ratings, truth[:, 0], 3, clips, 100, np.random.default_rng(0), resample)
         person = found.by_name["zero_shot_accuracy"].person
         return person.high - person.low
 
     assert width("both") > 3 * width("clips")
 
 
-def test_compare_numbers_of_many_pairs_has_no_ranks(monkeypatch: pytest.MonkeyPatch):
+def test_numbers_of_many_pairs_has_no_ranks(monkeypatch: pytest.MonkeyPatch):
     rng = np.random.default_rng(0)
     ratings, table = some_ratings(rng, 5)
     x = scored(np.nan_to_num(np.nanmean(table, axis=1)))
-    every = compare_numbers(ratings, x, 0, rng)
+    every = numbers_against_single_raters(ratings, x, 0, rng)
     monkeypatch.setattr(module, "MOST_RANKED_PAIRS", 10)
-    found = compare_numbers(ratings, x, 0, rng)
+    found = numbers_against_single_raters(ratings, x, 0, rng)
     assert found.by_name == {"mean_rating_pearson": every.by_name["mean_rating_pearson"]}
     assert found.groups == every.groups
 
 
-def test_compare_numbers_says_why_there_is_nothing(monkeypatch: pytest.MonkeyPatch):
+def test_numbers_says_why_there_is_nothing(monkeypatch: pytest.MonkeyPatch):
     rng = np.random.default_rng(0)
     ratings, _ = some_ratings(rng, 5)
-    assert compare_numbers(ratings, scored(np.full(ITEMS, 0.3)), 0, rng).why == ALL_EQUAL
+    assert numbers_against_single_raters(ratings, scored(np.full(ITEMS, 0.3)), 0, rng).why == ALL_EQUAL
     alone = Ratings(np.arange(ITEMS), np.zeros(ITEMS, dtype=int), np.arange(ITEMS) % 5.0)
-    assert compare_numbers(alone, scored(np.arange(ITEMS) / 7), 0, rng).why == NO_PAIR
+    assert numbers_against_single_raters(alone, scored(np.arange(ITEMS) / 7), 0, rng).why == NO_PAIR
     monkeypatch.setattr(module, "MOST_PAIRS", 10)
-    assert compare_numbers(ratings, scored(np.arange(ITEMS) / 7), 0, rng).why == TOO_MANY_PAIRS
+    assert numbers_against_single_raters(ratings, scored(np.arange(ITEMS) / 7), 0, rng).why == TOO_MANY_PAIRS

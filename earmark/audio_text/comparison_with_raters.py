@@ -1,11 +1,12 @@
-"""The model and the raters against single raters, on nominal, ordinal and interval scales.
+"""The model and the raters on the same ratings, on nominal, ordinal and interval scales.
 
-Each rater is judged by each other rater alone, on the items that both rated, and the model by the same rater on the
-same items.
+Each rating is left out in turn. The rating and the model's answer to the same item are compared with the same
+reference: what the other raters of the item say together, or what each of them says alone.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 
 import numpy as np
 import pandas as pd
@@ -13,7 +14,7 @@ from numpy.typing import NDArray
 from scipy import sparse
 
 from earmark.annotation.new_raters import ComparedScore, for_new_raters
-from earmark.annotation.parity import Parity
+from earmark.annotation.parity import MIN_OTHER_RATERS, Parity
 from earmark.metrics.bootstrap import Bootstrap, paired_difference
 from earmark.metrics.choice import CHOICE_METRICS, choice_contributions, choice_metrics, compare_choices
 from earmark.metrics.group_correlation import (
@@ -34,7 +35,9 @@ MEAN_RATING = "mean_rating_"
 ZERO_SHOT = "zero_shot_"
 MOST_PAIRS = 1_000_000  # of ratings, beyond which correlations of pairs would take minutes
 MOST_RANKED_PAIRS = 50_000  # beyond which they have no rank correlations, whose replicates rank anew
+NO_RATER = "no rater has three items whose ratings and references vary"
 NO_PAIR = "no two raters have three common items whose ratings vary"
+NO_RATING = "no rating with at least two other raters who have a majority"
 NO_PAIR_OF_RATINGS = "no item with two raters has a score"
 ALL_EQUAL = "the model gives all items the same similarity"
 TOO_MANY_PAIRS = f"there are more than {MOST_PAIRS:,} pairs of ratings of the same item"
@@ -63,7 +66,7 @@ class Ratings:
 
 
 @dataclass(frozen=True)
-class SingleRaters:
+class ComparisonWithRaters:
     """Scores of the model and of the raters on the same comparisons.
 
     Attributes
@@ -102,6 +105,34 @@ class ComparedNumbers:
     at: IntArray
     group: IntArray
     reference: FloatArray
+
+
+def numbers_and_others(ratings: Ratings, keep: Mask) -> ComparedNumbers:
+    """Each rating with the mean of the other ratings of the item.
+
+    Parameters
+    ----------
+    ratings : Ratings
+    keep : (m,) bool
+        Ratings that exist.
+
+    Returns
+    -------
+    ComparedNumbers
+        One row for each rating of an item with at least two raters; the group is the rater.
+
+    Examples
+    --------
+    >>> ratings = Ratings(np.array([0, 0, 0, 1]), np.array([0, 1, 2, 0]), np.array([1.0, 3.0, 4.0, 2.0]))
+    >>> rows = numbers_and_others(ratings, np.full(4, True))
+    >>> rows.at.tolist(), rows.reference.tolist()
+    ([0, 1, 2], [3.5, 2.5, 2.0])
+    """
+    item, value = ratings.item[keep], ratings.value[keep]
+    others = np.bincount(item)[item] - 1
+    left = others > 0
+    mean = (np.bincount(item, value)[item] - value)[left] / others[left]
+    return ComparedNumbers(np.flatnonzero(keep)[left], _codes(ratings.rater[keep][left]), mean)
 
 
 def paired_numbers(ratings: Ratings, keep: Mask) -> ComparedNumbers:
@@ -157,14 +188,10 @@ class ScoredItems:
     clips: NDArray[np.str_]
 
 
-def compare_numbers(
-    ratings: Ratings,
-    items: ScoredItems,
-    replicates: int,
-    rng: np.random.Generator,
-    resample: Resample = "clips",
-) -> SingleRaters:
-    """Correlations of the model and of the raters with the same references.
+def numbers_against_others(
+    ratings: Ratings, items: ScoredItems, replicates: int, rng: np.random.Generator, resample: Resample = "clips"
+) -> ComparisonWithRaters:
+    """Correlations of the model and of the raters with the mean of the other raters, on the items of each rater.
 
     Parameters
     ----------
@@ -175,49 +202,80 @@ def compare_numbers(
         Number of bootstrap replicates.
     rng : numpy.random.Generator
     resample : {"clips", "raters", "both"}
-        What intervals speak for.
+        What intervals speak for. For new raters the similarities keep their scale.
 
     Returns
     -------
-    SingleRaters
-        Means over the groups for which both correlations are defined. No rank correlations of more than
-        MOST_RANKED_PAIRS pairs of ratings.
+    ComparisonWithRaters
+        Means over the raters for whom both correlations are defined.
     """
-    scored = np.isfinite(items.similarity)
-    ratings = ratings.of_items(scored)
-    if scored.any() and np.ptp(items.similarity[scored]) == 0:
-        return SingleRaters(why=ALL_EQUAL)
-    if (np.bincount(ratings.item).astype(float) ** 2).sum() - len(ratings.item) > MOST_PAIRS:
-        return SingleRaters(why=TOO_MANY_PAIRS)
-    rows = paired_numbers(ratings, np.full(len(ratings.item), True))
+    return _compare_numbers(numbers_and_others, NO_RATER, ratings, items, replicates, rng, resample)
+
+
+def numbers_against_single_raters(
+    ratings: Ratings, items: ScoredItems, replicates: int, rng: np.random.Generator, resample: Resample = "clips"
+) -> ComparisonWithRaters:
+    """Correlations of the model and of the raters with each other rater, on the items that both raters rated.
+
+    Parameters
+    ----------
+    ratings, items, replicates, rng, resample
+        As for `numbers_against_others`.
+
+    Returns
+    -------
+    ComparisonWithRaters
+        Means over the pairs of raters for whom both correlations are defined. No rank correlations of more than
+        MOST_RANKED_PAIRS pairs of ratings, and no correlations of more than MOST_PAIRS.
+    """
+    per_item = np.bincount(ratings.of_items(np.isfinite(items.similarity)).item).astype(float)
+    n_pairs = (per_item * (per_item - 1)).sum()
+    if n_pairs > MOST_PAIRS:
+        return ComparisonWithRaters(why=TOO_MANY_PAIRS)
+    ranked = bool(n_pairs <= MOST_RANKED_PAIRS)
+    return _compare_numbers(paired_numbers, NO_PAIR, ratings, items, replicates, rng, resample, ranked)
+
+
+def _compare_numbers(
+    rows_of: Callable[[Ratings, Mask], ComparedNumbers],
+    undefined: str,
+    ratings: Ratings,
+    items: ScoredItems,
+    replicates: int,
+    rng: np.random.Generator,
+    resample: Resample,
+    ranked: bool = True,
+) -> ComparisonWithRaters:
+    """Correlations within the groups of `rows_of`; ranked: also Spearman's; undefined: why there are none."""
+    ratings = ratings.of_items(np.isfinite(items.similarity))
+    rows = rows_of(ratings, np.full(len(ratings.item), True))
     if not len(rows.at):
-        return SingleRaters(why=NO_PAIR)
+        return ComparisonWithRaters(why=undefined)
     used = np.unique(rows.at)
     drawn = Bootstrap.from_units(items.clips[ratings.item[used]], replicates, rng, resample=resample)
     position = np.zeros(len(ratings.item), dtype=np.int64)
     position[used] = np.arange(len(used))
-    ranked = len(rows.at) <= MOST_RANKED_PAIRS
     found = _correlations(ratings, items, rows, drawn.take(position[rows.at]), ranked)
     first = found["spearman" if ranked else "pearson"]
     defined = first[0].defined & first[1].defined
     if not defined.any():
-        return SingleRaters(why=NO_PAIR, groups_left_out=len(defined))
+        equal = np.ptp(items.similarity[ratings.item[used]]) == 0
+        return ComparisonWithRaters(why=ALL_EQUAL if equal else undefined, groups_left_out=len(defined))
     names = list(found)
 
     def evaluate(keep: Mask, bootstrap: Bootstrap) -> FloatArray:
         existing = np.zeros(len(ratings.item), dtype=bool)
         existing[used] = keep
-        own = paired_numbers(ratings, existing)
-        return _values(
-            names, _correlations(ratings, items, own, bootstrap.take(position[own.at]), ranked), len(bootstrap.weights)
-        )
+        own = rows_of(ratings, existing)
+        left = _correlations(ratings, items, own, bootstrap.take(position[own.at]), ranked)
+        return _values(names, left, len(bootstrap.weights))
 
     scores = [
         ComparedScore(MEAN_RATING + name, _paired(*pair), _shared(*pair)[0].units, COEFFICIENT)
         for name, pair in found.items()
     ]
     by_name = for_new_raters(scores, evaluate, ratings.rater[used], drawn)
-    return SingleRaters(by_name, "", int(defined.sum()), int((~defined).sum()))
+    return ComparisonWithRaters(by_name, "", int(defined.sum()), int((~defined).sum()))
 
 
 Pair = tuple[GroupCorrelations, GroupCorrelations]
@@ -304,6 +362,47 @@ class ComparedAnswers:
         return round(float(self.reference.sum()))
 
 
+def answers_and_others(ratings: Ratings, keep: Mask, classes: int, *, soft: bool, unanimous: bool) -> ComparedAnswers:
+    """Each rating with what the other raters of the item say together.
+
+    Parameters
+    ----------
+    ratings : Ratings
+    keep : (m,) bool
+        Ratings that exist.
+    classes : int
+        K.
+    soft : bool
+        Whether the reference is the share of the other raters; otherwise it is their majority, and ties are dropped.
+    unanimous : bool
+        Whether to keep only ratings whose other raters all agree.
+
+    Returns
+    -------
+    ComparedAnswers
+        One row for each rating with at least two other raters and a reference.
+
+    Examples
+    --------
+    Three raters chose the classes 0, 0 and 1. Without one of the first two the others are tied.
+
+    >>> ratings = Ratings(np.zeros(3, int), np.arange(3), np.array([0.0, 0.0, 1.0]))
+    >>> found = answers_and_others(ratings, np.full(3, True), 2, soft=False, unanimous=False)
+    >>> found.answer.tolist(), found.reference.tolist()
+    ([1], [[1.0, 0.0]])
+    """
+    at = np.flatnonzero(keep)
+    item, value = ratings.item[at], ratings.value[at].astype(np.int64)
+    others = _counts(item, value, classes)[item]
+    others[np.arange(len(item)), value] -= 1
+    number, most = others.sum(axis=1), others.max(axis=1, initial=0)
+    reference = (others == most[:, np.newaxis]).astype(float)
+    usable = (number >= MIN_OTHER_RATERS) & ((reference.sum(axis=1) == 1) | soft)
+    usable &= (most == number) | (not unanimous)
+    reference = others / np.maximum(number, 1)[:, np.newaxis] if soft else reference
+    return ComparedAnswers(at[usable], value[usable], reference[usable])
+
+
 def paired_answers(ratings: Ratings, keep: Mask, classes: int) -> ComparedAnswers:
     """Each rating with each other rating of the item; equal ratings of an item share a row.
 
@@ -348,7 +447,7 @@ def _counts(item: IntArray, value: IntArray, classes: int) -> FloatArray:
     return counts
 
 
-def compare_answers(
+def answers_against_others(
     ratings: Ratings,
     answers: IntArray,
     classes: int,
@@ -356,8 +455,11 @@ def compare_answers(
     replicates: int,
     rng: np.random.Generator,
     resample: Resample = "clips",
-) -> SingleRaters:
-    """Scores of the model's answers and of the raters' against the same references.
+    *,
+    soft: bool = False,
+    unanimous: bool = False,
+) -> ComparisonWithRaters:
+    """Scores of the model's answers and of the raters' against what the other raters say together.
 
     Parameters
     ----------
@@ -373,21 +475,63 @@ def compare_answers(
     rng : numpy.random.Generator
     resample : {"clips", "raters", "both"}
         What intervals speak for.
+    soft, unanimous : bool
+        As for `answers_and_others`.
 
     Returns
     -------
-    SingleRaters
+    ComparisonWithRaters
         Without scores and with the reason if there is nothing to compare.
     """
-    rows = paired_answers(ratings, np.full(len(ratings.item), True), classes)
+    rows_of = partial(answers_and_others, classes=classes, soft=soft, unanimous=unanimous)
+    return _compare_answers(rows_of, NO_RATING, ratings, answers, classes, clips, replicates, rng, resample)
+
+
+def answers_against_single_raters(
+    ratings: Ratings,
+    answers: IntArray,
+    classes: int,
+    clips: NDArray[np.str_],
+    replicates: int,
+    rng: np.random.Generator,
+    resample: Resample = "clips",
+) -> ComparisonWithRaters:
+    """Scores of the model's answers and of the raters' against each other rater of the item.
+
+    Parameters
+    ----------
+    ratings, answers, classes, clips, replicates, rng, resample
+        As for `answers_against_others`.
+
+    Returns
+    -------
+    ComparisonWithRaters
+        Without scores and with the reason if there is nothing to compare.
+    """
+    rows_of = partial(paired_answers, classes=classes)
+    return _compare_answers(rows_of, NO_PAIR_OF_RATINGS, ratings, answers, classes, clips, replicates, rng, resample)
+
+
+def _compare_answers(
+    rows_of: Callable[[Ratings, Mask], ComparedAnswers],
+    undefined: str,
+    ratings: Ratings,
+    answers: IntArray,
+    classes: int,
+    clips: NDArray[np.str_],
+    replicates: int,
+    rng: np.random.Generator,
+    resample: Resample,
+) -> ComparisonWithRaters:
+    """Scores on the rows of `rows_of`; undefined: why there are none."""
+    rows = rows_of(ratings, np.full(len(ratings.item), True))
     if not len(rows.at):
-        return SingleRaters(why=NO_PAIR_OF_RATINGS)
+        return ComparisonWithRaters(why=undefined)
     known = np.isin(ratings.item, ratings.item[rows.at])  # all ratings of the items that are compared
     position = np.cumsum(known) - 1
     drawn = Bootstrap.from_units(clips[ratings.item[known]], replicates, rng, resample=resample)
     taken = drawn.take(position[rows.at])
-    given = answers[ratings.item[rows.at]]
-    compared = compare_choices(given, rows.answer, rows.reference, taken)
+    compared = compare_choices(answers[ratings.item[rows.at]], rows.answer, rows.reference, taken)
     rarest = min(
         taken.units_with(rows.reference[:, c] > 0, "of the rarest class")
         for c in range(classes)
@@ -397,20 +541,18 @@ def compare_answers(
     def evaluate(keep: Mask, bootstrap: Bootstrap) -> FloatArray:
         existing = known.copy()
         existing[known] = keep
-        own = paired_answers(ratings, existing, classes)
-        inside = known[own.at]
-        at, reference = own.at[inside], own.reference[inside]
+        own = rows_of(ratings, existing)
         sums = [
-            choice_contributions(answered, reference) for answered in (answers[ratings.item[at]], own.answer[inside])
+            choice_contributions(answered, own.reference) for answered in (answers[ratings.item[own.at]], own.answer)
         ]
-        return _choice_values(sums, classes, bootstrap.take(position[at]), len(bootstrap.weights))
+        return _choice_values(sums, classes, bootstrap.take(position[own.at]), len(bootstrap.weights))
 
     scores = []
     for name, (model, person, difference, p) in compared.items():
         model, person, difference = (replace(estimate, n=rows.n) for estimate in (model, person, difference))
         units = taken.units if name == "accuracy" else rarest
         scores.append(ComparedScore(ZERO_SHOT + name, Parity(rows.n, model, person, difference, p).limited(), units))
-    return SingleRaters(for_new_raters(scores, evaluate, ratings.rater[known], drawn))
+    return ComparisonWithRaters(for_new_raters(scores, evaluate, ratings.rater[known], drawn))
 
 
 def _choice_values(sums: Sequence[sparse.csr_array], classes: int, bootstrap: Bootstrap, replicates: int) -> FloatArray:
