@@ -7,7 +7,8 @@ rated both.
 
 import re
 import unicodedata
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import PurePosixPath
 from urllib.parse import unquote
 
@@ -17,6 +18,8 @@ import pandas as pd
 from earmark.audio.formats import SUFFIXES
 
 WHOLE_NUMBER = re.compile(r"([+-]?\d+)\.0+")
+ENDS_OF_NUMBER = re.compile(r"^[+]|[.,](0+)?$")
+LEADING_ZEROS = re.compile(r"(?<!\d)0+(?=\d)")
 MAX_SHOWN = 5  # examples in one warning
 
 
@@ -37,9 +40,11 @@ def canonical_key(value: str) -> str:
     >>> canonical_key("5.0"), canonical_key("Caf\\u0065\\u0301  au lait") == canonical_key("Caf\\u00e9 au lait")
     ('5', True)
     """
-    visible = "".join(c for c in unicodedata.normalize("NFC", value) if unicodedata.category(c) != "Cf")
-    text = " ".join(visible.split())
-    number = WHOLE_NUMBER.fullmatch(text)
+    text = value
+    if not (value.isascii() and value.isprintable()) or " " in value:  # most keys have nothing to unify
+        visible = "".join(c for c in unicodedata.normalize("NFC", value) if unicodedata.category(c) != "Cf")
+        text = " ".join(visible.split())
+    number = WHOLE_NUMBER.fullmatch(text) if text.endswith("0") else None
     return number[1] if number else text
 
 
@@ -61,11 +66,11 @@ def loose_key(value: str) -> str:
     True
     """
     text = unicodedata.normalize("NFKC", unquote(canonical_key(value)).partition("?")[0]).casefold()
-    name = PurePosixPath(text.replace("\\", "/")).name or text
+    path = text.replace("\\", "/")
+    name = PurePosixPath(path).name or text if "/" in path or path == "." else text
     while name.endswith(SUFFIXES):
         name = name[: name.rindex(".")]
-    decimals = re.sub(r"^[+]|[.,](0+)?$", "", name)
-    return re.sub(r"(?<!\d)0+(?=\d)", "", decimals)
+    return LEADING_ZEROS.sub("", ENDS_OF_NUMBER.sub("", name))
 
 
 def merged_spellings(values: pd.Series) -> dict[str, str]:
@@ -88,10 +93,20 @@ def merged_spellings(values: pd.Series) -> dict[str, str]:
     """
     codes, spellings = pd.factorize(values)  # in order of their first cells
     counts = dict(zip(spellings, np.bincount(codes, minlength=len(spellings)).tolist(), strict=True))
+    variants = _of_equal_keys(list(counts), canonical_key)
     preferred: dict[str, str] = {}
-    for value, _ in sorted(counts.items(), key=lambda pair: (-pair[1], pair[0])):
-        preferred.setdefault(canonical_key(value), value)
-    return {value: preferred[canonical_key(value)] for value in counts if preferred[canonical_key(value)] != value}
+    for value in sorted(variants, key=lambda value: (-counts[value], value)):
+        preferred.setdefault(variants[value], value)
+    return {value: preferred[key] for value, key in variants.items() if preferred[key] != value}
+
+
+def _of_equal_keys(values: Sequence[str], key: Callable[[str], str]) -> dict[str, str]:
+    """Key of each value that shares it with another value, in the order of the values."""
+    keys = list(map(key, values))
+    if len(set(keys)) == len(keys):
+        return {}
+    shared = {each for each, n in Counter(keys).items() if n > 1}
+    return {value: each for value, each in zip(values, keys, strict=True) if each in shared}
 
 
 def file_key(value: str) -> tuple[str, ...]:
@@ -141,7 +156,7 @@ def same_files(values: Sequence[str]) -> list[tuple[str, ...]]:
     [('X.mp3', 'clips/x.wav', 'x.wav')]
     """
     by_name: dict[str, dict[tuple[str, ...], list[str]]] = {}
-    for value in sorted(values):
+    for value in sorted(_of_equal_keys(values, lambda value: file_key(value)[-1])):
         path = file_key(value)
         by_name.setdefault(path[-1], {}).setdefault(path, []).append(value)
     groups: list[list[str]] = []
@@ -216,9 +231,10 @@ def lookalikes(values: pd.Series) -> list[tuple[str, ...]]:
     [('Joy', 'joy')]
     """
     groups: dict[str, list[str]] = {}
-    for value in sorted(values.unique()):
-        groups.setdefault(loose_key(value), []).append(value)
-    return [tuple(group) for group in groups.values() if len(group) > 1]
+    variants = _of_equal_keys(list(values.unique()), loose_key)
+    for value in sorted(variants):
+        groups.setdefault(variants[value], []).append(value)
+    return [tuple(group) for group in groups.values()]
 
 
 def describe_merged(column: str, merged: Mapping[str, str]) -> str:
