@@ -23,6 +23,7 @@ from earmark.annotation.reliability import (
 from earmark.annotation.schema import Agreement, AnalysisResult
 from earmark.annotation.subsets import EMOLIA_BENCH, Slice, Subset
 from earmark.annotation.tables import REPEATED, WITHDRAWN, Annotations
+from earmark.metrics.accelerated_em import NOT_CONVERGED
 from earmark.metrics.bootstrap import Bootstrap
 from earmark.metrics.dawid_skene import DawidSkene, leave_one_rater_out_posteriors
 from earmark.metrics.estimate import Estimate
@@ -113,7 +114,7 @@ def analyse(
         slices={**slices, **by_column},
         raters=_records(raters),
         raters_who_stand_out=flagged_raters(raters),
-        warnings=[*annotations.warnings, *warnings],
+        warnings=[*annotations.warnings, *warnings, *([] if fit.converged else [NOT_CONVERGED])],
         resample=resample,
     )
     tables = {

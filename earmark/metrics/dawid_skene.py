@@ -1,4 +1,4 @@
-"""Dawid-Skene model of binary votes: item posteriors and rater sensitivities and specificities by EM."""
+"""Dawid-Skene model of binary votes: item posteriors and rater sensitivities and specificities by accelerated EM."""
 
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -7,15 +7,13 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import sparse, special
 
+from earmark.metrics.accelerated_em import accelerated_em
 from earmark.metrics.multisets import equal_contents, first_of_each
 
 FloatArray = NDArray[np.float64]
 
 PSEUDO_CORRECT, PSEUDO_INCORRECT = 2.0, 1.0  # pseudo-counts of votes, per rater and class
-TOLERANCE = 1e-8  # largest change of a posterior at convergence
-MAX_ITERATIONS = 1000
 MAX_REFITS = 100  # with more raters, `leave_one_rater_out_posteriors` does not refit the model
-MAX_CELLS = 200_000  # numbers in one array of the refits, so that it stays in the cache of the processor
 NOBODY = -1
 
 
@@ -32,7 +30,9 @@ class DawidSkene:
     prevalence : float
         Estimated proportion of positive items; NaN without any votes.
     iterations : int
-        Number of EM iterations.
+        Number of EM steps.
+    converged : bool
+        Whether EM reached its limit.
     """
 
     posterior: FloatArray
@@ -40,6 +40,7 @@ class DawidSkene:
     specificity: FloatArray
     prevalence: float
     iterations: int
+    converged: bool = True
 
 
 def dawid_skene(item: ArrayLike, rater: ArrayLike, vote: ArrayLike, *, n_items: int, n_raters: int) -> DawidSkene:
@@ -47,7 +48,7 @@ def dawid_skene(item: ArrayLike, rater: ArrayLike, vote: ArrayLike, *, n_items: 
 
     An item is positive with the prevalence. A rater votes positive on a positive item with the rater's sensitivity, and
     negative on a negative item with the rater's specificity. EM starts from each item's proportion of positive votes
-    and is deterministic.
+    and is deterministic; it is accelerated (`accelerated_em`).
 
     Pseudo-counts regularise the fit: each rater gets two correct votes and one incorrect vote of either class, and the
     prevalence gets one item of either class. So a rater with two votes is not estimated to be perfect, and raters are
@@ -80,7 +81,7 @@ def dawid_skene(item: ArrayLike, rater: ArrayLike, vote: ArrayLike, *, n_items: 
     if not votes.size.any():
         undefined = np.full(n_raters, np.nan)
         return DawidSkene(np.full(n_items, np.nan), undefined, undefined, float("nan"), 0)
-    fit = _fits(votes, np.array([NOBODY]))[0]
+    fit = _fit(votes)
     return replace(fit, posterior=fit.posterior[votes.of_item])
 
 
@@ -122,12 +123,9 @@ def leave_one_rater_out_posteriors(fit: DawidSkene, item: ArrayLike, rater: Arra
     votes = _Patterns.of_votes(i, r, v, n_items, n_raters)
     given = np.bincount(r * 2 + (v > 0), minlength=2 * n_raters).reshape(n_raters, 2)
     both_classes = ((given.sum(axis=0) - given) > 0).all(axis=1)
-    refitted = np.flatnonzero(both_classes & (given.sum(axis=1) > 0))
     by_pattern = np.full((n_raters, len(votes.weight)), np.nan)
-    at_once = max(1, MAX_CELLS // max(len(votes.weight), 1))
-    for start in range(0, len(refitted), at_once):
-        without = refitted[start : start + at_once]
-        by_pattern[without] = [fit.posterior for fit in _fits(votes, without)]
+    for rater in np.flatnonzero(both_classes & (given.sum(axis=1) > 0)):
+        by_pattern[rater] = _fit(votes, int(rater)).posterior
     return by_pattern[r, votes.of_item[i]]
 
 
@@ -180,62 +178,86 @@ class _Patterns:
         """The transpose of `cells`, times the weight of the patterns: (2 · raters, patterns)."""
         return (self.cells.T @ sparse.diags_array(self.weight)).tocsr()
 
-    def rates(self, posterior: FloatArray) -> tuple[FloatArray, FloatArray]:
-        """Sensitivities and specificities of raters, (raters, k), from posteriors of patterns, (patterns, k)."""
-        if posterior.shape[1] > 1:
-            on_positive = np.asarray(self.by_cell @ posterior)
-            on_negative = np.asarray(self.by_cell.sum(axis=1)).reshape(-1, 1) - on_positive
-            (no, yes), (correct, wrong) = ((each[0::2], each[1::2]) for each in (on_positive, on_negative))
-            return _smoothed_share(yes, no + yes), _smoothed_share(correct, correct + wrong)
-        p, w = posterior[self.pattern, 0], self.weight[self.pattern]
+    def rates(self, posterior: FloatArray) -> FloatArray:
+        """Sensitivities, then specificities of raters, (2 · raters,), from posteriors of patterns, (patterns,)."""
+        p, w = posterior[self.pattern], self.weight[self.pattern]
         on_positive, on_negative = w * p, w * (1 - p)
         sensitivity = _smoothed_share(self._by_rater(on_positive * self.vote), self._by_rater(on_positive))
         specificity = _smoothed_share(self._by_rater(on_negative * (1 - self.vote)), self._by_rater(on_negative))
-        return sensitivity[:, np.newaxis], specificity[:, np.newaxis]
+        return np.concatenate([sensitivity, specificity])
 
     def _by_rater(self, values: FloatArray) -> FloatArray:
         return np.asarray(np.bincount(self.rater, values, self.n_raters), dtype=float)
 
 
-def _fits(votes: _Patterns, without: NDArray[np.int64]) -> list[DawidSkene]:
-    """Fit the model by EM once for each rater to leave out, or for NOBODY.
+def _fit(votes: _Patterns, without: int = NOBODY) -> DawidSkene:
+    """Fit the model to the votes of all raters but one.
 
-    The fits run side by side, each until its own convergence. Posteriors are those of patterns; of a rater left out
-    they use no vote. Sensitivity and specificity are NaN for raters without votes.
+    Posteriors are those of patterns. Sensitivity and specificity are NaN for raters without votes, and those of the
+    rater left out mean nothing.
     """
-    weight = votes.weight[:, np.newaxis]
-    own_negative, own_positive = (votes.cells[:, 2 * without + k].toarray() * (without != NOBODY) for k in range(2))
-    others = votes.size[:, np.newaxis] - own_negative - own_positive
-    positive = np.bincount(votes.pattern, votes.vote, len(weight))[:, np.newaxis] - own_positive
-    items = weight * (others > 0)
-    posterior = positive / np.maximum(others, 1)
-    without_votes = np.bincount(votes.rater, minlength=votes.n_raters) == 0
-    fits: dict[int, DawidSkene] = {}
-    running = np.arange(len(without))
-    for iteration in range(1, MAX_ITERATIONS + 1):
-        sensitivity, specificity = votes.rates(posterior)
-        prevalence = ((items * posterior).sum(axis=0) + 1) / (items.sum(axis=0) + 2)
-        evidence = _evidence_of_cells(sensitivity, specificity)
-        left_out = np.flatnonzero(without[running] != NOBODY)
-        for k in range(2):
-            evidence[2 * without[running[left_out]] + k, left_out] = 0.0
-        logistic = special.expit if len(running) == 1 else _logistic
-        updated = np.asarray(logistic(votes.cells @ evidence + special.logit(prevalence)))
-        unchanged, posterior = _within_tolerance(updated, posterior), updated
-        ended = unchanged | (iteration == MAX_ITERATIONS)
-        for column in np.flatnonzero(ended):
-            fits[running[column]] = DawidSkene(
-                posterior[:, column],
-                np.where(without_votes, np.nan, sensitivity[:, column]),
-                np.where(without_votes, np.nan, specificity[:, column]),
-                float(prevalence[column]),
-                iteration,
-            )
-        if ended.all():
-            break
-        if ended.any():
-            running, posterior, items = running[~ended], posterior[:, ~ended], items[:, ~ended]
-    return [fits[k] for k in range(len(without))]
+    steps = _Steps.of(votes, without)
+    fit = accelerated_em(steps.posterior, steps.maximise, steps.maximise(steps.start()))
+    unknown = np.bincount(votes.rater, minlength=votes.n_raters) == 0
+    probabilities = special.expit(fit.parameters)
+    sensitivity, specificity = (np.where(unknown, np.nan, each) for each in probabilities[:-1].reshape(2, -1))
+    return DawidSkene(fit.posterior, sensitivity, specificity, float(probabilities[-1]), fit.steps, fit.converged)
+
+
+@dataclass(frozen=True)
+class _Steps:
+    """Steps of EM between posteriors, (patterns,), and logits of the parameters, (2 · raters + 1,).
+
+    The logits are those of the sensitivities, the specificities and the prevalence; 0 for a rater left out.
+
+    others: (patterns,) votes by other raters; items: (patterns,) items with a vote by another rater;
+    given: (2 · raters,) votes by cell, 0 for a rater left out; estimated: (2 · raters,) whether the votes decide it.
+    """
+
+    votes: _Patterns
+    without: int
+    others: FloatArray
+    items: FloatArray
+    given: FloatArray
+    estimated: NDArray[np.bool_]
+
+    @classmethod
+    def of(cls, votes: _Patterns, without: int) -> "_Steps":
+        own = votes.rater == without
+        others = votes.size - np.bincount(votes.pattern[own], minlength=len(votes.weight))
+        given = np.asarray(votes.by_cell.sum(axis=1)).ravel()
+        estimated = np.ones(2 * votes.n_raters, dtype=bool)
+        if without != NOBODY:
+            given[2 * without : 2 * without + 2] = 0.0
+            estimated[[without, votes.n_raters + without]] = False
+        return cls(votes, without, others, votes.weight * (others > 0), given, estimated)
+
+    def start(self) -> FloatArray:
+        """Proportion of positive votes."""
+        counted = self.votes.rater != self.without
+        positive = np.bincount(self.votes.pattern[counted], self.votes.vote[counted], len(self.items))
+        return np.asarray(positive / np.maximum(self.others, 1))
+
+    def maximise(self, posterior: FloatArray) -> FloatArray:
+        """Logits of the parameters that fit the posteriors best, with pseudo-counts."""
+        rates = np.where(self.estimated, self.votes.rates(posterior), 0.5)
+        prevalence = (self.items @ posterior + 1) / (self.items.sum() + 2)
+        return np.asarray(special.logit(np.append(rates, prevalence)))
+
+    def posterior(self, logits: FloatArray) -> tuple[FloatArray, float]:
+        """Posteriors, and the logarithm of the likelihood with pseudo-counts."""
+        n = self.votes.n_raters
+        # Of a correct and of a wrong vote, by class of the item: sensitivities first, then specificities.
+        correct, wrong = special.log_expit(logits), special.log_expit(-logits)
+        on_negative = np.stack([correct[n : 2 * n], wrong[n : 2 * n]], axis=1).ravel()
+        evidence = np.stack([wrong[:n], correct[:n]], axis=1).ravel() - on_negative
+        if self.without != NOBODY:
+            evidence[2 * self.without : 2 * self.without + 2] = 0.0
+        odds = self.votes.cells @ evidence + logits[-1]
+        # log(1 + odds) is what positive items add to the likelihood of negative ones.
+        likelihood = self.given @ on_negative + self.items.sum() * wrong[-1] + self.items @ np.logaddexp(0.0, odds)
+        penalty = PSEUDO_CORRECT * correct[:-1] + PSEUDO_INCORRECT * wrong[:-1]
+        return special.expit(odds), float(likelihood + penalty[self.estimated].sum() + correct[-1] + wrong[-1])
 
 
 def remove_pseudo_counts(share: ArrayLike, votes: ArrayLike) -> FloatArray:
@@ -385,31 +407,6 @@ def _evidence(
     for_positive = np.where(vote > 0, np.log(sensitivity)[rater], np.log1p(-sensitivity)[rater])
     for_negative = np.where(vote > 0, np.log1p(-specificity)[rater], np.log(specificity)[rater])
     return np.asarray(for_positive - for_negative)
-
-
-def _evidence_of_cells(sensitivity: FloatArray, specificity: FloatArray) -> FloatArray:
-    """Log-likelihood ratio of a vote in each cell: (raters, …) → (2 · raters, …)."""
-    evidence = np.empty((2 * len(sensitivity), *sensitivity.shape[1:]))
-    evidence[0::2] = np.log1p(-sensitivity) - np.log(specificity)
-    evidence[1::2] = np.log(sensitivity) - np.log1p(-specificity)
-    return evidence
-
-
-def _logistic(logits: FloatArray) -> FloatArray:
-    """1 / (1 + exp(−x)), written over the argument; several times faster than scipy.special.expit."""
-    with np.errstate(over="ignore"):  # exp(−x) = inf gives 0
-        np.exp(np.negative(logits, out=logits), out=logits)
-    logits += 1
-    return np.reciprocal(logits, out=logits)
-
-
-def _within_tolerance(new: FloatArray, old: FloatArray) -> NDArray[np.bool_]:
-    """Whether no value of a column, (n, k), has changed by TOLERANCE: (k,)."""
-    change = new - old
-    # The sum of squares is faster than the maximum, and too large for most iterations.
-    result = np.einsum("pk,pk->k", change, change) < len(change) * TOLERANCE**2
-    result[result] = np.abs(change[:, result]).max(axis=0) < TOLERANCE
-    return np.asarray(result)
 
 
 def _smoothed_share(correct: ArrayLike, votes: ArrayLike) -> FloatArray:

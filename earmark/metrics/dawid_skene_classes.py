@@ -10,8 +10,8 @@ from numpy.typing import ArrayLike, NDArray
 from scipy import sparse
 from scipy.special import logsumexp
 
-from earmark.metrics.dawid_skene import MAX_ITERATIONS, PSEUDO_CORRECT, PSEUDO_INCORRECT, TOLERANCE
-from earmark.metrics.ratio import NEGLIGIBLE
+from earmark.metrics.accelerated_em import accelerated_em
+from earmark.metrics.dawid_skene import PSEUDO_CORRECT, PSEUDO_INCORRECT
 
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
@@ -36,12 +36,15 @@ class DawidSkeneClasses:
         Estimated proportion of items of each class; NaN without any ratings.
     iterations : int
         Number of EM steps.
+    converged : bool
+        Whether EM reached its limit.
     """
 
     posterior: FloatArray
     confusion: FloatArray
     prevalence: FloatArray
     iterations: int
+    converged: bool = True
 
     @property
     def accuracy(self) -> FloatArray:
@@ -56,7 +59,7 @@ def dawid_skene_classes(
 
     An item has a class, drawn with the prevalences. A rater chooses class l for an item of class k with the probability
     in row k and column l of the rater's confusion matrix. EM starts from each item's share of ratings in each class and
-    is deterministic; it is accelerated (SQUAREM) and ends when no posterior changes by 1e-8, or after 1,000 steps.
+    is deterministic; it is accelerated (`accelerated_em`).
 
     Pseudo-counts regularise the fit as in `dawid_skene`: for each class, each rater gets two correct ratings and one
     incorrect rating, which is spread evenly over the other classes; the prevalence gets one item of each class.
@@ -76,7 +79,6 @@ def dawid_skene_classes(
     ----------
     Dawid and Skene (1979), Maximum likelihood estimation of observer error-rates using the EM algorithm, Applied
     Statistics 28:20, eqs. 2.3 to 2.5.
-    Varadhan and Roland (2008), Scandinavian Journal of Statistics 35:335, for the acceleration.
 
     Examples
     --------
@@ -94,10 +96,11 @@ def dawid_skene_classes(
         )
     group, weight, cells = _equal_items(i, r * n_classes + v, n_items, n_raters * n_classes)
     fitted = _Expectation(cells, cells.T.tocsr(), weight, n_raters, n_classes)
-    posterior, logarithms, steps = _accelerated(fitted)
-    confusion, prevalence = (np.exp(part) for part in fitted.parts(logarithms))
+    start = fitted.maximise(fitted.start())
+    fit = accelerated_em(fitted.posterior, fitted.maximise, start, fitted.normalised)
+    confusion, prevalence = (np.exp(part) for part in fitted.parts(fit.parameters))
     confusion[np.bincount(r, minlength=n_raters) == 0] = np.nan
-    return DawidSkeneClasses(posterior.T[group], confusion, prevalence, steps)
+    return DawidSkeneClasses(fit.posterior.T[group], confusion, prevalence, fit.steps, fit.converged)
 
 
 @dataclass(frozen=True)
@@ -149,38 +152,6 @@ class _Expectation:
         """The same with probabilities that sum to 1."""
         parts = self.parts(logarithms)
         return np.concatenate([(part - logsumexp(part, axis=-1, keepdims=True)).ravel() for part in parts])
-
-
-def _accelerated(fitted: _Expectation) -> tuple[FloatArray, FloatArray, int]:
-    """Posteriors, logarithms of the parameters and number of EM steps, by squared extrapolation.
-
-    Where classes overlap, as neighbouring levels do, EM itself needs thousands of steps. Two steps give a direction and
-    its change; the parameters are extrapolated along both, and where that lowers the likelihood the two steps stay.
-
-    References: Varadhan and Roland (2008), Simple and globally convergent methods for accelerating the convergence of
-    any EM algorithm, Scandinavian Journal of Statistics 35:335, scheme S3.
-    """
-    posterior = fitted.start()
-    at = fitted.maximise(posterior)
-    for steps in range(1, MAX_ITERATIONS + 1, 3):
-        first, _ = fitted.posterior(at)
-        if np.abs(first - posterior).max() < TOLERANCE:
-            return first, at, steps
-        once = fitted.maximise(first)
-        second, likelihood = fitted.posterior(once)
-        if np.abs(second - first).max() < TOLERANCE:
-            return second, once, steps + 1
-        twice = fitted.maximise(second)
-        step, change = once - at, twice - 2 * once + at
-        length = max(float(np.linalg.norm(step)) / max(float(np.linalg.norm(change)), NEGLIGIBLE), 1.0)
-        there = fitted.normalised(at + 2 * length * step + length**2 * change)
-        posterior, reached = fitted.posterior(there)
-        if reached < likelihood:
-            posterior, at = second, twice
-        else:
-            at = fitted.maximise(posterior)
-    posterior, _ = fitted.posterior(at)
-    return posterior, at, MAX_ITERATIONS
 
 
 def expected_ratings(fit: DawidSkeneClasses, item: ArrayLike, rater: ArrayLike, rating: ArrayLike) -> FloatArray:

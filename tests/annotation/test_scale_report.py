@@ -125,3 +125,11 @@ def test_report_of_decided_and_other_subsets_together():
     alone = render("analysis.md.j2", summaries=[decided], subsets=subsets())[0]
     assert text.startswith(alone.rstrip())
     assert "## naturalness" in text.removeprefix(alone.rstrip())
+
+
+def test_a_dawid_skene_model_that_has_not_converged_is_named(monkeypatch):
+    monkeypatch.setattr("earmark.metrics.accelerated_em.MAX_STEPS", 2)
+    text = report_of(analysed(COLOURS, random_votes(COLOURS, 30, 4)))
+    assert "the Dawid-Skene model has not converged" in text
+    monkeypatch.undo()
+    assert "has not converged" not in report_of(analysed(COLOURS, random_votes(COLOURS, 30, 4)))

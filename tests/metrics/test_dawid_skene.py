@@ -77,10 +77,10 @@ def test_dawid_skene_invariant_to_order(seed):
 
 
 def fit_of_every_vote(item, rater, vote, n_items, n_raters):
-    """EM over the votes one by one: posteriors, sensitivities, specificities."""
+    """EM over the votes one by one, to its limit: posteriors, sensitivities, specificities."""
     votes_on = np.bincount(item, minlength=n_items)
     posterior = np.bincount(item, vote, n_items) / np.maximum(votes_on, 1)
-    for _ in range(1000):
+    for _ in range(100_000):
         p = posterior[item]
         sensitivity = (np.bincount(rater, p * vote, n_raters) + 2) / (np.bincount(rater, p, n_raters) + 3)
         specificity = np.bincount(rater, (1 - p) * (1 - vote), n_raters) + 2
@@ -91,7 +91,7 @@ def fit_of_every_vote(item, rater, vote, n_items, n_raters):
         odds = np.exp(np.bincount(item, np.log(positive / negative), n_items)) * prevalence / (1 - prevalence)
         updated = odds / (1 + odds)
         change, posterior = np.abs(updated - posterior).max(), updated
-        if change < 1e-8:
+        if change < 1e-13:
             break
     return posterior, sensitivity, specificity
 
@@ -107,21 +107,33 @@ def test_dawid_skene_matches_fit_of_every_vote(grouping, seed):
     _, _, _, item, rater, vote = simulated(np.random.default_rng(seed), n_items=150, per_item=3)
     fit = dawid_skene(item, rater, vote, n_items=151, n_raters=6)
     posterior, sensitivity, specificity = fit_of_every_vote(item, rater, vote, 151, 6)
-    np.testing.assert_allclose(fit.posterior, posterior, atol=1e-9)
-    np.testing.assert_allclose(fit.sensitivity, sensitivity, atol=1e-9)
-    np.testing.assert_allclose(fit.specificity, specificity, atol=1e-9)
+    assert fit.converged
+    np.testing.assert_allclose(fit.posterior, posterior, atol=1e-7)
+    np.testing.assert_allclose(fit.sensitivity, sensitivity, atol=1e-7)
+    np.testing.assert_allclose(fit.specificity, specificity, atol=1e-7)
 
 
-@pytest.mark.parametrize("cells", [1, 10**6], ids=["one at a time", "together"])
-def test_leave_one_rater_out_posteriors_match_fits_of_every_vote(grouping, monkeypatch, cells):
-    monkeypatch.setattr("earmark.metrics.dawid_skene.MAX_CELLS", cells)
+def test_dawid_skene_converges_where_raters_agree_little():
+    """Plain EM needs thousands of steps here, and after a thousand is .04 from its limit."""
+    rng = np.random.default_rng(0)
+    item, truth = np.repeat(np.arange(18_632), 2), rng.random(18_632) < 0.4
+    rater = rng.random((18_632, 8)).argsort(axis=1)[:, :2].ravel()
+    vote = np.where(rng.random(len(item)) < 0.65, truth[item], ~truth[item]).astype(int)
+    fit = dawid_skene(item, rater, vote, n_items=18_632, n_raters=8)
+    assert fit.converged and fit.iterations < 500
+    p = fit.posterior[item]
+    sensitivity = (np.bincount(rater, p * vote, 8) + 2) / (np.bincount(rater, p, 8) + 3)
+    np.testing.assert_allclose(fit.sensitivity, sensitivity, atol=1e-8)
+
+
+def test_leave_one_rater_out_posteriors_match_fits_of_every_vote(grouping):
     _, _, _, item, rater, vote = simulated(np.random.default_rng(7), n_items=120, per_item=3)
     fit = dawid_skene(item, rater, vote, n_items=120, n_raters=6)
     posteriors = leave_one_rater_out_posteriors(fit, item, rater, vote)
     for number in range(6):
         own = rater == number
         expected = fit_of_every_vote(item[~own], rater[~own], vote[~own], 120, 6)[0]
-        np.testing.assert_allclose(posteriors[own], expected[item[own]], atol=1e-9)
+        np.testing.assert_allclose(posteriors[own], expected[item[own]], atol=1e-7)
 
 
 def test_standard_errors_do_not_depend_on_grouping(monkeypatch):

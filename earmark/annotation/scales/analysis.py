@@ -107,7 +107,7 @@ def analyse_scale(
         slices=slices,
         raters=_records(raters.drop(columns=[name for name in INTERNAL if name in raters])),
         raters_who_stand_out=flagged_raters(raters, scale),
-        warnings=[*annotations.warnings, *warnings],
+        warnings=[*annotations.warnings, *warnings, *scale.warnings],
         resample=resample,
     )
     tables = {

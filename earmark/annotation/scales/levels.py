@@ -21,6 +21,7 @@ from earmark.annotation.scales.sums import (
     units_of_groups,
     units_of_items,
 )
+from earmark.metrics.accelerated_em import NOT_CONVERGED
 from earmark.metrics.agreement import (
     RaterPairs,
     Weighting,
@@ -86,6 +87,11 @@ class LevelScale(RatingScale):
         shared = np.bincount(own.rater, self.raters_per_item[own.item] > 1, self.n_raters) > 0
         known = shared & ((self.counts.sum(axis=0) > 0).sum() > 1)
         return replace(fit, confusion=np.where(known[:, np.newaxis, np.newaxis], fit.confusion, np.nan))
+
+    @property
+    def warnings(self) -> list[str]:
+        """Whether the Dawid-Skene model has not converged."""
+        return [] if self.fit.converged else [NOT_CONVERGED]
 
     @cached_property
     def modes(self) -> tuple[IntArray, BoolArray]:

@@ -103,6 +103,11 @@ class RatingScale(ABC):
         """Agreement specific to each class; empty unless the scale is nominal."""
         return {}
 
+    @property
+    def warnings(self) -> list[str]:
+        """What to say of the labels; empty if nothing."""
+        return []
+
     def further_tables(self) -> dict[str, pd.DataFrame]:
         """CSV files that only this scale has, by name without suffix."""
         return {}
