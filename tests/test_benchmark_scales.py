@@ -233,6 +233,7 @@ def test_subset_without_sentence_names_what_to_add(project: Path, capsys):
         ("arousal", ["--prompt", "A { voice."], "--prompt 'A { voice.' for arousal"),
         ("arousal", ["--clip", "{speaker}/{file}"], "'speaker' is neither in key nor in carried"),
         ("arousal", ["--labels", "soft"], "--labels soft has no meaning"),
+        ("choice", ["--threshold", "0.2"], "--threshold has no meaning for choice"),
     ],
 )
 def test_flags_that_do_not_fit_the_subset(project: Path, capsys, name: str, flags: list[str], problem: str):
@@ -424,6 +425,16 @@ def test_compare_counts_different_answers(project: Path):
     tables = [pd.read_csv(Path(f) / "predictions.csv", keep_default_na=False) for f in folders]
     different = int((tables[0]["predicted_class"] != tables[1]["predicted_class"]).sum())
     assert compared(project, *folders)["flips"] == different > 0
+
+
+@pytest.mark.slow
+def test_compare_notes_other_sentences(project: Path):
+    notes = compared(project, *two_models(project, "arousal"))["notes"]
+    assert notes == [
+        "the results were scored with different sentences: a --prompt 'A voice.', b --prompt 'Loud speech.'"
+    ]
+    same = two_models(project, "arousal")[0]
+    assert compared(project, same, same)["notes"] == []
 
 
 @pytest.mark.slow

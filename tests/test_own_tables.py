@@ -269,6 +269,38 @@ def test_flags_without_a_table_need_one(here, capsys):
     assert capsys.readouterr().err == "--scale needs --table FILE, the table of ratings.\n"
 
 
+def test_signature_covers_what_the_ratings_mean(here):
+    signatures = []
+    for flags in (
+        ["--rating", "heat", "--scale", "ordinal", "--order", "low,mid,high"],
+        ["--rating", "heat", "--scale", "ordinal", "--order", "mid,low,high"],
+        ["--rating", "heat", "--scale", "nominal"],
+        ["--rating", "emotion", "--scale", "nominal"],
+    ):
+        assert analysis.main([*TABLE, *flags, "--name", "same", *FAST]) == 0
+        found = summary("same")
+        signatures.append(found["signature"].partition("parameters:")[2][:8])
+        assert found["parameters"]["table"]["rating"] == flags[1]
+    assert len(set(signatures)) == 4
+
+
+def test_n_of_a_mean_over_pairs_counts_pairs_with_a_value(here):
+    """Raters b and c, and a and c, gave one class to their common items, so that their kappa is undefined."""
+    rows = [(f"{i}.wav", rater, "x") for i in range(4) for rater in "abc"]
+    rows += [(f"{i}.wav", rater, "xy"[(i + (rater == "b")) % 2]) for i in range(4, 9) for rater in "ab"]
+    pd.DataFrame(rows, columns=["file", "who", "kind"]).to_csv("ratings.csv", index=False)
+    assert analysis.main([*TABLE, "--rating", "kind", "--scale", "nominal", *FAST]) == 0
+    agreement = summary("ratings")["agreement"]
+    assert sum(pair["cohen_kappa"]["value"] is not None for pair in agreement["pairs"].values()) == 1
+    assert (agreement["cohen_kappa_mean"]["n"], len(agreement["pairs"])) == (1, 3)
+
+
+def test_subset_beside_a_table_is_wrong_usage(here, capsys):
+    assert analysis.main([*TABLE, *SCALES["interval"], "--subset", "emolia-emo", *FAST]) == 2
+    assert "--subset emolia-emo cannot be combined with --table" in capsys.readouterr().err
+    assert not (here / "analysis_outputs").exists()
+
+
 def test_ten_thousand_raters(here):
     table = pd.DataFrame(
         {
@@ -281,7 +313,9 @@ def test_ten_thousand_raters(here):
     assert analysis.main([*TABLE, *SCALES["nominal"], *FAST]) == 0
     result = summary("ratings")
     assert len(result["annotators"]) == 10_000
-    assert result["warnings"] == ["each of the 10,000 raters has a single rating; is who the column of the rater?"]
+    assert result["warnings"] == [
+        "each of the 10,000 raters has a single rating; check that who is the column of the rater"
+    ]
 
 
 # --- subset files and pseudonyms ----------------------------------------------------------------------------

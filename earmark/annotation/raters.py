@@ -223,7 +223,7 @@ def agreement_with_others(votes: Votes, bootstrap: Bootstrap) -> tuple[list[Esti
     kappa_why = [SINGLE_CATEGORY if size else NO_UNTIED_OTHERS for size in n]
     rating_bootstrap = bootstrap.take(votes.item[compared])
     clips = distinct_members(votes.rater[compared], rating_bootstrap.unit, n_raters, rating_bootstrap.n_units)
-    units = [Units(int(each), "clips rated by this rater") for each in clips]
+    units = [Units(int(each), "clips rated by this rater that are compared") for each in clips]
     values = [SHARE] * n_raters + [COEFFICIENT] * n_raters
     estimates = rating_bootstrap.estimates(
         contributions, agreement_and_kappa, n=n * 2, why=agreement_why + kappa_why, units=units * 2, values=values

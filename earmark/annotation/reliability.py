@@ -415,6 +415,7 @@ def pair_kappas(votes: Votes, bootstrap: Bootstrap) -> tuple[dict[str, Estimate]
                 values=[COEFFICIENT] * (1 + len(shared)),
                 deletions=_pair_deletions(votes, pairs, of_pairs),
             )
+            mean = replace(mean, n=sum(each.value is not None for each in kappa_estimates))
             means[f"{name}_mean"] = _with_smallest_pair(mean, min(shared))
             for first, second, n, estimate in zip(pairs.first, pairs.second, shared, kappa_estimates, strict=True):
                 pair = listed.setdefault(f"{votes.raters[first]}__{votes.raters[second]}", {"n": n})

@@ -320,10 +320,11 @@ def hide_usernames(
     aliases = {name: f"rater_{number}" for number, name in enumerate(names)}
     table = options.source.table
     where = f"{shown_path(options.annotations_root)}/" if table is None else shown_path(table)
+    same = "" if table is None else " with the same table and flags"
     invocation.warn(
         f"{where} contains usernames that are not pseudonyms (user_0, user_1, …). "
-        "Outputs use rater_0, rater_1, … in sorted order instead. Run `uv run anonymize.py` before you publish the "
-        "tables; --show-names writes usernames unchanged."
+        f"Outputs use rater_0, rater_1, … in sorted order instead. Run `uv run anonymize.py`{same} before you publish "
+        f"the table{'s' if table is None else ''}; --show-names writes usernames unchanged."
     )
 
     for annotations in loaded:
@@ -484,6 +485,8 @@ def summarise(
         files = {**files, options.gold: raters.gold.items}
     inputs, decided = input_records(files), annotations.subset.is_decided
     parameters = {name: value for name, value in options.parameters.items() if decided or name != "ties"}
+    if annotations.subset.name not in subsets():
+        parameters["table"] = annotations.subset.meaning
     common = provenance(
         invocation,
         inputs=inputs,

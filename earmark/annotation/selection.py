@@ -77,6 +77,10 @@ def select_sources(name: str, options: TableOptions, root: Path, reading: Readin
             raise MissingError(f"{shown_path(options.subset_file)}: [{taken}] is the name of a published subset.")
         return _of_file(described, name, options)
     if options.table is not None:
+        if name != ALL:
+            raise MissingError(
+                f"--subset {name} cannot be combined with --table, which is the only input; --name names its outputs."
+            )
         return [Source(describe_table(options, reading), TableFiles(options.table, options.users))]
     known = {**subsets(), **described_folders(root)}
     if name == ALL:

@@ -4,7 +4,7 @@ import string
 from dataclasses import dataclass, field
 from functools import cache
 from importlib.resources import files
-from typing import Literal
+from typing import Any, Literal
 
 ScaleName = Literal["binary", "nominal", "ordinal", "interval"]
 SCALES: tuple[ScaleName, ...] = ("binary", "nominal", "ordinal", "interval")
@@ -154,6 +154,18 @@ class Subset:
         if self.present_from is None:
             raise ValueError(f"{self.name} has no level from which a rating counts as present")
         return self.levels.index(self.present_from)
+
+    @property
+    def meaning(self) -> dict[str, Any]:
+        """What the ratings mean, as far as agreement depends on it."""
+        return {
+            "scale": self.scale,
+            "levels": list(self.levels),
+            "present_from": self.present_from,
+            "key": list(self.key),
+            "rater": self.columns.rater,
+            "rating": self.columns.rating,
+        }
 
     @property
     def clip_pattern(self) -> str:

@@ -646,7 +646,9 @@ def rating_warnings(table: pd.DataFrame, subset: Subset, described: Subset) -> t
         warnings.append(f"{n:,} raters whose names differ only in case count as different; --ignore-case joins them")
     if len(raters) == len(table) > len(table[list(subset.key)].drop_duplicates()):
         column = subset.columns.rater
-        warnings.append(f"each of the {len(raters):,} raters has a single rating; is {column} the column of the rater?")
+        warnings.append(
+            f"each of the {len(raters):,} raters has a single rating; check that {column} is the column of the rater"
+        )
     if "created_at" not in table:
         repeated = int(table.duplicated([*subset.key, "username"]).sum())
         if repeated:

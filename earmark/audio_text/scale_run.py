@@ -56,6 +56,11 @@ def load_scale(subset: Subset, options: BenchmarkOptions) -> PairTable:
             f"--protocol {options.protocol} has no meaning for {subset.name}: its measures need ratings of present or "
             f"absent, and this is {'an' if subset.scale[0] in 'io' else 'a'} {subset.scale} scale. Leave the flag out."
         )
+    if options.threshold:
+        raise MissingError(
+            f"--threshold has no meaning for {subset.name}: nothing is predicted present or absent on "
+            f"{'an' if subset.scale[0] in 'io' else 'a'} {subset.scale} scale. Leave the flag out."
+        )
     pairs = load_scale_pairs(subset, options.analysis_root, options.dataset_root, options.labels)
     pairs = apply_scale_filters(with_wordings(pairs, options.prompts), options.filters)
     path = leave_one_out_path(pairs, options.analysis_root)

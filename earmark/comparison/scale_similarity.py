@@ -13,7 +13,7 @@ from earmark.comparison.comparison import Comparison
 from earmark.comparison.differences import MetricOfSystems
 from earmark.comparison.options import CompareOptions
 from earmark.comparison.results import FinishedResult
-from earmark.comparison.similarity import PREDICTIONS, SHOWN_CLIPS, different_filters
+from earmark.comparison.similarity import PREDICTIONS, SHOWN_CLIPS, different_filters, different_sentences
 from earmark.errors import EarmarkError, shown_path
 from earmark.metrics.bootstrap import Bootstrap
 from earmark.metrics.choice import CHOICE_METRICS, NO_ANSWER, choice_contributions, choice_metrics
@@ -98,6 +98,7 @@ def read_items(results: Sequence[FinishedResult], common: bool) -> ScaleItems:
                 "were evaluated against different annotations. Run `benchmark.py` again for both."
             )
     scored = np.all([table["ok"].to_numpy(dtype=bool) for table in aligned], axis=0)
+    notes += different_sentences(results)
     for result, table in zip(results, aligned, strict=True):
         if failed := int((~table["ok"].to_numpy(dtype=bool)).sum()):
             notes.append(f"{result.system} has no score for {failed:,} items, which are left out for all systems")

@@ -111,7 +111,7 @@ def read_pairs(results: Sequence[FinishedResult], common: bool) -> ScoredPairs:
             "evaluated against different annotations. Run `benchmark.py` again for both."
         )
     scored = np.all([table["ok"].to_numpy(dtype=bool) for table in aligned], axis=0)
-    notes = list(different)
+    notes = [*different, *different_sentences(results)]
     for result, table in zip(results, aligned, strict=True):
         if failed := int((~table["ok"].to_numpy(dtype=bool)).sum()):
             notes.append(f"{result.system} has no score for {failed:,} pairs, which are left out for all systems")
@@ -139,6 +139,19 @@ def different_filters(results: Sequence[FinishedResult]) -> list[str]:
             each = (f"{r.system}: {json.dumps(value)}" for r, value in zip(results, values, strict=True))
             lines.append(f"--{name.replace('_', '-')}: {', '.join(each)}")
     return lines
+
+
+def different_sentences(results: Sequence[FinishedResult]) -> list[str]:
+    """Note on results that were scored with other sentences, as far as their flags tell; empty if there is nothing."""
+    flags = ("prompt", "prompts")
+    given = [{name: result.summary.get("parameters", {}).get(name) for name in flags} for result in results]
+    if all(own == given[0] for own in given):
+        return []
+    each = [
+        f"{result.system} {' '.join(f'--{name} {value!r}' for name, value in own.items() if value) or 'as described'}"
+        for result, own in zip(results, given, strict=True)
+    ]
+    return [f"the results were scored with different sentences: {', '.join(each)}"]
 
 
 def _read(path: Path) -> pd.DataFrame:

@@ -222,5 +222,12 @@ def few_units(units: float, description: str, enough: int = MIN_UNITS) -> str | 
     --------
     >>> few_units(7, "clips of the rarer class")
     'only 7 clips of the rarer class (95 % intervals need at least 20)'
+    >>> few_units(1, "clips of the rarer class")
+    'only 1 clip of the rarer class (95 % intervals need at least 20)'
     """
-    return None if units >= enough else f"only {units:.0f} {description} (95 % intervals need at least {enough})"
+    if units >= enough:
+        return None
+    first, space, rest = description.partition(" ")
+    counted = {0: f"no {description}", 1: f"only 1 {first.removesuffix('s')}{space}{rest}"}
+    shown = counted.get(round(units), f"only {units:.0f} {description}")
+    return f"{shown} (95 % intervals need at least {enough})"

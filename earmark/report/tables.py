@@ -382,7 +382,8 @@ def table_notes(rows: Sequence[Sequence[Any]]) -> list[str]:
             for note in filter(None, (estimate.note, reason)):
                 labels_by_note.setdefault(note, []).append(str(row[0]))
     lines = [f"{_abbreviated(list(dict.fromkeys(labels)))}: {note}" for note, labels in labels_by_note.items()]
-    more = [f"{len(lines) - SHOWN_NOTES} more notes in summary.json"] if len(lines) > SHOWN_NOTES else []
+    left = len(lines) - SHOWN_NOTES
+    more = [f"{left} more note{'s' if left > 1 else ''} in summary.json"] if left > 0 else []
     return [*lines[:SHOWN_NOTES], *more]
 
 

@@ -305,7 +305,7 @@ def test_table_without_comparison_is_a_fault(loaded, lines, column, problem):
 
 def test_a_rater_for_every_rating_is_a_warning(loaded):
     (warning,) = loaded([f"a{i // 2},{i},{'joy' if i % 3 else 'fear'}" for i in range(20)], CLASSES).warnings
-    assert warning == "each of the 20 raters has a single rating; is who the column of the rater?"
+    assert warning == "each of the 20 raters has a single rating; check that who is the column of the rater"
 
 
 def test_repeated_rating_without_time_keeps_the_last_line_and_warns(loaded):

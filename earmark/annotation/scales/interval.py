@@ -53,6 +53,7 @@ from earmark.metrics.rater_resampling import PairDeletions, RecomputedDeletions
 from earmark.metrics.ratio import ratio
 
 ALL_EQUAL = "all ratings are equal"
+NOTHING_VARIES = "ratings differ between raters alone, or not at all"
 NO_CORRELATION = "no rater has a defined correlation with the others"
 MIN_ITEMS = 3  # of a rater in the mean correlation: two points always lie on a line
 CONSTANT = "the ratings of the rater or of the others do not vary"
@@ -180,6 +181,7 @@ class Interval(RatingScale):
         n = len(complete)
         if n < 2:
             few = f"only one item was rated by all {k:,} raters" if n else f"no item was rated by all {k:,} raters"
+            few += "; Krippendorff's alpha allows missing ratings"
             return dict.fromkeys(ICCS, Estimate(None, n=n, why=few))
         single = ICCS[:3]
         own = bootstrap.take(complete)
@@ -187,7 +189,7 @@ class Interval(RatingScale):
             icc_contributions(table),
             lambda sums: np.stack([intraclass_correlations(sums)[name] for name in single], axis=-1),
             n=[n] * 3,
-            why=[ALL_EQUAL] * 3,
+            why=[NOTHING_VARIES] * 3,
             units=[own.units] * 3,
             values=[Range(-1 / (k - 1), 1.0)] * 3,
             deletions=RecomputedDeletions(
@@ -288,6 +290,7 @@ class Interval(RatingScale):
         )
         names = ("concordance", "correlation", "mean_absolute_difference")
         listed = {name: each[at * n_pairs : (at + 1) * n_pairs] for at, name in enumerate(names)}
+        mean = replace(mean, n=sum(one.value is not None for one in listed["concordance"]))
         return PairStatistics(
             {"concordance_mean": with_smallest_pair(mean, min(shared), "krippendorff_alpha_interval")},
             self.listed_pairs(pairs, listed),

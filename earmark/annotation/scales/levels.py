@@ -263,6 +263,7 @@ class LevelScale(RatingScale):
                 values=[COEFFICIENT] * (1 + n_pairs),
                 deletions=PairDeletions(pairs.first, pairs.second, of_pairs, np.array(shared)),
             )
+            mean = replace(mean, n=sum(one.value is not None for one in each))
             means[f"{name}_mean"] = with_smallest_pair(mean, min(shared))
             listed[name] = each
         return PairStatistics(means, self.listed_pairs(pairs, listed))

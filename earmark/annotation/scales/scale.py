@@ -152,7 +152,8 @@ class RatingScale(ABC):
     def units_of_raters(self, bootstrap: Bootstrap, rows: IntArray) -> list[Units]:
         """Number of clips of each rater's ratings. rows: (m,) int, ratings to count."""
         item, rater = self.ratings.item[rows], self.ratings.rater[rows]
-        return units_of_groups(bootstrap, item, rater, self.n_raters, "rated by this rater")
+        described = "rated by this rater" + (" that are compared" if len(rows) < len(self.ratings.item) else "")
+        return units_of_groups(bootstrap, item, rater, self.n_raters, described)
 
     def ratings_of_raters(self, rows: IntArray) -> list[int]:
         """Number of ratings of each rater. rows: (m,) int, ratings to count."""
