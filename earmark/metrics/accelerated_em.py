@@ -36,6 +36,7 @@ class EmFit:
     posterior : array
         As the expectation step returns it, at `parameters`.
     parameters : (d,) float
+        Without convergence, those of the last step that the likelihood accepted.
     steps : int
         Number of expectation steps.
     converged : bool
@@ -92,14 +93,14 @@ def accelerated_em(
     highest = -np.inf
     images: list[FloatArray] = []
     residuals: list[FloatArray] = []
-    posterior = np.empty(0)
+    accepted = (np.empty(0), start)
     for steps in range(1, MAX_STEPS + 1):
         posterior, likelihood = expectation(at)
         if images and likelihood < highest - ROUNDING * abs(highest):
             at = image  # a step of EM from where the likelihood was highest
             images, residuals = [], []
             continue
-        highest, image = likelihood, maximisation(posterior)
+        highest, image, accepted = likelihood, maximisation(posterior), (posterior, at)
         residual = image - at
         if np.abs(residual).max() < TOLERANCE:
             return EmFit(posterior, at, steps, converged=True)
@@ -109,4 +110,4 @@ def accelerated_em(
             differences = np.diff(np.stack(residuals), axis=0).T
             share = np.linalg.lstsq(differences, residual, rcond=1e-12)[0]
             at = normalised(image - np.diff(np.stack(images), axis=0).T @ share)
-    return EmFit(posterior, at, MAX_STEPS, converged=False)
+    return EmFit(*accepted, MAX_STEPS, converged=False)

@@ -74,3 +74,16 @@ def test_no_convergence_is_said(monkeypatch):
     monkeypatch.setattr(module, "MAX_STEPS", 3)
     fit = accelerated_em(*mixture(np.random.default_rng(0)))
     assert (fit.converged, fit.steps) == (False, 3)
+
+
+@pytest.mark.parametrize("steps", range(1, 9))
+def test_without_convergence_posterior_and_parameters_belong_together(monkeypatch, steps):
+    monkeypatch.setattr(module, "MAX_STEPS", steps)
+    expectation, maximisation, start = mixture(np.random.default_rng(0))
+    best = expectation(start)[1]
+    # Every extrapolation is wild, so that some runs end at a point that was refused.
+    fit = accelerated_em(expectation, maximisation, start, normalised=lambda parameters: parameters + 5.0)
+    posterior, likelihood = expectation(fit.parameters)
+    assert not fit.converged
+    np.testing.assert_allclose(fit.posterior, posterior)
+    assert likelihood >= best
