@@ -649,7 +649,7 @@ def mean_of_rates(
         if estimate.why != CONSTANT:
             return estimate
         vary = (np.nanstd(replicates, axis=0) > NEGLIGIBLE_ERROR) | (np.minimum(each, 1 - each) <= NEGLIGIBLE_ERROR)
-        if not vary.any():
+        if not vary.all():
             return estimate
         estimate = replace(estimate, why=None, note=_note(fewest, of_mean))
     drawn = replicates[np.isfinite(replicates).all(axis=1)]

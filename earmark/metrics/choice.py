@@ -309,7 +309,10 @@ def _mean_of_recalls(
 ) -> Estimate:
     """Replace the interval of a mean of recalls by the combination of their Wilson intervals."""
     drawn = np.where(np.isfinite(replicates), replicates, recalls)
-    if estimate.why == CONSTANT and (np.minimum(recalls, 1 - recalls) <= NEGLIGIBLE_ERROR).any():
+    if estimate.why == CONSTANT:
+        vary = (drawn.std(axis=0) > NEGLIGIBLE_ERROR) | (np.minimum(recalls, 1 - recalls) <= NEGLIGIBLE_ERROR)
+        if not vary.all():
+            return estimate
         estimate = replace(estimate, why=None, note=few_units(*min(units)))  # one answer to everything: 1, 0, 0, …
     elif estimate.low is None:
         return estimate

@@ -226,6 +226,9 @@ def test_mean_of_rates_without_variation_inside_the_range_has_no_interval():
     units = (Units(25, "clips"), Units(30, "clips"))
     estimate = mean_of_rates([0.5, 0.25], np.tile([0.5, 0.25], (100, 1)), n=55, units=units)
     assert estimate == Estimate(0.375, n=55, why=CONSTANT)
+    # One rate at a bound does not show how the other may vary.
+    estimate = mean_of_rates([1.0, 0.5], np.tile([1.0, 0.5], (100, 1)), n=55, units=units)
+    assert estimate == Estimate(0.75, n=55, why=CONSTANT)
 
 
 # --- replicates ---------------------------------------------------------------------------------------------

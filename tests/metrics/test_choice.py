@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.metrics import accuracy_score, balanced_accuracy_score, f1_score
 
-from earmark.metrics.bootstrap import Bootstrap
+from earmark.metrics.bootstrap import CONSTANT, Bootstrap
 from earmark.metrics.choice import (
     CHOICE_METRICS,
     NO_ANSWER,
@@ -156,3 +156,12 @@ def test_balanced_accuracy_of_one_answer_to_everything_has_an_interval():
     assert estimate.low == pytest.approx(1 / 3 - (1 - of_30[0]) / 3)
     assert estimate.high == pytest.approx(1 / 3 + 2**0.5 * (1 - of_30[0]) / 3)
     assert estimate.why is None
+
+
+def test_balanced_accuracy_has_no_interval_if_a_recall_inside_the_range_never_varies():
+    # Recalls 1 and 0.5: every clip of the second class has one right and one wrong answer.
+    clips, truth = np.repeat(np.arange(40), 2), np.repeat(np.arange(40) % 2, 2)
+    answers = np.where(truth == 0, 0, np.tile([0, 1], 40))
+    bootstrap = Bootstrap.from_units(clips, 100, np.random.default_rng(0))
+    estimate = evaluate_choice(answers, np.eye(2)[truth], bootstrap)["balanced_accuracy"]
+    assert (estimate.value, estimate.low, estimate.why) == (0.75, None, CONSTANT)
