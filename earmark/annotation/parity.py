@@ -454,7 +454,7 @@ class _Comparison:
     def _with_difference(
         self, model: Estimate, person: Estimate, formula: Callable[[FloatArray], FloatArray], units: Units
     ) -> Parity:
-        """Add model minus person with its p-value; the interval stays within [-1, 1]."""
+        """Add model minus person with its p-value."""
         replicates = self.bootstrap.replicates(self.contributions, formula, 2)
         [raters] = self.bootstrap.rater_variations(
             self.contributions, lambda sums: -np.diff(formula(sums), axis=-1), 1, self.deletions
@@ -468,9 +468,7 @@ class _Comparison:
             units=units,
             raters=raters,
         )
-        if difference.low is not None and difference.high is not None:
-            difference = replace(difference, low=max(difference.low, -1.0), high=min(difference.high, 1.0))
-        return Parity(self.n, model, person, difference, p)
+        return Parity(self.n, model, person, difference, p).limited()
 
 
 def _contributions(held_out: HeldOutRatings, decisions: NDArray[np.bool_]) -> FloatArray:

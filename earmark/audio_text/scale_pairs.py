@@ -180,8 +180,8 @@ def read_scale_ratings(path: Path, subset: Subset) -> pd.DataFrame | None:
     Returns
     -------
     DataFrame or None
-        One row per rating: the key, `username`, `value` (position of the class or the number), for numbers
-        `mean_of_others`, and `n_others`. None if the file does not exist.
+        One row per rating: the key, `username` and `value` (position of the class or the number). None if the file does
+        not exist.
 
     Raises
     ------
@@ -209,11 +209,11 @@ def read_scale_ratings(path: Path, subset: Subset) -> pd.DataFrame | None:
         raise DataError({shown_path(path): faults}, REMEDY)
     if faults := _of_another_run(table, path.with_name(LABELS), subset, numbers["n_others"]):
         raise DataError({shown_path(path): faults}, REMEDY)
-    ratings = table[[*subset.key, "username"]].assign(n_others=numbers["n_others"])
+    ratings = table[[*subset.key, "username"]]
     if subset.scale == "nominal":
         places = {level: code for code, level in enumerate(subset.levels)}
         return ratings.assign(value=table[rating].map(places).astype(np.int64)).reset_index(drop=True)
-    return ratings.assign(value=numbers[rating], mean_of_others=numbers[others[0]]).reset_index(drop=True)
+    return ratings.assign(value=numbers[rating]).reset_index(drop=True)
 
 
 def _of_another_run(ratings: pd.DataFrame, labels_path: Path, subset: Subset, n_others: pd.Series) -> list[Fault]:
@@ -230,8 +230,9 @@ def _of_another_run(ratings: pd.DataFrame, labels_path: Path, subset: Subset, n_
     wrong = ratings.index.to_numpy()[(expected != found) | (expected != n_others.to_numpy() + 1)]
     fault = "has another number of raters than in benchmark_labels.csv: the files are of different runs"
     faults = [Fault(int(line), key[0], fault) for line in wrong]
-    if lacking := sum(number > 1 for number in of_item.values()) - len({*rated} & {*of_item}):
-        fault = f"lacks the ratings of {lacking:,} items of benchmark_labels.csv: the files are of different runs"
+    if lacking := len({item for item, number in of_item.items() if number > 1}.difference(rated)):
+        items = "1 item" if lacking == 1 else f"{lacking:,} items"
+        fault = f"lacks the ratings of {items} of benchmark_labels.csv: the files are of different runs"
         faults.append(Fault(1, "", fault))
     return faults
 

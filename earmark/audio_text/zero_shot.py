@@ -11,6 +11,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from earmark.audio_text.comparison_with_raters import (
+    ZERO_SHOT,
     ComparisonWithRaters,
     Ratings,
     answers_against_others,
@@ -38,7 +39,7 @@ from earmark.metrics.resample import Resample
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
 
-PREFIX = "zero_shot_"
+PREFIX = ZERO_SHOT
 NO_COMPARISON = "leave_one_out.csv does not exist; run `uv run analysis.py` to create it"
 
 
@@ -182,9 +183,11 @@ def evaluate_zero_shot(
         common = (ratings.of_items(ok), answers, len(levels), clips, replicates)
         soft = pairs.label_source == "soft"
         others = answers_against_others(*common, parity_rng, resample, soft=soft, unanimous=unanimous)
-        pairwise = answers_against_single_raters(*common, pairs_rng, resample)
-    if unanimous:
-        pairwise = ComparisonWithRaters(why=SELECTED)
+        pairwise = (
+            ComparisonWithRaters(why=SELECTED)
+            if unanimous
+            else answers_against_single_raters(*common, pairs_rng, resample)
+        )
     tied = int((answers[valid] == NO_ANSWER).sum())
     result = ScaleBenchmarkResult(
         scale="nominal",

@@ -339,6 +339,19 @@ def test_read_scale_ratings_lists_faults(tmp_path: Path):
         read_scale_ratings(path, AROUSAL)
 
 
+def test_read_scale_ratings_accepts_items_of_one_rater_and_counts_those_that_are_lacking(tmp_path: Path):
+    root = write_project(tmp_path, CHOICE, VOTES)
+    path = root / "analysis_outputs" / CHOICE.name / "leave_one_out.csv"
+    table = pd.read_csv(path)
+    alone = table[table["file"] == "b.wav"].head(1).assign(file="d.wav", username="u", rating="Fear", n_others=0)
+    everything = pd.concat([table[table["file"] != "d.wav"], alone])
+    everything.to_csv(path, index=False)
+    assert len(read_scale_ratings(path, CHOICE)) == len(everything)
+    everything[everything["file"] != "b.wav"].to_csv(path, index=False)
+    with pytest.raises(DataError, match="lacks the ratings of 1 item of"):
+        read_scale_ratings(path, CHOICE)
+
+
 @pytest.mark.parametrize("source", ["soft", "dawid-skene"])
 def test_load_scale_pairs_rejects_label_sources_without_meaning(tmp_path: Path, source: str):
     root = write_project(tmp_path, AROUSAL, NUMBERS)
