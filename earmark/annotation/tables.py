@@ -278,20 +278,20 @@ def _merge_raters(sources: Mapping[str, TextTable], subset: Subset, reading: Rea
     users = sources["users"].table if "users" in sources else pd.DataFrame()
     preferred = list(users["username"].unique()) if "username" in users else []
     named = [read for read in sources.values() if "username" in read.table and len(read.table)]
-    n = 0
+    joined: set[str] = set()
     if subset.format != EMOLIA_BENCH and not reading.exact_keys:
         for read in named:
             before = read.table["username"]
             after = merge_equal(before, preferred)
             if after is not before:
-                n += before.nunique() - after.nunique()
+                joined |= set(before[before != after])
                 read.table = read.table.assign(username=after)
     if reading.ignore_case:
         for read in named:
             read.table = read.table.assign(username=merge_case(read.table["username"], preferred))
-    if not n:
+    if not joined:
         return []
-    spellings = "1 spelling" if n == 1 else f"{n:,} spellings"
+    spellings = "1 spelling" if len(joined) == 1 else f"{len(joined):,} spellings"
     column = subset.columns.rater
     return [
         f"{column}: merged {spellings} of raters that differ only in blanks, Unicode form or zero decimals; "

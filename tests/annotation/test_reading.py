@@ -152,6 +152,15 @@ def test_raters_in_two_spellings_are_one_with_a_warning(loaded):
     assert loaded(lines, CLASSES, exact_keys=True).ratings["username"].nunique() == 5
 
 
+def test_raters_in_the_spelling_of_the_users_are_named_and_counted_once(loaded, tmp_path):
+    (tmp_path / "users.csv").write_text("username\n7\n8\n")
+    path = tmp_path / "ratings.csv"
+    path.write_text("file,who,feeling\na,7.0,joy\na,8,joy\nb,7.0,fear\n")
+    annotations = load_annotations(tmp_path, CLASSES, files=TableFiles(path, users=tmp_path / "users.csv"))
+    assert annotations.ratings["username"].tolist() == ["7", "8", "7"]
+    assert annotations.warnings[0].startswith("who: merged 1 spelling of raters")
+
+
 @pytest.mark.parametrize(
     ("one", "other"),
     [("a.wav", "A.wav"), ("a.wav", "a.MP3"), ("a.wav", "a"), ("a.wav", "clips\\a.wav"), ("Joy", "joy")],
