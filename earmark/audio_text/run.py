@@ -220,7 +220,8 @@ def read_panel(pairs: PairTable, options: BenchmarkOptions) -> RaterPanel | None
     Raises
     ------
     MissingError
-        If leave_one_out.csv does not exist or lacks ratings, or the labels are those of Dawid and Skene.
+        If leave_one_out.csv does not exist, lacks ratings or has other votes than the labels, or if the labels are
+        those of Dawid and Skene.
     """
     if options.resample == "clips":
         return None
@@ -243,6 +244,13 @@ def read_panel(pairs: PairTable, options: BenchmarkOptions) -> RaterPanel | None
             "an earlier release or from other ratings than the labels; run `uv run analysis.py` again."
         )
     rater, present = (ratings[column].to_numpy(dtype=np.int64) for column in ("rater", "present"))
+    votes = table["present_votes"].to_numpy(dtype=float)
+    differ = (raters >= MIN_RATERS_OF_PAIR) & np.isfinite(votes) & (np.bincount(item, present, len(table)) != votes)
+    if differ.any():
+        raise MissingError(
+            f"{flag}: {shown_path(path)} has other votes than benchmark_labels.csv (items that differ: "
+            f"{differ.sum():,}): the files are of different runs; run `uv run analysis.py` again."
+        )
     return RaterPanel(options.resample, item, rater, present)
 
 

@@ -212,7 +212,7 @@ def test_leave_one_out_lists_items_of_two_raters_but_holds_out_only_those_of_thr
     assert 0 < parity["n"] <= sizes[sizes > 2].sum()
 
 
-@pytest.mark.parametrize("change", ["labels", "absent", "incomplete"])
+@pytest.mark.parametrize("change", ["labels", "absent", "incomplete", "other votes"])
 def test_missing_ratings_stop_the_run_before_anything_is_scored(project, tmp_path, capsys, change):
     root = tmp_path / "copy"
     shutil.copytree(project / "analysis_outputs", root / "analysis_outputs")
@@ -222,6 +222,10 @@ def test_missing_ratings_stop_the_run_before_anything_is_scored(project, tmp_pat
         flags, message = ["--labels", "dawid-skene"], "cannot be combined with --labels dawid-skene"
     elif change == "absent":
         path.unlink()
+    elif change == "other votes":
+        table = pd.read_csv(path)
+        table.assign(present=table["present"].where(table.index > 0, 1 - table["present"])).to_csv(path, index=False)
+        message = "has other votes than benchmark_labels.csv (items that differ: 1)"
     else:
         table = pd.read_csv(path)
         table[table.groupby("file_name")["username"].transform("size") > 2].to_csv(path, index=False)
