@@ -463,7 +463,7 @@ def summarise(
     analysis = read_summary(AnalysisSummary, analysis_path) if analysis_path.is_file() else None
     leave_one_out = leave_one_out_path(pairs, options.analysis_root)
     n_rows = {labels_path(options.analysis_root, pairs.subset): sum(pairs.excluded.values()) + len(pairs.table)}
-    if options.labels == "dawid-skene" and leave_one_out.is_file():
+    if (options.labels == "dawid-skene" or options.resample != "clips") and leave_one_out.is_file():
         n_rows[leave_one_out] = result.human_parity.n if result.human_parity else 0
     if options.prompts is not None and pairs.wordings is not None:
         n_rows[options.prompts] = sum(len(own) for own in pairs.wordings.sentences.values())

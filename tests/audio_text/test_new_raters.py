@@ -197,6 +197,7 @@ def test_script_reports_what_intervals_speak_for(project, tmp_path, capsys):
     assert (clips["resample"], both["resample"]) == ("clips", "both")
     assert "resample" not in clips["parameters"] and both["parameters"]["resample"] == "both"
     assert clips["overall"] == both["overall"]
+    assert [any("leave_one_out.csv" in str(one) for one in run["inputs"]) for run in (clips, both)] == [False, True]
     for comparison in ("human_parity", "human_parity_cross_fitted"):
         assert clips[comparison]["difference"]["value"] == both[comparison]["difference"]["value"]
         assert clips[comparison]["difference"]["low"] != both[comparison]["difference"]["low"]
