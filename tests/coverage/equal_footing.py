@@ -180,9 +180,9 @@ def scenario(design: Design, kind: str, **options: Any) -> Scenario:
     """Scenario of a model in place of a rater."""
     over = "new raters and clips" if design.resample == "both" else "new raters of the same clips"
     of_item = "of every item" if design.per_item == design.raters else f"{design.per_item} per item"
-    names = truth(np.random.default_rng(0), replace(design, clips=20, raters=max(design.raters, 4)), kind)
-    ps = {f"{name.removesuffix(', clips alone')}, p, clips alone" for name in names}
-    alone = frozenset({name for name in names if name.endswith("clips alone")} | ps)
+    (draw, compare), rng, small = KINDS[kind], np.random.default_rng(0), replace(design, clips=20, resample="clips")
+    names = compare(draw(rng, small), small, rng, 0)
+    alone = frozenset(f"{name}{p}, clips alone" for name in names for p in ("", ", p"))
     return Scenario(
         "Model in place of a rater",
         f"{kind}, {design.clips} clips of {ITEMS} items, {design.raters} raters, {of_item}, {over}",
