@@ -459,7 +459,8 @@ def require_raters(checked: Sequence[CheckedRaters], options: AnalysisOptions) -
         if subset.format != EMOLIA_BENCH and left < 2:
             n = "one rater" if left else "no rater"
             raise EarmarkError(
-                f"{subset.name}: {n} is left; agreement needs two people. Exclude fewer raters. Nothing was written."
+                f"{subset.name}: {n} is left; agreement needs two people. Exclude fewer raters, or relax "
+                "--min-reaction-ms and --min-gold-rate. Nothing was written."
             )
 
 

@@ -282,7 +282,8 @@ def _held_out_ratings(
         return ratings.take((share == 0) | (share == 1))
     if "present_votes" not in scored or (len(scored) and scored["present_votes"].isna().all()):
         return NO_VOTES
-    votes, raters = scored["present_votes"].fillna(0).to_numpy(dtype=float), scored["n_raters"].to_numpy()
+    votes, known = scored["present_votes"].fillna(0).to_numpy(dtype=float), scored["present_votes"].notna().to_numpy()
+    raters = np.where(known, scored["n_raters"].to_numpy(), 0)
     return HeldOutRatings.from_counts(votes, raters, soft=pairs.label_source == "soft", unanimous=unanimous_only)
 
 

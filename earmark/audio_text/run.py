@@ -204,6 +204,15 @@ def leave_one_out_path(pairs: PairTable, analysis_root: Path) -> Path:
     return labels_path(analysis_root, pairs.subset).with_name("leave_one_out.csv")
 
 
+def require_all_items(options: BenchmarkOptions) -> None:
+    """Raise MissingError if intervals for new raters lack the items that are unanimous without one of the raters."""
+    if options.resample != "clips" and options.filters.unanimous_only:
+        raise MissingError(
+            f"--resample {options.resample} cannot be combined with --unanimous-only: items that are unanimous without "
+            "one of the raters would have to be scored too. Leave one of them out."
+        )
+
+
 def read_panel(pairs: PairTable, options: BenchmarkOptions) -> RaterPanel | None:
     """Read who gave each rating, for a comparison with raters that speaks for new raters.
 
@@ -225,6 +234,7 @@ def read_panel(pairs: PairTable, options: BenchmarkOptions) -> RaterPanel | None
     """
     if options.resample == "clips":
         return None
+    require_all_items(options)
     flag = f"--resample {options.resample}"
     if options.labels == "dawid-skene":
         raise MissingError(

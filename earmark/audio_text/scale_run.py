@@ -8,7 +8,14 @@ from earmark.annotation.subsets import Subset
 from earmark.audio_text.mean_ratings import CHOSEN_BY_RATINGS, evaluate_mean_ratings
 from earmark.audio_text.options import BenchmarkOptions
 from earmark.audio_text.pairs import PairTable, labels_path
-from earmark.audio_text.run import count_errors, leave_one_out_path, open_model, score_pairs, scorer_warnings
+from earmark.audio_text.run import (
+    count_errors,
+    leave_one_out_path,
+    open_model,
+    require_all_items,
+    score_pairs,
+    scorer_warnings,
+)
 from earmark.audio_text.scale_page import scale_clips, scale_figures, scale_predictions
 from earmark.audio_text.scale_pairs import (
     TIED,
@@ -56,6 +63,7 @@ def load_scale(subset: Subset, options: BenchmarkOptions) -> PairTable:
             f"--protocol {options.protocol} has no meaning for {subset.name}: its measures need ratings of present or "
             f"absent, and this is {'an' if subset.scale[0] in 'io' else 'a'} {subset.scale} scale. Leave the flag out."
         )
+    require_all_items(options)
     if options.threshold:
         raise MissingError(
             f"--threshold has no meaning for {subset.name}: nothing is predicted present or absent on "

@@ -213,7 +213,7 @@ def test_leave_one_out_lists_items_of_two_raters_but_holds_out_only_those_of_thr
     assert 0 < parity["n"] <= sizes[sizes > 2].sum()
 
 
-@pytest.mark.parametrize("change", ["labels", "absent", "incomplete", "other votes"])
+@pytest.mark.parametrize("change", ["labels", "unanimous", "absent", "incomplete", "other votes"])
 def test_missing_ratings_stop_the_run_before_anything_is_scored(project, tmp_path, capsys, change):
     root = tmp_path / "copy"
     shutil.copytree(project / "analysis_outputs", root / "analysis_outputs")
@@ -221,6 +221,8 @@ def test_missing_ratings_stop_the_run_before_anything_is_scored(project, tmp_pat
     path, flags, message = root / "analysis_outputs/emolia-emo/leave_one_out.csv", [], "does not exist"
     if change == "labels":
         flags, message = ["--labels", "dawid-skene"], "cannot be combined with --labels dawid-skene"
+    elif change == "unanimous":
+        flags, message = ["--unanimous-only"], "cannot be combined with --unanimous-only"
     elif change == "absent":
         path.unlink()
     elif change == "other votes":
