@@ -1,5 +1,6 @@
 """benchmark.py on nominal, ordinal and interval labels and with several wordings, end to end."""
 
+import io
 import json
 import threading
 from collections.abc import Iterator
@@ -266,6 +267,14 @@ def test_ratings_of_another_run_write_nothing(project: Path, capsys, name: str):
     assert run(project, "--subset", name) == 1
     assert "the files are of different runs" in capsys.readouterr().err
     assert not (project / "out" / name / "summary.json").exists()
+    table = pd.read_csv(io.StringIO("\n".join(lines)))
+    column = "level" if name == "warmth" else "rating"
+    value = table.at[0, column]
+    other = {"choice": "Joy" if value != "Joy" else "Fear", "warmth": 1 if value != 1 else 3, "arousal": 77.0}[name]
+    table[column] = [other, *table[column][1:]]
+    table.to_csv(path, index=False)
+    assert run(project, "--subset", name) == 1
+    assert "has ratings other than those behind benchmark_labels.csv" in capsys.readouterr().err
     path.write_text("\n".join(lines[:1] + lines[5:]), encoding="utf-8")  # no rating of the first items is left
     assert run(project, "--subset", name) == 1
     assert "different runs" in capsys.readouterr().err

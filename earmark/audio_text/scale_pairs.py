@@ -207,17 +207,19 @@ def read_scale_ratings(path: Path, subset: Subset) -> pd.DataFrame | None:
         faults += [Fault(int(line), rating, f"'{table.at[line, rating]}' is not a class") for line in wrong]
     if faults:
         raise DataError({shown_path(path): faults}, REMEDY)
-    if faults := _of_another_run(table, path.with_name(LABELS), subset, numbers["n_others"]):
-        raise DataError({shown_path(path): faults}, REMEDY)
     ratings = table[[*subset.key, "username"]]
     if subset.scale == "nominal":
         places = {level: code for code, level in enumerate(subset.levels)}
-        return ratings.assign(value=table[rating].map(places).astype(np.int64)).reset_index(drop=True)
-    return ratings.assign(value=numbers[rating]).reset_index(drop=True)
+        ratings = ratings.assign(value=table[rating].map(places).astype(np.int64))
+    else:
+        ratings = ratings.assign(value=numbers[rating])
+    if faults := _of_another_run(ratings, path.with_name(LABELS), subset, numbers["n_others"]):
+        raise DataError({shown_path(path): faults}, REMEDY)
+    return ratings.reset_index(drop=True)
 
 
 def _of_another_run(ratings: pd.DataFrame, labels_path: Path, subset: Subset, n_others: pd.Series) -> list[Fault]:
-    """Ratings that do not fit the labels: another number of raters, or items without their ratings."""
+    """Ratings that do not fit the labels: other numbers of raters, items without their ratings, or other values."""
     key = list(subset.key)
     labels, faults = read_csv_frame(labels_path) if labels_path.is_file() else (pd.DataFrame(), [])
     if faults or not {*key, "n_raters"} <= set(labels.columns):
@@ -234,7 +236,28 @@ def _of_another_run(ratings: pd.DataFrame, labels_path: Path, subset: Subset, n_
         items = "1 item" if lacking == 1 else f"{lacking:,} items"
         fault = f"lacks the ratings of {items} of benchmark_labels.csv: the files are of different runs"
         faults.append(Fault(1, "", fault))
-    return faults
+    return faults or _other_values(ratings, labels, subset)
+
+
+def _other_values(ratings: pd.DataFrame, labels: pd.DataFrame, subset: Subset) -> list[Fault]:
+    """Ratings whose mean, or share of their class, is not that of the labels of their item."""
+    key = list(subset.key)
+    if subset.scale == "nominal":
+        columns = [SHARE + level for level in subset.levels]
+        of_item = ratings.groupby(key)["value"]
+        found = ratings.groupby([*key, "value"])["username"].transform("size") / of_item.transform("size")
+    else:
+        columns = [MEAN_COLUMNS[subset.scale]]
+        found = ratings.groupby(key)["value"].transform("mean")
+    if not set(columns) <= set(labels.columns):
+        return []
+    cells = labels[[*key, *columns]].assign(**labels[columns].apply(pd.to_numeric, errors="coerce"))
+    beside = ratings[key].merge(cells, on=key, how="left")[columns].to_numpy(dtype=float)
+    place = ratings["value"].to_numpy() if subset.scale == "nominal" else np.zeros(len(ratings), dtype=np.int64)
+    expected = beside[np.arange(len(ratings)), place]
+    wrong = np.isfinite(expected) & ~np.isclose(found.to_numpy(dtype=float), expected, rtol=1e-6, atol=1e-6)
+    fault = "has ratings other than those behind benchmark_labels.csv: the files are of different runs"
+    return [Fault(int(line), key[0], fault) for line in ratings.index.to_numpy()[wrong]]
 
 
 def _rows_of(ratings: pd.DataFrame, pairs: PairTable) -> pd.DataFrame:
