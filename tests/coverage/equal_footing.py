@@ -19,6 +19,7 @@ from earmark.audio_text.comparison_with_raters import (
     Ratings,
     ScoredItems,
     answers_against_others,
+    answers_against_single_raters,
     numbers_against_others,
 )
 from earmark.metrics.estimate import Estimate
@@ -129,10 +130,10 @@ def compare_votes(ratings: Panel, design: Design, rng: np.random.Generator, repl
 
 
 def compare_classes(ratings: Panel, design: Design, rng: np.random.Generator, replicates: int) -> dict[str, Parity]:
-    """The model's choice against the majority of the others."""
-    clips = ratings.clip.astype(str)
-    found = answers_against_others(ratings.single(), ratings.model, CLASSES, clips, replicates, rng, design.resample)
-    return dict(found.by_name)
+    """The model's choice against the majority of the others, and against single raters."""
+    common = (ratings.single(), ratings.model, CLASSES, ratings.clip.astype(str), replicates, rng, design.resample)
+    pairs = answers_against_single_raters(*common).by_name
+    return {**answers_against_others(*common).by_name, **{f"{name}, pairs": pairs[name] for name in pairs}}
 
 
 def compare_numbers(ratings: Panel, design: Design, rng: np.random.Generator, replicates: int) -> dict[str, Parity]:
@@ -195,13 +196,15 @@ def scenario(design: Design, kind: str, **options: Any) -> Scenario:
 
 # Student's t with a few degrees of freedom; incomplete designs, in which the clips of a rater count as the rater's.
 WIDER = (0.9, 1.4)
+# Raters who prefer a class raise the number of its references, too: with 12 raters the difference is .006 above 0.
+BIASED = frozenset({"zero_shot_balanced_accuracy, pairs, p"})
 SCENARIOS = [
     scenario(Design(12, 12, clips=120), "present or absent", data_sets=1000),
     scenario(Design(12, 4), "present or absent", width=WIDER),
     scenario(Design(6, 6), "present or absent", width=WIDER),
     scenario(Design(12, 12, effects=0.0), "present or absent"),
-    scenario(Design(12, 12, clips=120), "classes"),
-    scenario(Design(12, 4, clips=100), "classes", width=WIDER),
+    scenario(Design(12, 12, clips=120), "classes", untested=BIASED),
+    scenario(Design(12, 4, clips=100), "classes", width=WIDER, untested=BIASED),
     scenario(Design(12, 12), "numbers", data_sets=200),
     scenario(Design(12, 4, clips=100), "numbers", data_sets=200, width=WIDER),
 ]
