@@ -26,7 +26,7 @@ from earmark.cli import Invocation
 from earmark.errors import DataError, EarmarkError, MissingError, shown_path
 from earmark.files.atomic import locked, write_together
 from earmark.metrics.rater_resampling import interval_method
-from earmark.report.figures import Figure, figure_files, import_in_background
+from earmark.report.figures import Figure, figure_files
 from earmark.report.page import ClipList, page
 from earmark.report.provenance import data_hash, exclusions, input_records, parameters_hash, provenance
 from earmark.report.render import render
@@ -70,8 +70,6 @@ def run_analysis(options: AnalysisOptions, invocation: Invocation) -> int:
     require_known_raters(loaded, options)
     checked = [check_raters(annotations, options) for annotations in loaded]
     require_raters(checked, options)
-    if options.figures:
-        import_in_background()
     with locked([options.output_dir]):
         contents: dict[Path, str | bytes | None] = {}
         summaries: dict[str, Summary] = {}

@@ -37,7 +37,6 @@ from earmark.files.safe_text import encodable, shown_url
 from earmark.models import embeddings_api
 from earmark.models.http import MAX_REPLY, Client, StoppedError
 from earmark.models.journal import Journal
-from earmark.report.figures import import_in_background
 from earmark.report.hub import HUB_FILES, HubResult, HubTask, hub_files
 from earmark.report.page import page
 from earmark.report.provenance import data_hash, exclusions, file_name, input_records, parameters_hash, provenance
@@ -79,8 +78,6 @@ def run_benchmark(options: BenchmarkOptions, invocation: Invocation) -> int:
         require_clips(pairs)
     folders = [options.output_dir / pairs.subset.name for pairs in pair_tables]
     require_metadata_keys(pair_tables, options.by)
-    if options.figures:
-        import_in_background()
     with locked(folders):
         complete = [
             evaluate_subset(pairs, folder, options, invocation)

@@ -47,7 +47,6 @@ from earmark.probing.schema import NearDuplicateClasses, SkippedTask
 from earmark.probing.task_files import select_valid_tasks
 from earmark.probing.task_types import task_type
 from earmark.probing.tasks import Task
-from earmark.report.figures import import_in_background
 from earmark.report.provenance import file_name, input_records, shown_argument
 from earmark.report.trackers import FinishedRun, log_run, require_trackers
 
@@ -133,8 +132,6 @@ def run_probes(options: RunOptions, invocation: Invocation, show: bool = True) -
         folder = existing_folder(options.output_dir, name, encoder.identity)
         cli.show(planned_run(located, skipped, keys, settings, encoder, folder, options))
         return cli.COMPLETE, None
-    if options.figures:
-        import_in_background()
     with working_in(options.output_dir, name, encoder, invocation) as folder:
         warnings = encoder_warnings(encoder, settings)
         for warning in warnings:

@@ -10,7 +10,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import cycle, islice
 from pathlib import Path
-from threading import Thread
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -489,17 +488,6 @@ def _legend_height(labels: Sequence[str]) -> float:
 def _thinned(n: int) -> NDArray[np.int64]:
     """Positions of at most MOST_POINTS of n points, with both ends."""
     return np.unique(np.linspace(0, n - 1, min(n, MOST_POINTS)).astype(np.int64)) if n else np.empty(0, dtype=np.int64)
-
-
-def import_in_background() -> None:
-    """Import matplotlib in a thread while results are computed, so that the first figure need not wait for it."""
-
-    def load() -> None:
-        import matplotlib.backends.backend_pdf
-        import matplotlib.backends.backend_svg
-        import matplotlib.figure  # noqa: F401
-
-    Thread(target=load, name="import of matplotlib").start()
 
 
 def _figure(
