@@ -535,9 +535,10 @@ def test_quality_items_leave_careless_raters_out(here, capsys, by_column):
     assert result["items_total"] == CLIPS - 12
 
 
+@pytest.mark.parametrize("name", ["RATER3@UNI.EXAMPLE", "  RATER3@UNI.EXAMPLE "])
 @pytest.mark.parametrize("flag", ["--exclude-rater", "--machine-rater"])
-def test_raters_are_named_in_another_case_with_ignore_case(here, flag):
-    arguments = [*TABLE, *SCALES["nominal"], *FAST, flag, "RATER3@UNI.EXAMPLE"]
+def test_raters_are_named_in_another_case_with_ignore_case(here, flag, name):
+    arguments = [*TABLE, *SCALES["nominal"], *FAST, flag, name]
     assert analysis.main(arguments) == 2
     assert analysis.main([*arguments, "--ignore-case"]) == 0
     result = summary("ratings")

@@ -1,6 +1,6 @@
 """The run of `analysis.py`: load annotations, analyse each subset, write tables, summaries and the report."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -273,10 +273,12 @@ def with_known_spelling(
         With the same names in `argv`, so that `hide_usernames` finds them.
     """
     known = {name for annotations in loaded for name in annotations.ratings["username"].unique()}
-    folds = [
+    folds: list[Callable[[str], str]] = [
         *([] if options.reading.exact_keys else [canonical_key]),
         *([fold_case] if options.reading.ignore_case else []),
     ]
+    if len(folds) > 1:
+        folds.append(lambda name: fold_case(canonical_key(name)))
     spelled: dict[str, str] = {}
     for fold in folds:
         by_fold = {fold(name): name for name in sorted(known)}
