@@ -186,7 +186,9 @@ def thresholds_by_prompt(
     redrawn = np.concatenate([np.empty(0), *(candidates.best(y, w.astype(float)) for w in item_weights(bootstrap))])
     splits = (Split((), np.arange(n)), split)  # one threshold for all, and by prompt
     judged = [_estimate(s, y, [one], shared[:, np.newaxis], redrawn[:, np.newaxis], bootstrap) for one in splits]
-    if len(fit.thresholds):
+    if not n_own:
+        crossed = fit.balanced_accuracy  # the same decisions have one interval
+    elif len(fit.thresholds):
         folds = [Split.from_masks(groups, fit.fold != k, fit.fold == k) for k in range(len(fit.thresholds))]
         crossed = _estimate(s, y, folds, fit.thresholds[np.newaxis], fit.replicate_thresholds, bootstrap)
     else:

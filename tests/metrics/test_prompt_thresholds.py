@@ -231,3 +231,14 @@ def test_prompt_with_one_class_uses_the_threshold_for_all():
     decisions = np.where(np.arange(20) < 10, scores >= 4.5, scores >= result.threshold)
     expected = decision_metrics(decision_contributions(decisions, labels).sum(axis=0))[0]
     assert result.by_prompt.balanced_accuracy.value == pytest.approx(expected)
+
+
+def test_without_a_prompt_of_its_own_threshold_both_have_one_interval():
+    rng = np.random.default_rng(0)
+    labels, prompts = rng.integers(0, 2, 60), np.repeat(np.arange(12), 5).astype(str)
+    scores = labels + rng.normal(size=60)
+    bootstrap = Bootstrap.from_units(np.arange(60), 100, rng)
+    fit = cross_fit(scores, labels, bootstrap, rng)
+    found = thresholds_by_prompt(scores, labels, prompts, bootstrap, fit, rng)
+    assert found.n_with_threshold == 0
+    assert found.by_prompt.cross_fitted == found.best_threshold.cross_fitted == fit.balanced_accuracy
