@@ -158,7 +158,12 @@ def _csv_cells(column: pd.Series, kind: str) -> list[str]:
 def _numbers(column: pd.Series, kind: str) -> list[str]:
     dtype = {"b": bool, "i": column.dtype if isinstance(column.dtype, np.dtype) else np.int64, "f": np.float64}[kind]
     values = column.to_numpy(dtype=dtype, na_value=0) if column.hasnans else column.to_numpy(dtype=dtype)
-    return list(map(repr, values.tolist()))
+    codes, distinct = pd.factorize(values, use_na_sentinel=False)
+    if 4 * len(distinct) > len(values) or (kind == "f" and np.signbit(values[values == 0]).any()):
+        return list(map(repr, values.tolist()))
+    texts = np.array(list(map(repr, distinct.tolist())), dtype=object)  # most columns repeat a few numbers
+    cells: list[str] = texts[codes].tolist()
+    return cells
 
 
 def csv_cell(value: str) -> str:

@@ -178,8 +178,9 @@ def test_committed_tex_matches_report():
     assert [number for number in numbers if number not in text] == []
 
 
-def test_to_csv_of_long_table_matches_pandas(monkeypatch):
-    monkeypatch.setattr("earmark.report.tables.LONG_TABLE", 7)
+@pytest.mark.parametrize("rows", [7, 48])
+def test_to_csv_of_long_table_matches_pandas(monkeypatch, rows):
+    monkeypatch.setattr("earmark.report.tables.LONG_TABLE", rows)
     rng = np.random.default_rng(0)
     n = 60
     table = pd.DataFrame(
@@ -190,6 +191,7 @@ def test_to_csv_of_long_table_matches_pandas(monkeypatch):
             "count": rng.integers(-9, 9, n),
             "bool": rng.random(n) < 0.5,
             "rate": np.where(rng.random(n) < 0.2, np.nan, rng.normal(0, 1e-5, n)),
+            "repeated": rng.choice([0.0, 1e-9, 0.1, 123456.789], n),
             "large": rng.normal(0, 1e20, n),
             "zero": np.where(rng.random(n) < 0.5, -0.0, np.inf),
             "Int64": pd.array(rng.integers(0, 3, n), dtype="Int64"),
